@@ -1,0 +1,2 @@
+//! The hub's main.
+fn main() {}

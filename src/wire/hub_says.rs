@@ -1,0 +1,187 @@
+//! Hub -> sidecar.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::FrameError;
+
+/// A frame from a hub. Unknown fields are ignored except in `task_assign`, whose whole object is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum HubFrame {
+    /// The answer to a valid `identify`.
+    Identified {
+        /// Whom the hub takes us for.
+        agent_id: String,
+        /// What this hub can do beyond an existing installation; absent there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<String>,
+    },
+    /// Something was refused.
+    Error(HubError),
+    /// The answer to `ping`.
+    Pong {
+        /// The hub's clock, ms since the epoch.
+        #[serde(default)]
+        timestamp: Value,
+    },
+    /// A task to do.
+    TaskAssign(Assignment),
+    /// A task frame of ours was taken.
+    TaskAck {
+        /// Which task.
+        task_id: String,
+        /// What became of it.
+        status: TaskAckStatus,
+    },
+    /// The answer to `task_recovering`: the task is still assigned.
+    TaskContinue {
+        /// Which task.
+        task_id: String,
+        /// The generation it is assigned under now.
+        generation: Option<u64>,
+    },
+    /// The answer to `task_recovering`: the hub has taken the task back.
+    TaskReassign {
+        /// Which task.
+        task_id: String,
+    },
+    /// The task is not wanted any more.
+    TaskCancelled {
+        /// Which task.
+        task_id: String,
+    },
+    /// The answer to `state_report`.
+    StateReportAck {
+        /// Which task.
+        task_id: String,
+        /// Whether to go on with it.
+        action: StateAction,
+    },
+    /// Finish and restart yourself.
+    RestartSidecar(RestartCommand),
+    /// A frame of ours was dropped for its rate (it does not say which).
+    RateLimited {
+        /// When to try again, ms.
+        #[serde(default)]
+        retry_after_ms: Option<u64>,
+        /// `light`, `normal` or `heavy`.
+        #[serde(default)]
+        tier: Option<String>,
+    },
+    /// Close to the rate limit.
+    RateLimitWarning {},
+}
+
+impl HubFrame {
+    const KNOWN: &'static [&'static str] = &[
+        "identified",
+        "error",
+        "pong",
+        "task_assign",
+        "task_ack",
+        "task_continue",
+        "task_reassign",
+        "task_cancelled",
+        "state_report_ack",
+        "restart_sidecar",
+        "rate_limited",
+        "rate_limit_warning",
+    ];
+
+    /// Reads a text frame from a hub.
+    ///
+    /// # Errors
+    /// [`FrameError`] says whether it is garbage, a type we do not know, or a known type with a bad field.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        super::parse(text, Self::KNOWN)
+    }
+}
+
+/// `error`: `error` names it; the rest is there for `validation_failed`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HubError {
+    /// `invalid_token`, `task_complete_failed: stale_generation`, `validation_failed`, ...
+    #[serde(default)]
+    pub error: String,
+    /// The type of our frame that failed validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<String>,
+    /// One entry a bad field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Value>,
+}
+
+/// `task_assign`. The fields we act on are named; the whole object rides along untouched for the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which task.
+    pub task_id: String,
+    /// The hub's count of hand-outs of this task.
+    #[serde(default)]
+    pub generation: u64,
+    /// Everything else in the frame (`description`, `metadata`, `assigned_at`, `routing_decision`, ...).
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+impl Assignment {
+    /// `description`, or nothing.
+    pub fn description(&self) -> &str {
+        self.rest.get("description").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// `assigned_at` in ms since the epoch, where the hub said it.
+    pub fn assigned_at(&self) -> Option<u64> {
+        self.rest.get("assigned_at").and_then(Value::as_u64)
+    }
+}
+
+/// `task_ack.status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskAckStatus {
+    /// `task_accepted` was taken.
+    Accepted,
+    /// `task_complete` was taken.
+    Complete,
+    /// `task_failed` was taken; terminal.
+    Failed,
+    /// `task_failed` was taken; the task will be handed out again.
+    Retried,
+    /// `task_failed` was taken; the task has no tries left.
+    DeadLetter,
+    /// A status we have not met: an answer all the same.
+    #[serde(other)]
+    Other,
+}
+
+/// `state_report_ack.action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateAction {
+    /// The task is still ours.
+    Continue,
+    /// It is not.
+    Abort,
+}
+
+/// `restart_sidecar`. An existing hub says only `reason`; ours adds the rest (feature `restart.v2`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RestartCommand {
+    /// Why, for people.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Names the command across repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<String>,
+    /// How long a running task may hold the restart up, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Do not wait for the task.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub force: bool,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}

@@ -1,0 +1,75 @@
+//! The frames on the wire, as data: serde only, no sockets and no decisions.
+//!
+//! One text frame is one JSON object whose `"type"` names it. Both ends share these types, so a frame that one end can
+//! say and the other cannot read does not compile for long: the tests send every frame through both.
+//!
+//! Source: the real hub's schema listing and recorded conversations (see `docs/protocol.md`).
+
+mod hub_says;
+mod limits;
+mod sidecar_says;
+
+pub use hub_says::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
+pub use limits::{Limit, clip};
+pub use sidecar_says::{
+    Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, Verdict, WakeStatus,
+};
+
+/// Rides on every frame that a sidecar sends.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Said by a hub in `identified.features` when it knows the restart conversation of `docs/protocol.md`
+/// (`command_id`, `restart_ack`, the long form of `agent_restarting`, `identify.restarted`).
+pub const FEATURE_RESTART_V2: &str = "restart.v2";
+
+/// Said by a hub in `identified.features` when it understands `task_rejected`.
+pub const FEATURE_TASK_REJECTED: &str = "task_rejected";
+
+/// Why a text frame could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrameError {
+    /// Not JSON, or not one JSON object with a string `type`.
+    NotAFrame(String),
+    /// A type this side does not know. Existing installations push many of those; they are ignored at debug level.
+    UnknownType(String),
+    /// A known type whose fields are missing or of the wrong type; the text names the field.
+    Malformed {
+        /// The frame's `type`.
+        kind: String,
+        /// What was found and what was expected, by field.
+        detail: String,
+    },
+}
+
+impl core::fmt::Display for FrameError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotAFrame(why) => write!(f, "not a frame: {why}"),
+            Self::UnknownType(kind) => write!(f, "unknown frame type {kind:?}"),
+            Self::Malformed { kind, detail } => write!(f, "malformed {kind} frame: {detail}"),
+        }
+    }
+}
+
+impl core::error::Error for FrameError {}
+
+/// Reads one frame whose known types are `known`; everything else about it is up to serde.
+fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T, FrameError> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| FrameError::NotAFrame(e.to_string()))?;
+    let Some(kind) = value.get("type").and_then(serde_json::Value::as_str) else {
+        return Err(FrameError::NotAFrame("no string field \"type\"".into()));
+    };
+    let kind = kind.to_owned();
+    if !known.contains(&kind.as_str()) {
+        return Err(FrameError::UnknownType(kind));
+    }
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = e.path().to_string();
+        let inner = e.into_inner();
+        let detail = if path == "." { inner.to_string() } else { format!("field {path}: {inner}") };
+        FrameError::Malformed { kind, detail }
+    })
+}
+
+#[cfg(test)]
+mod tests;
