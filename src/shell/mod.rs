@@ -1,1 +1,5 @@
 //! The I/O shell.
+
+pub mod hub_link;
+pub mod results;
+pub mod runner;
