@@ -2,6 +2,8 @@
 #![cfg_attr(not(feature = "shell"), no_std)]
 
 #[cfg(feature = "shell")]
+pub mod config;
+#[cfg(feature = "shell")]
 pub mod hub;
 pub mod machine;
 #[cfg(feature = "shell")]

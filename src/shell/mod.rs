@@ -1,1 +1,5 @@
 //! The I/O shell.
+
+pub mod durable;
+pub mod exit_code;
+pub mod lock;
