@@ -3,3 +3,4 @@
 pub mod durable;
 pub mod exit_code;
 pub mod lock;
+pub mod pm2;
