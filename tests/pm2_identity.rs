@@ -1,5 +1,6 @@
 //! What the environment, `/proc` and `pm2 jlist` say of a process, asked of a real pm2 with a home of its own.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -146,7 +147,7 @@ async fn the_figures_come_from_the_list() {
 #[tokio::test]
 async fn a_child_inherits_nothing_of_pm2s() {
     let daemon = Daemon::new();
-    let environment = daemon.start("name: 'p2', instances: 2, env: {MINE: 'kept'}, restart_delay: 5, min_uptime: 9");
+    let environment = daemon.start("name: 'p2', env: {MINE: 'kept'}, restart_delay: 5, min_uptime: 900");
     // What pm2 adds to what it was started with, less what it removes again.
     let before: Vec<_> = std::env::vars().map(|(name, _)| name).collect();
     let removed = pm2::injected(environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));

@@ -54,7 +54,7 @@ pub enum LockError {
 
 impl StateLock {
     /// Takes the lock of the folder that `queue_file` is in (through symbolic links), waiting up to `wait` for a
-    /// predecessor that is just leaving. `name` is what to call us in the message that a second copy prints. Blocks the
+    /// predecessor that is just leaving, or for a child of it that is between `fork` and `exec`. `name` is what to call us in the message that a second copy prints. Blocks the
     /// calling thread: meant for before the runtime starts.
     ///
     /// # Errors
@@ -215,7 +215,8 @@ mod tests {
         let lock = StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
         let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
         drop(lock);
-        let again = StateLock::acquire(&queue, None, Duration::ZERO);
+        // `spawn` may return a moment before the kernel closes the child's copy of the descriptor.
+        let again = StateLock::acquire(&queue, None, SOON);
         child.kill().unwrap();
         child.wait().unwrap();
         again.unwrap();
