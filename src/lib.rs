@@ -4,6 +4,8 @@
 extern crate alloc;
 
 #[cfg(feature = "shell")]
+pub mod config;
+#[cfg(feature = "shell")]
 pub mod hub;
 pub mod machine;
 #[cfg(feature = "shell")]
