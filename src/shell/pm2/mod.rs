@@ -24,7 +24,7 @@ pub use comeback::{Comeback, WhyExec, comeback};
 pub use facts::SupervisorFacts;
 pub use identity::{NameSource, ProcessIdentity};
 pub use jlist::{NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
-pub use own_process::{OwnProcess, machine_boot_id};
+pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query_jlist};
 
 use crate::wire::Pm2Info;
