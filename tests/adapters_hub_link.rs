@@ -1,4 +1,5 @@
 //! The hub link against real sockets: a WebSocket server where the peer behaves, raw TCP where it does not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::time::Duration;
 
@@ -55,10 +56,9 @@ impl Fixture {
     }
 
     async fn closed(&mut self) -> Closed {
-        match self.next().await.what {
-            LinkWhat::Closed(closed) => closed,
-            other => panic!("expected Closed, got {other:?}"),
-        }
+        let what = self.next().await.what;
+        let LinkWhat::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
+        closed
     }
 
     /// Drops the link and checks that it had nothing more to say.
@@ -141,7 +141,7 @@ async fn what_is_queued_is_sent_before_the_close_frame() {
     let mut f = fixture(|_| {}).await;
     let (_, mut peer) = f.open().await;
     let (first, second) = tokio::join!(f.link.send("one".into()), f.link.send("two".into()));
-    (first.unwrap(), second.unwrap());
+    first.and(second).unwrap();
     f.link.close(1012, "restarting");
     assert_eq!(next_message(&mut peer).await, Message::text("one"));
     assert_eq!(next_message(&mut peer).await, Message::text("two"));

@@ -1,4 +1,5 @@
 //! The results watcher on real files, written the way sessions write them and the way they should not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::fs;
 use std::io::Write;
@@ -55,13 +56,12 @@ impl Fixture {
     }
 
     async fn unreadable(&mut self, task: &str) -> String {
-        match self.next().await {
-            ResultsEvent::Result { task_id, content: ResultContent::Unreadable { error } } => {
-                assert_eq!(task_id, task);
-                error
-            }
-            other => panic!("expected an unreadable result, got {other:?}"),
-        }
+        let event = self.next().await;
+        let ResultsEvent::Result { task_id, content: ResultContent::Unreadable { error } } = event else {
+            panic!("expected an unreadable result, got {event:?}")
+        };
+        assert_eq!(task_id, task);
+        error
     }
 
     /// That a later file is reported first shows that the earlier ones were not reported (again).

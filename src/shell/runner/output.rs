@@ -144,3 +144,38 @@ fn is_at(file: &File, path: &Path) -> bool {
 fn is_at(_: &File, _: &Path) -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Lets the looks pass by in jumped time until `condition` holds.
+    async fn eventually(condition: impl Fn() -> bool) {
+        for _ in 0..1_000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("never happened");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_talks_for_ever_is_kept_small_and_its_file_goes_with_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let output = OutputFile::create(scratch.path(), "t1.1.1");
+        let mut session = output.files.as_ref().unwrap().writer.try_clone().unwrap();
+        let path = output.files.as_ref().unwrap().path.clone();
+        let length = || fs::metadata(&path).unwrap().len();
+        tokio::spawn(output.close_writers().keep_small());
+
+        session.write_all(&vec![b'x'; 2 * 1024 * 1024]).unwrap();
+        eventually(|| length() == 0).await;
+        session.write_all(b"go on").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "go on");
+
+        drop(session);
+        eventually(|| !path.exists()).await;
+    }
+}
