@@ -3,4 +3,5 @@
 pub mod durable;
 pub mod exit_code;
 pub mod lock;
+pub mod logging;
 pub mod pm2;
