@@ -229,6 +229,14 @@ fn a_token_pasted_elsewhere_is_not_quoted_either() {
 }
 
 #[test]
+fn an_escaped_token_is_not_quoted_either() {
+    let said = said(
+        "{\"agent_id\": \"a\", \"token\": \"to\\\"ken-1\", \"hub_url\": \"to\\\"ken-1\", \"log_level\": \"to\\\"ken-1\"}",
+    );
+    assert!(said.contains("2 wrong values") && !said.contains("ken-1"), "{said}");
+}
+
+#[test]
 fn a_checked_configuration_prints_without_its_token() {
     let loaded = loaded(EXISTING);
     assert!(!format!("{loaded:?}").contains(TOKEN));
@@ -239,9 +247,9 @@ fn unknown_keys_are_warnings_that_guess_what_was_meant() {
     let text = with("\"wake_comand\": 1, \"restart-deadline-ms\": 2, \"openclaw_wake_command\": null, \"zebra\": {}");
     let guesses: Vec<_> = warnings(&text)
         .into_iter()
-        .map(|kind| match kind {
-            WarningKind::UnknownKey { did_you_mean, .. } => did_you_mean,
-            other => panic!("{other:?}"),
+        .map(|kind| {
+            let WarningKind::UnknownKey { did_you_mean, .. } = kind else { panic!("{kind:?}") };
+            did_you_mean
         })
         .collect();
     assert_eq!(guesses, [Some("wake_command"), Some("restart_deadline_ms"), Some("wake_command"), None]);
