@@ -62,7 +62,9 @@ impl Queue {
         if state.closed {
             return;
         }
-        if state.bytes + line.len() > MAX_QUEUED_BYTES || state.lines.len() >= MAX_QUEUED_LINES {
+        // A line alone is taken whatever its length, or it could never be written.
+        let too_much = state.bytes > 0 && state.bytes + line.len() > MAX_QUEUED_BYTES;
+        if too_much || state.lines.len() >= MAX_QUEUED_LINES {
             state.dropped += 1;
             return;
         }
