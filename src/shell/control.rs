@@ -3,7 +3,7 @@
 
 use std::io;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::pm2::Pm2;
 use crate::machine::{Event, RestartOrder, StopSignal};
@@ -43,11 +43,27 @@ impl RestartHandle {
     }
 }
 
+/// Where requests go. The flag goes up with the first wish to stop, so that whatever the loop is in the middle of can be
+/// cut short.
+#[derive(Debug, Clone)]
+pub(super) struct Requests {
+    pub(super) queue: mpsc::Sender<Event>,
+    pub(super) stop_wanted: watch::Sender<bool>,
+}
+
+impl Requests {
+    /// Whether there is still someone to ask.
+    async fn stop(&self, signal: StopSignal) -> bool {
+        self.stop_wanted.send_replace(true);
+        self.queue.send(Event::StopRequested { signal }).await.is_ok()
+    }
+}
+
 /// Listens for SIGINT and SIGTERM, and for pm2's `"shutdown"` on its channel where there is one.
 ///
 /// # Errors
 /// Signal handlers that cannot be installed: then the process could not be stopped without losing its goodbye.
-pub(super) fn listen(requests: mpsc::Sender<Event>, pm2: &Pm2) -> io::Result<()> {
+pub(super) fn listen(requests: Requests, pm2: &Pm2) -> io::Result<()> {
     signals(requests.clone())?;
     #[cfg(unix)]
     if let Some(number) = pm2.facts().channel_fd {
@@ -64,7 +80,7 @@ pub(super) fn listen(requests: mpsc::Sender<Event>, pm2: &Pm2) -> io::Result<()>
 }
 
 #[cfg(unix)]
-fn signals(requests: mpsc::Sender<Event>) -> io::Result<()> {
+fn signals(requests: Requests) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [(SignalKind::interrupt(), StopSignal::Interrupt), (SignalKind::terminate(), StopSignal::Terminate)];
     for (kind, name) in kinds {
@@ -72,7 +88,7 @@ fn signals(requests: mpsc::Sender<Event>) -> io::Result<()> {
         let requests = requests.clone();
         tokio::spawn(async move {
             while arrivals.recv().await.is_some() {
-                if requests.send(Event::StopRequested { signal: name }).await.is_err() {
+                if !requests.stop(name).await {
                     return;
                 }
             }
@@ -82,10 +98,10 @@ fn signals(requests: mpsc::Sender<Event>) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn signals(requests: mpsc::Sender<Event>) -> io::Result<()> {
+fn signals(requests: Requests) -> io::Result<()> {
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
-            if requests.send(Event::StopRequested { signal: StopSignal::Interrupt }).await.is_err() {
+            if !requests.stop(StopSignal::Interrupt).await {
                 return;
             }
         }
@@ -101,7 +117,7 @@ fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<tokio::net:
 
 /// pm2's channel: JSON lines. Nothing is ever written to it here, since one bad line takes the whole pm2 daemon down.
 #[cfg(unix)]
-async fn supervisor_messages(channel: tokio::net::UnixStream, requests: mpsc::Sender<Event>) {
+async fn supervisor_messages(channel: tokio::net::UnixStream, requests: Requests) {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
     /// More than any message to us; a longer line is cut into pieces that mean nothing.
     const LINE_CAP: u64 = 64 * 1024;
@@ -114,8 +130,7 @@ async fn supervisor_messages(channel: tokio::net::UnixStream, requests: mpsc::Se
                 return;
             }
             Ok(_) if line.trim_ascii() == b"\"shutdown\"" => {
-                let stop = Event::StopRequested { signal: StopSignal::SupervisorMessage };
-                if requests.send(stop).await.is_err() {
+                if !requests.stop(StopSignal::SupervisorMessage).await {
                     return;
                 }
             }

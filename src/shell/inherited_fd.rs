@@ -6,8 +6,12 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The descriptor under the number that the supervisor gave it: open as long as the process is.
+static ORIGINAL: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
 /// Takes over the supervisor's channel and closes it to children. At most once a process, and only before anything else
 /// could have opened a file under that number: at start.
@@ -33,5 +37,18 @@ pub(super) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     // this process owns it, and the flag above makes this the only taking.
     let owned = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(UnixStream::from(owned))
+    let channel = owned.try_clone()?;
+    *ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(owned);
+    Ok(UnixStream::from(channel))
+}
+
+/// Lets the channel, where it was taken, through to the program that is about to replace this one.
+///
+/// # Errors
+/// The kernel refuses to change the descriptor's flags.
+pub(super) fn keep_across_exec() -> io::Result<()> {
+    match &*ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(channel) => Ok(rustix::io::fcntl_setfd(channel, rustix::io::FdFlags::empty())?),
+        None => Ok(()),
+    }
 }

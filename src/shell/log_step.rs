@@ -12,10 +12,8 @@ pub(super) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[E
         return;
     }
     let event_name: &'static str = EventName::from(event).into();
-    let said: Option<&'static str> = match event {
-        Event::HubSaid(said) => Some(FromHubName::from(said).into()),
-        _ => None,
-    };
+    let said: Option<&'static str> =
+        if let Event::HubSaid(said) = event { Some(FromHubName::from(said).into()) } else { None };
     let ordered = effects.iter().map(effect_name).collect::<Vec<_>>().join(" ");
     let task_id = after.state.carried().or(before.state.carried()).map(|carried| carried.task.id.to_string());
     let stage: Option<&'static str> = stage(after).map(Into::into);

@@ -7,11 +7,13 @@ pub mod durable;
 pub mod exit_code;
 mod hear;
 pub mod hub_link;
+pub mod in_place;
 #[cfg(unix)]
 mod inherited_fd;
 pub mod journal_file;
 pub mod lock;
 mod log_step;
+pub mod logging;
 pub mod pm2;
 pub mod results;
 pub mod runner;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::control::RestartHandle;
@@ -26,6 +26,9 @@ use crate::machine::{
     Effect, Event, FromHub, Jitter, Machine, Notice, Outcome, Policy, Task, TaskId, ToHub, WakeOutcome, transition,
 };
 use crate::wire::Pm2Info;
+
+/// What a frame may take once the process was asked to stop.
+const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub(super) struct Adapters {
     pub(super) results: ResultsWatcher,
     pub(super) pm2: Arc<Pm2>,
     /// What pm2 said last, as far as it says more than the environment.
-    pub(super) pm2_said: tokio::sync::watch::Receiver<Option<Pm2Info>>,
+    pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
 
 /// A running sidecar.
@@ -64,6 +67,8 @@ pub struct Sidecar {
     pub(super) inbox: Inbox,
     pub(super) adapters: Adapters,
     pub(super) control: mpsc::Sender<Event>,
+    /// Goes up with the first wish to stop.
+    pub(super) stop_wanted: watch::Receiver<bool>,
     /// Fields that other writers left in `queue.json`.
     pub(super) foreign_fields: Map<String, Value>,
     /// Found by a last look, not handled yet.
@@ -208,9 +213,23 @@ impl Sidecar {
         let asked = self.adapters.pm2_said.borrow().clone();
         let pm2 = &self.adapters.pm2;
         let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
+        let kind = frame.kind();
+        let sent = self.adapters.link.send(frame.to_text());
+        // A peer that reads nothing may hold a frame up for long; who wants to stop is not kept waiting for it.
+        let mut stop_wanted = self.stop_wanted.clone();
+        let hurry = async {
+            // A flag that nobody can raise any more is never raised.
+            if stop_wanted.wait_for(|wanted| *wanted).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(HURRIED_SEND).await;
+        };
         // A frame that does not arrive ends the connection, and the machine hears of that: nothing to do about it here.
-        if let Err(error) = self.adapters.link.send(frame.to_text()).await {
-            tracing::warn!(frame = frame.kind(), %error, "a frame was not sent");
+        tokio::select! {
+            sent = sent => if let Err(error) = sent {
+                tracing::warn!(frame = kind, %error, "a frame was not sent");
+            },
+            () = hurry => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the stop"),
         }
     }
 

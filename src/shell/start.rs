@@ -7,7 +7,7 @@ use serde_json::Map;
 use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
-use super::control;
+use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot};
@@ -80,7 +80,9 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (control, control_inbox) = mpsc::channel(INBOX);
-    control::listen(control.clone(), &pm2).map_err(StartError::Signals)?;
+    let (stop_flag, stop_wanted) = watch::channel(false);
+    let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
+    control::listen(requests, &pm2).map_err(StartError::Signals)?;
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
@@ -105,6 +107,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         inbox: Inbox { control: control_inbox, link: link_inbox, wakes: wake_inbox, results: results_inbox },
         adapters,
         control,
+        stop_wanted,
         foreign_fields,
         found: Default::default(),
         watched: None,
