@@ -15,7 +15,11 @@ impl Desk {
         let Some(agent_id) = self.agents.on(conn).map(str::to_owned) else { return };
         let agent_id = agent_id.as_str();
         match frame {
-            SidecarFrame::Identify(identify) => self.identified(conn, &identify, now_ms),
+            // Proving who one is goes through the tokens, never through here.
+            SidecarFrame::Identify(_) => {
+                let error = HubError { error: "already_identified".to_owned(), ..HubError::default() };
+                self.say(agent_id, &HubFrame::Error(error));
+            }
             SidecarFrame::Ping {} => self.say(agent_id, &HubFrame::Pong { timestamp: json!(now_ms) }),
             SidecarFrame::Status { status } => self.hear_status(agent_id, status),
             SidecarFrame::TaskAccepted { task_id } => {

@@ -254,9 +254,10 @@ async fn list_tasks(
             query.get("status").is_none_or(|status| *status == task.status.name())
                 && query.get("assigned_to").is_none_or(|agent_id| task.holder() == Some(agent_id.as_str()))
         };
-        state.desk.tasks().list().into_iter().filter(wanted).map(Task::to_json).collect::<Vec<Value>>()
+        state.desk.tasks().list().into_iter().filter(wanted).cloned().collect::<Vec<Task>>()
     });
-    let tasks = tasks.await?;
+    // Written as JSON out here: the core has better things to do.
+    let tasks: Vec<Value> = tasks.await?.iter().map(Task::to_json).collect();
     ok(json!({"count": tasks.len(), "tasks": tasks}))
 }
 
