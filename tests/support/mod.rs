@@ -8,9 +8,9 @@
 //! - [`wait`]: waiting for a thing, with a bound.
 
 // Each test binary compiles all of this and uses a part of it.
-#![allow(dead_code, unreachable_pub)]
-// Test code: a broken assumption should stop the test where it broke.
-#![allow(clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
+// A failing test tells its story on stderr, beside the panic's own message.
+#![allow(clippy::print_stderr)]
 
 pub mod hub;
 pub mod legacy_hub;

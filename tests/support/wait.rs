@@ -13,7 +13,12 @@ const STEP: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When the bound passes; the message names `what` and ends with `seen()`: what was there instead.
-pub fn until_or<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Option<T>, seen: impl FnOnce() -> String) -> T {
+pub fn until_or<T>(
+    what: &str,
+    bound: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+    seen: impl FnOnce() -> String,
+) -> T {
     let end = Instant::now() + bound;
     loop {
         if let Some(found) = probe() {

@@ -124,7 +124,7 @@ impl Core {
             self.registry.remove(&agent);
         }
         if self.presence.remove(&agent).is_some() {
-            self.tell_others(connection, &json!({"type": "agent_left", "agent_id": agent}));
+            self.broadcast(&json!({"type": "agent_left", "agent_id": agent}), None);
         }
         if self.workers.get(&agent).is_some_and(|worker| worker.connection == connection)
             && let Some(worker) = self.workers.remove(&agent)
@@ -241,7 +241,10 @@ impl Core {
             return self.closed(connection, now);
         }
         let kind = frame.get("type").cloned().unwrap_or_else(|| "unknown".into());
-        self.say(connection, json!({"type": "error", "error": "validation_failed", "message_type": kind, "errors": errors}));
+        self.say(
+            connection,
+            json!({"type": "error", "error": "validation_failed", "message_type": kind, "errors": errors}),
+        );
     }
 
     /// The rate limit stands between validation and handling, and only once the agent is known.
@@ -343,8 +346,8 @@ impl Core {
             task: under_way,
             capabilities: capabilities.iter().filter_map(|c| c.as_str().map(str::to_owned)).collect(),
             hold_until_ms: match self.options.on_return {
-                OnReturn::AssignFirst => None,
-                OnReturn::ContinueFirst | OnReturn::ReassignFirst => {
+                OnReturn::AtOnce => None,
+                OnReturn::AfterContinue | OnReturn::AfterReassign => {
                     self.tasks.left_by(&agent).then(|| now + self.options.hold_ms)
                 }
             },
@@ -360,7 +363,7 @@ impl Core {
             entry.agent = Some(agent.clone());
         }
         self.say(connection, json!({"type": "identified", "agent_id": agent}));
-        self.tell_others(connection, &json!({"type": "agent_joined", "agent": card}));
+        self.broadcast(&json!({"type": "agent_joined", "agent": card}), Some(&agent));
         self.schedule(now);
     }
 
@@ -370,8 +373,7 @@ impl Core {
             presence.card["status"] = json!(presence.status);
             let push = json!({"type": "status_changed", "agent": presence.card});
             self.say(connection, json!({"type": "status_updated"}));
-            self.say(connection, push.clone());
-            self.tell_others(connection, &push);
+            self.broadcast(&push, None);
         }
     }
 
@@ -383,7 +385,10 @@ impl Core {
         let generation = frame.get("generation").and_then(Value::as_u64).unwrap_or_default();
         let outcome = if kind == "task_complete" {
             let result = frame.get("result").cloned().unwrap_or(Value::Null);
-            self.tasks.complete(task, generation, result, now).map(|()| "complete").map_err(|why| ("task_complete_failed", why))
+            self.tasks
+                .complete(task, generation, result, now)
+                .map(|()| "complete")
+                .map_err(|why| ("task_complete_failed", why))
         } else {
             let said = frame.get("error").or_else(|| frame.get("reason")).and_then(Value::as_str).unwrap_or("unknown");
             let failed = self.tasks.fail(task, generation, said, now).map_err(|why| ("task_fail_failed", why));
@@ -454,9 +459,10 @@ impl Core {
     /// Pairs queued tasks with idle workers, oldest task first.
     fn schedule(&mut self, now: u64) {
         for task in self.tasks.queued() {
-            let hold = self.options.on_return == OnReturn::ReassignFirst;
+            let hold = self.options.on_return == OnReturn::AfterReassign;
             let Some(agent) = self.workers.iter().find_map(|(agent, worker)| {
-                let free = worker.doing == Doing::Idle && worker.held.is_empty() && !(hold && worker.hold_until_ms.is_some());
+                let free =
+                    worker.doing == Doing::Idle && worker.held.is_empty() && !(hold && worker.hold_until_ms.is_some());
                 let able = self.tasks.get(&task).is_some_and(|t| t.suits(agent, &worker.capabilities));
                 (free && able && !self.buckets.in_disgrace(agent, now)).then(|| agent.clone())
             }) else {
@@ -481,15 +487,17 @@ impl Core {
     fn hand_to_worker(&mut self, agent: &str, task: &str, now: u64) {
         let accept_by = now + self.options.acceptance_ms;
         if let Some(worker) = self.workers.get_mut(agent).filter(|worker| worker.doing == Doing::Idle) {
-            (worker.doing, worker.task, worker.accept_by_ms) = (Doing::Assigned, Some(task.to_owned()), Some(accept_by));
+            (worker.doing, worker.task, worker.accept_by_ms) =
+                (Doing::Assigned, Some(task.to_owned()), Some(accept_by));
         }
     }
 
-    fn tell_others(&mut self, except: ConnectionId, push: &Value) {
+    /// To every identified socket, but those of one agent.
+    fn broadcast(&mut self, push: &Value, except: Option<&str>) {
         if self.options.presence_pushes {
-            let others = self.connections.iter().filter(|(id, c)| **id != except && c.agent.is_some());
-            let others: Vec<_> = others.map(|(id, _)| *id).collect();
-            for id in others {
+            let known = self.connections.iter().filter(|(_, c)| c.agent.is_some() && c.agent.as_deref() != except);
+            let known: Vec<_> = known.map(|(id, _)| *id).collect();
+            for id in known {
                 self.say(id, push.clone());
             }
         }

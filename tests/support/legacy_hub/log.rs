@@ -40,18 +40,14 @@ pub enum What {
 impl Entry {
     /// The sidecar's frame, if this is one of that type.
     pub fn said(&self, kind: &str) -> Option<&Value> {
-        match &self.what {
-            What::Sidecar(frame) if frame["type"] == kind => Some(frame),
-            _ => None,
-        }
+        let What::Sidecar(frame) = &self.what else { return None };
+        (frame["type"] == kind).then_some(frame)
     }
 
     /// The hub's frame, if this is one of that type.
     pub fn heard(&self, kind: &str) -> Option<&Value> {
-        match &self.what {
-            What::Hub { frame, .. } if frame["type"] == kind => Some(frame),
-            _ => None,
-        }
+        let What::Hub { frame, .. } = &self.what else { return None };
+        (frame["type"] == kind).then_some(frame)
     }
 }
 
@@ -68,7 +64,9 @@ pub fn story(entries: &[Entry]) -> String {
                 format!("-> {frame}")
             }
             What::Hub { frame, lost } => format!("<- {frame}{}", if *lost { "  (lost)" } else { "" }),
-            What::Opened | What::Garbage(_) | What::Raw(_) | What::SidecarClosed(_) | What::Ended => format!("{:?}", entry.what),
+            What::Opened | What::Garbage(_) | What::Raw(_) | What::SidecarClosed(_) | What::Ended => {
+                format!("{:?}", entry.what)
+            }
             What::HubClosed(..) | What::HubDropped => format!("{:?}", entry.what),
         };
         format!("{:>7} #{} {}: {what}", entry.at_ms - start, entry.connection, entry.agent.as_deref().unwrap_or("?"))

@@ -37,8 +37,8 @@ use serde_json::Value;
 pub use self::core::ConnectionId;
 pub use self::log::{Entry, What};
 pub use self::options::{OnReturn, Options, Verdicts};
-pub use self::tasks::{Status, Task};
 use self::socket::{Order, Shared};
+pub use self::tasks::{Status, Task};
 use super::wait;
 
 /// A running double. Dropping it closes every connection and its port.
@@ -120,7 +120,9 @@ impl LegacyHub {
 
     /// Says any text, JSON or not.
     pub fn say_raw(&self, agent: &str, text: &str) {
-        self.order(agent, |shared, connection| shared.order(connection, Order::Text(text.into()), What::Raw(text.into())));
+        self.order(agent, |shared, connection| {
+            shared.order(connection, Order::Text(text.into()), What::Raw(text.into()))
+        });
     }
 
     pub fn say_binary(&self, agent: &str, bytes: &[u8]) {

@@ -4,12 +4,12 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnReturn {
     /// Right after `identified`, before the agent has asked. The usual case.
-    AssignFirst,
+    AtOnce,
     /// Assigned at once, but pushed only after `task_recovering` was answered with `task_continue` (or a `state_report`
     /// with `abort`: its generation is stale already).
-    ContinueFirst,
+    AfterContinue,
     /// Assigned only after `task_recovering` was answered with `task_reassign`.
-    ReassignFirst,
+    AfterReassign,
 }
 
 /// What becomes of `task_complete` and `task_failed`.
@@ -27,7 +27,7 @@ pub enum Verdicts {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub on_return: OnReturn,
-    /// How long [`OnReturn::ContinueFirst`] and [`OnReturn::ReassignFirst`] wait for an agent that does not ask.
+    /// How long [`OnReturn::AfterContinue`] and [`OnReturn::AfterReassign`] wait for an agent that does not ask.
     pub hold_ms: u64,
     pub verdicts: Verdicts,
     /// An assignment not accepted for so long is taken back.
@@ -48,7 +48,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            on_return: OnReturn::AssignFirst,
+            on_return: OnReturn::AtOnce,
             hold_ms: 1_000,
             verdicts: Verdicts::Answer,
             acceptance_ms: 60_000,

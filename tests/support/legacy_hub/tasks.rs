@@ -127,7 +127,7 @@ impl Task {
         self.history.push((now, what, self.generation));
     }
 
-    fn to_queue(&mut self, what: &'static str, now: u64) {
+    fn requeue(&mut self, what: &'static str, now: u64) {
         self.status = Status::Queued;
         self.left_by = self.assigned_to.take();
         self.generation += 1;
@@ -181,7 +181,7 @@ impl Tasks {
     /// Does nothing to a task that nobody has.
     pub fn take_back(&mut self, id: &str, now: u64) {
         if let Some(task) = self.by_id.get_mut(id).filter(|task| task.status == Status::Assigned) {
-            task.to_queue("taken back", now);
+            task.requeue("taken back", now);
         }
     }
 
@@ -224,7 +224,7 @@ impl Tasks {
             task.step("dead letter", now);
             Ok(Failed::DeadLetter)
         } else {
-            task.to_queue("retried", now);
+            task.requeue("retried", now);
             Ok(Failed::Retried)
         }
     }

@@ -17,7 +17,8 @@ struct Schema {
 fn schemas() -> &'static BTreeMap<String, Schema> {
     static SCHEMAS: OnceLock<BTreeMap<String, Schema>> = OnceLock::new();
     SCHEMAS.get_or_init(|| {
-        serde_json::from_str(include_str!("../../transcripts/hub-frames.json")).expect("hub-frames.json is a schema map")
+        serde_json::from_str(include_str!("../../transcripts/hub-frames.json"))
+            .expect("hub-frames.json is a schema map")
     })
 }
 
