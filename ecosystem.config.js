@@ -4,7 +4,7 @@
 //   AGENTCOM_CONFIG      the sidecar's config.json              (default: ./config.json)
 //   AGENTCOM_NAME        pm2's name for the sidecar             (default: agentcom-sidecar)
 //   AGENTCOM_HUB_LISTEN  where the hub listens                  (default: 127.0.0.1:4000)
-//   AGENTCOM_HUB_DATA    the hub's folder                       (default: ./hub-data)
+//   AGENTCOM_HUB_DATA    the hub's folder                       (default: ./agentcom-hub-data)
 //   AGENTCOM_BIN_DIR     where the binaries are                 (default: ./target/release)
 //   AGENTCOM_LOG_DIR     what they print                        (default: ./logs)
 // Several agents on one machine: one config and one name each, and this file started once for each.
@@ -66,7 +66,7 @@ module.exports = {
   apps: [
     app(
       hub,
-      ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'hub-data')],
+      ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'agentcom-hub-data')],
       { script: path.join(bin, hub), cwd: __dirname, kill_timeout: 5000 },
     ),
     app(
