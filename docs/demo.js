@@ -20,6 +20,8 @@ const HUB_DATA = path.join(DEMO, 'hub-data');
 const LOGS = path.join(DEMO, 'logs');
 const BIN = path.join(TOP, 'target', 'release');
 const PM2 = path.join(TOP, 'node_modules', '.bin', 'pm2');
+const HUB_LOGS = ['agentcom-hub.out.log', 'agentcom-hub.err.log'].map((name) => path.join(LOGS, name));
+const SIDECAR_LOGS = [path.join(AGENT_DIR, 'sidecar.log'), path.join(LOGS, 'agentcom-sidecar.err.log')];
 const AGENT = 'demo-agent';
 const IDLE_RESTARTS = 7;
 // The Node sidecar under the same pm2, median of 7: restart_sidecar received -> identified again.
@@ -67,22 +69,20 @@ function pm2App(name) {
   return app && { pid: app.pid, restarts: app.pm2_env.restart_time, status: app.pm2_env.status };
 }
 
-function tail(file) {
-  try {
-    return fs.readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n');
-  } catch {
-    return `(${file} is not there)`;
-  }
+/** The last lines of each of these logs that has any. */
+function tails(files) {
+  const there = files.filter((file) => fs.existsSync(file) && fs.statSync(file).size > 0);
+  return there.map((file) => `${file}:\n${fs.readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n')}`).join('\n');
 }
 
 /** Looks until `probe` answers something, for at most `seconds`. */
-async function until(what, seconds, probe, log) {
+async function until(what, seconds, probe, logs) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const found = await probe();
     if (found !== undefined && found !== false && found !== null) return found;
     if (Date.now() > end) {
-      throw trouble(`Waited ${seconds} s in vain for ${what}.${log ? `\n${tail(log)}` : ''}`, `The logs are in ${LOGS}; "npm run demo" starts anew.`);
+      throw trouble(`Waited ${seconds} s in vain for ${what}.\n${tails(logs)}`, `The logs are in ${LOGS} and ${AGENT_DIR}; "npm run demo" starts anew.`);
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -218,7 +218,7 @@ async function start(port) {
   pm2(['start', ecosystem, '--only', 'agentcom-hub'], env);
   const hub = new Hub(port);
   const healthy = () => hub.call('GET', '/health').then(({ status }) => status === 200, () => false);
-  await until('the hub to answer', 20, healthy, path.join(LOGS, 'agentcom-hub.out.log'));
+  await until('the hub to answer', 20, healthy, HUB_LOGS);
   const tokenFile = path.join(DEMO, 'admin-token');
   hub.token = fs.existsSync(tokenFile) ? fs.readFileSync(tokenFile, 'utf8').trim() : undefined;
   if ((await hub.call('GET', '/api/tasks')).status !== 200) {
@@ -236,7 +236,7 @@ function idle(hub) {
     const agent = await hub.agent();
     return agent && agent.fsm_state === 'idle';
   };
-  return until(`${AGENT} to be connected and idle`, 20, is, path.join(AGENT_DIR, 'sidecar.log'));
+  return until(`${AGENT} to be connected and idle`, 20, is, SIDECAR_LOGS);
 }
 
 const STORY = {
@@ -266,7 +266,7 @@ async function follow(hub, commandId, task) {
       told += 1;
     }
     return restart.open ? undefined : restart;
-  }, path.join(AGENT_DIR, 'sidecar.log'));
+  }, SIDECAR_LOGS);
 }
 
 function check(holds, claim, found) {
@@ -276,7 +276,7 @@ function check(holds, claim, found) {
 async function restartWhileWorking(hub) {
   const before = pm2App('agentcom-sidecar');
   const { task_id: task } = await hub.expect(201, 'POST', '/api/tasks', { description: 'start=0.2 run=3' });
-  await until('the agent to start', 20, () => fs.existsSync(path.join(AGENT_DIR, 'results', `${task}.started`)), path.join(AGENT_DIR, 'sidecar.log'));
+  await until('the agent to start', 20, () => fs.existsSync(path.join(AGENT_DIR, 'results', `${task}.started`)), SIDECAR_LOGS);
   say();
   say(`${task} is under way (3 s of work); the sidecar is process ${before.pid}. Commanding a restart:`);
   const command = await hub.expect(200, 'POST', `/api/admin/agents/${AGENT}/restart`, { reason: 'demo: while working' });
@@ -298,7 +298,7 @@ async function idleRestart(hub) {
   const restart = await until('the restart to end', 30, async () => {
     const found = await hub.restart(command.command_id);
     return found.open ? undefined : found;
-  }, path.join(AGENT_DIR, 'sidecar.log'));
+  }, SIDECAR_LOGS);
   check(restart.state === 'back', 'the command ends in "back"', restart);
   const at = (name) => restart.steps.find((step) => step.step === name).at_ms;
   return at('back') - at('delivered');

@@ -6,7 +6,8 @@
 //! agent.configure("restart_deadline_ms", json!(2000));      // before a start: any key of config.json; Null removes it
 //! let mut sidecar = agent.start();                          // agentcom-sidecar run --config FILE
 //! sidecar.pid(); sidecar.kill9(); sidecar.signal(Signal::TERM); sidecar.wait_exit(); sidecar.output()
-//! pm2.launch(agent.app("alice"));                           // the same under pm2; log in agent.path("alice.out")
+//! agent.launch_under(&pm2);                                 // by ecosystem.config.js, named like the agent
+//! pm2.launch(agent.app());                                  // the same as an object, to add to or to change
 //! agent.runs()                                              // [Run { task, generation, step: "woken"|"started"|"finished" }]
 //! agent.wait_run(&task, "started"); agent.go("run", &task)  // for descriptions like "run=hold": see agent.sh
 //! agent.log_lines(); agent.wait_log("drained", |line| ..)   // the sidecar's JSON log, log_file and stdout alike
@@ -20,6 +21,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::pm2::Pm2;
 use super::process::Running;
 use super::wait;
 
@@ -108,13 +110,30 @@ impl Agent {
         Running::start(command, self.folder(), "sidecar")
     }
 
-    /// The same as an app for [`super::pm2::Pm2::launch`], named like this; add to the object what the story needs.
-    pub fn app(&self, name: &str) -> Value {
+    /// Starts the real binary under pm2 by the real `ecosystem.config.js`, named like the agent.
+    pub fn launch_under(&self, pm2: &Pm2) {
+        let text = |path: &Path| path.to_str().expect("a readable path").to_owned();
+        let (bin, logs) = (text(Path::new(SIDECAR).parent().expect("a folder")), text(self.folder()));
+        let config = text(&self.config_file());
+        let variables = [
+            ("AGENTCOM_BIN_DIR", bin.as_str()),
+            ("AGENTCOM_LOG_DIR", &logs),
+            ("AGENTCOM_CONFIG", &config),
+            ("AGENTCOM_NAME", &self.id),
+        ];
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem.config.js");
+        pm2.launch_file(&file, &variables, Some(&self.id));
+    }
+
+    /// The same as an app for [`Pm2::launch`], for stories that change what pm2 is told.
+    pub fn app(&self) -> Value {
         json!({
-            "name": name, "script": SIDECAR, "args": ["run", "--config", self.config_file()], "cwd": self.folder(),
-            "interpreter": "none", "exec_mode": "fork", "autorestart": true, "vizion": false, "treekill": false,
-            "merge_logs": true, "out_file": self.path("sidecar.out"), "error_file": self.path("sidecar.err"),
-            "env": {"PM2_PROCESS_NAME": name},
+            "name": self.id, "script": SIDECAR, "args": ["run", "--config", self.config_file()], "cwd": self.folder(),
+            "interpreter": "none", "exec_mode": "fork", "autorestart": true, "exp_backoff_restart_delay": 2,
+            "max_restarts": 100_000, "vizion": false, "treekill": false, "kill_timeout": 8000, "merge_logs": true,
+            "out_file": self.path(&format!("{}.out.log", self.id)),
+            "error_file": self.path(&format!("{}.err.log", self.id)),
+            "env": {"PM2_PROCESS_NAME": self.id},
         })
     }
 
@@ -166,12 +185,15 @@ impl Agent {
 
     /// Everything that the folder tells, for the message of a failing test.
     pub fn story(&self) -> String {
-        let named = ["runs.log", "queue.json", "sidecar.err", "sidecar.out", "sidecar.log"].map(|name| {
+        let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| name == "queue.json" || [".log", ".out", ".err"].iter().any(|end| name.ends_with(end)));
+        let told = names.iter().map(|name| {
             let text = fs::read_to_string(self.path(name)).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
             format!("== {name}\n{}", lines[lines.len().saturating_sub(80)..].join("\n"))
         });
-        named.join("\n")
+        told.collect::<Vec<_>>().join("\n")
     }
 }
 
