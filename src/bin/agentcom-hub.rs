@@ -1,2 +1,10 @@
-//! The hub's main.
-fn main() {}
+//! The hub's main: see `agentcom-hub --help`.
+
+use std::process::ExitCode;
+
+use agentcom::hub::cli;
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    cli::run(cli::Cli::parse())
+}

@@ -1,1 +1,35 @@
-//! The hub.
+//! The hub: the other end of many sidecars. It hands out tasks, commands restarts, and knows how each went; it runs no
+//! task itself and pushes no chatter between agents.
+//!
+//! | part | what | pure |
+//! |---|---|---|
+//! | [`task`], [`tasks`] | the queue: lanes, generations, retries, dead letters | yes |
+//! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
+//! | [`agents`], [`line`] | who is here, and who is idle | yes |
+//! | [`desk`] (with `hears`) | the decisions: events in, changes and frames out | yes |
+//! | [`core`] | the one owner: applies, stores, and only then says | no |
+//! | [`store`], [`auth`], [`control`] | what survives; tokens; the private door | no |
+//! | [`socket`], [`http`], [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
+//! | [`serve`], [`cli`] | the life of the process | no |
+
+pub mod agents;
+pub mod auth;
+pub mod cli;
+pub mod control;
+pub mod core;
+pub mod desk;
+pub mod entropy;
+mod hears;
+pub mod http;
+pub mod line;
+pub mod policy;
+pub mod reply;
+pub mod restart;
+pub mod restarts;
+pub mod serve;
+mod shapes;
+pub mod socket;
+pub mod store;
+pub mod task;
+pub mod tasks;
+pub mod validate;

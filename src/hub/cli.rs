@@ -1,0 +1,204 @@
+//! The hub's command line: what it takes, what it prints, and how it exits. It holds no logic of the hub.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::control::{self, TokenError};
+use super::policy::Policy;
+use super::serve::{Options, ServeError, make_private_dir, serve};
+use super::store::StoreError;
+
+/// The other end of many agentcom sidecars: hands out tasks, commands restarts, and knows how each went.
+#[derive(Debug, Parser)]
+#[command(name = "agentcom-hub", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 stopped as told, 2 wrong arguments, 69 the address is taken, 74 the disk failed while running,
+75 the data dir is in use by another hub, 78 the data dir or the address cannot be used.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub until SIGINT or SIGTERM
+    Serve(ServeArgs),
+    /// Print a new token for NAME, as the last word on stdout; also while the hub runs on the same data dir
+    Token {
+        /// The agent (its agent_id) or the operator
+        name: String,
+        /// May do everything: restart any agent, read any ledger
+        #[arg(long)]
+        admin: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DataArgs {
+    /// The folder of the hub's store; created if missing
+    #[arg(long = "data", value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = "./agentcom-hub-data")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Where to listen; port 0 takes any free one and logs it
+    #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
+    listen: String,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    timing: TimingArgs,
+}
+
+/// Timings, in ms.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Timings (ms)")]
+struct TimingArgs {
+    /// Take an assignment back when it was not accepted for this long
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
+    accept_timeout_ms: u64,
+    /// Take a task back when it showed no sign of life for this long
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
+    stale_timeout_ms: u64,
+    /// Drop a socket that was silent for this long
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
+    silence_timeout_ms: u64,
+    /// Say an assignment again when a returned agent does not mention it for this long
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
+    reconcile_ms: u64,
+    /// Give an agent that rejected a task as busy none for this long, unless its state changes
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
+    reject_retry_ms: u64,
+    /// How long a running task may hold a restart up, where the command does not say
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
+    restart_deadline_ms: u64,
+    /// How long a sidecar may take for its last words
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
+    drain_deadline_ms: u64,
+    /// What a restart may take beyond both deadlines before it is called overdue
+    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
+    restart_margin_ms: u64,
+}
+
+impl TimingArgs {
+    fn policy(&self) -> Policy {
+        Policy {
+            accept_timeout_ms: self.accept_timeout_ms,
+            stale_timeout_ms: self.stale_timeout_ms,
+            silence_timeout_ms: self.silence_timeout_ms,
+            reconcile_ms: self.reconcile_ms,
+            reject_retry_ms: self.reject_retry_ms,
+            restart_deadline_ms: self.restart_deadline_ms,
+            drain_deadline_ms: self.drain_deadline_ms,
+            restart_margin_ms: self.restart_margin_ms,
+            ..Policy::default()
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Serve(args) => run_serve(&args),
+        Command::Token { name, admin, data } => run_token(&name, admin, &data),
+    }
+}
+
+fn run_serve(args: &ServeArgs) -> ExitCode {
+    init_logging();
+    let options =
+        Options { listen: args.listen.clone(), data_dir: args.data.dir.clone(), policy: args.timing.policy() };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),
+    };
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        match stop_on_signals(stop.clone()) {
+            Ok(()) => serve(options, stop).await,
+            Err(error) => Err(ServeError::CoreDied(format!("signals cannot be received: {error}"))),
+        }
+    });
+    // Whatever still blocks must not hold the exit up.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the hub ends");
+            fail(exit_code(&error), &error.to_string())
+        }
+    }
+}
+
+/// SIGINT is what pm2 sends and what Ctrl-C is, SIGTERM is what everybody else sends.
+fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn run_token(name: &str, admin: bool, data: &DataArgs) -> ExitCode {
+    if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+        return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
+    }
+    if let Err(error) = make_private_dir(&data.dir) {
+        return fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string());
+    }
+    match control::obtain(&data.dir, name, admin) {
+        Ok(token) => {
+            let kind = if admin { "admin token" } else { "token" };
+            match writeln!(std::io::stdout(), "{kind} for {name}: {token}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::from(74),
+            }
+        }
+        Err(error) => fail(
+            match &error {
+                TokenError::Busy(_) => 75,
+                TokenError::Store(_) => 78,
+                TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
+            },
+            &error.to_string(),
+        ),
+    }
+}
+
+fn exit_code(error: &ServeError) -> u8 {
+    match error {
+        ServeError::Store(StoreError::Locked(_)) => 75,
+        ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => 78,
+        ServeError::AddressInUse(_) => 69,
+        ServeError::Commit(_) => 74,
+        ServeError::CoreDied(_) => 70,
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    // Nobody may be reading; the code says enough then.
+    let _ = writeln!(std::io::stderr(), "agentcom-hub: {message}");
+    ExitCode::from(code)
+}
+
+fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTCOM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A second subscriber in one process (a test) is not worth dying for.
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stdout).try_init();
+}

@@ -1,0 +1,254 @@
+//! The one owner of the hub's state: applies a batch of events, stores what changed, and only then lets anything out.
+//! It decides nothing itself; the desk does.
+//!
+//! The law: nothing is said or answered BEFORE what it rests on is on disk.
+//!
+//! 1. Wait for messages, the next deadline, or the end.
+//! 2. Apply all that arrived, and what is due.
+//! 3. Store, in one commit for the whole batch.
+//! 4. Say.
+//! 5. Answer.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::agents::ConnId;
+use super::auth::Tokens;
+use super::desk::{Desk, Say};
+use super::store::{Store, StoreError};
+use crate::wire::{Identify, SidecarFrame};
+
+/// Messages that may wait before whoever sends one waits too.
+const INBOX: usize = 1_024;
+/// Messages in one commit at most.
+const BATCH: usize = 256;
+/// The longest sleep: a wall clock that jumps is noticed within this time.
+const LONGEST_SLEEP_MS: u64 = 1_000;
+
+/// An order to one socket's task.
+#[derive(Debug)]
+pub enum ToSocket {
+    /// Write a frame; then report the restart command in it, if there is one.
+    Frame(String, Option<String>),
+    /// Close with this code and reason.
+    Close(u16, &'static str),
+}
+
+/// Why an identify was refused. The names are the wire's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum IdentifyRefused {
+    /// Nobody's token.
+    InvalidToken,
+    /// Somebody else's.
+    TokenAgentMismatch,
+}
+
+/// What the core owns.
+#[derive(Debug)]
+pub struct State {
+    /// The decisions.
+    pub desk: Desk,
+    /// The tokens.
+    pub tokens: Tokens,
+}
+
+type Answer = Box<dyn FnOnce() + Send>;
+type Question = Box<dyn FnOnce(&mut State, u64) -> Answer + Send>;
+
+enum Message {
+    Identify {
+        conn: ConnId,
+        identify: Box<Identify>,
+        socket: mpsc::Sender<ToSocket>,
+        reply: oneshot::Sender<Result<(), IdentifyRefused>>,
+    },
+    Heard(ConnId, SidecarFrame),
+    Written(String),
+    Gone(ConnId),
+    Ask(Question),
+}
+
+/// The hub is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping;
+
+/// The way to the core, for sockets and HTTP alike.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// Proves an agent and enters it. Its frames come to `socket`, `identified` first.
+    ///
+    /// # Errors
+    /// [`Stopping`]; the inner error where the token does not prove the agent.
+    pub async fn identify(
+        &self,
+        conn: ConnId,
+        identify: Box<Identify>,
+        socket: mpsc::Sender<ToSocket>,
+    ) -> Result<Result<(), IdentifyRefused>, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Identify { conn, identify, socket, reply }).await?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// A frame of an identified agent.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn heard(&self, conn: ConnId, frame: SidecarFrame) -> Result<(), Stopping> {
+        self.send(Message::Heard(conn, frame)).await
+    }
+
+    /// A restart frame was written to its socket.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn written(&self, command_id: String) -> Result<(), Stopping> {
+        self.send(Message::Written(command_id)).await
+    }
+
+    /// A connection is gone.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn gone(&self, conn: ConnId) -> Result<(), Stopping> {
+        self.send(Message::Gone(conn)).await
+    }
+
+    /// Runs `work` on the state; its answer arrives after everything it changed is on disk. `work` also gets the time.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State, u64) -> T + Send + 'static,
+    ) -> Result<T, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |state, now_ms| {
+            let value = work(state, now_ms);
+            Box::new(move || {
+                // Whoever asked may have gone; the change stands.
+                let _ = reply.send(value);
+            })
+        });
+        self.send(Message::Ask(question)).await?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Stopping> {
+        self.inbox.send(message).await.map_err(|_| Stopping)
+    }
+}
+
+/// The core before it runs.
+pub struct Core {
+    state: State,
+    store: Store,
+    sockets: HashMap<ConnId, mpsc::Sender<ToSocket>>,
+    inbox: mpsc::Receiver<Message>,
+}
+
+impl Core {
+    /// The core over a store, and the way to it.
+    pub fn new(state: State, store: Store) -> (Self, Handle) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        (Self { state, store, sockets: HashMap::new(), inbox }, Handle { inbox: sender })
+    }
+
+    /// Runs until `stop`. Commits block: give it a thread of its own.
+    ///
+    /// # Errors
+    /// The first commit that failed: memory is ahead of the disk then, so the hub must end and start from the disk.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            // 1.
+            let wait_ms = self.state.desk.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = self.inbox.recv_many(&mut batch, BATCH) => {}
+                () = nap => {}
+            }
+            // 2.
+            let now = now_ms();
+            let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
+            if self.state.desk.deadline().is_some_and(|at| at <= now) {
+                self.state.desk.tick(now);
+            }
+            // 3.
+            let tokens = self.state.tokens.take_dirty();
+            self.store.commit(&self.state.desk.take_changes(), &tokens)?;
+            // 4.
+            for say in self.state.desk.take_says() {
+                self.say(say);
+            }
+            // 5.
+            for answer in answers {
+                answer();
+            }
+        }
+    }
+
+    fn apply(&mut self, message: Message, now_ms: u64) -> Option<Answer> {
+        match message {
+            Message::Identify { conn, identify, socket, reply } => {
+                let result = self.identify(conn, &identify, socket, now_ms);
+                return Some(Box::new(move || {
+                    // The socket may have closed meanwhile; it then says so itself.
+                    let _ = reply.send(result);
+                }));
+            }
+            Message::Heard(conn, frame) => self.state.desk.heard(conn, frame, now_ms),
+            Message::Written(command_id) => self.state.desk.delivered(&command_id, now_ms),
+            Message::Gone(conn) => {
+                self.sockets.remove(&conn);
+                self.state.desk.disconnected(conn, now_ms);
+            }
+            Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
+        }
+        None
+    }
+
+    fn identify(
+        &mut self,
+        conn: ConnId,
+        identify: &Identify,
+        socket: mpsc::Sender<ToSocket>,
+        now_ms: u64,
+    ) -> Result<(), IdentifyRefused> {
+        let principal = self.state.tokens.verify(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
+        if principal.name != identify.agent_id {
+            return Err(IdentifyRefused::TokenAgentMismatch);
+        }
+        self.sockets.insert(conn, socket);
+        self.state.desk.identified(conn, identify, now_ms);
+        Ok(())
+    }
+
+    fn say(&mut self, say: Say) {
+        let (conn, order) = match say {
+            Say::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
+            Say::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
+        };
+        let Some(socket) = self.sockets.get(&conn) else { return };
+        if socket.try_send(order).is_err() {
+            // Full: the peer does not read. Without this sender its socket's task ends, and says that it is gone.
+            tracing::warn!(conn, "a socket does not keep up and is closed");
+            self.sockets.remove(&conn);
+        }
+    }
+}
+
+/// The wall clock, ms since the epoch: times must mean the same after a restart of the hub.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,380 @@
+use super::*;
+use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+use serde_json::Map;
+
+use crate::hub::restart::Phase;
+use crate::hub::task::Priority;
+
+/// A desk, a clock, and what was said.
+struct Rig {
+    desk: Desk,
+    now: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0), now: 0 }
+    }
+
+    fn join(&mut self, conn: ConnId, agent_id: &str, boot: Option<&str>) -> Vec<String> {
+        let identify = Identify { agent_id: agent_id.into(), boot_id: boot.map(str::to_owned), ..Identify::default() };
+        self.desk.identified(conn, &identify, self.now);
+        self.said()
+    }
+
+    fn submit(&mut self, task_id: &str) -> Vec<String> {
+        let submission = Submission {
+            description: "d".into(),
+            metadata: Map::new(),
+            priority: Priority::Normal,
+            max_retries: 3,
+            needed_capabilities: Vec::new(),
+            extra: Map::new(),
+            submitted_by: "ops".into(),
+        };
+        self.desk.submit(task_id.into(), submission, self.now);
+        self.said()
+    }
+
+    fn hear(&mut self, conn: ConnId, frame: SidecarFrame) -> Vec<String> {
+        self.desk.heard(conn, frame, self.now);
+        self.said()
+    }
+
+    fn drop_conn(&mut self, conn: ConnId) -> Vec<String> {
+        self.desk.disconnected(conn, self.now);
+        self.said()
+    }
+
+    fn restart(&mut self, force: bool) -> Option<Commanded> {
+        let request = RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() };
+        self.desk.command_restart(format!("c{}", self.now), "a", request, self.now)
+    }
+
+    fn tick_at(&mut self, now: u64) -> Vec<String> {
+        self.now = now;
+        self.desk.tick(now);
+        self.said()
+    }
+
+    /// What was said since the last look, as `connection:type` (and `#generation` of an assignment).
+    fn said(&mut self) -> Vec<String> {
+        let short = |say: Say| match say {
+            Say::Close { conn, code, reason: _ } => format!("{conn}:close {code}"),
+            Say::Frame { conn, text, receipt: _ } => {
+                let frame: Value = serde_json::from_str(&text).unwrap();
+                let detail = match frame["type"].as_str().unwrap() {
+                    "task_assign" => format!(" {}#{}", frame["task_id"].as_str().unwrap(), frame["generation"]),
+                    "task_continue" => format!(" #{}", frame["generation"]),
+                    "task_ack" => format!(" {}", frame["status"].as_str().unwrap()),
+                    "state_report_ack" => format!(" {}", frame["action"].as_str().unwrap()),
+                    "error" => format!(" {}", frame["error"].as_str().unwrap()),
+                    "restart_sidecar" => format!(" {} force={}", frame["command_id"], frame["force"] == true),
+                    _ => String::new(),
+                };
+                format!("{conn}:{}{detail}", frame["type"].as_str().unwrap())
+            }
+        };
+        self.desk.take_says().into_iter().map(short).collect()
+    }
+
+    fn status(&self, task_id: &str) -> String {
+        let task = self.desk.tasks().get(task_id).unwrap();
+        format!("{}#{}", task.status.name(), task.generation)
+    }
+
+    fn fsm(&self, agent_id: &str) -> String {
+        let agents = self.desk.agents_json();
+        let found = agents.iter().find(|agent| agent["agent_id"] == agent_id);
+        found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
+    }
+
+    fn phase(&self) -> Phase {
+        self.desk.restarts().of_agent("a")[0].phase
+    }
+}
+
+fn accepted(task_id: &str) -> SidecarFrame {
+    SidecarFrame::TaskAccepted { task_id: task_id.into() }
+}
+
+fn complete(task_id: &str, generation: u64) -> SidecarFrame {
+    let text = json!({"type": "task_complete", "task_id": task_id, "generation": generation}).to_string();
+    SidecarFrame::parse(&text).unwrap()
+}
+
+fn rejected(reason: &str) -> SidecarFrame {
+    SidecarFrame::TaskRejected { task_id: "t".into(), generation: Some(1), reason: reason.into() }
+}
+
+fn report(generation: u64) -> SidecarFrame {
+    SidecarFrame::StateReport { task_id: "t".into(), status: None, generation: Some(generation), assigned_at: None }
+}
+
+#[test]
+fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.join(1, "a", None), ["1:identified"]);
+    rig.join(2, "b", None);
+    assert_eq!(rig.submit("t"), ["1:task_assign t#1"]);
+    assert_eq!(rig.submit("u"), ["2:task_assign u#1"]);
+    assert_eq!(rig.hear(1, accepted("t")), ["1:task_ack accepted"]);
+    assert_eq!(rig.fsm("a"), "working");
+    assert_eq!(rig.hear(1, complete("t", 1)), ["1:task_ack complete"]);
+    assert_eq!(rig.fsm("a"), "idle");
+}
+
+#[test]
+fn an_agent_that_becomes_free_takes_the_next_task_after_its_answer() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.submit("u");
+    assert_eq!(rig.hear(1, complete("t", 1)), ["1:task_ack complete", "1:task_assign u#1"]);
+}
+
+#[test]
+fn a_drop_takes_the_task_back_at_once_and_the_return_gets_it_under_a_new_generation() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.drop_conn(1);
+    assert_eq!(rig.status("t"), "queued#2");
+    assert_eq!(rig.join(2, "a", None), ["2:identified", "2:task_assign t#3"]);
+}
+
+#[test]
+fn a_fenced_agent_gets_nothing_from_the_command_to_the_return() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.restart(false).unwrap();
+    assert_eq!(rig.said(), [r#"1:restart_sidecar "c0" force=false"#]);
+    assert_eq!(rig.fsm("a"), "restarting");
+    assert!(rig.submit("t").is_empty());
+    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
+    rig.drop_conn(1);
+    assert_eq!(rig.fsm("a"), "restarting");
+    assert!(rig.submit("u").is_empty());
+    assert_eq!(rig.join(2, "a", Some("boot-2")), ["2:identified", "2:task_assign t#1"]);
+    assert_eq!(rig.phase(), Phase::Back);
+}
+
+#[test]
+fn a_planned_absence_keeps_the_task_and_its_generation() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.hear(1, accepted("t"));
+    rig.restart(true).unwrap();
+    rig.said();
+    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
+    rig.drop_conn(1);
+    assert_eq!(rig.status("t"), "assigned#1");
+    assert_eq!(rig.join(2, "a", Some("boot-2")), ["2:identified"]);
+    let recovering = SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: Map::new() };
+    assert_eq!(rig.hear(2, recovering), ["2:task_continue #1"]);
+    assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
+}
+
+#[test]
+fn an_overdue_absence_gives_the_task_to_another() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.join(2, "b", None);
+    rig.restart(false).unwrap();
+    rig.drop_conn(1);
+    let at = rig.desk.deadline().unwrap();
+    assert_eq!(rig.tick_at(at), ["2:task_assign t#3"]);
+    assert_eq!(rig.fsm("a"), "gone");
+    assert_eq!(rig.phase(), Phase::Overdue);
+    rig.join(3, "a", Some("boot-2"));
+    assert_eq!(rig.phase(), Phase::Back);
+}
+
+#[test]
+fn a_repeat_is_not_sent_and_force_is_sent_under_the_same_name() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.restart(false).unwrap();
+    rig.said();
+    rig.now = 7;
+    assert_eq!(rig.restart(false).unwrap().command_id, "c0");
+    assert!(rig.said().is_empty());
+    rig.restart(true).unwrap();
+    assert_eq!(rig.said(), [r#"1:restart_sidecar "c0" force=true"#]);
+}
+
+#[test]
+fn an_original_peer_gets_only_the_reason_and_never_a_second_frame() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.restart(false).unwrap();
+    assert_eq!(rig.said(), ["1:restart_sidecar null force=false"]);
+    rig.restart(true).unwrap();
+    assert!(rig.said().is_empty());
+}
+
+#[test]
+fn an_absent_agent_cannot_be_commanded() {
+    assert_eq!(Rig::new().restart(false), None);
+}
+
+#[test]
+fn a_refused_restart_lifts_the_fence_and_waiting_work_starts() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.restart(false).unwrap();
+    rig.submit("t");
+    let ack =
+        RestartAck { command_id: "c0".into(), outcome: RestartAckOutcome::Refused, detail: None, deadline_ms: None };
+    assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack)), ["1:task_assign t#1"]);
+}
+
+#[test]
+fn the_newest_connection_wins_and_the_job_stays() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.hear(1, accepted("t"));
+    assert_eq!(rig.join(2, "a", Some("boot-1")), ["1:close 4001", "2:identified"]);
+    rig.drop_conn(1);
+    assert_eq!(rig.status("t"), "assigned#1");
+    assert_eq!(rig.hear(2, report(1)), ["2:state_report_ack continue"]);
+    assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
+}
+
+#[test]
+fn nothing_from_a_superseded_connection_counts() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.join(2, "a", None);
+    assert!(rig.hear(1, complete("t", 1)).is_empty());
+    assert_eq!(rig.status("t"), "assigned#1");
+}
+
+#[test]
+fn a_busy_agent_keeps_no_task_and_gets_it_again_only_when_its_state_changes() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    assert!(rig.hear(1, rejected("busy")).is_empty());
+    assert_eq!(rig.status("t"), "queued#2");
+    assert_eq!(
+        rig.hear(1, complete("unheard-of", 1)),
+        ["1:error task_complete_failed: not_found", "1:task_assign t#3"]
+    );
+}
+
+#[test]
+fn a_busy_agent_that_says_nothing_more_is_asked_again_after_a_while() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.hear(1, rejected("busy"));
+    assert!(rig.tick_at(9_999).is_empty());
+    assert_eq!(rig.tick_at(10_000), ["1:task_assign t#3"]);
+}
+
+#[test]
+fn a_rejection_of_another_generation_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    let old = SidecarFrame::TaskRejected { task_id: "t".into(), generation: Some(0), reason: "busy".into() };
+    rig.hear(1, old);
+    assert_eq!(rig.status("t"), "assigned#1");
+}
+
+#[test]
+fn an_invalid_task_is_a_dead_letter_with_the_reason() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.hear(1, rejected("invalid"));
+    assert_eq!(rig.status("t"), "dead_letter#1");
+    assert_eq!(rig.desk.tasks().get("t").unwrap().last_error.as_deref(), Some("rejected as invalid by a"));
+    assert_eq!(rig.fsm("a"), "idle");
+}
+
+#[test]
+fn a_state_report_of_an_older_generation_is_adopted_by_those_who_can_and_aborted_by_others() {
+    for (boot, answer) in [(Some("boot-1"), "2:state_report_ack continue"), (None, "2:state_report_ack abort")] {
+        let mut rig = Rig::new();
+        rig.join(1, "a", boot);
+        rig.submit("t");
+        rig.drop_conn(1);
+        rig.join(2, "a", boot);
+        assert_eq!(rig.hear(2, report(1)), [answer]);
+    }
+}
+
+#[test]
+fn recovering_a_task_that_is_not_held_any_more_is_a_reassign() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    let recovering = SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: Map::new() };
+    assert_eq!(rig.hear(1, recovering), ["1:task_reassign"]);
+}
+
+#[test]
+fn a_task_that_was_not_accepted_goes_to_another_agent_first() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.join(2, "b", None);
+    assert_eq!(rig.tick_at(60_000), ["2:task_assign t#3"]);
+}
+
+#[test]
+fn a_cancelled_task_is_said_to_its_holder_who_is_free_again() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.submit("u");
+    rig.desk.cancel("t", "ops", 1).unwrap();
+    assert_eq!(rig.said(), ["1:task_cancelled", "1:task_assign u#1"]);
+}
+
+#[test]
+fn after_a_restart_of_the_hub_a_kept_assignment_waits_for_its_holder_and_is_then_confirmed() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.hear(1, accepted("t"));
+    let stored = rig.desk.tasks().list().into_iter().cloned().collect();
+    let mut rig = Rig { desk: Desk::load(stored, Vec::new(), Policy::default(), 1_000), now: 1_000 };
+    assert_eq!(rig.join(1, "a", Some("boot-1")), ["1:identified"]);
+    assert_eq!(rig.hear(1, report(1)), ["1:state_report_ack continue"]);
+    assert!(rig.tick_at(200_000).is_empty());
+    assert_eq!(rig.status("t"), "assigned#1");
+}
+
+#[test]
+fn after_a_restart_of_the_hub_an_assignment_that_may_never_have_been_said_is_said_again() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    let stored = rig.desk.tasks().list().into_iter().cloned().collect();
+    let mut rig = Rig { desk: Desk::load(stored, Vec::new(), Policy::default(), 1_000), now: 1_000 };
+    rig.join(1, "a", Some("boot-1"));
+    assert_eq!(rig.tick_at(3_000), ["1:task_assign t#1"]);
+}
+
+#[test]
+fn the_line_holds_no_idle_agent_beside_work_it_could_do() {
+    // A drop, a rejection and a return in any order must leave nobody waiting for nothing.
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.join(2, "b", None);
+    rig.submit("t");
+    rig.submit("u");
+    rig.submit("v");
+    rig.drop_conn(1);
+    rig.hear(2, complete("u", 1));
+    rig.join(3, "a", None);
+    let waiting = rig.desk.tasks().list().iter().filter(|task| task.status == Status::Queued).count();
+    let idle = rig.desk.agents_json().iter().filter(|agent| agent["fsm_state"] == "idle").count();
+    assert_eq!((waiting, idle), (0, 0));
+}

@@ -1,0 +1,43 @@
+//! The hub's timings, in one place. It decides nothing; the folds read it.
+
+/// How long the hub waits for what. All in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// An assignment that nobody accepted for this long is taken back (the original hub: 60 s).
+    pub accept_timeout_ms: u64,
+    /// A task without a sign of life for this long is taken back (the original hub: 10 min).
+    pub stale_timeout_ms: u64,
+    /// After a return, how long the agent may take to mention a task it never accepted before it is said again.
+    pub reconcile_ms: u64,
+    /// How long an agent that rejected a task as busy gets none, unless its state changes sooner.
+    pub reject_retry_ms: u64,
+    /// How long a running task may hold a restart up, where the command does not say.
+    pub restart_deadline_ms: u64,
+    /// How long a sidecar may take to say its last words.
+    pub drain_deadline_ms: u64,
+    /// What a restart may take beyond both before it is called overdue.
+    pub restart_margin_ms: u64,
+    /// A socket that is silent for this long is dropped (the original hub: 60 s).
+    pub silence_timeout_ms: u64,
+    /// How many finished tasks are kept; the oldest go first.
+    pub keep_finished: usize,
+    /// How many finished restarts are kept for each agent; the oldest go first.
+    pub keep_restarts: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            accept_timeout_ms: 60_000,
+            stale_timeout_ms: 600_000,
+            reconcile_ms: 2_000,
+            reject_retry_ms: 10_000,
+            restart_deadline_ms: 120_000,
+            drain_deadline_ms: 5_000,
+            restart_margin_ms: 15_000,
+            silence_timeout_ms: 60_000,
+            keep_finished: 10_000,
+            keep_restarts: 100,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+use super::*;
+use crate::wire::{Pm2Info, Restarted};
+
+fn request(force: bool) -> RestartRequest {
+    RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() }
+}
+
+fn identify(boot_id: Option<&str>) -> Identify {
+    Identify { agent_id: "a".into(), boot_id: boot_id.map(str::to_owned), ..Identify::default() }
+}
+
+fn node(restart_count: u64) -> Identify {
+    let pm2_info = Some(Pm2Info { restart_count: Some(restart_count), ..Pm2Info::default() });
+    Identify { pm2_info, ..identify(None) }
+}
+
+fn commanded_at(now_ms: u64, run: &Run) -> Restarts {
+    let mut ledger = Restarts::load(Vec::new(), Policy::default());
+    let commanded = ledger.command("c1".into(), "a", run, request(false), now_ms);
+    assert!(commanded.send && !commanded.repeated);
+    ledger
+}
+
+fn v2() -> Restarts {
+    commanded_at(0, &Run::of(&identify(Some("boot-1"))))
+}
+
+fn ack(outcome: RestartAckOutcome) -> RestartAck {
+    RestartAck { command_id: "c1".into(), outcome, detail: Some("why".into()), deadline_ms: None }
+}
+
+fn phase(ledger: &Restarts) -> Phase {
+    ledger.get("c1").unwrap().phase
+}
+
+fn story(ledger: &Restarts) -> Vec<(String, u64)> {
+    ledger.get("c1").unwrap().steps.iter().map(|step| (step.step.clone(), step.at_ms)).collect()
+}
+
+#[test]
+fn the_whole_way_there_and_back_with_the_gap() {
+    let mut ledger = v2();
+    ledger.delivered("c1", 1);
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
+    ledger.draining("a", &Restarting { command_id: Some("c1".into()), ..Restarting::default() }, 100);
+    assert!(ledger.closed("a", 103));
+    let restarted = Restarted { command_id: Some("c1".into()), gap_ms: 38, ..Restarted::default() };
+    let back = Identify { restarted: Some(restarted), ..identify(Some("boot-2")) };
+    assert_eq!(ledger.identified("a", &back, 140), Return::Free);
+    let restart = ledger.get("c1").unwrap();
+    assert_eq!((restart.gap_ms, restart.reported_gap_ms), (Some(40), Some(38)));
+    assert_eq!(restart.boot_after.as_deref(), Some("boot-2"));
+    let names: Vec<String> = story(&ledger).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["commanded", "delivered", "accepted", "draining", "exiting", "back"]);
+    assert!(ledger.open_for("a").is_none());
+}
+
+#[test]
+fn a_second_command_is_the_first_one_and_is_not_sent() {
+    let mut ledger = v2();
+    let second = ledger.command("c2".into(), "a", &Run::default(), request(false), 5);
+    assert_eq!((second.command_id.as_str(), second.send, second.repeated), ("c1", false, true));
+    assert!(ledger.get("c2").is_none());
+}
+
+#[test]
+fn force_upgrades_the_open_command_once_and_shortens_its_patience() {
+    let mut ledger = v2();
+    let before = ledger.get("c1").unwrap().overdue_at;
+    let forced = ledger.command("c2".into(), "a", &Run::default(), request(true), 5);
+    assert_eq!((forced.command_id.as_str(), forced.send), ("c1", true));
+    let open = ledger.get("c1").unwrap();
+    assert!(open.force && open.overdue_at < before);
+    assert!(!ledger.command("c3".into(), "a", &Run::default(), request(true), 6).send);
+}
+
+#[test]
+fn a_refusal_ends_the_fence() {
+    let mut ledger = v2();
+    assert!(ledger.acknowledged("a", &ack(RestartAckOutcome::Refused), 2));
+    assert_eq!(phase(&ledger), Phase::Refused);
+    assert!(ledger.open_for("a").is_none());
+}
+
+#[test]
+fn a_duplicate_before_the_return_is_a_promise_not_an_end() {
+    let mut ledger = v2();
+    assert!(!ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 2));
+    assert_eq!(phase(&ledger), Phase::Accepted);
+}
+
+#[test]
+fn a_duplicate_after_the_return_changes_nothing() {
+    let mut ledger = v2();
+    ledger.identified("a", &identify(Some("boot-2")), 5);
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 6);
+    assert_eq!(phase(&ledger), Phase::Back);
+}
+
+#[test]
+fn an_answer_for_another_command_changes_nothing() {
+    let mut ledger = v2();
+    let other = RestartAck { command_id: "c9".into(), ..ack(RestartAckOutcome::Refused) };
+    assert!(!ledger.acknowledged("a", &other, 2));
+    assert_eq!(phase(&ledger), Phase::Commanded);
+}
+
+#[test]
+fn what_takes_too_long_is_overdue_and_a_late_return_is_still_back() {
+    let mut ledger = v2();
+    let at = ledger.deadline().unwrap();
+    assert_eq!(at, 120_000 + 5_000 + 15_000);
+    assert!(ledger.expire(at - 1).is_empty());
+    assert_eq!(ledger.expire(at), ["a"]);
+    assert_eq!(phase(&ledger), Phase::Overdue);
+    assert!(ledger.open_for("a").is_none());
+    ledger.identified("a", &identify(Some("boot-1")), at + 1);
+    assert_eq!(phase(&ledger), Phase::Overdue, "the same run is not a return");
+    ledger.identified("a", &identify(Some("boot-2")), at + 2);
+    assert_eq!(phase(&ledger), Phase::Back);
+}
+
+#[test]
+fn the_sidecars_own_deadline_moves_the_overdue_time() {
+    let mut ledger = v2();
+    ledger.acknowledged("a", &RestartAck { deadline_ms: Some(300_000), ..ack(RestartAckOutcome::Accepted) }, 1_000);
+    assert_eq!(ledger.deadline(), Some(1_000 + 300_000 + 20_000));
+}
+
+#[test]
+fn the_same_run_that_has_not_answered_gets_the_command_again() {
+    let mut ledger = v2();
+    ledger.delivered("c1", 1);
+    ledger.closed("a", 2);
+    assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 3), Return::SendAgain("c1".into()));
+}
+
+#[test]
+fn the_same_run_that_has_answered_does_not_get_it_again() {
+    let mut ledger = v2();
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
+    assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 3), Return::StillFenced);
+}
+
+#[test]
+fn another_run_is_back_whatever_was_heard_before() {
+    let mut ledger = v2();
+    assert_eq!(ledger.identified("a", &identify(Some("boot-2")), 3), Return::Free);
+    assert_eq!(phase(&ledger), Phase::Back);
+}
+
+#[test]
+fn a_node_sidecar_is_back_after_its_last_words() {
+    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    ledger.draining("a", &Restarting { reason: "update".into(), ..Restarting::default() }, 10);
+    ledger.closed("a", 20);
+    // pm2's count may be unknown or reset; the words are enough.
+    assert_eq!(ledger.identified("a", &node(0), 30), Return::Free);
+    assert_eq!(phase(&ledger), Phase::Back);
+}
+
+#[test]
+fn a_node_sidecar_whose_link_only_blinked_is_not_back_and_gets_nothing_again() {
+    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    ledger.closed("a", 20);
+    assert_eq!(ledger.identified("a", &node(4), 30), Return::StillFenced);
+    assert_eq!(phase(&ledger), Phase::Commanded);
+    assert_eq!(ledger.identified("a", &node(5), 40), Return::Free);
+}
+
+#[test]
+fn a_peer_that_tells_nothing_of_its_runs_is_back_when_its_socket_had_closed() {
+    let mut ledger = commanded_at(0, &Run::default());
+    ledger.closed("a", 20);
+    assert_eq!(ledger.identified("a", &identify(None), 30), Return::Free);
+}
+
+#[test]
+fn the_ledger_lists_the_newest_first_and_forgets_the_oldest() {
+    let mut ledger = Restarts::load(Vec::new(), Policy { keep_restarts: 2, ..Policy::default() });
+    for n in 1..=3u64 {
+        let run = Run::of(&identify(Some(&format!("boot-{n}"))));
+        ledger.command(format!("c{n}"), "a", &run, request(false), n);
+        ledger.identified("a", &identify(Some(&format!("boot-{}", n + 1))), n);
+    }
+    let ids: Vec<&str> = ledger.of_agent("a").iter().map(|restart| restart.command_id.as_str()).collect();
+    assert_eq!(ids, ["c3", "c2"]);
+    assert!(ledger.take_dirty().contains("c1"), "the store must hear of the deletion");
+}
+
+#[test]
+fn what_was_stored_is_the_same_ledger_again() {
+    let mut ledger = v2();
+    ledger.delivered("c1", 1);
+    let text = serde_json::to_string(ledger.get("c1").unwrap()).unwrap();
+    let mut loaded = Restarts::load(vec![serde_json::from_str(&text).unwrap()], Policy::default());
+    assert_eq!(loaded.open_for("a"), ledger.get("c1"));
+    assert_eq!(loaded.identified("a", &identify(Some("boot-1")), 3), Return::SendAgain("c1".into()));
+}

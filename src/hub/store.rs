@@ -1,0 +1,203 @@
+//! What survives: tasks, restarts and tokens in one redb file, one durable commit for each batch of changes. It keeps
+//! records as JSON by key and knows nothing of what they mean.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::auth::{Principal, TokenHash};
+use super::desk::Changes;
+use super::restart::Restart;
+use super::task::Task;
+
+const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
+const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");
+const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+/// The schema that this hub writes. A file with a higher number is left alone.
+const SCHEMA: u64 = 1;
+
+/// The pages that redb may keep in memory, bytes. Everything lives in memory anyway; its default is 1 GiB.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Why the store could not be used.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another process has the file open.
+    Locked(PathBuf),
+    /// The file was written by a newer hub.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema number.
+        found: u64,
+    },
+    /// A record could not be read or written as JSON.
+    Record {
+        /// Which, as `table/key`.
+        key: String,
+        /// What serde said.
+        detail: String,
+    },
+    /// The file could not be read or written.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What redb said.
+        detail: String,
+    },
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked(path) => {
+                write!(f, "{} is in use by another hub: stop it, or give this one another --data", path.display())
+            }
+            Self::Newer { path, found } => {
+                let path = path.display();
+                write!(f, "{path} has schema {found}, this hub knows {SCHEMA}: run the newer hub that wrote it")
+            }
+            Self::Record { key, detail } => {
+                write!(f, "record {key} is not what this hub writes ({detail}): restore the data dir from a copy")
+            }
+            Self::File { path, detail } => {
+                write!(f, "{}: {detail}: check the disk, its free space and the permissions", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Everything that was stored.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// All tasks.
+    pub tasks: Vec<Task>,
+    /// All commanded restarts.
+    pub restarts: Vec<Restart>,
+    /// All tokens, by hash.
+    pub tokens: Vec<(TokenHash, Principal)>,
+}
+
+/// The open file.
+pub struct Store {
+    db: Database,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens `hub.redb` in the folder, or creates it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process has it open, and the others as they say.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join("hub.redb");
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+                return StoreError::Locked(path.clone());
+            }
+            StoreError::File { path: path.clone(), detail: error.to_string() }
+        })?;
+        let store = Self { db, path };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] names the record that could not be read.
+    pub fn load(&self) -> Result<Stored, StoreError> {
+        let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
+        let mut stored = Stored::default();
+        let table = read.open_table(TASKS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            stored.tasks.push(decode("tasks", key.value(), value.value())?);
+        }
+        let table = read.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            stored.restarts.push(decode("restarts", key.value(), value.value())?);
+        }
+        let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            let hash = TokenHash::try_from(key.value());
+            let hash = hash.map_err(|e| StoreError::Record { key: "tokens/?".into(), detail: e.to_string() })?;
+            stored.tokens.push((hash, decode("tokens", "?", value.value())?));
+        }
+        Ok(stored)
+    }
+
+    /// Writes a batch: all of it is on disk when this returns, or none of it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; memory and disk differ then, and the caller must not go on.
+    pub fn commit(&self, changes: &Changes<'_>, tokens: &[(TokenHash, Principal)]) -> Result<(), StoreError> {
+        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() {
+            return Ok(());
+        }
+        let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
+        {
+            let mut table = write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
+            for (id, task) in &changes.tasks {
+                match task {
+                    Some(task) => table.insert(id.as_str(), encode("tasks", id, task)?.as_slice()).map(drop),
+                    None => table.remove(id.as_str()).map(drop),
+                }
+                .map_err(|e| self.file_error(&e))?;
+            }
+            let mut table = write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+            for (id, restart) in &changes.restarts {
+                match restart {
+                    Some(restart) => table.insert(id.as_str(), encode("restarts", id, restart)?.as_slice()).map(drop),
+                    None => table.remove(id.as_str()).map(drop),
+                }
+                .map_err(|e| self.file_error(&e))?;
+            }
+            let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+            for (hash, principal) in tokens {
+                let record = encode("tokens", &principal.name, principal)?;
+                table.insert(hash.as_slice(), record.as_slice()).map_err(|e| self.file_error(&e))?;
+            }
+        }
+        write.commit().map_err(|e| self.file_error(&e))
+    }
+
+    /// Creates what is missing and refuses what a newer hub wrote.
+    fn prepare(&self) -> Result<(), StoreError> {
+        let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
+        {
+            let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
+            let found = meta.get("schema").map_err(|e| self.file_error(&e))?.map(|found| found.value());
+            match found {
+                Some(found) if found > SCHEMA => return Err(StoreError::Newer { path: self.path.clone(), found }),
+                Some(_) => {}
+                None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
+            }
+            write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
+            write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+            write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+        }
+        write.commit().map_err(|e| self.file_error(&e))
+    }
+
+    fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
+        StoreError::File { path: self.path.clone(), detail: error.to_string() }
+    }
+}
+
+fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
+}
+
+fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
+}

@@ -1,0 +1,410 @@
+//! The queue, as a pure fold: who waits, who holds what under which generation, and when the hub must act.
+//! No clock, no sockets and no storage: the caller says the time, sends what is to be said, and stores what is `dirty`.
+//!
+//! Rules kept from the original hub: +1 on the generation for every hand-out and every take-back; a verdict counts only
+//! for the generation it was done under.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use serde_json::{Map, Value, json};
+
+use super::policy::Policy;
+use super::task::{Priority, Status, Submission, Task};
+
+/// Why a verdict was not taken. The names are the wire's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum VerdictError {
+    /// It was done under a generation that is not the current one, or by an agent that does not hold it.
+    StaleGeneration,
+    /// The task is not assigned: the verdict had arrived already, or the task was taken back.
+    InvalidState,
+    /// There is no such task.
+    NotFound,
+}
+
+/// What a failure made of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// It will be handed out again.
+    Retried,
+    /// It has no tries left.
+    DeadLetter,
+}
+
+/// What is due at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// When the holder showed no life for too long: take the task back from it.
+    TakeBack {
+        /// The holder.
+        agent_id: String,
+        /// `not_accepted` or `stale`.
+        why: &'static str,
+    },
+    /// When a returned holder did not mention a task it never accepted: say the same assignment again.
+    SayAgain {
+        /// The holder.
+        agent_id: String,
+    },
+}
+
+/// What an agent holds. Volatile: after a restart of the hub every holder gets a fresh one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which task.
+    pub task_id: String,
+    /// When the assignment is taken back unless the agent confirms it; none once it has.
+    confirm_by: Option<u64>,
+    /// When the assignment is said again unless the agent mentions it.
+    say_again_at: Option<u64>,
+    /// The last sign of life, ms since the epoch.
+    alive_at: u64,
+    /// The holder is away on a restart that we commanded: its end is the restart ledger's business.
+    away: bool,
+}
+
+/// All tasks.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    policy: Policy,
+    all: HashMap<String, Task>,
+    queue: BTreeMap<(Priority, u64), String>,
+    held: HashMap<String, Held>,
+    finished: VecDeque<String>,
+    dirty: BTreeSet<String>,
+    queued: Vec<String>,
+    next_seq: u64,
+}
+
+impl Tasks {
+    /// The queue as it was stored. Holders have `accept_timeout_ms` from now to come back.
+    pub fn load(stored: Vec<Task>, policy: Policy, now_ms: u64) -> Self {
+        let mut tasks = Self { policy, ..Self::default() };
+        let mut finished: Vec<(u64, String)> = Vec::new();
+        for task in stored {
+            tasks.next_seq = tasks.next_seq.max(task.seq + 1);
+            match &task.status {
+                Status::Queued => {
+                    tasks.queue.insert((task.submission.priority, task.seq), task.id.clone());
+                }
+                Status::Assigned { agent_id, .. } => {
+                    let held = Held {
+                        task_id: task.id.clone(),
+                        confirm_by: Some(now_ms + policy.accept_timeout_ms),
+                        say_again_at: None,
+                        alive_at: now_ms,
+                        away: false,
+                    };
+                    tasks.held.insert(agent_id.clone(), held);
+                }
+                Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
+                    finished.push((task.updated_at, task.id.clone()));
+                }
+            }
+            tasks.all.insert(task.id.clone(), task);
+        }
+        finished.sort();
+        tasks.finished = finished.into_iter().map(|(_, id)| id).collect();
+        tasks
+    }
+
+    /// One task.
+    pub fn get(&self, task_id: &str) -> Option<&Task> {
+        self.all.get(task_id)
+    }
+
+    /// All tasks, by lane and order of submission.
+    pub fn list(&self) -> Vec<&Task> {
+        let mut tasks: Vec<&Task> = self.all.values().collect();
+        tasks.sort_by_key(|task| (task.submission.priority, task.seq));
+        tasks
+    }
+
+    /// What the agent holds.
+    pub fn held_by(&self, agent_id: &str) -> Option<&Held> {
+        self.held.get(agent_id)
+    }
+
+    /// The task that the agent holds.
+    pub fn task_of(&self, agent_id: &str) -> Option<&Task> {
+        self.held.get(agent_id).and_then(|held| self.all.get(&held.task_id))
+    }
+
+    /// The tasks to store (or, where `get` has none, to delete) since the last call.
+    pub fn take_dirty(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The tasks that began to wait since the last call: somebody idle may be able to do them.
+    pub fn take_queued(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.queued)
+    }
+
+    /// Puts a new task in its lane.
+    pub fn submit(&mut self, id: String, submission: Submission, now_ms: u64) {
+        let task = Task::new(id, self.next_seq, submission, now_ms);
+        self.next_seq += 1;
+        self.enqueue(task);
+    }
+
+    /// The first waiting task that an agent with these capabilities can do.
+    pub fn first_for(&self, capabilities: &BTreeSet<String>) -> Option<String> {
+        let fits = |id: &&String| self.all.get(*id).is_some_and(|task| can_do(capabilities, task));
+        self.queue.values().find(fits).cloned()
+    }
+
+    /// Hands a waiting task to an agent that holds none. `false`, and nothing changed, where either is not so.
+    pub fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) -> bool {
+        if self.held.contains_key(agent_id) {
+            return false;
+        }
+        let Some(task) = self.all.get_mut(task_id) else { return false };
+        if task.status != Status::Queued {
+            return false;
+        }
+        self.queue.remove(&(task.submission.priority, task.seq));
+        task.generation += 1;
+        task.status = Status::Assigned { agent_id: agent_id.to_owned(), assigned_at: now_ms, accepted: false };
+        task.note("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
+        let held = Held {
+            task_id: task_id.to_owned(),
+            confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
+            say_again_at: None,
+            alive_at: now_ms,
+            away: false,
+        };
+        self.held.insert(agent_id.to_owned(), held);
+        self.dirty.insert(task_id.to_owned());
+        true
+    }
+
+    /// The agent said that the task is its own.
+    pub fn accepted(&mut self, agent_id: &str, task_id: &str, now_ms: u64) {
+        if !self.alive(agent_id, task_id, now_ms) {
+            return;
+        }
+        let Some(task) = self.all.get_mut(task_id) else { return };
+        if let Status::Assigned { accepted: accepted @ false, .. } = &mut task.status {
+            *accepted = true;
+            task.note("accepted", json!({"agent_id": agent_id}), now_ms);
+            self.dirty.insert(task_id.to_owned());
+        }
+    }
+
+    /// A sign of life of the task from its holder. `false` where it comes from somebody else.
+    pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+        match self.held.get_mut(agent_id) {
+            Some(held) if held.task_id == task_id => {
+                *held = Held { confirm_by: None, say_again_at: None, alive_at: now_ms, away: false, ..held.clone() };
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The task is done.
+    ///
+    /// # Errors
+    /// [`VerdictError`], and nothing changed.
+    pub fn complete(
+        &mut self,
+        agent_id: &str,
+        task_id: &str,
+        generation: u64,
+        result: Map<String, Value>,
+        report: Map<String, Value>,
+        now_ms: u64,
+    ) -> Result<(), VerdictError> {
+        let assigned_at = self.check_verdict(agent_id, task_id, generation)?;
+        let tokens = report.get("tokens_used").cloned().unwrap_or(Value::Null);
+        let status = Status::Completed { agent_id: agent_id.to_owned(), assigned_at, result, report };
+        self.finish(task_id, status, "completed", json!({"agent_id": agent_id, "tokens_used": tokens}), now_ms);
+        Ok(())
+    }
+
+    /// The task failed.
+    ///
+    /// # Errors
+    /// [`VerdictError`], and nothing changed.
+    pub fn fail(
+        &mut self,
+        agent_id: &str,
+        task_id: &str,
+        generation: u64,
+        reason: &str,
+        now_ms: u64,
+    ) -> Result<Failed, VerdictError> {
+        self.check_verdict(agent_id, task_id, generation)?;
+        let Some(task) = self.all.get_mut(task_id) else { return Err(VerdictError::NotFound) };
+        task.retry_count += 1;
+        task.last_error = Some(reason.to_owned());
+        if task.retry_count >= task.submission.max_retries {
+            self.finish(task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
+            return Ok(Failed::DeadLetter);
+        }
+        self.requeue(task_id, "retry", json!(reason), now_ms);
+        Ok(Failed::Retried)
+    }
+
+    /// Takes the agent's task back, if it holds one, and says which it was.
+    pub fn take_back(&mut self, agent_id: &str, why: &str, now_ms: u64) -> Option<String> {
+        let task_id = self.held.get(agent_id)?.task_id.clone();
+        self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
+        Some(task_id)
+    }
+
+    /// The holder cannot do the task, and nobody could.
+    pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
+        let Some(held) = self.held.get(agent_id) else { return };
+        let task_id = held.task_id.clone();
+        if let Some(task) = self.all.get_mut(&task_id) {
+            task.last_error = Some(reason.to_owned());
+        }
+        self.finish(&task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
+    }
+
+    /// The task is not wanted any more. The answer is its holder, if it had one; an error is its final status.
+    ///
+    /// # Errors
+    /// The name of the status that it already ended in, or `not_found`.
+    pub fn cancel(&mut self, task_id: &str, by: &str, now_ms: u64) -> Result<Option<String>, &'static str> {
+        let task = self.all.get(task_id).ok_or("not_found")?;
+        let holder = match &task.status {
+            Status::Queued => None,
+            Status::Assigned { agent_id, .. } => Some(agent_id.clone()),
+            Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => return Err(task.status.name()),
+        };
+        self.finish(task_id, Status::Cancelled, "cancelled", json!({"by": by}), now_ms);
+        Ok(holder)
+    }
+
+    /// Gives a dead letter all its tries again.
+    ///
+    /// # Errors
+    /// The name of the status that it is in instead, or `not_found`.
+    pub fn revive(&mut self, task_id: &str, now_ms: u64) -> Result<(), &'static str> {
+        let task = self.all.get_mut(task_id).ok_or("not_found")?;
+        if task.status != Status::DeadLetter {
+            return Err(task.status.name());
+        }
+        task.retry_count = 0;
+        task.last_error = None;
+        self.finished.retain(|id| id != task_id);
+        self.requeue(task_id, "queued", json!("retried from dead letter"), now_ms);
+        Ok(())
+    }
+
+    /// The holder left on a restart that we commanded: it keeps the task until the restart ends.
+    pub fn holder_left(&mut self, agent_id: &str) {
+        if let Some(held) = self.held.get_mut(agent_id) {
+            *held = Held { confirm_by: None, say_again_at: None, away: true, ..held.clone() };
+        }
+    }
+
+    /// The holder is connected again and kept its task: it has to confirm it anew.
+    pub fn holder_returned(&mut self, agent_id: &str, now_ms: u64) {
+        let Some(held) = self.held.get_mut(agent_id) else { return };
+        let accepted = self
+            .all
+            .get(&held.task_id)
+            .is_some_and(|task| matches!(task.status, Status::Assigned { accepted: true, .. }));
+        *held = Held {
+            confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
+            say_again_at: (!accepted).then_some(now_ms + self.policy.reconcile_ms),
+            alive_at: now_ms,
+            away: false,
+            ..held.clone()
+        };
+    }
+
+    /// What is due by now. The caller takes back and says again; a saying is due once.
+    pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
+        let stale_ms = self.policy.stale_timeout_ms;
+        let mut due = Vec::new();
+        for (agent_id, held) in self.held.iter_mut().filter(|(_, held)| !held.away) {
+            if held.confirm_by.is_some_and(|at| at <= now_ms) {
+                due.push(Due::TakeBack { agent_id: agent_id.clone(), why: "not_accepted" });
+            } else if held.alive_at + stale_ms <= now_ms {
+                due.push(Due::TakeBack { agent_id: agent_id.clone(), why: "stale" });
+            } else if held.say_again_at.is_some_and(|at| at <= now_ms) {
+                held.say_again_at = None;
+                due.push(Due::SayAgain { agent_id: agent_id.clone() });
+            }
+        }
+        due
+    }
+
+    /// When `due` will next have something to say, ms since the epoch.
+    pub fn deadline(&self) -> Option<u64> {
+        let stale_ms = self.policy.stale_timeout_ms;
+        let waits = |held: &Held| {
+            let stale = Some(held.alive_at + stale_ms);
+            [held.confirm_by, held.say_again_at, stale].into_iter().flatten().min()
+        };
+        self.held.values().filter(|held| !held.away).filter_map(waits).min()
+    }
+
+    /// Whether a verdict counts; the answer is when the task was handed out.
+    fn check_verdict(&self, agent_id: &str, task_id: &str, generation: u64) -> Result<u64, VerdictError> {
+        let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
+        match &task.status {
+            Status::Assigned { agent_id: holder, assigned_at, .. } => {
+                let current = task.generation == generation && holder == agent_id;
+                if current { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
+            }
+            Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
+                Err(VerdictError::InvalidState)
+            }
+        }
+    }
+
+    fn enqueue(&mut self, task: Task) {
+        self.queue.insert((task.submission.priority, task.seq), task.id.clone());
+        self.dirty.insert(task.id.clone());
+        self.queued.push(task.id.clone());
+        self.all.insert(task.id.clone(), task);
+    }
+
+    /// Back into its lane, at its old place, under a new generation.
+    fn requeue(&mut self, task_id: &str, event: &str, details: Value, now_ms: u64) {
+        let Some(mut task) = self.all.remove(task_id) else { return };
+        self.release(&task.status);
+        task.status = Status::Queued;
+        task.generation += 1;
+        task.note(event, details, now_ms);
+        self.enqueue(task);
+    }
+
+    fn finish(&mut self, task_id: &str, status: Status, event: &str, details: Value, now_ms: u64) {
+        let Some(mut task) = self.all.remove(task_id) else { return };
+        self.release(&task.status);
+        self.queue.remove(&(task.submission.priority, task.seq));
+        task.status = status;
+        task.note(event, details, now_ms);
+        self.dirty.insert(task_id.to_owned());
+        self.finished.push_back(task_id.to_owned());
+        self.all.insert(task_id.to_owned(), task);
+        while self.finished.len() > self.policy.keep_finished {
+            if let Some(oldest) = self.finished.pop_front() {
+                self.all.remove(&oldest);
+                self.dirty.insert(oldest);
+            }
+        }
+    }
+
+    fn release(&mut self, status: &Status) {
+        if let Status::Assigned { agent_id, .. } = status {
+            self.held.remove(agent_id);
+        }
+    }
+}
+
+/// Whether an agent with these capabilities can do the task.
+pub fn can_do(capabilities: &BTreeSet<String>, task: &Task) -> bool {
+    task.submission.needed_capabilities.iter().all(|needed| capabilities.contains(needed))
+}
+
+#[cfg(test)]
+#[path = "tasks_tests.rs"]
+mod tests;

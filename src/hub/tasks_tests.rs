@@ -1,0 +1,207 @@
+use super::*;
+
+fn submission(priority: Priority) -> Submission {
+    Submission {
+        description: "d".into(),
+        metadata: Map::new(),
+        priority,
+        max_retries: 3,
+        needed_capabilities: Vec::new(),
+        extra: Map::new(),
+        submitted_by: "ops".into(),
+    }
+}
+
+fn queue_of(lanes: &[(&str, Priority)]) -> Tasks {
+    let mut tasks = Tasks::load(Vec::new(), Policy::default(), 0);
+    for (id, lane) in lanes {
+        tasks.submit((*id).into(), submission(*lane), 0);
+    }
+    tasks
+}
+
+fn one_assigned() -> Tasks {
+    let mut tasks = queue_of(&[("t", Priority::Normal)]);
+    assert!(tasks.assign("t", "a", 10));
+    tasks
+}
+
+fn complete(tasks: &mut Tasks, agent: &str, generation: u64) -> Result<(), VerdictError> {
+    tasks.complete(agent, "t", generation, Map::new(), Map::new(), 20)
+}
+
+#[test]
+fn lanes_come_in_order_and_inside_a_lane_the_first_comes_first() {
+    use Priority::{High, Low, Normal, Urgent};
+    let mut tasks = queue_of(&[("l", Low), ("n1", Normal), ("n2", Normal), ("u", Urgent), ("h", High)]);
+    let mut order = Vec::new();
+    while let Some(id) = tasks.first_for(&BTreeSet::new()) {
+        assert!(tasks.assign(&id, &format!("agent-{id}"), 1));
+        order.push(id);
+    }
+    assert_eq!(order, ["u", "h", "n1", "n2", "l"]);
+}
+
+#[test]
+fn a_task_taken_back_keeps_its_place_before_later_ones() {
+    let mut tasks = queue_of(&[("t", Priority::Normal), ("later", Priority::Normal)]);
+    tasks.assign("t", "a", 1);
+    tasks.take_back("a", "agent_disconnect", 2);
+    assert_eq!(tasks.first_for(&BTreeSet::new()).as_deref(), Some("t"));
+}
+
+#[test]
+fn an_agent_needs_every_capability_that_the_task_names() {
+    let mut tasks = queue_of(&[]);
+    let needs = Submission { needed_capabilities: vec!["code".into(), "gpu".into()], ..submission(Priority::Normal) };
+    tasks.submit("t".into(), needs, 0);
+    let can = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(tasks.first_for(&can(&["code"])), None);
+    assert_eq!(tasks.first_for(&can(&["code", "gpu", "more"])).as_deref(), Some("t"));
+}
+
+#[test]
+fn every_hand_out_and_every_take_back_is_a_new_generation() {
+    let mut tasks = one_assigned();
+    assert_eq!(tasks.get("t").unwrap().generation, 1);
+    tasks.take_back("a", "agent_disconnect", 11);
+    assert_eq!(tasks.get("t").unwrap().generation, 2);
+    tasks.assign("t", "b", 12);
+    assert_eq!(tasks.get("t").unwrap().generation, 3);
+}
+
+#[test]
+fn an_agent_holds_one_task_at_a_time() {
+    let mut tasks = queue_of(&[("t", Priority::Normal), ("u", Priority::Normal)]);
+    assert!(tasks.assign("t", "a", 1));
+    assert!(!tasks.assign("u", "a", 1));
+}
+
+#[test]
+fn a_verdict_for_an_old_generation_is_stale() {
+    let mut tasks = one_assigned();
+    assert_eq!(complete(&mut tasks, "a", 0), Err(VerdictError::StaleGeneration));
+    assert_eq!(tasks.get("t").unwrap().status.name(), "assigned");
+}
+
+#[test]
+fn a_verdict_from_an_agent_that_does_not_hold_the_task_is_stale() {
+    let mut tasks = one_assigned();
+    assert_eq!(complete(&mut tasks, "b", 1), Err(VerdictError::StaleGeneration));
+}
+
+#[test]
+fn a_repeated_verdict_is_in_an_invalid_state_and_changes_nothing() {
+    let mut tasks = one_assigned();
+    complete(&mut tasks, "a", 1).unwrap();
+    let before = tasks.get("t").cloned();
+    assert_eq!(complete(&mut tasks, "a", 1), Err(VerdictError::InvalidState));
+    assert_eq!(tasks.get("t").cloned(), before);
+}
+
+#[test]
+fn a_verdict_for_a_task_nobody_knows_is_not_found() {
+    assert_eq!(complete(&mut queue_of(&[]), "a", 1), Err(VerdictError::NotFound));
+}
+
+#[test]
+fn the_third_failure_of_three_makes_a_dead_letter() {
+    let mut tasks = one_assigned();
+    assert_eq!(tasks.fail("a", "t", 1, "no", 20), Ok(Failed::Retried));
+    tasks.assign("t", "a", 21);
+    assert_eq!(tasks.fail("a", "t", 3, "no", 22), Ok(Failed::Retried));
+    tasks.assign("t", "a", 23);
+    assert_eq!(tasks.fail("a", "t", 5, "worse", 24), Ok(Failed::DeadLetter));
+    let task = tasks.get("t").unwrap();
+    assert_eq!((task.status.name(), task.last_error.as_deref()), ("dead_letter", Some("worse")));
+    assert_eq!(tasks.first_for(&BTreeSet::new()), None);
+}
+
+#[test]
+fn a_dead_letter_that_is_revived_has_all_its_tries_again() {
+    let mut tasks = queue_of(&[]);
+    tasks.submit("t".into(), Submission { max_retries: 1, ..submission(Priority::Normal) }, 0);
+    tasks.assign("t", "a", 1);
+    assert_eq!(tasks.fail("a", "t", 1, "no", 2), Ok(Failed::DeadLetter));
+    tasks.revive("t", 3).unwrap();
+    let task = tasks.get("t").unwrap();
+    assert_eq!((task.status.name(), task.retry_count, task.generation), ("queued", 0, 2));
+}
+
+#[test]
+fn an_assignment_that_nobody_accepts_is_due_after_the_accept_timeout() {
+    let mut tasks = one_assigned();
+    assert_eq!(tasks.deadline(), Some(60_010));
+    assert_eq!(tasks.due(60_009), []);
+    assert_eq!(tasks.due(60_010), [Due::TakeBack { agent_id: "a".into(), why: "not_accepted" }]);
+}
+
+#[test]
+fn an_accepted_task_without_life_is_due_after_the_stale_timeout_and_progress_puts_that_off() {
+    let mut tasks = one_assigned();
+    tasks.accepted("a", "t", 1_000);
+    tasks.alive("a", "t", 300_000);
+    assert_eq!(tasks.due(899_999), []);
+    assert_eq!(tasks.due(900_000), [Due::TakeBack { agent_id: "a".into(), why: "stale" }]);
+}
+
+#[test]
+fn a_holder_away_on_a_restart_is_never_due() {
+    let mut tasks = one_assigned();
+    tasks.holder_left("a");
+    assert_eq!(tasks.deadline(), None);
+    assert_eq!(tasks.due(u64::MAX / 2), []);
+}
+
+#[test]
+fn a_returned_holder_that_never_accepted_hears_the_assignment_again_once() {
+    let mut tasks = one_assigned();
+    tasks.holder_returned("a", 100);
+    assert_eq!(tasks.due(2_100), [Due::SayAgain { agent_id: "a".into() }]);
+    assert_eq!(tasks.due(2_101), []);
+}
+
+#[test]
+fn a_returned_holder_that_had_accepted_is_not_told_again_but_must_confirm() {
+    let mut tasks = one_assigned();
+    tasks.accepted("a", "t", 11);
+    tasks.holder_returned("a", 100);
+    assert_eq!(tasks.due(60_099), []);
+    assert_eq!(tasks.due(60_100), [Due::TakeBack { agent_id: "a".into(), why: "not_accepted" }]);
+}
+
+#[test]
+fn what_was_stored_is_the_same_queue_again() {
+    let mut tasks = queue_of(&[("t", Priority::Normal), ("u", Priority::Urgent)]);
+    tasks.assign("u", "a", 10);
+    let stored: Vec<Task> = tasks.all.values().cloned().collect();
+    let text = serde_json::to_string(&stored).unwrap();
+    let loaded = Tasks::load(serde_json::from_str(&text).unwrap(), Policy::default(), 1_000);
+    assert_eq!(loaded.queue, tasks.queue);
+    assert_eq!(loaded.next_seq, tasks.next_seq);
+    assert_eq!(loaded.task_of("a").map(|task| task.id.as_str()), Some("u"));
+    assert_eq!(loaded.deadline(), Some(61_000));
+}
+
+#[test]
+fn only_the_newest_finished_tasks_are_kept() {
+    let policy = Policy { keep_finished: 2, ..Policy::default() };
+    let mut tasks = Tasks::load(Vec::new(), policy, 0);
+    for id in ["1", "2", "3"] {
+        tasks.submit(id.into(), submission(Priority::Normal), 0);
+        tasks.assign(id, "a", 1);
+        tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
+    }
+    assert!(tasks.get("1").is_none());
+    assert!(tasks.take_dirty().contains("1"), "the store must hear of the deletion");
+    assert!(tasks.get("2").is_some() && tasks.get("3").is_some());
+}
+
+#[test]
+fn a_cancelled_task_is_free_of_its_holder_and_takes_no_verdict() {
+    let mut tasks = one_assigned();
+    assert_eq!(tasks.cancel("t", "ops", 11), Ok(Some("a".into())));
+    assert_eq!(tasks.held_by("a"), None);
+    assert_eq!(complete(&mut tasks, "a", 1), Err(VerdictError::InvalidState));
+    assert_eq!(tasks.cancel("t", "ops", 12), Err("cancelled"));
+}

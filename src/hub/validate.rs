@@ -1,0 +1,286 @@
+//! Whether what came in has the shape it must have, field by field, in the original hub's words. It looks at shapes
+//! only: whether a task exists or a token is right is somebody else's question.
+//!
+//! Source: the original hub's schema listing (`GET /api/schemas` there) and its answers on the wire.
+
+use serde_json::{Map, Value, json};
+
+use super::shapes::{frame_fields, known_types};
+use crate::wire::{FrameError, SidecarFrame};
+
+/// What a field must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any string.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A whole number, 0 or more.
+    Count,
+    /// Any number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// An object.
+    Object,
+    /// An array of strings.
+    Texts,
+    /// An array of objects.
+    Objects,
+    /// An array of anything.
+    List,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Integer => "integer",
+            Self::Count => "integer of 0 or more",
+            Self::Number => "number",
+            Self::Flag => "boolean",
+            Self::Object => "object",
+            Self::Texts | Self::Objects | Self::List => "array",
+        }
+    }
+
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::Integer => value.is_i64() || value.is_u64(),
+            Self::Count => value.is_u64(),
+            Self::Number => value.is_number(),
+            Self::Flag => value.is_boolean(),
+            Self::Object => value.is_object(),
+            Self::Texts | Self::Objects | Self::List => value.is_array(),
+        }
+    }
+
+    /// What every item of an array must be.
+    const fn item(self) -> Option<Self> {
+        match self {
+            Self::Texts => Some(Self::Text),
+            Self::Objects => Some(Self::Object),
+            Self::Text | Self::Integer | Self::Count | Self::Number | Self::Flag | Self::Object | Self::List => None,
+        }
+    }
+}
+
+/// One field of a message or a body.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    name: &'static str,
+    kind: Kind,
+    required: bool,
+}
+
+impl Field {
+    /// Whether it is the field of this name.
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+}
+
+/// A field that must be there.
+pub const fn must(name: &'static str, kind: Kind) -> Field {
+    Field { name, kind, required: true }
+}
+
+/// A field that may be there. `null` counts as absent.
+pub const fn may(name: &'static str, kind: Kind) -> Field {
+    Field { name, kind, required: false }
+}
+
+/// The most characters in a field, where there is a limit.
+fn limit(field: &str) -> Option<usize> {
+    match field {
+        "agent_id" | "task_id" => Some(128),
+        "description" => Some(10_000),
+        "status" | "token" | "name" => Some(256),
+        "error" | "reason" => Some(2_000),
+        "repo" | "ollama_url" => Some(512),
+        _ => None,
+    }
+}
+
+/// One line for each field that is not as it must be.
+pub fn check(object: &Map<String, Value>, fields: &[Field]) -> Vec<Value> {
+    fields.iter().filter_map(|field| check_field(object.get(field.name), field)).collect()
+}
+
+fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
+    let Field { name, kind, required } = *field;
+    let value = match value {
+        None | Some(Value::Null) if required => {
+            return Some(json!({"field": name, "error": "required", "detail": "field is required"}));
+        }
+        None | Some(Value::Null) => return None,
+        Some(value) => value,
+    };
+    if !kind.fits(value) {
+        return Some(wrong_type(name.to_owned(), kind, value));
+    }
+    if let (Some(item), Some(items)) = (kind.item(), value.as_array())
+        && let Some((at, bad)) = items.iter().enumerate().find(|(_, value)| !item.fits(value))
+    {
+        return Some(wrong_type(format!("{name}[{at}]"), item, bad));
+    }
+    let max = limit(name)?;
+    let text = value.as_str()?;
+    // Bytes first: counting the characters of a long text is only worth it near the limit.
+    if text.len() <= max || text.chars().count() <= max {
+        return None;
+    }
+    let start: String = text.chars().take(50).collect();
+    let detail = format!("exceeds maximum length of {max} characters");
+    Some(json!({"field": name, "error": "too_long", "detail": detail, "value": format!("{start}...")}))
+}
+
+fn wrong_type(field: String, kind: Kind, value: &Value) -> Value {
+    let detail = format!("expected {}, got {}", kind.name(), type_name(value));
+    json!({"field": field, "error": "wrong_type", "detail": detail, "value": shorten(value)})
+}
+
+/// A wrong value is echoed only where it is small: an error must not be a way to make the hub say a megabyte.
+fn shorten(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.len() > 50 => json!(format!("{}...", text.chars().take(50).collect::<String>())),
+        Value::Array(items) if !items.is_empty() => json!([]),
+        Value::Object(map) if !map.is_empty() => json!({}),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            value.clone()
+        }
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// What a text frame is.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A frame to act on.
+    Frame(SidecarFrame),
+    /// A frame that an original sidecar may say and this hub has no use for.
+    Ignored,
+    /// Not JSON.
+    NotJson,
+    /// JSON, but not a frame as it must be.
+    Invalid {
+        /// Its `type`, where it has one.
+        message_type: Option<String>,
+        /// One line a field.
+        errors: Vec<Value>,
+    },
+}
+
+/// Reads a text frame.
+pub fn read_frame(text: &str) -> Incoming {
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return Incoming::NotJson };
+    let Value::Object(mut object) = value else {
+        let detail = json!({"field": "message", "error": "wrong_type", "detail": "expected JSON object"});
+        return Incoming::Invalid { message_type: None, errors: vec![detail] };
+    };
+    let kind = match object.get("type") {
+        Some(Value::String(kind)) => kind.clone(),
+        other => {
+            let error = check_field(other, &must("type", Kind::Text));
+            return Incoming::Invalid { message_type: None, errors: error.into_iter().collect() };
+        }
+    };
+    let Some(fields) = frame_fields(&kind) else {
+        let detail = format!("unknown message type '{}'", kind.chars().take(50).collect::<String>());
+        let known = known_types();
+        let error = json!({"field": "type", "error": "unknown_message_type", "detail": detail, "known_types": known});
+        return Incoming::Invalid { message_type: Some(kind), errors: vec![error] };
+    };
+    let errors = check(&object, fields);
+    if !errors.is_empty() {
+        return Incoming::Invalid { message_type: Some(kind), errors };
+    }
+    if kind == "ollama_report" {
+        return Incoming::Ignored;
+    }
+    object.retain(|_, value| !value.is_null());
+    match SidecarFrame::parse(&Value::Object(object).to_string()) {
+        Ok(frame) => Incoming::Frame(frame),
+        Err(FrameError::Malformed { kind, detail }) => {
+            let error = json!({"field": "message", "error": "wrong_type", "detail": detail});
+            Incoming::Invalid { message_type: Some(kind), errors: vec![error] }
+        }
+        Err(FrameError::NotAFrame(_) | FrameError::UnknownType(_)) => Incoming::NotJson,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors_of(text: &str) -> Vec<Value> {
+        let read = read_frame(text);
+        let Incoming::Invalid { errors, .. } = read else { panic!("{read:?}") };
+        errors
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_field_and_both_types() {
+        let errors = errors_of(r#"{"type":"task_complete","task_id":7,"generation":1}"#);
+        assert_eq!(errors[0]["field"], "task_id");
+        assert_eq!(errors[0]["error"], "wrong_type");
+        assert_eq!(errors[0]["detail"], "expected string, got integer");
+    }
+
+    #[test]
+    fn a_missing_field_is_required() {
+        assert_eq!(errors_of(r#"{"type":"task_failed","task_id":"t"}"#)[0]["field"], "generation");
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let text = r#"{"type":"task_complete","task_id":"t","generation":1,"verification_history":null}"#;
+        assert!(matches!(read_frame(text), Incoming::Frame(SidecarFrame::TaskComplete(_))));
+    }
+
+    #[test]
+    fn an_unknown_type_is_answered_with_the_known_ones() {
+        let errors = errors_of(r#"{"type":"dance"}"#);
+        assert_eq!(errors[0]["error"], "unknown_message_type");
+        assert!(errors[0]["known_types"].as_array().unwrap().contains(&json!("task_rejected")));
+    }
+
+    #[test]
+    fn an_array_is_not_a_frame_and_nonsense_is_not_json() {
+        assert_eq!(errors_of("[1]")[0]["detail"], "expected JSON object");
+        assert!(matches!(read_frame("{"), Incoming::NotJson));
+    }
+
+    #[test]
+    fn a_word_outside_its_list_is_invalid() {
+        let errors = errors_of(r#"{"type":"restart_ack","command_id":"c","outcome":"perhaps"}"#);
+        assert!(errors[0]["detail"].as_str().unwrap().contains("perhaps"), "{errors:?}");
+    }
+
+    #[test]
+    fn the_limits_count_characters_not_bytes() {
+        let fits = json!({"type": "status", "status": "é".repeat(256)}).to_string();
+        assert!(matches!(read_frame(&fits), Incoming::Frame(_)));
+        let long = json!({"type": "status", "status": "é".repeat(257)}).to_string();
+        assert_eq!(errors_of(&long)[0]["error"], "too_long");
+    }
+
+    #[test]
+    fn every_frame_a_sidecar_can_say_has_fields_here() {
+        for kind in SidecarFrame::KNOWN {
+            assert!(frame_fields(kind).is_some(), "{kind}");
+        }
+    }
+}
