@@ -20,12 +20,12 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use child_env::{injected, scrub_child_env, shell_prelude};
+pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
 pub use facts::SupervisorFacts;
 pub use identity::{NameSource, ProcessIdentity};
 pub use jlist::{NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
-pub use own_process::{OwnProcess, machine_boot_id};
+pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
 
 use crate::wire::Pm2Info;
