@@ -1,9 +1,10 @@
 //! The hub link over `wss://` with certificates made for the test.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentcom::shell::hub_link::{HubLink, LinkConfig, LinkEvent, LinkWhat, Roots};
+use agentcom::shell::hub_link::{Closed, HubLink, LinkConfig, LinkEvent, LinkWhat, Roots};
 use futures_util::StreamExt;
 use rcgen::CertifiedKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -62,10 +63,13 @@ async fn next(events: &mut mpsc::Receiver<LinkEvent>) -> LinkWhat {
 async fn error_of_the_dial(url: &str, roots: Roots) -> String {
     let (mut link, mut events) = link(url, roots);
     link.dial();
-    match next(&mut events).await {
-        LinkWhat::Closed(closed) => closed.error.unwrap(),
-        other => panic!("expected Closed, got {other:?}"),
-    }
+    closed(&mut events).await.error.unwrap()
+}
+
+async fn closed(events: &mut mpsc::Receiver<LinkEvent>) -> Closed {
+    let what = next(events).await;
+    let LinkWhat::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
+    closed
 }
 
 async fn talk(url: &str, roots: Roots) {
@@ -74,10 +78,8 @@ async fn talk(url: &str, roots: Roots) {
     assert_eq!(next(&mut events).await, LinkWhat::Opened);
     timeout(BOUND, link.send("over tls".into())).await.unwrap().unwrap();
     link.close(1000, "done");
-    match next(&mut events).await {
-        LinkWhat::Closed(closed) => assert!(closed.clean, "{closed:?}"),
-        other => panic!("expected Closed, got {other:?}"),
-    }
+    let closed = closed(&mut events).await;
+    assert!(closed.clean, "{closed:?}");
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ impl Daemon {
     fn start(&self, settings: &str) -> HashMap<String, String> {
         let dump = self.home.path().join("environment");
         let config = self.home.path().join("app.config.js");
-        let script = format!("env -0 > {0}.new; mv {0}.new {0}; exec sleep 600", dump.display());
+        let script = format!("export APP_PPID=$PPID; env -0 > {0}.new; mv {0}.new {0}; exec sleep 600", dump.display());
         fs::write(&config, format!(
             "module.exports = {{apps: [{{script: '/bin/sh', interpreter: 'none', args: ['-c', '{script}'], {settings}}}]}}"
         ))
@@ -111,6 +111,35 @@ async fn a_real_list_has_our_app_with_its_lists() {
 }
 
 #[tokio::test]
+async fn the_socket_and_the_program_tell_the_same() {
+    let daemon = Daemon::new();
+    daemon.start("name: 'a', stop_exit_codes: [5, 0]");
+    let settled = |mut list: Vec<Pm2Process>| {
+        // Measured anew each time.
+        list.iter_mut().for_each(|app| (app.memory_bytes, app.cpu_percent) = (None, None));
+        list
+    };
+    let by_socket = pm2::query(None, &daemon.home(), BOUND).await.unwrap();
+    assert_eq!(settled(by_socket), settled(daemon.list().await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_socket_that_says_nothing_is_given_up_for_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(folder.path().join("rpc.sock")).unwrap();
+    let program = stand_in(folder.path(), "echo '[]'");
+    assert_eq!(pm2::query(Some(&program), folder.path(), BOUND).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_empty_daemon_has_an_empty_list_either_way() {
+    let daemon = Daemon::new();
+    assert!(daemon.pm2(&["ping"]).status.success());
+    assert_eq!(pm2::query(None, &daemon.home(), BOUND).await.unwrap(), []);
+    assert_eq!(daemon.list().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn the_real_environment_says_who_we_are_and_the_list_agrees() {
     let daemon = Daemon::new();
     let environment = daemon.start("name: 'probe one', autorestart: false, stop_exit_codes: [5, 0]");
@@ -118,6 +147,8 @@ async fn the_real_environment_says_who_we_are_and_the_list_agrees() {
     assert_eq!((us.name.as_deref(), us.source), (Some("probe one"), NameSource::Pm2Environment));
     let facts = SupervisorFacts::from_env(reader(&environment));
     assert!(facts.under_pm2 && !facts.autorestart && facts.restart_time == Some(0));
+    // Why `parent_is_pm2` may be decided by that file.
+    assert_eq!(environment["APP_PPID"], fs::read_to_string(daemon.home().join("pm2.pid")).unwrap().trim());
     assert!(facts.pm_uptime_ms.is_some() && facts.created_at_ms.is_some() && facts.channel_fd == Some(3));
     let list = daemon.list().await.unwrap();
     let entry = pm2::find_us(&list, &us).unwrap();
@@ -155,7 +186,7 @@ async fn a_child_inherits_nothing_of_pm2s() {
         .keys()
         .filter(|name| !removed.iter().any(|gone| gone == name.as_str()) && !before.contains(name))
         .map(String::as_str)
-        .filter(|name| !["MINE", "PM2_HOME", "PWD", "OLDPWD", "SHLVL", "_"].contains(name))
+        .filter(|name| !["MINE", "APP_PPID", "PM2_HOME", "PWD", "OLDPWD", "SHLVL", "_"].contains(name))
         .collect();
     left.sort_unstable();
     assert_eq!(left, Vec::<&str>::new());
@@ -179,14 +210,21 @@ async fn a_socket_that_nobody_listens_at_is_no_daemon() {
     fs::remove_file(daemon.home().join("rpc.sock")).unwrap();
 }
 
+/// An executable script. Another process writes it: a descriptor of ours that a test beside this one forks with would
+/// make it "text file busy".
+fn stand_in(folder: &Path, script: &str) -> PathBuf {
+    let program = folder.join("pm2");
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 755 "$2""#;
+    let status = Command::new("/bin/sh").args(["-c", write, "sh", script]).arg(&program).status().unwrap();
+    assert!(status.success());
+    program
+}
+
 /// A home whose socket answers, and a stand-in for `pm2` that runs `script`.
 async fn ask_stand_in(script: &str, timeout: Duration) -> Result<Vec<Pm2Process>, Pm2Error> {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("rpc.sock")).unwrap();
-    let program = folder.path().join("pm2");
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = stand_in(folder.path(), script);
     query_jlist(&program, folder.path(), timeout).await
 }
 

@@ -1,37 +1,35 @@
 //! Raw values to a checked [`Config`]: every wrong value becomes a [`Problem`] and the reading goes on, so that one run
 //! names them all. It does no I/O but one look at the file's permissions.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::error::{ConfigError, Place, Problem, Warning, WarningKind};
-use super::keys::{self, NumberKey, did_you_mean};
-use super::secret::{REDACTED, Secret};
-use super::spanned::{self, Member, Node, Value};
+use super::error::{ConfigError, Place, Problem, WarningKind};
+use super::keys;
+use super::secret::Secret;
+use super::spanned::{self, Value};
 use super::{Config, Loaded, LogLevel, Override, Overrides, RestartIntensity};
 use crate::wire::Limit;
 
 mod hub_url;
+mod reader;
 mod wake_command;
 
-/// How much of a wrong value is quoted, characters.
-const QUOTE_CHARS: usize = 80;
-/// Shorter tokens would blot out ordinary words; no hub gives such.
-const SHORTEST_SECRET: usize = 4;
+use reader::{Reader, last};
 
 pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let root = spanned::parse(text).map_err(|error| ConfigError::Syntax {
         place: Place { file: path.to_owned(), line: error.line, column: error.column },
         detail: error.detail,
     })?;
-    let mut reader = Reader { path, text, root: &root, problems: Vec::new(), warnings: Vec::new(), token: None };
+    let mut reader = Reader::new(path, text, &root);
     // The token comes first: nothing that is said after it quotes it.
     let token = reader.token(overrides.token.as_ref());
     reader.shape();
     let config = reader.config(token, overrides);
     let Reader { problems, warnings, .. } = reader;
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings }),
-        _ => Err(ConfigError::Invalid { path: path.to_owned(), problems: in_file_order(problems) }),
+        Some(config) => Ok(Loaded { config, warnings }),
+        None => Err(ConfigError::Invalid { path: path.to_owned(), problems: in_file_order(problems) }),
     }
 }
 
@@ -41,52 +39,8 @@ fn in_file_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// Reads values out of one file and gathers what is wrong with them.
-struct Reader<'a> {
-    path: &'a Path,
-    text: &'a str,
-    root: &'a Node<'a>,
-    problems: Vec<Problem>,
-    warnings: Vec<Warning>,
-    /// So that no message quotes it, wherever it was pasted.
-    token: Option<Secret>,
-}
-
-impl<'a> Reader<'a> {
-    /// Unknown and repeated keys; a root that is no object.
-    fn shape(&mut self) {
-        let Value::Object(members) = &self.root.value else {
-            return self.wrong(Some(self.root), "(the whole file)", "one JSON object: {\"agent_id\": ...}");
-        };
-        self.repeats("", members);
-        self.unknown("", members, keys::KEYS);
-        if let Some(Value::Object(inner)) = self.find("restart_intensity").map(|node| &node.value) {
-            self.repeats("restart_intensity.", inner);
-            self.unknown("restart_intensity.", inner, keys::INTENSITY_KEYS);
-        }
-        self.warnings.sort_by_key(|warning| warning.place.as_ref().map(|place| (place.line, place.column)));
-    }
-
-    fn repeats(&mut self, prefix: &str, members: &[Member<'_>]) {
-        for (index, member) in members.iter().enumerate() {
-            if let Some(first) = members[..index].iter().find(|earlier| earlier.key == member.key) {
-                let first_line = spanned::line_column(self.text, first.key_at).0;
-                let key = self.shown(&format!("{prefix}{}", member.key));
-                self.warn(Some(member.key_at), WarningKind::DuplicateKey { key, first_line });
-            }
-        }
-    }
-
-    fn unknown(&mut self, prefix: &str, members: &[Member<'_>], known: &'static [&'static str]) {
-        for member in members.iter().filter(|member| !known.contains(&member.key.as_str())) {
-            let kind = WarningKind::UnknownKey {
-                key: self.shown(&format!("{prefix}{}", member.key)),
-                did_you_mean: did_you_mean(&member.key, known),
-            };
-            self.warn(Some(member.key_at), kind);
-        }
-    }
-
+impl Reader<'_> {
+    /// Every value, defaults where one is wrong; `None` if any is.
     fn config(&mut self, token: Option<Secret>, overrides: &Overrides) -> Option<Config> {
         let agent_id = self.agent_id();
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
@@ -156,7 +110,9 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        self.token = Some(secret.clone());
+        self.never_show(text);
+        // As it is written in the file, escapes and all.
+        node.into_iter().for_each(|node| self.never_show(node.raw.trim_matches('"')));
         match problem {
             None => Some(secret),
             Some(found) => {
@@ -310,161 +266,4 @@ impl<'a> Reader<'a> {
 
     #[cfg(not(unix))]
     fn permissions(&mut self) {}
-
-    fn required(&mut self, key: &'static str, allowed: &str) -> Option<(&'a Node<'a>, String)> {
-        let Some(node) = self.present(key) else {
-            let (at, found) = match self.find(key) {
-                Some(node) => (Some(node.at), format!("{} (nothing)", node.raw)),
-                None => (None, "no such key".to_owned()),
-            };
-            self.report(at, key, found, allowed);
-            return None;
-        };
-        match &node.value {
-            Value::Text(text) => Some((node, text.clone())),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
-                self.wrong(Some(node), key, allowed);
-                None
-            }
-        }
-    }
-
-    fn optional_text(&mut self, key: &'static str) -> Option<String> {
-        let node = self.present(key)?;
-        match &node.value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
-                self.wrong(Some(node), key, "a text, or nothing");
-                None
-            }
-        }
-    }
-
-    fn folder(&mut self, key: &'static str) -> Option<PathBuf> {
-        let written = self.optional_text(key)?;
-        let at = self.find(key).map(|node| node.at);
-        if written == "~" || written.starts_with("~/") {
-            self.warn(at, WarningKind::Tilde { key });
-        }
-        if written.contains('\0') {
-            self.wrong(self.find(key), key, "a path without NUL characters");
-        }
-        Some(self.beside(&written))
-    }
-
-    fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
-        self.folder(key).unwrap_or_else(|| self.beside(default))
-    }
-
-    /// Relative paths are relative to the configuration file's folder.
-    fn beside(&self, written: &str) -> PathBuf {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
-        folder.join(written.strip_prefix("./").unwrap_or(written))
-    }
-
-    fn number(&mut self, spec: NumberKey) -> u64 {
-        self.present_new(spec.key).map_or(spec.default, |node| self.whole(node, spec))
-    }
-
-    /// A number of the original's, where 0, "" and false mean "the default".
-    fn former_number(&mut self, spec: NumberKey) -> u64 {
-        self.present(spec.key).map_or(spec.default, |node| self.whole(node, spec))
-    }
-
-    fn whole(&mut self, node: &Node<'_>, spec: NumberKey) -> u64 {
-        self.whole_named(node, spec.key, spec)
-    }
-
-    fn whole_named(&mut self, node: &Node<'_>, key: &str, spec: NumberKey) -> u64 {
-        if let Value::Number(raw) = node.value
-            && let Ok(number) = raw.parse::<u64>()
-            && (spec.min..=spec.max).contains(&number)
-        {
-            return number;
-        }
-        self.wrong(Some(node), key, &format!("a whole number from {} to {}", spec.min, spec.max));
-        spec.default
-    }
-
-    /// A key's value. As in the original, `null`, `""`, `0` and `false` count as absent.
-    fn present(&self, key: &str) -> Option<&'a Node<'a>> {
-        self.find(key).filter(|node| match &node.value {
-            Value::Null | Value::Bool(false) => false,
-            Value::Bool(true) | Value::List(_) | Value::Object(_) => true,
-            Value::Text(text) => !text.is_empty(),
-            Value::Number(raw) => raw.parse::<f64>() != Ok(0.0),
-        })
-    }
-
-    /// The same for the keys that are new here, where only `null` counts as absent.
-    fn present_new(&self, key: &str) -> Option<&'a Node<'a>> {
-        self.find(key).filter(|node| !matches!(node.value, Value::Null))
-    }
-
-    fn find(&self, key: &str) -> Option<&'a Node<'a>> {
-        match &self.root.value {
-            Value::Object(members) => last(members, key),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
-        }
-    }
-
-    fn wrong(&mut self, node: Option<&Node<'_>>, key: &str, allowed: &str) {
-        let found = node.map_or_else(|| "nothing".to_owned(), |node| describe(node, key));
-        self.report(node.map(|node| node.at), key, found, allowed);
-    }
-
-    fn report(&mut self, at: Option<usize>, key: &str, found: String, allowed: &str) {
-        let found = self.shown(&found);
-        let place = at.map(|at| self.place(at));
-        self.problems.push(Problem { place, key: key.to_owned(), found, allowed: allowed.to_owned() });
-    }
-
-    fn warn(&mut self, at: Option<usize>, kind: WarningKind) {
-        let place = at.map(|at| self.place(at));
-        self.warnings.push(Warning { place, kind });
-    }
-
-    fn place(&self, at: usize) -> Place {
-        let (line, column) = spanned::line_column(self.text, at);
-        Place { file: self.path.to_owned(), line, column }
-    }
-
-    /// On one line, without the token, and only then cut: a cut token would not be recognised.
-    fn shown(&self, text: &str) -> String {
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let clean = match &self.token {
-            Some(token) if token.expose().len() >= SHORTEST_SECRET => line.replace(token.expose(), REDACTED),
-            Some(_) | None => line,
-        };
-        match clean.char_indices().nth(QUOTE_CHARS) {
-            Some((end, _)) => format!("{}…", &clean[..end]),
-            None => clean,
-        }
-    }
-}
-
-/// The last value of a key counts, as in Node.
-fn last<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
-    members.iter().rev().find(|member| member.key == key).map(|member| &member.value)
-}
-
-fn describe(node: &Node<'_>, key: &str) -> String {
-    let kind = match &node.value {
-        Value::Null | Value::Bool(_) => "",
-        Value::Number(_) => "the number ",
-        Value::Text(_) => "the text ",
-        Value::List(_) => "the list ",
-        Value::Object(_) => "the object ",
-    };
-    if key == "token" {
-        return if kind.is_empty() { "true or false".to_owned() } else { format!("{kind}{REDACTED}") };
-    }
-    // A whole file or object may hold the token, even under a misspelt key.
-    match &node.value {
-        Value::Object(_) => "an object".to_owned(),
-        Value::List(_) if key.starts_with('(') => "a list".to_owned(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
-            format!("{kind}{}", node.raw)
-        }
-    }
 }

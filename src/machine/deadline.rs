@@ -56,6 +56,17 @@ impl Machine {
         parts.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// Whether the deadline that is due by `now` gives up on the agent's files: then the folder is looked at once more
+    /// first, since what is there counts, seen or not.
+    pub fn wants_last_look(&self, now: Timestamp) -> bool {
+        self.watching().is_some()
+            && self.state.job().is_some_and(|job| match job.carried.stage {
+                Stage::AwaitingConfirmation { until } | Stage::Interrupted { until } => until <= now,
+                Stage::RetryingWake { at, .. } => at <= now,
+                Stage::Accepted | Stage::Waking { .. } | Stage::Running => false,
+            })
+    }
+
     fn state_deadline(&self, policy: &super::Policy) -> Due {
         match &self.state {
             State::Idle | State::Working { .. } | State::Exiting { .. } => None,

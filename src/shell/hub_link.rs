@@ -5,6 +5,7 @@
 
 mod connect;
 mod conversation;
+mod ending;
 mod reason;
 
 use std::io;

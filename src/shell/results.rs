@@ -274,12 +274,13 @@ async fn look(shared: &Arc<Shared>) {
 }
 
 fn look_at(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> Found {
-    let started = watch.started || file_of(&config.dir, task, STARTED).is_file();
     let result = if watch.result {
         None
     } else {
         content::look(&file_of(&config.dir, task, RESULT), watch.candidate.as_ref(), config, now)
     };
+    // AFTER the result: a session writes this file first, so whoever sees its result sees this too.
+    let started = watch.started || file_of(&config.dir, task, STARTED).is_file();
     Found { started, result }
 }
 

@@ -81,7 +81,7 @@ pub enum WakeOutcome {
     Succeeded,
     /// It did not start, exited otherwise, or died of a signal.
     Failed {
-        /// What happened, with the last 4 KiB that it wrote to stdout and stderr.
+        /// What happened, with the end of what it wrote to stdout and stderr: at most 2,000 characters in all.
         error: String,
     },
     /// It ran too long and was ended.

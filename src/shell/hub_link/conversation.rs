@@ -13,13 +13,14 @@ use futures_util::{Sink, SinkExt, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::connect::{self, explain_tcp, explain_upgrade, shown};
+use super::ending;
 use super::{CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent, LinkWhat, Outgoing, SendError};
 
 /// How long a peer that broke the protocol is given to read why it is dropped.
@@ -302,15 +303,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     /// Tells a peer that broke the rules why it is dropped, if it reads at all.
     async fn last_words(&mut self, e: &Error) {
-        let (code, reason) = if matches!(e, Error::Capacity(_)) {
-            (CloseCode::Size, "message too large")
-        } else if matches!(e, Error::Utf8(_)) {
-            (CloseCode::Invalid, "text is not UTF-8")
-        } else if matches!(e, Error::Protocol(why) if *why != ProtocolError::ResetWithoutClosingHandshake) {
-            (CloseCode::Protocol, "WebSocket protocol error")
-        } else {
-            return;
-        };
+        let Some((code, reason)) = ending::fault(e) else { return };
         if !self.close_said {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
             let _ = timeout(LAST_WORDS, self.socket.send(Message::Close(Some(frame)))).await;
@@ -325,37 +318,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     fn out_of_time(&self) -> Closed {
-        let url = shown(&self.config.url);
-        let (code, reason) = self.peer_closed.clone().unwrap_or_default();
-        let error = if self.closing.is_some() || self.peer_closed.is_some() {
-            format!(
-                "{url} did not finish the closing handshake within {} ms; what was sent last may not have arrived",
-                self.config.close_timeout_ms
-            )
-        } else {
-            format!(
-                "{url} took no data for {} ms: the link is half-open or the hub hangs; dial again",
-                self.config.write_timeout_ms
-            )
-        };
-        Closed { code, reason, clean: false, error: Some(error) }
+        let closing = self.closing.is_some() || self.peer_closed.is_some();
+        self.unclean(ending::explain_silence(self.config, closing))
     }
 
     fn broken(&self, e: &Error) -> Closed {
-        let url = shown(&self.config.url);
-        let dropped =
-            matches!(e, Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
-        let error = if let Error::Capacity(CapacityError::MessageTooLong { size, max_size }) = e {
-            format!(
-                "{url} sent a message of {size} bytes, at most {max_size} are allowed; raise max_frame_bytes if meant"
-            )
-        } else if dropped {
-            format!("{url} dropped the connection without a close frame: it died, or a proxy cut the line")
-        } else if matches!(e, Error::Utf8(_)) {
-            format!("{url} sent a text frame that is not UTF-8: {e}; is something else on that port?")
-        } else {
-            format!("connection to {url} broken: {e}")
-        };
+        self.unclean(ending::explain(self.config, e))
+    }
+
+    fn unclean(&self, error: String) -> Closed {
         let (code, reason) = self.peer_closed.clone().unwrap_or_default();
         Closed { code, reason, clean: false, error: Some(error) }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::identity::ProcessIdentity;
 
 /// How many places that look like the start of a list are tried. Real output has one, and a few in banners.
-const MAX_CANDIDATES: usize = 1_000;
+const MAX_CANDIDATES: usize = 64;
 
 /// One app in pm2's list.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -154,6 +154,17 @@ pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
         None if has_empty_list(output) => Ok(Vec::new()),
         None => Err(NoJlist::Absent { bytes: output.len() }),
     }
+}
+
+/// The answer of pm2's own socket, `{"args": [[...]]}` or `{"error": ...}`.
+pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
+    #[derive(Deserialize)]
+    struct Reply {
+        args: Vec<Vec<RawApp>>,
+    }
+    let reply: Reply = serde_json::from_slice(json).map_err(|_| NoJlist::Absent { bytes: json.len() })?;
+    let apps = reply.args.into_iter().next().ok_or(NoJlist::Absent { bytes: json.len() })?;
+    Ok(apps.into_iter().map(RawApp::into_process).collect())
 }
 
 /// Our own entry: by number, else by process, else by a name that only one entry has.

@@ -36,16 +36,37 @@ impl OwnProcess {
     }
 }
 
-/// Names this boot of the machine: another one after every reboot. In a container it is the host's.
+/// Names this boot of the machine: another one after every reboot, and after every restart of the container. (In a
+/// container `boot_id` is the host's; what ends with the container is its process 1, so that one's start counts too.)
 #[cfg(target_os = "linux")]
 pub fn machine_boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    let id = id.trim();
+    if id.is_empty() {
+        return None;
+    }
+    // Readable by everyone unless /proc is mounted with hidepid.
+    let init = std::fs::read_to_string("/proc/1/stat").ok().and_then(|stat| start_ticks(&stat));
+    Some(init.map_or_else(|| id.to_owned(), |ticks| format!("{id}/{ticks}")))
 }
 
 /// There is no such thing here.
 #[cfg(not(target_os = "linux"))]
 pub fn machine_boot_id() -> Option<String> {
+    None
+}
+
+/// When this boot of the machine began, ms since the epoch (`btime` of `/proc/stat`, whole seconds).
+#[cfg(target_os = "linux")]
+pub fn machine_booted_at_ms() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    seconds.trim().parse::<u64>().ok()?.checked_mul(1_000)
+}
+
+/// Elsewhere it is not known.
+#[cfg(not(target_os = "linux"))]
+pub fn machine_booted_at_ms() -> Option<u64> {
     None
 }
 

@@ -1,5 +1,5 @@
-//! Asks a running pm2 for its list, by `pm2 jlist -s`. It never makes pm2 start a daemon: where none answers, pm2 is
-//! not run at all.
+//! Asks a running pm2 for its list: over its socket, else by `pm2 jlist -s`. It never makes pm2 start a daemon: where
+//! none answers, pm2 is not run at all.
 
 use core::fmt;
 use std::ffi::OsString;
@@ -12,11 +12,14 @@ use tokio::process::Command;
 
 use super::child_env::scrub_child_env;
 use super::jlist::{NoJlist, Pm2Process, parse_jlist};
+use super::rpc::query_rpc;
 
 /// How long `pm2 jlist` may take; it takes 0.2 to 0.5 s.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the socket may take; it takes 1 to 5 ms.
+const RPC_TIMEOUT: Duration = Duration::from_secs(1);
 /// A list of a thousand apps with large environments.
-const MAX_OUTPUT_BYTES: u64 = 32 << 20;
+pub(super) const MAX_OUTPUT_BYTES: u64 = 32 << 20;
 /// What is kept of pm2's complaints.
 const MAX_STDERR_BYTES: u64 = 4_096;
 /// How much of them is shown, characters.
@@ -40,6 +43,8 @@ pub enum Pm2Error {
         /// The first line of what it said on stderr.
         stderr: String,
     },
+    /// The conversation over its socket broke off.
+    Rpc(std::io::Error),
     /// It said something else than a list.
     Garbage(NoJlist),
     /// It has a list and we are not in it.
@@ -55,6 +60,7 @@ impl fmt::Display for Pm2Error {
             Self::TimedOut(after) => write!(f, "pm2 unknown: no answer in {} ms", after.as_millis()),
             Self::Failed { code: Some(code), stderr } => write!(f, "pm2 unknown: it exited with {code}: {stderr}"),
             Self::Failed { code: None, stderr } => write!(f, "pm2 unknown: a signal ended it: {stderr}"),
+            Self::Rpc(error) => write!(f, "pm2 unknown: its socket: {error}"),
             Self::Garbage(why) => write!(f, "pm2 unknown: {why}"),
             Self::NotListed => f.write_str("pm2 unknown: it does not list this process"),
         }
@@ -64,14 +70,28 @@ impl fmt::Display for Pm2Error {
 impl core::error::Error for Pm2Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Spawn(error) => Some(error),
+            Self::Spawn(error) | Self::Rpc(error) => Some(error),
             Self::Garbage(why) => Some(why),
             Self::NotFound | Self::NoDaemon | Self::TimedOut(_) | Self::Failed { .. } | Self::NotListed => None,
         }
     }
 }
 
-/// Asks the daemon of `home` for its list. Dropping the future kills the `pm2` that was asked.
+/// Asks the daemon of `home` for its list in the quickest way that works. `program` is for the slow one.
+///
+/// # Errors
+/// [`Pm2Error`] of the last way that was tried.
+pub async fn query(program: Option<&Path>, home: &Path, timeout: Duration) -> Result<Vec<Pm2Process>, Pm2Error> {
+    let quick = tokio::time::timeout(RPC_TIMEOUT.min(timeout), query_rpc(home)).await;
+    match (quick.unwrap_or(Err(Pm2Error::TimedOut(RPC_TIMEOUT))), program) {
+        (Ok(list), _) => Ok(list),
+        (Err(Pm2Error::NoDaemon), _) => Err(Pm2Error::NoDaemon),
+        (Err(_), Some(program)) => query_jlist(program, home, timeout).await,
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Asks the daemon of `home` for its list by running `pm2 jlist -s`. Dropping the future kills the `pm2` that was asked.
 ///
 /// # Errors
 /// [`Pm2Error`], each variant one way in which pm2 does not tell.

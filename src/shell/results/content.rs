@@ -179,10 +179,9 @@ mod tests {
     use serde_json::json;
 
     fn reason_of(value: Value) -> String {
-        match classify(value.as_object().unwrap().clone()) {
-            ResultContent::Failure { reason } => reason,
-            other => panic!("expected a failure, got {other:?}"),
-        }
+        let content = classify(value.as_object().unwrap().clone());
+        let ResultContent::Failure { reason } = content else { panic!("expected a failure, got {content:?}") };
+        reason
     }
 
     #[test]

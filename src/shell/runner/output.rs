@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-/// How much of the end is quoted in an error.
+/// How much of the end is read back.
 const TAIL_BYTES: u64 = 4 * 1024;
+
+/// How much of that is quoted: with what stands before it, no more than the 2,000 characters an existing hub takes as an
+/// error. Whoever cut it there would cut off its end, where the reason stands.
+const QUOTED_CHARS: usize = 1_900;
 
 /// A session's output beyond this is thrown away while a sidecar is there to do it.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -85,7 +89,7 @@ impl WrittenFile {
     pub(super) fn tail(&self) -> String {
         let Some((_, file)) = &self.file else { return String::new() };
         match read_tail(file) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).trim().trim_matches('\u{fffd}').to_owned(),
+            Ok(bytes) => last_chars(String::from_utf8_lossy(&bytes).trim(), QUOTED_CHARS).to_owned(),
             Err(error) => format!("(its output cannot be read: {error})"),
         }
     }
@@ -122,6 +126,14 @@ pub(super) fn left_behind(scratch: &Path) -> Vec<WrittenFile> {
         .collect()
 }
 
+fn last_chars(text: &str, count: usize) -> &str {
+    match text.char_indices().rev().nth(count) {
+        // The character before the first one that is kept.
+        Some((i, before)) => &text[i + before.len_utf8()..],
+        None => text,
+    }
+}
+
 fn read_tail(mut file: &File) -> std::io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
@@ -143,4 +155,46 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_at(_: &File, _: &Path) -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_end_of_a_text_is_counted_in_characters() {
+        assert_eq!(last_chars("aäöü", 2), "öü");
+        assert_eq!(last_chars("aäöü", 4), "aäöü");
+        assert_eq!(last_chars("", 2), "");
+    }
+
+    /// Lets the looks pass by in jumped time until `condition` holds.
+    async fn eventually(condition: impl Fn() -> bool) {
+        for _ in 0..1_000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("never happened");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_talks_for_ever_is_kept_small_and_its_file_goes_with_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let output = OutputFile::create(scratch.path(), "t1.1.1");
+        let mut session = output.files.as_ref().unwrap().writer.try_clone().unwrap();
+        let path = output.files.as_ref().unwrap().path.clone();
+        let length = || fs::metadata(&path).unwrap().len();
+        tokio::spawn(output.close_writers().keep_small());
+
+        session.write_all(&vec![b'x'; 2 * 1024 * 1024]).unwrap();
+        eventually(|| length() == 0).await;
+        session.write_all(b"go on").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "go on");
+
+        drop(session);
+        eventually(|| !path.exists()).await;
+    }
 }
