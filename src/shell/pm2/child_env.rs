@@ -148,16 +148,6 @@ pub fn scrub_child_env(command: &mut Command) {
     }
 }
 
-/// What to put before a shell line so that the agent does not inherit pm2's channel, which pm2 leaves open across
-/// `exec`: `exec 3>&-; `, or nothing without a channel.
-pub fn shell_prelude(channel_fd: Option<i32>) -> String {
-    // POSIX shells redirect the descriptors 0 to 9 only.
-    match channel_fd {
-        Some(fd @ 3..=9) => format!("exec {fd}>&-; "),
-        Some(_) | None => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,11 +185,5 @@ mod tests {
     fn without_pm2_only_what_is_ours_or_a_channel_goes() {
         let variables = [("name", "me"), ("time", "1"), ("AGENTCOM_TOKEN", "t"), ("NODE_CHANNEL_FD", "3")];
         assert_eq!(removed(&variables), ["AGENTCOM_TOKEN", "NODE_CHANNEL_FD"]);
-    }
-
-    #[test]
-    fn the_shell_closes_the_channel() {
-        assert_eq!(shell_prelude(Some(3)), "exec 3>&-; ");
-        assert_eq!((shell_prelude(None), shell_prelude(Some(12))), (String::new(), String::new()));
     }
 }

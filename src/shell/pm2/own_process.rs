@@ -113,7 +113,7 @@ mod tests {
         let own = OwnProcess::read();
         assert!(own.memory_bytes.is_some_and(|bytes| (100_000..1 << 40).contains(&bytes)), "{own:?}");
         assert!(own.uptime_ms.is_some_and(|ms| ms < 3_600_000), "{own:?}");
-        assert!(machine_boot_id().is_some_and(|id| id.len() == 36));
+        assert!(machine_boot_id().is_some_and(|id| id.len() >= 36));
     }
 
     proptest! {
