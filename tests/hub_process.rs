@@ -250,7 +250,8 @@ async fn every_wrong_request_gets_json_that_says_what_is_wrong() {
     let json_type = format!("{auth}content-type: application/json\r\n");
     let text_type = format!("{auth}content-type: text/plain\r\n");
     let large = vec![b' '; (1 << 20) + 1];
-    let cases: &[(&str, &str, &str, &[u8], u16, &str)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let cases: &[Case<'_>] = &[
         ("POST", "/api/tasks", &json_type, b"{", 400, "invalid_json"),
         ("POST", "/api/tasks", &json_type, b"[]", 422, "validation_failed"),
         ("POST", "/api/tasks", &json_type, b"{}", 422, "validation_failed"),

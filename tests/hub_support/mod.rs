@@ -1,5 +1,6 @@
 //! A real hub process, raw HTTP, and raw WebSocket peers. Every wait is bounded; nothing sleeps for a fixed time.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -348,4 +349,9 @@ pub fn run(boot_id: &str) -> Value {
 
 pub fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// The names of a restart's steps, oldest first.
+pub fn step_names(restart: &Value) -> Vec<&str> {
+    restart["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
 }
