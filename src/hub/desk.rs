@@ -294,3 +294,7 @@ pub fn text_of(frame: &HubFrame) -> String {
 #[cfg(test)]
 #[path = "desk_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "desk_properties.rs"]
+mod properties;

@@ -173,7 +173,9 @@ impl Restarts {
         }
         if let Some(deadline_ms) = ack.deadline_ms {
             let slack = policy.drain_deadline_ms + policy.restart_margin_ms;
-            restart.overdue_at = now_ms + deadline_ms.min(MAX_DEADLINE_MS) + slack;
+            // Whatever it says and however often, a command ends within a day.
+            let latest = restart.commanded_at + MAX_DEADLINE_MS;
+            restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + slack;
         }
         false
     }
@@ -210,14 +212,17 @@ impl Restarts {
     /// The agent identified. Another run ends the open command, and late also an overdue one.
     pub fn identified(&mut self, agent_id: &str, identify: &Identify, now_ms: u64) -> Return {
         let run = Run::of(identify);
-        let ids = self.by_agent.get(agent_id).cloned().unwrap_or_default();
-        for (_, id) in ids.iter().rev() {
-            let Some(restart) = self.all.get_mut(id) else { continue };
-            let waits = restart.phase.is_open() || restart.phase == Phase::Overdue;
-            if waits && restart.is_ended_by(&run) {
-                restart.come_back(identify, now_ms);
-                self.open.remove(agent_id);
-                self.dirty.insert(id.clone());
+        let waits = |restart: &&Restart| restart.phase.is_open() || restart.phase == Phase::Overdue;
+        let waiting: Vec<&Restart> = self.of_agent(agent_id).into_iter().filter(waits).collect();
+        // All that wait were aimed at the one run before this: evidence of its end counts for each of them.
+        if waiting.iter().any(|restart| restart.is_ended_by(&run)) {
+            let ids: Vec<String> = waiting.iter().map(|restart| restart.command_id.clone()).collect();
+            self.open.remove(agent_id);
+            for id in ids {
+                if let Some(restart) = self.all.get_mut(&id) {
+                    restart.come_back(identify, now_ms);
+                }
+                self.dirty.insert(id);
             }
         }
         let Some(restart) = self.open_mut(agent_id, None) else { return Return::Free };

@@ -221,3 +221,15 @@ fn the_last_words_of_an_overdue_restart_make_its_return_known() {
     let restart = ledger.get("c1").unwrap();
     assert_eq!((restart.phase, restart.gap_ms), (Phase::Back, Some(49)));
 }
+
+#[test]
+fn one_return_ends_an_overdue_restart_and_the_command_that_followed_it() {
+    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    let at = ledger.deadline().unwrap();
+    ledger.expire(at);
+    ledger.draining("a", &Restarting::default(), at + 1);
+    ledger.command("c2".into(), "a", &Run::of(&node(4)), request(false), at + 2);
+    assert_eq!(ledger.identified("a", &node(4), at + 3), Return::Free);
+    assert_eq!((phase(&ledger), ledger.get("c2").unwrap().phase), (Phase::Back, Phase::Back));
+    assert!(ledger.open_for("a").is_none());
+}
