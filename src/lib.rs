@@ -1,6 +1,10 @@
 //! A sidecar that restarts on command and loses nothing, and the hub at its other end.
 #![cfg_attr(not(feature = "shell"), no_std)]
 
+extern crate alloc;
+
+#[cfg(feature = "shell")]
+pub mod config;
 #[cfg(feature = "shell")]
 pub mod hub;
 pub mod machine;

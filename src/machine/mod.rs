@@ -1,1 +1,131 @@
-//! The pure core.
+//! The pure core: one machine, one transition function, and what must always hold of them.
+//!
+//! **The law.** Nothing happens to a machine but by [`transition`], and nothing comes out of it but the effects that it
+//! returns. It reads no clock, does no I/O, draws no dice and never panics; whoever calls it carries the effects out in
+//! order and reports what became of them as further events.
+//!
+//! **Durability** is a comparison, not a habit: the machine knows what the disk holds ([`Machine::durable`]), orders a
+//! `Persist` whenever that differs from what must survive ([`Machine::journal`]), and lets nothing out that depends on
+//! the write before the write has been confirmed.
+//!
+//! **Time** is data: a deadline stands in the state that waits for it, and [`Machine::deadline`] names the earliest.
+//!
+//! It does not know frames, files, processes or pm2; see `shell` for those. It compiles under `no_std` + `alloc`.
+
+mod deadline;
+mod effect;
+mod event;
+mod hub_said;
+pub mod invariants;
+mod job;
+mod journal;
+mod leaving;
+mod link;
+mod outbox;
+mod policy;
+mod restarts;
+mod settle;
+mod shelf;
+mod state;
+mod task;
+mod time;
+mod transition;
+mod work;
+
+pub use deadline::Wait;
+pub use effect::{
+    CloseCode, Effect, EffectName, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub, ToHubName, WakeReport,
+};
+pub use event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutcome};
+pub use job::{Carried, Claim, Job, Report, Saying, Stage, StageName, Woken};
+pub use journal::{Disk, Journal};
+pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online};
+pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
+pub use policy::{Comeback, Intensity, Policy};
+pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
+pub use shelf::{SHELF_CAP, Shelf, Shelved};
+pub use state::{Cause, DrainStep, Phase, State, StopSignal};
+pub use task::{BadTaskId, Outcome, Task, TaskId};
+pub use time::Timestamp;
+pub use transition::transition;
+
+use alloc::vec::Vec;
+
+/// The sidecar: what excludes is a sum ([`State`], [`Link`], [`Disk`]), what coexists is this product.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Machine {
+    /// Where it is in its life, with the task in hand.
+    pub state: State,
+    /// The connection to the hub.
+    pub link: Link,
+    /// Verdicts without an answer.
+    pub outbox: Outbox,
+    /// Work that the hub took back, in case it comes again.
+    pub shelf: Shelf,
+    /// Commanded restarts.
+    pub restarts: RestartLedger,
+    /// The journal being written.
+    pub disk: Disk,
+    /// The journal on disk.
+    pub durable: Journal,
+    /// An assignment that came while the hub was being asked about a recovering task; taken or refused when it answers.
+    pub held: Option<HeldAssignment>,
+}
+
+/// An assignment that waits for the answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HeldAssignment {
+    /// The task.
+    pub task: Task,
+    /// When the hub assigned it.
+    pub assigned_at: Option<u64>,
+}
+
+impl Machine {
+    /// The machine of a new process that found `journal` on disk, and its first effects.
+    pub fn recover(journal: Journal, now: Timestamp, policy: &Policy) -> (Self, Vec<Effect>) {
+        let durable = journal.clone();
+        let state = match journal.job {
+            None => State::Idle,
+            Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },
+        };
+        let shelf = journal.shelf.into_iter().map(|item| match item {
+            Shelved::UnderWay(carried) => Shelved::UnderWay(carried.shelved_through_crash(now, policy)),
+            Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
+        });
+        let machine = Self {
+            state,
+            link: Link::start(now),
+            outbox: Outbox::recovered(journal.outbox),
+            shelf: Shelf::recovered(shelf.collect()),
+            restarts: journal.restarts.recovered(now),
+            disk: Disk::Ready,
+            durable,
+            held: None,
+        };
+        transition::begin(machine, now, policy)
+    }
+
+    /// What must survive a crash; when nothing is being written, equal to what is on disk.
+    pub fn journal(&self) -> Journal {
+        Journal {
+            job: self.state.carried().cloned(),
+            shelf: self.shelf.items().to_vec(),
+            outbox: self.outbox.to_journal(),
+            restarts: self.restarts.clone(),
+        }
+    }
+
+    /// The task whose files in the results folder are awaited. A recovering task's are left alone until the hub has
+    /// said whose it is: they keep.
+    pub fn watching(&self) -> Option<&TaskId> {
+        let job = self.state.job()?;
+        match (&job.claim, &job.carried.stage) {
+            (Claim::Recovering { .. }, _) | (Claim::Ours { .. }, Stage::Accepted) => None,
+            (Claim::Ours { .. }, _) => Some(&job.task().id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

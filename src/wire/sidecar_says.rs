@@ -139,6 +139,26 @@ impl SidecarFrame {
         super::parse(text, Self::KNOWN)
     }
 
+    /// The frame's `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Identify(_) => "identify",
+            Self::Ping {} => "ping",
+            Self::Status { .. } => "status",
+            Self::TaskAccepted { .. } => "task_accepted",
+            Self::TaskRejected { .. } => "task_rejected",
+            Self::TaskProgress { .. } => "task_progress",
+            Self::TaskComplete(_) => "task_complete",
+            Self::TaskFailed { .. } => "task_failed",
+            Self::TaskRecovering { .. } => "task_recovering",
+            Self::StateReport { .. } => "state_report",
+            Self::WakeResult { .. } => "wake_result",
+            Self::ResourceReport { .. } => "resource_report",
+            Self::AgentRestarting(_) => "agent_restarting",
+            Self::RestartAck(_) => "restart_ack",
+        }
+    }
+
     /// The frame as text, with the protocol version that rides on every one.
     pub fn to_text(&self) -> String {
         #[derive(Serialize)]

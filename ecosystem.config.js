@@ -1,0 +1,83 @@
+// The two programs under pm2: `pm2 start ecosystem.config.js`, or one of them with `--only agentcom-sidecar`.
+//
+// What may differ from machine to machine is read from the environment; pm2 remembers it with the app.
+//   AGENTCOM_CONFIG      the sidecar's config.json              (default: ./config.json)
+//   AGENTCOM_NAME        pm2's name for the sidecar             (default: agentcom-sidecar)
+//   AGENTCOM_HUB_LISTEN  where the hub listens                  (default: 127.0.0.1:4000)
+//   AGENTCOM_HUB_DATA    the hub's folder                       (default: ./agentcom-hub-data)
+//   AGENTCOM_BIN_DIR     where the binaries are                 (default: ./target/release)
+//   AGENTCOM_LOG_DIR     what they print                        (default: ./logs)
+// Several agents on one machine: one config and one name each, and this file started once for each.
+
+const path = require('path');
+
+// pm2 takes relative paths from the folder of whoever calls it; these are meant from here.
+const here = (name, fallback) => path.resolve(__dirname, process.env[name] || fallback);
+
+const bin = here('AGENTCOM_BIN_DIR', 'target/release');
+const logs = here('AGENTCOM_LOG_DIR', 'logs');
+const config = here('AGENTCOM_CONFIG', 'config.json');
+const sidecar = process.env.AGENTCOM_NAME || 'agentcom-sidecar';
+const hub = 'agentcom-hub';
+
+const common = {
+  // A binary, run as it is: 'cluster' mode would make pm2 load it as JavaScript and crash-loop without a word.
+  interpreter: 'none',
+  exec_mode: 'fork',
+  instances: 1,
+
+  // Exit 0 is how the sidecar asks to be started again, so every exit must be answered by a start. No stop_exit_codes:
+  // beside a restart delay they leave a dead app that reads "waiting restart" for ever. A wrong config (exit 78) is
+  // therefore tried again, ever more slowly, and heals as soon as the file does; the error log says what is wrong with it.
+  autorestart: true,
+
+  // 2, 3, 4, 6, 9, 13 ms ... x1.5 up to 15 s, and from the start again after 30 s of life. A commanded restart is the
+  // first in a while and costs 2 ms; a crash loop slows down. (1 would stay 1: pm2 rounds down.)
+  exp_backoff_restart_delay: 2,
+
+  // pm2's other guard ("errored" after so many exits sooner than min_uptime) counts commanded restarts too, looks only
+  // at the first min_uptime x max_restarts ms after `pm2 start`, and beside a delay it shows "waiting restart" for an app
+  // that it has given up. Out of reach, then: the delay above is the guard that always holds and never lies.
+  max_restarts: 100000,
+
+  // What works on behalf of the app is the app's to end or to leave alone; pm2 would interrupt it first.
+  treekill: false,
+
+  // pm2 looks for a git repository at every start otherwise.
+  vizion: false,
+
+  // Each line has its own time.
+  time: false,
+  merge_logs: true,
+};
+
+const app = (name, args, more) => ({
+  ...common,
+  name,
+  args,
+  out_file: path.join(logs, `${name}.out.log`),
+  error_file: path.join(logs, `${name}.err.log`),
+  ...more,
+  // PM2_PROCESS_NAME tells the program what pm2 calls it, whatever else is in its environment.
+  env: { PM2_PROCESS_NAME: name, ...more.env },
+});
+
+module.exports = {
+  apps: [
+    app(
+      hub,
+      ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'agentcom-hub-data')],
+      { script: path.join(bin, hub), cwd: __dirname, kill_timeout: 5000 },
+    ),
+    app(
+      sidecar,
+      ['run', '--config', config],
+      {
+        script: path.join(bin, 'agentcom-sidecar'),
+        cwd: path.dirname(config),
+        // Longer than the drain (drain_deadline_ms, 5 s by default), so that nothing is cut off in the middle.
+        kill_timeout: 8000,
+      },
+    ),
+  ],
+};

@@ -1,0 +1,209 @@
+//! JSON that remembers where each value stood, so that a wrong value can be named by line and column even when keys
+//! repeat or nest. It does not judge values, and it reports syntax errors in serde_json's words.
+
+use core::ops::Range;
+
+/// A value and the bytes it was written in.
+#[derive(Debug)]
+pub(super) struct Node<'a> {
+    pub(super) at: usize,
+    pub(super) raw: &'a str,
+    pub(super) value: Value<'a>,
+}
+
+/// The shape of a value. Scalars are decoded; numbers stay as written.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Null,
+    Bool(bool),
+    Number(&'a str),
+    Text(String),
+    List(Vec<Node<'a>>),
+    Object(Vec<Member<'a>>),
+}
+
+/// One `"key": value` of an object, in the order written; keys may repeat.
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) key: String,
+    pub(super) key_at: usize,
+    pub(super) value: Node<'a>,
+}
+
+/// Where the text stops being JSON, in serde_json's words.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    pub(super) line: usize,
+    pub(super) column: usize,
+    pub(super) detail: String,
+}
+
+/// Line and column, both from 1; columns count characters.
+pub(super) fn line_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Reads one JSON value.
+pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
+    // serde_json is the judge of the syntax (and of the depth: 128); the walk below may then rely on it.
+    serde_json::from_str::<serde_json::Value>(text).map_err(|error| {
+        let full = error.to_string();
+        let detail = full.split(" at line ").next().unwrap_or(&full).to_owned();
+        SyntaxError { line: error.line(), column: error.column(), detail }
+    })?;
+    Walk { text, at: 0 }.node().ok_or_else(|| SyntaxError { line: 1, column: 1, detail: "not JSON".into() })
+}
+
+/// A walk over text that serde_json has already accepted. `None` would mean that the two disagree.
+struct Walk<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn node(&mut self) -> Option<Node<'a>> {
+        self.skip_space();
+        let start = self.at;
+        let value = match self.peek()? {
+            b'{' => Value::Object(self.members()?),
+            b'[' => Value::List(self.items()?),
+            b'"' => Value::Text(self.string()?),
+            _ => self.word()?,
+        };
+        Some(Node { at: start, raw: self.text.get(start..self.at)?, value })
+    }
+
+    fn members(&mut self) -> Option<Vec<Member<'a>>> {
+        let mut members = Vec::new();
+        self.at += 1;
+        while self.past_separator()? != b'}' {
+            let key_at = self.at;
+            let key = self.string()?;
+            self.past_separator()?;
+            members.push(Member { key, key_at, value: self.node()? });
+        }
+        self.at += 1;
+        Some(members)
+    }
+
+    fn items(&mut self) -> Option<Vec<Node<'a>>> {
+        let mut items = Vec::new();
+        self.at += 1;
+        while self.past_separator()? != b']' {
+            items.push(self.node()?);
+        }
+        self.at += 1;
+        Some(items)
+    }
+
+    fn string(&mut self) -> Option<String> {
+        let span = self.string_span()?;
+        self.at = span.end;
+        serde_json::from_str(self.text.get(span)?).ok()
+    }
+
+    fn string_span(&self) -> Option<Range<usize>> {
+        let mut end = self.at + 1;
+        loop {
+            match self.text.as_bytes().get(end)? {
+                b'"' => return Some(self.at..end + 1),
+                b'\\' => end += 2,
+                _ => end += 1,
+            }
+        }
+    }
+
+    fn word(&mut self) -> Option<Value<'a>> {
+        let rest = self.text.get(self.at..)?;
+        let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, ',' | '}' | ']')).unwrap_or(rest.len());
+        self.at += end;
+        Some(match &rest[..end] {
+            "null" => Value::Null,
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            number => Value::Number(number),
+        })
+    }
+
+    fn past_separator(&mut self) -> Option<u8> {
+        while matches!(self.peek()?, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':') {
+            self.at += 1;
+        }
+        self.peek()
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plain(node: &Node<'_>) -> serde_json::Value {
+        match &node.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(yes) => (*yes).into(),
+            Value::Number(raw) => serde_json::from_str(raw).unwrap(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(plain).collect::<Vec<_>>().into(),
+            Value::Object(members) => members
+                .iter()
+                .map(|member| (member.key.clone(), plain(&member.value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::vec((any::<String>(), inner), 0..6)
+                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json_on_every_value(value in json(), pretty: bool) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            prop_assert_eq!(plain(&parse(&text).unwrap()), serde_json::from_str::<serde_json::Value>(&text).unwrap());
+        }
+
+        #[test]
+        fn never_panics_on_any_text(text in ".*") {
+            let _ = parse(&text);
+        }
+    }
+
+    #[test]
+    fn names_the_line_and_column_of_a_nested_value() {
+        let text = "{\n  \"a\": {\"ä\": [1,\n   2]}\n}";
+        let root = parse(text).unwrap();
+        let Value::Object(members) = &root.value else { panic!("an object") };
+        let Value::Object(inner) = &members[0].value.value else { panic!("an object") };
+        let Value::List(items) = &inner[0].value.value else { panic!("a list") };
+        assert_eq!(line_column(text, items[0].at), (2, 15));
+        assert_eq!(line_column(text, items[1].at), (3, 4));
+    }
+}

@@ -1,0 +1,139 @@
+//! "When do you next want to be woken, and why?" Nothing is ever cancelled: the answer is read off the state each time.
+
+use super::Machine;
+use super::job::{Claim, Saying, Stage};
+use super::journal::Disk;
+use super::link::{Heartbeat, Link};
+use super::state::{Cause, DrainStep, State};
+use super::time::Timestamp;
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
+pub enum Wait {
+    /// When to dial the hub.
+    Reconnect,
+    /// When to give up a connection that does not come to stand.
+    Connect,
+    /// When to give up a hub that does not say who we are.
+    Identified,
+    /// When to ping.
+    Ping,
+    /// When to call the link dead for want of a pong.
+    Pong,
+    /// When the hub will listen again.
+    RateLimit,
+    /// When to wake the agent again after a failed wake.
+    WakeRetry,
+    /// When to stop waiting for the agent to show itself.
+    Confirmation,
+    /// When to stop looking for a result from before a reboot.
+    Interrupted,
+    /// When to give the next sign of life of a task.
+    Progress,
+    /// When to say again what has not been answered.
+    Answer,
+    /// When to write the journal again after a failure.
+    JournalRetry,
+    /// When to leave a task behind for a restart.
+    RestartDeadline,
+    /// When to say the last words whatever is unanswered.
+    FlushDeadline,
+    /// When to go whatever has been said.
+    DrainDeadline,
+}
+
+type Due = Option<(Timestamp, Wait)>;
+
+impl Machine {
+    /// The earliest moment at which [`super::Event::DeadlineReached`] is wanted, and what for.
+    pub fn deadline(&self, policy: &super::Policy) -> Option<(Timestamp, Wait)> {
+        if let State::Exiting { .. } = self.state {
+            return None;
+        }
+        let parts: [Due; 5] =
+            [self.state_deadline(policy), self.link_due(), self.disk_due(), self.job_due(), self.outbox_due()];
+        parts.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether the deadline that is due by `now` gives up on the agent's files: then the folder is looked at once more
+    /// first, since what is there counts, seen or not.
+    pub fn wants_last_look(&self, now: Timestamp) -> bool {
+        self.watching().is_some()
+            && self.state.job().is_some_and(|job| match job.carried.stage {
+                Stage::AwaitingConfirmation { until } | Stage::Interrupted { until } => until <= now,
+                Stage::RetryingWake { at, .. } => at <= now,
+                Stage::Accepted | Stage::Waking { .. } | Stage::Running => false,
+            })
+    }
+
+    fn state_deadline(&self, policy: &super::Policy) -> Due {
+        match &self.state {
+            State::Idle | State::Working { .. } | State::Exiting { .. } => None,
+            State::RestartPending { deadline, .. } => Some((*deadline, Wait::RestartDeadline)),
+            State::Draining { deadline, step: DrainStep::Flushing, .. } => {
+                Some((deadline.minus(policy.close_budget_ms), Wait::FlushDeadline))
+            }
+            State::Draining { deadline, step: DrainStep::Closing, .. } => Some((*deadline, Wait::DrainDeadline)),
+        }
+    }
+
+    fn link_due(&self) -> Due {
+        let dials = match &self.state {
+            State::Idle | State::Working { .. } | State::RestartPending { .. } => true,
+            State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
+            State::Draining { .. } | State::Exiting { .. } => return None,
+        };
+        match &self.link {
+            Link::Down { retry_at, .. } => dials.then_some((*retry_at, Wait::Reconnect)),
+            Link::Dialing { give_up_at, .. } => Some((*give_up_at, Wait::Connect)),
+            Link::Identifying { give_up_at, .. } => Some((*give_up_at, Wait::Identified)),
+            Link::Closing { .. } => None,
+            Link::Online(online) => {
+                let heartbeat = match online.heartbeat {
+                    Heartbeat::Due { at } => (at, Wait::Ping),
+                    Heartbeat::Sent { answer_by, .. } => (answer_by, Wait::Pong),
+                };
+                let limited = online.limited_until.map(|at| (at, Wait::RateLimit));
+                limited.into_iter().chain([heartbeat]).min_by_key(|(at, _)| *at)
+            }
+        }
+    }
+
+    fn disk_due(&self) -> Due {
+        match self.disk {
+            Disk::Failing { retry_at } => Some((retry_at, Wait::JournalRetry)),
+            Disk::Ready | Disk::Writing { .. } => None,
+        }
+    }
+
+    fn job_due(&self) -> Due {
+        let job = self.state.job()?;
+        let can_say = self.link.can_say();
+        let said_again = |saying: &Saying| match saying {
+            Saying::Said { again_at } if can_say => Some((*again_at, Wait::Answer)),
+            Saying::Said { .. } | Saying::Unsaid | Saying::Answered => None,
+        };
+        let (accept, report) = match &job.claim {
+            Claim::Recovering { ask } => return said_again(ask),
+            Claim::Ours { accept, report: None } => (said_again(accept), None),
+            Claim::Ours { report: Some(report), .. } => (None, can_say.then_some((report.again_at, Wait::Answer))),
+        };
+        let stage = match job.carried.stage {
+            Stage::RetryingWake { at, .. } => Some((at, Wait::WakeRetry)),
+            Stage::AwaitingConfirmation { until } => Some((until, Wait::Confirmation)),
+            Stage::Interrupted { until } => Some((until, Wait::Interrupted)),
+            Stage::Accepted | Stage::Waking { .. } | Stage::Running => None,
+        };
+        let progress = can_say.then_some((job.progress_at, Wait::Progress));
+        [accept, report, stage, progress].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn outbox_due(&self) -> Due {
+        let head = self.outbox.head()?;
+        match head.said {
+            Saying::Said { again_at } if self.link.can_say() => Some((again_at, Wait::Answer)),
+            Saying::Said { .. } | Saying::Unsaid | Saying::Answered => None,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What is to be done: orders, carried out in the order of the list, each awaited before the next.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use super::journal::Journal;
+use super::restarts::OpenRestart;
+use super::state::Cause;
+use super::task::{Task, TaskId};
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
+#[strum_discriminants(name(EffectName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
+#[strum_discriminants(doc = "The names of the effects.")]
+pub enum Effect {
+    /// Write the journal, whole and durably. The next event is `Persisted` or `PersistFailed`; whatever depends on the
+    /// write is ordered only after the former.
+    Persist(Box<Journal>),
+    /// Say this to the hub.
+    Send(ToHub),
+    /// Run the wake command; answers with `WakeFinished`.
+    Wake {
+        /// For this task, in this generation.
+        task: Task,
+        /// Counted from 1.
+        attempt: u8,
+    },
+    /// Connect to the hub; answers with `HubOpened` or `HubClosed`.
+    Dial,
+    /// Close the connection by handshake; answers with `HubClosed`.
+    CloseLink(CloseCode),
+    /// Remove the task's files from the results folder.
+    CleanUp {
+        /// Which task.
+        task_id: TaskId,
+    },
+    /// Tell the operator.
+    Notify(Notice),
+    /// End the process. The last effect ever.
+    Exit {
+        /// Why.
+        cause: Cause,
+        /// Whether the process replaces itself instead of ending.
+        in_place: bool,
+    },
+}
+
+/// A WebSocket close code with its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum CloseCode {
+    /// 1012: we come back.
+    Restarting,
+    /// 1001: we may not.
+    Stopping,
+    /// 1000: the link is of no use.
+    Unusable,
+}
+
+impl CloseCode {
+    /// The code on the wire (RFC 6455 and its registry).
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Restarting => 1012,
+            Self::Stopping => 1001,
+            Self::Unusable => 1000,
+        }
+    }
+
+    /// The reason on the wire.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Restarting => "restarting",
+            Self::Stopping => "stopping",
+            Self::Unusable => "reconnecting",
+        }
+    }
+}
+
+/// What is worth an operator's eye beyond the log of events and effects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Notice {
+    /// The hub does not know this token or agent.
+    IdentifyRefused {
+        /// The hub's word.
+        error: String,
+    },
+    /// An assignment was not taken.
+    AssignmentRefused {
+        /// Which task.
+        task_id: String,
+        /// Why.
+        why: RejectReason,
+    },
+    /// A commanded restart was refused.
+    RestartRefused {
+        /// The command's reason.
+        reason: String,
+        /// Why.
+        detail: String,
+    },
+    /// The journal cannot be written.
+    JournalFailing,
+    /// It can again.
+    JournalRecovered,
+    /// A verdict was not taken.
+    VerdictRefused {
+        /// Which task.
+        task_id: TaskId,
+        /// Whether its result is kept in case the task comes back.
+        kept: bool,
+    },
+    /// The hub took a task back that is under way; the work is kept in case it comes back.
+    TaskTakenBack {
+        /// Which task.
+        task_id: TaskId,
+    },
+}
+
+/// Why an assignment is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum RejectReason {
+    /// There is a job, or the journal cannot take one.
+    Busy,
+    /// No new work before the restart.
+    Restarting,
+    /// The task id is no plain name.
+    Invalid,
+}
+
+/// What the sidecar can say. The adapter makes frames of it and adds what never changes (agent id, token, version).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
+#[strum_discriminants(name(ToHubName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of what the sidecar says.")]
+pub enum ToHub {
+    /// The first words on a connection.
+    Identify {
+        /// What presence shows.
+        status: String,
+        /// The restart that this run returned from.
+        restarted: Option<ReturnedFrom>,
+    },
+    /// Heartbeat.
+    Ping,
+    /// What presence shows.
+    Status {
+        /// The text.
+        status: String,
+    },
+    /// The task is ours.
+    TaskAccepted {
+        /// Which task.
+        task_id: TaskId,
+    },
+    /// The task is not taken.
+    TaskRejected {
+        /// The id as it came.
+        task_id: String,
+        /// Its generation.
+        generation: u64,
+        /// Why.
+        reason: RejectReason,
+    },
+    /// The task lives.
+    TaskProgress {
+        /// Which task.
+        task_id: TaskId,
+    },
+    /// The task is done.
+    TaskComplete {
+        /// Which task.
+        task_id: TaskId,
+        /// For which hand-out.
+        generation: u64,
+        /// A JSON object.
+        result: Arc<str>,
+    },
+    /// The task failed.
+    TaskFailed {
+        /// Which task; raw, since a task id that is no plain name fails too.
+        task_id: String,
+        /// For which hand-out.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Is this task still ours?
+    TaskRecovering {
+        /// The task.
+        task: Task,
+        /// How far it had come.
+        last_status: &'static str,
+    },
+    /// We have this task; is it still ours?
+    StateReport {
+        /// Which task.
+        task_id: TaskId,
+        /// Its generation.
+        generation: u64,
+        /// How far it has come.
+        status: &'static str,
+        /// When the hub assigned it.
+        assigned_at: Option<u64>,
+    },
+    /// How a wake went.
+    WakeResult {
+        /// Which task.
+        task_id: TaskId,
+        /// Which attempt; absent when the confirmation, not the command, timed out.
+        attempt: Option<u8>,
+        /// How.
+        report: WakeReport,
+    },
+    /// What became of a restart command (only to a hub that knows it).
+    RestartAck {
+        /// The command.
+        command_id: String,
+        /// What became of it.
+        answer: RestartAnswer,
+    },
+    /// The last words before a restart.
+    AgentRestarting {
+        /// The restart.
+        restart: OpenRestart,
+        /// The task that is left under way.
+        task_id: Option<TaskId>,
+        /// Whether the hub knows the long form.
+        long_form: bool,
+    },
+}
+
+/// The restart that this run returned from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ReturnedFrom {
+    /// The restart.
+    pub restart: OpenRestart,
+    /// From the drain's begin to now, ms.
+    pub gap_ms: u64,
+}
+
+/// How a wake went, for the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum WakeReport {
+    /// The command exited 0.
+    Success,
+    /// It did not.
+    Failed {
+        /// For people.
+        error: String,
+    },
+    /// The command, or the agent's confirmation, took too long.
+    TimedOut {
+        /// Which.
+        error: String,
+    },
+}
+
+/// What became of a restart command.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RestartAnswer {
+    /// It will happen.
+    Accepted {
+        /// The latest a running task is left behind, ms from now.
+        deadline_ms: u64,
+    },
+    /// It is under way or done.
+    Duplicate,
+    /// It will not happen.
+    Refused {
+        /// Why.
+        detail: String,
+    },
+}

@@ -1,0 +1,173 @@
+//! What has happened: past facts, as the adapters report them.
+
+use alloc::string::String;
+
+use super::link::{Features, Jitter};
+use super::restarts::RestartOrder;
+use super::state::StopSignal;
+use super::task::{Outcome, Task, TaskId};
+
+/// Something that has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
+#[strum_discriminants(name(EventName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
+#[strum_discriminants(doc = "The names of the events.")]
+pub enum Event {
+    /// The time that [`super::Machine::deadline`] named has come.
+    DeadlineReached,
+    /// The dialled connection stands.
+    HubOpened,
+    /// The connection is gone, or could not be made. Exactly once a dial.
+    HubClosed {
+        /// The hub named a time before which it will not have us.
+        retry_after_ms: Option<u64>,
+        /// A draw for the reconnect.
+        jitter: Jitter,
+    },
+    /// The hub said something.
+    HubSaid(FromHub),
+    /// The wake command ended.
+    WakeFinished {
+        /// Which task.
+        task_id: TaskId,
+        /// The hand-out it was ordered for.
+        generation: u64,
+        /// The attempt it was ordered as.
+        attempt: u8,
+        /// How.
+        outcome: WakeOutcome,
+    },
+    /// The agent has shown that it works on the task.
+    Confirmed {
+        /// Which task.
+        task_id: TaskId,
+    },
+    /// The agent's result is there.
+    ResultFound {
+        /// Which task.
+        task_id: TaskId,
+        /// What it says.
+        outcome: Outcome,
+    },
+    /// Somebody wants the process to end.
+    StopRequested {
+        /// How it was said.
+        signal: StopSignal,
+    },
+    /// A restart was asked for on this machine, by an operator or the library's user.
+    RestartRequested(RestartOrder),
+    /// The journal that was ordered to be written is on disk.
+    Persisted,
+    /// It is not.
+    PersistFailed,
+}
+
+/// How a wake command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum WakeOutcome {
+    /// Exit 0.
+    Succeeded,
+    /// Anything else.
+    Failed {
+        /// For people.
+        error: String,
+    },
+    /// It was killed for taking too long.
+    TimedOut {
+        /// How long it had, ms.
+        after_ms: u64,
+    },
+}
+
+/// What a hub can say that matters here. The adapter has read the frame; task ids in answers stay raw text, since an
+/// answer about a task that we cannot hold matches nothing anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
+#[strum_discriminants(name(FromHubName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of what the hub says.")]
+pub enum FromHub {
+    /// We are known.
+    Identified {
+        /// What this hub can do.
+        features: Features,
+    },
+    /// We are not.
+    IdentifyRefused {
+        /// The hub's word for why.
+        error: String,
+    },
+    /// A task is handed out to us.
+    Assigned {
+        /// The task.
+        task: Task,
+        /// When, by the hub's clock (ms since the epoch).
+        assigned_at: Option<u64>,
+    },
+    /// A task whose id is no plain name is handed out to us.
+    AssignedInvalid {
+        /// The id as it came.
+        task_id: String,
+        /// Its generation.
+        generation: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `task_accepted` was taken.
+    AcceptAcknowledged {
+        /// Which task.
+        task_id: String,
+    },
+    /// A verdict was taken.
+    VerdictAcknowledged {
+        /// Which task.
+        task_id: String,
+    },
+    /// A verdict was answered with an error, which names no task.
+    VerdictRefused {
+        /// Whether it was a `task_complete` (else a `task_failed`).
+        complete: bool,
+        /// What follows.
+        why: VerdictRefusal,
+    },
+    /// The recovering task is still ours.
+    TaskContinue {
+        /// Which task.
+        task_id: String,
+        /// Its generation by now, where the hub says it.
+        generation: Option<u64>,
+    },
+    /// The recovering task is not ours any more.
+    TaskReassigned {
+        /// Which task.
+        task_id: String,
+    },
+    /// The task is not wanted any more.
+    TaskCancelled {
+        /// Which task.
+        task_id: String,
+    },
+    /// The answer to `state_report`.
+    ReportAnswered {
+        /// Which task.
+        task_id: String,
+        /// The task is still ours.
+        go_on: bool,
+    },
+    /// Finish and restart.
+    RestartCommanded(RestartOrder),
+    /// Something of ours was dropped for its rate.
+    RateLimited {
+        /// When to try again, ms from now.
+        retry_after_ms: u64,
+    },
+    /// A pong, or anything else without a meaning here: a sign of life.
+    SignOfLife,
+}
+
+/// Why a hub would not take a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VerdictRefusal {
+    /// The task was handed out anew since (`stale_generation`), or is in no state to be ended (`invalid_state`):
+    /// the work may still count when the same task comes back.
+    NotNow,
+    /// The hub will never take it (`not_found`, `validation_failed`).
+    Never,
+}

@@ -1,0 +1,190 @@
+//! What the hub says, one arm a frame.
+
+use alloc::string::{String, ToString};
+
+use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
+use super::event::{FromHub, VerdictRefusal};
+use super::job::{Claim, Report, Saying};
+use super::link::{Features, Heartbeat, Link, Online};
+use super::shelf::Shelved;
+use super::state::State;
+use super::task::Outcome;
+use super::transition::Step;
+
+/// A hub that names a longer time than this is not believed.
+const RATE_LIMIT_CAP_MS: u64 = 60_000;
+
+impl Step<'_> {
+    pub(super) fn hub_said(&mut self, said: FromHub) {
+        self.note_sign_of_life();
+        match (&self.machine.link, said) {
+            (Link::Identifying { attempt, .. }, FromHub::Identified { features }) => {
+                let attempt = *attempt;
+                self.identified(features, attempt);
+            }
+            (Link::Identifying { attempt, .. }, FromHub::IdentifyRefused { error }) => {
+                let attempt = *attempt;
+                self.order(Effect::Notify(Notice::IdentifyRefused { error }));
+                self.close_link(CloseCode::Unusable, attempt, true);
+            }
+            (Link::Online(_), said) => self.heard(said),
+            // A verdict may be answered while the closing handshake is under way: that still counts.
+            (Link::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => self.verdict_acknowledged(&task_id),
+            (Link::Closing { .. }, FromHub::VerdictRefused { complete, why }) => self.verdict_refused(complete, why),
+            (
+                Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
+                FromHub::Identified { .. }
+                | FromHub::IdentifyRefused { .. }
+                | FromHub::Assigned { .. }
+                | FromHub::AssignedInvalid { .. }
+                | FromHub::AcceptAcknowledged { .. }
+                | FromHub::VerdictAcknowledged { .. }
+                | FromHub::VerdictRefused { .. }
+                | FromHub::TaskContinue { .. }
+                | FromHub::TaskReassigned { .. }
+                | FromHub::TaskCancelled { .. }
+                | FromHub::ReportAnswered { .. }
+                | FromHub::RestartCommanded(_)
+                | FromHub::RateLimited { .. }
+                | FromHub::SignOfLife,
+            ) => {}
+        }
+    }
+
+    fn heard(&mut self, said: FromHub) {
+        match said {
+            // The hub said before who we are; saying it again changes nothing.
+            FromHub::Identified { .. } | FromHub::SignOfLife => {}
+            FromHub::IdentifyRefused { error } => {
+                self.order(Effect::Notify(Notice::IdentifyRefused { error }));
+                let attempt = self.machine.link.attempt();
+                self.close_link(CloseCode::Unusable, attempt, true);
+            }
+            FromHub::Assigned { task, assigned_at } => self.assigned(task, assigned_at),
+            FromHub::AssignedInvalid { task_id, generation, why } => self.assigned_invalid(task_id, generation, why),
+            FromHub::AcceptAcknowledged { task_id } => self.accept_acknowledged(&task_id),
+            FromHub::VerdictAcknowledged { task_id } => self.verdict_acknowledged(&task_id),
+            FromHub::VerdictRefused { complete, why } => self.verdict_refused(complete, why),
+            FromHub::TaskContinue { task_id, generation } => self.task_continue(&task_id, generation),
+            FromHub::TaskReassigned { task_id } => self.task_reassigned(&task_id),
+            FromHub::TaskCancelled { task_id } => self.task_cancelled(&task_id),
+            FromHub::ReportAnswered { task_id, go_on } => self.report_answered(&task_id, go_on),
+            FromHub::RestartCommanded(order) => self.restart_commanded(&order),
+            FromHub::RateLimited { retry_after_ms } => self.rate_limited(retry_after_ms),
+        }
+    }
+
+    /// Anything the hub says proves that it lives: a missing pong is then no reason to hang up.
+    fn note_sign_of_life(&mut self) {
+        let interval = self.policy.ping_interval_ms;
+        if let Link::Online(online) = &mut self.machine.link
+            && let Heartbeat::Sent { at, .. } = online.heartbeat
+        {
+            online.heartbeat = Heartbeat::Due { at: at.plus(interval).max(self.now.plus(1)) };
+        }
+    }
+
+    fn identified(&mut self, features: Features, attempt: u32) {
+        let now = self.now;
+        self.machine.link = Link::Online(Online {
+            since: now,
+            attempt,
+            features,
+            heartbeat: Heartbeat::Due { at: now.plus(self.policy.ping_interval_ms) },
+            limited_until: None,
+        });
+        self.machine.restarts.returned = None;
+        let progress_at = now.plus(self.policy.progress_interval_ms);
+        if let Some(job) = self.machine.state.job_mut() {
+            job.progress_at = progress_at;
+            match &mut job.claim {
+                Claim::Recovering { ask } => *ask = Saying::Unsaid,
+                Claim::Ours { report, .. } => {
+                    *report = Some(Report { generation: job.carried.task.generation, again_at: now });
+                }
+            }
+        }
+    }
+
+    fn assigned_invalid(&mut self, task_id: String, generation: u64, why: String) {
+        self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task_id.clone(), why: RejectReason::Invalid }));
+        let answer = if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
+            ToHub::TaskRejected { task_id, generation, reason: RejectReason::Invalid }
+        } else {
+            ToHub::TaskFailed { task_id, generation, reason: why }
+        };
+        self.order(Effect::Send(answer));
+    }
+
+    fn accept_acknowledged(&mut self, task_id: &str) {
+        if let Some(job) = self.machine.state.job_mut()
+            && job.carried.task.id.as_str() == task_id
+            && let Claim::Ours { accept: accept @ Saying::Said { .. }, .. } = &mut job.claim
+        {
+            *accept = Saying::Answered;
+        }
+    }
+
+    fn verdict_acknowledged(&mut self, task_id: &str) {
+        self.machine.outbox.answered(|verdict| verdict.task_id.as_str() == task_id);
+    }
+
+    fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
+        let of_that_kind = |outcome: &Outcome| matches!(outcome, Outcome::Completed { .. }) == complete;
+        let Some(verdict) = self.machine.outbox.answered(|verdict| of_that_kind(&verdict.outcome)) else { return };
+        let task_id = verdict.task_id;
+        let superseded = self.machine.state.carried().is_some_and(|carried| carried.task.id == task_id)
+            || self.machine.outbox.iter().any(|other| other.task_id == task_id);
+        let kept = match (verdict.outcome, why) {
+            (Outcome::Completed { result }, VerdictRefusal::NotNow) if !superseded => {
+                self.shelve(Shelved::Finished { task_id: task_id.clone(), result });
+                true
+            }
+            (Outcome::Completed { .. } | Outcome::Failed { .. }, VerdictRefusal::NotNow | VerdictRefusal::Never) => {
+                false
+            }
+        };
+        self.order(Effect::Notify(Notice::VerdictRefused { task_id, kept }));
+    }
+
+    fn rate_limited(&mut self, retry_after_ms: u64) {
+        let until = self.now.plus(retry_after_ms.clamp(1, RATE_LIMIT_CAP_MS));
+        let Link::Online(online) = &mut self.machine.link else { return };
+        online.limited_until = Some(until);
+        // The hub does not say what it dropped: whatever has no answer is said again.
+        if let Some(head) = self.machine.outbox.head_mut() {
+            head.said.postpone(until);
+        }
+        if let Some(job) = self.machine.state.job_mut() {
+            match &mut job.claim {
+                Claim::Recovering { ask } => ask.postpone(until),
+                Claim::Ours { accept, report } => {
+                    accept.postpone(until);
+                    if let Some(report) = report {
+                        report.again_at = until;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses an assignment in the words this hub knows. An existing hub knows none: there, silence makes it take the
+    /// task back, while a frame of a type unknown to it would count as a violation.
+    pub(super) fn refuse(&mut self, task: &super::Task, reason: RejectReason) {
+        self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task.id.to_string(), why: reason }));
+        if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
+            let (task_id, generation) = (task.id.to_string(), task.generation);
+            self.order(Effect::Send(ToHub::TaskRejected { task_id, generation, reason }));
+        }
+    }
+
+    /// Whether the state is one in which the journal keeps a task that is not a job any more.
+    pub(super) fn drop_left_behind(&mut self, task_id: &str) -> bool {
+        match &mut self.machine.state {
+            State::Draining { left, .. } | State::Exiting { left, .. } => {
+                left.take_if(|carried| carried.task.id.as_str() == task_id).is_some()
+            }
+            State::Idle | State::Working { .. } | State::RestartPending { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The properties that span a whole life and the lives after it: what was promised, woken, answered and announced.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Property, Step, Violation, at_work_on, holds, releases, verdict_said, violated};
+use crate::machine::{
+    Cause, Effect, Event, Journal, Machine, Outcome, Shelved, State, TaskId, Timestamp, ToHub, WakeOutcome,
+};
+
+/// How the last wake of a hand-out went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum LastWake {
+    /// It may have started the agent.
+    Possible,
+    /// It is known to have failed.
+    Failed,
+}
+
+/// Everything that happened so far, as far as a property asks for it. Fed with every transition, and told of crashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct History {
+    accepted: BTreeSet<TaskId>,
+    wakes: BTreeMap<(TaskId, u64), LastWake>,
+    at_work: BTreeSet<TaskId>,
+    verdicts: BTreeMap<(TaskId, u64), Option<u64>>,
+    announced: bool,
+    accepted_restarts: Vec<Timestamp>,
+}
+
+impl History {
+    /// Judges one transition by what went before, and remembers it.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn observe(&mut self, step: &Step<'_>) -> Result<(), Violation> {
+        self.hear(step);
+        for effect in step.effects {
+            self.one_verdict(effect)?;
+            self.no_double_wake(effect)?;
+            self.announced_once(effect)?;
+            if let Effect::Send(ToHub::TaskAccepted { task_id }) = effect {
+                self.accepted.insert(task_id.clone());
+            }
+        }
+        self.announced_when_reachable(step)?;
+        self.restarts_bounded(step)?;
+        self.nothing_lost(step.after)?;
+        self.at_work.extend(at_work_on(&step.after.durable).cloned());
+        Ok(())
+    }
+
+    /// The process died; `journal` is what the next one finds. `rebooted`: the machine did too.
+    ///
+    /// # Errors
+    /// A task that was accepted and is not in the journal.
+    pub fn crashed(&mut self, journal: &Journal, rebooted: bool) -> Result<(), Violation> {
+        self.announced = false;
+        // A restart that never reached the disk did not happen as a restart: the process crashed.
+        let mut on_disk = journal.restarts.recent.clone();
+        self.accepted_restarts.retain(|at| match on_disk.iter().position(|kept| kept == at) {
+            Some(index) => {
+                on_disk.remove(index);
+                true
+            }
+            None => false,
+        });
+        self.at_work.clear();
+        if !rebooted {
+            self.at_work.extend(at_work_on(journal).cloned());
+        }
+        for id in &self.accepted {
+            if !holds(journal, id, None) && !shelved(journal, id) {
+                return violated(Property::NoLoss, format!("{id} was accepted and is not in the journal"));
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, step: &Step<'_>) {
+        if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event
+            && let Some(wake @ LastWake::Possible) = self.wakes.get_mut(&(task_id.clone(), *generation))
+        {
+            *wake = match outcome {
+                WakeOutcome::Succeeded => LastWake::Possible,
+                WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } => LastWake::Failed,
+            };
+        }
+        if let Event::HubSaid(_) = step.event {
+            self.forget_what_the_hub_answered_for(step);
+        }
+        // A verdict, a cancellation or an eviction ends the work: files gone, a later hand-out starts afresh.
+        for effect in step.effects {
+            if let Effect::CleanUp { task_id } = effect {
+                self.at_work.remove(task_id);
+            }
+        }
+        let ended: Vec<TaskId> =
+            step.after.outbox.iter().map(|v| v.task_id.clone()).filter(|id| self.at_work.contains(id)).collect();
+        for id in ended {
+            self.at_work.remove(&id);
+        }
+    }
+
+    /// What the hub took, took back or cancelled need not be kept any more.
+    fn forget_what_the_hub_answered_for(&mut self, step: &Step<'_>) {
+        let after = step.after.journal();
+        self.accepted.retain(|id| holds(&after, id, None) || !releases(step.event, id));
+    }
+
+    fn one_verdict(&mut self, effect: &Effect) -> Result<(), Violation> {
+        let Some((id, generation, outcome)) = verdict_said(effect) else { return Ok(()) };
+        let print = fingerprint(&outcome);
+        let first = self.verdicts.entry((id.clone(), generation)).or_insert(Some(print));
+        if *first != Some(print) {
+            return violated(Property::OneVerdict, format!("a second verdict on {id} generation {generation}"));
+        }
+        Ok(())
+    }
+
+    fn no_double_wake(&mut self, effect: &Effect) -> Result<(), Violation> {
+        let Effect::Wake { task, .. } = effect else { return Ok(()) };
+        let key = (task.id.clone(), task.generation);
+        if self.wakes.get(&key) == Some(&LastWake::Possible) {
+            return violated(Property::NoDoubleWake, format!("{} generation {} woken twice", task.id, task.generation));
+        }
+        if self.at_work.contains(&task.id) {
+            return violated(Property::NoDoubleWake, format!("{} is under way and was woken again", task.id));
+        }
+        self.wakes.insert(key, LastWake::Possible);
+        Ok(())
+    }
+
+    fn announced_once(&mut self, effect: &Effect) -> Result<(), Violation> {
+        let verdict = matches!(effect, Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. }));
+        let announcement = matches!(effect, Effect::Send(ToHub::AgentRestarting { .. }));
+        if self.announced && (verdict || announcement) {
+            return violated(Property::AnnouncedOnce, format!("{effect:?} after agent_restarting"));
+        }
+        self.announced |= announcement;
+        Ok(())
+    }
+
+    /// Left with the hub at the other end and no word said: only a second stop signal may do that.
+    fn announced_when_reachable(&self, step: &Step<'_>) -> Result<(), Violation> {
+        let Some(Effect::Exit { cause: Cause::Restart { .. }, .. }) = step.effects.last() else { return Ok(()) };
+        let reachable = step.before.link.online().is_some() && step.after.link.online().is_some();
+        let hurried = matches!(step.event, Event::StopRequested { .. });
+        if reachable && !self.announced && !hurried {
+            return violated(Property::AnnouncedOnce, String::from("left without agent_restarting, the hub reachable"));
+        }
+        Ok(())
+    }
+
+    fn restarts_bounded(&mut self, step: &Step<'_>) -> Result<(), Violation> {
+        if step.before.restarts.open.is_none() && step.after.restarts.open.is_some() {
+            let limit = step.policy.restart_intensity;
+            self.accepted_restarts.retain(|at| step.now.since(*at) < limit.window_ms);
+            self.accepted_restarts.push(step.now);
+            if self.accepted_restarts.len() as u64 > u64::from(limit.max) {
+                let count = self.accepted_restarts.len();
+                return violated(Property::Intensity, format!("{count} restarts in {} ms", limit.window_ms));
+            }
+        }
+        // The shell may call late; what the machine plans is bounded from the moment it was called.
+        let planned = match (&step.before.state, &step.after.state) {
+            (State::RestartPending { .. } | State::Draining { .. }, State::RestartPending { .. }) => return Ok(()),
+            (State::Draining { .. }, State::Draining { .. }) => return Ok(()),
+            (_, State::RestartPending { deadline, order, .. }) => {
+                let wait = order.deadline_ms.unwrap_or(step.policy.restart_deadline_ms);
+                (*deadline, wait)
+            }
+            (_, State::Draining { cause: Cause::Restart { .. }, deadline, .. }) => {
+                (*deadline, step.policy.drain_deadline_ms)
+            }
+            (_, State::Draining { cause: Cause::Stop { .. }, deadline, .. }) => (*deadline, step.policy.stop_budget_ms),
+            (_, State::Idle | State::Working { .. } | State::Exiting { .. }) => return Ok(()),
+        };
+        if planned.0 > step.now.plus(planned.1) {
+            return violated(
+                Property::Bounded,
+                format!("the next step is planned in {} ms", planned.0.since(step.now)),
+            );
+        }
+        Ok(())
+    }
+
+    fn nothing_lost(&self, machine: &Machine) -> Result<(), Violation> {
+        for id in &self.accepted {
+            if !holds(&machine.durable, id, None) && !shelved(&machine.durable, id) {
+                return violated(Property::NoLoss, format!("{id} was accepted and the disk does not hold it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shelved(journal: &Journal, id: &TaskId) -> bool {
+    journal.shelf.iter().any(|item: &Shelved| item.task_id() == id)
+}
+
+/// A small stand-in for the content, so that a long history stays small (FNV-1a).
+fn fingerprint(outcome: &Outcome) -> u64 {
+    let (kind, text): (u8, &str) = match outcome {
+        Outcome::Completed { result } => (1, result),
+        Outcome::Failed { reason } => (2, reason),
+    };
+    core::iter::once(kind)
+        .chain(text.bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,378 @@
+//! What must always hold, once, in code: the daemon's debug build, the property tests and every model check call this.
+//!
+//! [`check_step`] judges one transition by itself; [`History`] judges it by everything that happened before, across
+//! crashes. Neither changes a machine.
+
+mod history;
+
+pub use history::History;
+
+use alloc::format;
+use alloc::string::String;
+
+use super::{
+    Cause, Effect, Event, FromHub, Journal, Machine, Outcome, Phase, Policy, Shelved, Stage, State, TaskId, Timestamp,
+    ToHub,
+};
+
+/// The properties of `docs/states.md`, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Property {
+    /// 1. The same machine, event and time give the same machine and effects.
+    Deterministic,
+    /// 2. Only the edges of the table; once leaving, never back.
+    Edges,
+    /// 3. At most one job; none is started in Draining or Exiting.
+    OneJob,
+    /// 4. Nothing is promised or started before the journal holds it.
+    DurableFirst,
+    /// 5. No accepted task is lost.
+    NoLoss,
+    /// 6. One verdict per hand-out.
+    OneVerdict,
+    /// 7. No hand-out is woken twice unless the last wake is known to have failed; work under way is adopted.
+    NoDoubleWake,
+    /// 8. A repeated command changes nothing.
+    RepeatsChangeNothing,
+    /// 9. `agent_restarting` once, after the last verdict, before the close, whenever the hub is reachable.
+    AnnouncedOnce,
+    /// 10. No exit with work under way unless the deadline passed, force was asked, or a stop signal came.
+    NoWorkLeft,
+    /// 11. From the command to the exit: at most restart deadline + drain deadline.
+    Bounded,
+    /// 12. After a deadline is handled the next is later.
+    NoSpin,
+    /// 13. At most N commanded restarts in a window.
+    Intensity,
+    /// 14. Never an exit that nobody would undo.
+    ComesBack,
+    /// 15. Every command gets one answer.
+    Answered,
+}
+
+/// A property that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub property: Property,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl core::fmt::Display for Violation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "property {} ({}) does not hold: {}", self.property as u8 + 1, self.property, self.detail)
+    }
+}
+
+/// One transition, as seen from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The machine before.
+    pub before: &'a Machine,
+    /// What happened.
+    pub event: &'a Event,
+    /// When.
+    pub now: Timestamp,
+    /// By which figures.
+    pub policy: &'a Policy,
+    /// The machine after.
+    pub after: &'a Machine,
+    /// What was ordered.
+    pub effects: &'a [Effect],
+}
+
+pub(super) fn violated(property: Property, detail: String) -> Result<(), Violation> {
+    Err(Violation { property, detail })
+}
+
+/// Judges one transition by itself.
+///
+/// # Errors
+/// The first property that does not hold.
+pub fn check_step(step: &Step<'_>) -> Result<(), Violation> {
+    edges(step)?;
+    nothing_started_while_leaving(step)?;
+    durable_first(step)?;
+    ownership(step)?;
+    repeats(step)?;
+    goodbye_order(step)?;
+    work_left(step)?;
+    deadlines(step)?;
+    comes_back(step)?;
+    answered(step)
+}
+
+/// The edges of the table in `docs/states.md`. A transition may pass through `Draining` on its way to `Exiting`.
+pub fn edge_allowed(from: Phase, to: Phase) -> bool {
+    match (from, to) {
+        (Phase::Idle, _) => to != Phase::RestartPending,
+        (Phase::Working, _) => true,
+        (Phase::RestartPending, Phase::RestartPending | Phase::Draining | Phase::Exiting) => true,
+        (Phase::Draining, Phase::Draining | Phase::Exiting) => true,
+        (Phase::Exiting, Phase::Exiting) => true,
+        (Phase::RestartPending, Phase::Idle | Phase::Working)
+        | (Phase::Draining, Phase::Idle | Phase::Working | Phase::RestartPending)
+        | (Phase::Exiting, Phase::Idle | Phase::Working | Phase::RestartPending | Phase::Draining) => false,
+    }
+}
+
+fn edges(step: &Step<'_>) -> Result<(), Violation> {
+    let (from, to) = (step.before.state.phase(), step.after.state.phase());
+    if !edge_allowed(from, to) {
+        return violated(Property::Edges, format!("{from} -> {to}"));
+    }
+    if from == Phase::Exiting && (!step.effects.is_empty() || step.before != step.after) {
+        return violated(Property::Edges, format!("an exiting machine was moved by {:?}", step.event));
+    }
+    let exits = step.effects.iter().filter(|e| matches!(e, Effect::Exit { .. })).count();
+    let exiting_now = from != Phase::Exiting && to == Phase::Exiting;
+    let last = matches!(step.effects.last(), Some(Effect::Exit { .. }));
+    if exits != usize::from(exiting_now) || last != exiting_now {
+        return violated(Property::Edges, format!("{exits} Exit effects on {from} -> {to}, last: {last}"));
+    }
+    Ok(())
+}
+
+fn nothing_started_while_leaving(step: &Step<'_>) -> Result<(), Violation> {
+    let past_work = matches!(step.after.state.phase(), Phase::Draining | Phase::Exiting);
+    let starts = step.effects.iter().find(|e| matches!(e, Effect::Wake { .. }));
+    match (past_work, starts) {
+        (true, Some(effect)) => violated(Property::OneJob, format!("{effect:?} in {}", step.after.state.phase())),
+        (true, None) | (false, _) => Ok(()),
+    }
+}
+
+/// Whether the journal holds the hand-out, as a job or as a verdict.
+fn holds(journal: &Journal, id: &TaskId, generation: Option<u64>) -> bool {
+    let fits = |found: u64| generation.is_none_or(|wanted| wanted == found);
+    journal.job.as_ref().is_some_and(|c| c.task.id == *id && fits(c.task.generation))
+        || journal.outbox.iter().any(|v| v.task_id == *id && fits(v.generation))
+}
+
+fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
+    let durable = &step.after.durable;
+    for effect in step.effects {
+        let fine = match effect {
+            Effect::Send(ToHub::TaskAccepted { task_id }) => holds(durable, task_id, None),
+            Effect::Send(ToHub::TaskComplete { task_id, generation, .. }) => {
+                durable.outbox.iter().any(|v| v.task_id == *task_id && v.generation == *generation)
+            }
+            Effect::Send(ToHub::TaskFailed { task_id, generation, .. }) => {
+                // A task id that is no plain name was never taken: its refusal promises nothing.
+                TaskId::new(task_id)
+                    .map_or(true, |id| durable.outbox.iter().any(|v| v.task_id == id && v.generation == *generation))
+            }
+            Effect::Wake { task, attempt } => durable.job.as_ref().is_some_and(|c| {
+                c.task == *task
+                    && c.stage == (Stage::Waking { attempt: *attempt })
+                    && c.woken.as_ref().is_some_and(|woken| woken.generation == task.generation)
+            }),
+            Effect::Persist(_)
+            | Effect::Send(_)
+            | Effect::Dial
+            | Effect::CloseLink(_)
+            | Effect::CleanUp { .. }
+            | Effect::Notify(_)
+            | Effect::Exit { .. } => true,
+        };
+        if !fine {
+            return violated(Property::DurableFirst, format!("{effect:?} while the disk holds {durable:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `event` is one by which the hub answers for, or takes back, what is known as `id`; or the disk refusing a
+/// task that nobody was promised anything about.
+fn releases(event: &Event, id: &TaskId) -> bool {
+    let names = |task_id: &str| task_id == id.as_str();
+    match event {
+        Event::HubSaid(said) => match said {
+            FromHub::VerdictAcknowledged { task_id }
+            | FromHub::TaskReassigned { task_id }
+            | FromHub::TaskCancelled { task_id } => names(task_id),
+            FromHub::ReportAnswered { task_id, go_on } => !go_on && names(task_id),
+            FromHub::VerdictRefused { .. } => true,
+            FromHub::Identified { .. }
+            | FromHub::IdentifyRefused { .. }
+            | FromHub::Assigned { .. }
+            | FromHub::AssignedInvalid { .. }
+            | FromHub::AcceptAcknowledged { .. }
+            | FromHub::TaskContinue { .. }
+            | FromHub::RestartCommanded(_)
+            | FromHub::RateLimited { .. }
+            | FromHub::SignOfLife => false,
+        },
+        Event::PersistFailed => true,
+        Event::DeadlineReached
+        | Event::HubOpened
+        | Event::HubClosed { .. }
+        | Event::WakeFinished { .. }
+        | Event::Confirmed { .. }
+        | Event::ResultFound { .. }
+        | Event::StopRequested { .. }
+        | Event::RestartRequested(_)
+        | Event::Persisted => false,
+    }
+}
+
+fn ownership(step: &Step<'_>) -> Result<(), Violation> {
+    let (before, after) = (step.before.journal(), step.after.journal());
+    let owned = before.job.iter().map(|c| &c.task.id).chain(before.outbox.iter().map(|v| &v.task_id));
+    for id in owned {
+        if !holds(&after, id, None) && !releases(step.event, id) {
+            return violated(Property::NoLoss, format!("{id} vanished on {:?}", step.event));
+        }
+    }
+    if matches!(step.event, Event::PersistFailed) {
+        let promised = step.before.durable.job.as_ref().map(|c| &c.task.id);
+        if let Some(id) = promised.filter(|id| before.job.as_ref().is_some_and(|c| c.task.id == **id))
+            && !holds(&after, id, None)
+        {
+            return violated(Property::NoLoss, format!("{id} was dropped although the disk holds it"));
+        }
+    }
+    Ok(())
+}
+
+fn repeats(step: &Step<'_>) -> Result<(), Violation> {
+    let moved = match (&step.before.state, &step.after.state) {
+        (State::RestartPending { deadline: old, order: first, .. }, State::RestartPending { deadline, order, .. }) => {
+            deadline != old || order != first
+        }
+        (
+            State::Draining { deadline: old, cause: Cause::Restart { order: first, .. }, .. },
+            State::Draining { deadline, cause: Cause::Restart { order, .. }, .. },
+        ) => deadline > old || order != first,
+        (State::Draining { deadline: old, .. }, State::Draining { deadline, .. }) => deadline > old,
+        _ => false,
+    };
+    if moved {
+        return violated(Property::RepeatsChangeNothing, format!("{:?} moved a deadline or a cause", step.event));
+    }
+    Ok(())
+}
+
+fn goodbye_order(step: &Step<'_>) -> Result<(), Violation> {
+    let position = |wanted: fn(&Effect) -> bool| step.effects.iter().position(wanted);
+    let Some(said) = position(|e| matches!(e, Effect::Send(ToHub::AgentRestarting { .. }))) else { return Ok(()) };
+    let close = position(|e| matches!(e, Effect::CloseLink(_)));
+    let late_verdict = step.effects.iter().skip(said).any(|e| {
+        matches!(e, Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. } | ToHub::TaskAccepted { .. }))
+    });
+    if close.is_none_or(|close| close < said) || late_verdict {
+        return violated(Property::AnnouncedOnce, format!("the goodbye is out of order: {:?}", step.effects));
+    }
+    Ok(())
+}
+
+fn work_left(step: &Step<'_>) -> Result<(), Violation> {
+    let (State::Draining { left: Some(left), cause, .. } | State::Exiting { left: Some(left), cause }) =
+        &step.after.state
+    else {
+        return Ok(());
+    };
+    let why_now = match (&step.before.state, cause) {
+        (State::Draining { .. } | State::Exiting { .. }, _) => true,
+        (_, Cause::Stop { .. }) => matches!(step.event, Event::StopRequested { .. }),
+        (State::RestartPending { deadline, .. }, Cause::Restart { .. }) if *deadline <= step.now => true,
+        (_, Cause::Restart { forced, .. }) => *forced && restart_order(step.event).is_some_and(|order| order.force),
+    };
+    let safe = step.after.journal().job.as_ref() == Some(left);
+    if !why_now || !safe {
+        return violated(Property::NoWorkLeft, format!("{} was left behind on {:?}", left.task.id, step.event));
+    }
+    if let Some(Effect::Exit { .. }) = step.effects.last() {
+        let written = step.effects.iter().any(|e| matches!(e, Effect::Persist(journal) if journal.job.is_some()));
+        if !written && step.after.durable.job.as_ref() != Some(left) {
+            return violated(Property::NoWorkLeft, format!("exit without {} on disk", left.task.id));
+        }
+    }
+    Ok(())
+}
+
+fn restart_order(event: &Event) -> Option<&super::RestartOrder> {
+    if let Event::HubSaid(FromHub::RestartCommanded(order)) | Event::RestartRequested(order) = event {
+        return Some(order);
+    }
+    None
+}
+
+fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
+    if !matches!(step.event, Event::DeadlineReached) {
+        return Ok(());
+    }
+    let overdue = match &step.after.state {
+        State::RestartPending { deadline, .. } | State::Draining { deadline, .. } => *deadline <= step.now,
+        State::Idle | State::Working { .. } | State::Exiting { .. } => false,
+    };
+    if overdue {
+        return violated(Property::Bounded, format!("still {} after its deadline", step.after.state.phase()));
+    }
+    match step.after.deadline(step.policy) {
+        Some((at, wait)) if at <= step.now => violated(
+            Property::NoSpin,
+            format!("the deadline for {wait} at {} was handled and is due again", at.as_millis()),
+        ),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn comes_back(step: &Step<'_>) -> Result<(), Violation> {
+    let Some(Effect::Exit { cause, in_place }) = step.effects.last() else { return Ok(()) };
+    let commanded = matches!(cause, Cause::Restart { signalled: false, .. });
+    let nobody_else = matches!(step.policy.comeback, super::Comeback::InPlace);
+    if *in_place != (commanded && nobody_else) {
+        return violated(Property::ComesBack, format!("{cause:?} ended with in_place = {in_place}"));
+    }
+    Ok(())
+}
+
+fn answered(step: &Step<'_>) -> Result<(), Violation> {
+    let Some(command_id) = restart_order(step.event).and_then(|order| order.command_id.as_ref()) else {
+        return Ok(());
+    };
+    let knows = step.before.link.online().is_some_and(|online| online.features.restart_v2);
+    let acks = step.effects.iter().filter(
+        |e| matches!(e, Effect::Send(ToHub::RestartAck { command_id: answered, .. }) if answered == command_id),
+    );
+    let (found, wanted) = (acks.count(), usize::from(knows && step.before.state.phase() != Phase::Exiting));
+    if found != wanted {
+        return violated(Property::Answered, format!("{found} answers to command {command_id}, wanted {wanted}"));
+    }
+    Ok(())
+}
+
+/// The verdict that an effect says, as (task, generation, content).
+pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
+    match effect {
+        Effect::Send(ToHub::TaskComplete { task_id, generation, result }) => {
+            Some((task_id.clone(), *generation, Outcome::Completed { result: result.clone() }))
+        }
+        Effect::Send(ToHub::TaskFailed { task_id, generation, reason }) => {
+            let id = TaskId::new(task_id).ok()?;
+            Some((id, *generation, Outcome::Failed { reason: reason.clone() }))
+        }
+        Effect::Persist(_)
+        | Effect::Send(_)
+        | Effect::Wake { .. }
+        | Effect::Dial
+        | Effect::CloseLink(_)
+        | Effect::CleanUp { .. }
+        | Effect::Notify(_)
+        | Effect::Exit { .. } => None,
+    }
+}
+
+/// The task that the agent is known to be at work on, as far as a crash would leave it known. (What a crash forgets is
+/// still in the results folder, and seen again there.)
+pub(super) fn at_work_on(journal: &Journal) -> impl Iterator<Item = &TaskId> {
+    let shelved = journal.shelf.iter().filter_map(|item| match item {
+        Shelved::UnderWay(carried) => Some(carried),
+        Shelved::Finished { .. } => None,
+    });
+    let running = journal.job.iter().chain(shelved).filter(|carried| carried.stage == Stage::Running);
+    running.map(|carried| &carried.task.id)
+}

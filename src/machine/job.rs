@@ -1,0 +1,214 @@
+//! One task in our hands: how far it has come, whose it is, and what of that survives a crash.
+
+use alloc::string::String;
+
+use super::policy::Policy;
+use super::task::Task;
+use super::time::Timestamp;
+
+/// How far a job has come. A deadline stands in the variant that waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
+#[strum_discriminants(name(StageName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the stages.")]
+pub enum Stage {
+    /// Taken, not woken: nothing has been started for it in this generation.
+    Accepted,
+    /// The wake command was ordered and has not answered.
+    Waking {
+        /// Counted from 1.
+        attempt: u8,
+    },
+    /// The wake command is known to have failed.
+    RetryingWake {
+        /// When to wake again.
+        at: Timestamp,
+        /// The attempt that failed.
+        attempt: u8,
+    },
+    /// Woken, or possibly woken; the agent has not shown itself.
+    AwaitingConfirmation {
+        /// When to stop waiting for it.
+        until: Timestamp,
+    },
+    /// The agent has shown itself; its result is awaited without a limit.
+    Running,
+    /// The machine rebooted under it: nobody works on it any more, but a result may have been written before.
+    Interrupted {
+        /// When to stop looking for that result.
+        until: Timestamp,
+    },
+}
+
+impl Stage {
+    /// The existing sidecar's word for it, used on the wire and in `queue.json`.
+    pub fn wire_status(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Waking { .. } | Self::RetryingWake { .. } => "waking",
+            Self::AwaitingConfirmation { .. } => "waking_confirmation",
+            Self::Running | Self::Interrupted { .. } => "working",
+        }
+    }
+}
+
+/// The last wake that may have started the agent: for which hand-out, and in which boot of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Woken {
+    /// The task's generation at that time: no generation is woken twice.
+    pub generation: u64,
+    /// The machine's boot at that time.
+    pub machine_boot: String,
+}
+
+/// What of a job survives: exactly what the journal holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Carried {
+    /// The task.
+    pub task: Task,
+    /// How far it had come.
+    pub stage: Stage,
+    /// The last wake not known to have failed.
+    pub woken: Option<Woken>,
+    /// When the hub assigned it (ms since the epoch), where it said so.
+    pub assigned_at: Option<u64>,
+}
+
+/// Something said to the hub that wants an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Saying {
+    /// Not said on this connection.
+    Unsaid,
+    /// Said.
+    Said {
+        /// When to say it again.
+        again_at: Timestamp,
+    },
+    /// Answered.
+    Answered,
+}
+
+/// Whose a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// The hub handed it out to us in this process's life, or has confirmed it since.
+    Ours {
+        /// `task_accepted`.
+        accept: Saying,
+        /// `state_report`, said after a reconnect; `None` when there is no question.
+        report: Option<Report>,
+    },
+    /// Carried over from a process before this one: the hub is asked first (`task_recovering`).
+    Recovering {
+        /// The question.
+        ask: Saying,
+    },
+}
+
+/// A `state_report` without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// The generation reported: an answer to an older one is stale.
+    pub generation: u64,
+    /// When to say it again.
+    pub again_at: Timestamp,
+}
+
+/// One task in our hands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Job {
+    /// What survives a crash.
+    pub carried: Carried,
+    /// Whose it is.
+    pub claim: Claim,
+    /// In `Waking`: the order has been given (it is given once the journal holds the stage).
+    pub wake_ordered: bool,
+    /// When to give the next sign of life.
+    pub progress_at: Timestamp,
+}
+
+impl Job {
+    /// A task that the hub just handed out.
+    pub fn fresh(task: Task, assigned_at: Option<u64>, now: Timestamp, policy: &Policy) -> Self {
+        Self {
+            carried: Carried { task, stage: Stage::Accepted, woken: None, assigned_at },
+            claim: Claim::Ours { accept: Saying::Unsaid, report: None },
+            wake_ordered: false,
+            progress_at: now.plus(policy.progress_interval_ms),
+        }
+    }
+
+    /// A task from the journal of a process before this one.
+    pub fn recovered(carried: Carried, now: Timestamp, policy: &Policy) -> Self {
+        Self {
+            carried: carried.after_crash(now, policy),
+            claim: Claim::Recovering { ask: Saying::Unsaid },
+            wake_ordered: false,
+            progress_at: now.plus(policy.progress_interval_ms),
+        }
+    }
+
+    /// The task.
+    pub fn task(&self) -> &Task {
+        &self.carried.task
+    }
+
+    /// Whether the hub has been asked and not answered.
+    pub fn is_recovering(&self) -> bool {
+        matches!(self.claim, Claim::Recovering { .. })
+    }
+
+    /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated.
+    pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) {
+        self.carried.task = task;
+        self.carried.settle_in(now, policy);
+        self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+        self.progress_at = now.plus(policy.progress_interval_ms);
+    }
+}
+
+impl Carried {
+    /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated.
+    fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
+        if let Stage::Waking { .. } = self.stage {
+            self.stage = Stage::AwaitingConfirmation { until: now.plus(policy.confirmation_timeout_ms) };
+        }
+        self
+    }
+
+    /// Judges the stage afresh when the job becomes ours (again): a reboot ended what was under way, and files that
+    /// are already there get time to be seen before a wait is called over.
+    fn settle_in(&mut self, now: Timestamp, policy: &Policy) {
+        let look = now.plus(policy.look_ms);
+        let rebooted = self.woken.as_ref().is_some_and(|woken| woken.machine_boot != policy.machine_boot);
+        self.stage = match core::mem::replace(&mut self.stage, Stage::Running) {
+            Stage::Waking { .. } | Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. }
+                if rebooted =>
+            {
+                Stage::Interrupted { until: look }
+            }
+            Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.max(look) },
+            Stage::Interrupted { until } => Stage::Interrupted { until: until.max(look) },
+            stage @ (Stage::Accepted | Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::Running) => stage,
+        };
+    }
+
+    /// Whether somebody may be working on it.
+    pub fn is_under_way(&self) -> bool {
+        match self.stage {
+            Stage::Accepted | Stage::RetryingWake { .. } => false,
+            Stage::Waking { .. } | Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. } => {
+                true
+            }
+        }
+    }
+
+    /// The same after a crash of this process, for work the hub had already taken back.
+    pub fn shelved_through_crash(self, now: Timestamp, policy: &Policy) -> Self {
+        self.after_crash(now, policy)
+    }
+
+    /// Whether the last wake was for the present hand-out.
+    pub fn woken_for_this_generation(&self) -> bool {
+        self.woken.as_ref().is_some_and(|woken| woken.generation == self.task.generation)
+    }
+}

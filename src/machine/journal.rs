@@ -1,0 +1,42 @@
+//! What must survive a crash, and what is known to have reached the disk.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::job::Carried;
+use super::outbox::Verdict;
+use super::restarts::RestartLedger;
+use super::shelf::Shelved;
+use super::time::Timestamp;
+
+/// Everything that must survive. The store writes it whole (`queue.json`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Journal {
+    /// The task in hand or left behind.
+    pub job: Option<Carried>,
+    /// Work that the hub took back.
+    pub shelf: Vec<Shelved>,
+    /// Verdicts without an answer.
+    pub outbox: Vec<Verdict>,
+    /// Commanded restarts.
+    pub restarts: RestartLedger,
+}
+
+/// How the machine's journal stands to the one on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Disk {
+    /// No write is under way.
+    Ready,
+    /// A write is under way; its outcome is the next event.
+    Writing {
+        /// What is being written.
+        journal: Box<Journal>,
+        /// The write before it failed.
+        failing: bool,
+    },
+    /// The last write failed. It is tried again whether or not anything changed: no task is taken before one succeeds.
+    Failing {
+        /// When to try again.
+        retry_at: Timestamp,
+    },
+}

@@ -1,0 +1,153 @@
+//! The one connection to the hub, as far as the machine needs to know it. The adapter reports exactly one
+//! `HubClosed` for every `Dial`; nothing is dialled before that.
+
+use super::policy::Policy;
+use super::time::Timestamp;
+
+/// Where the connection stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
+#[strum_discriminants(name(LinkName), derive(Hash, strum::IntoStaticStr, strum::Display))]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the link's states.")]
+pub enum Link {
+    /// None.
+    Down {
+        /// When to dial.
+        retry_at: Timestamp,
+        /// How many have failed in a row.
+        attempt: u32,
+    },
+    /// Being made.
+    Dialing {
+        /// When to give it up.
+        give_up_at: Timestamp,
+        /// How many have failed in a row before.
+        attempt: u32,
+    },
+    /// Made; the hub has not said who we are.
+    Identifying {
+        /// When to give it up.
+        give_up_at: Timestamp,
+        /// How many have failed in a row before.
+        attempt: u32,
+    },
+    /// The hub knows us.
+    Online(Online),
+    /// Not wanted any more; the adapter's `HubClosed` is awaited, which it sends in bounded time.
+    Closing {
+        /// How many have failed in a row.
+        attempt: u32,
+        /// The hub refused us: no use in coming back soon.
+        refused: bool,
+    },
+}
+
+/// A connection on which the hub knows us.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Online {
+    /// Since when.
+    pub since: Timestamp,
+    /// How many had failed in a row before.
+    pub attempt: u32,
+    /// What the hub can do beyond an existing installation.
+    pub features: Features,
+    /// The heartbeat.
+    pub heartbeat: Heartbeat,
+    /// The hub dropped something for its rate: nothing is said before this.
+    pub limited_until: Option<Timestamp>,
+}
+
+/// The heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Heartbeat {
+    /// The next ping.
+    Due {
+        /// When.
+        at: Timestamp,
+    },
+    /// A ping without an answer.
+    Sent {
+        /// When it was sent.
+        at: Timestamp,
+        /// When the link counts as dead.
+        answer_by: Timestamp,
+    },
+}
+
+/// What a hub said in `identified.features`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Features {
+    /// It knows the restart conversation.
+    pub restart_v2: bool,
+    /// It understands `task_rejected`.
+    pub task_rejected: bool,
+}
+
+/// One draw of the shell's dice: a share of the whole in 65,536ths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Jitter(pub u16);
+
+impl Jitter {
+    /// That share of `ms`.
+    pub const fn of(self, ms: u64) -> u64 {
+        // Rounded down; the product of a day in ms and 65,535 is far from the end of u64.
+        ms.saturating_mul(self.0 as u64) / 65_536
+    }
+}
+
+impl Link {
+    /// Where a process starts: dial at once.
+    pub const fn start(now: Timestamp) -> Self {
+        Self::Down { retry_at: now, attempt: 0 }
+    }
+
+    /// How many attempts have failed in a row.
+    pub const fn attempt(&self) -> u32 {
+        match self {
+            Self::Down { attempt, .. }
+            | Self::Dialing { attempt, .. }
+            | Self::Identifying { attempt, .. }
+            | Self::Closing { attempt, .. } => *attempt,
+            Self::Online(online) => online.attempt,
+        }
+    }
+
+    /// The connection, where the hub knows us.
+    pub const fn online(&self) -> Option<&Online> {
+        match self {
+            Self::Online(online) => Some(online),
+            Self::Down { .. } | Self::Dialing { .. } | Self::Identifying { .. } | Self::Closing { .. } => None,
+        }
+    }
+
+    /// Whether something may be said now.
+    pub const fn can_say(&self) -> bool {
+        match self.online() {
+            Some(online) => online.limited_until.is_none(),
+            None => false,
+        }
+    }
+
+    /// Where to go after the connection is gone. A hub that named a time is believed; otherwise full jitter over a cap
+    /// that doubles from `reconnect_min_ms` to `reconnect_max_ms`, and starts over only after a link that held.
+    pub fn after_close(&self, retry_after_ms: Option<u64>, jitter: Jitter, now: Timestamp, policy: &Policy) -> Self {
+        let (failed, refused) = match self {
+            Self::Online(online) if now.since(online.since) >= policy.reconnect_max_ms => (0, false),
+            Self::Closing { attempt, refused, .. } => (*attempt, *refused),
+            Self::Online(_) | Self::Down { .. } | Self::Dialing { .. } | Self::Identifying { .. } => {
+                (self.attempt(), false)
+            }
+        };
+        let cap = if refused {
+            policy.reconnect_max_ms
+        } else {
+            let doubled = policy.reconnect_min_ms.saturating_mul(1 << failed.min(16));
+            doubled.min(policy.reconnect_max_ms)
+        };
+        let wait = match retry_after_ms {
+            Some(told) => told.saturating_add(jitter.of(policy.reconnect_min_ms)),
+            None if refused => cap / 2 + jitter.of(cap / 2),
+            None => jitter.of(cap),
+        };
+        Self::Down { retry_at: now.plus(wait), attempt: failed.saturating_add(1) }
+    }
+}

@@ -1,0 +1,111 @@
+//! The ledger of commanded restarts: how many lately, which one is open, which one this run returned from.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::policy::Intensity;
+use super::time::Timestamp;
+
+/// Command ids remembered to know a repeat after the restart.
+pub const SEEN_CAP: usize = 16;
+
+/// A restart as it was commanded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RestartOrder {
+    /// For people.
+    pub reason: String,
+    /// Names the command across repeats, where the hub does that.
+    pub command_id: Option<String>,
+    /// How long a running task may hold it up; the policy's time where absent.
+    pub deadline_ms: Option<u64>,
+    /// Do not wait for the task.
+    pub force: bool,
+    /// Who asked, where known.
+    pub by: Option<String>,
+}
+
+/// The restart that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OpenRestart {
+    /// The first command's id.
+    pub command_id: Option<String>,
+    /// The first command's reason.
+    pub reason: String,
+    /// Work is left under way.
+    pub forced: bool,
+    /// When the drain began.
+    pub leaving_at: Option<Timestamp>,
+}
+
+/// What to tell the hub after the return.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Returned {
+    /// The restart that this run returned from.
+    pub restart: OpenRestart,
+}
+
+/// What the journal remembers of commanded restarts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct RestartLedger {
+    /// When the latest were accepted, oldest first; only as many as the intensity looks at.
+    pub recent: Vec<Timestamp>,
+    /// The one under way.
+    pub open: Option<OpenRestart>,
+    /// The one this run returned from, until a hub has been told.
+    pub returned: Option<Returned>,
+    /// Ids of commands already carried out or under way, oldest first.
+    pub seen: Vec<String>,
+}
+
+impl RestartLedger {
+    /// The ledger in the process after: what was open has happened, however the process ended. A clock that was set
+    /// back must not make old restarts look like future ones for ever.
+    pub fn recovered(mut self, now: Timestamp) -> Self {
+        if let Some(restart) = self.open.take() {
+            self.returned = Some(Returned { restart });
+        }
+        for at in &mut self.recent {
+            *at = (*at).min(now);
+        }
+        self
+    }
+
+    /// Whether this command was already carried out or is under way.
+    pub fn knows(&self, command_id: Option<&str>) -> bool {
+        command_id.is_some_and(|id| self.seen.iter().any(|seen| seen == id))
+    }
+
+    /// Whether one more would be too many: how long until it would not, in ms.
+    pub fn too_many(&self, now: Timestamp, limit: Intensity) -> Option<u64> {
+        let within = self.recent.iter().filter(|at| now.since(**at) < limit.window_ms).count();
+        if (within as u64) < u64::from(limit.max) {
+            return None;
+        }
+        let oldest = self.recent.iter().find(|at| now.since(**at) < limit.window_ms);
+        Some(oldest.map_or(limit.window_ms, |at| limit.window_ms - now.since(*at)))
+    }
+
+    /// Opens a restart.
+    pub fn accept(&mut self, order: &RestartOrder, now: Timestamp, limit: Intensity) {
+        self.recent.retain(|at| now.since(*at) < limit.window_ms);
+        self.recent.push(now);
+        self.note(order.command_id.as_deref());
+        self.open = Some(OpenRestart {
+            command_id: order.command_id.clone(),
+            reason: order.reason.clone(),
+            forced: false,
+            leaving_at: None,
+        });
+    }
+
+    /// Remembers a command id, the open restart's or a repeat's.
+    pub fn note(&mut self, command_id: Option<&str>) {
+        let Some(id) = command_id else { return };
+        if !self.knows(Some(id)) {
+            self.seen.push(id.into());
+            if self.seen.len() > SEEN_CAP {
+                self.seen.remove(0);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What follows from where the machine stands: everything that the gates of durability, link and rate let through now.
+
+use alloc::boxed::Box;
+
+use super::effect::{Effect, ToHub};
+use super::job::{Claim, Job, Saying, Stage};
+use super::journal::{Disk, Journal};
+use super::link::Link;
+use super::outbox::Verdict;
+use super::state::{Cause, DrainStep, State};
+use super::task::Outcome;
+use super::time::Timestamp;
+use super::transition::Step;
+
+impl Step<'_> {
+    /// Orders whatever is possible, due or necessary now. Settling twice orders nothing more than settling once.
+    pub(super) fn settle(&mut self) {
+        self.settle_job();
+        self.settle_outbox();
+        self.settle_drain();
+        self.settle_link();
+        self.settle_disk();
+    }
+
+    fn settle_job(&mut self) {
+        let can_say = self.machine.link.can_say();
+        let (now, policy) = (self.now, self.policy);
+        let again_at = now.plus(policy.answer_timeout_ms);
+        let durable = &self.machine.durable;
+        let Some(job) = self.machine.state.job_mut() else { return };
+        let in_journal = journal_holds(durable, job);
+        let mut orders = alloc::vec::Vec::new();
+        match &mut job.claim {
+            Claim::Recovering { ask } => {
+                if can_say && ask.is_due(now) {
+                    *ask = Saying::Said { again_at };
+                    let (task, last_status) = (job.carried.task.clone(), job.carried.stage.wire_status());
+                    orders.push(Effect::Send(ToHub::TaskRecovering { task, last_status }));
+                }
+            }
+            Claim::Ours { report: Some(report), .. } => {
+                if can_say && report.again_at <= now {
+                    report.again_at = again_at;
+                    orders.push(Effect::Send(ToHub::StateReport {
+                        task_id: job.carried.task.id.clone(),
+                        generation: report.generation,
+                        status: job.carried.stage.wire_status(),
+                        assigned_at: job.carried.assigned_at,
+                    }));
+                }
+            }
+            Claim::Ours { accept, report: None } => {
+                if can_say && in_journal && accept.is_due(now) {
+                    *accept = Saying::Said { again_at };
+                    orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.carried.task.id.clone() }));
+                }
+                // The hub has heard that the task is ours: now it may start.
+                if job.carried.stage == Stage::Accepted && in_journal && *accept != Saying::Unsaid {
+                    job.start_waking(1, policy);
+                }
+            }
+        }
+        if let Stage::Waking { attempt } = job.carried.stage
+            && !job.wake_ordered
+            && !job.is_recovering()
+            && durable.job.as_ref() == Some(&job.carried)
+        {
+            job.wake_ordered = true;
+            orders.push(Effect::Wake { task: job.carried.task.clone(), attempt });
+        }
+        if can_say && !job.is_recovering() && job.progress_at <= now {
+            job.progress_at = now.plus(policy.progress_interval_ms);
+            orders.push(Effect::Send(ToHub::TaskProgress { task_id: job.carried.task.id.clone() }));
+        }
+        self.effects.append(&mut orders);
+    }
+
+    fn settle_outbox(&mut self) {
+        let again_at = self.now.plus(self.policy.answer_timeout_ms);
+        let machine = &mut self.machine;
+        let carried = machine.state.carried().map(|carried| &carried.task.id);
+        let shelf = &machine.shelf;
+        for pending in machine.outbox.pending_mut() {
+            if !pending.cleaned && machine.durable.outbox.contains(&pending.verdict) {
+                pending.cleaned = true;
+                let task_id = &pending.verdict.task_id;
+                // Files of a task that is in hand again belong to the work on it.
+                let in_use = carried == Some(task_id) || shelf.items().iter().any(|item| item.task_id() == task_id);
+                if !in_use {
+                    self.effects.push(Effect::CleanUp { task_id: task_id.clone() });
+                }
+            }
+        }
+        let can_say = machine.link.can_say();
+        if let Some(head) = machine.outbox.head_mut()
+            && can_say
+            && head.said.is_due(self.now)
+            && machine.durable.outbox.contains(&head.verdict)
+        {
+            head.said = Saying::Said { again_at };
+            if head.verdict.accept_first {
+                self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
+            }
+            self.effects.push(Effect::Send(say_verdict(&head.verdict)));
+        }
+    }
+
+    fn settle_link(&mut self) {
+        let wanted = match &self.machine.state {
+            State::Idle | State::Working { .. } | State::RestartPending { .. } => true,
+            State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
+            State::Draining { .. } | State::Exiting { .. } => false,
+        };
+        if let Link::Down { retry_at, attempt } = self.machine.link
+            && wanted
+            && retry_at <= self.now
+        {
+            let give_up_at = self.now.plus(self.policy.connect_timeout_ms);
+            self.machine.link = Link::Dialing { give_up_at, attempt };
+            self.order(Effect::Dial);
+        }
+    }
+
+    fn settle_disk(&mut self) {
+        if let State::Exiting { .. } = self.machine.state {
+            return;
+        }
+        let failing = match self.machine.disk {
+            Disk::Ready => false,
+            Disk::Failing { retry_at } if retry_at <= self.now => true,
+            Disk::Failing { .. } | Disk::Writing { .. } => return,
+        };
+        let journal = Box::new(self.machine.journal());
+        if failing || *journal != self.machine.durable {
+            self.machine.disk = Disk::Writing { journal: journal.clone(), failing };
+            self.order(Effect::Persist(journal));
+        }
+    }
+}
+
+fn journal_holds(durable: &Journal, job: &Job) -> bool {
+    let task = job.task();
+    durable.job.as_ref().is_some_and(|c| c.task.id == task.id && c.task.generation == task.generation)
+}
+
+fn say_verdict(verdict: &Verdict) -> ToHub {
+    let (task_id, generation) = (verdict.task_id.clone(), verdict.generation);
+    match &verdict.outcome {
+        Outcome::Completed { result } => ToHub::TaskComplete { task_id, generation, result: result.clone() },
+        Outcome::Failed { reason } => ToHub::TaskFailed {
+            task_id: alloc::string::ToString::to_string(&task_id),
+            generation,
+            reason: reason.clone(),
+        },
+    }
+}
+
+impl Saying {
+    /// Whether it is to be said now, for the first time or again.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Unsaid => true,
+            Self::Said { again_at } => *again_at <= now,
+            Self::Answered => false,
+        }
+    }
+
+    /// What was said may have been dropped: it is said again at `until`.
+    pub(super) fn postpone(&mut self, until: Timestamp) {
+        if let Self::Said { again_at } = self {
+            *again_at = until;
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The properties over random lives: arbitrary events, jumped time, failing disks, crashes and reboots at any point.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use strum::IntoEnumIterator;
+
+use crate::machine::invariants::{History, Step, Violation, check_step};
+use crate::machine::*;
+
+/// Over the three properties below, at least the 100,000 traces that the project promises.
+const TRACES: u32 = 40_000;
+
+/// What can happen to a life.
+#[derive(Debug, Clone)]
+enum Op {
+    /// An event out of the blue, at the present time.
+    Happens(Event),
+    /// Time passes.
+    Passes { ms: u64 },
+    /// The time that the machine waits for comes.
+    Due,
+    /// The hub is reached and knows us.
+    Connects { features: Features },
+    /// The hub answers whatever is in flight.
+    Answers { kindly: bool },
+    /// The disk fails or works again.
+    DiskTurns { bad: bool },
+    /// The process is killed while it handles `during`; `written` says whether a write under way made it.
+    Dies { during: Event, written: bool, rebooted: bool },
+}
+
+struct Life {
+    machine: Machine,
+    now: Timestamp,
+    policy: Policy,
+    disk_bad: bool,
+    history: History,
+    pairs: BTreeSet<(Phase, &'static str)>,
+    /// The hub's count of hand-outs: it never gives the same one out twice for work that it has an answer to.
+    generations: BTreeMap<TaskId, u64>,
+}
+
+impl Life {
+    fn new(policy: Policy) -> Self {
+        let now = Timestamp::from_millis(1_000_000);
+        let (machine, effects) = Machine::recover(Journal::default(), now, &policy);
+        let mut life = Self {
+            machine,
+            now,
+            policy,
+            disk_bad: false,
+            history: History::default(),
+            pairs: BTreeSet::new(),
+            generations: BTreeMap::new(),
+        };
+        life.answer_disk(&effects).unwrap();
+        life
+    }
+
+    fn step(&mut self, event: Event) -> Result<Vec<Effect>, Violation> {
+        self.pairs.insert((self.machine.state.phase(), EventName::from(&event).into()));
+        let before = self.machine.clone();
+        let (after, effects) = transition(before.clone(), event.clone(), self.now, &self.policy);
+        let again = transition(before.clone(), event.clone(), self.now, &self.policy);
+        assert_eq!((&after, &effects), (&again.0, &again.1), "not deterministic");
+        let step = Step {
+            before: &before,
+            event: &event,
+            now: self.now,
+            policy: &self.policy,
+            after: &after,
+            effects: &effects,
+        };
+        check_step(&step)?;
+        self.history.observe(&step)?;
+        self.machine = after;
+        Ok(effects)
+    }
+
+    /// The drawn generation is a wish; a hub counts.
+    fn as_a_hub_counts(&mut self, mut event: Event) -> Event {
+        match &mut event {
+            Event::HubSaid(FromHub::Assigned { task, .. }) => {
+                let last = self.generations.entry(task.id.clone()).or_insert(0);
+                let held = self.machine.state.job().is_some_and(|job| job.task().id == task.id)
+                    || self.machine.outbox.find(&task.id, *last).is_some();
+                match task.generation {
+                    4 if held => {}
+                    5 if held && *last > 1 => {
+                        task.generation = *last - 1;
+                        return event;
+                    }
+                    _ => *last += 1 + task.generation % 2,
+                }
+                task.generation = *last;
+            }
+            Event::HubSaid(FromHub::TaskContinue { task_id, generation: Some(generation) }) => {
+                let Ok(id) = TaskId::new(task_id) else { return event };
+                let last = self.generations.entry(id).or_insert(0);
+                *last += *generation % 2;
+                *generation = *last;
+            }
+            Event::WakeFinished { task_id, generation, .. } => {
+                let last = self.generations.get(task_id).copied().unwrap_or(1);
+                let woken = self.machine.state.job().and_then(|job| job.carried.woken.as_ref());
+                *generation = match (*generation, woken) {
+                    (1..=3, Some(woken)) => woken.generation,
+                    _ => last,
+                };
+            }
+            Event::DeadlineReached
+            | Event::HubOpened
+            | Event::HubClosed { .. }
+            | Event::HubSaid(_)
+            | Event::Confirmed { .. }
+            | Event::ResultFound { .. }
+            | Event::StopRequested { .. }
+            | Event::RestartRequested(_)
+            | Event::Persisted
+            | Event::PersistFailed => {}
+        }
+        event
+    }
+
+    fn answer_disk(&mut self, effects: &[Effect]) -> Result<(), Violation> {
+        let mut writes = effects.iter().any(|e| matches!(e, Effect::Persist(_)));
+        // A write leads to what waited for it, which may be a write again; a handful is the most there ever is.
+        for _ in 0..8 {
+            if !writes {
+                break;
+            }
+            let outcome = if self.disk_bad { Event::PersistFailed } else { Event::Persisted };
+            writes = self.step(outcome)?.iter().any(|e| matches!(e, Effect::Persist(_)));
+        }
+        assert!(!writes, "the journal never comes to rest");
+        if self.machine.disk == Disk::Ready && self.machine.state.phase() != Phase::Exiting {
+            assert_eq!(self.machine.journal(), self.machine.durable, "quiet, and the disk differs");
+        }
+        Ok(())
+    }
+
+    fn happens(&mut self, event: Event) -> Result<(), Violation> {
+        let event = self.as_a_hub_counts(event);
+        let effects = self.step(event)?;
+        self.answer_disk(&effects)
+    }
+
+    fn run(&mut self, op: &Op) -> Result<(), Violation> {
+        match op {
+            Op::Happens(event) => self.happens(event.clone()),
+            Op::Passes { ms } => {
+                self.now = self.now.plus(*ms);
+                Ok(())
+            }
+            Op::Due => match self.machine.deadline(&self.policy) {
+                Some((at, _)) => {
+                    self.now = self.now.max(at);
+                    self.happens(Event::DeadlineReached)
+                }
+                None => Ok(()),
+            },
+            Op::Connects { features } => {
+                if let Link::Down { retry_at, .. } = self.machine.link {
+                    self.now = self.now.max(retry_at);
+                    self.happens(Event::DeadlineReached)?;
+                }
+                self.happens(Event::HubOpened)?;
+                self.happens(Event::HubSaid(FromHub::Identified { features: *features }))
+            }
+            Op::Answers { kindly } => self.answers(*kindly),
+            Op::DiskTurns { bad } => {
+                self.disk_bad = *bad;
+                Ok(())
+            }
+            Op::Dies { during, written, rebooted } => self.dies(during.clone(), *written, *rebooted),
+        }
+    }
+
+    fn answers(&mut self, kindly: bool) -> Result<(), Violation> {
+        if let Some(job) = self.machine.state.job() {
+            let task_id = job.task().id.to_string();
+            let generation = Some(job.task().generation);
+            let said = match (job.is_recovering(), kindly) {
+                (true, true) => FromHub::TaskContinue { task_id, generation },
+                (true, false) => FromHub::TaskReassigned { task_id },
+                (false, true) => FromHub::AcceptAcknowledged { task_id },
+                (false, false) => FromHub::ReportAnswered { task_id, go_on: false },
+            };
+            self.happens(Event::HubSaid(said))?;
+        }
+        let Some(head) = self.machine.outbox.head() else { return Ok(()) };
+        let task_id = head.verdict.task_id.to_string();
+        let complete = matches!(head.verdict.outcome, Outcome::Completed { .. });
+        self.happens(Event::HubSaid(if kindly {
+            FromHub::VerdictAcknowledged { task_id }
+        } else {
+            FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow }
+        }))
+    }
+
+    fn dies(&mut self, during: Event, written: bool, rebooted: bool) -> Result<(), Violation> {
+        let during = self.as_a_hub_counts(during);
+        let effects = self.step(during)?;
+        let mut journal = self.machine.durable.clone();
+        for effect in &effects {
+            if let (Effect::Persist(pending), true) = (effect, written && !self.disk_bad) {
+                journal = (**pending).clone();
+            }
+        }
+        if rebooted {
+            self.policy.machine_boot.push('+');
+        }
+        self.history.crashed(&journal, rebooted)?;
+        let (machine, effects) = Machine::recover(journal, self.now, &self.policy);
+        self.machine = machine;
+        self.answer_disk(&effects)
+    }
+}
+
+fn id() -> impl Strategy<Value = TaskId> {
+    prop::sample::select(vec!["t1", "t2", "t3"]).prop_map(|raw| TaskId::new(raw).unwrap())
+}
+
+fn raw_id() -> impl Strategy<Value = String> {
+    id().prop_map(|id| id.to_string())
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => prop::sample::select(vec!["{\"status\":\"success\"}", "{\"status\":\"success\",\"n\":1}"])
+            .prop_map(|result| Outcome::Completed { result: result.into() }),
+        1 => Just(Outcome::failed("no luck")),
+    ]
+}
+
+fn order() -> impl Strategy<Value = RestartOrder> {
+    let command_id = prop::option::of(prop::sample::select(vec!["c1", "c2", "c3"]).prop_map(str::to_owned));
+    (command_id, prop::option::of(0u64..200_000), prop::bool::weighted(0.15)).prop_map(
+        |(command_id, deadline_ms, force)| RestartOrder {
+            reason: "r".into(),
+            command_id,
+            deadline_ms,
+            force,
+            by: None,
+        },
+    )
+}
+
+fn features() -> impl Strategy<Value = Features> {
+    prop_oneof![
+        Just(Features { restart_v2: true, task_rejected: true }),
+        Just(Features::default()),
+        (any::<bool>(), any::<bool>()).prop_map(|(restart_v2, task_rejected)| Features { restart_v2, task_rejected }),
+    ]
+}
+
+fn from_hub() -> impl Strategy<Value = FromHub> {
+    let task = (id(), 1u64..6).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
+    let why = prop_oneof![Just(VerdictRefusal::NotNow), Just(VerdictRefusal::Never)];
+    prop_oneof![
+        6 => (task, prop::option::of(Just(7u64)))
+            .prop_map(|(task, assigned_at)| FromHub::Assigned { task, assigned_at }),
+        1 => features().prop_map(|features| FromHub::Identified { features }),
+        1 => Just(FromHub::IdentifyRefused { error: "invalid_token".into() }),
+        1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
+        2 => raw_id().prop_map(|task_id| FromHub::AcceptAcknowledged { task_id }),
+        2 => raw_id().prop_map(|task_id| FromHub::VerdictAcknowledged { task_id }),
+        1 => (any::<bool>(), why).prop_map(|(complete, why)| FromHub::VerdictRefused { complete, why }),
+        2 => (raw_id(), prop::option::of(1u64..6))
+            .prop_map(|(task_id, generation)| FromHub::TaskContinue { task_id, generation }),
+        1 => raw_id().prop_map(|task_id| FromHub::TaskReassigned { task_id }),
+        1 => raw_id().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
+        2 => (raw_id(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
+        2 => order().prop_map(FromHub::RestartCommanded),
+        1 => (0u64..5_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
+        1 => Just(FromHub::SignOfLife),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let wake = prop_oneof![
+        3 => Just(WakeOutcome::Succeeded),
+        1 => Just(WakeOutcome::Failed { error: "exit 1".into() }),
+        1 => Just(WakeOutcome::TimedOut { after_ms: 60_000 }),
+    ];
+    prop_oneof![
+        12 => from_hub().prop_map(Event::HubSaid),
+        4 => (id(), 1u64..6, 1u8..4, wake).prop_map(|(task_id, generation, attempt, outcome)| Event::WakeFinished {
+            task_id,
+            generation,
+            attempt,
+            outcome
+        }),
+        3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
+        1 => Just(Event::DeadlineReached),
+        1 => Just(Event::HubOpened),
+        2 => (prop::option::of(0u64..40_000), any::<u16>()).prop_map(|(retry_after_ms, draw)| Event::HubClosed {
+            retry_after_ms,
+            jitter: Jitter(draw)
+        }),
+        1 => prop_oneof![
+            Just(StopSignal::Interrupt),
+            Just(StopSignal::Terminate),
+            Just(StopSignal::SupervisorMessage)
+        ]
+        .prop_map(|signal| Event::StopRequested { signal }),
+        1 => order().prop_map(Event::RestartRequested),
+        1 => Just(Event::Persisted),
+        1 => Just(Event::PersistFailed),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => event().prop_map(Op::Happens),
+        2 => (0u64..70_000).prop_map(|ms| Op::Passes { ms }),
+        5 => Just(Op::Due),
+        3 => features().prop_map(|features| Op::Connects { features }),
+        3 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
+        1 => any::<bool>().prop_map(|bad| Op::DiskTurns { bad }),
+        1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(during, written, rebooted)| Op::Dies { during, written, rebooted }),
+    ]
+}
+
+/// A life as a kind hub and a working agent would let it be: long enough to come through every state.
+fn plausible_op() -> impl Strategy<Value = Op> {
+    let both = Features { restart_v2: true, task_rejected: true };
+    let task = (id(), 1u64..4).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
+    prop_oneof![
+        3 => Just(Op::Connects { features: both }),
+        2 => Just(Op::Connects { features: Features::default() }),
+        5 => task.prop_map(|task| Op::Happens(Event::HubSaid(FromHub::Assigned { task, assigned_at: None }))),
+        3 => (id(), 1u64..4).prop_map(|(task_id, generation)| Op::Happens(Event::WakeFinished {
+            task_id,
+            generation,
+            attempt: 1,
+            outcome: WakeOutcome::Succeeded
+        })),
+        3 => id().prop_map(|task_id| Op::Happens(Event::Confirmed { task_id })),
+        3 => (id(), outcome())
+            .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
+        4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
+        2 => order().prop_map(|order| Op::Happens(Event::HubSaid(FromHub::RestartCommanded(order)))),
+        2 => any::<u16>()
+            .prop_map(|draw| Op::Happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(draw) })),
+        4 => Just(Op::Due),
+        1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(during, written, rebooted)| Op::Dies { during, written, rebooted }),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (any::<bool>(), prop::bool::weighted(0.95)).prop_map(|(in_place, has_wake_command)| Policy {
+        comeback: if in_place { Comeback::InPlace } else { Comeback::Supervisor },
+        has_wake_command,
+        machine_boot: "boot".into(),
+        ..Policy::default()
+    })
+}
+
+fn live(policy: Policy, ops: &[Op]) -> Result<Life, TestCaseError> {
+    let mut life = Life::new(policy);
+    for op in ops {
+        life.run(op).map_err(|violation| TestCaseError::fail(format!("{violation}\nin {:?}", life.machine)))?;
+    }
+    Ok(life)
+}
+
+proptest! {
+    #![proptest_config(Config { cases: TRACES, max_shrink_iters: 20_000, ..Config::default() })]
+
+    #[test]
+    fn every_property_holds_over_arbitrary_lives(policy in policy(), ops in prop::collection::vec(op(), 1..40)) {
+        live(policy, &ops)?;
+    }
+
+    #[test]
+    fn every_property_holds_over_plausible_lives(
+        policy in policy(),
+        ops in prop::collection::vec(plausible_op(), 1..40),
+    ) {
+        live(policy, &ops)?;
+    }
+
+    /// From whatever a life has come to, a restart command leads to the exit within the promised time, with nothing
+    /// but the clock to help.
+    #[test]
+    fn a_commanded_restart_always_ends_in_time(
+        policy in policy(),
+        ops in prop::collection::vec(plausible_op(), 0..25),
+        order in order(),
+    ) {
+        let mut life = live(policy, &ops)?;
+        let commanded = life.now;
+        life.disk_bad = false;
+        life.happens(Event::RestartRequested(order.clone())).unwrap();
+        prop_assume!(life.machine.restarts.open.is_some());
+        let wait = if let State::RestartPending { deadline, .. } = &life.machine.state {
+            deadline.since(commanded)
+        } else {
+            0
+        };
+        for _ in 0..2_000 {
+            if life.machine.state.phase() == Phase::Exiting {
+                break;
+            }
+            let (at, _) = life.machine.deadline(&life.policy).expect("a leaving machine waits for something");
+            life.now = life.now.max(at);
+            life.happens(Event::DeadlineReached).map_err(|violation| TestCaseError::fail(violation.to_string()))?;
+        }
+        prop_assert_eq!(life.machine.state.phase(), Phase::Exiting);
+        prop_assert!(life.now.since(commanded) <= wait + life.policy.drain_deadline_ms);
+    }
+}
+
+#[test]
+fn every_event_is_met_in_every_phase() {
+    let seen = RefCell::new(BTreeSet::new());
+    let mut runner = TestRunner::new_with_rng(
+        Config { cases: 4_000, failure_persistence: None, ..Config::default() },
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let lives = (policy(), prop::collection::vec(prop_oneof![op(), plausible_op()], 1..60));
+    runner
+        .run(&lives, |(policy, ops)| {
+            seen.borrow_mut().extend(live(policy, &ops)?.pairs);
+            Ok(())
+        })
+        .unwrap();
+    let seen = seen.into_inner();
+    for phase in Phase::iter() {
+        for event in EventName::iter() {
+            assert!(seen.contains(&(phase, event.into())), "{event} was never met in {phase}");
+        }
+    }
+}

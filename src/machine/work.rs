@@ -1,0 +1,372 @@
+//! A task's way: handed out, woken, confirmed, done; taken back, continued, cancelled.
+
+use alloc::format;
+use alloc::string::ToString;
+
+use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
+use super::event::WakeOutcome;
+use super::job::{Claim, Job, Saying, Stage, Woken};
+use super::journal::Disk;
+use super::outbox::{OUTBOX_CAP, Verdict};
+use super::shelf::Shelved;
+use super::state::{Cause, State};
+use super::task::{Outcome, Task, TaskId};
+use super::transition::Step;
+use super::{HeldAssignment, Machine};
+
+impl Step<'_> {
+    /// The hub hands a task out to us.
+    pub(super) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
+        match &mut self.machine.state {
+            State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
+                if task.generation >= job.task().generation {
+                    self.adopt(task);
+                }
+            }
+            State::Working { job } if job.is_recovering() => self.hold(task, assigned_at),
+            State::Working { .. } => self.refuse(&task, RejectReason::Busy),
+            State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
+                self.refuse(&task, RejectReason::Restarting);
+            }
+            State::Idle => self.take(task, assigned_at),
+        }
+    }
+
+    /// Takes a task in `Idle`: from what is already done or under way for it, else afresh.
+    fn take(&mut self, task: Task, assigned_at: Option<u64>) {
+        if self.machine.outbox.find(&task.id, task.generation).is_some() {
+            return;
+        }
+        if self.machine.outbox.len() >= OUTBOX_CAP || matches!(self.machine.disk, Disk::Failing { .. }) {
+            self.refuse(&task, RejectReason::Busy);
+            return;
+        }
+        let done = self.machine.finished_result(&task.id);
+        let job = match (done, self.machine.shelf.take(&task.id)) {
+            (Some(result), _) | (None, Some(Shelved::Finished { result, .. })) => {
+                self.answer_at_once(task, Outcome::Completed { result });
+                return;
+            }
+            (None, Some(Shelved::UnderWay(carried))) => {
+                let mut job = Job::fresh(task.clone(), assigned_at, self.now, self.policy);
+                // Work on the shelf in `Waking` has its wake command still running: it was ordered before.
+                job.wake_ordered = matches!(carried.stage, Stage::Waking { .. });
+                job.carried = carried;
+                job.carried.assigned_at = assigned_at;
+                job.adopt(task, self.now, self.policy);
+                job
+            }
+            (None, None) if !self.policy.has_wake_command => {
+                self.answer_at_once(task, Outcome::failed("no_wake_command: the sidecar's config.json sets none"));
+                return;
+            }
+            (None, None) => Job::fresh(task, assigned_at, self.now, self.policy),
+        };
+        self.machine.state = State::Working { job };
+    }
+
+    /// A verdict for a hand-out that never becomes a job.
+    fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
+        let Task { id: task_id, generation, .. } = task;
+        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first: true });
+    }
+
+    /// The job in hand was handed out to us again, or confirmed as ours.
+    fn adopt(&mut self, task: Task) {
+        if let Some(job) = self.machine.state.job_mut() {
+            job.adopt(task, self.now, self.policy);
+        }
+        self.refuse_held(RejectReason::Busy);
+    }
+
+    fn hold(&mut self, task: Task, assigned_at: Option<u64>) {
+        self.refuse_held(RejectReason::Busy);
+        self.machine.held = Some(HeldAssignment { task, assigned_at });
+    }
+
+    pub(super) fn refuse_held(&mut self, reason: RejectReason) {
+        if let Some(held) = self.machine.held.take() {
+            self.refuse(&held.task, reason);
+        }
+    }
+
+    pub(super) fn task_continue(&mut self, task_id: &str, generation: Option<u64>) {
+        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id.as_str() == task_id) else { return };
+        let known = job.task().generation;
+        let generation = generation.unwrap_or(known);
+        if generation >= known {
+            let task = Task { generation, ..job.task().clone() };
+            self.adopt(task);
+        }
+    }
+
+    pub(super) fn task_reassigned(&mut self, task_id: &str) {
+        // The answer to a question: once the task has been handed out to us anew, it is stale.
+        if self.has_job(task_id, |job| job.is_recovering()) {
+            self.job_taken_back();
+        }
+    }
+
+    pub(super) fn report_answered(&mut self, task_id: &str, go_on: bool) {
+        let asked = |job: &Job| match &job.claim {
+            Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
+            Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
+        };
+        if !self.has_job(task_id, asked) {
+            return;
+        }
+        if !go_on {
+            self.job_taken_back();
+            return;
+        }
+        if let Some(job) = self.machine.state.job_mut() {
+            // The hub's timer for the acceptance still runs: it wants to hear it again.
+            job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+        }
+    }
+
+    pub(super) fn task_cancelled(&mut self, task_id: &str) {
+        self.machine.held.take_if(|held| held.task.id.as_str() == task_id);
+        let Ok(id) = TaskId::new(task_id) else { return };
+        let shelved = self.machine.shelf.take(&id).is_some();
+        let in_hand = self.has_job(task_id, |_| true);
+        if in_hand {
+            self.end_job();
+        }
+        if in_hand || shelved || self.drop_left_behind(task_id) {
+            self.order(Effect::CleanUp { task_id: id });
+        }
+    }
+
+    pub(super) fn wake_finished(&mut self, task_id: &TaskId, generation: u64, attempt: u8, outcome: WakeOutcome) {
+        let now = self.now;
+        let confirm_by = now.plus(self.policy.confirmation_timeout_ms);
+        let ordered = |woken: &Option<Woken>| woken.as_ref().is_some_and(|woken| woken.generation == generation);
+        if let Some(job) = self.machine.state.job_mut()
+            && job.carried.task.id == *task_id
+            && ordered(&job.carried.woken)
+        {
+            if job.carried.stage == (Stage::Waking { attempt }) {
+                job.wake_ordered = false;
+                job.carried.stage = match outcome {
+                    WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
+                    WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } => {
+                        // Known to have failed: waking again repeats nothing.
+                        job.carried.woken = None;
+                        Stage::RetryingWake { at: now, attempt }
+                    }
+                };
+            }
+            self.report_wake(task_id.clone(), attempt, &outcome);
+            self.plan_next_wake(attempt, &outcome);
+            return;
+        }
+        let succeeded = matches!(outcome, WakeOutcome::Succeeded);
+        let mut failed = false;
+        for item in self.machine.shelf.items_mut() {
+            if let Shelved::UnderWay(carried) = item
+                && carried.task.id == *task_id
+                && ordered(&carried.woken)
+                && carried.stage == (Stage::Waking { attempt })
+            {
+                carried.stage = Stage::AwaitingConfirmation { until: confirm_by };
+                failed = !succeeded;
+            }
+        }
+        if failed {
+            // Nothing is under way after all.
+            self.machine.shelf.take(task_id);
+        }
+    }
+
+    fn report_wake(&mut self, task_id: TaskId, attempt: u8, outcome: &WakeOutcome) {
+        let report = match outcome {
+            WakeOutcome::Succeeded => WakeReport::Success,
+            WakeOutcome::Failed { error } => WakeReport::Failed { error: error.clone() },
+            WakeOutcome::TimedOut { after_ms } => {
+                WakeReport::TimedOut { error: format!("the wake command was stopped after {after_ms} ms") }
+            }
+        };
+        self.say_if_online(ToHub::WakeResult { task_id, attempt: Some(attempt), report });
+    }
+
+    /// After a failed wake: the next try's time, or the task's failure when there is none left.
+    fn plan_next_wake(&mut self, attempt: u8, outcome: &WakeOutcome) {
+        let now = self.now;
+        let Some(job) = self.machine.state.job_mut() else { return };
+        let Stage::RetryingWake { at, attempt: failed } = &mut job.carried.stage else { return };
+        if *failed != attempt {
+            return;
+        }
+        let delay = self.policy.wake_retry_delays_ms.get(usize::from(attempt).saturating_sub(1));
+        match (delay, attempt.checked_add(1)) {
+            (Some(delay), Some(_)) => *at = now.plus(*delay),
+            (None, _) | (_, None) => {
+                let why = match outcome {
+                    WakeOutcome::Succeeded => return,
+                    WakeOutcome::Failed { error } => error.clone(),
+                    WakeOutcome::TimedOut { after_ms } => format!("stopped after {after_ms} ms"),
+                };
+                let plural = if attempt == 1 { "" } else { "s" };
+                self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
+            }
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, task_id: &TaskId) {
+        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
+        if job.is_recovering() {
+            return;
+        }
+        match job.carried.stage {
+            Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => {
+                // A confirmation after a failed wake means that the wake had started the agent after all.
+                job.carried.woken.get_or_insert_with(|| Woken {
+                    generation: job.carried.task.generation,
+                    machine_boot: self.policy.machine_boot.clone(),
+                });
+                job.carried.stage = Stage::Running;
+            }
+            // Not woken yet, seen before, or a sign from before the reboot.
+            Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => {}
+        }
+    }
+
+    pub(super) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
+        if self.has_job(task_id.as_str(), |job| !job.is_recovering()) {
+            self.finish(outcome);
+        }
+    }
+
+    /// What a job's stage waits for has not come in time, or its time has come.
+    pub(super) fn job_deadline(&mut self) {
+        let now = self.now;
+        let Some(job) = self.machine.state.job_mut().filter(|job| !job.is_recovering()) else { return };
+        let given_up = |job: &Job| !job.carried.woken_for_this_generation();
+        match job.carried.stage {
+            Stage::RetryingWake { at, attempt } if at <= now => {
+                job.start_waking(attempt.saturating_add(1), self.policy);
+            }
+            Stage::AwaitingConfirmation { until } if until <= now => {
+                // Woken for an earlier hand-out and never confirmed: this hand-out gets a wake of its own.
+                if given_up(job) {
+                    job.start_waking(1, self.policy);
+                } else {
+                    let task_id = job.task().id.clone();
+                    let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
+                    self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
+                    self.finish(Outcome::failed("confirmation_timeout"));
+                }
+            }
+            Stage::Interrupted { until } if until <= now => {
+                if given_up(job) {
+                    let task_id = job.task().id.clone();
+                    job.start_waking(1, self.policy);
+                    // The sign of the agent that the reboot ended must not pass for the next one's.
+                    self.order(Effect::CleanUp { task_id });
+                } else {
+                    self.finish(Outcome::failed("machine_rebooted: the machine was rebooted while the task ran"));
+                }
+            }
+            Stage::Accepted
+            | Stage::Waking { .. }
+            | Stage::RetryingWake { .. }
+            | Stage::AwaitingConfirmation { .. }
+            | Stage::Running
+            | Stage::Interrupted { .. } => {}
+        }
+    }
+
+    /// The job has a verdict.
+    fn finish(&mut self, outcome: Outcome) {
+        let Some(job) = self.machine.state.job() else { return };
+        let accept_first = match &job.claim {
+            Claim::Ours { accept, .. } => *accept == Saying::Unsaid,
+            Claim::Recovering { .. } => false,
+        };
+        let Task { id: task_id, generation, .. } = job.task().clone();
+        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first });
+        self.end_job();
+    }
+
+    /// The hub took the job back. What is under way is kept in case it comes again.
+    fn job_taken_back(&mut self) {
+        let Some(job) = self.machine.state.job() else { return };
+        let unordered = matches!(job.carried.stage, Stage::Waking { .. }) && !job.wake_ordered;
+        if job.carried.is_under_way() && !unordered {
+            let carried = job.carried.clone();
+            self.order(Effect::Notify(Notice::TaskTakenBack { task_id: carried.task.id.clone() }));
+            self.shelve(Shelved::UnderWay(carried));
+        }
+        self.end_job();
+    }
+
+    pub(super) fn shelve(&mut self, item: Shelved) {
+        if let Some(evicted) = self.machine.shelf.put(item) {
+            self.order(Effect::CleanUp { task_id: evicted.task_id().clone() });
+        }
+    }
+
+    /// There is no job any more: what waited for that goes on.
+    pub(super) fn end_job(&mut self) {
+        match core::mem::replace(&mut self.machine.state, State::Idle) {
+            State::RestartPending { order, .. } => {
+                self.drain(Cause::Restart { order, forced: false, signalled: false }, None);
+            }
+            State::Working { .. } | State::Idle => {
+                if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
+                    self.assigned(task, assigned_at);
+                }
+            }
+            state @ (State::Draining { .. } | State::Exiting { .. }) => self.machine.state = state,
+        }
+    }
+
+    /// The disk would not take a task that nobody has been promised anything about: it was never accepted.
+    pub(super) fn refuse_what_was_not_journalled(&mut self) {
+        let Some(job) = self.machine.state.job() else { return };
+        let known = self.machine.durable.job.as_ref().is_some_and(|carried| carried.task.id == job.task().id);
+        if job.carried.stage == Stage::Accepted && !job.is_recovering() && !known {
+            let task = job.task().clone();
+            self.refuse(&task, RejectReason::Busy);
+            self.end_job();
+        }
+    }
+
+    fn has_job(&self, task_id: &str, also: impl Fn(&Job) -> bool) -> bool {
+        self.machine.state.job().is_some_and(|job| job.task().id.as_str() == task_id && also(job))
+    }
+}
+
+impl Job {
+    /// The next wake of this hand-out; ordered once the journal holds it.
+    pub(super) fn start_waking(&mut self, attempt: u8, policy: &super::Policy) {
+        self.carried.stage = Stage::Waking { attempt };
+        self.carried.woken =
+            Some(Woken { generation: self.carried.task.generation, machine_boot: policy.machine_boot.clone() });
+        self.wake_ordered = false;
+    }
+
+    /// Nothing said on the lost connection counts unless it was answered.
+    pub(super) fn link_lost(&mut self) {
+        match &mut self.claim {
+            Claim::Recovering { ask } => *ask = Saying::Unsaid,
+            Claim::Ours { accept, report } => {
+                *report = None;
+                if let Saying::Said { .. } = accept {
+                    *accept = Saying::Unsaid;
+                }
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// A result that is already here for the task, under whatever generation.
+    fn finished_result(&self, task_id: &TaskId) -> Option<alloc::sync::Arc<str>> {
+        self.outbox.iter().filter(|verdict| verdict.task_id == *task_id).find_map(|verdict| match &verdict.outcome {
+            Outcome::Completed { result } => Some(result.clone()),
+            Outcome::Failed { .. } => None,
+        })
+    }
+}

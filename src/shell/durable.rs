@@ -1,0 +1,264 @@
+//! Files that survive a crash at any instant: written whole or not at all, and never overwritten when they cannot be
+//! read. It knows nothing of what is in them, and it does not lock: one writer a file is the caller's promise
+//! ([`super::lock`]).
+
+use core::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How many symbolic links are followed before they count as a loop; Linux's own figure.
+const MAX_LINKS: u32 = 40;
+
+/// What was being done to a file when the system refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Following symbolic links to the file.
+    Resolve,
+    /// Creating its folder.
+    CreateFolder,
+    /// Creating the temporary file beside it, or the lock file.
+    Create,
+    /// Writing.
+    Write,
+    /// Waiting until the disk has it.
+    Sync,
+    /// Putting the new file in the old one's place.
+    Replace,
+    /// Reading.
+    Read,
+    /// Moving a file that cannot be read aside.
+    MoveAside,
+    /// Locking.
+    Lock,
+}
+
+/// The system refused; says what, where, why and what to do about it.
+#[derive(Debug)]
+pub struct DurableError {
+    /// The file that was meant.
+    pub path: PathBuf,
+    /// What was being done.
+    pub operation: Operation,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl fmt::Display for DurableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = match self.operation {
+            Operation::Resolve => "follow the links to",
+            Operation::CreateFolder => "create the folder of",
+            Operation::Create => "create a file beside",
+            Operation::Write => "write",
+            Operation::Sync => "flush",
+            Operation::Replace => "replace",
+            Operation::Read => "read",
+            Operation::MoveAside => "move aside",
+            Operation::Lock => "lock",
+        };
+        write!(f, "cannot {doing} {}: {}", self.path.display(), self.source)?;
+        let folder = self.path.parent().unwrap_or(Path::new("/")).display();
+        if self.source.kind() == io::ErrorKind::StorageFull {
+            write!(f, "; free some space on the disk of {folder}")
+        } else if self.source.kind() == io::ErrorKind::QuotaExceeded {
+            write!(f, "; this user's disk quota is used up")
+        } else if self.source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            write!(f, "; {folder} is read-only: remount it, or set `queue_file` elsewhere")
+        } else if self.source.kind() == io::ErrorKind::PermissionDenied {
+            write!(f, "; give the user that runs this process write permission on {folder}")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl core::error::Error for DurableError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Puts `bytes` at `path`, whole: a temporary file (mode 0600) in the same folder, fsync, rename, fsync of the folder.
+/// After `Ok` the bytes survive a power cut; after `Err` the old content stands. A symbolic link is written through to
+/// its target, and a missing folder is created.
+///
+/// # Errors
+/// [`DurableError`]: disk full, read-only, permission, a loop of links.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+    let target = resolve(path)?;
+    let failed = |operation| {
+        let path = target.clone();
+        move |source| DurableError { path, operation, source }
+    };
+    let folder = folder_of(&target);
+    let (prefix, suffix) = temporary_name(&target);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(suffix);
+    // tempfile's own mode is 0600, which is what a file with task texts wants.
+    let mut temporary = match builder.tempfile_in(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder).map_err(failed(Operation::CreateFolder))?;
+            builder.tempfile_in(folder)
+        }
+        other => other,
+    }
+    .map_err(failed(Operation::Create))?;
+    temporary.write_all(bytes).map_err(failed(Operation::Write))?;
+    temporary.as_file().sync_all().map_err(failed(Operation::Sync))?;
+    temporary.persist(&target).map_err(|error| failed(Operation::Replace)(error.error))?;
+    sync_folder(folder).map_err(failed(Operation::Sync))
+}
+
+/// Removes temporary files that a killed predecessor left beside `path`; says how many. Call it at start, under the lock.
+///
+/// # Errors
+/// [`DurableError`] when the folder cannot be listed or a leftover not removed. A missing folder has no leftovers.
+pub fn remove_leftovers(path: &Path) -> Result<usize, DurableError> {
+    let target = resolve(path)?;
+    let failed = |source| DurableError { path: target.clone(), operation: Operation::Read, source };
+    let (prefix, suffix) = temporary_name(&target);
+    let entries = match fs::read_dir(folder_of(&target)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(&prefix) && name.ends_with(suffix));
+        if ours && entry.file_type().map_err(failed)?.is_file() {
+            fs::remove_file(entry.path()).map_err(failed)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// What reading a file came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ReadOutcome<T> {
+    /// There is none.
+    Missing,
+    /// There is one, and it makes sense.
+    Parsed(T),
+    /// There was one that makes no sense: it is now at `moved_to`, untouched. The caller logs it as an error.
+    Quarantined {
+        /// Where it is now.
+        moved_to: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// Reads `path` and gives its bytes to `parse`. A file that does not parse is moved aside as
+/// `<name>.corrupt-<UTC time>`, under a name that nothing had before.
+///
+/// # Errors
+/// [`DurableError`] when the file cannot be read or not be moved aside: then it still stands where it was.
+pub fn read_or_quarantine<T, E: fmt::Display>(
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> Result<ReadOutcome<T>, DurableError> {
+    let target = resolve(path)?;
+    let bytes = match fs::read(&target) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReadOutcome::Missing),
+        Err(source) => return Err(DurableError { path: target, operation: Operation::Read, source }),
+    };
+    match parse(&bytes) {
+        Ok(value) => Ok(ReadOutcome::Parsed(value)),
+        Err(why) => {
+            let moved_to = move_aside(&target).map_err(|source| DurableError {
+                path: target.clone(),
+                operation: Operation::MoveAside,
+                source,
+            })?;
+            Ok(ReadOutcome::Quarantined { moved_to, why: why.to_string() })
+        }
+    }
+}
+
+fn move_aside(target: &Path) -> io::Result<PathBuf> {
+    let stamp = utc_stamp(SystemTime::now());
+    let mut attempt = 1_u32;
+    loop {
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".corrupt-{stamp}"));
+        if attempt > 1 {
+            name.push(format!("-{attempt}"));
+        }
+        let aside = target.with_file_name(name);
+        // The name is claimed first, because a rename overwrites.
+        match File::create_new(&aside) {
+            Ok(_) => {
+                fs::rename(target, &aside).inspect_err(|_| {
+                    // Only our empty placeholder goes; if even that fails there is nothing better to do.
+                    let _ = fs::remove_file(&aside);
+                })?;
+                sync_folder(folder_of(target))?;
+                return Ok(aside);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Where `path` leads: symbolic links are followed, also to a target that does not exist yet.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
+    let failed = |source| DurableError { path: path.to_owned(), operation: Operation::Resolve, source };
+    let mut target = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&target) {
+            Ok(link) => target = folder_of(&target).join(link),
+            // Not a link, or not there: this is it.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                return Ok(target);
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(failed(io::Error::other(format!("more than {MAX_LINKS} symbolic links"))))
+}
+
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn temporary_name(target: &Path) -> (String, &'static str) {
+    (format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy()), ".tmp")
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened as a file, and a rename is as durable as the system makes it.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// `20261124T055401Z`.
+fn utc_stamp(now: SystemTime) -> String {
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Days are counted from 0000-03-01, so that the leap day ends a year; 146,097 days are a cycle of 400 years.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! The codes the sidecar exits with. It names them; it does not decide when.
+//!
+//! Those from 64 up are the meanings of BSD's `sysexits.h`. None is above 127, where a shell reports signals, and none is
+//! 1, with which Node programs under pm2 report everything.
+
+use std::process::ExitCode as ProcessExit;
+
+/// Why the process ended, as its parent sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done: a commanded restart or a stop, both as wanted.
+    Done = 0,
+    /// The command line is wrong (clap's own code too).
+    Usage = 2,
+    /// A bug, or something that should not happen.
+    Internal = 70,
+    /// The state folder cannot be used: read-only, full, or another user's.
+    StateUnusable = 74,
+    /// Another copy serves this state folder.
+    AlreadyRunning = 75,
+    /// The configuration is missing or wrong; a restart will not help.
+    Config = 78,
+}
+
+impl From<ExitCode> for ProcessExit {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}

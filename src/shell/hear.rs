@@ -1,0 +1,196 @@
+//! Frames from the hub, as the machine's events. It translates; what an event means is the machine's to say.
+
+use serde_json::Value;
+
+use super::hub_link::{Closed, cooldown_ms};
+use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictRefusal};
+use crate::wire::{
+    Assignment, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit, RestartCommand,
+    StateAction, TaskAckStatus, clip,
+};
+
+/// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
+pub const CLOSE_SUPERSEDED: u16 = 4001;
+
+/// After that, coming back at once would only push the other one out in turn.
+const SUPERSEDED_WAIT_MS: u64 = 60_000;
+
+/// What a rate-limited frame's sender waits when the hub does not say how long.
+const DEFAULT_RETRY_MS: u64 = 1_000;
+
+/// Reads one text frame. Whatever it is, it shows that the hub lives.
+pub(super) fn hear(text: &str) -> FromHub {
+    match HubFrame::parse(text) {
+        Ok(frame) => from_frame(frame),
+        Err(FrameError::UnknownType(kind)) => {
+            tracing::debug!(frame = kind, "a frame type without a meaning here");
+            FromHub::SignOfLife
+        }
+        Err(error @ (FrameError::NotAFrame(_) | FrameError::Malformed { .. })) => {
+            tracing::warn!(%error, bytes = text.len(), "a frame that makes no sense was ignored");
+            FromHub::SignOfLife
+        }
+    }
+}
+
+fn from_frame(frame: HubFrame) -> FromHub {
+    match frame {
+        HubFrame::Identified { agent_id: _, features } => {
+            let has = |name: &str| features.iter().any(|feature| feature == name);
+            FromHub::Identified {
+                features: Features { restart_v2: has(FEATURE_RESTART_V2), task_rejected: has(FEATURE_TASK_REJECTED) },
+            }
+        }
+        HubFrame::Error(error) => from_error(&error),
+        HubFrame::TaskAssign(assignment) => from_assignment(assignment),
+        HubFrame::TaskAck { task_id, status } => match status {
+            TaskAckStatus::Accepted => FromHub::AcceptAcknowledged { task_id },
+            // An answer of any kind ends the wait for one.
+            TaskAckStatus::Complete
+            | TaskAckStatus::Failed
+            | TaskAckStatus::Retried
+            | TaskAckStatus::DeadLetter
+            | TaskAckStatus::Other => FromHub::VerdictAcknowledged { task_id },
+        },
+        HubFrame::TaskContinue { task_id, generation } => FromHub::TaskContinue { task_id, generation },
+        HubFrame::TaskReassign { task_id } => FromHub::TaskReassigned { task_id },
+        HubFrame::TaskCancelled { task_id } => FromHub::TaskCancelled { task_id },
+        HubFrame::StateReportAck { task_id, action } => {
+            FromHub::ReportAnswered { task_id, go_on: action == StateAction::Continue }
+        }
+        HubFrame::RestartSidecar(command) => FromHub::RestartCommanded(order(command)),
+        HubFrame::RateLimited { retry_after_ms, tier } => {
+            let retry_after_ms = retry_after_ms.unwrap_or(DEFAULT_RETRY_MS);
+            tracing::warn!(retry_after_ms, tier, "the hub dropped a frame for its rate");
+            FromHub::RateLimited { retry_after_ms }
+        }
+        HubFrame::Pong { .. } | HubFrame::RateLimitWarning {} => FromHub::SignOfLife,
+    }
+}
+
+fn from_error(error: &HubError) -> FromHub {
+    let text = error.error.as_str();
+    if let "invalid_token" | "token_agent_mismatch" = text {
+        return FromHub::IdentifyRefused { error: text.to_owned() };
+    }
+    let refusal = |reason: &str| match reason.trim() {
+        "stale_generation" | "invalid_state" => VerdictRefusal::NotNow,
+        _ => VerdictRefusal::Never,
+    };
+    if let Some(reason) = text.strip_prefix("task_complete_failed:") {
+        return FromHub::VerdictRefused { complete: true, why: refusal(reason) };
+    }
+    if let Some(reason) = text.strip_prefix("task_fail_failed:") {
+        return FromHub::VerdictRefused { complete: false, why: refusal(reason) };
+    }
+    let about = error.message_type.as_deref();
+    match (text, about) {
+        ("validation_failed", Some("identify")) => {
+            FromHub::IdentifyRefused { error: format!("validation_failed: {}", serde_json::json!(error.errors)) }
+        }
+        ("validation_failed", Some(kind @ ("task_complete" | "task_failed"))) => {
+            tracing::error!(frame = kind, errors = %serde_json::json!(error.errors), "the hub calls a verdict invalid");
+            FromHub::VerdictRefused { complete: kind == "task_complete", why: VerdictRefusal::Never }
+        }
+        // Known of existing hubs, and expected: `docs/protocol.md`.
+        ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
+        _ => {
+            tracing::warn!(error = text, frame = about, "the hub refused something");
+            FromHub::SignOfLife
+        }
+    }
+}
+
+fn from_assignment(assignment: Assignment) -> FromHub {
+    let (generation, assigned_at) = (assignment.generation, assignment.assigned_at());
+    match TaskId::new(&assignment.task_id) {
+        Ok(id) => {
+            let payload = payload(&assignment);
+            FromHub::Assigned { task: Task { id, generation, payload: payload.into() }, assigned_at }
+        }
+        Err(why) => FromHub::AssignedInvalid { task_id: assignment.task_id, generation, why: why.to_string() },
+    }
+}
+
+/// The assignment as the agent gets it: one JSON object, whole, without the frame's `type`.
+fn payload(assignment: &Assignment) -> String {
+    let mut object = assignment.rest.clone();
+    object.remove("type");
+    object.insert("task_id".into(), assignment.task_id.clone().into());
+    object.insert("generation".into(), assignment.generation.into());
+    Value::Object(object).to_string()
+}
+
+fn order(command: RestartCommand) -> RestartOrder {
+    let reason = command.reason.filter(|reason| !reason.is_empty());
+    RestartOrder {
+        reason: clip(reason.as_deref().unwrap_or("hub_commanded"), Limit::Reason),
+        command_id: command.command_id,
+        deadline_ms: command.deadline_ms,
+        force: command.force,
+        by: command.by,
+    }
+}
+
+/// The end of a connection, with a draw for the way back.
+pub(super) fn closed(closed: &Closed, jitter: Jitter) -> Event {
+    let retry_after_ms = match closed.code {
+        Some(1008) => cooldown_ms(&closed.reason),
+        Some(CLOSE_SUPERSEDED) => Some(SUPERSEDED_WAIT_MS),
+        Some(_) | None => None,
+    };
+    Event::HubClosed { retry_after_ms, jitter }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn hear_json(value: &Value) -> FromHub {
+        hear(&value.to_string())
+    }
+
+    #[test]
+    fn an_assignment_keeps_everything_but_the_frame_type() {
+        let heard =
+            hear_json(&json!({"type": "task_assign", "task_id": "t-1", "generation": 3, "assigned_at": 5, "x": [1]}));
+        let FromHub::Assigned { task, assigned_at } = heard else { panic!("{heard:?}") };
+        assert_eq!((task.id.as_str(), task.generation, assigned_at), ("t-1", 3, Some(5)));
+        let payload: Value = serde_json::from_str(&task.payload).unwrap();
+        assert_eq!(payload, json!({"task_id": "t-1", "generation": 3, "assigned_at": 5, "x": [1]}));
+    }
+
+    #[test]
+    fn a_task_id_that_is_a_path_is_told_apart() {
+        let heard = hear_json(&json!({"type": "task_assign", "task_id": "../x", "generation": 1}));
+        assert!(matches!(heard, FromHub::AssignedInvalid { .. }), "{heard:?}");
+    }
+
+    #[test]
+    fn a_stale_verdict_may_count_later_and_an_unknown_task_never() {
+        let refused = |error: &str| hear_json(&json!({"type": "error", "error": error}));
+        assert_eq!(
+            refused("task_complete_failed: stale_generation"),
+            FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow }
+        );
+        assert_eq!(
+            refused("task_fail_failed: not_found"),
+            FromHub::VerdictRefused { complete: false, why: VerdictRefusal::Never }
+        );
+    }
+
+    #[test]
+    fn a_hub_that_does_not_know_the_goodbye_is_no_trouble() {
+        let heard =
+            hear_json(&json!({"type": "error", "error": "validation_failed", "message_type": "agent_restarting"}));
+        assert_eq!(heard, FromHub::SignOfLife);
+    }
+
+    #[test]
+    fn a_cooldown_says_how_long() {
+        let end = Closed { code: Some(1008), reason: "cooldown active: retry in 29s".into(), clean: true, error: None };
+        let Event::HubClosed { retry_after_ms, .. } = closed(&end, Jitter(0)) else { panic!("not an end") };
+        assert_eq!(retry_after_ms, Some(29_000));
+    }
+}

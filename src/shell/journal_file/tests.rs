@@ -1,0 +1,139 @@
+use super::*;
+use serde_json::json;
+
+const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
+
+fn read(value: &Value) -> Result<Journal, BadJournal> {
+    from_bytes(value.to_string().as_bytes(), BOOT).map(|(journal, _)| journal)
+}
+
+fn carried(stage: Stage) -> Carried {
+    let payload = json!({"task_id": "t-1", "generation": 3, "description": "d", "metadata": {"k": 1}, "novel": [1]});
+    Carried {
+        task: Task { id: TaskId::new("t-1").unwrap(), generation: 3, payload: payload.to_string().into() },
+        stage,
+        woken: Some(Woken { generation: 2, machine_boot: "b".into() }),
+        assigned_at: Some(42),
+    }
+}
+
+fn full_journal(stage: Stage) -> Journal {
+    let restart = OpenRestart {
+        command_id: Some("c1".into()),
+        reason: "r".into(),
+        forced: true,
+        leaving_at: Some(Timestamp::from_millis(7)),
+    };
+    Journal {
+        job: Some(carried(stage)),
+        shelf: vec![
+            Shelved::UnderWay(carried(Stage::Running)),
+            Shelved::Finished { task_id: TaskId::new("t-2").unwrap(), result: r#"{"status":"success"}"#.into() },
+        ],
+        outbox: vec![
+            Verdict {
+                task_id: TaskId::new("t-3").unwrap(),
+                generation: 1,
+                outcome: Outcome::Completed { result: r#"{"output":"x","status":"success"}"#.into() },
+                accept_first: true,
+            },
+            Verdict {
+                task_id: TaskId::new("t-4").unwrap(),
+                generation: 9,
+                outcome: Outcome::failed("no"),
+                accept_first: false,
+            },
+        ],
+        restarts: RestartLedger {
+            recent: vec![Timestamp::from_millis(5)],
+            open: Some(restart.clone()),
+            returned: Some(Returned { restart }),
+            seen: vec!["c0".into(), "c1".into()],
+        },
+    }
+}
+
+#[test]
+fn every_journal_reads_back_as_it_was_written() {
+    let at = Timestamp::from_millis(99);
+    for stage in [
+        Stage::Accepted,
+        Stage::Waking { attempt: 2 },
+        Stage::RetryingWake { at, attempt: 2 },
+        Stage::AwaitingConfirmation { until: at },
+        Stage::Running,
+        Stage::Interrupted { until: at },
+    ] {
+        let journal = full_journal(stage);
+        let bytes = to_bytes(&journal, &Map::new());
+        let (back, other) = from_bytes(&bytes, BOOT).unwrap();
+        assert_eq!((back, other), (journal, Map::new()));
+    }
+    let empty = Journal::default();
+    assert_eq!(from_bytes(&to_bytes(&empty, &Map::new()), BOOT).unwrap().0, empty);
+}
+
+#[test]
+fn the_node_sidecar_can_read_what_it_needs() {
+    let file: Value = serde_json::from_slice(&to_bytes(&full_journal(Stage::Running), &Map::new())).unwrap();
+    let active = &file["active"];
+    assert_eq!(
+        (&active["task_id"], &active["generation"], &active["status"], &active["description"], &active["metadata"]),
+        (&json!("t-1"), &json!(3), &json!("working"), &json!("d"), &json!({"k": 1}))
+    );
+    assert_eq!(file["recovering"], Value::Null);
+}
+
+#[test]
+fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
+    let node = json!({"active": {
+        "task_id": "t-9", "description": "d", "metadata": {}, "status": "working", "assigned_at": 5_000,
+        "generation": 4, "wake_attempts": 1, "branch": "b"
+    }, "recovering": null});
+    let job = read(&node).unwrap().job.unwrap();
+    assert_eq!((job.task.generation, job.stage, job.assigned_at), (4, Stage::Running, Some(5_000)));
+    assert_eq!(job.woken, Some(Woken { generation: 4, machine_boot: "this-boot".into() }));
+    assert_eq!(object(&job.task.payload)["branch"], "b");
+}
+
+#[test]
+fn a_node_sidecars_task_from_before_the_boot_has_no_session() {
+    let node = json!({"active": {"task_id": "t-9", "status": "working", "assigned_at": 900, "generation": 4}});
+    let job = read(&node).unwrap().job.unwrap();
+    assert_ne!(job.woken.unwrap().machine_boot, "this-boot");
+}
+
+#[test]
+fn a_node_sidecars_second_task_is_kept_too() {
+    let node = json!({
+        "active": {"task_id": "t-1", "status": "accepted", "generation": 1},
+        "recovering": {"task_id": "t-2", "status": "waking_confirmation", "generation": 2}
+    });
+    let journal = read(&node).unwrap();
+    assert_eq!(journal.job.unwrap().stage, Stage::Accepted);
+    assert_eq!(journal.shelf.len(), 1);
+}
+
+#[test]
+fn a_task_that_the_node_sidecar_had_given_up_is_reported_as_failed() {
+    let journal = read(&json!({"active": {"task_id": "t-1", "status": "failed", "generation": 2}})).unwrap();
+    assert!(journal.job.is_none());
+    assert_eq!((journal.outbox[0].generation, journal.outbox.len()), (2, 1));
+}
+
+#[test]
+fn fields_of_other_writers_survive() {
+    let (journal, other) = from_bytes(br#"{"active":null,"recovering":null,"theirs":{"a":1}}"#, BOOT).unwrap();
+    let file: Value = serde_json::from_slice(&to_bytes(&journal, &other)).unwrap();
+    assert_eq!(file["theirs"], json!({"a": 1}));
+}
+
+#[test]
+fn nonsense_says_what_and_where() {
+    let error = |bytes: &[u8]| from_bytes(bytes, BOOT).unwrap_err().to_string();
+    assert!(error(br#"{"active":{"task_id":7}}"#).contains("active.task_id"));
+    assert!(error(br#"{"active":{"task_id":"../x"}}"#).contains("../x"));
+    assert!(error(br#"{"schema":99,"active":null}"#).contains("newer"));
+    assert!(!error(b"").is_empty());
+    assert!(!error(b"{\"active\":null} trailing").is_empty());
+}

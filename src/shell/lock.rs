@@ -1,0 +1,239 @@
+//! One copy per state folder: a lock that the kernel gives back when its holder dies, however it dies. It does not
+//! protect against a second machine on a network file system that keeps locks to itself.
+//!
+//! The lock file stays where it is (removing it would let two copies each lock a file of their own). Its descriptor is
+//! close-on-exec, so no child holds the lock, and a program that replaces itself by `exec` takes it anew.
+
+use core::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::durable::{self, DurableError, Operation};
+
+/// How often a lock that is taken is tried again.
+const RETRY: Duration = Duration::from_millis(10);
+/// More than any holder writes.
+const MAX_HOLDER_BYTES: u64 = 4_096;
+
+/// The lock, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct StateLock {
+    // Open is what holds the lock.
+    _file: File,
+    path: PathBuf,
+}
+
+/// Who holds the lock, as far as the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Its name in pm2.
+    pub name: Option<String>,
+    /// Since when, ms since the epoch.
+    pub since_ms: Option<u64>,
+}
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another copy has it.
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// Who.
+        holder: Holder,
+    },
+    /// The lock file cannot be used.
+    Unusable(DurableError),
+}
+
+impl StateLock {
+    /// Takes the lock of the folder that `queue_file` is in (through symbolic links), waiting up to `wait` for a
+    /// predecessor that is just leaving, or for a child of it that is between `fork` and `exec`. `name` is what to call us in the message that a second copy prints. Blocks the
+    /// calling thread: meant for before the runtime starts.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] says who has it; [`LockError::Unusable`] that the folder cannot hold a lock.
+    pub fn acquire(queue_file: &Path, name: Option<&str>, wait: Duration) -> Result<Self, LockError> {
+        let mut path = durable::resolve(queue_file).map_err(LockError::Unusable)?.into_os_string();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let unusable = |operation, source| LockError::Unusable(DurableError { path: path.clone(), operation, source });
+        let mut file = open(&path).map_err(|source| unusable(Operation::Create, source))?;
+        let give_up = Instant::now() + wait;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up => std::thread::sleep(RETRY),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_holder(&mut file);
+                    return Err(LockError::Held { path, holder });
+                }
+                Err(TryLockError::Error(source)) => return Err(unusable(Operation::Lock, source)),
+            }
+        }
+        write_holder(&mut file, name).map_err(|source| unusable(Operation::Write, source))?;
+        Ok(Self { _file: file, path })
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(durable::folder_of(path))?;
+    let mut options = OpenOptions::new();
+    // Not truncated: until the lock is ours, the content is the holder's.
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn write_holder(file: &mut File, name: Option<&str>) -> io::Result<()> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let holder = Holder {
+        pid: Some(std::process::id()),
+        name: name.map(str::to_owned),
+        since_ms: u64::try_from(since.as_millis()).ok(),
+    };
+    file.set_len(0)?;
+    file.write_all(serde_json::to_string(&holder)?.as_bytes())
+}
+
+/// The holder writes just after it locks, so what is read may be empty or the last holder's tail: unknown, then.
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    match file.take(MAX_HOLDER_BYTES).read_to_string(&mut text) {
+        Ok(_) => serde_json::from_str(&text).unwrap_or_default(),
+        Err(_) => Holder::default(),
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.pid) {
+            (Some(name), Some(pid)) => write!(f, "{name:?}, process {pid}")?,
+            (Some(name), None) => write!(f, "{name:?}")?,
+            (None, Some(pid)) => write!(f, "process {pid}")?,
+            (None, None) => f.write_str("an unknown process")?,
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.since_ms.and_then(|since| now.checked_sub(Duration::from_millis(since))) {
+            Some(age) => write!(f, ", for {} s now", age.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { path, holder } => write!(
+                f,
+                "another copy serves this agent: {holder} holds {}; stop it first (pm2 ls, pm2 stop), or give this copy \
+                 a `queue_file` in a folder of its own",
+                path.display()
+            ),
+            Self::Unusable(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for LockError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Held { .. } => None,
+            Self::Unusable(error) => Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn queue() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        (folder, queue)
+    }
+
+    #[test]
+    fn a_second_copy_learns_who_holds_it() {
+        let (_folder, queue) = queue();
+        let _lock = StateLock::acquire(&queue, Some("agent one"), Duration::ZERO).unwrap();
+        let error = StateLock::acquire(&queue, None, Duration::ZERO).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("\"agent one\"") && said.contains(&std::process::id().to_string()), "{said}");
+    }
+
+    #[test]
+    fn it_is_free_again_when_its_holder_lets_go() {
+        let (_folder, queue) = queue();
+        drop(StateLock::acquire(&queue, None, Duration::ZERO).unwrap());
+        StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_predecessor_that_is_leaving_is_waited_for() {
+        let (_folder, queue) = queue();
+        let lock = StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+        let successor = std::thread::spawn({
+            let queue = queue.clone();
+            move || StateLock::acquire(&queue, None, SOON).map(drop)
+        });
+        drop(lock);
+        successor.join().unwrap().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn two_links_to_one_journal_share_one_lock() {
+        let (folder, queue) = queue();
+        let link = folder.path().join("link.json");
+        std::os::unix::fs::symlink(&queue, &link).unwrap();
+        let _lock = StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+        assert!(matches!(StateLock::acquire(&link, None, Duration::ZERO), Err(LockError::Held { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_child_does_not_keep_it() {
+        let (_folder, queue) = queue();
+        let lock = StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+        let mut child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
+        drop(lock);
+        // `spawn` may return a moment before the kernel closes the child's copy of the descriptor.
+        let again = StateLock::acquire(&queue, None, SOON);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        again.unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_full_of_rubbish_is_no_obstacle() {
+        let (folder, queue) = queue();
+        std::fs::write(folder.path().join("queue.json.lock"), [0xff; 9_000]).unwrap();
+        StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_file_where_the_folder_should_be_is_named() {
+        let (folder, _) = queue();
+        std::fs::write(folder.path().join("state"), "").unwrap();
+        let error = StateLock::acquire(&folder.path().join("state/queue.json"), None, Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("queue.json"), "{error}");
+    }
+}

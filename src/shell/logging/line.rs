@@ -1,0 +1,99 @@
+//! From an event's text to a clean line: secrets are blotted out before anything is queued. It does not write.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::queue::Queue;
+use crate::config::{REDACTED, Secret};
+
+/// Shorter texts would blot out ordinary words.
+const SHORTEST_SECRET: usize = 4;
+
+/// Replaces secrets in lines.
+#[derive(Debug, Default)]
+pub(super) struct Redactor {
+    needles: Vec<Secret>,
+}
+
+impl Redactor {
+    pub(super) fn new(secrets: &[Secret]) -> Self {
+        let mut needles: Vec<String> = Vec::new();
+        for secret in secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
+            needles.push(secret.to_owned());
+            // As it looks inside a JSON string, and inside a JSON string inside one.
+            let mut escaped = secret.to_owned();
+            for _ in 0..2 {
+                escaped = inside_json(&escaped);
+                needles.push(escaped.clone());
+            }
+        }
+        // The longest first, so that none leaves the rest of another.
+        needles.sort_by_key(|needle| core::cmp::Reverse(needle.len()));
+        needles.dedup();
+        Self { needles: needles.into_iter().map(Secret::new).collect() }
+    }
+
+    pub(super) fn clean(&self, line: String) -> String {
+        self.needles
+            .iter()
+            .map(Secret::expose)
+            .fold(line, |line, needle| if line.contains(needle) { line.replace(needle, REDACTED) } else { line })
+    }
+}
+
+fn inside_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
+}
+
+/// Gives the subscriber a writer an event.
+#[derive(Debug)]
+pub(super) struct LineMaker {
+    queues: Vec<Arc<Queue>>,
+    redactor: Redactor,
+}
+
+impl LineMaker {
+    pub(super) fn new(queues: Vec<Arc<Queue>>, redactor: Redactor) -> Self {
+        Self { queues, redactor }
+    }
+}
+
+impl<'a> MakeWriter<'a> for LineMaker {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { maker: self, bytes: Vec::new() }
+    }
+}
+
+/// One event's line; it goes out when it is dropped.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    maker: &'a LineMaker,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(&self.bytes).into_owned();
+        let clean: Arc<[u8]> = self.maker.redactor.clean(text).into_bytes().into();
+        self.maker.queues.iter().for_each(|queue| queue.push(Arc::clone(&clean)));
+    }
+}

@@ -1,0 +1,203 @@
+//! A bounded queue of lines between the daemon and a thread that may block for ever. Pushing never waits; what does not
+//! fit is counted, and the count stands in the log where the lines would have.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The most that waits, bytes and lines.
+const MAX_QUEUED_BYTES: usize = 1 << 20;
+const MAX_QUEUED_LINES: usize = 4_096;
+/// How soon a descriptor that would block is tried again.
+const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Where lines go in the end.
+pub(super) trait WriteLine: Send + 'static {
+    /// Writes one line, newline included.
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Trouble>;
+}
+
+/// A line was not written.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// This one; the next may fare better. The text says why.
+    Lost(String),
+    /// Nobody reads any more.
+    Over,
+}
+
+/// The queue of one sink.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Arc<[u8]>>,
+    bytes: usize,
+    dropped: u64,
+    closed: bool,
+    done: bool,
+}
+
+impl Queue {
+    /// Starts the thread that empties the queue into `sink`; trouble is told to `complain`. Without threads to be had,
+    /// the sink stays silent.
+    pub(super) fn start(name: &str, sink: impl WriteLine, complain: Option<Arc<Self>>) -> Arc<Self> {
+        let queue = Arc::new(Self::default());
+        let worker = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        if thread.spawn(move || worker.empty_into(sink, complain.as_deref())).is_err() {
+            queue.finish();
+        }
+        queue
+    }
+
+    /// Queues a line, or counts it as dropped. Never waits.
+    pub(super) fn push(&self, line: Arc<[u8]>) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        // A line alone is taken whatever its length, or it could never be written.
+        let too_much = state.bytes > 0 && state.bytes + line.len() > MAX_QUEUED_BYTES;
+        if too_much || state.lines.len() >= MAX_QUEUED_LINES {
+            state.dropped += 1;
+            return;
+        }
+        state.admit_count_of_dropped();
+        state.admit(line);
+        self.changed.notify_all();
+    }
+
+    /// No more lines; what is queued is still written.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.admit_count_of_dropped();
+        state.closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until everything is written, or until `give_up`.
+    pub(super) fn wait_until_done(&self, give_up: Instant) {
+        let mut state = self.lock();
+        while !state.done {
+            let Some(left) = give_up.checked_duration_since(Instant::now()) else { return };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn empty_into(&self, mut sink: impl WriteLine, complain: Option<&Self>) {
+        let mut lost = 0_u64;
+        while let Some(line) = self.next() {
+            if lost > 0 && sink.write_line(&dropped_notice(lost)).is_ok() {
+                lost = 0;
+            }
+            match sink.write_line(&line) {
+                Ok(()) => {}
+                Err(Trouble::Over) => break,
+                Err(Trouble::Lost(why)) => {
+                    lost += 1;
+                    // Once a streak: the one place left to say it must not be flooded.
+                    if let Some(complain) = complain.filter(|_| lost == 1) {
+                        complain.push(notice(&format!("the log file cannot be written: {why}"), None));
+                    }
+                }
+            }
+        }
+        self.finish();
+    }
+
+    fn next(&self) -> Option<Arc<[u8]>> {
+        let mut state = self.lock();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                state.bytes -= line.len();
+                return Some(line);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self) {
+        let mut state = self.lock();
+        *state = State { closed: true, done: true, ..State::default() };
+        self.changed.notify_all();
+    }
+
+    /// A panic while the lock was held left the queue usable: every step leaves it consistent.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn admit(&mut self, line: Arc<[u8]>) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+    }
+
+    fn admit_count_of_dropped(&mut self) {
+        if self.dropped > 0 {
+            let notice = dropped_notice(core::mem::take(&mut self.dropped));
+            self.admit(notice);
+        }
+    }
+}
+
+fn dropped_notice(lines: u64) -> Arc<[u8]> {
+    notice(&format!("{lines} log lines dropped here: they came faster than they could be written"), Some(lines))
+}
+
+/// A line of the log's own, in the form of the others.
+fn notice(message: &str, dropped: Option<u64>) -> Arc<[u8]> {
+    use tracing_subscriber::fmt::format::Writer;
+    use tracing_subscriber::fmt::time::{FormatTime, SystemTime as Clock};
+    let mut timestamp = String::new();
+    // Formatting into a string cannot fail.
+    let _ = Clock.format_time(&mut Writer::new(&mut timestamp));
+    let mut line = serde_json::json!({"timestamp": timestamp, "level": "WARN", "message": message});
+    if let Some(dropped) = dropped {
+        line["dropped"] = dropped.into();
+    }
+    line["target"] = module_path!().into();
+    format!("{line}\n").into_bytes().into()
+}
+
+/// Stdout, or anything else that is written to until nobody reads it.
+pub(super) struct Stream {
+    out: Box<dyn Write + Send>,
+}
+
+impl Stream {
+    pub(super) fn new(out: Box<dyn Write + Send>) -> Self {
+        Self { out }
+    }
+}
+
+impl WriteLine for Stream {
+    fn write_line(&mut self, line: &[u8]) -> Result<(), Trouble> {
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(Trouble::Over),
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Someone who shares the descriptor made it non-blocking.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(WOULD_BLOCK_PAUSE),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Err(Trouble::Lost(error.to_string()));
+                }
+                // EPIPE, a closed descriptor, a terminal that is gone: the end of stdout, not of the daemon.
+                Err(_) => return Err(Trouble::Over),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::queue::WriteLine;
+use super::*;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Runs `f` with a log whose stdout is `out`, then flushes.
+fn logged(config: LogConfig, out: Box<dyn Write + Send>, f: impl FnOnce()) {
+    let (subscriber, guard) = subscriber(config, out);
+    tracing::subscriber::with_default(subscriber, f);
+    drop(guard);
+}
+
+/// What came out of stdout.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn out(&self) -> Box<dyn Write + Send> {
+        Box::new(self.clone())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
+    let give_up = Instant::now() + BOUND;
+    while !seen() {
+        assert!(Instant::now() < give_up, "waited {BOUND:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn lines_in(path: &Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+#[test]
+fn an_event_is_one_json_line_with_its_fields() {
+    let out = Captured::default();
+    logged(LogConfig::default(), out.out(), || tracing::info!(phase = "Idle", event = "HubOpened", "hello"));
+    let lines = out.lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        (&lines[0]["message"], &lines[0]["phase"], &lines[0]["level"]),
+        (&"hello".into(), &"Idle".into(), &"INFO".into())
+    );
+    assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn the_level_decides_and_other_crates_only_warn() {
+    let out = Captured::default();
+    logged(LogConfig { level: LogLevel::Debug, ..LogConfig::default() }, out.out(), || {
+        tracing::trace!("no");
+        tracing::debug!("yes");
+        tracing::info!(target: "tungstenite", "no");
+        tracing::warn!(target: "tungstenite", "yes");
+        tracing::debug!(target: "agentcom_sidecar", "yes");
+    });
+    assert_eq!(out.lines().iter().map(|line| line["message"].as_str().unwrap()).collect::<Vec<_>>(), ["yes"; 3]);
+}
+
+#[test]
+fn secrets_are_blotted_out_however_they_are_escaped() {
+    let out = Captured::default();
+    let secrets = vec![Secret::new("tok\"en-1"), Secret::new("plain-secret")];
+    logged(LogConfig { secrets, ..LogConfig::default() }, out.out(), || {
+        tracing::info!(frame = r#"{"token":"tok\"en-1"}"#, raw = "tok\"en-1", debug = ?"tok\"en-1", "plain-secret");
+    });
+    let text = out.text();
+    assert!(!text.contains("en-1") && !text.contains("plain-secret"), "{text}");
+    assert!(text.contains(crate::config::REDACTED));
+    assert_eq!(out.lines().len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_sleeps_costs_lines_not_time_and_the_count_is_told() {
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (subscriber, guard) = subscriber(LogConfig::default(), Box::new(ours));
+    let begun = Instant::now();
+    const MANY: u64 = 20_000;
+    tracing::subscriber::with_default(subscriber, || {
+        (0..MANY).for_each(|number| tracing::info!(number, filler = "x".repeat(200), "line"));
+    });
+    assert!(begun.elapsed() < BOUND);
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        text
+    });
+    let queue = Arc::clone(&guard.queues[0]);
+    drop(guard);
+    queue.wait_until_done(Instant::now() + BOUND);
+    let text = reader.join().unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let dropped: u64 = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum();
+    let kept = lines.iter().filter(|line| line["message"] == "line").count() as u64;
+    assert!(dropped > 0);
+    assert_eq!(kept + dropped, MANY);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_never_reads_does_not_hold_up_the_end() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let begun = Instant::now();
+    logged(LogConfig::default(), Box::new(ours), || {
+        (0..5_000).for_each(|number| tracing::info!(number, filler = "x".repeat(200), "line"));
+    });
+    assert!(begun.elapsed() < BOUND);
+    drop(theirs);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_is_gone_ends_stdout_and_not_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.log");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(theirs);
+    logged(LogConfig { file: Some(path.clone()), ..LogConfig::default() }, Box::new(ours), || {
+        (0..100).for_each(|number| tracing::info!(number, "line"));
+    });
+    wait_for("the file", || lines_in(&path) == 100);
+}
+
+#[test]
+fn a_full_file_becomes_its_own_predecessor_and_the_oldest_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.log");
+    let mut file = RotatingFile::new(path.clone(), 100, 3);
+    for number in 0..40 {
+        file.write_line(format!("line {number:03} of ten\n").as_bytes()).unwrap();
+    }
+    let sizes: Vec<u64> =
+        ["", ".1", ".2"].map(|suffix| fs::metadata(format!("{}{suffix}", path.display())).unwrap().len()).into();
+    assert!(sizes.iter().all(|size| (1..=100).contains(size)), "{sizes:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    assert!(fs::read_to_string(&path).unwrap().ends_with("line 039 of ten\n"));
+}
+
+#[test]
+fn a_deleted_folder_comes_back_with_the_next_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logs/sidecar.log");
+    let mut file = RotatingFile::new(path.clone(), 1_000, 3);
+    file.write_line(b"one\n").unwrap();
+    fs::remove_dir_all(folder.path().join("logs")).unwrap();
+    file.write_line(b"two\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+}
+
+#[test]
+fn a_file_that_another_program_moved_away_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.log");
+    let mut file = RotatingFile::new(path.clone(), 1_000, 3);
+    file.write_line(b"one\n").unwrap();
+    fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+    file.write_line(b"two\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+}
+
+#[test]
+fn half_a_line_of_a_killed_predecessor_does_not_spoil_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.log");
+    fs::write(&path, "{\"half").unwrap();
+    RotatingFile::new(path.clone(), 1_000, 3).write_line(b"whole\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\nwhole\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_costs_the_file_and_stdout_says_so() {
+    let out = Captured::default();
+    let config = LogConfig { file: Some("/dev/full".into()), ..LogConfig::default() };
+    let (subscriber, guard) = subscriber(config, out.out());
+    tracing::subscriber::with_default(subscriber, || {
+        (0..50).for_each(|number| tracing::info!(number, "line"));
+    });
+    wait_for("the complaint", || out.text().contains("the log file cannot be written"));
+    drop(guard);
+    let lines = out.lines();
+    assert_eq!(lines.iter().filter(|line| line["message"] == "line").count(), 50);
+    assert_eq!(lines.len(), 51);
+}
+
+#[test]
+fn a_file_that_comes_back_says_what_it_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in-the-way/sidecar.log");
+    fs::write(folder.path().join("in-the-way"), "").unwrap();
+    let out = Captured::default();
+    let config = LogConfig { file: Some(path.clone()), ..LogConfig::default() };
+    let (subscriber, _guard) = subscriber(config, out.out());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!("lost");
+        wait_for("the complaint", || out.text().contains("the log file cannot be written"));
+        fs::remove_file(folder.path().join("in-the-way")).unwrap();
+        wait_for("the file", || {
+            tracing::info!("again");
+            lines_in(&path) > 1
+        });
+    });
+    let first = fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+    assert!(serde_json::from_str::<serde_json::Value>(&first).unwrap()["dropped"].as_u64().unwrap() >= 1);
+}

@@ -1,0 +1,279 @@
+//! Reads the output of `pm2 jlist`: one JSON array, somewhere among banners. It keeps the few fields that are needed and
+//! never builds the rest, which holds every app's environment and so its secrets.
+
+use core::fmt;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::identity::ProcessIdentity;
+
+/// How many places that look like the start of a list are tried. Real output has one, and a few in banners.
+const MAX_CANDIDATES: usize = 64;
+
+/// One app in pm2's list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pm2Process {
+    /// Its process; `None` when it does not run.
+    pub pid: Option<u32>,
+    /// pm2's number for it.
+    pub pm_id: Option<u32>,
+    /// Its name.
+    pub name: Option<String>,
+    /// What pm2 says of it.
+    pub status: ProcessStatus,
+    /// When this run started, ms since the epoch.
+    pub started_at_ms: Option<u64>,
+    /// How often pm2 has restarted it.
+    pub restart_time: Option<u64>,
+    /// Resident set, bytes; zero until pm2 has measured.
+    pub memory_bytes: Option<u64>,
+    /// Per cent of one core.
+    pub cpu_percent: Option<f64>,
+    /// The version in its `package.json`.
+    pub version: Option<String>,
+    /// Whether an exit is followed by a start.
+    pub autorestart: Option<bool>,
+    /// Exit codes after which it is not started again.
+    pub stop_exit_codes: Option<Vec<i64>>,
+    /// From SIGINT to SIGKILL, ms.
+    pub kill_timeout_ms: Option<u64>,
+}
+
+/// pm2's word for what an app is doing (`constants.js`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ProcessStatus {
+    /// It runs.
+    Online,
+    /// It was stopped, or ended and stays so.
+    Stopped,
+    /// It has been asked to stop.
+    Stopping,
+    /// It will be started after a delay (or never: see `docs`).
+    WaitingRestart,
+    /// It has been started and has not said `ready`.
+    Launching,
+    /// pm2 has given it up.
+    Errored,
+    /// Started once, without a daemon.
+    OneLaunch,
+    /// A word we have not met.
+    Other(String),
+    /// No word at all.
+    #[default]
+    Absent,
+}
+
+impl ProcessStatus {
+    fn from_text(text: &str) -> Self {
+        match text {
+            "online" => Self::Online,
+            "stopped" => Self::Stopped,
+            "stopping" => Self::Stopping,
+            "waiting restart" => Self::WaitingRestart,
+            "launching" => Self::Launching,
+            "errored" => Self::Errored,
+            "one-launch-status" => Self::OneLaunch,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// pm2's word, or `unknown`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Online => "online",
+            Self::Stopped => "stopped",
+            Self::Stopping => "stopping",
+            Self::WaitingRestart => "waiting restart",
+            Self::Launching => "launching",
+            Self::Errored => "errored",
+            Self::OneLaunch => "one-launch-status",
+            Self::Other(other) => other,
+            Self::Absent => super::UNKNOWN,
+        }
+    }
+}
+
+impl fmt::Display for ProcessStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why there is no list in an output. It quotes nothing of it: the output holds secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoJlist {
+    /// Nothing in it looks like pm2's list.
+    Absent {
+        /// How long it was, bytes.
+        bytes: usize,
+    },
+    /// A list begins and then breaks off or turns into something else.
+    Broken {
+        /// Where it begins, bytes.
+        at: usize,
+    },
+}
+
+impl fmt::Display for NoJlist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent { bytes } => write!(f, "no process list in {bytes} bytes of output"),
+            Self::Broken { at } => write!(f, "the process list that begins at byte {at} of the output is broken"),
+        }
+    }
+}
+
+impl core::error::Error for NoJlist {}
+
+/// Finds pm2's list in an output with banners before, after or on the same line. Total: any bytes have an answer.
+///
+/// # Errors
+/// [`NoJlist`] when there is none, or only a broken one. An empty list is none of these: it stands on a line of its own.
+pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
+    let mut broken = None;
+    let mut at = 0;
+    for _ in 0..MAX_CANDIDATES {
+        let Some(start) = next_list_of_objects(output, at) else { break };
+        let mut values = serde_json::Deserializer::from_slice(&output[start..]).into_iter::<Vec<RawApp>>();
+        match values.next() {
+            Some(Ok(apps)) if apps.iter().all(RawApp::is_an_app) => {
+                return Ok(apps.into_iter().map(RawApp::into_process).collect());
+            }
+            // JSON, but someone else's: what is inside it is not ours either.
+            Some(Ok(_)) => at = start + values.byte_offset().max(1),
+            Some(Err(_)) | None => {
+                broken.get_or_insert(start);
+                at = start + 1;
+            }
+        }
+    }
+    match broken {
+        Some(at) => Err(NoJlist::Broken { at }),
+        None if has_empty_list(output) => Ok(Vec::new()),
+        None => Err(NoJlist::Absent { bytes: output.len() }),
+    }
+}
+
+/// The answer of pm2's own socket, `{"args": [[...]]}` or `{"error": ...}`.
+pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
+    #[derive(Deserialize)]
+    struct Reply {
+        args: Vec<Vec<RawApp>>,
+    }
+    let reply: Reply = serde_json::from_slice(json).map_err(|_| NoJlist::Absent { bytes: json.len() })?;
+    let apps = reply.args.into_iter().next().ok_or(NoJlist::Absent { bytes: json.len() })?;
+    Ok(apps.into_iter().map(RawApp::into_process).collect())
+}
+
+/// Our own entry: by number, else by process, else by a name that only one entry has.
+pub fn find_us<'a>(list: &'a [Pm2Process], us: &ProcessIdentity) -> Option<&'a Pm2Process> {
+    let by_number = || list.iter().find(|app| app.pm_id.is_some() && app.pm_id == us.pm_id);
+    let by_process = || list.iter().find(|app| app.pid == Some(us.pid));
+    let by_name = || {
+        let mut namesakes = list.iter().filter(|app| app.name.is_some() && app.name == us.name);
+        namesakes.next().filter(|_| namesakes.next().is_none())
+    };
+    by_number().or_else(by_process).or_else(by_name)
+}
+
+/// The next `[` that is followed by `{`: a banner's `[PM2]` is not worth a try.
+fn next_list_of_objects(output: &[u8], from: usize) -> Option<usize> {
+    let rest = output.get(from..)?;
+    let opens = |index: usize| rest[index + 1..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    rest.iter().enumerate().find(|(index, byte)| **byte == b'[' && opens(*index)).map(|(index, _)| from + index)
+}
+
+fn has_empty_list(output: &[u8]) -> bool {
+    output.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"[]")
+}
+
+/// An app as it stands in the list. Scalars are taken as any JSON value: their types have varied. Everything else is
+/// skipped while parsing.
+#[derive(Deserialize)]
+struct RawApp {
+    #[serde(default)]
+    pid: Value,
+    #[serde(default)]
+    pm_id: Value,
+    #[serde(default)]
+    name: Value,
+    pm2_env: Option<RawEnv>,
+    monit: Option<RawMonit>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawEnv {
+    pm_id: Value,
+    status: Value,
+    pm_uptime: Value,
+    restart_time: Value,
+    version: Value,
+    autorestart: Value,
+    stop_exit_codes: Value,
+    kill_timeout: Value,
+    // Named so that a reader sees what is thrown away unread.
+    #[serde(rename = "env")]
+    _environment: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawMonit {
+    memory: Value,
+    cpu: Value,
+}
+
+impl RawApp {
+    fn is_an_app(&self) -> bool {
+        self.pm2_env.is_some() && (!self.pm_id.is_null() || !self.name.is_null())
+    }
+
+    fn into_process(self) -> Pm2Process {
+        let env = self.pm2_env.unwrap_or_default();
+        let monit = self.monit.unwrap_or_default();
+        Pm2Process {
+            pid: small(&self.pid).filter(|pid| *pid != 0),
+            pm_id: small(&self.pm_id).or_else(|| small(&env.pm_id)),
+            name: self.name.as_str().map(str::to_owned),
+            status: env.status.as_str().map(ProcessStatus::from_text).unwrap_or_default(),
+            started_at_ms: whole(&env.pm_uptime),
+            restart_time: whole(&env.restart_time),
+            memory_bytes: whole(&monit.memory),
+            cpu_percent: monit.cpu.as_f64(),
+            version: env.version.as_str().filter(|version| *version != "N/A").map(str::to_owned),
+            autorestart: truth(&env.autorestart),
+            stop_exit_codes: exit_codes(&env.stop_exit_codes),
+            kill_timeout_ms: whole(&env.kill_timeout),
+        }
+    }
+}
+
+fn small(value: &Value) -> Option<u32> {
+    whole(value).and_then(|number| u32::try_from(number).ok())
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// One code or a list of them, as numbers or as texts; pm2 takes all four.
+fn exit_codes(value: &Value) -> Option<Vec<i64>> {
+    let one = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+    match value {
+        Value::Null => None,
+        Value::Array(items) => Some(items.iter().filter_map(one).collect()),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            Some(one(value).into_iter().collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What we know of our supervisor, pm2, and of ourselves below it. It asks and translates; it never restarts, stops or
+//! starts anything, and never makes pm2 start a daemon.
+//!
+//! What the design asked of the pm2 module: the process name ([`Pm2::process_name`]), its status ([`Pm2::status`]), its
+//! figures ([`Pm2::info`]). The fourth, a graceful restart, is an event for the machine and is offered by the shell.
+//!
+//! Facts about pm2 here are measured on 7.0.4 and read in its source (`God.js`, `God/ForkMode.js`, `API/schema.json`).
+
+mod child_env;
+mod comeback;
+mod facts;
+mod identity;
+mod jlist;
+mod own_process;
+mod query;
+mod rpc;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use child_env::{injected, scrub_child_env};
+pub use comeback::{Comeback, WhyExec, comeback};
+pub use facts::SupervisorFacts;
+pub use identity::{NameSource, ProcessIdentity};
+pub use jlist::{NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
+pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
+pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
+
+use crate::wire::Pm2Info;
+
+/// Shown where pm2 cannot be asked.
+pub const UNKNOWN: &str = "unknown";
+
+/// Our supervisor, as far as it can be known.
+#[derive(Debug)]
+pub struct Pm2 {
+    identity: ProcessIdentity,
+    facts: SupervisorFacts,
+    program: Option<PathBuf>,
+    home: Option<PathBuf>,
+    /// A name that only `jlist` knew.
+    discovered: OnceLock<String>,
+}
+
+impl Pm2 {
+    /// Reads the environment; asks no one.
+    pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Self {
+        let text = |key: &str| env(key).and_then(|value| value.into_string().ok());
+        Self {
+            identity: ProcessIdentity::from_env(text),
+            facts: SupervisorFacts::from_env(text),
+            program: find_pm2(&env),
+            home: query::pm2_home(&env),
+            discovered: OnceLock::new(),
+        }
+    }
+
+    /// This process's own environment.
+    pub fn of_this_process() -> Self {
+        Self::from_env(|key| std::env::var_os(key))
+    }
+
+    /// Who the environment says we are.
+    pub fn identity(&self) -> &ProcessIdentity {
+        &self.identity
+    }
+
+    /// How pm2 was told to treat us, as far as the environment shows. Lists do not show there: see
+    /// [`SupervisorFacts::refined_by`].
+    pub fn facts(&self) -> &SupervisorFacts {
+        &self.facts
+    }
+
+    /// pm2's name for us, as far as it is known by now. [`Pm2::info`] and [`Pm2::status`] may discover it.
+    pub fn process_name(&self) -> Option<&str> {
+        self.identity.name.as_deref().or_else(|| self.discovered.get().map(String::as_str))
+    }
+
+    /// Our entry in pm2's list: over pm2's socket in some milliseconds, else by `pm2 jlist -s` in 0.2 to 0.5 s (given up
+    /// after 5 s).
+    ///
+    /// # Errors
+    /// [`Pm2Error`] says why there is none; nothing depends on it.
+    pub async fn ask(&self) -> Result<Pm2Process, Pm2Error> {
+        let home = self.home.as_deref().ok_or(Pm2Error::NoDaemon)?;
+        let list = query(self.program.as_deref(), home, QUERY_TIMEOUT).await?;
+        let us = find_us(&list, &self.identity).ok_or(Pm2Error::NotListed)?.clone();
+        if self.process_name().is_none()
+            && let Some(name) = &us.name
+        {
+            // Losing the race means that someone else stored the same answer.
+            let _ = self.discovered.set(name.clone());
+        }
+        Ok(us)
+    }
+
+    /// What pm2 says our status is.
+    ///
+    /// # Errors
+    /// [`Pm2Error`] where pm2 cannot be asked; show [`UNKNOWN`] then.
+    pub async fn status(&self) -> Result<ProcessStatus, Pm2Error> {
+        Ok(self.ask().await?.status)
+    }
+
+    /// `identify.pm2_info` as pm2 sees it; where pm2 cannot be asked, what we know ourselves and the status `unknown`.
+    pub async fn info(&self) -> Pm2Info {
+        match self.ask().await {
+            Ok(us) => self.info_from(&us),
+            Err(_) => Pm2Info { status: Some(UNKNOWN.to_owned()), ..self.immediate_info() },
+        }
+    }
+
+    /// `identify.pm2_info` from one entry of pm2's list, completed by what we know ourselves: pm2 shows zeros until it
+    /// has measured.
+    pub fn info_from(&self, us: &Pm2Process) -> Pm2Info {
+        let own = self.immediate_info();
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let uptime = us.started_at_ms.and_then(|at| u64::try_from(now_ms).ok()?.checked_sub(at));
+        Pm2Info {
+            name: us.name.clone().or(own.name),
+            status: Some(us.status.as_str().to_owned()),
+            uptime_ms: uptime.or(own.uptime_ms),
+            restart_count: us.restart_time.or(own.restart_count),
+            memory_bytes: us.memory_bytes.filter(|bytes| *bytes > 0).or(own.memory_bytes),
+        }
+    }
+
+    /// `identify.pm2_info` without asking anyone: the environment and `/proc`, well under a millisecond. Under pm2 the
+    /// status is `online`, which is what pm2 says of a process that it has started and that still runs; where pm2 waits
+    /// for `ready`, it is `launching`.
+    pub fn immediate_info(&self) -> Pm2Info {
+        let own = OwnProcess::read();
+        let status = match (self.identity.pm_id, self.facts.wait_ready) {
+            (None, _) => UNKNOWN,
+            (Some(_), true) => "launching",
+            (Some(_), false) => "online",
+        };
+        Pm2Info {
+            name: self.process_name().map(str::to_owned),
+            status: Some(status.to_owned()),
+            uptime_ms: own.uptime_ms,
+            restart_count: self.facts.restart_time,
+            memory_bytes: own.memory_bytes,
+        }
+    }
+}

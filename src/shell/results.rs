@@ -1,0 +1,335 @@
+//! Watches the results folder for what agent sessions leave there: `<task_id>.started` and `<task_id>.json`.
+//! It looks only at the files of watched tasks, gives no verdict on a task, and removes nothing unless told to.
+//!
+//! Watch first, then look: inotify gives no event for a file that is already there, and none at all for a folder that
+//! was removed and made again. So every notice only means "look now", and a timer looks as well.
+
+mod content;
+mod folder;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use content::{Candidate, Look};
+use folder::Folder;
+
+pub use content::ResultContent;
+
+/// Between two looks at the least, so that a writer of many small pieces does not make us read as many times.
+const MIN_GAP: Duration = Duration::from_millis(20);
+
+/// A last look waits no longer than this for a disk that hangs.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where and how to look.
+#[derive(Debug, Clone)]
+pub struct ResultsConfig {
+    /// The folder; made when missing, and made again when removed while tasks are watched.
+    pub dir: PathBuf,
+    /// How often to look without a notice, in ms.
+    pub scan_ms: u64,
+    /// How long a file that is no JSON object must stay unchanged until it is believed, in ms. A JSON object is believed
+    /// at once: no beginning of one is one.
+    pub settle_ms: u64,
+    /// The largest result that is read, in bytes.
+    pub max_bytes: u64,
+}
+
+impl ResultsConfig {
+    /// The usual limits: 2 s to settle, 8 MiB.
+    pub fn new(dir: impl Into<PathBuf>, scan_ms: u64) -> Self {
+        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: 8 * 1024 * 1024 }
+    }
+}
+
+/// Something a session left.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResultsEvent {
+    /// The session runs: `<task_id>.started` is there.
+    Started {
+        /// Whose.
+        task_id: String,
+    },
+    /// The session is done: `<task_id>.json` is there, and whole.
+    Result {
+        /// Whose.
+        task_id: String,
+        /// What it says.
+        content: ResultContent,
+    },
+}
+
+impl ResultsEvent {
+    fn task_id(&self) -> &str {
+        match self {
+            Self::Started { task_id } | Self::Result { task_id, .. } => task_id,
+        }
+    }
+}
+
+/// Watches the folder in the background until dropped.
+#[derive(Debug)]
+pub struct ResultsWatcher {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl ResultsWatcher {
+    /// A watcher of no tasks yet. Each finding is reported once to `events`, unless [`Self::look_now`] returns it.
+    pub fn new(config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Self {
+        let shared = Arc::new(Shared { config, poke: Notify::new(), state: Mutex::default() });
+        let task = tokio::spawn(patrol(shared.clone(), events));
+        Self { shared, task }
+    }
+
+    /// Watches exactly these tasks from now on, and looks at once. A task that was watched before keeps what was
+    /// reported of it; a new one, or one that comes back, begins anew. A name that is not a plain file name is refused
+    /// with an error in the log.
+    pub fn watch(&self, tasks: Vec<String>) {
+        let mut state = self.shared.lock();
+        let mut before = std::mem::take(&mut state.watched);
+        for task in tasks {
+            if !is_plain_name(&task) {
+                tracing::error!(task, "not a plain file name: its results are not watched");
+                continue;
+            }
+            let watch = before.remove(&task).unwrap_or_else(|| state.fresh_watch());
+            state.watched.insert(task, watch);
+        }
+        let State { watched, undelivered, .. } = &mut *state;
+        undelivered.retain(|event| watched.contains_key(event.task_id()));
+        drop(state);
+        self.shared.poke.notify_one();
+    }
+
+    /// Looks at the folder now and returns what was not reported yet. AFTER it returns, everything that was there when
+    /// it was called is in the returned list or was put into the channel earlier: before believing a deadline, take
+    /// what is in the channel too.
+    pub async fn look_now(&self) -> Vec<ResultsEvent> {
+        if timeout(LOOK_LIMIT, look(&self.shared)).await.is_err() {
+            tracing::warn!(dir = %self.shared.config.dir.display(), "the results folder does not answer; is its disk hung?");
+        }
+        self.shared.lock().undelivered.drain(..).collect()
+    }
+
+    /// Removes both files of a task; returns what could not be removed and why. Files that are not there are fine. What
+    /// appears afterwards counts as new, if the task is still watched.
+    pub fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
+        let removed = [self.remove(task_id, STARTED), self.remove(task_id, RESULT)];
+        removed.into_iter().flatten().collect()
+    }
+
+    /// Removes the `.started` file of a task, so that only a new one counts; otherwise as [`Self::clean_up`].
+    pub fn clear_started(&self, task_id: &str) -> Option<(PathBuf, io::Error)> {
+        self.remove(task_id, STARTED)
+    }
+
+    fn remove(&self, task_id: &str, extension: &str) -> Option<(PathBuf, io::Error)> {
+        if !is_plain_name(task_id) {
+            return Some((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
+        }
+        // The lock is held across the removal: a look that saw the old file reports into a watch that is over.
+        let mut state = self.shared.lock();
+        let path = file_of(&self.shared.config.dir, task_id, extension);
+        let outcome = std::fs::remove_file(&path);
+        state.forget(task_id, extension);
+        match outcome {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Some((path, e)),
+            Ok(()) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for ResultsWatcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+const STARTED: &str = "started";
+const RESULT: &str = "json";
+
+fn file_of(dir: &Path, task_id: &str, extension: &str) -> PathBuf {
+    dir.join(format!("{task_id}.{extension}"))
+}
+
+/// The caller has checked it long before; a path that leaves the folder is worth a second look.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// What the watcher's owner, its patrol and a last look share.
+#[derive(Debug)]
+struct Shared {
+    config: ResultsConfig,
+    poke: Notify,
+    /// Never held while a file is read.
+    state: Mutex<State>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change below is a single step; a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    watched: BTreeMap<String, Watch>,
+    /// Found, marked as reported, and not in the channel yet.
+    undelivered: VecDeque<ResultsEvent>,
+    watches: u64,
+}
+
+/// One watched task.
+#[derive(Debug, Clone)]
+struct Watch {
+    /// Tells this watch from an earlier one of the same task.
+    number: u64,
+    started: bool,
+    result: bool,
+    candidate: Option<Candidate>,
+}
+
+impl State {
+    fn fresh_watch(&mut self) -> Watch {
+        self.watches += 1;
+        Watch { number: self.watches, started: false, result: false, candidate: None }
+    }
+
+    fn forget(&mut self, task_id: &str, extension: &str) {
+        self.watches += 1;
+        let number = self.watches;
+        let Some(watch) = self.watched.get_mut(task_id) else { return };
+        watch.number = number;
+        if extension == STARTED {
+            watch.started = false;
+            self.undelivered.retain(|e| !matches!(e, ResultsEvent::Started { task_id: of } if of == task_id));
+        } else {
+            (watch.result, watch.candidate) = (false, None);
+            self.undelivered.retain(|e| !matches!(e, ResultsEvent::Result { task_id: of, .. } if of == task_id));
+        }
+    }
+
+    /// Takes over what a look found, unless the watch it looked for is over or another look was faster.
+    fn merge(&mut self, task_id: &str, number: u64, found: Found) {
+        let Some(watch) = self.watched.get_mut(task_id).filter(|watch| watch.number == number) else { return };
+        if found.started && !watch.started {
+            watch.started = true;
+            self.undelivered.push_back(ResultsEvent::Started { task_id: task_id.to_owned() });
+        }
+        match found.result {
+            None => watch.candidate = None,
+            Some(Look::Unsettled(candidate)) => watch.candidate = Some(candidate),
+            Some(Look::Done(content)) if !watch.result => {
+                (watch.result, watch.candidate) = (true, None);
+                self.undelivered.push_back(ResultsEvent::Result { task_id: task_id.to_owned(), content });
+            }
+            Some(Look::Done(_)) => {}
+        }
+    }
+}
+
+/// What one look found of one task.
+struct Found {
+    started: bool,
+    result: Option<Look>,
+}
+
+/// Looks at the files of every watched task that has something left to report.
+async fn look(shared: &Arc<Shared>) {
+    let open: Vec<(String, Watch)> = {
+        let state = shared.lock();
+        let open = state.watched.iter().filter(|(_, watch)| !(watch.started && watch.result));
+        open.map(|(task, watch)| (task.clone(), watch.clone())).collect()
+    };
+    if open.is_empty() {
+        return;
+    }
+    let config = shared.config.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let look = |(task, watch): (String, Watch)| {
+            let found = look_at(&config, &task, &watch, Instant::now());
+            (task, watch.number, found)
+        };
+        open.into_iter().map(look).collect::<Vec<_>>()
+    });
+    match found.await {
+        Ok(found) => {
+            let mut state = shared.lock();
+            for (task, number, found) in found {
+                state.merge(&task, number, found);
+            }
+        }
+        Err(error) => tracing::error!(%error, "looking at the results folder failed; it will be tried again"),
+    }
+}
+
+fn look_at(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> Found {
+    let result = if watch.result {
+        None
+    } else {
+        content::look(&file_of(&config.dir, task, RESULT), watch.candidate.as_ref(), config, now)
+    };
+    // AFTER the result: a session writes this file first, so whoever sees its result sees this too.
+    let started = watch.started || file_of(&config.dir, task, STARTED).is_file();
+    Found { started, result }
+}
+
+/// The background half: watch, look, deliver, wait, for ever.
+async fn patrol(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
+    let mut folder = Folder::new(shared.config.dir.clone());
+    loop {
+        // 1. Nothing to look for: sleep until there is.
+        if shared.lock().watched.is_empty() {
+            shared.poke.notified().await;
+            continue;
+        }
+        // 2. Watch BEFORE looking, so that nothing falls between.
+        folder = watch_folder(folder, &shared).await;
+        // 3. Look.
+        look(&shared).await;
+        // 4. Deliver. Room is waited for without a lock, so that a last look meanwhile gets what waits here.
+        while !shared.lock().undelivered.is_empty() {
+            let Ok(room) = events.reserve().await else { return };
+            let next = shared.lock().undelivered.pop_front();
+            if let Some(event) = next {
+                room.send(event);
+            }
+        }
+        // 5. Wait for a notice or the timer, but never less than the gap.
+        sleep(MIN_GAP).await;
+        let pause = pause(&shared);
+        let _ = timeout(pause, shared.poke.notified()).await;
+    }
+}
+
+/// On a thread of its own: a disk that hangs must not hang the loop.
+async fn watch_folder(mut folder: Folder, shared: &Arc<Shared>) -> Folder {
+    let waker = shared.clone();
+    let watched = tokio::task::spawn_blocking(move || {
+        folder.ensure_watched(move || waker.poke.notify_one());
+        folder
+    });
+    watched.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "watching the results folder failed; it will be tried again");
+        Folder::new(shared.config.dir.clone())
+    })
+}
+
+/// Until the next look that nobody asks for: the timer, or the moment a doubtful file has settled.
+fn pause(shared: &Shared) -> Duration {
+    let scan = Duration::from_millis(shared.config.scan_ms);
+    let settle = Duration::from_millis(shared.config.settle_ms);
+    let state = shared.lock();
+    let doubtful = state.watched.values().filter_map(|watch| watch.candidate.as_ref());
+    doubtful.map(|candidate| settle.saturating_sub(candidate.since.elapsed())).fold(scan, Duration::min)
+}

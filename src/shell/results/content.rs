@@ -1,0 +1,205 @@
+//! Reads one result file: whole, still being written, or nonsense, and if whole, what it says.
+//! It never waits: what is not settled is looked at again by the caller.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value};
+
+use super::ResultsConfig;
+
+/// What a result file says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResultContent {
+    /// `{"status":"success", ...}`.
+    Success {
+        /// The whole object.
+        result: Map<String, Value>,
+    },
+    /// Any other object.
+    Failure {
+        /// Its `reason`, else its `error`, else `"unknown"`; what is not a string, as compact JSON.
+        reason: String,
+    },
+    /// Not a JSON object, too large, or not a file, and unchanged for the settling time.
+    Unreadable {
+        /// What was found, where, and what is wanted instead.
+        error: String,
+    },
+}
+
+/// What one look at a result file gives.
+#[derive(Debug)]
+pub(super) enum Look {
+    Done(ResultContent),
+    /// Perhaps still being written.
+    Unsettled(Candidate),
+}
+
+/// A file that is no result yet.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    signature: Signature,
+    /// Since when it has looked like this.
+    pub(super) since: Instant,
+}
+
+/// What changes when a file is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Signature {
+    length: u64,
+    modified: Option<SystemTime>,
+    is_file: bool,
+}
+
+impl Signature {
+    fn of(metadata: &Metadata) -> Self {
+        Self { length: metadata.len(), modified: metadata.modified().ok(), is_file: metadata.is_file() }
+    }
+}
+
+/// Looks at `path`, knowing what the last look saw. None if nothing is there.
+pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConfig, now: Instant) -> Option<Look> {
+    // Follows links; a link to nothing is nothing, and so is what a folder in trouble hides: that is no verdict.
+    let signature = Signature::of(&fs::metadata(path).ok()?);
+    let same = before.filter(|before| before.signature == signature);
+    let settled =
+        same.is_some_and(|before| now.duration_since(before.since) >= Duration::from_millis(config.settle_ms));
+    // What did not parse is not read again until it changes or is about to be given up: file times are coarse, and a
+    // change within one tick must not be missed.
+    if same.is_some() && !settled {
+        return same.cloned().map(Look::Unsettled);
+    }
+    match read(path, config.max_bytes) {
+        Ok(content) => Some(Look::Done(content)),
+        Err(Flaw::Gone) => None,
+        Err(Flaw::Here(what)) if settled => {
+            let error =
+                format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", path.display());
+            Some(Look::Done(ResultContent::Unreadable { error }))
+        }
+        Err(Flaw::Here(_)) => {
+            let since = same.map_or(now, |before| before.since);
+            Some(Look::Unsettled(Candidate { signature, since }))
+        }
+        Err(Flaw::Trouble(error)) => {
+            tracing::warn!(file = %path.display(), %error, "cannot read a result now; it will be tried again");
+            Some(Look::Unsettled(Candidate { signature, since: now }))
+        }
+    }
+}
+
+/// Why a file gave no object.
+enum Flaw {
+    /// It was removed meanwhile.
+    Gone,
+    /// What stands there is no result.
+    Here(String),
+    /// This machine's fault (no more open files, a disk error), so no word about the result.
+    Trouble(io::Error),
+}
+
+impl From<io::Error> for Flaw {
+    fn from(e: io::Error) -> Self {
+        if e.kind() == io::ErrorKind::NotFound {
+            Self::Gone
+        } else if e.kind() == io::ErrorKind::PermissionDenied {
+            Self::Here(format!("cannot be read: {e}"))
+        } else {
+            Self::Trouble(e)
+        }
+    }
+}
+
+fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
+    // A device must not even be opened.
+    if !fs::metadata(path)?.is_file() {
+        return Err(Flaw::Here("is not a regular file".into()));
+    }
+    let file = open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Flaw::Here("is not a regular file".into()));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that grew meanwhile from one that fits.
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        let found = metadata.len().max(bytes.len() as u64);
+        return Err(Flaw::Here(format!("has {found} bytes, more than the {max_bytes} a result may have")));
+    }
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(Flaw::Here("is empty".into()));
+    }
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(classify(object)),
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Err(Flaw::Here("is JSON but not an object".into()))
+        }
+        Err(e) => Err(Flaw::Here(format!("is not JSON: {e}"))),
+    }
+}
+
+/// Without waiting, should a pipe have taken the file's place a moment ago.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.cast_signed());
+    }
+    options.open(path)
+}
+
+fn classify(object: Map<String, Value>) -> ResultContent {
+    if object.get("status").and_then(Value::as_str) == Some("success") {
+        return ResultContent::Success { result: object };
+    }
+    let said = ["reason", "error"].iter().find_map(|key| object.get(*key).filter(|value| is_said(value)));
+    let reason = match said {
+        None => "unknown".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    ResultContent::Failure { reason }
+}
+
+/// An empty or null reason says nothing.
+fn is_said(value: &Value) -> bool {
+    !value.is_null() && value.as_str() != Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reason_of(value: Value) -> String {
+        let content = classify(value.as_object().unwrap().clone());
+        let ResultContent::Failure { reason } = content else { panic!("expected a failure, got {content:?}") };
+        reason
+    }
+
+    #[test]
+    fn success_keeps_the_whole_object() {
+        let object = json!({"status": "success", "output": "done", "n": 1});
+        let expected = ResultContent::Success { result: object.as_object().unwrap().clone() };
+        assert_eq!(classify(object.as_object().unwrap().clone()), expected);
+    }
+
+    #[test]
+    fn a_failure_says_its_reason_before_its_error() {
+        assert_eq!(reason_of(json!({"status": "failed", "reason": "a", "error": "b"})), "a");
+        assert_eq!(reason_of(json!({"status": "failed", "reason": null, "error": "b"})), "b");
+        assert_eq!(reason_of(json!({"status": 1})), "unknown");
+    }
+
+    #[test]
+    fn a_reason_that_is_no_string_is_compact_json() {
+        assert_eq!(reason_of(json!({"error": {"code": 7, "why": ["x"]}})), r#"{"code":7,"why":["x"]}"#);
+    }
+}

@@ -1,0 +1,78 @@
+//! Makes a task's values fit a child's environment: no NUL, and what is too long goes into a file.
+//! It knows nothing about what the values mean.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The longest `NAME=value` with its closing NUL that Linux takes (`MAX_ARG_STRLEN`, 32 pages of 4 KiB).
+const MAX_VARIABLE_BYTES: usize = 128 * 1024;
+
+/// What value files are called: `<task_id>.<NAME>.value`.
+const EXTENSION: &str = "value";
+
+/// The variables as they can be set. Errors if a value that needs a file cannot get one: a command without its task
+/// would fail in a way nobody can read.
+pub(super) fn fit(scratch: &Path, task_id: &str, env: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
+    let mut fitting = Vec::with_capacity(env.len());
+    for (name, value) in env {
+        let value = without_nul(value);
+        if name.len() + value.len() + 2 <= MAX_VARIABLE_BYTES {
+            fitting.push((name.clone(), value));
+            continue;
+        }
+        let path = scratch.join(format!("{task_id}.{name}.{EXTENSION}"));
+        write_private(scratch, &path, value.as_bytes()).map_err(|e| {
+            format!(
+                "{name} has {} bytes, too many for an environment variable, and {} cannot be written: {e}; \
+                     make room, or let this user write there",
+                value.len(),
+                path.display()
+            )
+        })?;
+        tracing::warn!(
+            task_id, variable = name, bytes = value.len(), file = %path.display(),
+            "too long for an environment variable: left empty, the value is in the file that {name}_FILE names"
+        );
+        fitting.push((name.clone(), String::new()));
+        fitting.push((format!("{name}_FILE"), path.to_string_lossy().into_owned()));
+    }
+    Ok(fitting)
+}
+
+/// Removes the value files of a task; what cannot be removed is logged and left.
+pub(super) fn remove_value_files(scratch: &Path, task_id: &str) {
+    // A folder that is not there holds no files.
+    let Ok(entries) = fs::read_dir(scratch) else { return };
+    let prefix = format!("{task_id}.");
+    let suffix = format!(".{EXTENSION}");
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_ours = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(&suffix)).is_some_and(
+            // `a.b` must not take the files of task `a`: a variable's name has no dot.
+            |variable| !variable.contains('.'),
+        );
+        if is_ours && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!(file = %entry.path().display(), %error, "cannot remove a task's value file");
+        }
+    }
+}
+
+fn without_nul(value: &str) -> String {
+    value.chars().filter(|c| *c != '\0').collect()
+}
+
+fn write_private(scratch: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(scratch)?;
+    // Never through what stands there: a retry writes a new file, and a link would lead elsewhere.
+    if let Err(e) = fs::remove_file(path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(e);
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(bytes)
+}

@@ -1,0 +1,200 @@
+//! Where a command's stdout and stderr go: an append-only file that outlives the command, since a session it detached
+//! may write to it for hours. It is kept small and removed when its last writer is gone; its text is only ever quoted.
+//!
+//! A pipe would break a session's writes once we exit, and `/dev/null` would leave a failure without a reason. Who still
+//! writes is known by a lock that belongs to the *open file* which the command inherited (`flock`): it is free only when
+//! the last process that holds this file has closed it, also when a later sidecar asks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+/// How much of the end is read back.
+const TAIL_BYTES: u64 = 4 * 1024;
+
+/// How much of that is quoted: with what stands before it, no more than the 2,000 characters an existing hub takes as an
+/// error. Whoever cut it there would cut off its end, where the reason stands.
+const QUOTED_CHARS: usize = 1_900;
+
+/// A session's output beyond this is thrown away while a sidecar is there to do it.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// How often a file that still has writers is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What output files are called: `<label>.output`.
+const EXTENSION: &str = "output";
+
+/// The output of one command, before it is started.
+pub(super) struct OutputFile {
+    /// None if the scratch folder does not work: the command matters more than its output.
+    files: Option<Files>,
+}
+
+struct Files {
+    path: PathBuf,
+    /// What the command inherits; carries the lock.
+    writer: File,
+    /// An open file of its own, so that asking for the lock asks the writers.
+    reader: File,
+}
+
+impl OutputFile {
+    /// A fresh file, or none with a warning.
+    pub(super) fn create(scratch: &Path, label: &str) -> Self {
+        let path = scratch.join(format!("{label}.{EXTENSION}"));
+        let files = Self::open(scratch, path.clone());
+        if let Err(error) = &files {
+            tracing::warn!(file = %path.display(), %error, "no file for the wake command's output; it is thrown away");
+        }
+        Self { files: files.ok() }
+    }
+
+    fn open(scratch: &Path, path: PathBuf) -> std::io::Result<Files> {
+        fs::create_dir_all(scratch)?;
+        // The same try of the same task again (after a crash): the old file stays with its writers, without a name.
+        let _ = fs::remove_file(&path);
+        let mut options = OpenOptions::new();
+        // Appending, so that emptying the file under a writer leaves no hole.
+        options.append(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let writer = options.open(&path)?;
+        writer.lock()?;
+        let reader = OpenOptions::new().read(true).write(true).open(&path)?;
+        Ok(Files { path, writer, reader })
+    }
+
+    /// One more handle on the file for a child.
+    pub(super) fn stdio(&self) -> Stdio {
+        let writer = self.files.as_ref().and_then(|files| files.writer.try_clone().ok());
+        writer.map_or_else(Stdio::null, Stdio::from)
+    }
+
+    /// Gives up our own writing end, AFTER the command has inherited it.
+    pub(super) fn close_writers(self) -> WrittenFile {
+        WrittenFile { file: self.files.map(|files| (files.path, files.reader)) }
+    }
+}
+
+/// The output of a command that was started.
+pub(super) struct WrittenFile {
+    file: Option<(PathBuf, File)>,
+}
+
+impl WrittenFile {
+    /// The end of what was written, as text.
+    pub(super) fn tail(&self) -> String {
+        let Some((_, file)) = &self.file else { return String::new() };
+        match read_tail(file) {
+            Ok(bytes) => last_chars(String::from_utf8_lossy(&bytes).trim(), QUOTED_CHARS).to_owned(),
+            Err(error) => format!("(its output cannot be read: {error})"),
+        }
+    }
+
+    /// Keeps the file small until its last writer is gone, then removes it.
+    pub(super) async fn keep_small(self) {
+        let Some((path, file)) = self.file else { return };
+        while file.try_lock().is_err() {
+            if file.metadata().is_ok_and(|now| now.len() > MAX_BYTES)
+                && let Err(error) = file.set_len(0)
+            {
+                tracing::warn!(file = %path.display(), %error, "cannot shorten a session's output");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        // A newer file under the same name belongs to someone else.
+        if is_at(&file, &path) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Opens the output files that an earlier sidecar left. Called BEFORE any command starts, so that none of them is new.
+pub(super) fn left_behind(scratch: &Path) -> Vec<WrittenFile> {
+    // A folder that is not there holds no files.
+    let Ok(entries) = fs::read_dir(scratch) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
+        .filter_map(|path| {
+            let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+            Some(WrittenFile { file: Some((path, file)) })
+        })
+        .collect()
+}
+
+fn last_chars(text: &str, count: usize) -> &str {
+    match text.char_indices().rev().nth(count) {
+        // The character before the first one that is kept.
+        Some((i, before)) => &text[i + before.len_utf8()..],
+        None => text,
+    }
+}
+
+fn read_tail(mut file: &File) -> std::io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
+        (Ok(_) | Err(_), _) => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_end_of_a_text_is_counted_in_characters() {
+        assert_eq!(last_chars("aäöü", 2), "öü");
+        assert_eq!(last_chars("aäöü", 4), "aäöü");
+        assert_eq!(last_chars("", 2), "");
+    }
+
+    /// Lets the looks pass by in jumped time until `condition` holds.
+    async fn eventually(condition: impl Fn() -> bool) {
+        for _ in 0..1_000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("never happened");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_talks_for_ever_is_kept_small_and_its_file_goes_with_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let output = OutputFile::create(scratch.path(), "t1.1.1");
+        let mut session = output.files.as_ref().unwrap().writer.try_clone().unwrap();
+        let path = output.files.as_ref().unwrap().path.clone();
+        let length = || fs::metadata(&path).unwrap().len();
+        tokio::spawn(output.close_writers().keep_small());
+
+        session.write_all(&vec![b'x'; 2 * 1024 * 1024]).unwrap();
+        eventually(|| length() == 0).await;
+        session.write_all(b"go on").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "go on");
+
+        drop(session);
+        eventually(|| !path.exists()).await;
+    }
+}

@@ -1,0 +1,411 @@
+//! The daemon's one loop: what happened or is due goes through the machine, and its effects are carried out in order.
+//! It decides nothing; see `machine` for what is decided and why.
+//!
+//! 1. Wait for what happens next, or for the machine's deadline, whichever is first.
+//! 2. Put it through [`transition`].
+//! 3. Carry the effects out, each before the next; a write's outcome is the next event.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, watch};
+
+use super::clock::Clock;
+use super::control::RestartHandle;
+use super::hub_link::{HubLink, LinkEvent, LinkWhat};
+use super::pm2::Pm2;
+use super::results::{ResultContent, ResultsEvent, ResultsWatcher};
+use super::runner::{WakeEvent, WakeOrder, WakeOutcome as CommandOutcome, WakeRunner};
+use super::speak::{Introduction, object, speak};
+use super::{durable, hear, journal_file, log_step};
+use crate::config::Config;
+#[cfg(debug_assertions)]
+use crate::machine::Timestamp;
+use crate::machine::{
+    Effect, Event, FromHub, Jitter, Machine, Notice, Outcome, Policy, Task, TaskId, ToHub, WakeOutcome, transition,
+};
+use crate::wire::Pm2Info;
+
+/// What a frame may take once the process was asked to stop.
+const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// How the process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Exit 0.
+    Exit,
+    /// Replace the process: nobody would start it again.
+    InPlace,
+}
+
+/// The adapters' events.
+pub(super) struct Inbox {
+    pub(super) control: mpsc::Receiver<Event>,
+    pub(super) link: mpsc::Receiver<LinkEvent>,
+    pub(super) wakes: mpsc::Receiver<WakeEvent>,
+    pub(super) results: mpsc::Receiver<ResultsEvent>,
+}
+
+/// What the loop works with.
+pub(super) struct Adapters {
+    pub(super) link: HubLink,
+    pub(super) runner: WakeRunner,
+    pub(super) results: ResultsWatcher,
+    pub(super) pm2: Arc<Pm2>,
+    /// What pm2 said last, as far as it says more than the environment.
+    pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
+}
+
+/// A running sidecar.
+pub struct Sidecar {
+    pub(super) machine: Machine,
+    pub(super) policy: Policy,
+    pub(super) config: Arc<Config>,
+    pub(super) introduction: Introduction,
+    pub(super) clock: Clock,
+    pub(super) inbox: Inbox,
+    pub(super) adapters: Adapters,
+    pub(super) control: mpsc::Sender<Event>,
+    /// Goes up with the first wish to stop.
+    pub(super) stop_wanted: watch::Receiver<bool>,
+    /// Fields that other writers left in `queue.json`.
+    pub(super) foreign_fields: Map<String, Value>,
+    /// Found by a last look, not handled yet.
+    pub(super) found: VecDeque<ResultsEvent>,
+    pub(super) watched: Option<TaskId>,
+    #[cfg(debug_assertions)]
+    pub(super) history: crate::machine::invariants::History,
+}
+
+impl Sidecar {
+    /// Asks this sidecar to restart itself.
+    pub fn restart_handle(&self) -> RestartHandle {
+        RestartHandle::new(self.control.clone())
+    }
+
+    /// Runs until the machine exits. `first` are the effects of its recovery.
+    pub(super) async fn run(mut self, first: Vec<Effect>) -> Ending {
+        let mut ending = self.perform_all(first).await;
+        loop {
+            if let Some(ending) = ending {
+                return self.end(ending).await;
+            }
+            let event = self.next_event().await; // 1
+            ending = self.handle(event).await; // 2, 3
+        }
+    }
+
+    /// What happens next, or the deadline. A deadline that has passed comes first: a busy hub cannot put it off.
+    async fn next_event(&mut self) -> Event {
+        loop {
+            if let Some(found) = self.found.pop_front() {
+                return found_event(found);
+            }
+            let now = self.clock.now();
+            let deadline = self.machine.deadline(&self.policy).map(|(at, _)| at);
+            if deadline.is_some_and(|at| at <= now) {
+                if !self.machine.wants_last_look(now) {
+                    return Event::DeadlineReached;
+                }
+                self.last_look().await;
+                if self.found.is_empty() {
+                    return Event::DeadlineReached;
+                }
+                continue;
+            }
+            let wake_up = deadline.map(|at| self.clock.instant(at));
+            tokio::select! {
+                biased;
+                Some(request) = self.inbox.control.recv() => return request,
+                Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
+                Some(found) = self.inbox.results.recv() => return found_event(found),
+                Some(event) = self.inbox.link.recv() => {
+                    if let Some(event) = link_event(event) {
+                        return event;
+                    }
+                }
+                () = sleep_until(wake_up) => {}
+            }
+        }
+    }
+
+    /// Before a wait for the agent's files is called over: what is there counts, seen or not.
+    async fn last_look(&mut self) {
+        while let Ok(found) = self.inbox.results.try_recv() {
+            self.found.push_back(found);
+        }
+        self.found.extend(self.adapters.results.look_now().await);
+    }
+
+    async fn handle(&mut self, event: Event) -> Option<Ending> {
+        let effects = self.step(event);
+        self.perform_all(effects).await
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Effect> {
+        let now = self.clock.now();
+        let before = self.machine.clone();
+        let (after, effects) = transition(before.clone(), event.clone(), now, &self.policy);
+        log_step::log(&before, &event, &after, &effects);
+        #[cfg(debug_assertions)]
+        self.check(&before, &event, now, &after, &effects);
+        self.machine = after;
+        effects
+    }
+
+    /// A debug build judges itself: a property that does not hold is a bug, and the run ends here, loudly.
+    #[cfg(debug_assertions)]
+    fn check(&mut self, before: &Machine, event: &Event, now: Timestamp, after: &Machine, effects: &[Effect]) {
+        use crate::machine::invariants::{Step, check_step};
+        let step = Step { before, event, now, policy: &self.policy, after, effects };
+        if let Err(violation) = check_step(&step).and_then(|()| self.history.observe(&step)) {
+            panic!("{violation}; event {event:?}; machine before: {before:?}");
+        }
+    }
+
+    /// Carries out the effects, and whatever the outcome of a write leads to, until there is nothing more to do.
+    async fn perform_all(&mut self, effects: Vec<Effect>) -> Option<Ending> {
+        let mut effects = effects;
+        loop {
+            let mut next = None;
+            for effect in effects {
+                match effect {
+                    Effect::Persist(journal) => {
+                        let bytes = journal_file::to_bytes(&journal, &self.foreign_fields);
+                        next = Some(self.persist(bytes).await);
+                    }
+                    Effect::Exit { cause: _, in_place } => {
+                        return Some(if in_place { Ending::InPlace } else { Ending::Exit });
+                    }
+                    Effect::Send(what) => self.send(what).await,
+                    Effect::Wake { task, attempt } => self.wake(&task, attempt),
+                    Effect::Dial => {
+                        self.adapters.link.dial();
+                    }
+                    Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
+                    Effect::CleanUp { task_id } => self.clean_up(&task_id),
+                    Effect::Notify(notice) => notify(&notice),
+                }
+            }
+            self.rewatch();
+            effects = self.step(next?);
+        }
+    }
+
+    async fn persist(&self, bytes: Vec<u8>) -> Event {
+        let path = self.config.queue_file.clone();
+        let written = tokio::task::spawn_blocking(move || durable::write_atomic(&path, &bytes)).await;
+        match written {
+            Ok(Ok(())) => Event::Persisted,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the journal was not written");
+                Event::PersistFailed
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal's writer died");
+                Event::PersistFailed
+            }
+        }
+    }
+
+    async fn send(&mut self, what: ToHub) {
+        let asked = self.adapters.pm2_said.borrow().clone();
+        let pm2 = &self.adapters.pm2;
+        let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
+        let kind = frame.kind();
+        let sent = self.adapters.link.send(frame.to_text());
+        // A peer that reads nothing may hold a frame up for long; who wants to stop is not kept waiting for it.
+        let mut stop_wanted = self.stop_wanted.clone();
+        let hurry = async {
+            // A flag that nobody can raise any more is never raised.
+            if stop_wanted.wait_for(|wanted| *wanted).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(HURRIED_SEND).await;
+        };
+        // A frame that does not arrive ends the connection, and the machine hears of that: nothing to do about it here.
+        tokio::select! {
+            sent = sent => if let Err(error) = sent {
+                tracing::warn!(frame = kind, %error, "a frame was not sent");
+            },
+            () = hurry => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the stop"),
+        }
+    }
+
+    fn wake(&self, task: &Task, attempt: u8) {
+        // Without a wake command the machine orders no wake.
+        let Some(command) = &self.config.wake_command else { return };
+        let description =
+            object(&task.payload).get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.adapters.runner.start(WakeOrder {
+            task_id: task.id.to_string(),
+            generation: task.generation,
+            attempt: u32::from(attempt),
+            command: command.clone(),
+            env: vec![
+                ("TASK_ID".into(), task.id.to_string()),
+                ("TASK_JSON".into(), task.payload.to_string()),
+                ("TASK_DESCRIPTION".into(), description),
+            ],
+            timeout_ms: self.config.wake_timeout_ms,
+            cwd: self.config.path.parent().map(Into::into).unwrap_or_default(),
+        });
+    }
+
+    fn clean_up(&self, task_id: &TaskId) {
+        for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
+            tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
+        }
+        self.adapters.runner.clean_up(task_id.as_str());
+    }
+
+    /// The files that are awaited follow from where the machine stands.
+    fn rewatch(&mut self) {
+        let wanted = self.machine.watching();
+        if wanted != self.watched.as_ref() {
+            self.watched = wanted.cloned();
+            self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
+        }
+    }
+
+    /// The last words may still be on their way when the deadline has come: they get a moment, not more.
+    async fn end(&mut self, ending: Ending) -> Ending {
+        const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(150);
+        if matches!(self.machine.link, crate::machine::Link::Closing { .. }) {
+            let closed = async {
+                while let Some(event) = self.inbox.link.recv().await {
+                    if let LinkWhat::Closed(_) = event.what {
+                        return;
+                    }
+                }
+            };
+            if tokio::time::timeout(LAST_WORDS, closed).await.is_err() {
+                tracing::debug!("left without the peer's close frame");
+            }
+        }
+        ending
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// pm2's word, brought up to date by what the process knows itself.
+fn pm2_info(pm2: &Pm2, asked: Option<Pm2Info>) -> Pm2Info {
+    let own = pm2.immediate_info();
+    match asked {
+        Some(asked) => Pm2Info {
+            name: asked.name.or(own.name),
+            status: asked.status.or(own.status),
+            restart_count: asked.restart_count.or(own.restart_count),
+            ..own
+        },
+        None => own,
+    }
+}
+
+fn link_event(event: LinkEvent) -> Option<Event> {
+    match event.what {
+        LinkWhat::Opened => Some(Event::HubOpened),
+        LinkWhat::Frame(text) => {
+            tracing::trace!(frame = text, "heard");
+            Some(Event::HubSaid(hear::hear(&text)))
+        }
+        LinkWhat::Ignored { what } => {
+            tracing::warn!(what, "something that is no text frame was ignored");
+            Some(Event::HubSaid(FromHub::SignOfLife))
+        }
+        LinkWhat::Closed(closed) => {
+            tracing::info!(
+                code = closed.code,
+                reason = closed.reason,
+                clean = closed.clean,
+                error = closed.error,
+                "the connection to the hub ended"
+            );
+            Some(hear::closed(&closed, draw()))
+        }
+    }
+}
+
+/// The shell's dice.
+fn draw() -> Jitter {
+    let mut bytes = [0; 2];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Jitter(u16::from_le_bytes(bytes)),
+        // Without dice, the middle: still a wait.
+        Err(_) => Jitter(u16::MAX / 2),
+    }
+}
+
+fn wake_event(event: WakeEvent) -> Event {
+    let outcome = match event.outcome {
+        CommandOutcome::Succeeded => WakeOutcome::Succeeded,
+        CommandOutcome::Failed { error } => WakeOutcome::Failed { error },
+        CommandOutcome::TimedOut { after_ms } => WakeOutcome::TimedOut { after_ms },
+    };
+    match (TaskId::new(&event.task_id), u8::try_from(event.attempt)) {
+        (Ok(task_id), Ok(attempt)) => Event::WakeFinished { task_id, generation: event.generation, attempt, outcome },
+        // Orders carry checked ids and small counts; an echo of anything else means nothing.
+        (Err(_), _) | (_, Err(_)) => Event::HubSaid(FromHub::SignOfLife),
+    }
+}
+
+fn found_event(event: ResultsEvent) -> Event {
+    let (raw, outcome) = match event {
+        ResultsEvent::Started { task_id } => (task_id, None),
+        ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
+    };
+    let Ok(task_id) = TaskId::new(&raw) else {
+        // Only ids of the machine's are watched; an echo of anything else means nothing.
+        return Event::HubSaid(FromHub::SignOfLife);
+    };
+    match outcome {
+        None => Event::Confirmed { task_id },
+        Some(content) => Event::ResultFound {
+            task_id,
+            outcome: match content {
+                ResultContent::Success { result } => {
+                    Outcome::Completed { result: Value::Object(result).to_string().into() }
+                }
+                ResultContent::Failure { reason } => Outcome::Failed { reason },
+                ResultContent::Unreadable { error } => {
+                    Outcome::Failed { reason: format!("result_parse_error: {error}") }
+                }
+            },
+        },
+    }
+}
+
+fn notify(notice: &Notice) {
+    let kind: &'static str = notice.into();
+    match notice {
+        Notice::IdentifyRefused { error } => tracing::error!(
+            notice = kind,
+            error,
+            "the hub does not know us: check agent_id and token in config.json against the hub"
+        ),
+        Notice::AssignmentRefused { task_id, why } => {
+            tracing::warn!(notice = kind, task_id, why = %why, "an assignment was not taken");
+        }
+        Notice::RestartRefused { reason, detail } => {
+            tracing::warn!(notice = kind, reason, detail, "a commanded restart was refused");
+        }
+        Notice::JournalFailing => tracing::error!(
+            notice = kind,
+            "the journal cannot be written: no task is taken and no verdict said until it can"
+        ),
+        Notice::JournalRecovered => tracing::warn!(notice = kind, "the journal can be written again"),
+        Notice::VerdictRefused { task_id, kept } => {
+            tracing::warn!(notice = kind, task_id = %task_id, kept, "the hub did not take a verdict");
+        }
+        Notice::TaskTakenBack { task_id } => {
+            tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
+        }
+    }
+}

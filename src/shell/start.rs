@@ -1,0 +1,230 @@
+//! From a checked configuration to a running sidecar: the journal is read, the machine recovered, the adapters made.
+//! The caller holds the state folder's lock and has set up logging.
+
+use std::sync::Arc;
+
+use serde_json::Map;
+use tokio::sync::{mpsc, watch};
+
+use super::clock::Clock;
+use super::control::{self, Requests};
+use super::durable::{self, DurableError, ReadOutcome};
+use super::hub_link::{HubLink, LinkConfig};
+use super::journal_file::{self, Boot};
+use super::pm2::{Comeback as Pm2Comeback, Pm2, comeback, machine_boot_id, scrub_child_env};
+use super::results::{ResultsConfig, ResultsWatcher};
+use super::runner::{RunnerConfig, WakeRunner};
+use super::sidecar::{Adapters, Ending, Inbox, Sidecar};
+use super::speak::Introduction;
+use crate::config::Config;
+use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy};
+use crate::wire::Pm2Info;
+
+/// Events that may wait for the loop; beyond it the adapters wait.
+const INBOX: usize = 64;
+
+/// What of pm2's kill timeout is left for everything but the goodbye.
+const STOP_RESERVE_MS: u64 = 600;
+
+/// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
+const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Why a sidecar cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The journal cannot be read, or not be moved aside.
+    Journal(DurableError),
+    /// Signal handlers cannot be installed.
+    Signals(std::io::Error),
+}
+
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Journal(error) => write!(f, "{error}"),
+            Self::Signals(error) => write!(f, "cannot listen for signals: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A sidecar that is ready to run.
+pub struct Started {
+    sidecar: Sidecar,
+    first: Vec<Effect>,
+}
+
+impl Started {
+    /// The sidecar, for a handle to it.
+    pub fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+
+    /// Runs until the process is to end.
+    pub async fn run(self) -> Ending {
+        self.sidecar.run(self.first).await
+    }
+}
+
+/// Makes everything ready. Must be called inside the runtime.
+///
+/// # Errors
+/// [`StartError`]: the state folder is unusable, or signals cannot be listened for.
+pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
+    let config = Arc::new(config);
+    let pm2 = Arc::new(pm2);
+    let clock = Clock::start();
+    let policy = policy(&config, &pm2, clock.now().as_millis());
+    let (journal, foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    let (machine, first) = Machine::recover(journal, clock.now(), &policy);
+
+    let (control, control_inbox) = mpsc::channel(INBOX);
+    let (stop_flag, stop_wanted) = watch::channel(false);
+    let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
+    control::listen(requests, &pm2).map_err(StartError::Signals)?;
+    let (link_events, link_inbox) = mpsc::channel(INBOX);
+    let (wake_events, wake_inbox) = mpsc::channel(INBOX);
+    let (results_events, results_inbox) = mpsc::channel(INBOX);
+
+    let scratch_dir = config.queue_file.with_extension("wake");
+    let adapters = Adapters {
+        link: HubLink::new(link_config(&config, &policy), link_events),
+        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub }, wake_events),
+        results: ResultsWatcher::new(
+            ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
+            results_events,
+        ),
+        pm2_said: ask_pm2(&pm2),
+        pm2: pm2.clone(),
+    };
+    let sidecar = Sidecar {
+        machine,
+        introduction: introduction(&config, &pm2),
+        policy,
+        config,
+        clock,
+        inbox: Inbox { control: control_inbox, link: link_inbox, wakes: wake_inbox, results: results_inbox },
+        adapters,
+        control,
+        stop_wanted,
+        foreign_fields,
+        found: Default::default(),
+        watched: None,
+        #[cfg(debug_assertions)]
+        history: Default::default(),
+    };
+    Ok(Started { sidecar, first })
+}
+
+fn scrub(command: &mut tokio::process::Command) {
+    scrub_child_env(command.as_std_mut());
+}
+
+fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<String, serde_json::Value>), StartError> {
+    let path = &config.queue_file;
+    if let Err(error) = durable::remove_leftovers(path) {
+        tracing::warn!(%error, "temporary files of a killed sidecar stay behind");
+    }
+    let boot = Boot { id: machine_boot, since_ms: super::pm2::machine_booted_at_ms() };
+    match durable::read_or_quarantine(path, |bytes| journal_file::from_bytes(bytes, boot)) {
+        Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
+        Ok(ReadOutcome::Parsed(found)) => Ok(found),
+        Ok(ReadOutcome::Quarantined { moved_to, why }) => {
+            tracing::error!(
+                file = %path.display(), moved_to = %moved_to.display(), why,
+                "the journal makes no sense and was moved aside: a task that was under way may have to be looked up there"
+            );
+            Ok((Journal::default(), Map::new()))
+        }
+        Err(error) => Err(StartError::Journal(error)),
+    }
+}
+
+/// The figures that the machine decides by.
+fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
+    let facts = pm2.facts();
+    let comeback = match comeback(facts, now_ms) {
+        Pm2Comeback::SupervisorRestarts => Comeback::Supervisor,
+        Pm2Comeback::ExecInPlace(why) => {
+            tracing::info!(%why, "a commanded restart will replace this process in place");
+            Comeback::InPlace
+        }
+    };
+    let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
+    Policy {
+        restart_deadline_ms: config.restart_deadline_ms,
+        drain_deadline_ms: config.drain_deadline_ms,
+        stop_budget_ms,
+        close_budget_ms: (stop_budget_ms.min(config.drain_deadline_ms) / 2).min(400),
+        restart_intensity: Intensity {
+            max: config.restart_intensity.max,
+            window_ms: config.restart_intensity.window_ms,
+        },
+        comeback,
+        has_wake_command: config.wake_command.is_some(),
+        wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
+        confirmation_timeout_ms: config.confirmation_timeout_ms,
+        progress_interval_ms: config.progress_interval_ms,
+        answer_timeout_ms: config.answer_timeout_ms,
+        ping_interval_ms: config.ping_interval_ms,
+        pong_timeout_ms: config.pong_timeout_ms,
+        connect_timeout_ms: config.connect_timeout_ms,
+        identify_timeout_ms: config.identify_timeout_ms,
+        reconnect_min_ms: config.reconnect_min_ms,
+        reconnect_max_ms: config.reconnect_max_ms,
+        machine_boot: machine_boot_id().unwrap_or_default(),
+        ..Policy::default()
+    }
+}
+
+fn link_config(config: &Config, policy: &Policy) -> LinkConfig {
+    LinkConfig {
+        connect_timeout_ms: config.connect_timeout_ms,
+        max_frame_bytes: usize::try_from(config.max_frame_bytes).unwrap_or(usize::MAX),
+        close_timeout_ms: policy.close_timeout_ms,
+        ..LinkConfig::new(config.hub_url.clone())
+    }
+}
+
+fn introduction(config: &Config, pm2: &Pm2) -> Introduction {
+    /// From exit to `identified`, without what pm2 is told to wait on top.
+    const USUAL_GAP_MS: u64 = 500;
+    Introduction {
+        agent_id: config.agent_id.clone(),
+        token: config.token.clone(),
+        capabilities: config.capabilities.clone(),
+        ollama_url: config.ollama_url.clone(),
+        boot_id: boot_id(),
+        expected_back_ms: USUAL_GAP_MS + pm2.facts().restart_delay_ms.unwrap_or(0),
+    }
+}
+
+/// A name for this run of the process.
+fn boot_id() -> String {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        // Without dice: the pid and the time tell two runs on one machine apart.
+        Err(_) => format!("{}-{}", std::process::id(), Clock::start().now().as_millis()),
+    }
+}
+
+/// Asks pm2 in the background what it knows of us; `identify` does not wait for it.
+fn ask_pm2(pm2: &Arc<Pm2>) -> watch::Receiver<Option<Pm2Info>> {
+    let (answer, answers) = watch::channel(None);
+    let pm2 = pm2.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ASK_PM2_AFTER).await;
+        match pm2.ask().await {
+            Ok(us) => {
+                let info = pm2.info_from(&us);
+                tracing::info!(name = info.name, status = info.status, restarts = info.restart_count, "pm2 knows us");
+                // A receiver that is gone wants no answer.
+                let _ = answer.send(Some(info));
+            }
+            Err(error) => tracing::info!(%error, "pm2 was not asked, or does not know us"),
+        }
+    });
+    answers
+}

@@ -1,0 +1,371 @@
+//! The results watcher on real files, written the way sessions write them and the way they should not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use agentcom::shell::results::{ResultContent, ResultsConfig, ResultsEvent, ResultsWatcher};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A timer that never fires within a test: what is seen was noticed.
+const NEVER_MS: u64 = 3_600_000;
+
+struct Fixture {
+    root: tempfile::TempDir,
+    watcher: ResultsWatcher,
+    events: mpsc::Receiver<ResultsEvent>,
+}
+
+fn fixture(scan_ms: u64, adjust: impl FnOnce(&mut ResultsConfig)) -> Fixture {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = ResultsConfig::new(root.path().join("deep/results"), scan_ms);
+    config.settle_ms = 300;
+    adjust(&mut config);
+    let (tx, events) = mpsc::channel(16);
+    Fixture { watcher: ResultsWatcher::new(config, tx), events, root }
+}
+
+impl Fixture {
+    fn dir(&self) -> PathBuf {
+        self.root.path().join("deep/results")
+    }
+
+    fn watch(&self, tasks: &[&str]) {
+        self.watcher.watch(tasks.iter().map(|t| (*t).to_owned()).collect());
+    }
+
+    /// Watches and waits until the folder is there.
+    async fn watch_made(&self, tasks: &[&str]) {
+        self.watch(tasks);
+        eventually("the folder is made", || self.dir().is_dir()).await;
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.dir()).unwrap();
+        fs::write(self.dir().join(name), text).unwrap();
+    }
+
+    async fn next(&mut self) -> ResultsEvent {
+        timeout(BOUND, self.events.recv()).await.expect("no event in time").expect("the watcher ended")
+    }
+
+    async fn unreadable(&mut self, task: &str) -> String {
+        let event = self.next().await;
+        let ResultsEvent::Result { task_id, content: ResultContent::Unreadable { error } } = event else {
+            panic!("expected an unreadable result, got {event:?}")
+        };
+        assert_eq!(task_id, task);
+        error
+    }
+
+    /// That a later file is reported first shows that the earlier ones were not reported (again).
+    async fn nothing_but(&mut self, task: &str) {
+        self.write(&format!("{task}.started"), "");
+        assert_eq!(self.next().await, started(task));
+    }
+}
+
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + BOUND;
+    while !condition() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn started(task: &str) -> ResultsEvent {
+    ResultsEvent::Started { task_id: task.into() }
+}
+
+fn success(task: &str, object: serde_json::Value) -> ResultsEvent {
+    let result = object.as_object().unwrap().clone();
+    ResultsEvent::Result { task_id: task.into(), content: ResultContent::Success { result } }
+}
+
+fn done(task: &str) -> ResultsEvent {
+    success(task, json!({"status": "success"}))
+}
+
+const DONE: &str = r#"{"status":"success"}"#;
+
+#[tokio::test]
+async fn files_that_arrive_are_noticed_without_the_timer() {
+    let mut f = fixture(NEVER_MS, |_| {});
+    f.write("other.started", "");
+    f.watch(&["t1", "other"]);
+    // The first look is over, and the watch stands before it.
+    assert_eq!(f.next().await, started("other"));
+    f.write("t1.started", "");
+    assert_eq!(f.next().await, started("t1"));
+    f.write("t1.json", r#"{"status":"success","output":"ok"}"#);
+    assert_eq!(f.next().await, success("t1", json!({"status": "success", "output": "ok"})));
+}
+
+#[tokio::test]
+async fn files_already_there_are_found() {
+    let mut f = fixture(NEVER_MS, |_| {});
+    f.write("t1.started", "");
+    f.write("t1.json", DONE);
+    f.watch(&["t1"]);
+    assert_eq!(f.next().await, started("t1"));
+    assert_eq!(f.next().await, done("t1"));
+}
+
+#[tokio::test]
+async fn files_of_other_tasks_are_none_of_our_business() {
+    let mut f = fixture(50, |_| {});
+    f.write("stranger.started", "");
+    f.write("stranger.json", DONE);
+    f.watch(&["t1"]);
+    f.nothing_but("t1").await;
+}
+
+#[tokio::test]
+async fn two_tasks_at_once_are_both_reported() {
+    let mut f = fixture(NEVER_MS, |_| {});
+    f.watch_made(&["a", "b"]).await;
+    f.write("a.json", DONE);
+    f.write("b.json", DONE);
+    let mut both = [f.next().await, f.next().await];
+    both.sort_by_key(|e| format!("{e:?}"));
+    assert_eq!(both, [done("a"), done("b")]);
+}
+
+#[tokio::test]
+async fn a_slow_writer_is_waited_for() {
+    let mut f = fixture(50, |c| c.settle_ms = 10_000);
+    f.watch_made(&["t1"]).await;
+    let mut file = fs::File::create(f.dir().join("t1.json")).unwrap();
+    for piece in [r#"{"status":"#, r#""success","#, r#""output":"a, b"#, r#" and c"}"#] {
+        // Every piece is seen on disk before the next one comes.
+        assert_eq!(f.watcher.look_now().await, []);
+        file.write_all(piece.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+    }
+    drop(file);
+    assert_eq!(f.next().await, success("t1", json!({"status": "success", "output": "a, b and c"})));
+}
+
+#[tokio::test]
+async fn a_renamed_file_is_seen() {
+    let mut f = fixture(NEVER_MS, |_| {});
+    f.watch_made(&["t1"]).await;
+    f.write("t1.json.tmp", DONE);
+    fs::rename(f.dir().join("t1.json.tmp"), f.dir().join("t1.json")).unwrap();
+    assert_eq!(f.next().await, done("t1"));
+}
+
+#[tokio::test]
+async fn nonsense_is_reported_once_it_has_settled() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.json", r#"{"status": succ"#);
+    let start = Instant::now();
+    f.watch(&["t1"]);
+    let error = f.unreadable("t1").await;
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(error.contains("t1.json") && error.contains("not JSON"), "{error}");
+}
+
+#[tokio::test]
+async fn json_that_is_no_object_is_unreadable() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.json", "[1,2]");
+    f.watch(&["t1"]);
+    assert!(f.unreadable("t1").await.contains("not an object"));
+}
+
+#[tokio::test]
+async fn an_empty_file_is_unreadable() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.json", "\n");
+    f.watch(&["t1"]);
+    assert!(f.unreadable("t1").await.contains("is empty"));
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_does_not_hurt() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.json", &format!("\u{feff}{DONE}"));
+    f.watch(&["t1"]);
+    assert_eq!(f.next().await, done("t1"));
+}
+
+#[tokio::test]
+async fn a_result_beyond_the_limit_is_unreadable() {
+    let mut f = fixture(50, |c| c.max_bytes = 100);
+    f.write("t1.json", &format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat(200)));
+    f.watch(&["t1"]);
+    let error = f.unreadable("t1").await;
+    assert!(error.contains("more than the 100"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_named_like_a_result_is_unreadable() {
+    let mut f = fixture(50, |_| {});
+    fs::create_dir_all(f.dir().join("t1.json")).unwrap();
+    f.watch(&["t1"]);
+    assert!(f.unreadable("t1").await.contains("not a regular file"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn pipes_named_like_results_hang_nothing() {
+    let mut f = fixture(50, |_| {});
+    fs::create_dir_all(f.dir()).unwrap();
+    for name in ["t1.json", "t1.started"] {
+        let made = std::process::Command::new("mkfifo").arg(f.dir().join(name)).status().unwrap();
+        assert!(made.success());
+    }
+    f.watch(&["t1"]);
+    assert!(f.unreadable("t1").await.contains("not a regular file"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_a_result_counts_and_a_dangling_one_does_not() {
+    let mut f = fixture(50, |_| {});
+    f.write("real", DONE);
+    std::os::unix::fs::symlink("nowhere", f.dir().join("t1.json")).unwrap();
+    std::os::unix::fs::symlink("real", f.dir().join("t2.json")).unwrap();
+    f.watch(&["t1", "t2"]);
+    assert_eq!(f.next().await, done("t2"));
+    f.nothing_but("t1").await;
+}
+
+#[tokio::test]
+async fn a_folder_that_was_removed_is_made_again_and_watched_without_the_timer() {
+    let mut f = fixture(NEVER_MS, |_| {});
+    f.write("t0.started", "");
+    f.watch(&["t0", "t1", "t2"]);
+    assert_eq!(f.next().await, started("t0"));
+    fs::remove_dir_all(f.dir()).unwrap();
+    eventually("the folder is made again", || f.dir().is_dir()).await;
+    // The first may be found by the look that follows the making, the second only by a notice.
+    f.nothing_but("t1").await;
+    f.nothing_but("t2").await;
+}
+
+#[tokio::test]
+async fn a_folder_replaced_by_a_session_is_noticed_by_the_timer() {
+    let mut f = fixture(100, |_| {});
+    f.watch_made(&["t1"]).await;
+    fs::rename(f.dir(), f.root.path().join("old")).unwrap();
+    f.write("t1.json", DONE);
+    assert_eq!(f.next().await, done("t1"));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_tried_again() {
+    let mut f = fixture(100, |_| {});
+    fs::write(f.root.path().join("deep"), "a file in the way").unwrap();
+    f.watch(&["t1"]);
+    assert_eq!(f.watcher.look_now().await, []);
+    fs::remove_file(f.root.path().join("deep")).unwrap();
+    eventually("the folder is made", || f.dir().is_dir()).await;
+    f.nothing_but("t1").await;
+}
+
+#[tokio::test]
+async fn a_last_look_finds_what_nobody_noticed_and_reports_it_once() {
+    let root = tempfile::tempdir().unwrap();
+    // A channel without room: the patrol is stuck with its first finding until somebody takes it.
+    let (tx, mut events) = mpsc::channel(1);
+    tx.send(started("filler")).await.unwrap();
+    let watcher = ResultsWatcher::new(ResultsConfig::new(root.path(), 50), tx);
+    watcher.watch(vec!["t1".into()]);
+    fs::write(root.path().join("t1.started"), "").unwrap();
+    fs::write(root.path().join("t1.json"), DONE).unwrap();
+    assert_eq!(watcher.look_now().await, [started("t1"), done("t1")]);
+    assert_eq!(watcher.look_now().await, []);
+    assert_eq!(events.recv().await, Some(started("filler")));
+    watcher.watch(vec!["t1".into(), "t2".into()]);
+    fs::write(root.path().join("t2.started"), "").unwrap();
+    assert_eq!(timeout(BOUND, events.recv()).await.unwrap(), Some(started("t2")));
+}
+
+#[tokio::test]
+async fn between_channel_and_last_looks_each_finding_comes_exactly_once() {
+    let mut f = fixture(20, |_| {});
+    let tasks: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
+    f.watcher.watch(tasks.clone());
+    let mut seen = Vec::new();
+    for task in &tasks {
+        f.write(&format!("{task}.json"), DONE);
+        seen.extend(f.watcher.look_now().await);
+        while let Ok(event) = f.events.try_recv() {
+            seen.push(event);
+        }
+    }
+    seen.sort_by_key(|e| format!("{e:?}"));
+    let mut expected: Vec<_> = tasks.iter().map(|t| done(t)).collect();
+    expected.sort_by_key(|e| format!("{e:?}"));
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_task_that_stays_watched_is_not_reported_again() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.started", "");
+    f.watch(&["t1"]);
+    assert_eq!(f.next().await, started("t1"));
+    f.watch(&["t1", "t2"]);
+    f.nothing_but("t2").await;
+}
+
+#[tokio::test]
+async fn a_task_that_comes_back_begins_anew() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.started", "");
+    f.watch(&["t1"]);
+    assert_eq!(f.next().await, started("t1"));
+    f.watch(&[]);
+    f.watch(&["t1"]);
+    assert_eq!(f.next().await, started("t1"));
+}
+
+#[tokio::test]
+async fn a_cleared_started_counts_anew_when_it_comes_again() {
+    let mut f = fixture(50, |_| {});
+    f.write("t1.started", "");
+    f.watch(&["t1"]);
+    assert_eq!(f.next().await, started("t1"));
+    assert!(f.watcher.clear_started("t1").is_none());
+    assert!(!f.dir().join("t1.started").exists());
+    f.nothing_but("t1").await;
+}
+
+#[tokio::test]
+async fn cleaning_up_removes_both_files_and_only_those() {
+    let f = fixture(NEVER_MS, |_| {});
+    for name in ["t1.started", "t1.json", "t2.json"] {
+        f.write(name, "{}");
+    }
+    assert!(f.watcher.clean_up("t1").is_empty());
+    let left: Vec<_> = fs::read_dir(f.dir()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["t2.json"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_is_named() {
+    let f = fixture(NEVER_MS, |_| {});
+    fs::create_dir_all(f.dir().join("t1.json")).unwrap();
+    let left = f.watcher.clean_up("t1");
+    assert_eq!(left.iter().map(|(path, _)| path.as_path()).collect::<Vec<&Path>>(), [f.dir().join("t1.json")]);
+}
+
+#[tokio::test]
+async fn a_name_that_leaves_the_folder_is_refused() {
+    let mut f = fixture(50, |_| {});
+    fs::create_dir_all(f.dir()).unwrap();
+    fs::write(f.root.path().join("deep/secret.json"), DONE).unwrap();
+    f.watch(&["../secret", "t1"]);
+    f.nothing_but("t1").await;
+    assert_eq!(f.watcher.clean_up("../secret").len(), 2);
+    assert!(f.root.path().join("deep/secret.json").exists());
+}

@@ -1,0 +1,20 @@
+//! The ground that tests stand on: real processes, real sockets, real pm2, and a double of the existing hub. Nothing in
+//! here decides what is right; it starts, steers, records and waits, and leaves the judging to the test.
+//!
+//! - [`legacy_hub`]: a double of the existing (Elixir) hub, in-process, scriptable, strict.
+//! - [`hub`]: our own `agentcom-hub`, the real binary, with a small JSON-over-HTTP client.
+//! - [`sidecar`]: a folder with everything one agent needs, and the real `agentcom-sidecar` in it.
+//! - [`pm2`]: a real pm2 daemon of the test's own.
+//! - [`wait`]: waiting for a thing, with a bound.
+
+// Each test binary compiles all of this and uses a part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+// A failing test tells its story on stderr, beside the panic's own message.
+#![allow(clippy::print_stderr)]
+
+pub mod hub;
+pub mod legacy_hub;
+pub mod pm2;
+pub mod process;
+pub mod sidecar;
+pub mod wait;
