@@ -200,5 +200,11 @@ fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTCOM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // A second subscriber in one process (a test) is not worth dying for.
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stdout).try_init();
+    // A log that nobody reads any more must not end the hub: no complaint about it on stderr, which may be gone too.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stdout)
+        .log_internal_errors(false)
+        .try_init();
 }
