@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::hub::{Client, HUB, new_token};
 use super::pm2::Pm2;
 use super::sidecar::Agent;
-use super::wait;
+use super::{process, wait};
 
 /// pm2's name for the hub.
 pub const HUB_APP: &str = "agentcom-hub";
@@ -34,7 +34,17 @@ pub struct Ground {
     pub pm2: Pm2,
     pub hub: Client,
     pub agent: Agent,
+    _orphans: Orphans,
     data: tempfile::TempDir,
+}
+
+/// What outlived a pm2 that was killed ends with the test.
+struct Orphans(Vec<PathBuf>);
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        self.0.iter().flat_map(|word| running_with(word)).for_each(process::kill9);
+    }
 }
 
 /// What `pm2 jlist` says of an app.
@@ -66,7 +76,8 @@ impl Ground {
         let agent = Agent::new(ALICE, &hub.url(), &token);
         agent.configure("reconnect_min_ms", json!(50));
         agent.configure("reconnect_max_ms", json!(500));
-        Self { pm2, hub, agent, data }
+        let orphans = Orphans(vec![data.path().to_owned(), agent.config_file()]);
+        Self { pm2, hub, agent, _orphans: orphans, data }
     }
 
     /// Ground, and the sidecar on it.
@@ -157,6 +168,22 @@ impl Ground {
         assert_eq!(history.as_array().map(completed), Some(1), "{history}");
     }
 
+    /// Whether anyone answers at the hub's address.
+    pub fn hub_answers(&self) -> bool {
+        super::hub::request(self.hub.address(), "GET", "/health", None, None).is_ok()
+    }
+
+    /// pm2's daemon.
+    pub fn daemon(&self) -> u32 {
+        let text = std::fs::read_to_string(self.pm2.home().join("pm2.pid")).expect("pm2.pid");
+        text.trim().parse().expect("a pid")
+    }
+
+    /// Every process that runs the sidecar with the agent's config.
+    pub fn copies(&self) -> Vec<u32> {
+        running_with(&self.agent.config_file())
+    }
+
     /// The hub's own output so far.
     pub fn hub_output(&self) -> String {
         let read = |end| std::fs::read_to_string(self.data.path().join(format!("{HUB_APP}.{end}.log")));
@@ -186,6 +213,18 @@ pub fn ecosystem() -> PathBuf {
 fn wait_healthy(address: SocketAddr) {
     let probe = || super::hub::request(address, "GET", "/health", None, None).is_ok();
     wait::until_true("the hub to answer", probe);
+}
+
+/// Every process of ours that has this file or folder among its arguments.
+fn running_with(argument: &Path) -> Vec<u32> {
+    let argument = argument.to_str().expect("a readable path");
+    let pids = std::fs::read_dir("/proc").expect("/proc can be listed");
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let runs = |pid: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("agentcom-") && line.split('\0').any(|word| word == argument)
+    };
+    pids.filter(runs).collect()
 }
 
 /// A port that the hub keeps when pm2 restarts it: below those that the kernel hands out by itself (32768 and up), so
