@@ -121,14 +121,9 @@ fn two_agents_of_one_name_in_pm2_are_told_apart() {
     let ground = Ground::launched();
     let token = ground.hub.register("bob");
     let bob = Agent::new("bob", &ground.hub.url(), &token);
-    let mut app = bob.app();
-    app["name"] = json!(ALICE);
-    app["force"] = json!(true);
-    app["env"] = json!({});
-    // A file of the same name as the first's would be taken for the same app.
-    let file = bob.path("launch.json");
-    fs::write(&file, json!({"apps": [app]}).to_string()).expect("a file");
-    ground.pm2.command(&["start", file.to_str().expect("a readable path"), "-f"]);
+    let config = bob.config_file();
+    let config = config.to_str().expect("a readable path");
+    ground.pm2.command(&["start", SIDECAR, "-f", "--name", ALICE, "--", "run", "--config", config]);
     ground.hub.wait_agent("bob", |agent| agent["fsm_state"] == "idle");
     let pids = || ground.pm2.apps().iter().filter(|app| app["name"] == ALICE).map(|app| app["pid"].clone()).collect();
     let before: Vec<Value> = pids();
