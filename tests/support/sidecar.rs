@@ -201,7 +201,9 @@ impl Agent {
     pub fn story(&self) -> String {
         let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.retain(|name| name == "queue.json" || [".log", ".out", ".err"].iter().any(|end| name.ends_with(end)));
+        // What goes to stdout is in the log file too.
+        names.retain(|name| !name.ends_with(".out.log"));
+        names.retain(|name| name == "queue.json" || [".log", ".err"].iter().any(|end| name.ends_with(end)));
         let told = names.iter().map(|name| {
             let text = fs::read_to_string(self.path(name)).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
