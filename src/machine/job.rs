@@ -157,6 +157,14 @@ impl Job {
         matches!(self.claim, Claim::Recovering { .. })
     }
 
+    /// Whether the hub has been asked whose the job is and has not answered: it may not be ours any more.
+    pub fn is_in_question(&self) -> bool {
+        match &self.claim {
+            Claim::Recovering { .. } | Claim::Ours { report: Some(_), .. } => true,
+            Claim::Ours { report: None, .. } => false,
+        }
+    }
+
     /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated.
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) {
         self.carried.task = task;
