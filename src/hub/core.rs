@@ -173,9 +173,13 @@ impl Core {
             let wait_ms = self.state.desk.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => {}
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
                 () = nap => {}
+            }
+            // Sockets that close because we stop must not look like agents that left: looked at AFTER receiving.
+            if stop.is_cancelled() {
+                return Ok(());
             }
             // 2.
             let now = now_ms();

@@ -160,6 +160,10 @@ impl Job {
     /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated.
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) {
         self.carried.task = task;
+        if let (Stage::Waking { attempt }, false) = (&self.carried.stage, self.wake_ordered) {
+            // Planned and not ordered yet (the disk failed): it will be this hand-out's wake.
+            self.start_waking(*attempt, policy);
+        }
         self.carried.settle_in(now, policy);
         self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);

@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    command.env_remove("AGENTCOM_HUB_LISTEN").env_remove("AGENTCOM_HUB_DATA").env_remove("AGENTCOM_LOG");
+    command.env_remove("AGENTCOM_HUB_LISTEN").env_remove("AGENTCOM_HUB_DATA").env_remove("AGENTCOM_HUB_LOG_LEVEL");
     command
 }
 
@@ -200,8 +200,8 @@ fn first_address(mut stdout: BufReader<ChildStdout>) -> (String, BufReader<Child
         let mut line = String::new();
         assert!(stdout.read_line(&mut line).unwrap() > 0, "the hub ended before it listened");
         let line: Value = serde_json::from_str(&line).expect("a log line that is not JSON");
-        if line["fields"]["message"] == "listening" {
-            return (line["fields"]["address"].as_str().unwrap().to_owned(), stdout);
+        if line["message"] == "listening" {
+            return (line["address"].as_str().unwrap().to_owned(), stdout);
         }
     }
 }
