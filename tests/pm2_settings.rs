@@ -97,6 +97,19 @@ fn quick_restarts_never_look_like_a_crash_loop() {
 }
 
 #[test]
+fn the_exit_that_would_be_one_too_many_is_not_taken() {
+    // Four exits sooner than ten seconds after their start, within forty seconds.
+    let ground = with(json!({"exp_backoff_restart_delay": null, "max_restarts": 4, "min_uptime": 10_000}));
+    let before = ground.listed();
+    for n in 1..=3 {
+        let command = ground.command(json!({"reason": format!("pm2's {n}")}));
+        ground.wait_back(&command);
+    }
+    ground.assert_restarted(&before, 3);
+    comes_back_in_place(&ground);
+}
+
+#[test]
 fn started_by_hand_with_pm2s_defaults() {
     let ground = Ground::new();
     let config = ground.agent.config_file();
