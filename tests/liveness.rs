@@ -304,10 +304,7 @@ fn order() -> impl Strategy<Value = RestartOrder> {
 }
 
 fn features() -> impl Strategy<Value = Features> {
-    prop_oneof![
-        Just(Features { restart_v2: true, task_rejected: true }),
-        Just(Features::default()),
-    ]
+    prop_oneof![Just(Features { restart_v2: true, task_rejected: true }), Just(Features::default()),]
 }
 
 fn from_hub() -> impl Strategy<Value = FromHub> {
