@@ -43,9 +43,9 @@ pub struct ResultsConfig {
 }
 
 impl ResultsConfig {
-    /// The usual limits: 2 s to settle, 8 MiB.
+    /// The usual limits: 2 s to settle, 2 MiB (our hub takes frames of 4 MiB, and drops the connection for a larger one).
     pub fn new(dir: impl Into<PathBuf>, scan_ms: u64) -> Self {
-        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: 8 * 1024 * 1024 }
+        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: 2 * 1024 * 1024 }
     }
 }
 
