@@ -136,10 +136,7 @@ impl Sidecar {
 
     /// Before a wait for the agent's files is called over: what is there counts, seen or not.
     async fn last_look(&mut self) {
-        while let Ok(found) = self.inbox.results.try_recv() {
-            self.found.push_back(found);
-        }
-        self.found.extend(self.adapters.results.look_now().await);
+        self.found.extend(self.adapters.results.last_look(&mut self.inbox.results).await);
     }
 
     async fn handle(&mut self, event: Event) -> Option<Ending> {
