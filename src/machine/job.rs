@@ -179,15 +179,17 @@ impl Job {
 }
 
 impl Carried {
-    /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated.
-    /// No wait is longer than it was when it began: the machine's clock may have been set back in between.
+    /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated. No wait
+    /// is longer than it would be if it began now: the clock may have been set back in between.
     fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
-        let retry_by = now.plus(policy.wake_retry_delays_ms.iter().copied().max().unwrap_or(0));
         self.stage = match self.stage {
             Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
             Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.min(confirm_by) },
-            Stage::RetryingWake { at, attempt } => Stage::RetryingWake { at: at.min(retry_by), attempt },
+            Stage::RetryingWake { at, attempt } => {
+                let latest = now.plus(policy.wake_retry_delay_ms(attempt).unwrap_or(0));
+                Stage::RetryingWake { at: at.min(latest), attempt }
+            }
             Stage::Interrupted { until } => Stage::Interrupted { until: until.min(now.plus(policy.look_ms)) },
             stage @ (Stage::Accepted | Stage::Running) => stage,
         };

@@ -139,14 +139,14 @@ impl Step<'_> {
         }
         self.machine.state = State::Draining { cause, deadline, step: DrainStep::Flushing, left };
         self.refuse_held(RejectReason::Restarting);
-        if let Link::Down { retry_at, .. } = &mut self.machine.link {
+        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = self.now;
         }
     }
 
     /// The link was lost before the last words: they are still owed, and time is short.
     pub(super) fn hasten_redial(&mut self) {
-        if let Link::Down { retry_at, .. } = &mut self.machine.link {
+        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = (*retry_at).min(self.now.plus(DRAIN_REDIAL_MS));
         }
     }

@@ -18,6 +18,8 @@ pub enum Link {
         retry_at: Timestamp,
         /// How many have failed in a row.
         attempt: u32,
+        /// The hub named that time, or does not want us: not even a restart makes it earlier.
+        firm: bool,
     },
     /// Being made.
     Dialing {
@@ -100,7 +102,7 @@ impl Jitter {
 impl Link {
     /// Where a process starts: dial at once.
     pub const fn start(now: Timestamp) -> Self {
-        Self::Down { retry_at: now, attempt: 0 }
+        Self::Down { retry_at: now, attempt: 0, firm: false }
     }
 
     /// How many attempts have failed in a row.
@@ -151,7 +153,8 @@ impl Link {
             None if refused => cap / 2 + jitter.of(cap / 2),
             None => jitter.of(cap),
         };
-        Self::Down { retry_at: now.plus(wait), attempt: failed.saturating_add(1) }
+        let firm = refused || retry_after_ms.is_some();
+        Self::Down { retry_at: now.plus(wait), attempt: failed.saturating_add(1), firm }
     }
 }
 

@@ -115,7 +115,7 @@ impl Step<'_> {
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => false,
         };
-        if let Link::Down { retry_at, attempt } = self.machine.link
+        if let Link::Down { retry_at, attempt, firm: _ } = self.machine.link
             && wanted
             && retry_at <= self.now
         {

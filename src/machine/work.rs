@@ -199,9 +199,9 @@ impl Step<'_> {
         if *failed != attempt {
             return;
         }
-        let delay = self.policy.wake_retry_delays_ms.get(usize::from(attempt).saturating_sub(1));
+        let delay = self.policy.wake_retry_delay_ms(attempt);
         match (delay, attempt.checked_add(1)) {
-            (Some(delay), Some(_)) => *at = now.plus(*delay),
+            (Some(delay), Some(_)) => *at = now.plus(delay),
             (None, _) | (_, None) => {
                 let why = match outcome {
                     WakeOutcome::Succeeded => return,
