@@ -181,7 +181,7 @@ impl Job {
 impl Carried {
     /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated. No wait
     /// is longer than it would be if it began now: the clock may have been set back in between.
-    fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
+    pub(super) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
         self.stage = match self.stage {
             Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
@@ -223,11 +223,6 @@ impl Carried {
         }
     }
 
-    /// The same after a crash of this process, for work the hub had already taken back.
-    pub fn shelved_through_crash(self, now: Timestamp, policy: &Policy) -> Self {
-        self.after_crash(now, policy)
-    }
-
     /// Whether the last wake was for the present hand-out.
     pub fn woken_for_this_generation(&self) -> bool {
         self.woken.as_ref().is_some_and(|woken| woken.generation == self.task.generation)
@@ -251,7 +246,7 @@ mod tests {
         let waits = Stage::AwaitingConfirmation { until: tomorrow };
         assert_eq!(recovered(waits, now), Stage::AwaitingConfirmation { until: now.plus(30_000) });
         let retries = Stage::RetryingWake { at: tomorrow, attempt: 1 };
-        assert_eq!(recovered(retries, now), Stage::RetryingWake { at: now.plus(30_000), attempt: 1 });
+        assert_eq!(recovered(retries, now), Stage::RetryingWake { at: now.plus(5_000), attempt: 1 });
         let looks = Stage::Interrupted { until: tomorrow };
         assert_eq!(recovered(looks, now), Stage::Interrupted { until: now.plus(2_000) });
     }

@@ -79,7 +79,8 @@ impl Step<'_> {
         );
         self.order(Effect::Notify(Notice::RestartRefused { reason: order.reason.clone(), detail: detail.clone() }));
         if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
-            self.order(Effect::Send(ToHub::Status { status: format!("idle (restart refused: {detail})") }));
+            let state = self.machine.state.work_status();
+            self.order(Effect::Send(ToHub::Status { status: format!("{state} (restart refused: {detail})") }));
         }
         self.answer_restart(order, RestartAnswer::Refused { detail });
     }

@@ -26,10 +26,8 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
         Event::HubOpened => step.hub_opened(),
         Event::HubClosed { retry_after_ms, jitter } => {
             if !matches!(step.machine.link, Link::Down { .. }) {
-                let unwelcome =
-                    retry_after_ms.is_some() || matches!(step.machine.link, Link::Closing { refused: true, .. });
                 step.machine.link = step.machine.link.after_close(retry_after_ms, jitter, now, policy);
-                step.link_lost(unwelcome);
+                step.link_lost();
             }
         }
         Event::HubSaid(said) => step.hub_said(said),
@@ -90,6 +88,8 @@ impl Step<'_> {
                 self.machine.durable = *journal;
                 if failing {
                     self.order(Effect::Notify(super::Notice::JournalRecovered));
+                    let status = self.machine.state.work_status().into();
+                    self.say_if_online(ToHub::Status { status });
                 }
             }
             other @ (Disk::Ready | Disk::Failing { .. }) => self.machine.disk = other,
@@ -101,6 +101,9 @@ impl Step<'_> {
             self.machine.disk = Disk::Failing { retry_at: self.now.plus(self.policy.persist_retry_ms) };
             if !failing {
                 self.order(Effect::Notify(super::Notice::JournalFailing));
+                // Both kinds of hub show it: whoever looks there need not read this machine's log to see it.
+                let status = "unwell: the sidecar cannot write its journal (disk full or read-only?)".into();
+                self.say_if_online(ToHub::Status { status });
             }
             self.refuse_what_was_not_journalled();
         }
@@ -161,9 +164,8 @@ impl Step<'_> {
         self.order(Effect::CloseLink(code));
     }
 
-    /// The connection is gone: nothing said on it is known to have arrived unless it was answered. `unwelcome`: the hub
-    /// refused us or said when to come back, and to ask again at once would make it worse.
-    fn link_lost(&mut self, unwelcome: bool) {
+    /// The connection is gone: nothing said on it is known to have arrived unless it was answered.
+    fn link_lost(&mut self) {
         self.machine.outbox.link_lost();
         self.machine.held = None;
         if let Some(job) = self.machine.state.job_mut() {
@@ -172,7 +174,6 @@ impl Step<'_> {
         if let State::Draining { step, .. } = &self.machine.state {
             match step {
                 DrainStep::Closing => self.exit(),
-                DrainStep::Flushing if unwelcome => {}
                 DrainStep::Flushing => self.hasten_redial(),
             }
         }

@@ -171,6 +171,7 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
             };
             FromHub::ReportAnswered { task_id, go_on }
         }
+        "report_unknown" => FromHub::ReportNotUnderstood,
         "restart" => FromHub::RestartCommanded(order(words)?),
         "rate_limited" => FromHub::RateLimited { retry_after_ms: words.required("retry_after")? },
         "pong" => FromHub::SignOfLife,
