@@ -157,6 +157,14 @@ impl Job {
         matches!(self.claim, Claim::Recovering { .. })
     }
 
+    /// Whether the hub has been asked whose the job is and has not answered: it may not be ours any more.
+    pub fn is_in_question(&self) -> bool {
+        match &self.claim {
+            Claim::Recovering { .. } | Claim::Ours { report: Some(_), .. } => true,
+            Claim::Ours { report: None, .. } => false,
+        }
+    }
+
     /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated.
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) {
         self.carried.task = task;
@@ -223,5 +231,35 @@ impl Carried {
     /// Whether the last wake was for the present hand-out.
     pub fn woken_for_this_generation(&self) -> bool {
         self.woken.as_ref().is_some_and(|woken| woken.generation == self.task.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::TaskId;
+
+    fn recovered(stage: Stage, now: Timestamp) -> Stage {
+        let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() };
+        let carried = Carried { task, stage, woken: None, assigned_at: None };
+        Job::recovered(carried, now, &Policy::default()).carried.stage
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_wait() {
+        let (now, tomorrow) = (Timestamp::from_millis(1_000_000), Timestamp::from_millis(90_000_000));
+        let waits = Stage::AwaitingConfirmation { until: tomorrow };
+        assert_eq!(recovered(waits, now), Stage::AwaitingConfirmation { until: now.plus(30_000) });
+        let retries = Stage::RetryingWake { at: tomorrow, attempt: 1 };
+        assert_eq!(recovered(retries, now), Stage::RetryingWake { at: now.plus(30_000), attempt: 1 });
+        let looks = Stage::Interrupted { until: tomorrow };
+        assert_eq!(recovered(looks, now), Stage::Interrupted { until: now.plus(2_000) });
+    }
+
+    #[test]
+    fn a_wait_that_is_shorter_stays_as_it_is() {
+        let now = Timestamp::from_millis(1_000_000);
+        let waits = Stage::AwaitingConfirmation { until: now.plus(5) };
+        assert_eq!(recovered(waits.clone(), now), waits);
     }
 }

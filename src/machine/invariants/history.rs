@@ -48,7 +48,10 @@ impl History {
         self.announced_when_reachable(step)?;
         self.restarts_bounded(step)?;
         self.nothing_lost(step.after)?;
-        self.at_work.extend(at_work_on(&step.after.durable).cloned());
+        // What ended a moment ago may still be on disk: only what is meant to stay there counts.
+        let wanted = step.after.journal();
+        let known = at_work_on(&step.after.durable).filter(|id| at_work_on(&wanted).any(|wanted| wanted == *id));
+        self.at_work.extend(known.cloned());
         Ok(())
     }
 
