@@ -251,7 +251,7 @@ mod tests {
         let waits = Stage::AwaitingConfirmation { until: tomorrow };
         assert_eq!(recovered(waits, now), Stage::AwaitingConfirmation { until: now.plus(30_000) });
         let retries = Stage::RetryingWake { at: tomorrow, attempt: 1 };
-        assert_eq!(recovered(retries, now), Stage::RetryingWake { at: now.plus(30_000), attempt: 1 });
+        assert_eq!(recovered(retries, now), Stage::RetryingWake { at: now.plus(5_000), attempt: 1 });
         let looks = Stage::Interrupted { until: tomorrow };
         assert_eq!(recovered(looks, now), Stage::Interrupted { until: now.plus(2_000) });
     }

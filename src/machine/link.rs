@@ -167,7 +167,7 @@ mod tests {
         let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
         let identifying = Link::Identifying { give_up_at: now, attempt: 0 };
         let after = |told| identifying.after_close(Some(told), Jitter(0), now, &policy);
-        assert_eq!(after(29_000), Link::Down { retry_at: now.plus(29_000), attempt: 1 });
-        assert_eq!(after(31_536_000_000), Link::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1 });
+        assert_eq!(after(29_000), Link::Down { retry_at: now.plus(29_000), attempt: 1, firm: true });
+        assert_eq!(after(31_536_000_000), Link::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
     }
 }

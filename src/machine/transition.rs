@@ -26,10 +26,8 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
         Event::HubOpened => step.hub_opened(),
         Event::HubClosed { retry_after_ms, jitter } => {
             if !matches!(step.machine.link, Link::Down { .. }) {
-                let unwelcome =
-                    retry_after_ms.is_some() || matches!(step.machine.link, Link::Closing { refused: true, .. });
                 step.machine.link = step.machine.link.after_close(retry_after_ms, jitter, now, policy);
-                step.link_lost(unwelcome);
+                step.link_lost();
             }
         }
         Event::HubSaid(said) => step.hub_said(said),
@@ -161,9 +159,8 @@ impl Step<'_> {
         self.order(Effect::CloseLink(code));
     }
 
-    /// The connection is gone: nothing said on it is known to have arrived unless it was answered. `unwelcome`: the hub
-    /// refused us or said when to come back, and to ask again at once would make it worse.
-    fn link_lost(&mut self, unwelcome: bool) {
+    /// The connection is gone: nothing said on it is known to have arrived unless it was answered.
+    fn link_lost(&mut self) {
         self.machine.outbox.link_lost();
         self.machine.held = None;
         if let Some(job) = self.machine.state.job_mut() {
@@ -172,7 +169,6 @@ impl Step<'_> {
         if let State::Draining { step, .. } = &self.machine.state {
             match step {
                 DrainStep::Closing => self.exit(),
-                DrainStep::Flushing if unwelcome => {}
                 DrainStep::Flushing => self.hasten_redial(),
             }
         }
