@@ -286,7 +286,7 @@ fn hub() -> impl Strategy<Value = KindHub> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 10_000, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 20_000, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn with_everybody_kind_it_comes_to_rest_and_takes_the_next_task(

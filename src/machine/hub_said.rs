@@ -110,12 +110,11 @@ impl Step<'_> {
 
     fn assigned_invalid(&mut self, task_id: String, generation: u64, why: String) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task_id.clone(), why: RejectReason::Invalid }));
-        let answer = if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
-            ToHub::TaskRejected { task_id, generation, reason: RejectReason::Invalid }
-        } else {
-            ToHub::TaskFailed { task_id, generation, reason: why }
-        };
-        self.order(Effect::Send(answer));
+        if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
+            self.order(Effect::Send(ToHub::TaskRejected { task_id, generation, reason: RejectReason::Invalid }));
+        } else if !self.machine.outbox.awaits_answer_to_failure() {
+            self.order(Effect::Send(ToHub::TaskFailed { task_id, generation, reason: why }));
+        }
     }
 
     fn accept_acknowledged(&mut self, task_id: &str) {

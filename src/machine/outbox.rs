@@ -112,6 +112,12 @@ impl Outbox {
         Some(self.pending.remove(0).verdict)
     }
 
+    /// Whether a `task_failed` is in flight: the answer to a second one could not be told from its own.
+    pub fn awaits_answer_to_failure(&self) -> bool {
+        let in_flight = self.head().filter(|pending| pending.said != Saying::Unsaid);
+        in_flight.is_some_and(|pending| matches!(pending.verdict.outcome, Outcome::Failed { .. }))
+    }
+
     /// The connection is gone: whatever was said may not have arrived. A verdict that was in flight goes behind the
     /// others, so that one that a hub cannot swallow does not hold the rest up.
     pub fn link_lost(&mut self) {
