@@ -412,3 +412,12 @@ fn an_agent_that_never_comes_back_after_a_restart_of_the_hub_is_overdue_all_the_
     assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Overdue);
     assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 2);
 }
+
+#[test]
+fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    let report = json!({"cpu_percent": 1.5, "protocol_version": 1, "junk": "x".repeat(9_999)});
+    rig.hear(1, SidecarFrame::ResourceReport { rest: report.as_object().unwrap().clone() });
+    assert_eq!(rig.desk.agents_json()[0]["resources"], json!({"cpu_percent": 1.5}));
+}
