@@ -15,6 +15,7 @@ pub mod lock;
 mod log_step;
 pub mod logging;
 pub mod pm2;
+mod report;
 pub mod results;
 pub mod runner;
 mod sidecar;
