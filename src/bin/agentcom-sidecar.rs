@@ -52,7 +52,7 @@ struct Options {
     config: Option<PathBuf>,
 }
 
-fn main() -> ProcessExit {
+pub(crate) fn main() -> ProcessExit {
     let cli = Cli::parse();
     let options = match cli.command {
         Some(Command::Run(options)) => Options { config: options.config.or(cli.options.config) },
