@@ -154,7 +154,8 @@ impl Player {
                 if let Effect::Persist(journal) = &effect {
                     self.writing = Some((**journal).clone());
                 }
-                let lost = if matches!(effect, Effect::Persist(_)) && *fate == WriteFate::Lost { " (lost)" } else { "" };
+                let lost =
+                    if matches!(effect, Effect::Persist(_)) && *fate == WriteFate::Lost { " (lost)" } else { "" };
                 self.told.push(format!("  {}{lost}", print::effect(&effect)));
             }
             if let (WriteFate::Landed, Some(journal)) = (fate, self.writing.take()) {

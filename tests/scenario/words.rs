@@ -154,10 +154,9 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
         }
         "refuses_complete" => FromHub::VerdictRefused { complete: true, why: refusal(words)? },
         "refuses_fail" => FromHub::VerdictRefused { complete: false, why: refusal(words)? },
-        "continue" => FromHub::TaskContinue {
-            task_id: raw(words)?,
-            generation: words.value("gen").map(number).transpose()?,
-        },
+        "continue" => {
+            FromHub::TaskContinue { task_id: raw(words)?, generation: words.value("gen").map(number).transpose()? }
+        }
         "reassign" => FromHub::TaskReassigned { task_id: raw(words)? },
         "cancel" => FromHub::TaskCancelled { task_id: raw(words)? },
         "report_ack" => {
