@@ -27,11 +27,12 @@ struct Try {
 #[derive(Clone, Default)]
 struct Line {
     name: &'static str,
-    counted: u64,
+    counted: Vec<String>,
     highest: u64,
     tried: u32,
     pairs: u32,
-    unreached: u32,
+    /// Places that were there in the counting run and in none of the tries: timing took another way.
+    unreached: Vec<String>,
     lost: u32,
     doubled: u32,
 }
@@ -66,12 +67,15 @@ impl Display for Report {
         for line in &self.lines {
             all.tried += line.tried;
             all.pairs += line.pairs;
-            all.unreached += line.unreached;
+            all.unreached.extend(line.unreached.iter().map(|place| format!("{}: {place}", line.name)));
             all.lost += line.lost;
             all.doubled += line.doubled;
         }
         for Line { name, tried, pairs, unreached, lost, doubled, .. } in self.lines.iter().chain([&all]) {
-            writeln!(f, "{name:<34} {tried:>7} {pairs:>6} {unreached:>9} {lost:>5} {doubled:>8}")?;
+            writeln!(f, "{name:<34} {tried:>7} {pairs:>6} {:>9} {lost:>5} {doubled:>8}", unreached.len())?;
+        }
+        for place in &all.unreached {
+            writeln!(f, "unreached: {place}")?;
         }
         writeln!(f, "in {:.1} s", self.took.as_secs_f64())
     }
@@ -91,7 +95,7 @@ pub(crate) fn enumerate(binary: &Path, stories: &[Story]) -> Report {
     // The run at place 0 is the counting one: no place has that number.
     let queue = (0..stories.len()).map(|story| Try { story, at: 0, then: None, times: 1 }).collect();
     let work = Mutex::new(Work { queue, busy: 0, report: Report { lines, ..Report::default() } });
-    let workers = number("AGENTCOM_CRASH_WORKERS").unwrap_or(4);
+    let workers = number("AGENTCOM_CRASH_WORKERS").unwrap_or(6);
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let work = &work;
@@ -101,7 +105,9 @@ pub(crate) fn enumerate(binary: &Path, stories: &[Story]) -> Report {
                 while let Some(next) = take(work) {
                     runs += 1;
                     let name = format!("agent-{worker}-{runs}");
+
                     let outcome = run(&mut hub, binary, &name, stories[next.story], &next);
+
                     account(&mut work.lock().unwrap(), &next, outcome);
                 }
             });
@@ -133,24 +139,26 @@ fn take(work: &Mutex<Work>) -> Option<Try> {
 }
 
 struct Outcome {
-    crashes: usize,
-    points: u64,
+    has_crashed: bool,
+    points: Vec<String>,
     bad: Option<(Bad, String)>,
 }
 
 fn run(hub: &mut Hub, binary: &Path, name: &str, story: Story, attempt: &Try) -> Outcome {
-    let at = [Some(attempt.at), attempt.then].into_iter().flatten().map(|at| at.to_string()).collect::<Vec<_>>();
-    let mut stage = Stage::new(hub, binary, name, at.join(","));
-    let ended = (story.tell)(&mut stage).and_then(|()| stage.must_end_well());
+    let at = [Some(attempt.at).filter(|at| *at > 0), attempt.then].into_iter().flatten().collect();
+    let mut stage = Stage::new(hub, binary, name, at);
+    let mut ended = (story.tell)(&mut stage).and_then(|()| stage.must_end_well());
+    if ended.is_ok() && !stage.has_crashed() {
+        ended = stage.linger().and_then(|crashed| if crashed { stage.must_end_well() } else { Ok(()) });
+    }
     let bad = ended.err().map(|bad| (bad, stage.told()));
-    Outcome { crashes: stage.crashes, points: stage.points().len() as u64, bad }
+    Outcome { has_crashed: stage.has_crashed(), points: stage.points(), bad }
 }
 
 fn account(work: &mut Work, attempt: &Try, outcome: Outcome) {
     work.busy -= 1;
     let Work { queue, report, .. } = work;
     let line = &mut report.lines[attempt.story];
-    let wanted = usize::from(attempt.at > 0) + usize::from(attempt.then.is_some());
     if let Some((bad, told)) = outcome.bad {
         let what = match bad {
             Bad::Lost(what) => {
@@ -167,17 +175,18 @@ fn account(work: &mut Work, attempt: &Try, outcome: Outcome) {
     }
     let story = attempt.story;
     if attempt.at == 0 {
+        line.highest = outcome.points.len() as u64;
         line.counted = outcome.points;
-        line.highest = outcome.points;
         let only = number("AGENTCOM_CRASH_AT");
         let places = (1..=line.highest).filter(|at| only.is_none_or(|only| only == *at));
         queue.extend(places.map(|at| Try { story, at, then: None, times: 1 }));
-    } else if outcome.crashes < wanted {
+    } else if !outcome.has_crashed {
         // Timing took another way this time. Past what was counted that is the end; before, the place is tried again.
-        if attempt.at <= line.counted && attempt.times < TRIES {
-            queue.push_back(Try { times: attempt.times + 1, ..attempt.clone() });
-        } else if attempt.at <= line.counted {
-            line.unreached += 1;
+        let place = usize::try_from(attempt.at - 1).ok().and_then(|at| line.counted.get(at));
+        match place {
+            Some(_) if attempt.times < TRIES => queue.push_back(Try { times: attempt.times + 1, ..attempt.clone() }),
+            Some(place) => line.unreached.push(place.clone()),
+            None => {}
         }
     } else if attempt.then.is_some() {
         line.pairs += 1;
@@ -188,7 +197,7 @@ fn account(work: &mut Work, attempt: &Try, outcome: Outcome) {
             queue.push_back(Try { story, at: line.highest, then: None, times: 1 });
         }
         if number("AGENTCOM_CRASH_PAIRS").is_some() {
-            let second = attempt.at + 1..=outcome.points;
+            let second = attempt.at + 1..=outcome.points.len() as u64;
             queue.extend(second.map(|then| Try { then: Some(then), times: 1, ..attempt.clone() }));
         }
     }

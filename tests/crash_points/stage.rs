@@ -17,6 +17,9 @@ use crate::support::sidecar::Agent;
 /// Ends a run that does not end well; one that does takes a second or two.
 const BOUND: Duration = Duration::from_secs(30);
 
+/// What is still on its way when the hub has everything is there by then.
+const LINGER: Duration = Duration::from_millis(300);
+
 /// What a run came to that did not end well.
 #[derive(Debug)]
 pub(crate) enum Bad {
@@ -33,18 +36,16 @@ pub(crate) struct Stage<'a> {
     pub(crate) hub: &'a mut Hub,
     pub(crate) agent: Agent,
     binary: &'a Path,
-    crash_at: String,
+    crash_at: Vec<u64>,
     supervised: bool,
     sidecar: Option<Running>,
-    /// How often it killed itself.
-    pub(crate) crashes: usize,
     tasks: Vec<String>,
     restarts: Vec<String>,
 }
 
 impl<'a> Stage<'a> {
-    /// `name` is new to the hub. `crash_at` is a list of numbers, or empty.
-    pub(crate) fn new(hub: &'a mut Hub, binary: &'a Path, name: &str, crash_at: String) -> Self {
+    /// `name` is new to the hub. `crash_at` are the places to crash at.
+    pub(crate) fn new(hub: &'a mut Hub, binary: &'a Path, name: &str, crash_at: Vec<u64>) -> Self {
         let agent = Agent::new(name, &hub.url(), &hub.register(name));
         for (key, value) in [
             ("capabilities", json!([name])),
@@ -53,13 +54,13 @@ impl<'a> Stage<'a> {
             ("reconnect_max_ms", json!(50)),
             ("results_scan_ms", json!(20)),
             ("answer_timeout_ms", json!(500)),
-            ("confirmation_timeout_ms", json!(1_000)),
+            ("confirmation_timeout_ms", json!(400)),
             ("restart_intensity", json!({"max": 1_000, "window_ms": 60_000})),
         ] {
             agent.configure(key, value);
         }
         let (tasks, restarts) = (Vec::new(), Vec::new());
-        Self { hub, agent, binary, crash_at, supervised: true, sidecar: None, crashes: 0, tasks, restarts }
+        Self { hub, agent, binary, crash_at, supervised: true, sidecar: None, tasks, restarts }
     }
 
     /// Nobody would start it again: a commanded restart replaces the process in place.
@@ -77,7 +78,9 @@ impl<'a> Stage<'a> {
             // A home without a daemon: nobody is asked.
             command.envs([("pm_id", "0"), ("name", self.agent.id())]).env("PM2_HOME", self.agent.path("pm2-home"));
         }
-        command.env("AGENTCOM_CRASH_LOG", self.agent.path("points.log")).env("AGENTCOM_CRASH_AT", &self.crash_at);
+        command.env("AGENTCOM_CRASH_LOG", self.agent.path("points.log"));
+        let crash_at: Vec<_> = self.crash_at.iter().map(u64::to_string).collect();
+        command.env("AGENTCOM_CRASH_AT", crash_at.join(","));
         self.sidecar = Some(Running::start(command, self.agent.folder(), "sidecar"));
     }
 
@@ -85,6 +88,17 @@ impl<'a> Stage<'a> {
     pub(crate) fn points(&self) -> Vec<String> {
         let text = fs::read_to_string(self.agent.path("points.log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// How often it has killed itself: every place it was to end at and has reached.
+    pub(crate) fn crashes(&self) -> usize {
+        let reached = self.points().len() as u64;
+        self.crash_at.iter().filter(|at| **at <= reached).count()
+    }
+
+    /// Whether every crash that was ordered has come.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.crashes() == self.crash_at.len()
     }
 
     /// What pm2 does: whatever has ended is started again. An end that nobody wanted is a failure.
@@ -97,9 +111,7 @@ impl<'a> Stage<'a> {
 
     fn ended(&mut self) -> Result<bool, Bad> {
         let Some(status) = self.sidecar.as_mut().and_then(Running::ended) else { return Ok(false) };
-        if status.signal() == Some(9) {
-            self.crashes += 1;
-        } else if status.code() != Some(0) {
+        if status.signal() != Some(9) && status.code() != Some(0) {
             return Err(Bad::Lost(format!("the sidecar ended with {status}")));
         }
         self.sidecar = None;
@@ -196,6 +208,19 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// For a place that lies after the story's end: gives the sidecar a moment to come there. Says whether it did.
+    pub(crate) fn linger(&mut self) -> Result<bool, Bad> {
+        let end = Instant::now() + LINGER;
+        while Instant::now() < end {
+            if self.ended()? {
+                self.start();
+                return Ok(true);
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        Ok(false)
+    }
+
     /// The end of every story: waits for what must come, then judges what must not have happened.
     pub(crate) fn must_end_well(&mut self) -> Step {
         for task in self.tasks.clone() {
@@ -211,15 +236,13 @@ impl<'a> Stage<'a> {
             let quiet = queue.is_none_or(|queue| queue["active"].is_null() && queue["outbox"] == json!([]));
             quiet && stage.hub.agent(stage.agent.id()).is_some_and(|agent| agent["fsm_state"] == "idle")
         })?;
-        self.must_be_tidy()?;
+        self.until("nothing half written to be left behind", Self::is_tidy)?;
         self.must_be_done_once()
     }
 
-    fn must_be_tidy(&self) -> Step {
+    fn is_tidy(&self) -> bool {
         let entries = fs::read_dir(self.agent.folder()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let left: Vec<_> = names.filter(|name| name.ends_with(".tmp")).collect();
-        if left.is_empty() { Ok(()) } else { Err(Bad::Lost(format!("left behind: {left:?}"))) }
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).all(|name| !name.ends_with(".tmp"))
     }
 
     fn must_be_done_once(&self) -> Step {
