@@ -5,6 +5,7 @@
 //! - `AGENTCOM_CRASH_STORY=NAME` tries one story only, `AGENTCOM_CRASH_AT=17` one place of it, with all its logs.
 //! - `AGENTCOM_CRASH_PAIRS=1` tries every pair of places: a crash, and another one on the way back from it (nightly).
 //! - `AGENTCOM_CRASH_WORKERS=N` runs so many at a time; most of a story is waiting.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 #![allow(clippy::print_stderr, reason = "the report")]
 
@@ -30,7 +31,10 @@ fn every_crash_point_of_every_story_ends_well() {
 #[cfg(not(feature = "crash-points"))]
 fn the_shipped_sidecar_has_no_crash_points() {
     let switch = b"AGENTCOM_CRASH_AT";
-    let has = |path: &std::path::Path| std::fs::read(path).unwrap().windows(switch.len()).any(|bytes| bytes == switch);
+    let has = |path: &std::path::Path| {
+        let binary = std::fs::read(path).unwrap();
+        binary.windows(switch.len()).any(|bytes| bytes == switch)
+    };
     assert!(!has(std::path::Path::new(support::sidecar::SIDECAR)), "it can be told to kill itself");
     assert!(has(&binary::build()), "the search finds nothing where there is something to find");
 }
