@@ -16,7 +16,8 @@ mod support;
 mod truncated;
 
 use fault::Fault;
-use stage::Stage;
+use stage::{ALICE, Stage};
+use support::wait;
 
 /// While the disk refuses, a task is not accepted and the agent not woken; afterwards it is done, by the same process.
 fn a_task_that_comes_meanwhile_is_not_accepted(fault: Fault) {
@@ -60,6 +61,24 @@ fn a_kill_meanwhile_loses_nothing(fault: Fault) {
     stage.must_complain_again();
     assert_ne!(stage.hub.task(&task)["status"], "completed", "{}", stage.agent.story());
     stage.fault.end();
+    stage.must_be_done_once(&task);
+}
+
+/// The lock is held though nobody can be told who holds it: a full disk does not take the agent off the hub.
+#[test]
+fn a_start_on_a_full_disk_serves_the_hub_all_the_same() {
+    let Some(mut stage) = Stage::new(Fault::Full) else { return };
+    stage.start();
+    stage.kill();
+    wait::until_true("the hub to miss it", || stage.hub.agent(ALICE).is_none());
+    // Empty, it holds no space that a new holder's name could have.
+    std::fs::write(stage.fault.folder.join("queue.json.lock"), "").unwrap();
+    stage.fault.begin();
+    stage.start();
+    stage.hub.wait_agent(ALICE, |agent| agent["fsm_state"] == "idle");
+    assert_eq!(stage.starts, 2, "{}", stage.agent.story());
+    stage.fault.end();
+    let task = stage.hub.submit("quick");
     stage.must_be_done_once(&task);
 }
 

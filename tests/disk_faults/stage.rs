@@ -11,7 +11,7 @@ use crate::support::process::Running;
 use crate::support::sidecar::{Agent, SIDECAR};
 use crate::support::wait;
 
-const ALICE: &str = "alice";
+pub(crate) const ALICE: &str = "alice";
 
 /// The exit code for a state folder that cannot be used; whatever supervises the sidecar starts it again.
 const STATE_UNUSABLE: i32 = 74;
