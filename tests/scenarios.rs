@@ -6,7 +6,7 @@ mod scenario;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use agentcom::machine::{EffectName, EventName, FromHubName, Phase, ToHubName, Wait};
+use agentcom::machine::{EffectName, EventName, FromHubName, ToHubName, Wait};
 use strum::IntoEnumIterator;
 
 use scenario::story;
@@ -38,17 +38,17 @@ fn together_they_show_every_event_effect_and_frame() {
     let mut met = BTreeSet::new();
     for path in story::files().unwrap() {
         let seen = story::play(&std::fs::read_to_string(&path).unwrap()).seen;
-        met.extend(seen.events.iter().map(|(_, event)| *event));
-        met.extend(seen.events.iter().map(|(phase, _)| <&str>::from(*phase)));
-        met.extend(seen.edges.iter().map(|(_, phase)| <&str>::from(*phase)));
-        met.extend(seen.from_hub.iter().chain(&seen.to_hub).chain(&seen.effects).chain(&seen.waits));
+        met.extend(seen.events.iter().map(|(_, name)| ("event", *name)));
+        met.extend(seen.from_hub.iter().map(|name| ("heard", *name)));
+        met.extend(seen.to_hub.iter().map(|name| ("said", *name)));
+        met.extend(seen.effects.iter().map(|name| ("effect", *name)));
+        met.extend(seen.waits.iter().map(|name| ("wait", *name)));
     }
-    let all = (EventName::iter().map(<&str>::from))
-        .chain(Phase::iter().map(<&str>::from))
-        .chain(FromHubName::iter().map(<&str>::from))
-        .chain(ToHubName::iter().map(<&str>::from))
-        .chain(EffectName::iter().map(<&str>::from))
-        .chain(Wait::iter().map(<&str>::from));
-    let missing: Vec<&str> = all.filter(|name| !met.contains(name)).collect();
+    let all = (EventName::iter().map(|name| ("event", <&str>::from(name))))
+        .chain(FromHubName::iter().map(|name| ("heard", name.into())))
+        .chain(ToHubName::iter().map(|name| ("said", name.into())))
+        .chain(EffectName::iter().map(|name| ("effect", name.into())))
+        .chain(Wait::iter().map(|name| ("wait", name.into())));
+    let missing: Vec<_> = all.filter(|name| !met.contains(name)).collect();
     assert!(missing.is_empty(), "no story shows {missing:?}");
 }

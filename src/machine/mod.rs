@@ -68,7 +68,7 @@ pub struct Machine {
     pub disk: Disk,
     /// The journal on disk.
     pub durable: Journal,
-    /// An assignment that came while the hub was being asked about a recovering task; taken or refused when it answers.
+    /// An assignment that came while the hub was being asked about the task in hand; taken or refused when it answers.
     pub held: Option<HeldAssignment>,
 }
 
@@ -90,7 +90,7 @@ impl Machine {
             Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },
         };
         let shelf = journal.shelf.into_iter().map(|item| match item {
-            Shelved::UnderWay(carried) => Shelved::UnderWay(carried.shelved_through_crash(now, policy)),
+            Shelved::UnderWay(carried) => Shelved::UnderWay(carried.after_crash(now, policy)),
             Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
         });
         let machine = Self {
