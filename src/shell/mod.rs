@@ -3,6 +3,7 @@
 
 mod clock;
 mod control;
+mod crash_points;
 pub mod durable;
 pub mod exit_code;
 mod hear;

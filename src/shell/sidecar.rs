@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::control::RestartHandle;
+use super::crash_points::crash_point;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::pm2::Pm2;
 use super::report::{found_event, link_event, notify, wake_event};
@@ -92,7 +93,9 @@ impl Sidecar {
         let mut ending = self.perform_all(first).await;
         loop {
             if let Some(ending) = ending {
-                return self.end(ending).await;
+                let ending = self.end(ending).await;
+                crash_point!("after the end of the loop");
+                return ending;
             }
             let event = self.next_event().await; // 1
             ending = self.handle(event).await; // 2, 3
@@ -179,6 +182,8 @@ impl Sidecar {
         loop {
             let mut next = None;
             for effect in effects {
+                // After the effect before it, too: nothing happens between two of them.
+                crash_point!("before {}", crate::machine::EffectName::from(&effect));
                 match effect {
                     Effect::Persist(journal) => {
                         let bytes = journal_file::to_bytes(&journal, &self.foreign_fields);
@@ -197,6 +202,7 @@ impl Sidecar {
                     Effect::Notify(notice) => notify(&notice),
                 }
             }
+            crash_point!("after the last effect");
             self.rewatch();
             effects = self.step(next?);
         }
