@@ -7,7 +7,7 @@ use agentcom::machine::{
     Verdict, Woken,
 };
 use agentcom::shell::durable::{ReadOutcome, read_or_quarantine};
-use agentcom::shell::journal_file::{self, Boot};
+use agentcom::shell::journal_file::{self, Boot, Found};
 use serde_json::json;
 
 use crate::support::hub::Hub;
@@ -70,12 +70,12 @@ fn at_any_byte_it_is_moved_aside_whole() {
                 fs::remove_file(moved_to).unwrap();
             }
             ReadOutcome::Missing => panic!("cut at {length}: read as if there were none"),
-            ReadOutcome::Parsed((found, _)) => panic!("cut at {length}: read as {found:?}"),
+            ReadOutcome::Parsed(found) => panic!("cut at {length}: read as {found:?}"),
         }
     }
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     let found = read_or_quarantine(&file, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap();
-    assert!(matches!(found, ReadOutcome::Parsed((found, _)) if found == journal()));
+    assert!(matches!(found, ReadOutcome::Parsed(Found::Journal { journal: found, .. }) if *found == journal()));
 }
 
 /// The real binary, with a task under way, at twelve places spread over its journal.
