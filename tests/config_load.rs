@@ -16,7 +16,7 @@ const EXISTING: &str = r#"{
   "token": "0123456789abcdef-the-token",
   "hub_url": "ws://localhost:4000/ws",
   "hub_api_url": "http://localhost:4000",
-  "repo_dir": "/home/agent/repo",
+  "repo_dir": "/srv/agent/repo",
   "reviewer": "",
   "wake_command": "openclaw agent --message \"Task: ${TASK_JSON}\" --session-id ${TASK_ID}",
   "capabilities": [
@@ -85,7 +85,7 @@ fn an_existing_configuration_is_read_unchanged() {
     assert_eq!(warnings, []);
     assert_eq!(config.agent_id, "gcu-sleeper-service");
     assert_eq!(config.token.expose(), TOKEN);
-    assert_eq!((config.reviewer, config.repo_dir), (None, Some(PathBuf::from("/home/agent/repo"))));
+    assert_eq!((config.reviewer, config.repo_dir), (None, Some(PathBuf::from("/srv/agent/repo"))));
     assert_eq!(config.capabilities, ["code"]);
     assert_eq!(config.results_dir, file.folder.path().join("results"));
     assert_eq!(config.log_file, file.folder.path().join("sidecar.log"));
@@ -98,7 +98,7 @@ fn what_is_absent_has_its_documented_default() {
     assert_eq!(config.restart_intensity, RestartIntensity { max: 3, window_ms: 60_000 });
     assert_eq!(config.wake_retry_delays_ms, [5_000, 15_000, 30_000]);
     assert_eq!((config.restart_deadline_ms, config.drain_deadline_ms), (120_000, 5_000));
-    assert_eq!((config.progress_interval_ms, config.max_frame_bytes), (45_000, 1 << 20));
+    assert_eq!((config.progress_interval_ms, config.max_frame_bytes), (45_000, 4 << 20));
     assert_eq!(config.log_level, LogLevel::Info);
 }
 

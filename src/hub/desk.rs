@@ -68,6 +68,8 @@ impl Desk {
             restarts: Restarts::load(restarts, policy),
             ..Self::default()
         };
+        // Who came back while the hub was down could not say so: it gets the time that every holder gets.
+        desk.restarts.wait_until(now_ms + policy.accept_timeout_ms);
         let fenced: Vec<String> = desk.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
             desk.tasks.holder_left(&agent_id);
@@ -243,7 +245,7 @@ impl Desk {
         self.say_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
     }
 
-    fn say_assignment(&mut self, agent_id: &str) {
+    pub(super) fn say_assignment(&mut self, agent_id: &str) {
         if let Some(assignment) = self.tasks.task_of(agent_id).map(Task::assignment) {
             self.say(agent_id, &HubFrame::TaskAssign(assignment));
         }

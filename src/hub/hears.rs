@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::agents::ConnId;
 use super::desk::Desk;
+use super::shapes::frame_fields;
 use super::tasks::{Failed, VerdictError};
 use crate::wire::{
     HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, Verdict, clip,
@@ -54,10 +55,10 @@ impl Desk {
     }
 
     fn hear_status(&mut self, agent_id: &str, status: String) {
+        // Words for people: whether the agent is free is not read off them.
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.status = status;
         }
-        self.changed(agent_id);
         self.say_text(agent_id, json!({"type": "status_updated"}).to_string(), None);
     }
 
@@ -86,7 +87,7 @@ impl Desk {
         }
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),
-            Err(why) => self.refuse(agent_id, "task_complete_failed", why),
+            Err(why) => self.refuse(agent_id, "task_complete_failed", &task_id, why),
         }
         self.changed(agent_id);
     }
@@ -95,7 +96,7 @@ impl Desk {
         match self.tasks.fail(agent_id, task_id, generation, &clip(reason, Limit::Reason), now_ms) {
             Ok(Failed::Retried) => self.ack(agent_id, task_id, TaskAckStatus::Retried),
             Ok(Failed::DeadLetter) => self.ack(agent_id, task_id, TaskAckStatus::DeadLetter),
-            Err(why) => self.refuse(agent_id, "task_fail_failed", why),
+            Err(why) => self.refuse(agent_id, "task_fail_failed", task_id, why),
         }
         self.changed(agent_id);
     }
@@ -110,16 +111,19 @@ impl Desk {
         self.say(agent_id, &answer);
     }
 
-    /// Continue only what the agent holds. Under another generation that means: it has the new assignment already (it
-    /// was sent before this answer), and a peer that adopts running work does so; one that does not must drop it.
+    /// Continue only what the agent holds. Under another generation it must hear of the new assignment first: a peer that
+    /// adopts running work gets it (again, since it may have gone down with another connection), and one that does not
+    /// must drop the work.
     fn hear_state_report(&mut self, agent_id: &str, task_id: String, said: Option<u64>, now_ms: u64) {
         let current = self.tasks.task_of(agent_id).filter(|task| task.id == task_id).map(|task| task.generation);
         let same = current.is_some_and(|current| said.is_none_or(|said| said == current));
-        let adopts = self.agents.get(agent_id).is_some_and(|agent| agent.is_v2());
         if same {
             self.tasks.alive(agent_id, &task_id, now_ms);
         }
-        let go_on = same || (current.is_some() && adopts);
+        let go_on = same || (current.is_some() && self.adopts(agent_id));
+        if go_on && !same {
+            self.say_assignment(agent_id);
+        }
         let action = if go_on { StateAction::Continue } else { StateAction::Abort };
         self.say(agent_id, &HubFrame::StateReportAck { task_id, action });
         if !go_on {
@@ -128,7 +132,9 @@ impl Desk {
     }
 
     fn hear_resources(&mut self, agent_id: &str, mut report: Map<String, Value>) {
-        report.remove("protocol_version");
+        // /api/agents shows them to everybody, so nothing else may ride along.
+        let figures = frame_fields("resource_report").unwrap_or_default();
+        report.retain(|key, _| figures.iter().any(|field| field.is(key)));
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.resources = report;
         }
@@ -140,6 +146,9 @@ impl Desk {
             agent.leaving = true;
             agent.status = clip(&format!("restarting: {}", said.reason), Limit::Status);
         }
+        // Who announces it and stays is not fenced for ever.
+        let gone_by = now_ms.saturating_add(self.policy.drain_deadline_ms + self.policy.restart_margin_ms);
+        self.agents.set_unavailable(agent_id, gone_by);
         self.touched.push(agent_id.to_owned());
     }
 
@@ -159,8 +168,18 @@ impl Desk {
         self.say(agent_id, &HubFrame::TaskAck { task_id: task_id.to_owned(), status });
     }
 
-    fn refuse(&mut self, agent_id: &str, what: &str, why: VerdictError) {
-        let why: &'static str = why.into();
-        self.say(agent_id, &HubFrame::Error(HubError { error: format!("{what}: {why}"), ..HubError::default() }));
+    /// A verdict does not count. A peer that adopts work and holds the task under a newer generation may have missed that
+    /// assignment (it went down with another connection, and `task_accepted` names no generation): it hears it again.
+    fn refuse(&mut self, agent_id: &str, what: &str, task_id: &str, why: VerdictError) {
+        let name: &'static str = why.into();
+        self.say(agent_id, &HubFrame::Error(HubError { error: format!("{what}: {name}"), ..HubError::default() }));
+        let holds = self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id);
+        if why == VerdictError::StaleGeneration && holds && self.adopts(agent_id) {
+            self.say_assignment(agent_id);
+        }
+    }
+
+    fn adopts(&self, agent_id: &str) -> bool {
+        self.agents.get(agent_id).is_some_and(|agent| agent.is_v2())
     }
 }

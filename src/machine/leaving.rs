@@ -13,6 +13,9 @@ use super::state::{Cause, DrainStep, State, StopSignal};
 use super::time::Timestamp;
 use super::transition::Step;
 
+/// No task holds a restart up for longer than a day, whatever the command says.
+const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
+
 /// Between dials while the last words wait for a connection.
 const DRAIN_REDIAL_MS: u64 = 250;
 
@@ -51,7 +54,7 @@ impl Step<'_> {
     fn accept_restart(&mut self, order: &RestartOrder) {
         let limit = self.policy.restart_intensity;
         self.machine.restarts.accept(order, self.now, limit);
-        let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms);
+        let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_RESTART_DEADLINE_MS);
         self.answer_restart(order, RestartAnswer::Accepted { deadline_ms });
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Working { job } if !order.force => {
@@ -79,7 +82,8 @@ impl Step<'_> {
         );
         self.order(Effect::Notify(Notice::RestartRefused { reason: order.reason.clone(), detail: detail.clone() }));
         if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
-            self.order(Effect::Send(ToHub::Status { status: format!("idle (restart refused: {detail})") }));
+            let state = self.machine.state.work_status();
+            self.order(Effect::Send(ToHub::Status { status: format!("{state} (restart refused: {detail})") }));
         }
         self.answer_restart(order, RestartAnswer::Refused { detail });
     }
@@ -139,14 +143,14 @@ impl Step<'_> {
         }
         self.machine.state = State::Draining { cause, deadline, step: DrainStep::Flushing, left };
         self.refuse_held(RejectReason::Restarting);
-        if let Link::Down { retry_at, .. } = &mut self.machine.link {
+        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = self.now;
         }
     }
 
     /// The link was lost before the last words: they are still owed, and time is short.
     pub(super) fn hasten_redial(&mut self) {
-        if let Link::Down { retry_at, .. } = &mut self.machine.link {
+        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = (*retry_at).min(self.now.plus(DRAIN_REDIAL_MS));
         }
     }

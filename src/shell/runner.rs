@@ -19,7 +19,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::crash_points::crash_point;
 use output::{OutputFile, WrittenFile};
+
+pub use crate::machine::WakeOutcome;
 
 /// How long a command that timed out has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -72,23 +75,6 @@ pub struct WakeEvent {
     pub attempt: u32,
     /// How it ended.
     pub outcome: WakeOutcome,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WakeOutcome {
-    /// Exit code 0.
-    Succeeded,
-    /// It did not start, exited otherwise, or died of a signal.
-    Failed {
-        /// What happened, with the end of what it wrote to stdout and stderr: at most 2,000 characters in all.
-        error: String,
-    },
-    /// It ran too long and was ended.
-    TimedOut {
-        /// The limit, in ms.
-        after_ms: u64,
-    },
 }
 
 /// Runs commands, several at a time if so ordered.
@@ -159,7 +145,9 @@ async fn run(config: &RunnerConfig, order: &WakeOrder) -> WakeOutcome {
         Ok(Err(error)) => return WakeOutcome::Failed { error },
         Err(e) => return WakeOutcome::Failed { error: format!("preparing the wake command failed: {e}") },
     };
+    crash_point!("before the wake command starts");
     let spawned = spawn(config, order, &env, &output);
+    crash_point!("after the wake command has started");
     let output = output.close_writers();
     let outcome = match spawned {
         Ok(mut child) => watch(&mut child, order.timeout_ms, &output).await,
