@@ -248,7 +248,22 @@ fn repeats(step: &Step<'_>) -> Result<(), Violation> {
             State::Draining { deadline, cause: Cause::Restart { order, .. }, .. },
         ) => deadline > old || order != first,
         (State::Draining { deadline: old, .. }, State::Draining { deadline, .. }) => deadline > old,
-        _ => false,
+        (
+            State::RestartPending { .. },
+            State::Idle | State::Working { .. } | State::Draining { .. } | State::Exiting { .. },
+        )
+        | (
+            State::Draining { .. },
+            State::Idle | State::Working { .. } | State::RestartPending { .. } | State::Exiting { .. },
+        )
+        | (
+            State::Idle | State::Working { .. } | State::Exiting { .. },
+            State::Idle
+            | State::Working { .. }
+            | State::RestartPending { .. }
+            | State::Draining { .. }
+            | State::Exiting { .. },
+        ) => false,
     };
     if moved {
         return violated(Property::RepeatsChangeNothing, format!("{:?} moved a deadline or a cause", step.event));
