@@ -1,7 +1,7 @@
-//! The one place where the daemon reads a clock. It says milliseconds since the epoch and never goes back within one
+//! The daemon's clock. It says milliseconds since the epoch and never goes back within one
 //! process, whatever is done to the machine's clock; it does not survive the process.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,11 +15,9 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Sets the clock by the machine's, once.
-    pub(super) fn start() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        Self { started: Instant::now(), started_at: Timestamp::from_millis(ms) }
+    /// Sets the clock, once; ms since the epoch.
+    pub(super) fn start_at(now_ms: u64) -> Self {
+        Self { started: Instant::now(), started_at: Timestamp::from_millis(now_ms) }
     }
 
     /// Now.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::outside::Connector;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -181,19 +182,33 @@ pub struct HubLink {
     events: mpsc::Sender<LinkEvent>,
     live: Option<Live>,
     dials: u64,
+    connector: Option<Connector>,
 }
 
 impl HubLink {
     /// A link that is not connected. Events go to `events`; when it is full, reading from the hub pauses.
     pub fn new(config: LinkConfig, events: mpsc::Sender<LinkEvent>) -> Self {
-        Self { config, events, live: None, dials: 0 }
+        Self::over(config, events, None)
+    }
+
+    /// As [`Self::new`]; [`Self::dial`] goes over `connector`, where there is one, instead of TCP.
+    pub fn over(config: LinkConfig, events: mpsc::Sender<LinkEvent>, connector: Option<Connector>) -> Self {
+        Self { config, events, live: None, dials: 0, connector }
     }
 
     /// Starts a dial in the background and names it. If a connection is still there, it is closed with 1001 and the new
     /// dial begins only AFTER its `Closed` was delivered, so two never overlap.
     pub fn dial(&mut self) -> ConnectionId {
-        let stream = connect::tcp(self.config.url.clone());
-        self.dial_over(stream)
+        match &self.connector {
+            Some(connect) => {
+                let stream = connect();
+                self.dial_over(stream)
+            }
+            None => {
+                let stream = connect::tcp(self.config.url.clone());
+                self.dial_over(stream)
+            }
+        }
     }
 
     /// As [`Self::dial`], over a byte stream that `stream` yields instead of TCP (a simulated network, say).

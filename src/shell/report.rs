@@ -5,12 +5,13 @@ use serde_json::Value;
 
 use super::hear;
 use super::hub_link::{LinkEvent, LinkWhat};
+use super::outside::Dice;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
 use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, TaskId, WakeOutcome};
 
 /// What happened on the connection; nothing where it means nothing to the machine.
-pub(super) fn link_event(event: LinkEvent) -> Option<Event> {
+pub(super) fn link_event(event: LinkEvent, dice: &Dice) -> Option<Event> {
     match event.what {
         LinkWhat::Opened => Some(Event::HubOpened),
         LinkWhat::Frame(text) => {
@@ -29,18 +30,19 @@ pub(super) fn link_event(event: LinkEvent) -> Option<Event> {
                 error = closed.error,
                 "the connection to the hub ended"
             );
-            Some(hear::closed(&closed, draw()))
+            Some(hear::closed(&closed, draw(dice)))
         }
     }
 }
 
 /// The shell's dice.
-fn draw() -> Jitter {
+fn draw(dice: &Dice) -> Jitter {
     let mut bytes = [0; 2];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => Jitter(u16::from_le_bytes(bytes)),
+    if dice(&mut bytes) {
+        Jitter(u16::from_le_bytes(bytes))
+    } else {
         // Without dice, the middle: still a wait.
-        Err(_) => Jitter(u16::MAX / 2),
+        Jitter(u16::MAX / 2)
     }
 }
 

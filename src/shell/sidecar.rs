@@ -17,8 +17,9 @@ use super::crash_points::crash_point;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::pm2::Pm2;
 use super::report::{found_event, link_event, notify, wake_event};
-use super::results::{ResultsEvent, ResultsWatcher};
-use super::runner::{WakeEvent, WakeOrder, WakeRunner};
+use super::outside::{Dice, Results, Wakes};
+use super::results::ResultsEvent;
+use super::runner::{WakeEvent, WakeOrder};
 use super::speak::{Introduction, object, speak};
 use super::start::comeback_now;
 use super::{durable, journal_file, log_step};
@@ -54,8 +55,11 @@ pub(super) struct Inbox {
 /// What the loop works with.
 pub(super) struct Adapters {
     pub(super) link: HubLink,
-    pub(super) runner: WakeRunner,
-    pub(super) results: ResultsWatcher,
+    pub(super) runner: Box<dyn Wakes>,
+    pub(super) results: Box<dyn Results>,
+    pub(super) dice: Dice,
+    /// Whether blocking work gets a thread.
+    pub(super) threads: bool,
     pub(super) pm2: Arc<Pm2>,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
@@ -127,7 +131,7 @@ impl Sidecar {
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
                 Some(found) = self.inbox.results.recv() => return found_event(found),
                 Some(event) = self.inbox.link.recv() => {
-                    if let Some(event) = link_event(event) {
+                    if let Some(event) = link_event(event, &self.adapters.dice) {
                         return event;
                     }
                 }
@@ -210,7 +214,9 @@ impl Sidecar {
 
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
-        let written = tokio::task::spawn_blocking(move || durable::write_atomic(&path, &bytes)).await;
+        let write = move || durable::write_atomic(&path, &bytes);
+        let written =
+            if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
         match written {
             Ok(Ok(())) => Event::Persisted,
             Ok(Err(error)) => {
@@ -247,6 +253,7 @@ impl Sidecar {
         let overdue = sleep_until(leave_by.map(|at| self.clock.instant(at)));
         // A frame that does not arrive ends the connection, and the machine hears of that: nothing to do about it here.
         tokio::select! {
+            biased;
             sent = sent => if let Err(error) = sent {
                 tracing::warn!(frame = kind, %error, "a frame was not sent");
             },

@@ -13,8 +13,9 @@ use super::durable::{self, DurableError, ReadOutcome};
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
-use super::results::{ResultsConfig, ResultsWatcher};
-use super::runner::{RunnerConfig, WakeRunner};
+use super::outside::{Dice, Outside};
+use super::results::ResultsConfig;
+use super::runner::RunnerConfig;
 use super::sidecar::{Adapters, Ending, Inbox, Sidecar};
 use super::speak::Introduction;
 use crate::config::Config;
@@ -86,9 +87,18 @@ impl Started {
 /// # Errors
 /// [`StartError`]: the state folder is unusable, or signals cannot be listened for.
 pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
+    start_in(config, pm2, Outside::real())
+}
+
+/// As [`start`], in a world of the caller's (a simulated one, say).
+///
+/// # Errors
+/// As [`start`].
+pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, StartError> {
+    let Outside { dice, now_ms, threads, connector, supervised, agent } = outside;
     let config = Arc::new(config);
     let pm2 = Arc::new(pm2);
-    let clock = Clock::start();
+    let clock = Clock::start_at(now_ms());
     let policy = policy(&config, &pm2, clock.now().as_millis());
     let (journal, foreign_fields) = read_journal(&config, &policy.machine_boot)?;
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
@@ -96,25 +106,26 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (control, control_inbox) = mpsc::channel(INBOX);
     let (stop_flag, stop_wanted) = watch::channel(false);
     let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
-    control::listen(requests, &pm2).map_err(StartError::Signals)?;
+    if supervised {
+        control::listen(requests, &pm2).map_err(StartError::Signals)?;
+    }
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
-        link: HubLink::new(link_config(&config, &policy), link_events),
-        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub }, wake_events),
-        results: ResultsWatcher::new(
-            ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
-            results_events,
-        ),
-        pm2_said: ask_pm2(&pm2),
+        link: HubLink::over(link_config(&config, &policy), link_events, connector),
+        runner: agent.wakes(RunnerConfig { scratch_dir, scrub }, wake_events),
+        results: agent.results(ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms), results_events),
+        pm2_said: if supervised { ask_pm2(&pm2) } else { watch::channel(None).1 },
         pm2: pm2.clone(),
+        dice: dice.clone(),
+        threads,
     };
     let sidecar = Sidecar {
         machine,
-        introduction: introduction(&config, &pm2),
+        introduction: introduction(&config, &pm2, boot_id(&dice, clock)),
         policy,
         config,
         clock,
@@ -208,7 +219,7 @@ fn link_config(config: &Config, policy: &Policy) -> LinkConfig {
     }
 }
 
-fn introduction(config: &Config, pm2: &Pm2) -> Introduction {
+fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Introduction {
     /// From exit to `identified`, without what pm2 is told to wait on top.
     const USUAL_GAP_MS: u64 = 500;
     Introduction {
@@ -216,18 +227,19 @@ fn introduction(config: &Config, pm2: &Pm2) -> Introduction {
         token: config.token.clone(),
         capabilities: config.capabilities.clone(),
         ollama_url: config.ollama_url.clone(),
-        boot_id: boot_id(),
+        boot_id,
         expected_back_ms: USUAL_GAP_MS + pm2.facts().restart_delay_ms.unwrap_or(0),
     }
 }
 
 /// A name for this run of the process.
-fn boot_id() -> String {
+fn boot_id(dice: &Dice, clock: Clock) -> String {
     let mut bytes = [0; 16];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    if dice(&mut bytes) {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    } else {
         // Without dice: the pid and the time tell two runs on one machine apart.
-        Err(_) => format!("{}-{}", std::process::id(), Clock::start().now().as_millis()),
+        format!("{}-{}", std::process::id(), clock.now().as_millis())
     }
 }
 

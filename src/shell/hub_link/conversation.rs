@@ -209,16 +209,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         let Self { socket, orders, events, id, undelivered, writing, closing, sends_drained, peer_closed, .. } = self;
         let (flush, read) = (writing.is_some(), undelivered.is_none() && peer_closed.is_none());
         tokio::select! {
-            room = events.reserve(), if undelivered.is_some() => match room {
-                Ok(room) => {
-                    if let Some(what) = undelivered.take() {
-                        room.send(LinkEvent { connection: *id, what });
-                    }
-                    Step::Deliverable
-                }
-                Err(_) => Step::NobodyListens,
-            },
-            step = poll_fn(|cx| poll_socket(socket, flush, read, cx)) => step,
+            // What is ready at the same time comes in this order, not by dice: orders before traffic, and no two orders
+            // without a flush between them.
+            biased;
+            () = until(deadline) => Step::TimeIsUp,
             order = &mut orders.close, if closing.is_none() => Step::CloseOrdered(order.unwrap_or_else(|_| CloseOrder {
                 // The owner was dropped without a word.
                 code: GOING_AWAY,
@@ -229,7 +223,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 Some(outgoing) => Step::SendOrdered(outgoing),
                 None => Step::SendsDrained,
             },
-            () = until(deadline) => Step::TimeIsUp,
+            step = poll_fn(|cx| poll_socket(socket, flush, read, cx)) => step,
+            room = events.reserve(), if undelivered.is_some() => match room {
+                Ok(room) => {
+                    if let Some(what) = undelivered.take() {
+                        room.send(LinkEvent { connection: *id, what });
+                    }
+                    Step::Deliverable
+                }
+                Err(_) => Step::NobodyListens,
+            },
         }
     }
 

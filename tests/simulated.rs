@@ -1,0 +1,107 @@
+//! The shipped daemon (loop, hub link, reconnects, journal on a real file system) against a simulated network and clock,
+//! with the shipped hub's decisions or the existing hub's rules at the other end. Same seed, same world, to the byte.
+//!
+//! `AGENTCOM_SIM_SEED=n` replays one seed and tells its story; `AGENTCOM_SIM_SEEDS=n` tries so many (nightly: 100000).
+#![allow(clippy::print_stderr)]
+
+#[path = "simulated/agent.rs"]
+mod agent;
+#[path = "simulated/hub.rs"]
+mod hub;
+#[path = "simulated/run.rs"]
+mod run;
+#[path = "simulated/shared.rs"]
+mod shared;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use run::Outcome;
+use shared::Counts;
+
+const SEEDS_IN_CI: u64 = 1_000;
+
+/// In memory where there is such a folder: every seed writes its journal some hundred times, with fsync.
+fn folders() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+fn attempt(seed: u64) -> Outcome {
+    let tried = catch_unwind(AssertUnwindSafe(|| run::run(seed, &folders())));
+    tried.unwrap_or_else(|_| Outcome {
+        digest: 0,
+        counts: Counts::default(),
+        violations: vec!["panicked; the message stands above".into()],
+        story: Vec::new(),
+    })
+}
+
+fn tell(seed: u64, outcome: &Outcome) -> String {
+    let (story, violations) = (outcome.story.join("\n"), outcome.violations.join("\n"));
+    format!("{story}\n\nseed {seed}: {violations}\nreplay: AGENTCOM_SIM_SEED={seed} cargo test --test simulated")
+}
+
+#[test]
+fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends() {
+    if let Some(seed) = number("AGENTCOM_SIM_SEED") {
+        let outcome = attempt(seed);
+        assert!(outcome.violations.is_empty(), "{}", tell(seed, &outcome));
+        eprintln!("{}", tell(seed, &outcome));
+        return;
+    }
+    let seeds = number("AGENTCOM_SIM_SEEDS").unwrap_or(SEEDS_IN_CI);
+    let (next, sum, failed) = (AtomicU64::new(0), Mutex::new(Counts::default()), Mutex::new(Vec::new()));
+    let begin = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while failed.lock().expect("no thread panics").len() < 3 {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    let outcome = attempt(seed);
+                    sum.lock().expect("no thread panics").add(&outcome.counts);
+                    if !outcome.violations.is_empty() {
+                        failed.lock().expect("no thread panics").push(tell(seed, &outcome));
+                    }
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().expect("no thread panicked");
+    eprintln!("simulated: {sum:?} in {:.1} s", begin.elapsed().as_secs_f64());
+    let failed = failed.into_inner().expect("no thread panicked");
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    let Counts { seeds: tried, frames, restarts, sidecar_crashes, hub_crashes, faults, tasks } = sum;
+    assert_eq!(tried, seeds);
+    for (what, count) in [
+        ("frames", frames),
+        ("restarts", restarts),
+        ("sidecar crashes", sidecar_crashes),
+        ("hub crashes", hub_crashes),
+        ("faults", faults),
+        ("tasks", tasks),
+    ] {
+        assert!(count > 0, "no {what}: nothing was shown");
+    }
+}
+
+#[test]
+fn one_seed_is_the_same_world_twice() {
+    for seed in 0..12 {
+        let (one, two) = (attempt(seed), attempt(seed));
+        let differs = one.story.iter().zip(&two.story).find(|(one, two)| one != two);
+        assert!(one.digest == two.digest && !one.story.is_empty(), "seed {seed}: {differs:?}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The agent's side without processes and files: wake commands that take their time or fail, sessions that live on when
+//! the sidecar dies, and results that appear at times which the seed decides.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agentcom::machine::WakeOutcome;
+use agentcom::shell::outside::{AgentSide, Boxed, Results, Wakes};
+use agentcom::shell::results::{ResultContent, ResultsConfig, ResultsEvent};
+use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::shared::{World, lock};
+
+pub struct Agent(pub World);
+
+impl AgentSide for Agent {
+    fn wakes(&self, _: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Box<dyn Wakes> {
+        Box::new(Sessions { world: self.0.clone(), events })
+    }
+
+    fn results(&self, _: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Box<dyn Results> {
+        let folder = Folder { world: self.0.clone(), looked: Arc::default() };
+        tokio::spawn(folder.clone().patrol(events));
+        Box::new(folder)
+    }
+}
+
+struct Sessions {
+    world: World,
+    events: mpsc::Sender<WakeEvent>,
+}
+
+impl Wakes for Sessions {
+    fn start(&self, order: WakeOrder) {
+        let WakeOrder { task_id, generation, attempt, .. } = order;
+        let (wake_ms, fails) = {
+            let mut shared = lock(&self.world);
+            shared.note(&format!("wake for {task_id}.{generation}.{attempt}"));
+            let (now, wake_ms, fails) = (shared.now, shared.rng.between(10, 300), shared.rng.one_in(8));
+            let shown = now + wake_ms + shared.rng.between(0, 800);
+            let done = shown + shared.rng.between(20, 4_000);
+            if !fails {
+                shared.started.entry(task_id.clone()).or_insert(shown);
+                shared.results.entry(task_id.clone()).or_insert(done);
+            }
+            (wake_ms, fails)
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(wake_ms)).await;
+            let outcome =
+                if fails { WakeOutcome::Failed { error: "exit 1".into() } } else { WakeOutcome::Succeeded };
+            // A sidecar that is gone wants no event.
+            let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
+        });
+    }
+
+    fn clean_up(&self, _: &str) {}
+}
+
+#[derive(Default)]
+struct Looked {
+    watched: Vec<String>,
+    started: BTreeSet<String>,
+    done: BTreeSet<String>,
+}
+
+#[derive(Clone)]
+struct Folder {
+    world: World,
+    looked: Arc<Mutex<Looked>>,
+}
+
+impl Folder {
+    fn look(&self) -> Vec<ResultsEvent> {
+        let shared = lock(&self.world);
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for task_id in looked.watched.clone() {
+            let there = |at: Option<&u64>| at.is_some_and(|at| *at <= shared.now);
+            if there(shared.started.get(&task_id)) && looked.started.insert(task_id.clone()) {
+                found.push(ResultsEvent::Started { task_id: task_id.clone() });
+            }
+            if there(shared.results.get(&task_id)) && looked.done.insert(task_id.clone()) {
+                let result = json!({"status": "success"}).as_object().cloned().unwrap_or_default();
+                found.push(ResultsEvent::Result { task_id, content: ResultContent::Success { result } });
+            }
+        }
+        found
+    }
+
+    async fn patrol(self, events: mpsc::Sender<ResultsEvent>) {
+        loop {
+            for event in self.look() {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            sleep(Duration::from_millis(70)).await;
+        }
+    }
+}
+
+impl Results for Folder {
+    fn watch(&self, tasks: Vec<String>) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.started.retain(|task| tasks.contains(task));
+        looked.done.retain(|task| tasks.contains(task));
+        looked.watched = tasks;
+    }
+
+    fn last_look<'a>(&'a self, events: &'a mut mpsc::Receiver<ResultsEvent>) -> Boxed<'a, Vec<ResultsEvent>> {
+        let looked = self.look();
+        Box::pin(async move { std::iter::from_fn(|| events.try_recv().ok()).chain(looked).collect() })
+    }
+
+    fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
+        let mut shared = lock(&self.world);
+        shared.started.remove(task_id);
+        shared.results.remove(task_id);
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.started.remove(task_id);
+        looked.done.remove(task_id);
+        Vec::new()
+    }
+}
