@@ -15,9 +15,9 @@ use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
+use super::outside::{Dice, Results, Wakes};
 use super::pm2::Pm2;
 use super::report::{found_event, link_event, notify, wake_event};
-use super::outside::{Dice, Results, Wakes};
 use super::results::ResultsEvent;
 use super::runner::{WakeEvent, WakeOrder};
 use super::speak::{Introduction, object, speak};
@@ -215,8 +215,7 @@ impl Sidecar {
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
         let write = move || durable::write_atomic(&path, &bytes);
-        let written =
-            if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
+        let written = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
         match written {
             Ok(Ok(())) => Event::Persisted,
             Ok(Err(error)) => {

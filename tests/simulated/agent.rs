@@ -54,8 +54,7 @@ impl Wakes for Sessions {
         let events = self.events.clone();
         tokio::spawn(async move {
             sleep(Duration::from_millis(wake_ms)).await;
-            let outcome =
-                if fails { WakeOutcome::Failed { error: "exit 1".into() } } else { WakeOutcome::Succeeded };
+            let outcome = if fails { WakeOutcome::Failed { error: "exit 1".into() } } else { WakeOutcome::Succeeded };
             // A sidecar that is gone wants no event.
             let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
         });

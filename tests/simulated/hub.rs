@@ -40,7 +40,10 @@ async fn converse(stream: TcpStream, world: World) {
         conn
     };
     loop {
-        let slow = lock(&world).slow_until > lock(&world).now;
+        let slow = {
+            let shared = lock(&world);
+            shared.slow_until > shared.now
+        };
         tokio::select! {
             biased;
             order = todo.recv() => {
