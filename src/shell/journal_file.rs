@@ -47,6 +47,9 @@ struct File {
     shelf: Vec<ShelfEntry>,
     #[serde(default)]
     restarts: RestartsEntry,
+    /// An operator's `drain`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cordoned: bool,
     /// Fields of other writers.
     #[serde(flatten)]
     other: Map<String, Value>,
@@ -131,6 +134,8 @@ struct RestartsEntry {
     returned: Option<RestartEntry>,
     #[serde(default)]
     seen: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,6 +158,7 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
         shelf: journal.shelf.iter().map(ShelfEntry::from_shelved).collect(),
         restarts: RestartsEntry::from_ledger(&journal.restarts),
+        cordoned: journal.cordoned,
         other: other.clone(),
     };
     // Maps with string keys and plain values: nothing here can fail to serialize.
@@ -203,6 +209,7 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         shelf: file.shelf.into_iter().map(|entry| entry.into_shelved(boot)).collect::<Result<_, _>>()?,
         outbox: file.outbox.into_iter().map(VerdictEntry::into_verdict).collect::<Result<_, _>>()?,
         restarts: file.restarts.into_ledger(),
+        cordoned: file.cordoned,
     };
     // The Node sidecar may have had one task and been asking about another.
     for entry in file.active.into_iter().chain(file.recovering) {
@@ -381,6 +388,7 @@ impl RestartsEntry {
             open: ledger.open.as_ref().map(RestartEntry::from_open),
             returned: ledger.returned.as_ref().map(|returned| RestartEntry::from_open(&returned.restart)),
             seen: ledger.seen.clone(),
+            cancelled: ledger.cancelled.clone(),
         }
     }
 
@@ -390,6 +398,7 @@ impl RestartsEntry {
             open: self.open.map(RestartEntry::into_open),
             returned: self.returned.map(|entry| Returned { restart: entry.into_open() }),
             seen: self.seen,
+            cancelled: self.cancelled,
         }
     }
 }

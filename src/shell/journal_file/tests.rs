@@ -56,7 +56,9 @@ fn full_journal(stage: Stage) -> Journal {
             open: Some(restart.clone()),
             returned: Some(Returned { restart }),
             seen: vec!["c0".into(), "c1".into()],
+            cancelled: Some("c0".into()),
         },
+        cordoned: true,
     }
 }
 
