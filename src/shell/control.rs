@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::sync::{mpsc, watch};
 
+use super::operator::Asked;
 use super::pm2::Pm2;
 use crate::machine::{Event, RestartOrder, StopSignal};
 
@@ -12,7 +13,7 @@ use crate::machine::{Event, RestartOrder, StopSignal};
 /// and exits 0 to be brought back (or replaces itself where nobody would bring it back).
 #[derive(Debug, Clone)]
 pub struct RestartHandle {
-    requests: mpsc::Sender<Event>,
+    requests: mpsc::Sender<Asked>,
 }
 
 /// The sidecar has ended already.
@@ -28,7 +29,7 @@ impl core::fmt::Display for SidecarGone {
 impl std::error::Error for SidecarGone {}
 
 impl RestartHandle {
-    pub(super) fn new(requests: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(requests: mpsc::Sender<Asked>) -> Self {
         Self { requests }
     }
 
@@ -39,7 +40,7 @@ impl RestartHandle {
     pub async fn graceful_restart(&self, reason: &str) -> Result<(), SidecarGone> {
         let order =
             RestartOrder { reason: reason.to_owned(), command_id: None, deadline_ms: None, force: false, by: None };
-        self.requests.send(Event::RestartRequested(order)).await.map_err(|_| SidecarGone)
+        self.requests.send(Event::RestartRequested(order).into()).await.map_err(|_| SidecarGone)
     }
 }
 
@@ -47,7 +48,7 @@ impl RestartHandle {
 /// cut short.
 #[derive(Debug, Clone)]
 pub(super) struct Requests {
-    pub(super) queue: mpsc::Sender<Event>,
+    pub(super) queue: mpsc::Sender<Asked>,
     pub(super) stop_wanted: watch::Sender<bool>,
 }
 
@@ -55,7 +56,7 @@ impl Requests {
     /// Whether there is still someone to ask.
     async fn stop(&self, signal: StopSignal) -> bool {
         self.stop_wanted.send_replace(true);
-        self.queue.send(Event::StopRequested { signal }).await.is_ok()
+        self.queue.send(Event::StopRequested { signal }.into()).await.is_ok()
     }
 }
 

@@ -9,12 +9,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
+use super::observed::Observed;
+use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
 use super::report::{found_event, link_event, notify, wake_event};
 use super::results::{ResultsEvent, ResultsWatcher};
@@ -34,6 +36,9 @@ const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
 /// How long pm2 may take to say how it would treat an exit; it takes 1 to 5 ms.
 const PM2_ANSWER: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// The journal file's field for the restarts that happened.
+pub(super) const RESTART_HISTORY: &str = "restart_history";
+
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -45,7 +50,7 @@ pub enum Ending {
 
 /// The adapters' events.
 pub(super) struct Inbox {
-    pub(super) control: mpsc::Receiver<Event>,
+    pub(super) control: mpsc::Receiver<Asked>,
     pub(super) link: mpsc::Receiver<LinkEvent>,
     pub(super) wakes: mpsc::Receiver<WakeEvent>,
     pub(super) results: mpsc::Receiver<ResultsEvent>,
@@ -70,7 +75,11 @@ pub struct Sidecar {
     pub(super) clock: Clock,
     pub(super) inbox: Inbox,
     pub(super) adapters: Adapters,
-    pub(super) control: mpsc::Sender<Event>,
+    pub(super) control: mpsc::Sender<Asked>,
+    /// What others may see.
+    pub(super) show: watch::Sender<Observed>,
+    /// Who waits for what the next step makes of a wish.
+    pub(super) asker: Option<oneshot::Sender<Answer>>,
     /// Goes up with the first wish to stop.
     pub(super) stop_wanted: watch::Receiver<bool>,
     /// Fields that other writers left in `queue.json`.
@@ -123,7 +132,10 @@ impl Sidecar {
             let wake_up = deadline.map(|at| self.clock.instant(at));
             tokio::select! {
                 biased;
-                Some(request) = self.inbox.control.recv() => return request,
+                Some(Asked { event, asker }) = self.inbox.control.recv() => {
+                    self.asker = asker;
+                    return event;
+                }
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
                 Some(found) = self.inbox.results.recv() => return found_event(found),
                 Some(event) = self.inbox.link.recv() => {
@@ -162,6 +174,17 @@ impl Sidecar {
         if let (Some(Effect::Exit { in_place: true, .. }), Some(why)) = (effects.last(), why_in_place) {
             tracing::info!(%why, "the restart replaces this process in place");
         }
+        self.show.send_modify(|observed| {
+            observed.step(&event, &after, &effects, now);
+            (observed.comeback, observed.why_in_place) = (comeback, why_in_place);
+            observed.next = after.deadline(&self.policy);
+        });
+        if let Some(asker) = self.asker.take()
+            && let Some(answer) = Answer::to(&event, &before, &after, &effects)
+        {
+            // Who asked may have left.
+            let _ = asker.send(answer);
+        }
         self.machine = after;
         effects
     }
@@ -186,7 +209,7 @@ impl Sidecar {
                 crash_point!("before {}", crate::machine::EffectName::from(&effect));
                 match effect {
                     Effect::Persist(journal) => {
-                        let bytes = journal_file::to_bytes(&journal, &self.foreign_fields);
+                        let bytes = journal_file::to_bytes(&journal, &self.beside_the_journal());
                         next = Some(self.persist(bytes).await);
                     }
                     Effect::Exit { cause: _, in_place } => {
@@ -206,6 +229,17 @@ impl Sidecar {
             self.rewatch();
             effects = self.step(next?);
         }
+    }
+
+    /// What the file keeps besides: other writers' fields, and the restarts that happened.
+    fn beside_the_journal(&self) -> Map<String, Value> {
+        let mut fields = self.foreign_fields.clone();
+        let past = &self.show.borrow().past;
+        if !past.is_empty() {
+            // Plain texts and numbers: nothing here can fail to serialize.
+            fields.insert(RESTART_HISTORY.to_owned(), serde_json::to_value(past).unwrap_or_default());
+        }
+        fields
     }
 
     async fn persist(&self, bytes: Vec<u8>) -> Event {

@@ -12,13 +12,14 @@ use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
+use super::observed::{About, Observed};
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
-use super::sidecar::{Adapters, Ending, Inbox, Sidecar};
+use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
 use super::speak::Introduction;
 use crate::config::Config;
-use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy};
+use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy, Timestamp};
 use crate::wire::Pm2Info;
 
 /// Events that may wait for the loop; beyond it the adapters wait.
@@ -90,7 +91,9 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let pm2 = Arc::new(pm2);
     let clock = Clock::start();
     let policy = policy(&config, &pm2, clock.now().as_millis());
-    let (journal, foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    // For people only: what is no history is none.
+    let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (control, control_inbox) = mpsc::channel(INBOX);
@@ -112,9 +115,14 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         pm2_said: ask_pm2(&pm2),
         pm2: pm2.clone(),
     };
+    let introduction = introduction(&config, &pm2);
+    let about = about(&config, &introduction, clock.now());
+    let (show, _) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let sidecar = Sidecar {
         machine,
-        introduction: introduction(&config, &pm2),
+        introduction,
+        show,
+        asker: None,
         policy,
         config,
         clock,
@@ -218,6 +226,18 @@ fn introduction(config: &Config, pm2: &Pm2) -> Introduction {
         ollama_url: config.ollama_url.clone(),
         boot_id: boot_id(),
         expected_back_ms: USUAL_GAP_MS + pm2.facts().restart_delay_ms.unwrap_or(0),
+    }
+}
+
+fn about(config: &Config, introduction: &Introduction, started_at: Timestamp) -> About {
+    About {
+        agent_id: config.agent_id.clone(),
+        hub_url: config.hub_url.clone(),
+        boot_id: introduction.boot_id.clone(),
+        config: config.path.display().to_string(),
+        queue_file: config.queue_file.display().to_string(),
+        results_dir: config.results_dir.display().to_string(),
+        started_at,
     }
 }
 
