@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clock;
 use super::pm2::WhyExec;
 use crate::machine::{
-    Comeback, Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp,
+    Comeback, Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
 };
 
 /// Restarts remembered beside the journal, for people.
