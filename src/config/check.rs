@@ -46,6 +46,7 @@ impl Reader<'_> {
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
         let config = Config {
             path: self.path.to_owned(),
+            overrides: overrides.clone(),
             agent_id: agent_id.unwrap_or_default(),
             token: token.unwrap_or_else(|| Secret::new("")),
             hub_url: hub_url.unwrap_or_default(),

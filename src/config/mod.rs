@@ -6,6 +6,7 @@
 mod check;
 mod error;
 mod keys;
+mod reread;
 mod secret;
 mod spanned;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS, NumberKey};
+pub use reread::Merged;
 pub use secret::{REDACTED, Secret};
 
 /// Far more than any configuration needs.
@@ -24,6 +26,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// The file it was read from.
     pub path: PathBuf,
+    /// What won over the file, to read it again by.
+    pub overrides: Overrides,
     /// Who we are: 1 to 128 characters.
     pub agent_id: String,
     /// The agent's secret.

@@ -11,11 +11,12 @@ mod queue;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogLevel, Secret};
 use file::RotatingFile;
@@ -56,12 +57,25 @@ impl Drop for Guard {
     }
 }
 
+/// Changes what is worth a line in the log of this process.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// What is worth a line from now on. Without a log it changes nothing.
+pub fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get() {
+        // Fails only where the log has ended.
+        let _ = handle.reload(targets(level));
+    }
+}
+
 /// Starts the log of this process, and turns panics into error lines. A second call changes nothing but the panic hook,
 /// and its guard guards nothing that is used.
 pub fn init(config: LogConfig) -> Guard {
-    let (subscriber, guard) = subscriber(config, stdout());
+    let (subscriber, level, guard) = subscriber(config, stdout());
     // Fails only where a subscriber is already set: that one goes on.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = LEVEL.set(level);
+    }
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text =
@@ -74,7 +88,10 @@ pub fn init(config: LogConfig) -> Guard {
 }
 
 /// The same with another writer for stdout and without touching the process.
-fn subscriber(config: LogConfig, out: Box<dyn Write + Send>) -> (impl tracing::Subscriber + Send + Sync, Guard) {
+fn subscriber(
+    config: LogConfig,
+    out: Box<dyn Write + Send>,
+) -> (impl tracing::Subscriber + Send + Sync, reload::Handle<Targets, Registry>, Guard) {
     let stdout = Queue::start("log-stdout", queue::Stream::new(out), None);
     let mut queues = vec![Arc::clone(&stdout)];
     if let Some(path) = config.file {
@@ -88,8 +105,9 @@ fn subscriber(config: LogConfig, out: Box<dyn Write + Send>) -> (impl tracing::S
         .with_current_span(true)
         .with_span_list(false)
         .with_writer(maker);
-    let subscriber = tracing_subscriber::registry().with(targets(config.level)).with(layer);
-    (subscriber, Guard { queues })
+    let (level, handle) = reload::Layer::new(targets(config.level));
+    let subscriber = tracing_subscriber::registry().with(level).with(layer);
+    (subscriber, handle, Guard { queues })
 }
 
 /// Other crates speak up only to warn, except at `trace`.

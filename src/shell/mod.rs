@@ -2,6 +2,8 @@
 //! effects; none of them decides.
 
 mod clock;
+#[cfg(unix)]
+pub mod console;
 mod control;
 mod crash_points;
 pub mod durable;
@@ -19,6 +21,7 @@ mod observed;
 mod operator;
 mod panel;
 pub mod pm2;
+mod reload;
 mod report;
 pub mod results;
 pub mod runner;

@@ -10,7 +10,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// Runs `f` with a log whose stdout is `out`, then flushes.
 fn logged(config: LogConfig, out: Box<dyn Write + Send>, f: impl FnOnce()) {
-    let (subscriber, guard) = subscriber(config, out);
+    let (subscriber, _level, guard) = subscriber(config, out);
     tracing::subscriber::with_default(subscriber, f);
     drop(guard);
 }
@@ -98,7 +98,7 @@ fn secrets_are_blotted_out_however_they_are_escaped() {
 #[test]
 fn a_reader_that_sleeps_costs_lines_not_time_and_the_count_is_told() {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let (subscriber, guard) = subscriber(LogConfig::default(), Box::new(ours));
+    let (subscriber, _level, guard) = subscriber(LogConfig::default(), Box::new(ours));
     let begun = Instant::now();
     const MANY: u64 = 20_000;
     tracing::subscriber::with_default(subscriber, || {
@@ -197,7 +197,7 @@ fn half_a_line_of_a_killed_predecessor_does_not_spoil_the_next() {
 fn a_full_disk_costs_the_file_and_stdout_says_so() {
     let out = Captured::default();
     let config = LogConfig { file: Some("/dev/full".into()), ..LogConfig::default() };
-    let (subscriber, guard) = subscriber(config, out.out());
+    let (subscriber, _level, guard) = subscriber(config, out.out());
     tracing::subscriber::with_default(subscriber, || {
         (0..50).for_each(|number| tracing::info!(number, "line"));
     });
@@ -215,7 +215,7 @@ fn a_file_that_comes_back_says_what_it_missed() {
     fs::write(folder.path().join("in-the-way"), "").unwrap();
     let out = Captured::default();
     let config = LogConfig { file: Some(path.clone()), ..LogConfig::default() };
-    let (subscriber, _guard) = subscriber(config, out.out());
+    let (subscriber, _level, _guard) = subscriber(config, out.out());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!("lost");
         wait_for("the complaint", || out.text().contains("the log file cannot be written"));
