@@ -25,6 +25,8 @@
 extern crate alloc;
 
 #[cfg(feature = "shell")]
+pub mod cli;
+#[cfg(feature = "shell")]
 pub mod config;
 #[cfg(feature = "shell")]
 pub mod hub;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
+use agentcom::cli::operate::{Operator, StatusOptions};
 use agentcom::config::{Config, Loaded, Override, Overrides, config_path};
 use agentcom::shell::exit_code::ExitCode;
 use agentcom::shell::in_place::Program;
@@ -32,9 +33,11 @@ const EXIT_CODES: &str = "\
 Exit codes:
    0  done: a commanded restart (pm2 starts the next run) or a stop
    2  the command line is wrong
+  69  the sidecar that a command is for does not run, or did not come back
   70  a bug
   74  the state folder cannot be used (read-only, full, another user's)
   75  another copy serves this state folder
+  77  the running sidecar refused what a command asked of it
   78  the configuration is missing or wrong
 
 Documentation: docs/configuration.md, docs/operating.md";
@@ -43,6 +46,45 @@ Documentation: docs/configuration.md, docs/operating.md";
 enum Command {
     /// Run the sidecar (the default)
     Run(Options),
+    /// Say how the running sidecar is, and what it lacks
+    Status {
+        /// One line of JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Again whenever it changes
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Restart the sidecar once its task has ended, as the hub would
+    Restart {
+        /// Do not wait for the task: it goes on in its session, and the next run takes it up
+        #[arg(long)]
+        force: bool,
+        /// Why, for the log and the hub
+        #[arg(long)]
+        reason: Option<String>,
+        /// Wait until the next run is there, and say how long the hub was without it
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Take a restart back that still waits for its task
+    CancelRestart(Options),
+    /// Finish the task in hand and take no more
+    Drain {
+        /// Wait until no task is left
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Take tasks again
+    Resume(Options),
+    /// Have the running sidecar read its configuration again (as SIGHUP does)
+    Reload(Options),
 }
 
 #[derive(Args, Clone)]
@@ -79,11 +121,37 @@ impl Options {
 
 pub(crate) fn main() -> ProcessExit {
     let cli = Cli::parse();
-    let options = match cli.command {
-        Some(Command::Run(options)) => options.or(cli.options),
-        None => cli.options,
+    let before = cli.options;
+    match cli.command {
+        None => run(before),
+        Some(Command::Run(options)) => run(options.or(before)),
+        Some(Command::Status { json, watch, options }) => {
+            operate(options.or(before), |operator| operator.status(StatusOptions { json, watch }))
+        }
+        Some(Command::Restart { force, reason, wait, options }) => {
+            operate(options.or(before), |operator| operator.restart(reason, force, wait))
+        }
+        Some(Command::CancelRestart(options)) => operate(options.or(before), |operator| operator.cancel_restart()),
+        Some(Command::Drain { wait, options }) => operate(options.or(before), |operator| operator.drain(wait)),
+        Some(Command::Resume(options)) => operate(options.or(before), |operator| operator.resume()),
+        Some(Command::Reload(options)) => operate(options.or(before), |operator| operator.reload()),
+    }
+    .into()
+}
+
+/// Does something with the sidecar that runs by that configuration.
+fn operate(options: Options, ask: impl FnOnce(&Operator<'_>) -> std::io::Result<ExitCode>) -> ExitCode {
+    let env = |key: &str| std::env::var(key).ok();
+    let overrides = options.overrides().over(Overrides::from_env(env));
+    let config = match Config::load_with(&config_path(options.config, env), &overrides) {
+        Ok(loaded) => loaded.config,
+        Err(error) => return complain(&error, ExitCode::Config),
     };
-    run(options).into()
+    match Operator::new(&config) {
+        // A stdout that is gone wants no more words.
+        Ok(operator) => ask(&operator).unwrap_or(ExitCode::Done),
+        Err(error) => complain(&error, ExitCode::StateUnusable),
+    }
 }
 
 fn run(options: Options) -> ExitCode {

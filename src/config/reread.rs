@@ -49,11 +49,7 @@ impl Config {
             log_level: merge.live("log_level", &old.log_level, new.log_level),
             ollama_url: merge.fixed("ollama_url", old.ollama_url, &new.ollama_url),
             queue_file: merge.fixed("queue_file", old.queue_file, &new.queue_file),
-            restart_deadline_ms: merge.live(
-                "restart_deadline_ms",
-                &old.restart_deadline_ms,
-                new.restart_deadline_ms,
-            ),
+            restart_deadline_ms: merge.live("restart_deadline_ms", &old.restart_deadline_ms, new.restart_deadline_ms),
             drain_deadline_ms: merge.live("drain_deadline_ms", &old.drain_deadline_ms, new.drain_deadline_ms),
             restart_intensity: merge.live("restart_intensity", &old.restart_intensity, new.restart_intensity),
             wake_retry_delays_ms: merge.live(
@@ -72,16 +68,8 @@ impl Config {
             reconnect_min_ms: merge.live("reconnect_min_ms", &old.reconnect_min_ms, new.reconnect_min_ms),
             reconnect_max_ms: merge.live("reconnect_max_ms", &old.reconnect_max_ms, new.reconnect_max_ms),
             // The connection's own adapter has its copy.
-            connect_timeout_ms: merge.fixed(
-                "connect_timeout_ms",
-                old.connect_timeout_ms,
-                &new.connect_timeout_ms,
-            ),
-            identify_timeout_ms: merge.live(
-                "identify_timeout_ms",
-                &old.identify_timeout_ms,
-                new.identify_timeout_ms,
-            ),
+            connect_timeout_ms: merge.fixed("connect_timeout_ms", old.connect_timeout_ms, &new.connect_timeout_ms),
+            identify_timeout_ms: merge.live("identify_timeout_ms", &old.identify_timeout_ms, new.identify_timeout_ms),
             answer_timeout_ms: merge.live("answer_timeout_ms", &old.answer_timeout_ms, new.answer_timeout_ms),
             results_scan_ms: merge.fixed("results_scan_ms", old.results_scan_ms, &new.results_scan_ms),
             max_frame_bytes: merge.fixed("max_frame_bytes", old.max_frame_bytes, &new.max_frame_bytes),

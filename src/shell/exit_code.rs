@@ -13,12 +13,16 @@ pub enum ExitCode {
     Done = 0,
     /// The command line is wrong (clap's own code too).
     Usage = 2,
+    /// The sidecar that a command is for does not run, or did not come back.
+    NotRunning = 69,
     /// A bug, or something that should not happen.
     Internal = 70,
     /// The state folder cannot be used: read-only, full, or another user's.
     StateUnusable = 74,
     /// Another copy serves this state folder.
     AlreadyRunning = 75,
+    /// The running sidecar refused what a command asked of it.
+    Refused = 77,
     /// The configuration is missing or wrong; a restart will not help.
     Config = 78,
 }

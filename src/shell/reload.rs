@@ -54,12 +54,7 @@ pub(super) fn start(config: Arc<Config>, pm2: Arc<Pm2>, clock: Clock) -> (Reload
     (Reloads { queue }, new_settings)
 }
 
-async fn reload(
-    current: &mut Arc<Config>,
-    pm2: &Pm2,
-    clock: Clock,
-    settings: &mpsc::Sender<Settings>,
-) -> Answer {
+async fn reload(current: &mut Arc<Config>, pm2: &Pm2, clock: Clock, settings: &mpsc::Sender<Settings>) -> Answer {
     let old = Arc::clone(current);
     let read = tokio::task::spawn_blocking(move || old.read_again()).await;
     let Loaded { config, warnings } = match read {
@@ -84,7 +79,11 @@ async fn reload(
     for warning in &warnings {
         tracing::warn!(%warning, "the configuration");
     }
-    tracing::info!(changed = changed.join(", "), need_restart = need_restart.join(", "), "the configuration was reloaded");
+    tracing::info!(
+        changed = changed.join(", "),
+        need_restart = need_restart.join(", "),
+        "the configuration was reloaded"
+    );
     let mut message = outcome(&changed, &need_restart);
     for warning in warnings {
         message += &format!("\nwarning: {warning}");

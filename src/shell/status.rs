@@ -58,6 +58,8 @@ pub struct ProcessPart {
     pub memory_bytes: Option<u64>,
     /// The configuration file.
     pub config: String,
+    /// Where the agent leaves its files.
+    pub results_dir: String,
 }
 
 /// `Status.task`.
@@ -136,7 +138,7 @@ pub struct JournalPart {
 }
 
 /// A verdict on its way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictPart {
     /// Which task.
     pub task_id: String,
@@ -241,6 +243,7 @@ fn process(observed: &Observed, now: Timestamp) -> ProcessPart {
         uptime_ms: now.since(observed.about.started_at),
         memory_bytes: OwnProcess::read().memory_bytes,
         config: observed.about.config.clone(),
+        results_dir: observed.about.results_dir.clone(),
     }
 }
 

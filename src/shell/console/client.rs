@@ -34,6 +34,8 @@ pub enum CallError {
         /// The socket.
         socket: PathBuf,
     },
+    /// It takes callers in and says nothing.
+    Silent,
     /// It did not understand, or would not say.
     Unanswered(String),
     /// The conversation broke off; the sidecar may be leaving.
@@ -44,10 +46,13 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRunning { socket } => write!(f, "no sidecar answers at {}", socket.display()),
-            Self::NotAllowed { socket } => write!(
+            Self::NotAllowed { socket } => {
+                write!(f, "{} is another user's: run this as the user that runs the sidecar", socket.display())
+            }
+            Self::Silent => write!(
                 f,
-                "{} is another user's: run this as the user that runs the sidecar",
-                socket.display()
+                "the sidecar has said nothing for {} s: it is stopped, or hangs; see its log (`log_file`)",
+                PATIENCE.as_secs()
             ),
             Self::Unanswered(why) => write!(f, "the sidecar did not do it: {why}"),
             Self::Broken(error) => write!(f, "the sidecar's answer broke off: {error}; ask again"),
@@ -58,7 +63,7 @@ impl fmt::Display for CallError {
 impl core::error::Error for CallError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::NotRunning { .. } | Self::NotAllowed { .. } | Self::Unanswered(_) => None,
+            Self::NotRunning { .. } | Self::NotAllowed { .. } | Self::Silent | Self::Unanswered(_) => None,
             Self::Broken(error) => Some(error),
         }
     }
@@ -148,6 +153,9 @@ impl Replies {
         match self.0.read_line(&mut line) {
             Ok(0) => None,
             Ok(_) => Some(serde_json::from_str(&line).map_err(|error| CallError::Broken(error.into()))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Some(Err(CallError::Silent))
+            }
             Err(error) => Some(Err(CallError::Broken(error))),
         }
     }

@@ -10,11 +10,14 @@
 //! | `{"op":"restart","reason":"..","force":false}`, `cancel_restart`, `drain`, `resume`, `reload` | `{"answer":{"ok":true,"message":".."}}` |
 //! | anything else | `{"error":".."}` |
 
-pub mod client;
+mod absent;
+mod client;
 mod door;
 mod serve;
 mod words;
 
+pub use absent::{Absent, Kept, KeptTask};
+pub use client::{CallError, Client};
 pub(super) use door::{NamePlate, open};
 pub(super) use serve::serve;
 pub use words::{Reply, Request};

@@ -142,7 +142,8 @@ mod tests {
         let restart = Request::Restart { reason: Some("r".into()), force: true };
         assert_eq!(understand(br#"{"op":"restart","reason":"r","force":true}"#), Ok(restart));
         assert_eq!(understand(br#"{"op":"restart"}"#), Ok(Request::Restart { reason: None, force: false }));
-        for rubbish in [&b""[..], b"\n", b"status", br#"{"op":"stop"}"#, br#"{"op":"drain","for":1}"#, b"\xff\n", b"[]"] {
+        for rubbish in [&b""[..], b"\n", b"status", br#"{"op":"stop"}"#, br#"{"op":"drain","for":1}"#, b"\xff\n", b"[]"]
+        {
             assert!(understand(rubbish).is_err(), "{rubbish:?}");
         }
         assert!(understand(&[b' '; MAX_REQUEST_BYTES + 1]).unwrap_err().contains("at most"));
