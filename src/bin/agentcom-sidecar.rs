@@ -95,6 +95,12 @@ struct Options {
     /// In place of `log_level` in the configuration: debug, info, notice, warning, error
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// In place of `log_format` in the configuration: auto, json, text
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// In place of `http_listen` in the configuration [env: AGENTCOM_HTTP_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<String>,
     /// In place of `hub_url` in the configuration
     #[arg(long, value_name = "URL")]
     hub_url: Option<String>,
@@ -106,6 +112,8 @@ impl Options {
         Self {
             config: self.config.or(before.config),
             log_level: self.log_level.or(before.log_level),
+            log_format: self.log_format.or(before.log_format),
+            http_listen: self.http_listen.or(before.http_listen),
             hub_url: self.hub_url.or(before.hub_url),
         }
     }
@@ -113,6 +121,8 @@ impl Options {
     fn overrides(&self) -> Overrides {
         Overrides {
             log_level: self.log_level.as_deref().map(|level| Override::new(level, "--log-level")),
+            log_format: self.log_format.as_deref().map(|format| Override::new(format, "--log-format")),
+            http_listen: self.http_listen.as_deref().map(|address| Override::new(address, "--http-listen")),
             hub_url: self.hub_url.as_deref().map(|url| Override::new(url, "--hub-url")),
             ..Overrides::default()
         }
@@ -172,6 +182,7 @@ fn run(options: Options) -> ExitCode {
     // From here on the log file is this copy's alone.
     let log = logging::init(LogConfig {
         level: config.log_level,
+        format: config.log_format,
         file: Some(config.log_file.clone()),
         secrets: vec![config.token.clone()],
     });

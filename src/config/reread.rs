@@ -73,6 +73,8 @@ impl Config {
             answer_timeout_ms: merge.live("answer_timeout_ms", &old.answer_timeout_ms, new.answer_timeout_ms),
             results_scan_ms: merge.fixed("results_scan_ms", old.results_scan_ms, &new.results_scan_ms),
             max_frame_bytes: merge.fixed("max_frame_bytes", old.max_frame_bytes, &new.max_frame_bytes),
+            http_listen: merge.fixed("http_listen", old.http_listen, &new.http_listen),
+            log_format: merge.fixed("log_format", old.log_format, &new.log_format),
         };
         let Merge { changed, need_restart } = merge;
         Merged { config, changed, need_restart }

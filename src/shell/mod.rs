@@ -9,6 +9,7 @@ mod crash_points;
 pub mod durable;
 pub mod exit_code;
 mod hear;
+mod http;
 pub mod hub_link;
 pub mod in_place;
 #[cfg(unix)]
@@ -36,3 +37,5 @@ pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};
 pub use start::{StartError, Started, start};
 pub use status::Status;
+#[cfg(test)]
+pub(crate) use status::example as status_example;

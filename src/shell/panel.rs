@@ -32,6 +32,12 @@ impl Panel {
         Status::of(&observed, &self.pm2)
     }
 
+    /// How long something has been due that the loop has not got to, ms: more than a moment shows that it stands still.
+    pub(super) fn overdue_ms(&self) -> u64 {
+        let observed = self.seen.borrow();
+        observed.next.map_or(0, |(at, _)| observed.clock.now().since(at))
+    }
+
     /// Waits for the next step after the last [`Panel::status`].
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::console::{self, NamePlate};
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
+use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
 use super::observed::{About, Observed};
@@ -108,6 +109,8 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (stop_flag, stop_wanted) = watch::channel(false);
     let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
     let (reloads, new_settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2), clock);
+    #[cfg(unix)]
+    control::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
     control::listen(requests, &pm2).map_err(StartError::Signals)?;
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
@@ -128,6 +131,9 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let about = about(&config, &introduction, clock.now());
     let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, Arc::clone(&pm2));
+    if let Some(address) = config.http_listen {
+        tokio::spawn(http::serve(address, panel.clone()));
+    }
     #[cfg(unix)]
     let plate = open_console(&config, panel);
     let sidecar = Sidecar {
