@@ -1,0 +1,78 @@
+//! The command line of `agentcom-sidecar`: what it takes, one command a file, and how each ends. The commands that speak
+//! with a running sidecar belong in `operate`; nothing here decides what a sidecar does.
+
+mod completions;
+mod machine;
+mod man;
+mod options;
+mod out;
+mod run;
+
+use clap::{Parser, Subcommand};
+
+pub use completions::completions;
+pub use machine::{MachineArgs, machine};
+pub use man::man;
+pub use options::Options;
+pub use run::run;
+
+/// Runs beside an AI agent under pm2: holds the link to the hub, wakes the agent for one task at a time, and restarts
+/// itself on the hub's command without losing anything.
+///
+/// Without a command it runs: `agentcom-sidecar --config FILE` is `agentcom-sidecar run --config FILE`.
+#[derive(Debug, Parser)]
+#[command(name = "agentcom-sidecar", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
+pub struct Cli {
+    /// Where the configuration is, and what wins over it.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do; to run where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the sidecar (the default)
+    ///
+    /// It serves until it is stopped or restarted by command: see docs/operating.md. Under pm2 it is what
+    /// ecosystem.config.js starts.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar run --config /srv/my-agent/config.json
+  pm2 start agentcom-sidecar --name my-agent --interpreter none -- run --config /srv/my-agent/config.json")]
+    Run,
+
+    // The commands that speak with a running sidecar stand here (`operate`).
+    /// Print the states and what leads from one to the next, found by driving the shipped code
+    ///
+    /// Nothing is read and nothing is running: the table is that of this binary.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar machine                     every event, and where it leads from each state
+  agentcom-sidecar machine --format mermaid    the diagram of docs/states.md
+  agentcom-sidecar machine --format json | jq '.moves[] | select(.from == \"Draining\")'")]
+    Machine(MachineArgs),
+
+    /// Print the completions of a shell
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar completions bash > /etc/bash_completion.d/agentcom-sidecar
+  agentcom-sidecar completions zsh > \"${fpath[1]}/_agentcom-sidecar\"
+  agentcom-sidecar completions fish > ~/.config/fish/completions/agentcom-sidecar.fish")]
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page: all of it, or one command's
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar man | man -l -
+  agentcom-sidecar man > /usr/local/share/man/man1/agentcom-sidecar.1")]
+    Man {
+        /// Only this command's
+        command: Option<String>,
+    },
+}
