@@ -4,7 +4,10 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::show;
+use clap::Args;
+
+use super::options::Options;
+use super::{out, show};
 use crate::config::Config;
 use crate::shell::console::{Absent, CallError, Client, Request};
 use crate::shell::exit_code::ExitCode;
@@ -20,38 +23,100 @@ const AWAY_BOUND: Duration = Duration::from_secs(60);
 const GAP_BOUND: Duration = Duration::from_secs(30);
 
 /// How `status` prints.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StatusOptions {
-    /// The document as one line of JSON, for programs.
-    pub json: bool,
-    /// Again and again, until interrupted.
-    pub watch: bool,
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct StatusArgs {
+    /// One line of JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Again whenever it changes, across restarts, until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What kind of restart.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RestartArgs {
+    /// Do not wait for the task: it goes on in its session, and the next run takes it up
+    #[arg(long)]
+    force: bool,
+    /// Why, for the log and the hub
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Wait until the next run is there, and say how long the hub was without it
+    #[arg(long)]
+    wait: bool,
+}
+
+/// How to drain.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct DrainArgs {
+    /// Wait until no task is left, and no verdict
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Prints the state. [`ExitCode::Done`] if the sidecar answers, whatever it says.
+pub fn status(options: &Options, args: &StatusArgs) -> ExitCode {
+    with_operator(options, |operator| operator.status(args))
+}
+
+/// Asks for a restart.
+pub fn restart(options: &Options, args: RestartArgs) -> ExitCode {
+    with_operator(options, |operator| operator.restart(args))
+}
+
+/// Takes a restart back that still waits for its task.
+pub fn cancel_restart(options: &Options) -> ExitCode {
+    with_operator(options, |operator| operator.ask(&Request::CancelRestart {}))
+}
+
+/// Takes no more tasks.
+pub fn drain(options: &Options, args: &DrainArgs) -> ExitCode {
+    with_operator(options, |operator| operator.drain(args.wait))
+}
+
+/// Takes tasks again.
+pub fn resume(options: &Options) -> ExitCode {
+    with_operator(options, |operator| operator.ask(&Request::Resume {}))
+}
+
+/// Has the configuration read again.
+pub fn reload(options: &Options) -> ExitCode {
+    with_operator(options, |operator| operator.ask(&Request::Reload {}))
 }
 
 /// How the wait for something ended.
 type Waited = Result<ExitCode, CallError>;
 
-/// The sidecar that a configuration is for.
-#[derive(Debug)]
-pub struct Operator<'a> {
-    config: &'a Config,
+/// The sidecar that a configuration is for. What fails here with an [`io::Error`] is stdout or stderr.
+struct Operator {
+    config: Config,
     client: Client,
 }
 
-impl<'a> Operator<'a> {
-    /// For the sidecar of this configuration.
-    ///
-    /// # Errors
-    /// The journal's path leads nowhere.
-    pub fn new(config: &'a Config) -> io::Result<Self> {
-        Ok(Self { config, client: Client::for_queue_file(&config.queue_file)? })
+fn with_operator(options: &Options, act: impl FnOnce(&Operator) -> io::Result<ExitCode>) -> ExitCode {
+    let config = match options.load() {
+        // Its warnings are the running sidecar's to tell.
+        Ok(loaded) => loaded.config,
+        Err(error) => return out::complain(&error, ExitCode::Config),
+    };
+    let client = match Client::for_queue_file(&config.queue_file) {
+        Ok(client) => client,
+        Err(error) => {
+            let error = format!("{}: {error}", config.queue_file.display());
+            return out::complain(&error, ExitCode::StateUnusable);
+        }
+    };
+    match act(&Operator { config, client }) {
+        Ok(code) => code,
+        // A reader that has gone (`| head`) wants no more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
+        Err(error) => out::complain(&format!("cannot write to stdout: {error}"), ExitCode::StateUnusable),
     }
+}
 
-    /// Prints the state. [`ExitCode::Done`] if the sidecar answers, whatever it says.
-    ///
-    /// # Errors
-    /// Stdout is gone.
-    pub fn status(&self, options: StatusOptions) -> io::Result<ExitCode> {
+impl Operator {
+    fn status(&self, options: &StatusArgs) -> io::Result<ExitCode> {
         let mut out = io::stdout();
         if options.watch {
             return self.watch(options, &mut out);
@@ -67,7 +132,7 @@ impl<'a> Operator<'a> {
         }
     }
 
-    fn absent(&self, options: StatusOptions, out: &mut impl Write) -> io::Result<ExitCode> {
+    fn absent(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
         let queue_file = &self.config.queue_file;
         let absent = Absent::look(queue_file);
         let text = if options.json {
@@ -76,11 +141,11 @@ impl<'a> Operator<'a> {
             show::absent(&self.config.agent_id, &queue_file.display().to_string(), &absent)
         };
         out.write_all(text.as_bytes())?;
-        Ok(ExitCode::NotRunning)
+        Ok(ExitCode::Unavailable)
     }
 
     /// Across restarts too: a sidecar that was there is waited for.
-    fn watch(&self, options: StatusOptions, out: &mut (impl Write + io::IsTerminal)) -> io::Result<ExitCode> {
+    fn watch(&self, options: &StatusArgs, out: &mut (impl Write + io::IsTerminal)) -> io::Result<ExitCode> {
         let redraw = out.is_terminal() && !options.json;
         let mut last = String::new();
         let mut seen = false;
@@ -112,11 +177,9 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// Asks for a restart; with `wait` until the next run is there.
-    ///
-    /// # Errors
-    /// Stdout is gone.
-    pub fn restart(&self, reason: Option<String>, force: bool, wait: bool) -> io::Result<ExitCode> {
+    /// With `wait` until the next run is there.
+    fn restart(&self, args: RestartArgs) -> io::Result<ExitCode> {
+        let RestartArgs { force, reason, wait } = args;
         // BEFORE the wish: the run that is to end must be known by its name.
         let before = match self.client.status() {
             Ok(status) => status,
@@ -156,7 +219,7 @@ impl<'a> Operator<'a> {
                             "it left and has not come back for {} s: see its log and pm2's",
                             AWAY_BOUND.as_secs()
                         ))?;
-                        return Ok(Ok(ExitCode::NotRunning));
+                        return Ok(Ok(ExitCode::Unavailable));
                     }
                 }
                 Err(error @ CallError::NotAllowed { .. }) => return Ok(Err(error)),
@@ -165,19 +228,8 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// Takes a restart back that still waits for its task.
-    ///
-    /// # Errors
-    /// Stdout is gone.
-    pub fn cancel_restart(&self) -> io::Result<ExitCode> {
-        self.ask(&Request::CancelRestart {})
-    }
-
-    /// Takes no more tasks; with `wait` until none is left.
-    ///
-    /// # Errors
-    /// Stdout is gone.
-    pub fn drain(&self, wait: bool) -> io::Result<ExitCode> {
+    /// With `wait` until no task is left.
+    fn drain(&self, wait: bool) -> io::Result<ExitCode> {
         let code = self.ask(&Request::Drain {})?;
         if code != ExitCode::Done || !wait {
             return Ok(code);
@@ -201,29 +253,13 @@ impl<'a> Operator<'a> {
                     let since = *away_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > AWAY_BOUND {
                         say("it has left with a task under way, and not come back")?;
-                        return Ok(ExitCode::NotRunning);
+                        return Ok(ExitCode::Unavailable);
                     }
                 }
                 Err(error @ CallError::NotAllowed { .. }) => return complain(&error),
             }
             std::thread::sleep(POLL);
         }
-    }
-
-    /// Takes tasks again.
-    ///
-    /// # Errors
-    /// Stdout is gone.
-    pub fn resume(&self) -> io::Result<ExitCode> {
-        self.ask(&Request::Resume {})
-    }
-
-    /// Has the configuration read again.
-    ///
-    /// # Errors
-    /// Stdout is gone.
-    pub fn reload(&self) -> io::Result<ExitCode> {
-        self.ask(&Request::Reload {})
     }
 
     fn ask(&self, request: &Request) -> io::Result<ExitCode> {
@@ -253,9 +289,9 @@ fn back(status: &Status, overdue: bool) -> Option<String> {
 
 fn complain(error: &CallError) -> io::Result<ExitCode> {
     let (hint, code) = match error {
-        CallError::NotRunning { .. } => ("; `agentcom-sidecar status` says more", ExitCode::NotRunning),
+        CallError::NotRunning { .. } => ("; `agentcom-sidecar status` says more", ExitCode::Unavailable),
         CallError::NotAllowed { .. } | CallError::Unanswered(_) => ("", ExitCode::Refused),
-        CallError::Silent | CallError::Broken(_) => ("", ExitCode::NotRunning),
+        CallError::Silent | CallError::Broken(_) => ("", ExitCode::Unavailable),
     };
     writeln!(io::stderr(), "agentcom-sidecar: {error}{hint}")?;
     Ok(code)
