@@ -9,6 +9,7 @@ pub(crate) fn main() -> ProcessExit {
     let Cli { options, command } = Cli::parse();
     let code = match command.unwrap_or(Command::Run) {
         Command::Run => cli::run(options),
+        Command::Onboard(args) => cli::onboard(&options, &args),
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man { command } => cli::man(command.as_deref()),

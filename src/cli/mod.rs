@@ -2,8 +2,10 @@
 //! with a running sidecar belong in `operate`; nothing here decides what a sidecar does.
 
 mod completions;
+mod hub;
 mod machine;
 mod man;
+mod onboard;
 mod options;
 mod out;
 mod run;
@@ -13,6 +15,7 @@ use clap::{Parser, Subcommand};
 pub use completions::completions;
 pub use machine::{MachineArgs, machine};
 pub use man::man;
+pub use onboard::{OnboardArgs, onboard};
 pub use options::Options;
 pub use run::run;
 
@@ -45,6 +48,18 @@ Examples:
     Run,
 
     // The commands that speak with a running sidecar stand here (`operate`).
+    /// Register a new agent at a hub and write its folder
+    ///
+    /// It asks the hub for a token, writes config.json (mode 0600, never over one that is there) and the results folder,
+    /// and says how to start the sidecar under pm2. Nothing is started, and the token is not printed.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
+  agentcom-sidecar onboard --hub wss://hub.example/ws --name my-agent \\
+      --config /srv/my-agent/config.json --wake-command './wake.sh'
+  agentcom-hub token my-agent | agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent --token-file -")]
+    Onboard(OnboardArgs),
+
     /// Print the states and what leads from one to the next, found by driving the shipped code
     ///
     /// Nothing is read and nothing is running: the table is that of this binary.
