@@ -31,12 +31,13 @@ pub const BEGINNINGS: [(Phase, &str); 2] =
     [(Phase::Idle, "nothing in the journal"), (Phase::Working, "a task in the journal")];
 
 /// The edges as drawn, each with its reason. Every other edge passes through `Draining` without a stop there.
-pub const DRAWN: [(Phase, Phase, &str); 7] = [
+pub const DRAWN: [(Phase, Phase, &str); 8] = [
     (Phase::Idle, Phase::Working, "a task is assigned"),
     (Phase::Idle, Phase::Draining, "a restart, or a stop signal"),
     (Phase::Working, Phase::Idle, "the task's verdict, or the hub takes it back or cancels it"),
     (Phase::Working, Phase::RestartPending, "a restart"),
     (Phase::Working, Phase::Draining, "a stop signal, or a restart with force"),
+    (Phase::RestartPending, Phase::Working, "an operator on the machine cancels the restart"),
     (Phase::RestartPending, Phase::Draining, "the task ends, or the deadline, force or a stop signal leaves it behind"),
     (Phase::Draining, Phase::Exiting, "everything said and the link closed, or the drain deadline, or a second signal"),
 ];
@@ -63,7 +64,7 @@ pub fn mermaid(moves: &BTreeSet<Move>) -> String {
 }
 
 /// What tells representatives apart: two machines of one kind are taken to have the same moves.
-type Kind = (Phase, &'static str, Option<&'static str>, [bool; 8]);
+type Kind = (Phase, &'static str, Option<&'static str>, [bool; 9]);
 
 fn kind(machine: &Machine) -> Kind {
     let job = machine.state.job();
@@ -87,6 +88,7 @@ fn kind(machine: &Machine) -> Kind {
         matches!(machine.disk, Disk::Failing { .. }),
         machine.outbox.to_journal().is_empty(),
         machine.shelf.items().is_empty(),
+        machine.cordon.is_on(),
     ];
     (machine.state.phase(), LinkName::from(&machine.link).into(), stage, details)
 }
@@ -121,6 +123,8 @@ pub fn moves() -> BTreeSet<Move> {
                     | Event::ResultFound { .. }
                     | Event::StopRequested { .. }
                     | Event::RestartRequested(_)
+                    | Event::RestartCancelRequested
+                    | Event::CordonRequested { .. }
                     | Event::Persisted
                     | Event::PersistFailed => None,
                 };
@@ -170,6 +174,9 @@ fn own_events(machine: &Machine) -> Vec<Event> {
         Event::StopRequested { signal: StopSignal::Interrupt },
         Event::RestartRequested(order(false)),
         Event::RestartRequested(order(true)),
+        Event::RestartCancelRequested,
+        Event::CordonRequested { on: true },
+        Event::CordonRequested { on: false },
         Event::Persisted,
         Event::PersistFailed,
     ]);
@@ -195,7 +202,7 @@ fn own_events(machine: &Machine) -> Vec<Event> {
 
 fn hub_words(machine: &Machine) -> Vec<FromHub> {
     let mut words = Vec::new();
-    let full = Features { restart_v2: true, task_rejected: true };
+    let full = Features { restart_v2: true, task_rejected: true, cordon: true };
     words.extend([full, Features::default()].map(|features| FromHub::Identified { features }));
     words.extend([false, true].map(|force| FromHub::RestartCommanded(order(force))));
     words.extend([
