@@ -53,7 +53,7 @@ fn machine_gives_every_move_as_json() {
     let to: Vec<_> = moves.iter().filter(restart).map(|step| step["to"].as_str().unwrap()).collect();
     assert_eq!(to, ["Working", "RestartPending", "Draining"]);
     let drawn = value["edges"].as_array().unwrap().iter().filter(|edge| !edge["why"].is_null());
-    assert_eq!(drawn.count(), 7);
+    assert_eq!(drawn.count(), 8);
 }
 
 #[test]

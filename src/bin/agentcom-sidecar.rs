@@ -21,6 +21,7 @@ pub(crate) fn main() -> ProcessExit {
         Command::Resume => cli::resume(&options),
         #[cfg(unix)]
         Command::Reload => cli::reload(&options),
+        Command::Onboard(args) => cli::onboard(&options, &args),
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man { command } => cli::man(command.as_deref()),

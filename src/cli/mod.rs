@@ -2,10 +2,12 @@
 //! with a running sidecar belong in `operate`; nothing here decides what a sidecar does.
 
 mod completions;
+mod hub;
 mod machine;
 mod man;
 #[cfg(unix)]
 mod operate;
+mod onboard;
 mod options;
 mod out;
 mod run;
@@ -19,6 +21,7 @@ pub use machine::{MachineArgs, machine};
 pub use man::man;
 #[cfg(unix)]
 pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status};
+pub use onboard::{OnboardArgs, onboard};
 pub use options::Options;
 pub use run::run;
 
@@ -71,6 +74,9 @@ Examples:
 
     /// Take a restart back that still waits for its task
     #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar cancel-restart --config /srv/my-agent/config.json")]
     CancelRestart,
 
     /// Finish the task in hand and take no more, also after a restart, until `resume`
@@ -82,13 +88,31 @@ Examples:
 
     /// Take tasks again
     #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar resume")]
     Resume,
 
     /// Have the running sidecar read its configuration again, as SIGHUP does
     ///
     /// It says what has changed, and what waits for a restart. A configuration with an error changes nothing.
     #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
     Reload,
+    // The commands that speak with a running sidecar stand here (`operate`).
+    /// Register a new agent at a hub and write its folder
+    ///
+    /// It asks the hub for a token, writes config.json (mode 0600, never over one that is there) and the results folder,
+    /// and says how to start the sidecar under pm2. Nothing is started, and the token is not printed.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
+  agentcom-sidecar onboard --hub wss://hub.example/ws --name my-agent \\
+      --config /srv/my-agent/config.json --wake-command './wake.sh'
+  agentcom-hub token my-agent | agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent --token-file -")]
+    Onboard(OnboardArgs),
 
     /// Print the states and what leads from one to the next, found by driving the shipped code
     ///

@@ -8,9 +8,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
-    Claim, Cordon, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName,
-    Machine, Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp, VerdictRefusal,
-    WakeOutcome, transition,
+    Claim, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName, Machine,
+    Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp, VerdictRefusal, WakeOutcome,
+    transition,
 };
 
 /// One possible move: in `from`, this event may lead to `to` (which may be the same).
@@ -31,12 +31,13 @@ pub const BEGINNINGS: [(Phase, &str); 2] =
     [(Phase::Idle, "nothing in the journal"), (Phase::Working, "a task in the journal")];
 
 /// The edges as drawn, each with its reason. Every other edge passes through `Draining` without a stop there.
-pub const DRAWN: [(Phase, Phase, &str); 7] = [
+pub const DRAWN: [(Phase, Phase, &str); 8] = [
     (Phase::Idle, Phase::Working, "a task is assigned"),
     (Phase::Idle, Phase::Draining, "a restart, or a stop signal"),
     (Phase::Working, Phase::Idle, "the task's verdict, or the hub takes it back or cancels it"),
     (Phase::Working, Phase::RestartPending, "a restart"),
     (Phase::Working, Phase::Draining, "a stop signal, or a restart with force"),
+    (Phase::RestartPending, Phase::Working, "an operator on the machine cancels the restart"),
     (Phase::RestartPending, Phase::Draining, "the task ends, or the deadline, force or a stop signal leaves it behind"),
     (Phase::Draining, Phase::Exiting, "everything said and the link closed, or the drain deadline, or a second signal"),
 ];
@@ -63,7 +64,7 @@ pub fn mermaid(moves: &BTreeSet<Move>) -> String {
 }
 
 /// What tells representatives apart: two machines of one kind are taken to have the same moves.
-type Kind = (Phase, &'static str, Option<&'static str>, [bool; 10]);
+type Kind = (Phase, &'static str, Option<&'static str>, [bool; 9]);
 
 fn kind(machine: &Machine) -> Kind {
     let job = machine.state.job();
@@ -88,7 +89,6 @@ fn kind(machine: &Machine) -> Kind {
         machine.outbox.to_journal().is_empty(),
         machine.shelf.items().is_empty(),
         machine.cordon.is_on(),
-        machine.cordon == Cordon::Away,
     ];
     (machine.state.phase(), LinkName::from(&machine.link).into(), stage, details)
 }
