@@ -19,6 +19,8 @@ mod observed;
 mod operator;
 mod panel;
 pub mod pm2;
+mod pm2_channel;
+mod readiness;
 mod report;
 pub mod results;
 pub mod runner;

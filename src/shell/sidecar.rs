@@ -18,11 +18,13 @@ use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::observed::Observed;
 use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
+use super::pm2_channel::Voice;
 use super::report::{found_event, link_event, notify, wake_event};
 use super::results::{ResultsEvent, ResultsWatcher};
 use super::runner::{WakeEvent, WakeOrder, WakeRunner};
 use super::speak::{Introduction, object, speak};
 use super::start::comeback_now;
+use super::status::Status;
 use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
@@ -62,6 +64,8 @@ pub(super) struct Adapters {
     pub(super) runner: WakeRunner,
     pub(super) results: ResultsWatcher,
     pub(super) pm2: Arc<Pm2>,
+    /// Speaks to pm2.
+    pub(super) voice: Voice,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
@@ -176,7 +180,6 @@ impl Sidecar {
         }
         self.show.send_modify(|observed| {
             observed.step(&event, &after, &effects, now);
-            (observed.comeback, observed.why_in_place) = (comeback, why_in_place);
             observed.next = after.deadline(&self.policy);
         });
         if let Some(asker) = self.asker.take()
@@ -340,7 +343,24 @@ impl Sidecar {
                 tracing::debug!("left without the peer's close frame");
             }
         }
+        self.take_leave_of_pm2().await;
         ending
+    }
+
+    /// What was asked and not heard is answered, and pm2 told what to show of us. A pm2 that does not read gets nothing
+    /// more: the channel is then left to nobody, since half a line may be in it.
+    async fn take_leave_of_pm2(&mut self) {
+        const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(150);
+        self.inbox.control.close();
+        while self.inbox.control.try_recv().is_ok() {}
+        let status = Status::of(&self.show.borrow(), &self.adapters.pm2);
+        self.adapters.voice.say_last_words(&status);
+        let between_lines = self.adapters.voice.finish(LAST_ANSWERS).await;
+        #[cfg(unix)]
+        if !between_lines {
+            tracing::warn!("pm2 does not read its channel: a program that replaces this one goes without it");
+            super::inherited_fd::abandon();
+        }
     }
 }
 

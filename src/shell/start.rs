@@ -13,7 +13,11 @@ use super::durable::{self, DurableError, ReadOutcome};
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
 use super::observed::{About, Observed};
+use super::operator::Wishes;
+use super::panel::Panel;
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
+use super::pm2_channel::Voice;
+use super::readiness;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
@@ -99,10 +103,17 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (control, control_inbox) = mpsc::channel(INBOX);
     let (stop_flag, stop_wanted) = watch::channel(false);
     let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
-    control::listen(requests, &pm2).map_err(StartError::Signals)?;
+    control::listen(requests.clone()).map_err(StartError::Signals)?;
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
+
+    let introduction = introduction(&config, &pm2);
+    let about = about(&config, &introduction, clock.now());
+    let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
+    let panel = Panel::new(seen, Wishes::new(control.clone()), pm2.clone());
+    let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let voice = speak_with_pm2(&pm2, requests, panel, ready);
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
@@ -112,12 +123,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
             results_events,
         ),
+        voice,
         pm2_said: ask_pm2(&pm2),
         pm2: pm2.clone(),
     };
-    let introduction = introduction(&config, &pm2);
-    let about = about(&config, &introduction, clock.now());
-    let (show, _) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let sidecar = Sidecar {
         machine,
         introduction,
@@ -137,6 +146,21 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         history: Default::default(),
     };
     Ok(Started { sidecar, first })
+}
+
+#[cfg(unix)]
+fn speak_with_pm2(
+    pm2: &Arc<Pm2>,
+    requests: Requests,
+    panel: Panel,
+    ready: watch::Receiver<Option<readiness::Ready>>,
+) -> Voice {
+    super::pm2_channel::open(pm2, requests, panel, ready)
+}
+
+#[cfg(not(unix))]
+fn speak_with_pm2(_: &Arc<Pm2>, _: Requests, _: Panel, _: watch::Receiver<Option<readiness::Ready>>) -> Voice {
+    Voice::mute()
 }
 
 fn scrub(command: &mut tokio::process::Command) {
