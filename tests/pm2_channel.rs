@@ -17,7 +17,7 @@ use support::wait;
 /// `pm2 trigger`: what the sidecar answered.
 fn trigger(ground: &Ground, words: &[&str]) -> Value {
     let args: Vec<&str> = ["trigger", ALICE].iter().chain(words).copied().collect();
-    answer(&ground.pm2.command(&args))
+    answer(&ground.pm2.printed(&args))
 }
 
 /// The answer in `[alice:1:default]={...}`.
@@ -227,7 +227,6 @@ fn wait_ready_does_not_wait_for_a_hub_that_is_away() {
     let agent = Agent::new(ALICE, "ws://127.0.0.1:9/ws", "token");
     let mut app = agent.app();
     app["wait_ready"] = json!(true);
-    app["listen_timeout"] = json!(60_000);
     app["listen_timeout"] = json!(1_500);
     let ready = std::thread::scope(|scope| {
         let launch = scope.spawn(|| pm2.launch(app));
@@ -253,9 +252,7 @@ fn a_node_child_cannot_speak_for_us() {
         fs.writeFileSync('node.json.part', JSON.stringify(told));
         fs.renameSync('node.json.part', 'node.json');";
     fs::write(ground.agent.path("child.js"), script).expect("a script");
-    ground
-        .agent
-        .configure("wake_command", json!(format!("cd '{folder}' && NODE_CHANNEL_FD=3 node child.js; node child.js")));
+    ground.agent.configure("wake_command", json!(format!("cd '{folder}' && node child.js")));
     ground.launch();
     let daemon = ground.daemon();
     ground.hub.submit("start=0 run=0");

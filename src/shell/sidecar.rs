@@ -350,7 +350,7 @@ impl Sidecar {
     /// What was asked and not heard is answered, and pm2 told what to show of us. A pm2 that does not read gets nothing
     /// more: the channel is then left to nobody, since half a line may be in it.
     async fn take_leave_of_pm2(&mut self) {
-        const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(150);
+        const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(250);
         self.inbox.control.close();
         while self.inbox.control.try_recv().is_ok() {}
         let status = Status::of(&self.show.borrow(), &self.adapters.pm2);

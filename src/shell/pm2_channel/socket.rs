@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::hear::{self, Ear, Heard};
 use super::line::{Axm, Message, Returned};
@@ -19,6 +21,10 @@ use crate::shell::readiness::Ready;
 
 /// Triggers answered at the same time; one more is refused.
 const TRIGGERS_AT_ONCE: usize = 16;
+
+/// From a trigger to its answer, at least: an answer that overtakes the daemon's own word to `pm2 trigger` leaves that
+/// command waiting for ever (`API/Extra.js` counts answers only once it knows how many there will be).
+const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
 /// Takes the channel over, where pm2 gave us one, and says and hears on it in the background. Whoever reads `ready` from
 /// elsewhere learns of it at the same time.
@@ -129,9 +135,11 @@ impl Listener {
                 Ok(permit) => {
                     let (voice, mut panel, answering) =
                         (self.voice.clone(), self.panel.clone(), self.voice.answering());
+                    let not_before = Instant::now() + ANSWER_AFTER;
                     tokio::spawn(async move {
                         let returned = actions::act(&mut panel, &name, &opts).await;
                         tracing::info!(action = name, "pm2 triggered an action");
+                        tokio::time::sleep_until(not_before).await;
                         voice.say(reply(name, returned));
                         drop((answering, permit));
                     });
@@ -147,8 +155,13 @@ impl Listener {
         true
     }
 
-    fn refuse(&self, name: String, why: &str) {
-        self.voice.say(reply(name, Returned::Answer(actions::refused(why))));
+    fn refuse(&self, name: String, why: &'static str) {
+        let (voice, answering) = (self.voice.clone(), self.voice.answering());
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWER_AFTER).await;
+            voice.say(reply(name, Returned::Answer(actions::refused(why))));
+            drop(answering);
+        });
     }
 }
 
