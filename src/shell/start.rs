@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::clock::Clock;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
+use super::gate::Gate;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
 use super::observed::{About, Observed};
@@ -17,6 +18,7 @@ use super::operator::Wishes;
 use super::panel::Panel;
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
 use super::pm2_channel::Voice;
+use super::preflight::Preflight;
 use super::readiness;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
@@ -80,6 +82,13 @@ impl Started {
         &self.sidecar
     }
 
+    /// The same sidecar, which tries out what it would be restarted as before it promises a restart.
+    #[must_use]
+    pub fn with_preflight(mut self, preflight: Preflight) -> Self {
+        self.sidecar.gate.with_preflight(preflight);
+        self
+    }
+
     /// Runs until the process is to end.
     pub async fn run(self) -> Ending {
         self.sidecar.run(self.first).await
@@ -132,6 +141,8 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         introduction,
         show,
         asker: None,
+        gate: Gate::new(pm2.clone()),
+        looked_at: Default::default(),
         policy,
         config,
         clock,
