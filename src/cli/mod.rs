@@ -5,9 +5,9 @@ mod completions;
 mod hub;
 mod machine;
 mod man;
+mod onboard;
 #[cfg(unix)]
 mod operate;
-mod onboard;
 mod options;
 mod out;
 mod run;
@@ -19,9 +19,9 @@ use clap::{Parser, Subcommand};
 pub use completions::completions;
 pub use machine::{MachineArgs, machine};
 pub use man::man;
+pub use onboard::{OnboardArgs, onboard};
 #[cfg(unix)]
 pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status};
-pub use onboard::{OnboardArgs, onboard};
 pub use options::Options;
 pub use run::run;
 
@@ -101,7 +101,7 @@ Examples:
 Examples:
   agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
     Reload,
-    // The commands that speak with a running sidecar stand here (`operate`).
+
     /// Register a new agent at a hub and write its folder
     ///
     /// It asks the hub for a token, writes config.json (mode 0600, never over one that is there) and the results folder,

@@ -10,6 +10,7 @@ use crate::shell::in_place::Program;
 use crate::shell::lock::{LockError, StateLock};
 use crate::shell::logging::{self, LogConfig};
 use crate::shell::pm2::Pm2;
+use crate::shell::preflight::Preflight;
 use crate::shell::{Ending, start};
 
 /// How long a predecessor that is just leaving may still hold the lock.
@@ -47,7 +48,8 @@ pub fn run(options: Options) -> ExitCode {
     for warning in &warnings {
         tracing::warn!(%warning, "the configuration");
     }
-    let ending = match serve(config, pm2) {
+    let preflight = program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone()));
+    let ending = match serve(config, pm2, preflight) {
         Ok(ending) => ending,
         Err((why, code)) => {
             tracing::error!(error = why, "the sidecar cannot run");
@@ -62,18 +64,25 @@ pub fn run(options: Options) -> ExitCode {
             drop((log, lock));
             complain(&program.run_again(), ExitCode::Internal)
         }
-        (Ending::InPlace, Err(error)) => complain(&error, ExitCode::Internal),
+        (Ending::InPlaceAsIs, Ok(program)) => {
+            drop((log, lock));
+            complain(&program.run_as_is(), ExitCode::Internal)
+        }
+        (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => complain(&error, ExitCode::Internal),
     }
 }
 
-fn serve(config: Config, pm2: Pm2) -> Result<Ending, (String, ExitCode)> {
+fn serve(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Ending, (String, ExitCode)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| (format!("the runtime cannot be made: {error}"), ExitCode::Internal))?;
     let ending = runtime.block_on(async {
         match start(config, pm2) {
-            Ok(started) => Ok(started.run().await),
+            Ok(started) => Ok(match preflight {
+                Some(preflight) => started.with_preflight(preflight).run().await,
+                None => started.run().await,
+            }),
             Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
         }
     });

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 
 use super::effect::{CloseCode, Effect, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub};
 use super::job::Carried;
@@ -32,7 +32,9 @@ impl Step<'_> {
                 } else if self.machine.restarts.knows(order.command_id.as_deref()) {
                     self.answer_restart(order, RestartAnswer::Duplicate);
                 } else if let Some(wait_ms) = self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
-                    self.refuse_restart(order, wait_ms);
+                    self.refuse_restart(order, self.too_many(wait_ms));
+                } else if let Some(why) = &self.policy.no_return {
+                    self.refuse_restart(order, why.clone());
                 } else {
                     self.accept_restart(order);
                 }
@@ -96,14 +98,17 @@ impl Step<'_> {
         }
     }
 
-    fn refuse_restart(&mut self, order: &RestartOrder, wait_ms: u64) {
+    fn too_many(&self, wait_ms: u64) -> String {
         let limit = self.policy.restart_intensity;
-        let detail = format!(
+        format!(
             "restart intensity: already {} commanded restarts within {} s, the next one is possible in {} s",
             limit.max,
             limit.window_ms / 1_000,
             wait_ms.div_ceil(1_000)
-        );
+        )
+    }
+
+    fn refuse_restart(&mut self, order: &RestartOrder, detail: String) {
         self.order(Effect::Notify(Notice::RestartRefused { reason: order.reason.clone(), detail: detail.clone() }));
         if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
             let state = self.machine.state.work_status();
@@ -262,6 +267,6 @@ impl Step<'_> {
     }
 }
 
-fn restarting_status(reason: &str) -> alloc::string::String {
+fn restarting_status(reason: &str) -> String {
     format!("restarting: {reason}")
 }

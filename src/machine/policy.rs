@@ -38,6 +38,8 @@ pub struct Policy {
     pub restart_intensity: Intensity,
     /// Who undoes an exit.
     pub comeback: Comeback,
+    /// Why the next run could not start, where that is known: then no restart is accepted.
+    pub no_return: Option<String>,
     /// Without one every task fails at once, and says so.
     pub has_wake_command: bool,
     /// The waits before the second, third, ... wake.
@@ -87,6 +89,7 @@ impl Default for Policy {
             close_budget_ms: 400,
             restart_intensity: Intensity { max: 3, window_ms: 60_000 },
             comeback: Comeback::Supervisor,
+            no_return: None,
             has_wake_command: true,
             wake_retry_delays_ms: alloc::vec![5_000, 15_000, 30_000],
             confirmation_timeout_ms: 30_000,

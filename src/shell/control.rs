@@ -1,12 +1,11 @@
-//! Who may ask the process to leave: signals, pm2's message, and the library's user. It passes requests on; the machine
-//! decides.
+//! Who may ask the process to leave: signals, and the library's user (and pm2, see `pm2_channel`). It passes requests on;
+//! the machine decides.
 
 use std::io;
 
 use tokio::sync::{mpsc, watch};
 
 use super::operator::Asked;
-use super::pm2::Pm2;
 #[cfg(unix)]
 use super::reload::Reloads;
 use crate::machine::{Event, RestartOrder, StopSignal};
@@ -56,34 +55,18 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Whether there is still someone to ask.
-    async fn stop(&self, signal: StopSignal) -> bool {
+    pub(super) async fn stop(&self, signal: StopSignal) -> bool {
         self.stop_wanted.send_replace(true);
         self.queue.send(Event::StopRequested { signal }.into()).await.is_ok()
     }
 }
 
-/// Listens for SIGINT and SIGTERM, and for pm2's `"shutdown"` on its channel where there is one.
+/// Listens for SIGINT and SIGTERM.
 ///
 /// # Errors
 /// Signal handlers that cannot be installed: then the process could not be stopped without losing its goodbye.
-pub(super) fn listen(requests: Requests, pm2: &Pm2) -> io::Result<()> {
-    signals(requests.clone())?;
-    #[cfg(unix)]
-    if let Some(number) = pm2.facts().channel_fd {
-        match super::inherited_fd::take_channel(number).and_then(into_async) {
-            Ok(channel) => {
-                tokio::spawn(supervisor_messages(channel, requests));
-            }
-            Err(error) => {
-                tracing::warn!(descriptor = number, %error, "pm2's channel cannot be used: its shutdown message will not be heard");
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(unix)]
-fn signals(requests: Requests) -> io::Result<()> {
+pub(super) fn listen(requests: Requests) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [(SignalKind::interrupt(), StopSignal::Interrupt), (SignalKind::terminate(), StopSignal::Terminate)];
     for (kind, name) in kinds {
@@ -126,8 +109,12 @@ pub(super) fn hangups(requests: Requests, reloads: Reloads) -> io::Result<()> {
     Ok(())
 }
 
+/// Listens for Ctrl-C.
+///
+/// # Errors
+/// None here.
 #[cfg(not(unix))]
-fn signals(requests: Requests) -> io::Result<()> {
+pub(super) fn listen(requests: Requests) -> io::Result<()> {
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
             if !requests.stop(StopSignal::Interrupt).await {
@@ -136,38 +123,4 @@ fn signals(requests: Requests) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-#[cfg(unix)]
-fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<tokio::net::UnixStream> {
-    channel.set_nonblocking(true)?;
-    tokio::net::UnixStream::from_std(channel)
-}
-
-/// pm2's channel: JSON lines. Nothing is ever written to it here, since one bad line takes the whole pm2 daemon down.
-#[cfg(unix)]
-async fn supervisor_messages(channel: tokio::net::UnixStream, requests: Requests) {
-    use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-    /// More than any message to us; a longer line is cut into pieces that mean nothing.
-    const LINE_CAP: u64 = 64 * 1024;
-    let mut lines = BufReader::new(channel);
-    loop {
-        let mut line = Vec::new();
-        match (&mut lines).take(LINE_CAP).read_until(b'\n', &mut line).await {
-            Ok(0) => {
-                tracing::warn!("pm2 closed its channel: the pm2 daemon is gone, and nobody restarts this process");
-                return;
-            }
-            Ok(_) if line.trim_ascii() == b"\"shutdown\"" => {
-                if !requests.stop(StopSignal::SupervisorMessage).await {
-                    return;
-                }
-            }
-            Ok(_) => tracing::debug!(bytes = line.len(), "a message from pm2 without a meaning here"),
-            Err(error) => {
-                tracing::warn!(%error, "pm2's channel failed");
-                return;
-            }
-        }
-    }
 }

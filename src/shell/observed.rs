@@ -7,9 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
-use super::pm2::WhyExec;
 use crate::machine::{
-    Comeback, Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
+    Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
 };
 
 /// Restarts remembered beside the journal, for people.
@@ -99,10 +98,6 @@ pub(super) struct Observed {
     pub(super) machine: Machine,
     /// What it waits for.
     pub(super) next: Option<(Timestamp, Wait)>,
-    /// Who would undo an exit, as it looked at the last step.
-    pub(super) comeback: Comeback,
-    /// Why nobody would.
-    pub(super) why_in_place: Option<WhyExec>,
     /// What has been counted.
     pub(super) counts: Counts,
     /// From the last ping to the hub's next word, ms.
@@ -121,8 +116,6 @@ impl Observed {
             clock,
             machine,
             next: None,
-            comeback: Comeback::Supervisor,
-            why_in_place: None,
             counts: Counts::default(),
             latency_ms: None,
             in_hand: None,

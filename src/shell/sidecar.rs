@@ -14,28 +14,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
+use super::gate::{Gate, Opened};
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::observed::Observed;
 use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
+use super::pm2_channel::Voice;
 use super::reload::Settings;
 use super::report::{found_event, link_event, notify, wake_event};
 use super::results::{ResultsEvent, ResultsWatcher};
 use super::runner::{WakeEvent, WakeOrder, WakeRunner};
 use super::speak::{Introduction, object, speak};
 use super::start::comeback_now;
+use super::status::Status;
 use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
-use crate::machine::{Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
+use crate::machine::{Cause, Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
 use crate::wire::Pm2Info;
 
 /// What a frame may take once the process was asked to stop.
 const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
-
-/// How long pm2 may take to say how it would treat an exit; it takes 1 to 5 ms.
-const PM2_ANSWER: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// The journal file's field for the restarts that happened.
 pub(super) const RESTART_HISTORY: &str = "restart_history";
@@ -47,6 +47,8 @@ pub enum Ending {
     Exit,
     /// Replace the process: nobody would start it again.
     InPlace,
+    /// Replace the process by the very program that it runs: another one stands at its path, and cannot start.
+    InPlaceAsIs,
 }
 
 /// The adapters' events.
@@ -63,6 +65,8 @@ pub(super) struct Adapters {
     pub(super) runner: WakeRunner,
     pub(super) results: ResultsWatcher,
     pub(super) pm2: Arc<Pm2>,
+    /// Speaks to pm2.
+    pub(super) voice: Voice,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
@@ -86,6 +90,10 @@ pub struct Sidecar {
     pub(super) show: watch::Sender<Observed>,
     /// Who waits for what the next step makes of a wish.
     pub(super) asker: Option<oneshot::Sender<Answer>>,
+    /// Where restarts wait for a look at what they depend on.
+    pub(super) gate: Gate,
+    /// Restarts that have passed the gate.
+    pub(super) looked_at: VecDeque<Asked>,
     /// Goes up with the first wish to stop.
     pub(super) stop_wanted: watch::Receiver<bool>,
     /// Fields that other writers left in `queue.json`.
@@ -123,6 +131,10 @@ impl Sidecar {
             if let Some(found) = self.found.pop_front() {
                 return found_event(found);
             }
+            if let Some(Asked { event, asker }) = self.looked_at.pop_front() {
+                self.asker = asker;
+                return event;
+            }
             let now = self.clock.now();
             let deadline = self.machine.deadline(&self.policy).map(|(at, _)| at);
             if deadline.is_some_and(|at| at <= now) {
@@ -138,14 +150,19 @@ impl Sidecar {
             let wake_up = deadline.map(|at| self.clock.instant(at));
             tokio::select! {
                 biased;
-                Some(Asked { event, asker }) = self.inbox.control.recv() => {
-                    self.asker = asker;
-                    return event;
+                Opened { no_return, restarts } = self.gate.opened() => {
+                    self.policy.no_return = no_return;
+                    self.looked_at = restarts;
+                }
+                Some(asked) = self.inbox.control.recv() => {
+                    if let Some(event) = self.admit(asked) {
+                        return event;
+                    }
                 }
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
                 Some(found) = self.inbox.results.recv() => return found_event(found),
                 Some(event) = self.inbox.link.recv() => {
-                    if let Some(event) = link_event(event) {
+                    if let Some(event) = link_event(event).and_then(|event| self.admit(event.into())) {
                         return event;
                     }
                 }
@@ -163,11 +180,17 @@ impl Sidecar {
         self.found.extend(self.adapters.results.last_look(&mut self.inbox.results).await);
     }
 
-    async fn handle(&mut self, event: Event) -> Option<Ending> {
-        if let Event::RestartRequested(_) | Event::HubSaid(FromHub::RestartCommanded(_)) = event {
-            // BEFORE a restart is promised: lists and late changes do not show in the environment.
-            self.adapters.pm2.refresh(PM2_ANSWER).await;
+    /// What may be handled now. A restart is looked into BEFORE it is promised, and comes again.
+    fn admit(&mut self, asked: Asked) -> Option<Event> {
+        if let Event::RestartRequested(_) | Event::HubSaid(FromHub::RestartCommanded(_)) = asked.event {
+            self.gate.hold(asked);
+            return None;
         }
+        self.asker = asked.asker;
+        Some(asked.event)
+    }
+
+    async fn handle(&mut self, event: Event) -> Option<Ending> {
         let effects = self.step(event);
         self.perform_all(effects).await
     }
@@ -186,7 +209,6 @@ impl Sidecar {
         }
         self.show.send_modify(|observed| {
             observed.step(&event, &after, &effects, now);
-            (observed.comeback, observed.why_in_place) = (comeback, why_in_place);
             observed.next = after.deadline(&self.policy);
         });
         if let Some(asker) = self.asker.take()
@@ -350,7 +372,48 @@ impl Sidecar {
                 tracing::debug!("left without the peer's close frame");
             }
         }
+        let ending = self.look_behind(ending).await;
+        self.take_leave_of_pm2().await;
         ending
+    }
+
+    /// A restart was promised while its program could start; by now another one may stand there. Then the one that runs
+    /// goes on: an old agent is better than none. A stop is not held up for it.
+    async fn look_behind(&mut self, ending: Ending) -> Ending {
+        let restarts =
+            matches!(&self.machine.state, State::Exiting { cause: Cause::Restart { signalled: false, .. }, .. });
+        if !restarts {
+            return ending;
+        }
+        let mut stop_wanted = self.stop_wanted.clone();
+        tokio::select! {
+            looked = self.gate.last_look() => match looked {
+                Ok(()) => ending,
+                Err(why) => {
+                    tracing::error!(why, "the program was replaced by one that cannot start: going on with the old one");
+                    Ending::InPlaceAsIs
+                }
+            },
+            Ok(_) = stop_wanted.wait_for(|wanted| *wanted) => Ending::Exit,
+        }
+    }
+
+    /// What was asked and not heard is answered, and pm2 told what to show of us. A pm2 that does not read gets nothing
+    /// more: the channel is then left to nobody, since half a line may be in it.
+    async fn take_leave_of_pm2(&mut self) {
+        const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(250);
+        self.inbox.control.close();
+        while self.inbox.control.try_recv().is_ok() {}
+        self.gate.close();
+        self.looked_at.clear();
+        let status = Status::of(&self.show.borrow(), &self.adapters.pm2);
+        self.adapters.voice.say_last_words(&status);
+        let between_lines = self.adapters.voice.finish(LAST_ANSWERS).await;
+        #[cfg(unix)]
+        if !between_lines {
+            tracing::warn!("pm2 does not read its channel: a program that replaces this one goes without it");
+            super::inherited_fd::abandon();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::console::{self, NamePlate};
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
+use super::gate::Gate;
 use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
@@ -19,6 +20,9 @@ use super::observed::{About, Observed};
 use super::operator::Wishes;
 use super::panel::Panel;
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
+use super::pm2_channel::Voice;
+use super::preflight::Preflight;
+use super::readiness;
 use super::reload;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
@@ -82,6 +86,13 @@ impl Started {
         &self.sidecar
     }
 
+    /// The same sidecar, which tries out what it would be restarted as before it promises a restart.
+    #[must_use]
+    pub fn with_preflight(mut self, preflight: Preflight) -> Self {
+        self.sidecar.gate.with_preflight(preflight);
+        self
+    }
+
     /// Runs until the process is to end.
     pub async fn run(self) -> Ending {
         self.sidecar.run(self.first).await
@@ -111,10 +122,17 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (reloads, new_settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2), clock);
     #[cfg(unix)]
     control::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
-    control::listen(requests, &pm2).map_err(StartError::Signals)?;
+    control::listen(requests.clone()).map_err(StartError::Signals)?;
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
+
+    let introduction = introduction(&config, &pm2);
+    let about = about(&config, &introduction, clock.now());
+    let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
+    let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, pm2.clone());
+    let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let voice = speak_with_pm2(&pm2, requests, panel.clone(), ready);
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
@@ -124,13 +142,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
             results_events,
         ),
+        voice,
         pm2_said: ask_pm2(&pm2),
         pm2: pm2.clone(),
     };
-    let introduction = introduction(&config, &pm2);
-    let about = about(&config, &introduction, clock.now());
-    let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
-    let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, Arc::clone(&pm2));
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, panel.clone()));
     }
@@ -141,6 +156,8 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         introduction,
         show,
         asker: None,
+        gate: Gate::new(pm2.clone()),
+        looked_at: Default::default(),
         policy,
         config,
         clock,
@@ -177,6 +194,21 @@ fn open_console(config: &Config, panel: Panel) -> Option<NamePlate> {
             None
         }
     }
+}
+
+#[cfg(unix)]
+fn speak_with_pm2(
+    pm2: &Arc<Pm2>,
+    requests: Requests,
+    panel: Panel,
+    ready: watch::Receiver<Option<readiness::Ready>>,
+) -> Voice {
+    super::pm2_channel::open(pm2, requests, panel, ready)
+}
+
+#[cfg(not(unix))]
+fn speak_with_pm2(_: &Arc<Pm2>, _: Requests, _: Panel, _: watch::Receiver<Option<readiness::Ready>>) -> Voice {
+    Voice::mute()
 }
 
 fn scrub(command: &mut tokio::process::Command) {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::{Observed, PastRestart};
 use super::pm2::{OwnProcess, Pm2};
+use super::start::comeback_now;
 use crate::machine::{
     Carried, Cause, Comeback, Cordon, Disk, Heartbeat, Link, LinkName, Outcome, Stage, StageName, State, Timestamp,
 };
@@ -217,7 +218,7 @@ impl Status {
             next: observed.next.map(|(at, wait)| NextPart { wait: wait.to_string(), in_ms: at.since(now) }),
             hub: hub(observed, now),
             journal: journal(observed),
-            supervisor: supervisor(observed, pm2),
+            supervisor: supervisor(pm2, now),
             restarts: observed.past.iter().rev().take(PAST_SHOWN).map(restart).collect(),
             counts: CountsPart {
                 taken: observed.counts.taken,
@@ -384,20 +385,21 @@ fn journal(observed: &Observed) -> JournalPart {
     }
 }
 
-fn supervisor(observed: &Observed, pm2: &Pm2) -> SupervisorPart {
+fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
     let facts = pm2.current_facts();
+    let (comeback, why_in_place) = comeback_now(pm2, now.as_millis());
     SupervisorPart {
         kind: if facts.under_pm2 { "pm2" } else { "none" }.to_owned(),
         name: pm2.process_name().map(str::to_owned),
         pm_id: pm2.identity().pm_id,
         restart_count: facts.restart_time,
         kill_timeout_ms: facts.kill_timeout_ms,
-        restart_by: match observed.comeback {
+        restart_by: match comeback {
             Comeback::Supervisor => "exit 0",
             Comeback::InPlace => "exec in place",
         }
         .to_owned(),
-        because: observed.why_in_place.map(|why| why.to_string()),
+        because: why_in_place.map(|why| why.to_string()),
     }
 }
 

@@ -259,6 +259,7 @@ pub fn policy(text: &str, policy: &mut Policy) -> Result<(), String> {
                     other => return Err(format!("nobody comes back {other:?}")),
                 }
             }
+            "no_return" => policy.no_return = Some(value.replace('_', " ")),
             "has_wake_command" => policy.has_wake_command = value == "true",
             "wake_retry_delays_ms" => {
                 policy.wake_retry_delays_ms = value.split(',').map(number).collect::<Result<_, _>>()?;

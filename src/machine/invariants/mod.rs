@@ -343,6 +343,9 @@ fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
 }
 
 fn comes_back(step: &Step<'_>) -> Result<(), Violation> {
+    if step.policy.no_return.is_some() && step.before.restarts.open.is_none() && step.after.restarts.open.is_some() {
+        return violated(Property::ComesBack, "a restart was accepted though the next run cannot start".into());
+    }
     let Some(Effect::Exit { cause, in_place }) = step.effects.last() else { return Ok(()) };
     let commanded = matches!(cause, Cause::Restart { signalled: false, .. });
     let nobody_else = matches!(step.policy.comeback, super::Comeback::InPlace);
