@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 #[cfg(unix)]
-use super::console::{self, NamePlate};
+use super::console;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::gate::Gate;
@@ -150,7 +150,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         tokio::spawn(http::serve(address, panel.clone()));
     }
     #[cfg(unix)]
-    let plate = open_console(&config, panel);
+    let plate = console::start(&config.queue_file, panel);
     let sidecar = Sidecar {
         machine,
         introduction,
@@ -175,25 +175,6 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         history: Default::default(),
     };
     Ok(Started { sidecar, first })
-}
-
-/// The operator's local socket. Without it the sidecar works all the same.
-#[cfg(unix)]
-fn open_console(config: &Config, panel: Panel) -> Option<NamePlate> {
-    let opened = console::open(&config.queue_file).and_then(|(listener, plate)| {
-        listener.set_nonblocking(true)?;
-        Ok((tokio::net::UnixListener::from_std(listener)?, plate))
-    });
-    match opened {
-        Ok((listener, plate)) => {
-            tokio::spawn(console::serve(listener, panel));
-            Some(plate)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
-            None
-        }
-    }
 }
 
 #[cfg(unix)]
