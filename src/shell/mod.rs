@@ -30,6 +30,7 @@ mod sidecar;
 mod speak;
 mod start;
 mod status;
+mod systemd;
 
 pub use control::{RestartHandle, SidecarGone};
 pub use hear::CLOSE_SUPERSEDED;

@@ -26,6 +26,7 @@ use super::runner::{WakeEvent, WakeOrder, WakeRunner};
 use super::speak::{Introduction, object, speak};
 use super::start::comeback_now;
 use super::status::Status;
+use super::systemd::Systemd;
 use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
@@ -66,6 +67,8 @@ pub(super) struct Adapters {
     pub(super) pm2: Arc<Pm2>,
     /// Speaks to pm2.
     pub(super) voice: Voice,
+    /// And to systemd.
+    pub(super) systemd: Systemd,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
@@ -122,6 +125,7 @@ impl Sidecar {
     /// What happens next, or the deadline. A deadline that has passed comes first: a busy hub cannot put it off.
     async fn next_event(&mut self) -> Event {
         loop {
+            self.adapters.systemd.feed();
             if let Some(found) = self.found.pop_front() {
                 return found_event(found);
             }
@@ -141,7 +145,8 @@ impl Sidecar {
                 }
                 continue;
             }
-            let wake_up = deadline.map(|at| self.clock.instant(at));
+            let due = deadline.map(|at| self.clock.instant(at));
+            let wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
             tokio::select! {
                 biased;
                 Opened { no_return, restarts } = self.gate.opened() => {
@@ -206,6 +211,10 @@ impl Sidecar {
         {
             // Who asked may have left.
             let _ = asker.send(answer);
+        }
+        let stops = |machine: &Machine| machine.state.stops_for_good();
+        if stops(&after) && !stops(&before) {
+            self.adapters.systemd.stopping();
         }
         self.machine = after;
         effects

@@ -24,6 +24,7 @@ use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
 use super::speak::Introduction;
+use super::systemd::Systemd;
 use crate::config::Config;
 use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy, Timestamp};
 use crate::wire::Pm2Info;
@@ -122,6 +123,8 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let panel = Panel::new(seen, Wishes::new(control.clone()), pm2.clone());
     let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let systemd = Systemd::of_this_process(pm2.facts());
+    systemd.report(panel.clone(), ready.clone());
     let voice = speak_with_pm2(&pm2, requests, panel, ready);
 
     let scratch_dir = config.queue_file.with_extension("wake");
@@ -133,6 +136,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             results_events,
         ),
         voice,
+        systemd,
         pm2_said: ask_pm2(&pm2),
         pm2: pm2.clone(),
     };

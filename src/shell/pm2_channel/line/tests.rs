@@ -10,7 +10,7 @@ fn status(texts: &[String], number: u64) -> Status {
     let mut next = texts.iter().cycle().cloned();
     let mut text = || next.next().unwrap();
     let value = json!({
-        "agent_id": text(), "version": text(), "phase": text(), "why": text(), "draining": number % 2 == 0,
+        "agent_id": text(), "version": text(), "phase": text(), "why": text(), "draining": number.is_multiple_of(2),
         "process": {"pid": 7, "boot_id": text(), "uptime_ms": number, "memory_bytes": number, "config": text()},
         "task": {"task_id": text(), "generation": number, "stage": text(), "waits_for": text(), "recovering": false,
                  "age_ms": number, "assigned_at_ms": number},
