@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use agentcom::config::{
-    self, Config, ConfigError, KEYS, Loaded, LogLevel, NUMBERS, Override, Overrides, RestartIntensity, WarningKind,
+    self, Config, ConfigError, KEYS, Loaded, LogFormat, LogLevel, NUMBERS, Override, Overrides, RestartIntensity,
+    WarningKind,
 };
 
 const TOKEN: &str = "0123456789abcdef-the-token";
@@ -122,7 +123,8 @@ fn every_new_key_is_read() {
          \"wake_timeout_ms\": 1004, \"progress_interval_ms\": 1005, \"ping_interval_ms\": 1006, \
          \"pong_timeout_ms\": 1007, \"reconnect_min_ms\": 1008, \"reconnect_max_ms\": 1009, \
          \"connect_timeout_ms\": 1010, \"identify_timeout_ms\": 1011, \"answer_timeout_ms\": 1012, \
-         \"results_scan_ms\": 1013, \"max_frame_bytes\": 70000, \"log_level\": \"notice\"",
+         \"results_scan_ms\": 1013, \"max_frame_bytes\": 70000, \"log_level\": \"notice\", \"log_format\": \"text\", \
+         \"http_listen\": \"localhost:1014\"",
     );
     let file = File::new(text);
     let config = file.load().unwrap().config;
@@ -137,7 +139,21 @@ fn every_new_key_is_read() {
         (1_010, 1_011, 1_012)
     );
     assert_eq!((config.results_scan_ms, config.max_frame_bytes), (1_013, 70_000));
-    assert_eq!(config.log_level, LogLevel::Notice);
+    assert_eq!((config.log_level, config.log_format), (LogLevel::Notice, LogFormat::Text));
+    assert_eq!(config.http_listen, Some("127.0.0.1:1014".parse().unwrap()));
+}
+
+#[test]
+fn only_this_machine_reads_over_http_unless_more_is_asked_for() {
+    assert_eq!(loaded(&with("\"reviewer\": null")).config.http_listen, None);
+    let error = said(&with("\"http_listen\": \"0.0.0.0:9464\""));
+    assert!(error.contains("found \"0.0.0.0:9464\"; allowed: a loopback address"), "{error}");
+    let allowed = loaded(&with("\"http_listen\": \"0.0.0.0:9464\", \"http_allow_remote\": true"));
+    assert_eq!(allowed.config.http_listen, Some("0.0.0.0:9464".parse().unwrap()));
+    let error = said(&with("\"http_listen\": \"9464\""));
+    assert!(error.contains("allowed: an IP address and a port"), "{error}");
+    let error = said(&with("\"http_allow_remote\": 1"));
+    assert!(error.contains("allowed: true or false"), "{error}");
 }
 
 #[test]

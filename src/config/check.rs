@@ -1,15 +1,17 @@
 //! Raw values to a checked [`Config`]: every wrong value becomes a [`Problem`] and the reading goes on, so that one run
 //! names them all. It does no I/O but one look at the file's permissions.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::error::{ConfigError, Place, Problem, WarningKind};
 use super::keys;
 use super::secret::Secret;
 use super::spanned::{self, Value};
-use super::{Config, Loaded, LogLevel, Override, Overrides, RestartIntensity};
+use super::{Config, Loaded, LogFormat, LogLevel, Override, Overrides, RestartIntensity};
 use crate::wire::Limit;
 
+mod http_listen;
 mod hub_url;
 mod reader;
 mod wake_command;
@@ -46,6 +48,7 @@ impl Reader<'_> {
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
         let config = Config {
             path: self.path.to_owned(),
+            overrides: overrides.clone(),
             agent_id: agent_id.unwrap_or_default(),
             token: token.unwrap_or_else(|| Secret::new("")),
             hub_url: hub_url.unwrap_or_default(),
@@ -75,6 +78,8 @@ impl Reader<'_> {
             answer_timeout_ms: self.number(keys::ANSWER_TIMEOUT),
             results_scan_ms: self.number(keys::RESULTS_SCAN),
             max_frame_bytes: self.number(keys::MAX_FRAME),
+            http_listen: self.http_listen(overrides.http_listen.as_ref()),
+            log_format: self.log_format(overrides.log_format.as_ref()),
         };
         self.reconnect_order(&config);
         self.permissions();
@@ -180,18 +185,57 @@ impl Reader<'_> {
     }
 
     fn log_level(&mut self, over: Option<&Override>) -> LogLevel {
-        let (node, key, name) = match over {
-            Some(over) => (None, over.from, over.value.expose().to_owned()),
-            None => match self.optional_text("log_level") {
-                None => return LogLevel::default(),
-                Some(name) => (self.find("log_level"), "log_level", name),
-            },
-        };
+        let Some((node, key, name)) = self.text_or(over, "log_level") else { return LogLevel::default() };
         LogLevel::parse(&name).unwrap_or_else(|| {
             let allowed = format!("one of {}", LogLevel::NAMES);
-            self.report(node.map(|node| node.at), key, format!("\"{name}\""), &allowed);
+            self.report(node, key, format!("\"{name}\""), &allowed);
             LogLevel::default()
         })
+    }
+
+    fn log_format(&mut self, over: Option<&Override>) -> LogFormat {
+        let Some((node, key, name)) = self.text_or(over, "log_format") else { return LogFormat::default() };
+        LogFormat::parse(&name).unwrap_or_else(|| {
+            let allowed = format!("one of {}", LogFormat::NAMES);
+            self.report(node, key, format!("\"{name}\""), &allowed);
+            LogFormat::default()
+        })
+    }
+
+    fn http_listen(&mut self, over: Option<&Override>) -> Option<SocketAddr> {
+        let remote = self.yes_or_no("http_allow_remote");
+        let (node, key, text) = self.text_or(over, "http_listen")?;
+        let address = http_listen::parse(&text);
+        match address {
+            None => self.report(node, key, format!("\"{text}\""), http_listen::ALLOWED),
+            Some(address) if !remote && !address.ip().is_loopback() => {
+                self.report(node, key, format!("\"{text}\""), http_listen::LOOPBACK_ONLY);
+            }
+            Some(_) => {}
+        }
+        address
+    }
+
+    /// The override's text, or the file's, with where it stands and what it is called.
+    fn text_or(&mut self, over: Option<&Override>, key: &'static str) -> Option<(Option<usize>, &'static str, String)> {
+        match over {
+            Some(over) => Some((None, over.from, over.value.expose().to_owned())),
+            None => {
+                let text = self.optional_text(key)?;
+                Some((self.find(key).map(|node| node.at), key, text))
+            }
+        }
+    }
+
+    fn yes_or_no(&mut self, key: &'static str) -> bool {
+        let Some(node) = self.present_new(key) else { return false };
+        match node.value {
+            Value::Bool(yes) => yes,
+            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
+                self.wrong(Some(node), key, "true or false");
+                false
+            }
+        }
     }
 
     fn restart_intensity(&mut self) -> RestartIntensity {

@@ -100,6 +100,9 @@ pub const KEYS: &[&str] = &[
     "answer_timeout_ms",
     "results_scan_ms",
     "max_frame_bytes",
+    "http_listen",
+    "http_allow_remote",
+    "log_format",
 ];
 
 /// The keys inside `restart_intensity`.

@@ -28,6 +28,7 @@ mod restarts;
 mod settle;
 mod shelf;
 mod state;
+pub mod table;
 mod task;
 mod time;
 mod transition;

@@ -6,6 +6,8 @@ use std::io;
 use tokio::sync::{mpsc, watch};
 
 use super::operator::Asked;
+#[cfg(unix)]
+use super::reload::Reloads;
 use crate::machine::{Event, RestartOrder, StopSignal};
 
 /// Asks a running sidecar to restart itself, as a hub's command would: it finishes its task, says `agent_restarting`,
@@ -78,6 +80,32 @@ pub(super) fn listen(requests: Requests) -> io::Result<()> {
             }
         });
     }
+    Ok(())
+}
+
+/// SIGHUP: the configuration is read again. In a terminal it means that the terminal is gone, and stops the process.
+///
+/// # Errors
+/// The signal handler cannot be installed.
+#[cfg(unix)]
+pub(super) fn hangups(requests: Requests, reloads: Reloads) -> io::Result<()> {
+    use std::io::IsTerminal as _;
+    use tokio::signal::unix::{SignalKind, signal};
+    let in_terminal = io::stdout().is_terminal();
+    let mut arrivals = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while arrivals.recv().await.is_some() {
+            let there = if in_terminal {
+                requests.stop(StopSignal::Terminate).await
+            } else {
+                // What came of it is in the log.
+                reloads.ask().await.is_ok()
+            };
+            if !there {
+                return;
+            }
+        }
+    });
     Ok(())
 }
 

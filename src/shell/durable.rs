@@ -224,7 +224,7 @@ fn move_aside(target: &Path) -> io::Result<PathBuf> {
 }
 
 /// Where `path` leads: symbolic links are followed, also to a target that does not exist yet.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
     let failed = |source| DurableError { path: path.to_owned(), operation: Operation::Resolve, source };
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -240,7 +240,8 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
     Err(failed(io::Error::other(format!("more than {MAX_LINKS} symbolic links"))))
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
+/// The folder that a file stands in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -88,6 +88,30 @@ impl StateLock {
     }
 }
 
+/// Who holds the lock of the folder that `queue_file` is in; nobody where it is free. It takes and changes nothing but,
+/// for a moment, a share of a lock that is free.
+///
+/// # Errors
+/// The lock file is there and cannot be looked at.
+pub fn holder(queue_file: &Path) -> io::Result<Option<Holder>> {
+    let mut file = match File::open(lock_file(queue_file)?) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn lock_file(queue_file: &Path) -> io::Result<PathBuf> {
+    let mut path = durable::resolve(queue_file).map_err(|error| error.source)?.into_os_string();
+    path.push(".lock");
+    Ok(path.into())
+}
+
 fn open(path: &Path) -> io::Result<File> {
     std::fs::create_dir_all(durable::folder_of(path))?;
     let mut options = OpenOptions::new();

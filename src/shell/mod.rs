@@ -2,12 +2,15 @@
 //! effects; none of them decides.
 
 mod clock;
+#[cfg(unix)]
+pub mod console;
 mod control;
 mod crash_points;
 pub mod durable;
 pub mod exit_code;
 mod gate;
 mod hear;
+mod http;
 pub mod hub_link;
 pub mod in_place;
 #[cfg(unix)]
@@ -23,6 +26,7 @@ pub mod pm2;
 mod pm2_channel;
 pub mod preflight;
 mod readiness;
+mod reload;
 mod report;
 pub mod results;
 pub mod runner;
@@ -38,3 +42,5 @@ pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};
 pub use start::{StartError, Started, start};
 pub use status::Status;
+#[cfg(test)]
+pub(crate) use status::example as status_example;

@@ -9,6 +9,7 @@ use super::control::SidecarGone;
 use super::observed::Observed;
 use super::operator::{Answer, Wish, Wishes};
 use super::pm2::Pm2;
+use super::reload::Reloads;
 use super::status::Status;
 
 /// Looks at the sidecar from outside its loop, and asks it.
@@ -16,18 +17,25 @@ use super::status::Status;
 pub(super) struct Panel {
     seen: watch::Receiver<Observed>,
     wishes: Wishes,
+    reloads: Reloads,
     pm2: Arc<Pm2>,
 }
 
 impl Panel {
-    pub(super) fn new(seen: watch::Receiver<Observed>, wishes: Wishes, pm2: Arc<Pm2>) -> Self {
-        Self { seen, wishes, pm2 }
+    pub(super) fn new(seen: watch::Receiver<Observed>, wishes: Wishes, reloads: Reloads, pm2: Arc<Pm2>) -> Self {
+        Self { seen, wishes, reloads, pm2 }
     }
 
     /// The sidecar as it stands; the document of the moment.
     pub(super) fn status(&mut self) -> Status {
         let observed = self.seen.borrow_and_update();
         Status::of(&observed, &self.pm2)
+    }
+
+    /// How long something has been due that the loop has not got to, ms: more than a moment shows that it stands still.
+    pub(super) fn overdue_ms(&self) -> u64 {
+        let observed = self.seen.borrow();
+        observed.next.map_or(0, |(at, _)| observed.clock.now().since(at))
     }
 
     /// Waits for the next step after the last [`Panel::status`].
@@ -44,5 +52,13 @@ impl Panel {
     /// [`SidecarGone`]: there is no one to ask any more.
     pub(super) async fn ask(&self, wish: Wish, by: &str) -> Result<Answer, SidecarGone> {
         self.wishes.ask(wish, by).await
+    }
+
+    /// Reads the configuration again, and answers what came of it.
+    ///
+    /// # Errors
+    /// [`SidecarGone`]: there is no one to ask any more.
+    pub(super) async fn reload(&self) -> Result<Answer, SidecarGone> {
+        self.reloads.ask().await
     }
 }

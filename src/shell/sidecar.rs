@@ -20,6 +20,7 @@ use super::observed::Observed;
 use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
 use super::pm2_channel::Voice;
+use super::reload::Settings;
 use super::report::{found_event, link_event, notify, wake_event};
 use super::results::{ResultsEvent, ResultsWatcher};
 use super::runner::{WakeEvent, WakeOrder, WakeRunner};
@@ -81,6 +82,11 @@ pub struct Sidecar {
     pub(super) introduction: Introduction,
     pub(super) clock: Clock,
     pub(super) inbox: Inbox,
+    /// Figures to go by from the next step on.
+    pub(super) new_settings: mpsc::Receiver<Settings>,
+    /// The local socket's name, for as long as the loop runs.
+    #[cfg(unix)]
+    pub(super) _plate: Option<super::console::NamePlate>,
     pub(super) adapters: Adapters,
     pub(super) control: mpsc::Sender<Asked>,
     /// What others may see.
@@ -164,6 +170,10 @@ impl Sidecar {
                     if let Some(event) = link_event(event).and_then(|event| self.admit(event.into())) {
                         return event;
                     }
+                }
+                Some(Settings { config, policy }) = self.new_settings.recv() => {
+                    // The machine is not told: where it stands does not change.
+                    (self.config, self.policy) = (config, policy);
                 }
                 () = sleep_until(wake_up) => {}
             }

@@ -8,9 +8,12 @@ use serde_json::Map;
 use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
+#[cfg(unix)]
+use super::console::{self, NamePlate};
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::gate::Gate;
+use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
 use super::observed::{About, Observed};
@@ -20,6 +23,7 @@ use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_i
 use super::pm2_channel::Voice;
 use super::preflight::Preflight;
 use super::readiness;
+use super::reload;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
@@ -105,6 +109,9 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let pm2 = Arc::new(pm2);
     let clock = Clock::start();
     let policy = policy(&config, &pm2, clock.now().as_millis());
+    if let (_, Some(why)) = comeback_now(&pm2, clock.now().as_millis()) {
+        tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
+    }
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
     // For people only: what is no history is none.
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
@@ -113,6 +120,9 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (control, control_inbox) = mpsc::channel(INBOX);
     let (stop_flag, stop_wanted) = watch::channel(false);
     let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
+    let (reloads, new_settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2), clock);
+    #[cfg(unix)]
+    control::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
     control::listen(requests.clone()).map_err(StartError::Signals)?;
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
@@ -121,11 +131,11 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let introduction = introduction(&config, &pm2);
     let about = about(&config, &introduction, clock.now());
     let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
-    let panel = Panel::new(seen, Wishes::new(control.clone()), pm2.clone());
+    let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, pm2.clone());
     let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
     let systemd = Systemd::of_this_process(pm2.facts());
     systemd.report(panel.clone(), ready.clone());
-    let voice = speak_with_pm2(&pm2, requests, panel, ready);
+    let voice = speak_with_pm2(&pm2, requests, panel.clone(), ready);
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
@@ -140,6 +150,11 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         pm2_said: ask_pm2(&pm2),
         pm2: pm2.clone(),
     };
+    if let Some(address) = config.http_listen {
+        tokio::spawn(http::serve(address, panel.clone()));
+    }
+    #[cfg(unix)]
+    let plate = open_console(&config, panel);
     let sidecar = Sidecar {
         machine,
         introduction,
@@ -150,6 +165,9 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         policy,
         config,
         clock,
+        new_settings,
+        #[cfg(unix)]
+        _plate: plate,
         inbox: Inbox { control: control_inbox, link: link_inbox, wakes: wake_inbox, results: results_inbox },
         adapters,
         control,
@@ -161,6 +179,25 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         history: Default::default(),
     };
     Ok(Started { sidecar, first })
+}
+
+/// The operator's local socket. Without it the sidecar works all the same.
+#[cfg(unix)]
+fn open_console(config: &Config, panel: Panel) -> Option<NamePlate> {
+    let opened = console::open(&config.queue_file).and_then(|(listener, plate)| {
+        listener.set_nonblocking(true)?;
+        Ok((tokio::net::UnixListener::from_std(listener)?, plate))
+    });
+    match opened {
+        Ok((listener, plate)) => {
+            tokio::spawn(console::serve(listener, panel));
+            Some(plate)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
+            None
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -212,13 +249,10 @@ pub(super) fn comeback_now(pm2: &Pm2, now_ms: u64) -> (Comeback, Option<WhyExec>
 }
 
 /// The figures that the machine decides by.
-fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
+pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
     let facts = pm2.facts();
     // As it looks now; it is looked at again at every step.
-    let (comeback, why) = comeback_now(pm2, now_ms);
-    if let Some(why) = why {
-        tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
-    }
+    let (comeback, _) = comeback_now(pm2, now_ms);
     let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
     Policy {
         restart_deadline_ms: config.restart_deadline_ms,

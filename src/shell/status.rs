@@ -59,6 +59,8 @@ pub struct ProcessPart {
     pub memory_bytes: Option<u64>,
     /// The configuration file.
     pub config: String,
+    /// Where the agent leaves its files.
+    pub results_dir: String,
 }
 
 /// `Status.task`.
@@ -137,7 +139,7 @@ pub struct JournalPart {
 }
 
 /// A verdict on its way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictPart {
     /// Which task.
     pub task_id: String,
@@ -235,6 +237,25 @@ impl Status {
     }
 }
 
+/// A sidecar without trouble, for the tests of those who show it.
+#[cfg(test)]
+pub(crate) fn example() -> Status {
+    let document = serde_json::json!({
+        "agent_id": "alice", "version": "0.1.0", "phase": "Idle", "why": "waits for a task", "draining": false,
+        "process": {"pid": 7, "boot_id": "b", "uptime_ms": 61_000, "memory_bytes": 5_300_000, "config": "/c.json",
+                    "results_dir": "/r"},
+        "task": null, "leaving": null, "next": null,
+        "hub": {"url": "ws://h/ws", "link": "online", "detail": "known to the hub", "online_for_ms": 5_000,
+                "latency_ms": 3, "reconnects": 1, "features": []},
+        "journal": {"file": "/q.json", "writable": true, "outbox": [], "shelf": []},
+        "supervisor": {"kind": "pm2", "name": "alice", "pm_id": 3, "restart_count": 1, "kill_timeout_ms": 8000,
+                       "restart_by": "exit 0", "because": null},
+        "restarts": [{"reason": "upgrade", "command_id": null, "forced": false, "left_at_ms": 1_000, "gap_ms": 36}],
+        "counts": {"taken": 3, "completed": 2, "failed": 1, "refused": 0, "wakes": 3, "failed_writes": 0},
+    });
+    serde_json::from_value(document).unwrap()
+}
+
 fn process(observed: &Observed, now: Timestamp) -> ProcessPart {
     ProcessPart {
         pid: std::process::id(),
@@ -242,6 +263,7 @@ fn process(observed: &Observed, now: Timestamp) -> ProcessPart {
         uptime_ms: now.since(observed.about.started_at),
         memory_bytes: OwnProcess::read().memory_bytes,
         config: observed.about.config.clone(),
+        results_dir: observed.about.results_dir.clone(),
     }
 }
 

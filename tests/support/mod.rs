@@ -7,6 +7,7 @@
 //! - [`pm2`]: a real pm2 daemon of the test's own.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
+//! - [`prometheus`]: a strict reader of the metrics' text.
 //! - [`disk`]: a disk of the test's own, to be filled.
 //! - [`wait`]: waiting for a thing, with a bound.
 
@@ -21,6 +22,7 @@ pub mod hub;
 pub mod legacy_hub;
 pub mod pm2;
 pub mod process;
+pub mod prometheus;
 pub mod scene;
 pub mod sidecar;
 pub mod wait;

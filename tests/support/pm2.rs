@@ -67,6 +67,21 @@ impl Pm2 {
         self.succeed(self.prepared(args))
     }
 
+    /// A line as an operator types it into a shell; its `pm2` is this one.
+    pub fn typed(&self, line: &str) -> String {
+        let mut shell = Command::new("sh");
+        let pm2 = self.prepared(&[]);
+        shell.arg("-c").arg(format!("pm2() {{ \"$AGENTCOM_TEST_PM2\" -s \"$@\"; }}; {line}"));
+        for (variable, value) in pm2.get_envs() {
+            match value {
+                Some(value) => shell.env(variable, value),
+                None => shell.env_remove(variable),
+            };
+        }
+        shell.env("AGENTCOM_TEST_PM2", program());
+        self.succeed(shell)
+    }
+
     /// The same with all that it prints: `show` and `trigger` say nothing when silenced.
     pub fn printed(&self, args: &[&str]) -> String {
         let mut command = self.environed(Command::new(program()));
