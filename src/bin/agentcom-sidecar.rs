@@ -11,7 +11,7 @@ use agentcom::shell::in_place::Program;
 use agentcom::shell::lock::{LockError, StateLock};
 use agentcom::shell::logging::{self, LogConfig};
 use agentcom::shell::pm2::Pm2;
-use agentcom::shell::{Ending, start};
+use agentcom::shell::{Ending, runs, start};
 use clap::{Args, Parser, Subcommand};
 
 /// How long a predecessor that is just leaving may still hold the lock.
@@ -78,6 +78,9 @@ impl Options {
 }
 
 pub(crate) fn main() -> ProcessExit {
+    if let Some(end) = runs::main_if_asked(std::env::args_os().skip(1)) {
+        return end;
+    }
     let cli = Cli::parse();
     let options = match cli.command {
         Some(Command::Run(options)) => options.or(cli.options),

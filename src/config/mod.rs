@@ -8,6 +8,7 @@ mod error;
 mod keys;
 mod secret;
 mod spanned;
+mod work;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS, NumberKey};
 pub use secret::{REDACTED, Secret};
+pub use work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
 /// Far more than any configuration needs.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -82,6 +84,14 @@ pub struct Config {
     pub results_scan_ms: u64,
     /// The longest frame taken from the hub, bytes.
     pub max_frame_bytes: u64,
+    /// Who does the tasks of which routing target; `wake_command` those of all others.
+    pub executors: Vec<Executor>,
+    /// Whether the hub may have shell lines run here.
+    pub shell_commands: ShellCommands,
+    /// Commands around every task.
+    pub hooks: Hooks,
+    /// How often the machine's load is reported, ms; 0: never.
+    pub resource_report_interval_ms: u64,
 }
 
 /// At most `max` commanded restarts in `window_ms`, as in OTP; 0 refuses all.

@@ -19,7 +19,8 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::{LogLevel, Secret};
 use file::RotatingFile;
-use line::{LineMaker, Redactor};
+use line::LineMaker;
+pub(in crate::shell) use line::Redactor;
 use queue::Queue;
 
 /// A log file never grows beyond this, bytes (the original's figure).

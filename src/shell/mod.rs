@@ -1,9 +1,11 @@
 //! The I/O shell: one loop, and one adapter a file. Adapters translate between the world and the machine's events and
 //! effects; none of them decides.
 
+mod begin;
 mod clock;
 mod control;
 mod crash_points;
+mod dispatch;
 pub mod durable;
 pub mod exit_code;
 mod hear;
@@ -22,6 +24,7 @@ pub mod pm2;
 mod report;
 pub mod results;
 pub mod runner;
+pub mod runs;
 mod sidecar;
 mod speak;
 mod start;
