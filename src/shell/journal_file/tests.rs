@@ -1,4 +1,8 @@
 use super::*;
+use crate::machine::{
+    Carried, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict, Woken,
+};
+use crate::shell::speak::object;
 use serde_json::json;
 
 const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
