@@ -6,6 +6,9 @@ use agentcom::cli::{self, Cli, Command};
 use clap::Parser;
 
 pub(crate) fn main() -> ProcessExit {
+    if let Some(end) = agentcom::shell::runs::main_if_asked(std::env::args_os().skip(1)) {
+        return end;
+    }
     let Cli { options, command } = Cli::parse();
     let code = match command.unwrap_or(Command::Run) {
         Command::Run => cli::run(options),

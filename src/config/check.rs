@@ -15,6 +15,7 @@ mod http_listen;
 mod hub_url;
 mod reader;
 mod wake_command;
+mod work;
 
 use reader::{Reader, last};
 
@@ -46,6 +47,8 @@ impl Reader<'_> {
     fn config(&mut self, token: Option<Secret>, overrides: &Overrides) -> Option<Config> {
         let agent_id = self.agent_id();
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
+        let wake_timeout_ms = self.number(keys::WAKE_TIMEOUT);
+        let executors = self.executors(wake_timeout_ms);
         let config = Config {
             path: self.path.to_owned(),
             overrides: overrides.clone(),
@@ -67,7 +70,7 @@ impl Reader<'_> {
             drain_deadline_ms: self.number(keys::DRAIN_DEADLINE),
             restart_intensity: self.restart_intensity(),
             wake_retry_delays_ms: self.wake_retry_delays(),
-            wake_timeout_ms: self.number(keys::WAKE_TIMEOUT),
+            wake_timeout_ms,
             progress_interval_ms: self.number(keys::PROGRESS_INTERVAL),
             ping_interval_ms: self.number(keys::PING_INTERVAL),
             pong_timeout_ms: self.number(keys::PONG_TIMEOUT),
@@ -80,6 +83,10 @@ impl Reader<'_> {
             max_frame_bytes: self.number(keys::MAX_FRAME),
             http_listen: self.http_listen(overrides.http_listen.as_ref()),
             log_format: self.log_format(overrides.log_format.as_ref()),
+            executors,
+            shell_commands: self.shell_commands(),
+            hooks: self.hooks(),
+            resource_report_interval_ms: self.resource_report_interval(),
         };
         self.reconnect_order(&config);
         self.permissions();
@@ -155,12 +162,15 @@ impl Reader<'_> {
 
     fn wake_command(&mut self) -> Option<String> {
         let Some(command) = self.optional_text("wake_command") else {
-            self.warn(None, WarningKind::NoWakeCommand);
+            // Where executors do the work, a target without one is said when such a task comes.
+            if self.present_new("executors").is_none() {
+                self.warn(None, WarningKind::NoWakeCommand);
+            }
             return None;
         };
         let at = self.find("wake_command").map(|node| node.at);
         for variable in wake_command::single_quoted(&command) {
-            self.warn(at, WarningKind::SingleQuoted { variable });
+            self.warn(at, WarningKind::SingleQuoted { key: "wake_command".into(), variable });
         }
         Some(command)
     }
@@ -243,11 +253,8 @@ impl Reader<'_> {
             max: u32::try_from(keys::INTENSITY_MAX.default).unwrap_or(u32::MAX),
             window_ms: keys::INTENSITY_WINDOW.default,
         };
-        let Some(node) = self.present_new("restart_intensity") else { return read };
-        let Value::Object(members) = &node.value else {
-            self.wrong(Some(node), "restart_intensity", "an object such as {\"max\": 3, \"window_ms\": 60000}");
-            return read;
-        };
+        let allowed = "an object such as {\"max\": 3, \"window_ms\": 60000}";
+        let Some(members) = self.object("restart_intensity", allowed) else { return read };
         if let Some(max) = last(members, "max").filter(|node| !matches!(node.value, Value::Null)) {
             // The bound of 1,000 keeps it inside u32.
             read.max = u32::try_from(self.whole(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);

@@ -103,6 +103,8 @@ pub enum WarningKind {
     },
     /// The shell will not expand this placeholder: single quotes stop it.
     SingleQuoted {
+        /// The key of the command.
+        key: String,
         /// `TASK_ID`, `TASK_JSON` or `TASK_DESCRIPTION`.
         variable: &'static str,
     },
@@ -196,9 +198,9 @@ impl fmt::Display for WarningKind {
                 path.display(),
                 path.display()
             ),
-            Self::SingleQuoted { variable } => write!(
+            Self::SingleQuoted { key, variable } => write!(
                 f,
-                "`wake_command` has ${{{variable}}} inside single quotes, where the shell does not expand it; \
+                "`{key}` has ${{{variable}}} inside single quotes, where the shell does not expand it; \
                  use double quotes: the value comes as an environment variable and needs no other protection"
             ),
             Self::NoWakeCommand => f.write_str(

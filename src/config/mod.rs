@@ -9,6 +9,7 @@ mod keys;
 mod reread;
 mod secret;
 mod spanned;
+mod work;
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS, NumberKey};
 pub use reread::Merged;
 pub use secret::{REDACTED, Secret};
+pub use work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
 /// Far more than any configuration needs.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -91,6 +93,14 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// How lines on stdout look.
     pub log_format: LogFormat,
+    /// Who does the tasks of which routing target; `wake_command` those of all others.
+    pub executors: Vec<Executor>,
+    /// Whether the hub may have shell lines run here.
+    pub shell_commands: ShellCommands,
+    /// Commands around every task.
+    pub hooks: Hooks,
+    /// How often the machine's load is reported, ms; 0: never.
+    pub resource_report_interval_ms: u64,
 }
 
 /// At most `max` commanded restarts in `window_ms`, as in OTP; 0 refuses all.

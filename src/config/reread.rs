@@ -1,7 +1,7 @@
 //! What a configuration that was read again changes in a running process, and what waits for a restart. It compares and
 //! merges; it reads no file and applies nothing.
 
-use super::{Config, ConfigError, Loaded};
+use super::{Config, ConfigError, Executor, Loaded};
 
 /// A configuration for the running process, and how it came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,15 @@ impl Config {
             max_frame_bytes: merge.fixed("max_frame_bytes", old.max_frame_bytes, &new.max_frame_bytes),
             http_listen: merge.fixed("http_listen", old.http_listen, &new.http_listen),
             log_format: merge.fixed("log_format", old.log_format, &new.log_format),
+            executors: merge.executors(old.executors, new.executors),
+            shell_commands: merge.live("shell_commands", &old.shell_commands, new.shell_commands),
+            hooks: merge.live("hooks", &old.hooks, new.hooks),
+            // The reporter has its copy.
+            resource_report_interval_ms: merge.fixed(
+                "resource_report_interval_ms",
+                old.resource_report_interval_ms,
+                &new.resource_report_interval_ms,
+            ),
         };
         let Merge { changed, need_restart } = merge;
         Merged { config, changed, need_restart }
@@ -107,6 +116,12 @@ impl Merge {
             None => self.fixed("wake_command", old, &None),
             Some(_) => self.live("wake_command", &old, new),
         }
+    }
+
+    /// A task that is planned must find its executor.
+    fn executors(&mut self, old: Vec<Executor>, new: Vec<Executor>) -> Vec<Executor> {
+        let kept = |one: &Executor| new.iter().any(|other| other.target == one.target);
+        if old.iter().all(kept) { self.live("executors", &old, new) } else { self.fixed("executors", old, &new) }
     }
 }
 

@@ -83,6 +83,11 @@ pub enum WakeOutcome {
         /// The limit, ms.
         after_ms: u64,
     },
+    /// Nothing was started, and another try would end the same way.
+    Refused {
+        /// For people: why.
+        reason: String,
+    },
 }
 
 /// What a hub can say that matters here. The adapter has read the frame; task ids in answers stay raw text, since an

@@ -169,7 +169,7 @@ impl Step<'_> {
                 job.wake_ordered = false;
                 job.carried.stage = match outcome {
                     WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
-                    WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } => {
+                    WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
                         // Known to have failed: waking again repeats nothing.
                         job.carried.woken = None;
                         Stage::RetryingWake { at: now, attempt }
@@ -202,6 +202,7 @@ impl Step<'_> {
         let report = match outcome {
             WakeOutcome::Succeeded => WakeReport::Success,
             WakeOutcome::Failed { error } => WakeReport::Failed { error: error.clone() },
+            WakeOutcome::Refused { reason } => WakeReport::Failed { error: reason.clone() },
             WakeOutcome::TimedOut { after_ms } => {
                 WakeReport::TimedOut { error: format!("the wake command was stopped after {after_ms} ms") }
             }
@@ -217,12 +218,16 @@ impl Step<'_> {
         if *failed != attempt {
             return;
         }
+        if let WakeOutcome::Refused { reason } = outcome {
+            self.finish(Outcome::Failed { reason: reason.clone() });
+            return;
+        }
         let delay = self.policy.wake_retry_delay_ms(attempt);
         match (delay, attempt.checked_add(1)) {
             (Some(delay), Some(_)) => *at = now.plus(delay),
             (None, _) | (_, None) => {
                 let why = match outcome {
-                    WakeOutcome::Succeeded => return,
+                    WakeOutcome::Succeeded | WakeOutcome::Refused { .. } => return,
                     WakeOutcome::Failed { error } => error.clone(),
                     WakeOutcome::TimedOut { after_ms } => format!("stopped after {after_ms} ms"),
                 };

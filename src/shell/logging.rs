@@ -21,7 +21,8 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogLevel, Secret};
 use file::RotatingFile;
-use line::{LineMaker, Redactor};
+use line::LineMaker;
+pub(in crate::shell) use line::Redactor;
 use queue::Queue;
 use text::TextFormat;
 

@@ -1,11 +1,13 @@
 //! The I/O shell: one loop, and one adapter a file. Adapters translate between the world and the machine's events and
 //! effects; none of them decides.
 
+mod begin;
 mod clock;
 #[cfg(unix)]
 pub mod console;
 mod control;
 mod crash_points;
+mod dispatch;
 pub mod durable;
 pub mod exit_code;
 mod gate;
@@ -30,10 +32,12 @@ mod reload;
 mod report;
 pub mod results;
 pub mod runner;
+pub mod runs;
 mod sidecar;
 mod speak;
 mod start;
 mod status;
+mod systemd;
 
 pub use control::{RestartHandle, SidecarGone};
 pub use hear::CLOSE_SUPERSEDED;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::hear;
 use super::hub_link::{LinkEvent, LinkWhat};
+use super::logging::Redactor;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
 use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, TaskId, WakeOutcome};
@@ -50,6 +51,7 @@ pub(super) fn wake_event(event: WakeEvent) -> Event {
     match outcome {
         WakeOutcome::Succeeded => {}
         WakeOutcome::Failed { error } => tracing::warn!(task_id, attempt, error, "the wake command failed"),
+        WakeOutcome::Refused { reason } => tracing::warn!(task_id, attempt, reason, "the task was not begun"),
         WakeOutcome::TimedOut { after_ms } => {
             tracing::warn!(task_id, attempt, after_ms, "the wake command took too long and was ended");
         }
@@ -62,8 +64,8 @@ pub(super) fn wake_event(event: WakeEvent) -> Event {
     }
 }
 
-/// What the agent left in the results folder.
-pub(super) fn found_event(event: ResultsEvent) -> Event {
+/// What the agent left in the results folder, without the token: an agent that reads config.json may print it.
+pub(super) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     let (raw, outcome) = match event {
         ResultsEvent::Started { task_id } => (task_id, None),
         ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
@@ -78,9 +80,9 @@ pub(super) fn found_event(event: ResultsEvent) -> Event {
             task_id,
             outcome: match content {
                 ResultContent::Success { result } => {
-                    Outcome::Completed { result: Value::Object(result).to_string().into() }
+                    Outcome::Completed { result: redactor.clean(Value::Object(result).to_string()).into() }
                 }
-                ResultContent::Failure { reason } => Outcome::Failed { reason },
+                ResultContent::Failure { reason } => Outcome::Failed { reason: redactor.clean(reason) },
                 ResultContent::Unreadable { error } => {
                     Outcome::Failed { reason: format!("result_parse_error: {error}") }
                 }

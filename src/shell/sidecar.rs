@@ -16,6 +16,7 @@ use super::control::RestartHandle;
 use super::crash_points::crash_point;
 use super::gate::{Gate, Opened};
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
+use super::logging::Redactor;
 use super::observed::Observed;
 use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
@@ -23,16 +24,18 @@ use super::pm2_channel::Voice;
 use super::reload::Settings;
 use super::report::{found_event, link_event, notify, wake_event};
 use super::results::{ResultsEvent, ResultsWatcher};
-use super::runner::{WakeEvent, WakeOrder, WakeRunner};
-use super::speak::{Introduction, object, speak};
+use super::runner::{WakeEvent, WakeRunner};
+use super::runs::{OutputBatch, Runs};
+use super::speak::{Introduction, output, speak};
 use super::start::comeback_now;
 use super::status::Status;
-use super::{durable, journal_file, log_step};
+use super::systemd::Systemd;
+use super::{begin, durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
 use crate::machine::{Cause, Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
-use crate::wire::Pm2Info;
+use crate::wire::{Pm2Info, SidecarFrame};
 
 /// What a frame may take once the process was asked to stop.
 const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
@@ -57,6 +60,7 @@ pub(super) struct Inbox {
     pub(super) link: mpsc::Receiver<LinkEvent>,
     pub(super) wakes: mpsc::Receiver<WakeEvent>,
     pub(super) results: mpsc::Receiver<ResultsEvent>,
+    pub(super) output: mpsc::Receiver<OutputBatch>,
 }
 
 /// What the loop works with.
@@ -64,9 +68,12 @@ pub(super) struct Adapters {
     pub(super) link: HubLink,
     pub(super) runner: WakeRunner,
     pub(super) results: ResultsWatcher,
+    pub(super) runs: Runs,
     pub(super) pm2: Arc<Pm2>,
     /// Speaks to pm2.
     pub(super) voice: Voice,
+    /// And to systemd.
+    pub(super) systemd: Systemd,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
@@ -101,6 +108,8 @@ pub struct Sidecar {
     /// Found by a last look, not handled yet.
     pub(super) found: VecDeque<ResultsEvent>,
     pub(super) watched: Option<TaskId>,
+    /// Takes the token out of what others wrote.
+    pub(super) redactor: Redactor,
     #[cfg(debug_assertions)]
     pub(super) history: crate::machine::invariants::History,
 }
@@ -128,8 +137,9 @@ impl Sidecar {
     /// What happens next, or the deadline. A deadline that has passed comes first: a busy hub cannot put it off.
     async fn next_event(&mut self) -> Event {
         loop {
+            self.adapters.systemd.feed();
             if let Some(found) = self.found.pop_front() {
-                return found_event(found);
+                return found_event(found, &self.redactor);
             }
             if let Some(Asked { event, asker }) = self.looked_at.pop_front() {
                 self.asker = asker;
@@ -147,7 +157,8 @@ impl Sidecar {
                 }
                 continue;
             }
-            let wake_up = deadline.map(|at| self.clock.instant(at));
+            let due = deadline.map(|at| self.clock.instant(at));
+            let wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
             tokio::select! {
                 biased;
                 Opened { no_return, restarts } = self.gate.opened() => {
@@ -160,7 +171,7 @@ impl Sidecar {
                     }
                 }
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
-                Some(found) = self.inbox.results.recv() => return found_event(found),
+                Some(found) = self.inbox.results.recv() => return found_event(found, &self.redactor),
                 Some(event) = self.inbox.link.recv() => {
                     if let Some(event) = link_event(event).and_then(|event| self.admit(event.into())) {
                         return event;
@@ -170,6 +181,7 @@ impl Sidecar {
                     // The machine is not told: where it stands does not change.
                     (self.config, self.policy) = (config, policy);
                 }
+                Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
                 () = sleep_until(wake_up) => {}
             }
         }
@@ -216,6 +228,10 @@ impl Sidecar {
         {
             // Who asked may have left.
             let _ = asker.send(answer);
+        }
+        let stops = |machine: &Machine| machine.state.stops_for_good();
+        if stops(&after) && !stops(&before) {
+            self.adapters.systemd.stopping();
         }
         self.machine = after;
         effects
@@ -294,6 +310,10 @@ impl Sidecar {
         let asked = self.adapters.pm2_said.borrow().clone();
         let pm2 = &self.adapters.pm2;
         let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
+        self.send_frame(frame).await;
+    }
+
+    async fn send_frame(&mut self, frame: SidecarFrame) {
         let kind = frame.kind();
         let sent = self.adapters.link.send(frame.to_text());
         // A peer that reads nothing may hold a frame up for long; who wants to stop is not kept waiting for it.
@@ -322,26 +342,24 @@ impl Sidecar {
     }
 
     fn wake(&self, task: &Task, attempt: u8) {
-        // Without a wake command the machine orders no wake.
-        let Some(command) = &self.config.wake_command else { return };
-        let description =
-            object(&task.payload).get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
-        self.adapters.runner.start(WakeOrder {
-            task_id: task.id.to_string(),
-            generation: task.generation,
-            attempt: u32::from(attempt),
-            command: command.clone(),
-            env: vec![
-                ("TASK_ID".into(), task.id.to_string()),
-                ("TASK_JSON".into(), task.payload.to_string()),
-                ("TASK_DESCRIPTION".into(), description),
-            ],
-            timeout_ms: self.config.wake_timeout_ms,
-            cwd: self.config.path.parent().map(Into::into).unwrap_or_default(),
-        });
+        begin::begin(&self.config, &self.policy.machine_boot, &self.adapters.runner, task, attempt);
+    }
+
+    /// Output of the task in hand, while the hub knows us and takes the task for ours; it is news, not an obligation.
+    async fn pass_on(&mut self, batch: OutputBatch) {
+        let ours = self
+            .machine
+            .state
+            .job()
+            .is_some_and(|job| job.task().id.as_str() == batch.task_id && !job.is_in_question());
+        if ours && self.machine.link.online().is_some() {
+            self.send_frame(output(batch, self.clock.now().as_millis())).await;
+        }
     }
 
     fn clean_up(&self, task_id: &TaskId) {
+        // BEFORE its files: a run that knows that nobody wants its result leaves none.
+        self.adapters.runs.clean_up(task_id.as_str());
         for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
             tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
         }
@@ -354,6 +372,7 @@ impl Sidecar {
         if wanted != self.watched.as_ref() {
             self.watched = wanted.cloned();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
+            self.adapters.runs.watch(self.watched.as_ref().map(ToString::to_string));
         }
     }
 

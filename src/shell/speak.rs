@@ -1,7 +1,8 @@
 //! What the machine says, as frames. It adds what never changes (who we are, pm2's word on us); it decides nothing.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::runs::OutputBatch;
 use crate::config::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
 use crate::wire::{
@@ -123,6 +124,15 @@ fn ack(command_id: String, answer: RestartAnswer) -> RestartAck {
         RestartAnswer::Refused { detail } => (RestartAckOutcome::Refused, Some(detail), None),
     };
     RestartAck { command_id, outcome, detail, deadline_ms }
+}
+
+/// Output of a running task, as the Node sidecar says it.
+pub(super) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
+    let event = json!({
+        "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
+    });
+    let execution_event = if let Value::Object(event) = event { Some(event) } else { None };
+    SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
 }
 
 /// The object that `text` is. The machine's texts come from JSON objects only; anything else is an empty one.

@@ -16,6 +16,7 @@ use super::gate::Gate;
 use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
+use super::logging::Redactor;
 use super::observed::{About, Observed};
 use super::operator::Wishes;
 use super::panel::Panel;
@@ -26,8 +27,10 @@ use super::readiness;
 use super::reload;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
+use super::runs::{Runs, RunsConfig};
 use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
 use super::speak::Introduction;
+use super::systemd::Systemd;
 use crate::config::Config;
 use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy, Timestamp};
 use crate::wire::Pm2Info;
@@ -126,26 +129,39 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
+    let (output_events, output_inbox) = mpsc::channel(INBOX);
 
     let introduction = introduction(&config, &pm2);
     let about = about(&config, &introduction, clock.now());
     let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, pm2.clone());
     let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let systemd = Systemd::of_this_process(pm2.facts());
+    systemd.report(panel.clone(), ready.clone());
     let voice = speak_with_pm2(&pm2, requests, panel.clone(), ready);
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
         link: HubLink::new(link_config(&config, &policy), link_events),
-        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub }, wake_events),
+        runs: Runs::new(
+            RunsConfig {
+                scratch_dir: scratch_dir.clone(),
+                results_dir: config.results_dir.clone(),
+                machine_boot: policy.machine_boot.clone(),
+            },
+            output_events,
+        ),
+        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub, secrets: vec![config.token.clone()] }, wake_events),
         results: ResultsWatcher::new(
             ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
             results_events,
         ),
         voice,
+        systemd,
         pm2_said: ask_pm2(&pm2),
         pm2: pm2.clone(),
     };
+    let redactor = Redactor::new(std::slice::from_ref(&config.token));
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, panel.clone()));
     }
@@ -164,7 +180,14 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         new_settings,
         #[cfg(unix)]
         _plate: plate,
-        inbox: Inbox { control: control_inbox, link: link_inbox, wakes: wake_inbox, results: results_inbox },
+        inbox: Inbox {
+            control: control_inbox,
+            link: link_inbox,
+            wakes: wake_inbox,
+            results: results_inbox,
+            output: output_inbox,
+        },
+        redactor,
         adapters,
         control,
         stop_wanted,
@@ -241,7 +264,9 @@ pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
             window_ms: config.restart_intensity.window_ms,
         },
         comeback,
-        has_wake_command: config.wake_command.is_some(),
+        has_wake_command: config.wake_command.is_some()
+            || !config.executors.is_empty()
+            || config.shell_commands.enabled,
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,

@@ -152,7 +152,7 @@ pub struct VerdictPart {
 /// `Status.supervisor`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SupervisorPart {
-    /// `pm2` or `none`.
+    /// `pm2`, `systemd` or `none`.
     pub kind: String,
     /// pm2's name for us.
     pub name: Option<String>,
@@ -389,7 +389,12 @@ fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
     let facts = pm2.current_facts();
     let (comeback, why_in_place) = comeback_now(pm2, now.as_millis());
     SupervisorPart {
-        kind: if facts.under_pm2 { "pm2" } else { "none" }.to_owned(),
+        kind: match (facts.under_pm2, facts.under_systemd) {
+            (true, _) => "pm2",
+            (false, true) => "systemd",
+            (false, false) => "none",
+        }
+        .to_owned(),
         name: pm2.process_name().map(str::to_owned),
         pm_id: pm2.identity().pm_id,
         restart_count: facts.restart_time,

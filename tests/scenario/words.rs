@@ -213,11 +213,12 @@ fn order(words: &mut Words<'_>) -> Result<RestartOrder, String> {
 }
 
 fn wake_outcome(words: &mut Words<'_>) -> Result<WakeOutcome, String> {
-    match words.next("ok, failed or timeout")? {
+    match words.next("ok, failed, refused or timeout")? {
         "ok" => Ok(WakeOutcome::Succeeded),
         "failed" => Ok(WakeOutcome::Failed { error: "exit 1".into() }),
+        "refused" => Ok(WakeOutcome::Refused { reason: "no_executor: nobody".into() }),
         "timeout" => Ok(WakeOutcome::TimedOut { after_ms: 60_000 }),
-        other => Err(format!("a wake ends ok, failed or with a timeout, not {other:?}")),
+        other => Err(format!("a wake ends ok, failed, refused or with a timeout, not {other:?}")),
     }
 }
 

@@ -89,7 +89,9 @@ impl History {
         {
             *wake = match outcome {
                 WakeOutcome::Succeeded => LastWake::Possible,
-                WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } => LastWake::Failed,
+                WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
+                    LastWake::Failed
+                }
             };
         }
         if let Event::HubSaid(_) = step.event {

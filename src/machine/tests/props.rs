@@ -304,6 +304,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(WakeOutcome::Succeeded),
         1 => Just(WakeOutcome::Failed { error: "exit 1".into() }),
         1 => Just(WakeOutcome::TimedOut { after_ms: 60_000 }),
+        1 => Just(WakeOutcome::Refused { reason: "nobody".into() }),
     ];
     prop_oneof![
         12 => from_hub().prop_map(Event::HubSaid),

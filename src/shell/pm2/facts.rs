@@ -19,6 +19,8 @@ const DEFAULT_MAX_RESTARTS: u64 = 16;
 pub struct SupervisorFacts {
     /// Whether pm2's variables are in our environment.
     pub under_pm2: bool,
+    /// Whether systemd started us, and not pm2.
+    pub under_systemd: bool,
     /// Whether our parent is the pm2 daemon; `None` where that cannot be told. Variables can be inherited, parents not.
     pub parent_is_pm2: Option<bool>,
     /// Whether pm2 has died since it started us: another process is our parent by now, or its channel has ended.
@@ -63,8 +65,12 @@ impl SupervisorFacts {
         let number = |key: &str| env(key).and_then(|value| value.trim().parse::<u64>().ok());
         let is = |key: &str, wanted: &str| env(key).is_some_and(|value| value == wanted);
         let under_pm2 = number("pm_id").is_some();
+        // `SYSTEMD_EXEC_PID` names the process that systemd started (since version 248), whoever inherits it.
+        let by_systemd = number("SYSTEMD_EXEC_PID") == Some(u64::from(std::process::id()));
+        let under_systemd = !under_pm2 && (by_systemd || env("NOTIFY_SOCKET").is_some());
         Self {
             under_pm2,
+            under_systemd,
             parent_is_pm2: if under_pm2 { parent_is_pm2(&env) } else { None },
             pm2_gone: false,
             parent: parent(),
