@@ -178,8 +178,9 @@ impl Sidecar {
                     }
                 }
                 Some(Settings { config, policy }) = self.new_settings.recv() => {
-                    // The machine is not told: where it stands does not change.
-                    (self.config, self.policy) = (config, policy);
+                    // The machine is not told: where it stands does not change. Nor does what was found out of the next run.
+                    let no_return = self.policy.no_return.take();
+                    (self.config, self.policy) = (config, Policy { no_return, ..policy });
                 }
                 Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
                 () = sleep_until(wake_up) => {}
