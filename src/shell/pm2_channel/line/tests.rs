@@ -11,7 +11,8 @@ fn status(texts: &[String], number: u64) -> Status {
     let mut text = || next.next().unwrap();
     let value = json!({
         "agent_id": text(), "version": text(), "phase": text(), "why": text(), "draining": number.is_multiple_of(2),
-        "process": {"pid": 7, "boot_id": text(), "uptime_ms": number, "memory_bytes": number, "config": text()},
+        "process": {"pid": 7, "boot_id": text(), "uptime_ms": number, "memory_bytes": number, "config": text(),
+                    "results_dir": text()},
         "task": {"task_id": text(), "generation": number, "stage": text(), "waits_for": text(), "recovering": false,
                  "age_ms": number, "assigned_at_ms": number},
         "leaving": {"kind": text(), "reason": text(), "command_id": text(), "by": text(), "deadline_in_ms": number},
