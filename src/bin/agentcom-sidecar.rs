@@ -9,6 +9,7 @@ pub(crate) fn main() -> ProcessExit {
     let Cli { options, command } = Cli::parse();
     let code = match command.unwrap_or(Command::Run) {
         Command::Run => cli::run(options),
+        Command::Check(args) => cli::check(&options, &args),
         Command::Onboard(args) => cli::onboard(&options, &args),
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),

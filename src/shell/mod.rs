@@ -26,4 +26,5 @@ mod start;
 pub use control::{RestartHandle, SidecarGone};
 pub use hear::CLOSE_SUPERSEDED;
 pub use sidecar::{Ending, Sidecar};
+pub(crate) use start::STOP_RESERVE_MS;
 pub use start::{StartError, Started, start};

@@ -8,6 +8,7 @@
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
 //! - [`disk`]: a disk of the test's own, to be filled.
+//! - [`web`]: a web server that says what it is told, for hubs that misbehave.
 //! - [`wait`]: waiting for a thing, with a bound.
 
 // Each test binary compiles all of this and uses a part of it.
@@ -24,3 +25,4 @@ pub mod process;
 pub mod scene;
 pub mod sidecar;
 pub mod wait;
+pub mod web;
