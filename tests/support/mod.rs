@@ -8,6 +8,7 @@
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
 //! - [`disk`]: a disk of the test's own, to be filled.
+//! - [`tls`]: a TLS front door before a hub.
 //! - [`web`]: a web server that says what it is told, for hubs that misbehave.
 //! - [`wait`]: waiting for a thing, with a bound.
 
@@ -24,5 +25,6 @@ pub mod pm2;
 pub mod process;
 pub mod scene;
 pub mod sidecar;
+pub mod tls;
 pub mod wait;
 pub mod web;
