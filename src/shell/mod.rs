@@ -43,6 +43,7 @@ pub use control::{RestartHandle, SidecarGone};
 pub use hear::CLOSE_SUPERSEDED;
 pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};
+pub(crate) use start::STOP_RESERVE_MS;
 pub use start::{StartError, Started, start};
 pub use status::Status;
 #[cfg(test)]

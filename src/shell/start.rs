@@ -39,7 +39,7 @@ use crate::wire::Pm2Info;
 const INBOX: usize = 64;
 
 /// What of pm2's kill timeout is left for everything but the goodbye.
-const STOP_RESERVE_MS: u64 = 600;
+pub(crate) const STOP_RESERVE_MS: u64 = 600;
 
 /// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
