@@ -9,6 +9,7 @@ mod dispatch;
 pub mod durable;
 pub mod exit_code;
 mod hear;
+mod hooks;
 pub mod hub_link;
 pub mod in_place;
 #[cfg(unix)]
@@ -23,6 +24,7 @@ mod panel;
 pub mod pm2;
 mod report;
 pub mod results;
+mod review;
 pub mod runner;
 pub mod runs;
 mod sidecar;

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::begin::Beginner;
 use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
+use super::hooks::Hooks;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::logging::Redactor;
 use super::observed::Observed;
@@ -21,11 +23,12 @@ use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
 use super::report::{found_event, link_event, notify, wake_event};
 use super::results::{ResultsEvent, ResultsWatcher};
+use super::review::Review;
 use super::runner::{WakeEvent, WakeRunner};
 use super::runs::{OutputBatch, Runs};
 use super::speak::{Introduction, output, speak};
 use super::start::comeback_now;
-use super::{begin, durable, journal_file, log_step};
+use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
@@ -91,6 +94,9 @@ pub struct Sidecar {
     /// Found by a last look, not handled yet.
     pub(super) found: VecDeque<ResultsEvent>,
     pub(super) watched: Option<TaskId>,
+    pub(super) hooks: Hooks,
+    /// The result that a hook is looking at.
+    pub(super) review: Review,
     /// Takes the token out of what others wrote.
     pub(super) redactor: Redactor,
     #[cfg(debug_assertions)]
@@ -121,7 +127,7 @@ impl Sidecar {
     async fn next_event(&mut self) -> Event {
         loop {
             if let Some(found) = self.found.pop_front() {
-                return found_event(found, &self.redactor);
+                return self.found(found);
             }
             let now = self.clock.now();
             let deadline = self.machine.deadline(&self.policy).map(|(at, _)| at);
@@ -143,7 +149,8 @@ impl Sidecar {
                     return event;
                 }
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
-                Some(found) = self.inbox.results.recv() => return found_event(found, &self.redactor),
+                Some(found) = self.inbox.results.recv() => return self.found(found),
+                reviewed = self.review.next() => return found_event(reviewed, &self.redactor),
                 Some(event) = self.inbox.link.recv() => {
                     if let Some(event) = link_event(event) {
                         return event;
@@ -153,6 +160,18 @@ impl Sidecar {
                 () = sleep_until(wake_up) => {}
             }
         }
+    }
+
+    /// What the agent has left. A result is shown to the hook first, if there is one.
+    fn found(&mut self, found: ResultsEvent) -> Event {
+        if let ResultsEvent::Result { task_id, content } = &found
+            && self.hooks.has_result()
+            && let Some(job) = self.machine.state.job().filter(|job| job.task().id.as_str() == task_id)
+        {
+            self.review.begin(&self.hooks, job.task(), content.clone());
+            return Event::ResultPending { task_id: job.task().id.clone() };
+        }
+        found_event(found, &self.redactor)
     }
 
     /// Before a wait for the agent's files is called over: what is there counts, seen or not.
@@ -301,7 +320,8 @@ impl Sidecar {
     }
 
     fn wake(&self, task: &Task, attempt: u8) {
-        begin::begin(&self.config, &self.policy.machine_boot, &self.adapters.runner, task, attempt);
+        let (runner, machine_boot) = (&self.adapters.runner, self.policy.machine_boot.as_str());
+        Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
     }
 
     /// Output of the task in hand, while the hub knows us and takes the task for ours; it is news, not an obligation.
@@ -316,7 +336,8 @@ impl Sidecar {
         }
     }
 
-    fn clean_up(&self, task_id: &TaskId) {
+    fn clean_up(&mut self, task_id: &TaskId) {
+        self.review.end_of(task_id);
         // BEFORE its files: a run that knows that nobody wants its result leaves none.
         self.adapters.runs.clean_up(task_id.as_str());
         for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
@@ -330,6 +351,7 @@ impl Sidecar {
         let wanted = self.machine.watching();
         if wanted != self.watched.as_ref() {
             self.watched = wanted.cloned();
+            self.review.end();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
             self.adapters.runs.watch(self.watched.as_ref().map(ToString::to_string));
         }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::clock::Clock;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
+use super::hooks::Hooks;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
 use super::logging::Redactor;
@@ -118,7 +119,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             },
             output_events,
         ),
-        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub, secrets: vec![config.token.clone()] }, wake_events),
+        runner: WakeRunner::new(
+            RunnerConfig { scratch_dir: scratch_dir.clone(), scrub, secrets: vec![config.token.clone()] },
+            wake_events,
+        ),
         results: ResultsWatcher::new(
             ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
             results_events,
@@ -127,6 +131,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         pm2: pm2.clone(),
     };
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
+    let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
     let introduction = introduction(&config, &pm2);
     let about = about(&config, &introduction, clock.now());
     let (show, _) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
@@ -145,6 +150,8 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             results: results_inbox,
             output: output_inbox,
         },
+        hooks,
+        review: Default::default(),
         redactor,
         adapters,
         control,
