@@ -357,3 +357,28 @@ fn a_supervisor_that_is_asked_to_end_says_how_the_task_ended() {
     let why = failed(&scene, &task);
     assert!(why.starts_with("command was ended by SIGTERM"), "{why}");
 }
+
+#[test]
+fn the_machines_load_is_told_once_the_hub_knows_us() {
+    let scene = Scene::new();
+    scene.agent.configure("resource_report_interval_ms", json!(1_000));
+    let _sidecar = scene.start();
+    scene.hub.wait_said(ALICE, "resource_report", 2);
+    let frames = scene.frames(1);
+    assert_eq!(frames[0].0, "identify");
+    let (_, report) = frames.iter().find(|(kind, _)| kind == "resource_report").unwrap();
+    for figure in ["cpu_percent", "ram_used_bytes", "ram_total_bytes", "timestamp"] {
+        assert!(report[figure].is_number(), "{report}");
+    }
+    // That the hub calls none of it invalid is the stage's to watch.
+}
+
+#[test]
+fn a_message_in_a_room_is_read_by_nobody_and_disturbs_nothing() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    scene.hub.say(ALICE, json!({"type": "room_message", "from": "bob", "text": "hello", "seq": 1}));
+    let task = scene.hub.submit("do it");
+    scene.done_once(&task);
+    assert_eq!(scene.connections(), 1);
+}

@@ -23,6 +23,7 @@ mod operator;
 mod panel;
 pub mod pm2;
 mod report;
+mod resources;
 pub mod results;
 mod review;
 pub mod runner;

@@ -22,11 +22,12 @@ use super::observed::Observed;
 use super::operator::{Answer, Asked};
 use super::pm2::Pm2;
 use super::report::{found_event, link_event, notify, wake_event};
+use super::resources::Resources;
 use super::results::{ResultsEvent, ResultsWatcher};
 use super::review::Review;
 use super::runner::{WakeEvent, WakeRunner};
 use super::runs::{OutputBatch, Runs};
-use super::speak::{Introduction, output, speak};
+use super::speak::{Introduction, output, resource_report, speak};
 use super::start::comeback_now;
 use super::{durable, journal_file, log_step};
 use crate::config::Config;
@@ -60,6 +61,7 @@ pub(super) struct Inbox {
     pub(super) wakes: mpsc::Receiver<WakeEvent>,
     pub(super) results: mpsc::Receiver<ResultsEvent>,
     pub(super) output: mpsc::Receiver<OutputBatch>,
+    pub(super) figures: mpsc::Receiver<Map<String, Value>>,
 }
 
 /// What the loop works with.
@@ -68,6 +70,7 @@ pub(super) struct Adapters {
     pub(super) runner: WakeRunner,
     pub(super) results: ResultsWatcher,
     pub(super) runs: Runs,
+    pub(super) resources: Resources,
     pub(super) pm2: Arc<Pm2>,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
@@ -157,6 +160,7 @@ impl Sidecar {
                     }
                 }
                 Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
+                Some(figures) = self.inbox.figures.recv() => self.tell_resources(figures).await,
                 () = sleep_until(wake_up) => {}
             }
         }
@@ -211,6 +215,7 @@ impl Sidecar {
             // Who asked may have left.
             let _ = asker.send(answer);
         }
+        self.adapters.resources.set_online(after.link.online().is_some());
         self.machine = after;
         effects
     }
@@ -322,6 +327,14 @@ impl Sidecar {
     fn wake(&self, task: &Task, attempt: u8) {
         let (runner, machine_boot) = (&self.adapters.runner, self.policy.machine_boot.as_str());
         Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
+    }
+
+    /// The machine's load, while the hub knows us and we are not on our way out.
+    async fn tell_resources(&mut self, figures: Map<String, Value>) {
+        if self.machine.link.online().is_some() && !self.machine.state.is_leaving() {
+            let now = self.clock.now().as_millis();
+            self.send_frame(resource_report(&self.introduction, figures, now)).await;
+        }
     }
 
     /// Output of the task in hand, while the hub knows us and takes the task for ours; it is news, not an obligation.

@@ -138,6 +138,14 @@ pub(super) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
     SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
 }
 
+/// The machine's load, as the Node sidecar says it.
+pub(super) fn resource_report(who: &Introduction, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+    let mut rest = figures;
+    rest.insert("agent_id".into(), who.agent_id.clone().into());
+    rest.insert("timestamp".into(), now_ms.into());
+    SidecarFrame::ResourceReport { rest }
+}
+
 /// The object that `text` is. The machine's texts come from JSON objects only; anything else is an empty one.
 pub(super) fn object(text: &str) -> Map<String, Value> {
     match serde_json::from_str(text) {

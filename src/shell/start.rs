@@ -16,6 +16,7 @@ use super::journal_file::{self, Boot, Found};
 use super::logging::Redactor;
 use super::observed::{About, Observed};
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
+use super::resources::Resources;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::runs::{Runs, RunsConfig};
@@ -107,10 +108,12 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
     let (output_events, output_inbox) = mpsc::channel(INBOX);
+    let (figures, figures_inbox) = mpsc::channel(1);
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
         link: HubLink::new(link_config(&config, &policy), link_events),
+        resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
         runs: Runs::new(
             RunsConfig {
                 scratch_dir: scratch_dir.clone(),
@@ -149,6 +152,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             wakes: wake_inbox,
             results: results_inbox,
             output: output_inbox,
+            figures: figures_inbox,
         },
         hooks,
         review: Default::default(),
