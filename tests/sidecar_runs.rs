@@ -382,3 +382,25 @@ fn a_message_in_a_room_is_read_by_nobody_and_disturbs_nothing() {
     scene.done_once(&task);
     assert_eq!(scene.connections(), 1);
 }
+
+#[test]
+fn a_task_that_comes_back_after_a_cancellation_waits_for_the_end_of_its_first_run() {
+    let scene = running(
+        "trap '' TERM; test -e first && kill -0 $(cat first) 2> /dev/null && echo > overlap; echo $$ > second; \
+         test -e first && exit 0; mv second first; while test -e config.json; do sleep 0.1; done",
+    );
+    let _sidecar = scene.start();
+    let task = submit(&scene, "run");
+    let first = wait_pid(&scene, "first");
+    scene.hub.cancel(&task);
+    scene.wait_quiet();
+    scene.hub.say(
+        ALICE,
+        json!({"type": "task_assign", "task_id": task, "generation": 3, "description": "run", "metadata": {},
+            "routing_decision": {"target_type": "sidecar"}}),
+    );
+    let done = scene.hub.wait_said(ALICE, "task_complete", 1);
+    assert_eq!(done["generation"], 3);
+    assert!(!process::alive(first));
+    assert!(!mark(&scene, "overlap").exists(), "both ran at once");
+}
