@@ -118,6 +118,7 @@ impl Life {
             | Event::HubClosed { .. }
             | Event::HubSaid(_)
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)
@@ -315,6 +316,7 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         1 => Just(Event::DeadlineReached),
         1 => Just(Event::HubOpened),
@@ -365,6 +367,7 @@ fn plausible_op() -> impl Strategy<Value = Op> {
             outcome: WakeOutcome::Succeeded
         })),
         3 => id().prop_map(|task_id| Op::Happens(Event::Confirmed { task_id })),
+        1 => id().prop_map(|task_id| Op::Happens(Event::ResultPending { task_id })),
         3 => (id(), outcome())
             .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
         4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
