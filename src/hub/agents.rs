@@ -69,7 +69,7 @@ impl Agent {
 }
 
 /// The registry.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Agents {
     all: HashMap<String, Agent>,
     by_conn: HashMap<ConnId, String>,

@@ -55,17 +55,17 @@ pub struct Held {
     /// Which task.
     pub task_id: String,
     /// When the assignment is taken back unless the agent confirms it; none once it has.
-    confirm_by: Option<u64>,
+    pub(super) confirm_by: Option<u64>,
     /// When the assignment is said again unless the agent mentions it.
-    say_again_at: Option<u64>,
+    pub(super) say_again_at: Option<u64>,
     /// The last sign of life, ms since the epoch.
-    alive_at: u64,
+    pub(super) alive_at: u64,
     /// The holder is away on a restart that we commanded: its end is the restart ledger's business.
-    away: bool,
+    pub(super) away: bool,
 }
 
 /// All tasks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tasks {
     policy: Policy,
     all: HashMap<String, Task>,

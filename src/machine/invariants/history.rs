@@ -79,6 +79,14 @@ impl History {
         Ok(())
     }
 
+    /// Counts time anew: everything remembered lies `ms` further back. For checks that keep the present at one fixed
+    /// moment, so that lives which differ only in their dates are the same.
+    pub fn earlier_by(&mut self, ms: u64) {
+        for at in &mut self.accepted_restarts {
+            *at = at.minus(ms);
+        }
+    }
+
     fn hear(&mut self, step: &Step<'_>) {
         if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event
             && let Some(wake @ LastWake::Possible) = self.wakes.get_mut(&(task_id.clone(), *generation))
