@@ -18,7 +18,6 @@ const DEMO = path.join(TOP, '.demo');
 const AGENT_DIR = path.join(DEMO, 'agent');
 const HUB_DATA = path.join(DEMO, 'hub-data');
 const LOGS = path.join(DEMO, 'logs');
-const BIN = path.join(TOP, 'target', 'release');
 const PM2 = path.join(TOP, 'node_modules', '.bin', 'pm2');
 const HUB_LOGS = ['agentcom-hub.out.log', 'agentcom-hub.err.log'].map((name) => path.join(LOGS, name));
 const SIDECAR_LOGS = [path.join(AGENT_DIR, 'sidecar.log'), path.join(LOGS, 'agentcom-sidecar.err.log')];
@@ -44,6 +43,13 @@ function run(command, args, options = {}) {
     throw trouble(`${command} is not installed, or not on the PATH.`, `Install it, then run "npm run demo" again.`);
   }
   return done;
+}
+
+/** Where cargo leaves the binaries; CARGO_TARGET_DIR and cargo's own configuration may have moved it. */
+function binDir() {
+  const done = run('cargo', ['metadata', '--format-version', '1', '--no-deps', '--offline']);
+  if (done.status !== 0) throw trouble(`cargo metadata failed:\n${done.stderr}`, 'The message says why.');
+  return path.join(JSON.parse(done.stdout).target_directory, 'release');
 }
 
 // pm2's sockets live in PM2_HOME, and a unix socket's path has at most 108 bytes.
@@ -155,7 +161,7 @@ class Hub {
 
   /** `agentcom-hub token`: the last word it prints. */
   static newToken(name, ...flags) {
-    const done = run(path.join(BIN, 'agentcom-hub'), ['token', name, ...flags, '--data', HUB_DATA]);
+    const done = run(path.join(binDir(), 'agentcom-hub'), ['token', name, ...flags, '--data', HUB_DATA]);
     if (done.status !== 0) throw trouble(`agentcom-hub token ${name} failed: ${done.stderr}`, 'The message says why.');
     return done.stdout.trim().split(/\s+/).pop();
   }
@@ -208,7 +214,7 @@ async function registerAgent(hub, port) {
 
 async function start(port) {
   const env = {
-    AGENTCOM_BIN_DIR: BIN,
+    AGENTCOM_BIN_DIR: binDir(),
     AGENTCOM_CONFIG: path.join(AGENT_DIR, 'config.json'),
     AGENTCOM_HUB_LISTEN: `127.0.0.1:${port}`,
     AGENTCOM_HUB_DATA: HUB_DATA,

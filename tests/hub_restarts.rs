@@ -2,7 +2,7 @@
 
 mod hub_support;
 
-use hub_support::{Hub, Peer, folder, node, run};
+use hub_support::{Hub, Peer, folder, node, run, step_names};
 use serde_json::{Value, json};
 
 async fn acknowledge(peer: &mut Peer, command: &Value, outcome: &str) {
@@ -15,10 +15,6 @@ async fn say_goodbye(peer: &mut Peer, command: &Value) {
         "forced": false, "expected_back_ms": 50, "protocol_version": 1,
     }))
     .await;
-}
-
-fn steps(restart: &Value) -> Vec<&str> {
-    restart["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -43,7 +39,7 @@ async fn a_restart_is_followed_from_the_command_to_the_return() {
     more["restarted"] = restarted;
     let _peer = Peer::join(&hub, "a", &token, more).await;
     let restart = hub.restart_until("a", "back").await;
-    assert_eq!(steps(&restart), ["commanded", "delivered", "accepted", "draining", "exiting", "back"]);
+    assert_eq!(step_names(&restart), ["commanded", "delivered", "accepted", "draining", "exiting", "back"]);
     let times: Vec<u64> =
         restart["steps"].as_array().unwrap().iter().map(|step| step["at_ms"].as_u64().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::restarts::Run;
+use super::restart::Run;
 use crate::wire::Identify;
 
 /// Names one connection for the life of the hub's process.
@@ -28,7 +28,7 @@ pub struct Agent {
     pub connected_at: u64,
     /// Its run of the process.
     pub run: Run,
-    /// What it told of itself at identify (`version`, `client_type`, `pm2_info`, `ollama_url`).
+    /// What it told of itself at identify (`version`, `client_type`, `pm2_info`).
     pub about: Value,
     /// Its last `resource_report`.
     pub resources: Map<String, Value>,
@@ -59,7 +59,6 @@ impl Agent {
                 "version": identify.version,
                 "client_type": identify.client_type,
                 "pm2_info": identify.pm2_info,
-                "ollama_url": identify.ollama_url,
             }),
             resources: Map::new(),
             leaving: false,

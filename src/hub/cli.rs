@@ -12,6 +12,8 @@ use super::control::{self, TokenError};
 use super::policy::Policy;
 use super::serve::{Options, ServeError, make_private_dir, serve};
 use super::store::StoreError;
+use crate::config::LogLevel;
+use crate::shell::logging::{self, LogConfig};
 
 /// The other end of many agentcom sidecars: hands out tasks, commands restarts, and knows how each went.
 #[derive(Debug, Parser)]
@@ -55,8 +57,15 @@ struct ServeArgs {
     listen: String,
     #[command(flatten)]
     data: DataArgs,
+    /// What is worth a log line: error, warning, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
+    log_level: LogLevel,
     #[command(flatten)]
     timing: TimingArgs,
+}
+
+fn log_level(name: &str) -> Result<LogLevel, String> {
+    LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
 }
 
 /// Timings, in ms.
@@ -114,7 +123,8 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_serve(args: &ServeArgs) -> ExitCode {
-    init_logging();
+    // Until the end of this function: dropping it writes the last lines.
+    let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     let options =
         Options { listen: args.listen.clone(), data_dir: args.data.dir.clone(), policy: args.timing.policy() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -194,11 +204,4 @@ fn fail(code: u8, message: &str) -> ExitCode {
     // Nobody may be reading; the code says enough then.
     let _ = writeln!(std::io::stderr(), "agentcom-hub: {message}");
     ExitCode::from(code)
-}
-
-fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTCOM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // A second subscriber in one process (a test) is not worth dying for.
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stdout).try_init();
 }

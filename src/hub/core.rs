@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agents::ConnId;
 use super::auth::Tokens;
-use super::desk::{Desk, Say};
+use super::desk::{Changes, Desk, Say};
 use super::store::{Store, StoreError};
 use crate::wire::{Identify, SidecarFrame};
 
@@ -173,9 +173,13 @@ impl Core {
             let wait_ms = self.state.desk.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => {}
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
                 () = nap => {}
+            }
+            // Sockets that close because we stop must not look like agents that left: looked at AFTER receiving.
+            if stop.is_cancelled() {
+                return Ok(());
             }
             // 2.
             let now = now_ms();
@@ -185,7 +189,9 @@ impl Core {
             }
             // 3.
             let tokens = self.state.tokens.take_dirty();
-            self.store.commit(&self.state.desk.take_changes(), &tokens)?;
+            let changes = self.state.desk.take_changes();
+            self.store.commit(&changes, &tokens)?;
+            tell(&changes);
             // 4.
             for say in self.state.desk.take_says() {
                 self.say(say);
@@ -243,6 +249,23 @@ impl Core {
             // Full: the peer does not read. Without this sender its socket's task ends, and says that it is gone.
             tracing::warn!(conn, "a socket does not keep up and is closed");
             self.sockets.remove(&conn);
+        }
+    }
+}
+
+/// What was stored, for whoever reads the log: restarts always, tasks at debug level.
+fn tell(changes: &Changes<'_>) {
+    for (command_id, restart) in &changes.restarts {
+        if let Some(restart) = restart {
+            let step = restart.steps.last().map_or("", |step| step.step.as_str());
+            let (agent_id, state) = (&restart.agent_id, restart.phase.name());
+            tracing::info!(%command_id, %agent_id, state, step, gap_ms = restart.gap_ms, "restart");
+        }
+    }
+    for (task_id, task) in &changes.tasks {
+        if let Some(task) = task {
+            let (status, agent_id) = (task.status.name(), task.holder());
+            tracing::debug!(%task_id, status, agent_id, generation = task.generation, "task");
         }
     }
 }

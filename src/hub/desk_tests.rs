@@ -1,6 +1,6 @@
 use super::*;
 use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 
 use crate::hub::restart::Phase;
 use crate::hub::task::Priority;

@@ -5,9 +5,10 @@ use std::hash::{Hash, Hasher};
 
 use super::agents::Agent;
 use super::desk::Desk;
+use super::holders::Held;
 use super::restart::{Phase, Restart};
 use super::task::{Status, Task};
-use super::tasks::Held;
+
 
 /// What lies further off than a day is equally far.
 const FAR_MS: u64 = 86_400_000;
@@ -28,7 +29,7 @@ impl Desk {
         let from_now = FromNow(now_ms);
         for task in self.tasks.list() {
             digest_task(task, hasher);
-            let held = task.holder().and_then(|holder| self.tasks.held_by(holder));
+            let held = task.holder().and_then(|holder| self.tasks.holders.get(holder));
             if let Some(held) = held.filter(|held| held.task_id == task.id) {
                 digest_held(held, self.policy.stale_timeout_ms, &from_now, hasher);
             }
@@ -57,9 +58,9 @@ fn digest_task(task: &Task, hasher: &mut impl Hasher) {
 }
 
 fn digest_held(held: &Held, stale_ms: u64, from_now: &FromNow, hasher: &mut impl Hasher) {
-    let Held { task_id: _, confirm_by, say_again_at, alive_at, away } = held;
+    let Held { task_id: _, confirm_by, say_again_at, alive_at, overdue_at, away } = held;
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
-    (away, due(confirm_by), due(say_again_at)).hash(hasher);
+    (away, due(confirm_by), due(say_again_at), due(overdue_at)).hash(hasher);
     // Who is away cannot go stale, and is alive anew on the return.
     (!away).then(|| from_now.ms(alive_at.saturating_add(stale_ms))).hash(hasher);
 }
@@ -69,16 +70,18 @@ fn digest_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&agent.run.boot_id, agent.run.restart_count, &agent.can_do).hash(hasher);
 }
 
+/// The day within which every command ends is further off than anything here looks.
 fn digest_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&restart.command_id, &restart.agent_id, restart.phase.name()).hash(hasher);
     let said_so = restart.steps.iter().any(|step| step.step == Phase::Draining.name());
     match restart.phase {
         Phase::Commanded | Phase::Delivered | Phase::Accepted | Phase::Draining | Phase::Exiting => {
-            (from_now.ms(restart.overdue_at), restart.force, restart.deadline_ms).hash(hasher);
-            (&restart.boot_before, restart.count_before, restart.left_at.is_some(), said_so).hash(hasher);
+            (from_now.ms(restart.overdue_at), restart.deadline_ms).hash(hasher);
         }
-        // It ends late, with the next run.
-        Phase::Overdue => (&restart.boot_before, restart.count_before, restart.left_at.is_some(), said_so).hash(hasher),
-        Phase::Back | Phase::Refused => {}
+        // It may still come to its other end.
+        Phase::Overdue => {}
+        Phase::Back | Phase::Refused => return,
     }
+    (restart.force, restart.force_told, restart.left_at.is_some(), said_so).hash(hasher);
+    (&restart.boot_before, restart.count_before).hash(hasher);
 }

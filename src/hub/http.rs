@@ -12,16 +12,15 @@
 //! | `POST /api/admin/agents/{id}/restart` | the agent's own, admin | 200, 404 |
 //! | `GET /api/admin/agents/{id}/restarts` | the agent's own, admin | 200 |
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -33,11 +32,11 @@ use tokio_util::task::TaskTracker;
 use super::auth::Principal;
 use super::core::Handle;
 use super::entropy;
+use super::http_tasks;
 use super::reply::{ApiError, MAX_BODY_BYTES, authenticate, read_body};
 use super::restart::RestartRequest;
 use super::socket;
-use super::task::{Priority, Submission, Task};
-use super::validate::{Field, Kind, may, must};
+use super::validate::{Kind, may, must};
 
 /// What every route sees.
 pub struct App {
@@ -55,10 +54,10 @@ pub struct App {
     pub next_conn: AtomicU64,
 }
 
-type Shared = State<Arc<App>>;
-type Reply = Result<(StatusCode, Json<Value>), ApiError>;
-type Body = Result<Bytes, BytesRejection>;
-type Id = Result<Path<String>, PathRejection>;
+pub(super) type Shared = State<Arc<App>>;
+pub(super) type Reply = Result<(StatusCode, Json<Value>), ApiError>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -67,10 +66,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health", get(health))
         .route("/api/agents", get(agents))
         .route("/api/onboard/register", post(register))
-        .route("/api/tasks", get(list_tasks).post(submit_task))
-        .route("/api/tasks/{id}", get(one_task))
-        .route("/api/tasks/{id}/cancel", post(cancel_task))
-        .route("/api/tasks/{id}/retry", post(retry_task))
+        .route("/api/tasks", get(http_tasks::list).post(http_tasks::submit))
+        .route("/api/tasks/{id}", get(http_tasks::one))
+        .route("/api/tasks/{id}/cancel", post(http_tasks::cancel))
+        .route("/api/tasks/{id}/retry", post(http_tasks::retry))
         .route("/api/admin/agents/{id}/restart", post(restart_agent))
         .route("/api/admin/agents/{id}/restarts", get(list_restarts))
         .fallback(unknown_path)
@@ -164,142 +163,6 @@ fn reached_as(headers: &HeaderMap, listen: &str) -> (bool, String) {
     (said("x-forwarded-proto") == Some("https"), host)
 }
 
-const TASK_FIELDS: &[Field] = &[
-    must("description", Kind::Text),
-    may("priority", Kind::Text),
-    may("metadata", Kind::Object),
-    may("max_retries", Kind::Count),
-    may("needed_capabilities", Kind::Texts),
-    may("repo", Kind::Text),
-    may("branch", Kind::Text),
-    may("file_hints", Kind::Objects),
-    may("success_criteria", Kind::Texts),
-    may("verification_steps", Kind::Objects),
-    may("complexity_tier", Kind::Text),
-    may("skip_verification", Kind::Flag),
-    may("verification_timeout_ms", Kind::Integer),
-    may("max_verification_retries", Kind::Integer),
-    may("goal_id", Kind::Text),
-];
-
-async fn submit_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let who = authenticate(&app.core, &headers).await?;
-    let submission = submission_of(read_body(&headers, body, TASK_FIELDS)?, who)?;
-    let task_id = format!("task-{}", entropy::id()?);
-    let priority = submission.priority.number();
-    let id = task_id.clone();
-    let created_at = app.core.ask(move |state, now_ms| {
-        state.desk.submit(id, submission, now_ms);
-        now_ms
-    });
-    let created_at = created_at.await?;
-    let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
-    Ok((StatusCode::CREATED, Json(answer)))
-}
-
-fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
-    for (field, detail) in [
-        ("depends_on", "this hub does not order tasks by dependencies: submit the task when the others are done"),
-        ("complete_by", "this hub keeps no completion times: leave it out"),
-    ] {
-        // Taken silently, either would promise what nobody keeps.
-        if body.get(field).is_some_and(|value| !value.is_null() && *value != json!([])) {
-            return Err(ApiError::invalid_field(field, "unsupported", detail.to_owned()));
-        }
-    }
-    let priority = match text(&body, "priority") {
-        None => Priority::Normal,
-        Some(named) => named.parse().map_err(|_| {
-            let detail = format!("expected urgent, high, normal or low, got {named:?}");
-            ApiError::invalid_field("priority", "invalid", detail)
-        })?,
-    };
-    let texts = |value: &Value| {
-        value.as_array().map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-    };
-    let needed_capabilities = body.get("needed_capabilities").and_then(texts).unwrap_or_default();
-    let metadata = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
-    // Three failures make a dead letter, as at the original hub.
-    let max_retries = body.get("max_retries").and_then(Value::as_u64).unwrap_or(3);
-    let description = text(&body, "description").unwrap_or_default().to_owned();
-    const OWN: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
-    let known = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !OWN.contains(&key);
-    body.retain(|key, value| known(key) && !value.is_null());
-    Ok(Submission {
-        description,
-        metadata,
-        priority,
-        max_retries,
-        needed_capabilities,
-        extra: body,
-        submitted_by: who.name,
-    })
-}
-
-async fn list_tasks(
-    State(app): Shared,
-    headers: HeaderMap,
-    query: Result<Query<HashMap<String, String>>, QueryRejection>,
-) -> Reply {
-    authenticate(&app.core, &headers).await?;
-    let Query(query) =
-        query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
-    const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
-    if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
-        let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
-        return Err(ApiError::invalid_field("status", "invalid", detail));
-    }
-    let tasks = app.core.ask(move |state, _| {
-        let wanted = |task: &&Task| {
-            query.get("status").is_none_or(|status| *status == task.status.name())
-                && query.get("assigned_to").is_none_or(|agent_id| task.holder() == Some(agent_id.as_str()))
-        };
-        state.desk.tasks().list().into_iter().filter(wanted).cloned().collect::<Vec<Task>>()
-    });
-    // Written as JSON out here: the core has better things to do.
-    let tasks: Vec<Value> = tasks.await?.iter().map(Task::to_json).collect();
-    ok(json!({"count": tasks.len(), "tasks": tasks}))
-}
-
-async fn one_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    authenticate(&app.core, &headers).await?;
-    let id = path_id(id)?;
-    let wanted = id.clone();
-    let task = app.core.ask(move |state, _| state.desk.tasks().get(&wanted).map(Task::to_json)).await?;
-    ok(task.ok_or_else(|| ApiError::task_not_found(&id))?)
-}
-
-async fn cancel_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (who, id) = submitter(&app, &headers, id, "cancel another's task").await?;
-    let wanted = id.clone();
-    let done = app.core.ask(move |state, now_ms| state.desk.cancel(&wanted, &who.name, now_ms)).await?;
-    done.map_err(|status| conflict(&id, status, "it has ended already"))?;
-    ok(json!({"status": "cancelled", "task_id": id}))
-}
-
-async fn retry_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (_, id) = submitter(&app, &headers, id, "retry another's task").await?;
-    let wanted = id.clone();
-    let done = app.core.ask(move |state, now_ms| state.desk.revive(&wanted, now_ms)).await?;
-    done.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
-    ok(json!({"status": "requeued", "task_id": id}))
-}
-
-/// The caller, who must be an admin or the one who submitted the task.
-async fn submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Principal, String), ApiError> {
-    let who = authenticate(&app.core, headers).await?;
-    let id = path_id(id)?;
-    let wanted = id.clone();
-    let owner =
-        app.core.ask(move |state, _| state.desk.tasks().get(&wanted).map(|task| task.submission.submitted_by.clone()));
-    let owner = owner.await?.ok_or_else(|| ApiError::task_not_found(&id))?;
-    if who.admin || who.name == owner { Ok((who, id)) } else { Err(ApiError::forbidden(&who.name, what)) }
-}
-
-fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {
-    ApiError::new(StatusCode::CONFLICT, "invalid_state", hint).with("task_id", task_id).with("status", status)
-}
-
 async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
     let who = authenticate(&app.core, &headers).await?;
     let agent_id = path_id(id)?;
@@ -344,16 +207,16 @@ async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply 
     ok(json!({"agent_id": agent_id, "restarts": restarts.await?}))
 }
 
-fn path_id(id: Id) -> Result<String, ApiError> {
+pub(super) fn path_id(id: Id) -> Result<String, ApiError> {
     let refused =
         |rejection: PathRejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", &rejection.body_text());
     id.map(|Path(id)| id).map_err(refused)
 }
 
-fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     body.get(key).and_then(Value::as_str)
 }
 
-fn ok(body: Value) -> Reply {
+pub(super) fn ok(body: Value) -> Reply {
     Ok((StatusCode::OK, Json(body)))
 }

@@ -3,14 +3,14 @@
 //!
 //! | part | what | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`] | the queue: lanes, generations, retries, dead letters | yes |
+//! | [`task`], [`tasks`], [`holders`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
-//! | [`desk`] (with `hears`) | the decisions: events in, changes and frames out | yes |
+//! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
 //! | [`digest`] | what decides the desk's future, as one hash | yes |
 //! | [`core`] | the one owner: applies, stores, and only then says | no |
 //! | [`store`], [`auth`], [`control`] | what survives; tokens; the private door | no |
-//! | [`socket`], [`http`], [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
+//! | [`socket`], [`http`] (with `http_tasks`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
 //! | [`serve`], [`cli`] | the life of the process | no |
 
 pub mod agents;
@@ -22,7 +22,9 @@ pub mod desk;
 pub mod digest;
 pub mod entropy;
 mod hears;
+pub mod holders;
 pub mod http;
+mod http_tasks;
 pub mod line;
 pub mod policy;
 pub mod reply;
@@ -30,6 +32,7 @@ pub mod restart;
 pub mod restarts;
 pub mod serve;
 mod shapes;
+mod shows;
 pub mod socket;
 pub mod store;
 pub mod task;

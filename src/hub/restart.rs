@@ -4,8 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::restarts::Run;
-use crate::wire::RestartCommand;
+use crate::wire::{Identify, RestartCommand};
 
 /// How many steps a restart keeps.
 const STEPS_CAP: usize = 200;
@@ -73,6 +72,23 @@ pub struct RestartRequest {
     pub by: String,
 }
 
+/// What the hub knows of a run when it is told to end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    /// `identify.boot_id`; a peer that says it knows `restart.v2`.
+    pub boot_id: Option<String>,
+    /// `identify.pm2_info.restart_count`.
+    pub restart_count: Option<u64>,
+}
+
+impl Run {
+    /// The run that an identify speaks for.
+    pub fn of(identify: &Identify) -> Self {
+        let restart_count = identify.pm2_info.as_ref().and_then(|info| info.restart_count);
+        Self { boot_id: identify.boot_id.clone(), restart_count }
+    }
+}
+
 /// One commanded restart, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
@@ -88,6 +104,8 @@ pub struct Restart {
     pub deadline_ms: Option<u64>,
     /// Whether it does not wait for the task.
     pub force: bool,
+    /// Whether the agent was told so.
+    pub force_told: bool,
     /// The order of the commands.
     pub seq: u64,
     /// ms since the epoch.
@@ -126,6 +144,41 @@ impl Restart {
     /// The run that was told to end.
     pub fn run_before(&self) -> Run {
         Run { boot_id: self.boot_before.clone(), restart_count: self.count_before }
+    }
+
+    /// Whether an identify comes from another run than the one that was told to end.
+    ///
+    /// A run that names itself is another one when the name differs. An original Node sidecar names none: it is another
+    /// run when it had said `agent_restarting`, when pm2's count went up, or, where pm2 said no count, when the socket
+    /// had closed.
+    pub fn is_ended_by(&self, run: &Run) -> bool {
+        match (&self.boot_before, &run.boot_id) {
+            (Some(before), Some(now)) => before != now,
+            (None, Some(_)) | (Some(_), None) => true,
+            (None, None) => {
+                let said_so = self.steps.iter().any(|step| step.step == Phase::Draining.name());
+                match (self.count_before, run.restart_count) {
+                    (Some(before), Some(now)) => said_so || now > before,
+                    (None, _) | (_, None) => said_so || self.left_at.is_some(),
+                }
+            }
+        }
+    }
+
+    /// The agent identified as another run: the end, late or not.
+    pub fn come_back(&mut self, identify: &Identify, now_ms: u64) {
+        let late = self.phase == Phase::Overdue;
+        self.phase = Phase::Back;
+        self.boot_after = identify.boot_id.clone();
+        self.gap_ms = self.left_at.map(|left_at| now_ms.saturating_sub(left_at));
+        // A return may report a restart of its own; only what it says of this command belongs here.
+        let own = identify.restarted.as_ref().filter(|told| told.command_id.as_ref() == Some(&self.command_id));
+        if let Some(own) = own {
+            self.reported_gap_ms = Some(own.gap_ms);
+            self.forced = Some(own.forced);
+        }
+        let detail = json!({"boot_id": identify.boot_id, "late": late, "named_the_command": own.is_some()});
+        self.note(Phase::Back.name(), detail, now_ms);
     }
 
     /// The frame for an agent that knows `restart.v2`, or for one that knows only `reason`.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::json;
 
 use super::policy::Policy;
-use super::restart::{Phase, Restart, RestartRequest};
+use super::restart::{Phase, Restart, RestartRequest, Run};
 use crate::wire::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
 /// The longest deadline that the hub believes a sidecar: a day.
@@ -25,23 +25,6 @@ pub struct Commanded {
     pub send: bool,
     /// Whether a command was open already.
     pub repeated: bool,
-}
-
-/// What the hub knows of a run when it is told to end.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
-    /// `identify.boot_id`; a peer that says it knows `restart.v2`.
-    pub boot_id: Option<String>,
-    /// `identify.pm2_info.restart_count`.
-    pub restart_count: Option<u64>,
-}
-
-impl Run {
-    /// The run that an identify speaks for.
-    pub fn of(identify: &Identify) -> Self {
-        let restart_count = identify.pm2_info.as_ref().and_then(|info| info.restart_count);
-        Self { boot_id: identify.boot_id.clone(), restart_count }
-    }
 }
 
 /// What an identify means for the agent's open command.
@@ -133,6 +116,7 @@ impl Restarts {
             by: request.by.clone(),
             deadline_ms: request.deadline_ms,
             force: request.force,
+            force_told: false,
             seq: self.next_seq,
             commanded_at: now_ms,
             overdue_at: now_ms + patience + self.policy.drain_deadline_ms + self.policy.restart_margin_ms,
@@ -157,6 +141,7 @@ impl Restarts {
     /// The frame was written to the agent's socket.
     pub fn delivered(&mut self, command_id: &str, now_ms: u64) {
         let Some(restart) = self.all.get_mut(command_id) else { return };
+        restart.force_told = restart.force;
         if restart.phase == Phase::Commanded {
             restart.phase = Phase::Delivered;
             restart.note(Phase::Delivered.name(), json!(null), now_ms);
@@ -188,18 +173,23 @@ impl Restarts {
         }
         if let Some(deadline_ms) = ack.deadline_ms {
             let slack = policy.drain_deadline_ms + policy.restart_margin_ms;
-            restart.overdue_at = now_ms + deadline_ms.min(MAX_DEADLINE_MS) + slack;
+            // Whatever it says and however often, a command ends within a day.
+            let latest = restart.commanded_at + MAX_DEADLINE_MS;
+            restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + slack;
         }
         false
     }
 
-    /// The agent said its last words.
+    /// The agent said its last words. Of an overdue restart that is noted too: it will be told from a blink of the link.
     pub fn draining(&mut self, agent_id: &str, said: &Restarting, now_ms: u64) {
-        let Some(restart) = self.open_mut(agent_id, said.command_id.as_deref()) else { return };
-        if restart.phase >= Phase::Draining {
-            return;
+        let named = said.command_id.as_deref();
+        let Some(restart) = self.waited_for(agent_id, named) else { return };
+        if restart.phase.is_open() {
+            if restart.phase >= Phase::Draining {
+                return;
+            }
+            restart.phase = Phase::Draining;
         }
-        restart.phase = Phase::Draining;
         restart.forced = said.forced;
         restart.left_at = Some(now_ms);
         let detail = json!({"expected_back_ms": said.expected_back_ms, "task_id": said.task_id});
@@ -208,7 +198,7 @@ impl Restarts {
 
     /// The agent's socket closed. `true` where that is a planned absence.
     pub fn closed(&mut self, agent_id: &str, now_ms: u64) -> bool {
-        let Some(restart) = self.open_mut(agent_id, None) else { return false };
+        let Some(restart) = self.waited_for(agent_id, None) else { return false };
         if restart.phase == Phase::Draining {
             restart.phase = Phase::Exiting;
             restart.note(Phase::Exiting.name(), json!(null), now_ms);
@@ -216,25 +206,28 @@ impl Restarts {
             restart.left_at = Some(now_ms);
             restart.note("socket_closed", json!(null), now_ms);
         }
-        true
+        restart.phase.is_open()
     }
 
     /// The agent identified. Another run ends the open command, and late also an overdue one.
     pub fn identified(&mut self, agent_id: &str, identify: &Identify, now_ms: u64) -> Return {
         let run = Run::of(identify);
-        let ids = self.by_agent.get(agent_id).cloned().unwrap_or_default();
-        for (_, id) in ids.iter().rev() {
-            let Some(restart) = self.all.get_mut(id) else { continue };
-            let waits = restart.phase.is_open() || restart.phase == Phase::Overdue;
-            if waits && is_another_run(restart, &run) {
-                come_back(restart, identify, now_ms);
-                self.open.remove(agent_id);
-                self.dirty.insert(id.clone());
+        let waits = |restart: &&Restart| restart.phase.is_open() || restart.phase == Phase::Overdue;
+        let waiting: Vec<&Restart> = self.of_agent(agent_id).into_iter().filter(waits).collect();
+        // All that wait were aimed at the one run before this: evidence of its end counts for each of them.
+        if waiting.iter().any(|restart| restart.is_ended_by(&run)) {
+            let ids: Vec<String> = waiting.iter().map(|restart| restart.command_id.clone()).collect();
+            self.open.remove(agent_id);
+            for id in ids {
+                if let Some(restart) = self.all.get_mut(&id) {
+                    restart.come_back(identify, now_ms);
+                }
+                self.dirty.insert(id);
             }
         }
         let Some(restart) = self.open_mut(agent_id, None) else { return Return::Free };
         restart.note("reconnected", json!({"boot_id": run.boot_id}), now_ms);
-        let unheard = restart.phase < Phase::Accepted;
+        let unheard = restart.phase < Phase::Accepted || (restart.force && !restart.force_told);
         if unheard && run.boot_id.is_some() {
             return Return::SendAgain(restart.command_id.clone());
         }
@@ -282,6 +275,21 @@ impl Restarts {
         self.all.get_mut(id)
     }
 
+    /// The agent's open command, or else its newest, where that is overdue: it may still come to its other end.
+    fn waited_for(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
+        if self.open.contains_key(agent_id) {
+            return self.open_mut(agent_id, command_id);
+        }
+        let (_, newest) = self.by_agent.get(agent_id)?.last()?;
+        let restart = self.all.get_mut(newest)?;
+        let named = command_id.is_none_or(|named| named == restart.command_id);
+        if restart.phase != Phase::Overdue || !named {
+            return None;
+        }
+        self.dirty.insert(restart.command_id.clone());
+        Some(restart)
+    }
+
     fn prune(&mut self, agent_id: &str) {
         let Some(ids) = self.by_agent.get_mut(agent_id) else { return };
         while ids.len() > self.policy.keep_restarts.max(1) {
@@ -291,40 +299,6 @@ impl Restarts {
             }
         }
     }
-}
-
-/// Whether an identify comes from another run than the one that was told to end.
-///
-/// A run that names itself is another one when the name differs. An original Node sidecar names none: it is another run
-/// when it had said `agent_restarting`, when pm2's count went up, or, where pm2 said no count, when the socket had closed.
-fn is_another_run(restart: &Restart, run: &Run) -> bool {
-    match (&restart.boot_before, &run.boot_id) {
-        (Some(before), Some(now)) => before != now,
-        (None, Some(_)) | (Some(_), None) => true,
-        (None, None) => {
-            let said_so = restart.phase >= Phase::Draining && restart.phase != Phase::Overdue;
-            let said_so = said_so || restart.steps.iter().any(|step| step.step == Phase::Draining.name());
-            match (restart.count_before, run.restart_count) {
-                (Some(before), Some(now)) => said_so || now > before,
-                (None, _) | (_, None) => said_so || restart.left_at.is_some(),
-            }
-        }
-    }
-}
-
-fn come_back(restart: &mut Restart, identify: &Identify, now_ms: u64) {
-    let late = restart.phase == Phase::Overdue;
-    restart.phase = Phase::Back;
-    restart.boot_after = identify.boot_id.clone();
-    restart.gap_ms = restart.left_at.map(|left_at| now_ms.saturating_sub(left_at));
-    // A return may report a restart of its own; only what it says of this command belongs here.
-    let own = identify.restarted.as_ref().filter(|r| r.command_id.as_ref() == Some(&restart.command_id));
-    if let Some(own) = own {
-        restart.reported_gap_ms = Some(own.gap_ms);
-        restart.forced = Some(own.forced);
-    }
-    let detail = json!({"boot_id": identify.boot_id, "late": late, "named_the_command": own.is_some()});
-    restart.note(Phase::Back.name(), detail, now_ms);
 }
 
 #[cfg(test)]

@@ -197,3 +197,39 @@ fn what_was_stored_is_the_same_ledger_again() {
     assert_eq!(loaded.open_for("a"), ledger.get("c1"));
     assert_eq!(loaded.identified("a", &identify(Some("boot-1")), 3), Return::SendAgain("c1".into()));
 }
+
+#[test]
+fn force_that_was_added_while_the_agent_was_away_is_said_when_it_returns() {
+    let mut ledger = v2();
+    ledger.delivered("c1", 1);
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
+    ledger.closed("a", 3);
+    ledger.command("c2".into(), "a", &Run::default(), request(true), 4);
+    assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 5), Return::SendAgain("c1".into()));
+    ledger.delivered("c1", 6);
+    assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 7), Return::StillFenced);
+}
+
+#[test]
+fn the_last_words_of_an_overdue_restart_make_its_return_known() {
+    let mut ledger = commanded_at(0, &Run::default());
+    let at = ledger.deadline().unwrap();
+    ledger.expire(at);
+    ledger.draining("a", &Restarting { reason: "update".into(), ..Restarting::default() }, at + 100);
+    assert!(!ledger.closed("a", at + 101), "an overdue absence is not a planned one");
+    ledger.identified("a", &identify(None), at + 150);
+    let restart = ledger.get("c1").unwrap();
+    assert_eq!((restart.phase, restart.gap_ms), (Phase::Back, Some(49)));
+}
+
+#[test]
+fn one_return_ends_an_overdue_restart_and_the_command_that_followed_it() {
+    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    let at = ledger.deadline().unwrap();
+    ledger.expire(at);
+    ledger.draining("a", &Restarting::default(), at + 1);
+    ledger.command("c2".into(), "a", &Run::of(&node(4)), request(false), at + 2);
+    assert_eq!(ledger.identified("a", &node(4), at + 3), Return::Free);
+    assert_eq!((phase(&ledger), ledger.get("c2").unwrap().phase), (Phase::Back, Phase::Back));
+    assert!(ledger.open_for("a").is_none());
+}

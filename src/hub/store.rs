@@ -1,6 +1,7 @@
 //! What survives: tasks, restarts and tokens in one redb file, one durable commit for each batch of changes. It keeps
 //! records as JSON by key and knows nothing of what they mean.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -103,6 +104,9 @@ impl Store {
             }
             StoreError::File { path: path.clone(), detail: error.to_string() }
         })?;
+        // The folder may be older than we are, and open to others.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+            .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
         let store = Self { db, path };
         store.prepare()?;
         Ok(store)

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
+use super::holders::{Due, Holders};
 use super::policy::Policy;
 use super::task::{Priority, Status, Submission, Task};
 
@@ -32,45 +33,13 @@ pub enum Failed {
     DeadLetter,
 }
 
-/// What is due at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Due {
-    /// When the holder showed no life for too long: take the task back from it.
-    TakeBack {
-        /// The holder.
-        agent_id: String,
-        /// `not_accepted` or `stale`.
-        why: &'static str,
-    },
-    /// When a returned holder did not mention a task it never accepted: say the same assignment again.
-    SayAgain {
-        /// The holder.
-        agent_id: String,
-    },
-}
-
-/// What an agent holds. Volatile: after a restart of the hub every holder gets a fresh one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// Which task.
-    pub task_id: String,
-    /// When the assignment is taken back unless the agent confirms it; none once it has.
-    pub(super) confirm_by: Option<u64>,
-    /// When the assignment is said again unless the agent mentions it.
-    pub(super) say_again_at: Option<u64>,
-    /// The last sign of life, ms since the epoch.
-    pub(super) alive_at: u64,
-    /// The holder is away on a restart that we commanded: its end is the restart ledger's business.
-    pub(super) away: bool,
-}
-
 /// All tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     policy: Policy,
     all: HashMap<String, Task>,
     queue: BTreeMap<(Priority, u64), String>,
-    held: HashMap<String, Held>,
+    pub(super) holders: Holders,
     finished: VecDeque<String>,
     dirty: BTreeSet<String>,
     queued: Vec<String>,
@@ -80,7 +49,7 @@ pub struct Tasks {
 impl Tasks {
     /// The queue as it was stored. Holders have `accept_timeout_ms` from now to come back.
     pub fn load(stored: Vec<Task>, policy: Policy, now_ms: u64) -> Self {
-        let mut tasks = Self { policy, ..Self::default() };
+        let mut tasks = Self { policy, holders: Holders::new(policy), ..Self::default() };
         let mut finished: Vec<(u64, String)> = Vec::new();
         for task in stored {
             tasks.next_seq = tasks.next_seq.max(task.seq + 1);
@@ -89,14 +58,7 @@ impl Tasks {
                     tasks.queue.insert((task.submission.priority, task.seq), task.id.clone());
                 }
                 Status::Assigned { agent_id, .. } => {
-                    let held = Held {
-                        task_id: task.id.clone(),
-                        confirm_by: Some(now_ms + policy.accept_timeout_ms),
-                        say_again_at: None,
-                        alive_at: now_ms,
-                        away: false,
-                    };
-                    tasks.held.insert(agent_id.clone(), held);
+                    tasks.holders.hand(agent_id, &task, now_ms);
                 }
                 Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                     finished.push((task.updated_at, task.id.clone()));
@@ -121,14 +83,9 @@ impl Tasks {
         tasks
     }
 
-    /// What the agent holds.
-    pub fn held_by(&self, agent_id: &str) -> Option<&Held> {
-        self.held.get(agent_id)
-    }
-
     /// The task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&Task> {
-        self.held.get(agent_id).and_then(|held| self.all.get(&held.task_id))
+        self.holders.task_of(agent_id).and_then(|task_id| self.all.get(task_id))
     }
 
     /// The tasks to store (or, where `get` has none, to delete) since the last call.
@@ -156,7 +113,7 @@ impl Tasks {
 
     /// Hands a waiting task to an agent that holds none. `false`, and nothing changed, where either is not so.
     pub fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) -> bool {
-        if self.held.contains_key(agent_id) {
+        if self.holders.task_of(agent_id).is_some() {
             return false;
         }
         let Some(task) = self.all.get_mut(task_id) else { return false };
@@ -167,14 +124,7 @@ impl Tasks {
         task.generation += 1;
         task.status = Status::Assigned { agent_id: agent_id.to_owned(), assigned_at: now_ms, accepted: false };
         task.note("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
-        let held = Held {
-            task_id: task_id.to_owned(),
-            confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
-            say_again_at: None,
-            alive_at: now_ms,
-            away: false,
-        };
-        self.held.insert(agent_id.to_owned(), held);
+        self.holders.hand(agent_id, task, now_ms);
         self.dirty.insert(task_id.to_owned());
         true
     }
@@ -194,13 +144,7 @@ impl Tasks {
 
     /// A sign of life of the task from its holder. `false` where it comes from somebody else.
     pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        match self.held.get_mut(agent_id) {
-            Some(held) if held.task_id == task_id => {
-                *held = Held { confirm_by: None, say_again_at: None, alive_at: now_ms, away: false, ..held.clone() };
-                true
-            }
-            Some(_) | None => false,
-        }
+        self.holders.alive(agent_id, task_id, now_ms)
     }
 
     /// The task is done.
@@ -249,15 +193,14 @@ impl Tasks {
 
     /// Takes the agent's task back, if it holds one, and says which it was.
     pub fn take_back(&mut self, agent_id: &str, why: &str, now_ms: u64) -> Option<String> {
-        let task_id = self.held.get(agent_id)?.task_id.clone();
+        let task_id = self.holders.task_of(agent_id)?.to_owned();
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
         Some(task_id)
     }
 
     /// The holder cannot do the task, and nobody could.
     pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
-        let Some(held) = self.held.get(agent_id) else { return };
-        let task_id = held.task_id.clone();
+        let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
         if let Some(task) = self.all.get_mut(&task_id) {
             task.last_error = Some(reason.to_owned());
         }
@@ -297,52 +240,24 @@ impl Tasks {
 
     /// The holder left on a restart that we commanded: it keeps the task until the restart ends.
     pub fn holder_left(&mut self, agent_id: &str) {
-        if let Some(held) = self.held.get_mut(agent_id) {
-            *held = Held { confirm_by: None, say_again_at: None, away: true, ..held.clone() };
-        }
+        self.holders.left(agent_id);
     }
 
     /// The holder is connected again and kept its task: it has to confirm it anew.
     pub fn holder_returned(&mut self, agent_id: &str, now_ms: u64) {
-        let Some(held) = self.held.get_mut(agent_id) else { return };
-        let accepted = self
-            .all
-            .get(&held.task_id)
-            .is_some_and(|task| matches!(task.status, Status::Assigned { accepted: true, .. }));
-        *held = Held {
-            confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
-            say_again_at: (!accepted).then_some(now_ms + self.policy.reconcile_ms),
-            alive_at: now_ms,
-            away: false,
-            ..held.clone()
-        };
+        let accepts = |task: &Task| matches!(task.status, Status::Assigned { accepted: true, .. });
+        let had_accepted = self.task_of(agent_id).is_some_and(accepts);
+        self.holders.returned(agent_id, had_accepted, now_ms);
     }
 
     /// What is due by now. The caller takes back and says again; a saying is due once.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
-        let stale_ms = self.policy.stale_timeout_ms;
-        let mut due = Vec::new();
-        for (agent_id, held) in self.held.iter_mut().filter(|(_, held)| !held.away) {
-            if held.confirm_by.is_some_and(|at| at <= now_ms) {
-                due.push(Due::TakeBack { agent_id: agent_id.clone(), why: "not_accepted" });
-            } else if held.alive_at + stale_ms <= now_ms {
-                due.push(Due::TakeBack { agent_id: agent_id.clone(), why: "stale" });
-            } else if held.say_again_at.is_some_and(|at| at <= now_ms) {
-                held.say_again_at = None;
-                due.push(Due::SayAgain { agent_id: agent_id.clone() });
-            }
-        }
-        due
+        self.holders.due(now_ms)
     }
 
     /// When `due` will next have something to say, ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        let stale_ms = self.policy.stale_timeout_ms;
-        let waits = |held: &Held| {
-            let stale = Some(held.alive_at + stale_ms);
-            [held.confirm_by, held.say_again_at, stale].into_iter().flatten().min()
-        };
-        self.held.values().filter(|held| !held.away).filter_map(waits).min()
+        self.holders.deadline()
     }
 
     /// Whether a verdict counts; the answer is when the task was handed out.
@@ -395,7 +310,7 @@ impl Tasks {
 
     fn release(&mut self, status: &Status) {
         if let Status::Assigned { agent_id, .. } = status {
-            self.held.remove(agent_id);
+            self.holders.release(agent_id);
         }
     }
 }

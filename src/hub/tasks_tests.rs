@@ -201,7 +201,21 @@ fn only_the_newest_finished_tasks_are_kept() {
 fn a_cancelled_task_is_free_of_its_holder_and_takes_no_verdict() {
     let mut tasks = one_assigned();
     assert_eq!(tasks.cancel("t", "ops", 11), Ok(Some("a".into())));
-    assert_eq!(tasks.held_by("a"), None);
+    assert_eq!(tasks.task_of("a"), None);
     assert_eq!(complete(&mut tasks, "a", 1), Err(VerdictError::InvalidState));
     assert_eq!(tasks.cancel("t", "ops", 12), Err("cancelled"));
+}
+
+#[test]
+fn a_task_that_is_still_held_at_its_completion_time_is_taken_back_once() {
+    let mut tasks = queue_of(&[]);
+    let extra = json!({"complete_by": 5_000}).as_object().cloned().unwrap();
+    tasks.submit("t".into(), Submission { extra, ..submission(Priority::Normal) }, 0);
+    tasks.assign("t", "a", 10);
+    tasks.accepted("a", "t", 11);
+    assert_eq!(tasks.deadline(), Some(5_000));
+    assert_eq!(tasks.due(5_000), [Due::TakeBack { agent_id: "a".into(), why: "overdue" }]);
+    tasks.take_back("a", "overdue", 5_000);
+    tasks.assign("t", "b", 5_001);
+    assert_eq!(tasks.due(5_002), []);
 }

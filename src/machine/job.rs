@@ -157,9 +157,21 @@ impl Job {
         matches!(self.claim, Claim::Recovering { .. })
     }
 
+    /// Whether the hub has been asked whose the job is and has not answered: it may not be ours any more.
+    pub fn is_in_question(&self) -> bool {
+        match &self.claim {
+            Claim::Recovering { .. } | Claim::Ours { report: Some(_), .. } => true,
+            Claim::Ours { report: None, .. } => false,
+        }
+    }
+
     /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated.
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) {
         self.carried.task = task;
+        if let (Stage::Waking { attempt }, false) = (&self.carried.stage, self.wake_ordered) {
+            // Planned and not ordered yet (the disk failed): it will be this hand-out's wake.
+            self.start_waking(*attempt, policy);
+        }
         self.carried.settle_in(now, policy);
         self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);

@@ -68,7 +68,7 @@ pub struct Machine {
     pub disk: Disk,
     /// The journal on disk.
     pub durable: Journal,
-    /// An assignment that came while the hub was being asked about a recovering task; taken or refused when it answers.
+    /// An assignment that came while the hub was being asked about the task in hand; taken or refused when it answers.
     pub held: Option<HeldAssignment>,
 }
 

@@ -15,6 +15,10 @@ use super::transition::Step;
 impl Step<'_> {
     /// Orders whatever is possible, due or necessary now. Settling twice orders nothing more than settling once.
     pub(super) fn settle(&mut self) {
+        // `Exit` is the last effect ever.
+        if let State::Exiting { .. } = self.machine.state {
+            return;
+        }
         self.settle_job();
         self.settle_outbox();
         self.settle_drain();

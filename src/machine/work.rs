@@ -23,7 +23,7 @@ impl Step<'_> {
                     self.adopt(task);
                 }
             }
-            State::Working { job } if job.is_recovering() => self.hold(task, assigned_at),
+            State::Working { job } if job.is_in_question() => self.hold(task, assigned_at),
             State::Working { .. } => self.refuse(&task, RejectReason::Busy),
             State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
                 self.refuse(&task, RejectReason::Restarting);
@@ -123,6 +123,7 @@ impl Step<'_> {
             // The hub's timer for the acceptance still runs: it wants to hear it again.
             job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         }
+        self.refuse_held(RejectReason::Busy);
     }
 
     pub(super) fn task_cancelled(&mut self, task_id: &str) {

@@ -18,6 +18,7 @@ use super::pm2::Pm2;
 use super::results::{ResultContent, ResultsEvent, ResultsWatcher};
 use super::runner::{WakeEvent, WakeOrder, WakeOutcome as CommandOutcome, WakeRunner};
 use super::speak::{Introduction, object, speak};
+use super::start::comeback_now;
 use super::{durable, hear, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
@@ -29,6 +30,9 @@ use crate::wire::Pm2Info;
 
 /// What a frame may take once the process was asked to stop.
 const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// How long pm2 may take to say how it would treat an exit; it takes 1 to 5 ms.
+const PM2_ANSWER: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,17 +143,26 @@ impl Sidecar {
     }
 
     async fn handle(&mut self, event: Event) -> Option<Ending> {
+        if let Event::RestartRequested(_) | Event::HubSaid(FromHub::RestartCommanded(_)) = event {
+            // BEFORE a restart is promised: lists and late changes do not show in the environment.
+            self.adapters.pm2.refresh(PM2_ANSWER).await;
+        }
         let effects = self.step(event);
         self.perform_all(effects).await
     }
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let now = self.clock.now();
+        let (comeback, why_in_place) = comeback_now(&self.adapters.pm2, now.as_millis());
+        self.policy.comeback = comeback;
         let before = self.machine.clone();
         let (after, effects) = transition(before.clone(), event.clone(), now, &self.policy);
         log_step::log(&before, &event, &after, &effects);
         #[cfg(debug_assertions)]
         self.check(&before, &event, now, &after, &effects);
+        if let (Some(Effect::Exit { in_place: true, .. }), Some(why)) = (effects.last(), why_in_place) {
+            tracing::info!(%why, "the restart replaces this process in place");
+        }
         self.machine = after;
         effects
     }

@@ -11,7 +11,7 @@ use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot};
-use super::pm2::{Comeback as Pm2Comeback, Pm2, comeback, machine_boot_id, scrub_child_env};
+use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::sidecar::{Adapters, Ending, Inbox, Sidecar};
@@ -141,16 +141,22 @@ fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<Str
     }
 }
 
+/// Who undoes an exit at `now_ms`, by what is known of pm2 by then.
+pub(super) fn comeback_now(pm2: &Pm2, now_ms: u64) -> (Comeback, Option<WhyExec>) {
+    match comeback(&pm2.current_facts(), now_ms) {
+        Pm2Comeback::SupervisorRestarts => (Comeback::Supervisor, None),
+        Pm2Comeback::ExecInPlace(why) => (Comeback::InPlace, Some(why)),
+    }
+}
+
 /// The figures that the machine decides by.
 fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
     let facts = pm2.facts();
-    let comeback = match comeback(facts, now_ms) {
-        Pm2Comeback::SupervisorRestarts => Comeback::Supervisor,
-        Pm2Comeback::ExecInPlace(why) => {
-            tracing::info!(%why, "a commanded restart will replace this process in place");
-            Comeback::InPlace
-        }
-    };
+    // As it looks now; it is looked at again at every step.
+    let (comeback, why) = comeback_now(pm2, now_ms);
+    if let Some(why) = why {
+        tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
+    }
     let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
     Policy {
         restart_deadline_ms: config.restart_deadline_ms,

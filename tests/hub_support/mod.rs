@@ -1,9 +1,10 @@
 //! A real hub process, raw HTTP, and raw WebSocket peers. Every wait is bounded; nothing sleeps for a fixed time.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    command.env_remove("AGENTCOM_HUB_LISTEN").env_remove("AGENTCOM_HUB_DATA").env_remove("AGENTCOM_LOG");
+    command.env_remove("AGENTCOM_HUB_LISTEN").env_remove("AGENTCOM_HUB_DATA").env_remove("AGENTCOM_HUB_LOG_LEVEL");
     command
 }
 
@@ -34,26 +35,33 @@ pub struct Hub {
 impl Hub {
     /// Starts a hub on the folder and makes an admin token through the running hub.
     pub fn start(dir: &TempDir, flags: &[&str]) -> Self {
+        Self::spawn(dir, flags, Stdio::inherit(), |stdout| {
+            // Reads to the end, so that the hub never waits for us.
+            std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(drop));
+        })
+    }
+
+    /// The same, but from then on nobody reads what it says, on stdout or stderr: both are closed.
+    pub fn start_and_leave(dir: &TempDir) -> Self {
+        let mut hub = Self::spawn(dir, &[], Stdio::piped(), drop);
+        drop(hub.child.stderr.take());
+        hub
+    }
+
+    fn spawn(dir: &TempDir, flags: &[&str], stderr: Stdio, rest: impl FnOnce(BufReader<ChildStdout>)) -> Self {
         let mut child = hub_command()
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(dir.path())
             .args(flags)
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        // Reads to the end, so that the hub never waits for us.
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        let begun = Instant::now();
-        let address = loop {
-            let left = PATIENCE.checked_sub(begun.elapsed()).expect("the hub never listened");
-            let line = lines.recv_timeout(left).expect("the hub ended before it listened");
-            let line: Value = serde_json::from_str(&line).expect("a log line that is not JSON");
-            if line["fields"]["message"] == "listening" {
-                break line["fields"]["address"].as_str().unwrap().to_owned();
-            }
-        };
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || sender.send(first_address(stdout)));
+        let (address, stdout) = receiver.recv_timeout(PATIENCE).expect("the hub never listened");
+        rest(stdout);
         let admin = token(dir.path(), "ops", true);
         Self { child, address, admin }
     }
@@ -182,6 +190,18 @@ impl Hub {
             }
             assert!(begun.elapsed() < PATIENCE, "never {state}: {restart}");
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Reads the log up to the line that says where the hub listens.
+fn first_address(mut stdout: BufReader<ChildStdout>) -> (String, BufReader<ChildStdout>) {
+    loop {
+        let mut line = String::new();
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "the hub ended before it listened");
+        let line: Value = serde_json::from_str(&line).expect("a log line that is not JSON");
+        if line["message"] == "listening" {
+            return (line["address"].as_str().unwrap().to_owned(), stdout);
         }
     }
 }
@@ -348,4 +368,9 @@ pub fn run(boot_id: &str) -> Value {
 
 pub fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// The names of a restart's steps, oldest first.
+pub fn step_names(restart: &Value) -> Vec<&str> {
+    restart["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
 }

@@ -84,7 +84,7 @@ impl Scope {
             look_ms: 1_000,
             progress_interval_ms: NEVER_MS,
             answer_timeout_ms: if self.budget.rate_limits > 0 { 25_000 } else { NEVER_MS },
-            persist_retry_ms: 1_000,
+            persist_retry_ms: 9_000,
             ping_interval_ms: NEVER_MS,
             pong_timeout_ms: NEVER_MS,
             connect_timeout_ms: NEVER_MS,

@@ -16,6 +16,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,30 +28,79 @@ use super::wait;
 /// The binary under test.
 pub const HUB: &str = env!("CARGO_BIN_EXE_agentcom-hub");
 
-/// A running hub.
+/// A running hub; its HTTP API is [`Client`]'s.
 pub struct Hub {
     data: tempfile::TempDir,
+    client: Client,
+    running: Running,
+}
+
+/// The HTTP API of the hub at an address, whoever runs it.
+pub struct Client {
     address: SocketAddr,
     admin: String,
-    running: Running,
 }
 
 impl Hub {
     pub fn start() -> Self {
         let data = tempfile::Builder::new().prefix("hub-").tempdir().expect("a folder for the hub");
         let (running, address) = serve(data.path(), "127.0.0.1:0");
-        let mut hub = Self { data, address, admin: String::new(), running };
-        hub.admin = hub.token("tester", true);
-        hub
+        let admin = new_token(data.path(), "tester", true);
+        Self { data, client: Client::new(address, admin), running }
     }
 
     /// `agentcom-hub token NAME [--admin] --data DIR`: the last word it prints.
     pub fn token(&self, name: &str, admin: bool) -> String {
-        let mut command = Command::new(HUB);
-        command.args(["token", name]).args(admin.then_some("--admin")).arg("--data").arg(self.data.path());
-        let (status, text) = process::run(command, wait::BOUND);
-        assert!(status.success(), "agentcom-hub token {name} ended with {status}:\n{text}");
-        text.split_whitespace().last().unwrap_or_else(|| panic!("agentcom-hub token printed nothing")).to_owned()
+        new_token(self.data.path(), name, admin)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    pub fn kill9(&mut self) {
+        self.running.kill9();
+    }
+
+    /// After a kill: on the same port, with the same data.
+    pub fn start_again(&mut self) {
+        self.running.kill9();
+        (self.running, self.client.address) = serve(self.data.path(), &self.client.address.to_string());
+    }
+
+    pub fn output(&self) -> String {
+        self.running.output()
+    }
+}
+
+impl std::ops::Deref for Hub {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.running.output());
+        }
+    }
+}
+
+/// Makes a token for the hub whose folder that is, running or not.
+pub fn new_token(data: &Path, name: &str, admin: bool) -> String {
+    let mut command = Command::new(HUB);
+    command.args(["token", name]).args(admin.then_some("--admin")).arg("--data").arg(data);
+    let (status, text) = process::run(command, wait::BOUND);
+    assert!(status.success(), "agentcom-hub token {name} ended with {status}:\n{text}");
+    text.split_whitespace().last().unwrap_or_else(|| panic!("agentcom-hub token printed nothing")).to_owned()
+}
+
+impl Client {
+    pub fn new(address: SocketAddr, admin: String) -> Self {
+        Self { address, admin }
     }
 
     /// What `hub_url` in a sidecar's config should say.
@@ -93,9 +143,7 @@ impl Hub {
     /// Waits until the task has that status.
     pub fn wait_task(&self, id: &str, status: &str) -> Value {
         let probe = || Some(self.task(id)).filter(|task| task["status"] == status);
-        wait::until_or(&format!("task {id} to be {status}"), wait::BOUND, probe, || {
-            format!("{}\n{}", self.task(id), self.running.output())
-        })
+        wait::until_or(&format!("task {id} to be {status}"), wait::BOUND, probe, || self.task(id).to_string())
     }
 
     /// Commands a restart; the answer's status and body.
@@ -115,7 +163,7 @@ impl Hub {
         let find = || self.restarts(agent).into_iter().find(|entry| entry["command_id"] == command_id);
         let probe = || find().filter(|entry| entry["state"] == state);
         wait::until_or(&format!("restart {command_id} to be {state}"), wait::BOUND, probe, || {
-            format!("{:?}\n{}", self.restarts(agent), self.running.output())
+            format!("{:?}", self.restarts(agent))
         })
     }
 
@@ -128,27 +176,7 @@ impl Hub {
 
     pub fn wait_agent(&self, id: &str, mut is: impl FnMut(&Value) -> bool) -> Value {
         let probe = || self.agent(id).filter(|agent| is(agent));
-        wait::until_or(&format!("agent {id}"), wait::BOUND, probe, || {
-            format!("{:?}\n{}", self.agent(id), self.running.output())
-        })
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.running.pid()
-    }
-
-    pub fn kill9(&mut self) {
-        self.running.kill9();
-    }
-
-    /// After a kill: on the same port, with the same data.
-    pub fn start_again(&mut self) {
-        self.running.kill9();
-        (self.running, self.address) = serve(self.data.path(), &self.address.to_string());
-    }
-
-    pub fn output(&self) -> String {
-        self.running.output()
+        wait::until_or(&format!("agent {id}"), wait::BOUND, probe, || format!("{:?}", self.agent(id)))
     }
 
     pub fn get(&self, path: &str) -> (u16, Value) {
@@ -162,12 +190,12 @@ impl Hub {
     /// Any request; the answer's status and JSON body (Null where it has none).
     pub fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> (u16, Value) {
         let answer = request(self.address, method, path, token, body);
-        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.running.output()))
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 }
 
 /// Starts the binary and waits for `/health`.
-fn serve(data: &std::path::Path, listen: &str) -> (Running, SocketAddr) {
+fn serve(data: &Path, listen: &str) -> (Running, SocketAddr) {
     // Of this start, not of an earlier one.
     let _ = std::fs::remove_file(data.join("hub.out"));
     let _ = std::fs::remove_file(data.join("hub.err"));
@@ -185,7 +213,7 @@ fn serve(data: &std::path::Path, listen: &str) -> (Running, SocketAddr) {
 }
 
 /// The address in the hub's own words: the first `127.0.0.1:PORT` with a real port that it prints or logs.
-fn announced(output: &str) -> Option<SocketAddr> {
+pub fn announced(output: &str) -> Option<SocketAddr> {
     output.match_indices("127.0.0.1:").find_map(|(at, _)| {
         let rest = &output[at..];
         let end = rest.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':'))).unwrap_or(rest.len());

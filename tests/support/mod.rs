@@ -5,6 +5,8 @@
 //! - [`hub`]: our own `agentcom-hub`, the real binary, with a small JSON-over-HTTP client.
 //! - [`sidecar`]: a folder with everything one agent needs, and the real `agentcom-sidecar` in it.
 //! - [`pm2`]: a real pm2 daemon of the test's own.
+//! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
+//! - [`scene`]: the double and one agent with short times, for stories.
 //! - [`wait`]: waiting for a thing, with a bound.
 
 // Each test binary compiles all of this and uses a part of it.
@@ -12,9 +14,11 @@
 // A failing test tells its story on stderr, beside the panic's own message.
 #![allow(clippy::print_stderr)]
 
+pub mod ground;
 pub mod hub;
 pub mod legacy_hub;
 pub mod pm2;
 pub mod process;
+pub mod scene;
 pub mod sidecar;
 pub mod wait;

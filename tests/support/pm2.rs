@@ -134,7 +134,8 @@ impl Pm2 {
 
     fn prepared(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command.args(args).arg("-s").env("PM2_HOME", self.home()).env("PM2_NO_INTERACTION", "1");
+        // Silent; first, because what follows a `--` is the app's.
+        command.arg("-s").args(args).env("PM2_HOME", self.home()).env("PM2_NO_INTERACTION", "1");
         // A pm2 around the test run is none of ours.
         for inherited in ["pm_id", "name", "NODE_APP_INSTANCE", "NODE_CHANNEL_FD", "PM2_PROCESS_NAME"] {
             command.env_remove(inherited);

@@ -5,6 +5,7 @@
 //! let agent = Agent::new("alice", &hub.url(), &token);      // folder, config.json (0600), agent.sh as wake command
 //! agent.configure("restart_deadline_ms", json!(2000));      // before a start: any key of config.json; Null removes it
 //! let mut sidecar = agent.start();                          // agentcom-sidecar run --config FILE
+//! let mut sidecar = agent.start_supervised();               // believes that pm2 restarts it; start_with(&[("K", "v")])
 //! sidecar.pid(); sidecar.kill9(); sidecar.signal(Signal::TERM); sidecar.wait_exit(); sidecar.output()
 //! agent.launch_under(&pm2);                                 // by ecosystem.config.js, named like the agent
 //! pm2.launch(agent.app());                                  // the same as an object, to add to or to change
@@ -101,12 +102,25 @@ impl Agent {
 
     /// Starts the real binary, its output in `sidecar.out` and `sidecar.err` (appended to, start after start).
     pub fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    /// Starts it as pm2 would, so that a commanded restart is an exit with 0; the test stands in for pm2.
+    pub fn start_supervised(&self) -> Running {
+        // A home without a daemon: nobody is asked.
+        let home = self.path("pm2-home");
+        self.start_with(&[("pm_id", "0"), ("name", &self.id), ("PM2_HOME", home.to_str().expect("a readable path"))])
+    }
+
+    /// Starts it with these variables on top.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
         let mut command = Command::new(SIDECAR);
         command.args(["run", "--config"]).arg(self.config_file()).current_dir(self.folder());
         // Whatever supervises the test run does not supervise this.
         for inherited in ["pm_id", "name", "PM2_HOME", "PM2_PROCESS_NAME", "NODE_CHANNEL_FD", "AGENTCOM_CONFIG"] {
             command.env_remove(inherited);
         }
+        command.envs(variables.iter().copied());
         Running::start(command, self.folder(), "sidecar")
     }
 
@@ -187,7 +201,9 @@ impl Agent {
     pub fn story(&self) -> String {
         let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.retain(|name| name == "queue.json" || [".log", ".out", ".err"].iter().any(|end| name.ends_with(end)));
+        // What goes to stdout is in the log file too.
+        names.retain(|name| !name.ends_with(".out.log"));
+        names.retain(|name| name == "queue.json" || [".log", ".err"].iter().any(|end| name.ends_with(end)));
         let told = names.iter().map(|name| {
             let text = fs::read_to_string(self.path(name)).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{Property, Step, Violation, at_work_on, holds, releases, verdict_said, violated};
 use crate::machine::{
-    Cause, Effect, Event, Journal, Machine, Outcome, Shelved, State, TaskId, Timestamp, ToHub, WakeOutcome,
+    Cause, Effect, Event, FromHub, Journal, Machine, Outcome, Shelved, State, TaskId, Timestamp, ToHub, WakeOutcome,
 };
 
 /// How the last wake of a hand-out went.
@@ -48,7 +48,10 @@ impl History {
         self.announced_when_reachable(step)?;
         self.restarts_bounded(step)?;
         self.nothing_lost(step.after)?;
-        self.at_work.extend(at_work_on(&step.after.durable).cloned());
+        // What ended a moment ago may still be on disk: only what is meant to stay there counts.
+        let wanted = step.after.journal();
+        let known = at_work_on(&step.after.durable).filter(|id| at_work_on(&wanted).any(|wanted| wanted == *id));
+        self.at_work.extend(known.cloned());
         Ok(())
     }
 
@@ -88,6 +91,7 @@ impl History {
     }
 
     fn hear(&mut self, step: &Step<'_>) {
+        self.forget_an_uncounted_hand_out(step);
         if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event
             && let Some(wake @ LastWake::Possible) = self.wakes.get_mut(&(task_id.clone(), *generation))
         {
@@ -109,6 +113,19 @@ impl History {
             step.after.outbox.iter().map(|v| v.task_id.clone()).filter(|id| self.at_work.contains(id)).collect();
         for id in ended {
             self.at_work.remove(&id);
+        }
+    }
+
+    /// Generation 0 means that the hub does not count (an existing hub does so for a task pushed past its queue): a
+    /// hand-out of that number, of a task that we hold nothing of any more, is a new one.
+    fn forget_an_uncounted_hand_out(&mut self, step: &Step<'_>) {
+        if let Event::HubSaid(FromHub::Assigned { task, .. }) = step.event
+            && task.generation == 0
+            && !holds(&step.before.journal(), &task.id, None)
+        {
+            let key = (task.id.clone(), 0);
+            self.wakes.remove(&key);
+            self.verdicts.remove(&key);
         }
     }
 

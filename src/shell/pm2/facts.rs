@@ -21,6 +21,8 @@ pub struct SupervisorFacts {
     pub under_pm2: bool,
     /// Whether our parent is the pm2 daemon; `None` where that cannot be told. Variables can be inherited, parents not.
     pub parent_is_pm2: Option<bool>,
+    /// Our parent when this was read; `None` where that cannot be told.
+    pub parent: Option<u32>,
     /// How often pm2 has restarted us (`pm2 reset` zeroes it).
     pub restart_time: Option<u64>,
     /// When pm2 started this run, ms since the epoch.
@@ -60,6 +62,7 @@ impl SupervisorFacts {
         Self {
             under_pm2,
             parent_is_pm2: if under_pm2 { parent_is_pm2(&env) } else { None },
+            parent: parent(),
             restart_time: number("restart_time"),
             pm_uptime_ms: number("pm_uptime"),
             created_at_ms: number("created_at"),
@@ -75,6 +78,15 @@ impl SupervisorFacts {
             shutdown_with_message: is("shutdown_with_message", "true"),
             channel_fd: env("NODE_CHANNEL_FD").and_then(|value| value.trim().parse().ok()),
         }
+    }
+
+    /// The same, unless our parent has died since: whoever adopted us is not the pm2 that started us.
+    #[must_use]
+    pub fn still_below_our_parent(mut self) -> Self {
+        if self.under_pm2 && parent() != self.parent {
+            self.parent_is_pm2 = Some(false);
+        }
+        self
     }
 
     /// The same with what `jlist` knows better: the lists, and settings changed since we were started.
@@ -96,6 +108,16 @@ impl SupervisorFacts {
 /// One code, or several between commas.
 fn exit_codes(text: &str) -> Vec<i64> {
     text.split(',').filter_map(|code| code.trim().parse().ok()).collect()
+}
+
+#[cfg(unix)]
+fn parent() -> Option<u32> {
+    Some(std::os::unix::process::parent_id())
+}
+
+#[cfg(not(unix))]
+fn parent() -> Option<u32> {
+    None
 }
 
 /// Whether the process that `$PM2_HOME/pm2.pid` names is our parent; `None` when there is no such file.
@@ -152,6 +174,15 @@ mod tests {
             facts(&[("pm_id", "0"), ("restart_time", "NaN"), ("kill_timeout", "soon"), ("stop_exit_codes", "x")]);
         assert_eq!((facts.restart_time, facts.kill_timeout_ms), (None, 1_600));
         assert!(facts.stop_exit_codes.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_parent_that_is_gone_was_not_ours_to_rely_on() {
+        let ours = SupervisorFacts { parent_is_pm2: Some(true), ..facts(&[("pm_id", "0")]) };
+        assert_eq!(ours.clone().still_below_our_parent(), ours);
+        let orphaned = SupervisorFacts { parent: ours.parent.map(|pid| pid + 1), ..ours };
+        assert_eq!(orphaned.still_below_our_parent().parent_is_pm2, Some(false));
     }
 
     #[cfg(unix)]

@@ -17,8 +17,8 @@ mod rpc;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
@@ -42,6 +42,8 @@ pub struct Pm2 {
     home: Option<PathBuf>,
     /// A name that only `jlist` knew.
     discovered: OnceLock<String>,
+    /// What pm2 said of us last.
+    last_said: Mutex<Option<Pm2Process>>,
 }
 
 impl Pm2 {
@@ -54,6 +56,7 @@ impl Pm2 {
             program: find_pm2(&env),
             home: query::pm2_home(&env),
             discovered: OnceLock::new(),
+            last_said: Mutex::new(None),
         }
     }
 
@@ -71,6 +74,33 @@ impl Pm2 {
     /// [`SupervisorFacts::refined_by`].
     pub fn facts(&self) -> &SupervisorFacts {
         &self.facts
+    }
+
+    /// How pm2 would treat us now: the environment, corrected by what pm2 said last and by who our parent is by now. A pm2
+    /// that has died leaves its children to another parent, and nobody answers their exits.
+    pub fn current_facts(&self) -> SupervisorFacts {
+        let said = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = self.facts.clone().still_below_our_parent();
+        said.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
+    }
+
+    /// Asks pm2 over its socket, the quick way only and for at most `timeout`, so that [`Pm2::current_facts`] are
+    /// current. Without an answer they stay what they were.
+    pub async fn refresh(&self, timeout: Duration) {
+        let (Some(_), Some(home)) = (self.identity.pm_id, self.home.as_deref()) else { return };
+        match tokio::time::timeout(timeout, rpc::query_rpc(home)).await {
+            Ok(Ok(list)) => {
+                if let Some(us) = find_us(&list, &self.identity) {
+                    self.remember(us);
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "how pm2 treats an exit is taken from what is known already"),
+            Err(_) => tracing::debug!("pm2 is slow: how it treats an exit is taken from what is known already"),
+        }
+    }
+
+    fn remember(&self, us: &Pm2Process) {
+        *self.last_said.lock().unwrap_or_else(PoisonError::into_inner) = Some(us.clone());
     }
 
     /// pm2's name for us, as far as it is known by now. [`Pm2::info`] and [`Pm2::status`] may discover it.
@@ -93,6 +123,7 @@ impl Pm2 {
             // Losing the race means that someone else stored the same answer.
             let _ = self.discovered.set(name.clone());
         }
+        self.remember(&us);
         Ok(us)
     }
 

@@ -30,6 +30,8 @@ pub struct Options {
     /// How long [`OnReturn::AfterContinue`] and [`OnReturn::AfterReassign`] wait for an agent that does not ask.
     pub hold_ms: u64,
     pub verdicts: Verdicts,
+    /// False: `task_recovering` and `state_report` are lost, as rate-limited frames are.
+    pub answer_questions: bool,
     /// An assignment not accepted for so long is taken back.
     pub acceptance_ms: u64,
     /// A connection silent for so long is closed with 1002; `None`: never.
@@ -51,6 +53,7 @@ impl Default for Options {
             on_return: OnReturn::AtOnce,
             hold_ms: 1_000,
             verdicts: Verdicts::Answer,
+            answer_questions: true,
             acceptance_ms: 60_000,
             silence_ms: Some(60_000),
             evict_after_ms: Some(60_000),

@@ -95,6 +95,7 @@ impl Core {
             }
             "task_progress" => self.tasks.touch(task, now),
             "task_complete" | "task_failed" => self.verdict(connection, agent, kind, frame, now),
+            "task_recovering" | "state_report" if !self.options.answer_questions => {}
             "task_recovering" => {
                 let answer = match self.tasks.get(task) {
                     Some(known) if known.status == Status::Assigned => {

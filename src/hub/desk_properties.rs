@@ -1,0 +1,318 @@
+//! What holds for the desk after every event, whatever the events: random agents, tasks, restarts, drops, jumps of time
+//! and crashes of the hub, against a store that keeps only what the desk said was to be stored.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::hub::task::Priority;
+use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+
+const AGENTS: u8 = 3;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Join { agent: u8, v2: bool, new_run: bool },
+    Drop { agent: u8 },
+    Submit { gpu: bool, urgent: bool },
+    Command { agent: u8, force: bool },
+    Written,
+    Ack { agent: u8, outcome: u8 },
+    Goodbye { agent: u8 },
+    Accept { agent: u8 },
+    Complete { agent: u8, off_by: u8 },
+    Fail { agent: u8 },
+    Reject { agent: u8, invalid: bool },
+    Recover { agent: u8 },
+    Report { agent: u8, off_by: u8 },
+    Cancel { nth: u8 },
+    Revive { nth: u8 },
+    Wait { ms: u32 },
+    Tick,
+    HubCrash,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let agent = 0..AGENTS;
+    prop_oneof![
+        4 => (agent.clone(), any::<bool>(), any::<bool>()).prop_map(|(agent, v2, new_run)| Op::Join { agent, v2, new_run }),
+        2 => agent.clone().prop_map(|agent| Op::Drop { agent }),
+        4 => (any::<bool>(), any::<bool>()).prop_map(|(gpu, urgent)| Op::Submit { gpu, urgent }),
+        3 => (agent.clone(), any::<bool>()).prop_map(|(agent, force)| Op::Command { agent, force }),
+        1 => Just(Op::Written),
+        2 => (agent.clone(), 0..3u8).prop_map(|(agent, outcome)| Op::Ack { agent, outcome }),
+        2 => agent.clone().prop_map(|agent| Op::Goodbye { agent }),
+        3 => agent.clone().prop_map(|agent| Op::Accept { agent }),
+        3 => (agent.clone(), 0..2u8).prop_map(|(agent, off_by)| Op::Complete { agent, off_by }),
+        1 => agent.clone().prop_map(|agent| Op::Fail { agent }),
+        2 => (agent.clone(), any::<bool>()).prop_map(|(agent, invalid)| Op::Reject { agent, invalid }),
+        1 => agent.clone().prop_map(|agent| Op::Recover { agent }),
+        1 => (agent, 0..2u8).prop_map(|(agent, off_by)| Op::Report { agent, off_by }),
+        1 => any::<u8>().prop_map(|nth| Op::Cancel { nth }),
+        1 => any::<u8>().prop_map(|nth| Op::Revive { nth }),
+        2 => (0..200_000u32).prop_map(|ms| Op::Wait { ms }),
+        2 => Just(Op::Tick),
+        1 => Just(Op::HubCrash),
+    ]
+}
+
+/// The desk, the world around it, and the store as a crash would find it.
+struct World {
+    desk: Desk,
+    now: u64,
+    tasks: BTreeMap<String, Task>,
+    restarts: BTreeMap<String, Restart>,
+    conns: HashMap<u8, ConnId>,
+    agent_of: HashMap<ConnId, String>,
+    runs: HashMap<u8, u32>,
+    next: u64,
+    submitted: Vec<String>,
+    generations: HashMap<String, u64>,
+    unread: Vec<String>,
+    completed: HashSet<String>,
+}
+
+fn name(agent: u8) -> String {
+    format!("agent-{agent}")
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0),
+            now: 0,
+            tasks: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            conns: HashMap::new(),
+            agent_of: HashMap::new(),
+            runs: HashMap::new(),
+            next: 0,
+            submitted: Vec::new(),
+            generations: HashMap::new(),
+            unread: Vec::new(),
+            completed: HashSet::new(),
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn apply(&mut self, op: &Op) {
+        self.now += 1;
+        match *op {
+            Op::Join { agent, v2, new_run } => self.join(agent, v2, new_run),
+            Op::Drop { agent } => {
+                if let Some(conn) = self.conns.remove(&agent) {
+                    self.desk.disconnected(conn, self.now);
+                }
+            }
+            Op::Submit { gpu, urgent } => self.submit(gpu, urgent),
+            Op::Command { agent, force } => {
+                let request = RestartRequest { reason: "r".into(), deadline_ms: None, force, by: "ops".into() };
+                let id = format!("c{}", self.fresh());
+                self.desk.command_restart(id, &name(agent), request, self.now);
+            }
+            Op::Written => {
+                for id in std::mem::take(&mut self.unread) {
+                    self.desk.delivered(&id, self.now);
+                }
+            }
+            Op::Ack { agent, outcome } => {
+                let open = self.desk.restarts.open_for(&name(agent)).map(|open| open.command_id.clone());
+                let outcomes = [RestartAckOutcome::Accepted, RestartAckOutcome::Duplicate, RestartAckOutcome::Refused];
+                let outcome = outcomes[usize::from(outcome)];
+                let command_id = open.unwrap_or_else(|| "none".into());
+                self.hear(
+                    agent,
+                    SidecarFrame::RestartAck(RestartAck { command_id, outcome, detail: None, deadline_ms: None }),
+                );
+            }
+            Op::Goodbye { agent } => self.hear(agent, SidecarFrame::AgentRestarting(Restarting::default())),
+            Op::Accept { agent } => {
+                let (task_id, _) = self.held(agent);
+                self.hear(agent, SidecarFrame::TaskAccepted { task_id });
+            }
+            Op::Complete { agent, off_by } => {
+                let (task_id, generation) = self.held(agent);
+                let generation = generation.saturating_sub(off_by.into());
+                let frame = json!({"type": "task_complete", "task_id": task_id, "generation": generation});
+                self.hear(agent, SidecarFrame::parse(&frame.to_string()).unwrap());
+            }
+            Op::Fail { agent } => {
+                let (task_id, generation) = self.held(agent);
+                self.hear(agent, SidecarFrame::TaskFailed { task_id, generation, reason: None, error: None });
+            }
+            Op::Reject { agent, invalid } => {
+                let (task_id, generation) = self.held(agent);
+                let reason = if invalid { "invalid" } else { "busy" }.to_owned();
+                self.hear(agent, SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason });
+            }
+            Op::Recover { agent } => {
+                let (task_id, _) = self.held(agent);
+                self.hear(agent, SidecarFrame::TaskRecovering { task_id, last_status: None, rest: Map::new() });
+            }
+            Op::Report { agent, off_by } => {
+                let (task_id, generation) = self.held(agent);
+                let generation = Some(generation.saturating_sub(off_by.into()));
+                self.hear(agent, SidecarFrame::StateReport { task_id, status: None, generation, assigned_at: None });
+            }
+            Op::Cancel { nth } => {
+                if let Some(id) = self.nth_task(nth) {
+                    let _ = self.desk.cancel(&id, "ops", self.now);
+                }
+            }
+            Op::Revive { nth } => {
+                if let Some(id) = self.nth_task(nth) {
+                    let _ = self.desk.revive(&id, self.now);
+                }
+            }
+            Op::Wait { ms } => self.now += u64::from(ms),
+            Op::Tick => self.tick(),
+            Op::HubCrash => {
+                let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
+                self.desk = Desk::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
+                self.conns.clear();
+                self.unread.clear();
+            }
+        }
+    }
+
+    fn join(&mut self, agent: u8, v2: bool, new_run: bool) {
+        let run = self.runs.entry(agent).or_default();
+        *run += u32::from(new_run);
+        let boot_id = v2.then(|| format!("boot-{run}"));
+        let conn = self.fresh();
+        self.conns.insert(agent, conn);
+        self.agent_of.insert(conn, name(agent));
+        // The first agent can do more than the others.
+        let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
+        let identify = Identify { agent_id: name(agent), boot_id, capabilities, ..Identify::default() };
+        self.desk.identified(conn, &identify, self.now);
+    }
+
+    fn submit(&mut self, gpu: bool, urgent: bool) {
+        let id = format!("t{}", self.fresh());
+        let submission = Submission {
+            description: "d".into(),
+            metadata: Map::new(),
+            priority: if urgent { Priority::Urgent } else { Priority::Normal },
+            max_retries: 2,
+            needed_capabilities: if gpu { vec!["gpu".into()] } else { Vec::new() },
+            extra: Map::new(),
+            submitted_by: "ops".into(),
+        };
+        self.submitted.push(id.clone());
+        self.desk.submit(id, submission, self.now);
+    }
+
+    /// Jumps to the next deadline and does what is due; afterwards nothing may be due at the same time.
+    fn tick(&mut self) {
+        if let Some(at) = self.desk.deadline() {
+            self.now = self.now.max(at);
+            self.desk.tick(self.now);
+            assert!(self.desk.deadline().is_none_or(|next| next > self.now), "the desk spins at {}", self.now);
+        }
+    }
+
+    fn hear(&mut self, agent: u8, frame: SidecarFrame) {
+        if let Some(conn) = self.conns.get(&agent) {
+            self.desk.heard(*conn, frame, self.now);
+        }
+    }
+
+    fn held(&self, agent: u8) -> (String, u64) {
+        let task = self.desk.tasks.task_of(&name(agent));
+        task.map_or_else(|| ("none".into(), 0), |task| (task.id.clone(), task.generation))
+    }
+
+    fn nth_task(&self, nth: u8) -> Option<String> {
+        let n = self.submitted.len();
+        (n > 0).then(|| self.submitted[usize::from(nth) % n].clone())
+    }
+
+    /// Stores what is to be stored, then reads what was said, as the core does.
+    fn store_and_read(&mut self) {
+        let changes = self.desk.take_changes();
+        for (id, task) in changes.tasks {
+            match task {
+                Some(task) => self.tasks.insert(id, task.clone()),
+                None => self.tasks.remove(&id),
+            };
+        }
+        for (id, restart) in changes.restarts {
+            match restart {
+                Some(restart) => self.restarts.insert(id, restart.clone()),
+                None => self.restarts.remove(&id),
+            };
+        }
+        for say in self.desk.take_says() {
+            let Say::Frame { conn, text, receipt } = say else { continue };
+            self.unread.extend(receipt);
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            if frame["type"] == "task_assign" {
+                self.check_assignment(&self.agent_of[&conn], &frame);
+            }
+            if frame["type"] == "task_ack" && frame["status"] == "complete" {
+                let id = frame["task_id"].as_str().unwrap().to_owned();
+                assert!(self.completed.insert(id.clone()), "{id} was completed twice");
+            }
+        }
+    }
+
+    /// Whoever gets a task is not fenced, and holds it on disk under this generation.
+    fn check_assignment(&self, agent_id: &str, frame: &Value) {
+        let open = self.desk.restarts.open_for(agent_id).map(|open| open.commanded_at);
+        let stored = &self.tasks[frame["task_id"].as_str().unwrap()];
+        // Said again after a return, an assignment may be older than the fence.
+        let since = frame["assigned_at"].as_u64().unwrap();
+        assert!(open.is_none_or(|commanded_at| since < commanded_at), "{agent_id} is fenced and got {frame}");
+        assert_eq!(stored.holder(), Some(agent_id));
+        assert_eq!(json!(stored.generation), frame["generation"]);
+    }
+
+    fn check(&mut self) {
+        let mut held = HashMap::new();
+        for id in &self.submitted {
+            let task = self.desk.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
+            assert_eq!(self.tasks.get(id), Some(task), "{id} is not stored as it is");
+            let last = self.generations.insert(id.clone(), task.generation).unwrap_or_default();
+            assert!(last <= task.generation, "{id} went back from generation {last}");
+            if let Status::Assigned { agent_id, .. } = &task.status {
+                assert_eq!(held.insert(agent_id.clone(), id.clone()), None, "{agent_id} holds two tasks");
+                assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(id));
+            }
+        }
+        for agent in 0..AGENTS {
+            let agent_id = name(agent);
+            assert_eq!(self.desk.tasks.task_of(&agent_id).map(|task| &task.id), held.get(&agent_id));
+            let open = self.desk.restarts.of_agent(&agent_id).iter().filter(|restart| restart.phase.is_open()).count();
+            assert!(open <= 1, "{agent_id} has {open} open restarts");
+            assert_eq!(open == 1, self.desk.restarts.open_for(&agent_id).is_some());
+            for restart in self.desk.restarts.of_agent(&agent_id) {
+                assert_eq!(self.restarts.get(&restart.command_id), Some(restart), "a restart is not stored as it is");
+            }
+            if self.desk.is_free(&agent_id) {
+                let able = &self.desk.agents.get(&agent_id).unwrap().can_do;
+                assert_eq!(self.desk.tasks.first_for(able), None, "{agent_id} is idle beside work it could do");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_doubled_or_given_to_the_fenced(ops in proptest::collection::vec(op(), 1..120)) {
+        let mut world = World::new();
+        for op in &ops {
+            world.apply(op);
+            world.store_and_read();
+            world.check();
+        }
+    }
+}

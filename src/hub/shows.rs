@@ -1,0 +1,53 @@
+//! How the API shows the agents. Part of the desk: pure, and it changes nothing.
+
+use serde_json::{Value, json};
+
+use super::desk::Desk;
+use super::task::Status;
+
+impl Desk {
+    /// Everybody who is here or due back, as the API shows them.
+    pub fn agents_json(&self) -> Vec<Value> {
+        let mut shown: Vec<Value> = self.agents.list().into_iter().map(|(id, _)| self.agent_json(id)).collect();
+        // After a restart of the hub nothing but the id is known of an agent that is still away.
+        let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
+        shown.extend(unknown.map(|id| self.agent_json(id)));
+        shown
+    }
+
+    fn agent_json(&self, agent_id: &str) -> Value {
+        let agent = self.agents.get(agent_id);
+        let task = self.tasks.task_of(agent_id);
+        json!({
+            "agent_id": agent_id,
+            "name": agent.map_or(agent_id, |agent| agent.name.as_str()),
+            "status": agent.map_or("away", |agent| agent.status.as_str()),
+            "capabilities": agent.map_or(&[][..], |agent| agent.capabilities.as_slice()),
+            "connected_at": agent.map(|agent| agent.connected_at),
+            "connected": agent.is_some_and(|agent| agent.conn.is_some()),
+            "fsm_state": self.fsm_state(agent_id),
+            "current_task_id": task.map(|task| task.id.as_str()),
+            "boot_id": agent.and_then(|agent| agent.run.boot_id.as_deref()),
+            "about": agent.map(|agent| &agent.about),
+            "resources": agent.map(|agent| &agent.resources),
+            "restart": self.restarts.open_for(agent_id).map(|open| json!({
+                "command_id": open.command_id, "state": open.phase.name(), "commanded_at": open.commanded_at,
+            })),
+        })
+    }
+
+    /// The one word for an agent, in the original hub's terms and `restarting`.
+    fn fsm_state(&self, agent_id: &str) -> &'static str {
+        let agent = self.agents.get(agent_id);
+        if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {
+            return "restarting";
+        }
+        match (agent.and_then(|agent| agent.conn), self.tasks.task_of(agent_id).map(|task| &task.status)) {
+            (None, _) => "offline",
+            (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
+            (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
+            (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
+            | (Some(_), None) => "idle",
+        }
+    }
+}

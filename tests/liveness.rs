@@ -1,0 +1,399 @@
+//! Whatever a life has come to, it comes right: with a hub that answers, a disk that works and an agent that finishes,
+//! every verdict is answered, held work ends and the sidecar is idle in bounded time, ready for the next task.
+//! The lives before that are wilder than any hub's (generations that jump, repeat or are 0); what holds of a single
+//! life at every step is the property tests' business.
+
+use std::collections::VecDeque;
+
+use agentcom::machine::invariants::{Step, check_step};
+use agentcom::machine::*;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+/// A restart deadline (at most 200 s here), a wake with its retries, a reconnect after a cooldown, and some air.
+const BOUND_MS: u64 = 600_000;
+
+/// Enough for every deadline in that time; more is a machine that turns in circles.
+const MOVES: usize = 5_000;
+
+/// What can happen before everybody turns kind.
+#[derive(Debug, Clone)]
+enum Op {
+    Happens(Event),
+    Passes(u64),
+    Due,
+    Connects(Features),
+    Disk { bad: bool },
+    Dies { rebooted: bool },
+}
+
+/// How a kind hub answers: every way is one that an existing hub or ours has.
+#[derive(Debug, Clone, Copy)]
+struct KindHub {
+    features: Features,
+    /// `task_accepted` is answered.
+    acks_accept: bool,
+    /// A task it is asked about is still ours; else it has it no more, and may hand it out to us anew.
+    says_continue: bool,
+    /// It hands a task that it took back out to us again.
+    hands_out_again: bool,
+    /// It drops so many frames for their rate before it listens.
+    drops: u8,
+    /// It calls so many verdicts stale.
+    stale: u8,
+}
+
+struct World {
+    machine: Machine,
+    now: Timestamp,
+    policy: Policy,
+    disk_bad: bool,
+    on_disk: Journal,
+}
+
+impl World {
+    fn new(policy: Policy) -> Self {
+        let now = Timestamp::from_millis(1_000_000_000);
+        let (machine, effects) = Machine::recover(Journal::default(), now, &policy);
+        assert!(matches!(effects[..], [Effect::Dial]));
+        Self { machine, now, policy, disk_bad: false, on_disk: Journal::default() }
+    }
+
+    /// One event and the writes that follow from it; all the other orders are returned.
+    fn happens(&mut self, event: Event) -> Result<Vec<Effect>, TestCaseError> {
+        let mut others = Vec::new();
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let before = self.machine.clone();
+            let (after, effects) = transition(before.clone(), event.clone(), self.now, &self.policy);
+            let (now, policy) = (self.now, &self.policy);
+            check_step(&Step { before: &before, event: &event, now, policy, after: &after, effects: &effects })
+                .map_err(|violation| TestCaseError::fail(format!("{violation}\non {event:?}\nin {before:?}")))?;
+            self.machine = after;
+            for effect in effects {
+                match effect {
+                    Effect::Persist(journal) => next = Some(self.write(&journal)),
+                    other => others.push(other),
+                }
+            }
+        }
+        Ok(others)
+    }
+
+    fn write(&mut self, journal: &Journal) -> Event {
+        if self.disk_bad {
+            return Event::PersistFailed;
+        }
+        self.on_disk = journal.clone();
+        Event::Persisted
+    }
+
+    /// The next process.
+    fn recover(&mut self) -> Result<Vec<Effect>, TestCaseError> {
+        let (machine, mut effects) = Machine::recover(self.on_disk.clone(), self.now, &self.policy);
+        self.machine = machine;
+        let journal = effects.iter().find_map(|effect| match effect {
+            Effect::Persist(journal) => Some(journal.clone()),
+            _ => None,
+        });
+        if let Some(journal) = journal {
+            let outcome = self.write(&journal);
+            effects.extend(self.happens(outcome)?);
+        }
+        Ok(effects)
+    }
+
+    fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match op {
+            Op::Happens(event) => drop(self.happens(event.clone())?),
+            Op::Passes(ms) => self.now = self.now.plus(*ms),
+            Op::Due => drop(self.due()?),
+            Op::Connects(features) => {
+                if let Link::Down { .. } = self.machine.link {
+                    self.due()?;
+                }
+                self.happens(Event::HubOpened)?;
+                self.happens(Event::HubSaid(FromHub::Identified { features: *features }))?;
+            }
+            Op::Disk { bad } => self.disk_bad = *bad,
+            Op::Dies { rebooted } => {
+                if *rebooted {
+                    self.policy.machine_boot.push('+');
+                }
+                self.recover()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&mut self) -> Result<Vec<Effect>, TestCaseError> {
+        let Some((at, _)) = self.machine.deadline(&self.policy) else { return Ok(Vec::new()) };
+        self.now = self.now.max(at);
+        self.happens(Event::DeadlineReached)
+    }
+
+    fn at_rest(&self) -> bool {
+        self.machine.state == State::Idle
+            && self.machine.outbox.is_empty()
+            && self.machine.held.is_none()
+            && self.machine.disk == Disk::Ready
+            && self.machine.link.can_say()
+    }
+
+    /// What the world owes the machine already: connections and wake commands under way.
+    fn owed(&self) -> Vec<Event> {
+        let mut owed = Vec::new();
+        match &self.machine.link {
+            Link::Down { .. } | Link::Online(_) => {}
+            Link::Dialing { .. } => owed.push(Event::HubOpened),
+            // Who asked before is not known any more: the hub hangs up.
+            Link::Identifying { .. } | Link::Closing { .. } => owed.push(closed()),
+        }
+        if let Some(job) = self.machine.state.job()
+            && let (Stage::Waking { attempt }, true, Some(woken)) =
+                (&job.carried.stage, job.wake_ordered, &job.carried.woken)
+        {
+            let (task_id, generation, attempt) = (job.task().id.clone(), woken.generation, *attempt);
+            owed.push(Event::WakeFinished { task_id, generation, attempt, outcome: WakeOutcome::Succeeded });
+        }
+        owed
+    }
+
+    /// Everybody is kind until the machine is at rest.
+    fn comes_to_rest(&mut self, hub: &mut KindHub) -> Result<(), TestCaseError> {
+        self.disk_bad = false;
+        let begin = self.now;
+        let mut todo: VecDeque<Event> = self.owed().into();
+        let mut orders = VecDeque::new();
+        if self.machine.state.phase() == Phase::Exiting {
+            todo.clear();
+            orders = self.recover()?.into();
+        }
+        for _ in 0..MOVES {
+            let effects = match todo.pop_front() {
+                _ if !orders.is_empty() => Vec::new(),
+                Some(event) => self.happens(event)?,
+                None if self.at_rest() => return Ok(()),
+                None => match self.agent_finishes() {
+                    Some(event) => self.happens(event)?,
+                    None => {
+                        let waits = self.machine.deadline(&self.policy);
+                        prop_assert!(waits.is_some(), "waits for nothing: {:?}", self.machine);
+                        self.due()?
+                    }
+                },
+            };
+            let took = self.now.since(begin);
+            prop_assert!(took <= BOUND_MS, "not at rest after {took} ms: {:?}", self.machine);
+            orders.extend(effects);
+            while let Some(effect) = orders.pop_front() {
+                if let Effect::Exit { .. } = effect {
+                    todo.clear();
+                    orders = self.recover()?.into();
+                } else {
+                    self.answer(&effect, hub, &mut todo);
+                }
+            }
+        }
+        Err(TestCaseError::fail(format!("{MOVES} moves and not at rest: {:?}", self.machine)))
+    }
+
+    fn answer(&self, effect: &Effect, hub: &mut KindHub, todo: &mut VecDeque<Event>) {
+        match effect {
+            Effect::Dial => todo.push_back(Event::HubOpened),
+            Effect::CloseLink(_) => todo.push_back(closed()),
+            Effect::Wake { task, attempt } => {
+                let (task_id, generation) = (task.id.clone(), task.generation);
+                let outcome = WakeOutcome::Succeeded;
+                todo.push_back(Event::WakeFinished { task_id, generation, attempt: *attempt, outcome });
+                todo.push_back(Event::Confirmed { task_id: task.id.clone() });
+            }
+            Effect::Send(said) => todo.extend(hub.answer(said).into_iter().map(Event::HubSaid)),
+            Effect::Persist(_) | Effect::CleanUp { .. } | Effect::Notify(_) | Effect::Exit { .. } => {}
+        }
+    }
+
+    /// An agent that has shown itself finishes. One that has not, never does: the wait for it has an end.
+    fn agent_finishes(&self) -> Option<Event> {
+        let task_id = self.machine.watching()?.clone();
+        let job = self.machine.state.job()?;
+        (job.carried.stage == Stage::Running)
+            .then(|| Event::ResultFound { task_id, outcome: Outcome::Completed { result: "{}".into() } })
+    }
+}
+
+impl KindHub {
+    fn answer(&mut self, said: &ToHub) -> Vec<FromHub> {
+        if let ToHub::Identify { .. } = said {
+            return vec![FromHub::Identified { features: self.features }];
+        }
+        if self.drops > 0 {
+            self.drops -= 1;
+            return vec![FromHub::RateLimited { retry_after_ms: 2_000 }];
+        }
+        match said {
+            ToHub::Ping => vec![FromHub::SignOfLife],
+            ToHub::TaskAccepted { task_id } if self.acks_accept => {
+                vec![FromHub::AcceptAcknowledged { task_id: task_id.to_string() }]
+            }
+            ToHub::TaskComplete { task_id, generation, .. } if self.stale > 0 => {
+                self.stale -= 1;
+                let mut said = vec![FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow }];
+                said.extend(self.again(task_id, *generation));
+                said
+            }
+            ToHub::TaskComplete { task_id, .. } => vec![FromHub::VerdictAcknowledged { task_id: task_id.to_string() }],
+            ToHub::TaskFailed { task_id, .. } => vec![FromHub::VerdictAcknowledged { task_id: task_id.clone() }],
+            ToHub::TaskRecovering { task, .. } => {
+                let task_id = task.id.to_string();
+                let mut said = vec![if self.says_continue {
+                    FromHub::TaskContinue { task_id, generation: Some(task.generation) }
+                } else {
+                    FromHub::TaskReassigned { task_id }
+                }];
+                said.extend(self.again(&task.id, task.generation));
+                said
+            }
+            ToHub::StateReport { task_id, generation, .. } => {
+                let answer = FromHub::ReportAnswered { task_id: task_id.to_string(), go_on: self.says_continue };
+                std::iter::once(answer).chain(self.again(task_id, *generation)).collect()
+            }
+            ToHub::Identify { .. }
+            | ToHub::Status { .. }
+            | ToHub::TaskAccepted { .. }
+            | ToHub::TaskRejected { .. }
+            | ToHub::TaskProgress { .. }
+            | ToHub::WakeResult { .. }
+            | ToHub::RestartAck { .. }
+            | ToHub::AgentRestarting { .. } => Vec::new(),
+        }
+    }
+
+    fn again(&self, task_id: &TaskId, generation: u64) -> Option<FromHub> {
+        let task = Task { id: task_id.clone(), generation: generation + 1, payload: "{}".into() };
+        (self.hands_out_again && !self.says_continue).then_some(FromHub::Assigned { task, assigned_at: None })
+    }
+}
+
+fn closed() -> Event {
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(30_000) }
+}
+
+fn id() -> impl Strategy<Value = TaskId> {
+    prop::sample::select(vec!["t1", "T1", "t2"]).prop_map(|raw| TaskId::new(raw).unwrap())
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => Just(Outcome::Completed { result: "{}".into() }),
+        1 => Just(Outcome::failed("no luck")),
+    ]
+}
+
+fn order() -> impl Strategy<Value = RestartOrder> {
+    let command_id = prop::option::of(prop::sample::select(vec!["c1", "c2"]).prop_map(str::to_owned));
+    (command_id, prop::option::of(0u64..200_000), prop::bool::weighted(0.15)).prop_map(
+        |(command_id, deadline_ms, force)| RestartOrder {
+            reason: "r".into(),
+            command_id,
+            deadline_ms,
+            force,
+            by: None,
+        },
+    )
+}
+
+fn features() -> impl Strategy<Value = Features> {
+    prop_oneof![
+        Just(Features { restart_v2: true, task_rejected: true }),
+        Just(Features::default()),
+    ]
+}
+
+fn from_hub() -> impl Strategy<Value = FromHub> {
+    let task = (id(), 0u64..4).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
+    let raw = || id().prop_map(|id| id.to_string());
+    let why = prop_oneof![Just(VerdictRefusal::NotNow), Just(VerdictRefusal::Never)];
+    prop_oneof![
+        8 => task.prop_map(|task| FromHub::Assigned { task, assigned_at: None }),
+        1 => Just(FromHub::IdentifyRefused { error: "invalid_token".into() }),
+        1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
+        2 => raw().prop_map(|task_id| FromHub::AcceptAcknowledged { task_id }),
+        1 => raw().prop_map(|task_id| FromHub::VerdictAcknowledged { task_id }),
+        1 => (any::<bool>(), why).prop_map(|(complete, why)| FromHub::VerdictRefused { complete, why }),
+        2 => (raw(), prop::option::of(0u64..4))
+            .prop_map(|(task_id, generation)| FromHub::TaskContinue { task_id, generation }),
+        1 => raw().prop_map(|task_id| FromHub::TaskReassigned { task_id }),
+        1 => raw().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
+        2 => (raw(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
+        2 => order().prop_map(FromHub::RestartCommanded),
+        2 => (0u64..70_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let wake = prop_oneof![Just(WakeOutcome::Succeeded), Just(WakeOutcome::Failed { error: "exit 1".into() })];
+    prop_oneof![
+        14 => from_hub().prop_map(Event::HubSaid),
+        4 => (id(), 0u64..4, 1u8..3, wake).prop_map(|(task_id, generation, attempt, outcome)| Event::WakeFinished {
+            task_id,
+            generation,
+            attempt,
+            outcome
+        }),
+        3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
+        3 => (prop::option::of(0u64..120_000), any::<u16>()).prop_map(|(retry_after_ms, draw)| Event::HubClosed {
+            retry_after_ms,
+            jitter: Jitter(draw)
+        }),
+        1 => Just(Event::StopRequested { signal: StopSignal::Terminate }),
+        1 => order().prop_map(Event::RestartRequested),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        14 => event().prop_map(Op::Happens),
+        1 => (0u64..70_000).prop_map(Op::Passes),
+        4 => Just(Op::Due),
+        4 => features().prop_map(Op::Connects),
+        2 => any::<bool>().prop_map(|bad| Op::Disk { bad }),
+        1 => prop::bool::weighted(0.2).prop_map(|rebooted| Op::Dies { rebooted }),
+    ]
+}
+
+fn hub() -> impl Strategy<Value = KindHub> {
+    (features(), any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4, 0u8..3).prop_map(
+        |(features, acks_accept, says_continue, hands_out_again, drops, stale)| KindHub {
+            features,
+            acks_accept,
+            says_continue,
+            hands_out_again,
+            drops,
+            stale,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 10_000, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn with_everybody_kind_it_comes_to_rest_and_takes_the_next_task(
+        ops in prop::collection::vec(op(), 0..40),
+        mut hub in hub(),
+    ) {
+        let mut world = World::new(Policy { machine_boot: "boot".into(), ..Policy::default() });
+        for op in &ops {
+            world.run(op)?;
+        }
+        world.comes_to_rest(&mut hub)?;
+
+        let task = Task { id: TaskId::new("next").unwrap(), generation: 1, payload: "{}".into() };
+        world.happens(Event::HubSaid(FromHub::Assigned { task, assigned_at: None }))?;
+        prop_assert!(world.machine.state.job().is_some(), "the next task was not taken: {:?}", world.machine);
+        // The wake that was ordered a moment ago is owed.
+        world.comes_to_rest(&mut hub)?;
+    }
+}

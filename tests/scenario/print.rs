@@ -1,0 +1,198 @@
+//! States and effects in the wire's words, one a line. Every name of a state, stage, link or effect is the code's own;
+//! it leaves out what no story turns on (payloads, tokens, figures of the clock).
+
+use agentcom::machine::{
+    Carried, Cause, Disk, DrainStep, Effect, EffectName, Journal, LinkName, Machine, Notice, Outcome, RestartAnswer,
+    Shelved, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName, Verdict, WakeReport,
+};
+
+/// Where the machine stands, in one line. `origin` is the story's beginning.
+pub fn state(machine: &Machine, origin: Timestamp) -> String {
+    let mut parts = vec![life(&machine.state, origin)];
+    let mut link = LinkName::from(&machine.link).to_string();
+    if machine.link.online().is_some_and(|online| online.limited_until.is_some()) {
+        link.push_str(" (rate limited)");
+    }
+    parts.push(link);
+    if let Some(held) = &machine.held {
+        parts.push(format!("holds {}", task(&held.task)));
+    }
+    if machine.outbox.len() > 0 {
+        parts.push(format!("outbox {}", machine.outbox.len()));
+    }
+    if !machine.shelf.items().is_empty() {
+        parts.push(format!("shelf {}", machine.shelf.items().len()));
+    }
+    match &machine.disk {
+        Disk::Ready => {}
+        Disk::Writing { .. } => parts.push("disk writing".into()),
+        Disk::Failing { .. } => parts.push("disk failing".into()),
+    }
+    parts.join(" | ")
+}
+
+fn life(state: &State, origin: Timestamp) -> String {
+    let phase = state.phase();
+    let left = |left: &Option<Carried>| left.as_ref().map_or(String::new(), |c| format!(", leaves {}", carried(c)));
+    match state {
+        State::Idle => phase.to_string(),
+        State::Working { job } => format!("{phase} {}{}", carried(&job.carried), recovering(job.is_recovering())),
+        State::RestartPending { job, order, deadline } => {
+            let by = deadline.since(origin);
+            let job = format!("{}{}", carried(&job.carried), recovering(job.is_recovering()));
+            format!("{phase} {job}, restart {} by +{by}", order.reason)
+        }
+        State::Draining { cause, deadline, step, left: carried } => {
+            let by = deadline.since(origin);
+            format!("{phase} {}, {} by +{by}{}", drain_step(*step), why(cause), left(carried))
+        }
+        State::Exiting { cause, left: carried } => format!("{phase} {}{}", why(cause), left(carried)),
+    }
+}
+
+fn recovering(is: bool) -> &'static str {
+    if is { " (recovering)" } else { "" }
+}
+
+fn drain_step(step: DrainStep) -> &'static str {
+    step.into()
+}
+
+fn why(cause: &Cause) -> String {
+    match cause {
+        Cause::Restart { order, forced, signalled } => {
+            let forced = if *forced { " forced" } else { "" };
+            let signalled = if *signalled { " signalled" } else { "" };
+            format!("restart {}{forced}{signalled}", order.reason)
+        }
+        Cause::Stop { signal } => format!("stop {signal}"),
+    }
+}
+
+fn task(task: &Task) -> String {
+    format!("{} gen={}", task.id, task.generation)
+}
+
+fn carried(carried: &Carried) -> String {
+    let woken = match &carried.woken {
+        Some(woken) if woken.generation != carried.task.generation => format!(" (woken gen={})", woken.generation),
+        Some(_) | None => String::new(),
+    };
+    format!("{} {}{woken}", task(&carried.task), stage(&carried.stage))
+}
+
+fn stage(stage: &Stage) -> String {
+    let name = StageName::from(stage);
+    match stage {
+        Stage::Waking { attempt } | Stage::RetryingWake { attempt, .. } => format!("{name}({attempt})"),
+        Stage::Accepted | Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. } => {
+            name.to_string()
+        }
+    }
+}
+
+/// What the disk is to hold.
+pub fn journal(journal: &Journal) -> String {
+    let mut parts: Vec<String> = journal.job.iter().map(carried).collect();
+    parts.extend(journal.outbox.iter().map(|item| format!("outbox {}", verdict(item))));
+    parts.extend(journal.shelf.iter().map(|item| match item {
+        Shelved::UnderWay(kept) => format!("shelf {}", carried(kept)),
+        Shelved::Finished { task_id, .. } => format!("shelf {task_id} finished"),
+    }));
+    parts.extend(journal.restarts.open.iter().map(|open| {
+        let leaving = if open.leaving_at.is_some() { ", leaving" } else { "" };
+        format!("restart {}{leaving}", open.reason)
+    }));
+    parts.extend(journal.restarts.returned.iter().map(|back| format!("returned from {}", back.restart.reason)));
+    if parts.is_empty() { "nothing".into() } else { parts.join("; ") }
+}
+
+fn verdict(verdict: &Verdict) -> String {
+    let ended = match &verdict.outcome {
+        Outcome::Completed { .. } => "complete",
+        Outcome::Failed { .. } => "failed",
+    };
+    format!("{} gen={} {ended}", verdict.task_id, verdict.generation)
+}
+
+/// An effect, in one line.
+pub fn effect(effect: &Effect) -> String {
+    let name = EffectName::from(effect);
+    match effect {
+        Effect::Persist(content) => format!("{name} {}", journal(content)),
+        Effect::Send(said) => format!("{name} {}", to_hub(said)),
+        Effect::Wake { task: woken, attempt } => format!("{name} {} attempt={attempt}", task(woken)),
+        Effect::Dial => name.to_string(),
+        Effect::CloseLink(code) => format!("{name} {} {}", code.code(), code.reason()),
+        Effect::CleanUp { task_id } => format!("{name} {task_id}"),
+        Effect::Notify(notice) => format!("{name} {}", note(notice)),
+        Effect::Exit { cause, in_place } => {
+            let in_place = if *in_place { ", in place" } else { "" };
+            format!("{name} {}{in_place}", why(cause))
+        }
+    }
+}
+
+fn note(notice: &Notice) -> String {
+    let name: &'static str = notice.into();
+    match notice {
+        Notice::IdentifyRefused { error } => format!("{name} {error}"),
+        Notice::AssignmentRefused { task_id, why } => format!("{name} {task_id} {why}"),
+        Notice::RestartRefused { reason, detail } => format!("{name} {reason}: {detail}"),
+        Notice::JournalFailing | Notice::JournalRecovered => name.into(),
+        Notice::VerdictRefused { task_id, kept } => {
+            format!("{name} {task_id} {}", if *kept { "kept" } else { "dropped" })
+        }
+        Notice::TaskTakenBack { task_id } => format!("{name} {task_id}"),
+    }
+}
+
+fn to_hub(said: &ToHub) -> String {
+    let name = ToHubName::from(said);
+    match said {
+        ToHub::Identify { status, restarted } => {
+            let back = restarted.as_ref().map_or(String::new(), |back| {
+                let id = back.restart.command_id.as_deref().map_or(String::new(), |id| format!(" {id}"));
+                let forced = if back.restart.forced { " forced" } else { "" };
+                format!(", back from{id} {}{forced} after {} ms", back.restart.reason, back.gap_ms)
+            });
+            format!("{name} {status}{back}")
+        }
+        ToHub::Ping => name.to_string(),
+        ToHub::Status { status } => format!("{name} {status}"),
+        ToHub::TaskAccepted { task_id } | ToHub::TaskProgress { task_id } => format!("{name} {task_id}"),
+        ToHub::TaskRejected { task_id, generation, reason } => format!("{name} {task_id} gen={generation} {reason}"),
+        ToHub::TaskComplete { task_id, generation, result } => {
+            let content = if &**result == "{}" { String::new() } else { format!(" {result}") };
+            format!("{name} {task_id} gen={generation}{content}")
+        }
+        ToHub::TaskFailed { task_id, generation, reason } => format!("{name} {task_id} gen={generation} {reason}"),
+        ToHub::TaskRecovering { task: asked, last_status } => format!("{name} {} {last_status}", task(asked)),
+        ToHub::StateReport { task_id, generation, status, assigned_at: _ } => {
+            format!("{name} {task_id} gen={generation} {status}")
+        }
+        ToHub::WakeResult { task_id, attempt, report } => {
+            let attempt = attempt.map_or(String::new(), |attempt| format!(" attempt={attempt}"));
+            let how = match report {
+                WakeReport::Success => "success".to_owned(),
+                WakeReport::Failed { error } => format!("failed: {error}"),
+                WakeReport::TimedOut { error } => format!("timeout: {error}"),
+            };
+            format!("{name} {task_id}{attempt} {how}")
+        }
+        ToHub::RestartAck { command_id, answer } => {
+            let answer = match answer {
+                RestartAnswer::Accepted { deadline_ms } => format!("accepted, deadline {deadline_ms} ms"),
+                RestartAnswer::Duplicate => "duplicate".to_owned(),
+                RestartAnswer::Refused { detail } => format!("refused: {detail}"),
+            };
+            format!("{name} {command_id} {answer}")
+        }
+        ToHub::AgentRestarting { restart, task_id, long_form } => {
+            let id = restart.command_id.as_deref().filter(|_| *long_form).map_or(String::new(), |id| format!(" {id}"));
+            let forced = if restart.forced && *long_form { " forced" } else { "" };
+            let task = task_id.as_ref().filter(|_| *long_form).map_or(String::new(), |id| format!(", leaves {id}"));
+            format!("{name}{id} {}{forced}{task}", restart.reason)
+        }
+    }
+}
