@@ -3,6 +3,7 @@
 use alloc::string::String;
 
 use super::policy::Policy;
+use super::seeded::seeded;
 use super::task::Task;
 use super::time::Timestamp;
 
@@ -173,6 +174,9 @@ impl Job {
             self.start_waking(*attempt, policy);
         }
         self.carried.settle_in(now, policy);
+        if seeded!(policy, AdoptedWorkWokenAgain) && self.carried.stage == Stage::Running {
+            self.start_waking(1, policy);
+        }
         self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
     }
@@ -181,6 +185,9 @@ impl Job {
 impl Carried {
     /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated.
     fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
+        if let (Stage::Waking { attempt }, true) = (&self.stage, seeded!(policy, WakeRepeatedAfterCrash)) {
+            self.stage = Stage::RetryingWake { at: now, attempt: *attempt };
+        }
         if let Stage::Waking { .. } = self.stage {
             self.stage = Stage::AwaitingConfirmation { until: now.plus(policy.confirmation_timeout_ms) };
         }

@@ -69,6 +69,7 @@ impl Action {
                 | Self::HubSchedules
                 | Self::StartedSeen(_)
                 | Self::ResultSeen(_)
+                | Self::DiskMends
         )
     }
 

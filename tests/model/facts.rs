@@ -19,7 +19,6 @@ pub enum Fact {
     RestartAnnounced,
     CommandBack,
     CommandOverdue,
-    LateBack,
     CrashBetweenEffects,
     CrashWithATask,
     ResultWhileDown,
@@ -66,6 +65,12 @@ impl Facts {
         self.states(before, event, after);
         for effect in effects {
             self.effect(after, effect);
+        }
+        let said = |effect: &Effect| {
+            matches!(effect, Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. } | ToHub::TaskAccepted { .. }))
+        };
+        if matches!(event, Event::DeadlineReached) && before.outbox.len() == after.outbox.len() && effects.iter().any(said) {
+            self.saw(Fact::SaidAgain);
         }
         match event {
             Event::HubSaid(FromHub::TaskContinue { .. }) if before != after => self.saw(Fact::TaskContinued),

@@ -75,6 +75,13 @@ impl LegacyHub {
         }
     }
 
+    /// The hand-out that the acceptance timer has run out on.
+    pub fn gives_up_on(&self) -> Option<(TaskId, u64)> {
+        let worker = self.worker.as_ref().filter(|worker| worker.accept_in_ms == Some(0))?;
+        let entry = self.assigned(worker.task.as_ref()?)?;
+        Some((entry.id.clone(), entry.generation))
+    }
+
     pub fn submit(&mut self, id: &TaskId) {
         self.tasks.push(Entry { id: id.clone(), status: Status::Queued, generation: 0, failures: 0 });
     }

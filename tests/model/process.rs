@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use agentcom::machine::invariants::{Step, check_step};
-use agentcom::machine::{Cause, Effect, Event, Journal, Machine, Phase, Task, Timestamp, ToHub, transition};
+use agentcom::machine::{
+    Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Phase, Stage, Task, TaskId, Timestamp, ToHub,
+    transition,
+};
 
 use super::action::Die;
 use super::facts::Fact;
@@ -24,6 +27,15 @@ pub struct Handling<'a> {
     /// What happened, for a story or for the points to die at.
     pub beats: Option<&'a mut Vec<Beat>>,
     performed: u8,
+    cause: CauseOfStep,
+}
+
+/// What the present transition is about, as far as its effects are judged by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CauseOfStep {
+    Deadline,
+    Cancelled,
+    Other,
 }
 
 /// Whether the process lives on.
@@ -35,7 +47,7 @@ enum Life {
 
 impl<'a> Handling<'a> {
     pub fn new(system: &'a System, world: &'a mut World, die: Die, beats: Option<&'a mut Vec<Beat>>) -> Self {
-        Self { system, world, die, beats, performed: 0 }
+        Self { system, world, die, beats, performed: 0, cause: CauseOfStep::Other }
     }
 
     /// An event happens to the running process.
@@ -68,16 +80,43 @@ impl<'a> Handling<'a> {
         let (after, effects) = transition((*before).clone(), event.clone(), NOW, policy);
         let step = Step { before: &before, event: &event, now: NOW, policy, after: &after, effects: &effects };
         self.tell(Beat::Event(event.clone()));
+        self.cause = match &event {
+            Event::DeadlineReached => CauseOfStep::Deadline,
+            Event::HubSaid(FromHub::TaskCancelled { .. }) => CauseOfStep::Cancelled,
+            // The outcome of a write belongs to what led to it.
+            Event::Persisted | Event::PersistFailed => self.cause,
+            _ => CauseOfStep::Other,
+        };
         check_step(&step)?;
         Arc::make_mut(&mut self.world.ghost.history).observe(&step)?;
         self.system.facts.step(&before, &event, &after, &effects);
+        held_is_answered(&before, &event, &after, &effects)?;
         self.promise(&before, &after, &event);
+        self.remember(&before, &after, &event);
         Ok((after, effects))
+    }
+
+    fn remember(&mut self, before: &Machine, after: &Machine, event: &Event) {
+        let ghost = &mut self.world.ghost;
+        if before.restarts.open.is_none() && after.restarts.open.is_some() {
+            ghost.accepted_at = Some(NOW);
+        }
+        if let (Event::Confirmed { task_id }, Some(job)) = (event, after.state.job())
+            && job.task().id == *task_id
+            && job.carried.stage == Stage::Running
+        {
+            ghost.at_work.insert(task_id.clone());
+        }
     }
 
     /// From the command to the exit: the latest moment that was promised.
     fn promise(&mut self, before: &Machine, after: &Machine, event: &Event) {
         let by = match (before.state.phase(), after.state.phase()) {
+            (Phase::Idle | Phase::Working | Phase::RestartPending, Phase::RestartPending)
+                if matches!(event, Event::HubSaid(FromHub::RestartCommanded(order)) if order.force) =>
+            {
+                DRAIN_DEADLINE_MS
+            }
             (Phase::Idle | Phase::Working, Phase::RestartPending) => RESTART_DEADLINE_MS + DRAIN_DEADLINE_MS,
             (_, Phase::Draining | Phase::Exiting) if matches!(event, Event::StopRequested { .. }) => STOP_BUDGET_MS,
             (Phase::Idle | Phase::Working, Phase::Draining) => DRAIN_DEADLINE_MS,
@@ -139,9 +178,12 @@ impl<'a> Handling<'a> {
         match effect {
             Effect::Persist(_) | Effect::Notify(_) => {}
             Effect::Send(said) => self.say(said)?,
-            Effect::Wake { task, attempt } => self.wake(task, attempt),
+            Effect::Wake { task, attempt } => self.wake(task, attempt)?,
             Effect::Dial => self.dial(),
-            Effect::CloseLink(_) => {
+            Effect::CloseLink(code) => {
+                if code == CloseCode::Restarting && !self.world.ghost.announced {
+                    return Err(violated("announced", "the link is closed for a restart that nobody was told of".into()));
+                }
                 if let Some(conn) = self.world.own_conn().map(|index| &mut self.world.conns[index])
                     && conn.side == End::Open
                     && conn.hub != End::Closed
@@ -150,6 +192,8 @@ impl<'a> Handling<'a> {
                 }
             }
             Effect::CleanUp { task_id } => {
+                self.result_is_kept(&task_id)?;
+                self.world.ghost.at_work.remove(&task_id);
                 if let Some(files) = self.world.files_mut(&task_id) {
                     *files = super::world::Files::default();
                 }
@@ -174,6 +218,7 @@ impl<'a> Handling<'a> {
             let generation = job.map(|task| task.generation).or(verdict.map(|verdict| verdict.generation));
             self.world.ghost.promised.extend(generation.map(|generation| (task_id.clone(), generation)));
         }
+        self.world.ghost.announced |= matches!(said, ToHub::AgentRestarting { .. });
         if !self.world.hub.listens_to(&said) {
             return Ok(());
         }
@@ -187,9 +232,25 @@ impl<'a> Handling<'a> {
         Ok(())
     }
 
-    fn wake(&mut self, task: Task, attempt: u8) {
+    /// A result file goes only after the disk holds the verdict, or the hub has no use for it.
+    fn result_is_kept(&self, id: &TaskId) -> Result<(), Violation> {
+        let is_there = self.world.files(id).is_some_and(|files| files.result.is_some());
+        let wanted = self.world.hub.task(id).is_some_and(|(over, _, _)| !over);
+        let cancelled = self.cause == CauseOfStep::Cancelled;
+        if is_there && wanted && !cancelled && !self.world.disk_holds_verdict(id) {
+            return Err(violated("result_is_kept", format!("{id}'s result is removed, and the disk does not hold it")));
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, task: Task, attempt: u8) -> Result<(), Violation> {
         let Task { id, generation, payload: _ } = task;
+        let alive = self.world.sessions.iter().any(|session| session.task == id && session.started);
+        if alive && self.world.ghost.at_work.contains(&id) {
+            return Err(violated("work_is_adopted", format!("{id} is under way and is started again")));
+        }
         self.world.wakes.push(WakeRun { task: id, generation, attempt, heard: true, launched: false });
+        Ok(())
     }
 
     fn dial(&mut self) {
@@ -199,6 +260,9 @@ impl<'a> Handling<'a> {
     }
 
     fn exits(&mut self, cause: &Cause) -> Result<(), Violation> {
+        if let Cause::Restart { .. } = cause {
+            self.restart_is_clean(cause)?;
+        }
         if let Cause::Restart { order, .. } = cause
             && let Some(id) = &order.command_id
             && !self.world.ghost.carried_out.insert(id.clone())
@@ -209,6 +273,23 @@ impl<'a> Handling<'a> {
         self.dies()
     }
 
+    /// The last words have arrived unless time is up, and there were not too many restarts lately.
+    fn restart_is_clean(&mut self, cause: &Cause) -> Result<(), Violation> {
+        let hurried = self.cause == CauseOfStep::Deadline || matches!(cause, Cause::Restart { signalled: true, .. });
+        let unheard = self.world.own_conn().map(|index| &self.world.conns[index]);
+        if unheard.is_some_and(|conn| conn.side == End::Open && conn.hub == End::Open) && !hurried {
+            return Err(violated("last_words_arrive", "the process went before the hub closed its end".to_string()));
+        }
+        let ghost = &mut self.world.ghost;
+        ghost.restarts.extend(ghost.accepted_at);
+        let limit = self.system.scope.intensity;
+        if ghost.restarts.len() as u64 > u64::from(limit) {
+            let count = ghost.restarts.len();
+            return Err(violated("restart_intensity", format!("{count} restarts within the window, {limit} are allowed")));
+        }
+        Ok(())
+    }
+
     /// The process is gone, however it ended: what it had said is still on its way, what it was told is lost.
     pub fn dies(&mut self) -> Result<(), Violation> {
         let rebooted = false;
@@ -216,10 +297,30 @@ impl<'a> Handling<'a> {
     }
 }
 
+/// An assignment that waited is taken or refused when the wait ends, unless it went with the link or was cancelled.
+fn held_is_answered(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) -> Result<(), Violation> {
+    let Some(held) = &before.held else { return Ok(()) };
+    let gone = matches!(event, Event::HubClosed { .. } | Event::HubSaid(FromHub::TaskCancelled { .. }));
+    let id = &held.task.id;
+    let refused = |effect: &Effect| {
+        matches!(effect, Effect::Notify(Notice::AssignmentRefused { task_id, .. }) if task_id == id.as_str())
+    };
+    let answered = after.held.is_some()
+        || after.state.job().is_some_and(|job| job.task().id == *id)
+        || after.outbox.iter().any(|verdict| verdict.task_id == *id)
+        || effects.iter().any(refused);
+    if !gone && !answered {
+        return Err(violated("held_is_answered", format!("{id} was neither taken nor refused")));
+    }
+    Ok(())
+}
+
 /// The process is gone.
 pub fn process_ends(world: &mut World, rebooted: bool) -> Result<(), Violation> {
     world.process = Process::Down;
     world.ghost.gone_by = None;
+    world.ghost.accepted_at = None;
+    world.ghost.announced = false;
     for conn in &mut world.conns {
         conn.side_closes();
     }

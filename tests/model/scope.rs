@@ -7,6 +7,7 @@ use super::rebase::NEVER_MS;
 
 pub const RESTART_DEADLINE_MS: u64 = 14_000;
 pub const DRAIN_DEADLINE_MS: u64 = 6_000;
+pub const RESTART_WINDOW_MS: u64 = 100_000;
 /// The supervisor's patience after a stop signal is longer than this.
 pub const STOP_BUDGET_MS: u64 = 4_000;
 
@@ -76,7 +77,7 @@ impl Scope {
             drain_deadline_ms: DRAIN_DEADLINE_MS,
             stop_budget_ms: STOP_BUDGET_MS,
             close_budget_ms: 2_000,
-            restart_intensity: Intensity { max: self.intensity, window_ms: 100_000 },
+            restart_intensity: Intensity { max: self.intensity, window_ms: RESTART_WINDOW_MS },
             comeback: Comeback::Supervisor,
             has_wake_command: true,
             wake_retry_delays_ms: vec![5_000],

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use agentcom::machine::{Event, Journal, Jitter, Outcome, Policy, StopSignal, Timestamp, WakeOutcome};
+use agentcom::machine::{Claim, Event, Journal, Jitter, Outcome, Policy, StopSignal, Timestamp, WakeOutcome};
 use stateright::{Model, Property};
 
 use super::action::{Action, Die};
@@ -14,7 +14,7 @@ use super::hub_ours::OurHub;
 use super::link::{End, Up};
 use super::process::{Handling, points_to_die, process_ends};
 use super::rebase::{NOW, Shift};
-use super::scope::{Budget, HubKind, Scope};
+use super::scope::{Budget, HubKind, RESTART_WINDOW_MS, Scope};
 use super::story::Beat;
 use super::violation::{Violation, violated};
 use super::world::{Files, Ghost, Process, ResultFile, Session, World, task_id};
@@ -90,7 +90,7 @@ impl System {
     fn judge(&self, world: &mut World) -> Result<(), Violation> {
         for id in world.task_ids() {
             let Some((_, generation, true)) = world.hub.task(&id) else { continue };
-            if world.ghost.promised.contains(&(id.clone(), generation)) && !world.disk_holds(&id) {
+            if world.ghost.promised.contains(&(id.clone(), generation)) && !world.disk_answers_for(&id) {
                 let detail = format!("the hub counts on {id} generation {generation}, and the disk does not hold it");
                 return Err(violated("accepted_is_kept", detail));
             }
@@ -212,8 +212,10 @@ impl System {
         }
         shift.journal(Arc::make_mut(&mut world.disk));
         shift.history(&mut world.ghost.history);
-        if let Some(by) = &mut world.ghost.gone_by {
-            *by = Timestamp::from_millis(by.as_millis() - ms);
+        let Ghost { gone_by, accepted_at, restarts, .. } = &mut world.ghost;
+        restarts.retain(|at| NOW.since(*at) + ms < RESTART_WINDOW_MS);
+        for at in gone_by.iter_mut().chain(accepted_at).chain(restarts) {
+            *at = Timestamp::from_millis(at.as_millis() - ms);
         }
         Ok(())
     }
@@ -299,6 +301,7 @@ impl System {
     fn reboot(&self, world: &mut World) -> Result<(), Violation> {
         pay(&mut world.left.reboots);
         world.reboots += 1;
+        world.ghost.at_work.clear();
         world.wakes.clear();
         world.sessions.clear();
         process_ends(world, true)
@@ -314,7 +317,10 @@ impl System {
 
     fn hub_acts(&self, world: &mut World, action: Action) -> Result<(), Violation> {
         let outs = match action {
-            Action::HubTicks => Arc::make_mut(&mut world.hub).tick(),
+            Action::HubTicks => {
+                in_hand_is_not_given_up(world)?;
+                Arc::make_mut(&mut world.hub).tick()
+            }
             Action::HubHears(index) => return self.hub_hears(world, index),
             Action::HubDrops(index) => {
                 pay(&mut world.left.rate_limits);
@@ -416,6 +422,19 @@ impl System {
     pub fn is_cut(&self, world: &World) -> bool {
         world.task_ids().any(|id| world.hub.task(&id).is_some_and(|(_, generation, _)| generation > self.scope.generations))
     }
+}
+
+/// A hub's acceptance timer does not run out on work that is in hand, with nothing on its way.
+fn in_hand_is_not_given_up(world: &World) -> Result<(), Violation> {
+    let (Hub::Legacy(hub), Some(machine)) = (&*world.hub, world.machine()) else { return Ok(()) };
+    let Some((id, generation)) = hub.gives_up_on() else { return Ok(()) };
+    let in_hand = machine.state.job().is_some_and(|job| {
+        job.task().id == id && job.task().generation == generation && matches!(job.claim, Claim::Ours { report: None, .. })
+    });
+    if in_hand && world.is_quiet() && machine.link.can_say() {
+        return Err(violated("timer_is_stopped", format!("{id} generation {generation} is taken back as not accepted")));
+    }
+    Ok(())
 }
 
 fn pay(budget: &mut u8) {

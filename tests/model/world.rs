@@ -69,6 +69,15 @@ pub struct Ghost {
     pub counted: BTreeSet<(String, u64)>,
     /// Commands that ended a process.
     pub carried_out: BTreeSet<String>,
+    /// Tasks that an agent's session is known to be at work on: the machine was told, and neither an end nor a reboot
+    /// came since.
+    pub at_work: BTreeSet<TaskId>,
+    /// This process has said `agent_restarting`.
+    pub announced: bool,
+    /// When the restart that is under way was accepted.
+    pub accepted_at: Option<Timestamp>,
+    /// When those that ended a process had been accepted.
+    pub restarts: Vec<Timestamp>,
     /// By when the process that accepted a restart, or was told to stop, must be gone.
     pub gone_by: Option<Timestamp>,
 }
@@ -139,12 +148,22 @@ impl World {
         self.files.get_mut(index)
     }
 
-    /// Whether what is on disk answers for the task.
-    pub fn disk_holds(&self, id: &TaskId) -> bool {
-        let Journal { job, shelf, outbox, restarts: _ } = &*self.disk;
-        job.as_ref().is_some_and(|carried| carried.task.id == *id)
-            || shelf.iter().any(|item| item.task_id() == id)
-            || outbox.iter().any(|verdict| verdict.task_id == *id)
+    /// Whether what is on disk answers for the task: as work in hand or as a verdict. (What is on the shelf waits for
+    /// the hub to hand the task out anew.)
+    pub fn disk_answers_for(&self, id: &TaskId) -> bool {
+        self.disk.job.as_ref().is_some_and(|carried| carried.task.id == *id) || self.disk_holds_verdict(id)
+    }
+
+    pub fn disk_holds_verdict(&self, id: &TaskId) -> bool {
+        self.disk.outbox.iter().any(|verdict| verdict.task_id == *id)
+    }
+
+    /// Whether nothing is on its way between the sidecar and the hub, and they are connected.
+    pub fn is_quiet(&self) -> bool {
+        let quiet = |conn: &Conn| {
+            conn.up.is_empty() && conn.down.is_empty() && (conn.side, conn.hub) == (End::Open, End::Open)
+        };
+        self.conns.len() == 1 && self.conns.iter().all(quiet)
     }
 
     /// The good end: every task ended, every command ended, the sidecar idle and connected, nothing left to say.
@@ -153,8 +172,7 @@ impl World {
         machine.state.phase() == Phase::Idle
             && machine.outbox.is_empty()
             && machine.link.online().is_some()
-            && self.conns.len() == 1
-            && self.conns.iter().all(|conn| conn.up.is_empty() && conn.down.is_empty() && conn.hub == End::Open)
+            && self.is_quiet()
             && !self.hub.restart_is_open()
             && self.task_ids().all(|id| self.hub.task(&id).is_some_and(|(over, _, _)| over))
     }
