@@ -350,7 +350,7 @@ pub fn points_to_die(beats: &[Beat]) -> Vec<u8> {
         .iter()
         .filter_map(|beat| match beat {
             Beat::Effect(effect) => Some(effect),
-            Beat::Starts | Beat::Event(_) | Beat::Dies | Beat::Note(_) => None,
+            Beat::Starts | Beat::Event(_) | Beat::Dies | Beat::Passes(_) => None,
         })
         .collect();
     let shows = |effect: &Effect| match effect {

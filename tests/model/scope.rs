@@ -70,6 +70,12 @@ impl Scope {
         Self { name, hub, budget, generations: 4, intensity: 2 }
     }
 
+    /// Whether the whole graph of it is worth keeping.
+    pub fn is_small(&self) -> bool {
+        let Budget { crashes, breaks, forced, submits, stops, hub_crashes, commands, .. } = self.budget;
+        crashes + breaks + forced + submits + stops + hub_crashes + commands <= 1 || self.hub == HubKind::Legacy
+    }
+
     /// The sidecar's figures; `reboots` names the boot of the machine.
     pub fn policy(&self, reboots: u8) -> Policy {
         Policy {

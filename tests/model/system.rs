@@ -30,6 +30,10 @@ pub struct System {
 type Beats<'a> = Option<&'a mut Vec<Beat>>;
 
 impl System {
+    /// The names of the properties, for stateright.
+    pub const HOLDS: &str = "every property holds";
+    pub const GOOD_END: &str = "everything ends well";
+
     pub fn new(scope: Scope) -> Self {
         let policies = (0..=scope.budget.reboots).map(|reboots| scope.policy(reboots)).collect();
         Self { scope, policies, facts: Facts::default() }
@@ -203,7 +207,7 @@ impl System {
     fn time_passes(&self, world: &mut World, mut beats: Beats<'_>) -> Result<(), Violation> {
         let Some(ms) = self.next_due(world) else { return Ok(()) };
         if let Some(beats) = &mut beats {
-            beats.push(Beat::Note(format!("{ms} ms pass")));
+            beats.push(Beat::Passes(ms));
         }
         Arc::make_mut(&mut world.hub).passes(ms);
         let shift = Shift(ms);
@@ -481,6 +485,9 @@ impl Model for System {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always("every property holds", |_: &Self, world: &World| world.violation.is_none())]
+        vec![
+            Property::always(Self::HOLDS, |_: &Self, world: &World| world.violation.is_none()),
+            Property::sometimes(Self::GOOD_END, |_: &Self, world: &World| world.is_well()),
+        ]
     }
 }
