@@ -5,7 +5,7 @@
 //   npm run bench              builds, measures 21 restarts, judges by the bars (exit 1 when one is missed)
 //   npm run bench -- 50        as many restarts as you say, at least 15
 //
-// A restart is measured in the sidecar's own log: from the line that says that `restart_sidecar` was heard to the next
+// A restart is measured in the sidecar's own log: from the line that says that `restart_sidecar` was heard (`restart_commanded`) to the next
 // run's line that says `identified`. pm2's floor is measured the same way: an app that does nothing but write the time
 // and exit 0, under the same settings.
 
@@ -108,7 +108,7 @@ async function startSidecar(hub) {
     hub_url: `ws://${hub.address}/ws`,
     capabilities: ['code'],
     wake_command: 'true',
-    log_level: 'debug',
+    log_level: 'info',
     restart_intensity: { max: 1000, window_ms: 60000 },
   };
   fs.mkdirSync(at('agent', 'results'), { recursive: true });
@@ -185,7 +185,7 @@ async function main() {
   pm2(['delete', AGENT]);
   const gap = spread(steps.map((it) => it.gap));
 
-  say(`${RESTARTS} commanded restarts, idle, under pm2 ${last.pm2_env._pm2_version}:`);
+  say(`${RESTARTS} commanded restarts, idle, under pm2 ${require(path.join(TOP, 'node_modules', 'pm2', 'package.json')).version}:`);
   row('restart_sidecar heard -> identified again', gap);
   row('  of it: goodbye and exit', spread(steps.map((it) => it.end)));
   row('  of it: pm2, until the next run speaks', spread(steps.map((it) => it.start - it.end)));

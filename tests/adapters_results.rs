@@ -369,3 +369,15 @@ async fn a_name_that_leaves_the_folder_is_refused() {
     assert_eq!(f.watcher.clean_up("../secret").len(), 2);
     assert!(f.root.path().join("deep/secret.json").exists());
 }
+
+#[tokio::test]
+async fn a_last_look_also_takes_what_is_delivered_while_it_looks() {
+    let root = tempfile::tempdir().unwrap();
+    let (deliver, mut events) = mpsc::channel(16);
+    let watcher = ResultsWatcher::new(ResultsConfig::new(root.path(), NEVER_MS), deliver.clone());
+    watcher.watch(vec!["t1".into()]);
+    // The second begins when the first waits for the disk.
+    let (found, delivered) = tokio::join!(watcher.last_look(&mut events), deliver.send(started("t1")));
+    delivered.unwrap();
+    assert_eq!(found, [started("t1")]);
+}

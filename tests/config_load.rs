@@ -98,7 +98,7 @@ fn what_is_absent_has_its_documented_default() {
     assert_eq!(config.restart_intensity, RestartIntensity { max: 3, window_ms: 60_000 });
     assert_eq!(config.wake_retry_delays_ms, [5_000, 15_000, 30_000]);
     assert_eq!((config.restart_deadline_ms, config.drain_deadline_ms), (120_000, 5_000));
-    assert_eq!((config.progress_interval_ms, config.max_frame_bytes), (45_000, 1 << 20));
+    assert_eq!((config.progress_interval_ms, config.max_frame_bytes), (45_000, 4 << 20));
     assert_eq!(config.log_level, LogLevel::Info);
 }
 

@@ -3,6 +3,9 @@
 //! The lives before that are wilder than any hub's (generations that jump, repeat or are 0); what holds of a single
 //! life at every step is the property tests' business.
 
+#[path = "liveness/wild.rs"]
+mod wild;
+
 use std::collections::VecDeque;
 
 use agentcom::machine::invariants::{Step, check_step};
@@ -10,22 +13,13 @@ use agentcom::machine::*;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
+use wild::{Op, features, op};
+
 /// A restart deadline (at most 200 s here), a wake with its retries, a reconnect after a cooldown, and some air.
 const BOUND_MS: u64 = 600_000;
 
 /// Enough for every deadline in that time; more is a machine that turns in circles.
 const MOVES: usize = 5_000;
-
-/// What can happen before everybody turns kind.
-#[derive(Debug, Clone)]
-enum Op {
-    Happens(Event),
-    Passes(u64),
-    Due,
-    Connects(Features),
-    Disk { bad: bool },
-    Dies { rebooted: bool },
-}
 
 /// How a kind hub answers: every way is one that an existing hub or ours has.
 #[derive(Debug, Clone, Copy)]
@@ -71,9 +65,10 @@ impl World {
                 .map_err(|violation| TestCaseError::fail(format!("{violation}\non {event:?}\nin {before:?}")))?;
             self.machine = after;
             for effect in effects {
-                match effect {
-                    Effect::Persist(journal) => next = Some(self.write(&journal)),
-                    other => others.push(other),
+                if let Effect::Persist(journal) = effect {
+                    next = Some(self.write(&journal));
+                } else {
+                    others.push(effect);
                 }
             }
         }
@@ -92,13 +87,12 @@ impl World {
     fn recover(&mut self) -> Result<Vec<Effect>, TestCaseError> {
         let (machine, mut effects) = Machine::recover(self.on_disk.clone(), self.now, &self.policy);
         self.machine = machine;
-        let journal = effects.iter().find_map(|effect| match effect {
-            Effect::Persist(journal) => Some(journal.clone()),
-            _ => None,
-        });
-        if let Some(journal) = journal {
-            let outcome = self.write(&journal);
-            effects.extend(self.happens(outcome)?);
+        let writes: Vec<Effect> = effects.extract_if(.., |effect| matches!(effect, Effect::Persist(_))).collect();
+        for write in writes {
+            if let Effect::Persist(journal) = write {
+                let outcome = self.write(&journal);
+                effects.extend(self.happens(outcome)?);
+            }
         }
         Ok(effects)
     }
@@ -116,7 +110,8 @@ impl World {
                 self.happens(Event::HubSaid(FromHub::Identified { features: *features }))?;
             }
             Op::Disk { bad } => self.disk_bad = *bad,
-            Op::Dies { rebooted } => {
+            Op::Dies { rebooted, set_back_ms } => {
+                self.now = self.now.minus(*set_back_ms);
                 if *rebooted {
                     self.policy.machine_boot.push('+');
                 }
@@ -163,15 +158,13 @@ impl World {
     fn comes_to_rest(&mut self, hub: &mut KindHub) -> Result<(), TestCaseError> {
         self.disk_bad = false;
         let begin = self.now;
-        let mut todo: VecDeque<Event> = self.owed().into();
-        let mut orders = VecDeque::new();
         if self.machine.state.phase() == Phase::Exiting {
-            todo.clear();
-            orders = self.recover()?.into();
+            // Its orders are among what is owed.
+            self.recover()?;
         }
+        let mut todo: VecDeque<Event> = self.owed().into();
         for _ in 0..MOVES {
             let effects = match todo.pop_front() {
-                _ if !orders.is_empty() => Vec::new(),
                 Some(event) => self.happens(event)?,
                 None if self.at_rest() => return Ok(()),
                 None => match self.agent_finishes() {
@@ -185,7 +178,7 @@ impl World {
             };
             let took = self.now.since(begin);
             prop_assert!(took <= BOUND_MS, "not at rest after {took} ms: {:?}", self.machine);
-            orders.extend(effects);
+            let mut orders: VecDeque<Effect> = effects.into();
             while let Some(effect) = orders.pop_front() {
                 if let Effect::Exit { .. } = effect {
                     todo.clear();
@@ -279,90 +272,6 @@ fn closed() -> Event {
     Event::HubClosed { retry_after_ms: None, jitter: Jitter(30_000) }
 }
 
-fn id() -> impl Strategy<Value = TaskId> {
-    prop::sample::select(vec!["t1", "T1", "t2"]).prop_map(|raw| TaskId::new(raw).unwrap())
-}
-
-fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![
-        3 => Just(Outcome::Completed { result: "{}".into() }),
-        1 => Just(Outcome::failed("no luck")),
-    ]
-}
-
-fn order() -> impl Strategy<Value = RestartOrder> {
-    let command_id = prop::option::of(prop::sample::select(vec!["c1", "c2"]).prop_map(str::to_owned));
-    (command_id, prop::option::of(0u64..200_000), prop::bool::weighted(0.15)).prop_map(
-        |(command_id, deadline_ms, force)| RestartOrder {
-            reason: "r".into(),
-            command_id,
-            deadline_ms,
-            force,
-            by: None,
-        },
-    )
-}
-
-fn features() -> impl Strategy<Value = Features> {
-    prop_oneof![
-        Just(Features { restart_v2: true, task_rejected: true }),
-        Just(Features::default()),
-    ]
-}
-
-fn from_hub() -> impl Strategy<Value = FromHub> {
-    let task = (id(), 0u64..4).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
-    let raw = || id().prop_map(|id| id.to_string());
-    let why = prop_oneof![Just(VerdictRefusal::NotNow), Just(VerdictRefusal::Never)];
-    prop_oneof![
-        8 => task.prop_map(|task| FromHub::Assigned { task, assigned_at: None }),
-        1 => Just(FromHub::IdentifyRefused { error: "invalid_token".into() }),
-        1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
-        2 => raw().prop_map(|task_id| FromHub::AcceptAcknowledged { task_id }),
-        1 => raw().prop_map(|task_id| FromHub::VerdictAcknowledged { task_id }),
-        1 => (any::<bool>(), why).prop_map(|(complete, why)| FromHub::VerdictRefused { complete, why }),
-        2 => (raw(), prop::option::of(0u64..4))
-            .prop_map(|(task_id, generation)| FromHub::TaskContinue { task_id, generation }),
-        1 => raw().prop_map(|task_id| FromHub::TaskReassigned { task_id }),
-        1 => raw().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
-        2 => (raw(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
-        2 => order().prop_map(FromHub::RestartCommanded),
-        2 => (0u64..70_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
-    ]
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let wake = prop_oneof![Just(WakeOutcome::Succeeded), Just(WakeOutcome::Failed { error: "exit 1".into() })];
-    prop_oneof![
-        14 => from_hub().prop_map(Event::HubSaid),
-        4 => (id(), 0u64..4, 1u8..3, wake).prop_map(|(task_id, generation, attempt, outcome)| Event::WakeFinished {
-            task_id,
-            generation,
-            attempt,
-            outcome
-        }),
-        3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
-        2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
-        3 => (prop::option::of(0u64..120_000), any::<u16>()).prop_map(|(retry_after_ms, draw)| Event::HubClosed {
-            retry_after_ms,
-            jitter: Jitter(draw)
-        }),
-        1 => Just(Event::StopRequested { signal: StopSignal::Terminate }),
-        1 => order().prop_map(Event::RestartRequested),
-    ]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        14 => event().prop_map(Op::Happens),
-        1 => (0u64..70_000).prop_map(Op::Passes),
-        4 => Just(Op::Due),
-        4 => features().prop_map(Op::Connects),
-        2 => any::<bool>().prop_map(|bad| Op::Disk { bad }),
-        1 => prop::bool::weighted(0.2).prop_map(|rebooted| Op::Dies { rebooted }),
-    ]
-}
-
 fn hub() -> impl Strategy<Value = KindHub> {
     (features(), any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4, 0u8..3).prop_map(
         |(features, acks_accept, says_continue, hands_out_again, drops, stale)| KindHub {
@@ -377,7 +286,7 @@ fn hub() -> impl Strategy<Value = KindHub> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 10_000, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 20_000, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn with_everybody_kind_it_comes_to_rest_and_takes_the_next_task(

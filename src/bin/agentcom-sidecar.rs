@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
-use agentcom::config::{Config, Loaded, Overrides, config_path};
+use agentcom::config::{Config, Loaded, Override, Overrides, config_path};
 use agentcom::shell::exit_code::ExitCode;
 use agentcom::shell::in_place::Program;
 use agentcom::shell::lock::{LockError, StateLock};
@@ -50,12 +50,37 @@ struct Options {
     /// The configuration file [default: config.json in the working folder; env: AGENTCOM_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// In place of `log_level` in the configuration: debug, info, notice, warning, error
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// In place of `hub_url` in the configuration
+    #[arg(long, value_name = "URL")]
+    hub_url: Option<String>,
+}
+
+impl Options {
+    /// Said after `run` or before it; after it wins.
+    fn or(self, before: Self) -> Self {
+        Self {
+            config: self.config.or(before.config),
+            log_level: self.log_level.or(before.log_level),
+            hub_url: self.hub_url.or(before.hub_url),
+        }
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            log_level: self.log_level.as_deref().map(|level| Override::new(level, "--log-level")),
+            hub_url: self.hub_url.as_deref().map(|url| Override::new(url, "--hub-url")),
+            ..Overrides::default()
+        }
+    }
 }
 
 fn main() -> ProcessExit {
     let cli = Cli::parse();
     let options = match cli.command {
-        Some(Command::Run(options)) => Options { config: options.config.or(cli.options.config) },
+        Some(Command::Run(options)) => options.or(cli.options),
         None => cli.options,
     };
     run(options).into()
@@ -63,7 +88,8 @@ fn main() -> ProcessExit {
 
 fn run(options: Options) -> ExitCode {
     let env = |key: &str| std::env::var(key).ok();
-    let loaded = Config::load_with(&config_path(options.config, env), &Overrides::from_env(env));
+    let overrides = options.overrides().over(Overrides::from_env(env));
+    let loaded = Config::load_with(&config_path(options.config, env), &overrides);
     let Loaded { config, warnings } = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return complain(&error, ExitCode::Config),

@@ -40,8 +40,8 @@ pub(super) const CONNECT_TIMEOUT: NumberKey = number("connect_timeout_ms", 10 * 
 pub(super) const IDENTIFY_TIMEOUT: NumberKey = number("identify_timeout_ms", 10 * SECOND, 100, 5 * MINUTE);
 pub(super) const ANSWER_TIMEOUT: NumberKey = number("answer_timeout_ms", 15 * SECOND, 100, HOUR);
 pub(super) const RESULTS_SCAN: NumberKey = number("results_scan_ms", SECOND, 10, MINUTE);
-// A description of 10,000 characters, escaped, must fit.
-pub(super) const MAX_FRAME: NumberKey = number("max_frame_bytes", 1 << 20, 1 << 16, 1 << 26);
+// A task that our hub takes (a body of 1 MiB) must fit with what the hub adds: a hub hands it out again and again.
+pub(super) const MAX_FRAME: NumberKey = number("max_frame_bytes", 4 << 20, 1 << 16, 1 << 26);
 /// One entry of `wake_retry_delays_ms`; the default is the list, not this number.
 pub(super) const WAKE_RETRY_DELAY: NumberKey = number("wake_retry_delays_ms[]", 0, 0, HOUR);
 /// How many retries there may be.

@@ -68,6 +68,8 @@ impl Desk {
             restarts: Restarts::load(restarts, policy),
             ..Self::default()
         };
+        // Who came back while the hub was down could not say so: it gets the time that every holder gets.
+        desk.restarts.wait_until(now_ms + policy.accept_timeout_ms);
         let fenced: Vec<String> = desk.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
             desk.tasks.holder_left(&agent_id);

@@ -378,3 +378,46 @@ fn the_line_holds_no_idle_agent_beside_work_it_could_do() {
     let idle = rig.desk.agents_json().iter().filter(|agent| agent["fsm_state"] == "idle").count();
     assert_eq!((waiting, idle), (0, 0));
 }
+
+#[test]
+fn an_agent_away_on_a_restart_has_time_to_come_back_after_a_hub_that_was_down_for_long() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t1");
+    rig.restart(false);
+    rig.drop_conn(1);
+    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let hour = 3_600_000;
+    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), hour), now: hour };
+    rig.tick_at(hour + 1_000);
+    assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 1, "taken back before the holder could come back");
+    rig.join(2, "a", Some("boot-2"));
+    assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Back);
+    assert_eq!(rig.desk.tasks().task_of("a").unwrap().generation, 1);
+}
+
+#[test]
+fn an_agent_that_never_comes_back_after_a_restart_of_the_hub_is_overdue_all_the_same() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t1");
+    rig.restart(false);
+    rig.drop_conn(1);
+    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let hour = 3_600_000;
+    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), hour), now: hour };
+    rig.tick_at(hour + Policy::default().accept_timeout_ms);
+    assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Overdue);
+    assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 2);
+}
+
+#[test]
+fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    let report = json!({"cpu_percent": 1.5, "protocol_version": 1, "junk": "x".repeat(9_999)});
+    rig.hear(1, SidecarFrame::ResourceReport { rest: report.as_object().unwrap().clone() });
+    assert_eq!(rig.desk.agents_json()[0]["resources"], json!({"cpu_percent": 1.5}));
+}

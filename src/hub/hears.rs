@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::agents::ConnId;
 use super::desk::Desk;
+use super::shapes::frame_fields;
 use super::tasks::{Failed, VerdictError};
 use crate::wire::{
     HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, Verdict, clip,
@@ -128,7 +129,9 @@ impl Desk {
     }
 
     fn hear_resources(&mut self, agent_id: &str, mut report: Map<String, Value>) {
-        report.remove("protocol_version");
+        // /api/agents shows them to everybody, so nothing else may ride along.
+        let figures = frame_fields("resource_report").unwrap_or_default();
+        report.retain(|key, _| figures.iter().any(|field| field.is(key)));
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.resources = report;
         }

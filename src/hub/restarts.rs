@@ -60,6 +60,16 @@ impl Restarts {
         ledger
     }
 
+    /// Calls no open command overdue before this time.
+    pub fn wait_until(&mut self, at_ms: u64) {
+        for id in self.open.values() {
+            if let Some(restart) = self.all.get_mut(id).filter(|restart| restart.overdue_at < at_ms) {
+                restart.overdue_at = at_ms;
+                self.dirty.insert(id.clone());
+            }
+        }
+    }
+
     /// One command.
     pub fn get(&self, command_id: &str) -> Option<&Restart> {
         self.all.get(command_id)

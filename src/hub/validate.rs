@@ -97,7 +97,9 @@ fn limit(field: &str) -> Option<usize> {
         "agent_id" | "task_id" => Some(128),
         "description" => Some(10_000),
         "status" | "token" | "name" => Some(256),
-        "error" | "reason" => Some(2_000),
+        "error" | "reason" | "detail" => Some(2_000),
+        // The ledger and the registry keep these.
+        "command_id" | "boot_id" | "version" | "client_type" => Some(256),
         "repo" | "ollama_url" => Some(512),
         _ => None,
     }
@@ -211,6 +213,9 @@ pub fn read_frame(text: &str) -> Incoming {
         return Incoming::Ignored;
     }
     object.retain(|_, value| !value.is_null());
+    if let Some(Value::Object(info)) = object.get_mut("pm2_info") {
+        keep_what_fits(info);
+    }
     match SidecarFrame::parse(&Value::Object(object).to_string()) {
         Ok(frame) => Incoming::Frame(frame),
         Err(FrameError::Malformed { kind, detail }) => {
@@ -219,6 +224,20 @@ pub fn read_frame(text: &str) -> Incoming {
         }
         Err(FrameError::NotAFrame(_) | FrameError::UnknownType(_)) => Incoming::NotJson,
     }
+}
+
+/// What pm2 says is for people: a figure that is not as it should be must not keep the agent out. A wall clock that was
+/// set back makes an original sidecar's uptime negative, for instance.
+fn keep_what_fits(pm2_info: &mut Map<String, Value>) {
+    const PM2_INFO: &[Field] = &[
+        may("name", Kind::Text),
+        may("status", Kind::Text),
+        may("uptime_ms", Kind::Count),
+        may("restart_count", Kind::Count),
+        may("memory_bytes", Kind::Count),
+    ];
+    pm2_info
+        .retain(|key, value| PM2_INFO.iter().any(|field| field.is(key) && check_field(Some(value), field).is_none()));
 }
 
 #[cfg(test)]
@@ -275,6 +294,30 @@ mod tests {
         assert!(matches!(read_frame(&fits), Incoming::Frame(_)));
         let long = json!({"type": "status", "status": "é".repeat(257)}).to_string();
         assert_eq!(errors_of(&long)[0]["error"], "too_long");
+    }
+
+    #[test]
+    fn what_pm2_says_never_keeps_an_agent_out() {
+        // A wall clock that was set back makes the Node sidecar's uptime negative.
+        let pm2_info = json!({"name": "s", "status": 3, "uptime_ms": -5, "restart_count": 2, "memory_bytes": 1.5});
+        let text = json!({"type": "identify", "agent_id": "a", "token": "t", "pm2_info": pm2_info}).to_string();
+        let read = read_frame(&text);
+        let Incoming::Frame(SidecarFrame::Identify(identify)) = read else { panic!("{read:?}") };
+        let info = identify.pm2_info.unwrap();
+        assert_eq!((info.name.as_deref(), info.restart_count), (Some("s"), Some(2)));
+        assert_eq!((info.status, info.uptime_ms, info.memory_bytes), (None, None, None));
+    }
+
+    #[test]
+    fn what_the_ledger_and_the_registry_keep_of_a_frame_has_a_limit() {
+        let long = "x".repeat(2_001);
+        let ack = json!({"type": "restart_ack", "command_id": "c", "outcome": "accepted", "detail": long}).to_string();
+        assert_eq!(errors_of(&ack)[0]["field"], "detail");
+        for field in ["boot_id", "version", "client_type"] {
+            let mut identify = json!({"type": "identify", "agent_id": "a", "token": "t"});
+            identify[field] = json!(long);
+            assert_eq!(errors_of(&identify.to_string())[0]["field"], field);
+        }
     }
 
     #[test]

@@ -64,16 +64,16 @@ pub enum Event {
 /// How a wake command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WakeOutcome {
-    /// Exit 0.
+    /// Exit code 0.
     Succeeded,
-    /// Anything else.
+    /// It did not start, exited otherwise, or died of a signal.
     Failed {
-        /// For people.
+        /// For people: what happened, with the end of what it wrote; at most 2,000 characters in all.
         error: String,
     },
-    /// It was killed for taking too long.
+    /// It ran too long and was ended.
     TimedOut {
-        /// How long it had, ms.
+        /// The limit, ms.
         after_ms: u64,
     },
 }
@@ -151,6 +151,8 @@ pub enum FromHub {
         /// The task is still ours.
         go_on: bool,
     },
+    /// The hub does not know `state_report`: it has no view of its own of whose the task is.
+    ReportNotUnderstood,
     /// Finish and restart.
     RestartCommanded(RestartOrder),
     /// Something of ours was dropped for its rate.

@@ -44,6 +44,7 @@ impl Step<'_> {
                 | FromHub::TaskReassigned { .. }
                 | FromHub::TaskCancelled { .. }
                 | FromHub::ReportAnswered { .. }
+                | FromHub::ReportNotUnderstood
                 | FromHub::RestartCommanded(_)
                 | FromHub::RateLimited { .. }
                 | FromHub::SignOfLife,
@@ -69,6 +70,7 @@ impl Step<'_> {
             FromHub::TaskReassigned { task_id } => self.task_reassigned(&task_id),
             FromHub::TaskCancelled { task_id } => self.task_cancelled(&task_id),
             FromHub::ReportAnswered { task_id, go_on } => self.report_answered(&task_id, go_on),
+            FromHub::ReportNotUnderstood => self.report_not_understood(),
             FromHub::RestartCommanded(order) => self.restart_commanded(&order),
             FromHub::RateLimited { retry_after_ms } => self.rate_limited(retry_after_ms),
         }
@@ -108,12 +110,11 @@ impl Step<'_> {
 
     fn assigned_invalid(&mut self, task_id: String, generation: u64, why: String) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task_id.clone(), why: RejectReason::Invalid }));
-        let answer = if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
-            ToHub::TaskRejected { task_id, generation, reason: RejectReason::Invalid }
-        } else {
-            ToHub::TaskFailed { task_id, generation, reason: why }
-        };
-        self.order(Effect::Send(answer));
+        if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
+            self.order(Effect::Send(ToHub::TaskRejected { task_id, generation, reason: RejectReason::Invalid }));
+        } else if !self.machine.outbox.awaits_answer_to_failure() {
+            self.order(Effect::Send(ToHub::TaskFailed { task_id, generation, reason: why }));
+        }
     }
 
     fn accept_acknowledged(&mut self, task_id: &str) {
@@ -126,12 +127,11 @@ impl Step<'_> {
     }
 
     fn verdict_acknowledged(&mut self, task_id: &str) {
-        self.machine.outbox.answered(|verdict| verdict.task_id.as_str() == task_id);
+        self.machine.outbox.answered(task_id);
     }
 
     fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
-        let of_that_kind = |outcome: &Outcome| matches!(outcome, Outcome::Completed { .. }) == complete;
-        let Some(verdict) = self.machine.outbox.answered(|verdict| of_that_kind(&verdict.outcome)) else { return };
+        let Some(verdict) = self.machine.outbox.refused(complete) else { return };
         let task_id = verdict.task_id;
         let superseded = self.machine.state.carried().is_some_and(|carried| carried.task.id == task_id)
             || self.machine.outbox.iter().any(|other| other.task_id == task_id);

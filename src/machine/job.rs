@@ -183,14 +183,23 @@ impl Job {
 }
 
 impl Carried {
-    /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated.
-    fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
-        if let (Stage::Waking { attempt }, true) = (&self.stage, seeded!(policy, WakeRepeatedAfterCrash)) {
-            self.stage = Stage::RetryingWake { at: now, attempt: *attempt };
-        }
-        if let Stage::Waking { .. } = self.stage {
-            self.stage = Stage::AwaitingConfirmation { until: now.plus(policy.confirmation_timeout_ms) };
-        }
+    /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated. No wait
+    /// is longer than it would be if it began now: the clock may have been set back in between.
+    pub(super) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
+        let confirm_by = now.plus(policy.confirmation_timeout_ms);
+        self.stage = match self.stage {
+            Stage::Waking { attempt } if seeded!(policy, WakeRepeatedAfterCrash) => {
+                Stage::RetryingWake { at: now, attempt }
+            }
+            Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
+            Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.min(confirm_by) },
+            Stage::RetryingWake { at, attempt } => {
+                let latest = now.plus(policy.wake_retry_delay_ms(attempt).unwrap_or(0));
+                Stage::RetryingWake { at: at.min(latest), attempt }
+            }
+            Stage::Interrupted { until } => Stage::Interrupted { until: until.min(now.plus(policy.look_ms)) },
+            stage @ (Stage::Accepted | Stage::Running) => stage,
+        };
         self
     }
 
@@ -221,13 +230,38 @@ impl Carried {
         }
     }
 
-    /// The same after a crash of this process, for work the hub had already taken back.
-    pub fn shelved_through_crash(self, now: Timestamp, policy: &Policy) -> Self {
-        self.after_crash(now, policy)
-    }
-
     /// Whether the last wake was for the present hand-out.
     pub fn woken_for_this_generation(&self) -> bool {
         self.woken.as_ref().is_some_and(|woken| woken.generation == self.task.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::TaskId;
+
+    fn recovered(stage: Stage, now: Timestamp) -> Stage {
+        let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() };
+        let carried = Carried { task, stage, woken: None, assigned_at: None };
+        Job::recovered(carried, now, &Policy::default()).carried.stage
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_wait() {
+        let (now, tomorrow) = (Timestamp::from_millis(1_000_000), Timestamp::from_millis(90_000_000));
+        let waits = Stage::AwaitingConfirmation { until: tomorrow };
+        assert_eq!(recovered(waits, now), Stage::AwaitingConfirmation { until: now.plus(30_000) });
+        let retries = Stage::RetryingWake { at: tomorrow, attempt: 1 };
+        assert_eq!(recovered(retries, now), Stage::RetryingWake { at: now.plus(5_000), attempt: 1 });
+        let looks = Stage::Interrupted { until: tomorrow };
+        assert_eq!(recovered(looks, now), Stage::Interrupted { until: now.plus(2_000) });
+    }
+
+    #[test]
+    fn a_wait_that_is_shorter_stays_as_it_is() {
+        let now = Timestamp::from_millis(1_000_000);
+        let waits = Stage::AwaitingConfirmation { until: now.plus(5) };
+        assert_eq!(recovered(waits.clone(), now), waits);
     }
 }

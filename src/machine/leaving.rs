@@ -88,7 +88,8 @@ impl Step<'_> {
         );
         self.order(Effect::Notify(Notice::RestartRefused { reason: order.reason.clone(), detail: detail.clone() }));
         if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
-            self.order(Effect::Send(ToHub::Status { status: format!("idle (restart refused: {detail})") }));
+            let state = self.machine.state.work_status();
+            self.order(Effect::Send(ToHub::Status { status: format!("{state} (restart refused: {detail})") }));
         }
         self.answer_restart(order, RestartAnswer::Refused { detail });
     }
@@ -149,14 +150,14 @@ impl Step<'_> {
         }
         self.machine.state = State::Draining { cause, deadline, step: DrainStep::Flushing, left };
         self.refuse_held(RejectReason::Restarting);
-        if let Link::Down { retry_at, .. } = &mut self.machine.link {
+        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = self.now;
         }
     }
 
     /// The link was lost before the last words: they are still owed, and time is short.
     pub(super) fn hasten_redial(&mut self) {
-        if let Link::Down { retry_at, .. } = &mut self.machine.link {
+        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = (*retry_at).min(self.now.plus(DRAIN_REDIAL_MS));
         }
     }

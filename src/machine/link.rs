@@ -4,6 +4,9 @@
 use super::policy::Policy;
 use super::time::Timestamp;
 
+/// A hub that names a longer time than this is not believed: the longest cooldown of an existing hub is 5 min.
+const TOLD_CAP_MS: u64 = 600_000;
+
 /// Where the connection stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(LinkName), derive(Hash, strum::IntoStaticStr, strum::Display))]
@@ -15,6 +18,8 @@ pub enum Link {
         retry_at: Timestamp,
         /// How many have failed in a row.
         attempt: u32,
+        /// The hub named that time, or does not want us: not even a restart makes it earlier.
+        firm: bool,
     },
     /// Being made.
     Dialing {
@@ -97,7 +102,7 @@ impl Jitter {
 impl Link {
     /// Where a process starts: dial at once.
     pub const fn start(now: Timestamp) -> Self {
-        Self::Down { retry_at: now, attempt: 0 }
+        Self::Down { retry_at: now, attempt: 0, firm: false }
     }
 
     /// How many attempts have failed in a row.
@@ -127,7 +132,7 @@ impl Link {
         }
     }
 
-    /// Where to go after the connection is gone. A hub that named a time is believed; otherwise full jitter over a cap
+    /// Where to go after the connection is gone. A hub that named a time is believed, within reason; otherwise full jitter over a cap
     /// that doubles from `reconnect_min_ms` to `reconnect_max_ms`, and starts over only after a link that held.
     pub fn after_close(&self, retry_after_ms: Option<u64>, jitter: Jitter, now: Timestamp, policy: &Policy) -> Self {
         let (failed, refused) = match self {
@@ -144,10 +149,25 @@ impl Link {
             doubled.min(policy.reconnect_max_ms)
         };
         let wait = match retry_after_ms {
-            Some(told) => told.saturating_add(jitter.of(policy.reconnect_min_ms)),
+            Some(told) => told.min(TOLD_CAP_MS).saturating_add(jitter.of(policy.reconnect_min_ms)),
             None if refused => cap / 2 + jitter.of(cap / 2),
             None => jitter.of(cap),
         };
-        Self::Down { retry_at: now.plus(wait), attempt: failed.saturating_add(1) }
+        let firm = refused || retry_after_ms.is_some();
+        Self::Down { retry_at: now.plus(wait), attempt: failed.saturating_add(1), firm }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_that_names_a_year_does_not_keep_us_away_for_one() {
+        let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
+        let identifying = Link::Identifying { give_up_at: now, attempt: 0 };
+        let after = |told| identifying.after_close(Some(told), Jitter(0), now, &policy);
+        assert_eq!(after(29_000), Link::Down { retry_at: now.plus(29_000), attempt: 1, firm: true });
+        assert_eq!(after(31_536_000_000), Link::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
     }
 }

@@ -95,7 +95,7 @@ impl Machine {
             Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },
         };
         let shelf = journal.shelf.into_iter().map(|item| match item {
-            Shelved::UnderWay(carried) => Shelved::UnderWay(carried.shelved_through_crash(now, policy)),
+            Shelved::UnderWay(carried) => Shelved::UnderWay(carried.after_crash(now, policy)),
             Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
         });
         let machine = Self {

@@ -28,27 +28,38 @@ pub struct Pending {
     pub verdict: Verdict,
     /// On this connection.
     pub said: Saying,
+    /// How often, on this connection.
+    pub times_said: u32,
     /// Its files in the results folder have been cleaned up.
     pub cleaned: bool,
+}
+
+impl Pending {
+    fn new(verdict: Verdict) -> Self {
+        Self { verdict, said: Saying::Unsaid, times_said: 0, cleaned: false }
+    }
 }
 
 /// Verdicts in the order they were reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Outbox {
     pending: Vec<Pending>,
+    /// Answers that may still come to a verdict that was said more than once on this connection and is answered: an
+    /// answer that names no task is taken for one of these first.
+    late_answers: u32,
 }
 
 impl Outbox {
     /// What a journal held. Their files may not have been cleaned up yet.
     pub fn recovered(verdicts: Vec<Verdict>) -> Self {
-        let pending = verdicts.into_iter().map(|verdict| Pending { verdict, said: Saying::Unsaid, cleaned: false });
-        Self { pending: pending.collect() }
+        let pending = verdicts.into_iter().map(Pending::new);
+        Self { pending: pending.collect(), late_answers: 0 }
     }
 
     /// Adds a verdict; a second one for the same hand-out is not one and is dropped.
     pub fn push(&mut self, verdict: Verdict) {
         if self.find(&verdict.task_id, verdict.generation).is_none() {
-            self.pending.push(Pending { verdict, said: Saying::Unsaid, cleaned: false });
+            self.pending.push(Pending::new(verdict));
         }
     }
 
@@ -77,10 +88,34 @@ impl Outbox {
         self.pending.first_mut()
     }
 
-    /// Takes the head out if it has been said on this connection and `matches`.
-    pub fn answered(&mut self, matches: impl Fn(&Verdict) -> bool) -> Option<Verdict> {
+    /// An answer that names the task: takes the head out if it is the one, and was said on this connection.
+    pub fn answered(&mut self, task_id: &str) -> Option<Verdict> {
+        self.take_head(|verdict| verdict.task_id.as_str() == task_id)
+    }
+
+    /// An answer that names no task, to a `task_complete` or a `task_failed`: takes the head out if it is one that was
+    /// said on this connection, unless the answer is a late one to a verdict before it.
+    pub fn refused(&mut self, complete: bool) -> Option<Verdict> {
+        if self.late_answers > 0 {
+            self.late_answers -= 1;
+            return None;
+        }
+        self.take_head(|verdict| matches!(verdict.outcome, Outcome::Completed { .. }) == complete)
+    }
+
+    fn take_head(&mut self, matches: impl Fn(&Verdict) -> bool) -> Option<Verdict> {
         let head = self.pending.first()?;
-        (head.said != Saying::Unsaid && matches(&head.verdict)).then(|| self.pending.remove(0).verdict)
+        if head.said == Saying::Unsaid || !matches(&head.verdict) {
+            return None;
+        }
+        self.late_answers += head.times_said.saturating_sub(1);
+        Some(self.pending.remove(0).verdict)
+    }
+
+    /// Whether a `task_failed` is in flight: the answer to a second one could not be told from its own.
+    pub fn awaits_answer_to_failure(&self) -> bool {
+        let in_flight = self.head().filter(|pending| pending.said != Saying::Unsaid);
+        in_flight.is_some_and(|pending| matches!(pending.verdict.outcome, Outcome::Failed { .. }))
     }
 
     /// The connection is gone: whatever was said may not have arrived. A verdict that was in flight goes behind the
@@ -89,7 +124,9 @@ impl Outbox {
         let was_in_flight = self.head().is_some_and(|p| p.said != Saying::Unsaid);
         for pending in &mut self.pending {
             pending.said = Saying::Unsaid;
+            pending.times_said = 0;
         }
+        self.late_answers = 0;
         if was_in_flight && self.pending.len() > 1 {
             self.pending.rotate_left(1);
         }

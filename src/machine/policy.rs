@@ -73,6 +73,13 @@ pub struct Policy {
     pub bug: Option<super::SeededBug>,
 }
 
+impl Policy {
+    /// How long to wait after the `failed`th wake (counted from 1), ms; `None` when it was the last.
+    pub fn wake_retry_delay_ms(&self, failed: u8) -> Option<u64> {
+        self.wake_retry_delays_ms.get(usize::from(failed).saturating_sub(1)).copied()
+    }
+}
+
 impl Default for Policy {
     /// The defaults of `docs/configuration.md`.
     fn default() -> Self {

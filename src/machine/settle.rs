@@ -103,6 +103,7 @@ impl Step<'_> {
             && (machine.durable.outbox.contains(&head.verdict) || seeded!(self.policy, VerdictBeforePersist))
         {
             head.said = Saying::Said { again_at };
+            head.times_said = head.times_said.saturating_add(1);
             if head.verdict.accept_first {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
             }
@@ -119,7 +120,7 @@ impl Step<'_> {
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => false,
         };
-        if let Link::Down { retry_at, attempt } = self.machine.link
+        if let Link::Down { retry_at, attempt, firm: _ } = self.machine.link
             && wanted
             && retry_at <= self.now
         {

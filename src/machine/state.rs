@@ -123,6 +123,11 @@ impl State {
         }
     }
 
+    /// What presence shows of the work in hand.
+    pub fn work_status(&self) -> &'static str {
+        if self.job().is_some() { "working" } else { "idle" }
+    }
+
     /// Whether the sidecar is past the point of taking work.
     pub fn is_leaving(&self) -> bool {
         match self {

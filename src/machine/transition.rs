@@ -89,6 +89,8 @@ impl Step<'_> {
                 self.machine.durable = *journal;
                 if failing {
                     self.order(Effect::Notify(super::Notice::JournalRecovered));
+                    let status = self.machine.state.work_status().into();
+                    self.say_if_online(ToHub::Status { status });
                 }
             }
             other @ (Disk::Ready | Disk::Failing { .. }) => self.machine.disk = other,
@@ -103,6 +105,9 @@ impl Step<'_> {
             self.machine.disk = Disk::Failing { retry_at: self.now.plus(self.policy.persist_retry_ms) };
             if !failing {
                 self.order(Effect::Notify(super::Notice::JournalFailing));
+                // Both kinds of hub show it: whoever looks there need not read this machine's log to see it.
+                let status = "unwell: the sidecar cannot write its journal (disk full or read-only?)".into();
+                self.say_if_online(ToHub::Status { status });
             }
             self.refuse_what_was_not_journalled();
         }

@@ -124,6 +124,18 @@ impl Step<'_> {
             self.job_taken_back();
             return;
         }
+        self.go_on_with_job();
+    }
+
+    /// As good as "continue": the hub takes the task back in its own time if it is not ours any more.
+    pub(super) fn report_not_understood(&mut self) {
+        let asked = |job: &Job| matches!(job.claim, Claim::Ours { report: Some(_), .. });
+        if self.machine.state.job().is_some_and(asked) {
+            self.go_on_with_job();
+        }
+    }
+
+    fn go_on_with_job(&mut self) {
         if let Some(job) = self.machine.state.job_mut() {
             // The hub's timer for the acceptance still runs: it wants to hear it again.
             job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
@@ -210,9 +222,9 @@ impl Step<'_> {
         if *failed != attempt {
             return;
         }
-        let delay = self.policy.wake_retry_delays_ms.get(usize::from(attempt).saturating_sub(1));
+        let delay = self.policy.wake_retry_delay_ms(attempt);
         match (delay, attempt.checked_add(1)) {
-            (Some(delay), Some(_)) => *at = now.plus(*delay),
+            (Some(delay), Some(_)) => *at = now.plus(delay),
             (None, _) | (_, None) => {
                 let why = match outcome {
                     WakeOutcome::Succeeded => return,
@@ -315,6 +327,10 @@ impl Step<'_> {
             let carried = job.carried.clone();
             self.order(Effect::Notify(Notice::TaskTakenBack { task_id: carried.task.id.clone() }));
             self.shelve(Shelved::UnderWay(carried));
+        } else {
+            // Nobody is at work on it: what was laid out for the wake is of no use any more.
+            let task_id = job.task().id.clone();
+            self.order(Effect::CleanUp { task_id });
         }
         self.end_job();
     }

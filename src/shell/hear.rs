@@ -92,6 +92,7 @@ fn from_error(error: &HubError) -> FromHub {
             tracing::error!(frame = kind, errors = %serde_json::json!(error.errors), "the hub calls a verdict invalid");
             FromHub::VerdictRefused { complete: kind == "task_complete", why: VerdictRefusal::Never }
         }
+        ("validation_failed", Some("state_report")) => FromHub::ReportNotUnderstood,
         // Known of existing hubs, and expected: `docs/protocol.md`.
         ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
         _ => {

@@ -40,7 +40,8 @@ pub struct LinkConfig {
     pub max_frame_bytes: usize,
     /// How long, from [`HubLink::close`], the peer may take to answer the close frame.
     pub close_timeout_ms: u64,
-    /// How long one frame may take to be handed to the kernel before the connection is declared dead.
+    /// How long one frame may take to be handed to the kernel before the connection is declared dead; large frames get
+    /// more, 1 ms for each 32 bytes.
     pub write_timeout_ms: u64,
     /// Whom `wss://` trusts.
     pub roots: Roots,
@@ -215,7 +216,13 @@ impl HubLink {
                 // An error means that the task is gone, which is all that is waited for.
                 let _ = previous.await;
             }
-            conversation::run(id, &config, stream, orders, &events).await;
+            let reporter = events.clone();
+            let conversation = async move { conversation::run(id, &config, stream, orders, &events).await };
+            // One `Closed` per dial is a promise that even a bug must not break.
+            if tokio::spawn(conversation).await.is_err_and(|error| error.is_panic()) {
+                let closed = Closed::failed("a bug: the connection's task panicked; see the log".to_owned());
+                let _ = reporter.send(LinkEvent { connection: id, what: LinkWhat::Closed(closed) }).await;
+            }
         });
         self.live = Some(Live { sends, close: Some(close), open, task });
         id

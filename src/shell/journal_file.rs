@@ -161,20 +161,43 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
     bytes
 }
 
-/// Reads the file; also gives the fields of other writers.
+/// What a file held.
+#[derive(Debug)]
+pub enum Found {
+    /// A journal.
+    Journal {
+        /// What the machine goes on from.
+        journal: Box<Journal>,
+        /// Fields of other writers.
+        other: Map<String, Value>,
+    },
+    /// A journal of a newer sidecar: not ours to touch.
+    Newer {
+        /// Its version.
+        schema: u32,
+    },
+}
+
+/// Reads the file.
 ///
 /// # Errors
 /// [`BadJournal`] says what makes no sense and where.
-pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<(Journal, Map<String, Value>), BadJournal> {
+pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
+    /// As much as can be read of any version's file.
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(default)]
+        schema: Option<u32>,
+    }
+    if let Ok(Version { schema: Some(schema) }) = serde_json::from_slice(bytes)
+        && schema > SCHEMA
+    {
+        return Ok(Found::Newer { schema });
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let file: File = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| BadJournal(format!("at {}: {}", error.path(), error.inner())))?;
     deserializer.end().map_err(|error| BadJournal(error.to_string()))?;
-    if let Some(schema) = file.schema.filter(|schema| *schema > SCHEMA) {
-        return Err(BadJournal(format!(
-            "schema {schema} is from a newer sidecar (this one knows {SCHEMA}): start that one, or move the file away"
-        )));
-    }
     let mut journal = Journal {
         job: None,
         shelf: file.shelf.into_iter().map(|entry| entry.into_shelved(boot)).collect::<Result<_, _>>()?,
@@ -185,7 +208,7 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<(Journal, Map<String, 
     for entry in file.active.into_iter().chain(file.recovering) {
         entry.place(&mut journal, boot)?;
     }
-    Ok((journal, file.other))
+    Ok(Found::Journal { journal: Box::new(journal), other: file.other })
 }
 
 fn task_id(raw: &str) -> Result<TaskId, BadJournal> {

@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use output::{OutputFile, WrittenFile};
 
+pub use crate::machine::WakeOutcome;
+
 /// How long a command that timed out has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -72,23 +74,6 @@ pub struct WakeEvent {
     pub attempt: u32,
     /// How it ended.
     pub outcome: WakeOutcome,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WakeOutcome {
-    /// Exit code 0.
-    Succeeded,
-    /// It did not start, exited otherwise, or died of a signal.
-    Failed {
-        /// What happened, with the end of what it wrote to stdout and stderr: at most 2,000 characters in all.
-        error: String,
-    },
-    /// It ran too long and was ended.
-    TimedOut {
-        /// The limit, in ms.
-        after_ms: u64,
-    },
 }
 
 /// Runs commands, several at a time if so ordered.

@@ -16,7 +16,7 @@ use super::control::RestartHandle;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::pm2::Pm2;
 use super::results::{ResultContent, ResultsEvent, ResultsWatcher};
-use super::runner::{WakeEvent, WakeOrder, WakeOutcome as CommandOutcome, WakeRunner};
+use super::runner::{WakeEvent, WakeOrder, WakeRunner};
 use super::speak::{Introduction, object, speak};
 use super::start::comeback_now;
 use super::{durable, hear, journal_file, log_step};
@@ -24,7 +24,8 @@ use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
 use crate::machine::{
-    Effect, Event, FromHub, Jitter, Machine, Notice, Outcome, Policy, Task, TaskId, ToHub, WakeOutcome, transition,
+    Effect, Event, FromHub, Jitter, Machine, Notice, Outcome, Policy, State, Task, TaskId, ToHub, WakeOutcome,
+    transition,
 };
 use crate::wire::Pm2Info;
 
@@ -136,10 +137,7 @@ impl Sidecar {
 
     /// Before a wait for the agent's files is called over: what is there counts, seen or not.
     async fn last_look(&mut self) {
-        while let Ok(found) = self.inbox.results.try_recv() {
-            self.found.push_back(found);
-        }
-        self.found.extend(self.adapters.results.look_now().await);
+        self.found.extend(self.adapters.results.last_look(&mut self.inbox.results).await);
     }
 
     async fn handle(&mut self, event: Event) -> Option<Ending> {
@@ -237,11 +235,18 @@ impl Sidecar {
             }
             tokio::time::sleep(HURRIED_SEND).await;
         };
+        // Nor does it put off the end that the machine has planned.
+        let leave_by = match &self.machine.state {
+            State::RestartPending { deadline, .. } | State::Draining { deadline, .. } => Some(*deadline),
+            State::Idle | State::Working { .. } | State::Exiting { .. } => None,
+        };
+        let overdue = sleep_until(leave_by.map(|at| self.clock.instant(at)));
         // A frame that does not arrive ends the connection, and the machine hears of that: nothing to do about it here.
         tokio::select! {
             sent = sent => if let Err(error) = sent {
                 tracing::warn!(frame = kind, %error, "a frame was not sent");
             },
+            () = overdue => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the deadline"),
             () = hurry => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the stop"),
         }
     }
@@ -357,11 +362,15 @@ fn draw() -> Jitter {
 }
 
 fn wake_event(event: WakeEvent) -> Event {
-    let outcome = match event.outcome {
-        CommandOutcome::Succeeded => WakeOutcome::Succeeded,
-        CommandOutcome::Failed { error } => WakeOutcome::Failed { error },
-        CommandOutcome::TimedOut { after_ms } => WakeOutcome::TimedOut { after_ms },
-    };
+    let WakeEvent { task_id, attempt, outcome, .. } = &event;
+    match outcome {
+        WakeOutcome::Succeeded => {}
+        WakeOutcome::Failed { error } => tracing::warn!(task_id, attempt, error, "the wake command failed"),
+        WakeOutcome::TimedOut { after_ms } => {
+            tracing::warn!(task_id, attempt, after_ms, "the wake command took too long and was ended");
+        }
+    }
+    let outcome = event.outcome;
     match (TaskId::new(&event.task_id), u8::try_from(event.attempt)) {
         (Ok(task_id), Ok(attempt)) => Event::WakeFinished { task_id, generation: event.generation, attempt, outcome },
         // Orders carry checked ids and small counts; an echo of anything else means nothing.

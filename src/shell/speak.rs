@@ -68,7 +68,9 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
         }
         ToHub::TaskRecovering { task, last_status } => {
             let mut rest = object(&task.payload);
-            rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata" | "generation"));
+            rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
+            // Not the payload's: the hub may have handed the task out anew since.
+            rest.insert("generation".into(), task.generation.into());
             SidecarFrame::TaskRecovering { task_id: task.id.to_string(), last_status: Some(last_status.into()), rest }
         }
         ToHub::StateReport { task_id, generation, status, assigned_at } => SidecarFrame::StateReport {
@@ -156,6 +158,15 @@ mod tests {
         assert_eq!(short, serde_json::json!({"type": "agent_restarting", "reason": "r", "protocol_version": 1}));
         let long = said(ToHub::AgentRestarting { restart, task_id: None, long_form: true });
         assert_eq!((&long["command_id"], &long["forced"]), (&Value::from("c"), &Value::from(true)));
+    }
+
+    #[test]
+    fn a_recovering_task_is_asked_about_under_the_generation_it_has_now() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let payload = r#"{"task_id":"t","generation":1,"description":"d"}"#.into();
+        let task = crate::machine::Task { id, generation: 3, payload };
+        let frame = said(ToHub::TaskRecovering { task, last_status: "working" });
+        assert_eq!((&frame["generation"], &frame["description"]), (&Value::from(3), &Value::from("d")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a checked configuration to a running sidecar: the journal is read, the machine recovered, the adapters made.
 //! The caller holds the state folder's lock and has set up logging.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -10,7 +11,7 @@ use super::clock::Clock;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::hub_link::{HubLink, LinkConfig};
-use super::journal_file::{self, Boot};
+use super::journal_file::{self, Boot, Found};
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
@@ -34,6 +35,13 @@ const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
 pub enum StartError {
     /// The journal cannot be read, or not be moved aside.
     Journal(DurableError),
+    /// The journal is a newer sidecar's, and stays where it is.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        schema: u32,
+    },
     /// Signal handlers cannot be installed.
     Signals(std::io::Error),
 }
@@ -42,6 +50,12 @@ impl core::fmt::Display for StartError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Journal(error) => write!(f, "{error}"),
+            Self::Newer { path, schema } => write!(
+                f,
+                "{}: schema {schema} is a newer sidecar's: start that version, or move the file away (a task in it will \
+                 then be handed out again by the hub)",
+                path.display()
+            ),
             Self::Signals(error) => write!(f, "cannot listen for signals: {error}"),
         }
     }
@@ -129,7 +143,8 @@ fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<Str
     let boot = Boot { id: machine_boot, since_ms: super::pm2::machine_booted_at_ms() };
     match durable::read_or_quarantine(path, |bytes| journal_file::from_bytes(bytes, boot)) {
         Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
-        Ok(ReadOutcome::Parsed(found)) => Ok(found),
+        Ok(ReadOutcome::Parsed(Found::Journal { journal, other })) => Ok((*journal, other)),
+        Ok(ReadOutcome::Parsed(Found::Newer { schema })) => Err(StartError::Newer { path: path.clone(), schema }),
         Ok(ReadOutcome::Quarantined { moved_to, why }) => {
             tracing::error!(
                 file = %path.display(), moved_to = %moved_to.display(), why,

@@ -13,7 +13,7 @@ use super::print;
 use super::words::{DiskMood, Line, WriteFate};
 
 /// Where every story's clock begins.
-const ORIGIN: Timestamp = Timestamp::from_millis(1_000_000);
+const ORIGIN: Timestamp = Timestamp::from_millis(1_000_000_000);
 
 /// More deadlines than any stretch of time in a story has.
 const MANY: usize = 10_000;
@@ -45,6 +45,8 @@ pub struct Player {
     pub now: Timestamp,
     /// What was met.
     pub seen: Seen,
+    /// What `+0` means; goes back with the clock.
+    origin: Timestamp,
     on_disk: Journal,
     disk: DiskMood,
     writing: Option<Journal>,
@@ -61,6 +63,7 @@ impl Player {
             machine: None,
             now: ORIGIN,
             seen: Seen::default(),
+            origin: ORIGIN,
             on_disk: Journal::default(),
             disk: DiskMood::Works,
             writing: None,
@@ -78,7 +81,7 @@ impl Player {
         for line in lines {
             self.line(line)?;
         }
-        let state = print::state(self.machine()?, ORIGIN);
+        let state = print::state(self.machine()?, self.origin);
         Ok(std::iter::once(state).chain(collapsed(std::mem::take(&mut self.told))).collect())
     }
 
@@ -107,10 +110,18 @@ impl Player {
                         }
                     }
                 }
-                Err(format!("{MANY} deadlines on the way to +{}", until.since(ORIGIN)))
+                Err(format!("{MANY} deadlines on the way to +{}", until.since(self.origin)))
             }
             Line::Stalls(ms) => {
                 self.now = self.now.plus(*ms);
+                Ok(())
+            }
+            Line::ClockBack(ms) => {
+                if self.machine()?.state.phase() != Phase::Exiting {
+                    return Err("a process keeps its own time: the clock is set back between two".into());
+                }
+                self.now = self.now.minus(*ms);
+                self.origin = self.origin.minus(*ms);
                 Ok(())
             }
             Line::Disk(mood) => {
@@ -132,7 +143,7 @@ impl Player {
     fn meet(&mut self, at: Timestamp, wait: Wait) -> Result<(), String> {
         self.now = self.now.max(at);
         self.seen.waits.insert(wait.into());
-        self.told.push(format!("* due: {wait} at +{}", self.now.since(ORIGIN)));
+        self.told.push(format!("* due: {wait} at +{}", self.now.since(self.origin)));
         self.happens(&Event::DeadlineReached)
     }
 
@@ -154,7 +165,8 @@ impl Player {
                 if let Effect::Persist(journal) = &effect {
                     self.writing = Some((**journal).clone());
                 }
-                let lost = if matches!(effect, Effect::Persist(_)) && *fate == WriteFate::Lost { " (lost)" } else { "" };
+                let lost =
+                    if matches!(effect, Effect::Persist(_)) && *fate == WriteFate::Lost { " (lost)" } else { "" };
                 self.told.push(format!("  {}{lost}", print::effect(&effect)));
             }
             if let (WriteFate::Landed, Some(journal)) = (fate, self.writing.take()) {

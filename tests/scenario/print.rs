@@ -17,7 +17,7 @@ pub fn state(machine: &Machine, origin: Timestamp) -> String {
     if let Some(held) = &machine.held {
         parts.push(format!("holds {}", task(&held.task)));
     }
-    if machine.outbox.len() > 0 {
+    if !machine.outbox.is_empty() {
         parts.push(format!("outbox {}", machine.outbox.len()));
     }
     if !machine.shelf.items().is_empty() {

@@ -29,6 +29,8 @@ pub enum Line {
     Passes(u64),
     /// Time passes and nobody looks: the process, or the machine, was stopped.
     Stalls(u64),
+    /// The clock is set back while no process runs.
+    ClockBack(u64),
     /// The disk changes its ways.
     Disk(DiskMood),
     /// The same, several times.
@@ -68,6 +70,7 @@ pub fn line(text: &str) -> Result<Line, String> {
         "due" => Line::Due,
         "at" => Line::Passes(millis(words.next("+ms")?)?),
         "stall" => Line::Stalls(millis(words.next("+ms")?)?),
+        "clock_back" => Line::ClockBack(number(words.next("ms")?)?),
         "disk" => Line::Disk(match words.next("works, fails or slow")? {
             "works" => DiskMood::Works,
             "fails" => DiskMood::Fails,
@@ -154,10 +157,9 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
         }
         "refuses_complete" => FromHub::VerdictRefused { complete: true, why: refusal(words)? },
         "refuses_fail" => FromHub::VerdictRefused { complete: false, why: refusal(words)? },
-        "continue" => FromHub::TaskContinue {
-            task_id: raw(words)?,
-            generation: words.value("gen").map(number).transpose()?,
-        },
+        "continue" => {
+            FromHub::TaskContinue { task_id: raw(words)?, generation: words.value("gen").map(number).transpose()? }
+        }
         "reassign" => FromHub::TaskReassigned { task_id: raw(words)? },
         "cancel" => FromHub::TaskCancelled { task_id: raw(words)? },
         "report_ack" => {
@@ -169,6 +171,7 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
             };
             FromHub::ReportAnswered { task_id, go_on }
         }
+        "report_unknown" => FromHub::ReportNotUnderstood,
         "restart" => FromHub::RestartCommanded(order(words)?),
         "rate_limited" => FromHub::RateLimited { retry_after_ms: words.required("retry_after")? },
         "pong" => FromHub::SignOfLife,

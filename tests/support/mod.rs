@@ -7,6 +7,7 @@
 //! - [`pm2`]: a real pm2 daemon of the test's own.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
+//! - [`disk`]: a disk of the test's own, to be filled.
 //! - [`wait`]: waiting for a thing, with a bound.
 
 // Each test binary compiles all of this and uses a part of it.
@@ -14,6 +15,7 @@
 // A failing test tells its story on stderr, beside the panic's own message.
 #![allow(clippy::print_stderr)]
 
+pub mod disk;
 pub mod ground;
 pub mod hub;
 pub mod legacy_hub;

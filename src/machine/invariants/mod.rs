@@ -201,6 +201,7 @@ fn releases(event: &Event, id: &TaskId) -> bool {
             | FromHub::AssignedInvalid { .. }
             | FromHub::AcceptAcknowledged { .. }
             | FromHub::TaskContinue { .. }
+            | FromHub::ReportNotUnderstood
             | FromHub::RestartCommanded(_)
             | FromHub::RateLimited { .. }
             | FromHub::SignOfLife => false,

@@ -274,6 +274,7 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
         1 => raw_id().prop_map(|task_id| FromHub::TaskReassigned { task_id }),
         1 => raw_id().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
         2 => (raw_id(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
+        1 => Just(FromHub::ReportNotUnderstood),
         2 => order().prop_map(FromHub::RestartCommanded),
         1 => (0u64..5_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
         1 => Just(FromHub::SignOfLife),

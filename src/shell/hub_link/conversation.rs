@@ -23,6 +23,10 @@ use super::connect::{self, explain_tcp, explain_upgrade, shown};
 use super::ending;
 use super::{CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent, LinkWhat, Outgoing, SendError};
 
+/// A large frame gets the time that a line of this speed (about a quarter of a megabit a second) needs for it, on top of
+/// the write timeout.
+const SLOWEST_BYTES_PER_MS: u64 = 32;
+
 /// How long a peer that broke the protocol is given to read why it is dropped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -233,7 +237,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     fn write(&mut self, outgoing: Outgoing) -> Option<Closed> {
-        let until = Instant::now() + Duration::from_millis(self.config.write_timeout_ms);
+        let patience = self.config.write_timeout_ms + outgoing.text.len() as u64 / SLOWEST_BYTES_PER_MS;
+        let until = Instant::now() + Duration::from_millis(patience);
         match Pin::new(&mut self.socket).start_send(Message::text(outgoing.text)) {
             Ok(()) => {
                 self.writing = Some(Writing { until, done: Some(outgoing.done) });

@@ -1,0 +1,37 @@
+//! `.ci/run` itself: a step that fails must fail it. It runs with a `cargo` that is none, so nothing is built.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `.ci/run` with stand-ins for the tools: `cargo` does what `cargo` says, the others succeed.
+fn ci(cargo: &str) -> Output {
+    let tools = tempfile::tempdir().unwrap();
+    let tool = |name: &str, script: &str| {
+        let path = tools.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    tool("cargo", cargo);
+    for name in ["npm", "setsid", "rustup"] {
+        tool(name, "exit 0");
+    }
+    let path = format!("{}:/usr/bin:/bin", tools.path().display());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    Command::new("bash").arg(script).env("PATH", path).output().unwrap()
+}
+
+#[test]
+fn a_core_that_does_not_compile_alone_fails_it() {
+    let output = ci(r#"case "$*" in check*) exit 1 ;; *) echo "test result: ok. 1 passed; 0 failed;" ;; esac"#);
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn it_passes_when_every_step_does() {
+    let output = ci(r#"echo "test result: ok. 1 passed; 0 failed;""#);
+    assert!(output.status.success(), "{output:?}");
+}
