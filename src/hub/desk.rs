@@ -245,7 +245,7 @@ impl Desk {
         self.say_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
     }
 
-    fn say_assignment(&mut self, agent_id: &str) {
+    pub(super) fn say_assignment(&mut self, agent_id: &str) {
         if let Some(assignment) = self.tasks.task_of(agent_id).map(Task::assignment) {
             self.say(agent_id, &HubFrame::TaskAssign(assignment));
         }

@@ -111,8 +111,9 @@ impl Desk {
         self.say(agent_id, &answer);
     }
 
-    /// Continue only what the agent holds. Under another generation that means: it has the new assignment already (it
-    /// was sent before this answer), and a peer that adopts running work does so; one that does not must drop it.
+    /// Continue only what the agent holds. Under another generation it must hear of the new assignment first: a peer that
+    /// adopts running work gets it (again, since it may have gone down with another connection), and one that does not
+    /// must drop the work.
     fn hear_state_report(&mut self, agent_id: &str, task_id: String, said: Option<u64>, now_ms: u64) {
         let current = self.tasks.task_of(agent_id).filter(|task| task.id == task_id).map(|task| task.generation);
         let same = current.is_some_and(|current| said.is_none_or(|said| said == current));
@@ -121,6 +122,9 @@ impl Desk {
             self.tasks.alive(agent_id, &task_id, now_ms);
         }
         let go_on = same || (current.is_some() && adopts);
+        if go_on && !same {
+            self.say_assignment(agent_id);
+        }
         let action = if go_on { StateAction::Continue } else { StateAction::Abort };
         self.say(agent_id, &HubFrame::StateReportAck { task_id, action });
         if !go_on {
