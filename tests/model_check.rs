@@ -31,7 +31,12 @@ fn explore(scope: &Scope) -> (usize, Vec<Fact>) {
     }
     assert!(checker.discovery(System::GOOD_END).is_some(), "{}: nothing ended well", scope.name);
     let states = checker.unique_state_count();
-    println!("{states:>9} states, depth {:>3}, {:>5.1} s: {}", checker.max_depth(), began.elapsed().as_secs_f32(), scope.name);
+    println!(
+        "{states:>9} states, depth {:>3}, {:>5.1} s: {}",
+        checker.max_depth(),
+        began.elapsed().as_secs_f32(),
+        scope.name
+    );
     (states, system.facts.seen())
 }
 

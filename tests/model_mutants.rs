@@ -22,12 +22,13 @@ fn shows_in(bug: SeededBug) -> Scope {
             ours(NOTHING)
         }
         SeededBug::DeadlineMovedByRepeat => legacy(Budget { breaks: 1, ..restart }),
-        SeededBug::AssignedWhileDraining
-        | SeededBug::RestartForgottenOnResult
+        // The shipped hub hands nothing out to an agent that it commands to restart.
+        SeededBug::AssignedWhileDraining => legacy(restart),
+        SeededBug::DrainWithoutEnd => ours(Budget { delays: 1, ..restart }),
+        SeededBug::RestartForgottenOnResult
         | SeededBug::ExitBeforeClose
         | SeededBug::AnnouncedTwice
         | SeededBug::NeverAnnounced
-        | SeededBug::DrainWithoutEnd
         | SeededBug::RestartDeadlineIgnored => ours(restart),
         SeededBug::RestartForgottenOnCancel => ours(Budget { cancels: 1, ..restart }),
         SeededBug::JournalWithoutGeneration | SeededBug::WakeRepeatedAfterCrash => {
@@ -39,7 +40,7 @@ fn shows_in(bug: SeededBug) -> Scope {
         SeededBug::ShelfNotJournalled => legacy(Budget { breaks: 1, crashes: 1, ..NOTHING }),
         SeededBug::ForceIgnored => ours(Budget { forced: 1, ..restart }),
         SeededBug::IntensityNotJournalled => Scope { intensity: 1, ..ours(Budget { commands: 2, ..NOTHING }) },
-        SeededBug::HeldAssignmentLost => legacy(Budget { crashes: 1, submits: 1, ..NOTHING }),
+        SeededBug::HeldAssignmentLost => legacy(Budget { crashes: 1, submits: 1, cancels: 1, ..NOTHING }),
         SeededBug::StopDropsTheJob => ours(Budget { stops: 1, ..NOTHING }),
         SeededBug::CleanUpBeforePersist => ours(NOTHING),
         SeededBug::FailedWriteCounts => ours(Budget { disk_faults: 1, ..NOTHING }),

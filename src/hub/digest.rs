@@ -9,7 +9,6 @@ use super::holders::Held;
 use super::restart::{Phase, Restart};
 use super::task::{Status, Task};
 
-
 /// What lies further off than a day is equally far.
 const FAR_MS: u64 = 86_400_000;
 

@@ -177,7 +177,12 @@ impl Step<'_> {
             Cause::Stop { .. } => false,
         };
         match &self.machine.link {
-            Link::Online(_) if (flush_over && !seeded!(self.policy, DrainWithoutEnd)) || (on_disk && self.machine.outbox.is_empty()) => self.say_goodbye(),
+            Link::Online(_)
+                if (flush_over && !seeded!(self.policy, DrainWithoutEnd))
+                    || (on_disk && self.machine.outbox.is_empty()) =>
+            {
+                self.say_goodbye()
+            }
             Link::Online(_) => {}
             Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. } => {
                 if flush_over || (on_disk && !may_wait_for_hub) {

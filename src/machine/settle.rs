@@ -109,7 +109,8 @@ impl Step<'_> {
             }
             self.effects.push(Effect::Send(say_verdict(&head.verdict)));
             if seeded!(self.policy, OutboxClearedAtSend) {
-                machine.outbox.answered(|_| true);
+                let task_id = head.verdict.task_id.clone();
+                machine.outbox.answered(task_id.as_str());
             }
         }
     }

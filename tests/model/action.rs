@@ -1,6 +1,6 @@
 //! Everything that can happen next. What need not happen costs something from the budget; the rest is always possible.
 
-use agentcom::machine::{Link, Stage};
+use agentcom::machine::{Link, Machine, Stage};
 
 use super::link::End;
 use super::rebase::{NOW, comes};
@@ -13,7 +13,9 @@ pub type Die = Option<u8>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Time passes until something is due.
-    TimePasses { late: bool },
+    TimePasses {
+        late: bool,
+    },
     /// The sidecar's deadline.
     DeadlineFires(Die),
     /// The hub's timers.
@@ -51,7 +53,9 @@ pub enum Action {
     GivesUp,
     DiskBreaks,
     DiskMends,
-    Command { force: bool },
+    Command {
+        force: bool,
+    },
     Cancel(usize),
     Submit,
 }
@@ -113,6 +117,14 @@ impl Action {
     }
 }
 
+/// Whether the agent's sign would change anything; the watcher says it once.
+fn awaits_sign(machine: &Machine) -> bool {
+    machine.state.job().is_some_and(|job| match job.carried.stage {
+        Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => true,
+        Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => false,
+    })
+}
+
 impl System {
     /// What can happen in `world`, without the deaths in between.
     pub fn possible(&self, world: &World, out: &mut Vec<Action>) {
@@ -155,8 +167,8 @@ impl System {
     /// The shell looks at the folder before it lets a wait for files be called over.
     fn must_look_first(&self, world: &World) -> bool {
         let Some(machine) = world.machine() else { return false };
-        machine.wants_last_look(NOW)
-            && machine.watching().and_then(|id| world.files(id)).is_some_and(|files| files.started || files.result.is_some())
+        let Some(files) = machine.watching().and_then(|id| world.files(id)) else { return false };
+        machine.wants_last_look(NOW) && (files.result.is_some() || (files.started && awaits_sign(machine)))
     }
 
     fn process(&self, world: &World, out: &mut Vec<Action>) {
@@ -172,12 +184,7 @@ impl System {
                     out.push(Action::StopSignal(None));
                 }
                 if let Some(files) = machine.watching().and_then(|id| world.files(id)) {
-                    let stage = machine.state.job().map(|job| &job.carried.stage);
-                    let unseen = matches!(
-                        stage,
-                        Some(Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. })
-                    );
-                    if files.started && unseen {
+                    if files.started && awaits_sign(machine) {
                         out.push(Action::StartedSeen(None));
                     }
                     if files.result.is_some() {

@@ -67,9 +67,15 @@ impl Facts {
             self.effect(after, effect);
         }
         let said = |effect: &Effect| {
-            matches!(effect, Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. } | ToHub::TaskAccepted { .. }))
+            matches!(
+                effect,
+                Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. } | ToHub::TaskAccepted { .. })
+            )
         };
-        if matches!(event, Event::DeadlineReached) && before.outbox.len() == after.outbox.len() && effects.iter().any(said) {
+        if matches!(event, Event::DeadlineReached)
+            && before.outbox.len() == after.outbox.len()
+            && effects.iter().any(said)
+        {
             self.saw(Fact::SaidAgain);
         }
         match event {

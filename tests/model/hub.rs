@@ -158,9 +158,10 @@ impl Hub {
         match (self, said) {
             (_, ToHub::Ping | ToHub::TaskProgress { .. } | ToHub::WakeResult { .. }) => false,
             (Self::Ours(_), ToHub::Status { .. }) => false,
-            (Self::Legacy(_), ToHub::AgentRestarting { .. } | ToHub::TaskRejected { .. } | ToHub::RestartAck { .. }) => {
-                false
-            }
+            (
+                Self::Legacy(_),
+                ToHub::AgentRestarting { .. } | ToHub::TaskRejected { .. } | ToHub::RestartAck { .. },
+            ) => false,
             (Self::Legacy(_), ToHub::Status { status }) => status.starts_with("restarting"),
             (
                 Self::Ours(_) | Self::Legacy(_),

@@ -2,9 +2,7 @@
 //! socket, hands it out again before or after it answers a question about it, refuses `agent_restarting`, knows no
 //! command ids, and repeats its command on reconnect. Rate limits and other agents are left out.
 
-use agentcom::machine::{
-    Features, FromHub, RestartOrder, Task, TaskId, ToHub, VerdictRefusal,
-};
+use agentcom::machine::{Features, FromHub, RestartOrder, Task, TaskId, ToHub, VerdictRefusal};
 
 use super::hub::Out;
 
@@ -110,8 +108,7 @@ impl LegacyHub {
     }
 
     fn say_restart(&self, outs: &mut Vec<Out>) {
-        let order =
-            RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None };
+        let order = RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None };
         outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::RestartCommanded(order))));
     }
 
@@ -128,12 +125,8 @@ impl LegacyHub {
         let Some(entry) = self.tasks.iter_mut().find(|entry| entry.status == Status::Queued) else { return };
         entry.status = Status::Assigned;
         entry.generation += 1;
-        *worker = Worker {
-            conn: worker.conn,
-            task: Some(entry.id.clone()),
-            accepted: false,
-            accept_in_ms: Some(ACCEPT_MS),
-        };
+        *worker =
+            Worker { conn: worker.conn, task: Some(entry.id.clone()), accepted: false, accept_in_ms: Some(ACCEPT_MS) };
         let task = Task { id: entry.id.clone(), generation: entry.generation, payload: "{}".into() };
         outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::Assigned { task, assigned_at: None })));
     }

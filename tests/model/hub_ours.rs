@@ -7,9 +7,11 @@ use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;
 use agentcom::hub::restart::{Phase, RestartRequest};
 use agentcom::hub::task::{Priority, Status, Submission};
-use agentcom::machine::{Features, FromHub, RejectReason, RestartAnswer, RestartOrder, Task, TaskId, ToHub, VerdictRefusal};
+use agentcom::machine::{
+    Features, FromHub, RejectReason, RestartAnswer, RestartOrder, Task, TaskId, ToHub, VerdictRefusal,
+};
 use agentcom::wire::{
-    HubFrame, Identify, Restarted, RestartAck, RestartAckOutcome, Restarting, SidecarFrame, StateAction, TaskAckStatus,
+    HubFrame, Identify, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, StateAction, TaskAckStatus,
     Verdict,
 };
 use serde_json::Map;
@@ -184,7 +186,10 @@ impl OurHub {
         for ((id, from), (_, to)) in before.1.iter().zip(self.phases()) {
             let late = *from == Phase::Overdue && to == Phase::Back;
             if !from.is_open() && *from != to && !late {
-                return Err(violated("one_end", format!("command {id} ended as {} and then as {}", from.name(), to.name())));
+                return Err(violated(
+                    "one_end",
+                    format!("command {id} ended as {} and then as {}", from.name(), to.name()),
+                ));
             }
         }
         Ok(())

@@ -112,9 +112,7 @@ impl<'a> Handling<'a> {
     /// From the command to the exit: the latest moment that was promised.
     fn promise(&mut self, before: &Machine, after: &Machine, event: &Event) {
         let by = match (before.state.phase(), after.state.phase()) {
-            (Phase::Idle | Phase::Working | Phase::RestartPending, Phase::RestartPending)
-                if matches!(event, Event::HubSaid(FromHub::RestartCommanded(order)) if order.force) =>
-            {
+            (Phase::Idle | Phase::Working | Phase::RestartPending, Phase::RestartPending) if matches!(event, Event::HubSaid(FromHub::RestartCommanded(order)) if order.force) => {
                 DRAIN_DEADLINE_MS
             }
             (Phase::Idle | Phase::Working, Phase::RestartPending) => RESTART_DEADLINE_MS + DRAIN_DEADLINE_MS,
@@ -182,7 +180,10 @@ impl<'a> Handling<'a> {
             Effect::Dial => self.dial(),
             Effect::CloseLink(code) => {
                 if code == CloseCode::Restarting && !self.world.ghost.announced {
-                    return Err(violated("announced", "the link is closed for a restart that nobody was told of".into()));
+                    return Err(violated(
+                        "announced",
+                        "the link is closed for a restart that nobody was told of".into(),
+                    ));
                 }
                 if let Some(conn) = self.world.own_conn().map(|index| &mut self.world.conns[index])
                     && conn.side == End::Open
@@ -285,7 +286,10 @@ impl<'a> Handling<'a> {
         let limit = self.system.scope.intensity;
         if ghost.restarts.len() as u64 > u64::from(limit) {
             let count = ghost.restarts.len();
-            return Err(violated("restart_intensity", format!("{count} restarts within the window, {limit} are allowed")));
+            return Err(violated(
+                "restart_intensity",
+                format!("{count} restarts within the window, {limit} are allowed"),
+            ));
         }
         Ok(())
     }
@@ -302,9 +306,7 @@ fn held_is_answered(before: &Machine, event: &Event, after: &Machine, effects: &
     let Some(held) = &before.held else { return Ok(()) };
     let gone = matches!(event, Event::HubClosed { .. } | Event::HubSaid(FromHub::TaskCancelled { .. }));
     let id = &held.task.id;
-    let refused = |effect: &Effect| {
-        matches!(effect, Effect::Notify(Notice::AssignmentRefused { task_id, .. }) if task_id == id.as_str())
-    };
+    let refused = |effect: &Effect| matches!(effect, Effect::Notify(Notice::AssignmentRefused { task_id, .. }) if task_id == id.as_str());
     let answered = after.held.is_some()
         || after.state.job().is_some_and(|job| job.task().id == *id)
         || after.outbox.iter().any(|verdict| verdict.task_id == *id)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::History;
 use agentcom::machine::{
-    Carried, Claim, Disk, HeldAssignment, Heartbeat, Job, Journal, Link, Machine, Online, OpenRestart, Report,
+    Carried, Claim, Disk, Heartbeat, HeldAssignment, Job, Journal, Link, Machine, Online, OpenRestart, Report,
     RestartLedger, Returned, Saying, Shelved, Stage, State, Timestamp,
 };
 
@@ -131,7 +131,7 @@ impl Shift {
     /// The first and the longest wait before a reconnect are the same here, so the count of failures decides nothing.
     fn link(self, link: &mut Link) {
         match link {
-            Link::Down { retry_at: at, attempt }
+            Link::Down { retry_at: at, attempt, firm: _ }
             | Link::Dialing { give_up_at: at, attempt }
             | Link::Identifying { give_up_at: at, attempt } => {
                 self.time(at);

@@ -100,6 +100,8 @@ impl Scope {
             reconnect_min_ms: 1_000,
             reconnect_max_ms: 1_000,
             machine_boot: format!("m{reboots}"),
+            #[cfg(feature = "seeded-bugs")]
+            bug: None,
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use super::scope::{Budget, HubKind, Scope};
 
-const NOTHING: Budget = Budget {
+/// Nothing happens that need not.
+pub const NOTHING: Budget = Budget {
     crashes: 0,
     breaks: 0,
     delays: 0,
@@ -43,6 +44,7 @@ pub const CI: &[(Scope, usize)] = &[
     (ours("a restart and a crash of the hub", Budget { commands: 1, hub_crashes: 1, ..NOTHING }), 0),
     (Scope { intensity: 1, ..ours("two restarts where one is allowed", Budget { commands: 2, ..NOTHING }) }, 0),
     (ours("a second task and a crash", Budget { submits: 1, crashes: 1, ..NOTHING }), 0),
+    (ours("two tasks, a crash, and one cancelled", Budget { submits: 1, crashes: 1, cancels: 1, ..NOTHING }), 0),
     (
         ours(
             "wakes that fail or start nobody, sessions that fail",
@@ -50,7 +52,13 @@ pub const CI: &[(Scope, usize)] = &[
         ),
         0,
     ),
-    (ours("a reboot, a crash, and a supervisor that gives up", Budget { reboots: 1, crashes: 1, given_up: 1, ..NOTHING }), 0),
+    (
+        ours(
+            "a reboot, a crash, and a supervisor that gives up",
+            Budget { reboots: 1, crashes: 1, given_up: 1, ..NOTHING },
+        ),
+        0,
+    ),
     (legacy("existing hub: two restarts", Budget { commands: 2, ..NOTHING }), 0),
     (legacy("existing hub: a crash", Budget { crashes: 1, ..NOTHING }), 0),
     (legacy("existing hub: a broken link", Budget { breaks: 1, ..NOTHING }), 0),

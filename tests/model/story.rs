@@ -227,6 +227,7 @@ fn said_words(said: &FromHub) -> String {
         FromHub::ReportAnswered { task_id, go_on } => {
             format!("report_ack {task_id} {}", if *go_on { "continue" } else { "abort" })
         }
+        FromHub::ReportNotUnderstood => "report_unknown".into(),
         FromHub::RestartCommanded(order) => format!("restart {}", order_words(order)),
         FromHub::RateLimited { retry_after_ms } => format!("rate_limited retry_after={retry_after_ms}"),
         FromHub::SignOfLife => "pong".into(),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use agentcom::machine::{Claim, Event, Journal, Jitter, Outcome, Policy, StopSignal, Timestamp, WakeOutcome};
+use agentcom::machine::{Claim, Event, Jitter, Journal, Outcome, Policy, StopSignal, Timestamp, WakeOutcome};
 use stateright::{Model, Property};
 
 use super::action::{Action, Die};
@@ -252,7 +252,10 @@ impl System {
         world.sessions.push(Session { task: wake.task.clone(), started: false });
         world.sessions.sort();
         if !world.ghost.launched.insert(hand_out.clone()) {
-            return Err(violated("run_twice", format!("{} was started twice for generation {}", hand_out.0, hand_out.1)));
+            return Err(violated(
+                "run_twice",
+                format!("{} was started twice for generation {}", hand_out.0, hand_out.1),
+            ));
         }
         Ok(())
     }
@@ -424,7 +427,9 @@ impl System {
 
     /// Whether a life is not followed further: the hub has handed out often enough.
     pub fn is_cut(&self, world: &World) -> bool {
-        world.task_ids().any(|id| world.hub.task(&id).is_some_and(|(_, generation, _)| generation > self.scope.generations))
+        world
+            .task_ids()
+            .any(|id| world.hub.task(&id).is_some_and(|(_, generation, _)| generation > self.scope.generations))
     }
 }
 
@@ -433,10 +438,15 @@ fn in_hand_is_not_given_up(world: &World) -> Result<(), Violation> {
     let (Hub::Legacy(hub), Some(machine)) = (&*world.hub, world.machine()) else { return Ok(()) };
     let Some((id, generation)) = hub.gives_up_on() else { return Ok(()) };
     let in_hand = machine.state.job().is_some_and(|job| {
-        job.task().id == id && job.task().generation == generation && matches!(job.claim, Claim::Ours { report: None, .. })
+        job.task().id == id
+            && job.task().generation == generation
+            && matches!(job.claim, Claim::Ours { report: None, .. })
     });
     if in_hand && world.is_quiet() && machine.link.can_say() {
-        return Err(violated("timer_is_stopped", format!("{id} generation {generation} is taken back as not accepted")));
+        return Err(violated(
+            "timer_is_stopped",
+            format!("{id} generation {generation} is taken back as not accepted"),
+        ));
     }
     Ok(())
 }

@@ -160,9 +160,8 @@ impl World {
 
     /// Whether nothing is on its way between the sidecar and the hub, and they are connected.
     pub fn is_quiet(&self) -> bool {
-        let quiet = |conn: &Conn| {
-            conn.up.is_empty() && conn.down.is_empty() && (conn.side, conn.hub) == (End::Open, End::Open)
-        };
+        let quiet =
+            |conn: &Conn| conn.up.is_empty() && conn.down.is_empty() && (conn.side, conn.hub) == (End::Open, End::Open);
         self.conns.len() == 1 && self.conns.iter().all(quiet)
     }
 
