@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::{Step, check_step};
 use agentcom::machine::{
-    Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Phase, Stage, Task, TaskId, Timestamp, ToHub,
-    transition,
+    Carried, Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Phase, Stage, Task, TaskId, Timestamp,
+    ToHub, transition,
 };
 
 use super::action::Die;
@@ -233,11 +233,14 @@ impl<'a> Handling<'a> {
         Ok(())
     }
 
-    /// A result file goes only after the disk holds the verdict, or the hub has no use for it.
+    /// The result of work under way goes only after the disk holds the verdict, or the hub has no use for it. (A session
+    /// that nobody waits for any more may write one all the same.)
     fn result_is_kept(&self, id: &TaskId) -> Result<(), Violation> {
         let is_there = self.world.files(id).is_some_and(|files| files.result.is_some());
         let wanted = self.world.hub.task(id).is_some_and(|(over, _, _)| !over);
         let cancelled = self.cause == CauseOfStep::Cancelled;
+        let under_way = |carried: &Carried| carried.task.id == *id && carried.is_under_way();
+        let is_there = is_there && self.world.disk.job.as_ref().is_some_and(under_way);
         if is_there && wanted && !cancelled && !self.world.disk_holds_verdict(id) {
             return Err(violated("result_is_kept", format!("{id}'s result is removed, and the disk does not hold it")));
         }
