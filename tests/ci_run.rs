@@ -16,7 +16,8 @@ fn ci(cargo: &str) -> Output {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     };
     tool("cargo", cargo);
-    for name in ["npm", "setsid", "rustup"] {
+    tool("npm", r#"case "$*" in test*) echo "test result: ok. 1 passed; 0 failed;" ;; esac"#);
+    for name in ["setsid", "rustup"] {
         tool(name, "exit 0");
     }
     let path = format!("{}:/usr/bin:/bin", tools.path().display());

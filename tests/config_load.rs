@@ -16,7 +16,7 @@ const EXISTING: &str = r#"{
   "token": "0123456789abcdef-the-token",
   "hub_url": "ws://localhost:4000/ws",
   "hub_api_url": "http://localhost:4000",
-  "repo_dir": "/home/agent/repo",
+  "repo_dir": "/srv/agent/repo",
   "reviewer": "",
   "wake_command": "openclaw agent --message \"Task: ${TASK_JSON}\" --session-id ${TASK_ID}",
   "capabilities": [
@@ -85,7 +85,7 @@ fn an_existing_configuration_is_read_unchanged() {
     assert_eq!(warnings, []);
     assert_eq!(config.agent_id, "gcu-sleeper-service");
     assert_eq!(config.token.expose(), TOKEN);
-    assert_eq!((config.reviewer, config.repo_dir), (None, Some(PathBuf::from("/home/agent/repo"))));
+    assert_eq!((config.reviewer, config.repo_dir), (None, Some(PathBuf::from("/srv/agent/repo"))));
     assert_eq!(config.capabilities, ["code"]);
     assert_eq!(config.results_dir, file.folder.path().join("results"));
     assert_eq!(config.log_file, file.folder.path().join("sidecar.log"));

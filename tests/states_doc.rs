@@ -51,6 +51,18 @@ fn in_the_stories() -> Edges {
     edges
 }
 
+/// The drawing itself.
+fn diagram(page: &str) -> Option<&str> {
+    page.split("```mermaid\n").nth(1)?.split("```").next()
+}
+
+#[test]
+fn the_readme_shows_the_same_diagram() {
+    let readme = include_str!("../README.md");
+    assert!(diagram(DOC).is_some());
+    assert_eq!(diagram(readme), diagram(DOC));
+}
+
 #[test]
 fn the_diagram_and_the_list_below_it_are_the_edges_of_the_code() {
     let written: Edges = drawn().union(&passed_through()).cloned().collect();

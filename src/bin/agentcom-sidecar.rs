@@ -77,7 +77,7 @@ impl Options {
     }
 }
 
-fn main() -> ProcessExit {
+pub(crate) fn main() -> ProcessExit {
     let cli = Cli::parse();
     let options = match cli.command {
         Some(Command::Run(options)) => options.or(cli.options),

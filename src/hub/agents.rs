@@ -173,6 +173,7 @@ impl Agents {
             && agent.unavailable_until.is_some_and(|until_ms| until_ms <= now_ms)
         {
             agent.unavailable_until = None;
+            agent.leaving = false;
         }
     }
 }

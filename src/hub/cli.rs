@@ -73,29 +73,34 @@ fn log_level(name: &str) -> Result<LogLevel, String> {
 #[command(next_help_heading = "Timings (ms)")]
 struct TimingArgs {
     /// Take an assignment back when it was not accepted for this long
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
     accept_timeout_ms: u64,
     /// Take a task back when it showed no sign of life for this long
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
     stale_timeout_ms: u64,
     /// Drop a socket that was silent for this long
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
     silence_timeout_ms: u64,
     /// Say an assignment again when a returned agent does not mention it for this long
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
     /// Give an agent that rejected a task as busy none for this long, unless its state changes
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
     reject_retry_ms: u64,
     /// How long a running task may hold a restart up, where the command does not say
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
     restart_deadline_ms: u64,
     /// How long a sidecar may take for its last words
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
     drain_deadline_ms: u64,
     /// What a restart may take beyond both deadlines before it is called overdue
-    #[arg(long, value_name = "MS", env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
     restart_margin_ms: u64,
+}
+
+/// A time that ends: 0 would spin, and nobody waits a year.
+fn ms() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=31_536_000_000)
 }
 
 impl TimingArgs {

@@ -10,7 +10,8 @@
 //! 5. Answer.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use crate::wire::{Identify, SidecarFrame};
 const INBOX: usize = 1_024;
 /// Messages in one commit at most.
 const BATCH: usize = 256;
-/// The longest sleep: a wall clock that jumps is noticed within this time.
+/// The longest sleep without a deadline.
 const LONGEST_SLEEP_MS: u64 = 1_000;
 
 /// An order to one socket's task.
@@ -270,8 +271,13 @@ fn tell(changes: &Changes<'_>) {
     }
 }
 
-/// The wall clock, ms since the epoch: times must mean the same after a restart of the hub.
+/// Now, in ms since the epoch: the wall clock as it stood when first asked, running on the monotonic one. Whatever is done
+/// to the machine's clock meanwhile makes no timeout longer or shorter.
 pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    static STARTED: OnceLock<(u64, Instant)> = OnceLock::new();
+    let (wall_ms, started) = STARTED.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Instant::now())
+    });
+    wall_ms.saturating_add(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
 }

@@ -232,6 +232,27 @@ fn a_refused_restart_lifts_the_fence_and_waiting_work_starts() {
 }
 
 #[test]
+fn who_announces_a_restart_and_stays_is_not_fenced_for_ever() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.hear(1, SidecarFrame::AgentRestarting(Restarting { reason: "r".into(), ..Restarting::default() }));
+    assert!(rig.submit("t").is_empty());
+    let policy = Policy::default();
+    let said = rig.tick_at(rig.now + policy.drain_deadline_ms + policy.restart_margin_ms);
+    assert_eq!(said, ["1:task_assign t#1"]);
+}
+
+#[test]
+fn a_status_does_not_bring_a_rejected_task_straight_back() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.hear(1, rejected("busy"));
+    let said = rig.hear(1, SidecarFrame::Status { status: "idle".into() });
+    assert!(!said.iter().any(|said| said.contains("task_assign")), "{said:?}");
+}
+
+#[test]
 fn the_newest_connection_wins_and_the_job_stays() {
     let mut rig = Rig::new();
     rig.join(1, "a", Some("boot-1"));

@@ -55,10 +55,10 @@ impl Desk {
     }
 
     fn hear_status(&mut self, agent_id: &str, status: String) {
+        // Words for people: whether the agent is free is not read off them.
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.status = status;
         }
-        self.changed(agent_id);
         self.say_text(agent_id, json!({"type": "status_updated"}).to_string(), None);
     }
 
@@ -147,6 +147,9 @@ impl Desk {
             agent.leaving = true;
             agent.status = clip(&format!("restarting: {}", said.reason), Limit::Status);
         }
+        // Who announces it and stays is not fenced for ever.
+        let gone_by = now_ms.saturating_add(self.policy.drain_deadline_ms + self.policy.restart_margin_ms);
+        self.agents.set_unavailable(agent_id, gone_by);
         self.touched.push(agent_id.to_owned());
     }
 

@@ -38,6 +38,9 @@ use super::restart::RestartRequest;
 use super::socket;
 use super::validate::{Kind, may, must};
 
+/// No task holds a restart up for longer than a day; the sidecar sees it the same way.
+const MAX_DEADLINE_MS: u64 = 86_400_000;
+
 /// What every route sees.
 pub struct App {
     /// The way to the core.
@@ -171,9 +174,14 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
     }
     let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
     let body = read_body(&headers, body, &fields)?;
+    let deadline_ms = body.get("deadline_ms").and_then(Value::as_u64);
+    if let Some(found) = deadline_ms.filter(|found| *found > MAX_DEADLINE_MS) {
+        let detail = format!("found {found}, at most {MAX_DEADLINE_MS} (a day) is allowed");
+        return Err(ApiError::invalid_field("deadline_ms", "too_large", detail));
+    }
     let request = RestartRequest {
         reason: text(&body, "reason").unwrap_or("admin_commanded").to_owned(),
-        deadline_ms: body.get("deadline_ms").and_then(Value::as_u64),
+        deadline_ms,
         force: body.get("force").and_then(Value::as_bool).unwrap_or(false),
         by: who.name,
     };

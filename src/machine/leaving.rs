@@ -14,6 +14,9 @@ use super::state::{Cause, DrainStep, State, StopSignal};
 use super::time::Timestamp;
 use super::transition::Step;
 
+/// No task holds a restart up for longer than a day, whatever the command says.
+const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
+
 /// Between dials while the last words wait for a connection.
 const DRAIN_REDIAL_MS: u64 = 250;
 
@@ -57,7 +60,7 @@ impl Step<'_> {
     fn accept_restart(&mut self, order: &RestartOrder) {
         let limit = self.policy.restart_intensity;
         self.machine.restarts.accept(order, self.now, limit);
-        let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms);
+        let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_RESTART_DEADLINE_MS);
         self.answer_restart(order, RestartAnswer::Accepted { deadline_ms });
         if let (true, Some(restart)) = (seeded!(self.policy, AnnouncedTwice), self.machine.restarts.open.clone()) {
             self.say_if_online(ToHub::AgentRestarting { restart, task_id: None, long_form: true });

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::crash_points::crash_point;
+
 /// How many symbolic links are followed before they count as a loop; Linux's own figure.
 const MAX_LINKS: u32 = 40;
 
@@ -96,19 +98,27 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let (prefix, suffix) = temporary_name(&target);
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(suffix);
+    crash_point!("before the temporary file");
     // tempfile's own mode is 0600, which is what a file with task texts wants.
     let mut temporary = match builder.tempfile_in(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(folder).map_err(failed(Operation::CreateFolder))?;
+            crash_point!("after creating the folder");
             builder.tempfile_in(folder)
         }
         other => other,
     }
     .map_err(failed(Operation::Create))?;
+    crash_point!("after the temporary file, before its text");
     temporary.write_all(bytes).map_err(failed(Operation::Write))?;
+    crash_point!("after its text, before fsync");
     temporary.as_file().sync_all().map_err(failed(Operation::Sync))?;
+    crash_point!("after fsync, before the rename");
     temporary.persist(&target).map_err(|error| failed(Operation::Replace)(error.error))?;
-    sync_folder(folder).map_err(failed(Operation::Sync))
+    crash_point!("after the rename, before the folder's fsync");
+    sync_folder(folder).map_err(failed(Operation::Sync))?;
+    crash_point!("after the folder's fsync");
+    Ok(())
 }
 
 /// Removes temporary files that a killed predecessor left beside `path`; says how many. Call it at start, under the lock.
@@ -130,7 +140,9 @@ pub fn remove_leftovers(path: &Path) -> Result<usize, DurableError> {
         let name = entry.file_name();
         let ours = name.to_str().is_some_and(|name| name.starts_with(&prefix) && name.ends_with(suffix));
         if ours && entry.file_type().map_err(failed)?.is_file() {
+            crash_point!("before removing a leftover");
             fs::remove_file(entry.path()).map_err(failed)?;
+            crash_point!("after removing a leftover");
             removed += 1;
         }
     }
@@ -191,14 +203,18 @@ fn move_aside(target: &Path) -> io::Result<PathBuf> {
             name.push(format!("-{attempt}"));
         }
         let aside = target.with_file_name(name);
+        crash_point!("before claiming a name to move aside to");
         // The name is claimed first, because a rename overwrites.
         match File::create_new(&aside) {
             Ok(_) => {
+                crash_point!("after claiming it, before moving aside");
                 fs::rename(target, &aside).inspect_err(|_| {
                     // Only our empty placeholder goes; if even that fails there is nothing better to do.
                     let _ = fs::remove_file(&aside);
                 })?;
+                crash_point!("after moving aside, before the folder's fsync");
                 sync_folder(folder_of(target))?;
+                crash_point!("after moving aside for good");
                 return Ok(aside);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,

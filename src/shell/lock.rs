@@ -77,7 +77,8 @@ impl StateLock {
                 Err(TryLockError::Error(source)) => return Err(unusable(Operation::Lock, source)),
             }
         }
-        write_holder(&mut file, name).map_err(|source| unusable(Operation::Write, source))?;
+        // Without a name in it (a full disk) the lock holds all the same: a second copy then hears of an unknown process.
+        let _ = write_holder(&mut file, name);
         Ok(Self { _file: file, path })
     }
 

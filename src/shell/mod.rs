@@ -3,6 +3,7 @@
 
 mod clock;
 mod control;
+mod crash_points;
 pub mod durable;
 pub mod exit_code;
 mod hear;
@@ -15,6 +16,7 @@ pub mod lock;
 mod log_step;
 pub mod logging;
 pub mod pm2;
+mod report;
 pub mod results;
 pub mod runner;
 mod sidecar;

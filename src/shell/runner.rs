@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::crash_points::crash_point;
 use output::{OutputFile, WrittenFile};
 
 pub use crate::machine::WakeOutcome;
@@ -144,7 +145,9 @@ async fn run(config: &RunnerConfig, order: &WakeOrder) -> WakeOutcome {
         Ok(Err(error)) => return WakeOutcome::Failed { error },
         Err(e) => return WakeOutcome::Failed { error: format!("preparing the wake command failed: {e}") },
     };
+    crash_point!("before the wake command starts");
     let spawned = spawn(config, order, &env, &output);
+    crash_point!("after the wake command has started");
     let output = output.close_writers();
     let outcome = match spawned {
         Ok(mut child) => watch(&mut child, order.timeout_ms, &output).await,

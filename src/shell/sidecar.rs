@@ -13,20 +13,19 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::control::RestartHandle;
+use super::crash_points::crash_point;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::pm2::Pm2;
-use super::results::{ResultContent, ResultsEvent, ResultsWatcher};
+use super::report::{found_event, link_event, notify, wake_event};
+use super::results::{ResultsEvent, ResultsWatcher};
 use super::runner::{WakeEvent, WakeOrder, WakeRunner};
 use super::speak::{Introduction, object, speak};
 use super::start::comeback_now;
-use super::{durable, hear, journal_file, log_step};
+use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
-use crate::machine::{
-    Effect, Event, FromHub, Jitter, Machine, Notice, Outcome, Policy, State, Task, TaskId, ToHub, WakeOutcome,
-    transition,
-};
+use crate::machine::{Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
 use crate::wire::Pm2Info;
 
 /// What a frame may take once the process was asked to stop.
@@ -94,7 +93,9 @@ impl Sidecar {
         let mut ending = self.perform_all(first).await;
         loop {
             if let Some(ending) = ending {
-                return self.end(ending).await;
+                let ending = self.end(ending).await;
+                crash_point!("after the end of the loop");
+                return ending;
             }
             let event = self.next_event().await; // 1
             ending = self.handle(event).await; // 2, 3
@@ -181,6 +182,8 @@ impl Sidecar {
         loop {
             let mut next = None;
             for effect in effects {
+                // After the effect before it, too: nothing happens between two of them.
+                crash_point!("before {}", crate::machine::EffectName::from(&effect));
                 match effect {
                     Effect::Persist(journal) => {
                         let bytes = journal_file::to_bytes(&journal, &self.foreign_fields);
@@ -199,6 +202,7 @@ impl Sidecar {
                     Effect::Notify(notice) => notify(&notice),
                 }
             }
+            crash_point!("after the last effect");
             self.rewatch();
             effects = self.step(next?);
         }
@@ -324,110 +328,5 @@ fn pm2_info(pm2: &Pm2, asked: Option<Pm2Info>) -> Pm2Info {
             ..own
         },
         None => own,
-    }
-}
-
-fn link_event(event: LinkEvent) -> Option<Event> {
-    match event.what {
-        LinkWhat::Opened => Some(Event::HubOpened),
-        LinkWhat::Frame(text) => {
-            tracing::trace!(frame = text, "heard");
-            Some(Event::HubSaid(hear::hear(&text)))
-        }
-        LinkWhat::Ignored { what } => {
-            tracing::warn!(what, "something that is no text frame was ignored");
-            Some(Event::HubSaid(FromHub::SignOfLife))
-        }
-        LinkWhat::Closed(closed) => {
-            tracing::info!(
-                code = closed.code,
-                reason = closed.reason,
-                clean = closed.clean,
-                error = closed.error,
-                "the connection to the hub ended"
-            );
-            Some(hear::closed(&closed, draw()))
-        }
-    }
-}
-
-/// The shell's dice.
-fn draw() -> Jitter {
-    let mut bytes = [0; 2];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => Jitter(u16::from_le_bytes(bytes)),
-        // Without dice, the middle: still a wait.
-        Err(_) => Jitter(u16::MAX / 2),
-    }
-}
-
-fn wake_event(event: WakeEvent) -> Event {
-    let WakeEvent { task_id, attempt, outcome, .. } = &event;
-    match outcome {
-        WakeOutcome::Succeeded => {}
-        WakeOutcome::Failed { error } => tracing::warn!(task_id, attempt, error, "the wake command failed"),
-        WakeOutcome::TimedOut { after_ms } => {
-            tracing::warn!(task_id, attempt, after_ms, "the wake command took too long and was ended");
-        }
-    }
-    let outcome = event.outcome;
-    match (TaskId::new(&event.task_id), u8::try_from(event.attempt)) {
-        (Ok(task_id), Ok(attempt)) => Event::WakeFinished { task_id, generation: event.generation, attempt, outcome },
-        // Orders carry checked ids and small counts; an echo of anything else means nothing.
-        (Err(_), _) | (_, Err(_)) => Event::HubSaid(FromHub::SignOfLife),
-    }
-}
-
-fn found_event(event: ResultsEvent) -> Event {
-    let (raw, outcome) = match event {
-        ResultsEvent::Started { task_id } => (task_id, None),
-        ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
-    };
-    let Ok(task_id) = TaskId::new(&raw) else {
-        // Only ids of the machine's are watched; an echo of anything else means nothing.
-        return Event::HubSaid(FromHub::SignOfLife);
-    };
-    match outcome {
-        None => Event::Confirmed { task_id },
-        Some(content) => Event::ResultFound {
-            task_id,
-            outcome: match content {
-                ResultContent::Success { result } => {
-                    Outcome::Completed { result: Value::Object(result).to_string().into() }
-                }
-                ResultContent::Failure { reason } => Outcome::Failed { reason },
-                ResultContent::Unreadable { error } => {
-                    Outcome::Failed { reason: format!("result_parse_error: {error}") }
-                }
-            },
-        },
-    }
-}
-
-fn notify(notice: &Notice) {
-    let kind: &'static str = notice.into();
-    match notice {
-        Notice::IdentifyRefused { error } => tracing::error!(
-            notice = kind,
-            error,
-            "the hub does not know us: check agent_id and token in config.json against the hub"
-        ),
-        Notice::AssignmentRefused { task_id, why } => {
-            tracing::warn!(notice = kind, task_id, why = %why, "an assignment was not taken");
-        }
-        Notice::RestartRefused { reason, detail } => {
-            tracing::warn!(notice = kind, reason, detail, "a commanded restart was refused");
-        }
-        Notice::JournalFailing => tracing::error!(
-            notice = kind,
-            "the journal cannot be written: no task is taken and no verdict said until it can"
-        ),
-        Notice::JournalRecovered => tracing::warn!(notice = kind, "the journal can be written again"),
-        Notice::VerdictRefused { task_id, kept } => {
-            tracing::warn!(notice = kind, task_id = %task_id, kept, "the hub did not take a verdict");
-        }
-        Notice::TaskTakenBack { task_id } => {
-            tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
-        }
     }
 }

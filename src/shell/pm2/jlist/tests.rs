@@ -11,7 +11,7 @@ const TWO: &str = r#"[{"pid":9343,"name":"probe one","pm2_env":{"name":"probe on
 
 const BANNERS: [&str; 6] = [
     "",
-    "[PM2] Spawning PM2 daemon with pm2_home=/root/.pm2\n[PM2] PM2 Successfully daemonized\n",
+    "[PM2] Spawning PM2 daemon with pm2_home=/srv/.pm2\n[PM2] PM2 Successfully daemonized\n",
     "\n>>>> In-memory PM2 is out-of-date, do:\n>>>> $ pm2 update\nIn memory PM2 version: 6.0.14\n[[1mPM2[22m] {x} []\n",
     "[{\"level\":\"warn\"}] {\"a\":[{\"b\":1}]}\n",
     "( [ { ( [ { \"[{\n",

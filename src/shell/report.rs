@@ -1,0 +1,119 @@
+//! What the adapters report, as the machine's events, and what the machine notices, as log lines. It translates; what an
+//! event means is the machine's to say.
+
+use serde_json::Value;
+
+use super::hear;
+use super::hub_link::{LinkEvent, LinkWhat};
+use super::results::{ResultContent, ResultsEvent};
+use super::runner::WakeEvent;
+use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, TaskId, WakeOutcome};
+
+/// What happened on the connection; nothing where it means nothing to the machine.
+pub(super) fn link_event(event: LinkEvent) -> Option<Event> {
+    match event.what {
+        LinkWhat::Opened => Some(Event::HubOpened),
+        LinkWhat::Frame(text) => {
+            tracing::trace!(frame = text, "heard");
+            Some(Event::HubSaid(hear::hear(&text)))
+        }
+        LinkWhat::Ignored { what } => {
+            tracing::warn!(what, "something that is no text frame was ignored");
+            Some(Event::HubSaid(FromHub::SignOfLife))
+        }
+        LinkWhat::Closed(closed) => {
+            tracing::info!(
+                code = closed.code,
+                reason = closed.reason,
+                clean = closed.clean,
+                error = closed.error,
+                "the connection to the hub ended"
+            );
+            Some(hear::closed(&closed, draw()))
+        }
+    }
+}
+
+/// The shell's dice.
+fn draw() -> Jitter {
+    let mut bytes = [0; 2];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Jitter(u16::from_le_bytes(bytes)),
+        // Without dice, the middle: still a wait.
+        Err(_) => Jitter(u16::MAX / 2),
+    }
+}
+
+/// How the wake command ended.
+pub(super) fn wake_event(event: WakeEvent) -> Event {
+    let WakeEvent { task_id, attempt, outcome, .. } = &event;
+    match outcome {
+        WakeOutcome::Succeeded => {}
+        WakeOutcome::Failed { error } => tracing::warn!(task_id, attempt, error, "the wake command failed"),
+        WakeOutcome::TimedOut { after_ms } => {
+            tracing::warn!(task_id, attempt, after_ms, "the wake command took too long and was ended");
+        }
+    }
+    let outcome = event.outcome;
+    match (TaskId::new(&event.task_id), u8::try_from(event.attempt)) {
+        (Ok(task_id), Ok(attempt)) => Event::WakeFinished { task_id, generation: event.generation, attempt, outcome },
+        // Orders carry checked ids and small counts; an echo of anything else means nothing.
+        (Err(_), _) | (_, Err(_)) => Event::HubSaid(FromHub::SignOfLife),
+    }
+}
+
+/// What the agent left in the results folder.
+pub(super) fn found_event(event: ResultsEvent) -> Event {
+    let (raw, outcome) = match event {
+        ResultsEvent::Started { task_id } => (task_id, None),
+        ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
+    };
+    let Ok(task_id) = TaskId::new(&raw) else {
+        // Only ids of the machine's are watched; an echo of anything else means nothing.
+        return Event::HubSaid(FromHub::SignOfLife);
+    };
+    match outcome {
+        None => Event::Confirmed { task_id },
+        Some(content) => Event::ResultFound {
+            task_id,
+            outcome: match content {
+                ResultContent::Success { result } => {
+                    Outcome::Completed { result: Value::Object(result).to_string().into() }
+                }
+                ResultContent::Failure { reason } => Outcome::Failed { reason },
+                ResultContent::Unreadable { error } => {
+                    Outcome::Failed { reason: format!("result_parse_error: {error}") }
+                }
+            },
+        },
+    }
+}
+
+/// What is worth an operator's eye, in the log.
+pub(super) fn notify(notice: &Notice) {
+    let kind: &'static str = notice.into();
+    match notice {
+        Notice::IdentifyRefused { error } => tracing::error!(
+            notice = kind,
+            error,
+            "the hub does not know us: check agent_id and token in config.json against the hub"
+        ),
+        Notice::AssignmentRefused { task_id, why } => {
+            tracing::warn!(notice = kind, task_id, why = %why, "an assignment was not taken");
+        }
+        Notice::RestartRefused { reason, detail } => {
+            tracing::warn!(notice = kind, reason, detail, "a commanded restart was refused");
+        }
+        Notice::JournalFailing => tracing::error!(
+            notice = kind,
+            "the journal cannot be written: no task is taken and no verdict said until it can"
+        ),
+        Notice::JournalRecovered => tracing::warn!(notice = kind, "the journal can be written again"),
+        Notice::VerdictRefused { task_id, kept } => {
+            tracing::warn!(notice = kind, task_id = %task_id, kept, "the hub did not take a verdict");
+        }
+        Notice::TaskTakenBack { task_id } => {
+            tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
+        }
+    }
+}

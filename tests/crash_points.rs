@@ -1,0 +1,40 @@
+//! The real sidecar, killed at every place where a crash may matter, in every story: none is sampled, all are counted
+//! first and then tried, each in a run of its own against the real hub. Each story must end well all the same: every task
+//! done once, every restart ended, no hand-out started twice, nothing left in the journal.
+//!
+//! - `AGENTCOM_CRASH_STORY=NAME` tries one story only, `AGENTCOM_CRASH_AT=17` one place of it, with all its logs.
+//! - `AGENTCOM_CRASH_PAIRS=1` tries every pair of places: a crash, and another one on the way back from it (nightly).
+//! - `AGENTCOM_CRASH_WORKERS=N` runs so many at a time; most of a story is waiting.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+#![allow(clippy::print_stderr, reason = "the report")]
+
+#[path = "crash_points/binary.rs"]
+mod binary;
+#[path = "crash_points/enumerate.rs"]
+mod enumerate;
+#[path = "crash_points/stage.rs"]
+mod stage;
+#[path = "crash_points/stories.rs"]
+mod stories;
+mod support;
+
+#[test]
+fn every_crash_point_of_every_story_ends_well() {
+    let binary = binary::build();
+    let report = enumerate::enumerate(&binary, &stories::chosen());
+    eprint!("{report}");
+    assert!(report.is_clean(), "{}", report.failures());
+}
+
+#[test]
+#[cfg(not(feature = "crash-points"))]
+fn the_shipped_sidecar_has_no_crash_points() {
+    let switch = b"AGENTCOM_CRASH_AT";
+    let has = |path: &std::path::Path| {
+        let binary = std::fs::read(path).unwrap();
+        binary.windows(switch.len()).any(|bytes| bytes == switch)
+    };
+    assert!(!has(std::path::Path::new(support::sidecar::SIDECAR)), "it can be told to kill itself");
+    assert!(has(&binary::build()), "the search finds nothing where there is something to find");
+}
