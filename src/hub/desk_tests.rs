@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame, Verdict};
 use serde_json::{Map, Value, json};
 
 use crate::hub::restart::Phase;
@@ -343,6 +343,23 @@ fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_answer_to_its_rep
     assert_eq!(rig.tick_at(70_000), ["1:task_assign t#3"]);
     rig.join(2, "a", Some("boot-1"));
     assert_eq!(rig.hear(2, report(1)), ["2:task_assign t#3", "2:state_report_ack continue"]);
+}
+
+/// Found by the model check: the acceptance of an older hand-out, said again with its verdict, counted for the newer one
+/// that the agent had missed.
+#[test]
+fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_refusal_of_its_verdict() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.tick_at(60_000);
+    assert_eq!(rig.tick_at(70_000), ["1:task_assign t#3"]);
+    rig.join(2, "a", Some("boot-2"));
+    let verdict = Verdict { task_id: "t".into(), generation: 1, result: None, rest: Map::new() };
+    assert_eq!(
+        rig.hear(2, SidecarFrame::TaskComplete(verdict)),
+        ["2:error task_complete_failed: stale_generation", "2:task_assign t#3"]
+    );
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Desk {
         }
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),
-            Err(why) => self.refuse(agent_id, "task_complete_failed", why),
+            Err(why) => self.refuse(agent_id, "task_complete_failed", &task_id, why),
         }
         self.changed(agent_id);
     }
@@ -96,7 +96,7 @@ impl Desk {
         match self.tasks.fail(agent_id, task_id, generation, &clip(reason, Limit::Reason), now_ms) {
             Ok(Failed::Retried) => self.ack(agent_id, task_id, TaskAckStatus::Retried),
             Ok(Failed::DeadLetter) => self.ack(agent_id, task_id, TaskAckStatus::DeadLetter),
-            Err(why) => self.refuse(agent_id, "task_fail_failed", why),
+            Err(why) => self.refuse(agent_id, "task_fail_failed", task_id, why),
         }
         self.changed(agent_id);
     }
@@ -117,11 +117,10 @@ impl Desk {
     fn hear_state_report(&mut self, agent_id: &str, task_id: String, said: Option<u64>, now_ms: u64) {
         let current = self.tasks.task_of(agent_id).filter(|task| task.id == task_id).map(|task| task.generation);
         let same = current.is_some_and(|current| said.is_none_or(|said| said == current));
-        let adopts = self.agents.get(agent_id).is_some_and(|agent| agent.is_v2());
         if same {
             self.tasks.alive(agent_id, &task_id, now_ms);
         }
-        let go_on = same || (current.is_some() && adopts);
+        let go_on = same || (current.is_some() && self.adopts(agent_id));
         if go_on && !same {
             self.say_assignment(agent_id);
         }
@@ -169,8 +168,18 @@ impl Desk {
         self.say(agent_id, &HubFrame::TaskAck { task_id: task_id.to_owned(), status });
     }
 
-    fn refuse(&mut self, agent_id: &str, what: &str, why: VerdictError) {
-        let why: &'static str = why.into();
-        self.say(agent_id, &HubFrame::Error(HubError { error: format!("{what}: {why}"), ..HubError::default() }));
+    /// A verdict does not count. A peer that adopts work and holds the task under a newer generation may have missed that
+    /// assignment (it went down with another connection, and `task_accepted` names no generation): it hears it again.
+    fn refuse(&mut self, agent_id: &str, what: &str, task_id: &str, why: VerdictError) {
+        let name: &'static str = why.into();
+        self.say(agent_id, &HubFrame::Error(HubError { error: format!("{what}: {name}"), ..HubError::default() }));
+        let holds = self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id);
+        if why == VerdictError::StaleGeneration && holds && self.adopts(agent_id) {
+            self.say_assignment(agent_id);
+        }
+    }
+
+    fn adopts(&self, agent_id: &str) -> bool {
+        self.agents.get(agent_id).is_some_and(|agent| agent.is_v2())
     }
 }
