@@ -68,6 +68,11 @@ impl Outbox {
         self.iter().find(|v| v.task_id == *task_id && v.generation == generation)
     }
 
+    /// Whether there is a verdict on this hand-out of the task or a later one.
+    pub fn answers(&self, task_id: &TaskId, generation: u64) -> bool {
+        self.iter().any(|v| v.task_id == *task_id && v.generation >= generation)
+    }
+
     /// The verdicts, first reached first.
     pub fn iter(&self) -> impl Iterator<Item = &Verdict> {
         self.pending.iter().map(|p| &p.verdict)

@@ -38,7 +38,8 @@ impl Step<'_> {
 
     /// Takes a task in `Idle`: from what is already done or under way for it, else afresh.
     fn take(&mut self, task: Task, assigned_at: Option<u64>) {
-        if self.machine.outbox.find(&task.id, task.generation).is_some() {
+        // Said again, or overtaken on its way: the verdict for this hand-out or a later one is on its own way already.
+        if self.machine.outbox.answers(&task.id, task.generation) {
             return;
         }
         if self.machine.outbox.len() >= OUTBOX_CAP || matches!(self.machine.disk, Disk::Failing { .. }) {

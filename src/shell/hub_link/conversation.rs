@@ -27,6 +27,9 @@ use super::{CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent,
 /// the write timeout.
 const SLOWEST_BYTES_PER_MS: u64 = 32;
 
+/// But not more than so many times the write timeout: a half-open link must come to an end.
+const MOST_EXTRA: u64 = 8;
+
 /// How long a peer that broke the protocol is given to read why it is dropped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -237,7 +240,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     fn write(&mut self, outgoing: Outgoing) -> Option<Closed> {
-        let patience = self.config.write_timeout_ms + outgoing.text.len() as u64 / SLOWEST_BYTES_PER_MS;
+        let limit = self.config.write_timeout_ms;
+        let for_its_size = outgoing.text.len() as u64 / SLOWEST_BYTES_PER_MS;
+        let patience = limit.saturating_add(for_its_size.min(limit.saturating_mul(MOST_EXTRA)));
         let until = Instant::now() + Duration::from_millis(patience);
         match Pin::new(&mut self.socket).start_send(Message::text(outgoing.text)) {
             Ok(()) => {
