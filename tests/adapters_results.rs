@@ -330,12 +330,12 @@ async fn a_task_that_comes_back_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_cleared_started_counts_anew_when_it_comes_again() {
+async fn a_started_that_was_cleaned_up_counts_anew_when_it_comes_again() {
     let mut f = fixture(50, |_| {});
     f.write("t1.started", "");
     f.watch(&["t1"]);
     assert_eq!(f.next().await, started("t1"));
-    assert!(f.watcher.clear_started("t1").is_none());
+    assert!(f.watcher.clean_up("t1").is_empty());
     assert!(!f.dir().join("t1.started").exists());
     f.nothing_but("t1").await;
 }

@@ -10,7 +10,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::hub::Hub;
 use support::legacy_hub::{LegacyHub, OnReturn, Options, Status};
 use support::process::Running;
@@ -20,7 +20,10 @@ use support::wait;
 const ALICE: &str = "alice";
 
 /// Long enough for what is left to do when the killing is over.
-const AFTERWARDS: Duration = Duration::from_secs(60);
+const AFTERWARDS: Duration = Duration::from_secs(30);
+
+/// After so many kills one task is seen to its end: who is killed all the time gets nowhere.
+const BREATHER: u64 = 12;
 
 /// xorshift64*: the same seed, the same kills.
 struct Dice(u64);
@@ -41,9 +44,9 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
     }
 
-    /// Mostly short; one in ten is long enough for a wait to end: who is killed all the time gets nowhere.
+    /// Mostly short; one in twenty is long enough for most waits to end.
     fn pause(&mut self, bound_ms: u64) -> Duration {
-        let bound_ms = if self.below(10) == 0 { 2_500 } else { bound_ms };
+        let bound_ms = if self.below(20) == 0 { 2_500 } else { bound_ms };
         Duration::from_millis(self.below(bound_ms))
     }
 }
@@ -115,13 +118,13 @@ impl<'a> Supervisor<'a> {
         self.sidecar = self.agent.start_supervised();
     }
 
-    fn until(&mut self, what: &str, mut done: impl FnMut() -> bool) {
+    fn until(&mut self, what: &str, mut done: impl FnMut() -> bool, more: impl FnOnce() -> String) {
         let agent = self.agent;
         let probe = || {
             self.look();
             done().then_some(())
         };
-        wait::until_or(what, AFTERWARDS, probe, || agent.story());
+        wait::until_or(what, AFTERWARDS, probe, || agent.story() + "\n" + &more());
     }
 }
 
@@ -142,6 +145,11 @@ fn is_quiet(agent: &Agent) -> bool {
     agent.queue().is_some_and(|queue| queue["active"].is_null() && queue["outbox"] == json!([]))
 }
 
+/// How many of our hub's tasks stand so.
+fn listed(hub: &Hub, status: &str) -> usize {
+    hub.get(&format!("/api/tasks?status={status}")).1["tasks"].as_array().unwrap().len()
+}
+
 #[test]
 fn two_hundred_kills_at_our_hub() {
     let mut dice = Dice::new();
@@ -153,9 +161,16 @@ fn two_hundred_kills_at_our_hub() {
     let mut supervisor = Supervisor::new(&agent);
     for number in 0..kills {
         // There is always something to do, and never so much that it takes long afterwards.
-        while hub.get("/api/tasks?status=queued").1["tasks"].as_array().unwrap().len() < 2 {
+        while listed(&hub, "queued") < 2 {
             let kind = description(tasks.len() as u64);
             tasks.push((hub.submit_with(json!({"description": kind, "max_retries": 1_000})), kind));
+        }
+        if number % BREATHER == BREATHER - 1 {
+            let open = || listed(&hub, "queued") + listed(&hub, "assigned");
+            let before = open();
+            let story =
+                || format!("{:?}\n{:?}\n{}", hub.agent(ALICE), hub.restarts(ALICE).first(), hub.get("/api/tasks").1);
+            supervisor.until("one more task to be done", || open() < before.max(1), story);
         }
         supervisor.let_work(dice.pause(150));
         if number % 5 == 3 {
@@ -167,12 +182,19 @@ fn two_hundred_kills_at_our_hub() {
         supervisor.kill();
     }
     for (task, _) in &tasks {
-        supervisor.until(&format!("{task} to be done"), || hub.task(task)["status"] == "completed");
+        supervisor.until(
+            &format!("{task} to be done"),
+            || hub.task(task)["status"] == "completed",
+            || hub.task(task).to_string(),
+        );
     }
-    supervisor.until("the journal to be empty", || is_quiet(&agent));
-    supervisor.until("every restart to be over", || {
-        hub.restarts(ALICE).iter().all(|restart| restart["state"] == "back" || restart["state"] == "refused")
-    });
+    supervisor.until("the journal to be empty", || is_quiet(&agent), String::new);
+    let over = |restart: &Value| restart["state"] == "back" || restart["state"] == "refused";
+    supervisor.until(
+        "every restart to be over",
+        || hub.restarts(ALICE).iter().all(over),
+        || format!("{:?}", hub.restarts(ALICE)),
+    );
     assert_started_once(&agent, |id| tasks.iter().any(|(task, kind)| task == id && kind.contains("failtimes")));
     for (task, kind) in &tasks {
         let history = hub.task(task)["history"].clone();
@@ -211,6 +233,11 @@ fn sixty_kills_at_an_existing_hub() {
         }
         let on_return = [OnReturn::AtOnce, OnReturn::AfterContinue, OnReturn::AfterReassign];
         hub.set(|options| options.on_return = on_return[usize::try_from(dice.below(3)).unwrap()]);
+        if number % BREATHER == BREATHER - 1 {
+            let open = || tasks.iter().filter(|(task, _)| open(task)).count();
+            let before = open();
+            supervisor.until("one more task to be done", || open() < before.max(1), || hub.story());
+        }
         supervisor.let_work(dice.pause(200));
         if number % 5 == 3 {
             hub.restart(ALICE, &format!("restart {number}"));
@@ -218,10 +245,18 @@ fn sixty_kills_at_an_existing_hub() {
         }
         supervisor.kill();
     }
+    let done = |task: &str| hub.task(task).unwrap().status == Status::Completed;
     for (task, _) in &tasks {
-        supervisor.until(&format!("{task} to be done"), || hub.task(task).unwrap().status == Status::Completed);
+        let story = || {
+            hub.story()
+                .lines()
+                .filter(|line| line.contains(task) || line.contains("identified"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        supervisor.until(&format!("{task} to be done"), || done(task), story);
     }
-    supervisor.until("the journal to be empty", || is_quiet(&agent));
+    supervisor.until("the journal to be empty", || is_quiet(&agent), String::new);
     assert_started_once(&agent, |id| tasks.iter().any(|(task, kind)| task == id && kind.contains("failtimes")));
     for (task, kind) in &tasks {
         let history = hub.task(task).unwrap().history;

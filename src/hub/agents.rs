@@ -34,6 +34,8 @@ pub struct Agent {
     pub resources: Map<String, Value>,
     /// It said `agent_restarting`: it takes nothing more on this connection.
     pub leaving: bool,
+    /// Its operator wants it to take no task.
+    pub cordoned: bool,
     /// It rejected a task as busy: it gets none before this, unless its state changes. ms since the epoch.
     pub unavailable_until: Option<u64>,
 }
@@ -62,6 +64,7 @@ impl Agent {
             }),
             resources: Map::new(),
             leaving: false,
+            cordoned: false,
             unavailable_until: None,
         }
     }

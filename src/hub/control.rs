@@ -81,7 +81,7 @@ pub async fn serve(listener: UnixListener, core: Handle, stop: CancellationToken
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the control socket accepts nobody for now");
+                tracing::warn!(%error, "the control socket could not take a caller; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

@@ -55,6 +55,13 @@ pub enum Event {
     },
     /// A restart was asked for on this machine, by an operator or the library's user.
     RestartRequested(RestartOrder),
+    /// An operator on this machine takes a restart back that still waits for its task.
+    RestartCancelRequested,
+    /// An operator on this machine wants no new task to be taken, or (`on: false`) tasks to be taken again.
+    CordonRequested {
+        /// Whether to take none.
+        on: bool,
+    },
     /// The journal that was ordered to be written is on disk.
     Persisted,
     /// It is not.

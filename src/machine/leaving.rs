@@ -17,6 +17,9 @@ use super::transition::Step;
 /// No task holds a restart up for longer than a day, whatever the command says.
 const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
 
+/// What a hub is told of a restart that was taken back.
+const CANCELLED: &str = "cancelled on the sidecar's machine";
+
 /// Between dials while the last words wait for a connection.
 const DRAIN_REDIAL_MS: u64 = 250;
 
@@ -25,7 +28,9 @@ impl Step<'_> {
     pub(super) fn restart_commanded(&mut self, order: &RestartOrder) {
         match &self.machine.state {
             State::Idle | State::Working { .. } => {
-                if self.machine.restarts.knows(order.command_id.as_deref()) {
+                if self.machine.restarts.was_cancelled(order.command_id.as_deref()) {
+                    self.answer_restart(order, RestartAnswer::Refused { detail: CANCELLED.into() });
+                } else if self.machine.restarts.knows(order.command_id.as_deref()) {
                     self.answer_restart(order, RestartAnswer::Duplicate);
                 } else if let Some(wait_ms) = self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
                     self.refuse_restart(order, wait_ms);
@@ -77,6 +82,25 @@ impl Step<'_> {
             }
             State::Idle | State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
                 self.drain(Cause::Restart { order: order.clone(), forced: false, signalled: false }, None);
+            }
+        }
+    }
+
+    /// The task in hand goes on as if there had been no command. Once the sidecar leaves it is too late.
+    pub(super) fn restart_cancelled(&mut self) {
+        match core::mem::replace(&mut self.machine.state, State::Idle) {
+            State::RestartPending { job, order, .. } => {
+                self.machine.state = State::Working { job };
+                self.machine.restarts.cancel();
+                self.order(Effect::Notify(Notice::RestartCancelled { reason: order.reason.clone() }));
+                self.answer_restart(&order, RestartAnswer::Refused { detail: CANCELLED.into() });
+                if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
+                    let state = self.machine.state.work_status();
+                    self.order(Effect::Send(ToHub::Status { status: format!("{state} (restart {CANCELLED})") }));
+                }
+            }
+            state @ (State::Idle | State::Working { .. } | State::Draining { .. } | State::Exiting { .. }) => {
+                self.machine.state = state;
             }
         }
     }
@@ -245,7 +269,8 @@ impl Step<'_> {
             State::Draining { cause: Cause::Restart { order, .. }, .. } => restarting_status(&order.reason),
             State::Draining { cause: Cause::Stop { .. }, .. } => "stopping".to_string(),
             State::Idle | State::Working { .. } | State::RestartPending { .. } | State::Exiting { .. } => {
-                "idle".to_string()
+                // A task in hand is the hub's to know; it asks no one's presence for it.
+                if self.machine.cordon.is_on() { self.machine.presence() } else { "idle" }.to_string()
             }
         };
         let restarted = self.machine.restarts.returned.as_ref().map(|returned| ReturnedFrom {

@@ -12,6 +12,7 @@
 //!
 //! It does not know frames, files, processes or pm2; see `shell` for those. It compiles under `no_std` + `alloc`.
 
+mod cordon;
 mod deadline;
 mod effect;
 mod event;
@@ -33,6 +34,7 @@ mod time;
 mod transition;
 mod work;
 
+pub use cordon::Cordon;
 pub use deadline::Wait;
 pub use effect::{
     CloseCode, Effect, EffectName, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub, ToHubName, WakeReport,
@@ -73,6 +75,8 @@ pub struct Machine {
     pub durable: Journal,
     /// An assignment that came while the hub was being asked about the task in hand; taken or refused when it answers.
     pub held: Option<HeldAssignment>,
+    /// Whether new tasks are taken at all.
+    pub cordon: Cordon,
 }
 
 /// An assignment that waits for the answer to a question.
@@ -107,6 +111,7 @@ impl Machine {
             disk: Disk::Ready,
             durable,
             held: None,
+            cordon: if journal.cordoned { Cordon::On } else { Cordon::Off },
         };
         transition::begin(machine, now, policy)
     }
@@ -118,6 +123,15 @@ impl Machine {
             shelf: self.shelf.items().to_vec(),
             outbox: self.outbox.to_journal(),
             restarts: self.restarts.clone(),
+            cordoned: self.cordon.is_on(),
+        }
+    }
+
+    /// What presence shows of work.
+    pub fn presence(&self) -> &'static str {
+        match self.cordon {
+            Cordon::Off => self.state.work_status(),
+            Cordon::On | Cordon::Away => "draining: takes no new task",
         }
     }
 

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use super::cordon::Cordon;
 use super::effect::{Effect, ToHub};
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::{Disk, Journal};
@@ -23,6 +24,7 @@ impl Step<'_> {
         self.settle_job();
         self.settle_outbox();
         self.settle_drain();
+        self.settle_cordon();
         self.settle_link();
         self.settle_disk();
     }
@@ -117,7 +119,8 @@ impl Step<'_> {
 
     fn settle_link(&mut self) {
         let wanted = match &self.machine.state {
-            State::Idle | State::Working { .. } | State::RestartPending { .. } => true,
+            State::Idle => self.machine.cordon != Cordon::Away,
+            State::Working { .. } | State::RestartPending { .. } => true,
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => false,
         };

@@ -39,6 +39,8 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
         Event::ResultFound { task_id, outcome } => step.result_found(&task_id, outcome),
         Event::StopRequested { signal } => step.stop_requested(signal),
         Event::RestartRequested(order) => step.restart_commanded(&order),
+        Event::RestartCancelRequested => step.restart_cancelled(),
+        Event::CordonRequested { on } => step.cordon_requested(on),
         Event::Persisted => step.persisted(),
         Event::PersistFailed => step.persist_failed(),
     }
@@ -89,7 +91,7 @@ impl Step<'_> {
                 self.machine.durable = *journal;
                 if failing {
                     self.order(Effect::Notify(super::Notice::JournalRecovered));
-                    let status = self.machine.state.work_status().into();
+                    let status = self.machine.presence().into();
                     self.say_if_online(ToHub::Status { status });
                 }
             }

@@ -61,6 +61,11 @@ impl Step<'_> {
                 job.adopt(task, self.now, self.policy);
                 job
             }
+            // What is under way or done already is not new work, and came before this.
+            (None, None) if self.machine.cordon.is_on() => {
+                self.refuse(&task, RejectReason::Draining);
+                return;
+            }
             (None, None) if !self.policy.has_wake_command => {
                 self.answer_at_once(task, Outcome::failed("no_wake_command: the sidecar's config.json sets none"));
                 return;

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::hub_link::{Closed, cooldown_ms};
 use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictRefusal};
 use crate::wire::{
-    Assignment, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit, RestartCommand,
-    StateAction, TaskAckStatus, clip,
+    Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
+    RestartCommand, StateAction, TaskAckStatus, clip,
 };
 
 /// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
@@ -38,7 +38,11 @@ fn from_frame(frame: HubFrame) -> FromHub {
         HubFrame::Identified { agent_id: _, features } => {
             let has = |name: &str| features.iter().any(|feature| feature == name);
             FromHub::Identified {
-                features: Features { restart_v2: has(FEATURE_RESTART_V2), task_rejected: has(FEATURE_TASK_REJECTED) },
+                features: Features {
+                    restart_v2: has(FEATURE_RESTART_V2),
+                    task_rejected: has(FEATURE_TASK_REJECTED),
+                    cordon: has(FEATURE_CORDON),
+                },
             }
         }
         HubFrame::Error(error) => from_error(&error),

@@ -112,6 +112,16 @@ pub(super) fn notify(notice: &Notice) {
         Notice::VerdictRefused { task_id, kept } => {
             tracing::warn!(notice = kind, task_id = %task_id, kept, "the hub did not take a verdict");
         }
+        Notice::RestartCancelled { reason } => {
+            tracing::warn!(notice = kind, reason, "a restart was cancelled on this machine before it happened");
+        }
+        Notice::Cordoned { on: true } => {
+            tracing::warn!(
+                notice = kind,
+                "draining: the task in hand is finished, and no new one taken before `resume`"
+            );
+        }
+        Notice::Cordoned { on: false } => tracing::warn!(notice = kind, "resumed: tasks are taken again"),
         Notice::TaskTakenBack { task_id } => {
             tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
         }

@@ -134,11 +134,6 @@ impl ResultsWatcher {
         removed.into_iter().flatten().collect()
     }
 
-    /// Removes the `.started` file of a task, so that only a new one counts; otherwise as [`Self::clean_up`].
-    pub fn clear_started(&self, task_id: &str) -> Option<(PathBuf, io::Error)> {
-        self.remove(task_id, STARTED)
-    }
-
     fn remove(&self, task_id: &str, extension: &str) -> Option<(PathBuf, io::Error)> {
         if !is_plain_name(task_id) {
             return Some((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));

@@ -49,6 +49,7 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
             let reason = match reason {
                 RejectReason::Busy => "busy",
                 RejectReason::Restarting => "restarting",
+                RejectReason::Draining => "draining",
                 RejectReason::Invalid => "invalid",
             };
             SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason: reason.into() }
@@ -94,6 +95,7 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
             }
         }
         ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(ack(command_id, answer)),
+        ToHub::Cordon { on } => SidecarFrame::Cordon { on },
         ToHub::AgentRestarting { restart, task_id, long_form } => SidecarFrame::AgentRestarting(Restarting {
             reason: clip(&restart.reason, Limit::Reason),
             command_id: restart.command_id.filter(|_| long_form),

@@ -126,11 +126,6 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// `description`, or nothing.
-    pub fn description(&self) -> &str {
-        self.rest.get("description").and_then(Value::as_str).unwrap_or_default()
-    }
-
     /// `assigned_at` in ms since the epoch, where the hub said it.
     pub fn assigned_at(&self) -> Option<u64> {
         self.rest.get("assigned_at").and_then(Value::as_u64)

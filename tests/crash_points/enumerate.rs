@@ -31,7 +31,8 @@ struct Line {
     highest: u64,
     tried: u32,
     pairs: u32,
-    /// Places that were there in the counting run and in none of the tries: timing took another way.
+    /// Numbers that were there in the counting run and in none of the tries: timing took a shorter way, as when a hub that
+    /// is away is dialled once less. Those runs were whole stories, all of whose places have lower numbers.
     unreached: Vec<String>,
     lost: u32,
     doubled: u32,
@@ -47,7 +48,9 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn is_clean(&self) -> bool {
-        self.failures.is_empty() && self.lines.iter().all(|line| line.tried > 0)
+        // A few at the end of a story that had more to say when it was counted; many would mean that nothing is tried.
+        let all_but_a_few = |line: &Line| line.tried > 0 && line.unreached.len() < line.counted.len() / 4;
+        self.failures.is_empty() && self.lines.iter().all(all_but_a_few)
     }
 
     /// The first few, in full.

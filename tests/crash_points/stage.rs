@@ -54,7 +54,7 @@ impl<'a> Stage<'a> {
             ("reconnect_max_ms", json!(50)),
             ("results_scan_ms", json!(20)),
             ("answer_timeout_ms", json!(500)),
-            ("confirmation_timeout_ms", json!(400)),
+            ("confirmation_timeout_ms", json!(2_000)),
             ("restart_intensity", json!({"max": 1_000, "window_ms": 60_000})),
         ] {
             agent.configure(key, value);
@@ -254,6 +254,11 @@ impl<'a> Stage<'a> {
             return Err(Bad::Doubled(format!("{what:?} {times} times")));
         }
         for task in &self.tasks {
+            // Whatever hand-out it is under: what is under way is taken over, not begun again.
+            let sessions = self.agent.count(task, "started");
+            if sessions != 1 {
+                return Err(Bad::Doubled(format!("{sessions} sessions for {task}")));
+            }
             let task = self.hub.task(task);
             let history = task["history"].as_array().unwrap();
             let times = history.iter().filter(|entry| entry["event"] == "completed").count();

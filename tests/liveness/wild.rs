@@ -46,7 +46,7 @@ fn order() -> impl Strategy<Value = RestartOrder> {
 }
 
 pub(crate) fn features() -> impl Strategy<Value = Features> {
-    prop_oneof![Just(Features { restart_v2: true, task_rejected: true }), Just(Features::default()),]
+    prop_oneof![Just(Features { restart_v2: true, task_rejected: true, cordon: true }), Just(Features::default()),]
 }
 
 fn from_hub() -> impl Strategy<Value = FromHub> {
@@ -88,6 +88,8 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         1 => Just(Event::StopRequested { signal: StopSignal::Terminate }),
         1 => order().prop_map(Event::RestartRequested),
+        1 => Just(Event::RestartCancelRequested),
+        1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
     ]
 }
 

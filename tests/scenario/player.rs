@@ -199,7 +199,9 @@ impl Player {
             | Event::Confirmed { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
-            | Event::RestartRequested(_) => {}
+            | Event::RestartRequested(_)
+            | Event::RestartCancelRequested
+            | Event::CordonRequested { .. } => {}
         }
         let effects = self.step(event)?;
         self.carry_out(&effects)

@@ -127,6 +127,9 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             Event::StopRequested { signal: found.ok_or_else(|| format!("no stop signal is called {signal:?}"))? }
         }
         "restart" => Event::RestartRequested(order(words)?),
+        "cancel_restart" => Event::RestartCancelRequested,
+        "drain" => Event::CordonRequested { on: true },
+        "resume" => Event::CordonRequested { on: false },
         "persisted" => Event::Persisted,
         "persist_failed" => Event::PersistFailed,
         other => return Err(format!("nothing is called {other:?}")),
@@ -142,6 +145,7 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
                 features: Features {
                     restart_v2: named.contains(&"restart.v2"),
                     task_rejected: named.contains(&"task_rejected"),
+                    cordon: named.contains(&"cordon"),
                 },
             }
         }

@@ -189,6 +189,12 @@ impl History {
                 return violated(Property::Intensity, format!("{count} restarts in {} ms", limit.window_ms));
             }
         }
+        if let Event::RestartCancelRequested = step.event
+            && step.before.restarts.open.is_some()
+            && step.after.restarts.open.is_none()
+        {
+            self.accepted_restarts.pop();
+        }
         // The shell may call late; what the machine plans is bounded from the moment it was called.
         let planned = match (&step.before.state, &step.after.state) {
             (State::RestartPending { .. } | State::Draining { .. }, State::RestartPending { .. }) => return Ok(()),

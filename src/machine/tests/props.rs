@@ -119,6 +119,8 @@ impl Life {
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)
+            | Event::RestartCancelRequested
+            | Event::CordonRequested { .. }
             | Event::Persisted
             | Event::PersistFailed => {}
         }
@@ -251,9 +253,13 @@ fn order() -> impl Strategy<Value = RestartOrder> {
 
 fn features() -> impl Strategy<Value = Features> {
     prop_oneof![
-        Just(Features { restart_v2: true, task_rejected: true }),
+        Just(Features { restart_v2: true, task_rejected: true, cordon: true }),
         Just(Features::default()),
-        (any::<bool>(), any::<bool>()).prop_map(|(restart_v2, task_rejected)| Features { restart_v2, task_rejected }),
+        any::<[bool; 3]>().prop_map(|[restart_v2, task_rejected, cordon]| Features {
+            restart_v2,
+            task_rejected,
+            cordon
+        }),
     ]
 }
 
@@ -310,6 +316,8 @@ fn event() -> impl Strategy<Value = Event> {
         ]
         .prop_map(|signal| Event::StopRequested { signal }),
         1 => order().prop_map(Event::RestartRequested),
+        1 => Just(Event::RestartCancelRequested),
+        1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
         1 => Just(Event::Persisted),
         1 => Just(Event::PersistFailed),
     ]
@@ -330,7 +338,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A life as a kind hub and a working agent would let it be: long enough to come through every state.
 fn plausible_op() -> impl Strategy<Value = Op> {
-    let both = Features { restart_v2: true, task_rejected: true };
+    let both = Features { restart_v2: true, task_rejected: true, cordon: true };
     let task = (id(), 1u64..4).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
     prop_oneof![
         3 => Just(Op::Connects { features: both }),
@@ -347,6 +355,8 @@ fn plausible_op() -> impl Strategy<Value = Op> {
             .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
         4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
         2 => order().prop_map(|order| Op::Happens(Event::HubSaid(FromHub::RestartCommanded(order)))),
+        1 => Just(Op::Happens(Event::RestartCancelRequested)),
+        1 => prop::bool::weighted(0.3).prop_map(|on| Op::Happens(Event::CordonRequested { on })),
         2 => any::<u16>()
             .prop_map(|draw| Op::Happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(draw) })),
         4 => Just(Op::Due),

@@ -130,8 +130,8 @@ impl Core {
         if self.workers.get(&agent).is_some_and(|worker| worker.connection == connection)
             && let Some(worker) = self.workers.remove(&agent)
         {
-            if let Some(task) = worker.task {
-                self.tasks.take_back(&task, now);
+            for task in worker.task.iter().chain(&worker.held) {
+                self.tasks.take_back(task, now);
             }
             self.schedule(now);
         }
