@@ -22,8 +22,11 @@ fn shows_in(bug: SeededBug) -> Scope {
             ours(NOTHING)
         }
         SeededBug::DeadlineMovedByRepeat => legacy(Budget { breaks: 1, ..restart }),
-        // The shipped hub hands nothing out to an agent that it commands to restart.
-        SeededBug::AssignedWhileDraining => legacy(restart),
+        // A task is cancelled while its verdict is under way, and the next one handed out before the verdict is answered.
+        // (The shipped hub hands nothing out to an agent that it commands to restart.)
+        SeededBug::AssignedWhileDraining => {
+            Scope { generations: 2, ..legacy(Budget { cancels: 1, submits: 1, ..restart }) }
+        }
         SeededBug::DrainWithoutEnd => ours(Budget { delays: 1, ..restart }),
         SeededBug::RestartForgottenOnResult
         | SeededBug::ExitBeforeClose
@@ -40,7 +43,9 @@ fn shows_in(bug: SeededBug) -> Scope {
         SeededBug::ShelfNotJournalled => legacy(Budget { breaks: 1, crashes: 1, ..NOTHING }),
         SeededBug::ForceIgnored => ours(Budget { forced: 1, ..restart }),
         SeededBug::IntensityNotJournalled => Scope { intensity: 1, ..ours(Budget { commands: 2, ..NOTHING }) },
-        SeededBug::HeldAssignmentLost => legacy(Budget { crashes: 1, submits: 1, cancels: 1, ..NOTHING }),
+        SeededBug::HeldAssignmentLost => {
+            Scope { generations: 2, ..legacy(Budget { stops: 1, submits: 1, cancels: 1, ..NOTHING }) }
+        }
         SeededBug::StopDropsTheJob => ours(Budget { stops: 1, ..NOTHING }),
         SeededBug::CleanUpBeforePersist => ours(NOTHING),
         SeededBug::FailedWriteCounts => ours(Budget { disk_faults: 1, ..NOTHING }),

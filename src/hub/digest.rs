@@ -65,7 +65,7 @@ fn digest_held(held: &Held, stale_ms: u64, from_now: &FromNow, hasher: &mut impl
 }
 
 fn digest_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
-    (agent.conn, agent.leaving, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
+    (agent.conn, agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
     (&agent.run.boot_id, agent.run.restart_count, &agent.can_do).hash(hasher);
 }
 

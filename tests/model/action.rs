@@ -1,9 +1,10 @@
 //! Everything that can happen next. What need not happen costs something from the budget; the rest is always possible.
 
-use agentcom::machine::{Link, Machine, Stage};
+use agentcom::machine::{Link, Machine, Phase, Stage};
 
 use super::link::End;
 use super::rebase::{NOW, comes};
+use super::scope::Budget;
 use super::system::System;
 use super::world::{Process, World};
 
@@ -47,6 +48,10 @@ pub enum Action {
     /// The watcher reports the result.
     ResultSeen(Die),
     StopSignal(Die),
+    /// An operator on the machine.
+    Drains(Die),
+    Resumes(Die),
+    TakesRestartBack(Die),
     Crash,
     Reboot,
     Respawn(Die),
@@ -92,6 +97,9 @@ impl Action {
             Self::StartedSeen(_) => Some(Self::StartedSeen(die)),
             Self::ResultSeen(_) => Some(Self::ResultSeen(die)),
             Self::StopSignal(_) => Some(Self::StopSignal(die)),
+            Self::Drains(_) => Some(Self::Drains(die)),
+            Self::Resumes(_) => Some(Self::Resumes(die)),
+            Self::TakesRestartBack(_) => Some(Self::TakesRestartBack(die)),
             Self::Respawn(_) => Some(Self::Respawn(die)),
             Self::TimePasses { .. }
             | Self::HubTicks
@@ -123,6 +131,18 @@ fn awaits_sign(machine: &Machine) -> bool {
         Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => true,
         Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => false,
     })
+}
+
+/// What an operator on the machine may say where it changes something.
+fn operator(machine: &Machine, left: &Budget, out: &mut Vec<Action>) {
+    if machine.cordon.is_on() {
+        out.push(Action::Resumes(None));
+    } else if left.cordons > 0 {
+        out.push(Action::Drains(None));
+    }
+    if left.take_backs > 0 && machine.state.phase() == Phase::RestartPending {
+        out.push(Action::TakesRestartBack(None));
+    }
 }
 
 impl System {
@@ -183,6 +203,7 @@ impl System {
                 if world.left.stops > 0 {
                     out.push(Action::StopSignal(None));
                 }
+                operator(machine, &world.left, out);
                 if let Some(files) = machine.watching().and_then(|id| world.files(id)) {
                     if files.started && awaits_sign(machine) {
                         out.push(Action::StartedSeen(None));
@@ -216,9 +237,8 @@ impl System {
                         out.push(Action::HubDrops(index));
                     }
                 }
-                if conn.hub == End::Open && world.hub.has_forgotten(conn.id) {
-                    out.push(Action::HubLoses(index));
-                } else if conn.hub == End::Open && conn.side != End::Closed && world.left.breaks > 0 {
+                let may_break = conn.side != End::Closed && world.left.breaks > 0;
+                if conn.hub == End::Open && (may_break || world.hub.has_forgotten(conn.id)) {
                     out.push(Action::HubLoses(index));
                 }
             }

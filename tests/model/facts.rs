@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agentcom::machine::{
-    Cause, Effect, Event, FromHub, Journal, Machine, Outcome, RejectReason, RestartAnswer, Shelved, Stage, State, ToHub,
+    Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Outcome, RejectReason, RestartAnswer, Shelved,
+    Stage, State, ToHub,
 };
 use strum::IntoEnumIterator;
 
@@ -41,6 +42,9 @@ pub enum Fact {
     Cancelled,
     StaleVerdict,
     SaidAgain,
+    TakenBack,
+    RefusedBehindCordon,
+    LeftForACordon,
     Well,
 }
 
@@ -148,6 +152,11 @@ impl Facts {
                 RestartAnswer::Duplicate => self.saw(Fact::RestartRepeated),
                 RestartAnswer::Refused { .. } => self.saw(Fact::RestartRefused),
             },
+            Effect::Notify(Notice::RestartCancelled { .. }) => self.saw(Fact::TakenBack),
+            Effect::Send(ToHub::TaskRejected { reason: RejectReason::Draining, .. }) => {
+                self.saw(Fact::RefusedBehindCordon);
+            }
+            Effect::CloseLink(CloseCode::Cordoned) => self.saw(Fact::LeftForACordon),
             Effect::Send(ToHub::TaskRejected { reason: RejectReason::Restarting, .. }) => {
                 self.saw(Fact::RejectedWhileLeaving);
             }

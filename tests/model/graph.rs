@@ -108,3 +108,47 @@ impl Graph {
         way
     }
 }
+
+/// Two ways to states with one digest, after which the same action leads to different states.
+pub struct Unlike {
+    pub one: Vec<Action>,
+    pub other: Vec<Action>,
+    pub action: Action,
+}
+
+/// Follows every way to every state, and compares what a state leads to with what it led to the first time.
+pub fn first_unlike(system: &System) -> Option<Unlike> {
+    let mut known: HashMap<u64, (u32, Vec<(Action, u64)>)> = HashMap::new();
+    let mut graph = Graph { parents: vec![(0, None)], ..Graph::default() };
+    let mut frontier: Vec<(u32, World)> = system.init_states().into_iter().map(|world| (0, world)).collect();
+    while !frontier.is_empty() {
+        let mut later = Vec::new();
+        for (number, world) in frontier {
+            let mut actions = Vec::new();
+            system.actions(&world, &mut actions);
+            let follow = |action| (action, system.after(&world, action, None));
+            let nexts: Vec<(Action, World)> = actions.into_iter().map(follow).collect();
+            let prints: Vec<(Action, u64)> = nexts.iter().map(|(action, next)| (*action, print(next))).collect();
+            match known.entry(print(&world)) {
+                Entry::Occupied(first) => {
+                    let (first, expected) = first.get();
+                    let differs = expected.iter().zip(&prints).find(|(one, other)| one != other);
+                    if let Some(((action, _), _)) = differs {
+                        let (one, other) = (graph.way_to(*first), graph.way_to(number));
+                        return Some(Unlike { one, other, action: *action });
+                    }
+                }
+                Entry::Vacant(free) => {
+                    free.insert((number, prints));
+                    for (action, next) in nexts {
+                        let next_number = u32::try_from(graph.parents.len()).expect("a small graph");
+                        graph.parents.push((number, Some(action)));
+                        later.push((next_number, next));
+                    }
+                }
+            }
+        }
+        frontier = later;
+    }
+    None
+}

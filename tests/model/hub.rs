@@ -17,6 +17,8 @@ pub enum Out {
     Counted(String, u64),
 }
 
+// There is one at a time, behind an `Arc`.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, Hash)]
 pub enum Hub {
     Ours(OurHub),
@@ -160,7 +162,10 @@ impl Hub {
             (Self::Ours(_), ToHub::Status { .. }) => false,
             (
                 Self::Legacy(_),
-                ToHub::AgentRestarting { .. } | ToHub::TaskRejected { .. } | ToHub::RestartAck { .. },
+                ToHub::AgentRestarting { .. }
+                | ToHub::TaskRejected { .. }
+                | ToHub::RestartAck { .. }
+                | ToHub::Cordon { .. },
             ) => false,
             (Self::Legacy(_), ToHub::Status { status }) => status.starts_with("restarting"),
             (
@@ -173,6 +178,7 @@ impl Hub {
                 | ToHub::TaskRecovering { .. }
                 | ToHub::StateReport { .. }
                 | ToHub::RestartAck { .. }
+                | ToHub::Cordon { .. }
                 | ToHub::AgentRestarting { .. },
             ) => true,
         }

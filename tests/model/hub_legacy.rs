@@ -142,9 +142,13 @@ impl LegacyHub {
         }
     }
 
-    /// Whether a connection lives that the hub sends nothing on: only its end helps.
+    /// Whether a connection lives that the hub sends nothing on, or hands nothing out on (an older one was heard after it
+    /// and took its place): only its end helps.
     pub fn has_forgotten(&self, conn: u8) -> bool {
-        self.worker.as_ref().is_some_and(|worker| worker.conn == conn) && self.registry != Some(conn)
+        match &self.worker {
+            Some(worker) => worker.conn == conn && self.registry != Some(conn),
+            None => self.registry == Some(conn),
+        }
     }
 
     pub fn hears(&mut self, conn: u8, said: &ToHub, outs: &mut Vec<Out>) {
@@ -179,6 +183,7 @@ impl LegacyHub {
             ToHub::AgentRestarting { .. }
             | ToHub::TaskRejected { .. }
             | ToHub::RestartAck { .. }
+            | ToHub::Cordon { .. }
             | ToHub::Ping
             | ToHub::TaskProgress { .. }
             | ToHub::WakeResult { .. } => {}

@@ -233,6 +233,7 @@ fn frame(said: &ToHub) -> Option<SidecarFrame> {
                 RejectReason::Busy => "busy",
                 RejectReason::Restarting => "restarting",
                 RejectReason::Invalid => "invalid",
+                RejectReason::Draining => "draining",
             };
             SidecarFrame::TaskRejected {
                 task_id: task_id.clone(),
@@ -263,6 +264,7 @@ fn frame(said: &ToHub) -> Option<SidecarFrame> {
             generation: Some(*generation),
             assigned_at: *assigned_at,
         },
+        ToHub::Cordon { on } => SidecarFrame::Cordon { on: *on },
         ToHub::RestartAck { command_id, answer } => {
             let (outcome, detail, deadline_ms) = match answer {
                 RestartAnswer::Accepted { deadline_ms } => (RestartAckOutcome::Accepted, None, Some(*deadline_ms)),
@@ -285,7 +287,7 @@ fn frame(said: &ToHub) -> Option<SidecarFrame> {
 fn hear(frame: HubFrame) -> Option<FromHub> {
     Some(match frame {
         HubFrame::Identified { .. } => {
-            FromHub::Identified { features: Features { restart_v2: true, task_rejected: true } }
+            FromHub::Identified { features: Features { restart_v2: true, task_rejected: true, cordon: true } }
         }
         HubFrame::Error(error) => {
             let (complete, why) = match error.error.split_once(": ")? {

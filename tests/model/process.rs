@@ -101,6 +101,9 @@ impl<'a> Handling<'a> {
         if before.restarts.open.is_none() && after.restarts.open.is_some() {
             ghost.accepted_at = Some(NOW);
         }
+        if before.restarts.open.is_some() && after.restarts.open.is_none() {
+            ghost.accepted_at = None;
+        }
         if let (Event::Confirmed { task_id }, Some(job)) = (event, after.state.job())
             && job.task().id == *task_id
             && job.carried.stage == Stage::Running
@@ -112,6 +115,10 @@ impl<'a> Handling<'a> {
     /// From the command to the exit: the latest moment that was promised.
     fn promise(&mut self, before: &Machine, after: &Machine, event: &Event) {
         let by = match (before.state.phase(), after.state.phase()) {
+            (Phase::RestartPending, Phase::Working) => {
+                self.world.ghost.gone_by = None;
+                return;
+            }
             (Phase::Idle | Phase::Working | Phase::RestartPending, Phase::RestartPending) if matches!(event, Event::HubSaid(FromHub::RestartCommanded(order)) if order.force) => {
                 DRAIN_DEADLINE_MS
             }

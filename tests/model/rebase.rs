@@ -32,7 +32,7 @@ impl Shift {
 
     /// Every field is named on purpose: a new one does not compile until it is placed.
     pub fn machine(self, machine: &mut Machine) {
-        let Machine { state, link, outbox, shelf, restarts, disk, durable, held } = machine;
+        let Machine { state, link, outbox, shelf, restarts, disk, durable, held, cordon: _ } = machine;
         self.state(state);
         self.link(link);
         for pending in outbox.pending_mut() {
@@ -52,7 +52,7 @@ impl Shift {
     }
 
     pub fn journal(self, journal: &mut Journal) {
-        let Journal { job, shelf, outbox: _, restarts } = journal;
+        let Journal { job, shelf, outbox: _, restarts, cordoned: _ } = journal;
         if let Some(carried) = job {
             self.carried(carried);
         }
@@ -155,7 +155,7 @@ impl Shift {
     }
 
     fn restarts(self, restarts: &mut RestartLedger) {
-        let RestartLedger { recent, open, returned, seen: _ } = restarts;
+        let RestartLedger { recent, open, returned, seen: _, cancelled: _ } = restarts;
         recent.iter_mut().for_each(|at| self.time(at));
         open.iter_mut().chain(returned.iter_mut().map(|Returned { restart }| restart)).for_each(open_restart);
     }

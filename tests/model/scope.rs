@@ -52,6 +52,10 @@ pub struct Budget {
     pub submits: u8,
     /// Frames dropped for their rate.
     pub rate_limits: u8,
+    /// An operator's `drain`; the `resume` is free.
+    pub cordons: u8,
+    /// An operator on the machine takes a restart back.
+    pub take_backs: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -68,12 +72,6 @@ pub struct Scope {
 impl Scope {
     pub const fn new(name: &'static str, hub: HubKind, budget: Budget) -> Self {
         Self { name, hub, budget, generations: 4, intensity: 2 }
-    }
-
-    /// Whether the whole graph of it is worth keeping.
-    pub fn is_small(&self) -> bool {
-        let Budget { crashes, breaks, forced, submits, stops, hub_crashes, commands, .. } = self.budget;
-        crashes + breaks + forced + submits + stops + hub_crashes + commands <= 1 || self.hub == HubKind::Legacy
     }
 
     /// The sidecar's figures; `reboots` names the boot of the machine.

@@ -193,6 +193,8 @@ fn words(event: &Event) -> String {
         },
         Event::StopRequested { signal } => format!("stop {signal}"),
         Event::RestartRequested(order) => format!("restart {}", order_words(order)),
+        Event::RestartCancelRequested => "cancel_restart".into(),
+        Event::CordonRequested { on } => if *on { "drain" } else { "resume" }.into(),
         Event::Persisted => "persisted".into(),
         Event::PersistFailed => "persist_failed".into(),
     }
@@ -201,7 +203,11 @@ fn words(event: &Event) -> String {
 fn said_words(said: &FromHub) -> String {
     match said {
         FromHub::Identified { features } => {
-            let named = [(features.restart_v2, "restart.v2"), (features.task_rejected, "task_rejected")];
+            let named = [
+                (features.restart_v2, "restart.v2"),
+                (features.task_rejected, "task_rejected"),
+                (features.cordon, "cordon"),
+            ];
             let named: Vec<&str> = named.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
             if named.is_empty() { "identified".into() } else { format!("identified features={}", named.join(",")) }
         }

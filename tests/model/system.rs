@@ -153,6 +153,16 @@ impl System {
                 pay(&mut world.left.stops);
                 self.event(world, Event::StopRequested { signal: StopSignal::Interrupt }, die, beats)
             }
+            Action::Drains(die) => {
+                pay(&mut world.left.cordons);
+                self.event(world, Event::CordonRequested { on: true }, die, beats)
+            }
+            Action::Resumes(die) => self.event(world, Event::CordonRequested { on: false }, die, beats),
+            Action::TakesRestartBack(die) => {
+                pay(&mut world.left.take_backs);
+                world.ghost.taken_back = matches!(*world.hub, Hub::Legacy(_));
+                self.event(world, Event::RestartCancelRequested, die, beats)
+            }
             Action::Crash => {
                 pay(&mut world.left.crashes);
                 self.facts.crash(&world.disk, false);

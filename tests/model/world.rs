@@ -74,6 +74,8 @@ pub struct Ghost {
     pub at_work: BTreeSet<TaskId>,
     /// This process has said `agent_restarting`.
     pub announced: bool,
+    /// An operator on the machine took a restart back. An existing hub has no word for that, and may repeat its command.
+    pub taken_back: bool,
     /// When the restart that is under way was accepted.
     pub accepted_at: Option<Timestamp>,
     /// When those that ended a process had been accepted.
@@ -82,6 +84,8 @@ pub struct Ghost {
     pub gone_by: Option<Timestamp>,
 }
 
+// Equal is what has one digest, as for stateright.
+#[allow(clippy::derived_hash_with_manual_eq)]
 #[derive(Debug, Clone, Hash)]
 pub struct World {
     pub process: Process,
@@ -172,7 +176,7 @@ impl World {
             && machine.outbox.is_empty()
             && machine.link.online().is_some()
             && self.is_quiet()
-            && !self.hub.restart_is_open()
+            && (self.ghost.taken_back || !self.hub.restart_is_open())
             && self.task_ids().all(|id| self.hub.task(&id).is_some_and(|(over, _, _)| over))
     }
 }
