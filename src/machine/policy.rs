@@ -70,6 +70,9 @@ pub struct Policy {
     pub reconnect_max_ms: u64,
     /// Names the machine's boot: work that was under way in another boot is gone.
     pub machine_boot: String,
+    /// A mistake to make on purpose.
+    #[cfg(feature = "seeded-bugs")]
+    pub bug: Option<super::SeededBug>,
 }
 
 impl Policy {
@@ -105,6 +108,8 @@ impl Default for Policy {
             reconnect_min_ms: 1_000,
             reconnect_max_ms: 60_000,
             machine_boot: String::new(),
+            #[cfg(feature = "seeded-bugs")]
+            bug: None,
         }
     }
 }

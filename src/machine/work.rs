@@ -8,6 +8,7 @@ use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage, Woken};
 use super::journal::Disk;
 use super::outbox::{OUTBOX_CAP, Verdict};
+use super::seeded::seeded;
 use super::shelf::Shelved;
 use super::state::{Cause, State};
 use super::task::{Outcome, Task, TaskId};
@@ -18,6 +19,9 @@ impl Step<'_> {
     /// The hub hands a task out to us.
     pub(super) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
         match &mut self.machine.state {
+            State::Draining { left: None, .. } if seeded!(self.policy, AssignedWhileDraining) => {
+                self.take(task, assigned_at);
+            }
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
                 if task.generation >= job.task().generation {
                     self.adopt(task);
@@ -116,6 +120,7 @@ impl Step<'_> {
     pub(super) fn report_answered(&mut self, task_id: &str, go_on: bool) {
         let asked = |job: &Job| match &job.claim {
             Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
+            Claim::Ours { report: None, .. } if seeded!(self.policy, StaleAbortDropsAdopted) => true,
             Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
         };
         if !self.has_job(task_id, asked) {
@@ -140,6 +145,9 @@ impl Step<'_> {
         if let Some(job) = self.machine.state.job_mut() {
             // The hub's timer for the acceptance still runs: it wants to hear it again.
             job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+            if seeded!(self.policy, ContinueWithoutReaccept) {
+                job.claim = Claim::Ours { accept: Saying::Answered, report: None };
+            }
         }
         self.refuse_held(RejectReason::Busy);
     }
@@ -149,6 +157,9 @@ impl Step<'_> {
         let Ok(id) = TaskId::new(task_id) else { return };
         let shelved = self.machine.shelf.take(&id).is_some();
         let in_hand = self.has_job(task_id, |_| true);
+        if in_hand && seeded!(self.policy, RestartForgottenOnCancel) {
+            self.machine.state = State::Idle;
+        }
         if in_hand {
             self.end_job();
         }
@@ -319,7 +330,13 @@ impl Step<'_> {
             Claim::Recovering { .. } => false,
         };
         let Task { id: task_id, generation, .. } = job.task().clone();
+        if seeded!(self.policy, CleanUpBeforePersist) {
+            self.order(Effect::CleanUp { task_id: task_id.clone() });
+        }
         self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first });
+        if seeded!(self.policy, RestartForgottenOnResult) {
+            self.machine.state = State::Idle;
+        }
         self.end_job();
     }
 
@@ -352,6 +369,9 @@ impl Step<'_> {
                 self.drain(Cause::Restart { order, forced: false, signalled: false }, None);
             }
             State::Working { .. } | State::Idle => {
+                if seeded!(self.policy, HeldAssignmentLost) {
+                    self.machine.held = None;
+                }
                 if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
                     self.assigned(task, assigned_at);
                 }
