@@ -40,8 +40,6 @@ pub struct Policy {
     pub comeback: Comeback,
     /// Why the next run could not start, where that is known: then no restart is accepted.
     pub no_return: Option<String>,
-    /// Without one every task fails at once, and says so.
-    pub has_wake_command: bool,
     /// The waits before the second, third, ... wake.
     pub wake_retry_delays_ms: Vec<u64>,
     /// From a successful wake to the agent's sign that it started.
@@ -93,7 +91,6 @@ impl Default for Policy {
             restart_intensity: Intensity { max: 3, window_ms: 60_000 },
             comeback: Comeback::Supervisor,
             no_return: None,
-            has_wake_command: true,
             wake_retry_delays_ms: alloc::vec![5_000, 15_000, 30_000],
             confirmation_timeout_ms: 30_000,
             look_ms: 2_000,

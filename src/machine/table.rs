@@ -97,10 +97,9 @@ fn kind(machine: &Machine) -> Kind {
 pub fn moves() -> BTreeSet<Move> {
     let start = Timestamp::from_millis(1_000_000);
     let mut found = BTreeSet::new();
-    // Without a wake command every task fails at once, restarts may be refused, and without time there is no goodbye:
-    // moves of their own.
+    // Restarts may be refused, and without time there is no goodbye: moves of their own.
     let refusing = super::Intensity { max: 0, ..Policy::default().restart_intensity };
-    let unable = Policy { has_wake_command: false, restart_intensity: refusing, ..Policy::default() };
+    let unable = Policy { restart_intensity: refusing, ..Policy::default() };
     let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
     for policy in [Policy::default(), unable, hurried] {
         let mut met: BTreeSet<Kind> = BTreeSet::new();

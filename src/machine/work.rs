@@ -66,10 +66,6 @@ impl Step<'_> {
                 self.refuse(&task, RejectReason::Draining);
                 return;
             }
-            (None, None) if !self.policy.has_wake_command => {
-                self.answer_at_once(task, Outcome::failed("no_wake_command: the sidecar's config.json sets none"));
-                return;
-            }
             (None, None) => Job::fresh(task, assigned_at, self.now, self.policy),
         };
         self.machine.state = State::Working { job };

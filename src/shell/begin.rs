@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::dispatch::{Plan, plan};
+use super::dispatch::{Plan, Who, who};
 use super::hooks::{Begin, Hooks};
 use super::runner::{WakeEvent, WakeOrder, WakeOutcome, WakeRunner, What};
 use super::runs::{self, RunOrder};
@@ -36,8 +36,9 @@ impl Beginner<'_> {
             attempt,
         };
         let payload = object(&task.payload);
-        let plan = match plan(self.config, &payload) {
-            Ok(plan) => plan,
+        let plan = match who(self.config, &payload) {
+            Ok(Who::Runs(plan)) => plan,
+            Ok(Who::Itself) => return work.leave_to_the_agent(),
             Err(reason) => return work.refuse(reason),
         };
         if !self.hooks.has_start() {
@@ -68,11 +69,28 @@ struct Work {
 
 impl Work {
     fn refuse(&self, reason: String) {
+        self.answer(WakeOutcome::Refused { reason });
+    }
+
+    fn answer(&self, outcome: WakeOutcome) {
         self.runner.answer(WakeEvent {
             task_id: self.task.id.to_string(),
             generation: self.task.generation,
             attempt: u32::from(self.attempt),
-            outcome: WakeOutcome::Refused { reason },
+            outcome,
+        });
+    }
+
+    /// Its sign is given for it, on disk, so that the next process finds it too.
+    fn leave_to_the_agent(self) {
+        tokio::task::spawn_blocking(move || {
+            let folder = &self.config.results_dir;
+            let sign = folder.join(format!("{}.started", self.task.id));
+            let given = std::fs::create_dir_all(folder).and_then(|()| std::fs::File::create(&sign));
+            self.answer(match given {
+                Ok(_) => WakeOutcome::Succeeded,
+                Err(error) => WakeOutcome::Failed { error: format!("cannot write {}: {error}", sign.display()) },
+            });
         });
     }
 

@@ -275,9 +275,6 @@ pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
             window_ms: config.restart_intensity.window_ms,
         },
         comeback,
-        has_wake_command: config.wake_command.is_some()
-            || !config.executors.is_empty()
-            || config.shell_commands.enabled,
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,

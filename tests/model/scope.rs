@@ -84,7 +84,6 @@ impl Scope {
             restart_intensity: Intensity { max: self.intensity, window_ms: RESTART_WINDOW_MS },
             comeback: Comeback::Supervisor,
             no_return: None,
-            has_wake_command: true,
             wake_retry_delays_ms: vec![5_000],
             confirmation_timeout_ms: 10_000,
             look_ms: 1_000,

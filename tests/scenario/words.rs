@@ -262,7 +262,6 @@ pub fn policy(text: &str, policy: &mut Policy) -> Result<(), String> {
                 }
             }
             "no_return" => policy.no_return = Some(value.replace('_', " ")),
-            "has_wake_command" => policy.has_wake_command = value == "true",
             "wake_retry_delays_ms" => {
                 policy.wake_retry_delays_ms = value.split(',').map(number).collect::<Result<_, _>>()?;
             }
