@@ -204,7 +204,7 @@ impl fmt::Display for WarningKind {
                  use double quotes: the value comes as an environment variable and needs no other protection"
             ),
             Self::NoWakeCommand => f.write_str(
-                "no `wake_command`: nothing would start the agent, so every task will be reported as failed",
+                "no `wake_command`: a task waits, without a limit, for an agent that finds it by itself and leaves its result file",
             ),
             Self::Tilde { key } => {
                 write!(f, "`{key}` starts with `~`, which is not expanded here; write the whole path")

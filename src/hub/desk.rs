@@ -47,16 +47,16 @@ pub struct Changes<'a> {
 }
 
 /// Everything the hub knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Desk {
     pub(super) policy: Policy,
     pub(super) tasks: Tasks,
     pub(super) restarts: Restarts,
     pub(super) agents: Agents,
-    says: Vec<Say>,
+    pub(super) says: Vec<Say>,
     /// Agents whose state may have changed in this event.
     pub(super) touched: Vec<String>,
-    idle: IdleLine,
+    pub(super) idle: IdleLine,
 }
 
 impl Desk {

@@ -497,3 +497,13 @@ fn a_restart_that_was_cancelled_on_the_machine_ends_refused_and_lifts_the_fence(
     assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Refused))), ["1:task_assign t1#1"]);
     assert_eq!(rig.desk.restarts().get("c0").unwrap().phase, Phase::Refused);
 }
+
+#[test]
+fn an_agent_that_is_gone_leaves_no_timer_behind() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
+    assert!(rig.desk.deadline().is_some());
+    rig.drop_conn(1);
+    assert_eq!(rig.desk.deadline(), None);
+}

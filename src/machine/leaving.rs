@@ -9,6 +9,7 @@ use super::job::Carried;
 use super::link::Link;
 use super::policy::Comeback;
 use super::restarts::RestartOrder;
+use super::seeded::seeded;
 use super::state::{Cause, DrainStep, State, StopSignal};
 use super::time::Timestamp;
 use super::transition::Step;
@@ -42,7 +43,12 @@ impl Step<'_> {
             State::RestartPending { .. } => {
                 self.answer_restart(order, RestartAnswer::Duplicate);
                 self.machine.restarts.note(order.command_id.as_deref());
-                if order.force {
+                if seeded!(self.policy, DeadlineMovedByRepeat)
+                    && let State::RestartPending { deadline, .. } = &mut self.machine.state
+                {
+                    *deadline = self.now.plus(self.policy.restart_deadline_ms);
+                }
+                if order.force && !seeded!(self.policy, ForceIgnored) {
                     self.leave_work_behind();
                 }
             }
@@ -63,6 +69,9 @@ impl Step<'_> {
         self.machine.restarts.accept(order, self.now, limit);
         let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_RESTART_DEADLINE_MS);
         self.answer_restart(order, RestartAnswer::Accepted { deadline_ms });
+        if let (true, Some(restart)) = (seeded!(self.policy, AnnouncedTwice), self.machine.restarts.open.clone()) {
+            self.say_if_online(ToHub::AgentRestarting { restart, task_id: None, long_form: true });
+        }
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Working { job } if !order.force => {
                 let deadline = self.now.plus(deadline_ms);
@@ -141,7 +150,8 @@ impl Step<'_> {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Idle => self.drain(Cause::Stop { signal }, None),
             State::Working { job } | State::RestartPending { job, .. } => {
-                self.drain(Cause::Stop { signal }, Some(job.carried));
+                let left = (!seeded!(self.policy, StopDropsTheJob)).then_some(job.carried);
+                self.drain(Cause::Stop { signal }, left);
             }
             State::Draining { cause: Cause::Restart { order, forced, signalled: false }, deadline, step, left } => {
                 self.machine.state = State::Draining {
@@ -199,7 +209,12 @@ impl Step<'_> {
             Cause::Stop { .. } => false,
         };
         match &self.machine.link {
-            Link::Online(_) if flush_over || (on_disk && self.machine.outbox.is_empty()) => self.say_goodbye(),
+            Link::Online(_)
+                if (flush_over && !seeded!(self.policy, DrainWithoutEnd))
+                    || (on_disk && self.machine.outbox.is_empty()) =>
+            {
+                self.say_goodbye()
+            }
             Link::Online(_) => {}
             Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. } => {
                 if flush_over || (on_disk && !may_wait_for_hub) {
@@ -216,7 +231,8 @@ impl Step<'_> {
         let task_id = left.as_ref().map(|carried| carried.task.id.clone());
         let restarting = matches!(cause, Cause::Restart { .. });
         let long_form = self.machine.link.online().is_some_and(|online| online.features.restart_v2);
-        if let (true, Some(restart)) = (restarting, self.machine.restarts.open.clone()) {
+        let announced = restarting && !seeded!(self.policy, NeverAnnounced);
+        if let (true, Some(restart)) = (announced, self.machine.restarts.open.clone()) {
             let status = restarting_status(&restart.reason);
             self.order(Effect::Send(ToHub::AgentRestarting { restart, task_id, long_form }));
             if !long_form {
@@ -226,6 +242,9 @@ impl Step<'_> {
         let attempt = self.machine.link.attempt();
         let code = if restarting { CloseCode::Restarting } else { CloseCode::Stopping };
         self.close_link(code, attempt, false);
+        if seeded!(self.policy, ExitBeforeClose) {
+            self.exit();
+        }
     }
 
     /// The end. What must survive is written once more if it is not on disk, then the process goes.

@@ -25,6 +25,7 @@ mod link;
 mod outbox;
 mod policy;
 mod restarts;
+mod seeded;
 mod settle;
 mod shelf;
 mod state;
@@ -46,6 +47,8 @@ pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online};
 pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
+#[cfg(feature = "seeded-bugs")]
+pub use seeded::SeededBug;
 pub use shelf::{SHELF_CAP, Shelf, Shelved};
 pub use state::{Cause, DrainStep, Phase, State, StopSignal};
 pub use task::{BadTaskId, Outcome, Task, TaskId};
@@ -90,6 +93,8 @@ impl Machine {
     /// The machine of a new process that found `journal` on disk, and its first effects.
     pub fn recover(journal: Journal, now: Timestamp, policy: &Policy) -> (Self, Vec<Effect>) {
         let durable = journal.clone();
+        #[cfg(feature = "seeded-bugs")]
+        let journal = seeded::forgetful(journal, policy);
         let state = match journal.job {
             None => State::Idle,
             Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },

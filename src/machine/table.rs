@@ -97,10 +97,9 @@ fn kind(machine: &Machine) -> Kind {
 pub fn moves() -> BTreeSet<Move> {
     let start = Timestamp::from_millis(1_000_000);
     let mut found = BTreeSet::new();
-    // Without a wake command every task fails at once, restarts may be refused, and without time there is no goodbye:
-    // moves of their own.
+    // Restarts may be refused, and without time there is no goodbye: moves of their own.
     let refusing = super::Intensity { max: 0, ..Policy::default().restart_intensity };
-    let unable = Policy { has_wake_command: false, restart_intensity: refusing, ..Policy::default() };
+    let unable = Policy { restart_intensity: refusing, ..Policy::default() };
     let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
     for policy in [Policy::default(), unable, hurried] {
         let mut met: BTreeSet<Kind> = BTreeSet::new();
@@ -120,6 +119,7 @@ pub fn moves() -> BTreeSet<Move> {
                     | Event::HubClosed { .. }
                     | Event::WakeFinished { .. }
                     | Event::Confirmed { .. }
+                    | Event::ResultPending { .. }
                     | Event::ResultFound { .. }
                     | Event::StopRequested { .. }
                     | Event::RestartRequested(_)
@@ -196,6 +196,7 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     events.extend(outcomes.map(|outcome| Event::WakeFinished { task_id: id.clone(), generation, attempt, outcome }));
     events.push(Event::Confirmed { task_id: id.clone() });
     let outcomes = [Outcome::Completed { result: "{}".into() }, Outcome::failed("table")];
+    events.push(Event::ResultPending { task_id: id.clone() });
     events.extend(outcomes.map(|outcome| Event::ResultFound { task_id: id.clone(), outcome }));
     events
 }

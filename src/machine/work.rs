@@ -8,6 +8,7 @@ use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage, Woken};
 use super::journal::Disk;
 use super::outbox::{OUTBOX_CAP, Verdict};
+use super::seeded::seeded;
 use super::shelf::Shelved;
 use super::state::{Cause, State};
 use super::task::{Outcome, Task, TaskId};
@@ -18,6 +19,9 @@ impl Step<'_> {
     /// The hub hands a task out to us.
     pub(super) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
         match &mut self.machine.state {
+            State::Draining { left: None, .. } if seeded!(self.policy, AssignedWhileDraining) => {
+                self.take(task, assigned_at);
+            }
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
                 if task.generation >= job.task().generation {
                     self.adopt(task);
@@ -60,10 +64,6 @@ impl Step<'_> {
             // What is under way or done already is not new work, and came before this.
             (None, None) if self.machine.cordon.is_on() => {
                 self.refuse(&task, RejectReason::Draining);
-                return;
-            }
-            (None, None) if !self.policy.has_wake_command => {
-                self.answer_at_once(task, Outcome::failed("no_wake_command: the sidecar's config.json sets none"));
                 return;
             }
             (None, None) => Job::fresh(task, assigned_at, self.now, self.policy),
@@ -116,6 +116,7 @@ impl Step<'_> {
     pub(super) fn report_answered(&mut self, task_id: &str, go_on: bool) {
         let asked = |job: &Job| match &job.claim {
             Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
+            Claim::Ours { report: None, .. } if seeded!(self.policy, StaleAbortDropsAdopted) => true,
             Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
         };
         if !self.has_job(task_id, asked) {
@@ -140,6 +141,9 @@ impl Step<'_> {
         if let Some(job) = self.machine.state.job_mut() {
             // The hub's timer for the acceptance still runs: it wants to hear it again.
             job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+            if seeded!(self.policy, ContinueWithoutReaccept) {
+                job.claim = Claim::Ours { accept: Saying::Answered, report: None };
+            }
         }
         self.refuse_held(RejectReason::Busy);
     }
@@ -149,6 +153,9 @@ impl Step<'_> {
         let Ok(id) = TaskId::new(task_id) else { return };
         let shelved = self.machine.shelf.take(&id).is_some();
         let in_hand = self.has_job(task_id, |_| true);
+        if in_hand && seeded!(self.policy, RestartForgottenOnCancel) {
+            self.machine.state = State::Idle;
+        }
         if in_hand {
             self.end_job();
         }
@@ -256,6 +263,16 @@ impl Step<'_> {
         }
     }
 
+    pub(super) fn result_pending(&mut self, task_id: &TaskId) {
+        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
+        if !job.is_recovering() && job.carried.stage != Stage::Accepted {
+            let generation = job.carried.woken.as_ref().map_or(job.carried.task.generation, |woken| woken.generation);
+            // Whatever a reboot has ended, it had left its result.
+            job.carried.woken = Some(Woken { generation, machine_boot: self.policy.machine_boot.clone() });
+            job.carried.stage = Stage::Running;
+        }
+    }
+
     pub(super) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
         if self.has_job(task_id.as_str(), |job| !job.is_recovering()) {
             self.finish(outcome);
@@ -309,7 +326,13 @@ impl Step<'_> {
             Claim::Recovering { .. } => false,
         };
         let Task { id: task_id, generation, .. } = job.task().clone();
+        if seeded!(self.policy, CleanUpBeforePersist) {
+            self.order(Effect::CleanUp { task_id: task_id.clone() });
+        }
         self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first });
+        if seeded!(self.policy, RestartForgottenOnResult) {
+            self.machine.state = State::Idle;
+        }
         self.end_job();
     }
 
@@ -342,6 +365,9 @@ impl Step<'_> {
                 self.drain(Cause::Restart { order, forced: false, signalled: false }, None);
             }
             State::Working { .. } | State::Idle => {
+                if seeded!(self.policy, HeldAssignmentLost) {
+                    self.machine.held = None;
+                }
                 if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
                     self.assigned(task, assigned_at);
                 }

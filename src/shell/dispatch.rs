@@ -5,6 +5,15 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, ExecutorMode};
 
+/// Who does a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Whoever this runs or wakes.
+    Runs(Plan),
+    /// An agent that finds its tasks by itself, as the Node sidecar takes it without a wake command: only its files tell.
+    Itself,
+}
+
 /// What is run for a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -20,32 +29,35 @@ pub(super) struct Plan {
     pub(super) in_repo: bool,
 }
 
-/// The plan for the assignment `task`, or why there is none.
-pub(super) fn plan(config: &Config, task: &Map<String, Value>) -> Result<Plan, String> {
+/// Who does the assignment `task`, or why nobody does.
+pub(super) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, String> {
     if let Some(plan) = shell_command(config, task) {
-        return Ok(plan);
+        return Ok(Who::Runs(plan));
     }
     let target = target(task);
     let executor = target.and_then(|target| config.executors.iter().find(|executor| executor.target == target));
     if let Some(executor) = executor {
-        return Ok(Plan {
+        return Ok(Who::Runs(Plan {
             command: executor.command.clone(),
             mode: executor.mode,
             timeout_ms: executor.timeout_ms,
             env: executor.env.clone(),
             in_repo: false,
-        });
+        }));
     }
     if let Some(command) = &config.wake_command {
-        return Ok(Plan {
+        return Ok(Who::Runs(Plan {
             command: command.clone(),
             mode: ExecutorMode::Wake,
             timeout_ms: config.wake_timeout_ms,
             env: Vec::new(),
             in_repo: false,
-        });
+        }));
     }
-    Err(nobody(config, target))
+    match target {
+        None | Some("wake") => Ok(Who::Itself),
+        Some(target) => Err(nobody(config, target)),
+    }
 }
 
 /// The task's routing target, where it names one.
@@ -75,19 +87,13 @@ fn shell_command(config: &Config, task: &Map<String, Value>) -> Option<Plan> {
     })
 }
 
-fn nobody(config: &Config, target: Option<&str>) -> String {
+fn nobody(config: &Config, target: &str) -> String {
     let known: Vec<&str> = config.executors.iter().map(|executor| executor.target.as_str()).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    match target {
-        Some(target) => format!(
-            "no_executor: the task is routed to \"{target}\"; set `executors.{target}` or `wake_command` in the sidecar's \
-             config.json (executors there: {known})"
-        ),
-        None => format!(
-            "no_executor: the task has no routing target; set `wake_command` in the sidecar's config.json (executors \
-             there: {known})"
-        ),
-    }
+    format!(
+        "no_executor: the task is routed to \"{target}\"; set `executors.{target}` or `wake_command` in the sidecar's \
+         config.json (executors there: {known})"
+    )
 }
 
 #[cfg(test)]
@@ -104,7 +110,10 @@ mod tests {
     }
 
     fn planned(more: &str, task: Value) -> Result<Plan, String> {
-        plan(&config(more), task.as_object().unwrap())
+        match who(&config(more), task.as_object().unwrap())? {
+            Who::Runs(plan) => Ok(plan),
+            Who::Itself => Err("left to the agent".into()),
+        }
     }
 
     const EXECUTORS: &str = r#""executors": {"claude": {"command": "run-it", "mode": "run", "timeout_ms": 5000,
@@ -135,8 +144,14 @@ mod tests {
         let why = planned(EXECUTORS, routed("ollama")).unwrap_err();
         assert!(why.starts_with("no_executor: ") && why.contains("`executors.ollama`"), "{why}");
         assert!(why.contains("executors there: claude, wake"), "{why}");
-        let why = planned(EXECUTORS, json!({})).unwrap_err();
-        assert!(why.contains("`wake_command`"), "{why}");
+    }
+
+    #[test]
+    fn without_a_wake_command_a_task_that_is_routed_nowhere_is_left_to_the_agent() {
+        for task in [json!({}), json!({"routing_decision": null})] {
+            assert_eq!(who(&config(EXECUTORS), task.as_object().unwrap()), Ok(Who::Itself));
+        }
+        assert_eq!(who(&config(r#""executors": {}"#), routed("wake").as_object().unwrap()), Ok(Who::Itself));
     }
 
     #[test]

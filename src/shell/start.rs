@@ -13,6 +13,7 @@ use super::console;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::gate::Gate;
+use super::hooks::Hooks;
 use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
@@ -25,6 +26,7 @@ use super::pm2_channel::Voice;
 use super::preflight::Preflight;
 use super::readiness;
 use super::reload;
+use super::resources::Resources;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::runs::{Runs, RunsConfig};
@@ -39,7 +41,7 @@ use crate::wire::Pm2Info;
 const INBOX: usize = 64;
 
 /// What of pm2's kill timeout is left for everything but the goodbye.
-const STOP_RESERVE_MS: u64 = 600;
+pub(crate) const STOP_RESERVE_MS: u64 = 600;
 
 /// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
@@ -130,6 +132,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
     let (output_events, output_inbox) = mpsc::channel(INBOX);
+    let (figures, figures_inbox) = mpsc::channel(1);
 
     let introduction = introduction(&config, &pm2);
     let about = about(&config, &introduction, clock.now());
@@ -143,6 +146,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
         link: HubLink::new(link_config(&config, &policy), link_events),
+        resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
         runs: Runs::new(
             RunsConfig {
                 scratch_dir: scratch_dir.clone(),
@@ -151,7 +155,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             },
             output_events,
         ),
-        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub, secrets: vec![config.token.clone()] }, wake_events),
+        runner: WakeRunner::new(
+            RunnerConfig { scratch_dir: scratch_dir.clone(), scrub, secrets: vec![config.token.clone()] },
+            wake_events,
+        ),
         results: ResultsWatcher::new(
             ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
             results_events,
@@ -162,6 +169,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         pm2: pm2.clone(),
     };
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
+    let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, panel.clone()));
     }
@@ -186,7 +194,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             wakes: wake_inbox,
             results: results_inbox,
             output: output_inbox,
+            figures: figures_inbox,
         },
+        hooks,
+        review: Default::default(),
         redactor,
         adapters,
         control,
@@ -264,9 +275,6 @@ pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
             window_ms: config.restart_intensity.window_ms,
         },
         comeback,
-        has_wake_command: config.wake_command.is_some()
-            || !config.executors.is_empty()
-            || config.shell_commands.enabled,
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,

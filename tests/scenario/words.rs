@@ -120,6 +120,7 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             outcome: wake_outcome(words)?,
         },
         "confirmed" => Event::Confirmed { task_id: task_id(words)? },
+        "reviewed" => Event::ResultPending { task_id: task_id(words)? },
         "result" => Event::ResultFound { task_id: task_id(words)?, outcome: outcome(words)? },
         "stop" => {
             let signal = words.rest();
@@ -261,7 +262,6 @@ pub fn policy(text: &str, policy: &mut Policy) -> Result<(), String> {
                 }
             }
             "no_return" => policy.no_return = Some(value.replace('_', " ")),
-            "has_wake_command" => policy.has_wake_command = value == "true",
             "wake_retry_delays_ms" => {
                 policy.wake_retry_delays_ms = value.split(',').map(number).collect::<Result<_, _>>()?;
             }

@@ -82,6 +82,14 @@ impl History {
         Ok(())
     }
 
+    /// Counts time anew: everything remembered lies `ms` further back. For checks that keep the present at one fixed
+    /// moment, so that lives which differ only in their dates are the same.
+    pub fn earlier_by(&mut self, ms: u64) {
+        for at in &mut self.accepted_restarts {
+            *at = at.minus(ms);
+        }
+    }
+
     fn hear(&mut self, step: &Step<'_>) {
         self.forget_an_uncounted_hand_out(step);
         if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event

@@ -118,6 +118,7 @@ impl Life {
             | Event::HubClosed { .. }
             | Event::HubSaid(_)
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)
@@ -183,8 +184,6 @@ impl Life {
                 self.policy = Policy {
                     comeback: self.policy.comeback,
                     machine_boot: self.policy.machine_boot.clone(),
-                    // It may come; one that goes waits for a restart.
-                    has_wake_command: self.policy.has_wake_command || figures.has_wake_command,
                     ..(**figures).clone()
                 };
                 Ok(())
@@ -315,6 +314,7 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         1 => Just(Event::DeadlineReached),
         1 => Just(Event::HubOpened),
@@ -365,6 +365,7 @@ fn plausible_op() -> impl Strategy<Value = Op> {
             outcome: WakeOutcome::Succeeded
         })),
         3 => id().prop_map(|task_id| Op::Happens(Event::Confirmed { task_id })),
+        1 => id().prop_map(|task_id| Op::Happens(Event::ResultPending { task_id })),
         3 => (id(), outcome())
             .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
         4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
@@ -381,9 +382,8 @@ fn plausible_op() -> impl Strategy<Value = Op> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (any::<bool>(), prop::bool::weighted(0.95)).prop_map(|(in_place, has_wake_command)| Policy {
+    any::<bool>().prop_map(|in_place| Policy {
         comeback: if in_place { Comeback::InPlace } else { Comeback::Supervisor },
-        has_wake_command,
         machine_boot: "boot".into(),
         ..Policy::default()
     })
@@ -392,11 +392,11 @@ fn policy() -> impl Strategy<Value = Policy> {
 /// Whatever a configuration may say, within its bounds.
 fn figures() -> impl Strategy<Value = Box<Policy>> {
     let leaving = (100u64..200_000, 100u64..60_000, 200u64..8_000, 0u32..4, 100u64..120_000);
-    let working = (any::<bool>(), prop::collection::vec(0u64..40_000, 0..4), 100u64..60_000, 100u64..60_000);
+    let working = (prop::collection::vec(0u64..40_000, 0..4), 100u64..60_000, 100u64..60_000);
     let link = (100u64..60_000, 100u64..55_000, 100u64..60_000, 100u64..60_000, 10u64..5_000, 0u64..60_000);
     (leaving, working, link).prop_map(|(leaving, working, link)| {
         let (restart_deadline_ms, drain_deadline_ms, stop_budget_ms, max, window_ms) = leaving;
-        let (has_wake_command, wake_retry_delays_ms, confirmation_timeout_ms, progress_interval_ms) = working;
+        let (wake_retry_delays_ms, confirmation_timeout_ms, progress_interval_ms) = working;
         let (answer_timeout_ms, ping_interval_ms, pong_timeout_ms, identify_timeout_ms, reconnect_min_ms, more) = link;
         let stop_budget_ms = stop_budget_ms.min(drain_deadline_ms);
         Box::new(Policy {
@@ -405,7 +405,6 @@ fn figures() -> impl Strategy<Value = Box<Policy>> {
             stop_budget_ms,
             close_budget_ms: (stop_budget_ms / 2).min(400),
             restart_intensity: Intensity { max, window_ms },
-            has_wake_command,
             wake_retry_delays_ms,
             confirmation_timeout_ms,
             progress_interval_ms,
