@@ -42,7 +42,7 @@ fn send(address: SocketAddr, request: &str) -> (u16, String) {
 }
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    send(address, &format!("GET {path} HTTP/1.1\r\nHost: sidecar\r\n\r\n"))
+    send(address, &format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"))
 }
 
 fn figure(address: SocketAddr, name: &str, label: Option<(&str, &str)>) -> f64 {
@@ -105,12 +105,13 @@ fn state_is_the_document_of_status() {
 fn what_it_does_not_serve_it_refuses() {
     let (_scene, _sidecar, address) = listening();
     assert_eq!(get(address, "/").0, 404);
+    assert_eq!(send(address, "GET /state HTTP/1.1\r\nHost: page.example\r\n\r\n").0, 403);
     assert_eq!(get(address, "/metrics/").0, 404);
-    let post = "POST /state HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
+    let post = "POST /state HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(send(address, post).0, 405);
-    assert_eq!(send(address, "HEAD /live HTTP/1.1\r\nHost: h\r\n\r\n"), (200, String::new()));
+    assert_eq!(send(address, "HEAD /live HTTP/1.1\r\nHost: localhost\r\n\r\n"), (200, String::new()));
     assert_eq!(send(address, "rubbish\r\n\r\n").0, 400);
-    let long = format!("GET /live HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(60_000));
+    let long = format!("GET /live HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(60_000));
     // Refused, or cut off in the middle of it.
     let mut stream = TcpStream::connect(address).unwrap();
     let _ = stream.write_all(long.as_bytes());

@@ -14,6 +14,7 @@ use support::hub::Hub;
 use support::pm2::Pm2;
 use support::process;
 use support::sidecar::SIDECAR;
+use support::tls::TlsDoor;
 use support::wait;
 
 /// An empty place for a new agent, in a folder whose name a shell would split.
@@ -190,4 +191,39 @@ fn no_token_is_asked_for_that_could_not_be_kept() {
     let (code, text) = place.onboard(&http(&hub), "a", &[]);
     assert!(code == Some(74) && text.contains("results") && text.contains("Nothing was registered"), "{text}");
     hub.register("a");
+}
+
+#[test]
+fn a_hub_behind_tls_is_onboarded_at_and_checked_when_its_certificate_is_trusted() {
+    let (hub, place) = (Hub::start(), Place::new());
+    let door = TlsDoor::before(hub.address());
+    let (code, text) = place.onboard(&door.url(), "a", &[]);
+    assert!(code == Some(69) && text.contains("not one this machine trusts"), "{text}");
+
+    let trusted = place.folder.path().join("ca.pem");
+    fs::write(&trusted, door.pem()).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(SIDECAR);
+        command.args(args).arg("--config").arg(place.config()).env("SSL_CERT_FILE", &trusted);
+        command.env("PM2_HOME", place.folder.path()).env_remove("AGENTCOM_CONFIG").env_remove("AGENTCOM_TOKEN");
+        process::run(command, wait::BOUND)
+    };
+    let (status, text) = run(&["onboard", "--hub", &door.url(), "--name", "a", "--wake-command", "true"]);
+    assert!(status.success(), "{text}");
+    assert_eq!(place.written()["hub_url"], format!("{}/ws", door.url().replace("https", "wss")));
+    let (status, text) = run(&["check"]);
+    assert!(status.success() && text.contains("hub tls      its certificate is trusted on this machine"), "{text}");
+    assert!(text.contains("takes it as \"a\"'s"), "{text}");
+}
+
+#[test]
+fn the_hub_s_own_command_can_be_piped_in() {
+    let (hub, place) = (Hub::start(), Place::new());
+    let token = hub.token("a", false);
+    let mut shell = Command::new("sh");
+    let line = "echo \"token for a: $TOKEN\" | \"$0\" onboard --hub \"$1\" --name a --config \"$2\" --token-file -";
+    shell.args(["-c", line, SIDECAR, &http(&hub)]).arg(place.config()).env("TOKEN", &token);
+    let (status, text) = process::run(shell, wait::BOUND);
+    assert!(status.success() && !text.contains(&token), "{text}");
+    assert_eq!(place.token(), Some(token));
 }

@@ -357,3 +357,50 @@ fn a_supervisor_that_is_asked_to_end_says_how_the_task_ended() {
     let why = failed(&scene, &task);
     assert!(why.starts_with("command was ended by SIGTERM"), "{why}");
 }
+
+#[test]
+fn the_machines_load_is_told_once_the_hub_knows_us() {
+    let scene = Scene::new();
+    scene.agent.configure("resource_report_interval_ms", json!(1_000));
+    let _sidecar = scene.start();
+    scene.hub.wait_said(ALICE, "resource_report", 2);
+    let frames = scene.frames(1);
+    assert_eq!(frames[0].0, "identify");
+    let (_, report) = frames.iter().find(|(kind, _)| kind == "resource_report").unwrap();
+    for figure in ["cpu_percent", "ram_used_bytes", "ram_total_bytes", "timestamp"] {
+        assert!(report[figure].is_number(), "{report}");
+    }
+    // That the hub calls none of it invalid is the stage's to watch.
+}
+
+#[test]
+fn a_message_in_a_room_is_read_by_nobody_and_disturbs_nothing() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    scene.hub.say(ALICE, json!({"type": "room_message", "from": "bob", "text": "hello", "seq": 1}));
+    let task = scene.hub.submit("do it");
+    scene.done_once(&task);
+    assert_eq!(scene.connections(), 1);
+}
+
+#[test]
+fn a_task_that_comes_back_after_a_cancellation_waits_for_the_end_of_its_first_run() {
+    let scene = running(
+        "trap '' TERM; test -e first && kill -0 $(cat first) 2> /dev/null && echo > overlap; echo $$ > second; \
+         test -e first && exit 0; mv second first; while test -e config.json; do sleep 0.1; done",
+    );
+    let _sidecar = scene.start();
+    let task = submit(&scene, "run");
+    let first = wait_pid(&scene, "first");
+    scene.hub.cancel(&task);
+    scene.wait_quiet();
+    scene.hub.say(
+        ALICE,
+        json!({"type": "task_assign", "task_id": task, "generation": 3, "description": "run", "metadata": {},
+            "routing_decision": {"target_type": "sidecar"}}),
+    );
+    let done = scene.hub.wait_said(ALICE, "task_complete", 1);
+    assert_eq!(done["generation"], 3);
+    assert!(!process::alive(first));
+    assert!(!mark(&scene, "overlap").exists(), "both ran at once");
+}

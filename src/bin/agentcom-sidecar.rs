@@ -24,6 +24,7 @@ pub(crate) fn main() -> ProcessExit {
         Command::Resume => cli::resume(&options),
         #[cfg(unix)]
         Command::Reload => cli::reload(&options),
+        Command::Check(args) => cli::check(&options, &args),
         Command::Onboard(args) => cli::onboard(&options, &args),
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),

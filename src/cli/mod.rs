@@ -1,6 +1,7 @@
 //! The command line of `agentcom-sidecar`: what it takes, one command a file, and how each ends. The commands that speak
 //! with a running sidecar belong in `operate`; nothing here decides what a sidecar does.
 
+mod check;
 mod completions;
 mod hub;
 mod machine;
@@ -16,6 +17,7 @@ mod show;
 
 use clap::{Parser, Subcommand};
 
+pub use check::{CheckArgs, check};
 pub use completions::completions;
 pub use machine::{MachineArgs, machine};
 pub use man::man;
@@ -101,6 +103,23 @@ Examples:
 Examples:
   agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
     Reload,
+
+    /// Look whether all is well: configuration, folders, hub, token, pm2
+    ///
+    /// One line for each thing looked at: ok, warning or problem, what was found, and what to do. It changes nothing and a
+    /// running sidecar does not notice it: the token is asked about over HTTP, without an `identify`.
+    ///
+    /// It ends with 0 when there is no problem (warnings are none); else with the code that `run` would end with, where it
+    /// would, else with 69.
+    ///
+    /// With --preflight it tells only whether this binary can run with this configuration and state: no network, no pm2,
+    /// some milliseconds, one line, 0 or 74 or 78. Ask a new binary so before it takes the old one's place.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar check --config /srv/my-agent/config.json
+  agentcom-sidecar check --json | jq '.findings[] | select(.level != \"ok\")'
+  ./agentcom-sidecar.new check --preflight --config config.json && mv agentcom-sidecar.new agentcom-sidecar")]
+    Check(CheckArgs),
 
     /// Register a new agent at a hub and write its folder
     ///

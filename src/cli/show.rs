@@ -161,7 +161,9 @@ fn task(status: &Status) -> String {
 fn hub(status: &Status) -> String {
     let hub = &status.hub;
     let since = hub.online_for_ms.map(|ms| format!(" for {}", span(ms))).unwrap_or_default();
-    let latency = hub.latency_ms.map(|ms| format!(", answers in {}", span(ms))).unwrap_or_default();
+    // Of a hub that is away it is old.
+    let latency = hub.latency_ms.filter(|_| hub.online_for_ms.is_some());
+    let latency = latency.map(|ms| format!(", answers in {}", span(ms))).unwrap_or_default();
     format!("{}{since}{latency}, {}; {}", hub.link, many_u64(hub.reconnects, "reconnect"), hub.url)
 }
 
@@ -184,7 +186,7 @@ fn supervisor(status: &Status) -> String {
     let name = us.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let id = us.pm_id.map(|id| format!(" (id {id})")).unwrap_or_default();
     let because = us.because.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{}{name}{id}, a restart is {}{because}", us.kind, us.restart_by)
+    format!("{}{name}{id}, restarts by {}{because}", us.kind, us.restart_by)
 }
 
 /// Lines with a heading, in columns.
@@ -256,7 +258,7 @@ alice Idle: waits for a task
   task         none
   hub          online for 5.0 s, answers in 3 ms, 1 reconnect; ws://h/ws
   journal      written, no verdict waits; /q.json
-  supervisor   pm2 alice (id 3), a restart is exit 0
+  supervisor   pm2 alice (id 3), restarts by exit 0
   restarts     2 min 0 s ago, \"upgrade\": back after 36 ms
   since start  3 tasks taken, 2 completed, 1 failed, 0 refused
   process      pid 7, up 1 min 1 s, 5.3 MB, version 0.1.0

@@ -20,6 +20,11 @@ mod work;
 use reader::{Reader, last};
 
 pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    if text.trim().is_empty() {
+        let place = Place { file: path.to_owned(), line: 1, column: 1 };
+        let detail = "the file is empty; docs/configuration.md has one to begin with".to_owned();
+        return Err(ConfigError::Syntax { place, detail });
+    }
     let root = spanned::parse(text).map_err(|error| ConfigError::Syntax {
         place: Place { file: path.to_owned(), line: error.line, column: error.column },
         detail: error.detail,

@@ -41,6 +41,11 @@ pub enum Event {
         /// Which task.
         task_id: TaskId,
     },
+    /// The agent's result is there, and is being looked over before it counts: the agent is not waited for any more.
+    ResultPending {
+        /// Which task.
+        task_id: TaskId,
+    },
     /// The agent's result is there.
     ResultFound {
         /// Which task.

@@ -120,6 +120,7 @@ pub fn moves() -> BTreeSet<Move> {
                     | Event::HubClosed { .. }
                     | Event::WakeFinished { .. }
                     | Event::Confirmed { .. }
+                    | Event::ResultPending { .. }
                     | Event::ResultFound { .. }
                     | Event::StopRequested { .. }
                     | Event::RestartRequested(_)
@@ -196,6 +197,7 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     events.extend(outcomes.map(|outcome| Event::WakeFinished { task_id: id.clone(), generation, attempt, outcome }));
     events.push(Event::Confirmed { task_id: id.clone() });
     let outcomes = [Outcome::Completed { result: "{}".into() }, Outcome::failed("table")];
+    events.push(Event::ResultPending { task_id: id.clone() });
     events.extend(outcomes.map(|outcome| Event::ResultFound { task_id: id.clone(), outcome }));
     events
 }

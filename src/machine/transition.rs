@@ -35,6 +35,7 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
             step.wake_finished(&task_id, generation, attempt, outcome);
         }
         Event::Confirmed { task_id } => step.confirmed(&task_id),
+        Event::ResultPending { task_id } => step.result_pending(&task_id),
         Event::ResultFound { task_id, outcome } => step.result_found(&task_id, outcome),
         Event::StopRequested { signal } => step.stop_requested(signal),
         Event::RestartRequested(order) => step.restart_commanded(&order),

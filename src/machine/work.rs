@@ -256,6 +256,16 @@ impl Step<'_> {
         }
     }
 
+    pub(super) fn result_pending(&mut self, task_id: &TaskId) {
+        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
+        if !job.is_recovering() && job.carried.stage != Stage::Accepted {
+            let generation = job.carried.woken.as_ref().map_or(job.carried.task.generation, |woken| woken.generation);
+            // Whatever a reboot has ended, it had left its result.
+            job.carried.woken = Some(Woken { generation, machine_boot: self.policy.machine_boot.clone() });
+            job.carried.stage = Stage::Running;
+        }
+    }
+
     pub(super) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
         if self.has_job(task_id.as_str(), |job| !job.is_recovering()) {
             self.finish(outcome);

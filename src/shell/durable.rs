@@ -70,6 +70,12 @@ impl fmt::Display for DurableError {
             write!(f, "; {folder} is read-only: remount it, or set `queue_file` elsewhere")
         } else if self.source.kind() == io::ErrorKind::PermissionDenied {
             write!(f, "; give the user that runs this process write permission on {folder}")
+        } else if self.source.kind() == io::ErrorKind::NotADirectory {
+            write!(f, "; a file stands where {folder} should be a folder: move it away, or set `queue_file` elsewhere")
+        } else if self.source.kind() == io::ErrorKind::IsADirectory {
+            write!(f, "; a folder stands where the file should be: move it away, or set `queue_file` elsewhere")
+        } else if self.operation == Operation::Resolve {
+            write!(f, "; make the links lead to a file, or set `queue_file` elsewhere")
         } else {
             Ok(())
         }

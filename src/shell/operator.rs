@@ -82,6 +82,7 @@ impl Answer {
             | Event::HubSaid(_)
             | Event::WakeFinished { .. }
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::Persisted

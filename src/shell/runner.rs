@@ -99,7 +99,7 @@ pub struct WakeEvent {
 }
 
 /// Runs commands, several at a time if so ordered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WakeRunner {
     config: RunnerConfig,
     events: mpsc::Sender<WakeEvent>,

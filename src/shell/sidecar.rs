@@ -11,10 +11,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::begin::Beginner;
 use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
 use super::gate::{Gate, Opened};
+use super::hooks::Hooks;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::logging::Redactor;
 use super::observed::Observed;
@@ -23,14 +25,16 @@ use super::pm2::Pm2;
 use super::pm2_channel::Voice;
 use super::reload::Settings;
 use super::report::{found_event, link_event, notify, wake_event};
+use super::resources::Resources;
 use super::results::{ResultsEvent, ResultsWatcher};
+use super::review::Review;
 use super::runner::{WakeEvent, WakeRunner};
 use super::runs::{OutputBatch, Runs};
-use super::speak::{Introduction, output, speak};
+use super::speak::{Introduction, output, resource_report, speak};
 use super::start::comeback_now;
 use super::status::Status;
 use super::systemd::Systemd;
-use super::{begin, durable, journal_file, log_step};
+use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
@@ -61,6 +65,7 @@ pub(super) struct Inbox {
     pub(super) wakes: mpsc::Receiver<WakeEvent>,
     pub(super) results: mpsc::Receiver<ResultsEvent>,
     pub(super) output: mpsc::Receiver<OutputBatch>,
+    pub(super) figures: mpsc::Receiver<Map<String, Value>>,
 }
 
 /// What the loop works with.
@@ -69,6 +74,7 @@ pub(super) struct Adapters {
     pub(super) runner: WakeRunner,
     pub(super) results: ResultsWatcher,
     pub(super) runs: Runs,
+    pub(super) resources: Resources,
     pub(super) pm2: Arc<Pm2>,
     /// Speaks to pm2.
     pub(super) voice: Voice,
@@ -108,6 +114,9 @@ pub struct Sidecar {
     /// Found by a last look, not handled yet.
     pub(super) found: VecDeque<ResultsEvent>,
     pub(super) watched: Option<TaskId>,
+    pub(super) hooks: Hooks,
+    /// The result that a hook is looking at.
+    pub(super) review: Review,
     /// Takes the token out of what others wrote.
     pub(super) redactor: Redactor,
     #[cfg(debug_assertions)]
@@ -139,7 +148,7 @@ impl Sidecar {
         loop {
             self.adapters.systemd.feed();
             if let Some(found) = self.found.pop_front() {
-                return found_event(found, &self.redactor);
+                return self.found(found);
             }
             if let Some(Asked { event, asker }) = self.looked_at.pop_front() {
                 self.asker = asker;
@@ -171,20 +180,35 @@ impl Sidecar {
                     }
                 }
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
-                Some(found) = self.inbox.results.recv() => return found_event(found, &self.redactor),
+                Some(found) = self.inbox.results.recv() => return self.found(found),
+                reviewed = self.review.next() => return found_event(reviewed, &self.redactor),
                 Some(event) = self.inbox.link.recv() => {
                     if let Some(event) = link_event(event).and_then(|event| self.admit(event.into())) {
                         return event;
                     }
                 }
                 Some(Settings { config, policy }) = self.new_settings.recv() => {
-                    // The machine is not told: where it stands does not change.
-                    (self.config, self.policy) = (config, policy);
+                    // The machine is not told: where it stands does not change. Nor does what was found out of the next run.
+                    let no_return = self.policy.no_return.take();
+                    (self.config, self.policy) = (config, Policy { no_return, ..policy });
                 }
                 Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
+                Some(figures) = self.inbox.figures.recv() => self.tell_resources(figures).await,
                 () = sleep_until(wake_up) => {}
             }
         }
+    }
+
+    /// What the agent has left. A result is shown to the hook first, if there is one.
+    fn found(&mut self, found: ResultsEvent) -> Event {
+        if let ResultsEvent::Result { task_id, content } = &found
+            && self.hooks.has_result()
+            && let Some(job) = self.machine.state.job().filter(|job| job.task().id.as_str() == task_id)
+        {
+            self.review.begin(&self.hooks, job.task(), content.clone());
+            return Event::ResultPending { task_id: job.task().id.clone() };
+        }
+        found_event(found, &self.redactor)
     }
 
     /// Before a wait for the agent's files is called over: what is there counts, seen or not.
@@ -233,6 +257,7 @@ impl Sidecar {
         if stops(&after) && !stops(&before) {
             self.adapters.systemd.stopping();
         }
+        self.adapters.resources.set_online(after.link.online().is_some());
         self.machine = after;
         effects
     }
@@ -342,7 +367,16 @@ impl Sidecar {
     }
 
     fn wake(&self, task: &Task, attempt: u8) {
-        begin::begin(&self.config, &self.policy.machine_boot, &self.adapters.runner, task, attempt);
+        let (runner, machine_boot) = (&self.adapters.runner, self.policy.machine_boot.as_str());
+        Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
+    }
+
+    /// The machine's load, while the hub knows us and we are not on our way out.
+    async fn tell_resources(&mut self, figures: Map<String, Value>) {
+        if self.machine.link.online().is_some() && !self.machine.state.is_leaving() {
+            let now = self.clock.now().as_millis();
+            self.send_frame(resource_report(&self.introduction, figures, now)).await;
+        }
     }
 
     /// Output of the task in hand, while the hub knows us and takes the task for ours; it is news, not an obligation.
@@ -357,7 +391,8 @@ impl Sidecar {
         }
     }
 
-    fn clean_up(&self, task_id: &TaskId) {
+    fn clean_up(&mut self, task_id: &TaskId) {
+        self.review.end_of(task_id);
         // BEFORE its files: a run that knows that nobody wants its result leaves none.
         self.adapters.runs.clean_up(task_id.as_str());
         for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
@@ -371,6 +406,7 @@ impl Sidecar {
         let wanted = self.machine.watching();
         if wanted != self.watched.as_ref() {
             self.watched = wanted.cloned();
+            self.review.end();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
             self.adapters.runs.watch(self.watched.as_ref().map(ToString::to_string));
         }

@@ -58,12 +58,15 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
         ToHub::TaskProgress { task_id } => {
             SidecarFrame::TaskProgress { task_id: task_id.to_string(), progress: None, execution_event: None }
         }
-        ToHub::TaskComplete { task_id, generation, result } => SidecarFrame::TaskComplete(Verdict {
-            task_id: task_id.to_string(),
-            generation,
-            result: Some(object(&result)),
-            rest: Map::new(),
-        }),
+        ToHub::TaskComplete { task_id, generation, result } => {
+            let mut result = object(&result);
+            let mut rest = Map::new();
+            // Beside the result is where hubs look for it, and where the Node sidecar puts it.
+            if result.get("verification_report").is_some_and(Value::is_object) {
+                rest.extend(result.remove_entry("verification_report"));
+            }
+            SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
+        }
         ToHub::TaskFailed { task_id, generation, reason } => {
             let reason = Some(clip(&reason, Limit::Reason));
             SidecarFrame::TaskFailed { task_id, generation, reason, error: None }
@@ -135,6 +138,14 @@ pub(super) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
     SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
 }
 
+/// The machine's load, as the Node sidecar says it.
+pub(super) fn resource_report(who: &Introduction, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+    let mut rest = figures;
+    rest.insert("agent_id".into(), who.agent_id.clone().into());
+    rest.insert("timestamp".into(), now_ms.into());
+    SidecarFrame::ResourceReport { rest }
+}
+
 /// The object that `text` is. The machine's texts come from JSON objects only; anything else is an empty one.
 pub(super) fn object(text: &str) -> Map<String, Value> {
     match serde_json::from_str(text) {
@@ -179,6 +190,15 @@ mod tests {
         let task = crate::machine::Task { id, generation: 3, payload };
         let frame = said(ToHub::TaskRecovering { task, last_status: "working" });
         assert_eq!((&frame["generation"], &frame["description"]), (&Value::from(3), &Value::from("d")));
+    }
+
+    #[test]
+    fn a_verification_report_is_said_beside_the_result() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let result = r#"{"status":"success","verification_report":{"status":"pass"}}"#.into();
+        let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result });
+        assert_eq!(frame["verification_report"]["status"], "pass");
+        assert_eq!(frame["result"], json!({"status": "success"}));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 #[cfg(unix)]
-use super::console::{self, NamePlate};
+use super::console;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
 use super::gate::Gate;
+use super::hooks::Hooks;
 use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
@@ -25,6 +26,7 @@ use super::pm2_channel::Voice;
 use super::preflight::Preflight;
 use super::readiness;
 use super::reload;
+use super::resources::Resources;
 use super::results::{ResultsConfig, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeRunner};
 use super::runs::{Runs, RunsConfig};
@@ -39,7 +41,7 @@ use crate::wire::Pm2Info;
 const INBOX: usize = 64;
 
 /// What of pm2's kill timeout is left for everything but the goodbye.
-const STOP_RESERVE_MS: u64 = 600;
+pub(crate) const STOP_RESERVE_MS: u64 = 600;
 
 /// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
@@ -130,6 +132,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
     let (output_events, output_inbox) = mpsc::channel(INBOX);
+    let (figures, figures_inbox) = mpsc::channel(1);
 
     let introduction = introduction(&config, &pm2);
     let about = about(&config, &introduction, clock.now());
@@ -143,6 +146,7 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
         link: HubLink::new(link_config(&config, &policy), link_events),
+        resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
         runs: Runs::new(
             RunsConfig {
                 scratch_dir: scratch_dir.clone(),
@@ -151,7 +155,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             },
             output_events,
         ),
-        runner: WakeRunner::new(RunnerConfig { scratch_dir, scrub, secrets: vec![config.token.clone()] }, wake_events),
+        runner: WakeRunner::new(
+            RunnerConfig { scratch_dir: scratch_dir.clone(), scrub, secrets: vec![config.token.clone()] },
+            wake_events,
+        ),
         results: ResultsWatcher::new(
             ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms),
             results_events,
@@ -162,11 +169,12 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         pm2: pm2.clone(),
     };
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
+    let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, panel.clone()));
     }
     #[cfg(unix)]
-    let plate = open_console(&config, panel);
+    let plate = console::start(&config.queue_file, panel);
     let sidecar = Sidecar {
         machine,
         introduction,
@@ -186,7 +194,10 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
             wakes: wake_inbox,
             results: results_inbox,
             output: output_inbox,
+            figures: figures_inbox,
         },
+        hooks,
+        review: Default::default(),
         redactor,
         adapters,
         control,
@@ -198,25 +209,6 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
         history: Default::default(),
     };
     Ok(Started { sidecar, first })
-}
-
-/// The operator's local socket. Without it the sidecar works all the same.
-#[cfg(unix)]
-fn open_console(config: &Config, panel: Panel) -> Option<NamePlate> {
-    let opened = console::open(&config.queue_file).and_then(|(listener, plate)| {
-        listener.set_nonblocking(true)?;
-        Ok((tokio::net::UnixListener::from_std(listener)?, plate))
-    });
-    match opened {
-        Ok((listener, plate)) => {
-            tokio::spawn(console::serve(listener, panel));
-            Some(plate)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
-            None
-        }
-    }
 }
 
 #[cfg(unix)]

@@ -197,6 +197,7 @@ impl Player {
             | Event::HubSaid(_)
             | Event::WakeFinished { .. }
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)

@@ -120,6 +120,7 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             outcome: wake_outcome(words)?,
         },
         "confirmed" => Event::Confirmed { task_id: task_id(words)? },
+        "reviewed" => Event::ResultPending { task_id: task_id(words)? },
         "result" => Event::ResultFound { task_id: task_id(words)?, outcome: outcome(words)? },
         "stop" => {
             let signal = words.rest();

@@ -61,6 +61,8 @@ impl Agent {
             "agent_id": id, "token": token, "hub_url": hub_url, "hub_api_url": http, "repo_dir": agent.folder(),
             "reviewer": "nobody", "wake_command": wake, "capabilities": ["code"], "confirmation_timeout_ms": 30_000,
             "results_dir": "./results", "log_file": "./sidecar.log", "log_level": "debug",
+            // Stories count frames; the one about this has its own.
+            "resource_report_interval_ms": 0,
         }));
         agent
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use crate::config::Secret;
+use crate::config::{REDACTED, Secret};
 use crate::shell::hub_link::Roots;
 use crate::shell::hub_link::connect;
 
@@ -154,7 +154,12 @@ where
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let status = answer.status().as_u16();
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|error| failed(&error))?;
-    Ok(Answer { status, body: serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null) })
+    let mut text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    if let Some(token) = question.token {
+        // What is answered is shown to people.
+        text = text.replace(token.expose(), REDACTED);
+    }
+    Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
 }
 
 fn request(question: &Question<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {

@@ -216,6 +216,7 @@ fn releases(event: &Event, id: &TaskId) -> bool {
         | Event::HubClosed { .. }
         | Event::WakeFinished { .. }
         | Event::Confirmed { .. }
+        | Event::ResultPending { .. }
         | Event::ResultFound { .. }
         | Event::StopRequested { .. }
         | Event::RestartRequested(_)

@@ -28,6 +28,8 @@ enum Op {
     Answers { kindly: bool },
     /// The disk fails or works again.
     DiskTurns { bad: bool },
+    /// An operator has the figures read again.
+    Reloads { figures: Box<Policy> },
     /// The process is killed while it handles `during`; `written` says whether a write under way made it.
     Dies { during: Event, written: bool, rebooted: bool },
 }
@@ -116,6 +118,7 @@ impl Life {
             | Event::HubClosed { .. }
             | Event::HubSaid(_)
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)
@@ -175,6 +178,16 @@ impl Life {
             Op::Answers { kindly } => self.answers(*kindly),
             Op::DiskTurns { bad } => {
                 self.disk_bad = *bad;
+                Ok(())
+            }
+            Op::Reloads { figures } => {
+                self.policy = Policy {
+                    comeback: self.policy.comeback,
+                    machine_boot: self.policy.machine_boot.clone(),
+                    // It may come; one that goes waits for a restart.
+                    has_wake_command: self.policy.has_wake_command || figures.has_wake_command,
+                    ..(**figures).clone()
+                };
                 Ok(())
             }
             Op::Dies { during, written, rebooted } => self.dies(during.clone(), *written, *rebooted),
@@ -303,6 +316,7 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         1 => Just(Event::DeadlineReached),
         1 => Just(Event::HubOpened),
@@ -332,6 +346,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => features().prop_map(|features| Op::Connects { features }),
         3 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
         1 => any::<bool>().prop_map(|bad| Op::DiskTurns { bad }),
+        1 => figures().prop_map(|figures| Op::Reloads { figures }),
         1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(during, written, rebooted)| Op::Dies { during, written, rebooted }),
     ]
@@ -352,6 +367,7 @@ fn plausible_op() -> impl Strategy<Value = Op> {
             outcome: WakeOutcome::Succeeded
         })),
         3 => id().prop_map(|task_id| Op::Happens(Event::Confirmed { task_id })),
+        1 => id().prop_map(|task_id| Op::Happens(Event::ResultPending { task_id })),
         3 => (id(), outcome())
             .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
         4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
@@ -361,6 +377,7 @@ fn plausible_op() -> impl Strategy<Value = Op> {
         2 => any::<u16>()
             .prop_map(|draw| Op::Happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(draw) })),
         4 => Just(Op::Due),
+        1 => figures().prop_map(|figures| Op::Reloads { figures }),
         1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(during, written, rebooted)| Op::Dies { during, written, rebooted }),
     ]
@@ -372,6 +389,37 @@ fn policy() -> impl Strategy<Value = Policy> {
         has_wake_command,
         machine_boot: "boot".into(),
         ..Policy::default()
+    })
+}
+
+/// Whatever a configuration may say, within its bounds.
+fn figures() -> impl Strategy<Value = Box<Policy>> {
+    let leaving = (100u64..200_000, 100u64..60_000, 200u64..8_000, 0u32..4, 100u64..120_000);
+    let working = (any::<bool>(), prop::collection::vec(0u64..40_000, 0..4), 100u64..60_000, 100u64..60_000);
+    let link = (100u64..60_000, 100u64..55_000, 100u64..60_000, 100u64..60_000, 10u64..5_000, 0u64..60_000);
+    (leaving, working, link).prop_map(|(leaving, working, link)| {
+        let (restart_deadline_ms, drain_deadline_ms, stop_budget_ms, max, window_ms) = leaving;
+        let (has_wake_command, wake_retry_delays_ms, confirmation_timeout_ms, progress_interval_ms) = working;
+        let (answer_timeout_ms, ping_interval_ms, pong_timeout_ms, identify_timeout_ms, reconnect_min_ms, more) = link;
+        let stop_budget_ms = stop_budget_ms.min(drain_deadline_ms);
+        Box::new(Policy {
+            restart_deadline_ms,
+            drain_deadline_ms,
+            stop_budget_ms,
+            close_budget_ms: (stop_budget_ms / 2).min(400),
+            restart_intensity: Intensity { max, window_ms },
+            has_wake_command,
+            wake_retry_delays_ms,
+            confirmation_timeout_ms,
+            progress_interval_ms,
+            answer_timeout_ms,
+            ping_interval_ms,
+            pong_timeout_ms,
+            identify_timeout_ms,
+            reconnect_min_ms,
+            reconnect_max_ms: reconnect_min_ms + more,
+            ..Policy::default()
+        })
     })
 }
 

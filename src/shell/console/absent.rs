@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{Carried, Outcome, StageName, Verdict};
 use crate::shell::journal_file::{self, Boot, Found};
-use crate::shell::lock::{self, Holder};
+use crate::shell::lock::{Holder, StateLock};
 use crate::shell::pm2::{machine_boot_id, machine_booted_at_ms};
 use crate::shell::status::VerdictPart;
 
@@ -57,7 +57,7 @@ impl Absent {
             Err(why) => (None, Some(why)),
         };
         // A lock that cannot be looked at is held by nobody we could name.
-        Self { running: false, holder: lock::holder(queue_file).ok().flatten(), journal, journal_error }
+        Self { running: false, holder: StateLock::holder(queue_file).ok().flatten(), journal, journal_error }
     }
 }
 
@@ -104,7 +104,6 @@ fn verdict(verdict: &Verdict) -> VerdictPart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::lock::StateLock;
 
     #[test]
     fn it_tells_what_is_kept_and_touches_nothing() {

@@ -18,6 +18,27 @@ mod words;
 
 pub use absent::{Absent, Kept, KeptTask};
 pub use client::{CallError, Client};
-pub(super) use door::{NamePlate, open};
-pub(super) use serve::serve;
+pub(super) use door::NamePlate;
+use std::path::Path;
+
+use super::panel::Panel;
 pub use words::{Reply, Request};
+
+/// Opens the socket of the sidecar whose journal that is, and answers at it for as long as the process lives. Without it
+/// the sidecar works all the same: that is a warning. Call it inside the runtime, holding the state folder's lock.
+pub(super) fn start(queue_file: &Path, panel: Panel) -> Option<NamePlate> {
+    let opened = door::open(queue_file).and_then(|(listener, plate)| {
+        listener.set_nonblocking(true)?;
+        Ok((tokio::net::UnixListener::from_std(listener)?, plate))
+    });
+    match opened {
+        Ok((listener, plate)) => {
+            tokio::spawn(serve::serve(listener, panel));
+            Some(plate)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
+            None
+        }
+    }
+}

@@ -78,7 +78,7 @@ fn hub(text: &mut Text, status: &Status) {
     // Without a measurement there is no figure, rather than a wrong one.
     let mut latency =
         text.family("agentcom_sidecar_hub_latency_seconds", Kind::Gauge, "From the last ping to the hub's next word.");
-    if let Some(ms) = status.hub.latency_ms {
+    if let Some(ms) = status.hub.latency_ms.filter(|_| status.hub.online_for_ms.is_some()) {
         latency.sample(seconds(ms));
     }
     text.family(

@@ -1,5 +1,6 @@
 //! The local HTTP listener, where the configuration asks for one: health for supervisors, figures for Prometheus, the
-//! state for whoever looks. It only reads; it asks for no password, which is why it stays on this machine by default.
+//! state for whoever looks. It only reads; it asks for no password, which is why it stays on this machine by default, and
+//! turns away a web page whose name was made to lead here (DNS rebinding).
 //!
 //! | path | answer |
 //! |---|---|
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -60,7 +61,7 @@ pub(super) async fn serve(address: SocketAddr, panel: Panel) {
             Ok((stream, _)) => {
                 let panel = panel.clone();
                 tokio::spawn(async move {
-                    attend(stream, panel).await;
+                    attend(stream, panel, address.ip().is_loopback()).await;
                     drop(place);
                 });
             }
@@ -99,10 +100,17 @@ fn why_not(error: &io::Error) -> &'static str {
     }
 }
 
-async fn attend(stream: TcpStream, panel: Panel) {
+async fn attend(stream: TcpStream, panel: Panel, local: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut panel = panel.clone();
-        async move { Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &mut panel)) }
+        async move {
+            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+            Ok::<_, Infallible>(if local && !host.is_none_or(is_this_machine) {
+                plain(StatusCode::FORBIDDEN, "call me by my address, or localhost\n".into())
+            } else {
+                answer(request.method(), request.uri().path(), &mut panel)
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -115,6 +123,14 @@ async fn attend(stream: TcpStream, panel: Panel) {
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke off"),
         Err(_) => tracing::debug!("an HTTP connection took too long"),
     }
+}
+
+/// Whether a `Host` header names this machine for sure: any other name may be a web page's.
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host.parse::<SocketAddr>().is_ok()
+        || bare.parse::<std::net::IpAddr>().is_ok()
+        || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -211,6 +227,18 @@ mod tests {
             change(&mut status);
             assert!(!status.is_ready());
             assert_eq!(not_ready(&status).len(), 1, "{:?}", not_ready(&status));
+        }
+    }
+
+    #[test]
+    fn a_web_page_with_a_name_of_its_own_is_not_this_machine() {
+        for host in ["127.0.0.1:9464", "127.0.0.1", "localhost:9464", "LOCALHOST", "[::1]:9464", "[::1]", "::1"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in
+            ["evil.example:9464", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:1", "", ":9464"]
+        {
+            assert!(!is_this_machine(host), "{host}");
         }
     }
 

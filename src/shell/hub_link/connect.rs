@@ -91,6 +91,16 @@ pub(crate) enum UpgradeError {
     Socket(Box<Error>),
 }
 
+impl UpgradeError {
+    /// Whether it failed before a byte of HTTP was said.
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            Self::Roots(_) => true,
+            Self::Socket(e) => matches!(e.as_ref(), Error::Io(io) if tls_error(io).is_some()),
+        }
+    }
+}
+
 fn tls_error(e: &io::Error) -> Option<&rustls::Error> {
     e.get_ref()?.downcast_ref()
 }

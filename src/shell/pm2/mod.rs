@@ -16,7 +16,7 @@ mod query;
 mod rpc;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
 pub use facts::SupervisorFacts;
 pub use identity::{NameSource, ProcessIdentity};
-pub use jlist::{NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
+pub use jlist::{Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
 
@@ -135,6 +135,16 @@ impl Pm2 {
         }
         self.remember(&us);
         Ok(us)
+    }
+
+    /// pm2's folder, where the environment tells.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// The `pm2` program, where one is found.
+    pub fn program(&self) -> Option<&Path> {
+        self.program.as_deref()
     }
 
     /// What pm2 says our status is.
