@@ -157,6 +157,20 @@ fn what_cannot_start_is_refused_and_the_agent_stays() {
 }
 
 #[test]
+fn a_configuration_that_has_become_wrong_is_refused_too() {
+    let ground = with(json!({}));
+    let (file, before) = (ground.agent.config_file(), ground.listed());
+    let good = fs::read(&file).expect("config.json");
+    fs::write(&file, "{\"agent_id\": 7").expect("a slip of the hand");
+    let entry = refused(&ground);
+    assert!(entry.contains("`check --preflight` ended with exit code 78"), "{entry}");
+    assert_eq!(ground.listed(), before);
+    fs::write(&file, good).expect("mended");
+    ground.wait_back(&ground.command(json!({"reason": "mended"})));
+    ground.assert_restarted(&before, 1);
+}
+
+#[test]
 fn a_probe_that_takes_long_holds_nothing_up() {
     let ground = with(json!({}));
     replace(&ground, b"#!/bin/sh\nexec sleep 600\n");
