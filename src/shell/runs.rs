@@ -8,12 +8,14 @@
 //! - `<task_id>.progress`, the output as it comes, in JSON lines; bounded, for whoever watches.
 
 mod claim;
+mod ended;
 mod follow;
 mod order;
 mod output;
+mod pipes;
 mod supervise;
 
-pub use follow::{OutputBatch, Runs, RunsConfig};
+pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
 pub use order::RunOrder;
 pub use supervise::{main_if_asked, program};
 

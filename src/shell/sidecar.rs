@@ -29,7 +29,7 @@ use super::resources::Resources;
 use super::results::{ResultsEvent, ResultsWatcher};
 use super::review::Review;
 use super::runner::{WakeEvent, WakeRunner};
-use super::runs::{OutputBatch, Runs};
+use super::runs::{OutputBatch, Runs, Watched};
 use super::speak::{Introduction, output, resource_report, speak};
 use super::start::comeback_now;
 use super::status::Status;
@@ -408,8 +408,12 @@ impl Sidecar {
             self.watched = wanted.cloned();
             self.review.end();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
-            self.adapters.runs.watch(self.watched.as_ref().map(ToString::to_string));
         }
+        let run = self.machine.state.job().filter(|_| self.watched.is_some()).map(|job| Watched {
+            task_id: job.task().id.to_string(),
+            begun_for: job.carried.woken.as_ref().map(|woken| woken.generation),
+        });
+        self.adapters.runs.watch(run);
     }
 
     /// The last words may still be on their way when the deadline has come: they get a moment, not more.

@@ -38,6 +38,15 @@ pub struct RunsConfig {
     pub machine_boot: String,
 }
 
+/// The task in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Which.
+    pub task_id: String,
+    /// The hand-out that work was begun for, where it was. A claim of another one says nothing about this work.
+    pub begun_for: Option<u64>,
+}
+
 /// Output of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputBatch {
@@ -53,7 +62,7 @@ pub struct OutputBatch {
 #[derive(Debug)]
 pub struct Runs {
     config: RunsConfig,
-    watched: watch::Sender<Option<String>>,
+    watched: watch::Sender<Option<Watched>>,
     task: JoinHandle<()>,
 }
 
@@ -67,8 +76,12 @@ impl Runs {
     }
 
     /// Follows this task from now on.
-    pub fn watch(&self, task_id: Option<String>) {
-        self.watched.send_replace(task_id);
+    pub fn watch(&self, task: Option<Watched>) {
+        self.watched.send_if_modified(|watched| {
+            let changed = *watched != task;
+            *watched = task;
+            changed
+        });
     }
 
     /// Ends the task's run, if there is one, and removes its files.
@@ -85,33 +98,33 @@ impl Drop for Runs {
 
 async fn follow_all(
     config: RunsConfig,
-    mut watching: watch::Receiver<Option<String>>,
+    mut watching: watch::Receiver<Option<Watched>>,
     output: mpsc::Sender<OutputBatch>,
 ) {
     let since_ms = now_ms();
     loop {
-        let task_id = watching.borrow_and_update().clone();
-        let Some(task_id) = task_id else {
+        let task = watching.borrow_and_update().clone();
+        let Some(task) = task else {
             if watching.changed().await.is_err() {
                 return;
             }
             continue;
         };
         tokio::select! {
-            () = follow(&config, task_id, since_ms, &output) => {}
+            () = follow(&config, &task, since_ms, &output) => {}
             changed = watching.changed() => if changed.is_err() { return },
         }
     }
 }
 
 /// Never ends: whoever follows decides when to follow something else.
-async fn follow(config: &RunsConfig, task_id: String, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
+async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
     let mut reader = Reader { at: None, rest: Vec::new() };
     let mut batches = [Batch::new("stdout"), Batch::new("stderr")];
     loop {
         let look = {
-            let (config, task_id) = (config.clone(), task_id.clone());
-            tokio::task::spawn_blocking(move || look(&config, &task_id, reader, since_ms)).await
+            let (config, task) = (config.clone(), task.clone());
+            tokio::task::spawn_blocking(move || look(&config, &task, reader, since_ms)).await
         };
         let found;
         (reader, found) = match look {
@@ -129,14 +142,15 @@ async fn follow(config: &RunsConfig, task_id: String, since_ms: u64, output: &mp
             batches.iter_mut().filter(|batch| batch.stream == line.stream).for_each(|batch| batch.add(&line));
         }
         for batch in &mut batches {
-            batch.send_if_due(&task_id, output);
+            batch.send_if_due(&task.task_id, output);
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
 /// One look: the new lines of progress, or nothing where there is no run.
-fn look(config: &RunsConfig, task_id: &str, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<Line>>) {
+fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<Line>>) {
+    let task_id = task.task_id.as_str();
     match standing(&config.scratch_dir, task_id) {
         Ok(Standing::Running(note)) => {
             // What an earlier sidecar saw is not told again.
@@ -146,7 +160,9 @@ fn look(config: &RunsConfig, task_id: &str, mut reader: Reader, since_ms: u64) -
         }
         Ok(Standing::Over(note)) => {
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), note.claimed_at_ms >= since_ms);
-            tell_a_lost_end(config, task_id, &note);
+            if task.begun_for == Some(note.generation) {
+                tell_a_lost_end(config, task_id, &note);
+            }
             (reader, Some(lines))
         }
         Ok(Standing::Absent | Standing::Unreadable) => (reader, None),
@@ -298,5 +314,35 @@ mod tests {
         std::fs::write(&path, serde_json::to_string(&line("old", 0)).unwrap() + "\n").unwrap();
         let mut reader = Reader { at: None, rest: Vec::new() };
         assert_eq!(reader.read(&path, false), []);
+    }
+
+    /// What one look makes of a claim of generation 1 whose supervisor is gone: the result file, if it writes one.
+    fn after_a_look(machine_boot: &str, begun_for: Option<u64>) -> Option<serde_json::Value> {
+        let folder = tempfile::tempdir().unwrap();
+        let note = json!({"pid": 1, "generation": 1, "machine_boot": "b", "claimed_at_ms": 1, "command": null});
+        std::fs::write(folder.path().join("t.run"), note.to_string()).unwrap();
+        let config = RunsConfig {
+            scratch_dir: folder.path().to_owned(),
+            results_dir: folder.path().to_owned(),
+            machine_boot: machine_boot.to_owned(),
+        };
+        let task = Watched { task_id: "t".into(), begun_for };
+        look(&config, &task, Reader { at: None, rest: Vec::new() }, 0);
+        let text = std::fs::read(folder.path().join("t.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    #[test]
+    fn a_supervisor_that_is_gone_without_a_result_is_told() {
+        let result = after_a_look("b", Some(1)).unwrap();
+        assert_eq!(result["status"], "failed");
+        assert!(result["reason"].as_str().unwrap().starts_with("run_lost: "), "{result}");
+    }
+
+    #[test]
+    fn a_claim_of_another_hand_out_or_from_before_a_reboot_says_nothing() {
+        assert_eq!(after_a_look("b", Some(3)), None);
+        assert_eq!(after_a_look("b", None), None);
+        assert_eq!(after_a_look("after the reboot", Some(1)), None);
     }
 }

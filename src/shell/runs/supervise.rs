@@ -12,17 +12,18 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use serde_json::Value;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, sleep_until};
 
 use super::claim::{Claim, Note, Process, Taken, progress_path};
+use super::ended::{Ended, How};
 use super::order::RunOrder;
-use super::output::{Progress, Stream, cut_to_end};
+use super::output::{Progress, Stream};
+use super::pipes::Pipes;
 use crate::config::Secret;
 use crate::shell::durable;
 use crate::shell::logging::Redactor;
@@ -40,17 +41,6 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// How often new output goes to the progress file.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-
-/// After the command's end: how long its output may stay open without a word. A daemon that it left behind may hold it
-/// for ever.
-const QUIET: Duration = Duration::from_millis(100);
-const QUIET_AT_MOST: Duration = Duration::from_secs(2);
-
-/// How much output a result carries, bytes.
-const OUTPUT_BYTES: usize = 64 * 1024;
-
-/// How much of it a failure's reason quotes: a hub takes 2,000 characters.
-const QUOTED_BYTES: usize = 1_800;
 
 /// How long until a result that the disk did not take is written again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
@@ -204,23 +194,6 @@ fn streams(order: &RunOrder) -> [Stream; 2] {
     [Stream::new("stdout", redactor.clone()), Stream::new("stderr", redactor)]
 }
 
-/// How a command ended, and with what output.
-struct Ended {
-    how: How,
-    streams: [Stream; 2],
-    /// The group to end, if anything was started.
-    leader: Option<u32>,
-}
-
-enum How {
-    NotStarted(io::Error),
-    Exited(ExitStatus),
-    TimedOut,
-    /// This process was asked to end.
-    Signalled,
-    Lost(io::Error),
-}
-
 async fn watch(order: &RunOrder, child: &mut Child, leader: Option<u32>, mut stop: StopSignal) -> Ended {
     let mut streams = streams(order);
     let mut progress = Progress::create(&progress_path(&order.scratch_dir, &order.task_id));
@@ -251,58 +224,6 @@ async fn watch(order: &RunOrder, child: &mut Child, leader: Option<u32>, mut sto
     err.finish();
     progress.write([out, err]);
     Ended { how, streams, leader }
-}
-
-/// The command's ends of its output.
-struct Pipes {
-    out: Option<ChildStdout>,
-    err: Option<ChildStderr>,
-    out_bytes: Vec<u8>,
-    err_bytes: Vec<u8>,
-}
-
-impl Pipes {
-    fn of(child: &mut Child) -> Self {
-        let buffer = || vec![0; 64 * 1024];
-        Self { out: child.stdout.take(), err: child.stderr.take(), out_bytes: buffer(), err_bytes: buffer() }
-    }
-
-    fn are_open(&self) -> bool {
-        self.out.is_some() || self.err.is_some()
-    }
-
-    /// Reads once, from whichever has something.
-    async fn read(&mut self, out: &mut Stream, err: &mut Stream) {
-        let Self { out: from_out, err: from_err, out_bytes, err_bytes } = self;
-        let (from, read, to) = tokio::select! {
-            read = read_from(from_out, out_bytes) => (true, read, out),
-            read = read_from(from_err, err_bytes) => (false, read, err),
-        };
-        let bytes = if from { &self.out_bytes } else { &self.err_bytes };
-        match read {
-            Some(read) => to.push(&bytes[..read]),
-            None if from => self.out = None,
-            None => self.err = None,
-        }
-    }
-
-    /// What is still in the pipes, but no waiting for others that hold them.
-    async fn drain(&mut self, out: &mut Stream, err: &mut Stream) {
-        let give_up = Instant::now() + QUIET_AT_MOST;
-        while self.are_open() && Instant::now() < give_up {
-            if tokio::time::timeout(QUIET, self.read(out, err)).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// How much was read; none at the end. A pipe that is gone has no answer.
-async fn read_from(pipe: &mut Option<impl AsyncRead + Unpin>, bytes: &mut [u8]) -> Option<usize> {
-    match pipe {
-        Some(pipe) => pipe.read(bytes).await.ok().filter(|read| *read > 0),
-        None => std::future::pending().await,
-    }
 }
 
 /// Hears SIGTERM.
@@ -347,49 +268,6 @@ async fn end_group(leader: u32) {
     if group::is_alive(leader) {
         group::kill(leader);
     }
-}
-
-impl Ended {
-    fn result(&self, took: Duration, limit_ms: u64) -> Value {
-        let [out, err] = &self.streams;
-        let (text, lost) = out.kept();
-        let mut output = text.to_owned();
-        let left_out = lost + cut_to_end(&mut output, OUTPUT_BYTES);
-        let mut result = Map::new();
-        result.insert("output".into(), output.into());
-        if left_out > 0 {
-            result.insert("output_left_out_bytes".into(), left_out.into());
-        }
-        result.insert("execution_ms".into(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into());
-        let reason = match &self.how {
-            How::Exited(status) => {
-                result.insert("exit_code".into(), json!(status.code()));
-                if status.success() {
-                    result.insert("status".into(), "success".into());
-                    result.extend(printed_result(text));
-                    return Value::Object(result);
-                }
-                group::describe_exit(*status)
-            }
-            How::TimedOut => format!("timed out: ran longer than {limit_ms} ms and was ended"),
-            How::Signalled => "was ended by SIGTERM to its supervisor (is the machine going down?)".to_owned(),
-            How::Lost(error) => format!("was lost: {error}"),
-            How::NotStarted(error) => format!("did not start: {error}; is `sh` there, and the working folder?"),
-        };
-        let said = if err.kept().0.trim().is_empty() { text } else { err.kept().0 };
-        let mut tail = said.trim().to_owned();
-        cut_to_end(&mut tail, QUOTED_BYTES);
-        let reason = if tail.is_empty() { format!("command {reason}") } else { format!("command {reason}: {tail}") };
-        result.insert("status".into(), "failed".into());
-        result.insert("reason".into(), reason.into());
-        Value::Object(result)
-    }
-}
-
-/// The result that the command printed: its whole output, or the last line of it, where that is a JSON object.
-fn printed_result(text: &str) -> Map<String, Value> {
-    let last = text.trim_end().lines().next_back().unwrap_or_default();
-    [text, last].into_iter().find_map(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// Puts the result where the sidecar finds it, now or when there is one again.
