@@ -24,6 +24,6 @@ mod speak;
 mod start;
 
 pub use control::{RestartHandle, SidecarGone};
-pub use hear::CLOSE_SUPERSEDED;
+pub use hear::{CLOSE_SUPERSEDED, hear};
 pub use sidecar::{Ending, Sidecar};
 pub use start::{StartError, Started, start};
