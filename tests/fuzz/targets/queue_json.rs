@@ -15,7 +15,8 @@ const OURS: &[&str] = &["schema", "active", "recovering", "outbox", "shelf", "re
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(Found::Journal { journal, other }) = from_bytes(bytes, BOOT) else { return };
-    let whole: Map<String, Value> = serde_json::from_slice(bytes).expect("it was an object a moment ago");
+    // A part that is skipped may hold an escape that is no character; as a whole, such a file is no JSON.
+    let Ok(whole) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
     let unknown = |map: &Map<String, Value>| -> Map<String, Value> {
         map.iter().filter(|(key, _)| !OURS.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
     };
