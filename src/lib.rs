@@ -21,7 +21,7 @@
 //! **As a library.** `shell::pm2::Pm2` knows the process's pm2 name, status and figures; `shell::start` makes a sidecar
 //! of a checked configuration; `shell::Sidecar::restart_handle` gives a handle whose `graceful_restart` asks it to restart
 //! as a hub's command would. Without the default feature `shell` only [`machine`] is built.
-#![cfg_attr(not(feature = "shell"), no_std)]
+#![cfg_attr(all(not(feature = "shell"), not(test)), no_std)]
 
 extern crate alloc;
 

@@ -19,7 +19,7 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
 /// Reads one text frame. Whatever it is, it shows that the hub lives.
-pub(super) fn hear(text: &str) -> FromHub {
+pub fn hear(text: &str) -> FromHub {
     match HubFrame::parse(text) {
         Ok(frame) => from_frame(frame),
         Err(FrameError::UnknownType(kind)) => {

@@ -43,7 +43,7 @@ mod status;
 mod systemd;
 
 pub use control::{RestartHandle, SidecarGone};
-pub use hear::CLOSE_SUPERSEDED;
+pub use hear::{CLOSE_SUPERSEDED, hear};
 pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};
 pub(crate) use start::STOP_RESERVE_MS;

@@ -28,6 +28,7 @@ pub use identity::{NameSource, ProcessIdentity};
 pub use jlist::{Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
+pub use rpc::read_reply;
 
 use crate::wire::Pm2Info;
 
