@@ -7,8 +7,11 @@
 //   AGENTCOM_HUB_DATA    the hub's folder                       (default: ./agentcom-hub-data)
 //   AGENTCOM_BIN_DIR     where the binaries are                 (default: ./target/release)
 //   AGENTCOM_LOG_DIR     what they print                        (default: ./logs)
-// Several agents on one machine: one config and one name each, and this file started once for each.
+//   AGENTCOM_AGENTS      a folder of agents                     (default: none)
+// Several agents on one machine: each in a folder of its own with its config.json, all of those in one folder, and that
+// in AGENTCOM_AGENTS. Each becomes an app named like its folder; AGENTCOM_CONFIG and AGENTCOM_NAME then name nothing.
 
+const fs = require('fs');
 const path = require('path');
 
 // pm2 takes relative paths from the folder of whoever calls it; these are meant from here.
@@ -62,6 +65,24 @@ const app = (name, args, more) => ({
   env: { PM2_PROCESS_NAME: name, ...more.env },
 });
 
+// Longer than the drain (drain_deadline_ms, 5 s by default), so that nothing is cut off in the middle.
+const sidecarApp = (name, config) =>
+  app(name, ['run', '--config', config], {
+    script: path.join(bin, 'agentcom-sidecar'),
+    cwd: path.dirname(config),
+    kill_timeout: 8000,
+  });
+
+// The agents of the folder: their names and their config.json.
+function agentsIn(folder) {
+  const agents = fs.readdirSync(folder).sort().map((name) => [name, path.join(folder, name, 'config.json')]);
+  const found = agents.filter(([, file]) => fs.existsSync(file));
+  if (found.length === 0) throw new Error(`AGENTCOM_AGENTS: ${folder} holds no folder with a config.json in it`);
+  return found;
+}
+
+const sidecars = process.env.AGENTCOM_AGENTS ? agentsIn(here('AGENTCOM_AGENTS')) : [[sidecar, config]];
+
 module.exports = {
   apps: [
     app(
@@ -69,15 +90,6 @@ module.exports = {
       ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'agentcom-hub-data')],
       { script: path.join(bin, hub), cwd: __dirname, kill_timeout: 5000 },
     ),
-    app(
-      sidecar,
-      ['run', '--config', config],
-      {
-        script: path.join(bin, 'agentcom-sidecar'),
-        cwd: path.dirname(config),
-        // Longer than the drain (drain_deadline_ms, 5 s by default), so that nothing is cut off in the middle.
-        kill_timeout: 8000,
-      },
-    ),
+    ...sidecars.map(([name, file]) => sidecarApp(name, file)),
   ],
 };

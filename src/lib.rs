@@ -15,15 +15,18 @@
 //! | `shell` | the loop that feeds the machine and carries its effects out, one adapter a file | decisions |
 //! | `wire` | the frames that both programs share | sockets |
 //! | `config` | `config.json`, raw to checked | |
+//! | `cli` | the sidecar's commands, one a file | what they do to a running sidecar |
 //! | `hub` | the other end: task queue and restart ledger as pure folds, sockets, HTTP, store | |
 //!
 //! **As a library.** `shell::pm2::Pm2` knows the process's pm2 name, status and figures; `shell::start` makes a sidecar
 //! of a checked configuration; `shell::Sidecar::restart_handle` gives a handle whose `graceful_restart` asks it to restart
 //! as a hub's command would. Without the default feature `shell` only [`machine`] is built.
-#![cfg_attr(not(feature = "shell"), no_std)]
+#![cfg_attr(all(not(feature = "shell"), not(test)), no_std)]
 
 extern crate alloc;
 
+#[cfg(feature = "shell")]
+pub mod cli;
 #[cfg(feature = "shell")]
 pub mod config;
 #[cfg(feature = "shell")]

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder, WakeOutcome, WakeRunner};
+use agentcom::config::Secret;
+use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder, WakeOutcome, WakeRunner, What};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -31,6 +32,7 @@ fn config(scratch_dir: PathBuf) -> RunnerConfig {
         scrub: |command| {
             command.env_remove("CARGO_PKG_NAME").env("SCRUBBED", "yes").env("TASK_ID", "from scrub");
         },
+        secrets: vec![Secret::new("s3cret-token")],
     }
 }
 
@@ -40,7 +42,7 @@ impl Fixture {
             task_id: "t1".into(),
             generation: 7,
             attempt: 2,
-            command: command.into(),
+            what: What::Shell(command.into()),
             env: vec![("TASK_ID".into(), "t1".into())],
             timeout_ms: 30_000,
             cwd: self.root.path().to_owned(),
@@ -364,4 +366,11 @@ async fn each_order_ends_in_one_event() {
     let Fixture { runner, mut events, .. } = f;
     drop(runner);
     assert_eq!(timeout(BOUND, events.recv()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_outcome_never_quotes_a_secret() {
+    let mut f = fixture();
+    let error = f.failure("echo token s3cret-token; exit 1").await;
+    assert!(error.ends_with("token <redacted>"), "{error}");
 }

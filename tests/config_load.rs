@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use agentcom::config::{
-    self, Config, ConfigError, KEYS, Loaded, LogLevel, NUMBERS, Override, Overrides, RestartIntensity, WarningKind,
+    self, Config, ConfigError, ExecutorMode, KEYS, Loaded, LogFormat, LogLevel, NUMBERS, Override, Overrides,
+    RestartIntensity, WarningKind,
 };
 
 const TOKEN: &str = "0123456789abcdef-the-token";
@@ -122,7 +123,8 @@ fn every_new_key_is_read() {
          \"wake_timeout_ms\": 1004, \"progress_interval_ms\": 1005, \"ping_interval_ms\": 1006, \
          \"pong_timeout_ms\": 1007, \"reconnect_min_ms\": 1008, \"reconnect_max_ms\": 1009, \
          \"connect_timeout_ms\": 1010, \"identify_timeout_ms\": 1011, \"answer_timeout_ms\": 1012, \
-         \"results_scan_ms\": 1013, \"max_frame_bytes\": 70000, \"log_level\": \"notice\"",
+         \"results_scan_ms\": 1013, \"max_frame_bytes\": 70000, \"log_level\": \"notice\", \"log_format\": \"text\", \
+         \"http_listen\": \"localhost:1014\", \"resource_report_interval_ms\": 1015",
     );
     let file = File::new(text);
     let config = file.load().unwrap().config;
@@ -137,7 +139,22 @@ fn every_new_key_is_read() {
         (1_010, 1_011, 1_012)
     );
     assert_eq!((config.results_scan_ms, config.max_frame_bytes), (1_013, 70_000));
-    assert_eq!(config.log_level, LogLevel::Notice);
+    assert_eq!((config.log_level, config.log_format), (LogLevel::Notice, LogFormat::Text));
+    assert_eq!(config.resource_report_interval_ms, 1_015);
+    assert_eq!(config.http_listen, Some("127.0.0.1:1014".parse().unwrap()));
+}
+
+#[test]
+fn only_this_machine_reads_over_http_unless_more_is_asked_for() {
+    assert_eq!(loaded(&with("\"reviewer\": null")).config.http_listen, None);
+    let error = said(&with("\"http_listen\": \"0.0.0.0:9464\""));
+    assert!(error.contains("found \"0.0.0.0:9464\"; allowed: a loopback address"), "{error}");
+    let allowed = loaded(&with("\"http_listen\": \"0.0.0.0:9464\", \"http_allow_remote\": true"));
+    assert_eq!(allowed.config.http_listen, Some("0.0.0.0:9464".parse().unwrap()));
+    let error = said(&with("\"http_listen\": \"9464\""));
+    assert!(error.contains("allowed: an IP address and a port"), "{error}");
+    let error = said(&with("\"http_allow_remote\": 1"));
+    assert!(error.contains("allowed: true or false"), "{error}");
 }
 
 #[test]
@@ -295,8 +312,14 @@ fn a_missing_wake_command_is_a_warning() {
 #[test]
 fn placeholders_in_single_quotes_are_a_warning() {
     let kinds = warnings(&with("\"wake_command\": \"agent '${TASK_ID}' \\\"${TASK_JSON}\\\"\""));
-    assert!(kinds.contains(&WarningKind::SingleQuoted { variable: "TASK_ID" }), "{kinds:?}");
-    assert!(!kinds.contains(&WarningKind::SingleQuoted { variable: "TASK_JSON" }), "{kinds:?}");
+    assert!(
+        kinds.contains(&WarningKind::SingleQuoted { key: "wake_command".into(), variable: "TASK_ID" }),
+        "{kinds:?}"
+    );
+    assert!(
+        !kinds.contains(&WarningKind::SingleQuoted { key: "wake_command".into(), variable: "TASK_JSON" }),
+        "{kinds:?}"
+    );
 }
 
 #[test]
@@ -376,4 +399,73 @@ fn the_example_in_the_documentation_is_a_good_configuration() {
     let doc = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
     let example = doc.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(loaded(example).warnings, []);
+}
+
+#[test]
+fn executors_are_read_with_their_defaults() {
+    let text = with(
+        "\"wake_timeout_ms\": 4000, \"executors\": {\"claude\": {\"command\": \"c\", \"mode\": \"run\", \
+         \"env\": {\"K\": \"v\"}}, \"ollama\": {\"command\": \"o\"}, \"x\": {\"command\": \"y\", \"timeout_ms\": 100}}",
+    );
+    let executors = loaded(&text).config.executors;
+    let read: Vec<_> =
+        executors.iter().map(|e| (e.target.as_str(), e.command.as_str(), e.mode, e.timeout_ms)).collect();
+    let expected = [
+        ("claude", "c", ExecutorMode::Run, 3_600_000),
+        ("ollama", "o", ExecutorMode::Wake, 4_000),
+        ("x", "y", ExecutorMode::Wake, 100),
+    ];
+    assert_eq!(read, expected);
+    assert_eq!(executors[0].env, [("K".to_owned(), "v".to_owned())]);
+}
+
+#[test]
+fn a_wrong_executor_is_named_with_its_path() {
+    let wrong = |inner: &str| said(&with(&format!("\"executors\": {inner}")));
+    assert!(wrong("[]").contains("`executors`: found the list []"));
+    assert!(wrong("{\"a\": \"sh\"}").contains("`executors.a`: found the text \"sh\""));
+    assert!(wrong("{\"a\": {}}").contains("`executors.a.command`: found no such key"));
+    assert!(wrong("{\"a\": {\"command\": \" \"}}").contains("`executors.a.command`"));
+    assert!(wrong("{\"a\": {\"command\": \"x\", \"mode\": \"walk\"}}").contains("allowed: \"wake\" or \"run\""));
+    assert!(wrong("{\"a\": {\"command\": \"x\", \"timeout_ms\": 99}}").contains("`executors.a.timeout_ms`"));
+    assert!(wrong("{\"a\": {\"command\": \"x\", \"env\": {\"K\": 1}}}").contains("`executors.a.env.K`"));
+    assert!(wrong("{\"a\": {\"command\": \"x\", \"env\": {\"K=\": \"v\"}}}").contains("`executors.a.env.K=`"));
+}
+
+#[test]
+fn misspelt_keys_inside_are_warnings_with_what_was_meant() {
+    let kinds = warnings(&with(
+        "\"executors\": {\"a\": {\"command\": \"x\", \"timeout\": 100}}, \"shell_commands\": {\"enable\": true}, \
+         \"hooks\": {\"on_task_end\": \"x\"}",
+    ));
+    let unknown = |key: &str, meant| WarningKind::UnknownKey { key: key.into(), did_you_mean: meant };
+    assert!(kinds.contains(&unknown("executors.a.timeout", Some("timeout_ms"))), "{kinds:?}");
+    assert!(kinds.contains(&unknown("shell_commands.enable", Some("enabled"))), "{kinds:?}");
+    assert!(kinds.iter().any(|kind| matches!(kind, WarningKind::UnknownKey { key, .. } if key == "hooks.on_task_end")));
+}
+
+#[test]
+fn shell_commands_are_off_unless_switched_on() {
+    let enabled = |inner: &str| loaded(&with(inner)).config.shell_commands.enabled;
+    assert!(!enabled("\"hooks\": {}"));
+    assert!(!enabled("\"shell_commands\": {}"));
+    assert!(enabled("\"shell_commands\": {\"enabled\": true}"));
+    assert!(said(&with("\"shell_commands\": {\"enabled\": 1}")).contains("`shell_commands.enabled`"));
+}
+
+#[test]
+fn hooks_are_shell_lines() {
+    let hooks = loaded(&with("\"hooks\": {\"on_task_start\": \"a\", \"on_task_result\": null, \"timeout_ms\": 100}"));
+    let hooks = hooks.config.hooks;
+    assert_eq!((hooks.on_task_start.as_deref(), hooks.on_task_result, hooks.timeout_ms), (Some("a"), None, 100));
+    assert!(said(&with("\"hooks\": {\"on_task_start\": 1}")).contains("`hooks.on_task_start`"));
+}
+
+#[test]
+fn the_resource_report_is_off_by_0() {
+    let read = |value: u64| with(&format!("\"resource_report_interval_ms\": {value}"));
+    assert_eq!(loaded(&read(0)).config.resource_report_interval_ms, 0);
+    assert_eq!(loaded(&read(1_000)).config.resource_report_interval_ms, 1_000);
+    assert!(said(&read(999)).contains("allowed: 0 (off), or a whole number from 1000 to 3600000"));
+    assert!(said(&read(3_600_001)).contains("`resource_report_interval_ms`"));
 }

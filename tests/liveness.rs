@@ -162,7 +162,8 @@ impl World {
             // Its orders are among what is owed.
             self.recover()?;
         }
-        let mut todo: VecDeque<Event> = self.owed().into();
+        // The operator is kind too.
+        let mut todo: VecDeque<Event> = [Event::CordonRequested { on: false }].into_iter().chain(self.owed()).collect();
         for _ in 0..MOVES {
             let effects = match todo.pop_front() {
                 Some(event) => self.happens(event)?,
@@ -258,6 +259,7 @@ impl KindHub {
             | ToHub::TaskProgress { .. }
             | ToHub::WakeResult { .. }
             | ToHub::RestartAck { .. }
+            | ToHub::Cordon { .. }
             | ToHub::AgentRestarting { .. } => Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //! with the shipped hub's decisions or the existing hub's rules at the other end. Same seed, same world, to the byte.
 //!
 //! `AGENTCOM_SIM_SEED=n` replays one seed and tells its story; `AGENTCOM_SIM_SEEDS=n` tries so many (nightly: 100000).
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, unreachable_pub)]
 
 #[path = "simulated/agent.rs"]
 mod agent;

@@ -1,22 +1,30 @@
 //! Raw values to a checked [`Config`]: every wrong value becomes a [`Problem`] and the reading goes on, so that one run
 //! names them all. It does no I/O but one look at the file's permissions.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::error::{ConfigError, Place, Problem, WarningKind};
 use super::keys;
 use super::secret::Secret;
 use super::spanned::{self, Value};
-use super::{Config, Loaded, LogLevel, Override, Overrides, RestartIntensity};
+use super::{Config, Loaded, LogFormat, LogLevel, Override, Overrides, RestartIntensity};
 use crate::wire::Limit;
 
+mod http_listen;
 mod hub_url;
 mod reader;
 mod wake_command;
+mod work;
 
 use reader::{Reader, last};
 
 pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    if text.trim().is_empty() {
+        let place = Place { file: path.to_owned(), line: 1, column: 1 };
+        let detail = "the file is empty; docs/configuration.md has one to begin with".to_owned();
+        return Err(ConfigError::Syntax { place, detail });
+    }
     let root = spanned::parse(text).map_err(|error| ConfigError::Syntax {
         place: Place { file: path.to_owned(), line: error.line, column: error.column },
         detail: error.detail,
@@ -44,8 +52,11 @@ impl Reader<'_> {
     fn config(&mut self, token: Option<Secret>, overrides: &Overrides) -> Option<Config> {
         let agent_id = self.agent_id();
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
+        let wake_timeout_ms = self.number(keys::WAKE_TIMEOUT);
+        let executors = self.executors(wake_timeout_ms);
         let config = Config {
             path: self.path.to_owned(),
+            overrides: overrides.clone(),
             agent_id: agent_id.unwrap_or_default(),
             token: token.unwrap_or_else(|| Secret::new("")),
             hub_url: hub_url.unwrap_or_default(),
@@ -64,7 +75,7 @@ impl Reader<'_> {
             drain_deadline_ms: self.number(keys::DRAIN_DEADLINE),
             restart_intensity: self.restart_intensity(),
             wake_retry_delays_ms: self.wake_retry_delays(),
-            wake_timeout_ms: self.number(keys::WAKE_TIMEOUT),
+            wake_timeout_ms,
             progress_interval_ms: self.number(keys::PROGRESS_INTERVAL),
             ping_interval_ms: self.number(keys::PING_INTERVAL),
             pong_timeout_ms: self.number(keys::PONG_TIMEOUT),
@@ -75,6 +86,12 @@ impl Reader<'_> {
             answer_timeout_ms: self.number(keys::ANSWER_TIMEOUT),
             results_scan_ms: self.number(keys::RESULTS_SCAN),
             max_frame_bytes: self.number(keys::MAX_FRAME),
+            http_listen: self.http_listen(overrides.http_listen.as_ref()),
+            log_format: self.log_format(overrides.log_format.as_ref()),
+            executors,
+            shell_commands: self.shell_commands(),
+            hooks: self.hooks(),
+            resource_report_interval_ms: self.resource_report_interval(),
         };
         self.reconnect_order(&config);
         self.permissions();
@@ -150,12 +167,15 @@ impl Reader<'_> {
 
     fn wake_command(&mut self) -> Option<String> {
         let Some(command) = self.optional_text("wake_command") else {
-            self.warn(None, WarningKind::NoWakeCommand);
+            // Where executors do the work, a target without one is said when such a task comes.
+            if self.present_new("executors").is_none() {
+                self.warn(None, WarningKind::NoWakeCommand);
+            }
             return None;
         };
         let at = self.find("wake_command").map(|node| node.at);
         for variable in wake_command::single_quoted(&command) {
-            self.warn(at, WarningKind::SingleQuoted { variable });
+            self.warn(at, WarningKind::SingleQuoted { key: "wake_command".into(), variable });
         }
         Some(command)
     }
@@ -180,18 +200,57 @@ impl Reader<'_> {
     }
 
     fn log_level(&mut self, over: Option<&Override>) -> LogLevel {
-        let (node, key, name) = match over {
-            Some(over) => (None, over.from, over.value.expose().to_owned()),
-            None => match self.optional_text("log_level") {
-                None => return LogLevel::default(),
-                Some(name) => (self.find("log_level"), "log_level", name),
-            },
-        };
+        let Some((node, key, name)) = self.text_or(over, "log_level") else { return LogLevel::default() };
         LogLevel::parse(&name).unwrap_or_else(|| {
             let allowed = format!("one of {}", LogLevel::NAMES);
-            self.report(node.map(|node| node.at), key, format!("\"{name}\""), &allowed);
+            self.report(node, key, format!("\"{name}\""), &allowed);
             LogLevel::default()
         })
+    }
+
+    fn log_format(&mut self, over: Option<&Override>) -> LogFormat {
+        let Some((node, key, name)) = self.text_or(over, "log_format") else { return LogFormat::default() };
+        LogFormat::parse(&name).unwrap_or_else(|| {
+            let allowed = format!("one of {}", LogFormat::NAMES);
+            self.report(node, key, format!("\"{name}\""), &allowed);
+            LogFormat::default()
+        })
+    }
+
+    fn http_listen(&mut self, over: Option<&Override>) -> Option<SocketAddr> {
+        let remote = self.yes_or_no("http_allow_remote");
+        let (node, key, text) = self.text_or(over, "http_listen")?;
+        let address = http_listen::parse(&text);
+        match address {
+            None => self.report(node, key, format!("\"{text}\""), http_listen::ALLOWED),
+            Some(address) if !remote && !address.ip().is_loopback() => {
+                self.report(node, key, format!("\"{text}\""), http_listen::LOOPBACK_ONLY);
+            }
+            Some(_) => {}
+        }
+        address
+    }
+
+    /// The override's text, or the file's, with where it stands and what it is called.
+    fn text_or(&mut self, over: Option<&Override>, key: &'static str) -> Option<(Option<usize>, &'static str, String)> {
+        match over {
+            Some(over) => Some((None, over.from, over.value.expose().to_owned())),
+            None => {
+                let text = self.optional_text(key)?;
+                Some((self.find(key).map(|node| node.at), key, text))
+            }
+        }
+    }
+
+    fn yes_or_no(&mut self, key: &'static str) -> bool {
+        let Some(node) = self.present_new(key) else { return false };
+        match node.value {
+            Value::Bool(yes) => yes,
+            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
+                self.wrong(Some(node), key, "true or false");
+                false
+            }
+        }
     }
 
     fn restart_intensity(&mut self) -> RestartIntensity {
@@ -199,11 +258,8 @@ impl Reader<'_> {
             max: u32::try_from(keys::INTENSITY_MAX.default).unwrap_or(u32::MAX),
             window_ms: keys::INTENSITY_WINDOW.default,
         };
-        let Some(node) = self.present_new("restart_intensity") else { return read };
-        let Value::Object(members) = &node.value else {
-            self.wrong(Some(node), "restart_intensity", "an object such as {\"max\": 3, \"window_ms\": 60000}");
-            return read;
-        };
+        let allowed = "an object such as {\"max\": 3, \"window_ms\": 60000}";
+        let Some(members) = self.object("restart_intensity", allowed) else { return read };
         if let Some(max) = last(members, "max").filter(|node| !matches!(node.value, Value::Null)) {
             // The bound of 1,000 keeps it inside u32.
             read.max = u32::try_from(self.whole(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);

@@ -103,6 +103,8 @@ pub enum WarningKind {
     },
     /// The shell will not expand this placeholder: single quotes stop it.
     SingleQuoted {
+        /// The key of the command.
+        key: String,
         /// `TASK_ID`, `TASK_JSON` or `TASK_DESCRIPTION`.
         variable: &'static str,
     },
@@ -196,13 +198,13 @@ impl fmt::Display for WarningKind {
                 path.display(),
                 path.display()
             ),
-            Self::SingleQuoted { variable } => write!(
+            Self::SingleQuoted { key, variable } => write!(
                 f,
-                "`wake_command` has ${{{variable}}} inside single quotes, where the shell does not expand it; \
+                "`{key}` has ${{{variable}}} inside single quotes, where the shell does not expand it; \
                  use double quotes: the value comes as an environment variable and needs no other protection"
             ),
             Self::NoWakeCommand => f.write_str(
-                "no `wake_command`: nothing would start the agent, so every task will be reported as failed",
+                "no `wake_command`: a task waits, without a limit, for an agent that finds it by itself and leaves its result file",
             ),
             Self::Tilde { key } => {
                 write!(f, "`{key}` starts with `~`, which is not expanded here; write the whole path")

@@ -42,6 +42,13 @@ pub(super) const ANSWER_TIMEOUT: NumberKey = number("answer_timeout_ms", 15 * SE
 pub(super) const RESULTS_SCAN: NumberKey = number("results_scan_ms", SECOND, 10, MINUTE);
 // A task that our hub takes (a body of 1 MiB) must fit with what the hub adds: a hub hands it out again and again.
 pub(super) const MAX_FRAME: NumberKey = number("max_frame_bytes", 4 << 20, 1 << 16, 1 << 26);
+pub(super) const SHELL_COMMAND_TIMEOUT: NumberKey = number("shell_commands.timeout_ms", MINUTE, 100, DAY);
+// The original gives its git work as long.
+pub(super) const HOOK_TIMEOUT: NumberKey = number("hooks.timeout_ms", 3 * MINUTE, 100, HOUR);
+/// Of one executor; in mode `wake` the default is `wake_timeout_ms`.
+pub(super) const RUN_TIMEOUT: NumberKey = number("executors.*.timeout_ms", HOUR, 100, DAY);
+/// 0 is allowed too, and means "off".
+pub(super) const RESOURCE_REPORT_INTERVAL: NumberKey = number("resource_report_interval_ms", 30 * SECOND, SECOND, HOUR);
 /// One entry of `wake_retry_delays_ms`; the default is the list, not this number.
 pub(super) const WAKE_RETRY_DELAY: NumberKey = number("wake_retry_delays_ms[]", 0, 0, HOUR);
 /// How many retries there may be.
@@ -67,6 +74,8 @@ pub const NUMBERS: &[NumberKey] = &[
     ANSWER_TIMEOUT,
     RESULTS_SCAN,
     MAX_FRAME,
+    SHELL_COMMAND_TIMEOUT,
+    HOOK_TIMEOUT,
 ];
 
 /// Every top-level key that is read, in the order of the documentation.
@@ -100,10 +109,24 @@ pub const KEYS: &[&str] = &[
     "answer_timeout_ms",
     "results_scan_ms",
     "max_frame_bytes",
+    "http_listen",
+    "http_allow_remote",
+    "log_format",
+    "executors",
+    "shell_commands",
+    "hooks",
+    "resource_report_interval_ms",
 ];
 
 /// The keys inside `restart_intensity`.
 pub(super) const INTENSITY_KEYS: &[&str] = &["max", "window_ms"];
+
+/// The keys inside one of the `executors`.
+pub(super) const EXECUTOR_KEYS: &[&str] = &["command", "mode", "timeout_ms", "env"];
+/// The keys inside `shell_commands`.
+pub(super) const SHELL_COMMANDS_KEYS: &[&str] = &["enabled", "timeout_ms"];
+/// The keys inside `hooks`.
+pub(super) const HOOKS_KEYS: &[&str] = &["on_task_start", "on_task_result", "timeout_ms"];
 
 /// Names that an early AgentCom sidecar used, and what they are called now.
 const FORMER: &[(&str, &str)] = &[

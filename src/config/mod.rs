@@ -6,15 +6,20 @@
 mod check;
 mod error;
 mod keys;
+mod reread;
 mod secret;
 mod spanned;
+mod work;
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS, NumberKey};
+pub use reread::Merged;
 pub use secret::{REDACTED, Secret};
+pub use work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
 /// Far more than any configuration needs.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -24,6 +29,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// The file it was read from.
     pub path: PathBuf,
+    /// What won over the file, to read it again by.
+    pub overrides: Overrides,
     /// Who we are: 1 to 128 characters.
     pub agent_id: String,
     /// The agent's secret.
@@ -82,6 +89,18 @@ pub struct Config {
     pub results_scan_ms: u64,
     /// The longest frame taken from the hub, bytes.
     pub max_frame_bytes: u64,
+    /// Where the local HTTP listener is; nowhere by default.
+    pub http_listen: Option<SocketAddr>,
+    /// How lines on stdout look.
+    pub log_format: LogFormat,
+    /// Who does the tasks of which routing target; `wake_command` those of all others.
+    pub executors: Vec<Executor>,
+    /// Whether the hub may have shell lines run here.
+    pub shell_commands: ShellCommands,
+    /// Commands around every task.
+    pub hooks: Hooks,
+    /// How often the machine's load is reported, ms; 0: never.
+    pub resource_report_interval_ms: u64,
 }
 
 /// At most `max` commanded restarts in `window_ms`, as in OTP; 0 refuses all.
@@ -110,6 +129,33 @@ pub enum LogLevel {
     Warning,
     /// What needs a person.
     Error,
+}
+
+/// How the log looks on stdout; in its file it is JSON always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text in a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// One line of text, for people.
+    Text,
+}
+
+impl LogFormat {
+    /// Every name.
+    pub const NAMES: &'static str = "auto, json, text";
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "auto" => Self::Auto,
+            "json" => Self::Json,
+            "text" => Self::Text,
+            _ => return None,
+        })
+    }
 }
 
 impl LogLevel {
@@ -148,6 +194,10 @@ pub struct Overrides {
     pub hub_url: Option<Override>,
     /// `log_level`.
     pub log_level: Option<Override>,
+    /// `log_format`.
+    pub log_format: Option<Override>,
+    /// `http_listen`.
+    pub http_listen: Option<Override>,
 }
 
 /// One such value and where it came from, for the error message. Its `Debug` hides it, since it may be a token.
@@ -160,10 +210,10 @@ pub struct Override {
 }
 
 impl Overrides {
-    /// The environment's overrides: `AGENTCOM_TOKEN`. An empty variable counts as absent.
+    /// The environment's overrides: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts as absent.
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
-        let token = env(TOKEN_VARIABLE).filter(|value| !value.is_empty());
-        Self { token: token.map(|value| Override::new(value, TOKEN_VARIABLE)), ..Self::default() }
+        let over = |name| env(name).filter(|value| !value.is_empty()).map(|value| Override::new(value, name));
+        Self { token: over(TOKEN_VARIABLE), http_listen: over(HTTP_LISTEN_VARIABLE), ..Self::default() }
     }
 
     /// `self` where it says something, else `lower`: `flags.over(environment)`.
@@ -173,6 +223,8 @@ impl Overrides {
             token: self.token.or(lower.token),
             hub_url: self.hub_url.or(lower.hub_url),
             log_level: self.log_level.or(lower.log_level),
+            log_format: self.log_format.or(lower.log_format),
+            http_listen: self.http_listen.or(lower.http_listen),
         }
     }
 }
@@ -188,6 +240,9 @@ impl Override {
 pub const PATH_VARIABLE: &str = "AGENTCOM_CONFIG";
 /// The variable that holds the token, so that the file need not. It is kept from the agent's environment.
 pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
+
+/// The variable for `http_listen`.
+pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";
 
 /// Which file to read: the flag, else `AGENTCOM_CONFIG`, else `config.json` in the working folder.
 pub fn config_path(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<String>) -> PathBuf {

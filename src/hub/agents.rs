@@ -34,6 +34,8 @@ pub struct Agent {
     pub resources: Map<String, Value>,
     /// It said `agent_restarting`: it takes nothing more on this connection.
     pub leaving: bool,
+    /// Its operator wants it to take no task.
+    pub cordoned: bool,
     /// It rejected a task as busy: it gets none before this, unless its state changes. ms since the epoch.
     pub unavailable_until: Option<u64>,
 }
@@ -62,13 +64,14 @@ impl Agent {
             }),
             resources: Map::new(),
             leaving: false,
+            cordoned: false,
             unavailable_until: None,
         }
     }
 }
 
 /// The registry.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Agents {
     all: HashMap<String, Agent>,
     by_conn: HashMap<ConnId, String>,
@@ -78,6 +81,7 @@ pub struct Agents {
 impl Agents {
     /// Enters the agent, or the agent anew, under this connection; the answer is the connection that it supersedes.
     pub fn enter(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Option<ConnId> {
+        self.set_available(&identify.agent_id);
         let agent = Agent::new(conn, identify, now_ms);
         let older = self.all.insert(identify.agent_id.clone(), agent).and_then(|agent| agent.conn);
         let older = older.filter(|older| *older != conn);
@@ -99,6 +103,7 @@ impl Agents {
 
     /// Forgets the agent.
     pub fn remove(&mut self, agent_id: &str) {
+        self.set_available(agent_id);
         self.all.remove(agent_id);
     }
 
@@ -137,6 +142,7 @@ impl Agents {
 
     /// It gets no task before `until_ms`.
     pub fn set_unavailable(&mut self, agent_id: &str, until_ms: u64) {
+        self.set_available(agent_id);
         if let Some(agent) = self.all.get_mut(agent_id) {
             agent.unavailable_until = Some(until_ms);
             self.unavailable.insert((until_ms, agent_id.to_owned()));

@@ -12,7 +12,7 @@ use super::restart::{Restart, RestartRequest};
 use super::restarts::{Commanded, Restarts, Return};
 use super::task::{Status, Submission, Task};
 use super::tasks::{Tasks, can_do};
-use crate::wire::{FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
+use crate::wire::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
 
 /// An order to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +47,16 @@ pub struct Changes<'a> {
 }
 
 /// Everything the hub knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Desk {
     pub(super) policy: Policy,
     pub(super) tasks: Tasks,
     pub(super) restarts: Restarts,
     pub(super) agents: Agents,
-    says: Vec<Say>,
+    pub(super) says: Vec<Say>,
     /// Agents whose state may have changed in this event.
     pub(super) touched: Vec<String>,
-    idle: IdleLine,
+    pub(super) idle: IdleLine,
 }
 
 impl Desk {
@@ -83,7 +83,7 @@ impl Desk {
         if let Some(conn) = self.agents.enter(conn, identify, now_ms) {
             self.says.push(Say::Close { conn, code: 4001, reason: "superseded by a newer connection" });
         }
-        let features = vec![FEATURE_RESTART_V2.to_owned(), FEATURE_TASK_REJECTED.to_owned()];
+        let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
         self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
         self.tasks.holder_returned(agent_id, now_ms);
         match self.restarts.identified(agent_id, identify, now_ms) {
@@ -273,7 +273,9 @@ impl Desk {
     }
 
     fn is_free(&self, agent_id: &str) -> bool {
-        let willing = |(agent, _): (&super::agents::Agent, _)| !agent.leaving && agent.unavailable_until.is_none();
+        let willing = |(agent, _): (&super::agents::Agent, _)| {
+            !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none()
+        };
         self.agents.connected(agent_id).is_some_and(willing)
             && self.restarts.open_for(agent_id).is_none()
             && self.tasks.task_of(agent_id).is_none()

@@ -473,3 +473,37 @@ fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
     rig.hear(1, SidecarFrame::ResourceReport { rest: report.as_object().unwrap().clone() });
     assert_eq!(rig.desk.agents_json()[0]["resources"], json!({"cpu_percent": 1.5}));
 }
+
+#[test]
+fn a_cordoned_agent_gets_no_task_until_it_says_so() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("b1"));
+    rig.hear(1, SidecarFrame::Cordon { on: true });
+    assert_eq!(rig.submit("t1"), Vec::<String>::new());
+    let shown = rig.desk.agents_json();
+    assert_eq!((&shown[0]["fsm_state"], &shown[0]["cordoned"]), (&json!("draining"), &json!(true)));
+    assert_eq!(rig.hear(1, SidecarFrame::Cordon { on: false }), ["1:task_assign t1#1"]);
+}
+
+#[test]
+fn a_restart_that_was_cancelled_on_the_machine_ends_refused_and_lifts_the_fence() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("b1"));
+    rig.restart(false);
+    rig.said();
+    let ack = |outcome| RestartAck { command_id: "c0".into(), outcome, detail: None, deadline_ms: None };
+    rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Accepted)));
+    assert_eq!(rig.submit("t1"), Vec::<String>::new());
+    assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Refused))), ["1:task_assign t1#1"]);
+    assert_eq!(rig.desk.restarts().get("c0").unwrap().phase, Phase::Refused);
+}
+
+#[test]
+fn an_agent_that_is_gone_leaves_no_timer_behind() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
+    assert!(rig.desk.deadline().is_some());
+    rig.drop_conn(1);
+    assert_eq!(rig.desk.deadline(), None);
+}

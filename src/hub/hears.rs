@@ -48,6 +48,7 @@ impl Desk {
                 self.hear_state_report(agent_id, task_id, generation, now_ms);
             }
             SidecarFrame::ResourceReport { rest } => self.hear_resources(agent_id, rest),
+            SidecarFrame::Cordon { on } => self.hear_cordon(agent_id, on),
             SidecarFrame::AgentRestarting(said) => self.hear_restarting(agent_id, &said, now_ms),
             SidecarFrame::RestartAck(ack) => self.hear_restart_ack(agent_id, &ack, now_ms),
         }
@@ -138,6 +139,13 @@ impl Desk {
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.resources = report;
         }
+    }
+
+    fn hear_cordon(&mut self, agent_id: &str, on: bool) {
+        if let Some(agent) = self.agents.get_mut(agent_id) {
+            agent.cordoned = on;
+        }
+        self.changed(agent_id);
     }
 
     fn hear_restarting(&mut self, agent_id: &str, said: &Restarting, now_ms: u64) {

@@ -26,22 +26,22 @@ pub enum Due {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
-    task_id: String,
+pub(super) struct Held {
+    pub(super) task_id: String,
     /// When the assignment is taken back unless the agent confirms it; none once it has.
-    confirm_by: Option<u64>,
+    pub(super) confirm_by: Option<u64>,
     /// When the assignment is said again unless the agent mentions it.
-    say_again_at: Option<u64>,
+    pub(super) say_again_at: Option<u64>,
     /// The last sign of life.
-    alive_at: u64,
+    pub(super) alive_at: u64,
     /// The task's `complete_by`, if it was handed out before that: once late, a task is not taken back for it again.
-    overdue_at: Option<u64>,
+    pub(super) overdue_at: Option<u64>,
     /// The holder is away on a restart that we commanded: its end is the restart ledger's business.
-    away: bool,
+    pub(super) away: bool,
 }
 
 /// All holders. Times are ms since the epoch.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Holders {
     policy: Policy,
     held: HashMap<String, Held>,
@@ -56,6 +56,11 @@ impl Holders {
     /// The task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&str> {
         self.held.get(agent_id).map(|held| held.task_id.as_str())
+    }
+
+    /// Everything that is known of what the agent holds.
+    pub(super) fn get(&self, agent_id: &str) -> Option<&Held> {
+        self.held.get(agent_id)
     }
 
     /// Hands it to the agent, which has to confirm it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 /// Agents that could take a task and found none they can do.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct IdleLine {
     order: BTreeSet<(u64, String)>,
     place: HashMap<String, u64>,

@@ -7,6 +7,7 @@
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
 //! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
+//! | [`digest`] | what decides the desk's future, as one hash | yes |
 //! | [`core`] | the one owner: applies, stores, and only then says | no |
 //! | [`store`], [`auth`], [`control`] | what survives; tokens; the private door | no |
 //! | [`socket`], [`http`] (with `http_tasks`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod control;
 pub mod core;
 pub mod desk;
+pub mod digest;
 pub mod entropy;
 mod hears;
 pub mod holders;

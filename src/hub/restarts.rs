@@ -39,10 +39,10 @@ pub enum Return {
 }
 
 /// All commanded restarts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Restarts {
     policy: Policy,
-    all: HashMap<String, Restart>,
+    pub(super) all: HashMap<String, Restart>,
     by_agent: HashMap<String, BTreeSet<(u64, String)>>,
     open: HashMap<String, String>,
     dirty: BTreeSet<String>,

@@ -67,6 +67,7 @@ const FRAMES: &[(&str, &[Field])] = &[
             may("timestamp", Kind::Number),
         ],
     ),
+    ("cordon", &[must("on", Kind::Flag)]),
     ("ollama_report", &[must("ollama_url", Kind::Text)]),
     (
         "agent_restarting",

@@ -27,6 +27,7 @@ impl Desk {
             "connected": agent.is_some_and(|agent| agent.conn.is_some()),
             "fsm_state": self.fsm_state(agent_id),
             "current_task_id": task.map(|task| task.id.as_str()),
+            "cordoned": agent.is_some_and(|agent| agent.cordoned),
             "boot_id": agent.and_then(|agent| agent.run.boot_id.as_deref()),
             "about": agent.map(|agent| &agent.about),
             "resources": agent.map(|agent| &agent.resources),
@@ -36,7 +37,7 @@ impl Desk {
         })
     }
 
-    /// The one word for an agent, in the original hub's terms and `restarting`.
+    /// The one word for an agent, in the original hub's terms, `restarting` and `draining` (idle, and wants to stay so).
     fn fsm_state(&self, agent_id: &str) -> &'static str {
         let agent = self.agents.get(agent_id);
         if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {
@@ -47,7 +48,10 @@ impl Desk {
             (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
             (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
             (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
-            | (Some(_), None) => "idle",
+            | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
+                true => "draining",
+                false => "idle",
+            },
         }
     }
 }

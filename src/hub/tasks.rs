@@ -34,12 +34,12 @@ pub enum Failed {
 }
 
 /// All tasks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tasks {
     policy: Policy,
     all: HashMap<String, Task>,
     queue: BTreeMap<(Priority, u64), String>,
-    holders: Holders,
+    pub(super) holders: Holders,
     finished: VecDeque<String>,
     dirty: BTreeSet<String>,
     queued: Vec<String>,

@@ -1,6 +1,7 @@
 //! "When do you next want to be woken, and why?" Nothing is ever cancelled: the answer is read off the state each time.
 
 use super::Machine;
+use super::cordon::Cordon;
 use super::job::{Claim, Saying, Stage};
 use super::journal::Disk;
 use super::link::{Heartbeat, Link};
@@ -80,7 +81,8 @@ impl Machine {
 
     fn link_due(&self) -> Due {
         let dials = match &self.state {
-            State::Idle | State::Working { .. } | State::RestartPending { .. } => true,
+            State::Idle => self.cordon != Cordon::Away,
+            State::Working { .. } | State::RestartPending { .. } => true,
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => return None,
         };

@@ -54,6 +54,8 @@ pub enum CloseCode {
     Restarting,
     /// 1001: we may not.
     Stopping,
+    /// 1001: we take no tasks, and this hub knows no other way to hear of it.
+    Cordoned,
     /// 1000: the link is of no use.
     Unusable,
 }
@@ -63,7 +65,7 @@ impl CloseCode {
     pub const fn code(self) -> u16 {
         match self {
             Self::Restarting => 1012,
-            Self::Stopping => 1001,
+            Self::Stopping | Self::Cordoned => 1001,
             Self::Unusable => 1000,
         }
     }
@@ -73,6 +75,7 @@ impl CloseCode {
         match self {
             Self::Restarting => "restarting",
             Self::Stopping => "stopping",
+            Self::Cordoned => "draining",
             Self::Unusable => "reconnecting",
         }
     }
@@ -112,6 +115,16 @@ pub enum Notice {
         /// Whether its result is kept in case the task comes back.
         kept: bool,
     },
+    /// A restart was taken back before it happened.
+    RestartCancelled {
+        /// The command's reason.
+        reason: String,
+    },
+    /// An operator wants no new task to be taken, or tasks to be taken again.
+    Cordoned {
+        /// Whether none are taken.
+        on: bool,
+    },
     /// The hub took a task back that is under way; the work is kept in case it comes back.
     TaskTakenBack {
         /// Which task.
@@ -127,6 +140,8 @@ pub enum RejectReason {
     Busy,
     /// No new work before the restart.
     Restarting,
+    /// No new work before the operator says `resume`; `busy` to a hub without the feature `cordon`.
+    Draining,
     /// The task id is no plain name.
     Invalid,
 }
@@ -220,6 +235,11 @@ pub enum ToHub {
         command_id: String,
         /// What became of it.
         answer: RestartAnswer,
+    },
+    /// Whether tasks are taken at all (only to a hub that knows it).
+    Cordon {
+        /// None are taken.
+        on: bool,
     },
     /// The last words before a restart.
     AgentRestarting {

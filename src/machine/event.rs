@@ -41,6 +41,11 @@ pub enum Event {
         /// Which task.
         task_id: TaskId,
     },
+    /// The agent's result is there, and is being looked over before it counts: the agent is not waited for any more.
+    ResultPending {
+        /// Which task.
+        task_id: TaskId,
+    },
     /// The agent's result is there.
     ResultFound {
         /// Which task.
@@ -55,6 +60,13 @@ pub enum Event {
     },
     /// A restart was asked for on this machine, by an operator or the library's user.
     RestartRequested(RestartOrder),
+    /// An operator on this machine takes a restart back that still waits for its task.
+    RestartCancelRequested,
+    /// An operator on this machine wants no new task to be taken, or (`on: false`) tasks to be taken again.
+    CordonRequested {
+        /// Whether to take none.
+        on: bool,
+    },
     /// The journal that was ordered to be written is on disk.
     Persisted,
     /// It is not.
@@ -75,6 +87,11 @@ pub enum WakeOutcome {
     TimedOut {
         /// The limit, ms.
         after_ms: u64,
+    },
+    /// Nothing was started, and another try would end the same way.
+    Refused {
+        /// For people: why.
+        reason: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 
+use super::cordon::Cordon;
 use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
 use super::event::{FromHub, VerdictRefusal};
 use super::job::{Claim, Report, Saying};
@@ -96,6 +97,10 @@ impl Step<'_> {
             limited_until: None,
         });
         self.machine.restarts.returned = None;
+        if self.machine.cordon.is_on() {
+            self.machine.cordon = Cordon::On;
+            self.tell_cordon();
+        }
         let progress_at = now.plus(self.policy.progress_interval_ms);
         if let Some(job) = self.machine.state.job_mut() {
             job.progress_at = progress_at;
@@ -172,7 +177,13 @@ impl Step<'_> {
     /// task back, while a frame of a type unknown to it would count as a violation.
     pub(super) fn refuse(&mut self, task: &super::Task, reason: RejectReason) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task.id.to_string(), why: reason }));
-        if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
+        if let Some(online) = self.machine.link.online().filter(|online| online.features.task_rejected) {
+            let reason = match reason {
+                RejectReason::Draining if !online.features.cordon => RejectReason::Busy,
+                RejectReason::Draining | RejectReason::Busy | RejectReason::Restarting | RejectReason::Invalid => {
+                    reason
+                }
+            };
             let (task_id, generation) = (task.id.to_string(), task.generation);
             self.order(Effect::Send(ToHub::TaskRejected { task_id, generation, reason }));
         }

@@ -3,6 +3,7 @@
 use alloc::string::String;
 
 use super::policy::Policy;
+use super::seeded::seeded;
 use super::task::Task;
 use super::time::Timestamp;
 
@@ -173,6 +174,9 @@ impl Job {
             self.start_waking(*attempt, policy);
         }
         self.carried.settle_in(now, policy);
+        if seeded!(policy, AdoptedWorkWokenAgain) && self.carried.stage == Stage::Running {
+            self.start_waking(1, policy);
+        }
         self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
     }
@@ -184,6 +188,9 @@ impl Carried {
     pub(super) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
         self.stage = match self.stage {
+            Stage::Waking { attempt } if seeded!(policy, WakeRepeatedAfterCrash) => {
+                Stage::RetryingWake { at: now, attempt }
+            }
             Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
             Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.min(confirm_by) },
             Stage::RetryingWake { at, attempt } => {

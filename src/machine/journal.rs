@@ -20,6 +20,8 @@ pub struct Journal {
     pub outbox: Vec<Verdict>,
     /// Commanded restarts.
     pub restarts: RestartLedger,
+    /// An operator wants no new task to be taken: that outlives a restart.
+    pub cordoned: bool,
 }
 
 /// How the machine's journal stands to the one on disk.

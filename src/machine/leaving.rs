@@ -2,19 +2,23 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 
 use super::effect::{CloseCode, Effect, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub};
 use super::job::Carried;
 use super::link::Link;
 use super::policy::Comeback;
 use super::restarts::RestartOrder;
+use super::seeded::seeded;
 use super::state::{Cause, DrainStep, State, StopSignal};
 use super::time::Timestamp;
 use super::transition::Step;
 
 /// No task holds a restart up for longer than a day, whatever the command says.
 const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
+
+/// What a hub is told of a restart that was taken back.
+const CANCELLED: &str = "cancelled on the sidecar's machine";
 
 /// Between dials while the last words wait for a connection.
 const DRAIN_REDIAL_MS: u64 = 250;
@@ -24,10 +28,14 @@ impl Step<'_> {
     pub(super) fn restart_commanded(&mut self, order: &RestartOrder) {
         match &self.machine.state {
             State::Idle | State::Working { .. } => {
-                if self.machine.restarts.knows(order.command_id.as_deref()) {
+                if self.machine.restarts.was_cancelled(order.command_id.as_deref()) {
+                    self.answer_restart(order, RestartAnswer::Refused { detail: CANCELLED.into() });
+                } else if self.machine.restarts.knows(order.command_id.as_deref()) {
                     self.answer_restart(order, RestartAnswer::Duplicate);
                 } else if let Some(wait_ms) = self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
-                    self.refuse_restart(order, wait_ms);
+                    self.refuse_restart(order, self.too_many(wait_ms));
+                } else if let Some(why) = &self.policy.no_return {
+                    self.refuse_restart(order, why.clone());
                 } else {
                     self.accept_restart(order);
                 }
@@ -35,7 +43,12 @@ impl Step<'_> {
             State::RestartPending { .. } => {
                 self.answer_restart(order, RestartAnswer::Duplicate);
                 self.machine.restarts.note(order.command_id.as_deref());
-                if order.force {
+                if seeded!(self.policy, DeadlineMovedByRepeat)
+                    && let State::RestartPending { deadline, .. } = &mut self.machine.state
+                {
+                    *deadline = self.now.plus(self.policy.restart_deadline_ms);
+                }
+                if order.force && !seeded!(self.policy, ForceIgnored) {
                     self.leave_work_behind();
                 }
             }
@@ -56,6 +69,9 @@ impl Step<'_> {
         self.machine.restarts.accept(order, self.now, limit);
         let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_RESTART_DEADLINE_MS);
         self.answer_restart(order, RestartAnswer::Accepted { deadline_ms });
+        if let (true, Some(restart)) = (seeded!(self.policy, AnnouncedTwice), self.machine.restarts.open.clone()) {
+            self.say_if_online(ToHub::AgentRestarting { restart, task_id: None, long_form: true });
+        }
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Working { job } if !order.force => {
                 let deadline = self.now.plus(deadline_ms);
@@ -72,14 +88,36 @@ impl Step<'_> {
         }
     }
 
-    fn refuse_restart(&mut self, order: &RestartOrder, wait_ms: u64) {
+    /// The task in hand goes on as if there had been no command. Once the sidecar leaves it is too late.
+    pub(super) fn restart_cancelled(&mut self) {
+        match core::mem::replace(&mut self.machine.state, State::Idle) {
+            State::RestartPending { job, order, .. } => {
+                self.machine.state = State::Working { job };
+                self.machine.restarts.cancel();
+                self.order(Effect::Notify(Notice::RestartCancelled { reason: order.reason.clone() }));
+                self.answer_restart(&order, RestartAnswer::Refused { detail: CANCELLED.into() });
+                if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
+                    let state = self.machine.state.work_status();
+                    self.order(Effect::Send(ToHub::Status { status: format!("{state} (restart {CANCELLED})") }));
+                }
+            }
+            state @ (State::Idle | State::Working { .. } | State::Draining { .. } | State::Exiting { .. }) => {
+                self.machine.state = state;
+            }
+        }
+    }
+
+    fn too_many(&self, wait_ms: u64) -> String {
         let limit = self.policy.restart_intensity;
-        let detail = format!(
+        format!(
             "restart intensity: already {} commanded restarts within {} s, the next one is possible in {} s",
             limit.max,
             limit.window_ms / 1_000,
             wait_ms.div_ceil(1_000)
-        );
+        )
+    }
+
+    fn refuse_restart(&mut self, order: &RestartOrder, detail: String) {
         self.order(Effect::Notify(Notice::RestartRefused { reason: order.reason.clone(), detail: detail.clone() }));
         if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
             let state = self.machine.state.work_status();
@@ -112,7 +150,8 @@ impl Step<'_> {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Idle => self.drain(Cause::Stop { signal }, None),
             State::Working { job } | State::RestartPending { job, .. } => {
-                self.drain(Cause::Stop { signal }, Some(job.carried));
+                let left = (!seeded!(self.policy, StopDropsTheJob)).then_some(job.carried);
+                self.drain(Cause::Stop { signal }, left);
             }
             State::Draining { cause: Cause::Restart { order, forced, signalled: false }, deadline, step, left } => {
                 self.machine.state = State::Draining {
@@ -170,7 +209,12 @@ impl Step<'_> {
             Cause::Stop { .. } => false,
         };
         match &self.machine.link {
-            Link::Online(_) if flush_over || (on_disk && self.machine.outbox.is_empty()) => self.say_goodbye(),
+            Link::Online(_)
+                if (flush_over && !seeded!(self.policy, DrainWithoutEnd))
+                    || (on_disk && self.machine.outbox.is_empty()) =>
+            {
+                self.say_goodbye()
+            }
             Link::Online(_) => {}
             Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. } => {
                 if flush_over || (on_disk && !may_wait_for_hub) {
@@ -187,7 +231,8 @@ impl Step<'_> {
         let task_id = left.as_ref().map(|carried| carried.task.id.clone());
         let restarting = matches!(cause, Cause::Restart { .. });
         let long_form = self.machine.link.online().is_some_and(|online| online.features.restart_v2);
-        if let (true, Some(restart)) = (restarting, self.machine.restarts.open.clone()) {
+        let announced = restarting && !seeded!(self.policy, NeverAnnounced);
+        if let (true, Some(restart)) = (announced, self.machine.restarts.open.clone()) {
             let status = restarting_status(&restart.reason);
             self.order(Effect::Send(ToHub::AgentRestarting { restart, task_id, long_form }));
             if !long_form {
@@ -197,6 +242,9 @@ impl Step<'_> {
         let attempt = self.machine.link.attempt();
         let code = if restarting { CloseCode::Restarting } else { CloseCode::Stopping };
         self.close_link(code, attempt, false);
+        if seeded!(self.policy, ExitBeforeClose) {
+            self.exit();
+        }
     }
 
     /// The end. What must survive is written once more if it is not on disk, then the process goes.
@@ -226,7 +274,8 @@ impl Step<'_> {
             State::Draining { cause: Cause::Restart { order, .. }, .. } => restarting_status(&order.reason),
             State::Draining { cause: Cause::Stop { .. }, .. } => "stopping".to_string(),
             State::Idle | State::Working { .. } | State::RestartPending { .. } | State::Exiting { .. } => {
-                "idle".to_string()
+                // A task in hand is the hub's to know; it asks no one's presence for it.
+                if self.machine.cordon.is_on() { self.machine.presence() } else { "idle" }.to_string()
             }
         };
         let restarted = self.machine.restarts.returned.as_ref().map(|returned| ReturnedFrom {
@@ -237,6 +286,6 @@ impl Step<'_> {
     }
 }
 
-fn restarting_status(reason: &str) -> alloc::string::String {
+fn restarting_status(reason: &str) -> String {
     format!("restarting: {reason}")
 }

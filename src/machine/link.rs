@@ -85,6 +85,8 @@ pub struct Features {
     pub restart_v2: bool,
     /// It understands `task_rejected`.
     pub task_rejected: bool,
+    /// It understands `cordon`.
+    pub cordon: bool,
 }
 
 /// One draw of the shell's dice: a share of the whole in 65,536ths.

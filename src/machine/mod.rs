@@ -12,6 +12,7 @@
 //!
 //! It does not know frames, files, processes or pm2; see `shell` for those. It compiles under `no_std` + `alloc`.
 
+mod cordon;
 mod deadline;
 mod effect;
 mod event;
@@ -24,14 +25,17 @@ mod link;
 mod outbox;
 mod policy;
 mod restarts;
+mod seeded;
 mod settle;
 mod shelf;
 mod state;
+pub mod table;
 mod task;
 mod time;
 mod transition;
 mod work;
 
+pub use cordon::Cordon;
 pub use deadline::Wait;
 pub use effect::{
     CloseCode, Effect, EffectName, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub, ToHubName, WakeReport,
@@ -43,6 +47,8 @@ pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online};
 pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
+#[cfg(feature = "seeded-bugs")]
+pub use seeded::SeededBug;
 pub use shelf::{SHELF_CAP, Shelf, Shelved};
 pub use state::{Cause, DrainStep, Phase, State, StopSignal};
 pub use task::{BadTaskId, Outcome, Task, TaskId};
@@ -70,6 +76,8 @@ pub struct Machine {
     pub durable: Journal,
     /// An assignment that came while the hub was being asked about the task in hand; taken or refused when it answers.
     pub held: Option<HeldAssignment>,
+    /// Whether new tasks are taken at all.
+    pub cordon: Cordon,
 }
 
 /// An assignment that waits for the answer to a question.
@@ -85,6 +93,8 @@ impl Machine {
     /// The machine of a new process that found `journal` on disk, and its first effects.
     pub fn recover(journal: Journal, now: Timestamp, policy: &Policy) -> (Self, Vec<Effect>) {
         let durable = journal.clone();
+        #[cfg(feature = "seeded-bugs")]
+        let journal = seeded::forgetful(journal, policy);
         let state = match journal.job {
             None => State::Idle,
             Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },
@@ -102,6 +112,7 @@ impl Machine {
             disk: Disk::Ready,
             durable,
             held: None,
+            cordon: if journal.cordoned { Cordon::On } else { Cordon::Off },
         };
         transition::begin(machine, now, policy)
     }
@@ -113,6 +124,15 @@ impl Machine {
             shelf: self.shelf.items().to_vec(),
             outbox: self.outbox.to_journal(),
             restarts: self.restarts.clone(),
+            cordoned: self.cordon.is_on(),
+        }
+    }
+
+    /// What presence shows of work.
+    pub fn presence(&self) -> &'static str {
+        match self.cordon {
+            Cordon::Off => self.state.work_status(),
+            Cordon::On | Cordon::Away => "draining: takes no new task",
         }
     }
 

@@ -38,8 +38,8 @@ pub struct Policy {
     pub restart_intensity: Intensity,
     /// Who undoes an exit.
     pub comeback: Comeback,
-    /// Without one every task fails at once, and says so.
-    pub has_wake_command: bool,
+    /// Why the next run could not start, where that is known: then no restart is accepted.
+    pub no_return: Option<String>,
     /// The waits before the second, third, ... wake.
     pub wake_retry_delays_ms: Vec<u64>,
     /// From a successful wake to the agent's sign that it started.
@@ -68,6 +68,9 @@ pub struct Policy {
     pub reconnect_max_ms: u64,
     /// Names the machine's boot: work that was under way in another boot is gone.
     pub machine_boot: String,
+    /// A mistake to make on purpose.
+    #[cfg(feature = "seeded-bugs")]
+    pub bug: Option<super::SeededBug>,
 }
 
 impl Policy {
@@ -87,7 +90,7 @@ impl Default for Policy {
             close_budget_ms: 400,
             restart_intensity: Intensity { max: 3, window_ms: 60_000 },
             comeback: Comeback::Supervisor,
-            has_wake_command: true,
+            no_return: None,
             wake_retry_delays_ms: alloc::vec![5_000, 15_000, 30_000],
             confirmation_timeout_ms: 30_000,
             look_ms: 2_000,
@@ -102,6 +105,8 @@ impl Default for Policy {
             reconnect_min_ms: 1_000,
             reconnect_max_ms: 60_000,
             machine_boot: String::new(),
+            #[cfg(feature = "seeded-bugs")]
+            bug: None,
         }
     }
 }

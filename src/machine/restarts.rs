@@ -55,6 +55,8 @@ pub struct RestartLedger {
     pub returned: Option<Returned>,
     /// Ids of commands already carried out or under way, oldest first.
     pub seen: Vec<String>,
+    /// The id of the last command that was taken back, to say so again when a hub repeats it.
+    pub cancelled: Option<String>,
 }
 
 impl RestartLedger {
@@ -96,6 +98,19 @@ impl RestartLedger {
             forced: false,
             leaving_at: None,
         });
+    }
+
+    /// Takes the open restart back: it counts no more against the intensity.
+    pub fn cancel(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.recent.pop();
+            self.cancelled = open.command_id;
+        }
+    }
+
+    /// Whether this command was taken back on this machine.
+    pub fn was_cancelled(&self, command_id: Option<&str>) -> bool {
+        command_id.is_some() && command_id == self.cancelled.as_deref()
     }
 
     /// Remembers a command id, the open restart's or a repeat's.

@@ -2,11 +2,13 @@
 
 use alloc::boxed::Box;
 
+use super::cordon::Cordon;
 use super::effect::{Effect, ToHub};
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::{Disk, Journal};
 use super::link::Link;
 use super::outbox::Verdict;
+use super::seeded::seeded;
 use super::state::{Cause, DrainStep, State};
 use super::task::Outcome;
 use super::time::Timestamp;
@@ -22,6 +24,7 @@ impl Step<'_> {
         self.settle_job();
         self.settle_outbox();
         self.settle_drain();
+        self.settle_cordon();
         self.settle_link();
         self.settle_disk();
     }
@@ -32,7 +35,7 @@ impl Step<'_> {
         let again_at = now.plus(policy.answer_timeout_ms);
         let durable = &self.machine.durable;
         let Some(job) = self.machine.state.job_mut() else { return };
-        let in_journal = journal_holds(durable, job);
+        let in_journal = journal_holds(durable, job) || seeded!(policy, AcceptBeforePersist);
         let mut orders = alloc::vec::Vec::new();
         match &mut job.claim {
             Claim::Recovering { ask } => {
@@ -99,7 +102,7 @@ impl Step<'_> {
         if let Some(head) = machine.outbox.head_mut()
             && can_say
             && head.said.is_due(self.now)
-            && machine.durable.outbox.contains(&head.verdict)
+            && (machine.durable.outbox.contains(&head.verdict) || seeded!(self.policy, VerdictBeforePersist))
         {
             head.said = Saying::Said { again_at };
             head.times_said = head.times_said.saturating_add(1);
@@ -107,12 +110,17 @@ impl Step<'_> {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
             }
             self.effects.push(Effect::Send(say_verdict(&head.verdict)));
+            if seeded!(self.policy, OutboxClearedAtSend) {
+                let task_id = head.verdict.task_id.clone();
+                machine.outbox.answered(task_id.as_str());
+            }
         }
     }
 
     fn settle_link(&mut self) {
         let wanted = match &self.machine.state {
-            State::Idle | State::Working { .. } | State::RestartPending { .. } => true,
+            State::Idle => self.machine.cordon != Cordon::Away,
+            State::Working { .. } | State::RestartPending { .. } => true,
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => false,
         };

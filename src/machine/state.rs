@@ -128,6 +128,17 @@ impl State {
         if self.job().is_some() { "working" } else { "idle" }
     }
 
+    /// Whether it leaves without meaning to come back by itself.
+    pub fn stops_for_good(&self) -> bool {
+        match self {
+            Self::Draining { cause, .. } | Self::Exiting { cause, .. } => match cause {
+                Cause::Stop { .. } | Cause::Restart { signalled: true, .. } => true,
+                Cause::Restart { signalled: false, .. } => false,
+            },
+            Self::Idle | Self::Working { .. } | Self::RestartPending { .. } => false,
+        }
+    }
+
     /// Whether the sidecar is past the point of taking work.
     pub fn is_leaving(&self) -> bool {
         match self {

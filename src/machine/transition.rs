@@ -7,6 +7,7 @@ use super::event::Event;
 use super::journal::Disk;
 use super::link::{Heartbeat, Link};
 use super::policy::Policy;
+use super::seeded::seeded;
 use super::state::{DrainStep, State};
 use super::time::Timestamp;
 use super::{Machine, effect::ToHub};
@@ -35,9 +36,12 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
             step.wake_finished(&task_id, generation, attempt, outcome);
         }
         Event::Confirmed { task_id } => step.confirmed(&task_id),
+        Event::ResultPending { task_id } => step.result_pending(&task_id),
         Event::ResultFound { task_id, outcome } => step.result_found(&task_id, outcome),
         Event::StopRequested { signal } => step.stop_requested(signal),
         Event::RestartRequested(order) => step.restart_commanded(&order),
+        Event::RestartCancelRequested => step.restart_cancelled(),
+        Event::CordonRequested { on } => step.cordon_requested(on),
         Event::Persisted => step.persisted(),
         Event::PersistFailed => step.persist_failed(),
     }
@@ -88,7 +92,7 @@ impl Step<'_> {
                 self.machine.durable = *journal;
                 if failing {
                     self.order(Effect::Notify(super::Notice::JournalRecovered));
-                    let status = self.machine.state.work_status().into();
+                    let status = self.machine.presence().into();
                     self.say_if_online(ToHub::Status { status });
                 }
             }
@@ -97,6 +101,9 @@ impl Step<'_> {
     }
 
     fn persist_failed(&mut self) {
+        if seeded!(self.policy, FailedWriteCounts) {
+            return self.persisted();
+        }
         if let Disk::Writing { failing, .. } = self.machine.disk {
             self.machine.disk = Disk::Failing { retry_at: self.now.plus(self.policy.persist_retry_ms) };
             if !failing {
@@ -114,7 +121,9 @@ impl Step<'_> {
         self.link_deadline();
         self.job_deadline();
         match &self.machine.state {
+            State::RestartPending { .. } if seeded!(self.policy, RestartDeadlineIgnored) => {}
             State::RestartPending { deadline, .. } if *deadline <= self.now => self.leave_work_behind(),
+            State::Draining { .. } if seeded!(self.policy, DrainWithoutEnd) => {}
             State::Draining { deadline, step, .. } if *deadline <= self.now => {
                 // Called too late to wait for the close frame, not too late for the last words.
                 if (*step, self.machine.link.online().is_some()) == (DrainStep::Flushing, true) {

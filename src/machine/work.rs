@@ -8,6 +8,7 @@ use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage, Woken};
 use super::journal::Disk;
 use super::outbox::{OUTBOX_CAP, Verdict};
+use super::seeded::seeded;
 use super::shelf::Shelved;
 use super::state::{Cause, State};
 use super::task::{Outcome, Task, TaskId};
@@ -18,6 +19,9 @@ impl Step<'_> {
     /// The hub hands a task out to us.
     pub(super) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
         match &mut self.machine.state {
+            State::Draining { left: None, .. } if seeded!(self.policy, AssignedWhileDraining) => {
+                self.take(task, assigned_at);
+            }
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
                 if task.generation >= job.task().generation {
                     self.adopt(task);
@@ -57,8 +61,9 @@ impl Step<'_> {
                 job.adopt(task, self.now, self.policy);
                 job
             }
-            (None, None) if !self.policy.has_wake_command => {
-                self.answer_at_once(task, Outcome::failed("no_wake_command: the sidecar's config.json sets none"));
+            // What is under way or done already is not new work, and came before this.
+            (None, None) if self.machine.cordon.is_on() => {
+                self.refuse(&task, RejectReason::Draining);
                 return;
             }
             (None, None) => Job::fresh(task, assigned_at, self.now, self.policy),
@@ -111,6 +116,7 @@ impl Step<'_> {
     pub(super) fn report_answered(&mut self, task_id: &str, go_on: bool) {
         let asked = |job: &Job| match &job.claim {
             Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
+            Claim::Ours { report: None, .. } if seeded!(self.policy, StaleAbortDropsAdopted) => true,
             Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
         };
         if !self.has_job(task_id, asked) {
@@ -135,6 +141,9 @@ impl Step<'_> {
         if let Some(job) = self.machine.state.job_mut() {
             // The hub's timer for the acceptance still runs: it wants to hear it again.
             job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+            if seeded!(self.policy, ContinueWithoutReaccept) {
+                job.claim = Claim::Ours { accept: Saying::Answered, report: None };
+            }
         }
         self.refuse_held(RejectReason::Busy);
     }
@@ -144,6 +153,9 @@ impl Step<'_> {
         let Ok(id) = TaskId::new(task_id) else { return };
         let shelved = self.machine.shelf.take(&id).is_some();
         let in_hand = self.has_job(task_id, |_| true);
+        if in_hand && seeded!(self.policy, RestartForgottenOnCancel) {
+            self.machine.state = State::Idle;
+        }
         if in_hand {
             self.end_job();
         }
@@ -164,7 +176,7 @@ impl Step<'_> {
                 job.wake_ordered = false;
                 job.carried.stage = match outcome {
                     WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
-                    WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } => {
+                    WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
                         // Known to have failed: waking again repeats nothing.
                         job.carried.woken = None;
                         Stage::RetryingWake { at: now, attempt }
@@ -197,6 +209,7 @@ impl Step<'_> {
         let report = match outcome {
             WakeOutcome::Succeeded => WakeReport::Success,
             WakeOutcome::Failed { error } => WakeReport::Failed { error: error.clone() },
+            WakeOutcome::Refused { reason } => WakeReport::Failed { error: reason.clone() },
             WakeOutcome::TimedOut { after_ms } => {
                 WakeReport::TimedOut { error: format!("the wake command was stopped after {after_ms} ms") }
             }
@@ -212,12 +225,16 @@ impl Step<'_> {
         if *failed != attempt {
             return;
         }
+        if let WakeOutcome::Refused { reason } = outcome {
+            self.finish(Outcome::Failed { reason: reason.clone() });
+            return;
+        }
         let delay = self.policy.wake_retry_delay_ms(attempt);
         match (delay, attempt.checked_add(1)) {
             (Some(delay), Some(_)) => *at = now.plus(delay),
             (None, _) | (_, None) => {
                 let why = match outcome {
-                    WakeOutcome::Succeeded => return,
+                    WakeOutcome::Succeeded | WakeOutcome::Refused { .. } => return,
                     WakeOutcome::Failed { error } => error.clone(),
                     WakeOutcome::TimedOut { after_ms } => format!("stopped after {after_ms} ms"),
                 };
@@ -243,6 +260,16 @@ impl Step<'_> {
             }
             // Not woken yet, seen before, or a sign from before the reboot.
             Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => {}
+        }
+    }
+
+    pub(super) fn result_pending(&mut self, task_id: &TaskId) {
+        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
+        if !job.is_recovering() && job.carried.stage != Stage::Accepted {
+            let generation = job.carried.woken.as_ref().map_or(job.carried.task.generation, |woken| woken.generation);
+            // Whatever a reboot has ended, it had left its result.
+            job.carried.woken = Some(Woken { generation, machine_boot: self.policy.machine_boot.clone() });
+            job.carried.stage = Stage::Running;
         }
     }
 
@@ -299,7 +326,13 @@ impl Step<'_> {
             Claim::Recovering { .. } => false,
         };
         let Task { id: task_id, generation, .. } = job.task().clone();
+        if seeded!(self.policy, CleanUpBeforePersist) {
+            self.order(Effect::CleanUp { task_id: task_id.clone() });
+        }
         self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first });
+        if seeded!(self.policy, RestartForgottenOnResult) {
+            self.machine.state = State::Idle;
+        }
         self.end_job();
     }
 
@@ -332,6 +365,9 @@ impl Step<'_> {
                 self.drain(Cause::Restart { order, forced: false, signalled: false }, None);
             }
             State::Working { .. } | State::Idle => {
+                if seeded!(self.policy, HeldAssignmentLost) {
+                    self.machine.held = None;
+                }
                 if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
                     self.assigned(task, assigned_at);
                 }

@@ -70,6 +70,12 @@ impl fmt::Display for DurableError {
             write!(f, "; {folder} is read-only: remount it, or set `queue_file` elsewhere")
         } else if self.source.kind() == io::ErrorKind::PermissionDenied {
             write!(f, "; give the user that runs this process write permission on {folder}")
+        } else if self.source.kind() == io::ErrorKind::NotADirectory {
+            write!(f, "; a file stands where {folder} should be a folder: move it away, or set `queue_file` elsewhere")
+        } else if self.source.kind() == io::ErrorKind::IsADirectory {
+            write!(f, "; a folder stands where the file should be: move it away, or set `queue_file` elsewhere")
+        } else if self.operation == Operation::Resolve {
+            write!(f, "; make the links lead to a file, or set `queue_file` elsewhere")
         } else {
             Ok(())
         }
@@ -224,7 +230,7 @@ fn move_aside(target: &Path) -> io::Result<PathBuf> {
 }
 
 /// Where `path` leads: symbolic links are followed, also to a target that does not exist yet.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
     let failed = |source| DurableError { path: path.to_owned(), operation: Operation::Resolve, source };
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -240,7 +246,8 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
     Err(failed(io::Error::other(format!("more than {MAX_LINKS} symbolic links"))))
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
+/// The folder that a file stands in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

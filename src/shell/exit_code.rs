@@ -5,22 +5,52 @@
 
 use std::process::ExitCode as ProcessExit;
 
+use strum::IntoEnumIterator as _;
+
 /// Why the process ended, as its parent sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter)]
 #[repr(u8)]
 pub enum ExitCode {
     /// Done: a commanded restart or a stop, both as wanted.
     Done = 0,
     /// The command line is wrong (clap's own code too).
     Usage = 2,
+    /// What was asked for could not be had: no sidecar runs, `onboard` was refused, `check` found a problem.
+    Unavailable = 69,
     /// A bug, or something that should not happen.
     Internal = 70,
     /// The state folder cannot be used: read-only, full, or another user's.
     StateUnusable = 74,
     /// Another copy serves this state folder.
     AlreadyRunning = 75,
+    /// The running sidecar refused what a command asked of it.
+    Refused = 77,
     /// The configuration is missing or wrong; a restart will not help.
     Config = 78,
+}
+
+impl ExitCode {
+    /// Every code, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
+    /// What it means, for the help, the man page and the docs.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done: a commanded restart (pm2 starts the next run), a stop, or whatever was asked for",
+            Self::Usage => "the command line is wrong",
+            Self::Unavailable => {
+                "the sidecar that a command is for does not run or did not come back; `onboard`: the hub is not there or says \
+                 no; `check`: it found a problem"
+            }
+            Self::Internal => "a bug",
+            Self::StateUnusable => "a file or folder cannot be used (read-only, full, another user's)",
+            Self::AlreadyRunning => "another copy serves this state folder",
+            Self::Refused => "the running sidecar refused what a command asked of it",
+            Self::Config => "the configuration is missing, wrong or (`onboard`) there already",
+        }
+    }
 }
 
 impl From<ExitCode> for ProcessExit {

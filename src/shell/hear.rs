@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::hub_link::{Closed, cooldown_ms};
 use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictRefusal};
 use crate::wire::{
-    Assignment, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit, RestartCommand,
-    StateAction, TaskAckStatus, clip,
+    Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
+    RestartCommand, StateAction, TaskAckStatus, clip,
 };
 
 /// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
@@ -19,7 +19,7 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
 /// Reads one text frame. Whatever it is, it shows that the hub lives.
-pub(super) fn hear(text: &str) -> FromHub {
+pub fn hear(text: &str) -> FromHub {
     match HubFrame::parse(text) {
         Ok(frame) => from_frame(frame),
         Err(FrameError::UnknownType(kind)) => {
@@ -38,7 +38,11 @@ fn from_frame(frame: HubFrame) -> FromHub {
         HubFrame::Identified { agent_id: _, features } => {
             let has = |name: &str| features.iter().any(|feature| feature == name);
             FromHub::Identified {
-                features: Features { restart_v2: has(FEATURE_RESTART_V2), task_rejected: has(FEATURE_TASK_REJECTED) },
+                features: Features {
+                    restart_v2: has(FEATURE_RESTART_V2),
+                    task_rejected: has(FEATURE_TASK_REJECTED),
+                    cordon: has(FEATURE_CORDON),
+                },
             }
         }
         HubFrame::Error(error) => from_error(&error),

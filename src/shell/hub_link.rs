@@ -3,7 +3,7 @@
 //!
 //! The law: **every dial ends in exactly one [`LinkWhat::Closed`], and nothing follows it.**
 
-mod connect;
+pub(crate) mod connect;
 mod conversation;
 mod ending;
 mod reason;

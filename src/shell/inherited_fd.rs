@@ -42,6 +42,11 @@ pub(super) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     Ok(UnixStream::from(channel))
 }
 
+/// Leaves the channel to nobody: the program that may replace this one must not go on with it.
+pub(super) fn abandon() {
+    drop(ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
 /// Lets the channel, where it was taken, through to the program that is about to replace this one.
 ///
 /// # Errors

@@ -1,16 +1,15 @@
 //! `queue.json`: the machine's journal as a file that people and the existing Node sidecar can read. It reads the Node
 //! sidecar's own file too (`{active, recovering}`), and puts what it does not know back where it found it.
 
+mod entries;
+
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::speak::object;
-use crate::machine::{
-    Carried, Journal, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict,
-    Woken,
-};
+use crate::machine::Journal;
+use entries::{RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
 
 /// The version of the file's own fields. A higher one is from a newer sidecar.
 const SCHEMA: u32 = 1;
@@ -47,101 +46,12 @@ struct File {
     shelf: Vec<ShelfEntry>,
     #[serde(default)]
     restarts: RestartsEntry,
+    /// An operator's `drain`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cordoned: bool,
     /// Fields of other writers.
     #[serde(flatten)]
     other: Map<String, Value>,
-}
-
-/// A task as the Node sidecar writes it, and ours in `sidecar`.
-#[derive(Debug, Serialize, Deserialize)]
-struct TaskEntry {
-    task_id: String,
-    #[serde(default)]
-    generation: Option<u64>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    assigned_at: Option<u64>,
-    #[serde(default)]
-    wake_attempts: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sidecar: Option<OurPart>,
-    /// The assignment's other fields (`description`, `metadata`, ...).
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct OurPart {
-    stage: StageEntry,
-    #[serde(default)]
-    woken: Option<WokenEntry>,
-    /// The assignment, whole.
-    assignment: Map<String, Value>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "name")]
-enum StageEntry {
-    Accepted,
-    Waking { attempt: u8 },
-    RetryingWake { at_ms: u64, attempt: u8 },
-    AwaitingConfirmation { until_ms: u64 },
-    Running,
-    Interrupted { until_ms: u64 },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct WokenEntry {
-    generation: u64,
-    machine_boot: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct VerdictEntry {
-    task_id: String,
-    generation: u64,
-    #[serde(flatten)]
-    outcome: OutcomeEntry,
-    #[serde(default)]
-    accept_first: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
-enum OutcomeEntry {
-    Completed { result: Map<String, Value> },
-    Failed { reason: String },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-enum ShelfEntry {
-    UnderWay(Box<TaskEntry>),
-    Finished { task_id: String, result: Map<String, Value> },
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct RestartsEntry {
-    #[serde(default)]
-    recent_ms: Vec<u64>,
-    #[serde(default)]
-    open: Option<RestartEntry>,
-    #[serde(default)]
-    returned: Option<RestartEntry>,
-    #[serde(default)]
-    seen: Vec<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct RestartEntry {
-    #[serde(default)]
-    command_id: Option<String>,
-    reason: String,
-    #[serde(default)]
-    forced: bool,
-    #[serde(default)]
-    leaving_at_ms: Option<u64>,
 }
 
 /// The file's text for `journal`; `other` are fields of other writers, kept as they were.
@@ -153,6 +63,7 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
         shelf: journal.shelf.iter().map(ShelfEntry::from_shelved).collect(),
         restarts: RestartsEntry::from_ledger(&journal.restarts),
+        cordoned: journal.cordoned,
         other: other.clone(),
     };
     // Maps with string keys and plain values: nothing here can fail to serialize.
@@ -203,215 +114,13 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         shelf: file.shelf.into_iter().map(|entry| entry.into_shelved(boot)).collect::<Result<_, _>>()?,
         outbox: file.outbox.into_iter().map(VerdictEntry::into_verdict).collect::<Result<_, _>>()?,
         restarts: file.restarts.into_ledger(),
+        cordoned: file.cordoned,
     };
     // The Node sidecar may have had one task and been asking about another.
     for entry in file.active.into_iter().chain(file.recovering) {
         entry.place(&mut journal, boot)?;
     }
     Ok(Found::Journal { journal: Box::new(journal), other: file.other })
-}
-
-fn task_id(raw: &str) -> Result<TaskId, BadJournal> {
-    TaskId::new(raw).map_err(|why| BadJournal(format!("task_id {raw:?}: {why}")))
-}
-
-impl TaskEntry {
-    fn from_carried(carried: &Carried) -> Self {
-        let assignment = object(&carried.task.payload);
-        let mut rest = assignment.clone();
-        rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
-        let stage = StageEntry::from_stage(&carried.stage);
-        let wake_attempts = match carried.stage {
-            Stage::Accepted => 0,
-            Stage::Waking { attempt } | Stage::RetryingWake { attempt, .. } => u64::from(attempt),
-            Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. } => 1,
-        };
-        let woken = carried
-            .woken
-            .as_ref()
-            .map(|woken| WokenEntry { generation: woken.generation, machine_boot: woken.machine_boot.clone() });
-        Self {
-            task_id: carried.task.id.to_string(),
-            generation: Some(carried.task.generation),
-            status: Some(carried.stage.wire_status().to_owned()),
-            assigned_at: carried.assigned_at,
-            wake_attempts: Some(wake_attempts),
-            sidecar: Some(OurPart { stage, woken, assignment }),
-            rest,
-        }
-    }
-
-    fn into_carried(self, boot: Boot<'_>) -> Result<Carried, BadJournal> {
-        let id = task_id(&self.task_id)?;
-        let generation = self.generation.unwrap_or(0);
-        let (stage, woken, payload) = match self.sidecar {
-            Some(ours) => (
-                ours.stage.into_stage(),
-                ours.woken.map(|woken| Woken { generation: woken.generation, machine_boot: woken.machine_boot }),
-                ours.assignment,
-            ),
-            None => self.as_node_left_it(generation, boot),
-        };
-        let task = Task { id, generation, payload: Value::Object(payload).to_string().into() };
-        Ok(Carried { task, stage, woken, assigned_at: self.assigned_at })
-    }
-
-    /// The Node sidecar does not write down in which boot it woke the agent: a task assigned before this boot began
-    /// cannot have a session any more.
-    fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<Woken>, Map<String, Value>) {
-        let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
-        let stage = match self.status.as_deref() {
-            Some("working") => Stage::Running,
-            Some("accepted") | None => Stage::Accepted,
-            // Whether that wake reached the agent is unknown: its sign is awaited.
-            Some(_) => Stage::Waking { attempt },
-        };
-        let before_boot = matches!((self.assigned_at, boot.since_ms), (Some(at), Some(since)) if at < since);
-        let machine_boot = if before_boot { String::new() } else { boot.id.to_owned() };
-        let woken = (stage != Stage::Accepted).then_some(Woken { generation, machine_boot });
-        let mut payload = self.rest.clone();
-        payload.insert("task_id".into(), self.task_id.clone().into());
-        payload.insert("generation".into(), generation.into());
-        if let Some(at) = self.assigned_at {
-            payload.insert("assigned_at".into(), at.into());
-        }
-        (stage, woken, payload)
-    }
-
-    fn place(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {
-        if self.sidecar.is_none() && self.status.as_deref() == Some("failed") {
-            // The Node sidecar had given it up and was killed before it could forget it.
-            journal.outbox.push(Verdict {
-                task_id: task_id(&self.task_id)?,
-                generation: self.generation.unwrap_or(0),
-                outcome: Outcome::failed("failed under the sidecar before this one"),
-                accept_first: false,
-            });
-            return Ok(());
-        }
-        let carried = self.into_carried(boot)?;
-        match &journal.job {
-            None => journal.job = Some(carried),
-            Some(_) => journal.shelf.push(Shelved::UnderWay(carried)),
-        }
-        Ok(())
-    }
-}
-
-impl StageEntry {
-    fn from_stage(stage: &Stage) -> Self {
-        match *stage {
-            Stage::Accepted => Self::Accepted,
-            Stage::Waking { attempt } => Self::Waking { attempt },
-            Stage::RetryingWake { at, attempt } => Self::RetryingWake { at_ms: at.as_millis(), attempt },
-            Stage::AwaitingConfirmation { until } => Self::AwaitingConfirmation { until_ms: until.as_millis() },
-            Stage::Running => Self::Running,
-            Stage::Interrupted { until } => Self::Interrupted { until_ms: until.as_millis() },
-        }
-    }
-
-    fn into_stage(self) -> Stage {
-        match self {
-            Self::Accepted => Stage::Accepted,
-            Self::Waking { attempt } => Stage::Waking { attempt },
-            Self::RetryingWake { at_ms, attempt } => Stage::RetryingWake { at: Timestamp::from_millis(at_ms), attempt },
-            Self::AwaitingConfirmation { until_ms } => {
-                Stage::AwaitingConfirmation { until: Timestamp::from_millis(until_ms) }
-            }
-            Self::Running => Stage::Running,
-            Self::Interrupted { until_ms } => Stage::Interrupted { until: Timestamp::from_millis(until_ms) },
-        }
-    }
-}
-
-impl VerdictEntry {
-    fn from_verdict(verdict: &Verdict) -> Self {
-        let outcome = match &verdict.outcome {
-            Outcome::Completed { result } => OutcomeEntry::Completed { result: object(result) },
-            Outcome::Failed { reason } => OutcomeEntry::Failed { reason: reason.clone() },
-        };
-        Self {
-            task_id: verdict.task_id.to_string(),
-            generation: verdict.generation,
-            outcome,
-            accept_first: verdict.accept_first,
-        }
-    }
-
-    fn into_verdict(self) -> Result<Verdict, BadJournal> {
-        let outcome = match self.outcome {
-            OutcomeEntry::Completed { result } => {
-                Outcome::Completed { result: Value::Object(result).to_string().into() }
-            }
-            OutcomeEntry::Failed { reason } => Outcome::Failed { reason },
-        };
-        Ok(Verdict {
-            task_id: task_id(&self.task_id)?,
-            generation: self.generation,
-            outcome,
-            accept_first: self.accept_first,
-        })
-    }
-}
-
-impl ShelfEntry {
-    fn from_shelved(item: &Shelved) -> Self {
-        match item {
-            Shelved::UnderWay(carried) => Self::UnderWay(Box::new(TaskEntry::from_carried(carried))),
-            Shelved::Finished { task_id, result } => {
-                Self::Finished { task_id: task_id.to_string(), result: object(result) }
-            }
-        }
-    }
-
-    fn into_shelved(self, boot: Boot<'_>) -> Result<Shelved, BadJournal> {
-        Ok(match self {
-            Self::UnderWay(entry) => Shelved::UnderWay(entry.into_carried(boot)?),
-            Self::Finished { task_id: raw, result } => {
-                Shelved::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
-            }
-        })
-    }
-}
-
-impl RestartsEntry {
-    fn from_ledger(ledger: &RestartLedger) -> Self {
-        Self {
-            recent_ms: ledger.recent.iter().map(|at| at.as_millis()).collect(),
-            open: ledger.open.as_ref().map(RestartEntry::from_open),
-            returned: ledger.returned.as_ref().map(|returned| RestartEntry::from_open(&returned.restart)),
-            seen: ledger.seen.clone(),
-        }
-    }
-
-    fn into_ledger(self) -> RestartLedger {
-        RestartLedger {
-            recent: self.recent_ms.into_iter().map(Timestamp::from_millis).collect(),
-            open: self.open.map(RestartEntry::into_open),
-            returned: self.returned.map(|entry| Returned { restart: entry.into_open() }),
-            seen: self.seen,
-        }
-    }
-}
-
-impl RestartEntry {
-    fn from_open(open: &OpenRestart) -> Self {
-        Self {
-            command_id: open.command_id.clone(),
-            reason: open.reason.clone(),
-            forced: open.forced,
-            leaving_at_ms: open.leaving_at.map(Timestamp::as_millis),
-        }
-    }
-
-    fn into_open(self) -> OpenRestart {
-        OpenRestart {
-            command_id: self.command_id,
-            reason: self.reason,
-            forced: self.forced,
-            leaving_at: self.leaving_at_ms.map(Timestamp::from_millis),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -60,9 +60,7 @@ impl StateLock {
     /// # Errors
     /// [`LockError::Held`] says who has it; [`LockError::Unusable`] that the folder cannot hold a lock.
     pub fn acquire(queue_file: &Path, name: Option<&str>, wait: Duration) -> Result<Self, LockError> {
-        let mut path = durable::resolve(queue_file).map_err(LockError::Unusable)?.into_os_string();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = lock_path(queue_file).map_err(LockError::Unusable)?;
         let unusable = |operation, source| LockError::Unusable(DurableError { path: path.clone(), operation, source });
         let mut file = open(&path).map_err(|source| unusable(Operation::Create, source))?;
         let give_up = Instant::now() + wait;
@@ -82,10 +80,36 @@ impl StateLock {
         Ok(Self { _file: file, path })
     }
 
+    /// Who serves the folder of `queue_file` now; `None` when nobody does. It makes no file and keeps no lock: a copy that
+    /// starts at this very moment waits some microseconds longer.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened or tried.
+    pub fn holder(queue_file: &Path) -> Result<Option<Holder>, DurableError> {
+        let path = lock_path(queue_file)?;
+        let unusable = |operation, source| DurableError { path: path.clone(), operation, source };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(unusable(Operation::Read, source)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(source)) => Err(unusable(Operation::Lock, source)),
+        }
+    }
+
     /// The lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn lock_path(queue_file: &Path) -> Result<PathBuf, DurableError> {
+    let mut path = durable::resolve(queue_file)?.into_os_string();
+    path.push(".lock");
+    Ok(PathBuf::from(path))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -178,6 +202,18 @@ mod tests {
         let error = StateLock::acquire(&queue, None, Duration::ZERO).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("\"agent one\"") && said.contains(&std::process::id().to_string()), "{said}");
+    }
+
+    #[test]
+    fn who_holds_it_can_be_asked_without_taking_it() {
+        let (folder, queue) = queue();
+        assert_eq!(StateLock::holder(&queue).unwrap(), None);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "asking made a file");
+        let lock = StateLock::acquire(&queue, Some("agent one"), Duration::ZERO).unwrap();
+        assert_eq!(StateLock::holder(&queue).unwrap().and_then(|holder| holder.name), Some("agent one".to_owned()));
+        drop(lock);
+        assert_eq!(StateLock::holder(&queue).unwrap(), None);
+        StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The log: JSON lines on stdout and, capped, in a file. It never blocks the daemon, never kills it and never lets a
+//! The log: lines on stdout (JSON, or text in a terminal) and, JSON and capped, in a file. It never blocks the daemon, never kills it and never lets a
 //! secret through; under pressure it drops lines and says how many. It decides nothing about what is worth a line but
 //! the level.
 //!
@@ -8,19 +8,23 @@
 mod file;
 mod line;
 mod queue;
+mod text;
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
 
-use crate::config::{LogLevel, Secret};
+use crate::config::{LogFormat, LogLevel, Secret};
 use file::RotatingFile;
-use line::{LineMaker, Redactor};
+use line::LineMaker;
+pub(in crate::shell) use line::Redactor;
 use queue::Queue;
+use text::TextFormat;
 
 /// A log file never grows beyond this, bytes (the original's figure).
 pub const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -34,6 +38,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 pub struct LogConfig {
     /// What is worth a line.
     pub level: LogLevel,
+    /// How it looks on stdout; in the file it is JSON.
+    pub format: LogFormat,
     /// The file beside stdout.
     pub file: Option<PathBuf>,
     /// Texts that no line may hold; they become `<redacted>`.
@@ -56,12 +62,26 @@ impl Drop for Guard {
     }
 }
 
+/// Changes what is worth a line in the log of this process.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// What is worth a line from now on. Without a log it changes nothing.
+pub fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get() {
+        // Fails only where the log has ended.
+        let _ = handle.reload(targets(level));
+    }
+}
+
 /// Starts the log of this process, and turns panics into error lines. A second call changes nothing but the panic hook,
 /// and its guard guards nothing that is used.
 pub fn init(config: LogConfig) -> Guard {
-    let (subscriber, guard) = subscriber(config, stdout());
+    let style = Style::of_this_process(config.format);
+    let (subscriber, level, guard) = subscriber(config, style, stdout());
     // Fails only where a subscriber is already set: that one goes on.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = LEVEL.set(level);
+    }
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text =
@@ -73,23 +93,63 @@ pub fn init(config: LogConfig) -> Guard {
     guard
 }
 
+/// How lines look on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Json,
+    Text { colour: bool },
+}
+
+impl Style {
+    fn of_this_process(format: LogFormat) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        // no-color.org: set, and not empty. A terminal that knows no colours says so.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match format {
+            LogFormat::Json => Self::Json,
+            LogFormat::Auto if !terminal => Self::Json,
+            LogFormat::Auto | LogFormat::Text => Self::Text { colour: terminal && !plain },
+        }
+    }
+}
+
 /// The same with another writer for stdout and without touching the process.
-fn subscriber(config: LogConfig, out: Box<dyn Write + Send>) -> (impl tracing::Subscriber + Send + Sync, Guard) {
+fn subscriber(
+    config: LogConfig,
+    style: Style,
+    out: Box<dyn Write + Send>,
+) -> (impl tracing::Subscriber + Send + Sync, reload::Handle<Targets, Registry>, Guard) {
     let stdout = Queue::start("log-stdout", queue::Stream::new(out), None);
     let mut queues = vec![Arc::clone(&stdout)];
+    // JSON wherever a program may read.
+    let mut as_json = match style {
+        Style::Json => vec![Arc::clone(&stdout)],
+        Style::Text { .. } => Vec::new(),
+    };
     if let Some(path) = config.file {
         let file = RotatingFile::new(path, MAX_FILE_BYTES, MAX_FILES);
-        queues.push(Queue::start("log-file", file, Some(stdout)));
+        let file = Queue::start("log-file", file, Some(Arc::clone(&stdout)));
+        queues.push(Arc::clone(&file));
+        as_json.push(file);
     }
-    let maker = LineMaker::new(queues.clone(), Redactor::new(&config.secrets));
-    let layer = tracing_subscriber::fmt::layer()
+    let json = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
-        .with_writer(maker);
-    let subscriber = tracing_subscriber::registry().with(targets(config.level)).with(layer);
-    (subscriber, Guard { queues })
+        .with_writer(LineMaker::new(as_json, Redactor::new(&config.secrets)));
+    let text = match style {
+        Style::Json => None,
+        Style::Text { colour } => Some(
+            tracing_subscriber::fmt::layer()
+                .event_format(TextFormat { colour })
+                .with_writer(LineMaker::new(vec![stdout], Redactor::new(&config.secrets))),
+        ),
+    };
+    let (level, handle) = reload::Layer::new(targets(config.level));
+    let subscriber = tracing_subscriber::registry().with(level).with(json).with(text);
+    (subscriber, handle, Guard { queues })
 }
 
 /// Other crates speak up only to warn, except at `trace`.

@@ -1,12 +1,19 @@
 //! The I/O shell: one loop, and one adapter a file. Adapters translate between the world and the machine's events and
 //! effects; none of them decides.
 
+mod begin;
 mod clock;
+#[cfg(unix)]
+pub mod console;
 mod control;
 mod crash_points;
+mod dispatch;
 pub mod durable;
 pub mod exit_code;
+mod gate;
 mod hear;
+mod hooks;
+mod http;
 pub mod hub_link;
 pub mod in_place;
 #[cfg(unix)]
@@ -15,16 +22,33 @@ pub mod journal_file;
 pub mod lock;
 mod log_step;
 pub mod logging;
+mod observed;
+mod operator;
 pub mod outside;
+mod panel;
 pub mod pm2;
+mod pm2_channel;
+pub mod preflight;
+mod readiness;
+mod reload;
 mod report;
+mod resources;
 pub mod results;
+mod review;
 pub mod runner;
+pub mod runs;
 mod sidecar;
 mod speak;
 mod start;
+mod status;
+mod systemd;
 
 pub use control::{RestartHandle, SidecarGone};
-pub use hear::CLOSE_SUPERSEDED;
+pub use hear::{CLOSE_SUPERSEDED, hear};
+pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};
+pub(crate) use start::STOP_RESERVE_MS;
 pub use start::{StartError, Started, start, start_in};
+pub use status::Status;
+#[cfg(test)]
+pub(crate) use status::example as status_example;

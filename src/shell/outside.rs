@@ -2,7 +2,7 @@
 //! hub, and the agent's side. The real one is [`Outside::real`]; a simulation gives another. It decides nothing.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +31,10 @@ pub type Dice = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 pub trait Wakes: Send + Sync {
     /// Starts the command; it ends in exactly one event.
     fn start(&self, order: WakeOrder);
+    /// Reports an outcome for which nothing had to be run.
+    fn answer(&self, event: WakeEvent);
+    /// Where tasks' files of passage are kept.
+    fn scratch_dir(&self) -> &Path;
     /// Removes what was handed over for this task in files.
     fn clean_up(&self, task_id: &str);
 }
@@ -48,6 +52,14 @@ pub trait Results: Send + Sync {
 impl Wakes for WakeRunner {
     fn start(&self, order: WakeOrder) {
         Self::start(self, order);
+    }
+
+    fn answer(&self, event: WakeEvent) {
+        Self::answer(self, event);
+    }
+
+    fn scratch_dir(&self) -> &Path {
+        Self::scratch_dir(self)
     }
 
     fn clean_up(&self, task_id: &str) {
@@ -72,7 +84,7 @@ impl Results for ResultsWatcher {
 /// Makes the agent's side, inside the runtime, when the sidecar starts.
 pub trait AgentSide {
     /// What runs wake commands and reports to `events`.
-    fn wakes(&self, config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Box<dyn Wakes>;
+    fn wakes(&self, config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Arc<dyn Wakes>;
     /// What finds the agent's files and reports to `events`.
     fn results(&self, config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Box<dyn Results>;
 }
@@ -80,8 +92,8 @@ pub trait AgentSide {
 struct RealAgent;
 
 impl AgentSide for RealAgent {
-    fn wakes(&self, config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Box<dyn Wakes> {
-        Box::new(WakeRunner::new(config, events))
+    fn wakes(&self, config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Arc<dyn Wakes> {
+        Arc::new(WakeRunner::new(config, events))
     }
 
     fn results(&self, config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Box<dyn Results> {
@@ -99,8 +111,8 @@ pub struct Outside {
     pub threads: bool,
     /// The way to the hub, where it is not TCP.
     pub connector: Option<Connector>,
-    /// Whether signals and pm2 are listened to.
-    pub supervised: bool,
+    /// Whether there is a machine around it: signals, pm2's channel, the operators' socket, commands run as tasks.
+    pub on_a_machine: bool,
     /// The agent's side.
     pub agent: Box<dyn AgentSide>,
 }
@@ -116,7 +128,7 @@ impl Outside {
             },
             threads: true,
             connector: None,
-            supervised: true,
+            on_a_machine: true,
             agent: Box::new(RealAgent),
         }
     }

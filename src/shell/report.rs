@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::hear;
 use super::hub_link::{LinkEvent, LinkWhat};
+use super::logging::Redactor;
 use super::outside::Dice;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
@@ -52,6 +53,7 @@ pub(super) fn wake_event(event: WakeEvent) -> Event {
     match outcome {
         WakeOutcome::Succeeded => {}
         WakeOutcome::Failed { error } => tracing::warn!(task_id, attempt, error, "the wake command failed"),
+        WakeOutcome::Refused { reason } => tracing::warn!(task_id, attempt, reason, "the task was not begun"),
         WakeOutcome::TimedOut { after_ms } => {
             tracing::warn!(task_id, attempt, after_ms, "the wake command took too long and was ended");
         }
@@ -64,8 +66,8 @@ pub(super) fn wake_event(event: WakeEvent) -> Event {
     }
 }
 
-/// What the agent left in the results folder.
-pub(super) fn found_event(event: ResultsEvent) -> Event {
+/// What the agent left in the results folder, without the token: an agent that reads config.json may print it.
+pub(super) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     let (raw, outcome) = match event {
         ResultsEvent::Started { task_id } => (task_id, None),
         ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
@@ -80,9 +82,9 @@ pub(super) fn found_event(event: ResultsEvent) -> Event {
             task_id,
             outcome: match content {
                 ResultContent::Success { result } => {
-                    Outcome::Completed { result: Value::Object(result).to_string().into() }
+                    Outcome::Completed { result: redactor.clean(Value::Object(result).to_string()).into() }
                 }
-                ResultContent::Failure { reason } => Outcome::Failed { reason },
+                ResultContent::Failure { reason } => Outcome::Failed { reason: redactor.clean(reason) },
                 ResultContent::Unreadable { error } => {
                     Outcome::Failed { reason: format!("result_parse_error: {error}") }
                 }
@@ -114,6 +116,16 @@ pub(super) fn notify(notice: &Notice) {
         Notice::VerdictRefused { task_id, kept } => {
             tracing::warn!(notice = kind, task_id = %task_id, kept, "the hub did not take a verdict");
         }
+        Notice::RestartCancelled { reason } => {
+            tracing::warn!(notice = kind, reason, "a restart was cancelled on this machine before it happened");
+        }
+        Notice::Cordoned { on: true } => {
+            tracing::warn!(
+                notice = kind,
+                "draining: the task in hand is finished, and no new one taken before `resume`"
+            );
+        }
+        Notice::Cordoned { on: false } => tracing::warn!(notice = kind, "resumed: tasks are taken again"),
         Notice::TaskTakenBack { task_id } => {
             tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
         }

@@ -6,20 +6,23 @@
 //! group only. When this process exits, commands that still run are left alone.
 
 mod environment;
-mod group;
+pub(super) mod group;
 mod output;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::crash_points::crash_point;
+use super::logging::Redactor;
+use crate::config::Secret;
 use output::{OutputFile, WrittenFile};
 
 pub use crate::machine::WakeOutcome;
@@ -41,6 +44,8 @@ pub struct RunnerConfig {
     pub scratch_dir: PathBuf,
     /// Applied to every command BEFORE its own variables are set.
     pub scrub: Scrub,
+    /// Texts that no outcome may quote.
+    pub secrets: Vec<Secret>,
 }
 
 /// One command to run.
@@ -52,8 +57,8 @@ pub struct WakeOrder {
     pub generation: u64,
     /// Which try this is.
     pub attempt: u32,
-    /// A shell line.
-    pub command: String,
+    /// What to run.
+    pub what: What,
     /// Variables for it, usually `TASK_ID`, `TASK_JSON` and `TASK_DESCRIPTION`. NUL bytes are taken out. A value that
     /// the kernel would refuse (128 KiB with its name) is left empty and handed over in a file of mode 0600 whose path
     /// is in `<NAME>_FILE`; the file stays until [`WakeRunner::clean_up`].
@@ -62,6 +67,22 @@ pub struct WakeOrder {
     pub timeout_ms: u64,
     /// Where it runs.
     pub cwd: PathBuf,
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A shell line.
+    Shell(String),
+    /// Another program (our own), which is told what to do on its stdin.
+    Program {
+        /// Which.
+        program: PathBuf,
+        /// What it is called with.
+        arguments: Vec<String>,
+        /// What it is told.
+        stdin: Vec<u8>,
+    },
 }
 
 /// How one order ended.
@@ -78,7 +99,7 @@ pub struct WakeEvent {
 }
 
 /// Runs commands, several at a time if so ordered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WakeRunner {
     config: RunnerConfig,
     events: mpsc::Sender<WakeEvent>,
@@ -106,6 +127,20 @@ impl WakeRunner {
             // A receiver that is gone wants no events.
             let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
         });
+    }
+
+    /// Reports an outcome for which nothing had to be run.
+    pub fn answer(&self, event: WakeEvent) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            // A receiver that is gone wants no events.
+            let _ = events.send(event).await;
+        });
+    }
+
+    /// Where commands' files are.
+    pub fn scratch_dir(&self) -> &Path {
+        &self.config.scratch_dir
     }
 
     /// How many commands run at this moment.
@@ -149,24 +184,45 @@ async fn run(config: &RunnerConfig, order: &WakeOrder) -> WakeOutcome {
     let spawned = spawn(config, order, &env, &output);
     crash_point!("after the wake command has started");
     let output = output.close_writers();
+    let redactor = Redactor::new(&config.secrets);
     let outcome = match spawned {
-        Ok(mut child) => watch(&mut child, order.timeout_ms, &output).await,
+        Ok(mut child) => watch(&mut child, &order.what, order.timeout_ms, &output, &redactor).await,
         Err(error) => WakeOutcome::Failed { error },
     };
     tokio::spawn(output.keep_small());
     outcome
 }
 
-async fn watch(child: &mut Child, timeout_ms: u64, output: &WrittenFile) -> WakeOutcome {
+async fn watch(
+    child: &mut Child,
+    what: &What,
+    timeout_ms: u64,
+    output: &WrittenFile,
+    redactor: &Redactor,
+) -> WakeOutcome {
     let limit = Duration::from_millis(timeout_ms);
-    match timeout(limit, child.wait()).await {
+    let to_the_end = async {
+        tell(child, what).await;
+        child.wait().await
+    };
+    let status = timeout(limit, to_the_end).await;
+    match status {
         Ok(Ok(status)) if status.success() => WakeOutcome::Succeeded,
-        Ok(Ok(status)) => WakeOutcome::Failed { error: describe(status, &output.tail()) },
+        Ok(Ok(status)) => WakeOutcome::Failed { error: describe(status, &redactor.clean(output.tail())) },
         Ok(Err(e)) => WakeOutcome::Failed { error: format!("the wake command was lost: {e}") },
         Err(_) => {
             end(child).await;
             WakeOutcome::TimedOut { after_ms: timeout_ms }
         }
+    }
+}
+
+/// Writes what the program is told. One that ends without reading it says why by its exit.
+async fn tell(child: &mut Child, what: &What) {
+    if let (What::Program { stdin, .. }, Some(mut pipe)) = (what, child.stdin.take())
+        && let Err(error) = pipe.write_all(stdin).await
+    {
+        tracing::debug!(%error, "a command did not read its order");
     }
 }
 
@@ -187,11 +243,22 @@ fn spawn(
     env: &[(String, String)],
     output: &OutputFile,
 ) -> Result<Child, String> {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(&order.command).current_dir(&order.cwd).kill_on_drop(false);
+    let (mut command, stdin) = match &order.what {
+        What::Shell(line) => {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(line);
+            (command, Stdio::null())
+        }
+        What::Program { program, arguments, .. } => {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            (command, Stdio::piped())
+        }
+    };
+    command.current_dir(&order.cwd).kill_on_drop(false);
     (config.scrub)(&mut command);
     command.envs(env.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null()).stdout(output.stdio()).stderr(output.stdio());
+    command.stdin(stdin).stdout(output.stdio()).stderr(output.stdio());
     group::lead(&mut command);
     command.spawn().map_err(|e| format!("the wake command did not start: {e}; check wake_command and that sh is there"))
 }
@@ -220,11 +287,6 @@ async fn end(child: &mut Child) {
 }
 
 fn describe(status: ExitStatus, tail: &str) -> String {
-    let what = match status.code() {
-        Some(127) => "exited with code 127 (command not found)".to_owned(),
-        Some(126) => "exited with code 126 (not executable)".to_owned(),
-        Some(code) => format!("exited with code {code}"),
-        None => group::describe_signal(status),
-    };
+    let what = group::describe_exit(status);
     if tail.is_empty() { format!("wake command {what}") } else { format!("wake command {what}: {tail}") }
 }

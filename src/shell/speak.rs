@@ -1,7 +1,8 @@
 //! What the machine says, as frames. It adds what never changes (who we are, pm2's word on us); it decides nothing.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::runs::OutputBatch;
 use crate::config::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
 use crate::wire::{
@@ -49,6 +50,7 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
             let reason = match reason {
                 RejectReason::Busy => "busy",
                 RejectReason::Restarting => "restarting",
+                RejectReason::Draining => "draining",
                 RejectReason::Invalid => "invalid",
             };
             SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason: reason.into() }
@@ -56,12 +58,15 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
         ToHub::TaskProgress { task_id } => {
             SidecarFrame::TaskProgress { task_id: task_id.to_string(), progress: None, execution_event: None }
         }
-        ToHub::TaskComplete { task_id, generation, result } => SidecarFrame::TaskComplete(Verdict {
-            task_id: task_id.to_string(),
-            generation,
-            result: Some(object(&result)),
-            rest: Map::new(),
-        }),
+        ToHub::TaskComplete { task_id, generation, result } => {
+            let mut result = object(&result);
+            let mut rest = Map::new();
+            // Beside the result is where hubs look for it, and where the Node sidecar puts it.
+            if result.get("verification_report").is_some_and(Value::is_object) {
+                rest.extend(result.remove_entry("verification_report"));
+            }
+            SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
+        }
         ToHub::TaskFailed { task_id, generation, reason } => {
             let reason = Some(clip(&reason, Limit::Reason));
             SidecarFrame::TaskFailed { task_id, generation, reason, error: None }
@@ -94,6 +99,7 @@ pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2In
             }
         }
         ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(ack(command_id, answer)),
+        ToHub::Cordon { on } => SidecarFrame::Cordon { on },
         ToHub::AgentRestarting { restart, task_id, long_form } => SidecarFrame::AgentRestarting(Restarting {
             reason: clip(&restart.reason, Limit::Reason),
             command_id: restart.command_id.filter(|_| long_form),
@@ -121,6 +127,23 @@ fn ack(command_id: String, answer: RestartAnswer) -> RestartAck {
         RestartAnswer::Refused { detail } => (RestartAckOutcome::Refused, Some(detail), None),
     };
     RestartAck { command_id, outcome, detail, deadline_ms }
+}
+
+/// Output of a running task, as the Node sidecar says it.
+pub(super) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
+    let event = json!({
+        "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
+    });
+    let execution_event = if let Value::Object(event) = event { Some(event) } else { None };
+    SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
+}
+
+/// The machine's load, as the Node sidecar says it.
+pub(super) fn resource_report(who: &Introduction, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+    let mut rest = figures;
+    rest.insert("agent_id".into(), who.agent_id.clone().into());
+    rest.insert("timestamp".into(), now_ms.into());
+    SidecarFrame::ResourceReport { rest }
 }
 
 /// The object that `text` is. The machine's texts come from JSON objects only; anything else is an empty one.
@@ -167,6 +190,15 @@ mod tests {
         let task = crate::machine::Task { id, generation: 3, payload };
         let frame = said(ToHub::TaskRecovering { task, last_status: "working" });
         assert_eq!((&frame["generation"], &frame["description"]), (&Value::from(3), &Value::from("d")));
+    }
+
+    #[test]
+    fn a_verification_report_is_said_beside_the_result() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let result = r#"{"status":"success","verification_report":{"status":"pass"}}"#.into();
+        let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result });
+        assert_eq!(frame["verification_report"]["status"], "pass");
+        assert_eq!(frame["result"], json!({"status": "success"}));
     }
 
     #[test]

@@ -8,25 +8,41 @@ use serde_json::Map;
 use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
+#[cfg(unix)]
+use super::console;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
+use super::gate::Gate;
+use super::hooks::Hooks;
+use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::journal_file::{self, Boot, Found};
+use super::logging::Redactor;
+use super::observed::{About, Observed};
+use super::operator::Wishes;
 use super::outside::{Dice, Outside};
+use super::panel::Panel;
 use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
+use super::pm2_channel::Voice;
+use super::preflight::Preflight;
+use super::readiness;
+use super::reload;
+use super::resources::Resources;
 use super::results::ResultsConfig;
 use super::runner::RunnerConfig;
-use super::sidecar::{Adapters, Ending, Inbox, Sidecar};
+use super::runs::{Runs, RunsConfig};
+use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
 use super::speak::Introduction;
+use super::systemd::Systemd;
 use crate::config::Config;
-use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy};
+use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy, Timestamp};
 use crate::wire::Pm2Info;
 
 /// Events that may wait for the loop; beyond it the adapters wait.
 const INBOX: usize = 64;
 
 /// What of pm2's kill timeout is left for everything but the goodbye.
-const STOP_RESERVE_MS: u64 = 600;
+pub(crate) const STOP_RESERVE_MS: u64 = 600;
 
 /// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
@@ -76,6 +92,13 @@ impl Started {
         &self.sidecar
     }
 
+    /// The same sidecar, which tries out what it would be restarted as before it promises a restart.
+    #[must_use]
+    pub fn with_preflight(mut self, preflight: Preflight) -> Self {
+        self.sidecar.gate.with_preflight(preflight);
+        self
+    }
+
     /// Runs until the process is to end.
     pub async fn run(self) -> Ending {
         self.sidecar.run(self.first).await
@@ -95,41 +118,98 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, StartError> {
-    let Outside { dice, now_ms, threads, connector, supervised, agent } = outside;
+    let Outside { dice, now_ms, threads, connector, on_a_machine, agent } = outside;
     let config = Arc::new(config);
     let pm2 = Arc::new(pm2);
     let clock = Clock::start_at(now_ms());
     let policy = policy(&config, &pm2, clock.now().as_millis());
-    let (journal, foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    if let (_, Some(why)) = comeback_now(&pm2, clock.now().as_millis()) {
+        tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
+    }
+    let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    // For people only: what is no history is none.
+    let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (control, control_inbox) = mpsc::channel(INBOX);
     let (stop_flag, stop_wanted) = watch::channel(false);
     let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
-    if supervised {
-        control::listen(requests, &pm2).map_err(StartError::Signals)?;
+    let (reloads, new_settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2), clock);
+    if on_a_machine {
+        #[cfg(unix)]
+        control::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
+        control::listen(requests.clone()).map_err(StartError::Signals)?;
     }
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
+    let (output_events, output_inbox) = mpsc::channel(INBOX);
+    let (figures, figures_inbox) = mpsc::channel(1);
+
+    let introduction = introduction(&config, &pm2, boot_id(&dice, clock));
+    let about = about(&config, &introduction, clock.now());
+    let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
+    let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, pm2.clone());
+    let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let systemd = Systemd::of_this_process(pm2.facts());
+    systemd.report(panel.clone(), ready.clone());
+    let voice = if on_a_machine { speak_with_pm2(&pm2, requests, panel.clone(), ready) } else { Voice::mute() };
 
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
         link: HubLink::over(link_config(&config, &policy), link_events, connector),
-        runner: agent.wakes(RunnerConfig { scratch_dir, scrub }, wake_events),
+        resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
+        runs: on_a_machine.then(|| {
+            let runs = RunsConfig {
+                scratch_dir: scratch_dir.clone(),
+                results_dir: config.results_dir.clone(),
+                machine_boot: policy.machine_boot.clone(),
+            };
+            Runs::new(runs, output_events)
+        }),
+        runner: agent.wakes(
+            RunnerConfig { scratch_dir: scratch_dir.clone(), scrub, secrets: vec![config.token.clone()] },
+            wake_events,
+        ),
         results: agent.results(ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms), results_events),
-        pm2_said: if supervised { ask_pm2(&pm2) } else { watch::channel(None).1 },
-        pm2: pm2.clone(),
-        dice: dice.clone(),
+        dice,
         threads,
+        voice,
+        systemd,
+        pm2_said: if on_a_machine { ask_pm2(&pm2) } else { watch::channel(None).1 },
+        pm2: pm2.clone(),
     };
+    let redactor = Redactor::new(std::slice::from_ref(&config.token));
+    let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
+    if let Some(address) = config.http_listen {
+        tokio::spawn(http::serve(address, panel.clone()));
+    }
+    #[cfg(unix)]
+    let plate = if on_a_machine { console::start(&config.queue_file, panel) } else { None };
     let sidecar = Sidecar {
         machine,
-        introduction: introduction(&config, &pm2, boot_id(&dice, clock)),
+        introduction,
+        show,
+        asker: None,
+        gate: Gate::new(pm2.clone()),
+        looked_at: Default::default(),
         policy,
         config,
         clock,
-        inbox: Inbox { control: control_inbox, link: link_inbox, wakes: wake_inbox, results: results_inbox },
+        new_settings,
+        #[cfg(unix)]
+        _plate: plate,
+        inbox: Inbox {
+            control: control_inbox,
+            link: link_inbox,
+            wakes: wake_inbox,
+            results: results_inbox,
+            output: output_inbox,
+            figures: figures_inbox,
+        },
+        hooks,
+        review: Default::default(),
+        redactor,
         adapters,
         control,
         stop_wanted,
@@ -140,6 +220,21 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
         history: Default::default(),
     };
     Ok(Started { sidecar, first })
+}
+
+#[cfg(unix)]
+fn speak_with_pm2(
+    pm2: &Arc<Pm2>,
+    requests: Requests,
+    panel: Panel,
+    ready: watch::Receiver<Option<readiness::Ready>>,
+) -> Voice {
+    super::pm2_channel::open(pm2, requests, panel, ready)
+}
+
+#[cfg(not(unix))]
+fn speak_with_pm2(_: &Arc<Pm2>, _: Requests, _: Panel, _: watch::Receiver<Option<readiness::Ready>>) -> Voice {
+    Voice::mute()
 }
 
 fn scrub(command: &mut tokio::process::Command) {
@@ -176,13 +271,10 @@ pub(super) fn comeback_now(pm2: &Pm2, now_ms: u64) -> (Comeback, Option<WhyExec>
 }
 
 /// The figures that the machine decides by.
-fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
+pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
     let facts = pm2.facts();
     // As it looks now; it is looked at again at every step.
-    let (comeback, why) = comeback_now(pm2, now_ms);
-    if let Some(why) = why {
-        tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
-    }
+    let (comeback, _) = comeback_now(pm2, now_ms);
     let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
     Policy {
         restart_deadline_ms: config.restart_deadline_ms,
@@ -194,7 +286,6 @@ fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
             window_ms: config.restart_intensity.window_ms,
         },
         comeback,
-        has_wake_command: config.wake_command.is_some(),
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,
@@ -229,6 +320,18 @@ fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Introduction {
         ollama_url: config.ollama_url.clone(),
         boot_id,
         expected_back_ms: USUAL_GAP_MS + pm2.facts().restart_delay_ms.unwrap_or(0),
+    }
+}
+
+fn about(config: &Config, introduction: &Introduction, started_at: Timestamp) -> About {
+    About {
+        agent_id: config.agent_id.clone(),
+        hub_url: config.hub_url.clone(),
+        boot_id: introduction.boot_id.clone(),
+        config: config.path.display().to_string(),
+        queue_file: config.queue_file.display().to_string(),
+        results_dir: config.results_dir.display().to_string(),
+        started_at,
     }
 }
 

@@ -25,6 +25,9 @@ pub const FEATURE_RESTART_V2: &str = "restart.v2";
 /// Said by a hub in `identified.features` when it understands `task_rejected`.
 pub const FEATURE_TASK_REJECTED: &str = "task_rejected";
 
+/// Said by a hub in `identified.features` when it understands `cordon`.
+pub const FEATURE_CORDON: &str = "cordon";
+
 /// Why a text frame could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameError {

@@ -106,6 +106,11 @@ pub enum SidecarFrame {
         #[serde(flatten)]
         rest: Map<String, Value>,
     },
+    /// Whether the agent takes tasks at all (feature `cordon`).
+    Cordon {
+        /// It takes none.
+        on: bool,
+    },
     /// The last words before a restart.
     AgentRestarting(Restarting),
     /// What became of a `restart_sidecar` (feature `restart.v2`).
@@ -127,6 +132,7 @@ impl SidecarFrame {
         "state_report",
         "wake_result",
         "resource_report",
+        "cordon",
         "agent_restarting",
         "restart_ack",
     ];
@@ -154,6 +160,7 @@ impl SidecarFrame {
             Self::StateReport { .. } => "state_report",
             Self::WakeResult { .. } => "wake_result",
             Self::ResourceReport { .. } => "resource_report",
+            Self::Cordon { .. } => "cordon",
             Self::AgentRestarting(_) => "agent_restarting",
             Self::RestartAck(_) => "restart_ack",
         }

@@ -55,3 +55,10 @@ fn a_clipped_text_fits_and_says_so() {
     assert!(cut.ends_with('…'));
     assert_eq!(clip("short", Limit::Status), "short");
 }
+
+#[test]
+fn a_number_of_the_agents_is_passed_on_as_it_came() {
+    let text = r#"{"type":"task_complete","task_id":"t","generation":1,"result":{"n":9932337612512.865}}"#;
+    let frame = SidecarFrame::parse(text).unwrap();
+    assert!(frame.to_text().contains("9932337612512.865"), "{}", frame.to_text());
+}

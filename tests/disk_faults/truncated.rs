@@ -50,7 +50,9 @@ fn journal() -> Journal {
             }),
             returned: None,
             seen: vec!["c1".into()],
+            cancelled: None,
         },
+        cordoned: true,
     }
 }
 

@@ -46,7 +46,7 @@ fn order() -> impl Strategy<Value = RestartOrder> {
 }
 
 pub(crate) fn features() -> impl Strategy<Value = Features> {
-    prop_oneof![Just(Features { restart_v2: true, task_rejected: true }), Just(Features::default()),]
+    prop_oneof![Just(Features { restart_v2: true, task_rejected: true, cordon: true }), Just(Features::default()),]
 }
 
 fn from_hub() -> impl Strategy<Value = FromHub> {
@@ -81,6 +81,7 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         3 => (prop::option::of(0u64..120_000), any::<u16>()).prop_map(|(retry_after_ms, draw)| Event::HubClosed {
             retry_after_ms,
@@ -88,6 +89,8 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         1 => Just(Event::StopRequested { signal: StopSignal::Terminate }),
         1 => order().prop_map(Event::RestartRequested),
+        1 => Just(Event::RestartCancelRequested),
+        1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
     ]
 }
 

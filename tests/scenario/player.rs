@@ -197,9 +197,12 @@ impl Player {
             | Event::HubSaid(_)
             | Event::WakeFinished { .. }
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
-            | Event::RestartRequested(_) => {}
+            | Event::RestartRequested(_)
+            | Event::RestartCancelRequested
+            | Event::CordonRequested { .. } => {}
         }
         let effects = self.step(event)?;
         self.carry_out(&effects)

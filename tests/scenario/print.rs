@@ -14,6 +14,9 @@ pub fn state(machine: &Machine, origin: Timestamp) -> String {
         link.push_str(" (rate limited)");
     }
     parts.push(link);
+    if machine.cordon.is_on() {
+        parts.push(format!("cordon {}", machine.cordon));
+    }
     if let Some(held) = &machine.held {
         parts.push(format!("holds {}", task(&held.task)));
     }
@@ -104,6 +107,9 @@ pub fn journal(journal: &Journal) -> String {
         format!("restart {}{leaving}", open.reason)
     }));
     parts.extend(journal.restarts.returned.iter().map(|back| format!("returned from {}", back.restart.reason)));
+    if journal.cordoned {
+        parts.push("cordoned".into());
+    }
     if parts.is_empty() { "nothing".into() } else { parts.join("; ") }
 }
 
@@ -143,6 +149,8 @@ fn note(notice: &Notice) -> String {
         Notice::VerdictRefused { task_id, kept } => {
             format!("{name} {task_id} {}", if *kept { "kept" } else { "dropped" })
         }
+        Notice::RestartCancelled { reason } => format!("{name} {reason}"),
+        Notice::Cordoned { on } => format!("{name} {}", if *on { "on" } else { "off" }),
         Notice::TaskTakenBack { task_id } => format!("{name} {task_id}"),
     }
 }
@@ -188,6 +196,7 @@ fn to_hub(said: &ToHub) -> String {
             };
             format!("{name} {command_id} {answer}")
         }
+        ToHub::Cordon { on } => format!("{name} {}", if *on { "on" } else { "off" }),
         ToHub::AgentRestarting { restart, task_id, long_form } => {
             let id = restart.command_id.as_deref().filter(|_| *long_form).map_or(String::new(), |id| format!(" {id}"));
             let forced = if restart.forced && *long_form { " forced" } else { "" };

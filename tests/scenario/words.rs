@@ -120,6 +120,7 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             outcome: wake_outcome(words)?,
         },
         "confirmed" => Event::Confirmed { task_id: task_id(words)? },
+        "reviewed" => Event::ResultPending { task_id: task_id(words)? },
         "result" => Event::ResultFound { task_id: task_id(words)?, outcome: outcome(words)? },
         "stop" => {
             let signal = words.rest();
@@ -127,6 +128,9 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             Event::StopRequested { signal: found.ok_or_else(|| format!("no stop signal is called {signal:?}"))? }
         }
         "restart" => Event::RestartRequested(order(words)?),
+        "cancel_restart" => Event::RestartCancelRequested,
+        "drain" => Event::CordonRequested { on: true },
+        "resume" => Event::CordonRequested { on: false },
         "persisted" => Event::Persisted,
         "persist_failed" => Event::PersistFailed,
         other => return Err(format!("nothing is called {other:?}")),
@@ -142,6 +146,7 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
                 features: Features {
                     restart_v2: named.contains(&"restart.v2"),
                     task_rejected: named.contains(&"task_rejected"),
+                    cordon: named.contains(&"cordon"),
                 },
             }
         }
@@ -209,11 +214,12 @@ fn order(words: &mut Words<'_>) -> Result<RestartOrder, String> {
 }
 
 fn wake_outcome(words: &mut Words<'_>) -> Result<WakeOutcome, String> {
-    match words.next("ok, failed or timeout")? {
+    match words.next("ok, failed, refused or timeout")? {
         "ok" => Ok(WakeOutcome::Succeeded),
         "failed" => Ok(WakeOutcome::Failed { error: "exit 1".into() }),
+        "refused" => Ok(WakeOutcome::Refused { reason: "no_executor: nobody".into() }),
         "timeout" => Ok(WakeOutcome::TimedOut { after_ms: 60_000 }),
-        other => Err(format!("a wake ends ok, failed or with a timeout, not {other:?}")),
+        other => Err(format!("a wake ends ok, failed, refused or with a timeout, not {other:?}")),
     }
 }
 
@@ -255,7 +261,7 @@ pub fn policy(text: &str, policy: &mut Policy) -> Result<(), String> {
                     other => return Err(format!("nobody comes back {other:?}")),
                 }
             }
-            "has_wake_command" => policy.has_wake_command = value == "true",
+            "no_return" => policy.no_return = Some(value.replace('_', " ")),
             "wake_retry_delays_ms" => {
                 policy.wake_retry_delays_ms = value.split(',').map(number).collect::<Result<_, _>>()?;
             }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::shared::{World, lock};
 pub struct Agent(pub World);
 
 impl AgentSide for Agent {
-    fn wakes(&self, _: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Box<dyn Wakes> {
-        Box::new(Sessions { world: self.0.clone(), events })
+    fn wakes(&self, config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Arc<dyn Wakes> {
+        Arc::new(Sessions { world: self.0.clone(), events, scratch_dir: config.scratch_dir })
     }
 
     fn results(&self, _: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Box<dyn Results> {
@@ -34,6 +34,7 @@ impl AgentSide for Agent {
 struct Sessions {
     world: World,
     events: mpsc::Sender<WakeEvent>,
+    scratch_dir: PathBuf,
 }
 
 impl Wakes for Sessions {
@@ -58,6 +59,18 @@ impl Wakes for Sessions {
             // A sidecar that is gone wants no event.
             let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
         });
+    }
+
+    fn answer(&self, event: WakeEvent) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            // A sidecar that is gone wants no event.
+            let _ = events.send(event).await;
+        });
+    }
+
+    fn scratch_dir(&self) -> &Path {
+        &self.scratch_dir
     }
 
     fn clean_up(&self, _: &str) {}

@@ -97,6 +97,7 @@ fn config(folder: &Path) -> Config {
         "wake_retry_delays_ms": [200, 400], "wake_timeout_ms": 2_000, "progress_interval_ms": 1_500,
         "ping_interval_ms": 1_000, "pong_timeout_ms": 1_500, "reconnect_min_ms": 100, "reconnect_max_ms": 1_500,
         "connect_timeout_ms": 2_000, "identify_timeout_ms": 2_000, "answer_timeout_ms": 1_500,
+        "resource_report_interval_ms": 0,
     });
     let path = folder.join("config.json");
     std::fs::write(&path, text.to_string()).expect("the seed's folder is writable");
@@ -118,7 +119,7 @@ async fn sidecar(config: Config, world: World, dice: Arc<Mutex<Rng>>) -> turmoil
                 Ok(Box::new(stream) as Box<dyn Stream>)
             })
         })),
-        supervised: false,
+        on_a_machine: false,
         agent: Box::new(Agent(world.clone())),
     };
     lock(&world).note("the sidecar starts");

@@ -7,7 +7,10 @@
 //! - [`pm2`]: a real pm2 daemon of the test's own.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
+//! - [`prometheus`]: a strict reader of the metrics' text.
 //! - [`disk`]: a disk of the test's own, to be filled.
+//! - [`tls`]: a TLS front door before a hub.
+//! - [`web`]: a web server that says what it is told, for hubs that misbehave.
 //! - [`wait`]: waiting for a thing, with a bound.
 
 // Each test binary compiles all of this and uses a part of it.
@@ -21,6 +24,9 @@ pub mod hub;
 pub mod legacy_hub;
 pub mod pm2;
 pub mod process;
+pub mod prometheus;
 pub mod scene;
 pub mod sidecar;
+pub mod tls;
 pub mod wait;
+pub mod web;

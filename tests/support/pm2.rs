@@ -8,6 +8,7 @@
 //! pm2.wait_restarts("x", 1)                     // the pid after the first restart, once online
 //! pm2.jlist()                                   // `pm2 jlist`, as an operator would
 //! pm2.command(&["restart", "x"])                // any other command; panics when it fails
+//! pm2.printed(&["show", "x"])                   // the same, with what it prints
 //! ```
 //! Dropping it kills the daemon and everything under it, and prints the logs first when the test has failed.
 
@@ -64,6 +65,28 @@ impl Pm2 {
     /// Any pm2 command.
     pub fn command(&self, args: &[&str]) -> String {
         self.succeed(self.prepared(args))
+    }
+
+    /// A line as an operator types it into a shell; its `pm2` is this one.
+    pub fn typed(&self, line: &str) -> String {
+        let mut shell = Command::new("sh");
+        let pm2 = self.prepared(&[]);
+        shell.arg("-c").arg(format!("pm2() {{ \"$AGENTCOM_TEST_PM2\" -s \"$@\"; }}; {line}"));
+        for (variable, value) in pm2.get_envs() {
+            match value {
+                Some(value) => shell.env(variable, value),
+                None => shell.env_remove(variable),
+            };
+        }
+        shell.env("AGENTCOM_TEST_PM2", program());
+        self.succeed(shell)
+    }
+
+    /// The same with all that it prints: `show` and `trigger` say nothing when silenced.
+    pub fn printed(&self, args: &[&str]) -> String {
+        let mut command = self.environed(Command::new(program()));
+        command.args(args);
+        self.succeed(command)
     }
 
     /// `pm2 jlist`: one object an app.
@@ -133,9 +156,14 @@ impl Pm2 {
     }
 
     fn prepared(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.environed(Command::new(program()));
         // Silent; first, because what follows a `--` is the app's.
-        command.arg("-s").args(args).env("PM2_HOME", self.home()).env("PM2_NO_INTERACTION", "1");
+        command.arg("-s").args(args);
+        command
+    }
+
+    fn environed(&self, mut command: Command) -> Command {
+        command.env("PM2_HOME", self.home()).env("PM2_NO_INTERACTION", "1");
         // A pm2 around the test run is none of ours.
         for inherited in ["pm_id", "name", "NODE_APP_INSTANCE", "NODE_CHANNEL_FD", "PM2_PROCESS_NAME"] {
             command.env_remove(inherited);

@@ -54,6 +54,17 @@ impl Scene {
         self.and_online(Agent::start_supervised)
     }
 
+    /// The same with more on the command line.
+    pub fn start_with_args(&self, args: &[&str]) -> Running {
+        self.and_online(|agent| {
+            let mut command = agent.operator(&[&["run"], args].concat());
+            for inherited in ["pm_id", "name", "PM2_HOME", "PM2_PROCESS_NAME", "NODE_CHANNEL_FD"] {
+                command.env_remove(inherited);
+            }
+            Running::start(command, agent.folder(), "sidecar")
+        })
+    }
+
     fn and_online(&self, start: impl FnOnce(&Agent) -> Running) -> Running {
         let before = self.times_online();
         let running = start(&self.agent);

@@ -7,6 +7,7 @@
 //! let mut sidecar = agent.start();                          // agentcom-sidecar run --config FILE
 //! let mut sidecar = agent.start_supervised();               // believes that pm2 restarts it; start_with(&[("K", "v")])
 //! sidecar.pid(); sidecar.kill9(); sidecar.signal(Signal::TERM); sidecar.wait_exit(); sidecar.output()
+//! agent.status(); agent.operate(&["restart", "--wait"])    // over the local socket: (exit code, what was printed)
 //! agent.launch_under(&pm2);                                 // by ecosystem.config.js, named like the agent
 //! pm2.launch(agent.app());                                  // the same as an object, to add to or to change
 //! agent.runs()                                              // [Run { task, generation, step: "woken"|"started"|"finished" }]
@@ -23,7 +24,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::pm2::Pm2;
-use super::process::Running;
+use super::process::{self, Running};
 use super::wait;
 
 /// The binary under test.
@@ -60,6 +61,8 @@ impl Agent {
             "agent_id": id, "token": token, "hub_url": hub_url, "hub_api_url": http, "repo_dir": agent.folder(),
             "reviewer": "nobody", "wake_command": wake, "capabilities": ["code"], "confirmation_timeout_ms": 30_000,
             "results_dir": "./results", "log_file": "./sidecar.log", "log_level": "debug",
+            // Stories count frames; the one about this has its own.
+            "resource_report_interval_ms": 0,
         }));
         agent
     }
@@ -122,6 +125,32 @@ impl Agent {
         }
         command.envs(variables.iter().copied());
         Running::start(command, self.folder(), "sidecar")
+    }
+
+    /// Runs an operator's command to its end: `agentcom-sidecar ARGS --config FILE`; its exit code and what it printed.
+    pub fn operate(&self, args: &[&str]) -> (i32, String) {
+        let (status, text) = process::run(self.operator(args), wait::BOUND);
+        (status.code().unwrap_or_else(|| panic!("{args:?} ended with {status}:\n{text}")), text)
+    }
+
+    /// The command alone, to be started by the test.
+    pub fn operator(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(SIDECAR);
+        command.args(args).arg("--config").arg(self.config_file()).current_dir(self.folder());
+        command.env_remove("AGENTCOM_CONFIG");
+        command
+    }
+
+    /// The running sidecar's state, as `status --json` prints it.
+    pub fn status(&self) -> Value {
+        let (code, text) = self.operate(&["status", "--json"]);
+        assert_eq!(code, 0, "{text}\n{}", self.story());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// Where its local socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.path("queue.json.sock")
     }
 
     /// Starts the real binary under pm2 by the real `ecosystem.config.js`, named like the agent.

@@ -40,6 +40,7 @@ impl<'a> Reader<'a> {
             self.repeats("restart_intensity.", inner);
             self.unknown("restart_intensity.", inner, keys::INTENSITY_KEYS);
         }
+        self.shape_of_work();
         self.warnings.sort_by_key(|warning| warning.place.as_ref().map(|place| (place.line, place.column)));
     }
 
@@ -157,6 +158,18 @@ impl<'a> Reader<'a> {
         match &self.root.value {
             Value::Object(members) => last(members, key),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
+        }
+    }
+
+    /// The members of an object, if there is one; anything else is wrong.
+    pub(super) fn object(&mut self, key: &str, allowed: &str) -> Option<&'a [Member<'a>]> {
+        let node = self.present_new(key)?;
+        match &node.value {
+            Value::Object(members) => Some(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+                self.wrong(Some(node), key, allowed);
+                None
+            }
         }
     }
 

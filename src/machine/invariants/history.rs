@@ -82,6 +82,14 @@ impl History {
         Ok(())
     }
 
+    /// Counts time anew: everything remembered lies `ms` further back. For checks that keep the present at one fixed
+    /// moment, so that lives which differ only in their dates are the same.
+    pub fn earlier_by(&mut self, ms: u64) {
+        for at in &mut self.accepted_restarts {
+            *at = at.minus(ms);
+        }
+    }
+
     fn hear(&mut self, step: &Step<'_>) {
         self.forget_an_uncounted_hand_out(step);
         if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event
@@ -89,7 +97,9 @@ impl History {
         {
             *wake = match outcome {
                 WakeOutcome::Succeeded => LastWake::Possible,
-                WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } => LastWake::Failed,
+                WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
+                    LastWake::Failed
+                }
             };
         }
         if let Event::HubSaid(_) = step.event {
@@ -180,6 +190,12 @@ impl History {
                 let count = self.accepted_restarts.len();
                 return violated(Property::Intensity, format!("{count} restarts in {} ms", limit.window_ms));
             }
+        }
+        if let Event::RestartCancelRequested = step.event
+            && step.before.restarts.open.is_some()
+            && step.after.restarts.open.is_none()
+        {
+            self.accepted_restarts.pop();
         }
         // The shell may call late; what the machine plans is bounded from the moment it was called.
         let planned = match (&step.before.state, &step.after.state) {

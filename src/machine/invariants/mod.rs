@@ -23,7 +23,7 @@ pub enum Property {
     Deterministic,
     /// 2. Only the edges of the table; once leaving, never back.
     Edges,
-    /// 3. At most one job; none is started in Draining or Exiting.
+    /// 3. At most one job; none is started in Draining or Exiting, or behind a cordon.
     OneJob,
     /// 4. Nothing is promised or started before the journal holds it.
     DurableFirst,
@@ -101,7 +101,8 @@ pub fn check_step(step: &Step<'_>) -> Result<(), Violation> {
     work_left(step)?;
     deadlines(step)?;
     comes_back(step)?;
-    answered(step)
+    answered(step)?;
+    no_new_work_behind_a_cordon(step)
 }
 
 /// The edges of the table in `docs/states.md`. A transition may pass through `Draining` on its way to `Exiting`.
@@ -109,11 +110,10 @@ pub fn edge_allowed(from: Phase, to: Phase) -> bool {
     match (from, to) {
         (Phase::Idle, _) => to != Phase::RestartPending,
         (Phase::Working, _) => true,
-        (Phase::RestartPending, Phase::RestartPending | Phase::Draining | Phase::Exiting) => true,
+        (Phase::RestartPending, to) => to != Phase::Idle,
         (Phase::Draining, Phase::Draining | Phase::Exiting) => true,
         (Phase::Exiting, Phase::Exiting) => true,
-        (Phase::RestartPending, Phase::Idle | Phase::Working)
-        | (Phase::Draining, Phase::Idle | Phase::Working | Phase::RestartPending)
+        (Phase::Draining, Phase::Idle | Phase::Working | Phase::RestartPending)
         | (Phase::Exiting, Phase::Idle | Phase::Working | Phase::RestartPending | Phase::Draining) => false,
     }
 }
@@ -122,6 +122,10 @@ fn edges(step: &Step<'_>) -> Result<(), Violation> {
     let (from, to) = (step.before.state.phase(), step.after.state.phase());
     if !edge_allowed(from, to) {
         return violated(Property::Edges, format!("{from} -> {to}"));
+    }
+    let cancelled = matches!(step.event, Event::RestartCancelRequested);
+    if (from, to) == (Phase::RestartPending, Phase::Working) && !cancelled {
+        return violated(Property::Edges, format!("{:?} took a restart back", step.event));
     }
     if from == Phase::Exiting && (!step.effects.is_empty() || step.before != step.after) {
         return violated(Property::Edges, format!("an exiting machine was moved by {:?}", step.event));
@@ -212,9 +216,12 @@ fn releases(event: &Event, id: &TaskId) -> bool {
         | Event::HubClosed { .. }
         | Event::WakeFinished { .. }
         | Event::Confirmed { .. }
+        | Event::ResultPending { .. }
         | Event::ResultFound { .. }
         | Event::StopRequested { .. }
         | Event::RestartRequested(_)
+        | Event::RestartCancelRequested
+        | Event::CordonRequested { .. }
         | Event::Persisted => false,
     }
 }
@@ -337,6 +344,9 @@ fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
 }
 
 fn comes_back(step: &Step<'_>) -> Result<(), Violation> {
+    if step.policy.no_return.is_some() && step.before.restarts.open.is_none() && step.after.restarts.open.is_some() {
+        return violated(Property::ComesBack, "a restart was accepted though the next run cannot start".into());
+    }
     let Some(Effect::Exit { cause, in_place }) = step.effects.last() else { return Ok(()) };
     let commanded = matches!(cause, Cause::Restart { signalled: false, .. });
     let nobody_else = matches!(step.policy.comeback, super::Comeback::InPlace);
@@ -359,6 +369,20 @@ fn answered(step: &Step<'_>) -> Result<(), Violation> {
         return violated(Property::Answered, format!("{found} answers to command {command_id}, wanted {wanted}"));
     }
     Ok(())
+}
+
+/// Behind a cordon a job may come from the shelf, never from nothing.
+fn no_new_work_behind_a_cordon(step: &Step<'_>) -> Result<(), Violation> {
+    let (Some(job), true) = (step.after.state.job(), step.before.cordon.is_on() && step.after.cordon.is_on()) else {
+        return Ok(());
+    };
+    let id = &job.task().id;
+    let known = step.before.state.job().is_some_and(|before| before.task().id == *id)
+        || step.before.shelf.items().iter().any(|item| item.task_id() == id);
+    if known {
+        return Ok(());
+    }
+    violated(Property::OneJob, format!("{id} was taken behind a cordon"))
 }
 
 /// The verdict that an effect says, as (task, generation, content).

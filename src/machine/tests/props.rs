@@ -28,6 +28,8 @@ enum Op {
     Answers { kindly: bool },
     /// The disk fails or works again.
     DiskTurns { bad: bool },
+    /// An operator has the figures read again.
+    Reloads { figures: Box<Policy> },
     /// The process is killed while it handles `during`; `written` says whether a write under way made it.
     Dies { during: Event, written: bool, rebooted: bool },
 }
@@ -116,9 +118,12 @@ impl Life {
             | Event::HubClosed { .. }
             | Event::HubSaid(_)
             | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)
+            | Event::RestartCancelRequested
+            | Event::CordonRequested { .. }
             | Event::Persisted
             | Event::PersistFailed => {}
         }
@@ -173,6 +178,14 @@ impl Life {
             Op::Answers { kindly } => self.answers(*kindly),
             Op::DiskTurns { bad } => {
                 self.disk_bad = *bad;
+                Ok(())
+            }
+            Op::Reloads { figures } => {
+                self.policy = Policy {
+                    comeback: self.policy.comeback,
+                    machine_boot: self.policy.machine_boot.clone(),
+                    ..(**figures).clone()
+                };
                 Ok(())
             }
             Op::Dies { during, written, rebooted } => self.dies(during.clone(), *written, *rebooted),
@@ -251,9 +264,13 @@ fn order() -> impl Strategy<Value = RestartOrder> {
 
 fn features() -> impl Strategy<Value = Features> {
     prop_oneof![
-        Just(Features { restart_v2: true, task_rejected: true }),
+        Just(Features { restart_v2: true, task_rejected: true, cordon: true }),
         Just(Features::default()),
-        (any::<bool>(), any::<bool>()).prop_map(|(restart_v2, task_rejected)| Features { restart_v2, task_rejected }),
+        any::<[bool; 3]>().prop_map(|[restart_v2, task_rejected, cordon]| Features {
+            restart_v2,
+            task_rejected,
+            cordon
+        }),
     ]
 }
 
@@ -286,6 +303,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(WakeOutcome::Succeeded),
         1 => Just(WakeOutcome::Failed { error: "exit 1".into() }),
         1 => Just(WakeOutcome::TimedOut { after_ms: 60_000 }),
+        1 => Just(WakeOutcome::Refused { reason: "nobody".into() }),
     ];
     prop_oneof![
         12 => from_hub().prop_map(Event::HubSaid),
@@ -296,6 +314,7 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
+        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         1 => Just(Event::DeadlineReached),
         1 => Just(Event::HubOpened),
@@ -310,6 +329,8 @@ fn event() -> impl Strategy<Value = Event> {
         ]
         .prop_map(|signal| Event::StopRequested { signal }),
         1 => order().prop_map(Event::RestartRequested),
+        1 => Just(Event::RestartCancelRequested),
+        1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
         1 => Just(Event::Persisted),
         1 => Just(Event::PersistFailed),
     ]
@@ -323,6 +344,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => features().prop_map(|features| Op::Connects { features }),
         3 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
         1 => any::<bool>().prop_map(|bad| Op::DiskTurns { bad }),
+        1 => figures().prop_map(|figures| Op::Reloads { figures }),
         1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(during, written, rebooted)| Op::Dies { during, written, rebooted }),
     ]
@@ -330,7 +352,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A life as a kind hub and a working agent would let it be: long enough to come through every state.
 fn plausible_op() -> impl Strategy<Value = Op> {
-    let both = Features { restart_v2: true, task_rejected: true };
+    let both = Features { restart_v2: true, task_rejected: true, cordon: true };
     let task = (id(), 1u64..4).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
     prop_oneof![
         3 => Just(Op::Connects { features: both }),
@@ -343,24 +365,57 @@ fn plausible_op() -> impl Strategy<Value = Op> {
             outcome: WakeOutcome::Succeeded
         })),
         3 => id().prop_map(|task_id| Op::Happens(Event::Confirmed { task_id })),
+        1 => id().prop_map(|task_id| Op::Happens(Event::ResultPending { task_id })),
         3 => (id(), outcome())
             .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
         4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
         2 => order().prop_map(|order| Op::Happens(Event::HubSaid(FromHub::RestartCommanded(order)))),
+        1 => Just(Op::Happens(Event::RestartCancelRequested)),
+        1 => prop::bool::weighted(0.3).prop_map(|on| Op::Happens(Event::CordonRequested { on })),
         2 => any::<u16>()
             .prop_map(|draw| Op::Happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(draw) })),
         4 => Just(Op::Due),
+        1 => figures().prop_map(|figures| Op::Reloads { figures }),
         1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(during, written, rebooted)| Op::Dies { during, written, rebooted }),
     ]
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (any::<bool>(), prop::bool::weighted(0.95)).prop_map(|(in_place, has_wake_command)| Policy {
+    any::<bool>().prop_map(|in_place| Policy {
         comeback: if in_place { Comeback::InPlace } else { Comeback::Supervisor },
-        has_wake_command,
         machine_boot: "boot".into(),
         ..Policy::default()
+    })
+}
+
+/// Whatever a configuration may say, within its bounds.
+fn figures() -> impl Strategy<Value = Box<Policy>> {
+    let leaving = (100u64..200_000, 100u64..60_000, 200u64..8_000, 0u32..4, 100u64..120_000);
+    let working = (prop::collection::vec(0u64..40_000, 0..4), 100u64..60_000, 100u64..60_000);
+    let link = (100u64..60_000, 100u64..55_000, 100u64..60_000, 100u64..60_000, 10u64..5_000, 0u64..60_000);
+    (leaving, working, link).prop_map(|(leaving, working, link)| {
+        let (restart_deadline_ms, drain_deadline_ms, stop_budget_ms, max, window_ms) = leaving;
+        let (wake_retry_delays_ms, confirmation_timeout_ms, progress_interval_ms) = working;
+        let (answer_timeout_ms, ping_interval_ms, pong_timeout_ms, identify_timeout_ms, reconnect_min_ms, more) = link;
+        let stop_budget_ms = stop_budget_ms.min(drain_deadline_ms);
+        Box::new(Policy {
+            restart_deadline_ms,
+            drain_deadline_ms,
+            stop_budget_ms,
+            close_budget_ms: (stop_budget_ms / 2).min(400),
+            restart_intensity: Intensity { max, window_ms },
+            wake_retry_delays_ms,
+            confirmation_timeout_ms,
+            progress_interval_ms,
+            answer_timeout_ms,
+            ping_interval_ms,
+            pong_timeout_ms,
+            identify_timeout_ms,
+            reconnect_min_ms,
+            reconnect_max_ms: reconnect_min_ms + more,
+            ..Policy::default()
+        })
     })
 }
 
@@ -399,12 +454,16 @@ proptest! {
         let mut life = live(policy, &ops)?;
         let commanded = life.now;
         life.disk_bad = false;
+        // Figures that were read may refuse every restart; this is about one that is not refused.
+        life.policy.restart_intensity.max = 1_000;
         life.happens(Event::RestartRequested(order.clone())).unwrap();
         prop_assume!(life.machine.restarts.open.is_some());
-        let wait = if let State::RestartPending { deadline, .. } = &life.machine.state {
-            deadline.since(commanded)
-        } else {
-            0
+        let drain = life.policy.drain_deadline_ms;
+        // A deadline that runs already stays, whatever figures were read since.
+        let promised = match &life.machine.state {
+            State::RestartPending { deadline, .. } => deadline.since(commanded) + drain,
+            State::Draining { deadline, .. } => deadline.since(commanded),
+            State::Idle | State::Working { .. } | State::Exiting { .. } => 0,
         };
         for _ in 0..2_000 {
             if life.machine.state.phase() == Phase::Exiting {
@@ -415,7 +474,7 @@ proptest! {
             life.happens(Event::DeadlineReached).map_err(|violation| TestCaseError::fail(violation.to_string()))?;
         }
         prop_assert_eq!(life.machine.state.phase(), Phase::Exiting);
-        prop_assert!(life.now.since(commanded) <= wait + life.policy.drain_deadline_ms);
+        prop_assert!(life.now.since(commanded) <= promised);
     }
 }
 

@@ -29,7 +29,7 @@ const BODY_EXCERPT_CHARS: usize = 200;
 const PER_ADDRESS: Duration = Duration::from_secs(3);
 
 /// Looks the host up and connects to the first of its addresses that answers.
-pub(super) async fn tcp(url: String) -> io::Result<TcpStream> {
+pub(crate) async fn tcp(url: String) -> io::Result<TcpStream> {
     let uri = parse(&url)?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let tls = uri.scheme_str() == Some("wss");
@@ -61,7 +61,7 @@ pub(super) async fn tcp(url: String) -> io::Result<TcpStream> {
 }
 
 /// Turns a byte stream into a WebSocket, through TLS for `wss://`.
-pub(super) async fn upgrade<S>(
+pub(crate) async fn upgrade<S>(
     config: &LinkConfig,
     stream: S,
 ) -> Result<WebSocketStream<MaybeTlsStream<S>>, UpgradeError>
@@ -71,7 +71,7 @@ where
     let request = config.url.as_str().into_client_request()?;
     let connector = match uri_mode(request.uri())? {
         Mode::Plain => Connector::Plain,
-        Mode::Tls => Connector::Rustls(tls(config.roots.clone()).await?),
+        Mode::Tls => Connector::Rustls(tls(config.roots.clone()).await.map_err(UpgradeError::Roots)?),
     };
     let limits = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
@@ -84,11 +84,33 @@ where
 }
 
 /// Why a stream did not become a WebSocket.
-pub(super) enum UpgradeError {
+pub(crate) enum UpgradeError {
     /// The trust store is empty or unusable.
     Roots(String),
     /// Anything that the WebSocket library reports. Boxed: it is large, and errors are rare.
     Socket(Box<Error>),
+}
+
+impl UpgradeError {
+    /// Whether it failed before a byte of HTTP was said.
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            Self::Roots(_) => true,
+            Self::Socket(e) => matches!(e.as_ref(), Error::Io(io) if tls_error(io).is_some()),
+        }
+    }
+}
+
+fn tls_error(e: &io::Error) -> Option<&rustls::Error> {
+    e.get_ref()?.downcast_ref()
+}
+
+/// What a failed TLS handshake means and what to do; `shown` names the peer.
+pub(crate) fn explain_handshake(shown: &str, e: &io::Error) -> String {
+    match tls_error(e) {
+        Some(tls) => explain_tls(shown, tls),
+        None => format!("cannot speak TLS to {shown}: {e}; does that port speak TLS?"),
+    }
 }
 
 impl From<Error> for UpgradeError {
@@ -97,20 +119,23 @@ impl From<Error> for UpgradeError {
     }
 }
 
-async fn tls(roots: Roots) -> Result<Arc<rustls::ClientConfig>, UpgradeError> {
+/// How TLS is spoken: whom it trusts, with which provider.
+///
+/// # Errors
+/// The trust store is empty or unusable, with what to do.
+pub(crate) async fn tls(roots: Roots) -> Result<Arc<rustls::ClientConfig>, String> {
     let roots = match roots {
         Roots::Only(roots) => roots,
         // Reads and parses a file of some 200 kB: not on the loop's thread.
         Roots::Native => tokio::task::spawn_blocking(native_roots)
             .await
-            .unwrap_or_else(|e| Err(format!("reading the machine's certificates failed: {e}")))
-            .map_err(UpgradeError::Roots)?,
+            .unwrap_or_else(|e| Err(format!("reading the machine's certificates failed: {e}")))?,
     };
     // The provider is named, not installed process-wide: no other part of the process is affected by it.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| UpgradeError::Roots(e.to_string()))?
+        .map_err(|e| e.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
@@ -141,14 +166,14 @@ fn parse(url: &str) -> io::Result<Uri> {
 }
 
 /// The URL as it may be logged: without user, password and query, any of which may hold a token.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Ok(uri) = parse(url) else { return "the configured hub_url".into() };
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("ws"), uri.host().unwrap_or_default(), uri.path())
 }
 
 /// What a failed TCP connect means and what to do.
-pub(super) fn explain_tcp(url: &str, e: &io::Error) -> String {
+pub(crate) fn explain_tcp(url: &str, e: &io::Error) -> String {
     let hint = if e.kind() == io::ErrorKind::ConnectionRefused {
         "; nothing listens there: is the hub running, and is the port right?"
     } else if e.kind() == io::ErrorKind::TimedOut {
@@ -160,7 +185,7 @@ pub(super) fn explain_tcp(url: &str, e: &io::Error) -> String {
 }
 
 /// What a failed TLS handshake or upgrade means and what to do.
-pub(super) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
+pub(crate) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
     let shown = shown(url);
     let e = match e {
         UpgradeError::Roots(why) => return format!("cannot speak TLS to {shown}: {why}"),
@@ -170,7 +195,7 @@ pub(super) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
         return explain_refusal(&shown, answer);
     }
     if let Error::Io(io) = e.as_ref()
-        && let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        && let Some(tls) = tls_error(io)
     {
         return explain_tls(&shown, tls);
     }

@@ -1,4 +1,8 @@
 use super::*;
+use crate::machine::{
+    Carried, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict, Woken,
+};
+use crate::shell::speak::object;
 use serde_json::json;
 
 const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
@@ -56,7 +60,9 @@ fn full_journal(stage: Stage) -> Journal {
             open: Some(restart.clone()),
             returned: Some(Returned { restart }),
             seen: vec!["c0".into(), "c1".into()],
+            cancelled: Some("c0".into()),
         },
+        cordoned: true,
     }
 }
 

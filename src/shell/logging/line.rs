@@ -12,13 +12,13 @@ use crate::config::{REDACTED, Secret};
 const SHORTEST_SECRET: usize = 4;
 
 /// Replaces secrets in lines.
-#[derive(Debug, Default)]
-pub(super) struct Redactor {
+#[derive(Debug, Clone, Default)]
+pub(in crate::shell) struct Redactor {
     needles: Vec<Secret>,
 }
 
 impl Redactor {
-    pub(super) fn new(secrets: &[Secret]) -> Self {
+    pub(in crate::shell) fn new(secrets: &[Secret]) -> Self {
         let mut needles: Vec<String> = Vec::new();
         for secret in secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
             needles.push(secret.to_owned());
@@ -35,11 +35,22 @@ impl Redactor {
         Self { needles: needles.into_iter().map(Secret::new).collect() }
     }
 
-    pub(super) fn clean(&self, line: String) -> String {
+    pub(in crate::shell) fn clean(&self, line: String) -> String {
         self.needles
             .iter()
             .map(Secret::expose)
             .fold(line, |line, needle| if line.contains(needle) { line.replace(needle, REDACTED) } else { line })
+    }
+}
+
+impl Redactor {
+    /// How many bytes at the end of `text` may be the beginning of a secret whose rest is still to come.
+    pub(in crate::shell) fn possible_beginning(&self, text: &str) -> usize {
+        let of_one = |needle: &str| {
+            let beginnings = needle.char_indices().map(|(at, _)| at).rev();
+            beginnings.into_iter().find(|end| text.ends_with(&needle[..*end])).unwrap_or(0)
+        };
+        self.needles.iter().map(|needle| of_one(needle.expose())).max().unwrap_or(0)
     }
 }
 

@@ -10,7 +10,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// Runs `f` with a log whose stdout is `out`, then flushes.
 fn logged(config: LogConfig, out: Box<dyn Write + Send>, f: impl FnOnce()) {
-    let (subscriber, guard) = subscriber(config, out);
+    let (subscriber, _level, guard) = subscriber(config, Style::Json, out);
     tracing::subscriber::with_default(subscriber, f);
     drop(guard);
 }
@@ -98,7 +98,7 @@ fn secrets_are_blotted_out_however_they_are_escaped() {
 #[test]
 fn a_reader_that_sleeps_costs_lines_not_time_and_the_count_is_told() {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let (subscriber, guard) = subscriber(LogConfig::default(), Box::new(ours));
+    let (subscriber, _level, guard) = subscriber(LogConfig::default(), Style::Json, Box::new(ours));
     let begun = Instant::now();
     const MANY: u64 = 20_000;
     tracing::subscriber::with_default(subscriber, || {
@@ -197,7 +197,7 @@ fn half_a_line_of_a_killed_predecessor_does_not_spoil_the_next() {
 fn a_full_disk_costs_the_file_and_stdout_says_so() {
     let out = Captured::default();
     let config = LogConfig { file: Some("/dev/full".into()), ..LogConfig::default() };
-    let (subscriber, guard) = subscriber(config, out.out());
+    let (subscriber, _level, guard) = subscriber(config, Style::Json, out.out());
     tracing::subscriber::with_default(subscriber, || {
         (0..50).for_each(|number| tracing::info!(number, "line"));
     });
@@ -215,7 +215,7 @@ fn a_file_that_comes_back_says_what_it_missed() {
     fs::write(folder.path().join("in-the-way"), "").unwrap();
     let out = Captured::default();
     let config = LogConfig { file: Some(path.clone()), ..LogConfig::default() };
-    let (subscriber, _guard) = subscriber(config, out.out());
+    let (subscriber, _level, _guard) = subscriber(config, Style::Json, out.out());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!("lost");
         wait_for("the complaint", || out.text().contains("the log file cannot be written"));
@@ -227,4 +227,71 @@ fn a_file_that_comes_back_says_what_it_missed() {
     });
     let first = fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
     assert!(serde_json::from_str::<serde_json::Value>(&first).unwrap()["dropped"].as_u64().unwrap() >= 1);
+}
+
+/// Runs `f` with a log for people.
+fn told(colour: bool, f: impl FnOnce()) -> String {
+    let out = Captured::default();
+    let config = LogConfig { secrets: vec![Secret::new("tok-secret")], ..LogConfig::default() };
+    let (subscriber, _level, guard) = subscriber(config, Style::Text { colour }, out.out());
+    tracing::subscriber::with_default(subscriber, f);
+    drop(guard);
+    out.text()
+}
+
+/// Without the time at its beginning.
+fn after_the_time(line: &str) -> &str {
+    let (time, rest) = line.split_once(' ').unwrap();
+    assert!(time.len() == 13 && time.ends_with('Z') && time.as_bytes()[2] == b':', "{line}");
+    rest
+}
+
+#[test]
+fn a_person_reads_time_level_message_and_fields() {
+    let text = told(false, || tracing::warn!(task = "t1", why = "too late", count = 3, "the hub is away"));
+    assert_eq!(after_the_time(&text), "WARN  the hub is away  task=t1 why=\"too late\" count=3\n");
+}
+
+#[test]
+fn colours_are_only_there_when_asked_for() {
+    assert!(told(true, || tracing::error!("bad")).contains("\u{1b}[31mERROR\u{1b}[0m"));
+    assert!(!told(false, || tracing::error!("bad")).contains('\u{1b}'));
+}
+
+#[test]
+fn what_others_wrote_can_neither_steer_the_terminal_nor_forge_a_line() {
+    let text =
+        told(false, || tracing::info!(reason = "x\u{1b}[2J\n12:00:00.000Z ERROR all is lost", "tok-secret\rsaid"));
+    assert_eq!(text.lines().count(), 1);
+    assert!(!text.contains('\u{1b}') && !text.contains('\r') && !text.contains("tok-secret"), "{text:?}");
+}
+
+#[test]
+fn the_file_stays_json_beside_text_on_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.log");
+    let out = Captured::default();
+    let config = LogConfig { file: Some(path.clone()), ..LogConfig::default() };
+    let (subscriber, _level, guard) = subscriber(config, Style::Text { colour: false }, out.out());
+    tracing::subscriber::with_default(subscriber, || tracing::info!("hello"));
+    drop(guard);
+    wait_for("the file", || lines_in(&path) == 1);
+    let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(line["message"], "hello");
+    assert_eq!(after_the_time(&out.text()), "INFO  hello\n");
+}
+
+#[test]
+fn the_level_can_change_while_it_runs() {
+    let out = Captured::default();
+    let (subscriber, level, guard) = subscriber(LogConfig::default(), Style::Json, out.out());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::debug!("no");
+        level.reload(targets(LogLevel::Debug)).unwrap();
+        tracing::debug!("yes");
+        level.reload(targets(LogLevel::Error)).unwrap();
+        tracing::warn!("no");
+    });
+    drop(guard);
+    assert_eq!(out.lines().iter().map(|line| line["message"].as_str().unwrap()).collect::<Vec<_>>(), ["yes"]);
 }

@@ -8,7 +8,15 @@ use crate::config::TOKEN_VARIABLE;
 
 /// Ours alone, under pm2 or not: the agent has no use for the token, and is not the process that `PM2_PROCESS_NAME`
 /// names.
-const OURS: &[&str] = &[TOKEN_VARIABLE, "PM2_PROCESS_NAME"];
+const OURS: &[&str] = &[
+    TOKEN_VARIABLE,
+    "PM2_PROCESS_NAME",
+    // systemd's, about this process: a child that spoke there would speak for us.
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "SYSTEMD_EXEC_PID",
+];
 
 /// Node's channel to pm2. A Node program that finds these opens the channel and speaks on it; one wrong line there takes
 /// the whole pm2 daemon down.

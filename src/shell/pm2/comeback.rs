@@ -19,8 +19,12 @@ pub enum Comeback {
 pub enum WhyExec {
     /// pm2 did not start us.
     NotUnderPm2,
+    /// systemd started us.
+    UnderSystemd,
     /// pm2's variables are there, but someone between it and us has to end first.
     NotPm2sChild,
+    /// pm2 started us and has died since.
+    Pm2Gone,
     /// pm2 was told not to.
     AutorestartOff,
     /// pm2 was told that code 0 is final.
@@ -33,7 +37,11 @@ impl fmt::Display for WhyExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotUnderPm2 => "not started by pm2, so nobody would start it again",
+            Self::UnderSystemd => {
+                "under systemd, which keeps the process either way and would count an exit against its start limit"
+            }
             Self::NotPm2sChild => "started below a pm2 process, not by pm2 itself",
+            Self::Pm2Gone => "pm2 has died since it started this process",
             Self::AutorestartOff => "`autorestart: false` in pm2",
             Self::ZeroStops => "0 is among pm2's `stop_exit_codes`",
             Self::CrashLoopGuard => "pm2's crash-loop guard (`max_restarts`, `min_uptime`) would count this as a crash",
@@ -43,8 +51,12 @@ impl fmt::Display for WhyExec {
 
 /// Decides from the settings as they are now; `now_ms` since the epoch.
 pub fn comeback(facts: &SupervisorFacts, now_ms: u64) -> Comeback {
-    if !facts.under_pm2 {
+    if facts.under_systemd {
+        Comeback::ExecInPlace(WhyExec::UnderSystemd)
+    } else if !facts.under_pm2 {
         Comeback::ExecInPlace(WhyExec::NotUnderPm2)
+    } else if facts.pm2_gone {
+        Comeback::ExecInPlace(WhyExec::Pm2Gone)
     } else if facts.parent_is_pm2 == Some(false) {
         Comeback::ExecInPlace(WhyExec::NotPm2sChild)
     } else if !facts.autorestart {
@@ -100,9 +112,23 @@ mod tests {
     }
 
     #[test]
+    fn under_systemd_the_process_stays() {
+        let facts = SupervisorFacts::from_env(|key| (key == "NOTIFY_SOCKET").then(|| "/run/notify".to_owned()));
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::UnderSystemd));
+        let both = under_pm2(&[("NOTIFY_SOCKET", "/run/notify")]);
+        assert_eq!(comeback(&both, LATER), Comeback::SupervisorRestarts, "pm2 below systemd is still pm2");
+    }
+
+    #[test]
     fn a_grandchild_of_pm2_cannot_rely_on_it() {
         let facts = SupervisorFacts { parent_is_pm2: Some(false), ..under_pm2(&[]) };
         assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::NotPm2sChild));
+    }
+
+    #[test]
+    fn a_pm2_that_has_died_starts_nobody() {
+        let facts = SupervisorFacts { pm2_gone: true, ..under_pm2(&[]) };
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::Pm2Gone));
     }
 
     #[test]

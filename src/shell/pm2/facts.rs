@@ -19,8 +19,12 @@ const DEFAULT_MAX_RESTARTS: u64 = 16;
 pub struct SupervisorFacts {
     /// Whether pm2's variables are in our environment.
     pub under_pm2: bool,
+    /// Whether systemd started us, and not pm2.
+    pub under_systemd: bool,
     /// Whether our parent is the pm2 daemon; `None` where that cannot be told. Variables can be inherited, parents not.
     pub parent_is_pm2: Option<bool>,
+    /// Whether pm2 has died since it started us: another process is our parent by now, or its channel has ended.
+    pub pm2_gone: bool,
     /// Our parent when this was read; `None` where that cannot be told.
     pub parent: Option<u32>,
     /// How often pm2 has restarted us (`pm2 reset` zeroes it).
@@ -47,6 +51,8 @@ pub struct SupervisorFacts {
     pub exp_backoff_restart_delay_ms: Option<u64>,
     /// Whether pm2 waits for `"ready"` before it calls us online.
     pub wait_ready: bool,
+    /// How long pm2 waits for it, ms.
+    pub listen_timeout_ms: Option<u64>,
     /// Whether pm2 asks us to stop by a message instead of a signal.
     pub shutdown_with_message: bool,
     /// The descriptor of the channel to pm2.
@@ -59,9 +65,14 @@ impl SupervisorFacts {
         let number = |key: &str| env(key).and_then(|value| value.trim().parse::<u64>().ok());
         let is = |key: &str, wanted: &str| env(key).is_some_and(|value| value == wanted);
         let under_pm2 = number("pm_id").is_some();
+        // `SYSTEMD_EXEC_PID` names the process that systemd started (since version 248), whoever inherits it.
+        let by_systemd = number("SYSTEMD_EXEC_PID") == Some(u64::from(std::process::id()));
+        let under_systemd = !under_pm2 && (by_systemd || env("NOTIFY_SOCKET").is_some());
         Self {
             under_pm2,
+            under_systemd,
             parent_is_pm2: if under_pm2 { parent_is_pm2(&env) } else { None },
+            pm2_gone: false,
             parent: parent(),
             restart_time: number("restart_time"),
             pm_uptime_ms: number("pm_uptime"),
@@ -75,6 +86,7 @@ impl SupervisorFacts {
             restart_delay_ms: number("restart_delay"),
             exp_backoff_restart_delay_ms: number("exp_backoff_restart_delay"),
             wait_ready: is("wait_ready", "true"),
+            listen_timeout_ms: number("listen_timeout"),
             shutdown_with_message: is("shutdown_with_message", "true"),
             channel_fd: env("NODE_CHANNEL_FD").and_then(|value| value.trim().parse().ok()),
         }
@@ -83,9 +95,7 @@ impl SupervisorFacts {
     /// The same, unless our parent has died since: whoever adopted us is not the pm2 that started us.
     #[must_use]
     pub fn still_below_our_parent(mut self) -> Self {
-        if self.under_pm2 && parent() != self.parent {
-            self.parent_is_pm2 = Some(false);
-        }
+        self.pm2_gone |= self.under_pm2 && parent() != self.parent;
         self
     }
 
@@ -182,7 +192,7 @@ mod tests {
         let ours = SupervisorFacts { parent_is_pm2: Some(true), ..facts(&[("pm_id", "0")]) };
         assert_eq!(ours.clone().still_below_our_parent(), ours);
         let orphaned = SupervisorFacts { parent: ours.parent.map(|pid| pid + 1), ..ours };
-        assert_eq!(orphaned.still_below_our_parent().parent_is_pm2, Some(false));
+        assert!(orphaned.still_below_our_parent().pm2_gone);
     }
 
     #[cfg(unix)]

@@ -2,6 +2,7 @@
 //! never builds the rest, which holds every app's environment and so its secrets.
 
 use core::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -39,6 +40,27 @@ pub struct Pm2Process {
     pub stop_exit_codes: Option<Vec<i64>>,
     /// From SIGINT to SIGKILL, ms.
     pub kill_timeout_ms: Option<u64>,
+    /// What is told how it is run.
+    pub launch: Launch,
+}
+
+/// How pm2 was told to run an app.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Launch {
+    /// The program or script.
+    pub program: Option<PathBuf>,
+    /// The folder that it is run in.
+    pub cwd: Option<PathBuf>,
+    /// What `--config` names among its arguments, else `AGENTCOM_CONFIG` in its environment; nothing else of either is kept.
+    pub config: Option<PathBuf>,
+    /// `fork_mode` or `cluster_mode`.
+    pub exec_mode: Option<String>,
+    /// Whether a stop goes to everything below it too.
+    pub treekill: Option<bool>,
+    /// The first wait of a growing series before a start, ms.
+    pub exp_backoff_restart_delay_ms: Option<u64>,
+    /// As many unstable exits make pm2 give up.
+    pub max_restarts: Option<u64>,
 }
 
 /// pm2's word for what an app is doing (`constants.js`).
@@ -214,6 +236,15 @@ struct RawEnv {
     autorestart: Value,
     stop_exit_codes: Value,
     kill_timeout: Value,
+    pm_exec_path: Value,
+    pm_cwd: Value,
+    args: Value,
+    exec_mode: Value,
+    treekill: Value,
+    exp_backoff_restart_delay: Value,
+    max_restarts: Value,
+    #[serde(rename = "AGENTCOM_CONFIG")]
+    config_variable: Value,
     // Named so that a reader sees what is thrown away unread.
     #[serde(rename = "env")]
     _environment: Option<IgnoredAny>,
@@ -247,6 +278,32 @@ impl RawApp {
             autorestart: truth(&env.autorestart),
             stop_exit_codes: exit_codes(&env.stop_exit_codes),
             kill_timeout_ms: whole(&env.kill_timeout),
+            launch: Launch {
+                program: path(&env.pm_exec_path),
+                cwd: path(&env.pm_cwd),
+                config: config_argument(&env.args).or_else(|| path(&env.config_variable)),
+                exec_mode: env.exec_mode.as_str().map(str::to_owned),
+                treekill: truth(&env.treekill),
+                exp_backoff_restart_delay_ms: whole(&env.exp_backoff_restart_delay),
+                max_restarts: whole(&env.max_restarts),
+            },
+        }
+    }
+}
+
+fn path(value: &Value) -> Option<PathBuf> {
+    value.as_str().filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+/// The arguments are a list of texts, or one text that pm2 splits at spaces.
+fn config_argument(args: &Value) -> Option<PathBuf> {
+    let words = args.as_str().into_iter().flat_map(str::split_whitespace);
+    let mut words = words.chain(args.as_array().into_iter().flatten().filter_map(Value::as_str));
+    loop {
+        match words.next()?.split_once("--config") {
+            Some(("", "")) => return words.next().map(PathBuf::from),
+            Some(("", rest)) if rest.starts_with('=') => return Some(PathBuf::from(&rest[1..])),
+            Some(_) | None => {}
         }
     }
 }

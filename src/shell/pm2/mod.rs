@@ -16,7 +16,8 @@ mod query;
 mod rpc;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,9 +25,10 @@ pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
 pub use facts::SupervisorFacts;
 pub use identity::{NameSource, ProcessIdentity};
-pub use jlist::{NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
+pub use jlist::{Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
+pub use rpc::read_reply;
 
 use crate::wire::Pm2Info;
 
@@ -44,6 +46,8 @@ pub struct Pm2 {
     discovered: OnceLock<String>,
     /// What pm2 said of us last.
     last_said: Mutex<Option<Pm2Process>>,
+    /// Its channel to us has ended.
+    gone: AtomicBool,
 }
 
 impl Pm2 {
@@ -57,6 +61,7 @@ impl Pm2 {
             home: query::pm2_home(&env),
             discovered: OnceLock::new(),
             last_said: Mutex::new(None),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -80,7 +85,8 @@ impl Pm2 {
     /// that has died leaves its children to another parent, and nobody answers their exits.
     pub fn current_facts(&self) -> SupervisorFacts {
         let said = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
-        let facts = self.facts.clone().still_below_our_parent();
+        let mut facts = self.facts.clone().still_below_our_parent();
+        facts.pm2_gone |= self.gone.load(Ordering::Relaxed);
         said.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
     }
 
@@ -97,6 +103,11 @@ impl Pm2 {
             Ok(Err(error)) => tracing::debug!(%error, "how pm2 treats an exit is taken from what is known already"),
             Err(_) => tracing::debug!("pm2 is slow: how it treats an exit is taken from what is known already"),
         }
+    }
+
+    /// Its channel to us has ended, and only the end of the daemon does that.
+    pub(super) fn note_gone(&self) {
+        self.gone.store(true, Ordering::Relaxed);
     }
 
     fn remember(&self, us: &Pm2Process) {
@@ -125,6 +136,16 @@ impl Pm2 {
         }
         self.remember(&us);
         Ok(us)
+    }
+
+    /// pm2's folder, where the environment tells.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// The `pm2` program, where one is found.
+    pub fn program(&self) -> Option<&Path> {
+        self.program.as_deref()
     }
 
     /// What pm2 says our status is.

@@ -10,6 +10,10 @@ pub struct OwnProcess {
     pub uptime_ms: Option<u64>,
     /// When it started, in clock ticks since boot: with the pid and the boot id it names a process for ever.
     pub start_ticks: Option<u64>,
+    /// User and system time, ms.
+    pub cpu_ms: Option<u64>,
+    /// Open file descriptors, the one that counts them not among them.
+    pub open_files: Option<u64>,
 }
 
 impl OwnProcess {
@@ -17,7 +21,8 @@ impl OwnProcess {
     #[cfg(target_os = "linux")]
     pub fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
-        let start_ticks = read("/proc/self/stat").as_deref().and_then(start_ticks);
+        let stat = read("/proc/self/stat");
+        let start_ticks = stat.as_deref().and_then(start_ticks);
         let memory_bytes = read("/proc/self/statm").as_deref().and_then(resident_pages).map(|pages| {
             let page = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
             pages.saturating_mul(page)
@@ -26,7 +31,18 @@ impl OwnProcess {
             let machine_ms = read("/proc/uptime").as_deref().and_then(seconds_as_ms)?;
             machine_ms.checked_sub(start.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1))
         });
-        Self { memory_bytes, uptime_ms, start_ticks }
+        let cpu_ms = stat
+            .as_deref()
+            .and_then(cpu_ticks)
+            .map(|ticks| ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1));
+        let open_files = std::fs::read_dir("/proc/self/fd").ok().and_then(|all| (all.count() as u64).checked_sub(1));
+        Self { memory_bytes, uptime_ms, start_ticks, cpu_ms, open_files }
+    }
+
+    /// When it started, ms since the epoch.
+    pub fn started_at_ms(&self) -> Option<u64> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(now.as_millis()).ok()?.checked_sub(self.uptime_ms?)
     }
 
     /// There is no `/proc` here.
@@ -77,6 +93,14 @@ fn start_ticks(stat: &str) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
+/// Fields 14 and 15 of `/proc/PID/stat`: user and system time.
+#[cfg(any(target_os = "linux", test))]
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    let mut fields = after_name.split_ascii_whitespace().skip(14 - 3);
+    fields.next()?.parse::<u64>().ok()?.checked_add(fields.next()?.parse().ok()?)
+}
+
 /// Field 2 of `/proc/PID/statm`.
 #[cfg(any(target_os = "linux", test))]
 fn resident_pages(statm: &str) -> Option<u64> {
@@ -98,8 +122,8 @@ mod tests {
 
     #[test]
     fn a_name_full_of_parentheses_moves_no_field() {
-        let stat = "7 (a) b) (c) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 100 5";
-        assert_eq!(start_ticks(stat), Some(4_242));
+        let stat = "7 (a) b) (c) S 1 7 7 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 4242 100 5";
+        assert_eq!((start_ticks(stat), cpu_ticks(stat)), (Some(4_242), Some(42)));
     }
 
     #[test]
@@ -113,13 +137,14 @@ mod tests {
         let own = OwnProcess::read();
         assert!(own.memory_bytes.is_some_and(|bytes| (100_000..1 << 40).contains(&bytes)), "{own:?}");
         assert!(own.uptime_ms.is_some_and(|ms| ms < 3_600_000), "{own:?}");
+        assert!(own.cpu_ms.is_some() && own.open_files.is_some_and(|count| count > 2), "{own:?}");
         assert!(machine_boot_id().is_some_and(|id| id.len() >= 36));
     }
 
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text in ".*") {
-            let _ = (start_ticks(&text), resident_pages(&text), seconds_as_ms(&text));
+            let _ = (start_ticks(&text), cpu_ticks(&text), resident_pages(&text), seconds_as_ms(&text));
         }
     }
 }

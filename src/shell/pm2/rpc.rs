@@ -23,7 +23,15 @@ pub(super) async fn query_rpc(home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> 
     let socket = tokio::net::UnixStream::connect(home.join("rpc.sock")).await;
     let mut socket = socket.map_err(|_| Pm2Error::NoDaemon)?;
     socket.write_all(&frame(&[REQUEST, CALL_ID])).await.map_err(Pm2Error::Rpc)?;
-    let reply = first_argument(&mut socket).await.map_err(Pm2Error::Rpc)?;
+    read_reply(&mut socket).await
+}
+
+/// Reads the daemon's answer.
+///
+/// # Errors
+/// [`Pm2Error::Rpc`] where it breaks off or is no frame, [`Pm2Error::Garbage`] where the frame holds no list.
+pub async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<Pm2Process>, Pm2Error> {
+    let reply = first_argument(stream).await.map_err(Pm2Error::Rpc)?;
     let nothing = || Pm2Error::Garbage(NoJlist::Absent { bytes: reply.len() });
     parse_rpc_reply(reply.strip_prefix(b"j:").ok_or_else(nothing)?).map_err(Pm2Error::Garbage)
 }

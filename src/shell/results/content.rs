@@ -30,6 +30,26 @@ pub enum ResultContent {
     },
 }
 
+impl ResultContent {
+    /// What a result object says.
+    pub fn of(object: Map<String, Value>) -> Self {
+        classify(object)
+    }
+
+    /// The object for others to look at; of a failure, its reason.
+    pub fn to_object(&self) -> Map<String, Value> {
+        let failed = |reason: String| {
+            let pairs = [("status", "failed".to_owned()), ("reason", reason)];
+            pairs.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect()
+        };
+        match self {
+            Self::Success { result } => result.clone(),
+            Self::Failure { reason } => failed(reason.clone()),
+            Self::Unreadable { error } => failed(format!("result_parse_error: {error}")),
+        }
+    }
+}
+
 /// What one look at a result file gives.
 #[derive(Debug)]
 pub(super) enum Look {

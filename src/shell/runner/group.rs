@@ -10,15 +10,15 @@ mod unix {
     use tokio::process::Command;
 
     /// Makes the command lead a group of its own, so that a timeout reaches all of it and nothing else.
-    pub(in super::super) fn lead(command: &mut Command) {
+    pub(in crate::shell) fn lead(command: &mut Command) {
         command.process_group(0);
     }
 
-    pub(in super::super) fn terminate(leader: u32) {
+    pub(in crate::shell) fn terminate(leader: u32) {
         signal(leader, Signal::TERM);
     }
 
-    pub(in super::super) fn kill(leader: u32) {
+    pub(in crate::shell) fn kill(leader: u32) {
         signal(leader, Signal::KILL);
     }
 
@@ -28,7 +28,7 @@ mod unix {
     }
 
     /// Whether the group has a member left; a zombie that nobody reaped counts.
-    pub(in super::super) fn is_alive(leader: u32) -> bool {
+    pub(in crate::shell) fn is_alive(leader: u32) -> bool {
         pid(leader).is_some_and(|group| test_kill_process_group(group).is_ok())
     }
 
@@ -36,7 +36,7 @@ mod unix {
         i32::try_from(leader).ok().and_then(Pid::from_raw)
     }
 
-    pub(in super::super) fn describe_signal(status: ExitStatus) -> String {
+    pub(super) fn describe_signal(status: ExitStatus) -> String {
         match status.signal() {
             Some(9) => "was killed by signal 9 (by hand, or for want of memory)".to_owned(),
             Some(signal) => format!("was killed by signal {signal}"),
@@ -46,7 +46,20 @@ mod unix {
 }
 
 #[cfg(unix)]
-pub(super) use unix::{describe_signal, is_alive, kill, lead, terminate};
+pub(in crate::shell) use unix::{is_alive, kill, lead, terminate};
+
+#[cfg(unix)]
+use unix::describe_signal;
+
+/// An exit in words.
+pub(in crate::shell) fn describe_exit(status: std::process::ExitStatus) -> String {
+    match status.code() {
+        Some(127) => "exited with code 127 (command not found)".to_owned(),
+        Some(126) => "exited with code 126 (not executable)".to_owned(),
+        Some(code) => format!("exited with code {code}"),
+        None => describe_signal(status),
+    }
+}
 
 #[cfg(not(unix))]
 mod elsewhere {
@@ -54,20 +67,23 @@ mod elsewhere {
 
     use tokio::process::Command;
 
-    pub(in super::super) fn lead(_: &mut Command) {}
+    pub(in crate::shell) fn lead(_: &mut Command) {}
 
-    pub(in super::super) fn terminate(_: u32) {}
+    pub(in crate::shell) fn terminate(_: u32) {}
 
-    pub(in super::super) fn kill(_: u32) {}
+    pub(in crate::shell) fn kill(_: u32) {}
 
-    pub(in super::super) fn is_alive(_: u32) -> bool {
+    pub(in crate::shell) fn is_alive(_: u32) -> bool {
         false
     }
 
-    pub(in super::super) fn describe_signal(_: ExitStatus) -> String {
+    pub(super) fn describe_signal(_: ExitStatus) -> String {
         "ended without an exit code".to_owned()
     }
 }
 
 #[cfg(not(unix))]
-pub(super) use elsewhere::{describe_signal, is_alive, kill, lead, terminate};
+pub(in crate::shell) use elsewhere::{is_alive, kill, lead, terminate};
+
+#[cfg(not(unix))]
+use elsewhere::describe_signal;

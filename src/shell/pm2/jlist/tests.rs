@@ -44,10 +44,24 @@ fn keeps_what_is_needed() {
             autorestart: Some(true),
             stop_exit_codes: Some(vec![5, 0]),
             kill_timeout_ms: Some(5_000),
+            launch: Launch::default(),
         }
     );
     assert_eq!((list[1].pid, &list[1].status), (None, &ProcessStatus::WaitingRestart));
     assert_eq!((list[1].autorestart, &list[1].stop_exit_codes), (Some(false), &Some(vec![0])));
+}
+
+#[test]
+fn of_arguments_and_environment_the_configuration_s_path_is_kept() {
+    let config = |env: &str| {
+        let app = format!(r#"[{{"pm_id":0,"name":"a","pm2_env":{env}}}]"#);
+        parse_jlist(app.as_bytes()).unwrap()[0].launch.config.clone()
+    };
+    let path = |text: &str| Some(PathBuf::from(text));
+    assert_eq!(config(r#"{"args":["run","--config","/a b/c.json","--x"]}"#), path("/a b/c.json"));
+    assert_eq!(config(r#"{"args":"run --config=c.json"}"#), path("c.json"));
+    assert_eq!(config(r#"{"args":["run","--configure"],"AGENTCOM_CONFIG":"/c.json"}"#), path("/c.json"));
+    assert_eq!(config(r#"{"args":["--config"]}"#), None);
 }
 
 #[test]

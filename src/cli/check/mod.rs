@@ -1,0 +1,99 @@
+//! `check`: a doctor for one agent's sidecar. It looks and asks; it changes nothing (a file that it tries a folder with is
+//! gone again at once) and never identifies at the hub, so a running sidecar does not notice it.
+
+mod files;
+mod finding;
+mod hub;
+mod pm2;
+mod wake;
+
+use clap::Args;
+
+use super::options::Options;
+use super::out::{complain, print};
+use crate::config::{Config, ConfigError, Loaded};
+use crate::shell::exit_code::ExitCode;
+use finding::{Finding, Report};
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// One JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Only whether this binary can run with this configuration and state here: no network, no pm2, one line
+    #[arg(long, conflicts_with = "json")]
+    pub preflight: bool,
+}
+
+/// Looks at everything, or at what decides whether this binary can run here.
+pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
+    if args.preflight {
+        return preflight(options);
+    }
+    let mut report = Report::default();
+    match options.load() {
+        Ok(loaded) => {
+            if let Err(error) = everything(&loaded, &mut report) {
+                return complain(&format!("the runtime cannot be made: {error}"), ExitCode::Internal);
+            }
+            report.hide(&loaded.config.token);
+        }
+        Err(error) => report.add(no_configuration(&error)),
+    }
+    let text = if args.json { report.to_json(&options.config_path()) } else { report.to_text() };
+    let said = print(text.as_bytes());
+    if said == ExitCode::Done { report.exit_code() } else { said }
+}
+
+/// What a new binary is asked before the old one makes way for it.
+fn preflight(options: &Options) -> ExitCode {
+    let config = match options.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => return complain(&in_one_line(&error.to_string()), ExitCode::Config),
+    };
+    let findings = [files::state_folder(&config), files::journal(&config)];
+    match findings.into_iter().find(Finding::is_problem) {
+        Some(problem) => complain(&in_one_line(&problem.as_sentence()), problem.code()),
+        None => {
+            let version = env!("CARGO_PKG_VERSION");
+            print(format!("agentcom-sidecar {version} can run as {:?}\n", config.agent_id).as_bytes())
+        }
+    }
+}
+
+fn everything(loaded: &Loaded, report: &mut Report) -> std::io::Result<()> {
+    let config = &loaded.config;
+    report.extend(files::configuration(loaded));
+    report.add(files::permissions(config));
+    report.add(files::state_folder(config));
+    report.add(files::journal(config));
+    let (holder, finding) = files::holder(config);
+    report.add(finding);
+    report.add(files::results_folder(config));
+    report.add(wake::command(config));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        report.extend(hub::look(config).await);
+        report.extend(pm2::look(config, holder.as_ref()).await);
+    });
+    // A name lookup that hangs must not hold the answer up.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn no_configuration(error: &ConfigError) -> Finding {
+    let what =
+        "nothing else can be looked at before the configuration is in order: docs/configuration.md has every key";
+    Finding::problem("config", error, ExitCode::Config).then(what)
+}
+
+/// For a log: a list becomes a sentence.
+fn in_one_line(text: &str) -> String {
+    text.replace(":\n  ", ": ").replace("\n  ", "; ").replace('\n', "; ")
+}
+
+/// As people know the agent.
+fn named(config: &Config) -> String {
+    format!("{:?} at {}", config.agent_id, config.hub_url)
+}

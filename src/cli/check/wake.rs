@@ -1,0 +1,105 @@
+//! Whether what the wake command names first is there to be run. It reads one word of the shell line and runs nothing; a
+//! line that begins with anything but a plain command is left to the shell.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::finding::Finding;
+use crate::config::Config;
+use crate::shell::durable::folder_of;
+use crate::shell::exit_code::ExitCode;
+
+/// Words that a shell understands itself, as far as wake commands begin with them.
+const OF_THE_SHELL: [&str; 20] = [
+    ".", ":", "[", "case", "cd", "command", "eval", "exec", "export", "false", "for", "if", "printf", "set", "test",
+    "trap", "true", "umask", "until", "while",
+];
+
+/// Whether the wake command can be found.
+pub(super) fn command(config: &Config) -> Finding {
+    let Some(line) = &config.wake_command else {
+        return Finding::warning("wake", "no `wake_command`: every task will be reported as failed").then(
+            "set `wake_command` to the shell line that wakes the agent (docs/operating.md, \"Onboard an agent\")",
+        );
+    };
+    let Some(word) = first_word(line) else {
+        return Finding::ok("wake", "`wake_command` begins with something for the shell; it was not looked into");
+    };
+    if OF_THE_SHELL.contains(&word) {
+        return Finding::ok(
+            "wake",
+            format!("`wake_command` begins with the shell's own `{word}`; it was not looked into"),
+        );
+    }
+    let folder = folder_of(&config.path);
+    match found(word, folder, std::env::var_os("PATH").as_deref()) {
+        Some(path) if is_executable(&path) => Finding::ok("wake", format!("`{word}` is {}", path.display())),
+        Some(path) => {
+            let found = format!("`wake_command`: {} may not be executed", path.display());
+            Finding::problem("wake", found, ExitCode::Unavailable).then(format!("chmod +x '{}'", path.display()))
+        }
+        None if word.contains('/') => {
+            let found = format!("`wake_command`: there is no {}", folder.join(word).display());
+            Finding::problem("wake", found, ExitCode::Unavailable)
+                .then(format!("write it, or correct `wake_command`; it is run in {}", folder.display()))
+        }
+        None => Finding::problem("wake", format!("`wake_command`: no `{word}` on the PATH"), ExitCode::Unavailable)
+            .then("install it, or write its whole path; this is this shell's PATH, under pm2 it may be another"),
+    }
+}
+
+/// The command's name, where the line begins with one that is written plainly; `NAME=value` before it is passed over.
+fn first_word(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    let word = words.find(|word| !is_assignment(word))?;
+    let word = word.strip_suffix(';').unwrap_or(word);
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | ':' | '[' | ',' | '@');
+    (!word.is_empty() && word.chars().all(plain)).then_some(word)
+}
+
+fn is_assignment(word: &str) -> bool {
+    let name = word.split_once('=').map(|(name, _)| name);
+    // A value with quotes may go on in the next word; such a line is not plain.
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        && !word.contains(['\'', '"', '$', '`', '\\'])
+}
+
+fn found(word: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    if word.contains('/') {
+        return Some(folder.join(word)).filter(|path| path.exists());
+    }
+    let entries = std::env::split_paths(path?);
+    let candidates: Vec<PathBuf> = entries.map(|entry| folder.join(entry).join(word)).collect();
+    let executable = candidates.iter().find(|path| is_executable(path));
+    executable.or_else(|| candidates.iter().find(|path| path.is_file())).cloned()
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_plain_word_is_the_command() {
+        assert_eq!(first_word("my-agent --task \"${TASK_ID}\""), Some("my-agent"));
+        assert_eq!(first_word("  MODE=fast X=1 ./wake.sh"), Some("./wake.sh"));
+        assert_eq!(first_word("true; ./wake.sh"), Some("true"));
+    }
+
+    #[test]
+    fn what_only_a_shell_understands_is_left_to_it() {
+        for line in ["(cd x; y)", "$AGENT run", "'my agent' x", "A=\"b c\" d", "", "A=1", "{ x; }", "~/wake.sh"] {
+            assert_eq!(first_word(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `run`, as a list: configuration, log, lock, run, end.
+
+use std::time::Duration;
+
+use super::options::Options;
+use super::out::complain;
+use crate::config::{Config, Loaded};
+use crate::shell::exit_code::ExitCode;
+use crate::shell::in_place::Program;
+use crate::shell::lock::{LockError, StateLock};
+use crate::shell::logging::{self, LogConfig};
+use crate::shell::pm2::Pm2;
+use crate::shell::preflight::Preflight;
+use crate::shell::{Ending, start};
+
+/// How long a predecessor that is just leaving may still hold the lock.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Runs the sidecar until it is stopped or restarted.
+pub fn run(options: Options) -> ExitCode {
+    let Loaded { config, warnings } = match options.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return complain(&error, ExitCode::Config),
+    };
+    let program = Program::of_this_process();
+    let pm2 = Pm2::of_this_process();
+    let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held { .. }) => return complain(&error, ExitCode::AlreadyRunning),
+        Err(error @ LockError::Unusable(_)) => return complain(&error, ExitCode::StateUnusable),
+    };
+    // From here on the log file is this copy's alone.
+    let log = logging::init(LogConfig {
+        level: config.log_level,
+        format: config.log_format,
+        file: Some(config.log_file.clone()),
+        secrets: vec![config.token.clone()],
+    });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        agent_id = config.agent_id,
+        hub_url = config.hub_url,
+        config = %config.path.display(),
+        pm2_name = pm2.process_name(),
+        pid = std::process::id(),
+        "the sidecar starts"
+    );
+    for warning in &warnings {
+        tracing::warn!(%warning, "the configuration");
+    }
+    let preflight = program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone()));
+    let ending = match serve(config, pm2, preflight) {
+        Ok(ending) => ending,
+        Err((why, code)) => {
+            tracing::error!(error = why, "the sidecar cannot run");
+            drop(log);
+            return complain(&why, code);
+        }
+    };
+    tracing::info!(ending = ?ending, "the sidecar ends");
+    match (ending, program) {
+        (Ending::Exit, _) => ExitCode::Done,
+        (Ending::InPlace, Ok(program)) => {
+            drop((log, lock));
+            complain(&program.run_again(), ExitCode::Internal)
+        }
+        (Ending::InPlaceAsIs, Ok(program)) => {
+            drop((log, lock));
+            complain(&program.run_as_is(), ExitCode::Internal)
+        }
+        (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => complain(&error, ExitCode::Internal),
+    }
+}
+
+fn serve(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Ending, (String, ExitCode)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| (format!("the runtime cannot be made: {error}"), ExitCode::Internal))?;
+    let ending = runtime.block_on(async {
+        match start(config, pm2) {
+            Ok(started) => Ok(match preflight {
+                Some(preflight) => started.with_preflight(preflight).run().await,
+                None => started.run().await,
+            }),
+            Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
+        }
+    });
+    // Nothing that still blocks (a hung name lookup, a hung disk) may hold the exit up.
+    runtime.shutdown_background();
+    ending
+}

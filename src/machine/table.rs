@@ -1,0 +1,269 @@
+//! The table of the machine's moves, found by driving the shipped [`transition`] through everything that can happen to
+//! one representative of each kind of machine. It is what `agentcom-sidecar machine` prints and what `docs/states.md` is
+//! checked against; it decides nothing, and it knows only the kinds that [`Kind`] tells apart.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{
+    Claim, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName, Machine,
+    Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp, VerdictRefusal, WakeOutcome,
+    transition,
+};
+
+/// One possible move: in `from`, this event may lead to `to` (which may be the same).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// Where the machine is.
+    pub from: Phase,
+    /// What happens: an [`EventName`].
+    pub event: &'static str,
+    /// For `HubSaid`, what the hub says: a [`FromHubName`].
+    pub said: Option<&'static str>,
+    /// Where the machine is then.
+    pub to: Phase,
+}
+
+/// Where a process begins, as drawn.
+pub const BEGINNINGS: [(Phase, &str); 2] =
+    [(Phase::Idle, "nothing in the journal"), (Phase::Working, "a task in the journal")];
+
+/// The edges as drawn, each with its reason. Every other edge passes through `Draining` without a stop there.
+pub const DRAWN: [(Phase, Phase, &str); 8] = [
+    (Phase::Idle, Phase::Working, "a task is assigned"),
+    (Phase::Idle, Phase::Draining, "a restart, or a stop signal"),
+    (Phase::Working, Phase::Idle, "the task's verdict, or the hub takes it back or cancels it"),
+    (Phase::Working, Phase::RestartPending, "a restart"),
+    (Phase::Working, Phase::Draining, "a stop signal, or a restart with force"),
+    (Phase::RestartPending, Phase::Working, "an operator on the machine cancels the restart"),
+    (Phase::RestartPending, Phase::Draining, "the task ends, or the deadline, force or a stop signal leaves it behind"),
+    (Phase::Draining, Phase::Exiting, "everything said and the link closed, or the drain deadline, or a second signal"),
+];
+
+/// The edges among `moves`: from one state to another.
+pub fn edges(moves: &BTreeSet<Move>) -> BTreeSet<(Phase, Phase)> {
+    moves.iter().filter(|step| step.from != step.to).map(|step| (step.from, step.to)).collect()
+}
+
+/// The diagram of `docs/states.md` and the README, without its fences: those of [`DRAWN`] that are among `moves`.
+pub fn mermaid(moves: &BTreeSet<Move>) -> String {
+    use core::fmt::Write as _;
+    let edges = edges(moves);
+    let mut text = "stateDiagram-v2\n".to_owned();
+    // Writing to a String cannot fail.
+    for (to, why) in BEGINNINGS {
+        let _ = writeln!(text, "    [*] --> {to}: {why}");
+    }
+    for (from, to, why) in DRAWN.iter().filter(|(from, to, _)| edges.contains(&(*from, *to))) {
+        let _ = writeln!(text, "    {from} --> {to}: {why}");
+    }
+    let _ = writeln!(text, "    {} --> [*]", Phase::Exiting);
+    text
+}
+
+/// What tells representatives apart: two machines of one kind are taken to have the same moves.
+type Kind = (Phase, &'static str, Option<&'static str>, [bool; 9]);
+
+fn kind(machine: &Machine) -> Kind {
+    let job = machine.state.job();
+    let stage = machine.state.carried().map(|carried| StageName::from(&carried.stage).into());
+    let (closing, hurried) = match &machine.state {
+        super::State::Draining { step, cause, .. } => (
+            *step == DrainStep::Closing,
+            matches!(cause, super::Cause::Stop { .. } | super::Cause::Restart { signalled: true, .. }),
+        ),
+        super::State::Idle
+        | super::State::Working { .. }
+        | super::State::RestartPending { .. }
+        | super::State::Exiting { .. } => (false, false),
+    };
+    let details = [
+        closing,
+        hurried,
+        job.is_some_and(|job| matches!(job.claim, Claim::Recovering { .. })),
+        job.is_some_and(super::Job::is_in_question),
+        matches!(machine.disk, Disk::Writing { .. }),
+        matches!(machine.disk, Disk::Failing { .. }),
+        machine.outbox.to_journal().is_empty(),
+        machine.shelf.items().is_empty(),
+        machine.cordon.is_on(),
+    ];
+    (machine.state.phase(), LinkName::from(&machine.link).into(), stage, details)
+}
+
+/// Every move that was found, in the order of the states.
+pub fn moves() -> BTreeSet<Move> {
+    let start = Timestamp::from_millis(1_000_000);
+    let mut found = BTreeSet::new();
+    // Restarts may be refused, and without time there is no goodbye: moves of their own.
+    let refusing = super::Intensity { max: 0, ..Policy::default().restart_intensity };
+    let unable = Policy { restart_intensity: refusing, ..Policy::default() };
+    let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
+    for policy in [Policy::default(), unable, hurried] {
+        let mut met: BTreeSet<Kind> = BTreeSet::new();
+        let mut open = Vec::new();
+        let mut meet = |open: &mut Vec<_>, machine: Machine, now| {
+            if met.insert(kind(&machine)) {
+                open.push((machine, now));
+            }
+        };
+        meet(&mut open, Machine::recover(Journal::default(), start, &policy).0, start);
+        while let Some((machine, now)) = open.pop() {
+            for (event, at) in happenings(&machine, now, &policy) {
+                let said = match &event {
+                    Event::HubSaid(said) => Some(FromHubName::from(said).into()),
+                    Event::DeadlineReached
+                    | Event::HubOpened
+                    | Event::HubClosed { .. }
+                    | Event::WakeFinished { .. }
+                    | Event::Confirmed { .. }
+                    | Event::ResultPending { .. }
+                    | Event::ResultFound { .. }
+                    | Event::StopRequested { .. }
+                    | Event::RestartRequested(_)
+                    | Event::RestartCancelRequested
+                    | Event::CordonRequested { .. }
+                    | Event::Persisted
+                    | Event::PersistFailed => None,
+                };
+                let (from, event_name) = (machine.state.phase(), EventName::from(&event).into());
+                let (after, _) = transition(machine.clone(), event, at, &policy);
+                found.insert(Move { from, event: event_name, said, to: after.state.phase() });
+                meet(&mut open, after, at);
+            }
+            // A crash here: the next process finds what the disk holds.
+            meet(&mut open, Machine::recover(machine.durable, now, &policy).0, now);
+        }
+    }
+    found
+}
+
+/// Everything that can happen to this machine, each kind at least once, with its time.
+fn happenings(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event, Timestamp)> {
+    let due = machine.deadline(policy).map_or(now, |(at, _)| at.max(now));
+    // So late that whatever can be due is.
+    let late = now.plus(policy.restart_deadline_ms * 2);
+    let mut happenings: Vec<(Event, Timestamp)> = Vec::new();
+    happenings.extend([(Event::DeadlineReached, due), (Event::DeadlineReached, late)]);
+    happenings.extend(own_events(machine).into_iter().map(|event| (event, now)));
+    happenings.extend(hub_words(machine).into_iter().map(|said| (Event::HubSaid(said), now)));
+    happenings
+}
+
+/// The task in hand (or left behind), else one that nobody has met.
+fn task_of(machine: &Machine) -> Option<Task> {
+    machine.state.carried().map(|carried| carried.task.clone()).or_else(|| task("t", 1))
+}
+
+fn task(id: &str, generation: u64) -> Option<Task> {
+    // The ids here are plain names; one that is none would show as a table without moves.
+    TaskId::new(id).ok().map(|id| Task { id, generation, payload: "{}".into() })
+}
+
+fn order(force: bool) -> RestartOrder {
+    RestartOrder { reason: "table".into(), command_id: None, deadline_ms: None, force, by: None }
+}
+
+fn own_events(machine: &Machine) -> Vec<Event> {
+    let mut events = Vec::new();
+    events.extend([
+        Event::HubOpened,
+        Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) },
+        Event::StopRequested { signal: StopSignal::Interrupt },
+        Event::RestartRequested(order(false)),
+        Event::RestartRequested(order(true)),
+        Event::RestartCancelRequested,
+        Event::CordonRequested { on: true },
+        Event::CordonRequested { on: false },
+        Event::Persisted,
+        Event::PersistFailed,
+    ]);
+    let Some(task) = task_of(machine) else { return events };
+    let attempt = match machine.state.job().map(|job| &job.carried.stage) {
+        Some(super::Stage::Waking { attempt } | super::Stage::RetryingWake { attempt, .. }) => *attempt,
+        Some(
+            super::Stage::Accepted
+            | super::Stage::AwaitingConfirmation { .. }
+            | super::Stage::Running
+            | super::Stage::Interrupted { .. },
+        )
+        | None => 1,
+    };
+    let (id, generation) = (task.id, task.generation);
+    let outcomes = [WakeOutcome::Succeeded, WakeOutcome::Failed { error: "table".into() }];
+    events.extend(outcomes.map(|outcome| Event::WakeFinished { task_id: id.clone(), generation, attempt, outcome }));
+    events.push(Event::Confirmed { task_id: id.clone() });
+    let outcomes = [Outcome::Completed { result: "{}".into() }, Outcome::failed("table")];
+    events.push(Event::ResultPending { task_id: id.clone() });
+    events.extend(outcomes.map(|outcome| Event::ResultFound { task_id: id.clone(), outcome }));
+    events
+}
+
+fn hub_words(machine: &Machine) -> Vec<FromHub> {
+    let mut words = Vec::new();
+    let full = Features { restart_v2: true, task_rejected: true, cordon: true };
+    words.extend([full, Features::default()].map(|features| FromHub::Identified { features }));
+    words.extend([false, true].map(|force| FromHub::RestartCommanded(order(force))));
+    words.extend([
+        FromHub::IdentifyRefused { error: "table".into() },
+        FromHub::AssignedInvalid { task_id: "/".into(), generation: 1, why: "table".into() },
+        FromHub::ReportNotUnderstood,
+        FromHub::RateLimited { retry_after_ms: 1_000 },
+        FromHub::SignOfLife,
+    ]);
+    for complete in [true, false] {
+        let why = [VerdictRefusal::NotNow, VerdictRefusal::Never];
+        words.extend(why.map(|why| FromHub::VerdictRefused { complete, why }));
+    }
+    let Some(mine) = task_of(machine) else { return words };
+    let id = || mine.id.as_str().to_owned();
+    words.extend([
+        FromHub::AcceptAcknowledged { task_id: id() },
+        FromHub::VerdictAcknowledged { task_id: id() },
+        FromHub::TaskContinue { task_id: id(), generation: None },
+        FromHub::TaskReassigned { task_id: id() },
+        FromHub::TaskCancelled { task_id: id() },
+    ]);
+    words.extend([true, false].map(|go_on| FromHub::ReportAnswered { task_id: id(), go_on }));
+    // The task in hand, the same under a new hand-out, and another.
+    let again = task(mine.id.as_str(), mine.generation + 1);
+    let tasks = [Some(mine), again, task("u", 1)];
+    words.extend(tasks.into_iter().flatten().map(|task| FromHub::Assigned { task, assigned_at: None }));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+    use crate::machine::invariants::edge_allowed;
+
+    #[test]
+    fn the_edges_found_are_the_edges_allowed() {
+        let pairs = Phase::iter().flat_map(|from| Phase::iter().map(move |to| (from, to)));
+        let allowed: BTreeSet<_> = pairs.filter(|(from, to)| from != to && edge_allowed(*from, *to)).collect();
+        assert_eq!(edges(&moves()), allowed);
+    }
+
+    #[test]
+    fn everything_that_can_happen_happened_in_every_state() {
+        let moves = moves();
+        for phase in Phase::iter() {
+            for name in EventName::iter().map(<&str>::from) {
+                assert!(moves.iter().any(|step| step.from == phase && step.event == name), "{name} in {phase}");
+            }
+            for name in FromHubName::iter().map(<&str>::from) {
+                assert!(moves.iter().any(|step| step.from == phase && step.said == Some(name)), "{name} in {phase}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_drawn_edge_was_found() {
+        let found = edges(&moves());
+        assert!(DRAWN.iter().all(|(from, to, _)| found.contains(&(*from, *to))));
+    }
+}

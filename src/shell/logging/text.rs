@@ -1,0 +1,98 @@
+//! A line of the log for a person at a terminal: time (UTC), level, message, fields. Nothing that others wrote steers the
+//! terminal or looks like a line of its own; it decides nothing about what is said.
+
+use std::fmt::{self, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Formats events as text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextFormat {
+    /// With the colours that every terminal has.
+    pub(super) colour: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for TextFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let level = *event.metadata().level();
+        let (on, off) = if self.colour { (paint(level), "\x1b[0m") } else { ("", "") };
+        write!(
+            writer,
+            "{} {on}{level}{off}{:<pad$}{}",
+            time_of_day(),
+            "",
+            parts.message,
+            pad = 6 - level.as_str().len()
+        )?;
+        if !parts.fields.is_empty() {
+            let dim = if self.colour { "\x1b[2m" } else { "" };
+            write!(writer, " {dim}{}{off}", parts.fields)?;
+        }
+        writeln!(writer)
+    }
+}
+
+fn paint(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG | Level::TRACE => "\x1b[2m",
+    }
+}
+
+fn time_of_day() -> String {
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() % 86_400_000;
+    let (seconds, ms) = (ms / 1_000, ms % 1_000);
+    format!("{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
+/// The message, and the fields behind it.
+#[derive(Default)]
+struct Parts {
+    message: String,
+    fields: String,
+}
+
+impl Parts {
+    fn add(&mut self, name: &str, value: &str) {
+        let value = tame(value);
+        if name == "message" {
+            self.message = value;
+        } else if value.is_empty() || value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=')) {
+            // Writing to a text cannot fail.
+            let _ = write!(self.fields, " {name}=\"{}\"", value.replace('"', "'"));
+        } else {
+            let _ = write!(self.fields, " {name}={value}");
+        }
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field.name(), &format!("{value:?}"));
+    }
+}
+
+/// Without control characters, and without those that turn the reading direction.
+fn tame(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
+}

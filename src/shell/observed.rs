@@ -1,0 +1,198 @@
+//! What the loop lets others see of itself: the machine as it stands, and what is counted beside it. Whoever looks gets a
+//! copy; nothing here is asked for a decision.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Clock;
+use crate::machine::{
+    Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
+};
+
+/// Restarts remembered beside the journal, for people.
+pub(super) const PAST_CAP: usize = 20;
+
+/// What never changes while the process runs.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    /// Who we are.
+    pub(super) agent_id: String,
+    /// Where the hub is.
+    pub(super) hub_url: String,
+    /// Names this run.
+    pub(super) boot_id: String,
+    /// The configuration file.
+    pub(super) config: String,
+    /// The journal.
+    pub(super) queue_file: String,
+    /// Where the agent leaves its files.
+    pub(super) results_dir: String,
+    /// When the process began, by its clock.
+    pub(super) started_at: Timestamp,
+}
+
+/// What has been counted since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Connections on which the hub knew us.
+    pub(super) connections: u64,
+    /// Tasks taken.
+    pub(super) taken: u64,
+    /// Verdicts reached: completed.
+    pub(super) completed: u64,
+    /// Verdicts reached: failed.
+    pub(super) failed: u64,
+    /// Assignments not taken.
+    pub(super) refused: u64,
+    /// Wake commands started.
+    pub(super) wakes: u64,
+    /// Writes of the journal that failed.
+    pub(super) failed_writes: u64,
+}
+
+/// A commanded restart that has happened. Kept in the journal file for people; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PastRestart {
+    /// The command, where the hub named one.
+    #[serde(default)]
+    pub(super) command_id: Option<String>,
+    /// The command's reason.
+    pub(super) reason: String,
+    /// Whether work was left under way.
+    #[serde(default)]
+    pub(super) forced: bool,
+    /// When the drain began, ms since the epoch.
+    #[serde(default)]
+    pub(super) left_at_ms: Option<u64>,
+    /// From there to the hub's `identified`, ms; absent until then.
+    #[serde(default)]
+    pub(super) gap_ms: Option<u64>,
+}
+
+impl PastRestart {
+    fn of(restart: &OpenRestart) -> Self {
+        Self {
+            command_id: restart.command_id.clone(),
+            reason: restart.reason.clone(),
+            forced: restart.forced,
+            left_at_ms: restart.leaving_at.map(Timestamp::as_millis),
+            gap_ms: None,
+        }
+    }
+
+    fn is(&self, restart: &OpenRestart) -> bool {
+        self.command_id == restart.command_id && self.left_at_ms == restart.leaving_at.map(Timestamp::as_millis)
+    }
+}
+
+/// The sidecar at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Observed {
+    /// What never changes.
+    pub(super) about: Arc<About>,
+    /// The process's clock.
+    pub(super) clock: Clock,
+    /// Where it stands.
+    pub(super) machine: Machine,
+    /// What it waits for.
+    pub(super) next: Option<(Timestamp, Wait)>,
+    /// What has been counted.
+    pub(super) counts: Counts,
+    /// From the last ping to the hub's next word, ms.
+    pub(super) latency_ms: Option<u64>,
+    /// The task in hand and since when, by this process.
+    pub(super) in_hand: Option<(TaskId, Timestamp)>,
+    /// Commanded restarts, oldest first.
+    pub(super) past: VecDeque<PastRestart>,
+}
+
+impl Observed {
+    /// The process at its beginning.
+    pub(super) fn new(about: About, clock: Clock, machine: Machine, past: VecDeque<PastRestart>) -> Self {
+        let mut observed = Self {
+            about: Arc::new(about),
+            clock,
+            machine,
+            next: None,
+            counts: Counts::default(),
+            latency_ms: None,
+            in_hand: None,
+            past,
+        };
+        if let Some(returned) = observed.machine.restarts.returned.clone()
+            && !observed.past.iter().any(|past| past.is(&returned.restart))
+        {
+            observed.past.push_back(PastRestart::of(&returned.restart));
+            while observed.past.len() > PAST_CAP {
+                observed.past.pop_front();
+            }
+        }
+        observed.look_at_job(clock.now());
+        observed
+    }
+
+    /// Takes one step in.
+    pub(super) fn step(&mut self, event: &Event, after: &Machine, effects: &[Effect], now: Timestamp) {
+        let before = std::mem::replace(&mut self.machine, after.clone());
+        if let (Some(was), Some(is)) = (before.link.online(), self.machine.link.online())
+            && let (Heartbeat::Sent { at, .. }, Heartbeat::Due { .. }) = (was.heartbeat, is.heartbeat)
+        {
+            self.latency_ms = Some(now.since(at));
+        }
+        if before.link.online().is_none() && self.machine.link.online().is_some() {
+            self.counts.connections += 1;
+            self.note_gap(&before, now);
+        }
+        if let Event::PersistFailed = event {
+            self.counts.failed_writes += 1;
+        }
+        for effect in effects {
+            match effect {
+                Effect::Wake { .. } => self.counts.wakes += 1,
+                Effect::Notify(Notice::AssignmentRefused { .. }) => self.counts.refused += 1,
+                Effect::Persist(_)
+                | Effect::Send(_)
+                | Effect::Dial
+                | Effect::CloseLink(_)
+                | Effect::CleanUp { .. }
+                | Effect::Notify(_)
+                | Effect::Exit { .. } => {}
+            }
+        }
+        self.count_verdicts(&before);
+        let had = before.state.carried().map(|carried| &carried.task.id);
+        let has = self.machine.state.carried().map(|carried| &carried.task.id);
+        if has.is_some() && has != had && matches!(event, Event::HubSaid(FromHub::Assigned { .. })) {
+            self.counts.taken += 1;
+        }
+        self.look_at_job(now);
+    }
+
+    fn count_verdicts(&mut self, before: &Machine) {
+        let known = |id: &TaskId, generation| before.outbox.find(id, generation).is_some();
+        for verdict in self.machine.outbox.iter() {
+            if !known(&verdict.task_id, verdict.generation) {
+                match verdict.outcome {
+                    Outcome::Completed { .. } => self.counts.completed += 1,
+                    Outcome::Failed { .. } => self.counts.failed += 1,
+                }
+            }
+        }
+    }
+
+    fn note_gap(&mut self, before: &Machine, now: Timestamp) {
+        let Some(returned) = &before.restarts.returned else { return };
+        if let Some(past) = self.past.iter_mut().find(|past| past.is(&returned.restart)) {
+            past.gap_ms = returned.restart.leaving_at.map(|at| now.since(at));
+        }
+    }
+
+    fn look_at_job(&mut self, now: Timestamp) {
+        let id = self.machine.state.carried().map(|carried| &carried.task.id);
+        if id != self.in_hand.as_ref().map(|(id, _)| id) {
+            self.in_hand = id.map(|id| (id.clone(), now));
+        }
+    }
+}

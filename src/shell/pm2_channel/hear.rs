@@ -1,0 +1,124 @@
+//! What pm2 says on its channel: lines of JSON, cut out of whatever pieces arrive. It is told apart here and acted upon
+//! elsewhere.
+
+use serde_json::Value;
+
+/// A longer line is not kept.
+pub(super) const LINE_CAP: usize = 64 * 1024;
+
+/// Names from outside are kept this long, characters.
+const NAME_CAP: usize = 64;
+
+/// A line from pm2.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Heard {
+    /// `shutdown_with_message`: stop.
+    Shutdown,
+    /// `pm2 trigger`: a name, and what stood behind it.
+    Trigger {
+        /// Which action.
+        name: String,
+        /// pm2's `opts`: a text from the command line, anything from a program; null without.
+        opts: Value,
+    },
+    /// Longer than [`LINE_CAP`].
+    TooLong,
+    /// Anything else.
+    Nothing,
+}
+
+/// Cuts pieces into lines.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    line: Vec<u8>,
+    skipping: bool,
+}
+
+impl Ear {
+    /// Takes the next piece; answers the lines that it completes.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+            self.skipping |= self.line.len() + text.len() > LINE_CAP;
+            if self.skipping {
+                self.line = Vec::new();
+            } else {
+                self.line.extend_from_slice(text);
+            }
+            if ends {
+                heard.push(if self.skipping { Heard::TooLong } else { understand(&self.line) });
+                self.line.clear();
+                self.skipping = false;
+            }
+        }
+        heard
+    }
+}
+
+/// `"drain"` where there is nothing more to say, else `{"msg": "drain", "opts": ..., ...}` (`God.msgProcess`).
+fn understand(line: &[u8]) -> Heard {
+    match serde_json::from_slice::<Value>(line) {
+        Ok(Value::String(text)) if text == "shutdown" => Heard::Shutdown,
+        Ok(Value::String(name)) => Heard::Trigger { name: clipped(&name), opts: Value::Null },
+        Ok(Value::Object(mut object)) => match (object.remove("msg"), object.remove("opts")) {
+            (Some(Value::String(name)), opts) => {
+                Heard::Trigger { name: clipped(&name), opts: opts.unwrap_or(Value::Null) }
+            }
+            _ => Heard::Nothing,
+        },
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | Err(_) => Heard::Nothing,
+    }
+}
+
+fn clipped(name: &str) -> String {
+    name.chars().take(NAME_CAP).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn heard(text: &str) -> Vec<Heard> {
+        Ear::default().take(text.as_bytes())
+    }
+
+    fn trigger(name: &str, opts: Value) -> Heard {
+        Heard::Trigger { name: name.into(), opts }
+    }
+
+    #[test]
+    fn pm2s_messages_are_told_apart() {
+        let lines =
+            "\"shutdown\"\n\"drain\"\n{\"msg\":\"restart\",\"opts\":\"force\",\"name\":\"alice\"}\n{\"msg\":7}\n";
+        let expected = [Heard::Shutdown, trigger("drain", Value::Null), trigger("restart", json!("force"))];
+        assert_eq!(heard(lines)[..3], expected);
+        assert_eq!(heard(lines)[3..], [Heard::Nothing]);
+    }
+
+    #[test]
+    fn whatever_is_no_message_means_nothing() {
+        for line in ["", "null", "[]", "7", "{", "\"open", "\u{fffd}", "{\"opts\":1}"] {
+            assert_eq!(heard(&format!("{line}\n")), [Heard::Nothing], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_come_in_pieces() {
+        let mut ear = Ear::default();
+        assert_eq!(ear.take(b"\"shut"), []);
+        assert_eq!(ear.take(b"down\"\n\"dra"), [Heard::Shutdown]);
+        assert_eq!(ear.take(b"in\"\n"), [trigger("drain", Value::Null)]);
+    }
+
+    #[test]
+    fn a_line_too_long_is_left_out_whole_and_the_next_one_heard() {
+        let mut ear = Ear::default();
+        assert_eq!(ear.take(&vec![b'"'; LINE_CAP]), []);
+        assert_eq!(ear.take(&vec![b'x'; LINE_CAP]), []);
+        assert_eq!(ear.take(b"shutdown\"\n\"shutdown\"\n"), [Heard::TooLong, Heard::Shutdown]);
+        assert!(ear.line.capacity() <= LINE_CAP);
+    }
+}

@@ -1,0 +1,77 @@
+//! How a command ended, as the task's result. It writes nothing.
+
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::output::{Stream, cut_to_end};
+use crate::shell::runner::group;
+
+/// How much output a result carries, bytes.
+const OUTPUT_BYTES: usize = 64 * 1024;
+
+/// How much of it a failure's reason quotes: a hub takes 2,000 characters.
+const QUOTED_BYTES: usize = 1_800;
+
+/// How a command ended, and with what output.
+pub(super) struct Ended {
+    pub(super) how: How,
+    pub(super) streams: [Stream; 2],
+    /// The group to end, if anything was started.
+    pub(super) leader: Option<u32>,
+}
+
+pub(super) enum How {
+    NotStarted(io::Error),
+    Exited(ExitStatus),
+    TimedOut,
+    /// This process was asked to end.
+    Signalled,
+    Lost(io::Error),
+}
+
+impl Ended {
+    /// What goes into the result file.
+    pub(super) fn result(&self, took: Duration, limit_ms: u64) -> Value {
+        let [out, err] = &self.streams;
+        let (text, lost) = out.kept();
+        let mut output = text.to_owned();
+        let left_out = lost + cut_to_end(&mut output, OUTPUT_BYTES);
+        let mut result = Map::new();
+        result.insert("output".into(), output.into());
+        if left_out > 0 {
+            result.insert("output_left_out_bytes".into(), left_out.into());
+        }
+        result.insert("execution_ms".into(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into());
+        let reason = match &self.how {
+            How::Exited(status) => {
+                result.insert("exit_code".into(), json!(status.code()));
+                if status.success() {
+                    result.insert("status".into(), "success".into());
+                    result.extend(printed_result(text));
+                    return Value::Object(result);
+                }
+                group::describe_exit(*status)
+            }
+            How::TimedOut => format!("timed out: ran longer than {limit_ms} ms and was ended"),
+            How::Signalled => "was ended by SIGTERM to its supervisor (is the machine going down?)".to_owned(),
+            How::Lost(error) => format!("was lost: {error}"),
+            How::NotStarted(error) => format!("did not start: {error}; is `sh` there, and the working folder?"),
+        };
+        let said = if err.kept().0.trim().is_empty() { text } else { err.kept().0 };
+        let mut tail = said.trim().to_owned();
+        cut_to_end(&mut tail, QUOTED_BYTES);
+        let reason = if tail.is_empty() { format!("command {reason}") } else { format!("command {reason}: {tail}") };
+        result.insert("status".into(), "failed".into());
+        result.insert("reason".into(), reason.into());
+        Value::Object(result)
+    }
+}
+
+/// The result that the command printed: its whole output, or the last line of it, where that is a JSON object.
+fn printed_result(text: &str) -> Map<String, Value> {
+    let last = text.trim_end().lines().next_back().unwrap_or_default();
+    [text, last].into_iter().find_map(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}

@@ -1,0 +1,181 @@
+//! What must happen somewhere in an exploration, so that nothing passes because nothing happened. It only counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use agentcom::machine::{
+    Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Outcome, RejectReason, RestartAnswer, Shelved,
+    Stage, State, ToHub,
+};
+use strum::IntoEnumIterator;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr)]
+pub enum Fact {
+    TaskAccepted,
+    VerdictCounted,
+    IdleRestart,
+    RestartAfterTheTask,
+    RestartLeavesTheTask,
+    RestartRefused,
+    RestartRepeated,
+    RestartAnnounced,
+    CommandBack,
+    CommandOverdue,
+    CrashBetweenEffects,
+    CrashWithATask,
+    ResultWhileDown,
+    TaskContinued,
+    AdoptedUnderNewGeneration,
+    HeldWhileRecovering,
+    RejectedWhileLeaving,
+    WorkShelved,
+    ResultShelved,
+    ShelvedResultDelivered,
+    WokenAgain,
+    WakeGivenUp,
+    ConfirmationTimeout,
+    Stopped,
+    JournalFailed,
+    VerdictWaitsForTheDisk,
+    Interrupted,
+    GivenUp,
+    HubCrashed,
+    Cancelled,
+    StaleVerdict,
+    SaidAgain,
+    TakenBack,
+    RefusedBehindCordon,
+    LeftForACordon,
+    Well,
+}
+
+#[derive(Debug, Default)]
+pub struct Facts(AtomicU64);
+
+impl Facts {
+    pub fn saw(&self, fact: Fact) {
+        let bit = 1 << fact as u64;
+        if self.0.load(Ordering::Relaxed) & bit == 0 {
+            self.0.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    pub fn seen(&self) -> Vec<Fact> {
+        let bits = self.0.load(Ordering::Relaxed);
+        Fact::iter().filter(|fact| bits & (1 << *fact as u64) != 0).collect()
+    }
+
+    /// Notes what one transition shows.
+    pub fn step(&self, before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) {
+        self.states(before, event, after);
+        for effect in effects {
+            self.effect(after, effect);
+        }
+        let said = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. } | ToHub::TaskAccepted { .. })
+            )
+        };
+        if matches!(event, Event::DeadlineReached)
+            && before.outbox.len() == after.outbox.len()
+            && effects.iter().any(said)
+        {
+            self.saw(Fact::SaidAgain);
+        }
+        match event {
+            Event::HubSaid(FromHub::TaskContinue { .. }) if before != after => self.saw(Fact::TaskContinued),
+            Event::HubSaid(FromHub::TaskCancelled { .. }) if before != after => self.saw(Fact::Cancelled),
+            Event::HubSaid(FromHub::VerdictRefused { .. }) if before != after => self.saw(Fact::StaleVerdict),
+            Event::PersistFailed => {
+                self.saw(Fact::JournalFailed);
+                if after.outbox.len() > after.durable.outbox.len() {
+                    self.saw(Fact::VerdictWaitsForTheDisk);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn states(&self, before: &Machine, event: &Event, after: &Machine) {
+        if let (Some(old), Some(new)) = (before.state.job(), after.state.job())
+            && old.task().id == new.task().id
+            && old.task().generation < new.task().generation
+            && new.carried.is_under_way()
+        {
+            self.saw(Fact::AdoptedUnderNewGeneration);
+        }
+        if after.held.is_some() {
+            self.saw(Fact::HeldWhileRecovering);
+        }
+        for item in after.shelf.items() {
+            self.saw(match item {
+                Shelved::UnderWay(_) => Fact::WorkShelved,
+                Shelved::Finished { .. } => Fact::ResultShelved,
+            });
+        }
+        if after.outbox.iter().any(|verdict| verdict.accept_first) && !before.shelf.items().is_empty() {
+            self.saw(Fact::ShelvedResultDelivered);
+        }
+        if let Some(job) = after.state.job() {
+            match job.carried.stage {
+                Stage::Waking { attempt } if attempt > 1 => self.saw(Fact::WokenAgain),
+                Stage::Interrupted { .. } => self.saw(Fact::Interrupted),
+                Stage::Accepted
+                | Stage::Waking { .. }
+                | Stage::RetryingWake { .. }
+                | Stage::AwaitingConfirmation { .. }
+                | Stage::Running => {}
+            }
+        }
+        if let (Event::DeadlineReached | Event::WakeFinished { .. }, true) =
+            (event, after.outbox.len() > before.outbox.len())
+        {
+            let timed_out = after.outbox.iter().any(|v| v.outcome == Outcome::failed("confirmation_timeout"));
+            self.saw(if timed_out { Fact::ConfirmationTimeout } else { Fact::WakeGivenUp });
+        }
+        match (&before.state, &after.state) {
+            (
+                State::RestartPending { .. },
+                State::Draining { cause: Cause::Restart { forced: false, .. }, .. } | State::Exiting { .. },
+            ) => self.saw(Fact::RestartAfterTheTask),
+            (State::Idle, State::Draining { cause: Cause::Restart { .. }, .. }) => self.saw(Fact::IdleRestart),
+            _ => {}
+        }
+    }
+
+    fn effect(&self, after: &Machine, effect: &Effect) {
+        match effect {
+            Effect::Send(ToHub::TaskAccepted { .. }) => self.saw(Fact::TaskAccepted),
+            Effect::Send(ToHub::AgentRestarting { .. }) => self.saw(Fact::RestartAnnounced),
+            Effect::Send(ToHub::RestartAck { answer, .. }) => match answer {
+                RestartAnswer::Accepted { .. } => {}
+                RestartAnswer::Duplicate => self.saw(Fact::RestartRepeated),
+                RestartAnswer::Refused { .. } => self.saw(Fact::RestartRefused),
+            },
+            Effect::Notify(Notice::RestartCancelled { .. }) => self.saw(Fact::TakenBack),
+            Effect::Send(ToHub::TaskRejected { reason: RejectReason::Draining, .. }) => {
+                self.saw(Fact::RefusedBehindCordon);
+            }
+            Effect::CloseLink(CloseCode::Cordoned) => self.saw(Fact::LeftForACordon),
+            Effect::Send(ToHub::TaskRejected { reason: RejectReason::Restarting, .. }) => {
+                self.saw(Fact::RejectedWhileLeaving);
+            }
+            Effect::Exit { cause: Cause::Stop { .. }, .. } => self.saw(Fact::Stopped),
+            Effect::Exit { cause: Cause::Restart { .. }, .. } => {
+                if let State::Exiting { left: Some(_), .. } = &after.state {
+                    self.saw(Fact::RestartLeavesTheTask);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn crash(&self, journal: &Journal, between_effects: bool) {
+        if between_effects {
+            self.saw(Fact::CrashBetweenEffects);
+        }
+        if journal.job.is_some() {
+            self.saw(Fact::CrashWithATask);
+        }
+    }
+}

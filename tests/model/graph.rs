@@ -1,0 +1,154 @@
+//! From every state the good end can still be reached: the whole graph of a scope is kept, and walked backwards from the
+//! good ends. For smaller scopes; a supervisor that gives up ends a story badly, and that is not the sidecar's to mend.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use stateright::Model;
+
+use super::action::Action;
+use super::system::System;
+use super::world::{Process, World};
+
+/// What was found.
+pub struct Found {
+    pub states: usize,
+    /// States whose hub handed out too often to be followed: taken for good.
+    pub cut: usize,
+    pub well: usize,
+    /// The way to a state from which no good end can be reached.
+    pub stuck: Option<Vec<Action>>,
+}
+
+#[derive(Default)]
+struct Graph {
+    numbers: HashMap<u64, u32>,
+    /// By state: from where and how it was first reached.
+    parents: Vec<(u32, Option<Action>)>,
+    /// (to, from).
+    edges: Vec<(u32, u32)>,
+    good: Vec<bool>,
+}
+
+fn print(world: &World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+pub fn explore(system: &System) -> Found {
+    let mut graph = Graph::default();
+    let mut frontier = Vec::new();
+    let (mut cut, mut well) = (0, 0);
+    let mut enter = |graph: &mut Graph, world: &World, parent: u32, action: Option<Action>| -> (u32, bool) {
+        let next = u32::try_from(graph.parents.len()).expect("a small graph");
+        match graph.numbers.entry(print(world)) {
+            Entry::Occupied(known) => (*known.get(), false),
+            Entry::Vacant(free) => {
+                free.insert(next);
+                graph.parents.push((parent, action));
+                cut += usize::from(system.is_cut(world));
+                well += usize::from(world.is_well());
+                graph.good.push(world.is_well() || system.is_cut(world) || world.process == Process::GivenUp);
+                (next, true)
+            }
+        }
+    };
+    for world in system.init_states() {
+        let (number, _) = enter(&mut graph, &world, 0, None);
+        frontier.push((number, world));
+    }
+    while !frontier.is_empty() {
+        let mut later = Vec::new();
+        for (from, world) in frontier {
+            let mut actions = Vec::new();
+            system.actions(&world, &mut actions);
+            for action in actions {
+                let next = system.after(&world, action, None);
+                let (to, is_new) = enter(&mut graph, &next, from, Some(action));
+                graph.edges.push((to, from));
+                if is_new {
+                    later.push((to, next));
+                }
+            }
+        }
+        frontier = later;
+    }
+    let states = graph.parents.len();
+    let stuck = graph.first_stuck().map(|number| graph.way_to(number));
+    Found { states, cut, well, stuck }
+}
+
+impl Graph {
+    fn first_stuck(&mut self) -> Option<u32> {
+        self.edges.sort_unstable();
+        let mut reached = self.good.clone();
+        let numbers = 0..u32::try_from(self.good.len()).unwrap_or(u32::MAX);
+        let mut todo: Vec<u32> = numbers.clone().filter(|number| self.good[*number as usize]).collect();
+        while let Some(to) = todo.pop() {
+            let begin = self.edges.partition_point(|(edge_to, _)| *edge_to < to);
+            for (_, from) in self.edges[begin..].iter().take_while(|(edge_to, _)| *edge_to == to) {
+                if !std::mem::replace(&mut reached[*from as usize], true) {
+                    todo.push(*from);
+                }
+            }
+        }
+        numbers.into_iter().find(|number| !reached[*number as usize])
+    }
+
+    fn way_to(&self, number: u32) -> Vec<Action> {
+        let mut way = Vec::new();
+        let mut at = number;
+        while let (parent, Some(action)) = self.parents[at as usize] {
+            way.push(action);
+            at = parent;
+        }
+        way.reverse();
+        way
+    }
+}
+
+/// Two ways to states with one digest, after which the same action leads to different states.
+pub struct Unlike {
+    pub one: Vec<Action>,
+    pub other: Vec<Action>,
+    pub action: Action,
+}
+
+/// Follows every way to every state, and compares what a state leads to with what it led to the first time.
+pub fn first_unlike(system: &System) -> Option<Unlike> {
+    let mut known: HashMap<u64, (u32, Vec<(Action, u64)>)> = HashMap::new();
+    let mut graph = Graph { parents: vec![(0, None)], ..Graph::default() };
+    let mut frontier: Vec<(u32, World)> = system.init_states().into_iter().map(|world| (0, world)).collect();
+    while !frontier.is_empty() {
+        let mut later = Vec::new();
+        for (number, world) in frontier {
+            let mut actions = Vec::new();
+            system.actions(&world, &mut actions);
+            let follow = |action| (action, system.after(&world, action, None));
+            let nexts: Vec<(Action, World)> = actions.into_iter().map(follow).collect();
+            let prints: Vec<(Action, u64)> = nexts.iter().map(|(action, next)| (*action, print(next))).collect();
+            match known.entry(print(&world)) {
+                Entry::Occupied(first) => {
+                    let (first, expected) = first.get();
+                    let differs = expected.iter().zip(&prints).find(|(one, other)| one != other);
+                    if let Some(((action, _), _)) = differs {
+                        let (one, other) = (graph.way_to(*first), graph.way_to(number));
+                        return Some(Unlike { one, other, action: *action });
+                    }
+                }
+                Entry::Vacant(free) => {
+                    free.insert((number, prints));
+                    for (action, next) in nexts {
+                        let next_number = u32::try_from(graph.parents.len()).expect("a small graph");
+                        graph.parents.push((number, Some(action)));
+                        later.push((next_number, next));
+                    }
+                }
+            }
+        }
+        frontier = later;
+    }
+    None
+}

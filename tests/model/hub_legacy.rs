@@ -1,0 +1,253 @@
+//! An existing AgentCom hub as the sidecar meets it, by the rules of `docs/protocol.md`: it takes a task back with the
+//! socket, hands it out again before or after it answers a question about it, refuses `agent_restarting`, knows no
+//! command ids, and repeats its command on reconnect. Rate limits and other agents are left out.
+
+use agentcom::machine::{Features, FromHub, RestartOrder, Task, TaskId, ToHub, VerdictRefusal};
+
+use super::hub::Out;
+
+const ACCEPT_MS: u64 = 40_000;
+const MAX_RETRIES: u8 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Status {
+    Queued,
+    Assigned,
+    Completed,
+    DeadLetter,
+    Cancelled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Entry {
+    id: TaskId,
+    status: Status,
+    generation: u64,
+    failures: u8,
+}
+
+/// The hub's own view of the agent, tied to the connection that identified last.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Worker {
+    conn: u8,
+    task: Option<TaskId>,
+    accepted: bool,
+    accept_in_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LegacyHub {
+    tasks: Vec<Entry>,
+    worker: Option<Worker>,
+    /// Where frames to the agent go: the older of two connections.
+    registry: Option<u8>,
+    /// Whoever commanded says it again at every identify until presence shows the restart, this many times.
+    command_open: bool,
+    repeats: u8,
+}
+
+impl LegacyHub {
+    pub fn new() -> Self {
+        Self { tasks: Vec::new(), worker: None, registry: None, command_open: false, repeats: 1 }
+    }
+
+    pub fn passes(&mut self, ms: u64) {
+        if let Some(Worker { accept_in_ms: Some(left), .. }) = &mut self.worker {
+            *left = left.saturating_sub(ms);
+        }
+    }
+
+    pub fn due_in(&self) -> Option<u64> {
+        self.worker.as_ref().and_then(|worker| worker.accept_in_ms)
+    }
+
+    /// The acceptance timer.
+    pub fn tick(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        if worker.accept_in_ms == Some(0) {
+            worker.accept_in_ms = None;
+            worker.accepted = false;
+            if let Some(id) = worker.task.take() {
+                self.take_back(&id);
+            }
+        }
+    }
+
+    /// The hand-out that the acceptance timer has run out on.
+    pub fn gives_up_on(&self) -> Option<(TaskId, u64)> {
+        let worker = self.worker.as_ref().filter(|worker| worker.accept_in_ms == Some(0))?;
+        let entry = self.assigned(worker.task.as_ref()?)?;
+        Some((entry.id.clone(), entry.generation))
+    }
+
+    pub fn submit(&mut self, id: &TaskId) {
+        self.tasks.push(Entry { id: id.clone(), status: Status::Queued, generation: 0, failures: 0 });
+    }
+
+    pub fn cancel(&mut self, id: &TaskId, outs: &mut Vec<Out>) {
+        let Some(entry) = self.tasks.iter_mut().find(|entry| entry.id == *id) else { return };
+        if matches!(entry.status, Status::Queued | Status::Assigned) {
+            entry.status = Status::Cancelled;
+            if let Some(worker) = self.worker.as_mut().filter(|worker| worker.task.as_ref() == Some(id)) {
+                *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
+                let cancelled = FromHub::TaskCancelled { task_id: id.to_string() };
+                outs.extend(self.registry.map(|conn| Out::Say(conn, cancelled)));
+            }
+        }
+    }
+
+    pub fn can_command(&self) -> bool {
+        self.registry.is_some()
+    }
+
+    pub fn command(&mut self, force: bool, outs: &mut Vec<Out>) {
+        // This hub has no word for it.
+        let _ = force;
+        self.command_open = true;
+        self.say_restart(outs);
+    }
+
+    fn say_restart(&self, outs: &mut Vec<Out>) {
+        let order = RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None };
+        outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::RestartCommanded(order))));
+    }
+
+    /// Whether an idle agent stands beside a waiting task: handing it out is a step of its own, so that it comes before
+    /// or after whatever else is answered.
+    pub fn can_schedule(&self) -> bool {
+        self.registry.is_some()
+            && self.worker.as_ref().is_some_and(|worker| worker.task.is_none())
+            && self.tasks.iter().any(|entry| entry.status == Status::Queued)
+    }
+
+    pub fn schedule(&mut self, outs: &mut Vec<Out>) {
+        let Some(worker) = &mut self.worker else { return };
+        let Some(entry) = self.tasks.iter_mut().find(|entry| entry.status == Status::Queued) else { return };
+        entry.status = Status::Assigned;
+        entry.generation += 1;
+        *worker =
+            Worker { conn: worker.conn, task: Some(entry.id.clone()), accepted: false, accept_in_ms: Some(ACCEPT_MS) };
+        let task = Task { id: entry.id.clone(), generation: entry.generation, payload: "{}".into() };
+        outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::Assigned { task, assigned_at: None })));
+    }
+
+    pub fn gone(&mut self, conn: u8) {
+        if self.registry == Some(conn) {
+            self.registry = None;
+        }
+        if self.worker.as_ref().is_some_and(|worker| worker.conn == conn)
+            && let Some(Worker { task: Some(id), .. }) = self.worker.take()
+        {
+            self.take_back(&id);
+        }
+    }
+
+    /// Whether a connection lives that the hub sends nothing on, or hands nothing out on (an older one was heard after it
+    /// and took its place): only its end helps.
+    pub fn has_forgotten(&self, conn: u8) -> bool {
+        match &self.worker {
+            Some(worker) => worker.conn == conn && self.registry != Some(conn),
+            None => self.registry == Some(conn),
+        }
+    }
+
+    pub fn hears(&mut self, conn: u8, said: &ToHub, outs: &mut Vec<Out>) {
+        match said {
+            ToHub::Identify { .. } => self.identified(conn, outs),
+            ToHub::Status { status } => self.command_open &= !status.starts_with("restarting"),
+            ToHub::TaskAccepted { task_id } => {
+                if let Some(worker) = self.worker.as_mut().filter(|w| w.task.as_ref() == Some(task_id)) {
+                    (worker.accepted, worker.accept_in_ms) = (true, None);
+                }
+                outs.push(Out::Say(conn, FromHub::AcceptAcknowledged { task_id: task_id.to_string() }));
+            }
+            ToHub::TaskComplete { task_id, generation, result: _ } => {
+                self.verdict(conn, task_id.as_str(), *generation, true, outs);
+            }
+            ToHub::TaskFailed { task_id, generation, reason: _ } => {
+                self.verdict(conn, task_id, *generation, false, outs);
+            }
+            ToHub::TaskRecovering { task, last_status: _ } => {
+                let task_id = task.id.to_string();
+                let answer = match self.assigned(&task.id) {
+                    Some(entry) => FromHub::TaskContinue { task_id, generation: Some(entry.generation) },
+                    None => FromHub::TaskReassigned { task_id },
+                };
+                outs.push(Out::Say(conn, answer));
+            }
+            ToHub::StateReport { task_id, generation, .. } => {
+                let go_on = self.assigned(task_id).is_some_and(|entry| entry.generation == *generation);
+                outs.push(Out::Say(conn, FromHub::ReportAnswered { task_id: task_id.to_string(), go_on }));
+            }
+            // `agent_restarting` and `task_rejected` are unknown here; the rest has no bearing on a task or a restart.
+            ToHub::AgentRestarting { .. }
+            | ToHub::TaskRejected { .. }
+            | ToHub::RestartAck { .. }
+            | ToHub::Cordon { .. }
+            | ToHub::Ping
+            | ToHub::TaskProgress { .. }
+            | ToHub::WakeResult { .. } => {}
+        }
+    }
+
+    fn identified(&mut self, conn: u8, outs: &mut Vec<Out>) {
+        let task = self.tasks.iter().find(|entry| entry.status == Status::Assigned).map(|entry| entry.id.clone());
+        let accept_in_ms = task.is_some().then_some(ACCEPT_MS);
+        self.worker = Some(Worker { conn, task, accepted: false, accept_in_ms });
+        self.registry.get_or_insert(conn);
+        outs.push(Out::Say(conn, FromHub::Identified { features: Features::default() }));
+        if self.command_open && self.repeats > 0 {
+            self.repeats -= 1;
+            self.say_restart(outs);
+        }
+    }
+
+    fn verdict(&mut self, conn: u8, task_id: &str, generation: u64, complete: bool, outs: &mut Vec<Out>) {
+        let refused = |why| Out::Say(conn, FromHub::VerdictRefused { complete, why });
+        let Some(entry) = self.tasks.iter_mut().find(|entry| entry.id.as_str() == task_id) else {
+            return outs.push(refused(VerdictRefusal::Never));
+        };
+        match entry.status {
+            Status::Assigned if entry.generation == generation => {}
+            Status::Assigned | Status::Queued | Status::Completed | Status::Cancelled => {
+                return outs.push(refused(VerdictRefusal::NotNow));
+            }
+            Status::DeadLetter => return outs.push(refused(VerdictRefusal::Never)),
+        }
+        if complete {
+            entry.status = Status::Completed;
+        } else {
+            entry.failures += 1;
+            entry.status = if entry.failures >= MAX_RETRIES { Status::DeadLetter } else { Status::Queued };
+            entry.generation += u64::from(entry.status == Status::Queued);
+        }
+        if let Some(worker) = &mut self.worker {
+            *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
+        }
+        outs.push(Out::Counted(task_id.to_string(), generation));
+        outs.push(Out::Say(conn, FromHub::VerdictAcknowledged { task_id: task_id.to_string() }));
+    }
+
+    fn assigned(&self, id: &TaskId) -> Option<&Entry> {
+        self.tasks.iter().find(|entry| entry.id == *id && entry.status == Status::Assigned)
+    }
+
+    fn take_back(&mut self, id: &TaskId) {
+        if let Some(entry) = self.tasks.iter_mut().find(|e| e.id == *id && e.status == Status::Assigned) {
+            entry.status = Status::Queued;
+            entry.generation += 1;
+        }
+    }
+
+    /// Whether the task has ended, its generation, and whether it is accepted for that.
+    pub fn task(&self, id: &TaskId) -> Option<(bool, u64, bool)> {
+        let entry = self.tasks.iter().find(|entry| entry.id == *id)?;
+        let over = matches!(entry.status, Status::Completed | Status::DeadLetter | Status::Cancelled);
+        let accepted = self.worker.as_ref().is_some_and(|w| w.accepted && w.task.as_ref() == Some(id));
+        Some((over, entry.generation, accepted && entry.status == Status::Assigned))
+    }
+
+    pub fn restart_is_open(&self) -> bool {
+        self.command_open && self.repeats > 0
+    }
+}

@@ -1,0 +1,65 @@
+//! One connection: two ordered queues, either of which may end at any moment with frames in flight. It carries what the
+//! two ends say to each other as the shells' translators would leave it; it knows nothing of what the words mean.
+
+use std::collections::VecDeque;
+
+use agentcom::machine::{FromHub, ToHub};
+
+/// What the sidecar puts on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Up {
+    Frame(ToHub),
+    /// The close frame.
+    Close,
+}
+
+/// One end's view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Dialled, not standing (the sidecar's end); not seen yet (the hub's end).
+    Opening,
+    Open,
+    Closed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Conn {
+    /// The least number that no other living connection has.
+    pub id: u8,
+    /// The run of the process that dialled.
+    pub run: u8,
+    pub side: End,
+    pub hub: End,
+    /// The hub answered the close frame, so what it said before arrives before the end.
+    pub graceful: bool,
+    pub up: VecDeque<Up>,
+    pub down: VecDeque<FromHub>,
+}
+
+impl Conn {
+    pub fn dialled(id: u8, run: u8) -> Self {
+        Self {
+            id,
+            run,
+            side: End::Opening,
+            hub: End::Opening,
+            graceful: false,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+        }
+    }
+
+    pub fn side_closes(&mut self) {
+        self.side = End::Closed;
+        self.down.clear();
+    }
+
+    pub fn hub_closes(&mut self) {
+        self.hub = End::Closed;
+        self.up.clear();
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.side == End::Closed && self.hub == End::Closed
+    }
+}

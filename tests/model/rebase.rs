@@ -1,0 +1,169 @@
+//! Keeps the present at one fixed moment: when time passes, everything remembered moves into the past instead, so that
+//! states which differ only in their dates are one state. It moves data only; the shipped code decides everything.
+
+use std::sync::Arc;
+
+use agentcom::machine::invariants::History;
+use agentcom::machine::{
+    Carried, Claim, Disk, Heartbeat, HeldAssignment, Job, Journal, Link, Machine, Online, OpenRestart, Report,
+    RestartLedger, Returned, Saying, Shelved, Stage, State, Timestamp,
+};
+
+/// The present, for ever.
+pub const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+/// An interval that no life here is long enough for.
+pub const NEVER_MS: u64 = 1 << 40;
+/// Nothing looks further back than this.
+const PAST_MS: u64 = 500_000;
+
+/// Whether a deadline is one that comes.
+pub fn comes(at: Timestamp) -> bool {
+    at.since(NOW) < NEVER_MS / 2
+}
+
+/// Moves times by `ms` into the past. With 0 it only evens out what decides nothing.
+#[derive(Clone, Copy)]
+pub struct Shift(pub u64);
+
+impl Shift {
+    fn time(self, at: &mut Timestamp) {
+        *at = if comes(*at) { at.minus(self.0).max(NOW.minus(PAST_MS)) } else { NOW.plus(NEVER_MS) };
+    }
+
+    /// Every field is named on purpose: a new one does not compile until it is placed.
+    pub fn machine(self, machine: &mut Machine) {
+        let Machine { state, link, outbox, shelf, restarts, disk, durable, held, cordon: _ } = machine;
+        self.state(state);
+        self.link(link);
+        for pending in outbox.pending_mut() {
+            self.saying(&mut pending.said);
+        }
+        for item in shelf.items_mut() {
+            self.shelved(item);
+        }
+        self.restarts(restarts);
+        match disk {
+            Disk::Ready => {}
+            Disk::Writing { journal, failing: _ } => self.journal(journal),
+            Disk::Failing { retry_at } => self.time(retry_at),
+        }
+        self.journal(durable);
+        if let Some(HeldAssignment { task: _, assigned_at: _ }) = held {}
+    }
+
+    pub fn journal(self, journal: &mut Journal) {
+        let Journal { job, shelf, outbox: _, restarts, cordoned: _ } = journal;
+        if let Some(carried) = job {
+            self.carried(carried);
+        }
+        for item in shelf {
+            self.shelved(item);
+        }
+        self.restarts(restarts);
+    }
+
+    pub fn history(self, history: &mut Arc<History>) {
+        if self.0 > 0 {
+            Arc::make_mut(history).earlier_by(self.0);
+        }
+    }
+
+    fn state(self, state: &mut State) {
+        match state {
+            State::Idle => {}
+            State::Working { job } => self.job(job),
+            State::RestartPending { job, order: _, deadline } => {
+                self.job(job);
+                self.time(deadline);
+            }
+            State::Draining { cause: _, deadline, step: _, left } => {
+                self.time(deadline);
+                if let Some(carried) = left {
+                    self.carried(carried);
+                }
+            }
+            State::Exiting { cause: _, left } => {
+                if let Some(carried) = left {
+                    self.carried(carried);
+                }
+            }
+        }
+    }
+
+    fn job(self, job: &mut Job) {
+        let Job { carried, claim, wake_ordered: _, progress_at } = job;
+        self.carried(carried);
+        match claim {
+            Claim::Ours { accept, report } => {
+                self.saying(accept);
+                if let Some(Report { generation: _, again_at }) = report {
+                    self.time(again_at);
+                }
+            }
+            Claim::Recovering { ask } => self.saying(ask),
+        }
+        self.time(progress_at);
+    }
+
+    fn carried(self, carried: &mut Carried) {
+        let Carried { task: _, stage, woken: _, assigned_at: _ } = carried;
+        match stage {
+            Stage::Accepted | Stage::Waking { .. } | Stage::Running => {}
+            Stage::RetryingWake { at, attempt: _ } => self.time(at),
+            Stage::AwaitingConfirmation { until } | Stage::Interrupted { until } => self.time(until),
+        }
+    }
+
+    fn shelved(self, item: &mut Shelved) {
+        match item {
+            Shelved::UnderWay(carried) => self.carried(carried),
+            Shelved::Finished { task_id: _, result: _ } => {}
+        }
+    }
+
+    fn saying(self, saying: &mut Saying) {
+        match saying {
+            Saying::Unsaid | Saying::Answered => {}
+            Saying::Said { again_at } => self.time(again_at),
+        }
+    }
+
+    /// The first and the longest wait before a reconnect are the same here, so the count of failures decides nothing.
+    fn link(self, link: &mut Link) {
+        match link {
+            Link::Down { retry_at: at, attempt, firm: _ }
+            | Link::Dialing { give_up_at: at, attempt }
+            | Link::Identifying { give_up_at: at, attempt } => {
+                self.time(at);
+                *attempt = 0;
+            }
+            Link::Online(Online { since, attempt, features: _, heartbeat, limited_until }) => {
+                (*since, *attempt) = (NOW, 0);
+                match heartbeat {
+                    Heartbeat::Due { at } => self.time(at),
+                    Heartbeat::Sent { at, answer_by } => {
+                        self.time(at);
+                        self.time(answer_by);
+                    }
+                }
+                if let Some(at) = limited_until {
+                    self.time(at);
+                }
+            }
+            Link::Closing { attempt, refused: _ } => *attempt = 0,
+        }
+    }
+
+    fn restarts(self, restarts: &mut RestartLedger) {
+        let RestartLedger { recent, open, returned, seen: _, cancelled: _ } = restarts;
+        recent.iter_mut().for_each(|at| self.time(at));
+        open.iter_mut().chain(returned.iter_mut().map(|Returned { restart }| restart)).for_each(open_restart);
+    }
+}
+
+/// When the drain began is for the gap that people read.
+pub fn open_restart(open: &mut OpenRestart) {
+    if let Some(at) = &mut open.leaving_at {
+        *at = NOW;
+    }
+}

@@ -1,0 +1,182 @@
+//! One state of everything: the sidecar's process and disk, its connections, the hub, the agent's session and files,
+//! the supervisor, and what is left of the budget. Data only; `step` moves it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use agentcom::machine::invariants::History;
+use agentcom::machine::{Journal, Machine, Phase, TaskId, Timestamp};
+
+use super::hub::Hub;
+use super::link::{Conn, End};
+use super::scope::Budget;
+use super::violation::Violation;
+
+/// The sidecar's process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Process {
+    Runs(Arc<Machine>),
+    /// The supervisor will bring it back.
+    Down,
+    /// It will not.
+    GivenUp,
+}
+
+/// A wake command that runs. It outlives the process that ordered it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WakeRun {
+    pub task: TaskId,
+    pub generation: u64,
+    pub attempt: u8,
+    /// The process that ordered it lives and will hear how it went.
+    pub heard: bool,
+    /// It has started the agent's session.
+    pub launched: bool,
+}
+
+/// The agent's session at work on a task.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Session {
+    pub task: TaskId,
+    pub started: bool,
+}
+
+/// What a result file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResultFile {
+    Success,
+    Failure,
+}
+
+/// The results folder, for one task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Files {
+    pub started: bool,
+    pub result: Option<ResultFile>,
+}
+
+/// What only a spectator remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Ghost {
+    /// The sidecar's own properties, over all its lives.
+    pub history: Arc<History>,
+    /// Hand-outs that started an agent's session.
+    pub launched: BTreeSet<(TaskId, u64)>,
+    /// Hand-outs that the sidecar said `task_accepted` for. (The frame names no generation: what a hub takes for the
+    /// acceptance of a later hand-out is no promise.)
+    pub promised: BTreeSet<(TaskId, u64)>,
+    /// Hand-outs whose verdict a hub counted.
+    pub counted: BTreeSet<(String, u64)>,
+    /// Commands that ended a process.
+    pub carried_out: BTreeSet<String>,
+    /// Tasks that an agent's session is known to be at work on: the machine was told, and neither an end nor a reboot
+    /// came since.
+    pub at_work: BTreeSet<TaskId>,
+    /// This process has said `agent_restarting`.
+    pub announced: bool,
+    /// An operator on the machine took a restart back. An existing hub has no word for that, and may repeat its command.
+    pub taken_back: bool,
+    /// When the restart that is under way was accepted.
+    pub accepted_at: Option<Timestamp>,
+    /// When those that ended a process had been accepted.
+    pub restarts: Vec<Timestamp>,
+    /// By when the process that accepted a restart, or was told to stop, must be gone.
+    pub gone_by: Option<Timestamp>,
+}
+
+// Equal is what has one digest, as for stateright.
+#[allow(clippy::derived_hash_with_manual_eq)]
+#[derive(Debug, Clone, Hash)]
+pub struct World {
+    pub process: Process,
+    /// Names the process's run.
+    pub run: u8,
+    pub reboots: u8,
+    /// `queue.json`.
+    pub disk: Arc<Journal>,
+    pub disk_is_bad: bool,
+    /// Oldest first.
+    pub conns: Vec<Conn>,
+    pub hub: Arc<Hub>,
+    pub commands: u8,
+    pub tasks: u8,
+    pub wakes: Vec<WakeRun>,
+    pub sessions: Vec<Session>,
+    /// By task.
+    pub files: Vec<Files>,
+    pub left: Budget,
+    pub ghost: Ghost,
+    pub violation: Option<Violation>,
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let print = |world: &Self| {
+            let mut hasher = DefaultHasher::new();
+            world.hash(&mut hasher);
+            hasher.finish()
+        };
+        print(self) == print(other)
+    }
+}
+
+/// The n-th task.
+pub fn task_id(number: usize) -> TaskId {
+    TaskId::new(["t1", "t2"][number]).expect("a plain name")
+}
+
+impl World {
+    pub fn machine(&self) -> Option<&Arc<Machine>> {
+        match &self.process {
+            Process::Runs(machine) => Some(machine),
+            Process::Down | Process::GivenUp => None,
+        }
+    }
+
+    /// The connection that the sidecar's process holds.
+    pub fn own_conn(&self) -> Option<usize> {
+        self.conns.iter().position(|conn| conn.side != End::Closed)
+    }
+
+    pub fn task_ids(&self) -> impl Iterator<Item = TaskId> + use<> {
+        (0..usize::from(self.tasks)).map(task_id)
+    }
+
+    pub fn files(&self, id: &TaskId) -> Option<&Files> {
+        self.task_ids().position(|known| known == *id).and_then(|index| self.files.get(index))
+    }
+
+    pub fn files_mut(&mut self, id: &TaskId) -> Option<&mut Files> {
+        let index = self.task_ids().position(|known| known == *id)?;
+        self.files.get_mut(index)
+    }
+
+    /// Whether what is on disk answers for the task: as work in hand or as a verdict. (What is on the shelf waits for
+    /// the hub to hand the task out anew.)
+    pub fn disk_answers_for(&self, id: &TaskId) -> bool {
+        self.disk.job.as_ref().is_some_and(|carried| carried.task.id == *id) || self.disk_holds_verdict(id)
+    }
+
+    pub fn disk_holds_verdict(&self, id: &TaskId) -> bool {
+        self.disk.outbox.iter().any(|verdict| verdict.task_id == *id)
+    }
+
+    /// Whether nothing is on its way between the sidecar and the hub, and they are connected.
+    pub fn is_quiet(&self) -> bool {
+        let quiet =
+            |conn: &Conn| conn.up.is_empty() && conn.down.is_empty() && (conn.side, conn.hub) == (End::Open, End::Open);
+        self.conns.len() == 1 && self.conns.iter().all(quiet)
+    }
+
+    /// The good end: every task ended, every command ended, the sidecar idle and connected, nothing left to say.
+    pub fn is_well(&self) -> bool {
+        let Some(machine) = self.machine() else { return false };
+        machine.state.phase() == Phase::Idle
+            && machine.outbox.is_empty()
+            && machine.link.online().is_some()
+            && self.is_quiet()
+            && (self.ghost.taken_back || !self.hub.restart_is_open())
+            && self.task_ids().all(|id| self.hub.task(&id).is_some_and(|(over, _, _)| over))
+    }
+}
