@@ -83,7 +83,19 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
     eprintln!("simulated: {sum:?} in {:.1} s", begin.elapsed().as_secs_f64());
     let failed = failed.into_inner().expect("no thread panicked");
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
-    let Counts { seeds: tried, frames, restarts, sidecar_crashes, hub_crashes, faults, tasks } = sum;
+    let Counts {
+        seeds: tried,
+        frames,
+        restarts,
+        sidecar_crashes,
+        hub_crashes,
+        faults,
+        tasks,
+        wakes,
+        rewakes,
+        ends,
+        forgotten,
+    } = sum;
     assert_eq!(tried, seeds);
     for (what, count) in [
         ("frames", frames),
@@ -92,6 +104,10 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
         ("hub crashes", hub_crashes),
         ("faults", faults),
         ("tasks", tasks),
+        ("wakes", wakes),
+        ("wakes again after one that failed", rewakes),
+        ("ended commands", ends),
+        ("connections that the existing hub forgot", forgotten),
     ] {
         assert!(count > 0, "no {what}: nothing was shown");
     }

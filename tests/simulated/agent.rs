@@ -43,6 +43,7 @@ impl Wakes for Sessions {
         let (wake_ms, fails) = {
             let mut shared = lock(&self.world);
             shared.note(&format!("wake for {task_id}.{generation}.{attempt}"));
+            shared.woken(&task_id, generation);
             let (now, wake_ms, fails) = (shared.now, shared.rng.between(10, 300), shared.rng.one_in(8));
             let shown = now + wake_ms + shared.rng.between(0, 800);
             let done = shown + shared.rng.between(20, 4_000);
@@ -52,12 +53,14 @@ impl Wakes for Sessions {
             }
             (wake_ms, fails)
         };
-        let events = self.events.clone();
+        let (world, events) = (self.world.clone(), self.events.clone());
         tokio::spawn(async move {
             sleep(Duration::from_millis(wake_ms)).await;
             let outcome = if fails { WakeOutcome::Failed { error: "exit 1".into() } } else { WakeOutcome::Succeeded };
-            // A sidecar that is gone wants no event.
-            let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
+            let event = WakeEvent { task_id: task_id.clone(), generation, attempt, outcome };
+            if events.send(event).await.is_ok() && fails {
+                lock(&world).wake_failed(&task_id, generation);
+            }
         });
     }
 

@@ -183,23 +183,20 @@ impl Driver<'_> {
             return;
         }
         // Once more, in peace: a task and a restart.
-        let boots = lock(&self.world).boots.len();
         let quiet = self.now() + 6_000;
         // Restart intensity counts commands of the last seconds.
         if !self.step_until(quiet, false) {
             return;
         }
+        let boots = lock(&self.world).boots.len();
+        lock(&self.world).await_boots = boots + 1;
         lock(&self.world).submit();
         lock(&self.world).command_restart(false);
         let limit = self.now() + CALM_MS;
-        if !self.step_until(quiet + 1_000, false) || !self.step_until(limit, true) {
+        if !self.step_until(limit, true) {
             return;
         }
-        let mut shared = lock(&self.world);
-        if shared.boots.len() == boots {
-            shared.violations.push("the last restart did not happen".into());
-        }
-        shared.judge_the_end();
+        lock(&self.world).judge_the_end();
     }
 
     fn now(&self) -> u64 {
@@ -256,9 +253,23 @@ impl Driver<'_> {
             Act::Partition => self.sim.partition("sidecar", "hub"),
             Act::Oneway(true) => self.sim.partition_oneway("sidecar", "hub"),
             Act::Oneway(false) => self.sim.partition_oneway("hub", "sidecar"),
-            Act::Repair | Act::Release | Act::HubBack | Act::SidecarBack => {
+            Act::Repair => {
                 fault = false;
-                self.undo(act);
+                self.sim.repair("sidecar", "hub");
+            }
+            Act::Release => {
+                fault = false;
+                self.sim.release("sidecar", "hub");
+            }
+            Act::HubBack => {
+                fault = false;
+                self.hub_back();
+            }
+            Act::SidecarBack => {
+                fault = false;
+                if std::mem::take(&mut self.sidecar_down) {
+                    self.sim.bounce("sidecar");
+                }
             }
             Act::Hold => self.sim.hold("sidecar", "hub"),
             Act::HubCrash if !self.hub_down => {
@@ -284,19 +295,9 @@ impl Driver<'_> {
         lock(&self.world).counts.faults += u64::from(fault);
     }
 
-    fn undo(&mut self, act: Act) {
-        match act {
-            Act::Release => self.sim.release("sidecar", "hub"),
-            Act::HubBack if self.hub_down => {
-                self.hub_down = false;
-                self.sim.bounce("hub");
-            }
-            Act::SidecarBack if self.sidecar_down => {
-                self.sidecar_down = false;
-                self.sim.bounce("sidecar");
-            }
-            Act::HubBack | Act::SidecarBack => {}
-            _ => self.sim.repair("sidecar", "hub"),
+    fn hub_back(&mut self) {
+        if std::mem::take(&mut self.hub_down) {
+            self.sim.bounce("hub");
         }
     }
 
@@ -311,7 +312,7 @@ impl Driver<'_> {
         self.sim.repair("sidecar", "hub");
         self.sim.release("sidecar", "hub");
         self.sim.set_max_message_latency(Duration::from_millis(20));
-        self.undo(Act::HubBack);
+        self.hub_back();
         lock(&self.world).note("calm");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;
-use agentcom::hub::restart::{Restart, RestartRequest};
+use agentcom::hub::restart::{Phase, Restart, RestartRequest};
 use agentcom::hub::task::{Priority, Status, Submission, Task};
 use agentcom::wire::SidecarFrame;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,9 @@ use crate::support::legacy_hub::options::Options;
 use crate::support::legacy_hub::tasks as legacy;
 
 pub const AGENT: &str = "alice";
+/// How long a connection that the existing hub has forgotten lives on.
+const FORGOTTEN_MS: u64 = 8_000;
+
 pub const TOKEN: &str = "token-of-alice";
 
 /// A stream of numbers that its seed decides (splitmix64).
@@ -61,12 +64,15 @@ pub struct Counts {
     pub hub_crashes: u64,
     pub faults: u64,
     pub tasks: u64,
+    pub wakes: u64,
+    pub rewakes: u64,
+    pub ends: u64,
+    pub forgotten: u64,
 }
 
 #[derive(Default)]
 struct Connection {
-    boot: Option<String>,
-    announced: bool,
+    boot: String,
 }
 
 pub struct Shared {
@@ -87,7 +93,14 @@ pub struct Shared {
     pub submitted: Vec<String>,
     known: BTreeMap<u64, Connection>,
     verdicts: BTreeMap<(String, u64), String>,
-    announced: BTreeMap<(String, Option<String>), BTreeSet<u64>>,
+    /// The processes that have said their last words.
+    announced: BTreeSet<String>,
+    /// By task and generation: whether the last wake is known to have failed.
+    wakes: BTreeMap<(String, u64), bool>,
+    /// Not done before there have been more processes than so many.
+    pub await_boots: usize,
+    /// Since when the existing hub has had a connection on which it hands nothing out.
+    forgotten: Option<(u64, u64)>,
 }
 
 pub type World = Arc<Mutex<Shared>>;
@@ -145,7 +158,10 @@ impl Shared {
             submitted: Vec::new(),
             known: BTreeMap::new(),
             verdicts: BTreeMap::new(),
-            announced: BTreeMap::new(),
+            announced: BTreeSet::new(),
+            wakes: BTreeMap::new(),
+            await_boots: 0,
+            forgotten: None,
         }
     }
 
@@ -163,7 +179,16 @@ impl Shared {
                 }
                 for (id, restart) in changes.restarts {
                     match restart {
-                        Some(restart) => drop(restarts.insert(id, restart.clone())),
+                        Some(restart) => {
+                            let before = restarts.insert(id.clone(), restart.clone()).map(|before| before.phase);
+                            let late = (Some(Phase::Overdue), Phase::Back);
+                            if before.is_some_and(|before| !before.is_open() && before != restart.phase)
+                                && (before, restart.phase) != late
+                            {
+                                let two = format!("{id} ended twice: {before:?}, then {:?}", restart.phase);
+                                self.violations.push(two);
+                            }
+                        }
                         None => drop(restarts.remove(&id)),
                     }
                 }
@@ -220,7 +245,23 @@ impl Shared {
     pub fn tick(&mut self) {
         match &mut self.rules {
             Rules::Ours { desk, .. } => desk.tick(self.now),
-            Rules::Legacy(core) => core.tick(self.now),
+            Rules::Legacy(core) => {
+                core.tick(self.now);
+                if let Some(conn) = core.forgotten(AGENT).filter(|conn| self.orders.contains_key(conn)) {
+                    let (_, since) = *self
+                        .forgotten
+                        .insert(self.forgotten.filter(|(forgotten, _)| *forgotten == conn).unwrap_or((conn, self.now)));
+                    // Granted: at last such a connection is lost. The existing hub itself would leave it so for ever.
+                    if self.now >= since + FORGOTTEN_MS
+                        && let Some(orders) = self.orders.get(&conn)
+                    {
+                        self.counts.forgotten += 1;
+                        self.forgotten = None;
+                        // A connection that is ending needs no order.
+                        let _ = orders.send(Order::Drop);
+                    }
+                }
+            }
         }
         self.flush();
     }
@@ -264,6 +305,7 @@ impl Shared {
 
     /// What has not come to its end yet.
     pub fn unfinished(&self) -> Vec<String> {
+        let no_run = (self.boots.len() < self.await_boots).then(|| "no new run has come".to_owned());
         match &self.rules {
             Rules::Ours { desk, tasks, restarts } => {
                 let tasks = tasks.values().filter(|task| !task.status.is_final());
@@ -273,6 +315,7 @@ impl Shared {
                     .map(|task| format!("{} is {} {:?}", task.id, task.status.name(), task.generation))
                     .chain(open.map(|restart| format!("{} is {}", restart.command_id, restart.phase.name())))
                     .chain(away)
+                    .chain(no_run)
                     .collect()
             }
             Rules::Legacy(core) => {
@@ -281,7 +324,7 @@ impl Shared {
                     !matches!(status, Some(legacy::Status::Completed | legacy::Status::DeadLetter))
                 };
                 let away = core.registered(AGENT).is_none().then(|| "the agent is not connected".to_owned());
-                self.submitted.iter().filter(open).map(|id| format!("{id} is open")).chain(away).collect()
+                self.submitted.iter().filter(open).map(|id| format!("{id} is open")).chain(away).chain(no_run).collect()
             }
         }
     }
@@ -312,11 +355,29 @@ impl Shared {
                 })
                 .collect(),
         };
+        if let Rules::Ours { restarts, .. } = &self.rules {
+            self.counts.ends += restarts.len() as u64;
+        }
         for (id, times, dead) in times {
             if times != usize::from(!dead) {
                 self.violations.push(format!("{id} was completed {times} times, dead letter: {dead}"));
             }
         }
+    }
+
+    /// A wake begins: no hand-out is woken twice unless the last wake is known to have failed.
+    pub fn woken(&mut self, task_id: &str, generation: u64) {
+        self.counts.wakes += 1;
+        match self.wakes.insert((task_id.to_owned(), generation), false) {
+            None => {}
+            Some(true) => self.counts.rewakes += 1,
+            Some(false) => self.violations.push(format!("{task_id} was woken twice for generation {generation}")),
+        }
+    }
+
+    /// The sidecar was told that the wake failed.
+    pub fn wake_failed(&mut self, task_id: &str, generation: u64) {
+        self.wakes.insert((task_id.to_owned(), generation), true);
     }
 
     pub fn note(&mut self, what: &str) {
@@ -371,7 +432,7 @@ impl Shared {
         let known = self.known.entry(conn).or_default();
         match frame {
             SidecarFrame::Identify(identify) => {
-                known.boot = identify.boot_id.clone();
+                known.boot = identify.boot_id.clone().unwrap_or_default();
                 if let Some(boot) = &identify.boot_id
                     && self.boots.last() != Some(boot)
                 {
@@ -381,17 +442,16 @@ impl Shared {
                     self.boots.push(boot.clone());
                 }
             }
-            SidecarFrame::AgentRestarting(said) => {
-                if std::mem::replace(&mut known.announced, true) {
-                    self.violations.push(format!("announced twice on connection {conn}"));
+            SidecarFrame::AgentRestarting(_) => {
+                self.counts.restarts += 1;
+                if !self.announced.insert(known.boot.clone()) {
+                    self.violations.push(format!("the run {} announced its end twice", known.boot));
                 }
-                let boot = known.boot.clone().unwrap_or_default();
-                let on = self.announced.entry((boot, said.command_id.clone())).or_default();
-                on.insert(conn);
-                self.counts.restarts += u64::from(on.len() == 1);
             }
-            SidecarFrame::TaskAccepted { task_id } if known.announced => {
-                self.violations.push(format!("{task_id} was accepted after the announcement"));
+            SidecarFrame::TaskAccepted { .. } | SidecarFrame::TaskComplete(_) | SidecarFrame::TaskFailed { .. }
+                if self.announced.contains(&known.boot) =>
+            {
+                self.violations.push(format!("{frame:?} after the announcement"));
             }
             SidecarFrame::TaskComplete(verdict) => {
                 let said = json!([verdict.result]).to_string();
@@ -423,5 +483,9 @@ impl Counts {
         self.hub_crashes += other.hub_crashes;
         self.faults += other.faults;
         self.tasks += other.tasks;
+        self.wakes += other.wakes;
+        self.rewakes += other.rewakes;
+        self.ends += other.ends;
+        self.forgotten += other.forgotten;
     }
 }

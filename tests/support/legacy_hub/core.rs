@@ -103,6 +103,16 @@ impl Core {
         self.registry.get(agent).copied()
     }
 
+    /// A living connection of the agent's that nothing is sent on, or nothing handed out on: an older one was heard after
+    /// it and took its place. Only its end helps.
+    pub fn forgotten(&self, agent: &str) -> Option<ConnectionId> {
+        let registered = self.registered(agent);
+        match self.workers.get(agent) {
+            Some(worker) => Some(worker.connection).filter(|connection| registered != Some(*connection)),
+            None => registered,
+        }
+    }
+
     /// The agent that identified on this connection.
     pub fn agent_of(&self, connection: ConnectionId) -> Option<String> {
         self.connections.get(&connection)?.agent.clone()
