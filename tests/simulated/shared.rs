@@ -18,7 +18,7 @@ use crate::support::legacy_hub::tasks as legacy;
 
 pub const AGENT: &str = "alice";
 /// How long a connection that the existing hub has forgotten lives on.
-const FORGOTTEN_MS: u64 = 8_000;
+const FORGOTTEN_MS: u64 = 4_000;
 
 pub const TOKEN: &str = "token-of-alice";
 
@@ -323,7 +323,8 @@ impl Shared {
                     let status = core.tasks.get(id).map(|task| task.status);
                     !matches!(status, Some(legacy::Status::Completed | legacy::Status::DeadLetter))
                 };
-                let away = core.registered(AGENT).is_none().then(|| "the agent is not connected".to_owned());
+                let lost = core.registered(AGENT).is_none() || core.forgotten(AGENT).is_some();
+                let away = lost.then(|| "the agent is not connected".to_owned());
                 self.submitted.iter().filter(open).map(|id| format!("{id} is open")).chain(away).chain(no_run).collect()
             }
         }
