@@ -185,7 +185,7 @@ impl Driver<'_> {
         // Once more, in peace: a task and a restart.
         let quiet = self.now() + 6_000;
         // Restart intensity counts commands of the last seconds.
-        if !self.step_until(quiet, false) {
+        if !self.step_until(quiet, false) || !self.step_until(quiet + CALM_MS, true) {
             return;
         }
         let boots = lock(&self.world).boots.len();

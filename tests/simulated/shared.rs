@@ -90,6 +90,7 @@ pub struct Shared {
     pub started: BTreeMap<String, u64>,
     pub results: BTreeMap<String, u64>,
     pub boots: Vec<String>,
+    newest: u64,
     pub submitted: Vec<String>,
     known: BTreeMap<u64, Connection>,
     verdicts: BTreeMap<(String, u64), String>,
@@ -155,6 +156,7 @@ impl Shared {
             started: BTreeMap::new(),
             results: BTreeMap::new(),
             boots: Vec::new(),
+            newest: 0,
             submitted: Vec::new(),
             known: BTreeMap::new(),
             verdicts: BTreeMap::new(),
@@ -428,19 +430,20 @@ impl Shared {
         self.flush();
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other frames promise nothing that is judged here")]
     fn judge(&mut self, conn: u64, frame: &SidecarFrame) {
         let known = self.known.entry(conn).or_default();
         match frame {
             SidecarFrame::Identify(identify) => {
                 known.boot = identify.boot_id.clone().unwrap_or_default();
-                if let Some(boot) = &identify.boot_id
-                    && self.boots.last() != Some(boot)
-                {
-                    if self.boots.contains(boot) {
-                        self.violations.push(format!("the run {boot} came back after another"));
+                // What a process that is gone left in a slow hub's inbox may be read after the next one's words.
+                if conn > self.newest {
+                    self.newest = conn;
+                    if self.boots.last() != Some(&known.boot) {
+                        if self.boots.contains(&known.boot) {
+                            self.violations.push(format!("the run {} came back after another", known.boot));
+                        }
+                        self.boots.push(known.boot.clone());
                     }
-                    self.boots.push(boot.clone());
                 }
             }
             SidecarFrame::AgentRestarting(_) => {
@@ -462,7 +465,18 @@ impl Shared {
                 let said = json!([reason, error]).to_string();
                 self.verdict(task_id.clone(), *generation, said);
             }
-            _ => {}
+            // These promise nothing that is judged here.
+            SidecarFrame::Ping {}
+            | SidecarFrame::Status { .. }
+            | SidecarFrame::TaskAccepted { .. }
+            | SidecarFrame::TaskRejected { .. }
+            | SidecarFrame::TaskProgress { .. }
+            | SidecarFrame::TaskRecovering { .. }
+            | SidecarFrame::StateReport { .. }
+            | SidecarFrame::WakeResult { .. }
+            | SidecarFrame::ResourceReport { .. }
+            | SidecarFrame::Cordon { .. }
+            | SidecarFrame::RestartAck(_) => {}
         }
     }
 
