@@ -421,10 +421,13 @@ impl Shared {
         };
         self.judge(conn, &frame);
         match &mut self.rules {
-            Rules::Ours { desk, .. } => match frame {
-                SidecarFrame::Identify(identify) => desk.identified(conn, &identify, self.now),
-                other => desk.heard(conn, other, self.now),
-            },
+            Rules::Ours { desk, .. } => {
+                if let SidecarFrame::Identify(identify) = &frame {
+                    desk.identified(conn, identify, self.now);
+                } else {
+                    desk.heard(conn, frame, self.now);
+                }
+            }
             Rules::Legacy(core) => core.said(conn, text, self.now),
         }
         self.flush();
