@@ -77,18 +77,11 @@ impl Desk {
         desk
     }
 
-    /// An agent proved who it is. The newest connection (the last that was opened) wins; the older one is closed, and its
-    /// task moves here.
+    /// An agent proved who it is. The newest connection wins; the older one is closed, and its task moves here.
     pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
         let agent_id = identify.agent_id.as_str();
-        let superseded = |conn| Say::Close { conn, code: 4001, reason: "superseded by a newer connection" };
-        if self.agents.get(agent_id).and_then(|agent| agent.conn).is_some_and(|current| current > conn) {
-            // Read late: a process that is gone said it before the one that is there now.
-            self.says.push(superseded(conn));
-            return;
-        }
-        if let Some(older) = self.agents.enter(conn, identify, now_ms) {
-            self.says.push(superseded(older));
+        if let Some(conn) = self.agents.enter(conn, identify, now_ms) {
+            self.says.push(Say::Close { conn, code: 4001, reason: "superseded by a newer connection" });
         }
         let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
         self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });

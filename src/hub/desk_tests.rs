@@ -266,15 +266,6 @@ fn the_newest_connection_wins_and_the_job_stays() {
 }
 
 #[test]
-fn an_identify_that_is_read_late_does_not_take_a_newer_connections_place() {
-    let mut rig = Rig::new();
-    rig.join(2, "a", None);
-    rig.join(1, "a", None);
-    rig.submit("t");
-    assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
-}
-
-#[test]
 fn nothing_from_a_superseded_connection_counts() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);

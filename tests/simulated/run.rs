@@ -21,8 +21,9 @@ use crate::shared::{AGENT, Counts, Order, Rng, Shared, TOKEN, World, lock};
 const EPOCH_S: u64 = 1_900_000_000;
 const TICK_MS: u64 = 10;
 const FAULTS_UNTIL_MS: u64 = 15_000;
-/// From the last fault: a stale task, a restart deadline, a few retries.
-const CALM_MS: u64 = 60_000;
+/// From the last fault: a stale task, a restart deadline, a few retries, and twice the minute that a sidecar waits when our
+/// hub took another connection for newer.
+const CALM_MS: u64 = 150_000;
 
 pub struct Outcome {
     pub digest: u64,
@@ -145,7 +146,7 @@ pub fn run(seed: u64, folders: &Path) -> Outcome {
     let mut sim = turmoil::Builder::new()
         .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_S))
         .tick_duration(Duration::from_millis(TICK_MS))
-        .simulation_duration(Duration::from_secs(600))
+        .simulation_duration(Duration::from_secs(900))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(rng.between(2, 60)))
         .tcp_capacity(1024)
