@@ -208,12 +208,11 @@ impl Carried {
     fn settle_in(&mut self, now: Timestamp, policy: &Policy) {
         let look = now.plus(policy.look_ms);
         let rebooted = self.woken.as_ref().is_some_and(|woken| woken.machine_boot != policy.machine_boot);
+        if rebooted && self.is_under_way() {
+            self.stage = Stage::Interrupted { until: look };
+            return;
+        }
         self.stage = match core::mem::replace(&mut self.stage, Stage::Running) {
-            Stage::Waking { .. } | Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. }
-                if rebooted =>
-            {
-                Stage::Interrupted { until: look }
-            }
             Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.max(look) },
             Stage::Interrupted { until } => Stage::Interrupted { until: until.max(look) },
             stage @ (Stage::Accepted | Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::Running) => stage,
@@ -241,9 +240,12 @@ mod tests {
     use super::*;
     use crate::machine::TaskId;
 
+    fn task() -> Task {
+        Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() }
+    }
+
     fn recovered(stage: Stage, now: Timestamp) -> Stage {
-        let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() };
-        let carried = Carried { task, stage, woken: None, assigned_at: None };
+        let carried = Carried { task: task(), stage, woken: None, assigned_at: None };
         Job::recovered(carried, now, &Policy::default()).carried.stage
     }
 
@@ -263,5 +265,21 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let waits = Stage::AwaitingConfirmation { until: now.plus(5) };
         assert_eq!(recovered(waits.clone(), now), waits);
+    }
+
+    #[test]
+    fn a_job_that_comes_back_gets_time_for_its_files_to_be_seen() {
+        let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
+        let settled = |stage| {
+            let mut job = Job::fresh(task(), None, now, &policy);
+            job.carried.stage = stage;
+            job.adopt(task(), now, &policy);
+            job.carried.stage
+        };
+        let (soon, look, late) = (now.plus(1), now.plus(policy.look_ms), now.plus(policy.look_ms + 1));
+        assert_eq!(settled(Stage::Interrupted { until: soon }), Stage::Interrupted { until: look });
+        assert_eq!(settled(Stage::Interrupted { until: late }), Stage::Interrupted { until: late });
+        assert_eq!(settled(Stage::AwaitingConfirmation { until: soon }), Stage::AwaitingConfirmation { until: look });
+        assert_eq!(settled(Stage::AwaitingConfirmation { until: late }), Stage::AwaitingConfirmation { until: late });
     }
 }

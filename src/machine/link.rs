@@ -172,4 +172,48 @@ mod tests {
         assert_eq!(after(29_000), Link::Down { retry_at: now.plus(29_000), attempt: 1, firm: true });
         assert_eq!(after(31_536_000_000), Link::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
     }
+
+    /// How long and how firmly to stay away after `link` closes, and how many have failed then.
+    fn away(link: &Link, draw: u16) -> (u64, u32, bool) {
+        let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
+        let Link::Down { retry_at, attempt, firm } = link.after_close(None, Jitter(draw), now, &policy) else {
+            panic!("not down")
+        };
+        (retry_at.since(now), attempt, firm)
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_its_cap() {
+        let draw = 1 << 15;
+        let failed = |attempt| away(&Link::Dialing { give_up_at: Timestamp::default(), attempt }, draw);
+        assert_eq!(failed(0), (500, 1, false));
+        assert_eq!(failed(1), (1_000, 2, false));
+        assert_eq!(failed(5), (16_000, 6, false));
+        assert_eq!(failed(6), (30_000, 7, false));
+        assert_eq!(failed(u32::MAX), (30_000, u32::MAX, false));
+    }
+
+    #[test]
+    fn a_link_that_is_down_counts_like_one_that_failed() {
+        let down = Link::Down { retry_at: Timestamp::default(), attempt: 3, firm: true };
+        assert_eq!((down.attempt(), away(&down, 0)), (3, (0, 4, false)));
+    }
+
+    #[test]
+    fn a_hub_that_refused_us_is_left_alone_for_long() {
+        let closing = |refused| Link::Closing { attempt: 0, refused };
+        assert_eq!(away(&closing(true), 0), (30_000, 1, true));
+        assert_eq!(away(&closing(true), 1 << 15), (45_000, 1, true));
+        assert_eq!(away(&closing(false), 1 << 15), (500, 1, false));
+    }
+
+    #[test]
+    fn only_a_link_that_held_starts_the_count_over() {
+        let held = |ms: u64| {
+            let since = Timestamp::from_millis(1_000_000 - ms);
+            let (heartbeat, features) = (Heartbeat::Due { at: since }, Features::default());
+            away(&Link::Online(Online { since, attempt: 4, features, heartbeat, limited_until: None }), 0).1
+        };
+        assert_eq!((held(59_999), held(60_000)), (5, 1));
+    }
 }

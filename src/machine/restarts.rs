@@ -124,3 +124,56 @@ impl RestartLedger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_commands_are_remembered_as_promised_the_latest() {
+        let mut ledger = RestartLedger::default();
+        for n in 0..=SEEN_CAP {
+            ledger.note(Some(&alloc::format!("c{n}")));
+        }
+        assert_eq!(ledger.seen.len(), SEEN_CAP);
+        assert!(!ledger.knows(Some("c0")) && ledger.knows(Some("c1")) && ledger.knows(Some("c16")));
+    }
+
+    #[test]
+    fn a_repeat_pushes_no_other_command_out() {
+        let mut ledger = RestartLedger::default();
+        ledger.note(Some("c0"));
+        ledger.note(Some("c0"));
+        ledger.note(None);
+        assert_eq!(ledger.seen, ["c0"]);
+    }
+
+    #[test]
+    fn too_many_says_how_long_until_it_is_not() {
+        let limit = Intensity { max: 2, window_ms: 100 };
+        let at = Timestamp::from_millis;
+        let ledger = RestartLedger { recent: [at(1_000), at(1_030)].into(), ..RestartLedger::default() };
+        assert_eq!(ledger.too_many(at(1_040), limit), Some(60));
+        assert_eq!(ledger.too_many(at(1_099), limit), Some(1));
+        assert_eq!(ledger.too_many(at(1_100), limit), None);
+        assert_eq!(ledger.too_many(at(1_100), Intensity { max: 1, ..limit }), Some(30));
+        assert_eq!(ledger.too_many(at(2_000), Intensity { max: 0, ..limit }), Some(100));
+    }
+
+    #[test]
+    fn only_what_lies_in_the_window_is_remembered() {
+        let at = Timestamp::from_millis;
+        let order = RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None };
+        let mut ledger = RestartLedger { recent: [at(1_000), at(1_001)].into(), ..RestartLedger::default() };
+        ledger.accept(&order, at(1_100), Intensity { max: 3, window_ms: 100 });
+        assert_eq!(ledger.recent, [at(1_001), at(1_100)]);
+    }
+
+    #[test]
+    fn a_command_without_an_id_was_never_taken_back() {
+        let mut ledger = RestartLedger::default();
+        assert!(!ledger.was_cancelled(None));
+        ledger.cancelled = Some("c".into());
+        assert!(ledger.was_cancelled(Some("c")) && !ledger.was_cancelled(Some("d")) && !ledger.was_cancelled(None));
+    }
+}

@@ -147,3 +147,52 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Policy, Task, TaskId};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn order() -> RestartOrder {
+        RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None }
+    }
+
+    fn staying() -> [State; 2] {
+        let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() };
+        [State::Idle, State::Working { job: Job::fresh(task, None, NOW, &Policy::default()) }]
+    }
+
+    fn pending() -> State {
+        let [_, State::Working { job }] = staying() else { panic!() };
+        State::RestartPending { job, order: order(), deadline: NOW }
+    }
+
+    fn leaving(cause: &Cause) -> [State; 2] {
+        let (step, left) = (DrainStep::Flushing, None);
+        let draining = State::Draining { cause: cause.clone(), deadline: NOW, step, left: None };
+        [draining, State::Exiting { cause: cause.clone(), left }]
+    }
+
+    #[test]
+    fn a_stop_is_for_good_and_a_restart_is_not_unless_a_signal_joined_it() {
+        let restart = |signalled| Cause::Restart { order: order(), forced: false, signalled };
+        let stop = Cause::Stop { signal: StopSignal::Terminate };
+        assert!(leaving(&stop).iter().chain(&leaving(&restart(true))).all(State::stops_for_good));
+        assert!(!leaving(&restart(false)).iter().chain(&staying()).chain([&pending()]).any(State::stops_for_good));
+    }
+
+    #[test]
+    fn a_sidecar_leaves_from_the_command_on() {
+        let stop = Cause::Stop { signal: StopSignal::Terminate };
+        assert!(leaving(&stop).iter().chain([&pending()]).all(State::is_leaving));
+        assert!(!staying().iter().any(State::is_leaving));
+    }
+
+    #[test]
+    fn presence_shows_work_while_there_is_a_job() {
+        let shown = [&staying()[0], &staying()[1], &pending()].map(State::work_status);
+        assert_eq!(shown, ["idle", "working", "working"]);
+    }
+}

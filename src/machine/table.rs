@@ -262,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn the_diagram_draws_what_was_found_and_nothing_else() {
+        let (all, none) = (mermaid(&moves()), mermaid(&BTreeSet::new()));
+        assert_eq!((all.lines().count(), none.lines().count()), (1 + 2 + DRAWN.len() + 1, 1 + 2 + 1));
+        let edge = "    Idle --> Working: a task is assigned";
+        assert!(all.lines().any(|line| line == edge) && !none.contains(edge));
+        assert!(none.starts_with("stateDiagram-v2\n    [*] --> Idle: ") && none.ends_with("    Exiting --> [*]\n"));
+    }
+
+    #[test]
     fn every_drawn_edge_was_found() {
         let found = edges(&moves());
         assert!(DRAWN.iter().all(|(from, to, _)| found.contains(&(*from, *to))));

@@ -91,3 +91,21 @@ impl Outcome {
         Self::Failed { reason: reason.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_plain_file_name() {
+        for good in ["t", "T-1_a.b", "t.", "-", &"x".repeat(128)] {
+            assert_eq!(TaskId::new(good).map(|id| id.as_str() == good), Ok(true));
+        }
+        assert_eq!(TaskId::new(""), Err(BadTaskId::Empty));
+        assert_eq!(TaskId::new(&"x".repeat(129)), Err(BadTaskId::TooLong));
+        assert_eq!(TaskId::new(".t"), Err(BadTaskId::LeadingDot));
+        for bad in ["a/b", "a b", "a\0", "\u{e4}", "a\\b", "a:b"] {
+            assert_eq!(TaskId::new(bad), Err(BadTaskId::BadCharacter));
+        }
+    }
+}

@@ -30,3 +30,16 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_saturates_at_both_ends() {
+        let (epoch, end) = (Timestamp::from_millis(0), Timestamp::from_millis(u64::MAX));
+        assert_eq!((epoch.minus(1), end.plus(1)), (epoch, end));
+        assert_eq!((epoch.since(end), end.since(epoch)), (0, u64::MAX));
+        assert_eq!(epoch.plus(7).minus(2).as_millis(), 5);
+    }
+}

@@ -138,12 +138,11 @@ impl Step<'_> {
     }
 
     fn go_on_with_job(&mut self) {
-        if let Some(job) = self.machine.state.job_mut() {
-            // The hub's timer for the acceptance still runs: it wants to hear it again.
-            job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
-            if seeded!(self.policy, ContinueWithoutReaccept) {
-                job.claim = Claim::Ours { accept: Saying::Answered, report: None };
-            }
+        let Some(job) = self.machine.state.job_mut() else { return };
+        // The hub's timer for the acceptance still runs: it wants to hear it again.
+        job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+        if seeded!(self.policy, ContinueWithoutReaccept) {
+            job.claim = Claim::Ours { accept: Saying::Answered, report: None };
         }
         self.refuse_held(RejectReason::Busy);
     }
@@ -172,7 +171,8 @@ impl Step<'_> {
             && job.carried.task.id == *task_id
             && ordered(&job.carried.woken)
         {
-            if job.carried.stage == (Stage::Waking { attempt }) {
+            let awaited = job.carried.stage == (Stage::Waking { attempt });
+            if awaited {
                 job.wake_ordered = false;
                 job.carried.stage = match outcome {
                     WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
@@ -184,7 +184,9 @@ impl Step<'_> {
                 };
             }
             self.report_wake(task_id.clone(), attempt, &outcome);
-            self.plan_next_wake(attempt, &outcome);
+            if awaited {
+                self.plan_next_wake(attempt, &outcome);
+            }
             return;
         }
         let succeeded = matches!(outcome, WakeOutcome::Succeeded);
@@ -219,29 +221,22 @@ impl Step<'_> {
 
     /// After a failed wake: the next try's time, or the task's failure when there is none left.
     fn plan_next_wake(&mut self, attempt: u8, outcome: &WakeOutcome) {
-        let now = self.now;
-        let Some(job) = self.machine.state.job_mut() else { return };
-        let Stage::RetryingWake { at, attempt: failed } = &mut job.carried.stage else { return };
-        if *failed != attempt {
-            return;
-        }
-        if let WakeOutcome::Refused { reason } = outcome {
-            self.finish(Outcome::Failed { reason: reason.clone() });
-            return;
-        }
-        let delay = self.policy.wake_retry_delay_ms(attempt);
-        match (delay, attempt.checked_add(1)) {
-            (Some(delay), Some(_)) => *at = now.plus(delay),
-            (None, _) | (_, None) => {
-                let why = match outcome {
-                    WakeOutcome::Succeeded | WakeOutcome::Refused { .. } => return,
-                    WakeOutcome::Failed { error } => error.clone(),
-                    WakeOutcome::TimedOut { after_ms } => format!("stopped after {after_ms} ms"),
-                };
-                let plural = if attempt == 1 { "" } else { "s" };
-                self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
+        let why = match outcome {
+            WakeOutcome::Succeeded => return,
+            WakeOutcome::Refused { reason } => {
+                self.finish(Outcome::Failed { reason: reason.clone() });
+                return;
             }
+            WakeOutcome::Failed { error } => error.clone(),
+            WakeOutcome::TimedOut { after_ms } => format!("stopped after {after_ms} ms"),
+        };
+        let Some(job) = self.machine.state.job_mut() else { return };
+        if let (Some(delay), Some(_)) = (self.policy.wake_retry_delay_ms(attempt), attempt.checked_add(1)) {
+            job.carried.stage = Stage::RetryingWake { at: self.now.plus(delay), attempt };
+            return;
         }
+        let plural = if attempt == 1 { "" } else { "s" };
+        self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
     }
 
     pub(super) fn confirmed(&mut self, task_id: &TaskId) {
@@ -321,10 +316,7 @@ impl Step<'_> {
     /// The job has a verdict.
     fn finish(&mut self, outcome: Outcome) {
         let Some(job) = self.machine.state.job() else { return };
-        let accept_first = match &job.claim {
-            Claim::Ours { accept, .. } => *accept == Saying::Unsaid,
-            Claim::Recovering { .. } => false,
-        };
+        let accept_first = matches!(job.claim, Claim::Ours { accept: Saying::Unsaid, .. });
         let Task { id: task_id, generation, .. } = job.task().clone();
         if seeded!(self.policy, CleanUpBeforePersist) {
             self.order(Effect::CleanUp { task_id: task_id.clone() });

@@ -416,3 +416,6 @@ pub(super) fn at_work_on(journal: &Journal) -> impl Iterator<Item = &TaskId> {
     let running = journal.job.iter().chain(shelved).filter(|carried| carried.stage == Stage::Running);
     running.map(|carried| &carried.task.id)
 }
+
+#[cfg(test)]
+mod tests;

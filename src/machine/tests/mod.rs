@@ -1,2 +1,4 @@
 mod leaving;
+mod parts;
 mod props;
+mod waking;

@@ -13,6 +13,16 @@ use crate::machine::*;
 /// Over the three properties below, at least the 100,000 traces that the project promises.
 const TRACES: u32 = 40_000;
 
+/// As many lives as `PROPTEST_CASES` says, where it says so (many mutants are to be tried, each quickly), else the full
+/// number.
+fn lives() -> Config {
+    let mut config = Config { max_shrink_iters: 20_000, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = TRACES;
+    }
+    config
+}
+
 /// What can happen to a life.
 #[derive(Debug, Clone)]
 enum Op {
@@ -428,7 +438,7 @@ fn live(policy: Policy, ops: &[Op]) -> Result<Life, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: TRACES, max_shrink_iters: 20_000, ..Config::default() })]
+    #![proptest_config(lives())]
 
     #[test]
     fn every_property_holds_over_arbitrary_lives(policy in policy(), ops in prop::collection::vec(op(), 1..40)) {

@@ -1,0 +1,164 @@
+//! The judge is judged: each test takes a step that the machine really takes, spoils one thing in it, and wants to hear
+//! which property that breaks.
+
+mod history;
+mod step;
+
+use super::*;
+use crate::machine::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+/// A step that may be spoiled.
+struct Told {
+    before: Machine,
+    event: Event,
+    now: Timestamp,
+    policy: Policy,
+    after: Machine,
+    effects: Vec<Effect>,
+}
+
+impl Told {
+    /// What really happens; no property objects to it.
+    fn truly(before: Machine, event: Event, now: Timestamp) -> Self {
+        let policy = Policy::default();
+        let (after, effects) = transition(before.clone(), event.clone(), now, &policy);
+        let told = Self { before, event, now, policy, after, effects };
+        assert_eq!(check_step(&told.step()), Ok(()));
+        told
+    }
+
+    fn step(&self) -> Step<'_> {
+        let Self { before, event, now, policy, after, effects } = self;
+        Step { before, event, now: *now, policy, after, effects }
+    }
+
+    /// What this step breaks by itself.
+    fn breaks(&self) -> Property {
+        check_step(&self.step()).expect_err("spoiled, and nothing was said").property
+    }
+
+    /// What this step breaks after what `history` has seen.
+    fn breaks_in(&self, history: &mut History) -> Property {
+        history.observe(&self.step()).expect_err("spoiled, and nothing was said").property
+    }
+
+    fn with_effects(mut self, effects: Vec<Effect>) -> Self {
+        self.effects = effects;
+        self
+    }
+}
+
+/// Something of no consequence.
+fn nothing() -> Event {
+    Event::HubSaid(FromHub::SignOfLife)
+}
+
+fn task(generation: u64) -> Task {
+    Task { id: TaskId::new("t").unwrap(), generation, payload: "{}".into() }
+}
+
+fn assigned(generation: u64) -> Event {
+    Event::HubSaid(FromHub::Assigned { task: task(generation), assigned_at: None })
+}
+
+fn woken(outcome: WakeOutcome) -> Event {
+    Event::WakeFinished { task_id: task(1).id, generation: 1, attempt: 1, outcome }
+}
+
+fn confirmed() -> Event {
+    Event::Confirmed { task_id: task(1).id }
+}
+
+fn failed() -> Event {
+    Event::ResultFound { task_id: task(1).id, outcome: Outcome::failed("no luck") }
+}
+
+fn restart() -> RestartOrder {
+    let command_id = Some("c".into());
+    RestartOrder { reason: "r".into(), command_id, deadline_ms: None, force: false, by: None }
+}
+
+fn commanded(order: RestartOrder) -> Event {
+    Event::HubSaid(FromHub::RestartCommanded(order))
+}
+
+fn stop() -> Event {
+    Event::StopRequested { signal: StopSignal::Interrupt }
+}
+
+/// What `machine` has become after `events`, each with a disk that works.
+fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
+    let policy = Policy::default();
+    events.into_iter().fold(machine, |machine, event| {
+        let mut machine = transition(machine, event, NOW, &policy).0;
+        while let Disk::Writing { .. } = machine.disk {
+            machine = transition(machine, Event::Persisted, NOW, &policy).0;
+        }
+        machine
+    })
+}
+
+fn started() -> Machine {
+    Machine::recover(Journal::default(), NOW, &Policy::default()).0
+}
+
+fn identified() -> Event {
+    let features = Features { restart_v2: true, task_rejected: true, cordon: true };
+    Event::HubSaid(FromHub::Identified { features })
+}
+
+fn closed() -> Event {
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) }
+}
+
+fn idle() -> Machine {
+    after(started(), [Event::HubOpened, identified()])
+}
+
+fn working() -> Machine {
+    after(idle(), [assigned(1), woken(WakeOutcome::Succeeded), confirmed()])
+}
+
+fn pending() -> Machine {
+    after(working(), [commanded(restart())])
+}
+
+/// Draining for a restart, with a verdict that the hub has not answered.
+fn draining() -> Machine {
+    after(pending(), [failed()])
+}
+
+/// Draining for a restart, with a task left behind.
+fn draining_in_haste() -> Machine {
+    after(pending(), [closed(), commanded_by_force()])
+}
+
+fn commanded_by_force() -> Event {
+    Event::RestartRequested(RestartOrder { force: true, command_id: None, ..restart() })
+}
+
+fn set_deadline(state: &mut State, to: Timestamp) {
+    match state {
+        State::RestartPending { deadline, .. } | State::Draining { deadline, .. } => *deadline = to,
+        State::Idle | State::Working { .. } | State::Exiting { .. } => panic!("{state:?} has no deadline"),
+    }
+}
+
+fn exit(in_place: bool) -> Effect {
+    Effect::Exit { cause: Cause::Restart { order: restart(), forced: false, signalled: false }, in_place }
+}
+
+fn verdict(generation: u64, reason: &str) -> Effect {
+    Effect::Send(ToHub::TaskFailed { task_id: "t".into(), generation, reason: reason.into() })
+}
+
+fn goodbye() -> Effect {
+    let restart = OpenRestart { command_id: None, reason: "r".into(), forced: false, leaving_at: None };
+    Effect::Send(ToHub::AgentRestarting { restart, task_id: None, long_form: true })
+}
+
+fn wake(generation: u64) -> Effect {
+    Effect::Wake { task: task(generation), attempt: 1 }
+}

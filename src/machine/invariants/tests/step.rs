@@ -1,0 +1,307 @@
+//! What [`check_step`] says of spoiled steps.
+
+use super::*;
+
+#[test]
+fn a_violation_says_its_number_its_name_and_what_was_seen() {
+    let violation = Violation { property: Property::Edges, detail: "Idle -> Idle".into() };
+    assert_eq!(violation.to_string(), "property 2 (edges) does not hold: Idle -> Idle");
+}
+
+#[test]
+fn once_leaving_never_back() {
+    let mut told = Told::truly(draining(), nothing(), NOW);
+    told.after.state = State::Idle;
+    assert_eq!(told.breaks(), Property::Edges);
+}
+
+#[test]
+fn a_restart_is_taken_back_by_its_cancellation_only() {
+    let mut told = Told::truly(pending(), nothing(), NOW);
+    told.after.state = working().state;
+    assert_eq!(told.breaks(), Property::Edges);
+    told.event = Event::RestartCancelRequested;
+    assert_eq!(check_step(&told.step()), Ok(()));
+}
+
+#[test]
+fn nothing_moves_a_machine_that_has_exited() {
+    let exited = after(draining_in_haste(), [stop(), stop()]);
+    assert_eq!(exited.state.phase(), Phase::Exiting);
+    let mut told = Told::truly(exited.clone(), nothing(), NOW);
+    told.after.cordon = Cordon::On;
+    assert_eq!(told.breaks(), Property::Edges);
+    let told = Told::truly(exited, nothing(), NOW).with_effects(vec![Effect::Dial]);
+    assert_eq!(told.breaks(), Property::Edges);
+}
+
+#[test]
+fn an_exit_is_ordered_once_and_last_and_when_exiting_only() {
+    assert_eq!(Told::truly(idle(), nothing(), NOW).with_effects(vec![exit(false)]).breaks(), Property::Edges);
+    let leaving = || Told::truly(after(draining_in_haste(), [stop()]), stop(), NOW);
+    let last = leaving().effects.last().cloned().unwrap();
+    assert_eq!(leaving().with_effects(vec![]).breaks(), Property::Edges);
+    assert_eq!(leaving().with_effects(vec![last.clone(), last.clone()]).breaks(), Property::Edges);
+    assert_eq!(leaving().with_effects(vec![last, Effect::Dial]).breaks(), Property::Edges);
+}
+
+#[test]
+fn no_wake_while_leaving() {
+    let told = Told::truly(draining(), nothing(), NOW).with_effects(vec![wake(1)]);
+    assert_eq!(told.breaks(), Property::OneJob);
+}
+
+#[test]
+fn no_new_work_behind_a_cordon() {
+    let cordoned = || after(idle(), [Event::CordonRequested { on: true }]);
+    let mut told = Told::truly(cordoned(), assigned(1), NOW);
+    told.after.state = after(idle(), [assigned(1)]).state;
+    assert_eq!(told.breaks(), Property::OneJob);
+}
+
+#[test]
+fn work_goes_on_behind_a_cordon_in_hand_and_from_the_shelf() {
+    let cordoned = after(working(), [Event::CordonRequested { on: true }]);
+    Told::truly(cordoned, nothing(), NOW);
+    let back = [closed(), Event::DeadlineReached, Event::HubOpened, identified()];
+    let taken_back = Event::HubSaid(FromHub::ReportAnswered { task_id: "t".into(), go_on: false });
+    let shelved = after(working(), back.into_iter().chain([taken_back, Event::CordonRequested { on: true }]));
+    assert_eq!((shelved.state.phase(), shelved.shelf.items().len()), (Phase::Idle, 1));
+    let told = Told::truly(shelved, assigned(2), NOW);
+    assert_eq!(told.after.state.phase(), Phase::Working);
+}
+
+#[test]
+fn nothing_is_promised_or_started_before_the_journal_holds_it() {
+    let accept = Effect::Send(ToHub::TaskAccepted { task_id: task(1).id });
+    let result = "{}".into();
+    let complete = Effect::Send(ToHub::TaskComplete { task_id: task(1).id, generation: 1, result });
+    for early in [accept, complete, verdict(1, "no luck"), wake(1)] {
+        let told = Told::truly(idle(), nothing(), NOW).with_effects(vec![early]);
+        assert_eq!(told.breaks(), Property::DurableFirst);
+    }
+}
+
+#[test]
+fn a_verdict_on_another_hand_out_is_none_on_this_one() {
+    let judged = after(working(), [failed()]);
+    let told = |effect| Told::truly(judged.clone(), nothing(), NOW).with_effects(vec![effect]);
+    assert_eq!(check_step(&told(verdict(1, "no luck")).step()), Ok(()));
+    assert_eq!(told(verdict(2, "no luck")).breaks(), Property::DurableFirst);
+}
+
+#[test]
+fn a_wake_is_written_down_as_exactly_that_wake() {
+    let accepted = after(idle(), [assigned(1)]);
+    let told = |effect| Told::truly(accepted.clone(), nothing(), NOW).with_effects(vec![effect]);
+    assert_eq!(check_step(&told(wake(1)).step()), Ok(()));
+    assert_eq!(told(wake(2)).breaks(), Property::DurableFirst);
+    assert_eq!(told(Effect::Wake { task: task(1), attempt: 2 }).breaks(), Property::DurableFirst);
+    let mut forgotten = told(wake(1));
+    forgotten.after.durable.job.as_mut().unwrap().woken = None;
+    assert_eq!(forgotten.breaks(), Property::DurableFirst);
+}
+
+#[test]
+fn the_refusal_of_a_task_with_a_bad_name_promises_nothing() {
+    let refusal = ToHub::TaskFailed { task_id: "../t".into(), generation: 1, reason: "bad".into() };
+    let told = Told::truly(idle(), nothing(), NOW).with_effects(vec![Effect::Send(refusal)]);
+    assert_eq!(check_step(&told.step()), Ok(()));
+    assert_eq!(History::default().observe(&told.step()), Ok(()));
+}
+
+#[test]
+fn a_task_vanishes_only_where_the_hub_answers_for_it() {
+    let vanishes_on = |event: Event| {
+        let mut told = Told::truly(working(), nothing(), NOW);
+        told.event = event;
+        told.after.state = State::Idle;
+        check_step(&told.step()).map_err(|violation| violation.property)
+    };
+    let id = || String::from("t");
+    let answers = [
+        FromHub::TaskReassigned { task_id: id() },
+        FromHub::TaskCancelled { task_id: id() },
+        FromHub::VerdictAcknowledged { task_id: id() },
+        FromHub::ReportAnswered { task_id: id(), go_on: false },
+        FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never },
+    ];
+    for said in answers {
+        assert_eq!(vanishes_on(Event::HubSaid(said)), Ok(()));
+    }
+    let others = [
+        FromHub::TaskReassigned { task_id: "u".into() },
+        FromHub::ReportAnswered { task_id: id(), go_on: true },
+        FromHub::TaskContinue { task_id: id(), generation: None },
+        FromHub::SignOfLife,
+    ];
+    for said in others {
+        assert_eq!(vanishes_on(Event::HubSaid(said)), Err(Property::NoLoss));
+    }
+    assert_eq!(vanishes_on(Event::Persisted), Err(Property::NoLoss));
+}
+
+#[test]
+fn a_failed_write_drops_nothing_that_the_disk_holds() {
+    let mut told = Told::truly(working(), Event::PersistFailed, NOW);
+    told.after.state = State::Idle;
+    assert_eq!(told.breaks(), Property::NoLoss);
+    told.before.durable.job = None;
+    assert_eq!(check_step(&told.step()), Ok(()));
+}
+
+#[test]
+fn a_repeat_moves_no_deadline() {
+    for (machine, earlier_too) in [(pending(), true), (draining(), false), (after(idle(), [stop()]), false)] {
+        let spoiled = |by: fn(Timestamp) -> Timestamp| {
+            let mut told = Told::truly(machine.clone(), nothing(), NOW);
+            if let State::Idle | State::Exiting { .. } = told.after.state {
+                told.after = told.before.clone();
+            }
+            let (State::RestartPending { deadline, .. } | State::Draining { deadline, .. }) = told.before.state else {
+                panic!("{:?}", told.before.state)
+            };
+            set_deadline(&mut told.after.state, by(deadline));
+            check_step(&told.step()).map_err(|violation| violation.property)
+        };
+        assert_eq!(spoiled(|at| at.plus(1)), Err(Property::RepeatsChangeNothing));
+        let earlier = if earlier_too { Err(Property::RepeatsChangeNothing) } else { Ok(()) };
+        assert_eq!(spoiled(|at| at.minus(1)), earlier);
+    }
+}
+
+#[test]
+fn a_repeat_changes_no_cause() {
+    let other = || RestartOrder { reason: "another".into(), ..restart() };
+    for machine in [pending(), draining()] {
+        let mut told = Told::truly(machine, nothing(), NOW);
+        match &mut told.after.state {
+            State::RestartPending { order, .. } | State::Draining { cause: Cause::Restart { order, .. }, .. } => {
+                *order = other();
+            }
+            state @ (State::Idle | State::Working { .. } | State::Draining { .. } | State::Exiting { .. }) => {
+                panic!("{state:?}")
+            }
+        }
+        assert_eq!(told.breaks(), Property::RepeatsChangeNothing);
+    }
+}
+
+#[test]
+fn the_goodbye_comes_before_the_close_and_after_every_verdict() {
+    let draining = draining();
+    let State::Draining { deadline, .. } = draining.state else { panic!("{:?}", draining.state) };
+    let leave = || Told::truly(draining.clone(), Event::DeadlineReached, deadline.minus(400));
+    let effects = leave().effects;
+    assert!(effects.iter().any(|e| matches!(e, Effect::Send(ToHub::AgentRestarting { .. }))), "{effects:?}");
+    let reversed = effects.iter().rev().cloned().collect();
+    assert_eq!(leave().with_effects(reversed).breaks(), Property::AnnouncedOnce);
+    let late = effects.iter().cloned().chain([verdict(1, "no luck")]).collect();
+    assert_eq!(leave().with_effects(late).breaks(), Property::AnnouncedOnce);
+    let unclosed = effects.into_iter().filter(|e| !matches!(e, Effect::CloseLink(_))).collect();
+    assert_eq!(leave().with_effects(unclosed).breaks(), Property::AnnouncedOnce);
+}
+
+/// `machine` with its task left behind, now.
+fn leaves_behind(machine: &Machine, forced: bool) -> State {
+    let cause = Cause::Restart { order: restart(), forced, signalled: false };
+    let left = machine.state.carried().cloned();
+    State::Draining { cause, deadline: NOW.plus(5_000), step: DrainStep::Flushing, left }
+}
+
+#[test]
+fn no_work_is_left_behind_without_a_reason() {
+    let mut told = Told::truly(working(), nothing(), NOW);
+    told.after.state = leaves_behind(&told.before, false);
+    assert_eq!(told.breaks(), Property::NoWorkLeft);
+    // A cause that calls itself forced is no reason: somebody must have asked for it, with force.
+    told.after.state = leaves_behind(&told.before, true);
+    assert_eq!(told.breaks(), Property::NoWorkLeft);
+    told.event = Event::RestartRequested(RestartOrder { command_id: None, ..restart() });
+    assert_eq!(told.breaks(), Property::NoWorkLeft);
+    told.event = commanded_by_force();
+    assert_eq!(check_step(&told.step()), Ok(()));
+}
+
+#[test]
+fn no_work_is_left_behind_before_the_deadline() {
+    let pending = pending();
+    let State::RestartPending { deadline, .. } = pending.state else { panic!("{:?}", pending.state) };
+    let mut told = Told::truly(pending, nothing(), NOW);
+    told.after.state = leaves_behind(&told.before, true);
+    told.now = deadline.minus(1);
+    assert_eq!(told.breaks(), Property::NoWorkLeft);
+    told.now = deadline;
+    assert_eq!(check_step(&told.step()), Ok(()));
+}
+
+#[test]
+fn a_stop_leaves_work_behind_when_it_is_asked_for_only() {
+    let mut told = Told::truly(working(), stop(), NOW);
+    assert!(told.after.state.carried().is_some());
+    told.event = nothing();
+    assert_eq!(told.breaks(), Property::NoWorkLeft);
+}
+
+#[test]
+fn no_exit_before_the_work_left_behind_is_on_disk() {
+    let mut told = Told::truly(after(draining_in_haste(), [stop()]), stop(), NOW);
+    told.after.durable.job = None;
+    assert_eq!(told.breaks(), Property::NoWorkLeft);
+    let journal = Box::new(told.after.journal());
+    told.effects.insert(0, Effect::Persist(journal));
+    assert_eq!(check_step(&told.step()), Ok(()));
+}
+
+#[test]
+fn a_deadline_that_has_come_is_kept() {
+    for machine in [pending(), draining()] {
+        let (State::RestartPending { deadline, .. } | State::Draining { deadline, .. }) = machine.state else {
+            panic!("{:?}", machine.state)
+        };
+        let mut told = Told::truly(machine, Event::DeadlineReached, deadline);
+        (told.after, told.effects) = (told.before.clone(), vec![]);
+        assert_eq!(told.breaks(), Property::Bounded);
+    }
+}
+
+#[test]
+fn a_deadline_that_was_handled_is_not_due_again() {
+    let ping_at = NOW.plus(Policy::default().ping_interval_ms);
+    let mut told = Told::truly(idle(), Event::DeadlineReached, ping_at);
+    told.after = told.before.clone();
+    assert_eq!(told.breaks(), Property::NoSpin);
+}
+
+#[test]
+fn no_restart_is_accepted_from_which_nobody_returns() {
+    let mut told = Told::truly(idle(), commanded(restart()), NOW);
+    told.policy.no_return = Some("no config".into());
+    assert_eq!(told.breaks(), Property::ComesBack);
+}
+
+#[test]
+fn a_process_replaces_itself_exactly_when_nobody_else_would() {
+    let mut told = Told::truly(after(idle(), [commanded(restart())]), closed(), NOW);
+    assert!(matches!(told.effects.last(), Some(Effect::Exit { in_place: false, .. })), "{:?}", told.effects);
+    told.policy.comeback = Comeback::InPlace;
+    assert_eq!(told.breaks(), Property::ComesBack);
+    told.policy.comeback = Comeback::Supervisor;
+    let Some(Effect::Exit { in_place, .. }) = told.effects.last_mut() else { panic!() };
+    *in_place = true;
+    assert_eq!(told.breaks(), Property::ComesBack);
+}
+
+#[test]
+fn every_command_gets_one_answer() {
+    for machine in [idle(), pending(), draining()] {
+        let told = Told::truly(machine.clone(), commanded(restart()), NOW);
+        let (acks, others): (Vec<_>, Vec<_>) =
+            told.effects.into_iter().partition(|e| matches!(e, Effect::Send(ToHub::RestartAck { .. })));
+        let silent = Told::truly(machine.clone(), commanded(restart()), NOW).with_effects(others);
+        assert_eq!(silent.breaks(), Property::Answered);
+        let twice = [acks.clone(), acks].concat();
+        let twice = Told::truly(machine, commanded(restart()), NOW).with_effects(twice);
+        assert_eq!(twice.breaks(), Property::Answered);
+    }
+}

@@ -1,0 +1,148 @@
+//! The wake: what its answer changes, also after the hub took the task back, and the last look before it is given up.
+
+use crate::machine::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn id() -> TaskId {
+    TaskId::new("t").unwrap()
+}
+
+fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
+    let policy = Policy::default();
+    events.into_iter().fold(machine, |machine, event| {
+        let mut machine = transition(machine, event, NOW, &policy).0;
+        while let Disk::Writing { .. } = machine.disk {
+            machine = transition(machine, Event::Persisted, NOW, &policy).0;
+        }
+        machine
+    })
+}
+
+fn connected() -> [Event; 2] {
+    [Event::HubOpened, Event::HubSaid(FromHub::Identified { features: Features::default() })]
+}
+
+/// A machine whose wake command runs.
+fn waking() -> Machine {
+    let machine = Machine::recover(Journal::default(), NOW, &Policy::default()).0;
+    let task = Task { id: id(), generation: 1, payload: "{}".into() };
+    let assigned = Event::HubSaid(FromHub::Assigned { task, assigned_at: None });
+    let machine = after(machine, connected().into_iter().chain([assigned]));
+    assert_eq!(stage(&machine), Some(Stage::Waking { attempt: 1 }));
+    machine
+}
+
+/// The same, taken back by the hub.
+fn taken_back() -> Machine {
+    let closed = Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) };
+    let no = Event::HubSaid(FromHub::ReportAnswered { task_id: "t".into(), go_on: false });
+    let [opened, identified] = connected();
+    let machine = after(waking(), [closed, Event::DeadlineReached, opened, identified, no]);
+    assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 1));
+    machine
+}
+
+fn finished(generation: u64, attempt: u8, outcome: WakeOutcome) -> Event {
+    Event::WakeFinished { task_id: id(), generation, attempt, outcome }
+}
+
+fn failure() -> WakeOutcome {
+    WakeOutcome::Failed { error: "exit 1".into() }
+}
+
+fn stage(machine: &Machine) -> Option<Stage> {
+    machine.state.job().map(|job| job.carried.stage.clone())
+}
+
+fn shelved(machine: &Machine) -> Option<Stage> {
+    match machine.shelf.items().first()? {
+        Shelved::UnderWay(carried) => Some(carried.stage.clone()),
+        Shelved::Finished { .. } => None,
+    }
+}
+
+#[test]
+fn a_wake_that_failed_leaves_nothing_on_the_shelf() {
+    assert_eq!(shelved(&after(taken_back(), [finished(1, 1, failure())])), None);
+}
+
+#[test]
+fn a_wake_that_worked_is_waited_for_on_the_shelf() {
+    let machine = after(taken_back(), [finished(1, 1, WakeOutcome::Succeeded)]);
+    let until = NOW.plus(Policy::default().confirmation_timeout_ms);
+    assert_eq!(shelved(&machine), Some(Stage::AwaitingConfirmation { until }));
+}
+
+#[test]
+fn the_answer_of_another_wake_says_nothing_of_the_one_on_the_shelf() {
+    for other in [finished(2, 1, failure()), finished(1, 2, failure())] {
+        assert_eq!(shelved(&after(taken_back(), [other])), Some(Stage::Waking { attempt: 1 }));
+    }
+    let stranger = TaskId::new("u").unwrap();
+    let other = Event::WakeFinished { task_id: stranger, generation: 1, attempt: 1, outcome: failure() };
+    assert_eq!(shelved(&after(taken_back(), [other])), Some(Stage::Waking { attempt: 1 }));
+}
+
+#[test]
+fn the_answer_of_another_wake_says_nothing_of_the_one_in_hand() {
+    for other in [finished(2, 1, failure()), finished(1, 2, failure())] {
+        assert_eq!(stage(&after(waking(), [other])), Some(Stage::Waking { attempt: 1 }));
+    }
+}
+
+#[test]
+fn a_failed_wake_is_tried_again_after_its_delay_and_the_task_fails_after_the_last() {
+    let policy = Policy { wake_retry_delays_ms: vec![5_000], ..Policy::default() };
+    let run = |machine: Machine, event: Event, now| {
+        let machine = transition(machine, event, now, &policy).0;
+        transition(machine, Event::Persisted, now, &policy).0
+    };
+    let machine = run(waking(), finished(1, 1, failure()), NOW);
+    assert_eq!(stage(&machine), Some(Stage::RetryingWake { at: NOW.plus(5_000), attempt: 1 }));
+    assert!(machine.state.job().unwrap().carried.woken.is_none(), "known to have failed");
+    let machine = run(machine, Event::DeadlineReached, NOW.plus(4_999));
+    assert_eq!(stage(&machine), Some(Stage::RetryingWake { at: NOW.plus(5_000), attempt: 1 }));
+    let machine = run(machine, Event::DeadlineReached, NOW.plus(5_000));
+    assert_eq!(stage(&machine), Some(Stage::Waking { attempt: 2 }));
+    let machine = run(machine, finished(1, 2, WakeOutcome::TimedOut { after_ms: 7 }), NOW.plus(6_000));
+    let failed = Outcome::failed("wake_failed_after_2_attempts: stopped after 7 ms");
+    assert_eq!(machine.outbox.head().map(|pending| &pending.verdict.outcome), Some(&failed));
+}
+
+#[test]
+fn a_single_attempt_is_told_as_one() {
+    let policy = Policy { wake_retry_delays_ms: vec![], ..Policy::default() };
+    let machine = transition(waking(), finished(1, 1, failure()), NOW, &policy).0;
+    let failed = Outcome::failed("wake_failed_after_1_attempt: exit 1");
+    assert_eq!(machine.outbox.head().map(|pending| &pending.verdict.outcome), Some(&failed));
+}
+
+#[test]
+fn a_refused_wake_is_not_tried_again() {
+    let machine = after(waking(), [finished(1, 1, WakeOutcome::Refused { reason: "nobody".into() })]);
+    let failed = Outcome::failed("nobody");
+    assert_eq!(machine.outbox.head().map(|pending| &pending.verdict.outcome), Some(&failed));
+}
+
+#[test]
+fn the_folder_is_looked_at_once_more_when_a_wait_for_it_is_over_and_not_before() {
+    let wants = |stage: Stage, now: Timestamp| {
+        let mut machine = waking();
+        machine.state.job_mut().unwrap().carried.stage = stage;
+        machine.wants_last_look(now)
+    };
+    let until = NOW.plus(10);
+    let waits = [
+        Stage::AwaitingConfirmation { until },
+        Stage::Interrupted { until },
+        Stage::RetryingWake { at: until, attempt: 1 },
+    ];
+    for stage in waits {
+        assert_eq!((wants(stage.clone(), NOW.plus(9)), wants(stage, until)), (false, true));
+    }
+    for stage in [Stage::Accepted, Stage::Waking { attempt: 1 }, Stage::Running] {
+        assert!(!wants(stage, until));
+    }
+    assert!(!Machine::recover(Journal::default(), NOW, &Policy::default()).0.wants_last_look(until));
+}
