@@ -257,10 +257,20 @@ fn without_a_wake_command_the_agent_is_taken_to_find_its_task_by_itself() {
     let scene = Scene::new();
     scene.agent.configure("wake_command", Value::Null);
     let _sidecar = scene.start();
-    let task = scene.hub.submit("do it");
+    let task = scene.hub.submit_task(Task::new("found", "do it").field("routing_decision", Value::Null));
     wait::until_true("the sign is given", || scene.agent.path(&format!("results/{task}.started")).exists());
-    std::fs::write(scene.agent.path(&format!("results/{task}.json")), r#"{"status":"success"}"#).unwrap();
+    fs::write(scene.agent.path(&format!("results/{task}.json")), r#"{"status":"success"}"#).unwrap();
     scene.hub.wait_task(&task, Status::Completed);
+}
+
+#[test]
+fn without_a_wake_command_a_task_for_an_executor_that_is_not_there_fails_at_once_and_says_why() {
+    let scene = Scene::new();
+    scene.agent.configure("wake_command", Value::Null);
+    let _sidecar = scene.start();
+    let task = scene.hub.submit_task(Task::new("nobody", "do it").max_retries(1));
+    let dead = scene.hub.wait_task(&task, Status::DeadLetter);
+    assert!(dead.last_error.as_deref().unwrap().starts_with("no_executor"), "{dead:?}");
 }
 
 #[test]

@@ -149,8 +149,8 @@ impl Restart {
     /// Whether an identify comes from another run than the one that was told to end.
     ///
     /// A run that names itself is another one when the name differs. An original Node sidecar names none: it is another
-    /// run when it had said `agent_restarting`, when pm2's count went up, or, where pm2 said no count, when the socket
-    /// had closed.
+    /// run when it had said `agent_restarting`, when pm2's count is another one and not 0 (`pm2 reset` makes it 0, and
+    /// ends nobody), or, where pm2 said no count, when the socket had closed.
     pub fn is_ended_by(&self, run: &Run) -> bool {
         match (&self.boot_before, &run.boot_id) {
             (Some(before), Some(now)) => before != now,
@@ -158,7 +158,7 @@ impl Restart {
             (None, None) => {
                 let said_so = self.steps.iter().any(|step| step.step == Phase::Draining.name());
                 match (self.count_before, run.restart_count) {
-                    (Some(before), Some(now)) => said_so || now > before,
+                    (Some(before), Some(now)) => said_so || (now != before && now != 0),
                     (None, _) | (_, None) => said_so || self.left_at.is_some(),
                 }
             }

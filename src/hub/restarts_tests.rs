@@ -233,3 +233,16 @@ fn one_return_ends_an_overdue_restart_and_the_command_that_followed_it() {
     assert_eq!((phase(&ledger), ledger.get("c2").unwrap().phase), (Phase::Back, Phase::Back));
     assert!(ledger.open_for("a").is_none());
 }
+
+#[test]
+fn a_reset_of_pm2s_count_hides_no_return_and_feigns_none() {
+    let mut ledger = commanded_at(0, &Run::of(&node(5)));
+    ledger.delivered("c1", 1);
+    // The link blinked after `pm2 reset`: still the same run.
+    ledger.closed("a", 2);
+    ledger.identified("a", &node(0), 3);
+    assert!(phase(&ledger).is_open());
+    ledger.closed("a", 4);
+    assert_eq!(ledger.identified("a", &node(1), 5), Return::Free);
+    assert_eq!(phase(&ledger), Phase::Back);
+}

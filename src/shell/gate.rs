@@ -1,5 +1,6 @@
 //! Where a restart waits before the machine hears of it: until it is known how pm2 would treat an exit, and that the
-//! next run can start. It takes milliseconds, and the loop goes on meanwhile. It decides nothing.
+//! next run can start. It takes milliseconds; the loop goes on meanwhile, but for what the hub says next. It decides
+//! nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,6 +57,11 @@ impl Gate {
                 }
             }));
         }
+    }
+
+    /// Whether a restart waits. What the hub says after it must then wait too: an assignment that overtook it would be taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.looking.is_some()
     }
 
     /// Waits for a look that is being taken, else for ever. Dropped in the middle, nothing is lost.

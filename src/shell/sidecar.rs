@@ -168,6 +168,7 @@ impl Sidecar {
             }
             let due = deadline.map(|at| self.clock.instant(at));
             let wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
+            let restart_waits = self.gate.is_busy();
             tokio::select! {
                 biased;
                 Opened { no_return, restarts } = self.gate.opened() => {
@@ -182,7 +183,7 @@ impl Sidecar {
                 Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
                 Some(found) = self.inbox.results.recv() => return self.found(found),
                 reviewed = self.review.next() => return found_event(reviewed, &self.redactor),
-                Some(event) = self.inbox.link.recv() => {
+                Some(event) = self.inbox.link.recv(), if !restart_waits => {
                     if let Some(event) = link_event(event).and_then(|event| self.admit(event.into())) {
                         return event;
                     }

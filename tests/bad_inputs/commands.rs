@@ -23,7 +23,7 @@ fn wrong_command_lines() {
         line!(
             "man nothing",
             2,
-            ["no command is called \"nothing\"", "agentcom-sidecar", "the commands are: run, check"]
+            ["no command is called \"nothing\"", "agentcom-sidecar", "the commands are: run, status"]
         ),
         line!("check --json --preflight", 2, ["cannot be used with", "--preflight", "Usage: agentcom-sidecar check"]),
         line!("onboard --name a", 2, ["required arguments were not provided", "--hub <URL>", "--help"]),

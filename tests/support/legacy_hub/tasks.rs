@@ -91,6 +91,12 @@ impl Task {
         self
     }
 
+    /// A field of its `task_assign`, as it is to be.
+    pub fn field(mut self, name: &str, value: Value) -> Self {
+        self.fields[name] = value;
+        self
+    }
+
     pub fn suits(&self, agent: &str, capabilities: &BTreeSet<String>) -> bool {
         match &self.only_for {
             Some(name) => name == agent,
