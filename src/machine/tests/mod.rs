@@ -1,4 +1,5 @@
 mod leaving;
 mod parts;
 mod props;
+mod verdicts;
 mod waking;

@@ -1,0 +1,77 @@
+//! A verdict that the hub will not take: its result is kept for the task's next hand-out, unless there is newer work on it.
+
+use crate::machine::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn verdict(id: &str, generation: u64) -> Verdict {
+    let outcome = Outcome::Completed { result: "{}".into() };
+    Verdict { task_id: TaskId::new(id).unwrap(), generation, outcome, accept_first: false }
+}
+
+fn job(id: &str) -> Option<Carried> {
+    let task = Task { id: TaskId::new(id).unwrap(), generation: 2, payload: "{}".into() };
+    Some(Carried { task, stage: Stage::Running, woken: None, assigned_at: None })
+}
+
+/// Whether the result of "t" is kept when the hub refuses its first verdict, and these things are there besides.
+fn is_kept(job: Option<Carried>, others: &[Verdict]) -> bool {
+    let outbox = [&[verdict("t", 1)], others].concat();
+    let policy = Policy::default();
+    let (machine, _) = Machine::recover(Journal { job, outbox, ..Journal::default() }, NOW, &policy);
+    let events = [
+        Event::HubOpened,
+        Event::HubSaid(FromHub::Identified { features: Features::default() }),
+        Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow }),
+    ];
+    let machine = events.into_iter().fold(machine, |machine, event| transition(machine, event, NOW, &policy).0);
+    assert!(machine.outbox.find(&verdict("t", 1).task_id, 1).is_none(), "it was answered");
+    !machine.shelf.items().is_empty()
+}
+
+#[test]
+fn a_refused_result_is_kept() {
+    assert!(is_kept(None, &[]));
+    assert!(is_kept(job("u"), &[]));
+    assert!(is_kept(None, &[verdict("u", 1)]));
+}
+
+#[test]
+fn a_refused_result_is_not_kept_beside_newer_work() {
+    assert!(!is_kept(job("t"), &[]));
+    assert!(!is_kept(None, &[verdict("t", 2)]));
+    assert!(!is_kept(job("t"), &[verdict("t", 2)]));
+}
+
+#[test]
+fn a_second_verdict_on_a_hand_out_is_none() {
+    let mut outbox = Outbox::default();
+    outbox.push(verdict("t", 1));
+    outbox.push(Verdict { outcome: Outcome::failed("no luck"), ..verdict("t", 1) });
+    outbox.push(verdict("t", 2));
+    assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 2)]);
+}
+
+#[test]
+fn a_verdict_is_found_by_task_and_hand_out_and_answers_every_hand_out_before() {
+    let outbox = Outbox::recovered(vec![verdict("u", 1), verdict("t", 2)]);
+    let (t, u) = (verdict("t", 2).task_id, verdict("u", 1).task_id);
+    assert_eq!(outbox.find(&t, 2), Some(&verdict("t", 2)));
+    assert_eq!((outbox.find(&t, 1), outbox.find(&t, 3), outbox.find(&u, 2)), (None, None, None));
+    assert_eq!([1, 2, 3].map(|generation| outbox.answers(&t, generation)), [true, true, false]);
+    assert!(!outbox.answers(&u, 2));
+}
+
+#[test]
+fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
+    let say = |outbox: &mut Outbox, times_said| {
+        let head = outbox.head_mut().unwrap();
+        (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
+    };
+    say(&mut outbox, 2);
+    assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
+    say(&mut outbox, 1);
+    assert_eq!(outbox.refused(true), None);
+    assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
+}
