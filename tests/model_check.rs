@@ -76,7 +76,10 @@ fn every_property_holds_in_every_state_within_bounds() {
         total += states;
         seen.extend(facts.into_iter().map(|fact| fact as u64));
         let pinned = pins.insert(scope.name.to_owned(), states);
-        if pinned != Some(states) {
+        let not_yet = pinned.is_none() && NIGHTLY.iter().any(|larger| larger.name == scope.name);
+        if not_yet {
+            println!("{:>9} not pinned yet: {}", "", scope.name);
+        } else if pinned != Some(states) {
             let _ = writeln!(changed, "{states} {} (pinned: {})", scope.name, pinned.unwrap_or_default());
         }
     }
