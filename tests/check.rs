@@ -123,7 +123,7 @@ fn the_lines_say_level_check_finding_and_what_to_do() {
     let (status, text) = process::run(command(&agent, &agent.path("no-pm2"), &[]), wait::BOUND);
     assert_eq!(status.code(), Some(0), "{text}");
     assert!(
-        text.contains("warning  wake         no `wake_command`: every task will be reported as failed\n"),
+        text.contains("warning  wake         no `wake_command`: a task waits for an agent that finds it by itself\n"),
         "{text}"
     );
     assert!(text.contains("                      -> set `wake_command` to"), "{text}");

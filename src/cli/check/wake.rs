@@ -18,7 +18,7 @@ const OF_THE_SHELL: [&str; 20] = [
 /// Whether the wake command can be found.
 pub(super) fn command(config: &Config) -> Finding {
     let Some(line) = &config.wake_command else {
-        return Finding::warning("wake", "no `wake_command`: every task will be reported as failed").then(
+        return Finding::warning("wake", "no `wake_command`: a task waits for an agent that finds it by itself").then(
             "set `wake_command` to the shell line that wakes the agent (docs/operating.md, \"Onboard an agent\")",
         );
     };

@@ -40,7 +40,7 @@ pub struct OnboardArgs {
     /// Who the agent is on the hub: 1 to 128 characters
     #[arg(long, value_name = "NAME")]
     pub name: String,
-    /// The shell line that wakes the agent; without it every task is reported as failed
+    /// The shell line that wakes the agent; without it the agent has to find its tasks by itself
     #[arg(long, value_name = "LINE")]
     pub wake_command: Option<String>,
     /// What tasks the agent can do; may be repeated
