@@ -1,5 +1,5 @@
 //! A double of the existing AgentCom hub, as strict and as odd as the original: own port, own thread, no features of
-//! ours. It is checked against recorded conversations of the real one (`tests/legacy_hub_double.rs`); it does not serve
+//! ours. It is checked against recorded conversations of the real one (`tests/sidecar/legacy_hub_double.rs`); it does not serve
 //! the HTTP API, whose calls are methods here. One thing differs: the websocket library answers a close frame with the
 //! code it was given, where the original always answers 1000.
 //!

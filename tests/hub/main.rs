@@ -1,0 +1,7 @@
+//! The real hub, over real sockets.
+
+mod support;
+
+mod process;
+mod restarts;
+mod tasks;

@@ -1,0 +1,376 @@
+//! A real hub process, raw HTTP, and raw WebSocket peers. Every wait is bounded; nothing sleeps for a fixed time.
+#![allow(unreachable_pub, reason = "the parts of one test binary")]
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// The longest that anything may take here, on a slow and busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn hub_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
+    command.env_remove("AGENTCOM_HUB_LISTEN").env_remove("AGENTCOM_HUB_DATA").env_remove("AGENTCOM_HUB_LOG_LEVEL");
+    command
+}
+
+/// A hub in its own process. Dropping it kills it.
+pub struct Hub {
+    child: Child,
+    pub address: String,
+    pub admin: String,
+}
+
+impl Hub {
+    /// Starts a hub on the folder and makes an admin token through the running hub.
+    pub fn start(dir: &TempDir, flags: &[&str]) -> Self {
+        Self::spawn(dir, flags, Stdio::inherit(), |stdout| {
+            // Reads to the end, so that the hub never waits for us.
+            std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(drop));
+        })
+    }
+
+    /// The same, but from then on nobody reads what it says, on stdout or stderr: both are closed.
+    pub fn start_and_leave(dir: &TempDir) -> Self {
+        let mut hub = Self::spawn(dir, &[], Stdio::piped(), drop);
+        drop(hub.child.stderr.take());
+        hub
+    }
+
+    fn spawn(dir: &TempDir, flags: &[&str], stderr: Stdio, rest: impl FnOnce(BufReader<ChildStdout>)) -> Self {
+        let mut child = hub_command()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(dir.path())
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || sender.send(first_address(stdout)));
+        let (address, stdout) = receiver.recv_timeout(PATIENCE).expect("the hub never listened");
+        rest(stdout);
+        let admin = token(dir.path(), "ops", true);
+        Self { child, address, admin }
+    }
+
+    pub fn kill_9(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends the signal and waits for the end: its exit code and how long it took.
+    pub fn signal(&mut self, name: &str) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+        while begun.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.code(), begun.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the hub did not end on {name}");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// One request as an admin.
+    pub async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.request(method, path, Some(&self.admin), body).await
+    }
+
+    /// One JSON request; a `null` body is none.
+    pub async fn request(&self, method: &str, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut head = "content-type: application/json\r\n".to_owned();
+        if let Some(token) = token {
+            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        }
+        self.raw(method, path, &head, body.as_bytes()).await
+    }
+
+    /// One request with these header lines. The answer must be JSON.
+    pub async fn raw(&self, method: &str, path: &str, head: &str, body: &[u8]) -> (u16, Value) {
+        let host = if head.to_ascii_lowercase().contains("host:") { "" } else { "host: localhost\r\n" };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {}\r\n{head}\r\n",
+            body.len()
+        );
+        let exchange = async {
+            let mut stream = TcpStream::connect(&self.address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // A hub that refuses a large body may close before it has read all of it.
+            let _ = stream.write_all(body).await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            String::from_utf8(answer).unwrap()
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("no answer over HTTP");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not HTTP: {answer:?}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = serde_json::from_str(body).unwrap_or_else(|e| panic!("not JSON ({e}): {answer}"));
+        (status, body)
+    }
+
+    pub async fn register(&self, agent_id: &str) -> String {
+        let (status, body) = self.request("POST", "/api/onboard/register", None, json!({"agent_id": agent_id})).await;
+        assert_eq!(status, 201, "{body}");
+        body["token"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn submit(&self, task: Value) -> String {
+        let (status, body) = self.admin("POST", "/api/tasks", task).await;
+        assert_eq!(status, 201, "{body}");
+        body["task_id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn task(&self, task_id: &str) -> Value {
+        let (status, body) = self.admin("GET", &format!("/api/tasks/{task_id}"), Value::Null).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Waits until the task is as `done` wants it.
+    pub async fn task_until(&self, task_id: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let task = self.task(task_id).await;
+            if done(&task) {
+                return task;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the task stayed {task}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub async fn agent(&self, agent_id: &str) -> Option<Value> {
+        let (_, body) = self.request("GET", "/api/agents", None, Value::Null).await;
+        body["agents"].as_array().unwrap().iter().find(|agent| agent["agent_id"] == agent_id).cloned()
+    }
+
+    pub async fn restart(&self, agent_id: &str, body: Value) -> Value {
+        let (status, body) = self.admin("POST", &format!("/api/admin/agents/{agent_id}/restart"), body).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// The agent's newest restart.
+    pub async fn newest_restart(&self, agent_id: &str) -> Value {
+        let (status, body) = self.admin("GET", &format!("/api/admin/agents/{agent_id}/restarts"), Value::Null).await;
+        assert_eq!(status, 200, "{body}");
+        body["restarts"][0].clone()
+    }
+
+    /// Waits until the agent's newest restart is in this state.
+    pub async fn restart_until(&self, agent_id: &str, state: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let restart = self.newest_restart(agent_id).await;
+            if restart["state"] == state {
+                return restart;
+            }
+            assert!(begun.elapsed() < PATIENCE, "never {state}: {restart}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Reads the log up to the line that says where the hub listens.
+fn first_address(mut stdout: BufReader<ChildStdout>) -> (String, BufReader<ChildStdout>) {
+    loop {
+        let mut line = String::new();
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "the hub ended before it listened");
+        let line: Value = serde_json::from_str(&line).expect("a log line that is not JSON");
+        if line["message"] == "listening" {
+            return (line["address"].as_str().unwrap().to_owned(), stdout);
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn run_token(dir: &Path, name: &str, admin: bool) -> Output {
+    let mut command = hub_command();
+    command.args(["token", name, "--data"]).arg(dir);
+    if admin {
+        command.arg("--admin");
+    }
+    command.output().unwrap()
+}
+
+pub fn token(dir: &Path, name: &str, admin: bool) -> String {
+    let output = run_token(dir, name, admin);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+}
+
+/// One end of a WebSocket that says exactly what it is told.
+pub struct Peer {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+/// What came over the socket.
+#[derive(Debug, PartialEq)]
+pub enum Got {
+    Frame(Value),
+    Close(u16, String),
+    End,
+}
+
+impl Peer {
+    pub async fn connect(hub: &Hub) -> Self {
+        let url = format!("ws://{}/ws", hub.address);
+        let connecting = tokio_tungstenite::connect_async(url);
+        let (socket, _) = tokio::time::timeout(PATIENCE, connecting).await.expect("no socket in time").unwrap();
+        Self { socket }
+    }
+
+    /// Connects and identifies; `more` is merged into the identify frame.
+    pub async fn join(hub: &Hub, agent_id: &str, token: &str, more: Value) -> Self {
+        let mut peer = Self::connect(hub).await;
+        peer.say(identify(agent_id, token, more)).await;
+        let identified = peer.expect("identified").await;
+        assert_eq!(identified["agent_id"], agent_id);
+        assert_eq!(identified["features"], json!(["restart.v2", "task_rejected", "cordon"]));
+        peer
+    }
+
+    pub async fn say(&mut self, frame: Value) {
+        self.say_text(&frame.to_string()).await;
+    }
+
+    pub async fn say_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Says more than the hub reads: the end may come while we still write.
+    pub async fn say_too_much(&mut self, text: String) {
+        let _ = self.socket.send(Message::text(text)).await;
+    }
+
+    pub async fn say_binary(&mut self, bytes: &'static [u8]) {
+        self.socket.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> Got {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing came in time");
+            match next {
+                Some(Ok(Message::Text(text))) => return Got::Frame(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Got::Close(frame.code.into(), frame.reason.to_string());
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Binary(_) | Message::Frame(_) | Message::Close(None))) | Some(Err(_)) | None => {
+                    return Got::End;
+                }
+            }
+        }
+    }
+
+    /// The next frame, which must be of this type.
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        match self.next().await {
+            Got::Frame(frame) if frame["type"] == kind => frame,
+            other @ (Got::Frame(_) | Got::Close(..) | Got::End) => panic!("expected {kind}, got {other:?}"),
+        }
+    }
+
+    /// The next thing, which must be a close frame with this code.
+    pub async fn expect_close(&mut self, code: u16) -> String {
+        match self.next().await {
+            Got::Close(found, reason) if found == code => reason,
+            other @ (Got::Frame(_) | Got::Close(..) | Got::End) => panic!("expected close {code}, got {other:?}"),
+        }
+    }
+
+    /// Everything that the hub had to say until now: the answer to `status` comes after all of it.
+    pub async fn drain(&mut self) -> Vec<Value> {
+        self.say(json!({"type": "status", "status": "looking"})).await;
+        let mut seen = Vec::new();
+        loop {
+            match self.next().await {
+                Got::Frame(frame) if frame["type"] == "status_updated" => return seen,
+                Got::Frame(frame) => seen.push(frame),
+                end @ (Got::Close(..) | Got::End) => panic!("ended while draining: {end:?}"),
+            }
+        }
+    }
+
+    pub async fn accept(&mut self, task_id: &str) {
+        self.say(json!({"type": "task_accepted", "task_id": task_id, "protocol_version": 1})).await;
+        assert_eq!(self.expect("task_ack").await["status"], "accepted");
+    }
+
+    pub async fn complete(&mut self, task_id: &str, generation: u64) -> Value {
+        let result = json!({"status": "success", "output": "done"});
+        self.say(json!({"type": "task_complete", "task_id": task_id, "generation": generation, "result": result}))
+            .await;
+        match self.next().await {
+            Got::Frame(frame) => frame,
+            end @ (Got::Close(..) | Got::End) => panic!("no answer to a verdict: {end:?}"),
+        }
+    }
+
+    /// Closes by handshake.
+    pub async fn close(mut self) {
+        self.socket.close(None).await.unwrap();
+        while !matches!(self.next().await, Got::Close(..) | Got::End) {}
+    }
+}
+
+pub fn identify(agent_id: &str, token: &str, more: Value) -> Value {
+    let mut frame = json!({
+        "type": "identify", "agent_id": agent_id, "token": token, "name": agent_id, "status": "idle",
+        "capabilities": ["code"], "client_type": "sidecar", "protocol_version": 1,
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        frame[key] = value.clone();
+    }
+    frame
+}
+
+/// What an original Node sidecar tells of itself.
+pub fn node(restart_count: u64) -> Value {
+    json!({"pm2_info": {
+        "name": "s", "status": "online", "uptime_ms": 547, "restart_count": restart_count, "memory_bytes": 58_941_440u64,
+    }})
+}
+
+/// What our sidecar tells of itself.
+pub fn run(boot_id: &str) -> Value {
+    json!({"boot_id": boot_id, "version": "0.1.0"})
+}
+
+pub fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The names of a restart's steps, oldest first.
+pub fn step_names(restart: &Value) -> Vec<&str> {
+    restart["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
+}

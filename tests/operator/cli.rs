@@ -1,0 +1,125 @@
+//! The commands that need no running sidecar, as an operator types them: the real binary, what it prints and how it ends.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+
+use std::process::Command;
+
+use crate::support::process;
+use crate::support::sidecar::SIDECAR;
+use crate::support::wait;
+use agentcom::shell::exit_code::ExitCode;
+use serde_json::Value;
+
+/// Runs it in an empty folder, without anything of ours in the environment; answers its code and all it printed.
+fn run(args: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(SIDECAR);
+    command.args(args).current_dir(folder.path()).env_remove("AGENTCOM_CONFIG").env_remove("AGENTCOM_TOKEN");
+    let (status, text) = process::run(command, wait::BOUND);
+    (status.code(), text)
+}
+
+fn printed(args: &[&str]) -> String {
+    let (code, text) = run(args);
+    assert_eq!(code, Some(0), "{args:?}: {text}");
+    text
+}
+
+#[test]
+fn machine_draws_the_diagram_of_the_docs() {
+    let doc = include_str!("../../docs/states.md");
+    let drawn = doc.split("```mermaid\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(Some(printed(&["machine", "--format", "mermaid"]).as_str()), drawn);
+}
+
+#[test]
+fn machine_tabulates_where_each_event_leads_from_each_state() {
+    let table = printed(&["machine"]);
+    let row = |event: &str| {
+        let line = table.lines().find(|line| line.split_whitespace().next() == Some(event));
+        line.unwrap_or_else(|| panic!("no row for {event} in\n{table}")).split_whitespace().collect::<Vec<_>>()
+    };
+    assert_eq!(row("event"), ["event", "Idle", "Working", "RestartPending", "Draining"]);
+    assert_eq!(row("task_cancelled"), ["task_cancelled", "-", "Idle", "-", "-", "Draining", "-"]);
+    assert_eq!(row("Confirmed"), ["Confirmed", "-", "-", "-", "-"]);
+}
+
+#[test]
+fn machine_gives_every_move_as_json() {
+    let value: Value = serde_json::from_str(&printed(&["machine", "--format", "json"])).unwrap();
+    let moves = value["moves"].as_array().unwrap();
+    let restart = |step: &&Value| step["from"] == "Working" && step["said"] == "restart_commanded";
+    let to: Vec<_> = moves.iter().filter(restart).map(|step| step["to"].as_str().unwrap()).collect();
+    assert_eq!(to, ["Working", "RestartPending", "Draining"]);
+    let drawn = value["edges"].as_array().unwrap().iter().filter(|edge| !edge["why"].is_null());
+    assert_eq!(drawn.count(), 8);
+}
+
+#[test]
+fn bash_takes_the_completions_and_they_know_the_commands() {
+    let script = printed(&["completions", "bash"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("completions");
+    std::fs::write(&file, script).unwrap();
+    let mut bash = Command::new("bash");
+    let ask = "source \"$0\"; COMP_WORDS=(agentcom-sidecar mac); COMP_CWORD=1; \
+               $(complete -p agentcom-sidecar | grep -o '_[a-z_]*') agentcom-sidecar mac agentcom-sidecar; echo \"${COMPREPLY[@]}\"";
+    bash.args(["-c", ask]).arg(&file);
+    let (status, text) = process::run(bash, wait::BOUND);
+    assert!(status.success() && text.trim() == "machine", "{status}: {text}");
+}
+
+#[test]
+fn every_shell_has_completions() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        assert!(printed(&["completions", shell]).contains("completions"), "{shell}");
+    }
+}
+
+#[test]
+fn the_manual_has_every_command_exit_code_file_and_variable() {
+    // As troff reads it: `\-` is a hyphen.
+    let page = printed(&["man"]).replace("\\-", "-").replace("\\*(Aq", "'");
+    let help = printed(&["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for name in commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        assert!(page.contains(&format!(".SS \"agentcom-sidecar {name}")), "no section for {name} in\n{page}");
+    }
+    for code in ExitCode::all() {
+        assert!(page.contains(&format!("\\fB{}\\fR\n{}", code as u8, code.meaning())), "{code:?} in\n{page}");
+    }
+    for name in ["AGENTCOM_CONFIG", "AGENTCOM_TOKEN", "PM2_HOME", "queue.json", "results/"] {
+        assert!(page.contains(&format!("\\fB{name}\\fR")), "{name} in\n{page}");
+    }
+}
+
+#[test]
+fn one_command_has_a_page_of_its_own() {
+    let page = printed(&["man", "machine"]).replace("\\-", "-").replace("\\*(Aq", "'");
+    assert!(page.contains(".SH OPTIONS") && page.contains("--format") && !page.contains("completions"), "{page}");
+}
+
+#[test]
+fn every_command_has_examples_in_its_long_help() {
+    let help = printed(&["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for name in commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        assert!(printed(&[name, "--help"]).contains("Examples:\n  "), "{name}");
+    }
+}
+
+#[test]
+fn the_documented_exit_codes_are_those_of_the_code() {
+    let doc = include_str!("../../docs/configuration.md");
+    for code in ExitCode::all() {
+        let row = format!("| {} | {} |", code as u8, code.meaning());
+        assert!(doc.contains(&row), "docs/configuration.md lacks {row}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "set -o pipefail; \"$0\" man | head -1 > /dev/null; \"$0\" machine | true"]).arg(SIDECAR);
+    let (status, text) = process::run(shell, wait::BOUND);
+    assert!(status.success() && text.is_empty(), "{status}: {text}");
+}

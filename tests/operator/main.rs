@@ -1,0 +1,11 @@
+//! The real commands and the real sidecar in the hands of an operator.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_inputs;
+mod check;
+mod cli;
+mod console;
+mod observing;
+mod onboard;

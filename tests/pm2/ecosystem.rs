@@ -1,0 +1,110 @@
+//! `ecosystem.config.js` in a real pm2, with stand-ins for the binaries: what it promises about exits, names and restarts
+//! is what pm2 does. The real binaries are for the stories.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::pm2::Pm2;
+use crate::support::{process, wait};
+
+const SIDECAR: &str = "agentcom-sidecar";
+
+/// A folder with stand-ins for both binaries, and pm2 with both running by the real file.
+struct Ground {
+    pm2: Pm2,
+    folder: tempfile::TempDir,
+}
+
+impl Ground {
+    /// `sidecar` is the sidecar stand-in's shell script; it runs in the folder.
+    fn with(sidecar: &str) -> Self {
+        let pm2 = Pm2::start();
+        let folder = tempfile::tempdir().expect("a folder");
+        executable(&folder.path().join("agentcom-hub"), "exec sleep 600");
+        executable(&folder.path().join(SIDECAR), sidecar);
+        let path = folder.path().to_str().expect("a readable path");
+        let config = format!("{path}/config.json");
+        let variables = [
+            ("AGENTCOM_BIN_DIR", path),
+            ("AGENTCOM_LOG_DIR", path),
+            ("AGENTCOM_CONFIG", &config),
+            ("AGENTCOM_HUB_DATA", path),
+        ];
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem.config.js");
+        pm2.launch_file(&file, &variables, None);
+        Self { pm2, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn lines(&self, name: &str) -> Vec<String> {
+        fs::read_to_string(self.path(name)).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+fn executable(path: &Path, script: &str) {
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a stand-in");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable stand-in");
+}
+
+#[test]
+fn both_programs_run_by_absolute_path_under_their_own_names() {
+    let ground = Ground::with(r#"echo "$PM2_PROCESS_NAME $name $*" > told; exec sleep 600"#);
+    ground.pm2.wait_online(SIDECAR);
+    ground.pm2.wait_online("agentcom-hub");
+    let told = wait::until("the stand-in to tell", || ground.lines("told").first().cloned());
+    let config = ground.path("config.json");
+    assert_eq!(told, format!("{SIDECAR} {SIDECAR} run --config {}", config.display()));
+}
+
+#[test]
+fn exit_0_is_answered_by_a_new_process() {
+    let ground = Ground::with("trap 'exit 0' USR1; touch ready; while :; do sleep 0.05; done");
+    let first = ground.pm2.wait_online(SIDECAR);
+    wait::until_true("the stand-in to be ready", || ground.path("ready").exists());
+    process::send(first, process::Signal::USR1);
+    let second = ground.pm2.wait_restarts(SIDECAR, 1);
+    assert_ne!(first, second);
+    let app = ground.pm2.jlist().into_iter().find(|app| app["name"] == SIDECAR).expect("in pm2's list");
+    assert_eq!((app["pid"].as_u64(), app["pm2_env"]["restart_time"].as_u64()), (Some(u64::from(second)), Some(1)));
+}
+
+#[test]
+fn a_crash_loop_slows_down_and_is_never_given_up() {
+    // pm2's own guard would have given up after 16 starts.
+    let ground = Ground::with("date +%s%3N >> starts; exit 1");
+    let starts = wait::until("18 starts", || Some(ground.lines("starts")).filter(|starts| starts.len() >= 18));
+    let at: Vec<u64> = starts.iter().map(|line| line.parse().expect("a time in ms")).collect();
+    let (second, last) = (at[2] - at[1], at[17] - at[16]);
+    assert!(last > 500 && last > 5 * second, "gaps: second {second} ms, seventeenth {last} ms");
+}
+
+#[test]
+fn a_wrong_config_heals_when_the_file_does() {
+    let ground = Ground::with("test -e config.json && exec sleep 600; exit 78");
+    wait::until_true("a second try", || ground.pm2.restarts_of(SIDECAR) >= 1);
+    fs::write(ground.path("config.json"), "{}").expect("a config");
+    let pid = wait::until("the stand-in to stay", || {
+        let pid = ground.pm2.pid_of(SIDECAR).filter(|pid| process::alive(*pid))?;
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        command.starts_with("sleep").then_some(pid)
+    });
+    assert_eq!(ground.pm2.wait_online(SIDECAR), pid);
+}
+
+#[test]
+fn pm2_stop_leaves_what_the_sidecar_has_started_to_the_sidecar() {
+    let ground =
+        Ground::with("trap 'exit 0' INT; sleep 600 & echo $! > child; touch ready; while :; do sleep 0.05; done");
+    ground.pm2.wait_online(SIDECAR);
+    wait::until_true("the stand-in to be ready", || ground.path("ready").exists());
+    let child: u32 = ground.lines("child")[0].parse().expect("a pid");
+    ground.pm2.command(&["stop", SIDECAR]);
+    assert_eq!(ground.pm2.status_of(SIDECAR), "stopped");
+    let lives = process::alive(child);
+    process::kill9(child);
+    assert!(lives, "pm2 has ended the child too");
+}

@@ -1,0 +1,19 @@
+//! The real sidecar beside an agent, at the double of the existing hub or at our own, and what may happen to either.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crash;
+mod disk_faults;
+mod hooks;
+mod kills;
+mod legacy_hub_double;
+mod link;
+mod process;
+mod restart;
+mod runs;
+mod runs_our_hub;
+mod sizes;
+mod systemd;
+mod tasks;
+mod upgrade;

@@ -1,0 +1,240 @@
+//! Another program in the sidecar's place: a good one takes over at the next commanded restart, a bad one is refused by
+//! the one that runs, and the agent stays. Judged by the hub's ledger, pm2's list, and the version that reports itself.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::ground::{ALICE, Ground};
+use crate::support::sidecar::SIDECAR;
+use crate::support::{process, wait};
+
+const OLD: &str = env!("CARGO_PKG_VERSION");
+
+/// As long as the old one, so that it fits in its place.
+fn new_version() -> String {
+    let mut version = OLD.to_owned();
+    let last = version.pop().expect("a version");
+    version.push(if last == '9' { '8' } else { '9' });
+    version
+}
+
+/// The sidecar from a file of its own, under these settings on top of the usual ones.
+fn with(settings: Value) -> Ground {
+    let ground = Ground::new();
+    fs::create_dir(ground.agent.path("bin")).expect("a folder");
+    fs::copy(SIDECAR, program(&ground)).expect("a copy of the sidecar");
+    let mut app = ground.agent.app();
+    app["script"] = json!(program(&ground));
+    for (key, value) in settings.as_object().expect("an object") {
+        app[key] = value.clone();
+    }
+    ground.launch_as(app);
+    ground
+}
+
+fn program(ground: &Ground) -> PathBuf {
+    ground.agent.path("bin/agentcom-sidecar")
+}
+
+/// `mv`: the running program keeps its file.
+fn replace(ground: &Ground, by: &[u8]) {
+    let next = ground.agent.path("bin/next");
+    fs::write(&next, by).expect("the next program");
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).expect("an executable file");
+    fs::rename(&next, program(ground)).expect("mv");
+}
+
+/// The sidecar with another version in the place of its own.
+fn replace_by_new_version(ground: &Ground) {
+    let (mut bytes, old, new) = (fs::read(SIDECAR).expect("the sidecar"), OLD.as_bytes(), new_version());
+    let places: Vec<usize> = (0..bytes.len() - old.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
+    for at in places {
+        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+    }
+    replace(ground, &bytes);
+    let mut command = std::process::Command::new(program(ground));
+    command.arg("--version");
+    let (status, said) = process::run(command, wait::BOUND);
+    assert!(status.success() && said.contains(&new), "{said}");
+}
+
+/// The version by which the last run has reported itself.
+fn wait_version(ground: &Ground, version: &str) {
+    let last = || {
+        let log = ground.agent.log_lines();
+        let start = log.iter().rfind(|line| line["message"] == "the sidecar starts")?;
+        start["version"].as_str().map(str::to_owned)
+    };
+    let probe = || last().filter(|last| last == version);
+    wait::until_or(&format!("version {version}"), wait::BOUND, probe, || format!("{:?}", last()));
+}
+
+/// Commands a restart that is refused; answers why.
+fn refused(ground: &Ground) -> String {
+    let command = ground.command(json!({"reason": "upgrade"}));
+    let entry = ground.hub.wait_restart(&command, ALICE, "refused");
+    entry.to_string()
+}
+
+#[test]
+fn the_new_version_takes_over_by_exit() {
+    let ground = with(json!({}));
+    wait_version(&ground, OLD);
+    let before = ground.listed();
+    replace_by_new_version(&ground);
+    ground.wait_back(&ground.command(json!({"reason": "upgrade"})));
+    wait_version(&ground, &new_version());
+    ground.assert_restarted(&before, 1);
+    ground.assert_works();
+}
+
+#[test]
+fn the_new_version_takes_over_in_place() {
+    let ground = with(json!({"autorestart": false}));
+    let before = ground.listed();
+    for version in [new_version(), OLD.to_owned()] {
+        if version == OLD {
+            replace(&ground, &fs::read(SIDECAR).expect("it"))
+        } else {
+            replace_by_new_version(&ground)
+        }
+        ground.wait_back(&ground.command(json!({"reason": "upgrade"})));
+        wait_version(&ground, &version);
+        assert_eq!(ground.listed(), before, "same process");
+    }
+    ground.assert_works();
+}
+
+#[test]
+fn a_link_to_another_version_is_followed() {
+    let ground = Ground::new();
+    let link = ground.agent.path("current");
+    std::os::unix::fs::symlink(SIDECAR, &link).expect("a link");
+    fs::create_dir(ground.agent.path("bin")).expect("a folder");
+    let mut app = ground.agent.app();
+    (app["script"], app["autorestart"]) = (json!(link), json!(false));
+    ground.launch_as(app);
+    wait_version(&ground, OLD);
+    replace_by_new_version(&ground);
+    let next = ground.agent.path("next");
+    std::os::unix::fs::symlink(program(&ground), &next).expect("a link");
+    fs::rename(next, link).expect("mv");
+    ground.wait_back(&ground.command(json!({"reason": "upgrade"})));
+    wait_version(&ground, &new_version());
+}
+
+#[test]
+fn what_cannot_start_is_refused_and_the_agent_stays() {
+    let ground = with(json!({}));
+    let before = ground.listed();
+    let bad: [(&[u8], &str); 4] = [
+        (b"no program at all", "cannot be started"),
+        (b"#!/bin/sh\necho 'libssl.so.9: no such file' >&2; exit 127\n", "exit code 127 (libssl.so.9: no such file)"),
+        (b"#!/bin/sh\nkill -SEGV $$\n", "ended with signal: 11"),
+        (b"#!/bin/sh\nexec sleep 600\n", "gave no answer within 2 s"),
+    ];
+    for (program, why) in bad {
+        replace(&ground, program);
+        let entry = refused(&ground);
+        assert!(entry.contains(why), "{entry}");
+    }
+    fs::remove_file(program(&ground)).expect("mv, half done");
+    let entry = refused(&ground);
+    assert!(entry.contains("No such file"), "{entry}");
+    assert_eq!(ground.listed(), before);
+    ground.assert_works();
+    // Once it is mended, nothing is held against it.
+    replace_by_new_version(&ground);
+    ground.wait_back(&ground.command(json!({"reason": "mended"})));
+    wait_version(&ground, &new_version());
+}
+
+#[test]
+fn a_configuration_that_has_become_wrong_is_refused_too() {
+    let ground = with(json!({}));
+    let (file, before) = (ground.agent.config_file(), ground.listed());
+    let good = fs::read(&file).expect("config.json");
+    fs::write(&file, "{\"agent_id\": 7").expect("a slip of the hand");
+    let entry = refused(&ground);
+    assert!(entry.contains("`check --preflight` ended with exit code 78"), "{entry}");
+    assert_eq!(ground.listed(), before);
+    fs::write(&file, good).expect("mended");
+    ground.wait_back(&ground.command(json!({"reason": "mended"})));
+    ground.assert_restarted(&before, 1);
+}
+
+#[test]
+fn a_probe_that_takes_long_holds_nothing_up() {
+    let ground = with(json!({}));
+    replace(&ground, b"#!/bin/sh\nexec sleep 600\n");
+    let command = ground.command(json!({"reason": "slow"}));
+    let task = ground.hub.submit("start=0 run=0");
+    ground.hub.wait_task(&task, "completed");
+    ground.hub.wait_restart(&command, ALICE, "refused");
+}
+
+#[test]
+fn an_operator_is_told_as_well() {
+    let ground = with(json!({}));
+    replace(&ground, b"no program at all");
+    let said = ground.pm2.printed(&["trigger", ALICE, "restart"]);
+    assert!(said.contains("\"ok\":false") && said.contains("the next run could not start"), "{said}");
+    assert!(said.contains("cannot be started"), "{said}");
+}
+
+/// The restart was promised while its program was good. What stands there when the task has ended is not run.
+#[test]
+fn a_program_that_breaks_while_the_task_is_finished_does_not_take_the_agent() {
+    let ground = with(json!({}));
+    let before = ground.listed();
+    let task = ground.start_task("start=0 run=hold");
+    let command = ground.command(json!({"reason": "upgrade"}));
+    ground.hub.wait_restart(&command, ALICE, "accepted");
+    replace(&ground, b"no program at all");
+    ground.finish(&task);
+    ground.wait_back(&command);
+    wait_version(&ground, OLD);
+    assert_eq!(ground.listed(), before, "the old program, in place");
+    ground.assert_ran_once(&task);
+    // The old program still knows where its next self is to be found.
+    let entry = refused(&ground);
+    assert!(entry.contains(program(&ground).to_str().expect("a readable path")), "{entry}");
+    replace_by_new_version(&ground);
+    ground.wait_back(&ground.command(json!({"reason": "mended"})));
+    wait_version(&ground, &new_version());
+    ground.assert_works();
+}
+
+#[test]
+fn a_stop_is_not_held_up_by_a_program_that_cannot_start() {
+    let ground = with(json!({}));
+    let pid = ground.listed().pid;
+    replace(&ground, b"#!/bin/sh\nexec sleep 600\n");
+    ground.command(json!({"reason": "slow"}));
+    ground.pm2.command(&["stop", ALICE]);
+    assert!(!process::alive(pid));
+    assert!(ground.exits().iter().all(|exit| exit.contains("code [0] via signal [SIGINT]")), "{:?}", ground.exits());
+    let left = || process_named(&program(&ground));
+    wait::until_or(
+        "the probe to end",
+        Duration::from_secs(10),
+        || left().is_empty().then_some(()),
+        || format!("{:?}", left()),
+    );
+}
+
+/// Processes that run this file.
+fn process_named(path: &Path) -> Vec<u32> {
+    let path = path.to_str().expect("a readable path");
+    let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let runs = |pid: &u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split('\0').any(|word| word == path)
+    };
+    pids.filter(runs).collect()
+}
