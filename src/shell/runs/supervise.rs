@@ -3,12 +3,12 @@
 //!
 //! 1. Claim the task; under way or run before: nothing to do.
 //! 2. `<task_id>.started`.
-//! 3. Start the command, leading a group of its own, and say that it is under way.
+//! 3. Start a process for the command, leading a group of its own; note which, let it go on, and say that it is under way.
 //! 4. Until its end, its time limit, or SIGTERM: pass its output on.
 //! 5. `<task_id>.json`, whole, unless the claim was taken away meanwhile: nobody wants it then.
 //! 6. End what the command has left in its group.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, sleep_until};
 
@@ -32,6 +33,9 @@ use crate::shell::runner::group;
 /// What the program is called with to be a supervisor; not for people.
 pub(super) const SUPERVISE: &str = "supervise-run";
 const DETACHED: &str = "detached";
+/// A command's process that waits until it is noted.
+const HELD: &str = "held";
+const GO: &str = "go\n";
 
 /// Said when the task is under way.
 const UNDER_WAY: &str = "under way";
@@ -64,7 +68,12 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
     if arguments.next()? != SUPERVISE {
         return None;
     }
-    let answer = if arguments.next().is_some_and(|word| word == DETACHED) { detached() } else { pass_on() };
+    let part = arguments.next();
+    let answer = match part.as_ref().and_then(|word| word.to_str()) {
+        Some(DETACHED) => detached(),
+        Some(HELD) => held(&arguments.next().unwrap_or_default()),
+        _ => pass_on(),
+    };
     Some(match answer {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -106,6 +115,29 @@ fn detached() -> Result<(), String> {
     let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
     runtime.block_on(supervise(order));
     Ok(())
+}
+
+/// The command's process, up to the command: without a supervisor who has noted it, nobody could end it any more.
+fn held(command: &OsStr) -> Result<(), String> {
+    let mut word = String::new();
+    io::stdin().read_line(&mut word).map_err(|e| format!("the supervisor does not answer: {e}"))?;
+    if word != GO {
+        return Err("the supervisor ended before the command began".to_owned());
+    }
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null());
+    become_it(shell).map_err(|e| format!("sh did not start: {e}"))
+}
+
+#[cfg(unix)]
+fn become_it(mut command: std::process::Command) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    Err(command.exec())
+}
+
+#[cfg(not(unix))]
+fn become_it(mut command: std::process::Command) -> io::Result<()> {
+    std::process::exit(command.status()?.code().unwrap_or(1))
 }
 
 #[cfg(unix)]
@@ -159,6 +191,10 @@ async fn supervise(order: RunOrder) {
             let leader = child.id();
             // Without the note, a command whose supervisor is killed is not ended: no reason to end it now.
             let _ = leader.map(|pid| claim.runs(Process::now(pid)));
+            if let Some(mut stdin) = child.stdin.take() {
+                // Where it has ended already, its end is seen below.
+                let _ = stdin.write_all(GO.as_bytes()).await;
+            }
             answer(UNDER_WAY);
             watch(&order, &mut child, leader, stop).await // 4
         }
@@ -181,9 +217,9 @@ fn show_started(order: &RunOrder) -> io::Result<()> {
 }
 
 fn spawn(order: &RunOrder) -> io::Result<Child> {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(&order.command).current_dir(&order.cwd).kill_on_drop(false);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = Command::new(program());
+    command.args([SUPERVISE, HELD]).arg(&order.command).current_dir(&order.cwd).kill_on_drop(false);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     group::lead(&mut command);
     command.spawn()
 }
