@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::process::Running;
 use super::{process, wait};
 
 /// A pm2 command line starts a Node process, and the first one a daemon too.
@@ -87,6 +88,13 @@ impl Pm2 {
         let mut command = self.environed(Command::new(program()));
         command.args(args);
         self.succeed(command)
+    }
+
+    /// The same, not waited for. `name` tells it from others of this pm2.
+    pub fn printing(&self, args: &[&str], name: &str) -> Running {
+        let mut command = self.environed(Command::new(program()));
+        command.args(args);
+        Running::start(command, self.home(), name)
     }
 
     /// `pm2 jlist`: one object an app.
