@@ -6,8 +6,12 @@
 
 #[path = "simulated/agent.rs"]
 mod agent;
+#[path = "simulated/books.rs"]
+mod books;
 #[path = "simulated/hub.rs"]
 mod hub;
+#[path = "simulated/judge.rs"]
+mod judge;
 #[path = "simulated/run.rs"]
 mod run;
 #[path = "simulated/shared.rs"]
@@ -94,6 +98,7 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
         wakes,
         rewakes,
         ends,
+        ended,
         forgotten,
     } = sum;
     assert_eq!(tried, seeds);
@@ -107,6 +112,7 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
         ("wakes", wakes),
         ("wakes again after one that failed", rewakes),
         ("ended commands", ends),
+        ("ended tasks whose files were looked for", ended),
         ("connections that the existing hub forgot", forgotten),
     ] {
         assert!(count > 0, "no {what}: nothing was shown");

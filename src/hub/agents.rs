@@ -1,15 +1,29 @@
 //! Who is here: the connected agents and those away on a restart that we commanded. A plain registry: it knows nothing
 //! of tasks or commands and decides nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
 use super::restart::Run;
 use crate::wire::Identify;
 
-/// Names one connection for the life of the hub's process.
+/// Names one connection for the life of the hub's process. Connections are numbered as they are opened, before their peer
+/// hears that they are: whoever dials again after a connection of its own, or in place of a process that is gone, has the
+/// higher number.
 pub type ConnId = u64;
+
+/// What an identify comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// The agent is here, on this connection.
+    Here {
+        /// The connection that this one supersedes.
+        older: Option<ConnId>,
+    },
+    /// It has been here on a connection that was opened later. Whoever said this is gone, and was read too late.
+    Late,
+}
 
 /// One agent.
 #[derive(Debug, Clone)]
@@ -75,12 +89,18 @@ impl Agent {
 pub struct Agents {
     all: HashMap<String, Agent>,
     by_conn: HashMap<ConnId, String>,
+    /// By agent, also of those that have left: the newest connection that it identified on.
+    pub(super) newest: BTreeMap<String, ConnId>,
     unavailable: BTreeSet<(u64, String)>,
 }
 
 impl Agents {
-    /// Enters the agent, or the agent anew, under this connection; the answer is the connection that it supersedes.
-    pub fn enter(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Option<ConnId> {
+    /// Enters the agent, or the agent anew, under this connection, unless it has identified on a newer one.
+    pub fn enter(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Entered {
+        if self.newest.get(&identify.agent_id).is_some_and(|newest| *newest > conn) {
+            return Entered::Late;
+        }
+        self.newest.insert(identify.agent_id.clone(), conn);
         self.set_available(&identify.agent_id);
         let agent = Agent::new(conn, identify, now_ms);
         let older = self.all.insert(identify.agent_id.clone(), agent).and_then(|agent| agent.conn);
@@ -89,7 +109,7 @@ impl Agents {
             self.by_conn.remove(&older);
         }
         self.by_conn.insert(conn, identify.agent_id.clone());
-        older
+        Entered::Here { older }
     }
 
     /// Forgets the connection; the answer is the agent it was current for. The agent stays, without a socket.
@@ -101,7 +121,7 @@ impl Agents {
         Some(agent_id)
     }
 
-    /// Forgets the agent.
+    /// Forgets the agent, but not which of its connections was the newest.
     pub fn remove(&mut self, agent_id: &str) {
         self.set_available(agent_id);
         self.all.remove(agent_id);

@@ -4,7 +4,7 @@
 //! The fence: an agent with an open restart command gets no task, from the very step that records the command.
 //! The line: after every event no idle agent stands beside a waiting task that it could do.
 
-use super::agents::{Agents, ConnId};
+use super::agents::{Agents, ConnId, Entered};
 use super::holders::Due;
 use super::line::IdleLine;
 use super::policy::Policy;
@@ -77,11 +77,14 @@ impl Desk {
         desk
     }
 
-    /// An agent proved who it is. The newest connection wins; the older one is closed, and its task moves here.
+    /// An agent proved who it is. The connection that was opened last wins, in whatever order they are read; the older one
+    /// is closed, and its task moves here.
     pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
         let agent_id = identify.agent_id.as_str();
-        if let Some(conn) = self.agents.enter(conn, identify, now_ms) {
-            self.says.push(Say::Close { conn, code: 4001, reason: "superseded by a newer connection" });
+        let superseded = |conn| Say::Close { conn, code: 4001, reason: "superseded by a newer connection" };
+        match self.agents.enter(conn, identify, now_ms) {
+            Entered::Here { older } => self.says.extend(older.map(superseded)),
+            Entered::Late => return self.says.push(superseded(conn)),
         }
         let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
         self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });

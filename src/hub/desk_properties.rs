@@ -14,22 +14,69 @@ const AGENTS: u8 = 3;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Join { agent: u8, v2: bool, new_run: bool },
-    Drop { agent: u8 },
-    Submit { gpu: bool, urgent: bool },
-    Command { agent: u8, force: bool },
+    Join {
+        agent: u8,
+        v2: bool,
+        new_run: bool,
+    },
+    /// A connection is opened, and nothing said on it yet.
+    Open {
+        agent: u8,
+    },
+    /// What was said on it is read.
+    JoinLate {
+        agent: u8,
+        v2: bool,
+    },
+    Drop {
+        agent: u8,
+    },
+    Submit {
+        gpu: bool,
+        urgent: bool,
+    },
+    Command {
+        agent: u8,
+        force: bool,
+    },
     Written,
-    Ack { agent: u8, outcome: u8 },
-    Goodbye { agent: u8 },
-    Accept { agent: u8 },
-    Complete { agent: u8, off_by: u8 },
-    Fail { agent: u8 },
-    Reject { agent: u8, invalid: bool },
-    Recover { agent: u8 },
-    Report { agent: u8, off_by: u8 },
-    Cancel { nth: u8 },
-    Revive { nth: u8 },
-    Wait { ms: u32 },
+    Ack {
+        agent: u8,
+        outcome: u8,
+    },
+    Goodbye {
+        agent: u8,
+    },
+    Accept {
+        agent: u8,
+    },
+    Complete {
+        agent: u8,
+        off_by: u8,
+    },
+    Fail {
+        agent: u8,
+    },
+    Reject {
+        agent: u8,
+        invalid: bool,
+    },
+    Recover {
+        agent: u8,
+    },
+    Report {
+        agent: u8,
+        off_by: u8,
+    },
+    Cancel {
+        nth: u8,
+    },
+    Revive {
+        nth: u8,
+    },
+    Wait {
+        ms: u32,
+    },
     Tick,
     HubCrash,
 }
@@ -38,6 +85,8 @@ fn op() -> impl Strategy<Value = Op> {
     let agent = 0..AGENTS;
     prop_oneof![
         4 => (agent.clone(), any::<bool>(), any::<bool>()).prop_map(|(agent, v2, new_run)| Op::Join { agent, v2, new_run }),
+        1 => agent.clone().prop_map(|agent| Op::Open { agent }),
+        1 => (agent.clone(), any::<bool>()).prop_map(|(agent, v2)| Op::JoinLate { agent, v2 }),
         2 => agent.clone().prop_map(|agent| Op::Drop { agent }),
         4 => (any::<bool>(), any::<bool>()).prop_map(|(gpu, urgent)| Op::Submit { gpu, urgent }),
         3 => (agent.clone(), any::<bool>()).prop_map(|(agent, force)| Op::Command { agent, force }),
@@ -65,6 +114,10 @@ struct World {
     tasks: BTreeMap<String, Task>,
     restarts: BTreeMap<String, Restart>,
     conns: HashMap<u8, ConnId>,
+    /// Opened, with the run that did, and not heard on yet.
+    opened: HashMap<u8, (ConnId, u32)>,
+    /// The newest connection that each agent was heard on, for as long as the hub runs.
+    newest: HashMap<u8, ConnId>,
     agent_of: HashMap<ConnId, String>,
     runs: HashMap<u8, u32>,
     next: u64,
@@ -86,6 +139,8 @@ impl World {
             tasks: BTreeMap::new(),
             restarts: BTreeMap::new(),
             conns: HashMap::new(),
+            opened: HashMap::new(),
+            newest: HashMap::new(),
             agent_of: HashMap::new(),
             runs: HashMap::new(),
             next: 0,
@@ -105,6 +160,11 @@ impl World {
         self.now += 1;
         match *op {
             Op::Join { agent, v2, new_run } => self.join(agent, v2, new_run),
+            Op::Open { agent } => {
+                let (conn, run) = (self.fresh(), self.runs.get(&agent).copied().unwrap_or_default());
+                self.opened.entry(agent).or_insert((conn, run));
+            }
+            Op::JoinLate { agent, v2 } => self.join_late(agent, v2),
             Op::Drop { agent } => {
                 if let Some(conn) = self.conns.remove(&agent) {
                     self.desk.disconnected(conn, self.now);
@@ -176,6 +236,8 @@ impl World {
                 let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
                 self.desk = Desk::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
                 self.conns.clear();
+                self.opened.clear();
+                self.newest.clear();
                 self.unread.clear();
             }
         }
@@ -184,8 +246,36 @@ impl World {
     fn join(&mut self, agent: u8, v2: bool, new_run: bool) {
         let run = self.runs.entry(agent).or_default();
         *run += u32::from(new_run);
-        let boot_id = v2.then(|| format!("boot-{run}"));
+        let run = *run;
         let conn = self.fresh();
+        self.joined(agent, v2, conn, run);
+    }
+
+    /// A connection that was opened before others is heard after them: where one of them is the agent's, nothing changes.
+    fn join_late(&mut self, agent: u8, v2: bool) {
+        let Some((conn, run)) = self.opened.remove(&agent) else { return };
+        if self.newest.get(&agent).is_none_or(|newest| *newest < conn) {
+            return self.joined(agent, v2, conn, run);
+        }
+        let before = self.print();
+        let identify =
+            Identify { agent_id: name(agent), boot_id: v2.then(|| format!("boot-{run}")), ..Identify::default() };
+        self.desk.identified(conn, &identify, self.now);
+        assert_eq!(self.print(), before, "a connection that was heard late changed something");
+        let says: Vec<Say> = self.desk.take_says();
+        assert!(matches!(says[..], [Say::Close { conn: closed, code: 4001, .. }] if closed == conn), "{says:?}");
+    }
+
+    fn print(&self) -> u64 {
+        use std::hash::Hasher as _;
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.desk.digest(self.now, |conn| usize::try_from(conn).unwrap(), &mut hasher);
+        hasher.finish()
+    }
+
+    fn joined(&mut self, agent: u8, v2: bool, conn: ConnId, run: u32) {
+        let boot_id = v2.then(|| format!("boot-{run}"));
+        self.newest.insert(agent, conn);
         self.conns.insert(agent, conn);
         self.agent_of.insert(conn, name(agent));
         // The first agent can do more than the others.

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::hub::restart::Phase;
 use crate::hub::task::Priority;
 
+#[path = "desk_conns_tests.rs"]
+mod conns;
+
 /// A desk, a clock, and what was said.
 struct Rig {
     desk: Desk,
@@ -250,29 +253,6 @@ fn a_status_does_not_bring_a_rejected_task_straight_back() {
     rig.hear(1, rejected("busy"));
     let said = rig.hear(1, SidecarFrame::Status { status: "idle".into() });
     assert!(!said.iter().any(|said| said.contains("task_assign")), "{said:?}");
-}
-
-#[test]
-fn the_newest_connection_wins_and_the_job_stays() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.submit("t");
-    rig.hear(1, accepted("t"));
-    assert_eq!(rig.join(2, "a", Some("boot-1")), ["1:close 4001", "2:identified"]);
-    rig.drop_conn(1);
-    assert_eq!(rig.status("t"), "assigned#1");
-    assert_eq!(rig.hear(2, report(1)), ["2:state_report_ack continue"]);
-    assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
-}
-
-#[test]
-fn nothing_from_a_superseded_connection_counts() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", None);
-    rig.submit("t");
-    rig.join(2, "a", None);
-    assert!(rig.hear(1, complete("t", 1)).is_empty());
-    assert_eq!(rig.status("t"), "assigned#1");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::agents::Agent;
+use super::agents::{Agent, ConnId};
 use super::desk::Desk;
 use super::holders::Held;
 use super::restart::{Phase, Restart};
@@ -22,9 +22,11 @@ impl FromNow {
 }
 
 impl Desk {
-    /// Feeds the desk to `hasher` with every time counted from `now_ms`, so that lives which differ only in their dates
-    /// are the same. What is not yet stored or said is left out: take it before.
-    pub fn digest(&self, now_ms: u64, hasher: &mut impl Hasher) {
+    /// Feeds the desk to `hasher` with every time counted from `now_ms` and every connection by its `rank`, so that lives
+    /// which differ only in their dates, or in how many connections have been before, are the same. The rank is how many
+    /// of the connections that may still be heard are as old or older. What is not yet stored or said is left out: take it
+    /// before.
+    pub fn digest(&self, now_ms: u64, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
         let from_now = FromNow(now_ms);
         for task in self.tasks.list() {
             digest_task(task, hasher);
@@ -35,7 +37,12 @@ impl Desk {
         }
         for (agent_id, agent) in self.agents.list() {
             agent_id.hash(hasher);
+            agent.conn.map(&rank).hash(hasher);
             digest_agent(agent, &from_now, hasher);
+        }
+        for (agent_id, newest) in &self.agents.newest {
+            // Where nothing older can be heard any more it decides nothing.
+            Some((agent_id, rank(*newest))).filter(|(_, rank)| *rank > 0).hash(hasher);
         }
         let mut restarts: Vec<&Restart> = self.restarts.all.values().collect();
         restarts.sort_unstable_by_key(|restart| restart.seq);
@@ -65,7 +72,7 @@ fn digest_held(held: &Held, stale_ms: u64, from_now: &FromNow, hasher: &mut impl
 }
 
 fn digest_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
-    (agent.conn, agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
+    (agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
     (&agent.run.boot_id, agent.run.restart_count, &agent.can_do).hash(hasher);
 }
 

@@ -97,6 +97,7 @@ async fn websocket(
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
         .map_err(|rejection| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", &rejection.body_text()))?;
+    // BEFORE the peer hears that the connection stands, and so before it says anything on it, ends, or dials again.
     let conn = app.next_conn.fetch_add(1, Ordering::Relaxed);
     let upgrade = upgrade
         .read_buffer_size(socket::BUFFER_BYTES)

@@ -229,6 +229,19 @@ async fn the_newest_of_two_sockets_wins_and_keeps_the_job() {
 }
 
 #[tokio::test]
+async fn an_identify_that_is_read_late_does_not_cut_a_newer_socket_off() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let token = hub.register("a").await;
+    let mut older = Peer::connect(&hub).await;
+    let mut newer = Peer::join(&hub, "a", &token, run("boot-2")).await;
+    older.say(identify("a", &token, run("boot-1"))).await;
+    assert!(older.expect_close(4001).await.contains("superseded"));
+    let task_id = hub.submit(json!({"description": "d"})).await;
+    assert_eq!(newer.expect("task_assign").await["task_id"], task_id.as_str());
+}
+
+#[tokio::test]
 async fn garbage_is_answered_and_hurts_nobody() {
     let dir = folder();
     let mut hub = Hub::start(&dir, &[]);

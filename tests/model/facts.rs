@@ -45,6 +45,7 @@ pub enum Fact {
     TakenBack,
     RefusedBehindCordon,
     LeftForACordon,
+    IdentifyReadLate,
     Well,
 }
 

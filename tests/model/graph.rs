@@ -50,7 +50,8 @@ pub fn explore(system: &System) -> Found {
                 graph.parents.push((parent, action));
                 cut += usize::from(system.is_cut(world));
                 well += usize::from(world.is_well());
-                graph.good.push(world.is_well() || system.is_cut(world) || world.process == Process::GivenUp);
+                let granted = system.is_cut(world) || world.process == Process::GivenUp || world.waits_for_the_dead();
+                graph.good.push(world.is_well() || granted);
                 (next, true)
             }
         }

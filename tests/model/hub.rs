@@ -1,5 +1,8 @@
 //! The other end, of either kind, behind one set of questions. It decides nothing itself.
 
+use std::hash::Hasher;
+
+use agentcom::hub::agents::ConnId;
 use agentcom::machine::{FromHub, TaskId, ToHub};
 
 use super::hub_legacy::LegacyHub;
@@ -10,16 +13,16 @@ use super::violation::Violation;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Out {
     /// A frame on a connection.
-    Say(u8, FromHub),
-    /// The hub ends a connection.
-    Close(u8),
+    Say(ConnId, FromHub),
+    /// The hub ends a connection, which another one supersedes.
+    Close(ConnId),
     /// A verdict of this hand-out was counted.
     Counted(String, u64),
 }
 
 // There is one at a time, behind an `Arc`.
 #[allow(clippy::large_enum_variant)]
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone)]
 pub enum Hub {
     Ours(OurHub),
     Legacy(LegacyHub),
@@ -33,6 +36,14 @@ pub fn command_id(number: u8) -> String {
 }
 
 impl Hub {
+    /// What decides its future, connections by their rank.
+    pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+        match self {
+            Self::Ours(hub) => hub.digest(rank, hasher),
+            Self::Legacy(hub) => hub.digest(rank, hasher),
+        }
+    }
+
     pub fn passes(&mut self, ms: u64) {
         match self {
             Self::Ours(hub) => hub.passes(ms),
@@ -107,7 +118,7 @@ impl Hub {
         Ok(outs)
     }
 
-    pub fn gone(&mut self, conn: u8) -> Outs {
+    pub fn gone(&mut self, conn: ConnId) -> Outs {
         let mut outs = Vec::new();
         match self {
             Self::Ours(hub) => hub.gone(conn, &mut outs)?,
@@ -116,7 +127,7 @@ impl Hub {
         Ok(outs)
     }
 
-    pub fn hears(&mut self, conn: u8, run: u8, said: &ToHub) -> Outs {
+    pub fn hears(&mut self, conn: ConnId, run: u8, said: &ToHub) -> Outs {
         let mut outs = Vec::new();
         match self {
             Self::Ours(hub) => hub.hears(conn, run, said, &mut outs)?,
@@ -133,7 +144,7 @@ impl Hub {
         }
     }
 
-    pub fn has_forgotten(&self, conn: u8) -> bool {
+    pub fn has_forgotten(&self, conn: ConnId) -> bool {
         match self {
             Self::Ours(_) => false,
             Self::Legacy(hub) => hub.has_forgotten(conn),

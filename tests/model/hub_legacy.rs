@@ -2,6 +2,9 @@
 //! socket, hands it out again before or after it answers a question about it, refuses `agent_restarting`, knows no
 //! command ids, and repeats its command on reconnect. Rate limits and other agents are left out.
 
+use std::hash::{Hash, Hasher};
+
+use agentcom::hub::agents::ConnId;
 use agentcom::machine::{Features, FromHub, RestartOrder, Task, TaskId, ToHub, VerdictRefusal};
 
 use super::hub::Out;
@@ -27,20 +30,20 @@ struct Entry {
 }
 
 /// The hub's own view of the agent, tied to the connection that identified last.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Worker {
-    conn: u8,
+    conn: ConnId,
     task: Option<TaskId>,
     accepted: bool,
     accept_in_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyHub {
     tasks: Vec<Entry>,
     worker: Option<Worker>,
     /// Where frames to the agent go: the older of two connections.
-    registry: Option<u8>,
+    registry: Option<ConnId>,
     /// Whoever commanded says it again at every identify until presence shows the restart, this many times.
     command_open: bool,
     repeats: u8,
@@ -49,6 +52,15 @@ pub struct LegacyHub {
 impl LegacyHub {
     pub fn new() -> Self {
         Self { tasks: Vec::new(), worker: None, registry: None, command_open: false, repeats: 1 }
+    }
+
+    pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+        let Self { tasks, worker, registry, command_open, repeats } = self;
+        (tasks, registry.map(&rank), command_open, repeats).hash(hasher);
+        let view = |Worker { conn, task, accepted, accept_in_ms }: &Worker| {
+            (rank(*conn), task.clone(), *accepted, *accept_in_ms)
+        };
+        worker.as_ref().map(view).hash(hasher);
     }
 
     pub fn passes(&mut self, ms: u64) {
@@ -131,7 +143,7 @@ impl LegacyHub {
         outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::Assigned { task, assigned_at: None })));
     }
 
-    pub fn gone(&mut self, conn: u8) {
+    pub fn gone(&mut self, conn: ConnId) {
         if self.registry == Some(conn) {
             self.registry = None;
         }
@@ -144,14 +156,14 @@ impl LegacyHub {
 
     /// Whether a connection lives that the hub sends nothing on, or hands nothing out on (an older one was heard after it
     /// and took its place): only its end helps.
-    pub fn has_forgotten(&self, conn: u8) -> bool {
+    pub fn has_forgotten(&self, conn: ConnId) -> bool {
         match &self.worker {
             Some(worker) => worker.conn == conn && self.registry != Some(conn),
             None => self.registry == Some(conn),
         }
     }
 
-    pub fn hears(&mut self, conn: u8, said: &ToHub, outs: &mut Vec<Out>) {
+    pub fn hears(&mut self, conn: ConnId, said: &ToHub, outs: &mut Vec<Out>) {
         match said {
             ToHub::Identify { .. } => self.identified(conn, outs),
             ToHub::Status { status } => self.command_open &= !status.starts_with("restarting"),
@@ -190,7 +202,7 @@ impl LegacyHub {
         }
     }
 
-    fn identified(&mut self, conn: u8, outs: &mut Vec<Out>) {
+    fn identified(&mut self, conn: ConnId, outs: &mut Vec<Out>) {
         let task = self.tasks.iter().find(|entry| entry.status == Status::Assigned).map(|entry| entry.id.clone());
         let accept_in_ms = task.is_some().then_some(ACCEPT_MS);
         self.worker = Some(Worker { conn, task, accepted: false, accept_in_ms });
@@ -202,7 +214,7 @@ impl LegacyHub {
         }
     }
 
-    fn verdict(&mut self, conn: u8, task_id: &str, generation: u64, complete: bool, outs: &mut Vec<Out>) {
+    fn verdict(&mut self, conn: ConnId, task_id: &str, generation: u64, complete: bool, outs: &mut Vec<Out>) {
         let refused = |why| Out::Say(conn, FromHub::VerdictRefused { complete, why });
         let Some(entry) = self.tasks.iter_mut().find(|entry| entry.id.as_str() == task_id) else {
             return outs.push(refused(VerdictRefusal::Never));

@@ -1,8 +1,9 @@
 //! The shipped hub: its desk with its folds (queue, restart ledger, registry), fed with the shipped wire types. It adds
 //! no rule; it carries the desk's words to the connections they are for, and judges what only the hub can see.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 
+use agentcom::hub::agents::ConnId;
 use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;
 use agentcom::hub::restart::{Phase, RestartRequest};
@@ -31,12 +32,6 @@ pub struct OurHub {
     elapsed_ms: u64,
 }
 
-impl Hash for OurHub {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.desk.digest(self.now(), hasher);
-    }
-}
-
 fn policy() -> Policy {
     Policy {
         accept_timeout_ms: 40_000,
@@ -53,6 +48,10 @@ fn policy() -> Policy {
 }
 
 impl OurHub {
+    pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+        self.desk.digest(self.now(), rank, hasher);
+    }
+
     pub fn new() -> Self {
         Self { desk: Desk::load(Vec::new(), Vec::new(), policy(), EPOCH_MS), elapsed_ms: 0 }
     }
@@ -106,8 +105,8 @@ impl OurHub {
         })
     }
 
-    pub fn gone(&mut self, conn: u8, outs: &mut Vec<Out>) -> Result<(), Violation> {
-        self.act(outs, |desk, now| desk.disconnected(conn.into(), now))
+    pub fn gone(&mut self, conn: ConnId, outs: &mut Vec<Out>) -> Result<(), Violation> {
+        self.act(outs, |desk, now| desk.disconnected(conn, now))
     }
 
     /// Kill -9 of the hub: what was stored is all that is left. Every connection is gone.
@@ -118,7 +117,7 @@ impl OurHub {
         self.desk = Desk::load(tasks, restarts, policy(), self.now());
     }
 
-    pub fn hears(&mut self, conn: u8, run: u8, said: &ToHub, outs: &mut Vec<Out>) -> Result<(), Violation> {
+    pub fn hears(&mut self, conn: ConnId, run: u8, said: &ToHub, outs: &mut Vec<Out>) -> Result<(), Violation> {
         let from = outs.len();
         if let ToHub::Identify { status, restarted } = said {
             let identify = Identify {
@@ -139,10 +138,10 @@ impl OurHub {
                     gap_ms: from.gap_ms,
                 }),
             };
-            return self.act(outs, |desk, now| desk.identified(conn.into(), &identify, now));
+            return self.act(outs, |desk, now| desk.identified(conn, &identify, now));
         }
         let Some(frame) = frame(said) else { return Ok(()) };
-        self.act(outs, |desk, now| desk.heard(conn.into(), frame, now))?;
+        self.act(outs, |desk, now| desk.heard(conn, frame, now))?;
         let verdict = match said {
             ToHub::TaskComplete { task_id, generation, .. } => Some((task_id.to_string(), *generation)),
             ToHub::TaskFailed { task_id, generation, .. } => Some((task_id.clone(), *generation)),
@@ -170,9 +169,9 @@ impl OurHub {
                     receipts.extend(receipt);
                     let frame = HubFrame::parse(&text);
                     let heard = frame.map_err(|error| violated("wire", format!("the hub said {text}: {error}")))?;
-                    outs.extend(hear(heard).map(|heard| Out::Say(small(conn), heard)));
+                    outs.extend(hear(heard).map(|heard| Out::Say(conn, heard)));
                 }
-                Say::Close { conn, code: _, reason: _ } => outs.push(Out::Close(small(conn))),
+                Say::Close { conn, code: _, reason: _ } => outs.push(Out::Close(conn)),
             }
         }
         for command_id in receipts {
@@ -190,6 +189,19 @@ impl OurHub {
                     "one_end",
                     format!("command {id} ended as {} and then as {}", from.name(), to.name()),
                 ));
+            }
+        }
+        self.back_is_a_return()
+    }
+
+    /// What ends a command as back is a run that came after the one that was told to end.
+    fn back_is_a_return(&self) -> Result<(), Violation> {
+        let number = |boot: &Option<String>| boot.as_ref().and_then(|boot| boot.strip_prefix('b')?.parse::<u8>().ok());
+        for restart in self.desk.restarts().of_agent(AGENT) {
+            let (before, after) = (number(&restart.boot_before), number(&restart.boot_after));
+            if restart.phase == Phase::Back && after <= before {
+                let detail = format!("run {before:?} was told to end, and run {after:?} counts as its return");
+                return Err(violated("back_is_a_return", detail));
             }
         }
         Ok(())
@@ -213,10 +225,6 @@ impl OurHub {
     pub fn restart_is_open(&self) -> bool {
         self.desk.restarts().open_for(AGENT).is_some()
     }
-}
-
-fn small(conn: u64) -> u8 {
-    u8::try_from(conn).expect("connections have small numbers here")
 }
 
 /// As the shell says it. What only shows (status, pings, signs of life) is left unsaid: it decides nothing here.

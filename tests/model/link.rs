@@ -2,7 +2,9 @@
 //! two ends say to each other as the shells' translators would leave it; it knows nothing of what the words mean.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
+use agentcom::hub::agents::ConnId;
 use agentcom::machine::{FromHub, ToHub};
 
 /// What the sidecar puts on the wire.
@@ -22,10 +24,10 @@ pub enum End {
     Closed,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conn {
-    /// The least number that no other living connection has.
-    pub id: u8,
+    /// Counted from 1 as they are dialled. States are told apart by its place among the living ones.
+    pub id: ConnId,
     /// The run of the process that dialled.
     pub run: u8,
     pub side: End,
@@ -36,8 +38,15 @@ pub struct Conn {
     pub down: VecDeque<FromHub>,
 }
 
+impl Hash for Conn {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { id: _, run, side, hub, graceful, up, down } = self;
+        (run, side, hub, graceful, up, down).hash(hasher);
+    }
+}
+
 impl Conn {
-    pub fn dialled(id: u8, run: u8) -> Self {
+    pub fn dialled(id: ConnId, run: u8) -> Self {
         Self {
             id,
             run,

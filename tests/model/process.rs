@@ -265,9 +265,8 @@ impl<'a> Handling<'a> {
     }
 
     fn dial(&mut self) {
-        let taken = |id: &u8| self.world.conns.iter().any(|conn| conn.id == *id);
-        let id = (0..).find(|id| !taken(id)).unwrap_or_default();
-        self.world.conns.push(Conn::dialled(id, self.world.run));
+        self.world.dials += 1;
+        self.world.conns.push(Conn::dialled(self.world.dials, self.world.run));
     }
 
     fn exits(&mut self, cause: &Cause) -> Result<(), Violation> {

@@ -47,7 +47,11 @@ pub const CI: &[Scope] = &[
     ours("a restart and a cancelled task", Budget { commands: 1, cancels: 1, ..NOTHING }),
     ours("a restart and a crash of the hub", Budget { commands: 1, hub_crashes: 1, ..NOTHING }),
     Scope { intensity: 1, ..ours("two restarts where one is allowed", Budget { commands: 2, ..NOTHING }) },
+    ours("two crashes", Budget { crashes: 2, ..NOTHING }),
+    ours("two broken links", Budget { breaks: 2, ..NOTHING }),
+    ours("a crash and a broken link", Budget { crashes: 1, breaks: 1, ..NOTHING }),
     ours("a second task and a crash", Budget { submits: 1, crashes: 1, ..NOTHING }),
+    ours("a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
     ours(
         "wakes that fail or start nobody, sessions that fail",
         Budget { commands: 1, failed_wakes: 2, no_shows: 1, failed_sessions: 1, ..NOTHING },
@@ -87,9 +91,10 @@ pub const NIGHTLY: &[Scope] = &[
     legacy("existing hub: dropped and late frames", Budget { commands: 1, rate_limits: 1, delays: 1, ..NOTHING }),
     legacy("existing hub: a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
     legacy("existing hub: a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
-    ours("two broken links", Budget { breaks: 2, ..NOTHING }),
-    ours("two crashes", Budget { crashes: 2, ..NOTHING }),
-    ours("a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
+    ours("a restart, a crash and a broken link", Budget { commands: 1, crashes: 1, breaks: 1, ..NOTHING }),
+    ours("a restart and two crashes", Budget { commands: 1, crashes: 2, ..NOTHING }),
+    ours("a restart and two broken links", Budget { commands: 1, breaks: 2, ..NOTHING }),
+    ours("a restart, a crash, and a crash of the hub", Budget { commands: 1, crashes: 1, hub_crashes: 1, ..NOTHING }),
 ];
 
 /// Where the pinned figures stand.

@@ -61,6 +61,7 @@ impl System {
             disk: Arc::new(Journal::default()),
             disk_is_bad: false,
             conns: Vec::new(),
+            dials: 0,
             hub: Arc::new(hub),
             commands: 0,
             tasks: 0,
@@ -394,6 +395,9 @@ impl System {
             }
             None => Ok(Vec::new()),
         };
+        if outs.as_ref().is_ok_and(|outs| outs.contains(&Out::Close(id))) {
+            self.saw(Fact::IdentifyReadLate);
+        }
         self.carry(world, outs)
     }
 
@@ -409,6 +413,10 @@ impl System {
                 }
                 Out::Close(id) => {
                     if let Some(conn) = world.conns.iter_mut().find(|conn| conn.id == id) {
+                        if conn.side != End::Closed {
+                            let detail = format!("connection {id} of the living process was cut off");
+                            return Err(violated("newest_wins", detail));
+                        }
                         conn.hub_closes();
                         let more = Arc::make_mut(&mut world.hub).gone(id);
                         self.carry(world, more)?;

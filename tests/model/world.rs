@@ -2,10 +2,12 @@
 //! the supervisor, and what is left of the budget. Data only; `step` moves it.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use agentcom::hub::agents::ConnId;
 use agentcom::machine::invariants::History;
-use agentcom::machine::{Journal, Machine, Phase, TaskId, Timestamp};
+use agentcom::machine::{Journal, Machine, Phase, Stage, TaskId, Timestamp};
 
 use super::hub::Hub;
 use super::link::{Conn, End};
@@ -84,9 +86,7 @@ pub struct Ghost {
     pub gone_by: Option<Timestamp>,
 }
 
-// Equal is what has one digest, as for stateright.
-#[allow(clippy::derived_hash_with_manual_eq)]
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone)]
 pub struct World {
     pub process: Process,
     /// Names the process's run.
@@ -97,6 +97,8 @@ pub struct World {
     pub disk_is_bad: bool,
     /// Oldest first.
     pub conns: Vec<Conn>,
+    /// How many connections have been dialled.
+    pub dials: ConnId,
     pub hub: Arc<Hub>,
     pub commands: u8,
     pub tasks: u8,
@@ -109,9 +111,20 @@ pub struct World {
     pub violation: Option<Violation>,
 }
 
+/// How many connections have been before decides nothing: they are known by their rank among those that live.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { process, run, reboots, disk, disk_is_bad, conns, dials: _, hub, commands, .. } = self;
+        (process, run, reboots, disk, disk_is_bad, conns, commands).hash(hasher);
+        hub.digest(|id| conns.iter().filter(|conn| conn.id <= id).count(), hasher);
+        let Self { tasks, wakes, sessions, files, left, ghost, violation, .. } = self;
+        (tasks, wakes, sessions, files, left, ghost, violation).hash(hasher);
+    }
+}
+
+/// Equal is what has one digest, as for stateright.
 impl PartialEq for World {
     fn eq(&self, other: &Self) -> bool {
-        use std::hash::{DefaultHasher, Hash, Hasher};
         let print = |world: &Self| {
             let mut hasher = DefaultHasher::new();
             world.hash(&mut hasher);
@@ -167,6 +180,17 @@ impl World {
         let quiet =
             |conn: &Conn| conn.up.is_empty() && conn.down.is_empty() && (conn.side, conn.hub) == (End::Open, End::Open);
         self.conns.len() == 1 && self.conns.iter().all(quiet)
+    }
+
+    /// The machine takes a session for one at work that the reboot has killed: its `.started` came late, after its task had
+    /// been given up, and was found when the task came again. Only a cancel ends that.
+    pub fn waits_for_the_dead(&self) -> bool {
+        let Some(job) = self.machine().and_then(|machine| machine.state.job()) else { return false };
+        let id = &job.task().id;
+        let may_end = self.sessions.iter().any(|session| session.task == *id)
+            || self.wakes.iter().any(|wake| wake.task == *id && !wake.launched)
+            || self.files(id).is_some_and(|files| files.result.is_some());
+        self.reboots > 0 && job.carried.stage == Stage::Running && !may_end
     }
 
     /// The good end: every task ended, every command ended, the sidecar idle and connected, nothing left to say.

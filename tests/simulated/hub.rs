@@ -1,4 +1,4 @@
-//! The hub's host: real WebSocket frames over the simulated network. The rules are in `shared`.
+//! The hub's host: real WebSocket frames over the simulated network. The rules are in `books`.
 
 use std::time::Duration;
 
@@ -29,16 +29,16 @@ pub async fn serve(world: World) -> turmoil::Result {
 }
 
 async fn converse(stream: TcpStream, world: World) {
-    let upgraded = timeout(Duration::from_secs(5), tokio_tungstenite::accept_async(stream)).await;
-    let Ok(Ok(mut socket)) = upgraded else { return };
-    let (orders, mut todo) = mpsc::unbounded_channel();
+    // As the shipped hub does: before the peer hears that the connection stands.
     let conn = {
         let mut shared = lock(&world);
         shared.connections += 1;
-        let conn = shared.connections;
-        shared.opened(conn, orders);
-        conn
+        shared.connections
     };
+    let upgraded = timeout(Duration::from_secs(5), tokio_tungstenite::accept_async(stream)).await;
+    let Ok(Ok(mut socket)) = upgraded else { return };
+    let (orders, mut todo) = mpsc::unbounded_channel();
+    lock(&world).opened(conn, orders);
     loop {
         let slow = {
             let shared = lock(&world);

@@ -21,9 +21,8 @@ use crate::shared::{AGENT, Counts, Order, Rng, Shared, TOKEN, World, lock};
 const EPOCH_S: u64 = 1_900_000_000;
 const TICK_MS: u64 = 10;
 const FAULTS_UNTIL_MS: u64 = 15_000;
-/// From the last fault: a stale task, a restart deadline, a few retries, and twice the minute that a sidecar waits when our
-/// hub took another connection for newer.
-const CALM_MS: u64 = 150_000;
+/// From the last fault: a stale task, a restart deadline, a few retries.
+const CALM_MS: u64 = 60_000;
 
 pub struct Outcome {
     pub digest: u64,
@@ -146,7 +145,7 @@ pub fn run(seed: u64, folders: &Path) -> Outcome {
     let mut sim = turmoil::Builder::new()
         .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_S))
         .tick_duration(Duration::from_millis(TICK_MS))
-        .simulation_duration(Duration::from_secs(900))
+        .simulation_duration(Duration::from_secs(600))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(rng.between(2, 60)))
         .tcp_capacity(1024)
@@ -183,6 +182,7 @@ impl Driver<'_> {
         if !self.step_until(last + CALM_MS, true) {
             return;
         }
+        lock(&self.world).judge_the_folder();
         // Once more, in peace: a task and a restart.
         let quiet = self.now() + 6_000;
         // Restart intensity counts commands of the last seconds.
@@ -197,6 +197,7 @@ impl Driver<'_> {
         if !self.step_until(limit, true) {
             return;
         }
+        lock(&self.world).judge_the_folder();
         lock(&self.world).judge_the_end();
     }
 
