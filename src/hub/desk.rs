@@ -5,7 +5,7 @@
 //! The line: after every event no idle agent stands beside a waiting task that it could do.
 
 use super::agents::{Agents, ConnId};
-use super::holders::Due;
+use super::holders::{Due, STALE};
 use super::line::IdleLine;
 use super::policy::Policy;
 use super::restart::{Restart, RestartRequest};
@@ -85,6 +85,9 @@ impl Desk {
         }
         let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
         self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
+        if let Some(agent) = self.agents.get(agent_id) {
+            self.tasks.returned(agent_id, &agent.life);
+        }
         self.tasks.holder_returned(agent_id, now_ms);
         match self.restarts.identified(agent_id, identify, now_ms) {
             Return::Free | Return::StillFenced => {}
@@ -100,11 +103,20 @@ impl Desk {
         if self.restarts.closed(&agent_id, now_ms) {
             self.tasks.holder_left(&agent_id);
         } else {
-            self.tasks.take_back(&agent_id, "agent_disconnect", now_ms);
+            self.break_off(&agent_id, now_ms);
             self.agents.remove(&agent_id);
         }
         self.touched.push(agent_id);
         self.settle(now_ms);
+    }
+
+    /// The agent went away without our command. Of one that had announced it, nothing speaks against its task.
+    fn break_off(&mut self, agent_id: &str, now_ms: u64) {
+        const WHY: &str = "agent_disconnect";
+        match self.agents.get(agent_id) {
+            Some(agent) if !agent.leaving => self.tasks.lose(agent_id, WHY, Some(agent.life.clone()), now_ms),
+            Some(_) | None => drop(self.tasks.take_back(agent_id, WHY, now_ms)),
+        }
     }
 
     /// A restart frame was written to its socket.
@@ -176,7 +188,10 @@ impl Desk {
         for due in self.tasks.due(now_ms) {
             match due {
                 Due::TakeBack { agent_id, why } => {
-                    self.tasks.take_back(&agent_id, why, now_ms);
+                    match why {
+                        STALE => self.tasks.lose(&agent_id, why, None, now_ms),
+                        _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
+                    }
                     // Whoever let a task lie is not the first to get it again.
                     self.agents.set_unavailable(&agent_id, now_ms + self.policy.reject_retry_ms);
                     self.touched.push(agent_id);

@@ -281,6 +281,7 @@ impl World {
             assert_eq!(self.tasks.get(id), Some(task), "{id} is not stored as it is");
             let last = self.generations.insert(id.clone(), task.generation).unwrap_or_default();
             assert!(last <= task.generation, "{id} went back from generation {last}");
+            assert!(task.losses < Policy::default().max_losses || task.status.is_final(), "{id} goes round for ever");
             if let Status::Assigned { agent_id, .. } = &task.status {
                 assert_eq!(held.insert(agent_id.clone(), id.clone()), None, "{agent_id} holds two tasks");
                 assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(id));

@@ -6,6 +6,8 @@ use super::*;
 use crate::wire::{SidecarFrame, Verdict};
 use rig::{Rig, accepted, complete, rejected, report};
 
+#[path = "desk_loss_tests.rs"]
+mod losses;
 #[path = "desk_restart_tests.rs"]
 mod restarts;
 #[path = "desk_rig.rs"]

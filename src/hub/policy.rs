@@ -17,6 +17,8 @@ pub struct Policy {
     pub drain_deadline_ms: u64,
     /// What a restart may take beyond both before it is called overdue.
     pub restart_margin_ms: u64,
+    /// How often agents may break off a task, by going away unannounced or by showing no life, before it is a dead letter.
+    pub max_losses: u64,
     /// A socket that is silent for this long is dropped (the original hub: 60 s).
     pub silence_timeout_ms: u64,
     /// How many finished tasks are kept; the oldest go first.
@@ -35,6 +37,7 @@ impl Default for Policy {
             restart_deadline_ms: 120_000,
             drain_deadline_ms: 5_000,
             restart_margin_ms: 15_000,
+            max_losses: 10,
             silence_timeout_ms: 60_000,
             keep_finished: 10_000,
             keep_restarts: 100,

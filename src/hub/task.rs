@@ -124,6 +124,9 @@ pub struct Task {
     pub generation: u64,
     /// Failures so far.
     pub retry_count: u64,
+    /// How often an agent broke it off: went away unannounced, or showed no life.
+    #[serde(default)]
+    pub losses: u64,
     /// The last failure's reason.
     pub last_error: Option<String>,
     /// ms since the epoch.
@@ -144,6 +147,7 @@ impl Task {
             status: Status::Queued,
             generation: 0,
             retry_count: 0,
+            losses: 0,
             last_error: None,
             created_at: now_ms,
             updated_at: now_ms,
@@ -228,6 +232,7 @@ impl Task {
             "generation": self.generation,
             "retry_count": self.retry_count,
             "max_retries": asked.max_retries,
+            "losses": self.losses,
             "needed_capabilities": asked.needed_capabilities,
             "last_error": self.last_error,
             "result": result,

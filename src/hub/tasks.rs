@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use serde_json::{Map, Value, json};
 
 use super::holders::{Due, Holders};
+use super::lost::{Life, Lost};
 use super::policy::Policy;
 use super::task::{Priority, Status, Submission, Task};
 
@@ -43,6 +44,7 @@ pub struct Tasks {
     finished: VecDeque<String>,
     dirty: BTreeSet<String>,
     queued: Vec<String>,
+    pub(super) lost: Lost,
     next_seq: u64,
 }
 
@@ -198,6 +200,36 @@ impl Tasks {
         Some(task_id)
     }
 
+    /// Takes the task back from an agent that broke it off. What ends or hangs whoever takes it must not go round for
+    /// ever: too many losses make a dead letter. `life` is whose loss it was: [`Tasks::returned`] forgives it to the same.
+    pub fn lose(&mut self, agent_id: &str, why: &str, life: Option<Life>, now_ms: u64) {
+        let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
+        let Some(task) = self.all.get_mut(&task_id) else { return };
+        task.losses += 1;
+        if task.losses >= self.policy.max_losses {
+            let times = task.losses;
+            let reason =
+                format!("broken off {times} times, the last by {agent_id} ({why}): it may end whoever takes it");
+            task.last_error = Some(reason.clone());
+            self.finish(&task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
+            return;
+        }
+        if let Some(life) = life {
+            self.lost.note(agent_id, &task_id, life);
+        }
+        self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
+    }
+
+    /// The agent is here. If it lives the same life as when it lost a task, only the link had broken: that loss counts no
+    /// more, whoever has the task now.
+    pub fn returned(&mut self, agent_id: &str, life: &Life) {
+        let Some(task_id) = self.lost.returned(agent_id, life) else { return };
+        if let Some(task) = self.all.get_mut(&task_id).filter(|task| !task.status.is_final()) {
+            task.losses = task.losses.saturating_sub(1);
+            self.dirty.insert(task_id);
+        }
+    }
+
     /// The holder cannot do the task, and nobody could.
     pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
         let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
@@ -232,6 +264,7 @@ impl Tasks {
             return Err(task.status.name());
         }
         task.retry_count = 0;
+        task.losses = 0;
         task.last_error = None;
         self.finished.retain(|id| id != task_id);
         self.requeue(task_id, "queued", json!("retried from dead letter"), now_ms);
