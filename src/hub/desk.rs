@@ -8,10 +8,11 @@ use super::agents::{Agents, ConnId};
 use super::holders::{Due, STALE};
 use super::line::IdleLine;
 use super::policy::Policy;
+use super::queue::can_do;
 use super::restart::{Restart, RestartRequest};
 use super::restarts::{Commanded, Restarts, Return};
 use super::task::{Status, Submission, Task};
-use super::tasks::{Tasks, can_do};
+use super::tasks::Tasks;
 use crate::wire::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
 
 /// An order to a socket.
@@ -273,7 +274,7 @@ impl Desk {
                 self.idle.leave(&agent_id);
                 continue;
             }
-            let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent.can_do));
+            let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.can_do));
             match fits {
                 Some(task_id) => self.assign(&task_id, &agent_id, now_ms),
                 None => self.idle.join(&agent_id),
@@ -281,7 +282,7 @@ impl Desk {
         }
         for task_id in self.tasks.take_queued() {
             let Some(task) = self.tasks.get(&task_id).filter(|task| task.status == Status::Queued) else { continue };
-            let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(&agent.can_do, task));
+            let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(id, &agent.can_do, &task.submission));
             let Some(agent_id) = self.idle.iter().find(|id| able(id)).map(str::to_owned) else { continue };
             self.assign(&task_id, &agent_id, now_ms);
         }

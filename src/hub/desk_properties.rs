@@ -298,7 +298,11 @@ impl World {
             }
             if self.desk.is_free(&agent_id) {
                 let able = &self.desk.agents.get(&agent_id).unwrap().can_do;
-                assert_eq!(self.desk.tasks.first_for(able), None, "{agent_id} is idle beside work it could do");
+                assert_eq!(
+                    self.desk.tasks.first_for(&agent_id, able),
+                    None,
+                    "{agent_id} is idle beside work it could do"
+                );
             }
         }
     }

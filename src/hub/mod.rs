@@ -3,7 +3,7 @@
 //!
 //! | part | what | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`], [`holders`], [`lost`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
+//! | [`task`], [`tasks`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
 //! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
@@ -25,9 +25,11 @@ mod hears;
 pub mod holders;
 pub mod http;
 mod http_tasks;
+pub mod kept;
 pub mod line;
 pub mod lost;
 pub mod policy;
+pub mod queue;
 pub mod reply;
 pub mod restart;
 pub mod restarts;

@@ -50,6 +50,16 @@ pub struct Submission {
     pub submitted_by: String,
 }
 
+impl Submission {
+    /// The one agent that is to do it, if it names one: `assign_to`, or what the original's clients put into the metadata
+    /// (`assign_to`, and `target_agent` of `agentcom-submit --target`).
+    pub fn assign_to(&self) -> Option<&str> {
+        let named = self.extra.get("assign_to");
+        let named = named.or_else(|| self.metadata.get("assign_to")).or_else(|| self.metadata.get("target_agent"));
+        named.and_then(Value::as_str).filter(|name| !name.is_empty())
+    }
+}
+
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -208,6 +218,14 @@ impl Task {
         Assignment { task_id: self.id.clone(), generation: self.generation, rest }
     }
 
+    /// What it weighs on disk, bytes.
+    pub fn weight(&self) -> u64 {
+        let mut weight = Weight(0);
+        // A counter cannot fail, and neither can a task: it is stored in the same words.
+        let _ = serde_json::to_writer(&mut weight, self);
+        weight.0
+    }
+
     /// The task as the API shows it.
     pub fn to_json(&self) -> Value {
         let asked = &self.submission;
@@ -249,5 +267,19 @@ impl Task {
             }
         }
         shown
+    }
+}
+
+/// Counts what is written.
+struct Weight(u64);
+
+impl std::io::Write for Weight {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
