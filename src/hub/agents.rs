@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
+use super::lost::Life;
 use super::restart::Run;
 use crate::wire::Identify;
 
@@ -42,6 +43,8 @@ pub struct Agent {
     pub connected_at: u64,
     /// Its run of the process.
     pub run: Run,
+    /// The life of its process, as far as it can be told from another.
+    pub life: Life,
     /// What it told of itself at identify (`version`, `client_type`, `pm2_info`).
     pub about: Value,
     /// Its last `resource_report`.
@@ -71,6 +74,7 @@ impl Agent {
             capabilities: identify.capabilities.clone(),
             connected_at: now_ms,
             run: Run::of(identify),
+            life: Life::of(identify, now_ms),
             about: json!({
                 "version": identify.version,
                 "client_type": identify.client_type,

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::control::{self, TokenError};
+use super::limits;
 use super::policy::Policy;
 use super::serve::{Options, ServeError, make_private_dir, serve};
 use super::store::StoreError;
@@ -62,6 +63,20 @@ struct ServeArgs {
     log_level: LogLevel,
     #[command(flatten)]
     timing: TimingArgs,
+    #[command(flatten)]
+    bounds: BoundArgs,
+}
+
+/// Bounds, as numbers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds")]
+struct BoundArgs {
+    /// Make a dead letter of a task that agents broke off so often, by going away unannounced or by showing no life
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
+    max_losses: u64,
+    /// Show the oldest out when so many connections have not identified
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
+    max_unidentified: usize,
 }
 
 fn log_level(name: &str) -> Result<LogLevel, String> {
@@ -81,6 +96,12 @@ struct TimingArgs {
     /// Drop a socket that was silent for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
     silence_timeout_ms: u64,
+    /// Close a socket that no agent identified on for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTIFY_TIMEOUT_MS", default_value_t = Policy::default().identify_timeout_ms)]
+    identify_timeout_ms: u64,
+    /// How long the head of a request, its answer, or the pause before the next may take
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
+    request_timeout_ms: u64,
     /// Say an assignment again when a returned agent does not mention it for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
@@ -103,17 +124,22 @@ fn ms() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=31_536_000_000)
 }
 
-impl TimingArgs {
+impl ServeArgs {
     fn policy(&self) -> Policy {
+        let Self { timing, bounds, .. } = self;
         Policy {
-            accept_timeout_ms: self.accept_timeout_ms,
-            stale_timeout_ms: self.stale_timeout_ms,
-            silence_timeout_ms: self.silence_timeout_ms,
-            reconcile_ms: self.reconcile_ms,
-            reject_retry_ms: self.reject_retry_ms,
-            restart_deadline_ms: self.restart_deadline_ms,
-            drain_deadline_ms: self.drain_deadline_ms,
-            restart_margin_ms: self.restart_margin_ms,
+            accept_timeout_ms: timing.accept_timeout_ms,
+            stale_timeout_ms: timing.stale_timeout_ms,
+            silence_timeout_ms: timing.silence_timeout_ms,
+            identify_timeout_ms: timing.identify_timeout_ms,
+            request_timeout_ms: timing.request_timeout_ms,
+            reconcile_ms: timing.reconcile_ms,
+            reject_retry_ms: timing.reject_retry_ms,
+            restart_deadline_ms: timing.restart_deadline_ms,
+            drain_deadline_ms: timing.drain_deadline_ms,
+            restart_margin_ms: timing.restart_margin_ms,
+            max_losses: bounds.max_losses,
+            max_unidentified: bounds.max_unidentified,
             ..Policy::default()
         }
     }
@@ -130,8 +156,8 @@ pub fn run(cli: Cli) -> ExitCode {
 fn run_serve(args: &ServeArgs) -> ExitCode {
     // Until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
-    let options =
-        Options { listen: args.listen.clone(), data_dir: args.data.dir.clone(), policy: args.timing.policy() };
+    limits::raise();
+    let options = Options { listen: args.listen.clone(), data_dir: args.data.dir.clone(), policy: args.policy() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),

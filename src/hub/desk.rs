@@ -5,13 +5,14 @@
 //! The line: after every event no idle agent stands beside a waiting task that it could do.
 
 use super::agents::{Agents, ConnId, Entered};
-use super::holders::Due;
+use super::holders::{Due, STALE};
 use super::line::IdleLine;
 use super::policy::Policy;
+use super::queue::can_do;
 use super::restart::{Restart, RestartRequest};
 use super::restarts::{Commanded, Restarts, Return};
 use super::task::{Status, Submission, Task};
-use super::tasks::{Tasks, can_do};
+use super::tasks::Tasks;
 use crate::wire::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
 
 /// An order to a socket.
@@ -88,6 +89,9 @@ impl Desk {
         }
         let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
         self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
+        if let Some(agent) = self.agents.get(agent_id) {
+            self.tasks.returned(agent_id, &agent.life);
+        }
         self.tasks.holder_returned(agent_id, now_ms);
         match self.restarts.identified(agent_id, identify, now_ms) {
             Return::Free | Return::StillFenced => {}
@@ -103,11 +107,20 @@ impl Desk {
         if self.restarts.closed(&agent_id, now_ms) {
             self.tasks.holder_left(&agent_id);
         } else {
-            self.tasks.take_back(&agent_id, "agent_disconnect", now_ms);
+            self.break_off(&agent_id, now_ms);
             self.agents.remove(&agent_id);
         }
         self.touched.push(agent_id);
         self.settle(now_ms);
+    }
+
+    /// The agent went away without our command. Of one that had announced it, nothing speaks against its task.
+    fn break_off(&mut self, agent_id: &str, now_ms: u64) {
+        const WHY: &str = "agent_disconnect";
+        match self.agents.get(agent_id) {
+            Some(agent) if !agent.leaving => self.tasks.lose(agent_id, WHY, Some(agent.life.clone()), now_ms),
+            Some(_) | None => drop(self.tasks.take_back(agent_id, WHY, now_ms)),
+        }
     }
 
     /// A restart frame was written to its socket.
@@ -179,7 +192,10 @@ impl Desk {
         for due in self.tasks.due(now_ms) {
             match due {
                 Due::TakeBack { agent_id, why } => {
-                    self.tasks.take_back(&agent_id, why, now_ms);
+                    match why {
+                        STALE => self.tasks.lose(&agent_id, why, None, now_ms),
+                        _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
+                    }
                     // Whoever let a task lie is not the first to get it again.
                     self.agents.set_unavailable(&agent_id, now_ms + self.policy.reject_retry_ms);
                     self.touched.push(agent_id);
@@ -261,7 +277,7 @@ impl Desk {
                 self.idle.leave(&agent_id);
                 continue;
             }
-            let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent.can_do));
+            let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.can_do));
             match fits {
                 Some(task_id) => self.assign(&task_id, &agent_id, now_ms),
                 None => self.idle.join(&agent_id),
@@ -269,7 +285,7 @@ impl Desk {
         }
         for task_id in self.tasks.take_queued() {
             let Some(task) = self.tasks.get(&task_id).filter(|task| task.status == Status::Queued) else { continue };
-            let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(&agent.can_do, task));
+            let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(id, &agent.can_do, &task.submission));
             let Some(agent_id) = self.idle.iter().find(|id| able(id)).map(str::to_owned) else { continue };
             self.assign(&task_id, &agent_id, now_ms);
         }

@@ -371,6 +371,7 @@ impl World {
             assert_eq!(self.tasks.get(id), Some(task), "{id} is not stored as it is");
             let last = self.generations.insert(id.clone(), task.generation).unwrap_or_default();
             assert!(last <= task.generation, "{id} went back from generation {last}");
+            assert!(task.losses < Policy::default().max_losses || task.status.is_final(), "{id} goes round for ever");
             if let Status::Assigned { agent_id, .. } = &task.status {
                 assert_eq!(held.insert(agent_id.clone(), id.clone()), None, "{agent_id} holds two tasks");
                 assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(id));
@@ -387,7 +388,11 @@ impl World {
             }
             if self.desk.is_free(&agent_id) {
                 let able = &self.desk.agents.get(&agent_id).unwrap().can_do;
-                assert_eq!(self.desk.tasks.first_for(able), None, "{agent_id} is idle beside work it could do");
+                assert_eq!(
+                    self.desk.tasks.first_for(&agent_id, able),
+                    None,
+                    "{agent_id} is idle beside work it could do"
+                );
             }
         }
     }

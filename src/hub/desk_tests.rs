@@ -1,118 +1,19 @@
-use super::*;
-use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame, Verdict};
-use serde_json::{Map, Value, json};
+//! The desk: tasks, hand-outs, verdicts and returns. Its restarts are in `restarts`.
 
-use crate::hub::restart::Phase;
-use crate::hub::task::Priority;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::wire::{SidecarFrame, Verdict};
+use rig::{Rig, accepted, complete, rejected, report};
 
 #[path = "desk_conns_tests.rs"]
 mod conns;
-
-/// A desk, a clock, and what was said.
-struct Rig {
-    desk: Desk,
-    now: u64,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self { desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0), now: 0 }
-    }
-
-    fn join(&mut self, conn: ConnId, agent_id: &str, boot: Option<&str>) -> Vec<String> {
-        let identify = Identify { agent_id: agent_id.into(), boot_id: boot.map(str::to_owned), ..Identify::default() };
-        self.desk.identified(conn, &identify, self.now);
-        self.said()
-    }
-
-    fn submit(&mut self, task_id: &str) -> Vec<String> {
-        let submission = Submission {
-            description: "d".into(),
-            metadata: Map::new(),
-            priority: Priority::Normal,
-            max_retries: 3,
-            needed_capabilities: Vec::new(),
-            extra: Map::new(),
-            submitted_by: "ops".into(),
-        };
-        self.desk.submit(task_id.into(), submission, self.now);
-        self.said()
-    }
-
-    fn hear(&mut self, conn: ConnId, frame: SidecarFrame) -> Vec<String> {
-        self.desk.heard(conn, frame, self.now);
-        self.said()
-    }
-
-    fn drop_conn(&mut self, conn: ConnId) -> Vec<String> {
-        self.desk.disconnected(conn, self.now);
-        self.said()
-    }
-
-    fn restart(&mut self, force: bool) -> Option<Commanded> {
-        let request = RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() };
-        self.desk.command_restart(format!("c{}", self.now), "a", request, self.now)
-    }
-
-    fn tick_at(&mut self, now: u64) -> Vec<String> {
-        self.now = now;
-        self.desk.tick(now);
-        self.said()
-    }
-
-    /// What was said since the last look, as `connection:type` (and `#generation` of an assignment).
-    fn said(&mut self) -> Vec<String> {
-        let short = |say: Say| match say {
-            Say::Close { conn, code, reason: _ } => format!("{conn}:close {code}"),
-            Say::Frame { conn, text, receipt: _ } => {
-                let frame: Value = serde_json::from_str(&text).unwrap();
-                let detail = match frame["type"].as_str().unwrap() {
-                    "task_assign" => format!(" {}#{}", frame["task_id"].as_str().unwrap(), frame["generation"]),
-                    "task_continue" => format!(" #{}", frame["generation"]),
-                    "task_ack" => format!(" {}", frame["status"].as_str().unwrap()),
-                    "state_report_ack" => format!(" {}", frame["action"].as_str().unwrap()),
-                    "error" => format!(" {}", frame["error"].as_str().unwrap()),
-                    "restart_sidecar" => format!(" {} force={}", frame["command_id"], frame["force"] == true),
-                    _ => String::new(),
-                };
-                format!("{conn}:{}{detail}", frame["type"].as_str().unwrap())
-            }
-        };
-        self.desk.take_says().into_iter().map(short).collect()
-    }
-
-    fn status(&self, task_id: &str) -> String {
-        let task = self.desk.tasks().get(task_id).unwrap();
-        format!("{}#{}", task.status.name(), task.generation)
-    }
-
-    fn fsm(&self, agent_id: &str) -> String {
-        let agents = self.desk.agents_json();
-        let found = agents.iter().find(|agent| agent["agent_id"] == agent_id);
-        found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
-    }
-
-    fn phase(&self) -> Phase {
-        self.desk.restarts().of_agent("a")[0].phase
-    }
-}
-
-fn accepted(task_id: &str) -> SidecarFrame {
-    SidecarFrame::TaskAccepted { task_id: task_id.into() }
-}
-
-fn complete(task_id: &str, generation: u64) -> SidecarFrame {
-    let text = json!({"type": "task_complete", "task_id": task_id, "generation": generation}).to_string();
-    SidecarFrame::parse(&text).unwrap()
-}
-
-fn rejected(reason: &str) -> SidecarFrame {
-    SidecarFrame::TaskRejected { task_id: "t".into(), generation: Some(1), reason: reason.into() }
-}
-
-fn report(generation: u64) -> SidecarFrame {
-    SidecarFrame::StateReport { task_id: "t".into(), status: None, generation: Some(generation), assigned_at: None }
-}
+#[path = "desk_loss_tests.rs"]
+mod losses;
+#[path = "desk_restart_tests.rs"]
+mod restarts;
+#[path = "desk_rig.rs"]
+mod rig;
 
 #[test]
 fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {
@@ -144,105 +45,6 @@ fn a_drop_takes_the_task_back_at_once_and_the_return_gets_it_under_a_new_generat
     rig.drop_conn(1);
     assert_eq!(rig.status("t"), "queued#2");
     assert_eq!(rig.join(2, "a", None), ["2:identified", "2:task_assign t#3"]);
-}
-
-#[test]
-fn a_fenced_agent_gets_nothing_from_the_command_to_the_return() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.restart(false).unwrap();
-    assert_eq!(rig.said(), [r#"1:restart_sidecar "c0" force=false"#]);
-    assert_eq!(rig.fsm("a"), "restarting");
-    assert!(rig.submit("t").is_empty());
-    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
-    rig.drop_conn(1);
-    assert_eq!(rig.fsm("a"), "restarting");
-    assert!(rig.submit("u").is_empty());
-    assert_eq!(rig.join(2, "a", Some("boot-2")), ["2:identified", "2:task_assign t#1"]);
-    assert_eq!(rig.phase(), Phase::Back);
-}
-
-#[test]
-fn a_planned_absence_keeps_the_task_and_its_generation() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.submit("t");
-    rig.hear(1, accepted("t"));
-    rig.restart(true).unwrap();
-    rig.said();
-    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
-    rig.drop_conn(1);
-    assert_eq!(rig.status("t"), "assigned#1");
-    assert_eq!(rig.join(2, "a", Some("boot-2")), ["2:identified"]);
-    let recovering = SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: Map::new() };
-    assert_eq!(rig.hear(2, recovering), ["2:task_continue #1"]);
-    assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
-}
-
-#[test]
-fn an_overdue_absence_gives_the_task_to_another() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.submit("t");
-    rig.join(2, "b", None);
-    rig.restart(false).unwrap();
-    rig.drop_conn(1);
-    let at = rig.desk.deadline().unwrap();
-    assert_eq!(rig.tick_at(at), ["2:task_assign t#3"]);
-    assert_eq!(rig.fsm("a"), "gone");
-    assert_eq!(rig.phase(), Phase::Overdue);
-    rig.join(3, "a", Some("boot-2"));
-    assert_eq!(rig.phase(), Phase::Back);
-}
-
-#[test]
-fn a_repeat_is_not_sent_and_force_is_sent_under_the_same_name() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.restart(false).unwrap();
-    rig.said();
-    rig.now = 7;
-    assert_eq!(rig.restart(false).unwrap().command_id, "c0");
-    assert!(rig.said().is_empty());
-    rig.restart(true).unwrap();
-    assert_eq!(rig.said(), [r#"1:restart_sidecar "c0" force=true"#]);
-}
-
-#[test]
-fn an_original_peer_gets_only_the_reason_and_never_a_second_frame() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", None);
-    rig.restart(false).unwrap();
-    assert_eq!(rig.said(), ["1:restart_sidecar null force=false"]);
-    rig.restart(true).unwrap();
-    assert!(rig.said().is_empty());
-}
-
-#[test]
-fn an_absent_agent_cannot_be_commanded() {
-    assert_eq!(Rig::new().restart(false), None);
-}
-
-#[test]
-fn a_refused_restart_lifts_the_fence_and_waiting_work_starts() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.restart(false).unwrap();
-    rig.submit("t");
-    let ack =
-        RestartAck { command_id: "c0".into(), outcome: RestartAckOutcome::Refused, detail: None, deadline_ms: None };
-    assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack)), ["1:task_assign t#1"]);
-}
-
-#[test]
-fn who_announces_a_restart_and_stays_is_not_fenced_for_ever() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.hear(1, SidecarFrame::AgentRestarting(Restarting { reason: "r".into(), ..Restarting::default() }));
-    assert!(rig.submit("t").is_empty());
-    let policy = Policy::default();
-    let said = rig.tick_at(rig.now + policy.drain_deadline_ms + policy.restart_margin_ms);
-    assert_eq!(said, ["1:task_assign t#1"]);
 }
 
 #[test]
@@ -412,40 +214,6 @@ fn the_line_holds_no_idle_agent_beside_work_it_could_do() {
 }
 
 #[test]
-fn an_agent_away_on_a_restart_has_time_to_come_back_after_a_hub_that_was_down_for_long() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.submit("t1");
-    rig.restart(false);
-    rig.drop_conn(1);
-    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
-    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
-    let hour = 3_600_000;
-    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), hour), now: hour };
-    rig.tick_at(hour + 1_000);
-    assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 1, "taken back before the holder could come back");
-    rig.join(2, "a", Some("boot-2"));
-    assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Back);
-    assert_eq!(rig.desk.tasks().task_of("a").unwrap().generation, 1);
-}
-
-#[test]
-fn an_agent_that_never_comes_back_after_a_restart_of_the_hub_is_overdue_all_the_same() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.submit("t1");
-    rig.restart(false);
-    rig.drop_conn(1);
-    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
-    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
-    let hour = 3_600_000;
-    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), hour), now: hour };
-    rig.tick_at(hour + Policy::default().accept_timeout_ms);
-    assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Overdue);
-    assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 2);
-}
-
-#[test]
 fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
@@ -463,27 +231,4 @@ fn a_cordoned_agent_gets_no_task_until_it_says_so() {
     let shown = rig.desk.agents_json();
     assert_eq!((&shown[0]["fsm_state"], &shown[0]["cordoned"]), (&json!("draining"), &json!(true)));
     assert_eq!(rig.hear(1, SidecarFrame::Cordon { on: false }), ["1:task_assign t1#1"]);
-}
-
-#[test]
-fn a_restart_that_was_cancelled_on_the_machine_ends_refused_and_lifts_the_fence() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("b1"));
-    rig.restart(false);
-    rig.said();
-    let ack = |outcome| RestartAck { command_id: "c0".into(), outcome, detail: None, deadline_ms: None };
-    rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Accepted)));
-    assert_eq!(rig.submit("t1"), Vec::<String>::new());
-    assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Refused))), ["1:task_assign t1#1"]);
-    assert_eq!(rig.desk.restarts().get("c0").unwrap().phase, Phase::Refused);
-}
-
-#[test]
-fn an_agent_that_is_gone_leaves_no_timer_behind() {
-    let mut rig = Rig::new();
-    rig.join(1, "a", Some("boot-1"));
-    rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
-    assert!(rig.desk.deadline().is_some());
-    rig.drop_conn(1);
-    assert_eq!(rig.desk.deadline(), None);
 }

@@ -52,11 +52,12 @@ impl Desk {
         for agent_id in self.idle.iter() {
             agent_id.hash(hasher);
         }
+        self.tasks.lost.digest(hasher);
     }
 }
 
 fn digest_task(task: &Task, hasher: &mut impl Hasher) {
-    (&task.id, task.generation, task.retry_count, task.status.name()).hash(hasher);
+    (&task.id, task.generation, task.retry_count, task.losses, task.status.name()).hash(hasher);
     match &task.status {
         Status::Assigned { agent_id, assigned_at: _, accepted } => (agent_id, accepted).hash(hasher),
         Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {}

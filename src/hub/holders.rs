@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::policy::Policy;
 use super::task::Task;
 
+/// Why a task is taken back from a holder that showed no life for too long.
+pub const STALE: &str = "stale";
+
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
@@ -15,7 +18,7 @@ pub enum Due {
     TakeBack {
         /// The holder.
         agent_id: String,
-        /// `not_accepted`, `stale` or `overdue`.
+        /// `not_accepted`, [`STALE`] or `overdue`.
         why: &'static str,
     },
     /// When a returned holder did not mention a task it never accepted: say the same assignment again.
@@ -118,7 +121,7 @@ impl Holders {
             let why = if held.confirm_by.is_some_and(is_over) {
                 "not_accepted"
             } else if is_over(held.alive_at + stale_ms) {
-                "stale"
+                STALE
             } else if held.overdue_at.is_some_and(is_over) {
                 "overdue"
             } else {

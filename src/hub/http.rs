@@ -14,7 +14,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -24,7 +23,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +36,7 @@ use super::reply::{ApiError, MAX_BODY_BYTES, authenticate, read_body};
 use super::restart::RestartRequest;
 use super::socket;
 use super::validate::{Kind, may, must};
+use super::web::Origin;
 
 /// No task holds a restart up for longer than a day; the sidecar sees it the same way.
 const MAX_DEADLINE_MS: u64 = 86_400_000;
@@ -47,8 +47,8 @@ pub struct App {
     pub core: Handle,
     /// Where we listen: the address for those who sent no `Host`.
     pub listen: String,
-    /// `policy.silence_timeout_ms`.
-    pub silence: Duration,
+    /// How long sockets are waited for.
+    pub patience: socket::Patience,
     /// Ends every socket.
     pub stop: CancellationToken,
     /// Every socket's task.
@@ -93,6 +93,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 
 async fn websocket(
     State(app): Shared,
+    Extension(origin): Extension<Origin>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
@@ -108,7 +109,7 @@ async fn websocket(
     let sockets = app.sockets.clone();
     Ok(upgrade.on_upgrade(move |socket| {
         sockets.track_future(async move {
-            socket::serve(socket, conn, app.core.clone(), app.silence, app.stop.clone()).await;
+            socket::serve(socket, conn, app.core.clone(), origin, app.patience, app.stop.clone()).await;
         })
     }))
 }

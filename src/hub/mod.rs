@@ -3,7 +3,7 @@
 //!
 //! | part | what | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`], [`holders`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
+//! | [`task`], [`tasks`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
 //! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
@@ -11,7 +11,8 @@
 //! | [`core`] | the one owner: applies, stores, and only then says | no |
 //! | [`store`], [`auth`], [`control`] | what survives; tokens; the private door | no |
 //! | [`socket`], [`http`] (with `http_tasks`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
-//! | [`serve`], [`cli`] | the life of the process | no |
+//! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |
+//! | [`serve`], [`cli`], [`limits`] | the life of the process | no |
 
 pub mod agents;
 pub mod auth;
@@ -25,11 +26,16 @@ mod hears;
 pub mod holders;
 pub mod http;
 mod http_tasks;
+pub mod kept;
+pub mod limits;
 pub mod line;
+pub mod lost;
 pub mod policy;
+pub mod queue;
 pub mod reply;
 pub mod restart;
 pub mod restarts;
+pub mod room;
 pub mod serve;
 mod shapes;
 mod shows;
@@ -38,3 +44,4 @@ pub mod store;
 pub mod task;
 pub mod tasks;
 pub mod validate;
+pub mod web;

@@ -17,10 +17,20 @@ pub struct Policy {
     pub drain_deadline_ms: u64,
     /// What a restart may take beyond both before it is called overdue.
     pub restart_margin_ms: u64,
+    /// How often agents may break off a task, by going away unannounced or by showing no life, before it is a dead letter.
+    pub max_losses: u64,
     /// A socket that is silent for this long is dropped (the original hub: 60 s).
     pub silence_timeout_ms: u64,
+    /// How long a connection may take to identify.
+    pub identify_timeout_ms: u64,
+    /// How long the head of a request, its answer, or the pause before the next may take.
+    pub request_timeout_ms: u64,
+    /// How many connections there may be that no agent has identified on.
+    pub max_unidentified: usize,
     /// How many finished tasks are kept; the oldest go first.
     pub keep_finished: usize,
+    /// What the finished tasks may weigh together, bytes of JSON; the oldest go first, the newest always stays.
+    pub keep_finished_bytes: u64,
     /// How many finished restarts are kept for each agent; the oldest go first.
     pub keep_restarts: usize,
 }
@@ -35,8 +45,13 @@ impl Default for Policy {
             restart_deadline_ms: 120_000,
             drain_deadline_ms: 5_000,
             restart_margin_ms: 15_000,
+            max_losses: 10,
             silence_timeout_ms: 60_000,
+            identify_timeout_ms: 10_000,
+            request_timeout_ms: 30_000,
+            max_unidentified: 512,
             keep_finished: 10_000,
+            keep_finished_bytes: 256 << 20,
             keep_restarts: 100,
         }
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,11 @@ use super::control;
 use super::core::{Core, State, now_ms};
 use super::desk::Desk;
 use super::http::{App, router};
+use super::limits;
 use super::policy::Policy;
+use super::socket::Patience;
 use super::store::{Store, StoreError};
+use super::web::{self, Bounds};
 
 /// How long sockets and requests may take to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);
@@ -111,20 +113,20 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let app = Arc::new(App {
         core: handle,
         listen: address.to_string(),
-        silence: Duration::from_millis(policy.silence_timeout_ms),
+        patience: Patience {
+            silence: Duration::from_millis(policy.silence_timeout_ms),
+            identify: Duration::from_millis(policy.identify_timeout_ms),
+        },
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         next_conn: AtomicU64::new(1),
     });
     let sockets = app.sockets.clone();
-    // Frames are small and answers are awaited: waiting to fill a packet would only cost time.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let web = axum::serve(listener, router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let web = tokio::spawn(web.into_future());
+    let bounds = Bounds {
+        request: Duration::from_millis(policy.request_timeout_ms),
+        unidentified: policy.max_unidentified.min(limits::files() / 4),
+    };
+    let web = tokio::spawn(web::serve(listener, router(app), bounds, stop.clone()));
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     finish(core, web, sockets, stop).await
 }
@@ -132,7 +134,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 /// Waits for the end, then gives everybody a moment to say goodbye.
 async fn finish(
     mut core: JoinHandle<Result<(), StoreError>>,
-    web: JoinHandle<io::Result<()>>,
+    web: JoinHandle<()>,
     sockets: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -145,7 +147,7 @@ async fn finish(
     sockets.close();
     let goodbye = async {
         sockets.wait().await;
-        // The listener's own errors are retried inside; there is none left to report.
+        // It ends by itself; a panic in there was said already.
         let _ = web.await;
     };
     if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {

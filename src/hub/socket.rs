@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::agents::ConnId;
 use super::core::{Handle, ToSocket, now_ms};
 use super::validate::{Incoming, read_frame};
+use super::web::Origin;
 use crate::wire::{HubError, HubFrame, Identify, SidecarFrame};
 
 /// The largest message, bytes. A result with a long output fits; a flood does not.
@@ -25,11 +26,42 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Invalid frames in a minute that close the socket, as at the original hub (which adds a cooldown; this one does not).
 const MAX_VIOLATIONS: usize = 10;
 
+/// Frames that a peer may say before it identifies.
+const MAX_EARLY_FRAMES: usize = 10;
+/// What a peer may say before it identifies, bytes. An identify has some hundreds.
+const MAX_EARLY_BYTES: u64 = 256 << 10;
+
+/// How long a socket is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long it may be silent.
+    pub silence: Duration,
+    /// How long it may take to identify.
+    pub identify: Duration,
+}
+
 /// Serves one socket until it is closed, dropped, silent for too long, or the hub stops.
-pub async fn serve(socket: WebSocket, conn: ConnId, core: Handle, silence: Duration, stop: CancellationToken) {
+pub async fn serve(
+    socket: WebSocket,
+    conn: ConnId,
+    core: Handle,
+    origin: Origin,
+    patience: Patience,
+    stop: CancellationToken,
+) {
     let (outbox, orders) = mpsc::channel(OUTBOX);
-    let mut session = Session { socket, conn, core, outbox: Some(outbox), identified: false, violations: Vec::new() };
-    let end = session.run(orders, silence, &stop).await;
+    origin.allow(MAX_EARLY_BYTES);
+    let mut session = Session {
+        socket,
+        conn,
+        core,
+        outbox: Some(outbox),
+        origin: Some(origin),
+        identified: false,
+        early: 0,
+        violations: Vec::new(),
+    };
+    let end = session.run(orders, patience, &stop).await;
     tracing::debug!(conn, ?end, "socket ended");
     if let End::Close(code, reason) = end {
         session.close(code, reason).await;
@@ -55,13 +87,19 @@ struct Session {
     core: Handle,
     /// Given to the core at identify; it is the only sender, so that the core can end the session by dropping it.
     outbox: Option<mpsc::Sender<ToSocket>>,
+    /// Until an agent identified.
+    origin: Option<Origin>,
     identified: bool,
+    /// Frames before that.
+    early: usize,
     violations: Vec<Instant>,
 }
 
 impl Session {
-    async fn run(&mut self, mut orders: mpsc::Receiver<ToSocket>, silence: Duration, stop: &CancellationToken) -> End {
+    async fn run(&mut self, mut orders: mpsc::Receiver<ToSocket>, patience: Patience, stop: &CancellationToken) -> End {
         let mut heard_at = Instant::now();
+        let identify_by = heard_at + patience.identify;
+        let shown_out = self.origin.as_ref().map(|origin| origin.shown_out().clone()).unwrap_or_default();
         loop {
             let step = tokio::select! {
                 () = stop.cancelled() => Err(End::Close(1001, "the hub is stopping")),
@@ -70,7 +108,13 @@ impl Session {
                     Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason)),
                     None => Err(End::Close(1008, "too slow: frames were not read")),
                 },
-                () = tokio::time::sleep_until((heard_at + silence).into()) => Err(End::Close(1002, "silent for too long")),
+                () = tokio::time::sleep_until((heard_at + patience.silence).into()) => Err(End::Close(1002, "silent for too long")),
+                () = tokio::time::sleep_until(identify_by.into()), if !self.identified => {
+                    Err(End::Close(1008, "not identified in time"))
+                }
+                () = shown_out.cancelled(), if !self.identified => {
+                    Err(End::Close(1013, "too many connections that are not identified"))
+                }
                 message = self.socket.recv() => {
                     heard_at = Instant::now();
                     match message {
@@ -98,7 +142,14 @@ impl Session {
     async fn hear_text(&mut self, text: &str) -> Result<(), End> {
         match read_frame(text) {
             Incoming::Frame(SidecarFrame::Identify(identify)) => self.identify(identify).await,
-            Incoming::Frame(_) | Incoming::Ignored if !self.identified => self.refuse("not_identified").await,
+            Incoming::Frame(_) | Incoming::Ignored if !self.identified => {
+                self.refuse("not_identified").await?;
+                self.early += 1;
+                if self.early >= MAX_EARLY_FRAMES {
+                    return Err(End::Close(1008, "too many frames before identify"));
+                }
+                Ok(())
+            }
             Incoming::Frame(SidecarFrame::Ping {}) => self.send(&HubFrame::Pong { timestamp: now_ms().into() }).await,
             Incoming::Frame(frame) => self.core.heard(self.conn, frame).await.map_err(|_| stopping()),
             Incoming::Ignored => Ok(()),
@@ -121,7 +172,12 @@ impl Session {
         // From here on the core may know us: whatever happens, it must hear that we are gone.
         self.identified = true;
         match self.core.identify(self.conn, identify, outbox).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                if let Some(origin) = self.origin.take() {
+                    origin.identified();
+                }
+                Ok(())
+            }
             Ok(Err(refused)) => {
                 self.identified = false;
                 let why: &'static str = refused.into();

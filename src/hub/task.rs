@@ -50,6 +50,16 @@ pub struct Submission {
     pub submitted_by: String,
 }
 
+impl Submission {
+    /// The one agent that is to do it, if it names one: `assign_to`, or what the original's clients put into the metadata
+    /// (`assign_to`, and `target_agent` of `agentcom-submit --target`).
+    pub fn assign_to(&self) -> Option<&str> {
+        let named = self.extra.get("assign_to");
+        let named = named.or_else(|| self.metadata.get("assign_to")).or_else(|| self.metadata.get("target_agent"));
+        named.and_then(Value::as_str).filter(|name| !name.is_empty())
+    }
+}
+
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -124,6 +134,9 @@ pub struct Task {
     pub generation: u64,
     /// Failures so far.
     pub retry_count: u64,
+    /// How often an agent broke it off: went away unannounced, or showed no life.
+    #[serde(default)]
+    pub losses: u64,
     /// The last failure's reason.
     pub last_error: Option<String>,
     /// ms since the epoch.
@@ -144,6 +157,7 @@ impl Task {
             status: Status::Queued,
             generation: 0,
             retry_count: 0,
+            losses: 0,
             last_error: None,
             created_at: now_ms,
             updated_at: now_ms,
@@ -204,6 +218,14 @@ impl Task {
         Assignment { task_id: self.id.clone(), generation: self.generation, rest }
     }
 
+    /// What it weighs on disk, bytes.
+    pub fn weight(&self) -> u64 {
+        let mut weight = Weight(0);
+        // A counter cannot fail, and neither can a task: it is stored in the same words.
+        let _ = serde_json::to_writer(&mut weight, self);
+        weight.0
+    }
+
     /// The task as the API shows it.
     pub fn to_json(&self) -> Value {
         let asked = &self.submission;
@@ -228,6 +250,7 @@ impl Task {
             "generation": self.generation,
             "retry_count": self.retry_count,
             "max_retries": asked.max_retries,
+            "losses": self.losses,
             "needed_capabilities": asked.needed_capabilities,
             "last_error": self.last_error,
             "result": result,
@@ -244,5 +267,19 @@ impl Task {
             }
         }
         shown
+    }
+}
+
+/// Counts what is written.
+struct Weight(u64);
+
+impl std::io::Write for Weight {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -4,13 +4,17 @@
 //! Rules kept from the original hub: +1 on the generation for every hand-out and every take-back; a verdict counts only
 //! for the generation it was done under.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
 
 use super::holders::{Due, Holders};
+use super::kept::Kept;
+use super::lost::{Life, Lost};
 use super::policy::Policy;
-use super::task::{Priority, Status, Submission, Task};
+use super::queue::{Queue, Turn, turn};
+use super::task::{Status, Submission, Task};
 
 /// Why a verdict was not taken. The names are the wire's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -38,11 +42,13 @@ pub enum Failed {
 pub struct Tasks {
     policy: Policy,
     all: HashMap<String, Task>,
-    queue: BTreeMap<(Priority, u64), String>,
+    order: BTreeMap<Turn, String>,
+    queue: Queue,
     pub(super) holders: Holders,
-    finished: VecDeque<String>,
+    kept: Kept,
     dirty: BTreeSet<String>,
     queued: Vec<String>,
+    pub(super) lost: Lost,
     next_seq: u64,
 }
 
@@ -54,20 +60,20 @@ impl Tasks {
         for task in stored {
             tasks.next_seq = tasks.next_seq.max(task.seq + 1);
             match &task.status {
-                Status::Queued => {
-                    tasks.queue.insert((task.submission.priority, task.seq), task.id.clone());
-                }
-                Status::Assigned { agent_id, .. } => {
-                    tasks.holders.hand(agent_id, &task, now_ms);
-                }
+                Status::Queued => tasks.queue.insert(&task),
+                Status::Assigned { agent_id, .. } => tasks.holders.hand(agent_id, &task, now_ms),
                 Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                     finished.push((task.updated_at, task.id.clone()));
                 }
             }
-            tasks.all.insert(task.id.clone(), task);
+            tasks.insert(task);
         }
         finished.sort();
-        tasks.finished = finished.into_iter().map(|(_, id)| id).collect();
+        for task in finished.iter().filter_map(|(_, id)| tasks.all.get(id)) {
+            tasks.kept.push(task);
+        }
+        // The bounds may be lower than those of the hub before.
+        tasks.prune();
         tasks
     }
 
@@ -78,9 +84,13 @@ impl Tasks {
 
     /// All tasks, by lane and order of submission.
     pub fn list(&self) -> Vec<&Task> {
-        let mut tasks: Vec<&Task> = self.all.values().collect();
-        tasks.sort_by_key(|task| (task.submission.priority, task.seq));
-        tasks
+        self.list_after(None).collect()
+    }
+
+    /// The same, from after this turn on.
+    pub fn list_after(&self, after: Option<Turn>) -> impl Iterator<Item = &Task> {
+        let rest = self.order.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        rest.filter_map(|(_, id)| self.all.get(id))
     }
 
     /// The task that the agent holds.
@@ -105,10 +115,9 @@ impl Tasks {
         self.enqueue(task);
     }
 
-    /// The first waiting task that an agent with these capabilities can do.
-    pub fn first_for(&self, capabilities: &BTreeSet<String>) -> Option<String> {
-        let fits = |id: &&String| self.all.get(*id).is_some_and(|task| can_do(capabilities, task));
-        self.queue.values().find(fits).cloned()
+    /// The first waiting task that this agent, with these capabilities, can do.
+    pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<String> {
+        self.queue.first_for(agent_id, capabilities).map(str::to_owned)
     }
 
     /// Hands a waiting task to an agent that holds none. `false`, and nothing changed, where either is not so.
@@ -120,7 +129,7 @@ impl Tasks {
         if task.status != Status::Queued {
             return false;
         }
-        self.queue.remove(&(task.submission.priority, task.seq));
+        self.queue.remove(task);
         task.generation += 1;
         task.status = Status::Assigned { agent_id: agent_id.to_owned(), assigned_at: now_ms, accepted: false };
         task.note("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
@@ -198,6 +207,36 @@ impl Tasks {
         Some(task_id)
     }
 
+    /// Takes the task back from an agent that broke it off. What ends or hangs whoever takes it must not go round for
+    /// ever: too many losses make a dead letter. `life` is whose loss it was: [`Tasks::returned`] forgives it to the same.
+    pub fn lose(&mut self, agent_id: &str, why: &str, life: Option<Life>, now_ms: u64) {
+        let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
+        let Some(task) = self.all.get_mut(&task_id) else { return };
+        task.losses += 1;
+        if task.losses >= self.policy.max_losses {
+            let times = task.losses;
+            let reason =
+                format!("broken off {times} times, the last by {agent_id} ({why}): it may end whoever takes it");
+            task.last_error = Some(reason.clone());
+            self.finish(&task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
+            return;
+        }
+        if let Some(life) = life {
+            self.lost.note(agent_id, &task_id, life);
+        }
+        self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
+    }
+
+    /// The agent is here. If it lives the same life as when it lost a task, only the link had broken: that loss counts no
+    /// more, whoever has the task now.
+    pub fn returned(&mut self, agent_id: &str, life: &Life) {
+        let Some(task_id) = self.lost.returned(agent_id, life) else { return };
+        if let Some(task) = self.all.get_mut(&task_id).filter(|task| !task.status.is_final()) {
+            task.losses = task.losses.saturating_sub(1);
+            self.dirty.insert(task_id);
+        }
+    }
+
     /// The holder cannot do the task, and nobody could.
     pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
         let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
@@ -232,8 +271,9 @@ impl Tasks {
             return Err(task.status.name());
         }
         task.retry_count = 0;
+        task.losses = 0;
         task.last_error = None;
-        self.finished.retain(|id| id != task_id);
+        self.kept.remove(task_id);
         self.requeue(task_id, "queued", json!("retried from dead letter"), now_ms);
         Ok(())
     }
@@ -275,9 +315,14 @@ impl Tasks {
     }
 
     fn enqueue(&mut self, task: Task) {
-        self.queue.insert((task.submission.priority, task.seq), task.id.clone());
+        self.queue.insert(&task);
         self.dirty.insert(task.id.clone());
         self.queued.push(task.id.clone());
+        self.insert(task);
+    }
+
+    fn insert(&mut self, task: Task) {
+        self.order.insert(turn(&task), task.id.clone());
         self.all.insert(task.id.clone(), task);
     }
 
@@ -294,17 +339,22 @@ impl Tasks {
     fn finish(&mut self, task_id: &str, status: Status, event: &str, details: Value, now_ms: u64) {
         let Some(mut task) = self.all.remove(task_id) else { return };
         self.release(&task.status);
-        self.queue.remove(&(task.submission.priority, task.seq));
+        self.queue.remove(&task);
         task.status = status;
         task.note(event, details, now_ms);
         self.dirty.insert(task_id.to_owned());
-        self.finished.push_back(task_id.to_owned());
+        self.kept.push(&task);
         self.all.insert(task_id.to_owned(), task);
-        while self.finished.len() > self.policy.keep_finished {
-            if let Some(oldest) = self.finished.pop_front() {
-                self.all.remove(&oldest);
-                self.dirty.insert(oldest);
+        self.prune();
+    }
+
+    /// Forgets the oldest finished tasks where there are too many.
+    fn prune(&mut self) {
+        while let Some(oldest) = self.kept.pop_over(&self.policy) {
+            if let Some(task) = self.all.remove(&oldest) {
+                self.order.remove(&turn(&task));
             }
+            self.dirty.insert(oldest);
         }
     }
 
@@ -313,11 +363,6 @@ impl Tasks {
             self.holders.release(agent_id);
         }
     }
-}
-
-/// Whether an agent with these capabilities can do the task.
-pub fn can_do(capabilities: &BTreeSet<String>, task: &Task) -> bool {
-    task.submission.needed_capabilities.iter().all(|needed| capabilities.contains(needed))
 }
 
 #[cfg(test)]

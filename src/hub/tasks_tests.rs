@@ -1,4 +1,5 @@
 use super::*;
+use crate::hub::task::Priority;
 
 fn submission(priority: Priority) -> Submission {
     Submission {
@@ -35,7 +36,7 @@ fn lanes_come_in_order_and_inside_a_lane_the_first_comes_first() {
     use Priority::{High, Low, Normal, Urgent};
     let mut tasks = queue_of(&[("l", Low), ("n1", Normal), ("n2", Normal), ("u", Urgent), ("h", High)]);
     let mut order = Vec::new();
-    while let Some(id) = tasks.first_for(&BTreeSet::new()) {
+    while let Some(id) = tasks.first_for("any", &BTreeSet::new()) {
         assert!(tasks.assign(&id, &format!("agent-{id}"), 1));
         order.push(id);
     }
@@ -47,7 +48,7 @@ fn a_task_taken_back_keeps_its_place_before_later_ones() {
     let mut tasks = queue_of(&[("t", Priority::Normal), ("later", Priority::Normal)]);
     tasks.assign("t", "a", 1);
     tasks.take_back("a", "agent_disconnect", 2);
-    assert_eq!(tasks.first_for(&BTreeSet::new()).as_deref(), Some("t"));
+    assert_eq!(tasks.first_for("any", &BTreeSet::new()).as_deref(), Some("t"));
 }
 
 #[test]
@@ -56,8 +57,8 @@ fn an_agent_needs_every_capability_that_the_task_names() {
     let needs = Submission { needed_capabilities: vec!["code".into(), "gpu".into()], ..submission(Priority::Normal) };
     tasks.submit("t".into(), needs, 0);
     let can = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(tasks.first_for(&can(&["code"])), None);
-    assert_eq!(tasks.first_for(&can(&["code", "gpu", "more"])).as_deref(), Some("t"));
+    assert_eq!(tasks.first_for("any", &can(&["code"])), None);
+    assert_eq!(tasks.first_for("any", &can(&["code", "gpu", "more"])).as_deref(), Some("t"));
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn the_third_failure_of_three_makes_a_dead_letter() {
     assert_eq!(tasks.fail("a", "t", 5, "worse", 24), Ok(Failed::DeadLetter));
     let task = tasks.get("t").unwrap();
     assert_eq!((task.status.name(), task.last_error.as_deref()), ("dead_letter", Some("worse")));
-    assert_eq!(tasks.first_for(&BTreeSet::new()), None);
+    assert_eq!(tasks.first_for("any", &BTreeSet::new()), None);
 }
 
 #[test]
@@ -218,4 +219,80 @@ fn a_task_that_is_still_held_at_its_completion_time_is_taken_back_once() {
     tasks.take_back("a", "overdue", 5_000);
     tasks.assign("t", "b", 5_001);
     assert_eq!(tasks.due(5_002), []);
+}
+
+#[test]
+fn large_finished_tasks_make_room_by_their_bytes_and_an_unfinished_one_never_does() {
+    let policy = Policy { keep_finished_bytes: 6_500, ..Policy::default() };
+    let mut tasks = Tasks::load(Vec::new(), policy, 0);
+    let large = json!({"output": "x".repeat(2_000)}).as_object().cloned().unwrap();
+    for id in ["unfinished", "1", "2", "3"] {
+        tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
+    }
+    for id in ["1", "2", "3"] {
+        tasks.assign(id, "a", 1);
+        tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
+    }
+    assert!(tasks.get("1").is_none() && tasks.take_dirty().contains("1"));
+    assert!(tasks.get("2").is_some() && tasks.get("3").is_some() && tasks.get("unfinished").is_some());
+    assert_eq!(tasks.list().len(), 3);
+}
+
+#[test]
+fn a_finished_task_that_is_larger_than_all_may_be_stays_until_the_next() {
+    let policy = Policy { keep_finished_bytes: 10, ..Policy::default() };
+    let mut tasks = Tasks::load(Vec::new(), policy, 0);
+    for id in ["1", "2"] {
+        tasks.submit(id.into(), submission(Priority::Normal), 0);
+        tasks.assign(id, "a", 1);
+        tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
+        assert!(tasks.get(id).is_some(), "somebody waits for it");
+    }
+    assert!(tasks.get("1").is_none());
+}
+
+#[test]
+fn a_hub_with_lower_bounds_forgets_the_oldest_at_once() {
+    let mut tasks = queue_of(&[("1", Priority::Normal), ("2", Priority::Normal)]);
+    tasks.cancel("1", "ops", 1).unwrap();
+    tasks.cancel("2", "ops", 2).unwrap();
+    let stored = tasks.all.values().cloned().collect();
+    let mut tasks = Tasks::load(stored, Policy { keep_finished: 1, ..Policy::default() }, 3);
+    assert!(tasks.get("1").is_none() && tasks.get("2").is_some());
+    assert!(tasks.take_dirty().contains("1"));
+}
+
+#[test]
+fn a_dead_letter_that_is_revived_weighs_nothing_any_more() {
+    let policy = Policy { keep_finished_bytes: 1_500, ..Policy::default() };
+    let mut tasks = Tasks::load(Vec::new(), policy, 0);
+    let large = json!({"output": "x".repeat(800)}).as_object().cloned().unwrap();
+    for id in ["1", "2"] {
+        tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
+    }
+    tasks.assign("1", "a", 1);
+    tasks.condemn("a", "invalid", 2);
+    tasks.revive("1", 3).unwrap();
+    tasks.cancel("2", "ops", 4).unwrap();
+    assert!(tasks.get("1").is_some() && tasks.get("2").is_some());
+}
+
+#[test]
+fn a_task_for_one_agent_waits_for_that_one_whatever_it_can_do() {
+    for (extra, metadata) in [
+        (json!({"assign_to": "b"}), json!({})),
+        (json!({}), json!({"assign_to": "b"})),
+        (json!({}), json!({"target_agent": "b"})),
+    ] {
+        let mut tasks = queue_of(&[]);
+        let named = Submission {
+            extra: extra.as_object().cloned().unwrap(),
+            metadata: metadata.as_object().cloned().unwrap(),
+            needed_capabilities: vec!["gpu".into()],
+            ..submission(Priority::Normal)
+        };
+        tasks.submit("t".into(), named, 0);
+        assert_eq!(tasks.first_for("a", &BTreeSet::from(["gpu".to_owned()])), None);
+        assert_eq!(tasks.first_for("b", &BTreeSet::new()).as_deref(), Some("t"));
+    }
 }

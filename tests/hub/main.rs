@@ -2,6 +2,7 @@
 
 mod support;
 
+mod abuse;
 mod process;
 mod restarts;
 mod tasks;

@@ -44,6 +44,7 @@ fn policy() -> Policy {
         silence_timeout_ms: NEVER_MS,
         keep_finished: 10,
         keep_restarts: 10,
+        ..Policy::default()
     }
 }
 

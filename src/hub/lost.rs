@@ -1,0 +1,65 @@
+//! Which agent broke off which task, to tell a link that broke from a process that ended. Volatile and pure: it counts
+//! nothing; the queue does.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+
+use crate::wire::Identify;
+
+/// Two accounts of when a process began may differ so much, ms: pm2 is asked, and the answer travels.
+const SAME_START_MS: u64 = 2_000;
+
+/// One life of an agent's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    boot_id: Option<String>,
+    /// By pm2's account, where the process does not name its runs. ms since the epoch.
+    began_at: Option<u64>,
+}
+
+impl Life {
+    /// The life that an identify speaks for.
+    pub fn of(identify: &Identify, now_ms: u64) -> Self {
+        let uptime = identify.pm2_info.as_ref().and_then(|info| info.uptime_ms);
+        let began_at = uptime.filter(|_| identify.boot_id.is_none()).map(|uptime| now_ms.saturating_sub(uptime));
+        Self { boot_id: identify.boot_id.clone(), began_at }
+    }
+
+    /// Whether both are surely the same: where nothing tells, they are not.
+    fn is(&self, other: &Self) -> bool {
+        match (&self.boot_id, &other.boot_id) {
+            (Some(one), Some(other)) => one == other,
+            (Some(_), None) | (None, Some(_)) => false,
+            (None, None) => {
+                let both = self.began_at.zip(other.began_at);
+                both.is_some_and(|(one, other)| one.abs_diff(other) <= SAME_START_MS)
+            }
+        }
+    }
+}
+
+/// The last loss of each agent that is away.
+#[derive(Debug, Clone, Default)]
+pub struct Lost {
+    by_agent: BTreeMap<String, (String, Life)>,
+}
+
+impl Lost {
+    /// The agent broke the task off.
+    pub fn note(&mut self, agent_id: &str, task_id: &str, life: Life) {
+        self.by_agent.insert(agent_id.to_owned(), (task_id.to_owned(), life));
+    }
+
+    /// The agent is here again: the task that it broke off, if it lives the same life.
+    pub fn returned(&mut self, agent_id: &str, life: &Life) -> Option<String> {
+        let (task_id, before) = self.by_agent.remove(agent_id)?;
+        before.is(life).then_some(task_id)
+    }
+
+    /// Feeds what decides the future to `hasher`.
+    pub(super) fn digest(&self, hasher: &mut impl Hasher) {
+        for (agent_id, (task_id, life)) in &self.by_agent {
+            (agent_id, task_id, &life.boot_id, life.began_at).hash(hasher);
+        }
+    }
+}

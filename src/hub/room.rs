@@ -1,0 +1,129 @@
+//! The waiting room: every connection that no agent has proved its own yet, HTTP and WebSocket alike. It bounds how many
+//! there are and shows the oldest out when it is full; it reads no bytes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long a connection may stay in a full room: a mass join is through in less, so only who dawdles is shown out.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The room.
+pub struct Room {
+    places: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    /// In the order of arrival.
+    all: BTreeMap<u64, (Instant, CancellationToken)>,
+}
+
+/// A place in the room. Dropping it frees it: the connection ended, or an agent identified on it.
+pub struct Place {
+    /// Cancelled when the connection is shown out.
+    pub shown_out: CancellationToken,
+    number: u64,
+    room: Arc<Room>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new(places: usize) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
+        Arc::new(Self { places, waiting: Mutex::default() })
+    }
+
+    /// A place for a new connection. Where there is none, the oldest goes as soon as it has had its grace.
+    pub async fn enter(self: &Arc<Self>) -> Place {
+        loop {
+            let oldest = self.waiting().all.values().next().cloned();
+            let acquire = Arc::clone(&self.places).acquire_owned();
+            let seated = match oldest.filter(|_| self.places.available_permits() == 0) {
+                // Somebody leaves where nobody is the oldest.
+                None => acquire.await,
+                Some((since, shown_out)) => tokio::select! {
+                    seated = acquire => seated,
+                    () = tokio::time::sleep_until(since + GRACE) => {
+                        tracing::debug!("too many connections that are not identified: the oldest is closed");
+                        shown_out.cancel();
+                        self.waiting().all.pop_first();
+                        // Its own place is the one to wait for: nobody else has to go.
+                        Arc::clone(&self.places).acquire_owned().await
+                    }
+                },
+            };
+            // The room is never closed.
+            if let Ok(permit) = seated {
+                return self.seat(permit);
+            }
+        }
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    fn count(&self) -> usize {
+        self.waiting().all.len()
+    }
+
+    fn seat(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+        let shown_out = CancellationToken::new();
+        let mut waiting = self.waiting();
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.all.insert(number, (Instant::now(), shown_out.clone()));
+        Place { shown_out, number, room: Arc::clone(self), _permit: permit }
+    }
+
+    /// Nothing in here can panic half-way.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.waiting().all.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_into_a_full_room_gets_the_place_of_the_oldest() {
+        let room = Room::new(2);
+        let (first, second) = (room.enter().await, room.enter().await);
+        let shown_out = first.shown_out.clone();
+        let held = tokio::spawn(async move {
+            first.shown_out.cancelled().await;
+            drop(first);
+        });
+        let third = room.enter().await;
+        held.await.unwrap();
+        assert!(shown_out.is_cancelled() && !second.shown_out.is_cancelled() && !third.shown_out.is_cancelled());
+        assert_eq!(room.count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_shown_out_while_others_leave_in_time() {
+        let room = Room::new(1);
+        let first = room.enter().await;
+        let shown_out = first.shown_out.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE / 2).await;
+            drop(first);
+        });
+        let _second = room.enter().await;
+        assert!(!shown_out.is_cancelled());
+        assert_eq!(room.count(), 1);
+    }
+}
