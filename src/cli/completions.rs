@@ -12,5 +12,15 @@ use crate::shell::exit_code::ExitCode;
 pub fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "agentcom-sidecar", &mut script);
-    print(&script)
+    print(&mended(shell, script))
+}
+
+/// `clap_complete` names the states of its bash script in two ways where the program's name has a hyphen, so that nothing
+/// is offered after a command (clap's issue 6421, open as of 4.6.11); this makes the two one, and is nothing without it.
+fn mended(shell: Shell, script: Vec<u8>) -> Vec<u8> {
+    if shell != Shell::Bash {
+        return script;
+    }
+    let text = String::from_utf8_lossy(&script);
+    text.replace("agentcom__subcmd__sidecar__subcmd__", "agentcom__sidecar__subcmd__").into_bytes()
 }

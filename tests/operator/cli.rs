@@ -54,18 +54,31 @@ fn machine_gives_every_move_as_json() {
     assert_eq!(drawn.count(), 8);
 }
 
-#[test]
-fn bash_takes_the_completions_and_they_know_the_commands() {
-    let script = printed(&["completions", "bash"]);
+/// What bash offers for the last of `words`, the first of which is the program.
+fn bash_offers(words: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("completions");
-    std::fs::write(&file, script).unwrap();
+    std::fs::write(&file, printed(&["completions", "bash"])).unwrap();
+    let ask = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+               $(complete -p agentcom-sidecar | grep -o '_[a-z_]*') \"$1\" \"${COMP_WORDS[-1]}\" \"${COMP_WORDS[-2]}\"; \
+               echo \"${COMPREPLY[@]}\"";
     let mut bash = Command::new("bash");
-    let ask = "source \"$0\"; COMP_WORDS=(agentcom-sidecar mac); COMP_CWORD=1; \
-               $(complete -p agentcom-sidecar | grep -o '_[a-z_]*') agentcom-sidecar mac agentcom-sidecar; echo \"${COMPREPLY[@]}\"";
-    bash.args(["-c", ask]).arg(&file);
+    bash.args(["-c", ask, "bash"]).arg(&file).args(words);
     let (status, text) = process::run(bash, wait::BOUND);
-    assert!(status.success() && text.trim() == "machine", "{status}: {text}");
+    assert!(status.success(), "{status}: {text}");
+    text.trim().to_owned()
+}
+
+#[test]
+fn bash_completes_a_command() {
+    assert_eq!(bash_offers(&["agentcom-sidecar", "mac"]), "machine");
+}
+
+#[test]
+fn bash_completes_what_follows_a_command() {
+    assert_eq!(bash_offers(&["agentcom-sidecar", "status", "--w"]), "--watch");
+    assert_eq!(bash_offers(&["agentcom-sidecar", "cancel-restart", "--conf"]), "--config");
+    assert_eq!(bash_offers(&["agentcom-sidecar", "machine", "--format", "m"]), "mermaid");
 }
 
 #[test]

@@ -30,8 +30,12 @@ impl Place {
     }
 
     fn onboard(&self, hub: &str, name: &str, more: &[&str]) -> (Option<i32>, String) {
+        self.onboard_at(hub, name, &self.config().display().to_string(), more)
+    }
+
+    fn onboard_at(&self, hub: &str, name: &str, config: &str, more: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(SIDECAR);
-        command.args(["onboard", "--hub", hub, "--name", name, "--config"]).arg(self.config()).args(more);
+        command.args(["onboard", "--hub", hub, "--name", name, "--config", config]).args(more);
         for variable in ["AGENTCOM_CONFIG", "AGENTCOM_TOKEN", "AGENTCOM_ADMIN_TOKEN"] {
             command.env_remove(variable);
         }
@@ -132,6 +136,27 @@ fn a_second_run_says_that_nothing_is_left_to_do() {
     let (code, text) = place.onboard(&http(&hub), "a", &[]);
     assert!(code == Some(78) && text.contains("this agent is onboarded, and nothing is left to do"), "{text}");
     assert_eq!(fs::read(place.config()).unwrap(), before);
+}
+
+#[test]
+fn a_hub_that_says_no_leaves_no_folder_either() {
+    let (hub, place) = (Hub::start(), Place::new());
+    hub.register("a");
+    let config = place.folder.path().join("new/deep/config.json").display().to_string();
+    let (code, text) = place.onboard_at(&http(&hub), "a", &config, &[]);
+    assert!(code == Some(69) && text.contains("Nothing was written"), "{code:?}: {text}");
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+#[test]
+fn a_folder_is_no_configuration_and_nothing_is_registered_for_it() {
+    let (hub, place) = (Hub::start(), Place::new());
+    for config in [place.folder.path().display().to_string(), format!("{}/new/", place.folder.path().display())] {
+        let (code, text) = place.onboard_at(&http(&hub), "a", &config, &["--force"]);
+        assert!(code == Some(2) && text.contains("is a folder; name the file"), "{code:?}: {text}");
+    }
+    let (code, text) = place.onboard(&http(&hub), "a", &[]);
+    assert_eq!(code, Some(0), "the name was taken: {text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::support::legacy_hub::{Status, Task};
 use crate::support::process::{self, Signal};
@@ -230,6 +231,17 @@ fn a_command_that_ignores_sigterm_is_killed_when_its_time_is_over() {
     let why = failed(&scene, &task);
     assert!(why.starts_with("command timed out: ran longer than 500 ms"), "{why}");
     wait_gone(pid);
+}
+
+#[test]
+fn a_command_that_obeys_sigterm_does_not_use_up_the_time_before_sigkill() {
+    let scene = with_executor(json!({"command": "sleep 600", "mode": "run", "timeout_ms": 200}));
+    let _sidecar = scene.start();
+    let began = Instant::now();
+    let why = failed(&scene, &submit(&scene, "run"));
+    assert!(why.contains("ran longer than 200 ms"), "{why}");
+    // SIGKILL comes 5 s after SIGTERM.
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
 }
 
 #[test]

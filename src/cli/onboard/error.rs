@@ -30,6 +30,8 @@ pub(super) enum OnboardError {
         /// What it is of, and what to do therefore.
         what: String,
     },
+    /// `--config` names a folder.
+    NotAFile(PathBuf),
     /// The folder cannot be made or written.
     Folder {
         /// Which.
@@ -109,7 +111,7 @@ impl OnboardError {
                 "it is {}'s at {}: name another file with --config, or replace it with --force",
                 loaded.config.agent_id, loaded.config.hub_url
             ),
-            Err(_) => "and it is not in order (agentcom-sidecar check tells how): mend it, name another file with \
+            Err(_) => "it is not in order (agentcom-sidecar check tells how): mend it, name another file with \
                        --config, or replace it with --force"
                 .to_owned(),
         };
@@ -118,7 +120,7 @@ impl OnboardError {
 
     pub(super) const fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Name(_) | Self::Address(_) | Self::TokenFile { .. } => ExitCode::Usage,
+            Self::Name(_) | Self::Address(_) | Self::NotAFile(_) | Self::TokenFile { .. } => ExitCode::Usage,
             Self::ThereAlready { .. } | Self::Unusable(_) => ExitCode::Config,
             Self::Folder { .. } | Self::NotKept { .. } => ExitCode::StateUnusable,
             Self::Unreachable(_)
@@ -145,6 +147,12 @@ impl fmt::Display for OnboardError {
             Self::ThereAlready { path, what } => {
                 write!(f, "{} is there already: {what}. Nothing was registered or changed", path.display())
             }
+            Self::NotAFile(path) => write!(
+                f,
+                "--config: {} is a folder; name the file to write in it, such as {}. Nothing was registered or written",
+                path.display(),
+                path.join("config.json").display()
+            ),
             Self::Folder { path, doing, source } => write!(
                 f,
                 "cannot {doing} {}: {source}; give the user that runs this write permission there, or name a \

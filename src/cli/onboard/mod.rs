@@ -81,6 +81,9 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
         doing: "find",
         source,
     })?;
+    if config.is_dir() || config.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(OnboardError::NotAFile(config));
+    }
     if !args.force && config.symlink_metadata().is_ok() {
         return Err(OnboardError::there_already(&config, &args.name, &hub));
     }
@@ -90,7 +93,7 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
         None => std::env::var(ADMIN_TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new),
     };
     // 2. The folder: a token that cannot be kept is not asked for.
-    let results = folder::prepare(&config)?;
+    let place = folder::prepare(&config)?;
     // 3. The hub.
     is_a_hub(&hub).await?;
     // 4. The token.
@@ -103,7 +106,7 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
     let kept = durable::write_atomic(&config, text_of(args, &hub, &token).as_bytes());
     kept.map_err(|error| OnboardError::NotKept { name: args.name.clone(), registered, error })?;
     let loaded = Config::load(&config).map_err(OnboardError::Unusable)?;
-    Ok(next::text(&loaded, &results, &hub, registered))
+    Ok(next::text(&loaded, &place.keep(), &hub, registered))
 }
 
 fn check_name(name: &str) -> Result<(), OnboardError> {

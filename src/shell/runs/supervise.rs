@@ -250,9 +250,10 @@ async fn watch(order: &RunOrder, child: &mut Child, leader: Option<u32>, mut sto
     if !matches!(how, How::Exited(_))
         && let Some(leader) = leader
     {
-        end_group(leader).await;
-        // Whatever it was, it is not a child that is left behind unreaped.
-        let _ = tokio::time::timeout(GRACE, child.wait()).await;
+        // Both at once: a command that has ended counts as a member of its group until it is reaped, and would take all of
+        // the grace. Whatever it was, it is not a child that is left behind unreaped.
+        let reaped = tokio::time::timeout(GRACE * 2, child.wait());
+        let _ = tokio::join!(end_group(leader), reaped);
     }
     let [out, err] = &mut streams;
     pipes.drain(out, err).await;
