@@ -1,12 +1,14 @@
 //! The desk and tasks that end whoever takes them: what counts as lost, what is forgiven, and the end of it.
 
+use std::ops::Range;
+
 use super::rig::{Rig, accepted};
 use super::*;
 use crate::wire::{Pm2Info, Restarting, SidecarFrame};
 
 /// An agent that joins under another run each time, takes the task, and is gone.
-fn lose(rig: &mut Rig, times: u64) {
-    for n in 0..times {
+fn lose(rig: &mut Rig, runs: Range<u64>) {
+    for n in runs {
         rig.join(n + 1, "a", Some(&format!("boot-{n}")));
         rig.hear(n + 1, accepted("t"));
         rig.drop_conn(n + 1);
@@ -28,9 +30,9 @@ fn a_task_that_ends_whoever_takes_it_is_a_dead_letter_in_the_end_and_says_why() 
     let mut rig = Rig::new();
     rig.submit("t");
     let most = Policy::default().max_losses;
-    lose(&mut rig, most - 1);
+    lose(&mut rig, 0..most - 1);
     assert_eq!(rig.status("t"), format!("queued#{}", 2 * (most - 1)));
-    lose(&mut rig, 1);
+    lose(&mut rig, most - 1..most);
     let task = rig.desk.tasks().get("t").unwrap();
     assert_eq!(task.status.name(), "dead_letter");
     let why = task.last_error.clone().unwrap();
@@ -126,7 +128,7 @@ fn an_assignment_that_nobody_accepts_costs_the_task_nothing() {
 fn a_dead_letter_that_is_revived_may_be_lost_as_often_again() {
     let mut rig = Rig::new();
     rig.submit("t");
-    lose(&mut rig, Policy::default().max_losses);
+    lose(&mut rig, 0..Policy::default().max_losses);
     rig.desk.revive("t", rig.now).unwrap();
     assert_eq!(losses(&rig), 0);
 }
@@ -135,7 +137,7 @@ fn a_dead_letter_that_is_revived_may_be_lost_as_often_again() {
 fn losses_outlive_the_hub_and_a_task_of_an_older_hub_has_none() {
     let mut rig = Rig::new();
     rig.submit("t");
-    lose(&mut rig, 3);
+    lose(&mut rig, 0..3);
     let mut stored = serde_json::to_value(rig.desk.tasks().get("t").unwrap()).unwrap();
     let task: Task = serde_json::from_value(stored.clone()).unwrap();
     assert_eq!(task.losses, 3);
