@@ -231,3 +231,14 @@ async fn what_only_the_original_has_is_404_and_says_what_to_do_instead() {
         assert!(answer["hint"].as_str().unwrap().contains(path), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_full_queue_says_so_and_takes_tasks_again_when_one_has_ended() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &["--max-unfinished", "1"]);
+    let first = hub.submit(json!({"description": "d"})).await;
+    let (status, answer) = hub.admin("POST", "/api/tasks", json!({"description": "d"})).await;
+    assert_eq!((status, &answer["error"]), (503, &json!("queue_full")));
+    assert_eq!(hub.admin("POST", &format!("/api/tasks/{first}/cancel"), Value::Null).await.0, 200);
+    hub.submit(json!({"description": "d"})).await;
+}

@@ -65,6 +65,12 @@ struct BoundArgs {
     /// Make a dead letter of a task that agents broke off so often, by going away unannounced or by showing no life
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
     max_losses: u64,
+    /// Take no more tasks when so many have not ended
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNFINISHED", default_value_t = Policy::default().max_unfinished)]
+    max_unfinished: usize,
+    /// Forget the oldest finished tasks when all of them weigh more than this
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
+    keep_finished_mib: u64,
     /// Show the oldest out when so many connections have not identified
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
@@ -131,6 +137,8 @@ impl ServeArgs {
             restart_margin_ms: timing.restart_margin_ms,
             max_losses: bounds.max_losses,
             max_unidentified: bounds.max_unidentified,
+            max_unfinished: bounds.max_unfinished,
+            keep_finished_bytes: bounds.keep_finished_mib << 20,
             ..Policy::default()
         }
     }

@@ -48,15 +48,21 @@ const TASK_FIELDS: &[Field] = &[
 
 pub(super) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let who = authenticate(&app.core, &headers).await?;
+    let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
     let submission = submission_of(read_body(&headers, body, TASK_FIELDS)?, who)?;
     let task_id = format!("task-{}", entropy::id()?);
     let priority = submission.priority.number();
     let id = task_id.clone();
     let created_at = app.core.ask(move |state, now_ms| {
-        state.desk.submit(id, submission, now_ms);
-        now_ms
+        state.desk.tasks().has_room(weight).then(|| {
+            state.desk.submit(id, submission, now_ms);
+            now_ms
+        })
     });
-    let created_at = created_at.await?;
+    let created_at = created_at.await?.ok_or_else(|| {
+        let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
+    })?;
     let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
     Ok((StatusCode::CREATED, Json(answer)))
 }

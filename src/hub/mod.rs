@@ -3,7 +3,7 @@
 //!
 //! | part | what | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
+//! | [`task`], [`tasks`], [`verdicts`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
 //! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
@@ -48,4 +48,5 @@ pub mod task;
 pub mod tasks;
 mod token_cli;
 pub mod validate;
+pub mod verdicts;
 pub mod web;
