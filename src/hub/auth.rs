@@ -2,7 +2,7 @@
 //!
 //! A token is 256 random bits in hex, so a plain hash is enough: there is nothing to guess.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -25,17 +25,53 @@ pub struct Principal {
     pub created_at: u64,
 }
 
-/// The name has a token already.
+/// The most tokens that a hub keeps. Registration is open, and must not fill the disk.
+pub const MAX_TOKENS: usize = 10_000;
+
+/// Why no token was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NameTaken;
+pub enum NotIssued {
+    /// The name has one already.
+    NameTaken,
+    /// There are [`MAX_TOKENS`].
+    Full,
+}
+
+/// A token as it is shown: never itself, and not its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Names the token among all: the first 12 hex digits of its hash.
+    pub id: String,
+    /// The agent, or the operator.
+    pub agent_id: String,
+    /// Whether it may do everything.
+    pub admin: bool,
+    /// ms since the epoch.
+    pub created_at: u64,
+}
+
+/// Which tokens of a name are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that are no admin's.
+    Agents,
+    /// The one of this id.
+    One(String),
+}
+
+/// A token to store, or (none) to delete.
+pub type Change = (TokenHash, Option<Principal>);
 
 /// All tokens.
 #[derive(Debug, Default)]
 pub struct Tokens {
     /// By the first bytes of the hash; the rest is compared in constant time.
     by_prefix: HashMap<[u8; 8], Vec<(TokenHash, Principal)>>,
-    names: HashSet<String>,
-    dirty: Vec<(TokenHash, Principal)>,
+    /// How many tokens each name has.
+    names: HashMap<String, usize>,
+    dirty: Vec<Change>,
 }
 
 impl Tokens {
@@ -51,37 +87,96 @@ impl Tokens {
     /// Turns random bytes into a new token for the name. A name may hold several; `only_if_new` wants it to hold none.
     ///
     /// # Errors
-    /// [`NameTaken`], only with `only_if_new`.
+    /// [`NotIssued::NameTaken`], only with `only_if_new`, or [`NotIssued::Full`].
     pub fn issue(
         &mut self,
         secret: [u8; SECRET_BYTES],
         principal: Principal,
         only_if_new: bool,
-    ) -> Result<String, NameTaken> {
-        if only_if_new && self.names.contains(&principal.name) {
-            return Err(NameTaken);
+    ) -> Result<String, NotIssued> {
+        if only_if_new && self.holds(&principal.name) {
+            return Err(NotIssued::NameTaken);
+        }
+        if self.names.values().sum::<usize>() >= MAX_TOKENS {
+            return Err(NotIssued::Full);
         }
         let token = hex(&secret);
         let hash = hash_of(&token);
-        self.dirty.push((hash, principal.clone()));
+        self.dirty.push((hash, Some(principal.clone())));
         self.insert(hash, principal);
         Ok(token)
     }
 
-    /// Whose token it is.
-    pub fn verify(&self, token: &str) -> Option<&Principal> {
-        let hash = hash_of(token);
-        let candidates = self.by_prefix.get(&prefix(&hash))?;
-        candidates.iter().find(|(stored, _)| bool::from(stored.ct_eq(&hash))).map(|(_, principal)| principal)
+    /// Whether the name has a token.
+    pub fn holds(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
-    /// The tokens to store since the last call.
-    pub fn take_dirty(&mut self) -> Vec<(TokenHash, Principal)> {
+    /// Makes tokens of the name worthless, and says how many.
+    pub fn revoke(&mut self, name: &str, which: &Which) -> usize {
+        let meant = |hash: &TokenHash, principal: &Principal| {
+            let of_kind = match which {
+                Which::All => true,
+                Which::Agents => !principal.admin,
+                Which::One(id) => *id == id_of(hash),
+            };
+            of_kind && principal.name == name
+        };
+        let before = self.dirty.len();
+        for tokens in self.by_prefix.values_mut() {
+            let gone = tokens.extract_if(.., |(hash, principal)| meant(hash, principal));
+            self.dirty.extend(gone.map(|(hash, _)| (hash, None)));
+        }
+        self.by_prefix.retain(|_, tokens| !tokens.is_empty());
+        let revoked = self.dirty.len() - before;
+        if let Some(left) = self.names.get_mut(name) {
+            *left -= revoked;
+            if *left == 0 {
+                self.names.remove(name);
+            }
+        }
+        revoked
+    }
+
+    /// Whether it is the hash of a token that proves somebody.
+    pub fn has(&self, hash: &TokenHash) -> bool {
+        let candidates = self.by_prefix.get(&prefix(hash));
+        candidates.is_some_and(|candidates| candidates.iter().any(|(stored, _)| stored == hash))
+    }
+
+    /// All tokens, by name and age.
+    pub fn list(&self) -> Vec<Shown> {
+        let shown = |(hash, principal): &(TokenHash, Principal)| Shown {
+            id: id_of(hash),
+            agent_id: principal.name.clone(),
+            admin: principal.admin,
+            created_at: principal.created_at,
+        };
+        let mut all: Vec<Shown> = self.by_prefix.values().flatten().map(shown).collect();
+        all.sort_by(|a, b| (&a.agent_id, a.created_at, &a.id).cmp(&(&b.agent_id, b.created_at, &b.id)));
+        all
+    }
+
+    /// The hash under which a token that proves somebody is known.
+    pub fn known(&self, token: &str) -> Option<(TokenHash, &Principal)> {
+        let hash = hash_of(token);
+        let candidates = self.by_prefix.get(&prefix(&hash))?;
+        let (_, principal) = candidates.iter().find(|(stored, _)| bool::from(stored.ct_eq(&hash)))?;
+        Some((hash, principal))
+    }
+
+    /// Whose token it is.
+    pub fn verify(&self, token: &str) -> Option<&Principal> {
+        self.known(token).map(|(_, principal)| principal)
+    }
+
+    /// The tokens to store or to delete since the last call.
+    pub fn take_dirty(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.dirty)
     }
 
     fn insert(&mut self, hash: TokenHash, principal: Principal) {
-        self.names.insert(principal.name.clone());
+        *self.names.entry(principal.name.clone()).or_default() += 1;
         self.by_prefix.entry(prefix(&hash)).or_default().push((hash, principal));
     }
 }
@@ -94,6 +189,10 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+fn id_of(hash: &TokenHash) -> String {
+    hex(&hash[..6])
 }
 
 fn hash_of(token: &str) -> TokenHash {
@@ -128,7 +227,7 @@ mod tests {
     fn the_first_registration_wins() {
         let mut tokens = Tokens::default();
         tokens.issue([7; 32], principal("a"), true).unwrap();
-        assert_eq!(tokens.issue([8; 32], principal("a"), true), Err(NameTaken));
+        assert_eq!(tokens.issue([8; 32], principal("a"), true), Err(NotIssued::NameTaken));
         assert!(tokens.issue([9; 32], principal("a"), false).is_ok());
     }
 
@@ -139,6 +238,45 @@ mod tests {
         let stored = tokens.take_dirty();
         assert!(!format!("{stored:?}").contains(&token));
         assert_eq!(hex(&stored[0].0).len(), 64);
+        let stored = stored.into_iter().filter_map(|(hash, principal)| Some((hash, principal?))).collect();
         assert!(Tokens::load(stored).verify(&token).is_some());
+    }
+
+    #[test]
+    fn a_revoked_token_proves_nobody_and_its_name_is_free_again() {
+        let mut tokens = Tokens::default();
+        let (one, other) = (tokens.issue([7; 32], principal("a"), true), tokens.issue([8; 32], principal("b"), true));
+        let stored = tokens.take_dirty();
+        assert_eq!(tokens.revoke("a", &Which::All), 1);
+        assert_eq!(tokens.take_dirty(), [(stored[0].0, None)]);
+        assert_eq!(tokens.verify(&one.unwrap()), None);
+        assert!(tokens.verify(&other.unwrap()).is_some());
+        assert!(tokens.issue([9; 32], principal("a"), true).is_ok());
+        assert_eq!(tokens.revoke("nobody", &Which::All), 0);
+    }
+
+    #[test]
+    fn one_of_several_tokens_is_revoked_by_its_id_and_an_admins_only_when_it_is_meant() {
+        let mut tokens = Tokens::default();
+        let old = tokens.issue([7; 32], principal("a"), false).unwrap();
+        let new = tokens.issue([8; 32], Principal { created_at: 2, ..principal("a") }, false).unwrap();
+        let admin = tokens.issue([9; 32], Principal { admin: true, ..principal("a") }, false).unwrap();
+        let oldest = tokens.list().into_iter().find(|shown| shown.created_at == 1 && !shown.admin).unwrap();
+        assert_eq!(tokens.revoke("b", &Which::One(oldest.id.clone())), 0, "it is not b's");
+        assert_eq!(tokens.revoke("a", &Which::One(oldest.id)), 1);
+        assert!(tokens.verify(&old).is_none() && tokens.verify(&new).is_some());
+        assert_eq!(tokens.revoke("a", &Which::Agents), 1);
+        assert!(tokens.verify(&new).is_none() && tokens.verify(&admin).is_some());
+    }
+
+    #[test]
+    fn registration_cannot_fill_the_disk() {
+        let mut tokens = Tokens::default();
+        for n in 0..MAX_TOKENS {
+            let mut secret = [0; SECRET_BYTES];
+            secret[..8].copy_from_slice(&n.to_le_bytes());
+            tokens.issue(secret, principal(&format!("a{n}")), true).unwrap();
+        }
+        assert_eq!(tokens.issue([9; 32], principal("one more"), true), Err(NotIssued::Full));
     }
 }

@@ -1,18 +1,17 @@
 //! The hub's command line: what it takes, what it prints, and how it exits. It holds no logic of the hub.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::control::{self, TokenError};
 use super::limits;
 use super::policy::Policy;
-use super::serve::{Options, ServeError, make_private_dir, serve};
+use super::serve::{Options, ServeError, serve};
 use super::store::StoreError;
+use super::token_cli::{self, DataArgs, NewToken, TokenAction};
 use crate::config::LogLevel;
 use crate::shell::logging::{self, LogConfig};
 
@@ -32,23 +31,15 @@ Exit codes: 0 stopped as told, 2 wrong arguments, 69 the address is taken, 74 th
 enum Command {
     /// Run the hub until SIGINT or SIGTERM
     Serve(ServeArgs),
-    /// Print a new token for NAME, as the last word on stdout; also while the hub runs on the same data dir
+    /// Print a new token for NAME, as the last word on stdout; list tokens, or revoke them. Also while the hub runs on the
+    /// same data dir
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Token {
-        /// The agent (its agent_id) or the operator
-        name: String,
-        /// May do everything: restart any agent, read any ledger
-        #[arg(long)]
-        admin: bool,
+        #[command(subcommand)]
+        action: Option<TokenAction>,
         #[command(flatten)]
-        data: DataArgs,
+        new: NewToken,
     },
-}
-
-#[derive(Debug, Args)]
-struct DataArgs {
-    /// The folder of the hub's store; created if missing
-    #[arg(long = "data", value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = "./agentcom-hub-data")]
-    dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +65,12 @@ struct BoundArgs {
     /// Make a dead letter of a task that agents broke off so often, by going away unannounced or by showing no life
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
     max_losses: u64,
+    /// Take no more tasks when so many have not ended
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNFINISHED", default_value_t = Policy::default().max_unfinished)]
+    max_unfinished: usize,
+    /// Forget the oldest finished tasks when all of them weigh more than this
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
+    keep_finished_mib: u64,
     /// Show the oldest out when so many connections have not identified
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
@@ -140,6 +137,8 @@ impl ServeArgs {
             restart_margin_ms: timing.restart_margin_ms,
             max_losses: bounds.max_losses,
             max_unidentified: bounds.max_unidentified,
+            max_unfinished: bounds.max_unfinished,
+            keep_finished_bytes: bounds.keep_finished_mib << 20,
             ..Policy::default()
         }
     }
@@ -149,7 +148,7 @@ impl ServeArgs {
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => run_serve(&args),
-        Command::Token { name, admin, data } => run_token(&name, admin, &data),
+        Command::Token { action, new } => token_cli::run(action, new),
     }
 }
 
@@ -195,32 +194,6 @@ fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-fn run_token(name: &str, admin: bool, data: &DataArgs) -> ExitCode {
-    if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
-        return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
-    }
-    if let Err(error) = make_private_dir(&data.dir) {
-        return fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string());
-    }
-    match control::obtain(&data.dir, name, admin) {
-        Ok(token) => {
-            let kind = if admin { "admin token" } else { "token" };
-            match writeln!(std::io::stdout(), "{kind} for {name}: {token}") {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::from(74),
-            }
-        }
-        Err(error) => fail(
-            match &error {
-                TokenError::Busy(_) => 75,
-                TokenError::Store(_) => 78,
-                TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
-            },
-            &error.to_string(),
-        ),
-    }
-}
-
 fn exit_code(error: &ServeError) -> u8 {
     match error {
         ServeError::Store(StoreError::Locked(_)) => 75,
@@ -231,7 +204,7 @@ fn exit_code(error: &ServeError) -> u8 {
     }
 }
 
-fn fail(code: u8, message: &str) -> ExitCode {
+pub(super) fn fail(code: u8, message: &str) -> ExitCode {
     // Nobody may be reading; the code says enough then.
     let _ = writeln!(std::io::stderr(), "agentcom-hub: {message}");
     ExitCode::from(code)

@@ -1,7 +1,8 @@
-//! The hub's private door: a unix socket in the data dir, over which `agentcom-hub token` asks a running hub for a token.
-//! Whoever may open the socket (its owner: mode 0600) may have any token; it serves nothing else.
+//! The hub's private door: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
+//! tokens of a running hub. Whoever may open the socket (its owner: mode 0600) may have any token; it serves nothing else.
 //!
-//! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}` or `{"error":"..."}`.
+//! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}`,
+//! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`; or `{"error":"..."}`.
 
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,11 +14,12 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Principal, Tokens};
-use super::core::{Handle, now_ms};
-use super::desk::Changes;
+use super::auth::{NotIssued, Principal, SECRET_BYTES, Shown, Tokens, Which};
+use super::core::{self, Handle, State, now_ms};
+use super::desk::{Changes, Desk};
 use super::entropy;
-use super::store::{Store, StoreError};
+use super::settings::Settings;
+use super::store::{Aside, Store, StoreError};
 
 /// The longest request, bytes.
 const MAX_REQUEST_BYTES: u64 = 4_096;
@@ -26,20 +28,53 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long `token` waits while the store is taken but no hub answers: one that is just starting or stopping.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Request {
-    op: String,
-    name: String,
-    #[serde(default)]
-    admin: bool,
+/// What is wanted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// A new token.
+    Token {
+        /// The agent, or the operator.
+        name: String,
+        /// May do everything.
+        #[serde(default)]
+        admin: bool,
+        /// All other tokens of the name go.
+        #[serde(default)]
+        replace: bool,
+    },
+    /// All tokens.
+    List,
+    /// No more of a name's tokens, or of the one with this id.
+    Revoke {
+        /// The agent, or the operator.
+        name: String,
+        /// As in the list.
+        #[serde(default)]
+        id: Option<String>,
+    },
 }
 
+/// What came of it: what was asked for, or an error.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Response {
+pub struct Response {
+    /// The new token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+    pub token: Option<String>,
+    /// All tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<Shown>>,
+    /// How many were revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+impl Response {
+    fn error(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
 }
 
 /// Where the socket is.
@@ -93,30 +128,45 @@ async fn answer(stream: UnixStream, core: Handle) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(request) if request.op == "token" => match issue(&core, request).await {
-            Ok(token) => Response { token: Some(token), ..Response::default() },
-            Err(error) => Response { error: Some(error), ..Response::default() },
+        Ok(request) => match entropy::secret() {
+            Ok(secret) => core
+                .ask(move |state, now_ms| act(state, request, secret, now_ms))
+                .await
+                .unwrap_or_else(|_| Response::error("the hub is stopping")),
+            Err(error) => Response::error(error.to_string()),
         },
-        Ok(request) => Response { error: Some(format!("unknown op {:?}", request.op)), ..Response::default() },
-        Err(error) => Response { error: Some(format!("not a request: {error}")), ..Response::default() },
+        Err(error) => Response::error(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_string(&response)?;
     text.push('\n');
     write.write_all(text.as_bytes()).await
 }
 
-async fn issue(core: &Handle, request: Request) -> Result<String, String> {
-    let secret = entropy::secret().map_err(|error| error.to_string())?;
-    let Request { name, admin, op: _ } = request;
-    let asked =
-        core.ask(move |state, created_at| state.tokens.issue(secret, Principal { name, admin, created_at }, false));
-    asked.await.map_err(|_| "the hub is stopping".to_owned())?.map_err(|_| "the name is taken".to_owned())
+/// Does what is wanted. `secret` is for a new token.
+fn act(state: &mut State, request: Request, secret: [u8; SECRET_BYTES], now_ms: u64) -> Response {
+    match request {
+        Request::Token { name, admin, replace } => {
+            if replace {
+                core::revoke(state, &name, &Which::All, now_ms);
+            }
+            match state.tokens.issue(secret, Principal { name, admin, created_at: now_ms }, false) {
+                Ok(token) => Response { token: Some(token), ..Response::default() },
+                Err(NotIssued::NameTaken) => Response::error("the name is taken"),
+                Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),
+            }
+        }
+        Request::List => Response { tokens: Some(state.tokens.list()), ..Response::default() },
+        Request::Revoke { name, id } => {
+            let which = id.map_or(Which::All, Which::One);
+            Response { revoked: Some(core::revoke(state, &name, &which, now_ms)), ..Response::default() }
+        }
+    }
 }
 
-/// Why there is no token.
+/// Why nothing came of it.
 #[derive(Debug)]
 pub enum TokenError {
-    /// The running hub said so.
+    /// The hub said so.
     Refused(String),
     /// Something holds the store, but no hub answers.
     Busy(StoreError),
@@ -129,7 +179,7 @@ pub enum TokenError {
 impl std::fmt::Display for TokenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refused(why) => write!(f, "the running hub gave no token: {why}"),
+            Self::Refused(why) => write!(f, "the hub said no: {why}"),
             Self::Busy(error) => write!(f, "no hub answers at the control socket, but {error}"),
             Self::Store(error) => error.fmt(f),
             Self::NoEntropy(error) => error.fmt(f),
@@ -139,19 +189,18 @@ impl std::fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
-/// A new token for the name: from the hub that runs on this data dir, or else from its store.
+/// Has it done by the hub that runs on this data dir, or else in its store.
 ///
 /// # Errors
 /// [`TokenError`].
-pub fn obtain(data_dir: &Path, name: &str, admin: bool) -> Result<String, TokenError> {
+pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenError> {
     let begun = Instant::now();
-    loop {
-        if let Ok(response) = ask_running(data_dir, name, admin) {
-            let why = response.error.unwrap_or_else(|| "it said nothing".to_owned());
-            return response.token.ok_or(TokenError::Refused(why));
+    let response = loop {
+        if let Ok(response) = ask_running(data_dir, request) {
+            break response;
         }
         match Store::open(data_dir) {
-            Ok(store) => return issue_offline(&store, name, admin),
+            Ok(store) => break act_offline(&store, request.clone())?,
             Err(error @ StoreError::Locked(_)) if begun.elapsed() > LOCK_PATIENCE => {
                 return Err(TokenError::Busy(error));
             }
@@ -161,15 +210,18 @@ pub fn obtain(data_dir: &Path, name: &str, admin: bool) -> Result<String, TokenE
                 return Err(TokenError::Store(error));
             }
         }
+    };
+    match response.error {
+        Some(why) => Err(TokenError::Refused(why)),
+        None => Ok(response),
     }
 }
 
-fn ask_running(data_dir: &Path, name: &str, admin: bool) -> std::io::Result<Response> {
+fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Response> {
     let mut stream = std::os::unix::net::UnixStream::connect(path_in(data_dir))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request = Request { op: "token".to_owned(), name: name.to_owned(), admin };
-    let mut text = serde_json::to_string(&request)?;
+    let mut text = serde_json::to_string(request)?;
     text.push('\n');
     stream.write_all(text.as_bytes())?;
     let mut line = String::new();
@@ -177,13 +229,13 @@ fn ask_running(data_dir: &Path, name: &str, admin: bool) -> std::io::Result<Resp
     Ok(serde_json::from_str(&line)?)
 }
 
-fn issue_offline(store: &Store, name: &str, admin: bool) -> Result<String, TokenError> {
+fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
     let secret = entropy::secret().map_err(TokenError::NoEntropy)?;
     let stored = store.load().map_err(TokenError::Store)?;
-    let mut tokens = Tokens::load(stored.tokens);
-    let principal = Principal { name: name.to_owned(), admin, created_at: now_ms() };
-    let token = tokens.issue(secret, principal, false);
-    let token = token.map_err(|_| TokenError::Refused("the name is taken".to_owned()))?;
-    store.commit(&Changes::default(), &tokens.take_dirty()).map_err(TokenError::Store)?;
-    Ok(token)
+    // Nobody is connected, and the tasks are left as they are.
+    let mut state = State::new(Desk::default(), Tokens::load(stored.tokens), Settings::default());
+    let response = act(&mut state, request, secret, now_ms());
+    let aside = Aside { tokens: state.tokens.take_dirty(), ..Aside::default() };
+    store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;
+    Ok(response)
 }

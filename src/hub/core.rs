@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::agents::ConnId;
-use super::auth::Tokens;
+use super::auth::{TokenHash, Tokens, Which};
 use super::desk::{Changes, Desk, Say};
-use super::store::{Store, StoreError};
+use super::settings::Settings;
+use super::store::{Aside, Store, StoreError};
 use crate::wire::{Identify, SidecarFrame};
 
 /// Messages that may wait before whoever sends one waits too.
@@ -55,6 +56,33 @@ pub struct State {
     pub desk: Desk,
     /// The tokens.
     pub tokens: Tokens,
+    /// What an operator set.
+    pub settings: Settings,
+    /// The token that each connection identified with.
+    pub proved_by: HashMap<ConnId, TokenHash>,
+    /// Connections whose token is worth nothing any more, to be closed.
+    pub dismissed: Vec<ConnId>,
+}
+
+impl State {
+    /// What was stored, with nobody connected.
+    pub fn new(desk: Desk, tokens: Tokens, settings: Settings) -> Self {
+        Self { desk, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new() }
+    }
+}
+
+/// Makes tokens of the name worthless, in the same step for those who are connected with one: the hub hears nothing more
+/// from them. The answer is how many tokens those were.
+pub fn revoke(state: &mut State, name: &str, which: &Which, now_ms: u64) -> usize {
+    let revoked = state.tokens.revoke(name, which);
+    let tokens = &state.tokens;
+    let dismissed: Vec<ConnId> =
+        state.proved_by.extract_if(|_, hash| !tokens.has(hash)).map(|(conn, _)| conn).collect();
+    for conn in &dismissed {
+        state.desk.disconnected(*conn, now_ms);
+    }
+    state.dismissed.extend(dismissed);
+    revoked
 }
 
 type Answer = Box<dyn FnOnce() + Send>;
@@ -189,13 +217,16 @@ impl Core {
                 self.state.desk.tick(now);
             }
             // 3.
-            let tokens = self.state.tokens.take_dirty();
+            let aside = Aside { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
             let changes = self.state.desk.take_changes();
-            self.store.commit(&changes, &tokens)?;
+            self.store.commit(&changes, &aside)?;
             tell(&changes);
             // 4.
             for say in self.state.desk.take_says() {
                 self.say(say);
+            }
+            for conn in std::mem::take(&mut self.state.dismissed) {
+                self.say(Say::Close { conn, code: 1008, reason: "the token was revoked" });
             }
             // 5.
             for answer in answers {
@@ -217,6 +248,7 @@ impl Core {
             Message::Written(command_id) => self.state.desk.delivered(&command_id, now_ms),
             Message::Gone(conn) => {
                 self.sockets.remove(&conn);
+                self.state.proved_by.remove(&conn);
                 self.state.desk.disconnected(conn, now_ms);
             }
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
@@ -231,10 +263,11 @@ impl Core {
         socket: mpsc::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
-        let principal = self.state.tokens.verify(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
+        let (hash, principal) = self.state.tokens.known(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
         if principal.name != identify.agent_id {
             return Err(IdentifyRefused::TokenAgentMismatch);
         }
+        self.state.proved_by.insert(conn, hash);
         self.sockets.insert(conn, socket);
         self.state.desk.identified(conn, identify, now_ms);
         Ok(())

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::agents::ConnId;
 use super::desk::Desk;
 use super::shapes::frame_fields;
-use super::tasks::{Failed, VerdictError};
+use super::verdicts::{Failed, VerdictError};
 use crate::wire::{
     HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, Verdict, clip,
 };

@@ -9,6 +9,12 @@
 //! | `POST /api/tasks` | any | 201 |
 //! | `GET /api/tasks`, `GET /api/tasks/{id}` | any | 200, 404 |
 //! | `POST /api/tasks/{id}/cancel`, `.../retry` | the submitter's, admin | 200, 404, 409 |
+//! | `GET /api/tasks/dead-letter`, `GET /api/tasks/stats` | any | 200 |
+//! | `GET, POST /admin/tokens` | admin | 200, 201 |
+//! | `DELETE /admin/tokens/{id}` | the agent's own, admin | 200 |
+//! | `POST /api/admin/agents/{id}/reset-token` | admin | 201, 404 |
+//! | `GET /api/config/default-repo` | none | 200 |
+//! | `PUT /api/config/default-repo` | admin | 200 |
 //! | `POST /api/admin/agents/{id}/restart` | the agent's own, admin | 200, 404 |
 //! | `GET /api/admin/agents/{id}/restarts` | the agent's own, admin | 200 |
 
@@ -22,7 +28,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -30,10 +36,13 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::Principal;
 use super::core::Handle;
+use super::elsewhere::instead_of;
 use super::entropy;
+use super::http_admin;
 use super::http_tasks;
-use super::reply::{ApiError, MAX_BODY_BYTES, authenticate, read_body};
+use super::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
 use super::restart::RestartRequest;
+use super::settings::DEFAULT_REPO;
 use super::socket;
 use super::validate::{Kind, may, must};
 use super::web::Origin;
@@ -70,11 +79,17 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/agents", get(agents))
         .route("/api/onboard/register", post(register))
         .route("/api/tasks", get(http_tasks::list).post(http_tasks::submit))
+        .route("/api/tasks/dead-letter", get(http_tasks::dead_letters))
+        .route("/api/tasks/stats", get(http_tasks::stats))
         .route("/api/tasks/{id}", get(http_tasks::one))
         .route("/api/tasks/{id}/cancel", post(http_tasks::cancel))
         .route("/api/tasks/{id}/retry", post(http_tasks::retry))
         .route("/api/admin/agents/{id}/restart", post(restart_agent))
         .route("/api/admin/agents/{id}/restarts", get(list_restarts))
+        .route("/api/admin/agents/{id}/reset-token", post(http_admin::reset_token))
+        .route("/admin/tokens", get(http_admin::list_tokens).post(http_admin::make_token))
+        .route("/admin/tokens/{id}", delete(http_admin::revoke_tokens))
+        .route("/api/config/default-repo", get(http_admin::default_repo).put(http_admin::set_default_repo))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -82,6 +97,10 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> ApiError {
+    if let Some(instead) = instead_of(uri.path()) {
+        let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
+        return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
+    }
     let hint = format!("there is no {method} {}; the routes are in docs/hub.md", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, "not_found", &hint)
 }
@@ -133,19 +152,15 @@ async fn agents(State(app): Shared) -> Reply {
 async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text)])?;
     let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
-    if agent_id.trim().is_empty() || agent_id.chars().any(char::is_control) {
-        let detail = "must hold a visible character and no control characters".to_owned();
-        return Err(ApiError::invalid_field("agent_id", "invalid", detail));
-    }
+    check_name(&agent_id)?;
     let secret = entropy::secret()?;
     let name = agent_id.clone();
     let issued = app.core.ask(move |state, now_ms| {
-        state.tokens.issue(secret, Principal { name, admin: false, created_at: now_ms }, true)
+        let issued = state.tokens.issue(secret, Principal { name, admin: false, created_at: now_ms }, true);
+        (issued, state.settings.get(DEFAULT_REPO).map(str::to_owned))
     });
-    let token = issued.await?.map_err(|_| {
-        let hint = "use the token it got then, or make another with agentcom-hub token NAME on the hub's machine";
-        ApiError::new(StatusCode::CONFLICT, "agent_id already registered", hint).with("agent_id", agent_id.as_str())
-    })?;
+    let (issued, default_repo) = issued.await?;
+    let token = issued.map_err(|why| http_admin::not_issued(why).with("agent_id", agent_id.as_str()))?;
     let (tls, host) = reached_as(&headers, &app.listen);
     let (ws, http) = if tls { ("wss", "https") } else { ("ws", "http") };
     let answer = json!({
@@ -153,7 +168,7 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
         "token": token,
         "hub_ws_url": format!("{ws}://{host}/ws"),
         "hub_api_url": format!("{http}://{host}"),
-        "default_repo": null,
+        "default_repo": default_repo,
     });
     Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -1,6 +1,6 @@
 //! The task routes: reads requests, asks the core, writes JSON. It decides nothing about tasks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,9 +11,20 @@ use serde_json::{Map, Value, json};
 use super::auth::Principal;
 use super::entropy;
 use super::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
+use super::queue::{Turn, turn};
 use super::reply::{ApiError, authenticate, read_body};
-use super::task::{Priority, Submission, Task};
+use super::task::{Priority, Status, Submission, Task};
+use super::tasks::Tasks;
 use super::validate::{Field, Kind, may, must};
+
+/// The most tasks in one answer.
+const MAX_LISTED: usize = 10_000;
+/// What the tasks of one answer may weigh, bytes; the last one may go over it.
+const MAX_LISTED_BYTES: u64 = 16 << 20;
+/// The most tasks, the most bytes, and the most looks that one question to the core may cost.
+const CHUNK: usize = 250;
+const CHUNK_BYTES: u64 = 1 << 20;
+const LOOK: usize = 5_000;
 
 const TASK_FIELDS: &[Field] = &[
     must("description", Kind::Text),
@@ -31,20 +42,27 @@ const TASK_FIELDS: &[Field] = &[
     may("verification_timeout_ms", Kind::Integer),
     may("max_verification_retries", Kind::Integer),
     may("goal_id", Kind::Text),
+    may("assign_to", Kind::Text),
     may("complete_by", Kind::Count),
 ];
 
 pub(super) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let who = authenticate(&app.core, &headers).await?;
+    let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
     let submission = submission_of(read_body(&headers, body, TASK_FIELDS)?, who)?;
     let task_id = format!("task-{}", entropy::id()?);
     let priority = submission.priority.number();
     let id = task_id.clone();
     let created_at = app.core.ask(move |state, now_ms| {
-        state.desk.submit(id, submission, now_ms);
-        now_ms
+        state.desk.tasks().has_room(weight).then(|| {
+            state.desk.submit(id, submission, now_ms);
+            now_ms
+        })
     });
-    let created_at = created_at.await?;
+    let created_at = created_at.await?.ok_or_else(|| {
+        let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
+    })?;
     let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -55,13 +73,7 @@ fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submiss
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
         return Err(ApiError::invalid_field("depends_on", "unsupported", detail.to_owned()));
     }
-    let priority = match text(&body, "priority") {
-        None => Priority::Normal,
-        Some(named) => named.parse().map_err(|_| {
-            let detail = format!("expected urgent, high, normal or low, got {named:?}");
-            ApiError::invalid_field("priority", "invalid", detail)
-        })?,
-    };
+    let priority = text(&body, "priority").map_or(Ok(Priority::Normal), priority_of)?;
     let texts = |value: &Value| {
         value.as_array().map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     };
@@ -84,11 +96,30 @@ fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submiss
     })
 }
 
-pub(super) async fn list(
-    State(app): Shared,
-    headers: HeaderMap,
-    query: Result<Query<HashMap<String, String>>, QueryRejection>,
-) -> Reply {
+type Asked = Result<Query<HashMap<String, String>>, QueryRejection>;
+
+/// Which tasks are asked for.
+#[derive(Clone, Default)]
+struct Filter {
+    status: Option<String>,
+    assigned_to: Option<String>,
+    goal_id: Option<String>,
+    priority: Option<Priority>,
+}
+
+impl Filter {
+    fn takes(&self, task: &Task) -> bool {
+        self.status.as_deref().is_none_or(|status| status == task.status.name())
+            && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
+            && self
+                .goal_id
+                .as_deref()
+                .is_none_or(|goal_id| task.submission.extra.get("goal_id").and_then(Value::as_str) == Some(goal_id))
+            && self.priority.is_none_or(|priority| priority == task.submission.priority)
+    }
+}
+
+pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -> Reply {
     authenticate(&app.core, &headers).await?;
     let Query(query) =
         query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
@@ -97,16 +128,124 @@ pub(super) async fn list(
         let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
         return Err(ApiError::invalid_field("status", "invalid", detail));
     }
-    let tasks = app.core.ask(move |state, _| {
-        let wanted = |task: &&Task| {
-            query.get("status").is_none_or(|status| *status == task.status.name())
-                && query.get("assigned_to").is_none_or(|agent_id| task.holder() == Some(agent_id.as_str()))
-        };
-        state.desk.tasks().list().into_iter().filter(wanted).cloned().collect::<Vec<Task>>()
+    let priority = query.get("priority").map(|named| priority_of(named)).transpose()?;
+    let filter = Filter {
+        status: query.get("status").cloned(),
+        assigned_to: query.get("assigned_to").cloned(),
+        goal_id: query.get("goal_id").cloned(),
+        priority,
+    };
+    let limit = match query.get("limit").map(|limit| limit.parse::<usize>()) {
+        None => MAX_LISTED,
+        Some(Ok(limit @ 1..)) => limit.min(MAX_LISTED),
+        Some(_) => return Err(ApiError::invalid_field("limit", "invalid", format!("expected 1 to {MAX_LISTED}"))),
+    };
+    let after = query.get("cursor").map(|cursor| turn_of(cursor)).transpose()?;
+    page(&app, filter, limit, after).await
+}
+
+pub(super) async fn dead_letters(State(app): Shared, headers: HeaderMap) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    let filter = Filter { status: Some(Status::DeadLetter.name().to_owned()), ..Filter::default() };
+    page(&app, filter, MAX_LISTED, None).await
+}
+
+/// Tasks by lane and order of submission, and where to go on. The core is asked for a few at a time: it has better things
+/// to do than to copy all of them at once.
+async fn page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) -> Reply {
+    let mut shown: Vec<Value> = Vec::new();
+    let mut bytes = 0;
+    let more = loop {
+        let filter = filter.clone();
+        let want = CHUNK.min(limit - shown.len());
+        let from = after;
+        let chunk = app.core.ask(move |state, _| chunk(state.desk.tasks(), &filter, from, want)).await?;
+        bytes += chunk.bytes;
+        shown.extend(chunk.tasks.iter().map(Task::to_json));
+        after = chunk.reached.or(after);
+        if !chunk.more || shown.len() >= limit || bytes >= MAX_LISTED_BYTES {
+            break chunk.more;
+        }
+    };
+    let cursor = after.filter(|_| more).map(|(lane, seq)| format!("{}-{seq}", lane.number()));
+    ok(json!({"count": shown.len(), "tasks": shown, "cursor": cursor}))
+}
+
+/// A few tasks in order.
+struct Chunk {
+    tasks: Vec<Task>,
+    bytes: u64,
+    /// The turn of the last one looked at, taken or not.
+    reached: Option<Turn>,
+    /// Whether there are others after that.
+    more: bool,
+}
+
+fn chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, want: usize) -> Chunk {
+    let mut chunk = Chunk { tasks: Vec::new(), bytes: 0, reached: None, more: false };
+    for (looked_at, task) in tasks.list_after(after).enumerate() {
+        if looked_at >= LOOK || chunk.tasks.len() >= want || chunk.bytes >= CHUNK_BYTES {
+            chunk.more = true;
+            break;
+        }
+        chunk.reached = Some(turn(task));
+        if filter.takes(task) {
+            chunk.bytes += task.weight();
+            chunk.tasks.push(task.clone());
+        }
+    }
+    chunk
+}
+
+pub(super) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    ok(app.core.ask(|state, _| count(state.desk.tasks())).await?)
+}
+
+/// How many tasks there are, as the original hub counts: dead letters apart.
+fn count(tasks: &Tasks) -> Value {
+    let mut by_status: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut by_priority: BTreeMap<u8, u64> = BTreeMap::new();
+    let mut dead_letter = 0_u64;
+    for task in tasks.list_after(None) {
+        if task.status == Status::DeadLetter {
+            dead_letter += 1;
+        } else {
+            *by_status.entry(task.status.name()).or_default() += 1;
+            *by_priority.entry(task.submission.priority.number()).or_default() += 1;
+        }
+    }
+    let queued = by_status.get(Status::Queued.name()).copied().unwrap_or_default();
+    json!({
+        "by_status": by_status,
+        "by_priority": by_priority,
+        "dead_letter": dead_letter,
+        "queued_index_size": queued,
+    })
+}
+
+/// A lane by its name or its number.
+fn priority_of(named: &str) -> Result<Priority, ApiError> {
+    // The original's agentcom-submit offers `critical`, which its hub files under normal; whoever says it means it.
+    let named = if named == "critical" { "urgent" } else { named };
+    let by_number = Priority::ALL.into_iter().find(|lane| lane.number().to_string() == named);
+    by_number.or_else(|| named.parse().ok()).ok_or_else(|| {
+        let detail = format!("expected urgent (or critical), high, normal or low, got {named:?}");
+        ApiError::invalid_field("priority", "invalid", detail)
+    })
+}
+
+/// Where a list goes on.
+fn turn_of(cursor: &str) -> Result<Turn, ApiError> {
+    let parts = cursor.split_once('-');
+    let turn = parts.and_then(|(lane, seq)| {
+        let lane = Priority::ALL.into_iter().find(|known| known.number().to_string() == lane)?;
+        Some((lane, seq.parse().ok()?))
     });
-    // Written as JSON out here: the core has better things to do.
-    let tasks: Vec<Value> = tasks.await?.iter().map(Task::to_json).collect();
-    ok(json!({"count": tasks.len(), "tasks": tasks}))
+    turn.ok_or_else(|| {
+        let detail = format!("expected the cursor of an answer of this list, got {cursor:?}");
+        ApiError::invalid_field("cursor", "invalid", detail)
+    })
 }
 
 pub(super) async fn one(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {

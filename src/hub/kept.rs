@@ -1,6 +1,7 @@
-//! Which finished tasks are kept, oldest first, and what they weigh. It keeps no task.
+//! What the tasks weigh: the finished ones, of which the oldest make room, and the others, which leave room for no more at
+//! some point. It keeps no task.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::policy::Policy;
 use super::task::Task;
@@ -38,5 +39,32 @@ impl Kept {
         let (task_id, weight) = self.order.pop_front()?;
         self.bytes -= weight;
         Some(task_id)
+    }
+}
+
+/// The tasks that have not ended, by what they weighed when they began to wait.
+#[derive(Debug, Clone, Default)]
+pub struct Unfinished {
+    weights: HashMap<String, u64>,
+    bytes: u64,
+}
+
+impl Unfinished {
+    /// The task waits, or is under way.
+    pub fn add(&mut self, task: &Task) {
+        let weight = task.weight();
+        self.remove(&task.id);
+        self.bytes += weight;
+        self.weights.insert(task.id.clone(), weight);
+    }
+
+    /// The task has ended.
+    pub fn remove(&mut self, task_id: &str) {
+        self.bytes -= self.weights.remove(task_id).unwrap_or_default();
+    }
+
+    /// Whether there is room for another of this weight.
+    pub fn has_room(&self, policy: &Policy, weight: u64) -> bool {
+        self.weights.len() < policy.max_unfinished && self.bytes.saturating_add(weight) <= policy.max_unfinished_bytes
     }
 }

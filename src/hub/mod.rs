@@ -3,16 +3,16 @@
 //!
 //! | part | what | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
+//! | [`task`], [`tasks`], [`verdicts`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
 //! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
 //! | [`digest`] | what decides the desk's future, as one hash | yes |
 //! | [`core`] | the one owner: applies, stores, and only then says | no |
-//! | [`store`], [`auth`], [`control`] | what survives; tokens; the private door | no |
-//! | [`socket`], [`http`] (with `http_tasks`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
+//! | [`store`], [`auth`], [`settings`], [`control`] | what survives; tokens; the private door | no |
+//! | [`socket`], [`http`] (with `http_tasks`, `http_admin` and `elsewhere`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
 //! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |
-//! | [`serve`], [`cli`], [`limits`] | the life of the process | no |
+//! | [`serve`], [`cli`] (with `token_cli`), [`limits`] | the life of the process | no |
 
 pub mod agents;
 pub mod auth;
@@ -21,10 +21,12 @@ pub mod control;
 pub mod core;
 pub mod desk;
 pub mod digest;
+mod elsewhere;
 pub mod entropy;
 mod hears;
 pub mod holders;
 pub mod http;
+mod http_admin;
 mod http_tasks;
 pub mod kept;
 pub mod limits;
@@ -37,11 +39,14 @@ pub mod restart;
 pub mod restarts;
 pub mod room;
 pub mod serve;
+pub mod settings;
 mod shapes;
 mod shows;
 pub mod socket;
 pub mod store;
 pub mod task;
 pub mod tasks;
+mod token_cli;
 pub mod validate;
+pub mod verdicts;
 pub mod web;

@@ -27,6 +27,10 @@ pub struct Policy {
     pub request_timeout_ms: u64,
     /// How many connections there may be that no agent has identified on.
     pub max_unidentified: usize,
+    /// How many tasks that have not ended there may be before none is taken any more.
+    pub max_unfinished: usize,
+    /// What they may weigh together, bytes of JSON.
+    pub max_unfinished_bytes: u64,
     /// How many finished tasks are kept; the oldest go first.
     pub keep_finished: usize,
     /// What the finished tasks may weigh together, bytes of JSON; the oldest go first, the newest always stays.
@@ -50,6 +54,8 @@ impl Default for Policy {
             identify_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             max_unidentified: 512,
+            max_unfinished: 100_000,
+            max_unfinished_bytes: 1 << 30,
             keep_finished: 10_000,
             keep_finished_bytes: 256 << 20,
             keep_restarts: 100,

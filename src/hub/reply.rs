@@ -94,6 +94,18 @@ pub fn read_body(
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
 
+/// Whether it can be an agent's name.
+///
+/// # Errors
+/// 422.
+pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
+    if agent_id.trim().is_empty() || agent_id.chars().any(char::is_control) {
+        let detail = "must hold a visible character and no control characters".to_owned();
+        return Err(ApiError::invalid_field("agent_id", "invalid", detail));
+    }
+    Ok(())
+}
+
 fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

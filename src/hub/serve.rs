@@ -19,6 +19,7 @@ use super::desk::Desk;
 use super::http::{App, router};
 use super::limits;
 use super::policy::Policy;
+use super::settings::Settings;
 use super::socket::Patience;
 use super::store::{Store, StoreError};
 use super::web::{self, Bounds};
@@ -103,7 +104,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
     let desk = Desk::load(stored.tasks, stored.restarts, policy, now_ms());
-    let (core, handle) = Core::new(State { desk, tokens: Tokens::load(stored.tokens) }, store);
+    let (core, handle) =
+        Core::new(State::new(desk, Tokens::load(stored.tokens), Settings::load(stored.settings)), store);
     let runtime = tokio::runtime::Handle::current();
     let core_stop = stop.clone();
     // Commits block, so the core has a thread of its own.

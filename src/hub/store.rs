@@ -8,7 +8,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::auth::{Principal, TokenHash};
+use super::auth::{self, Principal, TokenHash};
 use super::desk::Changes;
 use super::restart::Restart;
 use super::task::Task;
@@ -16,6 +16,7 @@ use super::task::Task;
 const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
 const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
+const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 /// The schema that this hub writes. A file with a higher number is left alone.
@@ -83,6 +84,17 @@ pub struct Stored {
     pub restarts: Vec<Restart>,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
+    /// What an operator set.
+    pub settings: Vec<(String, String)>,
+}
+
+/// What is to be stored beside tasks and restarts.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// Tokens by hash; none means deleted.
+    pub tokens: Vec<auth::Change>,
+    /// Settings by name.
+    pub settings: Vec<(String, String)>,
 }
 
 /// The open file.
@@ -136,6 +148,11 @@ impl Store {
             let hash = hash.map_err(|e| StoreError::Record { key: "tokens/?".into(), detail: e.to_string() })?;
             stored.tokens.push((hash, decode("tokens", "?", value.value())?));
         }
+        let table = read.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            stored.settings.push((key.value().to_owned(), value.value().to_owned()));
+        }
         Ok(stored)
     }
 
@@ -143,8 +160,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; memory and disk differ then, and the caller must not go on.
-    pub fn commit(&self, changes: &Changes<'_>, tokens: &[(TokenHash, Principal)]) -> Result<(), StoreError> {
-        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() {
+    pub fn commit(&self, changes: &Changes<'_>, aside: &Aside) -> Result<(), StoreError> {
+        let Aside { tokens, settings } = aside;
+        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
             return Ok(());
         }
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
@@ -167,8 +185,18 @@ impl Store {
             }
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
-                let record = encode("tokens", &principal.name, principal)?;
-                table.insert(hash.as_slice(), record.as_slice()).map_err(|e| self.file_error(&e))?;
+                match principal {
+                    Some(principal) => {
+                        let record = encode("tokens", &principal.name, principal)?;
+                        table.insert(hash.as_slice(), record.as_slice()).map(drop)
+                    }
+                    None => table.remove(hash.as_slice()).map(drop),
+                }
+                .map_err(|e| self.file_error(&e))?;
+            }
+            let mut table = write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
+            for (name, value) in settings {
+                table.insert(name.as_str(), value.as_str()).map_err(|e| self.file_error(&e))?;
             }
         }
         write.commit().map_err(|e| self.file_error(&e))
@@ -188,6 +216,7 @@ impl Store {
             write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
             write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
             write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+            write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
         }
         write.commit().map_err(|e| self.file_error(&e))
     }

@@ -25,6 +25,9 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// All lanes, the first first.
+    pub const ALL: [Self; 4] = [Self::Urgent, Self::High, Self::Normal, Self::Low];
+
     /// The number that the API shows: 0 (urgent) to 3 (low).
     pub const fn number(self) -> u8 {
         self as u8

@@ -1,51 +1,31 @@
 //! The queue, as a pure fold: who waits, who holds what under which generation, and when the hub must act.
 //! No clock, no sockets and no storage: the caller says the time, sends what is to be said, and stores what is `dirty`.
 //!
-//! Rules kept from the original hub: +1 on the generation for every hand-out and every take-back; a verdict counts only
-//! for the generation it was done under.
+//! A rule kept from the original hub: +1 on the generation for every hand-out and every take-back. Verdicts are in
+//! `verdicts`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::holders::{Due, Holders};
-use super::kept::Kept;
+use super::kept::{Kept, Unfinished};
 use super::lost::{Life, Lost};
 use super::policy::Policy;
 use super::queue::{Queue, Turn, turn};
 use super::task::{Status, Submission, Task};
 
-/// Why a verdict was not taken. The names are the wire's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum VerdictError {
-    /// It was done under a generation that is not the current one, or by an agent that does not hold it.
-    StaleGeneration,
-    /// The task is not assigned: the verdict had arrived already, or the task was taken back.
-    InvalidState,
-    /// There is no such task.
-    NotFound,
-}
-
-/// What a failure made of the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failed {
-    /// It will be handed out again.
-    Retried,
-    /// It has no tries left.
-    DeadLetter,
-}
-
 /// All tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     policy: Policy,
-    all: HashMap<String, Task>,
+    pub(super) all: HashMap<String, Task>,
     order: BTreeMap<Turn, String>,
     queue: Queue,
     pub(super) holders: Holders,
     kept: Kept,
+    unfinished: Unfinished,
     dirty: BTreeSet<String>,
     queued: Vec<String>,
     pub(super) lost: Lost,
@@ -65,6 +45,9 @@ impl Tasks {
                 Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                     finished.push((task.updated_at, task.id.clone()));
                 }
+            }
+            if !task.status.is_final() {
+                tasks.unfinished.add(&task);
             }
             tasks.insert(task);
         }
@@ -108,10 +91,16 @@ impl Tasks {
         std::mem::take(&mut self.queued)
     }
 
+    /// Whether another task of so many bytes may be submitted. One that ends leaves room for others.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.unfinished.has_room(&self.policy, bytes)
+    }
+
     /// Puts a new task in its lane.
     pub fn submit(&mut self, id: String, submission: Submission, now_ms: u64) {
         let task = Task::new(id, self.next_seq, submission, now_ms);
         self.next_seq += 1;
+        self.unfinished.add(&task);
         self.enqueue(task);
     }
 
@@ -154,50 +143,6 @@ impl Tasks {
     /// A sign of life of the task from its holder. `false` where it comes from somebody else.
     pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         self.holders.alive(agent_id, task_id, now_ms)
-    }
-
-    /// The task is done.
-    ///
-    /// # Errors
-    /// [`VerdictError`], and nothing changed.
-    pub fn complete(
-        &mut self,
-        agent_id: &str,
-        task_id: &str,
-        generation: u64,
-        result: Map<String, Value>,
-        report: Map<String, Value>,
-        now_ms: u64,
-    ) -> Result<(), VerdictError> {
-        let assigned_at = self.check_verdict(agent_id, task_id, generation)?;
-        let tokens = report.get("tokens_used").cloned().unwrap_or(Value::Null);
-        let status = Status::Completed { agent_id: agent_id.to_owned(), assigned_at, result, report };
-        self.finish(task_id, status, "completed", json!({"agent_id": agent_id, "tokens_used": tokens}), now_ms);
-        Ok(())
-    }
-
-    /// The task failed.
-    ///
-    /// # Errors
-    /// [`VerdictError`], and nothing changed.
-    pub fn fail(
-        &mut self,
-        agent_id: &str,
-        task_id: &str,
-        generation: u64,
-        reason: &str,
-        now_ms: u64,
-    ) -> Result<Failed, VerdictError> {
-        self.check_verdict(agent_id, task_id, generation)?;
-        let Some(task) = self.all.get_mut(task_id) else { return Err(VerdictError::NotFound) };
-        task.retry_count += 1;
-        task.last_error = Some(reason.to_owned());
-        if task.retry_count >= task.submission.max_retries {
-            self.finish(task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
-            return Ok(Failed::DeadLetter);
-        }
-        self.requeue(task_id, "retry", json!(reason), now_ms);
-        Ok(Failed::Retried)
     }
 
     /// Takes the agent's task back, if it holds one, and says which it was.
@@ -274,6 +219,7 @@ impl Tasks {
         task.losses = 0;
         task.last_error = None;
         self.kept.remove(task_id);
+        self.unfinished.add(task);
         self.requeue(task_id, "queued", json!("retried from dead letter"), now_ms);
         Ok(())
     }
@@ -300,20 +246,6 @@ impl Tasks {
         self.holders.deadline()
     }
 
-    /// Whether a verdict counts; the answer is when the task was handed out.
-    fn check_verdict(&self, agent_id: &str, task_id: &str, generation: u64) -> Result<u64, VerdictError> {
-        let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
-        match &task.status {
-            Status::Assigned { agent_id: holder, assigned_at, .. } => {
-                let current = task.generation == generation && holder == agent_id;
-                if current { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
-            }
-            Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
-                Err(VerdictError::InvalidState)
-            }
-        }
-    }
-
     fn enqueue(&mut self, task: Task) {
         self.queue.insert(&task);
         self.dirty.insert(task.id.clone());
@@ -327,7 +259,7 @@ impl Tasks {
     }
 
     /// Back into its lane, at its old place, under a new generation.
-    fn requeue(&mut self, task_id: &str, event: &str, details: Value, now_ms: u64) {
+    pub(super) fn requeue(&mut self, task_id: &str, event: &str, details: Value, now_ms: u64) {
         let Some(mut task) = self.all.remove(task_id) else { return };
         self.release(&task.status);
         task.status = Status::Queued;
@@ -336,13 +268,14 @@ impl Tasks {
         self.enqueue(task);
     }
 
-    fn finish(&mut self, task_id: &str, status: Status, event: &str, details: Value, now_ms: u64) {
+    pub(super) fn finish(&mut self, task_id: &str, status: Status, event: &str, details: Value, now_ms: u64) {
         let Some(mut task) = self.all.remove(task_id) else { return };
         self.release(&task.status);
         self.queue.remove(&task);
         task.status = status;
         task.note(event, details, now_ms);
         self.dirty.insert(task_id.to_owned());
+        self.unfinished.remove(task_id);
         self.kept.push(&task);
         self.all.insert(task_id.to_owned(), task);
         self.prune();

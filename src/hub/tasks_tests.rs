@@ -1,5 +1,8 @@
+use serde_json::Map;
+
 use super::*;
 use crate::hub::task::Priority;
+use crate::hub::verdicts::{Failed, VerdictError};
 
 fn submission(priority: Priority) -> Submission {
     Submission {
@@ -295,4 +298,23 @@ fn a_task_for_one_agent_waits_for_that_one_whatever_it_can_do() {
         assert_eq!(tasks.first_for("a", &BTreeSet::from(["gpu".to_owned()])), None);
         assert_eq!(tasks.first_for("b", &BTreeSet::new()).as_deref(), Some("t"));
     }
+}
+
+#[test]
+fn what_has_not_ended_leaves_room_for_no_more_at_some_point_and_what_ends_makes_room() {
+    let policy = Policy { max_unfinished: 2, max_unfinished_bytes: 5_000, ..Policy::default() };
+    let mut tasks = Tasks::load(Vec::new(), policy, 0);
+    tasks.submit("1".into(), submission(Priority::Normal), 0);
+    assert!(tasks.has_room(100));
+    assert!(!tasks.has_room(5_000), "too heavy");
+    tasks.submit("2".into(), submission(Priority::Normal), 0);
+    assert!(!tasks.has_room(0), "too many");
+    tasks.assign("1", "a", 1);
+    assert!(!tasks.has_room(0), "under way is not ended");
+    tasks.condemn("a", "invalid", 2);
+    assert!(tasks.has_room(100));
+    tasks.revive("1", 3).unwrap();
+    assert!(!tasks.has_room(0));
+    let stored: Vec<Task> = tasks.all.values().cloned().collect();
+    assert!(!Tasks::load(stored, policy, 4).has_room(0));
 }

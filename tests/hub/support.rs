@@ -35,7 +35,12 @@ pub struct Hub {
 impl Hub {
     /// Starts a hub on the folder and makes an admin token through the running hub.
     pub fn start(dir: &TempDir, flags: &[&str]) -> Self {
-        Self::spawn(dir, flags, Stdio::inherit(), |stdout| {
+        Self::start_by(hub_command(), dir, flags)
+    }
+
+    /// The same by a command of the test's own, which ends up as the hub.
+    pub fn start_by(command: Command, dir: &TempDir, flags: &[&str]) -> Self {
+        Self::spawn(command, dir, flags, Stdio::inherit(), |stdout| {
             // Reads to the end, so that the hub never waits for us.
             std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(drop));
         })
@@ -43,13 +48,19 @@ impl Hub {
 
     /// The same, but from then on nobody reads what it says, on stdout or stderr: both are closed.
     pub fn start_and_leave(dir: &TempDir) -> Self {
-        let mut hub = Self::spawn(dir, &[], Stdio::piped(), drop);
+        let mut hub = Self::spawn(hub_command(), dir, &[], Stdio::piped(), drop);
         drop(hub.child.stderr.take());
         hub
     }
 
-    fn spawn(dir: &TempDir, flags: &[&str], stderr: Stdio, rest: impl FnOnce(BufReader<ChildStdout>)) -> Self {
-        let mut child = hub_command()
+    fn spawn(
+        mut command: Command,
+        dir: &TempDir,
+        flags: &[&str],
+        stderr: Stdio,
+        rest: impl FnOnce(BufReader<ChildStdout>),
+    ) -> Self {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(dir.path())
             .args(flags)
@@ -83,6 +94,18 @@ impl Hub {
             std::thread::sleep(Duration::from_millis(5));
         }
         panic!("the hub did not end on {name}");
+    }
+
+    /// Waits for its end, which must come: the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the hub did not end");
     }
 
     pub fn pid(&self) -> u32 {

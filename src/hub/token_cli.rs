@@ -1,0 +1,130 @@
+//! `agentcom-hub token`: what it takes and what it prints. The tokens themselves are `control`'s.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::auth::Shown;
+use super::cli::fail;
+use super::control::{self, Request, Response, TokenError};
+use super::core::now_ms;
+use super::serve::{ServeError, make_private_dir};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenAction {
+    /// List all tokens: id, kind, age, name
+    List {
+        /// Print a JSON list
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Make NAME's tokens worthless at once, and close its connections
+    Revoke {
+        /// The agent (its agent_id) or the operator
+        name: String,
+        /// Only the token with this id, as `token list` shows it
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewToken {
+    /// The agent (its agent_id) or the operator
+    #[arg(required = true)]
+    name: Option<String>,
+    /// May do everything: restart any agent, read any ledger
+    #[arg(long)]
+    admin: bool,
+    /// Revoke all other tokens of NAME in the same step
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    /// The folder of the hub's store; created if missing
+    #[arg(long = "data", value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = "./agentcom-hub-data")]
+    pub(super) dir: PathBuf,
+}
+
+/// Does what the command line says.
+pub(super) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
+    match action {
+        Some(TokenAction::List { json, data }) => {
+            ask(&data, &Request::List, |answer| listed(&answer.tokens.unwrap_or_default(), json))
+        }
+        Some(TokenAction::Revoke { name, id, data }) => {
+            let request = Request::Revoke { name: name.clone(), id: id.clone() };
+            let which = id.map(|id| format!(" with id {id}")).unwrap_or_default();
+            match asked(&data, &request) {
+                Ok(Response { revoked: Some(0), .. }) => {
+                    fail(1, &format!("{name} has no token{which}; agentcom-hub token list shows what there is"))
+                }
+                Ok(answer) => print(&format!("revoked for {name}: {}\n", answer.revoked.unwrap_or_default())),
+                Err(code) => code,
+            }
+        }
+        None => make(new),
+    }
+}
+
+fn make(new: NewToken) -> ExitCode {
+    let NewToken { name, admin, replace, data } = new;
+    let name = name.unwrap_or_default();
+    if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+        return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
+    }
+    let kind = if admin { "admin token" } else { "token" };
+    let request = Request::Token { name: name.clone(), admin, replace };
+    ask(&data, &request, |answer| format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default()))
+}
+
+fn listed(tokens: &[Shown], json: bool) -> String {
+    if json {
+        // Names and numbers: nothing here can fail to serialize.
+        return serde_json::to_string(tokens).unwrap_or_default() + "\n";
+    }
+    let now = now_ms();
+    let line = |token: &Shown| {
+        let kind = if token.admin { "admin" } else { "agent" };
+        let days = now.saturating_sub(token.created_at) / 86_400_000;
+        format!("{}  {kind}  {days:>4} d  {}\n", token.id, token.agent_id)
+    };
+    tokens.iter().map(line).collect()
+}
+
+fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String) -> ExitCode {
+    match asked(data, request) {
+        Ok(answer) => print(&say(answer)),
+        Err(code) => code,
+    }
+}
+
+fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
+    make_private_dir(&data.dir)
+        .map_err(|error| fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string()))?;
+    control::request(&data.dir, request).map_err(|error| {
+        let code = match &error {
+            TokenError::Busy(_) => 75,
+            TokenError::Store(_) => 78,
+            TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
+        };
+        fail(code, &error.to_string())
+    })
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(74),
+    }
+}
