@@ -450,6 +450,24 @@ fn an_agent_away_on_a_restart_has_time_to_come_back_after_a_hub_that_was_down_fo
 }
 
 #[test]
+fn an_agent_away_on_a_restart_keeps_its_task_over_a_restart_of_the_hub_until_it_is_overdue() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t1");
+    rig.restart(false);
+    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), 1_000), now: 1_000 };
+    assert_eq!((rig.fsm("a").as_str(), rig.desk.agents_json().len()), ("restarting", 1));
+    let overdue = rig.desk.restarts().get("c0").unwrap().overdue_at;
+    assert!(overdue > 1_000 + Policy::default().accept_timeout_ms);
+    rig.tick_at(overdue - 1);
+    assert_eq!(rig.status("t1"), "assigned#1");
+    rig.tick_at(overdue);
+    assert_eq!(rig.status("t1"), "queued#2");
+}
+
+#[test]
 fn an_agent_that_never_comes_back_after_a_restart_of_the_hub_is_overdue_all_the_same() {
     let mut rig = Rig::new();
     rig.join(1, "a", Some("boot-1"));

@@ -129,6 +129,26 @@ fn a_dead_letter_that_is_revived_has_all_its_tries_again() {
 }
 
 #[test]
+fn a_dead_letter_that_is_revived_is_not_forgotten_with_the_finished() {
+    let mut tasks = Tasks::load(Vec::new(), Policy { keep_finished: 1, ..Policy::default() }, 0);
+    for id in ["t", "u"] {
+        tasks.submit(id.into(), Submission { max_retries: 1, ..submission(Priority::Normal) }, 0);
+    }
+    tasks.assign("t", "a", 1);
+    assert_eq!(tasks.fail("a", "t", 1, "no", 2), Ok(Failed::DeadLetter));
+    tasks.revive("t", 3).unwrap();
+    tasks.cancel("u", "ops", 4).unwrap();
+    assert!(tasks.get("t").is_some() && tasks.get("u").is_some());
+}
+
+#[test]
+fn a_holder_from_the_store_has_the_time_that_the_policy_says() {
+    let stored = one_assigned().list().into_iter().cloned().collect();
+    let tasks = Tasks::load(stored, Policy { accept_timeout_ms: 7, ..Policy::default() }, 1_000);
+    assert_eq!(tasks.deadline(), Some(1_007));
+}
+
+#[test]
 fn an_assignment_that_nobody_accepts_is_due_after_the_accept_timeout() {
     let mut tasks = one_assigned();
     assert_eq!(tasks.deadline(), Some(60_010));
