@@ -189,6 +189,31 @@ fn a_peer_that_tells_nothing_of_its_runs_is_back_when_its_socket_had_closed() {
 }
 
 #[test]
+fn a_return_says_whether_it_was_late_and_of_which_command_it_knew() {
+    for late in [false, true] {
+        let mut ledger = v2();
+        if late {
+            ledger.expire(ledger.deadline().unwrap());
+        }
+        ledger.identified("a", &identify(Some("boot-2")), 500_000);
+        let last = ledger.get("c1").unwrap().steps.last().unwrap().clone();
+        let wanted = json!({"boot_id": "boot-2", "late": late, "named_the_command": false});
+        assert_eq!((last.step.as_str(), last.detail), ("back", wanted));
+    }
+}
+
+#[test]
+fn the_api_shows_a_restart_with_every_step() {
+    let mut ledger = v2();
+    ledger.delivered("c1", 1);
+    let shown = ledger.get("c1").unwrap().to_json();
+    let seen = ["command_id", "agent_id", "reason", "by", "state", "open", "overdue_at", "boot_before"];
+    let seen = seen.map(|key| shown[key].clone());
+    assert_eq!(json!(seen), json!(["c1", "a", "update", "ops", "delivered", true, 140_000, "boot-1"]));
+    assert_eq!(shown["steps"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
 fn the_ledger_lists_the_newest_first_and_forgets_the_oldest() {
     let mut ledger = Restarts::load(Vec::new(), Policy { keep_restarts: 2, ..Policy::default() });
     for n in 1..=3u64 {
