@@ -1,5 +1,7 @@
 //! The desk and commanded restarts: the fence, planned absences, repeats, and their ends.
 
+use serde_json::{Value, json};
+
 use super::rig::{Rig, accepted, complete};
 use super::*;
 use crate::hub::restart::Phase;
@@ -159,4 +161,34 @@ fn an_agent_that_is_gone_leaves_no_timer_behind() {
     assert!(rig.desk.deadline().is_some());
     rig.drop_conn(1);
     assert_eq!(rig.desk.deadline(), None);
+}
+
+#[test]
+fn an_original_peer_is_told_why() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.restart(false).unwrap();
+    let says = rig.desk.take_says();
+    let [Say::Frame { text, receipt, .. }] = says.as_slice() else { panic!("{says:?}") };
+    let frame: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(frame, json!({"type": "restart_sidecar", "reason": "update"}));
+    assert_eq!(receipt.as_deref(), Some("c0"));
+}
+
+#[test]
+fn an_agent_away_on_a_restart_keeps_its_task_over_a_restart_of_the_hub_until_it_is_overdue() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t1");
+    rig.restart(false);
+    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), 1_000), now: 1_000 };
+    assert_eq!((rig.fsm("a").as_str(), rig.desk.agents_json().len()), ("restarting", 1));
+    let overdue = rig.desk.restarts().get("c0").unwrap().overdue_at;
+    assert!(overdue > 1_000 + Policy::default().accept_timeout_ms);
+    rig.tick_at(overdue - 1);
+    assert_eq!(rig.status("t1"), "assigned#1");
+    rig.tick_at(overdue);
+    assert_eq!(rig.status("t1"), "queued#2");
 }

@@ -29,6 +29,29 @@ fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {
 }
 
 #[test]
+fn the_line_is_in_the_order_of_joining_whatever_the_names() {
+    let mut rig = Rig::new();
+    for (conn, agent_id) in [(1, "c"), (2, "a"), (3, "b")] {
+        rig.join(conn, agent_id, None);
+    }
+    let said = [rig.submit("t"), rig.submit("u"), rig.submit("v")].concat();
+    assert_eq!(said, ["1:task_assign t#1", "2:task_assign u#1", "3:task_assign v#1"]);
+}
+
+#[test]
+fn as_many_agents_are_connected_as_have_a_socket() {
+    let mut rig = Rig::new();
+    let mut counts = vec![rig.desk.connected_count()];
+    for (conn, agent_id) in [(1, "a"), (2, "b"), (3, "b")] {
+        rig.join(conn, agent_id, None);
+        counts.push(rig.desk.connected_count());
+    }
+    rig.drop_conn(1);
+    counts.push(rig.desk.connected_count());
+    assert_eq!(counts, [0, 1, 2, 2, 1]);
+}
+
+#[test]
 fn an_agent_that_becomes_free_takes_the_next_task_after_its_answer() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
@@ -45,6 +68,23 @@ fn a_drop_takes_the_task_back_at_once_and_the_return_gets_it_under_a_new_generat
     rig.drop_conn(1);
     assert_eq!(rig.status("t"), "queued#2");
     assert_eq!(rig.join(2, "a", None), ["2:identified", "2:task_assign t#3"]);
+}
+
+#[test]
+fn a_status_is_answered_and_shown() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    assert_eq!(rig.hear(1, SidecarFrame::Status { status: "reading".into() }), ["1:status_updated"]);
+    assert_eq!(rig.desk.agents_json()[0]["status"], "reading");
+}
+
+#[test]
+fn who_is_known_cannot_say_anew_who_it_is() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    let other = Identify { agent_id: "b".into(), ..Identify::default() };
+    assert_eq!(rig.hear(1, SidecarFrame::Identify(Box::new(other))), ["1:error already_identified"]);
+    assert_eq!((rig.fsm("a").as_str(), rig.fsm("b").as_str()), ("idle", "gone"));
 }
 
 #[test]
@@ -68,6 +108,25 @@ fn a_busy_agent_keeps_no_task_and_gets_it_again_only_when_its_state_changes() {
         rig.hear(1, complete("unheard-of", 1)),
         ["1:error task_complete_failed: not_found", "1:task_assign t#3"]
     );
+}
+
+#[test]
+fn a_busy_agent_whose_work_is_not_its_own_any_more_may_get_a_task_at_once() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.hear(1, rejected("busy"));
+    assert_eq!(rig.hear(1, report(1)), ["1:state_report_ack abort", "1:task_assign t#3"]);
+}
+
+#[test]
+fn how_long_a_busy_agent_gets_no_task_is_the_policys_to_say() {
+    let desk = Desk::load(Vec::new(), Vec::new(), Policy { reject_retry_ms: 7, ..Policy::default() }, 0);
+    let mut rig = Rig { desk, now: 0 };
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.hear(1, rejected("busy"));
+    assert_eq!(rig.desk.deadline(), Some(7));
 }
 
 #[test]
@@ -142,6 +201,25 @@ fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_refusal_of_its_ve
         rig.hear(2, SidecarFrame::TaskComplete(verdict)),
         ["2:error task_complete_failed: stale_generation", "2:task_assign t#3"]
     );
+}
+
+#[test]
+fn a_refused_verdict_brings_the_assignment_again_only_for_the_same_task() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.join(2, "b", Some("boot-1"));
+    rig.submit("t");
+    rig.submit("u");
+    assert_eq!(rig.hear(1, complete("u", 1)), ["1:error task_complete_failed: stale_generation"]);
+    assert_eq!(rig.hear(1, complete("unheard-of", 1)), ["1:error task_complete_failed: not_found"]);
+}
+
+#[test]
+fn a_peer_that_adopts_no_work_hears_no_assignment_again() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    assert_eq!(rig.hear(1, complete("t", 0)), ["1:error task_complete_failed: stale_generation"]);
 }
 
 #[test]

@@ -92,3 +92,7 @@ fn digest_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hashe
     (restart.force, restart.force_told, restart.left_at.is_some(), said_so).hash(hasher);
     (&restart.boot_before, restart.count_before).hash(hasher);
 }
+
+#[cfg(test)]
+#[path = "digest_tests.rs"]
+mod tests;

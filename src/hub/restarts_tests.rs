@@ -71,6 +71,7 @@ fn force_upgrades_the_open_command_once_and_shortens_its_patience() {
     assert_eq!((forced.command_id.as_str(), forced.send), ("c1", true));
     let open = ledger.get("c1").unwrap();
     assert!(open.force && open.overdue_at < before);
+    assert_eq!(open.overdue_at, 5 + 5_000 + 15_000);
     assert!(!ledger.command("c3".into(), "a", &Run::default(), request(true), 6).send);
 }
 
@@ -87,6 +88,18 @@ fn a_duplicate_before_the_return_is_a_promise_not_an_end() {
     let mut ledger = v2();
     assert!(!ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 2));
     assert_eq!(phase(&ledger), Phase::Accepted);
+}
+
+#[test]
+fn a_second_answer_is_told_as_a_duplicate_and_takes_nothing_back() {
+    let mut ledger = v2();
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 3);
+    ledger.draining("a", &Restarting::default(), 4);
+    ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 5);
+    let names: Vec<String> = story(&ledger).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["commanded", "accepted", "duplicate", "draining", "duplicate"]);
+    assert_eq!(phase(&ledger), Phase::Draining);
 }
 
 #[test]
@@ -176,6 +189,31 @@ fn a_peer_that_tells_nothing_of_its_runs_is_back_when_its_socket_had_closed() {
 }
 
 #[test]
+fn a_return_says_whether_it_was_late_and_of_which_command_it_knew() {
+    for late in [false, true] {
+        let mut ledger = v2();
+        if late {
+            ledger.expire(ledger.deadline().unwrap());
+        }
+        ledger.identified("a", &identify(Some("boot-2")), 500_000);
+        let last = ledger.get("c1").unwrap().steps.last().unwrap().clone();
+        let wanted = json!({"boot_id": "boot-2", "late": late, "named_the_command": false});
+        assert_eq!((last.step.as_str(), last.detail), ("back", wanted));
+    }
+}
+
+#[test]
+fn the_api_shows_a_restart_with_every_step() {
+    let mut ledger = v2();
+    ledger.delivered("c1", 1);
+    let shown = ledger.get("c1").unwrap().to_json();
+    let seen = ["command_id", "agent_id", "reason", "by", "state", "open", "overdue_at", "boot_before"];
+    let seen = seen.map(|key| shown[key].clone());
+    assert_eq!(json!(seen), json!(["c1", "a", "update", "ops", "delivered", true, 140_000, "boot-1"]));
+    assert_eq!(shown["steps"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
 fn the_ledger_lists_the_newest_first_and_forgets_the_oldest() {
     let mut ledger = Restarts::load(Vec::new(), Policy { keep_restarts: 2, ..Policy::default() });
     for n in 1..=3u64 {
@@ -186,6 +224,33 @@ fn the_ledger_lists_the_newest_first_and_forgets_the_oldest() {
     let ids: Vec<&str> = ledger.of_agent("a").iter().map(|restart| restart.command_id.as_str()).collect();
     assert_eq!(ids, ["c3", "c2"]);
     assert!(ledger.take_dirty().contains("c1"), "the store must hear of the deletion");
+}
+
+#[test]
+fn commands_stand_in_the_order_they_were_given_whatever_their_names_and_whether_the_hub_was_restarted() {
+    let command = |ledger: &mut Restarts, id: &str, n: u64| {
+        ledger.command(id.into(), "a", &Run::of(&identify(Some(&format!("boot-{n}")))), request(false), n);
+        ledger.identified("a", &identify(Some(&format!("boot-{}", n + 1))), n);
+    };
+    let mut ledger = Restarts::load(Vec::new(), Policy::default());
+    command(&mut ledger, "z", 1);
+    command(&mut ledger, "m", 2);
+    let stored = ledger.of_agent("a").into_iter().cloned().collect();
+    let mut ledger = Restarts::load(stored, Policy::default());
+    command(&mut ledger, "b", 3);
+    let ids: Vec<&str> = ledger.of_agent("a").iter().map(|restart| restart.command_id.as_str()).collect();
+    assert_eq!(ids, ["b", "m", "z"]);
+}
+
+#[test]
+fn only_a_command_that_would_be_overdue_too_soon_is_put_off() {
+    let mut ledger = v2();
+    ledger.take_dirty();
+    let at = ledger.deadline().unwrap();
+    ledger.wait_until(at);
+    assert!(ledger.take_dirty().is_empty());
+    ledger.wait_until(at + 1);
+    assert_eq!((ledger.deadline(), ledger.take_dirty().contains("c1")), (Some(at + 1), true));
 }
 
 #[test]

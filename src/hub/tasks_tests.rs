@@ -133,6 +133,26 @@ fn a_dead_letter_that_is_revived_has_all_its_tries_again() {
 }
 
 #[test]
+fn a_dead_letter_that_is_revived_is_not_forgotten_with_the_finished() {
+    let mut tasks = Tasks::load(Vec::new(), Policy { keep_finished: 1, ..Policy::default() }, 0);
+    for id in ["t", "u"] {
+        tasks.submit(id.into(), Submission { max_retries: 1, ..submission(Priority::Normal) }, 0);
+    }
+    tasks.assign("t", "a", 1);
+    assert_eq!(tasks.fail("a", "t", 1, "no", 2), Ok(Failed::DeadLetter));
+    tasks.revive("t", 3).unwrap();
+    tasks.cancel("u", "ops", 4).unwrap();
+    assert!(tasks.get("t").is_some() && tasks.get("u").is_some());
+}
+
+#[test]
+fn a_holder_from_the_store_has_the_time_that_the_policy_says() {
+    let stored = one_assigned().list().into_iter().cloned().collect();
+    let tasks = Tasks::load(stored, Policy { accept_timeout_ms: 7, ..Policy::default() }, 1_000);
+    assert_eq!(tasks.deadline(), Some(1_007));
+}
+
+#[test]
 fn an_assignment_that_nobody_accepts_is_due_after_the_accept_timeout() {
     let mut tasks = one_assigned();
     assert_eq!(tasks.deadline(), Some(60_010));
@@ -145,6 +165,7 @@ fn an_accepted_task_without_life_is_due_after_the_stale_timeout_and_progress_put
     let mut tasks = one_assigned();
     tasks.accepted("a", "t", 1_000);
     tasks.alive("a", "t", 300_000);
+    assert_eq!(tasks.deadline(), Some(900_000));
     assert_eq!(tasks.due(899_999), []);
     assert_eq!(tasks.due(900_000), [Due::TakeBack { agent_id: "a".into(), why: "stale" }]);
 }
@@ -172,6 +193,50 @@ fn a_returned_holder_that_had_accepted_is_not_told_again_but_must_confirm() {
     tasks.holder_returned("a", 100);
     assert_eq!(tasks.due(60_099), []);
     assert_eq!(tasks.due(60_100), [Due::TakeBack { agent_id: "a".into(), why: "not_accepted" }]);
+}
+
+#[test]
+fn the_api_shows_a_task_with_what_became_of_it() {
+    let mut tasks = queue_of(&[]);
+    let extra = json!({"repo": "r", "status": "not this one"}).as_object().cloned().unwrap();
+    tasks.submit("t".into(), Submission { extra, ..submission(Priority::Low) }, 5);
+    tasks.assign("t", "a", 10);
+    tasks.accepted("a", "t", 11);
+    let task = tasks.get("t").unwrap();
+    let shown = task.to_json();
+    let seen = ["task_id", "priority", "status", "accepted", "assigned_to", "assigned_at", "generation", "repo"];
+    let seen = seen.map(|key| shown[key].clone());
+    let wanted = json!(["t", 3, "assigned", true, "a", 10, 1, "r"]);
+    assert_eq!(json!(seen), wanted);
+    assert_eq!((task.holder(), task.updated_at, task.history.len()), (Some("a"), 11, 3));
+    let result = json!({"output": "o"}).as_object().cloned().unwrap();
+    let report = json!({"tokens_used": 9}).as_object().cloned().unwrap();
+    tasks.complete("a", "t", 1, result, report, 20).unwrap();
+    let task = tasks.get("t").unwrap();
+    let shown = task.to_json();
+    let seen = ["status", "accepted", "assigned_to", "result", "tokens_used"].map(|key| shown[key].clone());
+    assert_eq!(json!(seen), json!(["completed", false, "a", {"output": "o"}, 9]));
+    assert_eq!(task.holder(), Some("a"));
+}
+
+#[test]
+fn an_assignment_carries_the_task_and_its_generation() {
+    let tasks = one_assigned();
+    let assignment = tasks.get("t").unwrap().assignment();
+    assert_eq!((assignment.task_id.as_str(), assignment.generation), ("t", 1));
+    assert_eq!((&assignment.rest["description"], &assignment.rest["assigned_at"]), (&json!("d"), &json!(10)));
+    assert_eq!(assignment.rest["complexity"]["effective_tier"], "standard");
+}
+
+#[test]
+fn a_task_is_final_once_nothing_moves_it_by_itself() {
+    let mut tasks = queue_of(&[("t", Priority::Urgent)]);
+    let is_final = |tasks: &Tasks| tasks.get("t").unwrap().status.is_final();
+    assert!(!is_final(&tasks));
+    tasks.assign("t", "a", 1);
+    assert!(!is_final(&tasks));
+    tasks.cancel("t", "ops", 2).unwrap();
+    assert!(is_final(&tasks));
 }
 
 #[test]
@@ -208,6 +273,15 @@ fn a_cancelled_task_is_free_of_its_holder_and_takes_no_verdict() {
     assert_eq!(tasks.task_of("a"), None);
     assert_eq!(complete(&mut tasks, "a", 1), Err(VerdictError::InvalidState));
     assert_eq!(tasks.cancel("t", "ops", 12), Err("cancelled"));
+}
+
+#[test]
+fn a_task_that_is_handed_out_at_its_completion_time_is_not_taken_back_for_it() {
+    let mut tasks = queue_of(&[]);
+    let extra = json!({"complete_by": 5_000}).as_object().cloned().unwrap();
+    tasks.submit("t".into(), Submission { extra, ..submission(Priority::Normal) }, 0);
+    tasks.assign("t", "a", 5_000);
+    assert_eq!(tasks.due(5_000), []);
 }
 
 #[test]

@@ -236,34 +236,38 @@ fn hub_words(machine: &Machine) -> Vec<FromHub> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use strum::IntoEnumIterator;
 
     use super::*;
     use crate::machine::invariants::edge_allowed;
 
+    /// Found once for all of these tests.
+    static MOVES: LazyLock<BTreeSet<Move>> = LazyLock::new(moves);
+
     #[test]
     fn the_edges_found_are_the_edges_allowed() {
         let pairs = Phase::iter().flat_map(|from| Phase::iter().map(move |to| (from, to)));
         let allowed: BTreeSet<_> = pairs.filter(|(from, to)| from != to && edge_allowed(*from, *to)).collect();
-        assert_eq!(edges(&moves()), allowed);
+        assert_eq!(edges(&MOVES), allowed);
     }
 
     #[test]
     fn everything_that_can_happen_happened_in_every_state() {
-        let moves = moves();
         for phase in Phase::iter() {
             for name in EventName::iter().map(<&str>::from) {
-                assert!(moves.iter().any(|step| step.from == phase && step.event == name), "{name} in {phase}");
+                assert!(MOVES.iter().any(|step| step.from == phase && step.event == name), "{name} in {phase}");
             }
             for name in FromHubName::iter().map(<&str>::from) {
-                assert!(moves.iter().any(|step| step.from == phase && step.said == Some(name)), "{name} in {phase}");
+                assert!(MOVES.iter().any(|step| step.from == phase && step.said == Some(name)), "{name} in {phase}");
             }
         }
     }
 
     #[test]
     fn the_diagram_draws_what_was_found_and_nothing_else() {
-        let (all, none) = (mermaid(&moves()), mermaid(&BTreeSet::new()));
+        let (all, none) = (mermaid(&MOVES), mermaid(&BTreeSet::new()));
         assert_eq!((all.lines().count(), none.lines().count()), (1 + 2 + DRAWN.len() + 1, 1 + 2 + 1));
         let edge = "    Idle --> Working: a task is assigned";
         assert!(all.lines().any(|line| line == edge) && !none.contains(edge));
@@ -272,7 +276,7 @@ mod tests {
 
     #[test]
     fn every_drawn_edge_was_found() {
-        let found = edges(&moves());
+        let found = edges(&MOVES);
         assert!(DRAWN.iter().all(|(from, to, _)| found.contains(&(*from, *to))));
     }
 }

@@ -1,5 +1,4 @@
 //! What nobody who has proved nothing can do to the hub: hold it up, fill it, or keep agents out.
-#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use crate::support::{Got, Hub, PATIENCE, Peer, folder, identify, run};
 use serde_json::{Value, json};

@@ -1,8 +1,11 @@
 //! The real hub, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 mod support;
 
 mod abuse;
+mod admin;
+mod disk;
 mod process;
 mod restarts;
 mod tasks;

@@ -1,5 +1,6 @@
 mod leaving;
 mod parts;
 mod props;
+mod taking;
 mod verdicts;
 mod waking;

@@ -13,12 +13,15 @@ use crate::machine::*;
 /// Over the three properties below, at least the 100,000 traces that the project promises.
 const TRACES: u32 = 40_000;
 
-/// As many lives as `PROPTEST_CASES` says, where it says so (many mutants are to be tried, each quickly), else the full
-/// number.
+/// As many lives, and a failing one made as small, as `PROPTEST_CASES` and `PROPTEST_MAX_SHRINK_ITERS` say where they
+/// say so (many mutants are to be tried, each quickly), else the full number.
 fn lives() -> Config {
-    let mut config = Config { max_shrink_iters: 20_000, ..Config::default() };
+    let mut config = Config::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = TRACES;
+    }
+    if std::env::var_os("PROPTEST_MAX_SHRINK_ITERS").is_none() {
+        config.max_shrink_iters = 20_000;
     }
     config
 }

@@ -2,13 +2,13 @@
 
 use crate::machine::*;
 
-const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-fn id() -> TaskId {
+pub(super) fn id() -> TaskId {
     TaskId::new("t").unwrap()
 }
 
-fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
+pub(super) fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
     let policy = Policy::default();
     events.into_iter().fold(machine, |machine, event| {
         let mut machine = transition(machine, event, NOW, &policy).0;
@@ -19,12 +19,12 @@ fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
     })
 }
 
-fn connected() -> [Event; 2] {
+pub(super) fn connected() -> [Event; 2] {
     [Event::HubOpened, Event::HubSaid(FromHub::Identified { features: Features::default() })]
 }
 
 /// A machine whose wake command runs.
-fn waking() -> Machine {
+pub(super) fn waking() -> Machine {
     let machine = Machine::recover(Journal::default(), NOW, &Policy::default()).0;
     let task = Task { id: id(), generation: 1, payload: "{}".into() };
     let assigned = Event::HubSaid(FromHub::Assigned { task, assigned_at: None });
@@ -51,7 +51,7 @@ fn failure() -> WakeOutcome {
     WakeOutcome::Failed { error: "exit 1".into() }
 }
 
-fn stage(machine: &Machine) -> Option<Stage> {
+pub(super) fn stage(machine: &Machine) -> Option<Stage> {
     machine.state.job().map(|job| job.carried.stage.clone())
 }
 
@@ -123,6 +123,22 @@ fn a_refused_wake_is_not_tried_again() {
     let machine = after(waking(), [finished(1, 1, WakeOutcome::Refused { reason: "nobody".into() })]);
     let failed = Outcome::failed("nobody");
     assert_eq!(machine.outbox.head().map(|pending| &pending.verdict.outcome), Some(&failed));
+}
+
+#[test]
+fn a_result_that_is_looked_over_moves_no_job_in_question_and_none_that_has_not_begun() {
+    let pending = || Event::ResultPending { task_id: id() };
+    let policy = Policy::default();
+    let (recovering, _) = Machine::recover(waking().journal(), NOW, &policy);
+    let waits = stage(&recovering);
+    assert!(matches!(waits, Some(Stage::AwaitingConfirmation { .. })));
+    assert_eq!(stage(&transition(recovering, pending(), NOW, &policy).0), waits);
+    let task = Task { id: id(), generation: 1, payload: "{}".into() };
+    let assigned = Event::HubSaid(FromHub::Assigned { task, assigned_at: None });
+    let machine = after(Machine::recover(Journal::default(), NOW, &policy).0, connected());
+    let taken = transition(machine, assigned, NOW, &policy).0;
+    assert_eq!(stage(&taken), Some(Stage::Accepted));
+    assert_eq!(stage(&transition(taken, pending(), NOW, &policy).0), Some(Stage::Accepted));
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! What an operator does with a running hub: tokens, settings, and looking through many tasks; on the original's paths.
 
-mod hub_support;
-
 use std::process::Output;
 
-use hub_support::{Hub, Peer, folder, hub_command, identify, run, token};
+use crate::support::{Hub, Peer, folder, hub_command, identify, run, token};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,12 +1,10 @@
 //! The hub on a disk that takes no more: it ends rather than go on with what is not stored, and loses nothing that it
 //! answered.
 
-mod hub_support;
-
 use std::process::Command;
 use std::sync::Arc;
 
-use hub_support::{Hub, Peer, folder, hub_command, run};
+use crate::support::{Hub, Peer, folder, hub_command, run};
 use serde_json::{Value, json};
 
 /// A hub whose files may have so many KiB. A write beyond that fails, as on a full disk.

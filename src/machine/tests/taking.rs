@@ -1,0 +1,140 @@
+//! A task is taken, taken back, or was never ours: what is kept of it, what is cleaned up, and what a full disk changes.
+
+use super::waking::{NOW, after, connected, id, stage, waking};
+use crate::machine::*;
+
+fn task(name: &str, generation: u64) -> Task {
+    Task { id: TaskId::new(name).unwrap(), generation, payload: "{}".into() }
+}
+
+fn assigned(name: &str, generation: u64) -> Event {
+    Event::HubSaid(FromHub::Assigned { task: task(name, generation), assigned_at: None })
+}
+
+fn closed() -> Event {
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) }
+}
+
+fn online() -> Machine {
+    after(Machine::recover(Journal::default(), NOW, &Policy::default()).0, connected())
+}
+
+/// One event, and nothing said of the write that it may order.
+fn step(machine: Machine, event: Event) -> (Machine, Vec<Effect>) {
+    transition(machine, event, NOW, &Policy::default())
+}
+
+fn cleans_up(effects: &[Effect]) -> bool {
+    effects.contains(&Effect::CleanUp { task_id: id() })
+}
+
+/// What becomes of a job of a process before this one, in that stage, when the hub has given it to somebody else.
+fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
+    let job = Some(Carried { task: task("t", 1), stage, woken: None, assigned_at: None });
+    let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &Policy::default()).0;
+    step(after(recovered, connected()), Event::HubSaid(FromHub::TaskReassigned { task_id: "t".into() }))
+}
+
+#[test]
+fn only_work_that_somebody_may_be_at_is_kept_for_its_next_hand_out() {
+    for idle in [Stage::Accepted, Stage::RetryingWake { at: NOW, attempt: 1 }] {
+        let (machine, effects) = reassigned(idle);
+        assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 0));
+        assert!(cleans_up(&effects), "{effects:?}");
+    }
+    let (machine, effects) = reassigned(Stage::Running);
+    assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 1));
+    assert!(!cleans_up(&effects), "{effects:?}");
+}
+
+#[test]
+fn a_wake_that_was_never_ordered_leaves_no_work_to_keep() {
+    // The disk has not yet confirmed the stage `waking`: nothing runs.
+    let accepted = step(step(online(), assigned("t", 1)).0, Event::Persisted).0;
+    assert_eq!(stage(&accepted), Some(Stage::Waking { attempt: 1 }));
+    let back = [closed(), Event::DeadlineReached].into_iter().chain(connected());
+    let planned = back.fold(accepted, |machine, event| step(machine, event).0);
+    let no = FromHub::ReportAnswered { task_id: "t".into(), go_on: false };
+    let (machine, effects) = step(planned, Event::HubSaid(no));
+    assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 0));
+    assert!(cleans_up(&effects), "{effects:?}");
+}
+
+#[test]
+fn a_failed_write_drops_no_task_that_the_disk_holds_already() {
+    let (writing, _) = step(online(), assigned("t", 1));
+    let offline = step(step(writing, closed()).0, Event::Persisted).0;
+    assert_eq!(stage(&offline), Some(Stage::Accepted));
+    let (writing, _) = step(offline, Event::CordonRequested { on: true });
+    assert!(matches!(writing.disk, Disk::Writing { .. }));
+    assert_eq!(stage(&step(writing, Event::PersistFailed).0), Some(Stage::Accepted));
+}
+
+#[test]
+fn a_task_that_a_failed_write_kept_off_the_disk_is_refused_though_another_is_there() {
+    let confirmed = Event::Confirmed { task_id: id() };
+    let outcome = Outcome::failed("no luck");
+    let running = after(waking(), [confirmed]);
+    let (writing, _) = step(running, Event::ResultFound { task_id: id(), outcome });
+    let (both, _) = step(writing, assigned("u", 1));
+    assert_eq!(stage(&both), Some(Stage::Accepted));
+    assert_eq!(both.durable.job.as_ref().map(|carried| &carried.task.id), Some(&id()));
+    let refused = step(both, Event::PersistFailed).0;
+    assert_eq!(refused.state.phase(), Phase::Idle);
+}
+
+fn verdict(generation: u64, outcome: Outcome) -> Verdict {
+    Verdict { task_id: id(), generation, outcome, accept_first: false }
+}
+
+/// Online, with this verdict on its way, and then the task is handed out anew.
+fn handed_out_anew(outcome: Outcome) -> Machine {
+    let outbox = vec![verdict(1, outcome)];
+    let recovered = Machine::recover(Journal { outbox, ..Journal::default() }, NOW, &Policy::default()).0;
+    step(after(recovered, connected()), assigned("t", 2)).0
+}
+
+#[test]
+fn a_result_on_its_way_answers_the_next_hand_out_too() {
+    let done = Outcome::Completed { result: r#"{"output":"o"}"#.into() };
+    let machine = handed_out_anew(done.clone());
+    assert_eq!(machine.state.phase(), Phase::Idle);
+    let second = Verdict { accept_first: true, ..verdict(2, done.clone()) };
+    assert_eq!(machine.outbox.to_journal(), [verdict(1, done), second]);
+}
+
+#[test]
+fn a_failure_on_its_way_answers_no_other_hand_out() {
+    let machine = handed_out_anew(Outcome::failed("no luck"));
+    assert_eq!((machine.state.phase(), machine.outbox.len()), (Phase::Working, 1));
+}
+
+#[test]
+fn the_files_of_a_task_that_is_in_hand_again_are_left_to_the_work_on_it() {
+    let cleans_up_after = |next: &str| {
+        let running = after(waking(), [Event::Confirmed { task_id: id() }]);
+        let outcome = Outcome::failed("no luck");
+        let (writing, _) = step(running, Event::ResultFound { task_id: id(), outcome });
+        let (again, _) = step(writing, assigned(next, 2));
+        cleans_up(&step(again, Event::Persisted).1)
+    };
+    assert_eq!((cleans_up_after("u"), cleans_up_after("t")), (true, false));
+}
+
+#[test]
+fn the_look_for_a_result_from_before_a_reboot_is_as_long_as_promised() {
+    let policy = Policy { machine_boot: "after".into(), ..Policy::default() };
+    let woken = Some(Woken { generation: 1, machine_boot: "before".into() });
+    let job = Some(Carried { task: task("t", 1), stage: Stage::Running, woken, assigned_at: None });
+    let events = connected()
+        .into_iter()
+        .chain([Event::HubSaid(FromHub::TaskContinue { task_id: "t".into(), generation: Some(1) })]);
+    let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &policy).0;
+    let machine = events.fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
+    let until = NOW.plus(policy.look_ms);
+    assert_eq!(stage(&machine), Some(Stage::Interrupted { until }));
+    let early = transition(machine.clone(), Event::DeadlineReached, until.minus(1), &policy).0;
+    assert_eq!(stage(&early), Some(Stage::Interrupted { until }));
+    let due = transition(machine, Event::DeadlineReached, until, &policy).0;
+    assert_eq!((due.state.phase(), due.outbox.len()), (Phase::Idle, 1));
+}
