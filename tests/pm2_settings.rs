@@ -69,6 +69,22 @@ fn a_task_survives_a_restart_in_place() {
     assert_eq!(ground.listed(), before);
 }
 
+/// What the run before had started is this run's child, and its to wait for.
+#[test]
+fn a_wake_that_outlasts_a_restart_in_place_leaves_no_zombie() {
+    let ground = with(json!({"autorestart": false}));
+    let task = ground.hub.submit("wake=hold start=0 run=0");
+    ground.agent.wait_run(&task, "woken");
+    let command = ground.command(json!({"reason": "in place", "force": true}));
+    ground.wait_back(&command);
+    let pid = ground.listed().pid;
+    let children = || process::tree_of(pid).into_iter().filter(|child| *child != pid).collect::<Vec<_>>();
+    assert!(!children().is_empty(), "the wake still runs");
+    ground.agent.go("wake", &task);
+    ground.hub.wait_task(&task, "completed");
+    wait::until_or("no child", wait::BOUND, || children().is_empty().then_some(()), || format!("{:?}", children()));
+}
+
 #[test]
 fn a_stop_after_a_restart_in_place_still_reaches_it() {
     let ground = with(json!({"autorestart": false}));
