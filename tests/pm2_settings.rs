@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use support::ground::{ALICE, Ground};
+use support::ground::{ALICE, Ground, HUB_APP};
 use support::sidecar::{Agent, SIDECAR};
 use support::{process, wait};
 
@@ -123,6 +123,35 @@ fn the_exit_that_would_be_one_too_many_is_not_taken() {
     }
     ground.assert_restarted(&before, 3);
     comes_back_in_place(&ground);
+}
+
+/// With `wait_ready`, pm2 7.0.4 starts anew what it deletes before it was ready, and forgets that copy: nobody would answer
+/// its exit.
+#[test]
+fn a_copy_that_pm2_does_not_list_comes_back_in_place() {
+    let ground = Ground::new();
+    ground.pm2.command(&["stop", HUB_APP]);
+    let mut app = ground.agent.app();
+    (app["wait_ready"], app["listen_timeout"]) = (json!(true), json!(60_000));
+    let deleted = std::thread::scope(|scope| {
+        scope.spawn(|| ground.pm2.launch(app));
+        ground.pm2.wait_status(ALICE, "launching");
+        let pid = wait::until("its process", || ground.pm2.pid_of(ALICE));
+        ground.agent.wait_log("it to serve", |line| (line["message"] == "the sidecar starts").then_some(()));
+        ground.pm2.command(&["delete", ALICE]);
+        pid
+    });
+    let forgotten = wait::until("the copy that pm2 forgot", || ground.copies().into_iter().find(|pid| *pid != deleted));
+    assert_eq!(ground.pm2.app(ALICE), None);
+    ground.pm2.command(&["start", HUB_APP]);
+    wait::until_true("the hub to answer", || ground.hub_answers());
+    ground.wait_idle();
+    let command = ground.command(json!({"reason": "forgotten"}));
+    ground.wait_back(&command);
+    assert_eq!(ground.copies(), [forgotten], "in place");
+    ground.assert_works();
+    let why = |line: &Value| line["why"].as_str()?.contains("pm2 does not list this process").then_some(());
+    ground.agent.wait_log("why", why);
 }
 
 #[test]
