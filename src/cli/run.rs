@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::options::Options;
 use super::out::complain;
 use crate::config::{Config, Loaded};
+#[cfg(unix)]
+use crate::shell::adopted;
 use crate::shell::exit_code::ExitCode;
 use crate::shell::in_place::Program;
 use crate::shell::lock::{LockError, StateLock};
@@ -78,6 +80,8 @@ fn serve(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Endin
         .build()
         .map_err(|error| (format!("the runtime cannot be made: {error}"), ExitCode::Internal))?;
     let ending = runtime.block_on(async {
+        #[cfg(unix)]
+        adopted::reap();
         match start(config, pm2) {
             Ok(started) => Ok(match preflight {
                 Some(preflight) => started.with_preflight(preflight).run().await,

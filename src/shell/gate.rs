@@ -89,8 +89,11 @@ impl Gate {
         }
     }
 
-    /// Lets go of whoever waits: nobody will answer.
+    /// Lets go of whoever waits, and of what they wait for: nobody will answer.
     pub(super) fn close(&mut self) {
         self.waiting.clear();
+        if let Some(preflight) = &self.preflight {
+            preflight.close();
+        }
     }
 }

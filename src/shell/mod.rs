@@ -1,6 +1,8 @@
 //! The I/O shell: one loop, and one adapter a file. Adapters translate between the world and the machine's events and
 //! effects; none of them decides.
 
+#[cfg(unix)]
+pub mod adopted;
 mod begin;
 mod clock;
 #[cfg(unix)]

@@ -3,17 +3,20 @@
 //!
 //! The probe is `PROGRAM check --preflight` with this process's own options: the new program's word that it reads this
 //! configuration, this journal, and can use this folder. A program that does not know the command (exit code 2) is asked
-//! for its version.
+//! for its version. Either answer begins with the sidecar's name, or it is another program's.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::exit_code::ExitCode;
 use super::in_place::{Program, Stamp};
+#[cfg(unix)]
+use super::runner::group;
 
 /// What a probe may take; it takes some milliseconds.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
@@ -21,8 +24,11 @@ const PROBE_BOUND: Duration = Duration::from_secs(2);
 /// Until a disk that hangs is no longer waited for.
 const LOOK_BOUND: Duration = Duration::from_secs(5);
 
-/// How much of a program's complaint is passed on, characters.
-const COMPLAINT_CHARS: usize = 300;
+/// How much of a program's words is passed on, characters.
+const HEARD_CHARS: usize = 300;
+
+/// What the sidecar's answers begin with.
+const ITS_NAME: &str = "agentcom-sidecar ";
 
 /// Variables that are for this process alone: a channel to pm2 or systemd is not the probe's to speak on.
 const NOT_FOR_A_PROBE: [&str; 5] =
@@ -39,13 +45,24 @@ struct Shared {
     config_at_start: Option<Stamp>,
     /// The program and the configuration that were tried out last and can start.
     passed: Mutex<Option<[Option<Stamp>; 2]>>,
+    /// The probe under way, not reaped yet.
+    probing: Mutex<Option<u32>>,
+    /// None is started any more.
+    closed: AtomicBool,
 }
 
 impl Preflight {
     /// For a process that was started as this program, with this configuration file. Call it at the start.
     pub fn new(program: Program, config: PathBuf) -> Self {
         let config_at_start = Stamp::of(&config);
-        Self(Arc::new(Shared { program, config, config_at_start, passed: Mutex::default() }))
+        Self(Arc::new(Shared {
+            program,
+            config,
+            config_at_start,
+            passed: Mutex::default(),
+            probing: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }))
     }
 
     /// Whether the next run could start; at once where nothing has changed. Never on the caller's thread.
@@ -60,6 +77,20 @@ impl Preflight {
     /// has become wrong meanwhile keeps this program from starting, too.
     pub(super) async fn last_look(&self) -> Result<(), String> {
         self.in_background(|shared| if shared.program.is_replaced() { shared.look() } else { Ok(()) }).await
+    }
+
+    /// Ends a probe that is under way: this process goes, and nobody would hear its answer.
+    pub(super) fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        // Held for long only where a disk hangs; then the probe is left to itself.
+        for _ in 0..20 {
+            if let Ok(probing) = self.0.probing.try_lock() {
+                #[cfg(unix)]
+                probing.map(group::kill);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     async fn in_background(
@@ -77,6 +108,10 @@ impl Preflight {
 }
 
 impl Shared {
+    fn probing(&self) -> MutexGuard<'_, Option<u32>> {
+        self.probing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn look(&self) -> Result<(), String> {
         let stamps = [Stamp::of(self.program.path()), Stamp::of(&self.config)];
         let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,76 +143,145 @@ impl Shared {
             options = &options[1..];
         }
         let before = ["check", "--preflight"].map(OsString::from);
-        let (status, complaint) = self.run(before.iter().chain(options))?;
-        if status.success() {
-            return Ok(());
+        let ended = self.run(before.iter().chain(options))?;
+        if ended.status.code() == Some(ExitCode::Usage as i32) {
+            return self.run([OsString::from("--version")].iter())?.verdict("--version");
         }
-        if status.code() == Some(ExitCode::Usage as i32) {
-            let (status, complaint) = self.run([OsString::from("--version")].iter())?;
-            return if status.success() { Ok(()) } else { Err(described("--version", status, &complaint)) };
-        }
-        Err(described("check --preflight", status, &complaint))
+        ended.verdict("check --preflight")
     }
 
-    fn run<'a>(&self, arguments: impl Iterator<Item = &'a OsString>) -> Result<(ExitStatus, String), String> {
+    fn run<'a>(&self, arguments: impl Iterator<Item = &'a OsString>) -> Result<Ended, String> {
         let mut command = Command::new(self.program.path());
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         NOT_FOR_A_PROBE.iter().for_each(|name| {
             command.env_remove(name);
         });
-        let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
-        match wait(&mut child, PROBE_BOUND) {
-            Ok(Some(status)) => Ok((status, complaint(&mut child))),
-            Ok(None) => Err(format!("it gave no answer within {} s", PROBE_BOUND.as_secs())),
-            Err(error) => Err(format!("it was lost: {error}")),
+        // A group of its own: what it starts ends with it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = self.start(&mut command)?;
+        let (mut said, mut complained) = (Ear::on(child.stdout.take()), Ear::on(child.stderr.take()));
+        let end = Instant::now() + PROBE_BOUND;
+        loop {
+            // BEFORE it is listened to, so that its last words are heard; that is always done, so that nothing keeps it.
+            let exit = self.look_at(&mut child);
+            said.listen();
+            complained.listen();
+            match exit {
+                Ok(Some(status)) => return Ok(Ended { status, said: said.text(), complained: complained.text() }),
+                Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+                Ok(None) => {
+                    self.kill(&mut child);
+                    return Err(format!("it gave no answer within {} s", PROBE_BOUND.as_secs()));
+                }
+                Err(error) => return Err(format!("it was lost: {error}")),
+            }
+        }
+    }
+
+    fn start(&self, command: &mut Command) -> Result<Child, String> {
+        let mut probing = self.probing();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err("this process is about to end".to_owned());
+        }
+        let child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
+        *probing = Some(child.id());
+        Ok(child)
+    }
+
+    /// Its exit, if it has ended. It is reaped under the lock only, so that a group that is named there is still its own.
+    fn look_at(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
+        let mut probing = self.probing();
+        let exit = child.try_wait();
+        if !matches!(exit, Ok(None)) {
+            *probing = None;
+        }
+        exit
+    }
+
+    /// Ends it with what it has started, and reaps it.
+    fn kill(&self, child: &mut Child) {
+        let mut probing = self.probing();
+        #[cfg(unix)]
+        group::kill(child.id());
+        // Gone already is what was wanted.
+        let _ = child.kill();
+        let _ = child.wait();
+        *probing = None;
+    }
+}
+
+/// A probe that has ended by itself.
+struct Ended {
+    status: ExitStatus,
+    /// `None` where it could not be heard.
+    said: Option<String>,
+    complained: Option<String>,
+}
+
+impl Ended {
+    /// Whether a sidecar has said yes. Another program's exit code 0 says nothing.
+    fn verdict(&self, asked: &str) -> Result<(), String> {
+        let complained = self.complained.as_ref().filter(|text| !text.is_empty());
+        let because = complained.map(|text| format!(" ({text})")).unwrap_or_default();
+        match (self.status.code(), &self.said) {
+            (Some(0), Some(said)) if !said.starts_with(ITS_NAME) => {
+                Err(format!("`{asked}` answered {said:?}: that is not the sidecar{because}"))
+            }
+            (Some(0), _) => Ok(()),
+            (Some(code), _) => Err(format!("`{asked}` ended with exit code {code}{because}")),
+            (None, _) => Err(format!("`{asked}` ended with {}{because}", self.status)),
         }
     }
 }
 
-/// Its exit, or `None` once it has been killed for taking too long.
-fn wait(child: &mut Child, bound: Duration) -> io::Result<Option<ExitStatus>> {
-    let end = Instant::now() + bound;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+/// Hears what a program says without waiting for it, and keeps the beginning. A grandchild may hold the pipe open.
+struct Ear<P> {
+    pipe: Option<P>,
+    heard: Vec<u8>,
+}
+
+impl<P: Read + Quiet> Ear<P> {
+    fn on(pipe: Option<P>) -> Self {
+        // A pipe that would hold us up is left alone.
+        Self { pipe: pipe.filter(|pipe| pipe.never_waits().is_ok()), heard: Vec::new() }
+    }
+
+    fn listen(&mut self) {
+        const CAP: usize = 4 * 1024;
+        let Some(pipe) = &mut self.pipe else { return };
+        let mut piece = [0; 8 * 1024];
+        // As much at a time as a pipe holds: one that talks for ever does not keep us.
+        for _ in 0..16 {
+            let Ok(length @ 1..) = pipe.read(&mut piece) else { return };
+            let room = CAP.saturating_sub(self.heard.len()).min(length);
+            self.heard.extend_from_slice(&piece[..room]);
         }
-        if Instant::now() >= end {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    }
+
+    fn text(&self) -> Option<String> {
+        self.pipe.as_ref()?;
+        let text = String::from_utf8_lossy(&self.heard);
+        Some(text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(HEARD_CHARS).collect())
     }
 }
 
-/// What the program wrote on stderr before it ended: what fits in the pipe.
-fn complaint(child: &mut Child) -> String {
-    const CAP: u64 = 4 * 1024;
-    let mut bytes = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        // What can be read of it is what there is to tell. A grandchild may hold the pipe open: not to the end, then.
-        let _ = read_what_is_there(stderr, CAP, &mut bytes);
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(COMPLAINT_CHARS).collect()
+/// A pipe that can be told to answer at once.
+trait Quiet {
+    fn never_waits(&self) -> io::Result<()>;
 }
 
 #[cfg(unix)]
-fn read_what_is_there(stderr: std::process::ChildStderr, cap: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-    fcntl_setfl(&stderr, fcntl_getfl(&stderr)? | OFlags::NONBLOCK)?;
-    stderr.take(cap).read_to_end(bytes).map(drop)
+impl<P: std::os::fd::AsFd> Quiet for P {
+    fn never_waits(&self) -> io::Result<()> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        Ok(fcntl_setfl(self, fcntl_getfl(self)? | OFlags::NONBLOCK)?)
+    }
 }
 
 #[cfg(not(unix))]
-fn read_what_is_there(stderr: std::process::ChildStderr, cap: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-    stderr.take(cap).read_to_end(bytes).map(drop)
-}
-
-fn described(what: &str, status: ExitStatus, complaint: &str) -> String {
-    let ended = match status.code() {
-        Some(code) => format!("`{what}` ended with exit code {code}"),
-        None => format!("`{what}` ended with {status}"),
-    };
-    if complaint.is_empty() { ended } else { format!("{ended} ({complaint})") }
+impl<P> Quiet for P {
+    fn never_waits(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

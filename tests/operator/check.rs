@@ -222,6 +222,7 @@ fn settings_of_pm2_that_do_not_fit_are_named_with_what_to_write() {
     app["kill_timeout"] = json!(1600);
     app["autorestart"] = json!(false);
     app["treekill"] = json!(true);
+    app["wait_ready"] = json!(true);
     pm2.launch(app);
     pm2.wait_online("a");
     let found = Found::below(&agent, pm2.home());
@@ -230,7 +231,30 @@ fn settings_of_pm2_that_do_not_fit_are_named_with_what_to_write() {
         settings.iter().any(|(level, said, todo)| level == "warning" && (said.contains(word) && !todo.is_empty()))
     };
     assert!(says("`kill_timeout: 1600`") && says("`autorestart: false`") && says("`treekill`"), "{settings:?}");
-    assert_eq!((found.code, settings.len()), (Some(0), 3), "{settings:?}");
+    assert!(says("`wait_ready`: without a hub it is launching for 2000 ms"), "{settings:?}");
+    assert_eq!((found.code, settings.len()), (Some(0), 4), "{settings:?}");
+}
+
+/// By pm2's list; that it then restarts for ever is pm2's doing.
+#[test]
+fn a_watch_over_the_agents_own_folder_is_named() {
+    let (hub, pm2) = (Hub::start(), Pm2::start());
+    let agent = well(&hub);
+    let mut app = agent.app();
+    let found_with = |watch: Value, app: &mut Value| {
+        app["watch"] = watch;
+        pm2.launch(app.clone());
+        let found = wait::until("pm2 to list it", || {
+            let found = Found::below(&agent, pm2.home());
+            (!found.all("pm2 settings").is_empty()).then_some(found)
+        });
+        pm2.command(&["delete", "a"]);
+        found.all("pm2 settings")
+    };
+    let whole = found_with(json!(true), &mut app);
+    assert!(whole.iter().any(|(level, said, _)| level == "warning" && said.contains("`watch`")), "{whole:?}");
+    let other = found_with(json!(["config.json"]), &mut app);
+    assert!(other.iter().all(|(level, said, _)| level == "ok" && !said.contains("`watch`")), "{other:?}");
 }
 
 #[test]

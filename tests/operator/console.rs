@@ -7,9 +7,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::support::hub::Hub;
 use crate::support::legacy_hub::Status;
 use crate::support::process::{self, Running, Signal};
 use crate::support::scene::Scene;
+use crate::support::sidecar::Agent;
 use crate::support::{pm2, wait};
 use serde_json::{Value, json};
 
@@ -41,8 +43,10 @@ fn wait_phase(scene: &Scene, phase: &str) -> Value {
 fn status_tells_where_it_stands_and_what_it_waits_for() {
     let scene = Scene::new();
     let sidecar = scene.start();
+    // The hub's word may still be on its way.
+    wait::until_true("the hub in the status", || scene.agent.status()["hub"]["link"] == "online");
     let status = scene.agent.status();
-    assert_eq!((&status["phase"], &status["hub"]["link"]), (&json!("Idle"), &json!("online")));
+    assert_eq!(status["phase"], "Idle");
     assert_eq!(status["process"]["pid"], sidecar.pid());
     let task = scene.hub.submit("run=hold");
     scene.agent.wait_run(&task, "started");
@@ -53,6 +57,34 @@ fn status_tells_where_it_stands_and_what_it_waits_for() {
     assert!(text.starts_with("alice Working: has a task\n") && text.contains(&task), "{text}");
     scene.agent.go("run", &task);
     scene.done_once(&task);
+}
+
+/// That the hub is there and says no is another trouble than a hub that is away.
+#[test]
+fn a_hub_that_does_not_know_us_is_told_apart_from_one_that_is_away() {
+    let mut hub = Hub::start();
+    hub.register("alice");
+    let agent = Agent::new("alice", &hub.url(), "nonsense");
+    agent.configure("reconnect_max_ms", json!(1000));
+    let _sidecar = agent.start();
+    let status = |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        agent.wait_log("it to serve", |line| (line["message"] == "the sidecar starts").then_some(()));
+        let probe = || {
+            let (code, text) = agent.operate(&["status", "--json"]);
+            let status: Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
+            holds(&status).then_some(status)
+        };
+        wait::until(what, probe)
+    };
+    let refused = status("the refusal", &|status| !status["hub"]["refused"].is_null());
+    assert_eq!(refused["hub"]["refused"], "invalid_token");
+    assert_eq!(refused["why"], "the hub does not know it: invalid_token");
+    let (_, text) = agent.operate(&["status"]);
+    assert!(text.contains("! the hub does not know us (invalid_token)") && text.contains("config.json"), "{text}");
+    hub.kill9();
+    // The hub has named a time to wait; a new run does not know it.
+    agent.operate(&["restart"]);
+    status("a hub that is away", &|status| status["hub"]["refused"].is_null() && status["hub"]["link"] == "down");
 }
 
 #[test]

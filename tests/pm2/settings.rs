@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::ground::{ALICE, Ground};
+use crate::support::ground::{ALICE, Ground, HUB_APP};
 use crate::support::sidecar::{Agent, SIDECAR};
 use crate::support::{process, wait};
 
@@ -67,6 +67,22 @@ fn a_task_survives_a_restart_in_place() {
     assert_eq!(ground.listed(), before);
 }
 
+/// What the run before had started is this run's child, and its to wait for.
+#[test]
+fn a_wake_that_outlasts_a_restart_in_place_leaves_no_zombie() {
+    let ground = with(json!({"autorestart": false}));
+    let task = ground.hub.submit("wake=hold start=0 run=0");
+    ground.agent.wait_run(&task, "woken");
+    let command = ground.command(json!({"reason": "in place", "force": true}));
+    ground.wait_back(&command);
+    let pid = ground.listed().pid;
+    let children = || process::tree_of(pid).into_iter().filter(|child| *child != pid).collect::<Vec<_>>();
+    assert!(!children().is_empty(), "the wake still runs");
+    ground.agent.go("wake", &task);
+    ground.hub.wait_task(&task, "completed");
+    wait::until_or("no child", wait::BOUND, || children().is_empty().then_some(()), || format!("{:?}", children()));
+}
+
 #[test]
 fn a_stop_after_a_restart_in_place_still_reaches_it() {
     let ground = with(json!({"autorestart": false}));
@@ -105,6 +121,35 @@ fn the_exit_that_would_be_one_too_many_is_not_taken() {
     }
     ground.assert_restarted(&before, 3);
     comes_back_in_place(&ground);
+}
+
+/// With `wait_ready`, pm2 7.0.4 starts anew what it deletes before it was ready, and forgets that copy: nobody would answer
+/// its exit.
+#[test]
+fn a_copy_that_pm2_does_not_list_comes_back_in_place() {
+    let ground = Ground::new();
+    ground.pm2.command(&["stop", HUB_APP]);
+    let mut app = ground.agent.app();
+    (app["wait_ready"], app["listen_timeout"]) = (json!(true), json!(60_000));
+    let deleted = std::thread::scope(|scope| {
+        scope.spawn(|| ground.pm2.launch(app));
+        ground.pm2.wait_status(ALICE, "launching");
+        let pid = wait::until("its process", || ground.pm2.pid_of(ALICE));
+        ground.agent.wait_log("it to serve", |line| (line["message"] == "the sidecar starts").then_some(()));
+        ground.pm2.command(&["delete", ALICE]);
+        pid
+    });
+    let forgotten = wait::until("the copy that pm2 forgot", || ground.copies().into_iter().find(|pid| *pid != deleted));
+    assert_eq!(ground.pm2.app(ALICE), None);
+    ground.pm2.command(&["start", HUB_APP]);
+    wait::until_true("the hub to answer", || ground.hub_answers());
+    ground.wait_idle();
+    let command = ground.command(json!({"reason": "forgotten"}));
+    ground.wait_back(&command);
+    assert_eq!(ground.copies(), [forgotten], "in place");
+    ground.assert_works();
+    let why = |line: &Value| line["why"].as_str()?.contains("pm2 does not list this process").then_some(());
+    ground.agent.wait_log("why", why);
 }
 
 #[test]

@@ -15,5 +15,6 @@ mod runs;
 mod runs_our_hub;
 mod sizes;
 mod systemd;
+mod systemd_unit;
 mod tasks;
 mod upgrade;

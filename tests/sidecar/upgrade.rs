@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::ground::{ALICE, Ground};
+use crate::support::hub::HUB;
 use crate::support::sidecar::SIDECAR;
 use crate::support::{process, wait};
 
@@ -132,11 +133,13 @@ fn a_link_to_another_version_is_followed() {
 fn what_cannot_start_is_refused_and_the_agent_stays() {
     let ground = with(json!({}));
     let before = ground.listed();
-    let bad: [(&[u8], &str); 4] = [
+    let bad: [(&[u8], &str); 6] = [
         (b"no program at all", "cannot be started"),
         (b"#!/bin/sh\necho 'libssl.so.9: no such file' >&2; exit 127\n", "exit code 127 (libssl.so.9: no such file)"),
         (b"#!/bin/sh\nkill -SEGV $$\n", "ended with signal: 11"),
         (b"#!/bin/sh\nexec sleep 600\n", "gave no answer within 2 s"),
+        (b"#!/bin/sh\nexit 0\n", "that is not the sidecar"),
+        (b"#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' x >&2\nexit 9\n", "exit code 9 (xxx"),
     ];
     for (program, why) in bad {
         replace(&ground, program);
@@ -152,6 +155,27 @@ fn what_cannot_start_is_refused_and_the_agent_stays() {
     replace_by_new_version(&ground);
     ground.wait_back(&ground.command(json!({"reason": "mended"})));
     wait_version(&ground, &new_version());
+}
+
+/// The two programs stand side by side, and each knows `--version`.
+#[test]
+fn the_hub_in_the_sidecars_place_is_refused() {
+    let ground = with(json!({}));
+    let before = ground.listed();
+    replace(&ground, &fs::read(HUB).expect("the hub"));
+    let entry = refused(&ground);
+    assert!(entry.contains("`--version` answered") && entry.contains("that is not the sidecar"), "{entry}");
+    assert_eq!(ground.listed(), before);
+    ground.assert_works();
+}
+
+#[test]
+fn a_probe_that_hangs_ends_with_all_that_it_started() {
+    let ground = with(json!({}));
+    let mark = replace_by_one_that_hangs(&ground);
+    refused(&ground);
+    let left = || process_named(&mark);
+    wait::until_or("nothing of it", wait::BOUND, || left().is_empty().then_some(()), || format!("{:?}", left()));
 }
 
 #[test]
@@ -214,12 +238,13 @@ fn a_program_that_breaks_while_the_task_is_finished_does_not_take_the_agent() {
 fn a_stop_is_not_held_up_by_a_program_that_cannot_start() {
     let ground = with(json!({}));
     let pid = ground.listed().pid;
-    replace(&ground, b"#!/bin/sh\nexec sleep 600\n");
+    let mark = replace_by_one_that_hangs(&ground);
     ground.command(json!({"reason": "slow"}));
+    wait::until_true("the probe to run", || !process_named(&mark).is_empty());
     ground.pm2.command(&["stop", ALICE]);
     assert!(!process::alive(pid));
     assert!(ground.exits().iter().all(|exit| exit.contains("code [0] via signal [SIGINT]")), "{:?}", ground.exits());
-    let left = || process_named(&program(&ground));
+    let left = || process_named(&mark);
     wait::until_or(
         "the probe to end",
         Duration::from_secs(10),
@@ -228,7 +253,15 @@ fn a_stop_is_not_held_up_by_a_program_that_cannot_start() {
     );
 }
 
-/// Processes that run this file.
+/// It starts one more, which is known by the file that is answered.
+fn replace_by_one_that_hangs(ground: &Ground) -> PathBuf {
+    let mark = ground.agent.path("started-by-the-probe");
+    let script = format!("#!/bin/sh\ntrap '' TERM\nsh -c 'sleep 600; : {0}' {0} &\nwait\n", mark.display());
+    replace(ground, script.as_bytes());
+    mark
+}
+
+/// Processes that have this file among their words.
 fn process_named(path: &Path) -> Vec<u32> {
     let path = path.to_str().expect("a readable path");
     let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

@@ -15,6 +15,8 @@ use crate::shell::pm2::{Launch, Pm2, Pm2Error, Pm2Process, ProcessStatus, QUERY_
 const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
 /// A goodbye gets this at least, ms (`shell::start`).
 const LEAST_GOODBYE_MS: u64 = 200;
+/// pm2's default, ms.
+const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
 /// pm2's default.
 const DEFAULT_MAX_RESTARTS: u64 = 16;
 
@@ -163,6 +165,21 @@ fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
     {
         let found = "pm2 gives up after 16 ends sooner than a second after their starts";
         warn(found.to_owned(), "exp_backoff_restart_delay: 2, max_restarts: 100000");
+    }
+    if us.launch.wait_ready == Some(true) {
+        let bound_ms = us.launch.listen_timeout_ms.unwrap_or(DEFAULT_LISTEN_TIMEOUT_MS) * 2 / 3;
+        let found = format!(
+            "`wait_ready`: without a hub it is launching for {bound_ms} ms, and what is stopped or deleted in that time pm2 \
+             starts again, a deleted one without listing it"
+        );
+        warn(found, "leave `wait_ready` out");
+    }
+    let journal = durable::resolve(&config.queue_file).unwrap_or_else(|_| config.queue_file.clone());
+    if us.launch.watched.iter().any(|watched| journal.starts_with(watched.canonicalize().as_ref().unwrap_or(watched))) {
+        warn(
+            "`watch`: the journal and the log are among what pm2 restarts it for, so it restarts for ever".to_owned(),
+            "watch: false",
+        );
     }
     findings.extend(kill_timeout(us.kill_timeout_ms.unwrap_or(DEFAULT_KILL_TIMEOUT_MS), config.drain_deadline_ms));
     if us.launch.exec_mode.as_deref() == Some("cluster_mode") {

@@ -25,6 +25,8 @@ pub struct SupervisorFacts {
     pub parent_is_pm2: Option<bool>,
     /// Whether pm2 has died since it started us: another process is our parent by now, or its channel has ended.
     pub pm2_gone: bool,
+    /// Whether pm2 lives and lists no process with our id: one that it forgot, whose exit it would not answer.
+    pub unlisted: bool,
     /// Our parent when this was read; `None` where that cannot be told.
     pub parent: Option<u32>,
     /// How often pm2 has restarted us (`pm2 reset` zeroes it).
@@ -73,6 +75,7 @@ impl SupervisorFacts {
             under_systemd,
             parent_is_pm2: if under_pm2 { parent_is_pm2(&env) } else { None },
             pm2_gone: false,
+            unlisted: false,
             parent: parent(),
             restart_time: number("restart_time"),
             pm_uptime_ms: number("pm_uptime"),

@@ -61,6 +61,12 @@ pub struct Launch {
     pub exp_backoff_restart_delay_ms: Option<u64>,
     /// As many unstable exits make pm2 give up.
     pub max_restarts: Option<u64>,
+    /// Whether pm2 waits for `ready` before it calls it online.
+    pub wait_ready: Option<bool>,
+    /// For how long, ms.
+    pub listen_timeout_ms: Option<u64>,
+    /// What pm2 restarts it for when it changes: its whole folder, or files and folders of a list.
+    pub watched: Vec<PathBuf>,
 }
 
 /// pm2's word for what an app is doing (`constants.js`).
@@ -243,6 +249,10 @@ struct RawEnv {
     treekill: Value,
     exp_backoff_restart_delay: Value,
     max_restarts: Value,
+    wait_ready: Value,
+    listen_timeout: Value,
+    watch: Value,
+    ignore_watch: Value,
     #[serde(rename = "AGENTCOM_CONFIG")]
     config_variable: Value,
     // Named so that a reader sees what is thrown away unread.
@@ -286,6 +296,9 @@ impl RawApp {
                 treekill: truth(&env.treekill),
                 exp_backoff_restart_delay_ms: whole(&env.exp_backoff_restart_delay),
                 max_restarts: whole(&env.max_restarts),
+                wait_ready: truth(&env.wait_ready),
+                listen_timeout_ms: whole(&env.listen_timeout),
+                watched: watched(&env),
             },
         }
     }
@@ -305,6 +318,19 @@ fn config_argument(args: &Value) -> Option<PathBuf> {
             Some(("", rest)) if rest.starts_with('=') => return Some(PathBuf::from(&rest[1..])),
             Some(_) | None => {}
         }
+    }
+}
+
+/// `watch` is a truth, or a list of paths below the folder. Where something is left out of it, nothing is known.
+fn watched(env: &RawEnv) -> Vec<PathBuf> {
+    let Some(folder) = path(&env.pm_cwd) else { return Vec::new() };
+    if !matches!(env.ignore_watch, Value::Null) {
+        return Vec::new();
+    }
+    match &env.watch {
+        Value::Array(paths) => paths.iter().filter_map(path).map(|path| folder.join(path)).collect(),
+        watch if truth(watch) == Some(true) => vec![folder],
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => Vec::new(),
     }
 }
 

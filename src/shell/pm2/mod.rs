@@ -48,6 +48,8 @@ pub struct Pm2 {
     last_said: Mutex<Option<Pm2Process>>,
     /// Its channel to us has ended.
     gone: AtomicBool,
+    /// Its last list had no process with our id.
+    unlisted: AtomicBool,
 }
 
 impl Pm2 {
@@ -62,6 +64,7 @@ impl Pm2 {
             discovered: OnceLock::new(),
             last_said: Mutex::new(None),
             gone: AtomicBool::new(false),
+            unlisted: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +90,7 @@ impl Pm2 {
         let said = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
         let mut facts = self.facts.clone().still_below_our_parent();
         facts.pm2_gone |= self.gone.load(Ordering::Relaxed);
+        facts.unlisted = facts.under_pm2 && self.unlisted.load(Ordering::Relaxed);
         said.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
     }
 
@@ -96,9 +100,7 @@ impl Pm2 {
         let (Some(_), Some(home)) = (self.identity.pm_id, self.home.as_deref()) else { return };
         match tokio::time::timeout(timeout, rpc::query_rpc(home)).await {
             Ok(Ok(list)) => {
-                if let Some(us) = find_us(&list, &self.identity) {
-                    self.remember(us);
-                }
+                self.find_in(&list);
             }
             Ok(Err(error)) => tracing::debug!(%error, "how pm2 treats an exit is taken from what is known already"),
             Err(_) => tracing::debug!("pm2 is slow: how it treats an exit is taken from what is known already"),
@@ -110,8 +112,25 @@ impl Pm2 {
         self.gone.store(true, Ordering::Relaxed);
     }
 
-    fn remember(&self, us: &Pm2Process) {
-        *self.last_said.lock().unwrap_or_else(PoisonError::into_inner) = Some(us.clone());
+    /// Our entry, and what follows from it: how pm2 treats us, or that it does not know this process. An entry of our
+    /// number with another process in it is not about us.
+    fn find_in<'a>(&self, list: &'a [Pm2Process]) -> Option<&'a Pm2Process> {
+        let us = find_us(list, &self.identity);
+        let ours = us.filter(|us| us.pid == Some(self.identity.pid));
+        if let Some(ours) = ours {
+            *self.last_said.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours.clone());
+        }
+        // Below a wrapper, or of a pm2 that has died, it is no news.
+        let is_news = !self.unlisted.swap(ours.is_none(), Ordering::Relaxed) && ours.is_none();
+        let facts = self.current_facts();
+        if is_news && facts.under_pm2 && !facts.pm2_gone && facts.parent_is_pm2 != Some(false) {
+            tracing::warn!(
+                pid = self.identity.pid,
+                "pm2 does not list this process: it can neither stop nor show it, and would not start it again; a \
+                 commanded restart replaces it in place. To end it: kill its pid"
+            );
+        }
+        us
     }
 
     /// pm2's name for us, as far as it is known by now. [`Pm2::info`] and [`Pm2::status`] may discover it.
@@ -127,14 +146,13 @@ impl Pm2 {
     pub async fn ask(&self) -> Result<Pm2Process, Pm2Error> {
         let home = self.home.as_deref().ok_or(Pm2Error::NoDaemon)?;
         let list = query(self.program.as_deref(), home, QUERY_TIMEOUT).await?;
-        let us = find_us(&list, &self.identity).ok_or(Pm2Error::NotListed)?.clone();
+        let us = self.find_in(&list).ok_or(Pm2Error::NotListed)?.clone();
         if self.process_name().is_none()
             && let Some(name) = &us.name
         {
             // Losing the race means that someone else stored the same answer.
             let _ = self.discovered.set(name.clone());
         }
-        self.remember(&us);
         Ok(us)
     }
 

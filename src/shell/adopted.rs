@@ -1,0 +1,48 @@
+//! Children that this process has had since before its `exec` in place: they are waited for, so that none of them stays
+//! behind as a zombie. It learns nothing of how they end; what a command has done shows in its files.
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, waitid, waitpid};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Waits for them in the background. To be called inside the runtime, BEFORE this program starts a child of its own.
+pub fn reap() {
+    let mut left = adopted();
+    if left.is_empty() {
+        return;
+    }
+    tracing::debug!(children = left.len(), "children of the run before this one are waited for");
+    // BEFORE the first look: an end after it is signalled.
+    let mut ends = match signal(SignalKind::child()) {
+        Ok(ends) => ends,
+        Err(error) => {
+            tracing::warn!(%error, "children of the run before this one may stay behind as zombies");
+            return;
+        }
+    };
+    tokio::spawn(async move {
+        loop {
+            // An error: it is nobody's child any more.
+            left.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
+            if left.is_empty() || ends.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+}
+
+/// Nearly always none, which costs one system call.
+fn adopted() -> Vec<Pid> {
+    let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::All, any).is_err() {
+        return Vec::new();
+    }
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| parent_of(*pid) == Some(getpid().as_raw_pid())).filter_map(Pid::from_raw).collect()
+}
+
+/// Field 4 of `/proc/PID/stat`; the name in field 2 may hold spaces and parentheses.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()
+}
