@@ -177,6 +177,8 @@ pub enum FromHub {
         /// When to try again, ms from now.
         retry_after_ms: u64,
     },
+    /// We left: the hub has forgotten this connection, and what it has for us goes nowhere.
+    Forgotten,
     /// A pong, or anything else without a meaning here: a sign of life.
     SignOfLife,
 }

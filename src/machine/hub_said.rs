@@ -48,6 +48,7 @@ impl Step<'_> {
                 | FromHub::ReportNotUnderstood
                 | FromHub::RestartCommanded(_)
                 | FromHub::RateLimited { .. }
+                | FromHub::Forgotten
                 | FromHub::SignOfLife,
             ) => {}
         }
@@ -74,6 +75,20 @@ impl Step<'_> {
             FromHub::ReportNotUnderstood => self.report_not_understood(),
             FromHub::RestartCommanded(order) => self.restart_commanded(&order),
             FromHub::RateLimited { retry_after_ms } => self.rate_limited(retry_after_ms),
+            FromHub::Forgotten => self.forgotten(),
+        }
+    }
+
+    /// An existing hub knows one connection of an agent. When another one of ours ends that it had taken for that, it
+    /// says so on this one, and tasks and commands go nowhere: only a new connection helps. Who is leaving needs neither,
+    /// and answers come all the same.
+    fn forgotten(&mut self) {
+        match &self.machine.state {
+            State::Idle | State::Working { .. } | State::RestartPending { .. } => {
+                let attempt = self.machine.link.attempt();
+                self.close_link(CloseCode::Unusable, attempt, false);
+            }
+            State::Draining { .. } | State::Exiting { .. } => {}
         }
     }
 

@@ -211,6 +211,7 @@ fn hub_words(machine: &Machine) -> Vec<FromHub> {
         FromHub::AssignedInvalid { task_id: "/".into(), generation: 1, why: "table".into() },
         FromHub::ReportNotUnderstood,
         FromHub::RateLimited { retry_after_ms: 1_000 },
+        FromHub::Forgotten,
         FromHub::SignOfLife,
     ]);
     for complete in [true, false] {

@@ -18,9 +18,10 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 /// What a rate-limited frame's sender waits when the hub does not say how long.
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
-/// Reads one text frame. Whatever it is, it shows that the hub lives.
-pub fn hear(text: &str) -> FromHub {
+/// Reads one text frame to the agent of that id. Whatever it is, it shows that the hub lives.
+pub fn hear(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
+        Ok(HubFrame::AgentLeft { agent_id: left }) if left == agent_id => FromHub::Forgotten,
         Ok(frame) => from_frame(frame),
         Err(FrameError::UnknownType(kind)) => {
             tracing::debug!(frame = kind, "a frame type without a meaning here");
@@ -68,7 +69,7 @@ fn from_frame(frame: HubFrame) -> FromHub {
             tracing::warn!(retry_after_ms, tier, "the hub dropped a frame for its rate");
             FromHub::RateLimited { retry_after_ms }
         }
-        HubFrame::Pong { .. } | HubFrame::RateLimitWarning {} => FromHub::SignOfLife,
+        HubFrame::Pong { .. } | HubFrame::RateLimitWarning {} | HubFrame::AgentLeft { .. } => FromHub::SignOfLife,
     }
 }
 
@@ -153,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     fn hear_json(value: &Value) -> FromHub {
-        hear(&value.to_string())
+        hear(&value.to_string(), "alice")
     }
 
     #[test]
@@ -190,6 +191,12 @@ mod tests {
         let heard =
             hear_json(&json!({"type": "error", "error": "validation_failed", "message_type": "agent_restarting"}));
         assert_eq!(heard, FromHub::SignOfLife);
+    }
+
+    #[test]
+    fn only_our_own_leaving_means_something() {
+        let left = |agent_id: &str| hear_json(&json!({"type": "agent_left", "agent_id": agent_id}));
+        assert_eq!((left("alice"), left("bob")), (FromHub::Forgotten, FromHub::SignOfLife));
     }
 
     #[test]

@@ -11,13 +11,13 @@ use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
 use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, TaskId, WakeOutcome};
 
-/// What happened on the connection; nothing where it means nothing to the machine.
-pub(super) fn link_event(event: LinkEvent, dice: &Dice) -> Option<Event> {
+/// What happened on the connection of the agent of that id; nothing where it means nothing to the machine.
+pub(super) fn link_event(event: LinkEvent, agent_id: &str, dice: &Dice) -> Option<Event> {
     match event.what {
         LinkWhat::Opened => Some(Event::HubOpened),
         LinkWhat::Frame(text) => {
             tracing::trace!(frame = text, "heard");
-            Some(Event::HubSaid(hear::hear(&text)))
+            Some(Event::HubSaid(hear::hear(&text, agent_id)))
         }
         LinkWhat::Ignored { what } => {
             tracing::warn!(what, "something that is no text frame was ignored");

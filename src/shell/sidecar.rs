@@ -189,7 +189,7 @@ impl Sidecar {
                 Some(found) = self.inbox.results.recv() => return self.found(found),
                 reviewed = self.review.next() => return found_event(reviewed, &self.redactor),
                 Some(event) = self.inbox.link.recv(), if !restart_waits => {
-                    let event = link_event(event, &self.adapters.dice);
+                    let event = link_event(event, &self.config.agent_id, &self.adapters.dice);
                     if let Some(event) = event.and_then(|event| self.admit(event.into())) {
                         return event;
                     }

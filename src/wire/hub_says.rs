@@ -71,6 +71,11 @@ pub enum HubFrame {
     },
     /// Close to the rate limit.
     RateLimitWarning {},
+    /// An agent is not there any more, as far as the hub knows.
+    AgentLeft {
+        /// Which.
+        agent_id: String,
+    },
 }
 
 impl HubFrame {
@@ -87,6 +92,7 @@ impl HubFrame {
         "restart_sidecar",
         "rate_limited",
         "rate_limit_warning",
+        "agent_left",
     ];
 
     /// Reads a text frame from a hub.

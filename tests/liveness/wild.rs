@@ -66,6 +66,7 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
         1 => raw().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
         2 => (raw(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
         2 => order().prop_map(FromHub::RestartCommanded),
+        1 => Just(FromHub::Forgotten),
         2 => (0u64..70_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
     ]
 }

@@ -237,8 +237,7 @@ impl System {
                         out.push(Action::HubDrops(index));
                     }
                 }
-                let may_break = conn.side != End::Closed && world.left.breaks > 0;
-                if conn.hub == End::Open && (may_break || world.hub.has_forgotten(conn.id)) {
+                if conn.hub == End::Open && conn.side != End::Closed && world.left.breaks > 0 {
                     out.push(Action::HubLoses(index));
                 }
             }

@@ -46,6 +46,7 @@ pub enum Fact {
     RefusedBehindCordon,
     LeftForACordon,
     IdentifyReadLate,
+    LeftForgotten,
     Well,
 }
 
@@ -86,6 +87,7 @@ impl Facts {
         match event {
             Event::HubSaid(FromHub::TaskContinue { .. }) if before != after => self.saw(Fact::TaskContinued),
             Event::HubSaid(FromHub::TaskCancelled { .. }) if before != after => self.saw(Fact::Cancelled),
+            Event::HubSaid(FromHub::Forgotten) if before != after => self.saw(Fact::LeftForgotten),
             Event::HubSaid(FromHub::VerdictRefused { .. }) if before != after => self.saw(Fact::StaleVerdict),
             Event::PersistFailed => {
                 self.saw(Fact::JournalFailed);

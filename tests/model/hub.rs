@@ -122,7 +122,7 @@ impl Hub {
         let mut outs = Vec::new();
         match self {
             Self::Ours(hub) => hub.gone(conn, &mut outs)?,
-            Self::Legacy(hub) => hub.gone(conn),
+            Self::Legacy(hub) => hub.gone(conn, &mut outs),
         }
         Ok(outs)
     }
@@ -141,13 +141,6 @@ impl Hub {
         match self {
             Self::Ours(hub) => hub.crashes(),
             Self::Legacy(_) => {}
-        }
-    }
-
-    pub fn has_forgotten(&self, conn: ConnId) -> bool {
-        match self {
-            Self::Ours(_) => false,
-            Self::Legacy(hub) => hub.has_forgotten(conn),
         }
     }
 

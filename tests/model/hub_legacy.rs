@@ -44,6 +44,8 @@ pub struct LegacyHub {
     worker: Option<Worker>,
     /// Where frames to the agent go: the older of two connections.
     registry: Option<ConnId>,
+    /// Every connection that the agent has identified on and that is not known to have ended.
+    here: Vec<ConnId>,
     /// Whoever commanded says it again at every identify until presence shows the restart, this many times.
     command_open: bool,
     repeats: u8,
@@ -51,12 +53,13 @@ pub struct LegacyHub {
 
 impl LegacyHub {
     pub fn new() -> Self {
-        Self { tasks: Vec::new(), worker: None, registry: None, command_open: false, repeats: 1 }
+        Self { tasks: Vec::new(), worker: None, registry: None, here: Vec::new(), command_open: false, repeats: 1 }
     }
 
     pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
-        let Self { tasks, worker, registry, command_open, repeats } = self;
+        let Self { tasks, worker, registry, here, command_open, repeats } = self;
         (tasks, registry.map(&rank), command_open, repeats).hash(hasher);
+        here.iter().for_each(|conn| rank(*conn).hash(hasher));
         let view = |Worker { conn, task, accepted, accept_in_ms }: &Worker| {
             (rank(*conn), task.clone(), *accepted, *accept_in_ms)
         };
@@ -143,7 +146,13 @@ impl LegacyHub {
         outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::Assigned { task, assigned_at: None })));
     }
 
-    pub fn gone(&mut self, conn: ConnId) {
+    /// Whichever of the agent's connections ends, those that remain hear that the agent has left.
+    pub fn gone(&mut self, conn: ConnId, outs: &mut Vec<Out>) {
+        let known = self.here.len();
+        self.here.retain(|other| *other != conn);
+        if self.here.len() < known {
+            outs.extend(self.here.iter().map(|other| Out::Say(*other, FromHub::Forgotten)));
+        }
         if self.registry == Some(conn) {
             self.registry = None;
         }
@@ -151,15 +160,6 @@ impl LegacyHub {
             && let Some(Worker { task: Some(id), .. }) = self.worker.take()
         {
             self.take_back(&id);
-        }
-    }
-
-    /// Whether a connection lives that the hub sends nothing on, or hands nothing out on (an older one was heard after it
-    /// and took its place): only its end helps.
-    pub fn has_forgotten(&self, conn: ConnId) -> bool {
-        match &self.worker {
-            Some(worker) => worker.conn == conn && self.registry != Some(conn),
-            None => self.registry == Some(conn),
         }
     }
 
@@ -207,6 +207,7 @@ impl LegacyHub {
         let accept_in_ms = task.is_some().then_some(ACCEPT_MS);
         self.worker = Some(Worker { conn, task, accepted: false, accept_in_ms });
         self.registry.get_or_insert(conn);
+        self.here.push(conn);
         outs.push(Out::Say(conn, FromHub::Identified { features: Features::default() }));
         if self.command_open && self.repeats > 0 {
             self.repeats -= 1;

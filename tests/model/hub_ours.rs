@@ -336,6 +336,9 @@ fn hear(frame: HubFrame) -> Option<FromHub> {
             force: command.force,
             by: command.by,
         }),
-        HubFrame::RateLimited { .. } | HubFrame::Pong { .. } | HubFrame::RateLimitWarning {} => return None,
+        HubFrame::RateLimited { .. }
+        | HubFrame::Pong { .. }
+        | HubFrame::RateLimitWarning {}
+        | HubFrame::AgentLeft { .. } => return None,
     })
 }

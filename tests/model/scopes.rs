@@ -70,6 +70,9 @@ pub const CI: &[Scope] = &[
     legacy("existing hub: two restarts", Budget { commands: 2, ..NOTHING }),
     legacy("existing hub: a crash", Budget { crashes: 1, ..NOTHING }),
     legacy("existing hub: a broken link", Budget { breaks: 1, ..NOTHING }),
+    legacy("existing hub: a crash and a broken link", Budget { crashes: 1, breaks: 1, ..NOTHING }),
+    legacy("existing hub: a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
+    legacy("existing hub: a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
     legacy("existing hub: a restart and a stop", Budget { commands: 1, stops: 1, ..NOTHING }),
     legacy(
         "existing hub: a restart, and frames dropped for their rate",
@@ -89,11 +92,13 @@ pub const CI: &[Scope] = &[
 pub const NIGHTLY: &[Scope] = &[
     ours("two tasks, a crash, and one cancelled", Budget { submits: 1, crashes: 1, cancels: 1, ..NOTHING }),
     legacy("existing hub: dropped and late frames", Budget { commands: 1, rate_limits: 1, delays: 1, ..NOTHING }),
-    legacy("existing hub: a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
-    legacy("existing hub: a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
     ours("a restart, a crash and a broken link", Budget { commands: 1, crashes: 1, breaks: 1, ..NOTHING }),
     ours("a restart and two crashes", Budget { commands: 1, crashes: 2, ..NOTHING }),
     ours("a restart and two broken links", Budget { commands: 1, breaks: 2, ..NOTHING }),
+    legacy(
+        "existing hub: a restart, a crash and a broken link",
+        Budget { commands: 1, crashes: 1, breaks: 1, ..NOTHING },
+    ),
     ours("a restart, a crash, and a crash of the hub", Budget { commands: 1, crashes: 1, hub_crashes: 1, ..NOTHING }),
 ];
 

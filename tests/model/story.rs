@@ -238,6 +238,7 @@ fn said_words(said: &FromHub) -> String {
         FromHub::ReportNotUnderstood => "report_unknown".into(),
         FromHub::RestartCommanded(order) => format!("restart {}", order_words(order)),
         FromHub::RateLimited { retry_after_ms } => format!("rate_limited retry_after={retry_after_ms}"),
+        FromHub::Forgotten => "agent_left".into(),
         FromHub::SignOfLife => "pong".into(),
     }
 }

@@ -349,7 +349,7 @@ impl System {
             Action::HubSeesEnd(index) | Action::HubLoses(index) => {
                 let conn = &mut world.conns[index];
                 let id = conn.id;
-                if matches!(action, Action::HubLoses(_)) && !world.hub.has_forgotten(id) {
+                if matches!(action, Action::HubLoses(_)) {
                     pay(&mut world.left.breaks);
                 }
                 conn.hub_closes();

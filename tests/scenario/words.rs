@@ -179,6 +179,7 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
         "report_unknown" => FromHub::ReportNotUnderstood,
         "restart" => FromHub::RestartCommanded(order(words)?),
         "rate_limited" => FromHub::RateLimited { retry_after_ms: words.required("retry_after")? },
+        "agent_left" => FromHub::Forgotten,
         "pong" => FromHub::SignOfLife,
         other => return Err(format!("a hub does not say {other:?}")),
     })

@@ -290,6 +290,19 @@ fn a_hub_that_does_not_answer_pings_is_left_and_dialled_again() {
 }
 
 #[test]
+fn a_connection_that_an_existing_hub_has_forgotten_is_left_for_a_new_one() {
+    // It takes the old connection for the current one until that was silent for too long, and with it drops the agent.
+    let scene = Scene::with(Options { silence_ms: Some(1_500), ..Options::default() });
+    scene.agent.configure("ping_interval_ms", json!(300));
+    let _sidecar = scene.start();
+    scene.hub.cut_unnoticed(ALICE);
+    scene.wait_online(3);
+    let task = scene.hub.submit("next");
+    scene.done_once(&task);
+    scene.wait_quiet();
+}
+
+#[test]
 fn a_hub_that_never_says_identified_is_left_and_dialled_again() {
     let scene = Scene::new();
     scene.agent.configure("agent_id", json!("nobody"));

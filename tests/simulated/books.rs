@@ -16,9 +16,6 @@ use crate::support::legacy_hub::core::{Core, Out};
 use crate::support::legacy_hub::options::Options;
 use crate::support::legacy_hub::tasks as legacy;
 
-/// How long a connection that the existing hub has forgotten lives on.
-const FORGOTTEN_MS: u64 = 4_000;
-
 /// The rules: the shipped hub's desk with what it stored, or the existing hub's.
 pub enum Rules {
     Ours { desk: Box<Desk>, tasks: BTreeMap<String, Task>, restarts: BTreeMap<String, Restart> },
@@ -94,7 +91,10 @@ impl Shared {
                 }));
             }
             Rules::Legacy(core) => out.extend(core.take_outs().into_iter().map(|out| match out {
-                Out::Say(conn, frame) => (conn, Order::Say(frame.to_string(), None)),
+                Out::Say(conn, frame) => {
+                    self.counts.forgotten += u64::from(frame["type"] == "agent_left");
+                    (conn, Order::Say(frame.to_string(), None))
+                }
                 Out::Close(conn, code, reason) => (conn, Order::Close(code, reason)),
                 Out::Drop(conn) => (conn, Order::Drop),
             })),
@@ -144,23 +144,7 @@ impl Shared {
     pub fn tick(&mut self) {
         match &mut self.rules {
             Rules::Ours { desk, .. } => desk.tick(self.now),
-            Rules::Legacy(core) => {
-                core.tick(self.now);
-                if let Some(conn) = core.forgotten(AGENT).filter(|conn| self.orders.contains_key(conn)) {
-                    let (_, since) = *self
-                        .forgotten
-                        .insert(self.forgotten.filter(|(forgotten, _)| *forgotten == conn).unwrap_or((conn, self.now)));
-                    // Granted: at last such a connection is lost. The existing hub itself would leave it so for ever.
-                    if self.now >= since + FORGOTTEN_MS
-                        && let Some(orders) = self.orders.get(&conn)
-                    {
-                        self.counts.forgotten += 1;
-                        self.forgotten = None;
-                        // A connection that is ending needs no order.
-                        let _ = orders.send(Order::Drop);
-                    }
-                }
-            }
+            Rules::Legacy(core) => core.tick(self.now),
         }
         self.flush();
     }

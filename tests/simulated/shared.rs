@@ -82,8 +82,6 @@ pub struct Shared {
     pub wakes: BTreeMap<(String, u64), bool>,
     /// Not done before there have been more processes than so many.
     pub await_boots: usize,
-    /// Since when the existing hub has had a connection on which it hands nothing out.
-    pub forgotten: Option<(u64, u64)>,
 }
 
 pub type World = Arc<Mutex<Shared>>;
@@ -115,7 +113,6 @@ impl Shared {
             announced: BTreeSet::new(),
             wakes: BTreeMap::new(),
             await_boots: 0,
-            forgotten: None,
         }
     }
 

@@ -208,6 +208,7 @@ fn releases(event: &Event, id: &TaskId) -> bool {
             | FromHub::ReportNotUnderstood
             | FromHub::RestartCommanded(_)
             | FromHub::RateLimited { .. }
+            | FromHub::Forgotten
             | FromHub::SignOfLife => false,
         },
         Event::PersistFailed => true,

@@ -307,6 +307,7 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
         1 => Just(FromHub::ReportNotUnderstood),
         2 => order().prop_map(FromHub::RestartCommanded),
         1 => (0u64..5_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
+        1 => Just(FromHub::Forgotten),
         1 => Just(FromHub::SignOfLife),
     ]
 }

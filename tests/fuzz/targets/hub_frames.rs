@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             let again = serde_json::to_string(&frame).expect("a frame is plain JSON");
             assert_eq!(HubFrame::parse(&again).as_ref(), Ok(&frame), "{again}");
         }
-        life.happens(Event::HubSaid(hear(line)));
+        life.happens(Event::HubSaid(hear(line, "a")));
     }
 });
 

@@ -134,9 +134,8 @@ impl Core {
         if self.registry.get(&agent) == Some(&connection) {
             self.registry.remove(&agent);
         }
-        if self.presence.remove(&agent).is_some() {
-            self.broadcast(&json!({"type": "agent_left", "agent_id": agent}), None);
-        }
+        self.presence.remove(&agent);
+        self.broadcast(&json!({"type": "agent_left", "agent_id": agent}), None);
         if self.workers.get(&agent).is_some_and(|worker| worker.connection == connection)
             && let Some(worker) = self.workers.remove(&agent)
         {

@@ -133,6 +133,7 @@ fn a_task_vanishes_only_where_the_hub_answers_for_it() {
         FromHub::TaskReassigned { task_id: "u".into() },
         FromHub::ReportAnswered { task_id: id(), go_on: true },
         FromHub::TaskContinue { task_id: id(), generation: None },
+        FromHub::Forgotten,
         FromHub::SignOfLife,
     ];
     for said in others {
