@@ -75,3 +75,30 @@ fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
     assert_eq!(outbox.refused(true), None);
     assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
 }
+
+#[test]
+fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() {
+    let after_loss = |said: Saying| {
+        let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)]);
+        outbox.head_mut().unwrap().said = said;
+        outbox.link_lost();
+        assert!(outbox.pending_mut().all(|pending| pending.said == Saying::Unsaid));
+        outbox.iter().map(|verdict| verdict.task_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(after_loss(Saying::Said { again_at: NOW }), ["u", "v", "t"]);
+    assert_eq!(after_loss(Saying::Unsaid), ["t", "u", "v"]);
+}
+
+#[test]
+fn a_lost_link_brings_no_late_answer_to_the_next_one() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
+    let say = |outbox: &mut Outbox, times_said| {
+        let head = outbox.head_mut().unwrap();
+        (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
+    };
+    say(&mut outbox, 2);
+    outbox.answered("t");
+    outbox.link_lost();
+    say(&mut outbox, 1);
+    assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
+}
