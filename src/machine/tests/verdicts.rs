@@ -102,3 +102,21 @@ fn a_lost_link_brings_no_late_answer_to_the_next_one() {
     say(&mut outbox, 1);
     assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
 }
+
+#[test]
+fn with_as_many_verdicts_as_are_kept_no_task_is_taken() {
+    let takes = |count: usize| {
+        let outbox = (0..count).map(|n| verdict(&format!("t{n}"), 1)).collect();
+        let policy = Policy::default();
+        let recovered = Machine::recover(Journal { outbox, ..Journal::default() }, NOW, &policy).0;
+        let task = Task { id: TaskId::new("u").unwrap(), generation: 1, payload: "{}".into() };
+        let events = [
+            Event::HubOpened,
+            Event::HubSaid(FromHub::Identified { features: Features::default() }),
+            Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+        ];
+        let machine = events.into_iter().fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
+        machine.state.phase() == Phase::Working
+    };
+    assert_eq!((takes(OUTBOX_CAP - 1), takes(OUTBOX_CAP)), (true, false));
+}
