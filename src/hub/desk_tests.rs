@@ -52,6 +52,22 @@ fn as_many_agents_are_connected_as_have_a_socket() {
 }
 
 #[test]
+fn a_failed_task_is_tried_again_until_its_tries_are_spent_and_anew_when_somebody_revives_it() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    let failed = |generation: u64| {
+        let frame = json!({"type": "task_failed", "task_id": "t", "generation": generation, "reason": "no"});
+        SidecarFrame::parse(&frame.to_string()).unwrap()
+    };
+    assert_eq!(rig.hear(1, failed(1)), ["1:task_ack retried", "1:task_assign t#3"]);
+    assert_eq!(rig.hear(1, failed(3)), ["1:task_ack retried", "1:task_assign t#5"]);
+    assert_eq!(rig.hear(1, failed(5)), ["1:task_ack dead_letter"]);
+    rig.desk.revive("t", rig.now).unwrap();
+    assert_eq!(rig.said(), ["1:task_assign t#7"]);
+}
+
+#[test]
 fn an_agent_that_becomes_free_takes_the_next_task_after_its_answer() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);

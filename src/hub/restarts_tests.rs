@@ -288,6 +288,22 @@ fn the_last_words_of_an_overdue_restart_make_its_return_known() {
 }
 
 #[test]
+fn last_words_are_those_of_the_command_that_they_name_and_of_none_that_has_ended() {
+    let last_words = |ledger: &mut Restarts, named: &str, at_ms: u64| {
+        ledger.draining("a", &Restarting { command_id: Some(named.into()), ..Restarting::default() }, at_ms);
+        ledger.get("c1").unwrap().left_at
+    };
+    let mut overdue = v2();
+    let at = overdue.deadline().unwrap();
+    overdue.expire(at);
+    assert_eq!(last_words(&mut overdue, "c9", at + 1), None);
+    assert_eq!(last_words(&mut overdue, "c1", at + 2), Some(at + 2));
+    let mut back = v2();
+    back.identified("a", &identify(Some("boot-2")), 5);
+    assert_eq!(last_words(&mut back, "c1", 6), None);
+}
+
+#[test]
 fn one_return_ends_an_overdue_restart_and_the_command_that_followed_it() {
     let mut ledger = commanded_at(0, &Run::of(&node(4)));
     let at = ledger.deadline().unwrap();

@@ -321,6 +321,58 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_may_be_negative_or_large_but_not_broken() {
+        let fits = |kind: Kind| [json!(-1), json!(1), json!(u64::MAX), json!(1.5)].map(|value| kind.fits(&value));
+        assert_eq!(fits(Kind::Integer), [true, true, true, false]);
+        assert_eq!(fits(Kind::Count), [false, true, true, false]);
+        assert_eq!(fits(Kind::Number), [true, true, true, true]);
+    }
+
+    #[test]
+    fn the_items_of_an_array_have_a_kind_of_their_own() {
+        let body = json!({"words": ["a", 2], "things": [{}, "b"], "fine": ["a"], "any": [1, "a"]});
+        let fields = [
+            must("words", Kind::Texts),
+            must("things", Kind::Objects),
+            must("fine", Kind::Texts),
+            must("any", Kind::List),
+        ];
+        let errors = check(body.as_object().unwrap(), &fields);
+        let told: Vec<_> = errors.iter().map(|error| (error["field"].clone(), error["detail"].clone())).collect();
+        let wanted = [
+            (json!("words[1]"), json!("expected string, got integer")),
+            (json!("things[1]"), json!("expected object, got string")),
+        ];
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn each_field_has_its_own_limit() {
+        let limits = [("agent_id", 128), ("task_id", 128), ("description", 10_000), ("repo", 512), ("ollama_url", 512)];
+        for (name, max) in limits {
+            let says = |count: usize| {
+                let value = json!("x".repeat(count));
+                check_field(Some(&value), &may(name, Kind::Text)).map(|error| error["error"].clone())
+            };
+            assert_eq!((says(max), says(max + 1)), (None, Some(json!("too_long"))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_echoed_only_where_it_is_small() {
+        let (small, large) = ("x".repeat(50), "x".repeat(51));
+        assert_eq!(shorten(&json!(small)), json!(small));
+        assert_eq!(shorten(&json!(large)), json!(format!("{small}...")));
+        assert_eq!([shorten(&json!([1])), shorten(&json!({"a": 1}))], [json!([]), json!({})]);
+        assert_eq!([shorten(&json!(7)), shorten(&json!(null))], [json!(7), json!(null)]);
+    }
+
+    #[test]
+    fn a_broken_number_is_told_from_a_whole_one() {
+        assert_eq!([json!(1.5), json!(1)].map(|value| type_name(&value)), ["float", "integer"]);
+    }
+
+    #[test]
     fn every_frame_a_sidecar_can_say_has_fields_here() {
         for kind in SidecarFrame::KNOWN {
             assert!(frame_fields(kind).is_some(), "{kind}");

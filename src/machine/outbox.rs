@@ -132,7 +132,7 @@ impl Outbox {
             pending.times_said = 0;
         }
         self.late_answers = 0;
-        if was_in_flight && self.pending.len() > 1 {
+        if was_in_flight {
             self.pending.rotate_left(1);
         }
     }

@@ -97,11 +97,9 @@ fn kind(machine: &Machine) -> Kind {
 pub fn moves() -> BTreeSet<Move> {
     let start = Timestamp::from_millis(1_000_000);
     let mut found = BTreeSet::new();
-    // Restarts may be refused, and without time there is no goodbye: moves of their own.
-    let refusing = super::Intensity { max: 0, ..Policy::default().restart_intensity };
-    let unable = Policy { restart_intensity: refusing, ..Policy::default() };
+    // Without time there is no goodbye: moves of their own.
     let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
-    for policy in [Policy::default(), unable, hurried] {
+    for policy in [Policy::default(), hurried] {
         let mut met: BTreeSet<Kind> = BTreeSet::new();
         let mut open = Vec::new();
         let mut meet = |open: &mut Vec<_>, machine: Machine, now| {
@@ -144,7 +142,7 @@ pub fn moves() -> BTreeSet<Move> {
 fn happenings(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event, Timestamp)> {
     let due = machine.deadline(policy).map_or(now, |(at, _)| at.max(now));
     // So late that whatever can be due is.
-    let late = now.plus(policy.restart_deadline_ms * 2);
+    let late = now.plus(policy.restart_deadline_ms);
     let mut happenings: Vec<(Event, Timestamp)> = Vec::new();
     happenings.extend([(Event::DeadlineReached, due), (Event::DeadlineReached, late)]);
     happenings.extend(own_events(machine).into_iter().map(|event| (event, now)));
@@ -273,6 +271,28 @@ mod tests {
         let edge = "    Idle --> Working: a task is assigned";
         assert!(all.lines().any(|line| line == edge) && !none.contains(edge));
         assert!(none.starts_with("stateDiagram-v2\n    [*] --> Idle: ") && none.ends_with("    Exiting --> [*]\n"));
+    }
+
+    #[test]
+    fn a_restart_that_is_refused_moves_nothing() {
+        let said = Some(FromHubName::RestartCommanded.into());
+        for phase in [Phase::Idle, Phase::Working] {
+            assert!(MOVES.contains(&Move { from: phase, event: EventName::HubSaid.into(), said, to: phase }));
+        }
+    }
+
+    #[test]
+    fn the_hub_may_hand_the_task_in_hand_out_again_and_anew() {
+        let (machine, _) = Machine::recover(Journal::default(), Timestamp::default(), &Policy::default());
+        let mut generations = Vec::new();
+        for said in hub_words(&machine) {
+            if let FromHub::Assigned { task, .. } = said
+                && task.id.as_str() == "t"
+            {
+                generations.push(task.generation);
+            }
+        }
+        assert_eq!(generations, [1, 2]);
     }
 
     #[test]

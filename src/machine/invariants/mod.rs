@@ -148,18 +148,16 @@ fn nothing_started_while_leaving(step: &Step<'_>) -> Result<(), Violation> {
     }
 }
 
-/// Whether the journal holds the hand-out, as a job or as a verdict.
-fn holds(journal: &Journal, id: &TaskId, generation: Option<u64>) -> bool {
-    let fits = |found: u64| generation.is_none_or(|wanted| wanted == found);
-    journal.job.as_ref().is_some_and(|c| c.task.id == *id && fits(c.task.generation))
-        || journal.outbox.iter().any(|v| v.task_id == *id && fits(v.generation))
+/// Whether the journal holds the task, as a job or as a verdict.
+fn holds(journal: &Journal, id: &TaskId) -> bool {
+    journal.job.as_ref().is_some_and(|c| c.task.id == *id) || journal.outbox.iter().any(|v| v.task_id == *id)
 }
 
 fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
     let durable = &step.after.durable;
     for effect in step.effects {
         let fine = match effect {
-            Effect::Send(ToHub::TaskAccepted { task_id }) => holds(durable, task_id, None),
+            Effect::Send(ToHub::TaskAccepted { task_id }) => holds(durable, task_id),
             Effect::Send(ToHub::TaskComplete { task_id, generation, .. }) => {
                 durable.outbox.iter().any(|v| v.task_id == *task_id && v.generation == *generation)
             }
@@ -231,14 +229,14 @@ fn ownership(step: &Step<'_>) -> Result<(), Violation> {
     let (before, after) = (step.before.journal(), step.after.journal());
     let owned = before.job.iter().map(|c| &c.task.id).chain(before.outbox.iter().map(|v| &v.task_id));
     for id in owned {
-        if !holds(&after, id, None) && !releases(step.event, id) {
+        if !holds(&after, id) && !releases(step.event, id) {
             return violated(Property::NoLoss, format!("{id} vanished on {:?}", step.event));
         }
     }
     if matches!(step.event, Event::PersistFailed) {
         let promised = step.before.durable.job.as_ref().map(|c| &c.task.id);
         if let Some(id) = promised.filter(|id| before.job.as_ref().is_some_and(|c| c.task.id == **id))
-            && !holds(&after, id, None)
+            && !holds(&after, id)
         {
             return violated(Property::NoLoss, format!("{id} was dropped although the disk holds it"));
         }

@@ -1,3 +1,4 @@
+mod heartbeat;
 mod leaving;
 mod parts;
 mod props;

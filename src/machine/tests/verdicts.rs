@@ -75,3 +75,48 @@ fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
     assert_eq!(outbox.refused(true), None);
     assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
 }
+
+#[test]
+fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() {
+    let after_loss = |said: Saying| {
+        let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)]);
+        outbox.head_mut().unwrap().said = said;
+        outbox.link_lost();
+        assert!(outbox.pending_mut().all(|pending| pending.said == Saying::Unsaid));
+        outbox.iter().map(|verdict| verdict.task_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(after_loss(Saying::Said { again_at: NOW }), ["u", "v", "t"]);
+    assert_eq!(after_loss(Saying::Unsaid), ["t", "u", "v"]);
+}
+
+#[test]
+fn a_lost_link_brings_no_late_answer_to_the_next_one() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
+    let say = |outbox: &mut Outbox, times_said| {
+        let head = outbox.head_mut().unwrap();
+        (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
+    };
+    say(&mut outbox, 2);
+    outbox.answered("t");
+    outbox.link_lost();
+    say(&mut outbox, 1);
+    assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
+}
+
+#[test]
+fn with_as_many_verdicts_as_are_kept_no_task_is_taken() {
+    let takes = |count: usize| {
+        let outbox = (0..count).map(|n| verdict(&format!("t{n}"), 1)).collect();
+        let policy = Policy::default();
+        let recovered = Machine::recover(Journal { outbox, ..Journal::default() }, NOW, &policy).0;
+        let task = Task { id: TaskId::new("u").unwrap(), generation: 1, payload: "{}".into() };
+        let events = [
+            Event::HubOpened,
+            Event::HubSaid(FromHub::Identified { features: Features::default() }),
+            Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+        ];
+        let machine = events.into_iter().fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
+        machine.state.phase() == Phase::Working
+    };
+    assert_eq!((takes(OUTBOX_CAP - 1), takes(OUTBOX_CAP)), (true, false));
+}

@@ -44,6 +44,15 @@ fn work_under_way_is_not_woken_for_a_new_hand_out_either() {
 }
 
 #[test]
+fn work_that_the_disk_shows_under_way_is_not_woken_again() {
+    let machine = working();
+    let mut history = History::default();
+    history.observe(&Told::truly(machine.clone(), nothing(), NOW).step()).unwrap();
+    let again = Told::truly(machine, nothing(), NOW).with_effects(vec![wake(2)]);
+    assert_eq!(again.breaks_in(&mut history), Property::NoDoubleWake);
+}
+
+#[test]
 fn work_that_ended_may_be_woken_for_a_new_hand_out() {
     let cancelled = Event::HubSaid(FromHub::TaskCancelled { task_id: "t".into() });
     for ends in [cancelled, failed()] {
@@ -199,4 +208,13 @@ fn what_the_hub_took_back_may_go() {
     let told = Told::truly(working(), cancelled, NOW);
     history.observe(&told.step()).unwrap();
     assert_eq!(history.crashed(&Journal::default(), false), Ok(()));
+}
+
+#[test]
+fn what_the_hub_refused_of_another_task_may_not() {
+    let mut history = accepted();
+    let refused = Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never });
+    history.observe(&Told::truly(working(), refused, NOW).step()).unwrap();
+    let lost = history.crashed(&Journal::default(), false);
+    assert_eq!(lost.map_err(|violation| violation.property), Err(Property::NoLoss));
 }

@@ -60,6 +60,13 @@ fn no_new_work_behind_a_cordon() {
 }
 
 #[test]
+fn a_cordon_that_was_not_there_before_the_task_does_not_judge_it() {
+    let mut told = Told::truly(idle(), assigned(1), NOW);
+    told.after.cordon = Cordon::On;
+    assert_eq!(check_step(&told.step()), Ok(()));
+}
+
+#[test]
 fn work_goes_on_behind_a_cordon_in_hand_and_from_the_shelf() {
     let cordoned = after(working(), [Event::CordonRequested { on: true }]);
     Told::truly(cordoned, nothing(), NOW);
@@ -88,6 +95,20 @@ fn a_verdict_on_another_hand_out_is_none_on_this_one() {
     let told = |effect| Told::truly(judged.clone(), nothing(), NOW).with_effects(vec![effect]);
     assert_eq!(check_step(&told(verdict(1, "no luck")).step()), Ok(()));
     assert_eq!(told(verdict(2, "no luck")).breaks(), Property::DurableFirst);
+}
+
+#[test]
+fn a_result_is_said_of_the_hand_out_that_the_disk_has_it_for() {
+    let outcome = Outcome::Completed { result: "{}".into() };
+    let done = after(working(), [Event::ResultFound { task_id: task(1).id, outcome }]);
+    let told = |id: &str, generation| {
+        let task_id = TaskId::new(id).unwrap();
+        let said = ToHub::TaskComplete { task_id, generation, result: "{}".into() };
+        Told::truly(done.clone(), nothing(), NOW).with_effects(vec![Effect::Send(said)])
+    };
+    assert_eq!(check_step(&told("t", 1).step()), Ok(()));
+    assert_eq!(told("t", 2).breaks(), Property::DurableFirst);
+    assert_eq!(told("u", 1).breaks(), Property::DurableFirst);
 }
 
 #[test]
