@@ -1,6 +1,7 @@
 //! The unit of `docs/`, with nothing changed but its paths, under a running systemd: the machine's for root, the user's own
 //! otherwise. Where neither runs there is nothing to test, and the tests say so.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 mod support;
 
