@@ -118,15 +118,7 @@ fn troubles(status: &Status) -> Vec<Trouble> {
             format!("look at the disk and the permissions of {}; it is tried again every second", status.journal.file),
         );
     }
-    if let Some(error) = &status.hub.refused {
-        add(
-            format!("the hub does not know us ({error}): {}", status.hub.detail),
-            format!(
-                "put this agent's `agent_id` and `token` at that hub into {}, then restart it",
-                status.process.config
-            ),
-        );
-    } else if status.hub.link == "down" {
+    if status.hub.link == "down" {
         add(
             format!("the hub is away: {}", status.hub.detail),
             format!("does it run at {}? The log says why each attempt failed", status.hub.url),

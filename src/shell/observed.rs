@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use crate::machine::{
-    Effect, Event, FromHub, Heartbeat, Link, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
+    Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
 };
 
 /// Restarts remembered beside the journal, for people.
@@ -102,8 +102,6 @@ pub(super) struct Observed {
     pub(super) counts: Counts,
     /// From the last ping to the hub's next word, ms.
     pub(super) latency_ms: Option<u64>,
-    /// The hub's word for not knowing us, until it does or cannot be reached.
-    pub(super) refused_by_hub: Option<String>,
     /// The task in hand and since when, by this process.
     pub(super) in_hand: Option<(TaskId, Timestamp)>,
     /// Commanded restarts, oldest first.
@@ -120,7 +118,6 @@ impl Observed {
             next: None,
             counts: Counts::default(),
             latency_ms: None,
-            refused_by_hub: None,
             in_hand: None,
             past,
         };
@@ -148,10 +145,6 @@ impl Observed {
             self.counts.connections += 1;
             self.note_gap(&before, now);
         }
-        let not_reached = matches!((&before.link, event), (Link::Dialing { .. }, Event::HubClosed { .. }));
-        if not_reached || self.machine.link.online().is_some() {
-            self.refused_by_hub = None;
-        }
         if let Event::PersistFailed = event {
             self.counts.failed_writes += 1;
         }
@@ -159,7 +152,6 @@ impl Observed {
             match effect {
                 Effect::Wake { .. } => self.counts.wakes += 1,
                 Effect::Notify(Notice::AssignmentRefused { .. }) => self.counts.refused += 1,
-                Effect::Notify(Notice::IdentifyRefused { error }) => self.refused_by_hub = Some(error.clone()),
                 Effect::Persist(_)
                 | Effect::Send(_)
                 | Effect::Dial

@@ -115,9 +115,6 @@ pub struct HubPart {
     pub link: String,
     /// For people.
     pub detail: String,
-    /// Its word for not knowing us (`invalid_token`, ...).
-    #[serde(default)]
-    pub refused: Option<String>,
     /// Since it knows us on this connection.
     pub online_for_ms: Option<u64>,
     /// From the last ping to its next word.
@@ -282,10 +279,7 @@ fn why(observed: &Observed) -> String {
                 Cordon::Off,
                 Disk::Ready | Disk::Writing { .. },
                 Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
-            ) => match &observed.refused_by_hub {
-                Some(error) => format!("the hub does not know it: {error}"),
-                None => "waits for the hub".into(),
-            },
+            ) => "waits for the hub".into(),
         },
         State::Working { job } if job.is_recovering() => "has a task from before, and asks the hub whose it is".into(),
         State::Working { .. } => "has a task".into(),
@@ -362,7 +356,6 @@ fn hub(observed: &Observed, now: Timestamp) -> HubPart {
         url: observed.about.hub_url.clone(),
         link: LinkName::from(link).to_string(),
         detail,
-        refused: observed.refused_by_hub.clone(),
         online_for_ms: link.online().map(|online| now.since(online.since)),
         latency_ms: observed.latency_ms,
         reconnects: observed.counts.connections.saturating_sub(1),
