@@ -209,6 +209,8 @@ fn too_many_watchers_are_refused_and_told() {
         })
         .collect();
     assert!(ask(&scene, &json!({"op": "watch"}))["error"].is_string());
+    let (code, text) = scene.agent.operate(&["status", "--watch"]);
+    assert!(code == 77 && text.contains("32 watch already"), "{code}: {text}");
     drop(watchers);
     // Each is missed at its next line, a second later at most.
     wait::until_true("a place to watch", || ask(&scene, &json!({"op": "watch"}))["status"].is_object());
