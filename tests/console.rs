@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::legacy_hub::Status;
 use support::process::{self, Running, Signal};
-use support::scene::Scene;
+use support::scene::{ALICE, Scene};
 use support::{pm2, wait};
 
 /// A caller that has said something and not read yet.
@@ -214,6 +214,41 @@ fn too_many_watchers_are_refused_and_told() {
     drop(watchers);
     // Each is missed at its next line, a second later at most.
     wait::until_true("a place to watch", || ask(&scene, &json!({"op": "watch"}))["status"].is_object());
+}
+
+#[test]
+fn a_hub_that_refuses_us_is_told_from_one_that_is_away() {
+    let scene = Scene::new();
+    scene.agent.configure("token", json!("not-the-token"));
+    let mut sidecar = scene.agent.start();
+    let said = |word: &str| {
+        let probe = || Some(scene.agent.operate(&["status"]).1).filter(|text| text.contains(word));
+        wait::until_or(&format!("the word {word:?}"), wait::BOUND, probe, || scene.agent.story())
+    };
+    let text = said("! the hub does not let us in (invalid_token)");
+    assert!(text.contains("-> put this agent's own token into") && !text.contains("the hub is away"), "{text}");
+    assert_eq!(scene.agent.status()["hub"]["refused"], true);
+    sidecar.kill9();
+    scene.agent.configure("hub_url", json!("ws://127.0.0.1:1/ws"));
+    let _sidecar = scene.agent.start();
+    let text = said("! the hub is away");
+    assert!(text.contains("-> cannot connect to ws://127.0.0.1:1/ws: "), "{text}");
+}
+
+#[test]
+fn a_token_that_the_hub_says_back_is_not_shown() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    let config: Value = serde_json::from_slice(&std::fs::read(scene.agent.config_file()).unwrap()).unwrap();
+    let token = config["token"].as_str().unwrap();
+    let task = scene.hub.submit("run=hold");
+    scene.agent.wait_run(&task, "started");
+    scene.hub.restart(ALICE, &format!("because of {token}"));
+    let pending = wait_phase(&scene, "RestartPending").to_string();
+    let (_, page) = scene.agent.operate(&["status"]);
+    for shown in [pending, page] {
+        assert!(shown.contains("because of <redacted>") && !shown.contains(token), "{shown}");
+    }
 }
 
 #[test]
