@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::exit_code::ExitCode;
 use super::in_place::{Program, Stamp};
+use super::logging::Redactor;
+use crate::config::Secret;
 
 /// What a probe may take; it takes some milliseconds.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
@@ -37,15 +39,18 @@ struct Shared {
     program: Program,
     config: PathBuf,
     config_at_start: Option<Stamp>,
+    /// Takes the token out of what a program complains of: it has read the configuration.
+    redactor: Redactor,
     /// The program and the configuration that were tried out last and can start.
     passed: Mutex<Option<[Option<Stamp>; 2]>>,
 }
 
 impl Preflight {
-    /// For a process that was started as this program, with this configuration file. Call it at the start.
-    pub fn new(program: Program, config: PathBuf) -> Self {
+    /// For a process that was started as this program, with this configuration file and token. Call it at the start.
+    pub fn new(program: Program, config: PathBuf, token: &Secret) -> Self {
         let config_at_start = Stamp::of(&config);
-        Self(Arc::new(Shared { program, config, config_at_start, passed: Mutex::default() }))
+        let redactor = Redactor::new(std::slice::from_ref(token));
+        Self(Arc::new(Shared { program, config, config_at_start, redactor, passed: Mutex::default() }))
     }
 
     /// Whether the next run could start; at once where nothing has changed. Never on the caller's thread.
@@ -127,7 +132,7 @@ impl Shared {
         });
         let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
         match wait(&mut child, PROBE_BOUND) {
-            Ok(Some(status)) => Ok((status, complaint(&mut child))),
+            Ok(Some(status)) => Ok((status, complaint(&mut child, &self.redactor))),
             Ok(None) => Err(format!("it gave no answer within {} s", PROBE_BOUND.as_secs())),
             Err(error) => Err(format!("it was lost: {error}")),
         }
@@ -151,14 +156,14 @@ fn wait(child: &mut Child, bound: Duration) -> io::Result<Option<ExitStatus>> {
 }
 
 /// What the program wrote on stderr before it ended: what fits in the pipe.
-fn complaint(child: &mut Child) -> String {
+fn complaint(child: &mut Child, redactor: &Redactor) -> String {
     const CAP: u64 = 4 * 1024;
     let mut bytes = Vec::new();
     if let Some(stderr) = child.stderr.take() {
         // What can be read of it is what there is to tell. A grandchild may hold the pipe open: not to the end, then.
         let _ = read_what_is_there(stderr, CAP, &mut bytes);
     }
-    let text = String::from_utf8_lossy(&bytes);
+    let text = redactor.clean(String::from_utf8_lossy(&bytes).into_owned());
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(COMPLAINT_CHARS).collect()
 }
 
