@@ -54,10 +54,17 @@ const common = {
   merge_logs: true,
 };
 
-const app = (name, args, more) => ({
+// pm2 gives a path with a space in it to `bash -c`, in pieces and without the arguments. There a shell is what is started,
+// and hands over to the program under the same process id.
+const run = (program, args) =>
+  program.includes(' ')
+    ? { script: '/bin/sh', args: ['-c', 'exec "$0" "$@"', program, ...args] }
+    : { script: program, args };
+
+const app = (name, program, args, more) => ({
   ...common,
+  ...run(path.join(bin, program), args),
   name,
-  args,
   out_file: path.join(logs, `${name}.out.log`),
   error_file: path.join(logs, `${name}.err.log`),
   ...more,
@@ -67,8 +74,7 @@ const app = (name, args, more) => ({
 
 // Longer than the drain (drain_deadline_ms, 5 s by default), so that nothing is cut off in the middle.
 const sidecarApp = (name, config) =>
-  app(name, ['run', '--config', config], {
-    script: path.join(bin, 'agentcom-sidecar'),
+  app(name, 'agentcom-sidecar', ['run', '--config', config], {
     cwd: path.dirname(config),
     kill_timeout: 8000,
   });
@@ -87,8 +93,9 @@ module.exports = {
   apps: [
     app(
       hub,
+      hub,
       ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'agentcom-hub-data')],
-      { script: path.join(bin, hub), cwd: __dirname, kill_timeout: 5000 },
+      { cwd: __dirname, kill_timeout: 5000 },
     ),
     ...sidecars.map(([name, file]) => sidecarApp(name, file)),
   ],

@@ -153,8 +153,18 @@ impl Operator {
             match self.client.watch() {
                 Ok(statuses) => {
                     seen = true;
-                    // An end or a break is a sidecar that leaves: it is looked for again.
-                    for status in statuses.map_while(Result::ok) {
+                    for status in statuses {
+                        let status = match status {
+                            Ok(status) => status,
+                            Err(error @ CallError::Unanswered(_)) => return complain(&error),
+                            // An end or a break is a sidecar that leaves: it is looked for again.
+                            Err(
+                                CallError::NotRunning { .. }
+                                | CallError::NotAllowed { .. }
+                                | CallError::Silent
+                                | CallError::Broken(_),
+                            ) => break,
+                        };
                         if redraw {
                             // Home, the page, and away with what was below.
                             write!(out, "\x1b[H\x1b[2J{}", show::running(&status, now_ms()))?;

@@ -6,23 +6,26 @@ use clap::Args;
 
 use crate::config::{Config, ConfigError, Loaded, Override, Overrides, config_path};
 
+/// What sets these apart, in a command's help, from what is the command's own.
+const HEADING: &str = "Configuration";
+
 /// Where the configuration is, and what wins over it.
 #[derive(Debug, Args, Clone, Default)]
 pub struct Options {
     /// The configuration file [default: config.json in the working folder; env: AGENTCOM_CONFIG]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     pub config: Option<PathBuf>,
     /// In place of `log_level` in the configuration: debug, info, notice, warning, error
-    #[arg(long, value_name = "LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = HEADING)]
     pub log_level: Option<String>,
     /// In place of `log_format` in the configuration: auto, json, text
-    #[arg(long, value_name = "FORMAT", global = true)]
+    #[arg(long, value_name = "FORMAT", global = true, help_heading = HEADING)]
     pub log_format: Option<String>,
     /// In place of `http_listen` in the configuration [env: AGENTCOM_HTTP_LISTEN]
-    #[arg(long, value_name = "ADDRESS", global = true)]
+    #[arg(long, value_name = "ADDRESS", global = true, help_heading = HEADING)]
     pub http_listen: Option<String>,
     /// In place of `hub_url` in the configuration
-    #[arg(long, value_name = "URL", global = true)]
+    #[arg(long, value_name = "URL", global = true, help_heading = HEADING)]
     pub hub_url: Option<String>,
 }
 

@@ -50,7 +50,8 @@ pub fn run(options: Options) -> ExitCode {
     for warning in &warnings {
         tracing::warn!(%warning, "the configuration");
     }
-    let preflight = program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone()));
+    let preflight =
+        program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone(), &config.token));
     let ending = match serve(config, pm2, preflight) {
         Ok(ending) => ending,
         Err((why, code)) => {

@@ -36,8 +36,11 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
     page.row(
         "since start",
         &format!(
-            "{} tasks taken, {} completed, {} failed, {} refused",
-            counts.taken, counts.completed, counts.failed, counts.refused
+            "{} taken, {} completed, {} failed, {} refused",
+            many_u64(counts.taken, "task"),
+            counts.completed,
+            counts.failed,
+            counts.refused
         ),
     );
     let process = &status.process;
@@ -58,12 +61,12 @@ pub(super) fn running_short(status: &Status) -> String {
     }
     let _ = write!(line, "; hub {}", status.hub.link);
     if !status.journal.outbox.is_empty() {
-        let _ = write!(line, "; {} wait for the hub", many(status.journal.outbox.len(), "verdict"));
+        let _ = write!(line, "; {} for the hub", waiting(status.journal.outbox.len()));
     }
     if !status.journal.writable {
         line.push_str("; the journal cannot be written");
     }
-    line
+    one_line(&line)
 }
 
 /// A sidecar that does not answer, for people.
@@ -119,10 +122,7 @@ fn troubles(status: &Status) -> Vec<Trouble> {
         );
     }
     if status.hub.link == "down" {
-        add(
-            format!("the hub is away: {}", status.hub.detail),
-            format!("does it run at {}? The log says why each attempt failed", status.hub.url),
-        );
+        add_hub(status, &mut add);
     }
     if let Some(leaving) = &status.leaving {
         let left = leaving.deadline_in_ms.map(|ms| format!(", at most {} more", span(ms))).unwrap_or_default();
@@ -143,6 +143,23 @@ fn troubles(status: &Status) -> Vec<Trouble> {
         add("draining: no new task is taken".to_owned(), "agentcom-sidecar resume takes tasks again".to_owned());
     }
     troubles
+}
+
+fn add_hub(status: &Status, add: &mut impl FnMut(String, String)) {
+    let hub = &status.hub;
+    let why = hub.trouble.as_deref();
+    if hub.refused {
+        add(
+            format!("the hub does not let us in ({}): {}", why.unwrap_or_default(), hub.detail),
+            format!(
+                "put this agent's own token into {} (agentcom-hub token {} makes one more), then agentcom-sidecar restart",
+                status.process.config, status.agent_id
+            ),
+        );
+    } else {
+        let then = why.map_or_else(|| format!("does it run at {}?", hub.url), str::to_owned);
+        add(format!("the hub is away: {}", hub.detail), then);
+    }
 }
 
 fn task(status: &Status) -> String {
@@ -172,7 +189,7 @@ fn journal(status: &Status) -> String {
     let state = if journal.writable { "written" } else { "CANNOT BE WRITTEN" };
     let waiting = match journal.outbox.len() {
         0 => "no verdict waits".to_owned(),
-        count => format!("{} wait for the hub", many(count, "verdict")),
+        count => format!("{} for the hub", waiting(count)),
     };
     let shelf = match journal.shelf.len() {
         0 => String::new(),
@@ -196,12 +213,12 @@ struct Page {
 
 impl Page {
     fn new(headline: String) -> Self {
-        Self { text: headline + "\n" }
+        Self { text: one_line(&headline) + "\n" }
     }
 
     fn troubles(&mut self, troubles: &[Trouble]) {
         for Trouble { what, then } in troubles {
-            let _ = writeln!(self.text, "  ! {what}\n    -> {then}");
+            let _ = writeln!(self.text, "  ! {}\n    -> {}", one_line(what), one_line(then));
         }
     }
 
@@ -217,6 +234,10 @@ fn one_line(text: &str) -> String {
 
 fn quoted(text: &str) -> String {
     format!("\"{}\"", one_line(text))
+}
+
+fn waiting(verdicts: usize) -> String {
+    if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
 }
 
 fn many(count: usize, what: &str) -> String {
@@ -278,6 +299,34 @@ alice Idle: waits for a task
         assert!(lines[0].starts_with("  ! the journal") && lines[1].contains("/q.json"), "{text}");
         assert!(lines[2].starts_with("  ! the hub is away") && lines[3].contains("ws://h/ws"), "{text}");
         assert!(lines[4].starts_with("  ! draining") && lines[5].contains("resume"), "{text}");
+    }
+
+    #[test]
+    fn a_hub_that_refuses_us_is_not_said_to_be_away() {
+        let mut status = idle();
+        status.hub.link = "down".into();
+        status.hub.trouble = Some("invalid_token".into());
+        status.hub.refused = true;
+        let text = running(&status, 0);
+        assert!(text.contains("  ! the hub does not let us in (invalid_token)"), "{text}");
+        assert!(text.contains("    -> put this agent's own token into /c.json"), "{text}");
+    }
+
+    #[test]
+    fn a_hub_that_is_away_is_told_with_what_the_last_attempt_met() {
+        let mut status = idle();
+        status.hub.link = "down".into();
+        status.hub.trouble = Some("no such host; is it spelled right?".into());
+        let text = running(&status, 0);
+        assert!(text.contains("    -> no such host; is it spelled right?\n"), "{text}");
+    }
+
+    #[test]
+    fn a_restart_s_reason_cannot_forge_a_line_above_the_rows_either() {
+        let mut status = idle();
+        status.why = "restarts once its task has ended: x\n  ! all is lost\u{1b}[2J".into();
+        let text = running(&status, 0);
+        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("  ! all")), "{text}");
     }
 
     #[test]

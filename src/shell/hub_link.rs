@@ -121,6 +121,15 @@ pub struct Closed {
 }
 
 impl Closed {
+    /// Why, for people.
+    pub fn in_words(&self) -> String {
+        match (&self.error, self.code) {
+            (Some(error), _) => error.clone(),
+            (None, Some(code)) => format!("it ended the connection ({code} {})", self.reason.trim()),
+            (None, None) => "the connection was ended".to_owned(),
+        }
+    }
+
     fn failed(error: String) -> Self {
         Self { code: None, reason: String::new(), clean: false, error: Some(error) }
     }

@@ -106,8 +106,13 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         return Ok(Found::Newer { schema });
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let file: File = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| BadJournal(format!("at {}: {}", error.path(), error.inner())))?;
+    let file: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        BadJournal(match error.path().to_string().as_str() {
+            // Of the whole, which has no name.
+            "." => error.inner().to_string(),
+            path => format!("at {path}: {}", error.inner()),
+        })
+    })?;
     deserializer.end().map_err(|error| BadJournal(error.to_string()))?;
     let mut journal = Journal {
         job: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
+use super::logging::Redactor;
 use crate::machine::{
     Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
 };
@@ -31,6 +32,8 @@ pub(super) struct About {
     pub(super) results_dir: String,
     /// When the process began, by its clock.
     pub(super) started_at: Timestamp,
+    /// Takes the token out of what others have said.
+    pub(super) redactor: Redactor,
 }
 
 /// What has been counted since the process began.
@@ -87,6 +90,17 @@ impl PastRestart {
     }
 }
 
+/// Why the hub is not there, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HubTrouble {
+    /// In the words of the hub, or of the attempt that failed.
+    pub(super) why: String,
+    /// The hub said that it does not know us.
+    pub(super) refused: bool,
+    /// It was said on the connection of now: its end says less.
+    fresh: bool,
+}
+
 /// The sidecar at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Observed {
@@ -100,6 +114,8 @@ pub(super) struct Observed {
     pub(super) next: Option<(Timestamp, Wait)>,
     /// What has been counted.
     pub(super) counts: Counts,
+    /// Why the last attempt to reach the hub, or the last connection, came to nothing.
+    pub(super) hub_trouble: Option<HubTrouble>,
     /// From the last ping to the hub's next word, ms.
     pub(super) latency_ms: Option<u64>,
     /// The task in hand and since when, by this process.
@@ -117,6 +133,7 @@ impl Observed {
             machine,
             next: None,
             counts: Counts::default(),
+            hub_trouble: None,
             latency_ms: None,
             in_hand: None,
             past,
@@ -143,6 +160,7 @@ impl Observed {
         }
         if before.link.online().is_none() && self.machine.link.online().is_some() {
             self.counts.connections += 1;
+            self.hub_trouble = None;
             self.note_gap(&before, now);
         }
         if let Event::PersistFailed = event {
@@ -152,9 +170,16 @@ impl Observed {
             match effect {
                 Effect::Wake { .. } => self.counts.wakes += 1,
                 Effect::Notify(Notice::AssignmentRefused { .. }) => self.counts.refused += 1,
+                Effect::Notify(Notice::IdentifyRefused { error }) => {
+                    self.hub_trouble = Some(HubTrouble { why: error.clone(), refused: true, fresh: true });
+                }
+                Effect::Dial => {
+                    if let Some(trouble) = &mut self.hub_trouble {
+                        trouble.fresh = false;
+                    }
+                }
                 Effect::Persist(_)
                 | Effect::Send(_)
-                | Effect::Dial
                 | Effect::CloseLink(_)
                 | Effect::CleanUp { .. }
                 | Effect::Notify(_)
@@ -168,6 +193,13 @@ impl Observed {
             self.counts.taken += 1;
         }
         self.look_at_job(now);
+    }
+
+    /// A dial or a connection ended; why, in words.
+    pub(super) fn link_ended(&mut self, why: String) {
+        if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
+            self.hub_trouble = Some(HubTrouble { why, refused: false, fresh: true });
+        }
     }
 
     fn count_verdicts(&mut self, before: &Machine) {

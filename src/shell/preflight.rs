@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use super::exit_code::ExitCode;
 use super::in_place::{Program, Stamp};
+use super::logging::Redactor;
 #[cfg(unix)]
 use super::runner::group;
+use crate::config::Secret;
 
 /// What a probe may take; it takes some milliseconds.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
@@ -43,6 +45,8 @@ struct Shared {
     program: Program,
     config: PathBuf,
     config_at_start: Option<Stamp>,
+    /// Takes the token out of what a program complains of: it has read the configuration.
+    redactor: Redactor,
     /// The program and the configuration that were tried out last and can start.
     passed: Mutex<Option<[Option<Stamp>; 2]>>,
     /// The probe under way, not reaped yet.
@@ -52,13 +56,15 @@ struct Shared {
 }
 
 impl Preflight {
-    /// For a process that was started as this program, with this configuration file. Call it at the start.
-    pub fn new(program: Program, config: PathBuf) -> Self {
+    /// For a process that was started as this program, with this configuration file and token. Call it at the start.
+    pub fn new(program: Program, config: PathBuf, token: &Secret) -> Self {
         let config_at_start = Stamp::of(&config);
+        let redactor = Redactor::new(std::slice::from_ref(token));
         Self(Arc::new(Shared {
             program,
             config,
             config_at_start,
+            redactor,
             passed: Mutex::default(),
             probing: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -168,7 +174,13 @@ impl Shared {
             said.listen();
             complained.listen();
             match exit {
-                Ok(Some(status)) => return Ok(Ended { status, said: said.text(), complained: complained.text() }),
+                Ok(Some(status)) => {
+                    return Ok(Ended {
+                        status,
+                        said: said.text(&self.redactor),
+                        complained: complained.text(&self.redactor),
+                    });
+                }
                 Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
                 Ok(None) => {
                     self.kill(&mut child);
@@ -259,9 +271,9 @@ impl<P: Read + Quiet> Ear<P> {
         }
     }
 
-    fn text(&self) -> Option<String> {
+    fn text(&self, redactor: &Redactor) -> Option<String> {
         self.pipe.as_ref()?;
-        let text = String::from_utf8_lossy(&self.heard);
+        let text = redactor.clean(String::from_utf8_lossy(&self.heard).into_owned());
         Some(text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(HEARD_CHARS).collect())
     }
 }

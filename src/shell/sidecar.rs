@@ -189,6 +189,7 @@ impl Sidecar {
                 Some(found) = self.inbox.results.recv() => return self.found(found),
                 reviewed = self.review.next() => return found_event(reviewed, &self.redactor),
                 Some(event) = self.inbox.link.recv(), if !restart_waits => {
+                    self.note_end(&event);
                     let event = link_event(event, &self.config.agent_id, &self.adapters.dice);
                     if let Some(event) = event.and_then(|event| self.admit(event.into())) {
                         return event;
@@ -203,6 +204,13 @@ impl Sidecar {
                 Some(figures) = self.inbox.figures.recv() => self.tell_resources(figures).await,
                 () = sleep_until(wake_up) => {}
             }
+        }
+    }
+
+    /// Lets people see why a connection ended; the machine needs no words.
+    fn note_end(&self, event: &LinkEvent) {
+        if let LinkWhat::Closed(closed) = &event.what {
+            self.show.send_modify(|observed| observed.link_ended(closed.in_words()));
         }
     }
 

@@ -332,6 +332,7 @@ fn about(config: &Config, introduction: &Introduction, started_at: Timestamp) ->
         queue_file: config.queue_file.display().to_string(),
         results_dir: config.results_dir.display().to_string(),
         started_at,
+        redactor: Redactor::new(std::slice::from_ref(&config.token)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::logging::Redactor;
 use super::observed::{Observed, PastRestart};
 use super::pm2::{OwnProcess, Pm2};
 use super::start::comeback_now;
@@ -115,6 +116,12 @@ pub struct HubPart {
     pub link: String,
     /// For people.
     pub detail: String,
+    /// Why the last attempt or connection came to nothing; absent while the hub knows us.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// The hub said that it does not know us.
+    #[serde(default)]
+    pub refused: bool,
     /// Since it knows us on this connection.
     pub online_for_ms: Option<u64>,
     /// From the last ping to its next word.
@@ -206,7 +213,7 @@ impl Status {
         let now = observed.clock.now();
         let machine = &observed.machine;
         let phase: &'static str = machine.state.phase().into();
-        Self {
+        let status = Self {
             agent_id: observed.about.agent_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: process(observed, now),
@@ -228,7 +235,24 @@ impl Status {
                 wakes: observed.counts.wakes,
                 failed_writes: observed.counts.failed_writes,
             },
+        };
+        status.without(&observed.about.redactor)
+    }
+
+    /// Without the token, wherever a hub may have said it back to us.
+    fn without(mut self, redactor: &Redactor) -> Self {
+        let clean = |text: &mut String| *text = redactor.clean(std::mem::take(text));
+        clean(&mut self.why);
+        if let Some(leaving) = &mut self.leaving {
+            clean(&mut leaving.reason);
+            leaving.by.iter_mut().chain(&mut leaving.command_id).for_each(clean);
         }
+        for restart in &mut self.restarts {
+            clean(&mut restart.reason);
+            restart.command_id.iter_mut().for_each(clean);
+        }
+        self.hub.trouble.iter_mut().for_each(clean);
+        self
     }
 
     /// Whether new work would be taken now: the readiness of `/ready`.
@@ -279,9 +303,13 @@ fn why(observed: &Observed) -> String {
                 Cordon::Off,
                 Disk::Ready | Disk::Writing { .. },
                 Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
-            ) => "waits for the hub".into(),
+            ) => match &observed.hub_trouble {
+                Some(trouble) if trouble.refused => format!("the hub does not know it: {}", trouble.why),
+                Some(_) | None => "waits for the hub".into(),
+            },
         },
         State::Working { job } if job.is_recovering() => "has a task from before, and asks the hub whose it is".into(),
+        State::Working { .. } if machine.cordon.is_on() => "has a task, the last before `resume`".into(),
         State::Working { .. } => "has a task".into(),
         State::RestartPending { order, .. } => format!("restarts once its task has ended: {}", order.reason),
         State::Draining { cause, .. } | State::Exiting { cause, .. } => match cause {
@@ -338,7 +366,8 @@ fn hub(observed: &Observed, now: Timestamp) -> HubPart {
     let detail = match link {
         Link::Down { retry_at, attempt, firm } => {
             let named = if *firm { ", a time that the hub named" } else { "" };
-            format!("{attempt} attempts failed; the next in {} s{named}", retry_at.since(now).div_ceil(1_000))
+            let attempts = if *attempt == 1 { "1 attempt".to_owned() } else { format!("{attempt} attempts") };
+            format!("{attempts} failed; the next in {} s{named}", retry_at.since(now).div_ceil(1_000))
         }
         Link::Dialing { .. } => "connecting".to_owned(),
         Link::Identifying { .. } => "waits for the hub to know us".to_owned(),
@@ -352,10 +381,13 @@ fn hub(observed: &Observed, now: Timestamp) -> HubPart {
     let features = link.online().map(|online| online.features).unwrap_or_default();
     let named =
         [("restart.v2", features.restart_v2), ("task_rejected", features.task_rejected), ("cordon", features.cordon)];
+    let trouble = observed.hub_trouble.as_ref();
     HubPart {
         url: observed.about.hub_url.clone(),
         link: LinkName::from(link).to_string(),
         detail,
+        trouble: trouble.map(|trouble| trouble.why.clone()),
+        refused: trouble.is_some_and(|trouble| trouble.refused),
         online_for_ms: link.online().map(|online| now.since(online.since)),
         latency_ms: observed.latency_ms,
         reconnects: observed.counts.connections.saturating_sub(1),

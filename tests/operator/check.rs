@@ -71,7 +71,9 @@ fn agent_token(agent: &Agent) -> String {
 }
 
 fn well(hub: &Hub) -> Agent {
-    Agent::new("a", &hub.url(), &hub.register("a"))
+    let agent = Agent::new("a", &hub.url(), &hub.register("a"));
+    agent.configure("repo_dir", Value::Null);
+    agent
 }
 
 /// Where nobody listens.
@@ -325,6 +327,99 @@ fn a_wake_command_that_is_not_there_is_a_problem() {
     assert!(level == "problem" && todo.contains("chmod +x"), "{todo}");
     fs::set_permissions(agent.path("wake.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(look("./wake.sh").0, "ok");
+}
+
+#[test]
+fn executors_and_hooks_that_are_not_there_are_problems() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    agent.configure("executors", json!({"claude": {"command": "./gone --now", "mode": "run"}}));
+    agent.configure("hooks", json!({"on_task_start": "no-such-hook start"}));
+    let found = Found::of(&agent);
+    let (level, said, todo) = found.one("executor");
+    assert!(level == "problem" && said.contains("`executors.claude`: there is no"), "{said}; {todo}");
+    let (level, said, _) = found.one("hook");
+    assert!(level == "problem" && said.contains("`hooks.on_task_start`: no `no-such-hook`"), "{said}");
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_a_problem_where_something_runs_in_it() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    agent.configure("repo_dir", json!("./gone"));
+    assert_eq!(Found::of(&agent).one("repo").0, "warning");
+    agent.configure("shell_commands", json!({"enabled": true}));
+    assert_eq!(Found::of(&agent).one("repo").0, "problem");
+}
+
+#[test]
+fn a_repository_in_which_nothing_runs_is_a_warning() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    agent.configure("repo_dir", json!("."));
+    let (level, said, todo) = Found::of(&agent).one("repo");
+    assert!(level == "warning" && said.contains("nothing runs in it") && todo.contains("`hooks`"), "{said}; {todo}");
+    agent.configure("hooks", json!({"on_task_result": "true"}));
+    assert_eq!(Found::of(&agent).one("repo").0, "ok");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_a_warning() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    fs::create_dir(agent.path("folder")).unwrap();
+    for file in ["./folder", "./config.json/x.log"] {
+        agent.configure("log_file", json!(file));
+        let found = Found::of(&agent);
+        let (level, said, _) = found.one("log");
+        assert!(found.code == Some(0) && level == "warning" && said.contains("`log_file`"), "{said}");
+    }
+}
+
+#[test]
+fn a_port_that_somebody_else_has_is_a_problem_also_while_the_sidecar_runs() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = json!(listener.local_addr().unwrap().to_string());
+    agent.configure("http_listen", address.clone());
+    let (level, said, todo) = Found::of(&agent).one("http");
+    assert!(
+        level == "problem" && said.contains("cannot be opened") && todo.contains("nobody else has"),
+        "{said}; {todo}"
+    );
+    drop(listener);
+    assert_eq!(Found::of(&agent).one("http").0, "ok");
+    let other = Agent::new("b", &hub.url(), &hub.register("b"));
+    other.configure("http_listen", address);
+    let _first = other.start();
+    hub.wait_agent("b", |seen| seen["status"] == "idle");
+    wait::until_true("the listener", || Found::of(&other).one("http").1.contains("the running sidecar answers"));
+    let _second = agent.start();
+    hub.wait_agent("a", |seen| seen["status"] == "idle");
+    let (level, said, _) = Found::of(&agent).one("http");
+    assert!(level == "problem" && said.contains("somebody else answers"), "{said}");
+}
+
+#[test]
+fn a_folder_that_everybody_may_write_is_a_warning_with_the_cure() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    fs::set_permissions(agent.folder(), fs::Permissions::from_mode(0o777)).unwrap();
+    let all = Found::of(&agent).all("permissions");
+    let (level, said, todo) = &all[1];
+    assert!(level == "warning" && said.contains("can replace config.json") && todo.starts_with("chmod o-w"), "{all:?}");
+}
+
+#[test]
+fn a_folder_in_the_journal_s_place_is_told_as_what_it_is() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    fs::create_dir(agent.path("queue.json")).unwrap();
+    let found = Found::of(&agent);
+    let (level, said, todo) = found.one("journal");
+    assert!(level == "problem" && todo.contains("move that folder away"), "{said}; {todo}");
+    assert_eq!(found.one("permissions").0, "ok");
 }
 
 fn preflight(agent: &Agent) -> (Option<i32>, String) {

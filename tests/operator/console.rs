@@ -7,11 +7,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::hub::Hub;
 use crate::support::legacy_hub::Status;
 use crate::support::process::{self, Running, Signal};
-use crate::support::scene::Scene;
-use crate::support::sidecar::Agent;
+use crate::support::scene::{ALICE, Scene};
 use crate::support::{pm2, wait};
 use serde_json::{Value, json};
 
@@ -57,34 +55,6 @@ fn status_tells_where_it_stands_and_what_it_waits_for() {
     assert!(text.starts_with("alice Working: has a task\n") && text.contains(&task), "{text}");
     scene.agent.go("run", &task);
     scene.done_once(&task);
-}
-
-/// That the hub is there and says no is another trouble than a hub that is away.
-#[test]
-fn a_hub_that_does_not_know_us_is_told_apart_from_one_that_is_away() {
-    let mut hub = Hub::start();
-    hub.register("alice");
-    let agent = Agent::new("alice", &hub.url(), "nonsense");
-    agent.configure("reconnect_max_ms", json!(1000));
-    let _sidecar = agent.start();
-    let status = |what: &str, holds: &dyn Fn(&Value) -> bool| {
-        agent.wait_log("it to serve", |line| (line["message"] == "the sidecar starts").then_some(()));
-        let probe = || {
-            let (code, text) = agent.operate(&["status", "--json"]);
-            let status: Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
-            holds(&status).then_some(status)
-        };
-        wait::until(what, probe)
-    };
-    let refused = status("the refusal", &|status| !status["hub"]["refused"].is_null());
-    assert_eq!(refused["hub"]["refused"], "invalid_token");
-    assert_eq!(refused["why"], "the hub does not know it: invalid_token");
-    let (_, text) = agent.operate(&["status"]);
-    assert!(text.contains("! the hub does not know us (invalid_token)") && text.contains("config.json"), "{text}");
-    hub.kill9();
-    // The hub has named a time to wait; a new run does not know it.
-    agent.operate(&["restart"]);
-    status("a hub that is away", &|status| status["hub"]["refused"].is_null() && status["hub"]["link"] == "down");
 }
 
 #[test]
@@ -239,9 +209,50 @@ fn too_many_watchers_are_refused_and_told() {
         })
         .collect();
     assert!(ask(&scene, &json!({"op": "watch"}))["error"].is_string());
+    let (code, text) = scene.agent.operate(&["status", "--watch"]);
+    assert!(code == 77 && text.contains("32 watch already"), "{code}: {text}");
     drop(watchers);
     // Each is missed at its next line, a second later at most.
     wait::until_true("a place to watch", || ask(&scene, &json!({"op": "watch"}))["status"].is_object());
+}
+
+#[test]
+fn a_hub_that_refuses_us_is_told_from_one_that_is_away() {
+    let scene = Scene::new();
+    scene.agent.configure("token", json!("not-the-token"));
+    let mut sidecar = scene.agent.start();
+    let said = |word: &str| {
+        let probe = || Some(scene.agent.operate(&["status"]).1).filter(|text| text.contains(word));
+        wait::until_or(&format!("the word {word:?}"), wait::BOUND, probe, || scene.agent.story())
+    };
+    let text = said("! the hub does not let us in (invalid_token)");
+    assert!(text.contains("-> put this agent's own token into") && !text.contains("the hub is away"), "{text}");
+    let status = scene.agent.status();
+    assert_eq!(
+        (&status["hub"]["refused"], &status["why"]),
+        (&json!(true), &json!("the hub does not know it: invalid_token"))
+    );
+    sidecar.kill9();
+    scene.agent.configure("hub_url", json!("ws://127.0.0.1:1/ws"));
+    let _sidecar = scene.agent.start();
+    let text = said("! the hub is away");
+    assert!(text.contains("-> cannot connect to ws://127.0.0.1:1/ws: "), "{text}");
+}
+
+#[test]
+fn a_token_that_the_hub_says_back_is_not_shown() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    let config: Value = serde_json::from_slice(&std::fs::read(scene.agent.config_file()).unwrap()).unwrap();
+    let token = config["token"].as_str().unwrap();
+    let task = scene.hub.submit("run=hold");
+    scene.agent.wait_run(&task, "started");
+    scene.hub.restart(ALICE, &format!("because of {token}"));
+    let pending = wait_phase(&scene, "RestartPending").to_string();
+    let (_, page) = scene.agent.operate(&["status"]);
+    for shown in [pending, page] {
+        assert!(shown.contains("because of <redacted>") && !shown.contains(token), "{shown}");
+    }
 }
 
 #[test]

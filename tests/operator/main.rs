@@ -3,9 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod another_user;
 mod bad_inputs;
 mod check;
 mod cli;
 mod console;
 mod observing;
 mod onboard;
+mod readme;

@@ -118,6 +118,30 @@ fn what_it_says_to_type_starts_the_sidecar_under_pm2() {
 }
 
 #[test]
+fn what_it_says_to_type_starts_a_program_whose_path_has_a_space_too() {
+    let (hub, place, pm2) = (Hub::start(), Place::new(), Pm2::start());
+    let program = place.folder.path().join("agentcom-sidecar");
+    fs::copy(SIDECAR, &program).unwrap();
+    let mut onboard = Command::new(&program);
+    onboard.args(["onboard", "--hub", &http(&hub), "--name", "my-agent", "--wake-command", "true", "--config"]);
+    let (_, text) = process::run(
+        {
+            onboard.arg(place.config());
+            onboard
+        },
+        wait::BOUND,
+    );
+    let line =
+        text.lines().map(str::trim).find(|line| line.starts_with("pm2 start ")).unwrap_or_else(|| panic!("{text}"));
+    pm2.typed(line);
+    hub.wait_agent("my-agent", |agent| agent["status"] == "idle");
+    let mut check = Command::new(&program);
+    check.arg("check").arg("--config").arg(place.config()).env("PM2_HOME", pm2.home());
+    let (_, text) = process::run(check, wait::BOUND);
+    assert!(text.contains("we are \"my-agent\" (id 0, online)"), "{text}");
+}
+
+#[test]
 fn a_configuration_that_is_there_is_left_alone_and_nothing_is_registered() {
     let (hub, place) = (Hub::start(), Place::new());
     fs::write(place.config(), "{}").unwrap();

@@ -203,6 +203,17 @@ fn a_probe_that_takes_long_holds_nothing_up() {
 }
 
 #[test]
+fn the_token_that_a_program_complains_with_is_not_told() {
+    let ground = with(json!({}));
+    let config: Value =
+        serde_json::from_slice(&fs::read(ground.agent.config_file()).expect("config.json")).expect("JSON");
+    let token = config["token"].as_str().expect("a token");
+    replace(&ground, format!("#!/bin/sh\necho 'no good: {token}' >&2; exit 78\n").as_bytes());
+    let why = refused(&ground);
+    assert!(why.contains("no good: <redacted>") && !why.contains(token), "{why}");
+}
+
+#[test]
 fn an_operator_is_told_as_well() {
     let ground = with(json!({}));
     replace(&ground, b"no program at all");

@@ -8,7 +8,7 @@ use super::finding::Finding;
 use super::named;
 use crate::config::{Config, Loaded, WarningKind};
 use crate::machine::Journal;
-use crate::shell::durable;
+use crate::shell::durable::{self, folder_of};
 use crate::shell::exit_code::ExitCode;
 use crate::shell::journal_file::{self, Boot, Found};
 use crate::shell::lock::{Holder, StateLock};
@@ -29,11 +29,30 @@ pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
     findings
 }
 
-/// Whether others can read what holds the token or a task's text.
+/// Whether others can read what holds the token or a task's text, or put something else in its place.
 #[cfg(unix)]
-pub(super) fn permissions(config: &Config) -> Finding {
+pub(super) fn permissions(config: &Config) -> Vec<Finding> {
+    let folder = folder_of(&config.path);
+    let open = mode(folder).is_some_and(|mode| mode & 0o002 != 0 && mode & 0o1000 == 0);
+    let replaceable = open.then(|| {
+        let found = format!(
+            "everybody may write in '{}': others can replace config.json, and with it what is run",
+            folder.display()
+        );
+        Finding::warning("permissions", found).then(format!("chmod o-w '{}'", folder.display()))
+    });
+    [readable(config)].into_iter().chain(replaceable).collect()
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = |path: &Path| Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o777);
+    Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+}
+
+#[cfg(unix)]
+fn readable(config: &Config) -> Finding {
+    let mode = |path: &Path| mode(path).filter(|_| path.is_file()).map(|mode| mode & 0o777);
     let secret = |path: &&Path| mode(path).is_some_and(|mode| mode & 0o077 != 0);
     let open: Vec<&Path> = [config.path.as_path(), &config.queue_file].into_iter().filter(secret).collect();
     if open.is_empty() {
@@ -41,14 +60,17 @@ pub(super) fn permissions(config: &Config) -> Finding {
     }
     let names: Vec<_> = open.iter().map(|path| format!("'{}'", path.display())).collect();
     let modes: Vec<_> = open.iter().map(|path| format!("{:03o}", mode(path).unwrap_or(0))).collect();
-    let found =
-        format!("others can read {} (mode {}), which hold the token and the tasks", names.join(", "), modes.join(", "));
+    let found = format!(
+        "others can read {} (mode {}): the token and the tasks' texts stand there",
+        names.join(", "),
+        modes.join(", ")
+    );
     Finding::warning("permissions", found).then(format!("chmod 600 {}", names.join(" ")))
 }
 
 #[cfg(not(unix))]
-pub(super) fn permissions(_config: &Config) -> Finding {
-    Finding::ok("permissions", "not looked at on this system")
+pub(super) fn permissions(_config: &Config) -> Vec<Finding> {
+    vec![Finding::ok("permissions", "not looked at on this system")]
 }
 
 /// Whether the journal and the lock can be written, and how much room there is.
@@ -84,6 +106,46 @@ pub(super) fn results_folder(config: &Config) -> Finding {
         Ok(found) => Finding::ok("results", format!("{} {found}", folder.display())),
         Err(error) => Finding::problem("results", format!("{} {error}", folder.display()), ExitCode::Unavailable)
             .then(remedy(&error, "results_dir")),
+    }
+}
+
+/// Whether the agent's repository is there: hooks and shell commands run in it. Nothing where none is named.
+pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
+    let folder = config.repo_dir.as_deref()?;
+    let hooks = config.hooks.on_task_start.is_some() || config.hooks.on_task_result.is_some();
+    let is_used = hooks || config.shell_commands.enabled;
+    if folder.is_dir() {
+        let found = format!("{} is there", folder.display());
+        return Some(if is_used {
+            Finding::ok("repo", found)
+        } else {
+            Finding::warning(
+                "repo",
+                format!("{found}, and nothing runs in it: no hook makes branches or pull requests"),
+            )
+            .then("set `hooks` (docs/operating.md, \"With an existing AgentCom hub\"), or leave `repo_dir` out")
+        });
+    }
+    let found = format!("`repo_dir`: {} is no folder", folder.display());
+    let finding = if is_used {
+        Finding::problem("repo", format!("{found}, and hooks and shell commands run there"), ExitCode::Unavailable)
+    } else {
+        Finding::warning("repo", found)
+    };
+    Some(finding.then("clone it there, or correct `repo_dir`"))
+}
+
+/// Whether the log can be written. The sidecar runs without it.
+pub(super) fn log_file(config: &Config) -> Finding {
+    let file = config.log_file.as_path();
+    if file.is_dir() {
+        let found = format!("`log_file`: {} is a folder", file.display());
+        return Finding::warning("log", found).then("name a file in it");
+    }
+    match tried(folder_of(file)) {
+        Ok(_) => Finding::ok("log", file.display()),
+        Err(error) => Finding::warning("log", format!("`log_file`: {} {error}", folder_of(file).display()))
+            .then(remedy(&error, "log_file")),
     }
 }
 
@@ -154,6 +216,8 @@ fn remedy(error: &io::Error, key: &str) -> String {
         format!("free some space on its disk, or set `{key}` elsewhere")
     } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
         format!("mount it read-write, or set `{key}` elsewhere")
+    } else if error.kind() == io::ErrorKind::IsADirectory {
+        format!("move that folder away, or name a file in `{key}`")
     } else if error.kind() == io::ErrorKind::PermissionDenied {
         format!("give the user that runs the sidecar write permission there, or set `{key}` elsewhere")
     } else {

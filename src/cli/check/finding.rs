@@ -79,7 +79,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    pub(super) fn extend(&mut self, findings: Vec<Finding>) {
+    pub(super) fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
         self.findings.extend(findings);
     }
 

@@ -3,6 +3,7 @@
 
 mod files;
 mod finding;
+mod http;
 mod hub;
 mod pm2;
 mod wake;
@@ -65,16 +66,19 @@ fn preflight(options: &Options) -> ExitCode {
 fn everything(loaded: &Loaded, report: &mut Report) -> std::io::Result<()> {
     let config = &loaded.config;
     report.extend(files::configuration(loaded));
-    report.add(files::permissions(config));
+    report.extend(files::permissions(config));
     report.add(files::state_folder(config));
     report.add(files::journal(config));
     let (holder, finding) = files::holder(config);
     report.add(finding);
     report.add(files::results_folder(config));
-    report.add(wake::command(config));
+    report.extend(files::repo_folder(config));
+    report.add(files::log_file(config));
+    report.extend(wake::commands(config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         report.extend(hub::look(config).await);
+        report.extend(http::look(config, holder.as_ref()).await);
         report.extend(pm2::look(config, holder.as_ref()).await);
     });
     // A name lookup that hangs must not hold the answer up.

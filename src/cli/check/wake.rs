@@ -1,5 +1,6 @@
-//! Whether what the wake command names first is there to be run. It reads one word of the shell line and runs nothing; a
-//! line that begins with anything but a plain command is left to the shell.
+//! Whether what the commands of the configuration name first is there to be run: the wake command, the executors, the
+//! hooks. It reads one word of each shell line and runs nothing; a line that begins with anything but a plain command is
+//! left to the shell.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,37 +16,57 @@ const OF_THE_SHELL: [&str; 20] = [
     "trap", "true", "umask", "until", "while",
 ];
 
-/// Whether the wake command can be found.
-pub(super) fn command(config: &Config) -> Finding {
-    let Some(line) = &config.wake_command else {
-        return Finding::warning("wake", "no `wake_command`: a task waits for an agent that finds it by itself").then(
+/// Whether each command can be found.
+pub(super) fn commands(config: &Config) -> Vec<Finding> {
+    let beside = folder_of(&config.path);
+    let mut findings = vec![match &config.wake_command {
+        Some(line) => look("wake", "wake_command", line, beside),
+        None => Finding::warning("wake", "no `wake_command`: a task waits for an agent that finds it by itself").then(
             "set `wake_command` to the shell line that wakes the agent (docs/operating.md, \"Onboard an agent\")",
-        );
-    };
+        ),
+    }];
+    for executor in &config.executors {
+        findings.push(look("executor", &format!("executors.{}", executor.target), &executor.command, beside));
+    }
+    let hooks =
+        [("hooks.on_task_start", &config.hooks.on_task_start), ("hooks.on_task_result", &config.hooks.on_task_result)];
+    let hooks_run_in = config.repo_dir.as_deref().unwrap_or(beside);
+    for (key, line) in hooks {
+        findings.extend(line.as_ref().map(|line| look("hook", key, line, hooks_run_in)));
+    }
+    findings
+}
+
+/// Whether the first word of the line, which is run in the folder, can be found.
+fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
     let Some(word) = first_word(line) else {
-        return Finding::ok("wake", "`wake_command` begins with something for the shell; it was not looked into");
+        return Finding::ok(check, format!("`{key}` begins with something for the shell; it was not looked into"));
     };
     if OF_THE_SHELL.contains(&word) {
-        return Finding::ok(
-            "wake",
-            format!("`wake_command` begins with the shell's own `{word}`; it was not looked into"),
-        );
+        return Finding::ok(check, format!("`{key}` begins with the shell's own `{word}`; it was not looked into"));
     }
-    let folder = folder_of(&config.path);
     match found(word, folder, std::env::var_os("PATH").as_deref()) {
-        Some(path) if is_executable(&path) => Finding::ok("wake", format!("`{word}` is {}", path.display())),
+        Some(path) if is_executable(&path) => {
+            Finding::ok(check, format!("`{word}` of `{key}` is {}", plainly(&path).display()))
+        }
         Some(path) => {
-            let found = format!("`wake_command`: {} may not be executed", path.display());
-            Finding::problem("wake", found, ExitCode::Unavailable).then(format!("chmod +x '{}'", path.display()))
+            let path = plainly(&path);
+            let found = format!("`{key}`: {} may not be executed", path.display());
+            Finding::problem(check, found, ExitCode::Unavailable).then(format!("chmod +x '{}'", path.display()))
         }
         None if word.contains('/') => {
-            let found = format!("`wake_command`: there is no {}", folder.join(word).display());
-            Finding::problem("wake", found, ExitCode::Unavailable)
-                .then(format!("write it, or correct `wake_command`; it is run in {}", folder.display()))
+            let found = format!("`{key}`: there is no {}", plainly(&folder.join(word)).display());
+            Finding::problem(check, found, ExitCode::Unavailable)
+                .then(format!("write it, or correct `{key}`; it is run in {}", folder.display()))
         }
-        None => Finding::problem("wake", format!("`wake_command`: no `{word}` on the PATH"), ExitCode::Unavailable)
+        None => Finding::problem(check, format!("`{key}`: no `{word}` on the PATH"), ExitCode::Unavailable)
             .then("install it, or write its whole path; this is this shell's PATH, under pm2 it may be another"),
     }
+}
+
+/// Without the `.` of `./wake.sh`.
+fn plainly(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 /// The command's name, where the line begins with one that is written plainly; `NAME=value` before it is passed over.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::super::hub::HubAddress;
 use crate::config::Loaded;
 use crate::shell::durable::folder_of;
+use crate::shell::pm2::HAND_OVER;
 
 /// The text for a terminal.
 pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered: bool) -> String {
@@ -41,9 +42,14 @@ pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered
 /// The line that starts the sidecar as `ecosystem.config.js` would; each setting's reason stands there.
 fn pm2_start(name: &str, program: &str, config: &Path) -> String {
     let folder = quoted(&folder_of(config).display().to_string());
+    // pm2 gives a path with a space in it to `bash -c`, without the arguments: a shell hands over to the program there.
+    let (script, first) = match program.contains(' ') {
+        true => ("/bin/sh", format!("-c '{HAND_OVER}' {program} ")),
+        false => (program, String::new()),
+    };
     format!(
-        "pm2 start {program} --name {} --cwd {folder} --interpreter none --exp-backoff-restart-delay 2 \
-         --max-restarts 100000 --kill-timeout 8000 --no-treekill --no-vizion -- run --config {}",
+        "pm2 start {script} --name {} --cwd {folder} --interpreter none --exp-backoff-restart-delay 2 \
+         --max-restarts 100000 --kill-timeout 8000 --no-treekill --no-vizion -- {first}run --config {}",
         quoted(name),
         quoted(&config.display().to_string())
     )

@@ -124,7 +124,11 @@ impl Client {
         // Texts only: nothing here can fail to serialize.
         let mut line = serde_json::to_vec(request).unwrap_or_default();
         line.push(b'\n');
-        stream.write_all(&line).map_err(CallError::Broken)?;
+        match stream.write_all(&line) {
+            // A caller that is turned away is not heard, and told why: that is there to be read.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(CallError::Broken(error)),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Replies(BufReader::new(stream)))
     }
 

@@ -13,6 +13,9 @@ use super::identity::ProcessIdentity;
 /// How many places that look like the start of a list are tried. Real output has one, and a few in banners.
 const MAX_CANDIDATES: usize = 64;
 
+/// What a shell is told that starts a program whose path has a space: the words after it are the program and its arguments.
+pub const HAND_OVER: &str = r#"exec "$0" "$@""#;
+
 /// One app in pm2's list.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pm2Process {
@@ -289,7 +292,7 @@ impl RawApp {
             stop_exit_codes: exit_codes(&env.stop_exit_codes),
             kill_timeout_ms: whole(&env.kill_timeout),
             launch: Launch {
-                program: path(&env.pm_exec_path),
+                program: program(&env.pm_exec_path, &env.args),
                 cwd: path(&env.pm_cwd),
                 config: config_argument(&env.args).or_else(|| path(&env.config_variable)),
                 exec_mode: env.exec_mode.as_str().map(str::to_owned),
@@ -306,6 +309,14 @@ impl RawApp {
 
 fn path(value: &Value) -> Option<PathBuf> {
     value.as_str().filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+/// What runs: the script, or the program that a shell hands over to at once. So ecosystem.config.js and `onboard` start one
+/// whose path has a space.
+fn program(script: &Value, args: &Value) -> Option<PathBuf> {
+    let mut words = args.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let hands_over = words.next() == Some("-c") && words.next() == Some(HAND_OVER);
+    hands_over.then(|| words.next().map(PathBuf::from)).flatten().or_else(|| path(script))
 }
 
 /// The arguments are a list of texts, or one text that pm2 splits at spaces.

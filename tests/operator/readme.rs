@@ -1,0 +1,102 @@
+//! README's "Run it for real", typed into a shell as it stands: a stranger who does only that has a hub and an agent under
+//! pm2, restarts it while it works, upgrades it, and reads why. What is left out is what reaches beyond the test: the
+//! compiler, npm, and the machine's boot.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::support::pm2::Pm2;
+use crate::support::sidecar::SIDECAR;
+use crate::support::wait;
+
+const LEFT_OUT: [&str; 3] = ["cargo build --release", "npm install -g pm2", "pm2 save && pm2 startup"];
+
+/// The shell blocks under the heading, in order.
+fn blocks() -> Vec<String> {
+    let readme = include_str!("../../README.md");
+    let part = readme.split("## Run it for real").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    part.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// A home, and a copy of what the stranger has built, which the upgrade may replace.
+struct Stranger {
+    pm2: Pm2,
+    home: tempfile::TempDir,
+    hub: String,
+}
+
+impl Stranger {
+    fn new() -> Self {
+        let home = tempfile::Builder::new().prefix("a stranger-").tempdir().unwrap();
+        let bin = home.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for program in [SIDECAR, env!("CARGO_BIN_EXE_agentcom-hub")] {
+            fs::copy(program, bin.join(Path::new(program).file_name().unwrap())).unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { pm2: Pm2::start(), home, hub: listener.local_addr().unwrap().to_string() }
+    }
+
+    /// One shell, as the stranger's, from the checkout's folder; its variables go on to the next.
+    fn types(&self, block: &str) -> String {
+        let (home, bin) = (self.home.path().display().to_string(), self.home.path().join("bin").display().to_string());
+        let lines: Vec<_> = block.lines().filter(|line| !LEFT_OUT.iter().any(|left| line.starts_with(left))).collect();
+        let text = lines.join("\n").replace("127.0.0.1:4000", &self.hub).replace("sleep 30", "sleep 3");
+        let text = text.replace("target/release/", "\"$AGENTCOM_BIN_DIR\"/");
+        let repository = env!("CARGO_MANIFEST_DIR");
+        self.pm2.typed(&format!(
+            "set -e; cd '{repository}'; export HOME='{home}' AGENTCOM_BIN_DIR='{bin}' AGENTCOM_LOG_DIR='{home}/logs'\n\
+             test ! -e \"$HOME/variables\" || . \"$HOME/variables\"; PATH=\"$AGENTCOM_BIN_DIR:$PATH\"\n\
+             {text}\n\
+             export -p > \"$HOME/variables\""
+        ))
+    }
+
+    fn status(&self) -> String {
+        // While it restarts nobody answers.
+        self.types("agentcom-sidecar status --json || true")
+    }
+
+    fn wait_status(&self, what: &str, word: &str) {
+        wait::until_or(what, wait::BOUND, || self.status().contains(word).then_some(()), || self.pm2.story());
+    }
+}
+
+#[test]
+fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
+    let blocks = blocks();
+    for left in LEFT_OUT {
+        assert!(blocks.iter().any(|block| block.lines().any(|line| line.starts_with(left))), "{left} is not there");
+    }
+    let [build, hub, onboard, start, restart, operate, upgrade] = blocks.as_slice() else {
+        panic!("there are {} blocks now: which are they?", blocks.len())
+    };
+    let stranger = Stranger::new();
+    stranger.types(build);
+    stranger.types(hub);
+    stranger.pm2.wait_online("agentcom-hub");
+    // The hub that has just been started may not listen yet; a stranger's fingers are slower.
+    let health = format!("until curl -sf http://{}/health; do sleep 0.1; done", stranger.hub);
+    stranger.types(&health);
+    stranger.types(onboard);
+    let said = stranger.types(start);
+    assert!(said.contains("takes it as \"my-agent\"'s"), "{said}");
+    stranger.pm2.wait_online("my-agent");
+    stranger.wait_status("the agent is known to the hub", "\"link\":\"online\"");
+
+    let said = stranger.types(restart);
+    assert!(said.contains("\"status\":\"restart_commanded\"") && said.contains("moving disks"), "{said}");
+    stranger.pm2.wait_restarts("my-agent", 1);
+    stranger.wait_status("the next run is known to the hub", "\"link\":\"online\"");
+
+    let said = stranger.types(operate);
+    assert!(said.contains("\"moving disks\": ") && said.contains("back: process"), "{said}");
+    let said = stranger.types(upgrade);
+    assert!(said.contains("back: process"), "{said}");
+    let told = stranger.types("agentcom-sidecar status");
+    assert!(told.contains("\"upgrade\": back after") && told.contains("pm2 my-agent"), "{told}");
+    assert!(stranger.types("agentcom-sidecar check").contains("we are \"my-agent\""), "pm2 does not know it");
+    assert_eq!(stranger.pm2.restarts_of("my-agent"), 3);
+}
