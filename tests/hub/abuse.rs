@@ -1,7 +1,5 @@
 //! What nobody who has proved nothing can do to the hub: hold it up, fill it, or keep agents out.
 
-mod hub_support;
-
 use std::process::Command;
 
 use crate::support::{Got, Hub, PATIENCE, Peer, folder, hub_command, identify, run};
