@@ -24,7 +24,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 stopped as told, 2 wrong arguments, 69 the address is taken, 74 the disk failed while running,
+Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 69 the address is taken, 74 the disk failed while running,
 75 the data dir is in use by another hub, 78 the data dir or the address cannot be used.";
 
 #[derive(Debug, Subcommand)]
@@ -54,6 +54,9 @@ struct ServeArgs {
     log_level: LogLevel,
     #[command(flatten)]
     timing: TimingArgs,
+    /// Let only an admin register agents; as it is, whoever reaches the hub can
+    #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
+    closed_registration: bool,
     #[command(flatten)]
     bounds: BoundArgs,
 }
@@ -156,7 +159,12 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
     // Until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     limits::raise();
-    let options = Options { listen: args.listen.clone(), data_dir: args.data.dir.clone(), policy: args.policy() };
+    let options = Options {
+        listen: args.listen.clone(),
+        data_dir: args.data.dir.clone(),
+        policy: args.policy(),
+        closed_registration: args.closed_registration,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),

@@ -21,6 +21,7 @@ use super::auth::{TokenHash, Tokens, Which};
 use super::desk::{Changes, Desk, Say};
 use super::settings::Settings;
 use super::store::{Aside, Store, StoreError};
+use super::task::Status;
 use crate::wire::{Identify, SidecarFrame};
 
 /// Messages that may wait before whoever sends one waits too.
@@ -81,6 +82,7 @@ pub fn revoke(state: &mut State, name: &str, which: &Which, now_ms: u64) -> usiz
     for conn in &dismissed {
         state.desk.disconnected(*conn, now_ms);
     }
+    tracing::info!(name, revoked, connections = dismissed.len(), "tokens are revoked");
     state.dismissed.extend(dismissed);
     revoked
 }
@@ -287,7 +289,7 @@ impl Core {
     }
 }
 
-/// What was stored, for whoever reads the log: restarts always, tasks at debug level.
+/// What was stored, for whoever reads the log: restarts and dead letters always, other tasks at debug level.
 fn tell(changes: &Changes<'_>) {
     for (command_id, restart) in &changes.restarts {
         if let Some(restart) = restart {
@@ -298,6 +300,9 @@ fn tell(changes: &Changes<'_>) {
     }
     for (task_id, task) in &changes.tasks {
         if let Some(task) = task {
+            if task.status == Status::DeadLetter {
+                tracing::warn!(%task_id, error = task.last_error, losses = task.losses, "a task is a dead letter");
+            }
             let (status, agent_id) = (task.status.name(), task.holder());
             tracing::debug!(%task_id, status, agent_id, generation = task.generation, "task");
         }

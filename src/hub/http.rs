@@ -5,7 +5,7 @@
 //! | `GET /health` | none | 200 |
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
-//! | `POST /api/onboard/register` | none | 201, 409 |
+//! | `POST /api/onboard/register` | none (admin where registration is closed) | 201, 409 |
 //! | `POST /api/tasks` | any | 201 |
 //! | `GET /api/tasks`, `GET /api/tasks/{id}` | any | 200, 404 |
 //! | `POST /api/tasks/{id}/cancel`, `.../retry` | the submitter's, admin | 200, 404, 409 |
@@ -58,6 +58,8 @@ pub struct App {
     pub listen: String,
     /// How long sockets are waited for.
     pub patience: socket::Patience,
+    /// Whether only an admin registers agents.
+    pub closed: bool,
     /// Ends every socket.
     pub stop: CancellationToken,
     /// Every socket's task.
@@ -150,6 +152,9 @@ async fn agents(State(app): Shared) -> Reply {
 }
 
 async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    if app.closed {
+        http_admin::admin(&app, &headers, "register agents: this hub was started with --closed-registration").await?;
+    }
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text)])?;
     let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
     check_name(&agent_id)?;

@@ -17,7 +17,8 @@ use super::reply::{ApiError, authenticate, check_name, read_body};
 use super::settings::DEFAULT_REPO;
 use super::validate::{Kind, may, must};
 
-async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
+/// The caller, who must be an admin.
+pub(super) async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
     let who = authenticate(&app.core, headers).await?;
     if who.admin { Ok(who) } else { Err(ApiError::forbidden(&who.name, what)) }
 }
@@ -64,13 +65,12 @@ pub(super) async fn revoke_tokens(
     };
     let name = agent_id.clone();
     let revoked = app.core.ask(move |state, now_ms| core::revoke(state, &name, &which, now_ms)).await?;
-    tracing::info!(name = %agent_id, revoked, by = %who.name, "tokens were revoked");
     ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
 }
 
 /// A new token in place of all that the agent has.
 pub(super) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let who = admin(&app, &headers, "reset a token").await?;
+    admin(&app, &headers, "reset a token").await?;
     let agent_id = path_id(id)?;
     let secret = entropy::secret()?;
     let name = agent_id.clone();
@@ -85,7 +85,6 @@ pub(super) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
     };
     let token = issued.await?.ok_or_else(unknown)?.map_err(not_issued)?;
-    tracing::info!(name = %agent_id, by = %who.name, "a token was reset");
     let hint = "put it into the agent's config.json and restart its sidecar";
     Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "hint": hint}))))
 }

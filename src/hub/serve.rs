@@ -38,6 +38,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The timings.
     pub policy: Policy,
+    /// Whether only an admin registers agents. The original hub's registration is open.
+    pub closed_registration: bool,
 }
 
 /// Why a hub could not start, or could not go on.
@@ -93,7 +95,7 @@ impl std::error::Error for ServeError {}
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy } = options;
+    let Options { listen, data_dir, policy, closed_registration } = options;
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -119,6 +121,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
             silence: Duration::from_millis(policy.silence_timeout_ms),
             identify: Duration::from_millis(policy.identify_timeout_ms),
         },
+        closed: closed_registration,
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         next_conn: AtomicU64::new(1),

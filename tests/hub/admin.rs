@@ -240,3 +240,15 @@ async fn a_full_queue_says_so_and_takes_tasks_again_when_one_has_ended() {
     assert_eq!(hub.admin("POST", &format!("/api/tasks/{first}/cancel"), Value::Null).await.0, 200);
     hub.submit(json!({"description": "d"})).await;
 }
+
+#[tokio::test]
+async fn where_registration_is_closed_only_an_admin_registers() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &["--closed-registration"]);
+    let path = "/api/onboard/register";
+    let agent = token(dir.path(), "a", false);
+    assert_eq!(hub.request("POST", path, None, json!({"agent_id": "b"})).await.0, 401);
+    assert_eq!(hub.request("POST", path, Some(&agent), json!({"agent_id": "b"})).await.0, 403);
+    let (status, answer) = hub.admin("POST", path, json!({"agent_id": "b"})).await;
+    assert_eq!(status, 201, "{answer}");
+}
