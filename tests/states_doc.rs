@@ -1,5 +1,5 @@
-//! `docs/states.md` says what the code says: its diagram, its properties and the rows of its tables. It does not judge the
-//! prose.
+//! `docs/states.md` says what the code says: its diagram, its properties and the rows of its tables; and the files that the
+//! documents name are there. It does not judge the prose.
 
 // A file that cannot be read fails the test, which is what it should do.
 #![allow(clippy::unwrap_used)]
@@ -137,4 +137,28 @@ fn every_stage_has_a_row() {
 #[test]
 fn every_wait_has_a_row() {
     assert_eq!(rows("| wait |"), names::<Wait>());
+}
+
+/// The files of this repository that a text names in code or as the goal of a link, patterns left out.
+fn files_named(page: &str) -> Vec<String> {
+    let words = page.split(['`', '(', ')', ' ', '\n', ',', ';', '#']);
+    let folders = ["tests/", "src/", "docs/", ".ci/"];
+    let named =
+        words.map(|word| word.trim_start_matches("../")).filter(|word| folders.iter().any(|f| word.starts_with(f)));
+    let plain = |word: &&str| word.chars().all(|c| c.is_alphanumeric() || "/_-.@".contains(c));
+    named.filter(plain).map(|word| word.trim_end_matches('.').to_owned()).collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(top.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for page in docs.filter(|path| path.extension().is_some_and(|end| end == "md")).chain([top.join("README.md")]) {
+        for file in files_named(&std::fs::read_to_string(&page).unwrap()) {
+            assert!(top.join(&file).exists(), "{} names {file}, which is not there", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
 }

@@ -67,6 +67,17 @@ impl Room {
         }
     }
 
+    /// No connection can be taken for want of something that one in here may hold: the oldest goes, if it had its grace.
+    pub fn make_room(&self) {
+        let mut waiting = self.waiting();
+        let dawdles = |(since, _): &(Instant, CancellationToken)| since.elapsed() >= GRACE;
+        if let Some(oldest) = waiting.all.first_entry()
+            && dawdles(oldest.get())
+        {
+            oldest.remove().1.cancel();
+        }
+    }
+
     /// How many there are.
     #[cfg(test)]
     fn count(&self) -> usize {

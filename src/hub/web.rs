@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -38,6 +38,8 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(20);
 /// How long to wait when no connection can be taken (no files left).
 const RETRY: Duration = Duration::from_millis(200);
+/// How often that is said.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// What counts as no bound on the bytes that a connection may say.
 const UNBOUNDED: u64 = u64::MAX;
 
@@ -78,6 +80,7 @@ impl Origin {
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let room = Room::new(bounds.unidentified);
     let connections = TaskTracker::new();
+    let mut complained_at = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -93,7 +96,11 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be taken; trying again");
+                if complained_at.is_none_or(|at: Instant| at.elapsed() > COMPLAIN_EVERY) {
+                    tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
+                    complained_at = Some(Instant::now());
+                }
+                room.make_room();
                 sleep(RETRY).await;
             }
         }
@@ -155,7 +162,10 @@ fn note(ended: hyper::Result<()>) {
 }
 
 fn too_slow(patience: Duration) -> Response {
-    let hint = format!("a request and its answer may take {} ms; send it again", patience.as_millis());
+    let hint = format!(
+        "a request and its answer may take {} ms; it may have been done: look before you send it again",
+        patience.as_millis()
+    );
     let mut answer = ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", &hint).into_response();
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer

@@ -427,7 +427,7 @@ fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
             (false, false) => "none",
         }
         .to_owned(),
-        name: pm2.process_name().map(str::to_owned),
+        name: pm2.listed_as().map(str::to_owned),
         pm_id: pm2.identity().pm_id,
         restart_count: facts.restart_time,
         kill_timeout_ms: facts.kill_timeout_ms,

@@ -1,6 +1,8 @@
 //! What nobody who has proved nothing can do to the hub: hold it up, fill it, or keep agents out.
 
-use crate::support::{Got, Hub, PATIENCE, Peer, folder, identify, run};
+use std::process::Command;
+
+use crate::support::{Got, Hub, PATIENCE, Peer, folder, hub_command, identify, run};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -143,4 +145,29 @@ async fn a_late_identify_still_counts_as_long_as_it_is_in_time() {
     peer.expect("identified").await;
     let (status, _) = hub.request("GET", "/health", None, Value::Null).await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn where_files_run_out_strangers_make_room_for_agents() {
+    let dir = folder();
+    let mut command = Command::new("sh");
+    // A hub without an agent has some 14 files open; 11 strangers may add theirs.
+    command.args(["-c", "ulimit -n 44; exec \"$@\"", "sh"]).arg(hub_command().get_program());
+    let hub = Hub::start_by(command, &dir, &["--request-timeout-ms", "120000"]);
+    let mut tokens = Vec::new();
+    for n in 0..24 {
+        tokens.push(hub.register(&format!("a{n}")).await);
+    }
+    let mut strangers = Vec::new();
+    for _ in 0..11 {
+        strangers.push(TcpStream::connect(&hub.address).await.unwrap());
+    }
+    let mut agents = Vec::new();
+    for (n, token) in tokens.iter().enumerate() {
+        agents.push(Peer::join(&hub, &format!("a{n}"), token, run("boot-1")).await);
+    }
+    for agent in &mut agents {
+        agent.say(json!({"type": "ping"})).await;
+        agent.expect("pong").await;
+    }
 }

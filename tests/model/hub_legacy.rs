@@ -88,11 +88,11 @@ impl LegacyHub {
         }
     }
 
-    /// The hand-out that the acceptance timer has run out on.
-    pub fn gives_up_on(&self) -> Option<(TaskId, u64)> {
+    /// The hand-out that the acceptance timer has run out on, and the connection that it waits for.
+    pub fn gives_up_on(&self) -> Option<(TaskId, u64, ConnId)> {
         let worker = self.worker.as_ref().filter(|worker| worker.accept_in_ms == Some(0))?;
         let entry = self.assigned(worker.task.as_ref()?)?;
-        Some((entry.id.clone(), entry.generation))
+        Some((entry.id.clone(), entry.generation, worker.conn))
     }
 
     pub fn submit(&mut self, id: &TaskId) {

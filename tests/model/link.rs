@@ -68,6 +68,11 @@ impl Conn {
         self.up.clear();
     }
 
+    /// Whether both ends stand and nothing is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.up.is_empty() && self.down.is_empty() && (self.side, self.hub) == (End::Open, End::Open)
+    }
+
     pub fn is_over(&self) -> bool {
         self.side == End::Closed && self.hub == End::Closed
     }

@@ -70,6 +70,7 @@ pub const CI: &[Scope] = &[
     legacy("existing hub: two restarts", Budget { commands: 2, ..NOTHING }),
     legacy("existing hub: a crash", Budget { crashes: 1, ..NOTHING }),
     legacy("existing hub: a broken link", Budget { breaks: 1, ..NOTHING }),
+    legacy("existing hub: a broken link that is noticed late", Budget { breaks: 1, delays: 1, ..NOTHING }),
     legacy("existing hub: a crash and a broken link", Budget { crashes: 1, breaks: 1, ..NOTHING }),
     legacy("existing hub: a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
     legacy("existing hub: a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),

@@ -451,16 +451,18 @@ impl System {
     }
 }
 
-/// A hub's acceptance timer does not run out on work that is in hand, with nothing on its way.
+/// A hub's acceptance timer does not run out on work that is in hand, with nothing on its way on the connection that it
+/// waits for. (It may not have seen the end of another one yet.)
 fn in_hand_is_not_given_up(world: &World) -> Result<(), Violation> {
     let (Hub::Legacy(hub), Some(machine)) = (&*world.hub, world.machine()) else { return Ok(()) };
-    let Some((id, generation)) = hub.gives_up_on() else { return Ok(()) };
+    let Some((id, generation, conn)) = hub.gives_up_on() else { return Ok(()) };
+    let is_quiet = world.own_conn().is_some_and(|index| world.conns[index].id == conn && world.conns[index].is_quiet());
     let in_hand = machine.state.job().is_some_and(|job| {
         job.task().id == id
             && job.task().generation == generation
             && matches!(job.claim, Claim::Ours { report: None, .. })
     });
-    if in_hand && world.is_quiet() && machine.link.can_say() {
+    if in_hand && is_quiet && machine.link.can_say() {
         return Err(violated(
             "timer_is_stopped",
             format!("{id} generation {generation} is taken back as not accepted"),

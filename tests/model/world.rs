@@ -177,9 +177,7 @@ impl World {
 
     /// Whether nothing is on its way between the sidecar and the hub, and they are connected.
     pub fn is_quiet(&self) -> bool {
-        let quiet =
-            |conn: &Conn| conn.up.is_empty() && conn.down.is_empty() && (conn.side, conn.hub) == (End::Open, End::Open);
-        self.conns.len() == 1 && self.conns.iter().all(quiet)
+        self.conns.len() == 1 && self.conns.iter().all(Conn::is_quiet)
     }
 
     /// The machine takes a session for one at work that the reboot has killed: its `.started` came late, after its task had

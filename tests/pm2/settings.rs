@@ -173,6 +173,16 @@ fn started_by_hand_with_pm2s_defaults() {
 }
 
 #[test]
+fn an_app_that_was_given_another_name_is_told_by_it() {
+    let ground = Ground::launched();
+    ground.pm2.command(&["restart", ALICE, "--name", "carol"]);
+    ground.pm2.wait_online("carol");
+    let named = || ground.agent.status()["supervisor"]["name"] == "carol";
+    wait::until_true("the local socket", || ground.agent.operate(&["status"]).1.contains("supervisor"));
+    wait::until_true("pm2's name in the status", named);
+}
+
+#[test]
 fn two_agents_of_one_name_in_pm2_are_told_apart() {
     let ground = Ground::launched();
     let token = ground.hub.register("bob");

@@ -39,6 +39,8 @@ pub const UNKNOWN: &str = "unknown";
 #[derive(Debug)]
 pub struct Pm2 {
     identity: ProcessIdentity,
+    /// What pm2 calls us, whatever `PM2_PROCESS_NAME` says: they differ once it was told another name.
+    listed_as: Option<String>,
     facts: SupervisorFacts,
     program: Option<PathBuf>,
     home: Option<PathBuf>,
@@ -56,8 +58,10 @@ impl Pm2 {
     /// Reads the environment; asks no one.
     pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Self {
         let text = |key: &str| env(key).and_then(|value| value.into_string().ok());
+        let identity = ProcessIdentity::from_env(text);
         Self {
-            identity: ProcessIdentity::from_env(text),
+            listed_as: identity.pm_id.and_then(|_| text("name")).filter(|name| !name.is_empty()),
+            identity,
             facts: SupervisorFacts::from_env(text),
             program: find_pm2(&env),
             home: query::pm2_home(&env),
@@ -136,6 +140,11 @@ impl Pm2 {
     /// pm2's name for us, as far as it is known by now. [`Pm2::info`] and [`Pm2::status`] may discover it.
     pub fn process_name(&self) -> Option<&str> {
         self.identity.name.as_deref().or_else(|| self.discovered.get().map(String::as_str))
+    }
+
+    /// The name by which an operator finds us in pm2's list.
+    pub fn listed_as(&self) -> Option<&str> {
+        self.listed_as.as_deref().or_else(|| self.process_name())
     }
 
     /// Our entry in pm2's list: over pm2's socket in some milliseconds, else by `pm2 jlist -s` in 0.2 to 0.5 s (given up
