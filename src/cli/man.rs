@@ -79,16 +79,21 @@ pub fn man(command: Option<&str>) -> ExitCode {
     }
 }
 
+/// With a blank date: an empty one is left out, and the program's name then stands in its place.
+fn titled(command: clap::Command) -> Man {
+    Man::new(command).date(" ").source(concat!("agentcom-sidecar ", env!("CARGO_PKG_VERSION")))
+}
+
 fn one(command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    Man::new(command.clone()).render(&mut page)?;
+    titled(command.clone()).render(&mut page)?;
     Ok(page)
 }
 
 fn whole(tree: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     // The shared texts have sections of their own here.
-    let man = Man::new(tree.clone().after_help(None).after_long_help(None));
+    let man = titled(tree.clone().after_help(None).after_long_help(None));
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;

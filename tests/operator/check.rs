@@ -330,6 +330,22 @@ fn a_wake_command_that_is_not_there_is_a_problem() {
 }
 
 #[test]
+fn a_script_that_the_kernel_would_not_run_is_a_problem() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    agent.configure("wake_command", json!("./wake.sh"));
+    for (text, word, cure) in [
+        ("#!/nowhere/sh\ntrue\n", "names /nowhere/sh, which is not there", "correct that line"),
+        ("#!/bin/sh\r\ntrue\r\n", "end as on Windows", "sed -i 's/\\r$//' '"),
+    ] {
+        fs::write(agent.path("wake.sh"), text).unwrap();
+        fs::set_permissions(agent.path("wake.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        let (level, said, todo) = Found::of(&agent).one("wake");
+        assert!(level == "problem" && said.contains(word) && todo.contains(cure), "{said}; {todo}");
+    }
+}
+
+#[test]
 fn executors_and_hooks_that_are_not_there_are_problems() {
     let hub = Hub::start();
     let agent = well(&hub);

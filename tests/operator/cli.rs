@@ -106,6 +106,15 @@ fn the_manual_has_every_command_exit_code_file_and_variable() {
 }
 
 #[test]
+fn the_programs_name_does_not_stand_where_a_page_has_its_date() {
+    let source = concat!("\"agentcom-sidecar ", env!("CARGO_PKG_VERSION"), "\"");
+    for page in [printed(&["man"]), printed(&["man", "status"])] {
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert!(title.contains(&format!(" 1 \" \" {source}")), "{title}");
+    }
+}
+
+#[test]
 fn one_command_has_a_page_of_its_own() {
     let page = printed(&["man", "machine"]).replace("\\-", "-").replace("\\*(Aq", "'");
     assert!(page.contains(".SH OPTIONS") && page.contains("--format") && !page.contains("completions"), "{page}");

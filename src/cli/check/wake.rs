@@ -3,6 +3,7 @@
 //! left to the shell.
 
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
@@ -47,7 +48,9 @@ fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
     }
     match found(word, folder, std::env::var_os("PATH").as_deref()) {
         Some(path) if is_executable(&path) => {
-            Finding::ok(check, format!("`{word}` of `{key}` is {}", plainly(&path).display()))
+            let path = plainly(&path);
+            let good = || Finding::ok(check, format!("`{word}` of `{key}` is {}", path.display()));
+            interpreter(&path).and_then(|name| unfit(check, key, &path, &name)).unwrap_or_else(good)
         }
         Some(path) => {
             let path = plainly(&path);
@@ -62,6 +65,29 @@ fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
         None => Finding::problem(check, format!("`{key}`: no `{word}` on the PATH"), ExitCode::Unavailable)
             .then("install it, or write its whole path; this is this shell's PATH, under pm2 it may be another"),
     }
+}
+
+/// Who runs the script, by its first line; nothing where it is none.
+fn interpreter(script: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    // As much as the kernel reads of it.
+    std::fs::File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).into_owned();
+    line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().map(str::to_owned)
+}
+
+/// What is wrong with it: the shell calls the script itself "not found" then.
+fn unfit(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Finding> {
+    if Path::new(name).exists() {
+        return None;
+    }
+    let script = script.display();
+    let (found, todo) = match name.strip_suffix('\r') {
+        Some(_) => ("its lines end as on Windows (CR LF)".to_owned(), format!("sed -i 's/\\r$//' '{script}'")),
+        None => (format!("its first line names {name}, which is not there"), "correct that line".to_owned()),
+    };
+    Some(Finding::problem(check, format!("`{key}`: {script} cannot run: {found}"), ExitCode::Unavailable).then(todo))
 }
 
 /// Without the `.` of `./wake.sh`.
