@@ -120,3 +120,12 @@ fn with_as_many_verdicts_as_are_kept_no_task_is_taken() {
     };
     assert_eq!((takes(OUTBOX_CAP - 1), takes(OUTBOX_CAP)), (true, false));
 }
+
+#[test]
+fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
+    assert_eq!((outbox.answered("t"), outbox.refused(true)), (None, None), "it was not said on this connection");
+    outbox.head_mut().unwrap().said = Saying::Said { again_at: NOW };
+    assert_eq!((outbox.answered("u"), outbox.refused(false)), (None, None), "an answer to something else");
+    assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
+}
