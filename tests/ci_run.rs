@@ -3,7 +3,6 @@
 #![cfg(unix)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -12,8 +11,10 @@ fn ci(cargo: &str) -> Output {
     let tools = tempfile::tempdir().unwrap();
     let tool = |name: &str, script: &str| {
         let path = tools.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let written = path.with_extension("written");
+        fs::write(&written, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // By a process of its own: what this one has just written may be open in the other test's child, and is not run then.
+        assert!(Command::new("install").args(["-m", "755"]).args([&written, &path]).status().unwrap().success());
     };
     tool("cargo", cargo);
     tool("npm", r#"case "$*" in test*) echo "test result: ok. 1 passed; 0 failed;" ;; esac"#);

@@ -41,13 +41,12 @@ impl Neighbours {
         let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         chmod(agent.folder(), 0o755);
         let (program, config) = (agent.path("sidecar-for-all"), agent.path("theirs.json"));
-        fs::copy(SIDECAR, &program).unwrap();
+        process::install(Path::new(SIDECAR), &program);
         let theirs = json!({
             "agent_id": agent.id(), "token": "not-theirs-to-know", "hub_url": "ws://127.0.0.1:1/ws",
             "queue_file": agent.path("queue.json"),
         });
         fs::write(&config, theirs.to_string()).unwrap();
-        chmod(&program, 0o755);
         chmod(&config, 0o644);
         wait::until_true("the socket", || agent.socket().exists());
         Some(Self { scene, _sidecar: sidecar, program, config })

@@ -121,7 +121,7 @@ fn what_it_says_to_type_starts_the_sidecar_under_pm2() {
 fn what_it_says_to_type_starts_a_program_whose_path_has_a_space_too() {
     let (hub, place, pm2) = (Hub::start(), Place::new(), Pm2::start());
     let program = place.folder.path().join("agentcom-sidecar");
-    fs::copy(SIDECAR, &program).unwrap();
+    process::install(Path::new(SIDECAR), &program);
     let mut onboard = Command::new(&program);
     onboard.args(["onboard", "--hub", &http(&hub), "--name", "my-agent", "--wake-command", "true", "--config"]);
     let (_, text) = process::run(

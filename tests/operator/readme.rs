@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::support::pm2::Pm2;
 use crate::support::sidecar::SIDECAR;
-use crate::support::wait;
+use crate::support::{process, wait};
 
 const LEFT_OUT: [&str; 3] = ["cargo build --release", "npm install -g pm2", "pm2 save && pm2 startup"];
 
@@ -33,7 +33,7 @@ impl Stranger {
         let bin = home.path().join("bin");
         fs::create_dir(&bin).unwrap();
         for program in [SIDECAR, env!("CARGO_BIN_EXE_agentcom-hub")] {
-            fs::copy(program, bin.join(Path::new(program).file_name().unwrap())).unwrap();
+            process::install(Path::new(program), &bin.join(Path::new(program).file_name().unwrap()));
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { pm2: Pm2::start(), home, hub: listener.local_addr().unwrap().to_string() }

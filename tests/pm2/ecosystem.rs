@@ -2,7 +2,6 @@
 //! is what pm2 does. The real binaries are for the stories.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::pm2::Pm2;
@@ -46,8 +45,9 @@ impl Ground {
 }
 
 fn executable(path: &Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a stand-in");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable stand-in");
+    let written = path.with_extension("written");
+    fs::write(&written, format!("#!/bin/sh\n{script}\n")).expect("a stand-in");
+    process::install(&written, path);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ fn new_version() -> String {
 fn with(settings: Value) -> Ground {
     let ground = Ground::new();
     fs::create_dir(ground.agent.path("bin")).expect("a folder");
-    fs::copy(SIDECAR, program(&ground)).expect("a copy of the sidecar");
+    process::install(Path::new(SIDECAR), &program(&ground));
     let mut app = ground.agent.app();
     app["script"] = json!(program(&ground));
     for (key, value) in settings.as_object().expect("an object") {
@@ -45,8 +44,9 @@ fn program(ground: &Ground) -> PathBuf {
 /// `mv`: the running program keeps its file.
 fn replace(ground: &Ground, by: &[u8]) {
     let next = ground.agent.path("bin/next");
-    fs::write(&next, by).expect("the next program");
-    fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).expect("an executable file");
+    let written = ground.agent.path("bin/written");
+    fs::write(&written, by).expect("the next program");
+    process::install(&written, &next);
     fs::rename(&next, program(ground)).expect("mv");
 }
 

@@ -87,6 +87,13 @@ fn read(path: &Path) -> String {
     std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
+/// Copies a program (or a script) to where it is to be run, by a process of its own: a file that this one has just written
+/// may be open in a child that another test is starting, and then the kernel does not run it ("text file busy").
+pub fn install(source: &Path, program: &Path) {
+    let status = Command::new("install").args(["-m", "755", "--"]).args([source, program]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{} cannot be installed", program.display());
+}
+
 /// Runs a command to its end, for at most `bound`; answers its exit and its stdout and stderr.
 pub fn run(mut command: Command, bound: Duration) -> (ExitStatus, String) {
     let folder = tempfile::tempdir().expect("a folder for the output");
