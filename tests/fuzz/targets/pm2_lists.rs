@@ -1,7 +1,7 @@
 //! pm2's words: the output of `pm2 jlist` and the answer of its socket, from the same bytes.
 //!
-//! Asserted: banners before and after a list change nothing; the socket says of a list of objects what `jlist` says of it; an error
-//! quotes nothing; a broken list begins inside the output.
+//! Asserted: banners before and after a list change nothing; the socket says of a list of objects what `jlist` says of
+//! it; an error quotes nothing; a broken list begins inside the output.
 #![no_main]
 
 use std::future::Future as _;
@@ -25,7 +25,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // line of its own.)
     let whole = serde_json::from_slice(bytes).ok();
     let objects = |items: &Vec<serde_json::Value>| items.iter().all(serde_json::Value::is_object);
-    if let (Ok(list), Some(serde_json::Value::Array(_))) = (&said, whole.filter(|it| it.as_array().is_some_and(objects))) {
+    if let (Ok(list), Some(serde_json::Value::Array(_))) =
+        (&said, whole.filter(|it| it.as_array().is_some_and(objects)))
+    {
         let json = [br#"j:{"args":["#, bytes, b"]}"].concat();
         let length = u32::try_from(json.len()).expect("a small input").to_be_bytes();
         let by_socket = reply(&[&[0x11], &length[..], &json].concat());
