@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     // Where the whole of it is a list of objects, the socket says the same. (In other lists `jlist` may see an empty one on a
     // line of its own.)
-    let whole = serde_json::from_slice(bytes).ok();
+    let whole: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
     let objects = |items: &Vec<serde_json::Value>| items.iter().all(serde_json::Value::is_object);
     if let (Ok(list), Some(serde_json::Value::Array(_))) =
         (&said, whole.filter(|it| it.as_array().is_some_and(objects)))
