@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 
 use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use super::event::WakeOutcome;
@@ -49,7 +50,7 @@ impl Step<'_> {
         let done = self.machine.finished_result(&task.id);
         let job = match (done, self.machine.shelf.take(&task.id)) {
             (Some(result), _) | (None, Some(Shelved::Finished { result, .. })) => {
-                self.answer_at_once(task, Outcome::Completed { result });
+                self.answer_at_once(task, result);
                 return;
             }
             (None, Some(Shelved::UnderWay(carried))) => {
@@ -71,9 +72,10 @@ impl Step<'_> {
         self.machine.state = State::Working { job };
     }
 
-    /// A verdict for a hand-out that never becomes a job.
-    fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
+    /// The verdict for a hand-out of work that is done already: it never becomes a job.
+    fn answer_at_once(&mut self, task: Task, result: Arc<str>) {
         let Task { id: task_id, generation, .. } = task;
+        let outcome = Outcome::Completed { result };
         self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first: true });
     }
 
