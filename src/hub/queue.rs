@@ -24,6 +24,14 @@ impl Wants {
             None => Self::Capabilities(submission.needed_capabilities.iter().cloned().collect()),
         }
     }
+
+    /// Who is named for it can do it, whatever it says of itself, as at the original hub.
+    fn fits(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Agent(wanted) => wanted == agent_id,
+            Self::Capabilities(wanted) => wanted.is_subset(capabilities),
+        }
+    }
 }
 
 /// All that wait.
@@ -51,22 +59,18 @@ impl Queue {
 
     /// The first task that this agent can do.
     pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<&str> {
-        let fits = |wants: &Wants| match wants {
-            Wants::Agent(wanted) => wanted == agent_id,
-            Wants::Capabilities(wanted) => wanted.is_subset(capabilities),
-        };
-        let firsts =
-            self.by_wants.iter().filter(|(wants, _)| fits(wants)).filter_map(|(_, waiting)| waiting.iter().next());
+        let firsts = self
+            .by_wants
+            .iter()
+            .filter(|(wants, _)| wants.fits(agent_id, capabilities))
+            .filter_map(|(_, waiting)| waiting.iter().next());
         firsts.min_by_key(|(turn, _)| **turn).map(|(_, task_id)| task_id.as_str())
     }
 }
 
-/// Whether the agent can do the task. Who is named for it can, whatever it says of itself, as at the original hub.
+/// Whether the agent can do the task.
 pub fn can_do(agent_id: &str, capabilities: &BTreeSet<String>, submission: &Submission) -> bool {
-    match submission.assign_to() {
-        Some(wanted) => wanted == agent_id,
-        None => submission.needed_capabilities.iter().all(|needed| capabilities.contains(needed)),
-    }
+    Wants::of(submission).fits(agent_id, capabilities)
 }
 
 /// The task's turn.
