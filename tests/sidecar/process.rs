@@ -176,7 +176,8 @@ fn a_second_signal_does_not_wait_for_the_goodbye() {
     let variables = [("pm_id", "0"), ("kill_timeout", "60000"), ("PM2_HOME", home.to_str().unwrap())];
     scene.agent.configure("drain_deadline_ms", json!(60_000));
     let mut sidecar = scene.agent.start_with(&variables);
-    scene.wait_online(1);
+    // The sidecar's own word: the hub's may still be on its way, and there is no goodbye before it.
+    scene.agent.wait_log("the hub's welcome", |line| (line["link"] == "online").then_some(()));
     scene.hub.freeze(ALICE);
     sidecar.signal(Signal::INT);
     scene.agent.wait_log("the goodbye", |line| (line["phase"] == "Draining").then_some(()));
