@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! let scene = Scene::new();                      // or Scene::with(Options { .. })
-//! let sidecar = scene.start();                   // and waits until the hub knows it
+//! let sidecar = scene.start();                   // and waits until both know each other
 //! scene.wait_online(2);                          // the second `identified`
 //! scene.agent.configure("ping_interval_ms", json!(200)); scene.hub.submit("run=hold");
 //! scene.frames(1)                                // what the sidecar said on connection 1: [("identify", {..}), ..]
@@ -44,7 +44,7 @@ impl Scene {
         Self { hub, agent }
     }
 
-    /// Starts the sidecar and waits until the hub knows it.
+    /// Starts the sidecar and waits until the hub knows it, and it the hub.
     pub fn start(&self) -> Running {
         self.and_online(Agent::start)
     }
@@ -69,7 +69,16 @@ impl Scene {
         let before = self.times_online();
         let running = start(&self.agent);
         self.wait_online(before + 1);
+        let told = || self.says_online().then_some(());
+        wait::until_or("the sidecar to hear of it", wait::BOUND, told, || self.agent.story());
         running
+    }
+
+    /// Whether this run of the sidecar has heard the hub's welcome. One that logs for people is not asked.
+    fn says_online(&self) -> bool {
+        let lines = self.agent.log_lines();
+        let start = lines.iter().rposition(|line| line["message"] == "the sidecar starts");
+        lines.is_empty() || start.is_some_and(|at| lines[at..].iter().any(|line| line["link"] == "online"))
     }
 
     fn times_online(&self) -> usize {
