@@ -32,6 +32,7 @@ pub const HUB: &str = env!("CARGO_BIN_EXE_agentcom-hub");
 pub struct Hub {
     data: tempfile::TempDir,
     client: Client,
+    arguments: &'static [&'static str],
     running: Running,
 }
 
@@ -43,10 +44,15 @@ pub struct Client {
 
 impl Hub {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more on the command line: `start_with(&["--max-losses", "50"])`.
+    pub fn start_with(arguments: &'static [&'static str]) -> Self {
         let data = tempfile::Builder::new().prefix("hub-").tempdir().expect("a folder for the hub");
-        let (running, address) = serve(data.path(), "127.0.0.1:0");
+        let (running, address) = serve(data.path(), "127.0.0.1:0", arguments);
         let admin = new_token(data.path(), "tester", true);
-        Self { data, client: Client::new(address, admin), running }
+        Self { data, client: Client::new(address, admin), arguments, running }
     }
 
     /// `agentcom-hub token NAME [--admin] --data DIR`: the last word it prints.
@@ -65,7 +71,7 @@ impl Hub {
     /// After a kill: on the same port, with the same data.
     pub fn start_again(&mut self) {
         self.running.kill9();
-        (self.running, self.client.address) = serve(self.data.path(), &self.client.address.to_string());
+        (self.running, self.client.address) = serve(self.data.path(), &self.client.address.to_string(), self.arguments);
     }
 
     pub fn output(&self) -> String {
@@ -195,12 +201,12 @@ impl Client {
 }
 
 /// Starts the binary and waits for `/health`.
-fn serve(data: &Path, listen: &str) -> (Running, SocketAddr) {
+fn serve(data: &Path, listen: &str, arguments: &[&str]) -> (Running, SocketAddr) {
     // Of this start, not of an earlier one.
     let _ = std::fs::remove_file(data.join("hub.out"));
     let _ = std::fs::remove_file(data.join("hub.err"));
     let mut command = Command::new(HUB);
-    command.args(["serve", "--listen", listen, "--data"]).arg(data);
+    command.args(["serve", "--listen", listen, "--data"]).arg(data).args(arguments);
     let mut running = Running::start(command, data, "hub");
     let probe = || {
         let gone = running.ended();
