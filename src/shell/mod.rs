@@ -49,6 +49,7 @@ pub use control::{RestartHandle, SidecarGone};
 pub use hear::{CLOSE_SUPERSEDED, hear};
 pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};
+pub use speak::{Introduction, speak};
 pub(crate) use start::STOP_RESERVE_MS;
 pub use start::{StartError, Started, start, start_in};
 pub use status::Status;

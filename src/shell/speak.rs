@@ -12,23 +12,23 @@ use crate::wire::{
 
 /// What every `identify` carries.
 #[derive(Debug, Clone)]
-pub(super) struct Introduction {
+pub struct Introduction {
     /// Who we are.
-    pub(super) agent_id: String,
+    pub agent_id: String,
     /// The agent's secret.
-    pub(super) token: Secret,
+    pub token: Secret,
     /// What tasks the agent can do.
-    pub(super) capabilities: Vec<String>,
+    pub capabilities: Vec<String>,
     /// A local Ollama endpoint.
-    pub(super) ollama_url: Option<String>,
+    pub ollama_url: Option<String>,
     /// Names this run of the process.
-    pub(super) boot_id: String,
+    pub boot_id: String,
     /// How long a restart is likely to keep us away, ms.
-    pub(super) expected_back_ms: u64,
+    pub expected_back_ms: u64,
 }
 
 /// The frame for `what`; `pm2` is asked only for `identify`.
-pub(super) fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
+pub fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
     match what {
         ToHub::Identify { status, restarted } => SidecarFrame::Identify(Box::new(Identify {
             agent_id: who.agent_id.clone(),

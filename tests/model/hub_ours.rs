@@ -2,19 +2,17 @@
 //! no rule; it carries the desk's words to the connections they are for, and judges what only the hub can see.
 
 use std::hash::Hasher;
+use std::sync::LazyLock;
 
+use agentcom::config::Secret;
 use agentcom::hub::agents::ConnId;
 use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;
 use agentcom::hub::restart::{Phase, RestartRequest};
 use agentcom::hub::task::{Priority, Status, Submission};
-use agentcom::machine::{
-    Features, FromHub, RejectReason, RestartAnswer, RestartOrder, Task, TaskId, ToHub, VerdictRefusal,
-};
-use agentcom::wire::{
-    HubFrame, Identify, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, StateAction, TaskAckStatus,
-    Verdict,
-};
+use agentcom::machine::{FromHub, Task, TaskId, ToHub};
+use agentcom::shell::{Introduction, hear, speak};
+use agentcom::wire::{HubFrame, Pm2Info, SidecarFrame};
 use serde_json::Map;
 
 use super::hub::{Out, command_id};
@@ -120,29 +118,17 @@ impl OurHub {
 
     pub fn hears(&mut self, conn: ConnId, run: u8, said: &ToHub, outs: &mut Vec<Out>) -> Result<(), Violation> {
         let from = outs.len();
-        if let ToHub::Identify { status, restarted } = said {
-            let identify = Identify {
-                agent_id: AGENT.into(),
-                token: String::new(),
-                name: None,
-                status: Some(status.clone()),
-                capabilities: Vec::new(),
-                client_type: None,
-                pm2_info: None,
-                ollama_url: None,
-                boot_id: Some(format!("b{run}")),
-                version: None,
-                restarted: restarted.as_ref().map(|from| Restarted {
-                    command_id: from.restart.command_id.clone(),
-                    reason: from.restart.reason.clone(),
-                    forced: from.restart.forced,
-                    gap_ms: from.gap_ms,
-                }),
-            };
-            return self.act(outs, |desk, now| desk.identified(conn, &identify, now));
+        if only_shows(said) {
+            return Ok(());
         }
-        let Some(frame) = frame(said) else { return Ok(()) };
-        self.act(outs, |desk, now| desk.heard(conn, frame, now))?;
+        let frame = speak(said.clone(), &WHO, Pm2Info::default);
+        self.act(outs, |desk, now| match frame {
+            SidecarFrame::Identify(mut identify) => {
+                identify.boot_id = Some(format!("b{run}"));
+                desk.identified(conn, &identify, now);
+            }
+            other => desk.heard(conn, other, now),
+        })?;
         let verdict = match said {
             ToHub::TaskComplete { task_id, generation, .. } => Some((task_id.to_string(), *generation)),
             ToHub::TaskFailed { task_id, generation, .. } => Some((task_id.clone(), *generation)),
@@ -168,9 +154,9 @@ impl OurHub {
             match say {
                 Say::Frame { conn, text, receipt } => {
                     receipts.extend(receipt);
-                    let frame = HubFrame::parse(&text);
-                    let heard = frame.map_err(|error| violated("wire", format!("the hub said {text}: {error}")))?;
-                    outs.extend(hear(heard).map(|heard| Out::Say(conn, heard)));
+                    HubFrame::parse(&text)
+                        .map_err(|error| violated("wire", format!("the hub said {text}: {error}")))?;
+                    outs.extend(heard(&text).map(|heard| Out::Say(conn, heard)));
                 }
                 Say::Close { conn, code: _, reason: _ } => outs.push(Out::Close(conn)),
             }
@@ -228,117 +214,28 @@ impl OurHub {
     }
 }
 
-/// As the shell says it. What only shows (status, pings, signs of life) is left unsaid: it decides nothing here.
-fn frame(said: &ToHub) -> Option<SidecarFrame> {
-    Some(match said {
-        ToHub::Identify { .. }
-        | ToHub::Ping
-        | ToHub::Status { .. }
-        | ToHub::TaskProgress { .. }
-        | ToHub::WakeResult { .. } => return None,
-        ToHub::TaskAccepted { task_id } => SidecarFrame::TaskAccepted { task_id: task_id.to_string() },
-        ToHub::TaskRejected { task_id, generation, reason } => {
-            let reason = match reason {
-                RejectReason::Busy => "busy",
-                RejectReason::Restarting => "restarting",
-                RejectReason::Invalid => "invalid",
-                RejectReason::Draining => "draining",
-            };
-            SidecarFrame::TaskRejected {
-                task_id: task_id.clone(),
-                generation: Some(*generation),
-                reason: reason.to_string(),
-            }
-        }
-        ToHub::TaskComplete { task_id, generation, result: _ } => SidecarFrame::TaskComplete(Verdict {
-            task_id: task_id.to_string(),
-            generation: *generation,
-            result: Some(Map::new()),
-            rest: Map::new(),
-        }),
-        ToHub::TaskFailed { task_id, generation, reason } => SidecarFrame::TaskFailed {
-            task_id: task_id.clone(),
-            generation: *generation,
-            reason: Some(reason.clone()),
-            error: None,
-        },
-        ToHub::TaskRecovering { task, last_status } => SidecarFrame::TaskRecovering {
-            task_id: task.id.to_string(),
-            last_status: Some((*last_status).to_string()),
-            rest: Map::new(),
-        },
-        ToHub::StateReport { task_id, generation, status, assigned_at } => SidecarFrame::StateReport {
-            task_id: task_id.to_string(),
-            status: Some((*status).to_string()),
-            generation: Some(*generation),
-            assigned_at: *assigned_at,
-        },
-        ToHub::Cordon { on } => SidecarFrame::Cordon { on: *on },
-        ToHub::RestartAck { command_id, answer } => {
-            let (outcome, detail, deadline_ms) = match answer {
-                RestartAnswer::Accepted { deadline_ms } => (RestartAckOutcome::Accepted, None, Some(*deadline_ms)),
-                RestartAnswer::Duplicate => (RestartAckOutcome::Duplicate, None, None),
-                RestartAnswer::Refused { detail } => (RestartAckOutcome::Refused, Some(detail.clone()), None),
-            };
-            SidecarFrame::RestartAck(RestartAck { command_id: command_id.clone(), outcome, detail, deadline_ms })
-        }
-        ToHub::AgentRestarting { restart, task_id, long_form: _ } => SidecarFrame::AgentRestarting(Restarting {
-            reason: restart.reason.clone(),
-            command_id: restart.command_id.clone(),
-            forced: Some(restart.forced),
-            expected_back_ms: Some(0),
-            task_id: task_id.as_ref().map(ToString::to_string),
-        }),
-    })
+/// What only shows (status, pings, signs of life) is left unsaid: it decides nothing here.
+fn only_shows(said: &ToHub) -> bool {
+    matches!(said, ToHub::Ping | ToHub::Status { .. } | ToHub::TaskProgress { .. } | ToHub::WakeResult { .. })
 }
 
-/// As the shell hears it.
-fn hear(frame: HubFrame) -> Option<FromHub> {
-    Some(match frame {
-        HubFrame::Identified { .. } => {
-            FromHub::Identified { features: Features { restart_v2: true, task_rejected: true, cordon: true } }
+/// Who says it, in whatever run of the process.
+static WHO: LazyLock<Introduction> = LazyLock::new(|| Introduction {
+    agent_id: AGENT.into(),
+    token: Secret::new(""),
+    capabilities: Vec::new(),
+    ollama_url: None,
+    boot_id: String::new(),
+    expected_back_ms: 0,
+});
+
+/// As the shell hears it, less what the machine only passes on, which has dates in it.
+fn heard(text: &str) -> Option<FromHub> {
+    match hear(text, AGENT) {
+        FromHub::SignOfLife => None,
+        FromHub::Assigned { task, assigned_at: _ } => {
+            Some(FromHub::Assigned { task: Task { payload: "{}".into(), ..task }, assigned_at: None })
         }
-        HubFrame::Error(error) => {
-            let (complete, why) = match error.error.split_once(": ")? {
-                ("task_complete_failed", why) => (true, why),
-                ("task_fail_failed", why) => (false, why),
-                _ => return None,
-            };
-            let why = if why == "not_found" { VerdictRefusal::Never } else { VerdictRefusal::NotNow };
-            FromHub::VerdictRefused { complete, why }
-        }
-        HubFrame::TaskAssign(assignment) => FromHub::Assigned {
-            task: Task {
-                id: TaskId::new(&assignment.task_id).ok()?,
-                generation: assignment.generation,
-                payload: "{}".into(),
-            },
-            assigned_at: None,
-        },
-        HubFrame::TaskAck { task_id, status } => match status {
-            TaskAckStatus::Accepted => FromHub::AcceptAcknowledged { task_id },
-            TaskAckStatus::Complete
-            | TaskAckStatus::Failed
-            | TaskAckStatus::Retried
-            | TaskAckStatus::DeadLetter
-            | TaskAckStatus::Other => FromHub::VerdictAcknowledged { task_id },
-        },
-        HubFrame::TaskContinue { task_id, generation } => FromHub::TaskContinue { task_id, generation },
-        HubFrame::TaskReassign { task_id } => FromHub::TaskReassigned { task_id },
-        HubFrame::TaskCancelled { task_id } => FromHub::TaskCancelled { task_id },
-        HubFrame::StateReportAck { task_id, action } => {
-            FromHub::ReportAnswered { task_id, go_on: action == StateAction::Continue }
-        }
-        HubFrame::RestartSidecar(command) => FromHub::RestartCommanded(RestartOrder {
-            reason: command.reason.unwrap_or_default(),
-            command_id: command.command_id,
-            deadline_ms: command.deadline_ms,
-            force: command.force,
-            by: command.by,
-        }),
-        HubFrame::RateLimited { .. }
-        | HubFrame::Pong { .. }
-        | HubFrame::RateLimitWarning {}
-        | HubFrame::AgentLeft { .. } => return None,
-    })
+        other => Some(other),
+    }
 }
