@@ -384,6 +384,98 @@ async fn a_lost_answer_leaves_the_verdict_taken() {
 }
 
 #[tokio::test]
+async fn a_verdict_without_an_acceptance_leaves_the_agent_taken_for_busy() {
+    let hub = LegacyHub::start_with(Options { acceptance_ms: 200, ..Options::default() });
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let task = hub.submit("whatever");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    client.say(json!({"type": "task_complete", "task_id": task, "generation": 1, "result": {}})).await;
+    assert_eq!(client.frame().await["status"], "complete");
+    hub.submit("waits for more than the acceptance timer: for the next event");
+    let window = std::time::Duration::from_millis(600);
+    assert!(tokio::time::timeout(window, client.0.next()).await.is_err(), "nothing is handed out");
+    hub.submit("an event");
+    assert_eq!(client.frame().await["type"], "task_assign");
+}
+
+#[tokio::test]
+async fn a_refused_verdict_leaves_the_agent_taken_for_busy_until_it_identifies_again() {
+    let hub = LegacyHub::start();
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let pushed = hub.push_untracked("alice", "not in the queue");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    client.say(json!({"type": "task_accepted", "task_id": pushed})).await;
+    assert_eq!(client.frame().await["status"], "accepted");
+    client.say(json!({"type": "task_complete", "task_id": pushed, "generation": 0, "result": {}})).await;
+    assert_eq!(client.frame().await["error"], "task_complete_failed: not_found");
+    let task = hub.submit("waits");
+    assert_eq!(hub.task(&task).map(|task| task.status), Some(Status::Queued));
+    client.identify("alice", &token).await;
+    assert_eq!(client.frame().await["type"], "identified");
+    assert_eq!(client.frame().await["task_id"], json!(task));
+}
+
+#[tokio::test]
+async fn a_task_that_is_overdue_is_taken_back_and_nobody_is_told() {
+    let hub = LegacyHub::start();
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let soon = crate::support::legacy_hub::now_ms() + 200;
+    let task = hub.submit_task(Task::new("overdue", "whatever").complete_by(soon));
+    assert_eq!(client.frame().await["type"], "task_assign");
+    client.say(json!({"type": "task_accepted", "task_id": task})).await;
+    assert_eq!(client.frame().await["status"], "accepted");
+    assert_eq!(hub.wait_task(&task, Status::Queued).generation, 2);
+    client.say(json!({"type": "task_complete", "task_id": task, "generation": 1, "result": {}})).await;
+    assert_eq!(client.frame().await["error"], "task_complete_failed: invalid_state");
+    assert_eq!(hub.task(&task).map(|task| task.status), Some(Status::Queued));
+}
+
+#[tokio::test]
+async fn a_cancelled_task_is_forgotten() {
+    let hub = LegacyHub::start();
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let task = hub.submit("whatever");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    hub.cancel(&task);
+    assert_eq!(client.frame().await["type"], "task_cancelled");
+    client.say(json!({"type": "task_complete", "task_id": task, "generation": 1, "result": {}})).await;
+    assert_eq!(client.frame().await["error"], "task_complete_failed: not_found");
+}
+
+#[tokio::test]
+async fn a_crash_leaves_tasks_with_whoever_has_them() {
+    let hub = LegacyHub::start();
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let task = hub.submit("whatever");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    hub.crash();
+    assert_eq!(client.closed().await, None, "no close frame");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    client.say(json!({"type": "task_recovering", "task_id": task})).await;
+    assert_eq!(client.frame().await, json!({"type": "task_continue", "task_id": task, "generation": 1}));
+}
+
+#[tokio::test]
+async fn a_report_whose_summary_is_no_object_costs_the_connection_after_the_verdict_was_taken() {
+    let hub = LegacyHub::start();
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let task = hub.submit("whatever");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    let report = json!({"status": "pass", "summary": "all well"});
+    let verdict =
+        json!({"type": "task_complete", "task_id": task, "generation": 1, "result": {}, "verification_report": report});
+    client.say(verdict).await;
+    assert_eq!(client.closed().await.map(|(code, _)| code), Some(1011));
+    assert_eq!(hub.task(&task).map(|task| task.status), Some(Status::Completed));
+}
+
+#[tokio::test]
 async fn a_hub_that_is_down_takes_no_connection_and_is_back_on_the_same_port() {
     let hub = LegacyHub::start();
     let token = hub.register("alice");

@@ -136,7 +136,7 @@ impl Shared {
                 let (tasks, restarts) = (tasks.values().cloned().collect(), restarts.values().cloned().collect());
                 **desk = Desk::load(tasks, restarts, policy(), self.now);
             }
-            Rules::Legacy(core) => (1..=self.connections).for_each(|conn| core.closed(conn, self.now)),
+            Rules::Legacy(core) => core.crashed(),
         }
         self.flush();
     }

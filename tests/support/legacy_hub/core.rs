@@ -30,6 +30,8 @@ pub enum Out {
 
 struct Connection {
     agent: Option<String>,
+    /// Every `identify` on it subscribes it once more: presence is pushed to it so often.
+    subscriptions: usize,
     violations: Violations,
     heard_ms: u64,
 }
@@ -124,7 +126,7 @@ impl Core {
     }
 
     pub fn opened(&mut self, connection: ConnectionId, now: u64) {
-        let fresh = Connection { agent: None, violations: Violations::default(), heard_ms: now };
+        let fresh = Connection { agent: None, subscriptions: 0, violations: Violations::default(), heard_ms: now };
         self.connections.insert(connection, fresh);
     }
 
@@ -146,10 +148,21 @@ impl Core {
         }
     }
 
+    /// The hub's process dies and a new one starts: tasks and tokens are on disk, nothing else is. Nobody takes a task
+    /// back: who had one has it, under the same generation, and at its return a new acceptance timer begins.
+    pub fn crashed(&mut self) {
+        let (options, tokens) = (self.options.clone(), std::mem::take(&mut self.tokens));
+        let tasks = std::mem::take(&mut self.tasks);
+        *self = Self { tokens, tasks, ..Self::new(options) };
+    }
+
     /// Lets time pass: everything that a timer of the hub does.
     pub fn tick(&mut self, now: u64) {
         self.release_held(now);
         self.acceptance_timers(now);
+        if self.tasks.take_back_overdue(now) {
+            self.schedule(now);
+        }
         if let Some(limit) = self.options.stuck_after_ms
             && self.tasks.take_back_stuck(limit, now)
         {
@@ -259,10 +272,9 @@ impl Core {
                 worker.rest();
             }
         }
-        for task in &late {
-            self.tasks.take_back(task, now);
-        }
-        if !late.is_empty() {
+        // Where there is nothing to take back (its verdict came without an acceptance) nobody hears that the agent is idle.
+        let taken_back = late.iter().filter(|task| self.tasks.take_back(task, now)).count();
+        if taken_back > 0 {
             self.schedule(now);
         }
     }
@@ -307,7 +319,7 @@ impl Core {
     fn broadcast(&mut self, push: &Value, except: Option<&str>) {
         if self.options.presence_pushes {
             let known = self.connections.iter().filter(|(_, c)| c.agent.is_some() && c.agent.as_deref() != except);
-            let known: Vec<_> = known.map(|(id, _)| *id).collect();
+            let known: Vec<_> = known.flat_map(|(id, c)| std::iter::repeat_n(*id, c.subscriptions)).collect();
             for id in known {
                 self.say(id, push.clone());
             }

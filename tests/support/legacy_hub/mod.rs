@@ -13,6 +13,7 @@
 //! hub.cancel(&task); hub.say("alice", json!({..})); hub.say_raw("alice", "garbage"); hub.say_binary("alice", ..)
 //! hub.drop_tcp("alice"); hub.close("alice", 1001, ""); hub.freeze("alice"); hub.cut_unnoticed("alice");
 //! hub.refuse_connections(true)                       // as if the hub were down, on the same port; false: up again
+//! hub.crash()                                        // killed and started again: tasks stay assigned
 //! hub.set(|options| options.verdicts = Verdicts::LoseAnswer)
 //! hub.task(&task).unwrap().generation; hub.status("alice")
 //! hub.wait_said("alice", "task_complete", 1)         // the first such frame; waits with a bound
@@ -171,6 +172,11 @@ impl LegacyHub {
         });
     }
 
+    /// The hub's process is killed and started again: unlike after a lost link, everybody's task stays assigned.
+    pub fn crash(&self) {
+        self.with(Shared::crash);
+    }
+
     /// Turns the knobs of a running hub.
     pub fn set(&self, change: impl FnOnce(&mut Options)) {
         self.with(|shared| change(&mut shared.core.options));
@@ -265,7 +271,7 @@ fn new_task_id() -> String {
 }
 
 /// The wall clock.
-pub(super) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -57,7 +57,7 @@ impl Default for Options {
             acceptance_ms: 60_000,
             silence_ms: Some(60_000),
             evict_after_ms: Some(60_000),
-            stuck_after_ms: Some(600_000),
+            stuck_after_ms: Some(300_000),
             cooldowns_ms: [30_000, 60_000, 300_000],
             rate_limits: true,
             presence_pushes: true,

@@ -96,6 +96,15 @@ impl Shared {
         }
     }
 
+    /// The hub's process ends in the middle of everything and a new one is there.
+    pub fn crash(&mut self) {
+        let all: Vec<_> = self.orders.keys().copied().collect();
+        for connection in all {
+            self.order(connection, Order::Drop, What::HubDropped);
+        }
+        self.core.crashed();
+    }
+
     fn record(&mut self, connection: ConnectionId, what: What) {
         let agent = self.core.agent_of(connection).or_else(|| {
             // A connection that the core has forgotten still belongs to whoever was on it.

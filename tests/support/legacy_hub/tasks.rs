@@ -56,6 +56,7 @@ pub struct Task {
     /// Fields of `task_assign` besides id, generation and time; what is not set here gets the hub's defaults.
     pub fields: Value,
     left_by: Option<String>,
+    complete_by_ms: Option<u64>,
     touched_ms: u64,
     order: u64,
 }
@@ -76,6 +77,7 @@ impl Task {
             needed_capabilities: BTreeSet::new(),
             fields: json!({"description": description}),
             left_by: None,
+            complete_by_ms: None,
             touched_ms: 0,
             order: 0,
         }
@@ -88,6 +90,12 @@ impl Task {
 
     pub fn max_retries(mut self, times: u32) -> Self {
         self.max_retries = times;
+        self
+    }
+
+    /// When it is to be done by, ms since the epoch.
+    pub fn complete_by(mut self, at_ms: u64) -> Self {
+        self.complete_by_ms = Some(at_ms);
         self
     }
 
@@ -184,19 +192,35 @@ impl Tasks {
         }
     }
 
-    /// Does nothing to a task that nobody has.
-    pub fn take_back(&mut self, id: &str, now: u64) {
-        if let Some(task) = self.by_id.get_mut(id).filter(|task| task.status == Status::Assigned) {
+    /// Does nothing to a task that nobody has; true when somebody had it.
+    pub fn take_back(&mut self, id: &str, now: u64) -> bool {
+        let task = self.by_id.get_mut(id).filter(|task| task.status == Status::Assigned);
+        task.is_some_and(|task| {
             task.requeue("taken back", now);
-        }
+            true
+        })
     }
 
     /// Takes back what has given no sign of life for `limit_ms`; true when there was any.
     pub fn take_back_stuck(&mut self, limit_ms: u64, now: u64) -> bool {
         let stuck = |task: &&Task| task.status == Status::Assigned && now.saturating_sub(task.touched_ms) > limit_ms;
         let stuck: Vec<_> = self.by_id.values().filter(stuck).map(|task| task.id.clone()).collect();
-        stuck.iter().for_each(|id| self.take_back(id, now));
+        for id in &stuck {
+            self.take_back(id, now);
+        }
         !stuck.is_empty()
+    }
+
+    /// Takes back what was to be done by now; true when there was any. Signs of life do not help.
+    pub fn take_back_overdue(&mut self, now: u64) -> bool {
+        let overdue = |task: &&Task| task.status == Status::Assigned && task.complete_by_ms.is_some_and(|by| by < now);
+        let overdue: Vec<_> = self.by_id.values().filter(overdue).map(|task| task.id.clone()).collect();
+        for id in &overdue {
+            // There it happens every 30 s for as long as the task is open; here once.
+            self.by_id.get_mut(id).into_iter().for_each(|task| task.complete_by_ms = None);
+            self.take_back(id, now);
+        }
+        !overdue.is_empty()
     }
 
     /// A sign of life.
@@ -241,9 +265,10 @@ impl Tasks {
         match task.status {
             Status::Assigned if task.generation == generation => Ok(task),
             Status::Assigned => Err(NotTaken::StaleGeneration),
-            Status::Queued | Status::Completed | Status::Cancelled => Err(NotTaken::InvalidState),
-            // Dead letters are kept in a table of their own, where verdicts are not looked up.
-            Status::DeadLetter => Err(NotTaken::NotFound),
+            Status::Queued | Status::Completed => Err(NotTaken::InvalidState),
+            // Dead letters are kept in a table of their own, where verdicts are not looked up; a cancelled task is
+            // forgotten.
+            Status::DeadLetter | Status::Cancelled => Err(NotTaken::NotFound),
         }
     }
 }

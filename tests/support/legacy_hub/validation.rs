@@ -89,6 +89,7 @@ fn length_limit(field: &str) -> Option<usize> {
         "agent_id" => Some(128),
         "description" => Some(10_000),
         "status" | "token" | "name" => Some(256),
+        "ollama_url" => Some(512),
         "error" | "reason" => Some(2_000),
         _ => None,
     }
