@@ -211,6 +211,19 @@ fn a_task_that_the_node_sidecar_had_only_accepted_is_woken() {
 }
 
 #[test]
+fn a_task_that_the_node_sidecar_did_inside_its_own_process_died_with_it_and_is_done_anew() {
+    let scene = Scene::new();
+    let task = scene.hub.submit_task(Task::new("left-by-node", "do it"));
+    let mut left = left_by_node(&task, "working");
+    left["active"]["wake_attempts"] = json!(0);
+    left["active"]["routing_decision"] = json!({"target_type": "ollama", "selected_model": "m"});
+    fs::write(scene.agent.path("queue.json"), left.to_string()).unwrap();
+    let _sidecar = scene.start();
+    scene.done_once(&task);
+    assert_eq!(scene.agent.count(&task, "woken"), 1);
+}
+
+#[test]
 fn fields_of_others_in_the_journal_stay() {
     let scene = Scene::new();
     fs::write(scene.agent.path("queue.json"), r#"{"active":null,"recovering":null,"note":{"by":"somebody"}}"#).unwrap();

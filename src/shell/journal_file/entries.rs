@@ -151,7 +151,7 @@ impl TaskEntry {
     }
 
     /// The Node sidecar does not write down in which boot it woke the agent: a task assigned before this boot began
-    /// cannot have a session any more.
+    /// cannot have a session any more. Nor has one that it did inside its own process: that work ended with it.
     fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<Woken>, Map<String, Value>) {
         let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
         let stage = match self.status.as_deref() {
@@ -161,7 +161,8 @@ impl TaskEntry {
             Some(_) => Stage::Waking { attempt },
         };
         let before_boot = matches!((self.assigned_at, boot.since_ms), (Some(at), Some(since)) if at < since);
-        let machine_boot = if before_boot { String::new() } else { boot.id.to_owned() };
+        let gone = before_boot || (stage == Stage::Running && self.was_done_inside());
+        let machine_boot = if gone { String::new() } else { boot.id.to_owned() };
         let woken = (stage != Stage::Accepted).then_some(Woken { generation, machine_boot });
         let mut payload = self.rest.clone();
         payload.insert("task_id".into(), self.task_id.clone().into());
@@ -170,6 +171,13 @@ impl TaskEntry {
             payload.insert("assigned_at".into(), at.into());
         }
         (stage, woken, payload)
+    }
+
+    /// The Node sidecar does a task that is routed somewhere by itself, and wakes the agent only for the others. Source:
+    /// its reading of `routing_decision.target_type`.
+    fn was_done_inside(&self) -> bool {
+        let target = self.rest.get("routing_decision").and_then(|decision| decision.get("target_type")?.as_str());
+        target.is_some_and(|target| !target.is_empty() && target != "wake")
     }
 
     pub(super) fn place(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {

@@ -117,6 +117,23 @@ fn a_node_sidecars_task_from_before_the_boot_has_no_session() {
 }
 
 #[test]
+fn what_the_node_sidecar_did_inside_its_own_process_has_no_session_either() {
+    let routed = |target: Value| {
+        let decision = json!({"target_type": target});
+        let active = json!({
+            "task_id": "t-9", "status": "working", "assigned_at": 5_000, "generation": 4, "routing_decision": decision,
+        });
+        read(&json!({"active": active})).job.unwrap().woken.unwrap().machine_boot
+    };
+    for target in ["ollama", "claude", "sidecar"] {
+        assert_eq!(routed(json!(target)), "", "{target}");
+    }
+    for target in [json!("wake"), json!(""), Value::Null] {
+        assert_eq!(routed(target.clone()), "this-boot", "{target}");
+    }
+}
+
+#[test]
 fn a_node_sidecars_second_task_is_kept_too() {
     let node = json!({
         "active": {"task_id": "t-1", "status": "accepted", "generation": 1},
