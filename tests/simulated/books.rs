@@ -111,6 +111,7 @@ impl Shared {
     }
 
     pub fn opened(&mut self, conn: u64, orders: mpsc::UnboundedSender<Order>) {
+        self.counts.half_open += u64::from(!self.orders.is_empty());
         self.orders.insert(conn, orders);
         if let Rules::Legacy(core) = &mut self.rules {
             core.opened(conn, self.now);

@@ -99,6 +99,8 @@ impl Shared {
                         }
                         self.boots.push(boot);
                     }
+                } else {
+                    self.counts.overtaken += u64::from(conn < self.newest);
                 }
             }
             SidecarFrame::AgentRestarting(_) => {

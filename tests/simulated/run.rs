@@ -15,7 +15,7 @@ use turmoil::Sim;
 
 use crate::agent::Agent;
 use crate::hub::{self, PORT};
-use crate::shared::{AGENT, Counts, Order, Rng, Shared, TOKEN, World, lock};
+use crate::shared::{AGENT, Counts, Fault, Order, Rng, Shared, TOKEN, World, lock};
 
 /// 2030: after any boot of the machine that runs this.
 const EPOCH_S: u64 = 1_900_000_000;
@@ -48,6 +48,25 @@ enum Act {
     Latency(u64),
     Cut,
     Bye,
+}
+
+impl Act {
+    fn fault(self) -> Option<Fault> {
+        match self {
+            Self::Partition => Some(Fault::Partition),
+            Self::Oneway(_) => Some(Fault::OneWay),
+            Self::Hold => Some(Fault::Held),
+            Self::HubCrash => Some(Fault::HubCrash),
+            Self::SidecarCrash => Some(Fault::SidecarCrash),
+            Self::Slow(_) => Some(Fault::SlowHub),
+            Self::Latency(_) => Some(Fault::Latency),
+            Self::Cut => Some(Fault::Cut),
+            Self::Bye => Some(Fault::Bye),
+            Self::Submit | Self::Restart { .. } | Self::Repair | Self::Release | Self::HubBack | Self::SidecarBack => {
+                None
+            }
+        }
+    }
 }
 
 fn plan(rng: &mut Rng) -> BTreeMap<(u64, u64), Act> {
@@ -163,7 +182,7 @@ pub fn run(seed: u64, folders: &Path) -> Outcome {
     let mut shared = lock(&world);
     Outcome {
         digest: shared.digest,
-        counts: shared.counts,
+        counts: std::mem::take(&mut shared.counts),
         violations: std::mem::take(&mut shared.violations),
         story: std::mem::take(&mut shared.story),
     }
@@ -242,50 +261,38 @@ impl Driver<'_> {
 
     fn act(&mut self, act: Act) {
         lock(&self.world).note(&format!("{act:?}"));
-        let mut fault = true;
+        if let Some(fault) = act.fault() {
+            let mut shared = lock(&self.world);
+            if !shared.orders.is_empty() {
+                shared.counts.fault(fault);
+            }
+        }
         match act {
-            Act::Submit => {
-                fault = false;
-                lock(&self.world).submit();
-            }
-            Act::Restart { force } => {
-                fault = false;
-                lock(&self.world).command_restart(force);
-            }
+            Act::Submit => lock(&self.world).submit(),
+            Act::Restart { force } => lock(&self.world).command_restart(force),
             Act::Partition => self.sim.partition("sidecar", "hub"),
             Act::Oneway(true) => self.sim.partition_oneway("sidecar", "hub"),
             Act::Oneway(false) => self.sim.partition_oneway("hub", "sidecar"),
-            Act::Repair => {
-                fault = false;
-                self.sim.repair("sidecar", "hub");
-            }
-            Act::Release => {
-                fault = false;
-                self.sim.release("sidecar", "hub");
-            }
-            Act::HubBack => {
-                fault = false;
-                self.hub_back();
-            }
+            Act::Repair => self.sim.repair("sidecar", "hub"),
+            Act::Release => self.sim.release("sidecar", "hub"),
+            Act::HubBack => self.hub_back(),
             Act::SidecarBack => {
-                fault = false;
                 if std::mem::take(&mut self.sidecar_down) {
                     self.sim.bounce("sidecar");
                 }
             }
             Act::Hold => self.sim.hold("sidecar", "hub"),
-            Act::HubCrash if !self.hub_down => {
-                self.hub_down = true;
-                self.sim.crash("hub");
-                lock(&self.world).hub_dies();
-                lock(&self.world).counts.hub_crashes += 1;
+            Act::HubCrash => {
+                if !std::mem::replace(&mut self.hub_down, true) {
+                    self.sim.crash("hub");
+                    lock(&self.world).hub_dies();
+                }
             }
-            Act::SidecarCrash if !self.sidecar_down => {
-                self.sidecar_down = true;
-                self.sim.crash("sidecar");
-                lock(&self.world).counts.sidecar_crashes += 1;
+            Act::SidecarCrash => {
+                if !std::mem::replace(&mut self.sidecar_down, true) {
+                    self.sim.crash("sidecar");
+                }
             }
-            Act::HubCrash | Act::SidecarCrash => fault = false,
             Act::Slow(ms) => {
                 let mut shared = lock(&self.world);
                 shared.slow_until = shared.now + ms;
@@ -294,7 +301,6 @@ impl Driver<'_> {
             Act::Cut => self.order(|| Order::Drop),
             Act::Bye => self.order(|| Order::Close(1001, "bye".into())),
         }
-        lock(&self.world).counts.faults += u64::from(fault);
     }
 
     fn hub_back(&mut self) {

@@ -39,14 +39,36 @@ pub enum Order {
     Drop,
 }
 
-#[derive(Default, Clone, Copy, Debug)]
+/// What is done to the network or to one of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::EnumIter)]
+pub enum Fault {
+    Partition,
+    /// Nothing arrives in one direction.
+    OneWay,
+    /// What is said arrives later, all at once.
+    Held,
+    HubCrash,
+    SidecarCrash,
+    /// The hub reads nothing for a while.
+    SlowHub,
+    Latency,
+    /// The hub drops the connection.
+    Cut,
+    /// The hub closes it.
+    Bye,
+}
+
+#[derive(Default, Clone, Debug)]
 pub struct Counts {
     pub seeds: u64,
     pub frames: u64,
     pub restarts: u64,
-    pub sidecar_crashes: u64,
-    pub hub_crashes: u64,
-    pub faults: u64,
+    /// By kind, those that met a connection.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Connections made beside one that the hub still took for alive.
+    pub half_open: u64,
+    /// First words that the hub read after those on a newer connection.
+    pub overtaken: u64,
     pub tasks: u64,
     pub wakes: u64,
     pub rewakes: u64,
@@ -140,13 +162,19 @@ impl Shared {
 }
 
 impl Counts {
+    pub fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.seeds += other.seeds;
         self.frames += other.frames;
         self.restarts += other.restarts;
-        self.sidecar_crashes += other.sidecar_crashes;
-        self.hub_crashes += other.hub_crashes;
-        self.faults += other.faults;
+        for (fault, times) in &other.faults {
+            *self.faults.entry(*fault).or_default() += times;
+        }
+        self.half_open += other.half_open;
+        self.overtaken += other.overtaken;
         self.tasks += other.tasks;
         self.wakes += other.wakes;
         self.rewakes += other.rewakes;
