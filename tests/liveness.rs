@@ -146,9 +146,9 @@ impl World {
         }
         if let Some(job) = self.machine.state.job()
             && let (Stage::Waking { attempt }, true, Some(woken)) =
-                (&job.carried.stage, job.wake_ordered, &job.carried.woken)
+                (&job.carried.stage, job.wake_ordered, job.carried.woken)
         {
-            let (task_id, generation, attempt) = (job.task().id.clone(), woken.generation, *attempt);
+            let (task_id, generation, attempt) = (job.task().id.clone(), woken, *attempt);
             owed.push(Event::WakeFinished { task_id, generation, attempt, outcome: WakeOutcome::Succeeded });
         }
         owed
@@ -203,7 +203,11 @@ impl World {
                 todo.push_back(Event::Confirmed { task_id: task.id.clone() });
             }
             Effect::Send(said) => todo.extend(hub.answer(said).into_iter().map(Event::HubSaid)),
-            Effect::Persist(_) | Effect::CleanUp { .. } | Effect::Notify(_) | Effect::Exit { .. } => {}
+            Effect::Persist(_)
+            | Effect::CleanUp { .. }
+            | Effect::DropSign { .. }
+            | Effect::Notify(_)
+            | Effect::Exit { .. } => {}
         }
     }
 

@@ -49,6 +49,7 @@ fn shows_in(bug: SeededBug) -> Scope {
         SeededBug::StopDropsTheJob => ours(Budget { stops: 1, ..NOTHING }),
         SeededBug::CleanUpBeforePersist => ours(NOTHING),
         SeededBug::FailedWriteCounts => ours(Budget { disk_faults: 1, ..NOTHING }),
+        SeededBug::OldSignBelieved => ours(Budget { reboots: 1, failed_wakes: 1, ..NOTHING }),
         SeededBug::AdoptedWorkWokenAgain => legacy(Budget { breaks: 1, ..NOTHING }),
     }
 }

@@ -35,6 +35,11 @@ pub enum Effect {
         /// Which task.
         task_id: TaskId,
     },
+    /// Remove the task's `.started` alone: whoever wrote it is not at work on the task any more, or nobody knows of him.
+    DropSign {
+        /// Which task.
+        task_id: TaskId,
+    },
     /// Tell the operator.
     Notify(Notice),
     /// End the process. The last effect ever.

@@ -52,15 +52,6 @@ impl Stage {
     }
 }
 
-/// The last wake that may have started the agent: for which hand-out, and in which boot of the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Woken {
-    /// The task's generation at that time: no generation is woken twice.
-    pub generation: u64,
-    /// The machine's boot at that time.
-    pub machine_boot: String,
-}
-
 /// What of a job survives: exactly what the journal holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Carried {
@@ -68,10 +59,21 @@ pub struct Carried {
     pub task: Task,
     /// How far it had come.
     pub stage: Stage,
-    /// The last wake not known to have failed.
-    pub woken: Option<Woken>,
+    /// The generation of the last wake not known to have failed: none is woken twice.
+    pub woken: Option<u64>,
+    /// The machine's boot in which the task was last ours: whoever had shown himself in another one is gone.
+    pub machine_boot: String,
     /// When the hub assigned it (ms since the epoch), where it said so.
     pub assigned_at: Option<u64>,
+}
+
+/// What a `.started` tells that lies there when a task becomes ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// What it always does: somebody is at work. (In [`Stage::Interrupted`] it tells nothing.)
+    Counts,
+    /// Whoever gave it was ended by a reboot.
+    Old,
 }
 
 /// Something said to the hub that wants an answer.
@@ -131,7 +133,13 @@ impl Job {
     /// A task that the hub just handed out.
     pub fn fresh(task: Task, assigned_at: Option<u64>, now: Timestamp, policy: &Policy) -> Self {
         Self {
-            carried: Carried { task, stage: Stage::Accepted, woken: None, assigned_at },
+            carried: Carried {
+                task,
+                stage: Stage::Accepted,
+                woken: None,
+                machine_boot: policy.machine_boot.clone(),
+                assigned_at,
+            },
             claim: Claim::Ours { accept: Saying::Unsaid, report: None },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
@@ -166,19 +174,22 @@ impl Job {
         }
     }
 
-    /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated.
-    pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) {
+    /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated. Returns what is to be
+    /// thought of a sign that lies there.
+    #[must_use]
+    pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) -> Sign {
         self.carried.task = task;
         if let (Stage::Waking { attempt }, false) = (&self.carried.stage, self.wake_ordered) {
             // Planned and not ordered yet (the disk failed): it will be this hand-out's wake.
-            self.start_waking(*attempt, policy);
+            self.start_waking(*attempt);
         }
-        self.carried.settle_in(now, policy);
+        let sign = self.carried.settle_in(now, policy);
         if seeded!(policy, AdoptedWorkWokenAgain) && self.carried.stage == Stage::Running {
-            self.start_waking(1, policy);
+            self.start_waking(1);
         }
         self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
+        sign
     }
 }
 
@@ -205,18 +216,29 @@ impl Carried {
 
     /// Judges the stage afresh when the job becomes ours (again): a reboot ended what was under way, and files that
     /// are already there get time to be seen before a wait is called over.
-    fn settle_in(&mut self, now: Timestamp, policy: &Policy) {
+    fn settle_in(&mut self, now: Timestamp, policy: &Policy) -> Sign {
         let look = now.plus(policy.look_ms);
-        let rebooted = self.woken.as_ref().is_some_and(|woken| woken.machine_boot != policy.machine_boot);
+        let rebooted = self.machine_boot != policy.machine_boot;
+        self.machine_boot.clone_from(&policy.machine_boot);
         if rebooted && self.is_under_way() {
             self.stage = Stage::Interrupted { until: look };
-            return;
+            return Sign::Counts;
         }
         self.stage = match core::mem::replace(&mut self.stage, Stage::Running) {
             Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.max(look) },
             Stage::Interrupted { until } => Stage::Interrupted { until: until.max(look) },
             stage @ (Stage::Accepted | Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::Running) => stage,
         };
+        if rebooted && !seeded!(policy, OldSignBelieved) { Sign::Old } else { Sign::Counts }
+    }
+
+    /// A new hand-out of a task that was given up before anybody showed up for it: whoever was woken then may have come
+    /// late, and is looked for before anybody else is woken.
+    pub(super) fn look_for_latecomer(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
+        self.stage = Stage::AwaitingConfirmation { until: now };
+        self.machine_boot = woken_in.into();
+        // Under way: no sign is called old.
+        let _ = self.settle_in(now, policy);
     }
 
     /// Whether somebody may be working on it.
@@ -231,7 +253,7 @@ impl Carried {
 
     /// Whether the last wake was for the present hand-out.
     pub fn woken_for_this_generation(&self) -> bool {
-        self.woken.as_ref().is_some_and(|woken| woken.generation == self.task.generation)
+        self.woken == Some(self.task.generation)
     }
 }
 
@@ -245,7 +267,7 @@ mod tests {
     }
 
     fn recovered(stage: Stage, now: Timestamp) -> Stage {
-        let carried = Carried { task: task(), stage, woken: None, assigned_at: None };
+        let carried = Carried { task: task(), stage, woken: None, machine_boot: String::new(), assigned_at: None };
         Job::recovered(carried, now, &Policy::default()).carried.stage
     }
 
@@ -273,7 +295,7 @@ mod tests {
         let settled = |stage| {
             let mut job = Job::fresh(task(), None, now, &policy);
             job.carried.stage = stage;
-            job.adopt(task(), now, &policy);
+            assert_eq!(job.adopt(task(), now, &policy), Sign::Counts);
             job.carried.stage
         };
         let (soon, look, late) = (now.plus(1), now.plus(policy.look_ms), now.plus(policy.look_ms + 1));
@@ -281,5 +303,22 @@ mod tests {
         assert_eq!(settled(Stage::Interrupted { until: late }), Stage::Interrupted { until: late });
         assert_eq!(settled(Stage::AwaitingConfirmation { until: soon }), Stage::AwaitingConfirmation { until: look });
         assert_eq!(settled(Stage::AwaitingConfirmation { until: late }), Stage::AwaitingConfirmation { until: late });
+    }
+
+    #[test]
+    fn a_reboot_makes_the_sign_of_what_had_not_begun_an_old_one() {
+        let now = Timestamp::from_millis(1_000_000);
+        let after = Policy { machine_boot: "after".into(), ..Policy::default() };
+        let rebooted = |stage| {
+            let mut job = Job::fresh(task(), None, now, &Policy { machine_boot: "before".into(), ..Policy::default() });
+            job.carried.stage = stage;
+            let sign = job.adopt(task(), now, &after);
+            (sign, job.carried.stage, job.carried.machine_boot)
+        };
+        for stage in [Stage::Accepted, Stage::RetryingWake { at: now, attempt: 1 }] {
+            assert_eq!(rebooted(stage.clone()), (Sign::Old, stage, "after".into()));
+        }
+        let interrupted = Stage::Interrupted { until: now.plus(after.look_ms) };
+        assert_eq!(rebooted(Stage::Running), (Sign::Counts, interrupted, "after".into()));
     }
 }

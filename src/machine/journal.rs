@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::job::Carried;
+use super::late::Latecomer;
 use super::outbox::Verdict;
 use super::restarts::RestartLedger;
 use super::shelf::Shelved;
@@ -16,6 +17,8 @@ pub struct Journal {
     pub job: Option<Carried>,
     /// Work that the hub took back.
     pub shelf: Vec<Shelved>,
+    /// Sessions that may yet show themselves though their task was given up.
+    pub latecomers: Vec<Latecomer>,
     /// Verdicts without an answer.
     pub outbox: Vec<Verdict>,
     /// Commanded restarts.

@@ -20,6 +20,7 @@ mod hub_said;
 pub mod invariants;
 mod job;
 mod journal;
+mod late;
 mod leaving;
 mod link;
 mod outbox;
@@ -41,8 +42,9 @@ pub use effect::{
     CloseCode, Effect, EffectName, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub, ToHubName, WakeReport,
 };
 pub use event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutcome};
-pub use job::{Carried, Claim, Job, Report, Saying, Stage, StageName, Woken};
+pub use job::{Carried, Claim, Job, Report, Saying, Sign, Stage, StageName};
 pub use journal::{Disk, Journal};
+pub use late::{LATECOMERS_CAP, Latecomer, Latecomers};
 pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online};
 pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
@@ -68,6 +70,8 @@ pub struct Machine {
     pub outbox: Outbox,
     /// Work that the hub took back, in case it comes again.
     pub shelf: Shelf,
+    /// Sessions that may yet show themselves though their task was given up.
+    pub latecomers: Latecomers,
     /// Commanded restarts.
     pub restarts: RestartLedger,
     /// The journal being written.
@@ -108,6 +112,7 @@ impl Machine {
             link: Link::start(now),
             outbox: Outbox::recovered(journal.outbox),
             shelf: Shelf::recovered(shelf.collect()),
+            latecomers: Latecomers::recovered(journal.latecomers),
             restarts: journal.restarts.recovered(now),
             disk: Disk::Ready,
             durable,
@@ -122,6 +127,7 @@ impl Machine {
         Journal {
             job: self.state.carried().cloned(),
             shelf: self.shelf.items().to_vec(),
+            latecomers: self.latecomers.items().to_vec(),
             outbox: self.outbox.to_journal(),
             restarts: self.restarts.clone(),
             cordoned: self.cordon.is_on(),

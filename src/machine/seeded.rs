@@ -67,6 +67,8 @@ pub enum SeededBug {
     FailedWriteCounts,
     /// Work under way is started anew when the task is handed out anew.
     AdoptedWorkWokenAgain,
+    /// A sign from before a reboot counts as if somebody were at work, and so does one that nobody remembers.
+    OldSignBelieved,
     /// The deadline of a restart does not make the task be left behind.
     RestartDeadlineIgnored,
 }
@@ -82,9 +84,7 @@ pub(super) fn forgetful(mut journal: super::Journal, policy: &super::Policy) -> 
     }
     if let (true, Some(carried)) = (seeded!(policy, JournalWithoutGeneration), &mut journal.job) {
         carried.task.generation = 0;
-        if let Some(woken) = &mut carried.woken {
-            woken.generation = 0;
-        }
+        carried.woken = carried.woken.map(|_| 0);
     }
     journal
 }

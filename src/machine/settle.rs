@@ -63,7 +63,7 @@ impl Step<'_> {
                 }
                 // The hub has heard that the task is ours: now it may start.
                 if job.carried.stage == Stage::Accepted && in_journal && *accept != Saying::Unsaid {
-                    job.start_waking(1, policy);
+                    job.start_waking(1);
                 }
             }
         }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use super::event::WakeOutcome;
-use super::job::{Claim, Job, Saying, Stage, Woken};
+use super::job::{Claim, Job, Saying, Stage};
 use super::journal::Disk;
 use super::outbox::{OUTBOX_CAP, Verdict};
 use super::seeded::seeded;
@@ -59,7 +59,8 @@ impl Step<'_> {
                 job.wake_ordered = matches!(carried.stage, Stage::Waking { .. });
                 job.carried = carried;
                 job.carried.assigned_at = assigned_at;
-                job.adopt(task, self.now, self.policy);
+                let sign = job.adopt(task, self.now, self.policy);
+                self.judge_sign(&job.task().id, sign);
                 job
             }
             // What is under way or done already is not new work, and came before this.
@@ -67,7 +68,7 @@ impl Step<'_> {
                 self.refuse(&task, RejectReason::Draining);
                 return;
             }
-            (None, None) => Job::fresh(task, assigned_at, self.now, self.policy),
+            (None, None) => self.begin(task, assigned_at),
         };
         self.machine.state = State::Working { job };
     }
@@ -82,7 +83,9 @@ impl Step<'_> {
     /// The job in hand was handed out to us again, or confirmed as ours.
     fn adopt(&mut self, task: Task) {
         if let Some(job) = self.machine.state.job_mut() {
-            job.adopt(task, self.now, self.policy);
+            let sign = job.adopt(task, self.now, self.policy);
+            let task_id = job.task().id.clone();
+            self.judge_sign(&task_id, sign);
         }
         self.refuse_held(RejectReason::Busy);
     }
@@ -160,6 +163,7 @@ impl Step<'_> {
         if in_hand {
             self.end_job();
         }
+        self.machine.latecomers.forget(&id);
         if in_hand || shelved || self.drop_left_behind(task_id) {
             self.order(Effect::CleanUp { task_id: id });
         }
@@ -168,10 +172,9 @@ impl Step<'_> {
     pub(super) fn wake_finished(&mut self, task_id: &TaskId, generation: u64, attempt: u8, outcome: WakeOutcome) {
         let now = self.now;
         let confirm_by = now.plus(self.policy.confirmation_timeout_ms);
-        let ordered = |woken: &Option<Woken>| woken.as_ref().is_some_and(|woken| woken.generation == generation);
         if let Some(job) = self.machine.state.job_mut()
             && job.carried.task.id == *task_id
-            && ordered(&job.carried.woken)
+            && job.carried.woken == Some(generation)
         {
             let awaited = job.carried.stage == (Stage::Waking { attempt });
             if awaited {
@@ -196,7 +199,7 @@ impl Step<'_> {
         for item in self.machine.shelf.items_mut() {
             if let Shelved::UnderWay(carried) = item
                 && carried.task.id == *task_id
-                && ordered(&carried.woken)
+                && carried.woken == Some(generation)
                 && carried.stage == (Stage::Waking { attempt })
             {
                 carried.stage = Stage::AwaitingConfirmation { until: confirm_by };
@@ -249,10 +252,7 @@ impl Step<'_> {
         match job.carried.stage {
             Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => {
                 // A confirmation after a failed wake means that the wake had started the agent after all.
-                job.carried.woken.get_or_insert_with(|| Woken {
-                    generation: job.carried.task.generation,
-                    machine_boot: self.policy.machine_boot.clone(),
-                });
+                job.carried.woken.get_or_insert(job.carried.task.generation);
                 job.carried.stage = Stage::Running;
             }
             // Not woken yet, seen before, or a sign from before the reboot.
@@ -263,9 +263,8 @@ impl Step<'_> {
     pub(super) fn result_pending(&mut self, task_id: &TaskId) {
         let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
         if !job.is_recovering() && job.carried.stage != Stage::Accepted {
-            let generation = job.carried.woken.as_ref().map_or(job.carried.task.generation, |woken| woken.generation);
             // Whatever a reboot has ended, it had left its result.
-            job.carried.woken = Some(Woken { generation, machine_boot: self.policy.machine_boot.clone() });
+            job.carried.woken.get_or_insert(job.carried.task.generation);
             job.carried.stage = Stage::Running;
         }
     }
@@ -283,23 +282,24 @@ impl Step<'_> {
         let given_up = |job: &Job| !job.carried.woken_for_this_generation();
         match job.carried.stage {
             Stage::RetryingWake { at, attempt } if at <= now => {
-                job.start_waking(attempt.saturating_add(1), self.policy);
+                job.start_waking(attempt.saturating_add(1));
             }
             Stage::AwaitingConfirmation { until } if until <= now => {
                 // Woken for an earlier hand-out and never confirmed: this hand-out gets a wake of its own.
                 if given_up(job) {
-                    job.start_waking(1, self.policy);
+                    job.start_waking(1);
                 } else {
                     let task_id = job.task().id.clone();
                     let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
                     self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
+                    self.expect_latecomer();
                     self.finish(Outcome::failed("confirmation_timeout"));
                 }
             }
             Stage::Interrupted { until } if until <= now => {
                 if given_up(job) {
                     let task_id = job.task().id.clone();
-                    job.start_waking(1, self.policy);
+                    job.start_waking(1);
                     // The sign of the agent that the reboot ended must not pass for the next one's.
                     self.order(Effect::CleanUp { task_id });
                 } else {
@@ -322,6 +322,9 @@ impl Step<'_> {
         let Task { id: task_id, generation, .. } = job.task().clone();
         if seeded!(self.policy, CleanUpBeforePersist) {
             self.order(Effect::CleanUp { task_id: task_id.clone() });
+        }
+        if let Outcome::Completed { .. } = outcome {
+            self.machine.latecomers.forget(&task_id);
         }
         self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first });
         if seeded!(self.policy, RestartForgottenOnResult) {
@@ -373,8 +376,10 @@ impl Step<'_> {
     /// The disk would not take a task that nobody has been promised anything about: it was never accepted.
     pub(super) fn refuse_what_was_not_journalled(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
-        let known = self.machine.durable.job.as_ref().is_some_and(|carried| carried.task.id == job.task().id);
-        if job.carried.stage == Stage::Accepted && !job.is_recovering() && !known {
+        let (durable, id) = (&self.machine.durable, &job.task().id);
+        let known = durable.job.as_ref().is_some_and(|carried| carried.task.id == *id)
+            || durable.shelf.iter().any(|item| item.task_id() == id);
+        if !job.is_recovering() && !known {
             let task = job.task().clone();
             self.refuse(&task, RejectReason::Busy);
             self.end_job();
@@ -388,10 +393,9 @@ impl Step<'_> {
 
 impl Job {
     /// The next wake of this hand-out; ordered once the journal holds it.
-    pub(super) fn start_waking(&mut self, attempt: u8, policy: &super::Policy) {
+    pub(super) fn start_waking(&mut self, attempt: u8) {
         self.carried.stage = Stage::Waking { attempt };
-        self.carried.woken =
-            Some(Woken { generation: self.carried.task.generation, machine_boot: policy.machine_boot.clone() });
+        self.carried.woken = Some(self.carried.task.generation);
         self.wake_ordered = false;
     }
 

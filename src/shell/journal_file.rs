@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::machine::Journal;
-use entries::{RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
+use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
 
 /// The version of the file's own fields. A higher one is from a newer sidecar.
 const SCHEMA: u32 = 1;
@@ -44,6 +44,8 @@ struct File {
     outbox: Vec<VerdictEntry>,
     #[serde(default)]
     shelf: Vec<ShelfEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    latecomers: Vec<LatecomerEntry>,
     #[serde(default)]
     restarts: RestartsEntry,
     /// An operator's `drain`.
@@ -62,6 +64,7 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         recovering: None,
         outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
         shelf: journal.shelf.iter().map(ShelfEntry::from_shelved).collect(),
+        latecomers: journal.latecomers.iter().map(LatecomerEntry::from_latecomer).collect(),
         restarts: RestartsEntry::from_ledger(&journal.restarts),
         cordoned: journal.cordoned,
         other: other.clone(),
@@ -118,6 +121,7 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         job: None,
         shelf: file.shelf.into_iter().map(|entry| entry.into_shelved(boot)).collect::<Result<_, _>>()?,
         outbox: file.outbox.into_iter().map(VerdictEntry::into_verdict).collect::<Result<_, _>>()?,
+        latecomers: file.latecomers.into_iter().map(LatecomerEntry::into_latecomer).collect::<Result<_, _>>()?,
         restarts: file.restarts.into_ledger(),
         cordoned: file.cordoned,
     };

@@ -101,6 +101,7 @@ fn restart(order: &RestartOrder, before: &Machine, after: &Machine, effects: &[E
         | Effect::Dial
         | Effect::CloseLink(_)
         | Effect::CleanUp { .. }
+        | Effect::DropSign { .. }
         | Effect::Exit { .. } => None,
     });
     if let Some(detail) = refused {

@@ -47,6 +47,11 @@ pub trait Results: Send + Sync {
     fn last_look<'a>(&'a self, events: &'a mut mpsc::Receiver<ResultsEvent>) -> Boxed<'a, Vec<ResultsEvent>>;
     /// Removes a task's files; returns what could not be removed and why.
     fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)>;
+    /// Removes a task's sign alone; returns whether there was one.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)>;
 }
 
 impl Wakes for WakeRunner {
@@ -78,6 +83,10 @@ impl Results for ResultsWatcher {
 
     fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
         Self::clean_up(self, task_id)
+    }
+
+    fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
+        Self::drop_sign(self, task_id)
     }
 }
 

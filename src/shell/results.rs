@@ -131,12 +131,20 @@ impl ResultsWatcher {
     /// appears afterwards counts as new, if the task is still watched.
     pub fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
         let removed = [self.remove(task_id, STARTED), self.remove(task_id, RESULT)];
-        removed.into_iter().flatten().collect()
+        removed.into_iter().filter_map(Result::err).collect()
     }
 
-    fn remove(&self, task_id: &str, extension: &str) -> Option<(PathBuf, io::Error)> {
+    /// Removes a task's `.started` alone; returns whether there was one. A later one counts as new.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
+        self.remove(task_id, STARTED)
+    }
+
+    fn remove(&self, task_id: &str, extension: &str) -> Result<bool, (PathBuf, io::Error)> {
         if !is_plain_name(task_id) {
-            return Some((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
+            return Err((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
         }
         // The lock is held across the removal: a look that saw the old file reports into a watch that is over.
         let mut state = self.shared.lock();
@@ -144,8 +152,9 @@ impl ResultsWatcher {
         let outcome = std::fs::remove_file(&path);
         state.forget(task_id, extension);
         match outcome {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Some((path, e)),
-            Ok(()) | Err(_) => None,
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err((path, e)),
         }
     }
 }

@@ -310,6 +310,7 @@ impl Sidecar {
                     }
                     Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id } => self.clean_up(&task_id),
+                    Effect::DropSign { task_id } => self.drop_sign(&task_id),
                     Effect::Notify(notice) => notify(&notice),
                 }
             }
@@ -420,6 +421,19 @@ impl Sidecar {
         self.adapters.runner.clean_up(task_id.as_str());
     }
 
+    fn drop_sign(&self, task_id: &TaskId) {
+        match self.adapters.results.drop_sign(task_id.as_str()) {
+            Ok(true) => {
+                tracing::info!(%task_id, "a sign was there whose session is gone, or not known; it was removed")
+            }
+            Ok(false) => {}
+            Err((path, error)) => tracing::warn!(
+                path = %path.display(), %error,
+                "a sign of an earlier session stays: it will pass for the next one's"
+            ),
+        }
+    }
+
     /// The files that are awaited follow from where the machine stands.
     fn rewatch(&mut self) {
         let wanted = self.machine.watching();
@@ -428,10 +442,12 @@ impl Sidecar {
             self.review.end();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
         }
-        let run = self.machine.state.job().filter(|_| self.watched.is_some()).map(|job| Watched {
-            task_id: job.task().id.to_string(),
-            begun_for: job.carried.woken.as_ref().map(|woken| woken.generation),
-        });
+        let run = self
+            .machine
+            .state
+            .job()
+            .filter(|_| self.watched.is_some())
+            .map(|job| Watched { task_id: job.task().id.to_string(), begun_for: job.carried.woken });
         if let Some(runs) = &self.adapters.runs {
             runs.watch(run);
         }

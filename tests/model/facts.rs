@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agentcom::machine::{
-    Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Outcome, RejectReason, RestartAnswer, Shelved,
-    Stage, State, ToHub,
+    Cause, CloseCode, Effect, Event, FromHub, Job, Journal, Machine, Notice, Outcome, RejectReason, RestartAnswer,
+    Shelved, Stage, State, ToHub,
 };
 use strum::IntoEnumIterator;
 
@@ -47,6 +47,8 @@ pub enum Fact {
     LeftForACordon,
     IdentifyReadLate,
     LeftForgotten,
+    LatecomerAdopted,
+    OldSignDropped,
     Well,
 }
 
@@ -85,6 +87,7 @@ impl Facts {
             self.saw(Fact::SaidAgain);
         }
         match event {
+            Event::Confirmed { .. } if before.state.job().is_some_and(is_expected) => self.saw(Fact::LatecomerAdopted),
             Event::HubSaid(FromHub::TaskContinue { .. }) if before != after => self.saw(Fact::TaskContinued),
             Event::HubSaid(FromHub::TaskCancelled { .. }) if before != after => self.saw(Fact::Cancelled),
             Event::HubSaid(FromHub::Forgotten) if before != after => self.saw(Fact::LeftForgotten),
@@ -181,4 +184,9 @@ impl Facts {
             self.saw(Fact::CrashWithATask);
         }
     }
+}
+
+/// Nobody was woken for this hand-out: whoever shows himself was woken for an earlier one, which was given up.
+fn is_expected(job: &Job) -> bool {
+    matches!(job.carried.stage, Stage::AwaitingConfirmation { .. }) && job.carried.woken.is_none()
 }

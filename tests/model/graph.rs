@@ -50,7 +50,7 @@ pub fn explore(system: &System) -> Found {
                 graph.parents.push((parent, action));
                 cut += usize::from(system.is_cut(world));
                 well += usize::from(world.is_well());
-                let granted = system.is_cut(world) || world.process == Process::GivenUp || world.waits_for_the_dead();
+                let granted = system.is_cut(world) || world.process == Process::GivenUp;
                 graph.good.push(world.is_well() || granted);
                 (next, true)
             }

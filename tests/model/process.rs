@@ -206,6 +206,18 @@ impl<'a> Handling<'a> {
                     *files = super::world::Files::default();
                 }
             }
+            Effect::DropSign { task_id } => {
+                if self.world.ghost.at_work.contains(&task_id) {
+                    return Err(violated(
+                        "work_is_adopted",
+                        format!("the sign of {task_id} is dropped under its session"),
+                    ));
+                }
+                let files = self.world.files_mut(&task_id);
+                if files.is_some_and(|files| std::mem::take(&mut files.started)) {
+                    self.system.saw(Fact::OldSignDropped);
+                }
+            }
             Effect::Exit { cause, in_place: _ } => {
                 self.exits(&cause)?;
                 return Ok(Life::Ended);
@@ -365,7 +377,11 @@ pub fn points_to_die(beats: &[Beat]) -> Vec<u8> {
         })
         .collect();
     let shows = |effect: &Effect| match effect {
-        Effect::Persist(_) | Effect::Wake { .. } | Effect::CleanUp { .. } | Effect::CloseLink(_) => true,
+        Effect::Persist(_)
+        | Effect::Wake { .. }
+        | Effect::CleanUp { .. }
+        | Effect::DropSign { .. }
+        | Effect::CloseLink(_) => true,
         Effect::Send(said) => !matches!(said, ToHub::Ping | ToHub::TaskProgress { .. } | ToHub::WakeResult { .. }),
         Effect::Dial | Effect::Notify(_) | Effect::Exit { .. } => false,
     };

@@ -32,7 +32,7 @@ impl Shift {
 
     /// Every field is named on purpose: a new one does not compile until it is placed.
     pub fn machine(self, machine: &mut Machine) {
-        let Machine { state, link, outbox, shelf, restarts, disk, durable, held, cordon: _ } = machine;
+        let Machine { state, link, outbox, shelf, latecomers: _, restarts, disk, durable, held, cordon: _ } = machine;
         self.state(state);
         self.link(link);
         for pending in outbox.pending_mut() {
@@ -52,7 +52,7 @@ impl Shift {
     }
 
     pub fn journal(self, journal: &mut Journal) {
-        let Journal { job, shelf, outbox: _, restarts, cordoned: _ } = journal;
+        let Journal { job, shelf, latecomers: _, outbox: _, restarts, cordoned: _ } = journal;
         if let Some(carried) = job {
             self.carried(carried);
         }
@@ -106,7 +106,7 @@ impl Shift {
     }
 
     fn carried(self, carried: &mut Carried) {
-        let Carried { task: _, stage, woken: _, assigned_at: _ } = carried;
+        let Carried { task: _, stage, woken: _, machine_boot: _, assigned_at: _ } = carried;
         match stage {
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => {}
             Stage::RetryingWake { at, attempt: _ } => self.time(at),

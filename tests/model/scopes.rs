@@ -60,6 +60,10 @@ pub const CI: &[Scope] = &[
         "a reboot, a crash, and a supervisor that gives up",
         Budget { reboots: 1, crashes: 1, given_up: 1, ..NOTHING },
     ),
+    ours(
+        "a reboot, and wakes that fail or start nobody",
+        Budget { reboots: 1, failed_wakes: 1, no_shows: 1, ..NOTHING },
+    ),
     ours("a restart that is taken back", Budget { commands: 1, take_backs: 1, ..NOTHING }),
     ours("a cordon and a second task", Budget { cordons: 1, submits: 1, ..NOTHING }),
     ours("a cordon and a restart", Budget { cordons: 1, commands: 1, ..NOTHING }),

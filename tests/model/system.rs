@@ -100,6 +100,9 @@ impl System {
                 return Err(violated("accepted_is_kept", detail));
             }
         }
+        if let Some(id) = world.waits_for_nobody() {
+            return Err(violated("awaited_is_there", format!("{id} counts as running, and nobody is at work on it")));
+        }
         if world.ghost.gone_by.is_some_and(|by| by < NOW) {
             return Err(violated("bounded_exit", "the process is still there after what was promised".to_string()));
         }

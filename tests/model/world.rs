@@ -180,15 +180,15 @@ impl World {
         self.conns.len() == 1 && self.conns.iter().all(Conn::is_quiet)
     }
 
-    /// The machine takes a session for one at work that the reboot has killed: its `.started` came late, after its task had
-    /// been given up, and was found when the task came again. Only a cancel ends that.
-    pub fn waits_for_the_dead(&self) -> bool {
-        let Some(job) = self.machine().and_then(|machine| machine.state.job()) else { return false };
+    /// Whether the machine waits for somebody who is not there: the task counts as running, and neither is a session at
+    /// work on it nor has one left its result.
+    pub fn waits_for_nobody(&self) -> Option<TaskId> {
+        let job =
+            self.machine()?.state.job().filter(|job| job.carried.stage == Stage::Running && !job.is_recovering())?;
         let id = &job.task().id;
-        let may_end = self.sessions.iter().any(|session| session.task == *id)
-            || self.wakes.iter().any(|wake| wake.task == *id && !wake.launched)
+        let may_end = self.sessions.iter().any(|session| session.task == *id && session.started)
             || self.files(id).is_some_and(|files| files.result.is_some());
-        self.reboots > 0 && job.carried.stage == Stage::Running && !may_end
+        (!may_end).then(|| id.clone())
     }
 
     /// The good end: every task ended, every command ended, the sidecar idle and connected, nothing left to say.

@@ -78,7 +78,7 @@ fn task(task: &Task) -> String {
 
 fn carried(carried: &Carried) -> String {
     let woken = match &carried.woken {
-        Some(woken) if woken.generation != carried.task.generation => format!(" (woken gen={})", woken.generation),
+        Some(woken) if *woken != carried.task.generation => format!(" (woken gen={woken})"),
         Some(_) | None => String::new(),
     };
     format!("{} {}{woken}", task(&carried.task), stage(&carried.stage))
@@ -102,6 +102,7 @@ pub fn journal(journal: &Journal) -> String {
         Shelved::UnderWay(kept) => format!("shelf {}", carried(kept)),
         Shelved::Finished { task_id, .. } => format!("shelf {task_id} finished"),
     }));
+    parts.extend(journal.latecomers.iter().map(|late| format!("latecomer {}", late.task_id)));
     parts.extend(journal.restarts.open.iter().map(|open| {
         let leaving = if open.leaving_at.is_some() { ", leaving" } else { "" };
         format!("restart {}{leaving}", open.reason)
@@ -130,7 +131,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Wake { task: woken, attempt } => format!("{name} {} attempt={attempt}", task(woken)),
         Effect::Dial => name.to_string(),
         Effect::CloseLink(code) => format!("{name} {} {}", code.code(), code.reason()),
-        Effect::CleanUp { task_id } => format!("{name} {task_id}"),
+        Effect::CleanUp { task_id } | Effect::DropSign { task_id } => format!("{name} {task_id}"),
         Effect::Notify(notice) => format!("{name} {}", note(notice)),
         Effect::Exit { cause, in_place } => {
             let in_place = if *in_place { ", in place" } else { "" };

@@ -7,6 +7,7 @@ mod crash;
 mod disk_faults;
 mod hooks;
 mod kills;
+mod late;
 mod legacy_hub_double;
 mod link;
 mod process;

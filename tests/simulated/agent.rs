@@ -144,4 +144,10 @@ impl Results for Folder {
         looked.done.remove(task_id);
         Vec::new()
     }
+
+    fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.started.remove(task_id);
+        Ok(lock(&self.world).started.remove(task_id).is_some())
+    }
 }

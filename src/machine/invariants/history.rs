@@ -40,6 +40,7 @@ impl History {
         for effect in step.effects {
             self.one_verdict(effect)?;
             self.no_double_wake(effect)?;
+            self.sign_is_old(effect)?;
             self.announced_once(effect)?;
             if let Effect::Send(ToHub::TaskAccepted { task_id }) = effect {
                 self.accepted.insert(task_id.clone());
@@ -157,6 +158,15 @@ impl History {
             return violated(Property::NoDoubleWake, format!("{} is under way and was woken again", task.id));
         }
         self.wakes.insert(key, LastWake::Possible);
+        Ok(())
+    }
+
+    /// The sign of a session at work is what the next process knows it by.
+    fn sign_is_old(&self, effect: &Effect) -> Result<(), Violation> {
+        let Effect::DropSign { task_id } = effect else { return Ok(()) };
+        if self.at_work.contains(task_id) {
+            return violated(Property::NoDoubleWake, format!("{task_id} is under way and its sign was dropped"));
+        }
         Ok(())
     }
 

@@ -167,15 +167,14 @@ fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
                     .map_or(true, |id| durable.outbox.iter().any(|v| v.task_id == id && v.generation == *generation))
             }
             Effect::Wake { task, attempt } => durable.job.as_ref().is_some_and(|c| {
-                c.task == *task
-                    && c.stage == (Stage::Waking { attempt: *attempt })
-                    && c.woken.as_ref().is_some_and(|woken| woken.generation == task.generation)
+                c.task == *task && c.stage == (Stage::Waking { attempt: *attempt }) && c.woken == Some(task.generation)
             }),
             Effect::Persist(_)
             | Effect::Send(_)
             | Effect::Dial
             | Effect::CloseLink(_)
             | Effect::CleanUp { .. }
+            | Effect::DropSign { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. } => true,
         };
@@ -400,6 +399,7 @@ pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
         | Effect::Dial
         | Effect::CloseLink(_)
         | Effect::CleanUp { .. }
+        | Effect::DropSign { .. }
         | Effect::Notify(_)
         | Effect::Exit { .. } => None,
     }

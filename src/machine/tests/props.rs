@@ -120,9 +120,9 @@ impl Life {
             }
             Event::WakeFinished { task_id, generation, .. } => {
                 let last = self.generations.get(task_id).copied().unwrap_or(1);
-                let woken = self.machine.state.job().and_then(|job| job.carried.woken.as_ref());
+                let woken = self.machine.state.job().and_then(|job| job.carried.woken);
                 *generation = match (*generation, woken) {
-                    (1..=3, Some(woken)) => woken.generation,
+                    (1..=3, Some(woken)) => woken,
                     _ => last,
                 };
             }

@@ -30,7 +30,7 @@ fn cleans_up(effects: &[Effect]) -> bool {
 
 /// What becomes of a job of a process before this one, in that stage, when the hub has given it to somebody else.
 fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
-    let job = Some(Carried { task: task("t", 1), stage, woken: None, assigned_at: None });
+    let job = Some(Carried { task: task("t", 1), stage, woken: None, machine_boot: String::new(), assigned_at: None });
     let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &Policy::default()).0;
     step(after(recovered, connected()), Event::HubSaid(FromHub::TaskReassigned { task_id: "t".into() }))
 }
@@ -124,8 +124,8 @@ fn the_files_of_a_task_that_is_in_hand_again_are_left_to_the_work_on_it() {
 #[test]
 fn the_look_for_a_result_from_before_a_reboot_is_as_long_as_promised() {
     let policy = Policy { machine_boot: "after".into(), ..Policy::default() };
-    let woken = Some(Woken { generation: 1, machine_boot: "before".into() });
-    let job = Some(Carried { task: task("t", 1), stage: Stage::Running, woken, assigned_at: None });
+    let (woken, machine_boot) = (Some(1), "before".into());
+    let job = Some(Carried { task: task("t", 1), stage: Stage::Running, woken, machine_boot, assigned_at: None });
     let events = connected()
         .into_iter()
         .chain([Event::HubSaid(FromHub::TaskContinue { task_id: "t".into(), generation: Some(1) })]);
@@ -137,4 +137,86 @@ fn the_look_for_a_result_from_before_a_reboot_is_as_long_as_promised() {
     assert_eq!(stage(&early), Some(Stage::Interrupted { until }));
     let due = transition(machine, Event::DeadlineReached, until, &policy).0;
     assert_eq!((due.state.phase(), due.outbox.len()), (Phase::Idle, 1));
+}
+
+/// Online, after the task was given up since nobody had shown himself, and the hub has heard of it.
+fn given_up() -> Machine {
+    let policy = Policy::default();
+    let awaiting = after(waking(), [woken()]);
+    let late = NOW.plus(policy.confirmation_timeout_ms);
+    let failed = transition(awaiting, Event::DeadlineReached, late, &policy).0;
+    let acknowledged = Event::HubSaid(FromHub::VerdictAcknowledged { task_id: "t".into() });
+    let machine = after(transition(failed, Event::Persisted, late, &policy).0, [acknowledged]);
+    assert_eq!((machine.state.phase(), machine.outbox.len()), (Phase::Idle, 0));
+    machine
+}
+
+fn woken() -> Event {
+    Event::WakeFinished { task_id: id(), generation: 1, attempt: 1, outcome: WakeOutcome::Succeeded }
+}
+
+fn drops_sign(effects: &[Effect]) -> bool {
+    effects.contains(&Effect::DropSign { task_id: id() })
+}
+
+#[test]
+fn a_sign_that_nobody_remembers_goes_before_anything_is_promised() {
+    let (_, effects) = step(online(), assigned("t", 1));
+    let names: Vec<EffectName> = effects.iter().map(EffectName::from).collect();
+    assert_eq!(names, [EffectName::DropSign, EffectName::Persist]);
+    assert!(drops_sign(&effects));
+}
+
+#[test]
+fn a_task_that_was_given_up_is_looked_for_before_it_is_woken_again() {
+    let (machine, effects) = step(given_up(), assigned("t", 2));
+    let until = NOW.plus(Policy::default().look_ms);
+    assert_eq!(stage(&machine), Some(Stage::AwaitingConfirmation { until }));
+    assert!(!drops_sign(&effects), "{effects:?}");
+    let machine = after(machine, [Event::Persisted, Event::Confirmed { task_id: id() }]);
+    assert_eq!(stage(&machine), Some(Stage::Running));
+}
+
+#[test]
+fn a_task_that_is_not_counted_is_woken_anew_after_it_was_given_up() {
+    let policy = Policy::default();
+    let machine = after(given_up(), [assigned("t", 0)]);
+    let machine = transition(machine, Event::DeadlineReached, NOW.plus(policy.look_ms), &policy).0;
+    assert_eq!(stage(&machine), Some(Stage::Waking { attempt: 1 }));
+}
+
+#[test]
+fn after_a_reboot_only_a_result_is_looked_for() {
+    let policy = Policy { machine_boot: "after".into(), ..Policy::default() };
+    let events = connected().into_iter().chain([assigned("t", 2)]);
+    let recovered = Machine::recover(given_up().durable, NOW, &policy).0;
+    let machine = events.fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
+    assert_eq!(stage(&machine), Some(Stage::Interrupted { until: NOW.plus(policy.look_ms) }));
+}
+
+#[test]
+fn nobody_is_expected_for_a_task_that_was_cancelled_or_done_since() {
+    let cancelled = Event::HubSaid(FromHub::TaskCancelled { task_id: "t".into() });
+    let done = Event::ResultFound { task_id: id(), outcome: Outcome::Completed { result: "{}".into() } };
+    let failed = Event::ResultFound { task_id: id(), outcome: Outcome::failed("no luck") };
+    let expected = |events: Vec<Event>| after(given_up(), events).latecomers.items().len();
+    assert_eq!(expected(vec![]), 1);
+    assert_eq!(expected(vec![cancelled]), 0);
+    assert_eq!(expected(vec![assigned("t", 2), done]), 0);
+    assert_eq!(expected(vec![assigned("t", 2), failed]), 1);
+}
+
+#[test]
+fn a_task_that_was_given_up_is_new_work_behind_a_cordon() {
+    let machine = after(given_up(), [Event::CordonRequested { on: true }]);
+    assert_eq!(step(machine, assigned("t", 2)).0.state.phase(), Phase::Idle);
+}
+
+#[test]
+fn a_failed_write_keeps_work_from_the_shelf_and_refuses_what_was_only_looked_for() {
+    let refused = step(step(given_up(), assigned("t", 2)).0, Event::PersistFailed).0;
+    assert_eq!((refused.state.phase(), refused.latecomers.items().len()), (Phase::Idle, 1));
+    let (shelved, _) = reassigned(Stage::Running);
+    let kept = step(after(shelved, [Event::Persisted]), assigned("t", 2)).0;
+    assert_eq!(step(kept, Event::PersistFailed).0.state.phase(), Phase::Working);
 }

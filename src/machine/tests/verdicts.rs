@@ -11,7 +11,7 @@ fn verdict(id: &str, generation: u64) -> Verdict {
 
 fn job(id: &str) -> Option<Carried> {
     let task = Task { id: TaskId::new(id).unwrap(), generation: 2, payload: "{}".into() };
-    Some(Carried { task, stage: Stage::Running, woken: None, assigned_at: None })
+    Some(Carried { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None })
 }
 
 /// Whether the result of "t" is kept when the hub refuses its first verdict, and these things are there besides.

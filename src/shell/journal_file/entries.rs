@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::{BadJournal, Boot};
 use crate::machine::{
-    Carried, Journal, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict,
-    Woken,
+    Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId,
+    Timestamp, Verdict,
 };
 use crate::shell::speak::object;
 
@@ -35,6 +35,9 @@ struct OurPart {
     stage: StageEntry,
     #[serde(default)]
     woken: Option<WokenEntry>,
+    /// Where it is missing, the wake's counts.
+    #[serde(default)]
+    machine_boot: Option<String>,
     /// The assignment, whole.
     assignment: Map<String, Value>,
 }
@@ -80,6 +83,12 @@ pub(super) enum ShelfEntry {
     Finished { task_id: String, result: Map<String, Value> },
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LatecomerEntry {
+    task_id: String,
+    machine_boot: String,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RestartsEntry {
     #[serde(default)]
@@ -120,17 +129,15 @@ impl TaskEntry {
             Stage::Waking { attempt } | Stage::RetryingWake { attempt, .. } => u64::from(attempt),
             Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. } => 1,
         };
-        let woken = carried
-            .woken
-            .as_ref()
-            .map(|woken| WokenEntry { generation: woken.generation, machine_boot: woken.machine_boot.clone() });
+        let machine_boot = carried.machine_boot.clone();
+        let woken = carried.woken.map(|generation| WokenEntry { generation, machine_boot: machine_boot.clone() });
         Self {
             task_id: carried.task.id.to_string(),
             generation: Some(carried.task.generation),
             status: Some(carried.stage.wire_status().to_owned()),
             assigned_at: carried.assigned_at,
             wake_attempts: Some(wake_attempts),
-            sidecar: Some(OurPart { stage, woken, assignment }),
+            sidecar: Some(OurPart { stage, woken, machine_boot: Some(machine_boot), assignment }),
             rest,
         }
     }
@@ -138,21 +145,22 @@ impl TaskEntry {
     fn into_carried(self, boot: Boot<'_>) -> Result<Carried, BadJournal> {
         let id = task_id(&self.task_id)?;
         let generation = self.generation.unwrap_or(0);
-        let (stage, woken, payload) = match self.sidecar {
-            Some(ours) => (
-                ours.stage.into_stage(),
-                ours.woken.map(|woken| Woken { generation: woken.generation, machine_boot: woken.machine_boot }),
-                ours.assignment,
-            ),
+        let (stage, woken, machine_boot, payload) = match self.sidecar {
+            Some(OurPart { stage, woken, machine_boot, assignment }) => {
+                let (woken, woken_in) = woken.map(|woken| (woken.generation, woken.machine_boot)).unzip();
+                // Where nothing tells, nothing is said to be gone.
+                let machine_boot = machine_boot.or(woken_in).unwrap_or_else(|| boot.id.to_owned());
+                (stage.into_stage(), woken, machine_boot, assignment)
+            }
             None => self.as_node_left_it(generation, boot),
         };
         let task = Task { id, generation, payload: Value::Object(payload).to_string().into() };
-        Ok(Carried { task, stage, woken, assigned_at: self.assigned_at })
+        Ok(Carried { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
     }
 
     /// The Node sidecar does not write down in which boot it woke the agent: a task assigned before this boot began
     /// cannot have a session any more. Nor has one that it did inside its own process: that work ended with it.
-    fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<Woken>, Map<String, Value>) {
+    fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, Map<String, Value>) {
         let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
         let stage = match self.status.as_deref() {
             Some("working") => Stage::Running,
@@ -163,14 +171,14 @@ impl TaskEntry {
         let before_boot = matches!((self.assigned_at, boot.since_ms), (Some(at), Some(since)) if at < since);
         let gone = before_boot || (stage == Stage::Running && self.was_done_inside());
         let machine_boot = if gone { String::new() } else { boot.id.to_owned() };
-        let woken = (stage != Stage::Accepted).then_some(Woken { generation, machine_boot });
+        let woken = (stage != Stage::Accepted).then_some(generation);
         let mut payload = self.rest.clone();
         payload.insert("task_id".into(), self.task_id.clone().into());
         payload.insert("generation".into(), generation.into());
         if let Some(at) = self.assigned_at {
             payload.insert("assigned_at".into(), at.into());
         }
-        (stage, woken, payload)
+        (stage, woken, machine_boot, payload)
     }
 
     /// The Node sidecar does a task that is routed somewhere by itself, and wakes the agent only for the others. Source:
@@ -273,6 +281,16 @@ impl ShelfEntry {
                 Shelved::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
             }
         })
+    }
+}
+
+impl LatecomerEntry {
+    pub(super) fn from_latecomer(latecomer: &Latecomer) -> Self {
+        Self { task_id: latecomer.task_id.to_string(), machine_boot: latecomer.machine_boot.clone() }
+    }
+
+    pub(super) fn into_latecomer(self) -> Result<Latecomer, BadJournal> {
+        Ok(Latecomer { task_id: task_id(&self.task_id)?, machine_boot: self.machine_boot })
     }
 }
 

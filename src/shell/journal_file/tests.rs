@@ -1,6 +1,6 @@
 use super::*;
 use crate::machine::{
-    Carried, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict, Woken,
+    Carried, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict,
 };
 use crate::shell::speak::object;
 use serde_json::json;
@@ -23,7 +23,8 @@ fn carried(stage: Stage) -> Carried {
     Carried {
         task: Task { id: TaskId::new("t-1").unwrap(), generation: 3, payload: payload.to_string().into() },
         stage,
-        woken: Some(Woken { generation: 2, machine_boot: "b".into() }),
+        woken: Some(2),
+        machine_boot: "b".into(),
         assigned_at: Some(42),
     }
 }
@@ -41,6 +42,7 @@ fn full_journal(stage: Stage) -> Journal {
             Shelved::UnderWay(carried(Stage::Running)),
             Shelved::Finished { task_id: TaskId::new("t-2").unwrap(), result: r#"{"status":"success"}"#.into() },
         ],
+        latecomers: vec![Latecomer { task_id: TaskId::new("t-5").unwrap(), machine_boot: "b".into() }],
         outbox: vec![
             Verdict {
                 task_id: TaskId::new("t-3").unwrap(),
@@ -98,6 +100,20 @@ fn the_node_sidecar_can_read_what_it_needs() {
 }
 
 #[test]
+fn where_no_boot_is_noted_the_wakes_counts_and_else_this_one() {
+    let booted = |sidecar: Value| {
+        let mut sidecar = sidecar;
+        sidecar["assignment"] = json!({});
+        read(&json!({"active": {"task_id": "t-1", "generation": 1, "sidecar": sidecar}})).job.unwrap().machine_boot
+    };
+    let woken = json!({"generation": 1, "machine_boot": "wake"});
+    let running = json!({"name": "running"});
+    assert_eq!(booted(json!({"stage": running, "woken": woken, "machine_boot": "task"})), "task");
+    assert_eq!(booted(json!({"stage": running, "woken": woken})), "wake");
+    assert_eq!(booted(json!({"stage": {"name": "accepted"}})), "this-boot");
+}
+
+#[test]
 fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
     let node = json!({"active": {
         "task_id": "t-9", "description": "d", "metadata": {}, "status": "working", "assigned_at": 5_000,
@@ -105,7 +121,7 @@ fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
     }, "recovering": null});
     let job = read(&node).job.unwrap();
     assert_eq!((job.task.generation, job.stage, job.assigned_at), (4, Stage::Running, Some(5_000)));
-    assert_eq!(job.woken, Some(Woken { generation: 4, machine_boot: "this-boot".into() }));
+    assert_eq!((job.woken, job.machine_boot.as_str()), (Some(4), "this-boot"));
     assert_eq!(object(&job.task.payload)["branch"], "b");
 }
 
@@ -113,7 +129,7 @@ fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
 fn a_node_sidecars_task_from_before_the_boot_has_no_session() {
     let node = json!({"active": {"task_id": "t-9", "status": "working", "assigned_at": 900, "generation": 4}});
     let job = read(&node).job.unwrap();
-    assert_ne!(job.woken.unwrap().machine_boot, "this-boot");
+    assert_eq!((job.woken, job.machine_boot.as_str()), (Some(4), ""));
 }
 
 #[test]

@@ -68,9 +68,9 @@ fn about_job(life: &mut Life, event: impl FnOnce(agentcom::machine::TaskId) -> E
 
 fn woken(life: &mut Life, outcome: WakeOutcome) {
     let Some(job) = life.machine().state.job() else { return };
-    let (Some(woken), agentcom::machine::Stage::Waking { attempt }) = (&job.carried.woken, &job.carried.stage) else {
+    let (Some(woken), agentcom::machine::Stage::Waking { attempt }) = (job.carried.woken, &job.carried.stage) else {
         return;
     };
-    let (task_id, generation, attempt) = (job.task().id.clone(), woken.generation, *attempt);
+    let (task_id, generation, attempt) = (job.task().id.clone(), woken, *attempt);
     life.happens(Event::WakeFinished { task_id, generation, attempt, outcome });
 }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use agentcom::machine::{
-    Carried, Journal, OpenRestart, Outcome, RestartLedger, Shelved, Stage as JobStage, Task, TaskId, Timestamp,
-    Verdict, Woken,
+    Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Shelved, Stage as JobStage, Task, TaskId,
+    Timestamp, Verdict,
 };
 use agentcom::shell::durable::{ReadOutcome, read_or_quarantine};
 use agentcom::shell::journal_file::{self, Boot, Found};
@@ -20,7 +20,8 @@ fn carried(id: &str) -> Carried {
     Carried {
         task: Task { id: TaskId::new(id).unwrap(), generation: 3, payload: payload.to_string().into() },
         stage: JobStage::Running,
-        woken: Some(Woken { generation: 3, machine_boot: "this-boot".into() }),
+        woken: Some(3),
+        machine_boot: "this-boot".into(),
         assigned_at: Some(42),
     }
 }
@@ -34,6 +35,7 @@ fn journal() -> Journal {
             Shelved::UnderWay(carried("t-2")),
             Shelved::Finished { task_id: id("t-3"), result: r#"{"status":"success"}"#.into() },
         ],
+        latecomers: vec![Latecomer { task_id: id("t-5"), machine_boot: "this-boot".into() }],
         outbox: vec![Verdict {
             task_id: id("t-4"),
             generation: 9,

@@ -53,6 +53,21 @@ fn work_that_the_disk_shows_under_way_is_not_woken_again() {
 }
 
 #[test]
+fn the_sign_of_work_under_way_is_kept() {
+    let machine = working();
+    let mut history = History::default();
+    history.crashed(&machine.durable, false).unwrap();
+    let drops = |name: &str| {
+        let drop = Effect::DropSign { task_id: TaskId::new(name).unwrap() };
+        Told::truly(machine.clone(), nothing(), NOW).with_effects(vec![drop])
+    };
+    assert_eq!(history.observe(&drops("u").step()), Ok(()));
+    assert_eq!(drops("t").breaks_in(&mut history), Property::NoDoubleWake);
+    history.crashed(&machine.durable, true).unwrap();
+    assert_eq!(history.observe(&drops("t").step()), Ok(()), "a reboot ended it");
+}
+
+#[test]
 fn work_that_ended_may_be_woken_for_a_new_hand_out() {
     let cancelled = Event::HubSaid(FromHub::TaskCancelled { task_id: "t".into() });
     for ends in [cancelled, failed()] {
