@@ -11,6 +11,7 @@ use super::{out, show};
 use crate::config::Config;
 use crate::shell::console::{Absent, CallError, Client, Request};
 use crate::shell::exit_code::ExitCode;
+use crate::shell::journal_file;
 use crate::shell::{Answer, Status};
 
 /// How often a sidecar that is waited for is asked.
@@ -134,7 +135,7 @@ impl Operator {
 
     fn absent(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
         let queue_file = &self.config.queue_file;
-        let absent = Absent::look(queue_file);
+        let absent = Absent::look(queue_file, journal_file::max_bytes(self.config.max_frame_bytes));
         let text = if options.json {
             json_line(&absent)
         } else {

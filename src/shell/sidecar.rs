@@ -332,7 +332,8 @@ impl Sidecar {
 
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
-        let write = move || durable::write_atomic(&path, &bytes);
+        let max_bytes = journal_file::max_bytes(self.config.max_frame_bytes);
+        let write = move || durable::write_atomic_up_to(max_bytes, &path, &bytes);
         let written = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
         match written {
             Ok(Ok(())) => Event::Persisted,
