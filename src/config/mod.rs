@@ -92,6 +92,8 @@ pub struct Config {
     pub max_frame_bytes: u64,
     /// Where the local HTTP listener is; nowhere by default.
     pub http_listen: Option<SocketAddr>,
+    /// Whether that may be another address than this machine's own; it was checked by it.
+    pub http_allow_remote: bool,
     /// How lines on stdout look.
     pub log_format: LogFormat,
     /// Who does the tasks of which routing target; `wake_command` those of all others.

@@ -198,6 +198,7 @@ impl Sidecar {
                 Some(Settings { config, policy }) = self.new_settings.recv() => {
                     // The machine is not told: where it stands does not change. Nor does what was found out of the next run.
                     let no_return = self.policy.no_return.take();
+                    self.hooks = self.hooks.by(&config);
                     (self.config, self.policy) = (config, Policy { no_return, ..policy });
                 }
                 Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
