@@ -191,6 +191,7 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
         introduction,
         show,
         asker: None,
+        unanswered: None,
         gate: Gate::new(pm2.clone()),
         looked_at: Default::default(),
         policy,
