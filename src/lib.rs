@@ -15,6 +15,7 @@
 //! | `shell` | the loop that feeds the machine and carries its effects out, one adapter a file | decisions |
 //! | `wire` | the frames that both programs share | sockets |
 //! | `config` | `config.json`, raw to checked | |
+//! | `regular_file` | reading files that others may have put there | writing |
 //! | `cli` | the sidecar's commands, one a file | what they do to a running sidecar |
 //! | `hub` | the other end: task queue and restart ledger as pure folds, sockets, HTTP, store | |
 //!
@@ -32,6 +33,8 @@ pub mod config;
 #[cfg(feature = "shell")]
 pub mod hub;
 pub mod machine;
+#[cfg(feature = "shell")]
+pub mod regular_file;
 #[cfg(feature = "shell")]
 pub mod shell;
 #[cfg(feature = "shell")]

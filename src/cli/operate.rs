@@ -11,6 +11,7 @@ use super::{out, show};
 use crate::config::Config;
 use crate::shell::console::{Absent, CallError, Client, Request};
 use crate::shell::exit_code::ExitCode;
+use crate::shell::journal_file;
 use crate::shell::{Answer, Status};
 
 /// How often a sidecar that is waited for is asked.
@@ -134,7 +135,7 @@ impl Operator {
 
     fn absent(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
         let queue_file = &self.config.queue_file;
-        let absent = Absent::look(queue_file);
+        let absent = Absent::look(queue_file, journal_file::max_bytes(self.config.max_frame_bytes));
         let text = if options.json {
             json_line(&absent)
         } else {
@@ -241,7 +242,8 @@ impl Operator {
     /// With `wait` until no task is left.
     fn drain(&self, wait: bool) -> io::Result<ExitCode> {
         let code = self.ask(&Request::Drain {})?;
-        if code != ExitCode::Done || !wait {
+        // What is not on disk yet is in force: it may be there by the time that the task has ended.
+        if !wait || !matches!(code, ExitCode::Done | ExitCode::NotOnDisk) {
             return Ok(code);
         }
         let mut away_since: Option<Instant> = None;
@@ -252,8 +254,17 @@ impl Operator {
                     return Ok(ExitCode::Refused);
                 }
                 Ok(status) if status.task.is_none() && status.journal.outbox.is_empty() => {
-                    say("drained: no task is left, and no verdict")?;
-                    return Ok(ExitCode::Done);
+                    if status.journal.writable {
+                        say("drained: no task is left, and no verdict")?;
+                        return Ok(ExitCode::Done);
+                    }
+                    let file = &status.journal.file;
+                    writeln!(
+                        io::stderr(),
+                        "agentcom-sidecar: drained, but {file} cannot be written: a crash would forget that no task is \
+                         to be taken"
+                    )?;
+                    return Ok(ExitCode::NotOnDisk);
                 }
                 Ok(_) => away_since = None,
                 // It drains on across a restart.
@@ -274,11 +285,15 @@ impl Operator {
 
     fn ask(&self, request: &Request) -> io::Result<ExitCode> {
         match self.client.ask(request) {
-            Ok(Answer { ok: true, message }) => {
+            Ok(Answer { ok: true, message, not_on_disk: false }) => {
                 say(&message)?;
                 Ok(ExitCode::Done)
             }
-            Ok(Answer { ok: false, message }) => {
+            Ok(Answer { ok: true, message, not_on_disk: true }) => {
+                writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
+                Ok(ExitCode::NotOnDisk)
+            }
+            Ok(Answer { ok: false, message, .. }) => {
                 writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
                 Ok(ExitCode::Refused)
             }

@@ -54,6 +54,7 @@ impl Reader<'_> {
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
         let wake_timeout_ms = self.number(keys::WAKE_TIMEOUT);
         let executors = self.executors(wake_timeout_ms);
+        let http_allow_remote = self.yes_or_no("http_allow_remote");
         let config = Config {
             path: self.path.to_owned(),
             overrides: overrides.clone(),
@@ -86,7 +87,8 @@ impl Reader<'_> {
             answer_timeout_ms: self.number(keys::ANSWER_TIMEOUT),
             results_scan_ms: self.number(keys::RESULTS_SCAN),
             max_frame_bytes: self.number(keys::MAX_FRAME),
-            http_listen: self.http_listen(overrides.http_listen.as_ref()),
+            http_listen: self.http_listen(overrides.http_listen.as_ref(), http_allow_remote),
+            http_allow_remote,
             log_format: self.log_format(overrides.log_format.as_ref()),
             executors,
             shell_commands: self.shell_commands(),
@@ -217,8 +219,7 @@ impl Reader<'_> {
         })
     }
 
-    fn http_listen(&mut self, over: Option<&Override>) -> Option<SocketAddr> {
-        let remote = self.yes_or_no("http_allow_remote");
+    fn http_listen(&mut self, over: Option<&Override>, remote: bool) -> Option<SocketAddr> {
         let (node, key, text) = self.text_or(over, "http_listen")?;
         let address = http_listen::parse(&text);
         match address {

@@ -11,9 +11,10 @@ mod secret;
 mod spanned;
 mod work;
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use crate::regular_file::{self, Unfit};
 
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS, NumberKey};
@@ -91,6 +92,8 @@ pub struct Config {
     pub max_frame_bytes: u64,
     /// Where the local HTTP listener is; nowhere by default.
     pub http_listen: Option<SocketAddr>,
+    /// Whether that may be another address than this machine's own; it was checked by it.
+    pub http_allow_remote: bool,
     /// How lines on stdout look.
     pub log_format: LogFormat,
     /// Who does the tasks of which routing target; `wake_command` those of all others.
@@ -274,12 +277,10 @@ impl Config {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge { path: path.to_owned(), max_bytes: MAX_FILE_BYTES });
-    }
+    let bytes = regular_file::read(path, MAX_FILE_BYTES).map_err(|error| match Unfit::of(&error) {
+        Some(Unfit::TooLarge { max_bytes, .. }) => ConfigError::TooLarge { path: path.to_owned(), max_bytes },
+        Some(Unfit::NoFile(_)) | None => unreadable(error),
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -74,6 +74,7 @@ impl Config {
             results_scan_ms: merge.fixed("results_scan_ms", old.results_scan_ms, &new.results_scan_ms),
             max_frame_bytes: merge.fixed("max_frame_bytes", old.max_frame_bytes, &new.max_frame_bytes),
             http_listen: merge.fixed("http_listen", old.http_listen, &new.http_listen),
+            http_allow_remote: merge.fixed("http_allow_remote", old.http_allow_remote, &new.http_allow_remote),
             log_format: merge.fixed("log_format", old.log_format, &new.log_format),
             executors: merge.executors(old.executors, new.executors),
             shell_commands: merge.live("shell_commands", &old.shell_commands, new.shell_commands),

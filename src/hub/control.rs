@@ -206,7 +206,12 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
             }
             // A hub that is starting has the store a moment before it has the socket.
             Err(StoreError::Locked(_)) => std::thread::sleep(Duration::from_millis(25)),
-            Err(error @ (StoreError::Newer { .. } | StoreError::Record { .. } | StoreError::File { .. })) => {
+            Err(
+                error @ (StoreError::Newer { .. }
+                | StoreError::NoFile { .. }
+                | StoreError::Record { .. }
+                | StoreError::File { .. }),
+            ) => {
                 return Err(TokenError::Store(error));
             }
         }

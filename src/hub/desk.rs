@@ -9,7 +9,7 @@ use super::holders::{Due, STALE};
 use super::line::IdleLine;
 use super::policy::Policy;
 use super::queue::can_do;
-use super::restart::{Restart, RestartRequest};
+use super::restart::{Restart, RestartRequest, Run};
 use super::restarts::{Commanded, Restarts, Return};
 use super::task::{Status, Submission, Task};
 use super::tasks::Tasks;
@@ -167,7 +167,8 @@ impl Desk {
     ) -> Option<Commanded> {
         let run = match self.agents.connected(agent_id) {
             Some((agent, _)) => agent.run.clone(),
-            None => self.restarts.open_for(agent_id)?.run_before(),
+            // A repeat, which goes to nobody.
+            None => self.restarts.open_for(agent_id).map(|_| Run::default())?,
         };
         let commanded = self.restarts.command(command_id, agent_id, &run, request, now_ms);
         // A peer that does not know command ids would restart once more for every repeat.

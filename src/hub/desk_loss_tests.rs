@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::rig::{Rig, accepted};
 use super::*;
+use crate::hub::desk_rig::{Rig, accepted};
 use crate::wire::{Pm2Info, Restarting, SidecarFrame};
 
 /// An agent that joins under another run each time, takes the task, and is gone.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::rig::{Rig, accepted, complete};
 use super::*;
+use crate::hub::desk_rig::{Rig, accepted, complete};
 use crate::hub::restart::Phase;
 use crate::wire::{RestartAck, RestartAckOutcome, Restarting};
 

@@ -2,10 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::*;
-use crate::hub::restart::Phase;
-use crate::hub::task::Priority;
-use crate::wire::SidecarFrame;
+use super::agents::ConnId;
+use super::desk::{Desk, Say};
+use super::policy::Policy;
+use super::restart::{Phase, RestartRequest};
+use super::restarts::Commanded;
+use super::task::{Priority, Submission};
+use crate::wire::{Identify, SidecarFrame};
 
 /// A desk, a clock, and what was said.
 pub(super) struct Rig {
@@ -15,7 +18,12 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new() -> Self {
-        Self { desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0), now: 0 }
+        Self::at(0)
+    }
+
+    /// A desk that is opened at that time.
+    pub(super) fn at(now: u64) -> Self {
+        Self { desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), now), now }
     }
 
     pub(super) fn join(&mut self, conn: ConnId, agent_id: &str, boot: Option<&str>) -> Vec<String> {
@@ -25,13 +33,18 @@ impl Rig {
     }
 
     pub(super) fn submit(&mut self, task_id: &str) -> Vec<String> {
+        self.submit_with(task_id, Map::new())
+    }
+
+    /// With these fields besides.
+    pub(super) fn submit_with(&mut self, task_id: &str, extra: Map<String, Value>) -> Vec<String> {
         let submission = Submission {
             description: "d".into(),
             metadata: Map::new(),
             priority: Priority::Normal,
             max_retries: 3,
             needed_capabilities: Vec::new(),
-            extra: Map::new(),
+            extra,
             submitted_by: "ops".into(),
         };
         self.desk.submit(task_id.into(), submission, self.now);
@@ -49,8 +62,13 @@ impl Rig {
     }
 
     pub(super) fn restart(&mut self, force: bool) -> Option<Commanded> {
+        self.restart_as(format!("c{}", self.now), force)
+    }
+
+    /// Under this command id.
+    pub(super) fn restart_as(&mut self, command_id: String, force: bool) -> Option<Commanded> {
         let request = RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() };
-        self.desk.command_restart(format!("c{}", self.now), "a", request, self.now)
+        self.desk.command_restart(command_id, "a", request, self.now)
     }
 
     pub(super) fn tick_at(&mut self, now: u64) -> Vec<String> {
@@ -111,4 +129,8 @@ pub(super) fn rejected(reason: &str) -> SidecarFrame {
 
 pub(super) fn report(generation: u64) -> SidecarFrame {
     SidecarFrame::StateReport { task_id: "t".into(), status: None, generation: Some(generation), assigned_at: None }
+}
+
+pub(super) fn progress(task_id: &str) -> SidecarFrame {
+    SidecarFrame::TaskProgress { task_id: task_id.into(), progress: None, execution_event: None }
 }

@@ -3,8 +3,8 @@
 use serde_json::{Map, json};
 
 use super::*;
+use crate::hub::desk_rig::{Rig, accepted, complete, rejected, report};
 use crate::wire::{SidecarFrame, Verdict};
-use rig::{Rig, accepted, complete, rejected, report};
 
 #[path = "desk_conns_tests.rs"]
 mod conns;
@@ -12,8 +12,6 @@ mod conns;
 mod losses;
 #[path = "desk_restart_tests.rs"]
 mod restarts;
-#[path = "desk_rig.rs"]
-mod rig;
 
 #[test]
 fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {

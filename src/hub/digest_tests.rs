@@ -1,108 +1,92 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
-use crate::hub::desk::Desk;
-use crate::hub::policy::Policy;
-use crate::hub::restart::RestartRequest;
-use crate::hub::task::{Priority, Submission};
-use crate::wire::{Identify, Restarting, SidecarFrame};
+use crate::hub::desk_rig::{Rig, progress};
+use crate::wire::{Restarting, SidecarFrame};
 
-/// A desk with one agent, which has accepted one task, all of it at `at_ms`.
-fn desk(at_ms: u64) -> Desk {
-    let mut desk = Desk::load(Vec::new(), Vec::new(), Policy::default(), at_ms);
-    join(&mut desk, "a", at_ms);
-    submit(&mut desk, "t", at_ms);
-    desk
+/// A desk with one agent, which has been handed one task, all of it at `at_ms`.
+fn desk(at_ms: u64) -> Rig {
+    let mut rig = Rig::at(at_ms);
+    rig.join(1, "a", Some("boot-1"));
+    submit(&mut rig);
+    rig
 }
 
-fn join(desk: &mut Desk, agent_id: &str, at_ms: u64) {
-    let identify = Identify { agent_id: agent_id.into(), boot_id: Some("boot-1".into()), ..Identify::default() };
-    desk.identified(1, &identify, at_ms);
+/// A task that is due half a second later.
+fn submit(rig: &mut Rig) {
+    let extra = json!({"complete_by": rig.now + 500_000});
+    rig.submit_with("t", extra.as_object().cloned().unwrap());
 }
 
-fn submit(desk: &mut Desk, task_id: &str, at_ms: u64) {
-    let submission = Submission {
-        description: "d".into(),
-        metadata: Map::new(),
-        priority: Priority::Normal,
-        max_retries: 3,
-        needed_capabilities: Vec::new(),
-        extra: json!({"complete_by": at_ms + 500_000}).as_object().cloned().unwrap(),
-        submitted_by: "ops".into(),
-    };
-    desk.submit(task_id.into(), submission, at_ms);
+fn command(rig: &mut Rig) {
+    rig.restart_as("c".into(), false).unwrap();
 }
 
-fn command(desk: &mut Desk, at_ms: u64) {
-    let request = RestartRequest { reason: "r".into(), deadline_ms: None, force: false, by: "ops".into() };
-    desk.command_restart("c".into(), "a", request, at_ms).unwrap();
-}
-
-fn digest(desk: &Desk, now_ms: u64) -> u64 {
+fn digest(rig: &Rig, now_ms: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
-    desk.digest(now_ms, |conn| usize::try_from(conn).unwrap(), &mut hasher);
+    rig.desk.digest(now_ms, |conn| usize::try_from(conn).unwrap(), &mut hasher);
     hasher.finish()
 }
 
 /// The digests of the same desk before and after this happened to it, at the same time.
-fn around(mut desk: Desk, what: impl FnOnce(&mut Desk)) -> (u64, u64) {
-    let before = digest(&desk, 100);
-    what(&mut desk);
-    (before, digest(&desk, 100))
+fn around(mut rig: Rig, what: impl FnOnce(&mut Rig)) -> (u64, u64) {
+    let before = digest(&rig, 100);
+    what(&mut rig);
+    (before, digest(&rig, 100))
 }
 
 #[test]
 fn lives_that_differ_only_in_their_dates_are_the_same() {
     let life = |from: u64| {
-        let mut desk = desk(from);
-        command(&mut desk, from + 10);
-        digest(&desk, from + 20)
+        let mut rig = desk(from);
+        rig.now = from + 10;
+        command(&mut rig);
+        digest(&rig, from + 20)
     };
     assert_eq!(life(0), life(1_000_000));
 }
 
 #[test]
 fn a_task_counts_and_how_far_it_came() {
-    let (empty, one) = around(Desk::load(Vec::new(), Vec::new(), Policy::default(), 0), |desk| submit(desk, "t", 0));
+    let (empty, one) = around(Rig::new(), submit);
     assert_ne!(empty, one);
-    let (handed, cancelled) = around(desk(0), |desk| desk.cancel("t", "ops", 0).unwrap());
+    let (handed, cancelled) = around(desk(0), |rig| rig.desk.cancel("t", "ops", 0).unwrap());
     assert_ne!(handed, cancelled);
 }
 
 #[test]
 fn how_long_the_hub_waits_for_a_holder_counts() {
-    let desk = desk(0);
-    assert_ne!(digest(&desk, 100), digest(&desk, 101));
+    let rig = desk(0);
+    assert_ne!(digest(&rig, 100), digest(&rig, 101));
     // Two desks that differ in nothing but what their one holder has said of its task.
     let alive = |at_ms: u64| {
-        let mut desk = self::desk(0);
+        let mut rig = desk(0);
         for at_ms in [50, at_ms] {
-            let progress = json!({"type": "task_progress", "task_id": "t"}).to_string();
-            desk.heard(1, SidecarFrame::parse(&progress).unwrap(), at_ms);
+            rig.now = at_ms;
+            rig.hear(1, progress("t"));
         }
-        digest(&desk, 100)
+        digest(&rig, 100)
     };
     assert_ne!(alive(50), alive(60));
 }
 
 #[test]
 fn an_agent_counts_and_whether_it_is_willing() {
-    let empty = || Desk::load(Vec::new(), Vec::new(), Policy::default(), 0);
-    let (none, one) = around(empty(), |desk| join(desk, "a", 0));
+    let (none, one) = around(Rig::new(), |rig| drop(rig.join(1, "a", Some("boot-1"))));
     assert_ne!(none, one);
-    let (willing, cordoned) = around(desk(0), |desk| desk.heard(1, SidecarFrame::Cordon { on: true }, 0));
+    let (willing, cordoned) = around(desk(0), |rig| drop(rig.hear(1, SidecarFrame::Cordon { on: true })));
     assert_ne!(willing, cordoned);
 }
 
 #[test]
 fn a_command_counts_and_how_far_it_came() {
-    let (none, commanded) = around(desk(0), |desk| command(desk, 0));
+    let (none, commanded) = around(desk(0), command);
     assert_ne!(none, commanded);
-    let mut desk = desk(0);
-    command(&mut desk, 0);
-    let (commanded, delivered) = around(desk, |desk| desk.delivered("c", 0));
+    let mut rig = desk(0);
+    command(&mut rig);
+    let (commanded, delivered) = around(rig, |rig| rig.desk.delivered("c", 0));
     assert_ne!(commanded, delivered);
 }
 
@@ -110,15 +94,15 @@ fn a_command_counts_and_how_far_it_came() {
 #[test]
 fn the_last_words_of_an_overdue_restart_count() {
     let gone = |with_a_word: bool| {
-        let mut desk = desk(0);
-        command(&mut desk, 0);
-        let overdue = desk.restarts().get("c").unwrap().overdue_at;
-        desk.tick(overdue);
+        let mut rig = desk(0);
+        command(&mut rig);
+        let overdue = rig.desk.restarts().get("c").unwrap().overdue_at;
+        rig.tick_at(overdue);
         if with_a_word {
-            desk.heard(1, SidecarFrame::AgentRestarting(Restarting::default()), overdue);
+            rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
         }
-        desk.disconnected(1, overdue);
-        digest(&desk, overdue)
+        rig.drop_conn(1);
+        digest(&rig, overdue)
     };
     assert_ne!(gone(true), gone(false));
 }
@@ -127,12 +111,14 @@ fn the_last_words_of_an_overdue_restart_count() {
 #[test]
 fn the_last_sign_of_life_of_a_holder_that_is_away_does_not_count() {
     let away = |alive_at: u64| {
-        let mut desk = desk(0);
-        let progress = json!({"type": "task_progress", "task_id": "t"}).to_string();
-        desk.heard(1, SidecarFrame::parse(&progress).unwrap(), alive_at);
-        command(&mut desk, 60);
-        desk.disconnected(1, 70);
-        digest(&desk, 100)
+        let mut rig = desk(0);
+        rig.now = alive_at;
+        rig.hear(1, progress("t"));
+        rig.now = 60;
+        command(&mut rig);
+        rig.now = 70;
+        rig.drop_conn(1);
+        digest(&rig, 100)
     };
     assert_eq!(away(40), away(50));
 }

@@ -20,6 +20,8 @@ pub mod cli;
 pub mod control;
 pub mod core;
 pub mod desk;
+#[cfg(test)]
+mod desk_rig;
 pub mod digest;
 mod elsewhere;
 pub mod entropy;

@@ -141,11 +141,6 @@ impl Restart {
         self.steps.push(Step { step: step.to_owned(), at_ms: now_ms, detail });
     }
 
-    /// The run that was told to end.
-    pub fn run_before(&self) -> Run {
-        Run { boot_id: self.boot_before.clone(), restart_count: self.count_before }
-    }
-
     /// Whether an identify comes from another run than the one that was told to end.
     ///
     /// A run that names itself is another one when the name differs. An original Node sidecar names none: it is another

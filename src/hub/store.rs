@@ -12,6 +12,7 @@ use super::auth::{self, Principal, TokenHash};
 use super::desk::Changes;
 use super::restart::Restart;
 use super::task::Task;
+use crate::regular_file::{self, Unfit};
 
 const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
 const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");
@@ -36,6 +37,13 @@ pub enum StoreError {
         path: PathBuf,
         /// Its schema number.
         found: u64,
+    },
+    /// Something that is no file stands in its place.
+    NoFile {
+        /// The place.
+        path: PathBuf,
+        /// What stands there.
+        unfit: Unfit,
     },
     /// A record could not be read or written as JSON.
     Record {
@@ -62,6 +70,9 @@ impl std::fmt::Display for StoreError {
             Self::Newer { path, found } => {
                 let path = path.display();
                 write!(f, "{path} has schema {found}, this hub knows {SCHEMA}: run the newer hub that wrote it")
+            }
+            Self::NoFile { path, unfit } => {
+                write!(f, "{}: {unfit}: move it away, or give another --data", path.display())
             }
             Self::Record { key, detail } => {
                 write!(f, "record {key} is not what this hub writes ({detail}): restore the data dir from a copy")
@@ -110,6 +121,7 @@ impl Store {
     /// [`StoreError::Locked`] while another process has it open, and the others as they say.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join("hub.redb");
+        regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
         let db = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
                 return StoreError::Locked(path.clone());

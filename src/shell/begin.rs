@@ -13,6 +13,7 @@ use super::runs::{self, RunOrder};
 use super::speak::object;
 use crate::config::{Config, ExecutorMode};
 use crate::machine::Task;
+use crate::regular_file;
 
 /// How long a supervisor may take to say that the command is under way: it waits for an earlier run to end.
 const SUPERVISOR_MS: u64 = 30_000;
@@ -87,9 +88,9 @@ impl Work {
         tokio::task::spawn_blocking(move || {
             let folder = &self.config.results_dir;
             let sign = folder.join(format!("{}.started", self.task.id));
-            let given = std::fs::create_dir_all(folder).and_then(|()| std::fs::File::create(&sign));
+            let given = std::fs::create_dir_all(folder).and_then(|()| regular_file::make_empty(&sign));
             self.answer(match given {
-                Ok(_) => WakeOutcome::Succeeded,
+                Ok(()) => WakeOutcome::Succeeded,
                 Err(error) => WakeOutcome::Failed { error: format!("cannot write {}: {error}", sign.display()) },
             });
         });

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crash_points::crash_point;
+use crate::regular_file::{self, Unfit};
 
 /// How many symbolic links are followed before they count as a loop; Linux's own figure.
 const MAX_LINKS: u32 = 40;
@@ -72,6 +73,10 @@ impl fmt::Display for DurableError {
             write!(f, "; give the user that runs this process write permission on {folder}")
         } else if self.source.kind() == io::ErrorKind::NotADirectory {
             write!(f, "; a file stands where {folder} should be a folder: move it away, or set `queue_file` elsewhere")
+        } else if let Some(Unfit::NoFile(_)) = Unfit::of(&self.source) {
+            write!(f, "; move it away, or set `queue_file` elsewhere")
+        } else if let Some(Unfit::TooLarge { .. }) = Unfit::of(&self.source) {
+            write!(f, "; `max_frame_bytes` decides how large it may get")
         } else if self.source.kind() == io::ErrorKind::IsADirectory {
             write!(f, "; a folder stands where the file should be: move it away, or set `queue_file` elsewhere")
         } else if self.operation == Operation::Resolve {
@@ -127,6 +132,20 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     Ok(())
 }
 
+/// As [`write_atomic`], unless `bytes` are more than `max_bytes`: nobody would read them again.
+///
+/// # Errors
+/// As [`write_atomic`], and [`Unfit::TooLarge`].
+pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+    match bytes.len() as u64 {
+        bytes if bytes > max_bytes => {
+            let source = Unfit::TooLarge { bytes, max_bytes }.into();
+            Err(DurableError { path: path.to_owned(), operation: Operation::Write, source })
+        }
+        _ => write_atomic(path, bytes),
+    }
+}
+
 /// Removes temporary files that a killed predecessor left beside `path`; says how many. Call it at start, under the lock.
 ///
 /// # Errors
@@ -171,32 +190,33 @@ pub enum ReadOutcome<T> {
     },
 }
 
-/// Reads `path` and gives its bytes to `parse`. A file that does not parse is moved aside as
-/// `<name>.corrupt-<UTC time>`, under a name that nothing had before.
+/// Reads `path` and gives its bytes to `parse`. A file that does not parse, or has more than `max_bytes`, is moved aside
+/// as `<name>.corrupt-<UTC time>`, under a name that nothing had before.
 ///
 /// # Errors
-/// [`DurableError`] when the file cannot be read or not be moved aside: then it still stands where it was.
+/// [`DurableError`] when it is no regular file, or cannot be read or not be moved aside: it still stands where it was.
 pub fn read_or_quarantine<T, E: fmt::Display>(
     path: &Path,
+    max_bytes: u64,
     parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> Result<ReadOutcome<T>, DurableError> {
     let target = resolve(path)?;
-    let bytes = match fs::read(&target) {
-        Ok(bytes) => bytes,
+    let why = match regular_file::read(&target, max_bytes) {
+        Ok(bytes) => match parse(&bytes) {
+            Ok(value) => return Ok(ReadOutcome::Parsed(value)),
+            Err(why) => why.to_string(),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReadOutcome::Missing),
-        Err(source) => return Err(DurableError { path: target, operation: Operation::Read, source }),
+        Err(source) => match Unfit::of(&source) {
+            Some(too_large @ Unfit::TooLarge { .. }) => too_large.to_string(),
+            Some(Unfit::NoFile(_)) | None => {
+                return Err(DurableError { path: target, operation: Operation::Read, source });
+            }
+        },
     };
-    match parse(&bytes) {
-        Ok(value) => Ok(ReadOutcome::Parsed(value)),
-        Err(why) => {
-            let moved_to = move_aside(&target).map_err(|source| DurableError {
-                path: target.clone(),
-                operation: Operation::MoveAside,
-                source,
-            })?;
-            Ok(ReadOutcome::Quarantined { moved_to, why: why.to_string() })
-        }
-    }
+    let failed = |source| DurableError { path: target.clone(), operation: Operation::MoveAside, source };
+    let moved_to = move_aside(&target).map_err(failed)?;
+    Ok(ReadOutcome::Quarantined { moved_to, why })
 }
 
 fn move_aside(target: &Path) -> io::Result<PathBuf> {

@@ -19,6 +19,8 @@ pub enum ExitCode {
     Unavailable = 69,
     /// A bug, or something that should not happen.
     Internal = 70,
+    /// What was asked for is in force, and the journal cannot be written: a crash would forget it.
+    NotOnDisk = 73,
     /// The state folder cannot be used: read-only, full, or another user's.
     StateUnusable = 74,
     /// Another copy serves this state folder.
@@ -45,6 +47,9 @@ impl ExitCode {
                  no; `check`: it found a problem"
             }
             Self::Internal => "a bug",
+            Self::NotOnDisk => {
+                "`drain`, `resume`, `cancel-restart`: in force, but the journal cannot be written and a crash would forget it"
+            }
             Self::StateUnusable => "a file or folder cannot be used (read-only, full, another user's)",
             Self::AlreadyRunning => "another copy serves this state folder",
             Self::Refused => "the running sidecar refused what a command asked of it",

@@ -47,16 +47,15 @@ pub(super) struct Begin {
 
 impl Hooks {
     pub(super) fn new(config: &Config, scratch_dir: PathBuf, scrub: Scrub, redactor: Redactor) -> Self {
+        let (start, result) = (config.hooks.on_task_start.clone(), config.hooks.on_task_result.clone());
         let beside = config.path.parent().unwrap_or(Path::new("/"));
-        Self {
-            start: config.hooks.on_task_start.clone(),
-            result: config.hooks.on_task_result.clone(),
-            limit: Duration::from_millis(config.hooks.timeout_ms),
-            cwd: config.repo_dir.clone().unwrap_or_else(|| beside.to_owned()),
-            scratch_dir,
-            scrub,
-            redactor,
-        }
+        let cwd = config.repo_dir.clone().unwrap_or_else(|| beside.to_owned());
+        Self { start, result, limit: Duration::from_millis(config.hooks.timeout_ms), cwd, scratch_dir, scrub, redactor }
+    }
+
+    /// The same with a configuration that was read again. What runs already runs on as it began.
+    pub(super) fn by(&self, config: &Config) -> Self {
+        Self::new(config, self.scratch_dir.clone(), self.scrub, self.redactor.clone())
     }
 
     /// Whether there is one before a task is begun.

@@ -2,17 +2,34 @@
 //! sidecar's own file too (`{active, recovering}`), and puts what it does not know back where it found it.
 
 mod entries;
+mod layout;
 
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::machine::Journal;
+use super::report::MAX_RESULT_BYTES;
+use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
 use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
+use layout::Layout;
 
 /// The version of the file's own fields. A higher one is from a newer sidecar.
 const SCHEMA: u32 = 1;
+
+/// For the restarts, the names, and what other writers keep in the file, bytes.
+const REST_BYTES: u64 = 16 << 20;
+
+/// The largest file that is written or read, bytes, where the hub's frames have at most `max_frame_bytes`: the task in
+/// hand and the shelf, each with its description and metadata twice (once where the Node sidecar looks for them), a full
+/// outbox, and the rest. With the default of 4 MiB it is 236,912,640 bytes.
+///
+/// A file that is larger is not this sidecar's, or `max_frame_bytes` was lowered meanwhile.
+pub fn max_bytes(max_frame_bytes: u64) -> u64 {
+    // One more of each: what the Node sidecar was asking about, and the verdict on the task in hand.
+    let (tasks, verdicts) = (SHELF_CAP as u64 + 2, OUTBOX_CAP as u64 + 1);
+    2 * tasks * max_frame_bytes + verdicts * MAX_RESULT_BYTES as u64 + REST_BYTES
+}
 
 /// Why a file is no journal.
 #[derive(Debug)]
@@ -69,8 +86,9 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         cordoned: journal.cordoned,
         other: other.clone(),
     };
-    // Maps with string keys and plain values: nothing here can fail to serialize.
-    let mut bytes = serde_json::to_vec_pretty(&file).unwrap_or_default();
+    let mut bytes = Vec::new();
+    // Maps with string keys and plain values into memory: nothing here can fail.
+    let _ = file.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Layout::default()));
     bytes.push(b'\n');
     bytes
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::durable::{self, DurableError, Operation};
+use crate::regular_file;
 
 /// How often a lock that is taken is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -88,7 +89,7 @@ impl StateLock {
     pub fn holder(queue_file: &Path) -> Result<Option<Holder>, DurableError> {
         let path = lock_path(queue_file)?;
         let unusable = |operation, source| DurableError { path: path.clone(), operation, source };
-        let mut file = match File::open(&path) {
+        let mut file = match regular_file::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(unusable(Operation::Read, source)),
@@ -119,7 +120,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    regular_file::open_with(path, &mut options)
 }
 
 fn write_holder(file: &mut File, name: Option<&str>) -> io::Result<()> {

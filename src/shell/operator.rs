@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::SidecarGone;
-use crate::machine::{Effect, Event, Machine, Notice, RestartOrder, State};
+use crate::machine::{Disk, Effect, Event, Machine, Notice, RestartOrder, State};
 
 /// A wish of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,15 +49,58 @@ pub struct Answer {
     pub ok: bool,
     /// For people.
     pub message: String,
+    /// Whether a crash would forget it, because the journal cannot be written. It is not said where it would not.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub not_on_disk: bool,
 }
 
 impl Answer {
-    fn yes(message: impl Into<String>) -> Self {
-        Self { ok: true, message: message.into() }
+    /// Done as wished.
+    pub(super) fn yes(message: impl Into<String>) -> Self {
+        Self { ok: true, message: message.into(), not_on_disk: false }
     }
 
-    fn no(message: impl Into<String>) -> Self {
-        Self { ok: false, message: message.into() }
+    /// Not done, and why.
+    pub(super) fn no(message: impl Into<String>) -> Self {
+        Self { ok: false, message: message.into(), not_on_disk: false }
+    }
+
+    /// The same of a wish that must outlive the process, while the disk takes no journal.
+    fn not_on_disk(self) -> Self {
+        let message = format!(
+            "{}; that is not on disk, because the journal cannot be written (it is tried again every second): a crash \
+             would forget it",
+            self.message
+        );
+        Self { message, not_on_disk: true, ..self }
+    }
+
+    /// What can be said of a wish now: nothing (`Err`) while the journal is being written that has it.
+    pub(super) fn once_on_disk(self, event: &Event, disk: &Disk) -> Result<Self, Self> {
+        match (disk, Self::must_outlive(event) && self.ok) {
+            (_, false) | (Disk::Ready, true) => Ok(self),
+            (Disk::Failing { .. }, true) => Ok(self.not_on_disk()),
+            (Disk::Writing { .. }, true) => Err(self),
+        }
+    }
+
+    /// A restart need not: a process that crashes before it comes back all the same.
+    fn must_outlive(event: &Event) -> bool {
+        match event {
+            Event::CordonRequested { .. } | Event::RestartCancelRequested => true,
+            Event::RestartRequested(_)
+            | Event::DeadlineReached
+            | Event::HubOpened
+            | Event::HubClosed { .. }
+            | Event::HubSaid(_)
+            | Event::WakeFinished { .. }
+            | Event::Confirmed { .. }
+            | Event::ResultPending { .. }
+            | Event::ResultFound { .. }
+            | Event::StopRequested { .. }
+            | Event::Persisted
+            | Event::PersistFailed => false,
+        }
     }
 
     /// Reads the answer off one transition; `None` for an event that answers nobody.

@@ -61,18 +61,18 @@ async fn reload(current: &mut Arc<Config>, pm2: &Pm2, clock: Clock, settings: &m
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
             tracing::error!(%error, "the configuration was not reloaded, and nothing has changed");
-            return Answer { ok: false, message: format!("nothing has changed: {error}") };
+            return Answer::no(format!("nothing has changed: {error}"));
         }
         Err(error) => {
             tracing::error!(%error, "the configuration's reader died");
-            return Answer { ok: false, message: "nothing has changed: the reader died".into() };
+            return Answer::no("nothing has changed: the reader died");
         }
     };
     let Merged { config, changed, need_restart } = current.merge(config);
     let config = Arc::new(config);
     let policy = policy(&config, pm2, clock.now().as_millis());
     if settings.send(Settings { config: Arc::clone(&config), policy }).await.is_err() {
-        return Answer { ok: false, message: SidecarGone.to_string() };
+        return Answer::no(SidecarGone.to_string());
     }
     logging::set_level(config.log_level);
     *current = config;
@@ -88,7 +88,7 @@ async fn reload(current: &mut Arc<Config>, pm2: &Pm2, clock: Clock, settings: &m
     for warning in warnings {
         message += &format!("\nwarning: {warning}");
     }
-    Answer { ok: true, message }
+    Answer::yes(message)
 }
 
 fn outcome(changed: &[&str], need_restart: &[&str]) -> String {

@@ -10,6 +10,11 @@ use super::outside::Dice;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
 use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, TaskId, WakeOutcome};
+use crate::wire::{Limit, clip};
+
+/// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
+/// a longer one, which would come again and again; a file of less may take more, since numbers are written out.
+pub(super) const MAX_RESULT_BYTES: usize = (4 << 20) - (64 << 10);
 
 /// What happened on the connection of the agent of that id; nothing where it means nothing to the machine.
 pub(super) fn link_event(event: LinkEvent, agent_id: &str, dice: &Dice) -> Option<Event> {
@@ -81,15 +86,28 @@ pub(super) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
         Some(content) => Event::ResultFound {
             task_id,
             outcome: match content {
-                ResultContent::Success { result } => {
-                    Outcome::Completed { result: redactor.clean(Value::Object(result).to_string()).into() }
+                ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
+                // It is cut when it is said, at the latest.
+                ResultContent::Failure { reason } => {
+                    Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) }
                 }
-                ResultContent::Failure { reason } => Outcome::Failed { reason: redactor.clean(reason) },
                 ResultContent::Unreadable { error } => {
                     Outcome::Failed { reason: format!("result_parse_error: {error}") }
                 }
             },
         },
+    }
+}
+
+fn completed(result: String) -> Outcome {
+    match result.len() {
+        bytes if bytes > MAX_RESULT_BYTES => Outcome::Failed {
+            reason: format!(
+                "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a \
+                 hub takes; leave large output in a file of its own, and name that in the result"
+            ),
+        },
+        _ => Outcome::Completed { result: result.into() },
     }
 }
 
@@ -129,5 +147,38 @@ pub(super) fn notify(notice: &Notice) {
         Notice::TaskTakenBack { task_id } => {
             tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn outcome_of(content: ResultContent) -> Outcome {
+        let found = ResultsEvent::Result { task_id: "t".into(), content };
+        let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
+        let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
+        outcome
+    }
+
+    fn success(text: &str) -> ResultContent {
+        let Ok(Value::Object(object)) = serde_json::from_str(text) else { panic!("no object") };
+        ResultContent::of(object)
+    }
+
+    #[test]
+    fn a_result_that_is_too_long_once_its_numbers_are_written_out_fails() {
+        let numbers = vec!["1e15"; 400_000].join(",");
+        let text = format!(r#"{{"status":"success","n":[{numbers}]}}"#);
+        assert!(text.len() < 2 << 20, "the file would be read");
+        let Outcome::Failed { reason } = outcome_of(success(&text)) else { panic!("it would break the link for ever") };
+        assert!(reason.starts_with("result_too_large: ") && reason.contains("7600"), "{reason}");
+    }
+
+    #[test]
+    fn a_result_of_the_largest_file_of_plain_text_completes() {
+        let text = format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat((2 << 20) - 40));
+        assert!(matches!(outcome_of(success(&text)), Outcome::Completed { .. }));
     }
 }

@@ -11,8 +11,6 @@ mod output;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -103,7 +101,6 @@ pub struct WakeEvent {
 pub struct WakeRunner {
     config: RunnerConfig,
     events: mpsc::Sender<WakeEvent>,
-    running: Arc<AtomicUsize>,
 }
 
 impl WakeRunner {
@@ -113,16 +110,14 @@ impl WakeRunner {
         for file in output::left_behind(&config.scratch_dir) {
             tokio::spawn(file.keep_small());
         }
-        Self { config, events, running: Arc::default() }
+        Self { config, events }
     }
 
     /// Starts the command in the background; it ends in exactly one event.
     pub fn start(&self, order: WakeOrder) {
-        let running = Running::enter(&self.running);
         let (config, events) = (self.config.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = run(&config, &order).await;
-            drop(running);
             let WakeOrder { task_id, generation, attempt, .. } = order;
             // A receiver that is gone wants no events.
             let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
@@ -143,30 +138,9 @@ impl WakeRunner {
         &self.config.scratch_dir
     }
 
-    /// How many commands run at this moment.
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
-    }
-
     /// Removes the files in which long values of this task were handed over. Best effort; a task without any is fine.
     pub fn clean_up(&self, task_id: &str) {
         environment::remove_value_files(&self.config.scratch_dir, task_id);
-    }
-}
-
-/// Counts a command as running until dropped.
-struct Running(Arc<AtomicUsize>);
-
-impl Running {
-    fn enter(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -39,7 +39,7 @@ use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
-use crate::machine::{Cause, Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
+use crate::machine::{Cause, Disk, Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
 use crate::wire::{Pm2Info, SidecarFrame};
 
 /// What a frame may take once the process was asked to stop.
@@ -89,6 +89,27 @@ pub(super) struct Adapters {
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
 
+/// A wish that is granted, and whose answer waits for the disk.
+pub(super) struct Unanswered {
+    asker: oneshot::Sender<Answer>,
+    answer: Answer,
+    event: Event,
+}
+
+impl Unanswered {
+    fn answer(self, disk: &Disk) -> Option<Self> {
+        let Self { asker, answer, event } = self;
+        match answer.once_on_disk(&event, disk) {
+            Ok(answer) => {
+                // Who asked may have left.
+                let _ = asker.send(answer);
+                None
+            }
+            Err(answer) => Some(Self { asker, answer, event }),
+        }
+    }
+}
+
 /// A running sidecar.
 pub struct Sidecar {
     pub(super) machine: Machine,
@@ -108,6 +129,8 @@ pub struct Sidecar {
     pub(super) show: watch::Sender<Observed>,
     /// Who waits for what the next step makes of a wish.
     pub(super) asker: Option<oneshot::Sender<Answer>>,
+    /// At most one: a write is over before the next wish is heard.
+    pub(super) unanswered: Option<Unanswered>,
     /// Where restarts wait for a look at what they depend on.
     pub(super) gate: Gate,
     /// Restarts that have passed the gate.
@@ -198,6 +221,7 @@ impl Sidecar {
                 Some(Settings { config, policy }) = self.new_settings.recv() => {
                     // The machine is not told: where it stands does not change. Nor does what was found out of the next run.
                     let no_return = self.policy.no_return.take();
+                    self.hooks = self.hooks.by(&config);
                     (self.config, self.policy) = (config, Policy { no_return, ..policy });
                 }
                 Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
@@ -265,8 +289,10 @@ impl Sidecar {
         if let Some(asker) = self.asker.take()
             && let Some(answer) = Answer::to(&event, &before, &after, &effects)
         {
-            // Who asked may have left.
-            let _ = asker.send(answer);
+            self.unanswered = Some(Unanswered { asker, answer, event });
+        }
+        if let Some(unanswered) = self.unanswered.take() {
+            self.unanswered = unanswered.answer(&after.disk);
         }
         let stops = |machine: &Machine| machine.state.stops_for_good();
         if stops(&after) && !stops(&before) {
@@ -333,7 +359,8 @@ impl Sidecar {
 
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
-        let write = move || durable::write_atomic(&path, &bytes);
+        let max_bytes = journal_file::max_bytes(self.config.max_frame_bytes);
+        let write = move || durable::write_atomic_up_to(max_bytes, &path, &bytes);
         let written = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
         match written {
             Ok(Ok(())) => Event::Persisted,

@@ -191,6 +191,7 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
         introduction,
         show,
         asker: None,
+        unanswered: None,
         gate: Gate::new(pm2.clone()),
         looked_at: Default::default(),
         policy,
@@ -247,7 +248,8 @@ fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<Str
         tracing::warn!(%error, "temporary files of a killed sidecar stay behind");
     }
     let boot = Boot { id: machine_boot, since_ms: super::pm2::machine_booted_at_ms() };
-    match durable::read_or_quarantine(path, |bytes| journal_file::from_bytes(bytes, boot)) {
+    let max_bytes = journal_file::max_bytes(config.max_frame_bytes);
+    match durable::read_or_quarantine(path, max_bytes, |bytes| journal_file::from_bytes(bytes, boot)) {
         Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
         Ok(ReadOutcome::Parsed(Found::Journal { journal, other })) => Ok((*journal, other)),
         Ok(ReadOutcome::Parsed(Found::Newer { schema })) => Err(StartError::Newer { path: path.clone(), schema }),

@@ -8,6 +8,7 @@ mod row;
 
 mod commands;
 mod configuration;
+mod no_files;
 
 use std::fs;
 use std::path::PathBuf;

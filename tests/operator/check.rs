@@ -434,7 +434,7 @@ fn a_folder_in_the_journal_s_place_is_told_as_what_it_is() {
     fs::create_dir(agent.path("queue.json")).unwrap();
     let found = Found::of(&agent);
     let (level, said, todo) = found.one("journal");
-    assert!(level == "problem" && todo.contains("move that folder away"), "{said}; {todo}");
+    assert!(level == "problem" && todo.contains("move it away"), "{said}; {todo}");
     assert_eq!(found.one("permissions").0, "ok");
 }
 

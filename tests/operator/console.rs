@@ -334,6 +334,49 @@ fn drain_takes_no_more_tasks_until_resume() {
     scene.hub.wait_task(&next, Status::Completed);
 }
 
+/// A folder in the journal's place: no write of it succeeds, whoever the user is.
+fn block_the_journal(scene: &Scene) {
+    let journal = scene.agent.path("queue.json");
+    let _ = std::fs::remove_file(&journal);
+    std::fs::create_dir(journal).unwrap();
+}
+
+#[test]
+fn a_drain_that_a_crash_would_forget_says_so() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    block_the_journal(&scene);
+    for (command, begins) in [("drain", "draining: "), ("drain", "it drains already; "), ("resume", "resumed: ")] {
+        let (code, text) = scene.agent.operate(&[command]);
+        assert_eq!((code, text.contains(begins)), (73, true), "{text}");
+        assert!(text.contains("not on disk") && text.contains("a crash would forget it"), "{text}");
+    }
+    let (code, text) = scene.agent.operate(&["drain", "--wait"]);
+    assert_eq!((code, text.contains("drained, but ") && text.contains("queue.json")), (73, true), "{text}");
+    // In force all the same.
+    assert_eq!(scene.agent.status()["draining"], true);
+    std::fs::remove_dir(scene.agent.path("queue.json")).unwrap();
+    wait::until_true("the journal", || scene.agent.status()["journal"]["writable"] == true);
+    assert_eq!(scene.agent.operate(&["drain"]), (0, "it drains already\n".into()));
+    assert_eq!(scene.agent.queue().unwrap()["cordoned"], true);
+}
+
+#[test]
+fn a_restart_that_is_taken_back_while_the_journal_cannot_be_written_says_so() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    let task = scene.hub.submit("run=hold");
+    scene.agent.wait_run(&task, "started");
+    assert_eq!(scene.agent.operate(&["restart"]).0, 0);
+    wait_phase(&scene, "RestartPending");
+    block_the_journal(&scene);
+    let (code, text) = scene.agent.operate(&["cancel-restart"]);
+    assert_eq!((code, text.contains("the restart is cancelled") && text.contains("not on disk")), (73, true), "{text}");
+    std::fs::remove_dir(scene.agent.path("queue.json")).unwrap();
+    scene.agent.go("run", &task);
+    scene.done_once(&task);
+}
+
 #[test]
 fn a_sidecar_that_does_not_run_is_told_from_its_journal() {
     let scene = Scene::new();

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use crate::support::process::{Running, Signal};
 use crate::support::scene::Scene;
 use crate::support::{prometheus, wait};
+use agentcom::config::{KEYS, NUMBERS};
 use serde_json::{Value, json};
 
 /// Where the newest run says that it listens.
@@ -224,6 +225,76 @@ fn a_sighup_reads_the_configuration_again() {
     let task = scene.hub.submit("");
     scene.done_once(&task);
     scene.agent.wait_log("a line at debug", |line| (line["level"] == "DEBUG").then_some(()));
+}
+
+/// One more value of each key than the stage has.
+fn another_value(key: &str) -> Value {
+    // The others' least is more than the stage's most.
+    if key == "reconnect_min_ms" {
+        return json!(21);
+    }
+    if let Some(number) = NUMBERS.iter().find(|number| number.key == key) {
+        return json!(number.default + 1);
+    }
+    match key {
+        "hub_url" => json!("ws://127.0.0.1:1/ws"),
+        "hub_api_url" => json!("http://127.0.0.1:1"),
+        "log_level" => json!("trace"),
+        "log_format" => json!("text"),
+        "http_listen" => json!("127.0.0.1:0"),
+        "http_allow_remote" => json!(true),
+        "capabilities" => json!(["cooking"]),
+        "wake_retry_delays_ms" => json!([1, 2, 3, 4]),
+        "restart_intensity" => json!({"max": 777}),
+        "executors" => json!({"x": {"command": "true"}}),
+        "shell_commands" => json!({"enabled": true}),
+        "hooks" => json!({"on_task_result": "true"}),
+        "resource_report_interval_ms" => json!(1_500),
+        // The texts.
+        _ => json!("another"),
+    }
+}
+
+/// At the socket that was there at the start, whatever `queue_file` says by now.
+fn reload(socket: &std::path::Path) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(wait::BOUND)).unwrap();
+    stream.write_all(b"{\"op\":\"reload\"}\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["answer"]["ok"], json!(true), "{answer}");
+    answer["answer"]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_reload_names_every_key_that_was_changed() {
+    let scene = Scene::new();
+    let _sidecar = scene.start();
+    let socket = scene.agent.socket();
+    let before = std::fs::read(scene.agent.config_file()).unwrap();
+    for key in KEYS {
+        scene.agent.configure(key, another_value(key));
+        let (first, again) = (reload(&socket), reload(&socket));
+        let parts = |text: &str| {
+            let text = text.lines().next().unwrap().strip_prefix("reloaded: ").unwrap().to_owned();
+            let (changed, kept) = text.split_once("; only a restart changes: ").unwrap_or((&text, ""));
+            [changed, kept].map(|keys| keys.split(", ").map(str::to_owned).collect::<Vec<_>>())
+        };
+        let named = |text: &str| parts(text).map(|keys| keys.contains(&(*key).to_owned()));
+        // In force at once, and no change any more; or kept for a restart, and named as often as one asks.
+        match named(&first) {
+            [true, false] => assert_eq!(named(&again), [false, false], "{key}: {again}"),
+            [false, true] => assert_eq!(named(&again), [false, true], "{key}: {again}"),
+            other => panic!("{key} is not named once: {other:?} in {first}"),
+        }
+        std::fs::write(scene.agent.config_file(), &before).unwrap();
+        reload(&socket);
+    }
+    scene.agent.wait_log("the log names it too", |line| {
+        (line["message"] == "the configuration was reloaded" && line["need_restart"] == "http_allow_remote")
+            .then_some(())
+    });
 }
 
 #[test]

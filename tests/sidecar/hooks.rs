@@ -59,6 +59,20 @@ fn a_hook_may_add_variables_and_fields() {
 }
 
 #[test]
+fn hooks_count_from_a_reload_on_and_so_does_the_folder_they_run_in() {
+    let scene = scene("true", json!({"on_task_start": "echo > before"}));
+    let _sidecar = scene.start();
+    fs::create_dir(scene.agent.path("repo")).unwrap();
+    scene.agent.configure("repo_dir", json!("repo"));
+    scene.agent.configure("hooks", json!({"on_task_start": "echo > after"}));
+    assert_eq!(scene.agent.operate(&["reload"]), (0, "reloaded: repo_dir, hooks\n".into()));
+    let task = submit(&scene);
+    completed(&scene, &task);
+    let there = ["before", "after", "repo/before", "repo/after"].map(|name| scene.agent.path(name).exists());
+    assert_eq!(there, [false, false, false, true]);
+}
+
+#[test]
 fn a_hook_may_refuse_a_task() {
     let scene = scene("echo > ran", json!({"on_task_start": r#"echo '{"refuse": "the tree is dirty"}'"#}));
     let _sidecar = scene.start();

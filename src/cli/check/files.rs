@@ -8,6 +8,7 @@ use super::finding::Finding;
 use super::named;
 use crate::config::{Config, Loaded, WarningKind};
 use crate::machine::Journal;
+use crate::regular_file::{self, Unfit};
 use crate::shell::durable::{self, folder_of};
 use crate::shell::exit_code::ExitCode;
 use crate::shell::journal_file::{self, Boot, Found};
@@ -153,13 +154,22 @@ pub(super) fn log_file(config: &Config) -> Finding {
 pub(super) fn journal(config: &Config) -> Finding {
     let path = &config.queue_file;
     let unusable = |found: String| Finding::problem("journal", found, ExitCode::StateUnusable);
-    let bytes = match std::fs::read(path) {
+    let bytes = match regular_file::read(path, journal_file::max_bytes(config.max_frame_bytes)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Finding::ok("journal", format!("{}: none yet", path.display()));
         }
         Err(error) => {
-            return unusable(format!("cannot read {}: {error}", path.display())).then(remedy(&error, "queue_file"));
+            let then = match Unfit::of(&error) {
+                Some(Unfit::NoFile(_)) => "move it away, or set `queue_file` elsewhere".to_owned(),
+                Some(Unfit::TooLarge { .. }) => {
+                    "if `max_frame_bytes` was lowered, raise it again; else let `run` move it aside \
+                     and begin empty (a task in it will be handed out again by the hub)"
+                        .to_owned()
+                }
+                None => remedy(&error, "queue_file"),
+            };
+            return unusable(format!("cannot read {}: {error}", path.display())).then(then);
         }
     };
     match journal_file::from_bytes(&bytes, Boot { id: "", since_ms: None }) {

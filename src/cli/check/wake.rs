@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use crate::config::Config;
+use crate::regular_file;
 use crate::shell::durable::folder_of;
 use crate::shell::exit_code::ExitCode;
 
@@ -71,7 +72,7 @@ fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
 fn interpreter(script: &Path) -> Option<String> {
     let mut start = Vec::new();
     // As much as the kernel reads of it.
-    std::fs::File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    regular_file::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line).into_owned();
     line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().map(str::to_owned)

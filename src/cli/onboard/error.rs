@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::hub::{AskError, HubAddress};
 use crate::config::{Config, ConfigError};
+use crate::regular_file::Unfit;
 use crate::shell::durable::DurableError;
 use crate::shell::exit_code::ExitCode;
 
@@ -142,7 +143,11 @@ impl fmt::Display for OnboardError {
             }
             Self::Address(why) => write!(f, "`--hub`: {why}"),
             Self::TokenFile { path, source } => {
-                write!(f, "no token in {}: {source}; the token is the last word of that file", path.display())
+                write!(f, "no token in {}: {source}; the token is the last word of that file", path.display())?;
+                match Unfit::of(source) {
+                    Some(Unfit::NoFile(_)) => write!(f, " (`--token-file -` reads it from stdin, a pipe too)"),
+                    Some(Unfit::TooLarge { .. }) | None => Ok(()),
+                }
             }
             Self::ThereAlready { path, what } => {
                 write!(f, "{} is there already: {what}. Nothing was registered or changed", path.display())

@@ -19,6 +19,7 @@ use super::hub::{HubAddress, Question, ask};
 use super::options::Options;
 use super::out::{complain, print};
 use crate::config::{Config, Secret};
+use crate::regular_file;
 use crate::shell::durable;
 use crate::shell::exit_code::ExitCode;
 use crate::wire::Limit;
@@ -130,8 +131,8 @@ fn token_in(file: &Path) -> Result<Secret, OnboardError> {
     if file == Path::new("-") {
         std::io::stdin().take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
     } else {
-        let file = std::fs::File::open(file).map_err(unreadable)?;
-        file.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        let bytes = regular_file::read(file, MAX_TOKEN_FILE_BYTES).map_err(unreadable)?;
+        text = String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is not UTF-8")))?;
     }
     let last = text.split_whitespace().last();
     last.map(Secret::new).ok_or_else(|| unreadable(std::io::Error::other("there is no word in it")))

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Carried, Outcome, StageName, Verdict};
+use crate::regular_file;
 use crate::shell::journal_file::{self, Boot, Found};
 use crate::shell::lock::{Holder, StateLock};
 use crate::shell::pm2::{machine_boot_id, machine_booted_at_ms};
@@ -50,9 +51,9 @@ pub struct KeptTask {
 }
 
 impl Absent {
-    /// Looks at the folder.
-    pub fn look(queue_file: &Path) -> Self {
-        let (journal, journal_error) = match kept(queue_file) {
+    /// Looks at the folder; a journal has at most `max_bytes`.
+    pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
+        let (journal, journal_error) = match kept(queue_file, max_bytes) {
             Ok(kept) => (kept, None),
             Err(why) => (None, Some(why)),
         };
@@ -61,8 +62,8 @@ impl Absent {
     }
 }
 
-fn kept(queue_file: &Path) -> Result<Option<Kept>, String> {
-    let bytes = match std::fs::read(queue_file) {
+fn kept(queue_file: &Path, max_bytes: u64) -> Result<Option<Kept>, String> {
+    let bytes = match regular_file::read(queue_file, max_bytes) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("cannot read {}: {error}", queue_file.display())),
@@ -112,7 +113,7 @@ mod tests {
         let text = r#"{"schema":1,"active":{"task_id":"t1","generation":2},"outbox":[{"task_id":"t0","generation":1,
             "verdict":"failed","reason":"r"}],"cordoned":true}"#;
         std::fs::write(&queue, text).unwrap();
-        let absent = Absent::look(&queue);
+        let absent = Absent::look(&queue, 1_000);
         let kept = absent.journal.unwrap();
         assert_eq!((kept.task.unwrap().task_id.as_str(), kept.outbox[0].verdict.as_str()), ("t1", "failed"));
         assert_eq!((kept.draining, absent.holder), (true, None));
@@ -125,10 +126,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         let lock = StateLock::acquire(&queue, Some("one"), std::time::Duration::ZERO).unwrap();
-        let holder = Absent::look(&queue).holder.unwrap();
+        let holder = Absent::look(&queue, 1_000).holder.unwrap();
         assert_eq!((holder.name.as_deref(), holder.pid), (Some("one"), Some(std::process::id())));
         drop(lock);
-        assert_eq!(Absent::look(&queue), Absent { running: false, holder: None, journal: None, journal_error: None });
+        assert_eq!(
+            Absent::look(&queue, 1_000),
+            Absent { running: false, holder: None, journal: None, journal_error: None }
+        );
     }
 
     #[test]
@@ -136,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         std::fs::write(&queue, "rubbish").unwrap();
-        let why = Absent::look(&queue).journal_error.unwrap();
+        let why = Absent::look(&queue, 1_000).journal_error.unwrap();
         assert!(why.contains("makes no sense"), "{why}");
         assert_eq!(std::fs::read_to_string(&queue).unwrap(), "rubbish");
     }

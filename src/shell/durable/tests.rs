@@ -111,7 +111,7 @@ fn leftovers_of_this_file_are_removed_and_nothing_else() {
 #[test]
 fn a_missing_file_is_not_an_error() {
     let folder = folder();
-    let outcome = read_or_quarantine(&folder.path().join("queue.json"), |_| Ok::<_, String>(())).unwrap();
+    let outcome = read_or_quarantine(&folder.path().join("queue.json"), 1_000, |_| Ok::<_, String>(())).unwrap();
     assert_eq!(outcome, ReadOutcome::Missing);
 }
 
@@ -120,7 +120,7 @@ fn a_good_file_is_parsed_and_stays() {
     let folder = folder();
     let path = folder.path().join("queue.json");
     fs::write(&path, "[1]").unwrap();
-    let outcome = read_or_quarantine(&path, |bytes| serde_json::from_slice::<Vec<u8>>(bytes)).unwrap();
+    let outcome = read_or_quarantine(&path, 1_000, |bytes| serde_json::from_slice::<Vec<u8>>(bytes)).unwrap();
     assert_eq!(outcome, ReadOutcome::Parsed(vec![1]));
     assert!(path.exists());
 }
@@ -132,7 +132,7 @@ fn bad_files_are_moved_aside_untouched_each_under_a_name_of_its_own() {
     let mut kept = Vec::new();
     for content in ["{half", "", "{again"] {
         fs::write(&path, content).unwrap();
-        let outcome = read_or_quarantine(&path, |bytes| serde_json::from_slice::<Vec<u8>>(bytes)).unwrap();
+        let outcome = read_or_quarantine(&path, 1_000, |bytes| serde_json::from_slice::<Vec<u8>>(bytes)).unwrap();
         let ReadOutcome::Quarantined { moved_to, why } = outcome else { panic!("{outcome:?}") };
         assert!(!path.exists());
         assert!(!why.is_empty());
@@ -142,6 +142,37 @@ fn bad_files_are_moved_aside_untouched_each_under_a_name_of_its_own() {
         assert_eq!(fs::read_to_string(&moved_to).unwrap(), content);
         assert!(moved_to.to_string_lossy().contains("queue.json.corrupt-2"));
     }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_moved_aside_unread() {
+    let folder = folder();
+    let path = folder.path().join("queue.json");
+    fs::File::create(&path).unwrap().set_len(1 << 42).unwrap();
+    let outcome = read_or_quarantine(&path, 1_000, |_| Ok::<_, String>(())).unwrap();
+    let ReadOutcome::Quarantined { moved_to, why } = outcome else { panic!("{outcome:?}") };
+    assert!(why.contains("4398046511104 bytes, more than the 1000"), "{why}");
+    assert_eq!((path.exists(), fs::metadata(moved_to).unwrap().len()), (false, 1 << 42));
+}
+
+#[test]
+fn what_is_no_file_stays_where_it_stands() {
+    let folder = folder();
+    let path = folder.path().join("queue.json");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let error = read_or_quarantine(&path, 1_000, |_| Ok::<_, String>(())).unwrap_err();
+    assert!(error.to_string().contains("a socket stands where the file should be; move it away"), "{error}");
+    assert!(path.exists());
+}
+
+#[test]
+fn nothing_is_written_that_would_not_be_read_again() {
+    let folder = folder();
+    let path = folder.path().join("queue.json");
+    write_atomic_up_to(3, &path, b"old").unwrap();
+    let error = write_atomic_up_to(3, &path, b"more").unwrap_err();
+    assert!(error.to_string().contains("4 bytes, more than the 3"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn what_the_node_sidecar_did_inside_its_own_process_has_no_session_either() {
         let active = json!({
             "task_id": "t-9", "status": "working", "assigned_at": 5_000, "generation": 4, "routing_decision": decision,
         });
-        read(&json!({"active": active})).job.unwrap().woken.unwrap().machine_boot
+        read(&json!({"active": active})).job.unwrap().machine_boot
     };
     for target in ["ollama", "claude", "sidecar"] {
         assert_eq!(routed(json!(target)), "", "{target}");
@@ -187,4 +187,45 @@ fn nonsense_says_what_and_where() {
 fn a_newer_sidecars_journal_is_told_apart_whatever_is_in_it() {
     let newer = from_bytes(br#"{"schema":99,"active":"in a form of its own"}"#, BOOT).unwrap();
     assert!(matches!(newer, Found::Newer { schema: 99 }), "{newer:?}");
+}
+
+/// A JSON object of at least so many bytes, whose lists are nested so deep that one value a line would fill a disk.
+fn nested(bytes: usize) -> String {
+    let list = format!("{}{}1{}", "[".repeat(100), "1,".repeat(1_000), "]".repeat(100));
+    let lists = vec![list; bytes / 2_200 + 1].join(",");
+    format!(r#"{{"lists":[{lists}]}}"#)
+}
+
+#[test]
+fn a_verdict_takes_no_more_room_than_its_result() {
+    let length = |results: &[String]| {
+        let mut journal = Journal::default();
+        for (index, result) in results.iter().enumerate() {
+            let outcome = Outcome::Completed { result: result.as_str().into() };
+            let task_id = TaskId::new(&format!("t{index}")).unwrap();
+            journal.outbox.push(Verdict { task_id, generation: u64::MAX, outcome, accept_first: true });
+        }
+        to_bytes(&journal, &Map::new()).len()
+    };
+    let result = nested(100_000);
+    let grown = length(&[result.clone(), result.clone()]) - length(&[]);
+    assert!(grown <= 2 * (result.len() + 1_000), "{grown} bytes for twice {}", result.len());
+}
+
+#[test]
+fn a_task_takes_no_more_room_than_its_assignment_twice() {
+    let metadata = nested(100_000);
+    let payload = format!(r#"{{"description":"d","metadata":{metadata}}}"#);
+    let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: payload.as_str().into() };
+    let job = Carried { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None };
+    let with = to_bytes(&Journal { job: Some(job), ..Journal::default() }, &Map::new()).len();
+    let grown = with - to_bytes(&Journal::default(), &Map::new()).len();
+    assert!(grown <= 2 * payload.len() + 2_000, "{grown} bytes for {}", payload.len());
+}
+
+#[test]
+fn the_largest_journal_is_as_large_as_the_page_says() {
+    assert_eq!(max_bytes(4 << 20), 236_912_640);
+    let page = include_str!("../../../docs/configuration.md");
+    assert!(page.contains("236,912,640"));
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::queue::{Trouble, WriteLine};
+use crate::regular_file;
 use crate::shell::durable::folder_of;
 
 /// How soon a file that could not be opened is tried again.
@@ -86,7 +87,8 @@ impl WriteLine for RotatingFile {
 impl Open {
     fn at(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.append(true).create(true);
+        // A device or a pipe will do, but nobody waits for whoever is to read it.
+        regular_file::without_waiting(options.append(true).create(true));
         // Tasks are described in here; the group may read, as with other logs.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
@@ -121,7 +123,7 @@ impl Open {
 fn ends_a_line(path: &Path) -> bool {
     use std::io::{Read, Seek, SeekFrom};
     let last_byte = || {
-        let mut file = File::open(path)?;
+        let mut file = regular_file::open(path)?;
         file.seek(SeekFrom::End(-1))?;
         let mut byte = [0];
         file.read_exact(&mut byte)?;

@@ -133,11 +133,16 @@ fn parent() -> Option<u32> {
     None
 }
 
+/// More than any process id has, bytes.
+#[cfg(unix)]
+const MAX_PID_FILE_BYTES: u64 = 64;
+
 /// Whether the process that `$PM2_HOME/pm2.pid` names is our parent; `None` when there is no such file.
 #[cfg(unix)]
 fn parent_is_pm2(env: impl Fn(&str) -> Option<String>) -> Option<bool> {
     let home = super::query::pm2_home(&|key: &str| env(key).map(OsString::from))?;
-    let daemon: u32 = std::fs::read_to_string(home.join("pm2.pid")).ok()?.trim().parse().ok()?;
+    let text = crate::regular_file::read(&home.join("pm2.pid"), MAX_PID_FILE_BYTES).ok()?;
+    let daemon: u32 = str::from_utf8(&text).ok()?.trim().parse().ok()?;
     Some(daemon == std::os::unix::process::parent_id())
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn act(panel: &mut Panel, name: &str, opts: &Value) -> Returned
 
 /// An answer that something is not done.
 pub(super) fn refused(message: impl Into<String>) -> Answer {
-    Answer { ok: false, message: message.into() }
+    Answer::no(message)
 }
 
 fn names() -> String {

@@ -196,8 +196,7 @@ fn line_of(message: Message) -> Result<Line, BadLine> {
     match (Line::of(&message), message) {
         (Err(BadLine::TooLong { bytes }), Message::Axm(Axm::Reply { action_name, .. })) => {
             let action_name = action_name.chars().take(64).collect();
-            let answer =
-                Answer { ok: false, message: format!("the answer is too long to be shown here: {bytes} bytes") };
+            let answer = Answer::no(format!("the answer is too long to be shown here: {bytes} bytes"));
             Line::of(&Message::Axm(Axm::Reply { action_name, returned: Returned::Answer(answer) }))
         }
         (line, _) => line,

@@ -1,14 +1,15 @@
 //! Reads one result file: whole, still being written, or nonsense, and if whole, what it says.
 //! It never waits: what is not settled is looked at again by the caller.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
 use super::ResultsConfig;
+use crate::regular_file::{self, Unfit};
 
 /// What a result file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +124,9 @@ enum Flaw {
 
 impl From<io::Error> for Flaw {
     fn from(e: io::Error) -> Self {
-        if e.kind() == io::ErrorKind::NotFound {
+        if let Some(unfit) = Unfit::of(&e) {
+            Self::Here(unfit.to_string())
+        } else if e.kind() == io::ErrorKind::NotFound {
             Self::Gone
         } else if e.kind() == io::ErrorKind::PermissionDenied {
             Self::Here(format!("cannot be read: {e}"))
@@ -134,22 +137,7 @@ impl From<io::Error> for Flaw {
 }
 
 fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
-    // A device must not even be opened.
-    if !fs::metadata(path)?.is_file() {
-        return Err(Flaw::Here("is not a regular file".into()));
-    }
-    let file = open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(Flaw::Here("is not a regular file".into()));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that grew meanwhile from one that fits.
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes {
-        let found = metadata.len().max(bytes.len() as u64);
-        return Err(Flaw::Here(format!("has {found} bytes, more than the {max_bytes} a result may have")));
-    }
+    let bytes = regular_file::read(path, max_bytes)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(Flaw::Here("is empty".into()));
@@ -161,18 +149,6 @@ fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
         }
         Err(e) => Err(Flaw::Here(format!("is not JSON: {e}"))),
     }
-}
-
-/// Without waiting, should a pipe have taken the file's place a moment ago.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        let flags = rustix::fs::OFlags::NONBLOCK.bits();
-        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.cast_signed());
-    }
-    options.open(path)
 }
 
 fn classify(object: Map<String, Value>) -> ResultContent {

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::regular_file;
+
 /// How much of the end is read back.
 const TAIL_BYTES: u64 = 4 * 1024;
 
@@ -120,7 +122,7 @@ pub(super) fn left_behind(scratch: &Path) -> Vec<WrittenFile> {
     paths
         .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
         .filter_map(|path| {
-            let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+            let file = regular_file::open_with(&path, OpenOptions::new().read(true).write(true)).ok()?;
             Some(WrittenFile { file: Some((path, file)) })
         })
         .collect()

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::supervise::GRACE;
+use crate::regular_file;
+
+/// More than any claim has, bytes.
+const MAX_CLAIM_BYTES: u64 = 64 * 1024;
 
 const CLAIM: &str = "run";
 const ENDING: &str = "ending";
@@ -77,7 +81,7 @@ impl Claim {
     pub(super) fn take(scratch: &Path, task_id: &str, note: Note) -> io::Result<Taken> {
         fs::create_dir_all(scratch)?;
         // One claimant at a time: between the look and the rename nobody else may come.
-        let gate = private().create(true).open(scratch.join("runs.lock"))?;
+        let gate = regular_file::open_with(&scratch.join("runs.lock"), private().create(true))?;
         gate.lock()?;
         wait_for_the_ending(scratch, task_id)?;
         let path = path_of(scratch, task_id, CLAIM);
@@ -229,7 +233,7 @@ fn wait_for_the_ending(scratch: &Path, task_id: &str) -> io::Result<()> {
 }
 
 fn look_at(path: &Path) -> io::Result<Standing> {
-    let mut file = match OpenOptions::new().read(true).open(path) {
+    let file = match regular_file::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Absent),
         Err(error) => return Err(error),
@@ -240,7 +244,7 @@ fn look_at(path: &Path) -> io::Result<Standing> {
         Err(TryLockError::Error(error)) => return Err(error),
     };
     let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
+    file.take(MAX_CLAIM_BYTES).read_to_end(&mut text)?;
     let note = serde_json::from_slice::<Note>(&text).ok();
     Ok(match (locked, note) {
         (true, note) => Standing::Running(note),

@@ -1,7 +1,6 @@
 //! Follows the run of the task in hand: passes its output on, batched, and tells its end when its supervisor can not.
 //! It starts and ends nothing but what a killed supervisor left behind.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::claim::{self, Note, Standing, progress_path, standing};
-use super::output::{Line, cut_to_end};
+use super::output::{FILE_BYTES, Line, cut_to_end};
+use crate::regular_file;
 use crate::shell::durable;
 
 /// How often a run is looked at.
@@ -213,11 +213,13 @@ impl Reader {
     }
 
     fn read_bytes(&mut self, path: &std::path::Path, from_the_start: bool) -> io::Result<()> {
-        let mut file = File::open(path)?;
+        let mut file = regular_file::open(path)?;
         let length = file.metadata()?.len();
         let at = self.at.unwrap_or(if from_the_start { 0 } else { length });
         // It was begun anew.
         let at = if at > length { 0 } else { at };
+        // No supervisor writes more: what it is, nobody needs to know.
+        let at = at.max(length.saturating_sub(FILE_BYTES));
         file.seek(SeekFrom::Start(at))?;
         let read = file.take(length - at).read_to_end(&mut self.rest)?;
         self.at = Some(at + read as u64);

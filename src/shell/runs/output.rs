@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::claim::private;
+use crate::regular_file;
 use crate::shell::logging::Redactor;
 
 /// How much of a stream's end is kept: a result that is printed as one JSON object must fit.
@@ -17,7 +18,7 @@ const KEPT_BYTES: usize = 1024 * 1024;
 const LINE_BYTES: usize = 16 * 1024;
 
 /// The progress file is begun anew beyond this, bytes.
-const FILE_BYTES: u64 = 1024 * 1024;
+pub(super) const FILE_BYTES: u64 = 1024 * 1024;
 
 /// One line of progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +108,7 @@ pub(super) struct Progress(Option<File>);
 impl Progress {
     /// A run goes on without it.
     pub(super) fn create(path: &Path) -> Self {
-        Self(private().create(true).truncate(true).open(path).ok())
+        Self(regular_file::open_with(path, private().create(true).truncate(true)).ok())
     }
 
     /// Adds what has come. A disk that is full costs the progress, not the run.

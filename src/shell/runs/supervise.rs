@@ -26,6 +26,7 @@ use super::order::RunOrder;
 use super::output::{Progress, Stream};
 use super::pipes::Pipes;
 use crate::config::Secret;
+use crate::regular_file;
 use crate::shell::durable;
 use crate::shell::logging::Redactor;
 use crate::shell::runner::group;
@@ -213,7 +214,7 @@ async fn supervise(order: RunOrder) {
 
 fn show_started(order: &RunOrder) -> io::Result<()> {
     fs::create_dir_all(&order.results_dir)?;
-    fs::write(order.results_dir.join(format!("{}.started", order.task_id)), "")
+    regular_file::make_empty(&order.results_dir.join(format!("{}.started", order.task_id)))
 }
 
 fn spawn(order: &RunOrder) -> io::Result<Child> {

@@ -1,6 +1,8 @@
 //! One bad input, what it is given to, and what must be said of it. It judges; which inputs there are stands in the tables.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -13,10 +15,11 @@ pub const TOKEN: &str = "t0ken-that-nobody-may-see";
 
 /// One bad input. In `args`, file texts and expectations `{dir}` is the row's own folder, `{web}` a web server that
 /// misbehaves by the first part of its path, `{gone}` an address where nobody listens; in `args`, `%20` is a space and
-/// `%00` an empty word.
+/// `%00` an empty word. What comes before the name's first `/` is made a folder.
 pub struct Row {
     pub args: &'static str,
-    /// `name` and text. A text `<dir>` makes a folder, `<link> x` a symbolic link to x.
+    /// `name` and text. A text `<dir>` makes a folder, `<pipe>` a named pipe, `<socket>` a socket, `<huge>` a file of a
+    /// terabyte (of holes), `<link> x` a symbolic link to x.
     pub files: &'static [(&'static str, &'static str)],
     pub env: &'static [(&'static str, &'static str)],
     pub code: i32,
@@ -88,8 +91,12 @@ impl Row {
         let filled = |text: &str| text.replace("{dir}", &dir).replace("{web}", &WEB.url()).replace("{gone}", &GONE);
         for (name, text) in self.files {
             let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
             match (*text, text.strip_prefix("<link> ")) {
                 ("<dir>", _) => fs::create_dir_all(path).unwrap(),
+                ("<pipe>", _) => named_pipe(&path),
+                ("<socket>", _) => drop(UnixListener::bind(path).unwrap()),
+                ("<huge>", _) => File::create(path).unwrap().set_len(1 << 40).unwrap(),
                 (_, Some(target)) => std::os::unix::fs::symlink(filled(target), path).unwrap(),
                 (text, None) => fs::write(path, filled(text)).unwrap(),
             }
@@ -119,4 +126,10 @@ impl Row {
 pub fn judge(rows: &[Row]) {
     let complaints: Vec<_> = rows.iter().filter_map(Row::complaint).collect();
     assert!(complaints.is_empty(), "{} of {} rows:\n\n{}", complaints.len(), rows.len(), complaints.join("\n"));
+}
+
+/// Nobody stands at its other end.
+fn named_pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }

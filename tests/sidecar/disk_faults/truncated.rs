@@ -66,7 +66,7 @@ fn at_any_byte_it_is_moved_aside_whole() {
     // Without its last newline it is the whole journal still.
     for length in 0..whole.len() - 1 {
         fs::write(&file, &whole[..length]).unwrap();
-        match read_or_quarantine(&file, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap() {
+        match read_or_quarantine(&file, 1 << 20, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap() {
             ReadOutcome::Quarantined { moved_to, why } => {
                 assert!(!why.is_empty());
                 assert!(!file.exists(), "cut at {length}: it still stands there");
@@ -78,7 +78,7 @@ fn at_any_byte_it_is_moved_aside_whole() {
         }
     }
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
-    let found = read_or_quarantine(&file, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap();
+    let found = read_or_quarantine(&file, 1 << 20, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap();
     assert!(matches!(found, ReadOutcome::Parsed(Found::Journal { journal: found, .. }) if *found == journal()));
 }
 

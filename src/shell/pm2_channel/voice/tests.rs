@@ -8,7 +8,7 @@ fn table(text: &str) -> Message {
 }
 
 fn reply(name: &str, message: &str) -> Message {
-    let answer = Answer { ok: true, message: message.to_owned() };
+    let answer = Answer::yes(message);
     Message::Axm(Axm::Reply { action_name: name.to_owned(), returned: Returned::Answer(answer) })
 }
 
