@@ -97,7 +97,76 @@ fn an_original_sidecar_is_the_same_run_where_pm2_says_that_it_began_at_the_same_
     assert_eq!(losses(&rig), 1, "a count of restarts alone says nothing: a reboot puts it to 0");
     rig.drop_conn(3);
     node(&mut rig, 4, None);
-    assert_eq!(losses(&rig), 2, "without pm2 nothing shows that it is the same run");
+    assert_eq!(losses(&rig), 2, "without pm2 nothing shows yet that it is the same run");
+}
+
+/// An original sidecar without pm2's word, that took the task and whose link broke; it is back on connection 2.
+fn node_back() -> Rig {
+    let mut rig = Rig::new();
+    rig.submit("t");
+    node(&mut rig, 1, None);
+    rig.hear(1, accepted("t"));
+    rig.drop_conn(1);
+    node(&mut rig, 2, None);
+    assert_eq!(losses(&rig), 1);
+    rig
+}
+
+fn reports(task_id: &str) -> SidecarFrame {
+    let status = Some("working".to_owned());
+    SidecarFrame::StateReport { task_id: task_id.into(), status, generation: Some(1), assigned_at: None }
+}
+
+fn rejects(reason: &str) -> SidecarFrame {
+    SidecarFrame::TaskRejected { task_id: "t".into(), generation: None, reason: reason.into() }
+}
+
+fn recovers() -> SidecarFrame {
+    SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: Default::default() }
+}
+
+#[test]
+fn an_original_sidecar_that_has_the_task_in_hand_still_lost_nothing() {
+    for says in [reports("t"), rejects("busy")] {
+        let mut rig = node_back();
+        rig.hear(2, says);
+        assert_eq!(losses(&rig), 0);
+        rig.hear(2, reports("t"));
+        assert_eq!(losses(&rig), 0, "what is forgiven is forgiven once");
+    }
+}
+
+#[test]
+fn a_word_that_another_process_could_say_forgives_nothing() {
+    for says in [reports("u"), rejects("restarting"), recovers()] {
+        let mut rig = node_back();
+        rig.hear(2, says);
+        assert_eq!(losses(&rig), 1);
+    }
+    let mut rig = node_back();
+    rig.hear(2, recovers());
+    rig.hear(2, reports("t"));
+    assert_eq!(losses(&rig), 1, "it had begun anew before it took the work up again");
+}
+
+#[test]
+fn what_one_agent_has_in_hand_forgives_no_other_its_loss() {
+    let mut rig = node_back();
+    rig.join(3, "b", Some("boot-b"));
+    rig.hear(3, reports("t"));
+    assert_eq!(losses(&rig), 1);
+}
+
+#[test]
+fn a_healthy_original_sidecar_on_a_link_that_flaps_keeps_its_task_from_becoming_a_dead_letter() {
+    let mut rig = Rig::new();
+    rig.submit("t");
+    for conn in 1..100 {
+        node(&mut rig, conn, None);
+        rig.hear(conn, if conn == 1 { accepted("t") } else { reports("t") });
+        rig.drop_conn(conn);
+    }
+    assert_eq!((losses(&rig), rig.desk.tasks().get("t").unwrap().status.name()), (1, "queued"));
 }
 
 #[test]

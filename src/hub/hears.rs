@@ -74,6 +74,10 @@ impl Desk {
             self.changed(agent_id);
             return;
         }
+        if reason == "busy" {
+            // An original sidecar so answers a task that it has in hand.
+            self.tasks.still_in_hand(agent_id, task_id);
+        }
         self.tasks.take_back(agent_id, &format!("rejected: {reason}"), now_ms);
         self.agents.set_unavailable(agent_id, now_ms + self.policy.reject_retry_ms);
         self.touched.push(agent_id.to_owned());
@@ -103,6 +107,8 @@ impl Desk {
     }
 
     fn hear_recovering(&mut self, agent_id: &str, task_id: String, now_ms: u64) {
+        // Asked by a process that found the task in its predecessor's journal.
+        self.tasks.began_anew(agent_id);
         let held = self.tasks.alive(agent_id, &task_id, now_ms);
         let generation = self.tasks.get(&task_id).map(|task| task.generation);
         let answer = match held {
@@ -116,6 +122,7 @@ impl Desk {
     /// adopts running work gets it (again, since it may have gone down with another connection), and one that does not
     /// must drop the work.
     fn hear_state_report(&mut self, agent_id: &str, task_id: String, said: Option<u64>, now_ms: u64) {
+        self.tasks.still_in_hand(agent_id, &task_id);
         let current = self.tasks.task_of(agent_id).filter(|task| task.id == task_id).map(|task| task.generation);
         let same = current.is_some_and(|current| said.is_none_or(|said| said == current));
         if same {

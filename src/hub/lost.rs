@@ -25,20 +25,20 @@ impl Life {
         Self { boot_id: identify.boot_id.clone(), began_at }
     }
 
-    /// Whether both are surely the same: where nothing tells, they are not.
-    fn is(&self, other: &Self) -> bool {
+    /// Whether both are the same, where that can be told.
+    fn is(&self, other: &Self) -> Option<bool> {
         match (&self.boot_id, &other.boot_id) {
-            (Some(one), Some(other)) => one == other,
-            (Some(_), None) | (None, Some(_)) => false,
+            (Some(one), Some(other)) => Some(one == other),
+            (Some(_), None) | (None, Some(_)) => Some(false),
             (None, None) => {
                 let both = self.began_at.zip(other.began_at);
-                both.is_some_and(|(one, other)| one.abs_diff(other) <= SAME_START_MS)
+                both.map(|(one, other)| one.abs_diff(other) <= SAME_START_MS)
             }
         }
     }
 }
 
-/// The last loss of each agent that is away.
+/// The last loss of each agent that is away, or here again without a word on whether it is the same process.
 #[derive(Debug, Clone, Default)]
 pub struct Lost {
     by_agent: BTreeMap<String, (String, Life)>,
@@ -50,10 +50,24 @@ impl Lost {
         self.by_agent.insert(agent_id.to_owned(), (task_id.to_owned(), life));
     }
 
-    /// The agent is here again: the task that it broke off, if it lives the same life.
+    /// The agent is here again: the task that it broke off, if it lives the same life. Where nothing tells, what it says
+    /// of the task will.
     pub fn returned(&mut self, agent_id: &str, life: &Life) -> Option<String> {
-        let (task_id, before) = self.by_agent.remove(agent_id)?;
-        before.is(life).then_some(task_id)
+        let (_, before) = self.by_agent.get(agent_id)?;
+        let same = before.is(life)?;
+        let (task_id, _) = self.by_agent.remove(agent_id)?;
+        same.then_some(task_id)
+    }
+
+    /// The agent has the task in hand, as only the process has that took it. Whether it had lost it.
+    pub fn has_it_still(&mut self, agent_id: &str, task_id: &str) -> bool {
+        let lost = self.by_agent.get(agent_id).is_some_and(|(lost, _)| lost == task_id);
+        lost && self.by_agent.remove(agent_id).is_some()
+    }
+
+    /// The agent is another process than before.
+    pub fn began_anew(&mut self, agent_id: &str) {
+        self.by_agent.remove(agent_id);
     }
 
     /// Feeds what decides the future to `hasher`.

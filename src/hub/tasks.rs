@@ -175,10 +175,28 @@ impl Tasks {
     /// The agent is here. If it lives the same life as when it lost a task, only the link had broken: that loss counts no
     /// more, whoever has the task now.
     pub fn returned(&mut self, agent_id: &str, life: &Life) {
-        let Some(task_id) = self.lost.returned(agent_id, life) else { return };
-        if let Some(task) = self.all.get_mut(&task_id).filter(|task| !task.status.is_final()) {
+        if let Some(task_id) = self.lost.returned(agent_id, life) {
+            self.forgive(&task_id);
+        }
+    }
+
+    /// The agent says of the task what only the process can that took it. Had it lost it, and could nothing else tell that
+    /// it lives the same life, that loss counts no more.
+    pub fn still_in_hand(&mut self, agent_id: &str, task_id: &str) {
+        if self.lost.has_it_still(agent_id, task_id) {
+            self.forgive(task_id);
+        }
+    }
+
+    /// The agent's process is another one than before: what it lost stays lost.
+    pub fn began_anew(&mut self, agent_id: &str) {
+        self.lost.began_anew(agent_id);
+    }
+
+    fn forgive(&mut self, task_id: &str) {
+        if let Some(task) = self.all.get_mut(task_id).filter(|task| !task.status.is_final()) {
             task.losses = task.losses.saturating_sub(1);
-            self.dirty.insert(task_id);
+            self.dirty.insert(task_id.to_owned());
         }
     }
 

@@ -55,7 +55,7 @@ fn a_late_session_that_a_reboot_has_ended_is_not_waited_for() {
     scene.agent.configure("confirmation_timeout_ms", json!(300));
     scene.agent.configure("wake_command", json!("true"));
     let mut sidecar = scene.start();
-    let task = scene.hub.submit_task(Task::new("nobody comes", "do it").max_retries(2));
+    let task = scene.hub.submit_task(Task::new("nobody-comes", "do it").max_retries(2));
     scene.hub.wait_said(ALICE, "task_failed", 1);
     sidecar.kill9();
     rebooted(&scene);
@@ -70,7 +70,7 @@ fn a_sign_that_nobody_remembers_is_not_waited_on() {
     let scene = Scene::new();
     scene.agent.configure("confirmation_timeout_ms", json!(300));
     scene.agent.configure("wake_command", json!("true"));
-    let task = scene.hub.submit_task(Task::new("nobody comes", "do it").max_retries(1));
+    let task = scene.hub.submit_task(Task::new("nobody-comes", "do it").max_retries(1));
     sign(&scene, &task);
     let _sidecar = scene.start();
     let dead = scene.hub.wait_task(&task, Status::DeadLetter);
