@@ -157,10 +157,9 @@ mod tests {
 
     fn outcome_of(content: ResultContent) -> Outcome {
         let found = ResultsEvent::Result { task_id: "t".into(), content };
-        match found_event(found, &Redactor::new(&[Secret::new("t0ken")])) {
-            Event::ResultFound { outcome, .. } => outcome,
-            other => panic!("{other:?}"),
-        }
+        let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
+        let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
+        outcome
     }
 
     fn success(text: &str) -> ResultContent {
