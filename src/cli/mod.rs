@@ -12,6 +12,7 @@ mod operate;
 mod options;
 mod out;
 mod run;
+mod runtime;
 #[cfg(unix)]
 mod show;
 

@@ -1,5 +1,6 @@
 //! The options that every command takes: where the configuration is, and what wins over it. It reads nothing.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -51,6 +52,6 @@ impl Options {
     }
 }
 
-fn env(key: &str) -> Option<String> {
-    std::env::var(key).ok()
+fn env(key: &str) -> Option<OsString> {
+    std::env::var_os(key)
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use super::options::Options;
 use super::out::complain;
+use super::runtime;
 use crate::config::{Config, Loaded};
 #[cfg(unix)]
 use crate::shell::adopted;
@@ -26,6 +29,11 @@ pub fn run(options: Options) -> ExitCode {
     };
     let program = Program::of_this_process();
     let pm2 = Pm2::of_this_process();
+    // BEFORE the first write.
+    let runtime = match runtime::make() {
+        Ok(runtime) => runtime,
+        Err(why) => return complain(&why, ExitCode::StateUnusable),
+    };
     let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
         Ok(lock) => lock,
         Err(error @ LockError::Held { .. }) => return complain(&error, ExitCode::AlreadyRunning),
@@ -52,7 +60,7 @@ pub fn run(options: Options) -> ExitCode {
     }
     let preflight =
         program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone(), &config.token));
-    let ending = match serve(config, pm2, preflight) {
+    let ending = match serve(runtime, config, pm2, preflight) {
         Ok(ending) => ending,
         Err((why, code)) => {
             tracing::error!(error = why, "the sidecar cannot run");
@@ -75,11 +83,12 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-fn serve(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Ending, (String, ExitCode)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| (format!("the runtime cannot be made: {error}"), ExitCode::Internal))?;
+fn serve(
+    runtime: Runtime,
+    config: Config,
+    pm2: Pm2,
+    preflight: Option<Preflight>,
+) -> Result<Ending, (String, ExitCode)> {
     let ending = runtime.block_on(async {
         #[cfg(unix)]
         adopted::reap();

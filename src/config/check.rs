@@ -126,6 +126,8 @@ impl Reader<'_> {
             Some(format!("a text of {length} characters"))
         } else if text.trim() != text || text.chars().any(char::is_control) || text.is_empty() {
             Some("a text with white space or control characters around or in it".to_owned())
+        } else if text.contains(char::REPLACEMENT_CHARACTER) {
+            Some("bytes that are no UTF-8 text".to_owned())
         } else {
             None
         };

@@ -11,6 +11,7 @@ mod secret;
 mod spanned;
 mod work;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -213,9 +214,13 @@ pub struct Override {
 }
 
 impl Overrides {
-    /// The environment's overrides: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts as absent.
-    pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
-        let over = |name| env(name).filter(|value| !value.is_empty()).map(|value| Override::new(value, name));
+    /// The environment's overrides: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts as absent; one
+    /// that is no text is a wrong value, never an absent one.
+    pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Self {
+        let over = |name| {
+            let value = env(name).filter(|value| !value.is_empty())?;
+            Some(Override::new(value.to_string_lossy(), name))
+        };
         Self { token: over(TOKEN_VARIABLE), http_listen: over(HTTP_LISTEN_VARIABLE), ..Self::default() }
     }
 
@@ -248,7 +253,7 @@ pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
 pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";
 
 /// Which file to read: the flag, else `AGENTCOM_CONFIG`, else `config.json` in the working folder.
-pub fn config_path(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<String>) -> PathBuf {
+pub fn config_path(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     flag.or_else(|| env(PATH_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
         .unwrap_or_else(|| PathBuf::from("config.json"))
 }

@@ -13,6 +13,7 @@ use super::serve::{Options, ServeError, serve};
 use super::store::StoreError;
 use super::token_cli::{self, DataArgs, NewToken, TokenAction};
 use crate::config::LogLevel;
+use crate::shell::let_writes_fail;
 use crate::shell::logging::{self, LogConfig};
 
 /// The other end of many agentcom sidecars: hands out tasks, commands restarts, and knows how each went.
@@ -170,6 +171,9 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
         Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),
     };
     let result = runtime.block_on(async {
+        if let Err(error) = let_writes_fail() {
+            tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
+        }
         let stop = CancellationToken::new();
         match stop_on_signals(stop.clone()) {
             Ok(()) => serve(options, stop).await,

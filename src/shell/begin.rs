@@ -100,8 +100,10 @@ impl Work {
         let (what, timeout_ms) = match plan.mode {
             ExecutorMode::Wake => (What::Shell(plan.command.clone()), plan.timeout_ms),
             ExecutorMode::Run => {
-                // Plain texts and numbers: nothing here can fail to serialize.
-                let stdin = serde_json::to_vec(&self.run_order(&plan)).unwrap_or_default();
+                let stdin = match text_of(&self.run_order(&plan)) {
+                    Ok(stdin) => stdin,
+                    Err(why) => return self.refuse(why),
+                };
                 let arguments = runs::arguments().map(str::to_owned).into();
                 (What::Program { program: runs::program(), arguments, stdin }, SUPERVISOR_MS)
             }
@@ -144,7 +146,40 @@ impl Work {
     }
 }
 
+fn text_of(order: &RunOrder) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(order).map_err(|error| {
+        let (beside, results) = (order.scratch_dir.display(), order.results_dir.display());
+        format!(
+            "a command cannot be run from {beside}, or with its result in {results}: {error}; give them UTF-8 names"
+        )
+    })
+}
+
 /// Where commands run: beside the configuration.
 fn folder_of(config: &Config) -> PathBuf {
     config.path.parent().map(Into::into).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_without_a_name_in_utf_8_is_told_before_a_command_is_run() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let order = RunOrder {
+            task_id: "t".into(),
+            generation: 1,
+            command: "true".into(),
+            cwd: "/".into(),
+            timeout_ms: 1,
+            results_dir: std::ffi::OsStr::from_bytes(b"/r\xff").into(),
+            scratch_dir: "/s".into(),
+            machine_boot: "b".into(),
+            secrets: Vec::new(),
+        };
+        let why = text_of(&order).unwrap_err();
+        assert!(why.contains("UTF-8") && why.contains("/r"), "{why}");
+    }
 }

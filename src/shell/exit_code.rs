@@ -21,7 +21,7 @@ pub enum ExitCode {
     Internal = 70,
     /// What was asked for is in force, and the journal cannot be written: a crash would forget it.
     NotOnDisk = 73,
-    /// The state folder cannot be used: read-only, full, or another user's.
+    /// The state folder cannot be used: read-only, full, another user's, or no file more may be opened.
     StateUnusable = 74,
     /// Another copy serves this state folder.
     AlreadyRunning = 75,
@@ -50,7 +50,9 @@ impl ExitCode {
             Self::NotOnDisk => {
                 "`drain`, `resume`, `cancel-restart`: in force, but the journal cannot be written and a crash would forget it"
             }
-            Self::StateUnusable => "a file or folder cannot be used (read-only, full, another user's)",
+            Self::StateUnusable => {
+                "a file or folder cannot be used (read-only, full, another user's, too few open files allowed)"
+            }
             Self::AlreadyRunning => "another copy serves this state folder",
             Self::Refused => "the running sidecar refused what a command asked of it",
             Self::Config => "the configuration is missing, wrong or (`onboard`) there already",

@@ -45,7 +45,7 @@ mod start;
 mod status;
 mod systemd;
 
-pub use control::{RestartHandle, SidecarGone};
+pub use control::{RestartHandle, SidecarGone, let_writes_fail};
 pub use hear::{CLOSE_SUPERSEDED, hear};
 pub use operator::Answer;
 pub use sidecar::{Ending, Sidecar};

@@ -360,7 +360,7 @@ fn a_huge_file_is_not_read() {
 #[test]
 fn flags_win_over_the_environment_and_both_over_the_file() {
     let file = File::new("{\"agent_id\": \"a\", \"hub_url\": \"ws://h/ws\", \"log_level\": \"error\"}");
-    let environment = Overrides::from_env(|key| (key == "AGENTCOM_TOKEN").then(|| "from-the-environment".to_owned()));
+    let environment = Overrides::from_env(|key| (key == "AGENTCOM_TOKEN").then(|| "from-the-environment".into()));
     let flags = Overrides { log_level: Some(Override::new("debug", "--log-level")), ..Overrides::default() };
     let config = Config::load_with(&file.path(), &flags.over(environment)).unwrap().config;
     assert_eq!((config.token.expose(), config.log_level), ("from-the-environment", LogLevel::Debug));
@@ -376,7 +376,7 @@ fn a_wrong_flag_is_named_by_its_own_name() {
 
 #[test]
 fn the_path_is_the_flag_then_the_environment_then_the_working_folder() {
-    let env = |key: &str| (key == "AGENTCOM_CONFIG").then(|| "env.json".to_owned());
+    let env = |key: &str| (key == "AGENTCOM_CONFIG").then(|| "env.json".into());
     assert_eq!(config::config_path(Some("flag.json".into()), env), PathBuf::from("flag.json"));
     assert_eq!(config::config_path(None, env), PathBuf::from("env.json"));
     assert_eq!(config::config_path(None, |_| None), PathBuf::from("config.json"));

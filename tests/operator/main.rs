@@ -8,6 +8,7 @@ mod bad_inputs;
 mod check;
 mod cli;
 mod console;
+mod hardship;
 mod observing;
 mod onboard;
 mod readme;

@@ -9,9 +9,11 @@ mod pm2;
 mod wake;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use super::options::Options;
 use super::out::{complain, print};
+use super::runtime;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::shell::exit_code::ExitCode;
 use finding::{Finding, Report};
@@ -29,15 +31,18 @@ pub struct CheckArgs {
 
 /// Looks at everything, or at what decides whether this binary can run here.
 pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
+    // BEFORE the first folder is tried.
+    let runtime = match runtime::make() {
+        Ok(runtime) => runtime,
+        Err(why) => return complain(&why, ExitCode::StateUnusable),
+    };
     if args.preflight {
         return preflight(options);
     }
     let mut report = Report::default();
     match options.load() {
         Ok(loaded) => {
-            if let Err(error) = everything(&loaded, &mut report) {
-                return complain(&format!("the runtime cannot be made: {error}"), ExitCode::Internal);
-            }
+            everything(&loaded, &mut report, runtime);
             report.hide(&loaded.config.token);
         }
         Err(error) => report.add(no_configuration(&error)),
@@ -63,7 +68,7 @@ fn preflight(options: &Options) -> ExitCode {
     }
 }
 
-fn everything(loaded: &Loaded, report: &mut Report) -> std::io::Result<()> {
+fn everything(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
     let config = &loaded.config;
     report.extend(files::configuration(loaded));
     report.extend(files::permissions(config));
@@ -75,7 +80,6 @@ fn everything(loaded: &Loaded, report: &mut Report) -> std::io::Result<()> {
     report.extend(files::repo_folder(config));
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         report.extend(hub::look(config).await);
         report.extend(http::look(config, holder.as_ref()).await);
@@ -83,7 +87,6 @@ fn everything(loaded: &Loaded, report: &mut Report) -> std::io::Result<()> {
     });
     // A name lookup that hangs must not hold the answer up.
     runtime.shutdown_background();
-    Ok(())
 }
 
 fn no_configuration(error: &ConfigError) -> Finding {

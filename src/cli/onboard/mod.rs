@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::hub::{HubAddress, Question, ask};
 use super::options::Options;
 use super::out::{complain, print};
+use super::runtime;
 use crate::config::{Config, Secret};
 use crate::regular_file;
 use crate::shell::durable;
@@ -60,9 +61,9 @@ pub struct OnboardArgs {
 
 /// Registers the agent and writes its folder.
 pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime::make() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("the runtime cannot be made: {error}"), ExitCode::Internal),
+        Err(why) => return complain(&why, ExitCode::StateUnusable),
     };
     let done = runtime.block_on(steps(&options.config_path(), args));
     // A name lookup that hangs must not hold the exit up.
@@ -91,7 +92,7 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
     let given = args.token_file.as_deref().map(token_in).transpose()?;
     let admin = match &args.admin_token_file {
         Some(file) => Some(token_in(file)?),
-        None => std::env::var(ADMIN_TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new),
+        None => admin_token()?,
     };
     // 2. The folder: a token that cannot be kept is not asked for.
     let place = folder::prepare(&config)?;
@@ -136,6 +137,16 @@ fn token_in(file: &Path) -> Result<Secret, OnboardError> {
     }
     let last = text.split_whitespace().last();
     last.map(Secret::new).ok_or_else(|| unreadable(std::io::Error::other("there is no word in it")))
+}
+
+/// The environment's, where there is one.
+fn admin_token() -> Result<Option<Secret>, OnboardError> {
+    let token = std::env::var_os(ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
+    let no_text = |_| OnboardError::TokenFile {
+        path: ADMIN_TOKEN_VARIABLE.into(),
+        source: std::io::Error::other("it is not UTF-8"),
+    };
+    token.map(|token| token.into_string().map(Secret::new).map_err(no_text)).transpose()
 }
 
 async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {

@@ -67,7 +67,8 @@ impl Folder {
     }
 
     fn identity_or_create(&self) -> io::Result<Identity> {
-        match fs::metadata(&self.dir) {
+        // Through it, so that what is no folder, or may not be entered, is told and not waited at.
+        match fs::metadata(self.dir.join(".")) {
             Ok(found) => Ok(identity(&found)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(&self.dir)?;

@@ -1,0 +1,26 @@
+//! The one-threaded runtime that a command works in, where the system lets it have one. It runs nothing.
+
+use crate::shell::let_writes_fail;
+
+/// With fewer open files the runtime panics, and nothing could be done with it.
+#[cfg(unix)]
+const FEWEST_FILES: u64 = 16;
+
+/// Makes it.
+///
+/// # Errors
+/// What is missing, for people.
+pub(super) fn make() -> Result<tokio::runtime::Runtime, String> {
+    #[cfg(unix)]
+    if let Some(files) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+        && files < FEWEST_FILES
+    {
+        return Err(format!(
+            "only {files} files may be open at once (`ulimit -n`), and that is too few: allow 64 or more"
+        ));
+    }
+    let unmade = |error| format!("the runtime cannot be made: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unmade)?;
+    runtime.block_on(async { let_writes_fail() }).map_err(unmade)?;
+    Ok(runtime)
+}
