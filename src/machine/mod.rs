@@ -43,7 +43,7 @@ pub use effect::{
 pub use event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutcome};
 pub use job::{Carried, Claim, Job, Report, Saying, Stage, StageName, Woken};
 pub use journal::{Disk, Journal};
-pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online};
+pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online, Standing};
 pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
