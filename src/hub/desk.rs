@@ -241,6 +241,11 @@ impl Desk {
         &self.restarts
     }
 
+    /// Whether the agent has a socket.
+    pub fn is_connected(&self, agent_id: &str) -> bool {
+        self.agents.connected(agent_id).is_some()
+    }
+
     /// How many agents have a socket.
     pub fn connected_count(&self) -> usize {
         self.agents.connected_count()

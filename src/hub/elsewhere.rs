@@ -19,7 +19,6 @@ const NOT_OFFERED: &[(&str, &str)] = &[
     ),
     ("/api/admin/repo-scanner", "repositories are not scanned"),
     ("/api/admin/rate-limits", "there are no rate limits: put a proxy before the hub"),
-    ("/api/admin/push-task", "submit the task with POST /api/tasks and `assign_to`"),
     ("/api/admin/backup", BACKUP),
     ("/api/admin/restore", BACKUP),
     ("/api/admin/compact", BACKUP),

@@ -5,10 +5,12 @@
 //! | `GET /health` | none | 200 |
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
+//! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
 //! | `POST /api/onboard/register` | none (admin where registration is closed) | 201, 409 |
 //! | `POST /api/tasks` | any | 201 |
 //! | `GET /api/tasks`, `GET /api/tasks/{id}` | any | 200, 404 |
 //! | `POST /api/tasks/{id}/cancel`, `.../retry` | the submitter's, admin | 200, 404, 409 |
+//! | `POST /api/admin/push-task` | any | 200, 404 |
 //! | `GET /api/tasks/dead-letter`, `GET /api/tasks/stats` | any | 200 |
 //! | `GET, POST /admin/tokens` | admin | 200, 201 |
 //! | `DELETE /admin/tokens/{id}` | the agent's own, admin | 200 |
@@ -39,6 +41,7 @@ use super::core::Handle;
 use super::elsewhere::instead_of;
 use super::entropy;
 use super::http_admin;
+use super::http_agents;
 use super::http_tasks;
 use super::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
 use super::restart::RestartRequest;
@@ -79,6 +82,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ws", get(websocket))
         .route("/health", get(health))
         .route("/api/agents", get(agents))
+        .route("/api/agents/states", get(http_agents::states))
+        .route("/api/agents/{id}/state", get(http_agents::state))
         .route("/api/onboard/register", post(register))
         .route("/api/tasks", get(http_tasks::list).post(http_tasks::submit))
         .route("/api/tasks/dead-letter", get(http_tasks::dead_letters))
@@ -86,6 +91,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/tasks/{id}", get(http_tasks::one))
         .route("/api/tasks/{id}/cancel", post(http_tasks::cancel))
         .route("/api/tasks/{id}/retry", post(http_tasks::retry))
+        .route("/api/admin/push-task", post(http_agents::push_task))
         .route("/api/admin/agents/{id}/restart", post(restart_agent))
         .route("/api/admin/agents/{id}/restarts", get(list_restarts))
         .route("/api/admin/agents/{id}/reset-token", post(http_admin::reset_token))

@@ -59,12 +59,15 @@ pub(super) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -
             now_ms
         })
     });
-    let created_at = created_at.await?.ok_or_else(|| {
-        let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
-    })?;
+    let created_at = created_at.await?.ok_or_else(queue_full)?;
     let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// There is no room for another task.
+pub(super) fn queue_full() -> ApiError {
+    let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
 fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
@@ -202,7 +205,7 @@ pub(super) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
     ok(app.core.ask(|state, _| count(state.desk.tasks())).await?)
 }
 
-/// How many tasks there are, as the original hub counts: dead letters apart.
+/// How many tasks there are, as the original hub counts: dead letters apart, lanes of those that wait.
 fn count(tasks: &Tasks) -> Value {
     let mut by_status: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut by_priority: BTreeMap<u8, u64> = BTreeMap::new();
@@ -212,6 +215,8 @@ fn count(tasks: &Tasks) -> Value {
             dead_letter += 1;
         } else {
             *by_status.entry(task.status.name()).or_default() += 1;
+        }
+        if task.status == Status::Queued {
             *by_priority.entry(task.submission.priority.number()).or_default() += 1;
         }
     }
@@ -259,17 +264,23 @@ pub(super) async fn one(State(app): Shared, headers: HeaderMap, id: Id) -> Reply
 pub(super) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let (who, id) = submitter(&app, &headers, id, "cancel another's task").await?;
     let wanted = id.clone();
-    let done = app.core.ask(move |state, now_ms| state.desk.cancel(&wanted, &who.name, now_ms)).await?;
-    done.map_err(|status| conflict(&id, status, "it has ended already"))?;
-    ok(json!({"status": "cancelled", "task_id": id}))
+    let done = app.core.ask(move |state, now_ms| {
+        let before = state.desk.tasks().get(&wanted).map(|task| task.status.name());
+        state.desk.cancel(&wanted, &who.name, now_ms).map(|()| before)
+    });
+    let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
+    ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
 }
 
 pub(super) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let (_, id) = submitter(&app, &headers, id, "retry another's task").await?;
     let wanted = id.clone();
-    let done = app.core.ask(move |state, now_ms| state.desk.revive(&wanted, now_ms)).await?;
-    done.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
-    ok(json!({"status": "requeued", "task_id": id}))
+    let done = app.core.ask(move |state, now_ms| {
+        state.desk.revive(&wanted, now_ms)?;
+        Ok(state.desk.tasks().get(&wanted).map(|task| task.submission.priority.number()))
+    });
+    let priority = done.await?.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
+    ok(json!({"status": "requeued", "task_id": id, "priority": priority}))
 }
 
 /// The caller, who must be an admin or the one who submitted the task.

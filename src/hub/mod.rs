@@ -29,6 +29,7 @@ mod hears;
 pub mod holders;
 pub mod http;
 mod http_admin;
+mod http_agents;
 mod http_tasks;
 pub mod kept;
 pub mod limits;

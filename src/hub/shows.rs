@@ -8,11 +8,38 @@ use super::task::Status;
 impl Desk {
     /// Everybody who is here or due back, as the API shows them.
     pub fn agents_json(&self) -> Vec<Value> {
-        let mut shown: Vec<Value> = self.agents.list().into_iter().map(|(id, _)| self.agent_json(id)).collect();
+        self.shown().map(|id| self.agent_json(id)).collect()
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &str> {
         // After a restart of the hub nothing but the id is known of an agent that is still away.
         let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
-        shown.extend(unknown.map(|id| self.agent_json(id)));
-        shown
+        self.agents.list().into_iter().map(|(id, _)| id).chain(unknown)
+    }
+
+    /// Everybody who is here or due back, as the original hub shows how agents stand.
+    pub fn states_json(&self) -> Vec<Value> {
+        self.shown().filter_map(|id| self.state_json(id)).collect()
+    }
+
+    /// One of them; none if it is neither.
+    pub fn state_json(&self, agent_id: &str) -> Option<Value> {
+        let agent = self.agents.get(agent_id);
+        if agent.is_none() && self.restarts.open_for(agent_id).is_none() {
+            return None;
+        }
+        let capabilities: Vec<Value> =
+            agent.map(|agent| agent.can_do.iter().map(|name| json!({"name": name})).collect()).unwrap_or_default();
+        Some(json!({
+            "agent_id": agent_id,
+            "name": agent.map_or(agent_id, |agent| agent.name.as_str()),
+            "fsm_state": self.fsm_state(agent_id),
+            "current_task_id": self.tasks.task_of(agent_id).map(|task| task.id.as_str()),
+            "capabilities": capabilities,
+            // There: `unresponsive`, for an agent that let an assignment go by. Nothing is held against anybody here.
+            "flags": [],
+            "connected_at": agent.map(|agent| agent.connected_at),
+        }))
     }
 
     fn agent_json(&self, agent_id: &str) -> Value {

@@ -6,7 +6,7 @@ use super::cordon::Cordon;
 use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
 use super::event::{FromHub, VerdictRefusal};
 use super::job::{Claim, Report, Saying};
-use super::link::{Features, Heartbeat, Link, Online};
+use super::link::{Features, Heartbeat, Link, Online, Standing};
 use super::shelf::Shelved;
 use super::state::State;
 use super::task::Outcome;
@@ -56,8 +56,9 @@ impl Step<'_> {
 
     fn heard(&mut self, said: FromHub) {
         match said {
-            // The hub said before who we are; saying it again changes nothing.
-            FromHub::Identified { .. } | FromHub::SignOfLife => {}
+            // The hub said before who we are; saying it again changes nothing else.
+            FromHub::Identified { .. } => self.stands(Standing::ToldAgain, Standing::Known),
+            FromHub::SignOfLife => {}
             FromHub::IdentifyRefused { error } => {
                 self.order(Effect::Notify(Notice::IdentifyRefused { error }));
                 let attempt = self.machine.link.attempt();
@@ -110,6 +111,7 @@ impl Step<'_> {
             features,
             heartbeat: Heartbeat::Due { at: now.plus(self.policy.ping_interval_ms) },
             limited_until: None,
+            standing: Standing::Known,
         });
         self.machine.restarts.returned = None;
         if self.machine.cordon.is_on() {
@@ -147,11 +149,26 @@ impl Step<'_> {
     }
 
     fn verdict_acknowledged(&mut self, task_id: &str) {
-        self.machine.outbox.answered(task_id);
+        if self.machine.outbox.answered(task_id).is_some() {
+            self.stands(Standing::AtWork, Standing::Known);
+        }
+    }
+
+    /// Where an existing hub's view of us was `from`, it is `to` now.
+    fn stands(&mut self, from: Standing, to: Standing) {
+        if let Link::Online(online) = &mut self.machine.link
+            && online.standing == from
+        {
+            online.standing = to;
+        }
     }
 
     fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
+        let accepted_here = self.machine.outbox.head().is_some_and(|head| head.accepted_here);
         let Some(verdict) = self.machine.outbox.refused(complete) else { return };
+        if accepted_here {
+            self.stands(Standing::Known, Standing::AtWork);
+        }
         let task_id = verdict.task_id;
         let superseded = self.machine.state.carried().is_some_and(|carried| carried.task.id == task_id)
             || self.machine.outbox.iter().any(|other| other.task_id == task_id);
@@ -171,6 +188,9 @@ impl Step<'_> {
         let until = self.now.plus(retry_after_ms.clamp(1, RATE_LIMIT_CAP_MS));
         let Link::Online(online) = &mut self.machine.link else { return };
         online.limited_until = Some(until);
+        if online.standing == Standing::ToldAgain {
+            online.standing = Standing::AtWork;
+        }
         // The hub does not say what it dropped: whatever has no answer is said again.
         if let Some(head) = self.machine.outbox.head_mut() {
             head.said.postpone(until);

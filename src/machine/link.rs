@@ -59,6 +59,22 @@ pub struct Online {
     pub heartbeat: Heartbeat,
     /// The hub dropped something for its rate: nothing is said before this.
     pub limited_until: Option<Timestamp>,
+    /// What an existing hub makes of us.
+    pub standing: Standing,
+}
+
+/// Whether an existing hub knows that we are free. It keeps what it thinks of an agent apart from the tasks, and a verdict
+/// that it refuses leaves that as it was: the agent counts as at work, and gets nothing more on this connection. Another
+/// `identify` on it makes the hub look again. (Hanging up would too, but it takes the task from whoever has it by then.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It knows.
+    #[default]
+    Known,
+    /// A verdict on work that was accepted on this connection was refused.
+    AtWork,
+    /// `identify` was said again for that, and is not answered.
+    ToldAgain,
 }
 
 /// The heartbeat.
@@ -212,7 +228,8 @@ mod tests {
         let held = |ms: u64| {
             let since = Timestamp::from_millis(1_000_000 - ms);
             let (heartbeat, features) = (Heartbeat::Due { at: since }, Features::default());
-            away(&Link::Online(Online { since, attempt: 4, features, heartbeat, limited_until: None }), 0).1
+            let standing = Standing::Known;
+            away(&Link::Online(Online { since, attempt: 4, features, heartbeat, limited_until: None, standing }), 0).1
         };
         assert_eq!((held(59_999), held(60_000)), (5, 1));
     }

@@ -45,7 +45,7 @@ pub use event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutc
 pub use job::{Carried, Claim, Job, Report, Saying, Sign, Stage, StageName};
 pub use journal::{Disk, Journal};
 pub use late::{LATECOMERS_CAP, Latecomer, Latecomers};
-pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online};
+pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online, Standing};
 pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};

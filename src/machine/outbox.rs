@@ -30,13 +30,15 @@ pub struct Pending {
     pub said: Saying,
     /// How often, on this connection.
     pub times_said: u32,
+    /// An existing hub has heard `task_accepted` for this hand-out on this connection, when it was a job.
+    pub accepted_here: bool,
     /// Its files in the results folder have been cleaned up.
     pub cleaned: bool,
 }
 
 impl Pending {
-    fn new(verdict: Verdict) -> Self {
-        Self { verdict, said: Saying::Unsaid, times_said: 0, cleaned: false }
+    fn new(verdict: Verdict, accepted_here: bool) -> Self {
+        Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned: false }
     }
 }
 
@@ -52,14 +54,14 @@ pub struct Outbox {
 impl Outbox {
     /// What a journal held. Their files may not have been cleaned up yet.
     pub fn recovered(verdicts: Vec<Verdict>) -> Self {
-        let pending = verdicts.into_iter().map(Pending::new);
+        let pending = verdicts.into_iter().map(|verdict| Pending::new(verdict, false));
         Self { pending: pending.collect(), late_answers: 0 }
     }
 
-    /// Adds a verdict; a second one for the same hand-out is not one and is dropped.
-    pub fn push(&mut self, verdict: Verdict) {
+    /// Adds a verdict; a second one for the same hand-out is not one and is dropped. `accepted_here`: see [`Pending`].
+    pub fn push(&mut self, verdict: Verdict, accepted_here: bool) {
         if self.find(&verdict.task_id, verdict.generation).is_none() {
-            self.pending.push(Pending::new(verdict));
+            self.pending.push(Pending::new(verdict, accepted_here));
         }
     }
 
@@ -130,6 +132,7 @@ impl Outbox {
         for pending in &mut self.pending {
             pending.said = Saying::Unsaid;
             pending.times_said = 0;
+            pending.accepted_here = false;
         }
         self.late_answers = 0;
         if was_in_flight {

@@ -6,7 +6,7 @@ use super::cordon::Cordon;
 use super::effect::{Effect, ToHub};
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::{Disk, Journal};
-use super::link::Link;
+use super::link::{Link, Standing};
 use super::outbox::Verdict;
 use super::seeded::seeded;
 use super::state::{Cause, DrainStep, State};
@@ -25,6 +25,7 @@ impl Step<'_> {
         self.settle_outbox();
         self.settle_drain();
         self.settle_cordon();
+        self.settle_standing();
         self.settle_link();
         self.settle_disk();
     }
@@ -99,6 +100,10 @@ impl Step<'_> {
             }
         }
         let can_say = machine.link.can_say();
+        // An existing hub lets the agent go with a verdict only after it has heard `task_accepted` on the same
+        // connection; else it gives nothing more before its acceptance timer has run out. Who has a job or leaves can wait.
+        let forgets = machine.link.online().is_some_and(|online| !online.features.restart_v2);
+        let accept_again = forgets && matches!(machine.state, State::Idle);
         if let Some(head) = machine.outbox.head_mut()
             && can_say
             && head.said.is_due(self.now)
@@ -106,7 +111,7 @@ impl Step<'_> {
         {
             head.said = Saying::Said { again_at };
             head.times_said = head.times_said.saturating_add(1);
-            if head.verdict.accept_first {
+            if head.verdict.accept_first || (accept_again && !head.accepted_here) {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
             }
             self.effects.push(Effect::Send(say_verdict(&head.verdict)));
@@ -114,6 +119,21 @@ impl Step<'_> {
                 let task_id = head.verdict.task_id.clone();
                 machine.outbox.answered(task_id.as_str());
             }
+        }
+    }
+
+    /// Idle, and the hub thinks otherwise.
+    fn settle_standing(&mut self) {
+        let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
+        let can_say = self.machine.link.can_say();
+        if let Link::Online(online) = &mut self.machine.link
+            && idle
+            && can_say
+            && online.standing == Standing::AtWork
+        {
+            online.standing = Standing::ToldAgain;
+            let identify = self.identify();
+            self.order(Effect::Send(identify));
         }
     }
 

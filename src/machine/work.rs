@@ -77,7 +77,7 @@ impl Step<'_> {
     fn answer_at_once(&mut self, task: Task, result: Arc<str>) {
         let Task { id: task_id, generation, .. } = task;
         let outcome = Outcome::Completed { result };
-        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first: true });
+        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first: true }, false);
     }
 
     /// The job in hand was handed out to us again, or confirmed as ours.
@@ -319,6 +319,9 @@ impl Step<'_> {
     fn finish(&mut self, outcome: Outcome) {
         let Some(job) = self.machine.state.job() else { return };
         let accept_first = matches!(job.claim, Claim::Ours { accept: Saying::Unsaid, .. });
+        // With a report open, what was accepted was accepted on a connection before. Only existing hubs care.
+        let accepted_here = self.machine.link.online().is_some_and(|online| !online.features.restart_v2)
+            && matches!(job.claim, Claim::Ours { accept: Saying::Said { .. } | Saying::Answered, report: None });
         let Task { id: task_id, generation, .. } = job.task().clone();
         if seeded!(self.policy, CleanUpBeforePersist) {
             self.order(Effect::CleanUp { task_id: task_id.clone() });
@@ -326,7 +329,7 @@ impl Step<'_> {
         if let Outcome::Completed { .. } = outcome {
             self.machine.latecomers.forget(&task_id);
         }
-        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first });
+        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first }, accepted_here);
         if seeded!(self.policy, RestartForgottenOnResult) {
             self.machine.state = State::Idle;
         }

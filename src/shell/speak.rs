@@ -61,8 +61,10 @@ pub fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> 
         ToHub::TaskComplete { task_id, generation, result } => {
             let mut result = object(&result);
             let mut rest = Map::new();
-            // Beside the result is where hubs look for it, and where the Node sidecar puts it.
-            if result.get("verification_report").is_some_and(Value::is_object) {
+            // Beside the result is where hubs look for it, and where the Node sidecar puts it. An existing hub's queue
+            // stumbles over a summary that is no object, and takes the connection down with it.
+            let report = result.get("verification_report").and_then(Value::as_object);
+            if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
                 rest.extend(result.remove_entry("verification_report"));
             }
             SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
@@ -199,6 +201,15 @@ mod tests {
         let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result });
         assert_eq!(frame["verification_report"]["status"], "pass");
         assert_eq!(frame["result"], json!({"status": "success"}));
+    }
+
+    #[test]
+    fn a_verification_report_with_a_summary_that_is_no_object_stays_in_the_result() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let result = r#"{"verification_report":{"summary":null}}"#.into();
+        let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result });
+        assert_eq!(frame.get("verification_report"), None);
+        assert_eq!(frame["result"], json!({"verification_report": {"summary": null}}));
     }
 
     #[test]

@@ -213,6 +213,60 @@ async fn a_task_for_one_agent_waits_for_it_beside_another_that_is_idle() {
 }
 
 #[tokio::test]
+async fn how_agents_stand_is_shown_as_at_the_original_hub() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let token = hub.register("a").await;
+    let mut peer = Peer::join(&hub, "a", &token, run("boot-1")).await;
+    let task = hub.submit(json!({"description": "d"})).await;
+    peer.expect("task_assign").await;
+    let (status, all) = hub.request("GET", "/api/agents/states", Some(&token), Value::Null).await;
+    let one = &all["agents"][0];
+    assert_eq!((status, &one["agent_id"], &one["fsm_state"]), (200, &json!("a"), &json!("assigned")));
+    assert_eq!((&one["current_task_id"], &one["flags"], &one["name"]), (&json!(task), &json!([]), &json!("a")));
+    assert!(one["connected_at"].is_u64() && one["capabilities"].is_array(), "{one}");
+    let (status, alone) = hub.request("GET", "/api/agents/a/state", Some(&token), Value::Null).await;
+    assert_eq!((status, &alone), (200, one));
+    let (status, nobody) = hub.request("GET", "/api/agents/b/state", Some(&token), Value::Null).await;
+    assert_eq!((status, &nobody["error"]), (404, &json!("agent_not_found")));
+    assert_eq!(hub.request("GET", "/api/agents/states", None, Value::Null).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_pushed_task_goes_to_that_agent_and_only_while_it_is_here() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let (a, b) = (hub.register("a").await, hub.register("b").await);
+    let mut idle = Peer::join(&hub, "a", &a, run("boot-1")).await;
+    let push = json!({"agent_id": "b", "description": "d", "metadata": {"k": 1}});
+    let (status, away) = hub.request("POST", "/api/admin/push-task", Some(&a), push.clone()).await;
+    assert_eq!((status, &away["error"]), (404, &json!("agent_not_connected")));
+    let mut wanted = Peer::join(&hub, "b", &b, run("boot-1")).await;
+    let (status, pushed) = hub.request("POST", "/api/admin/push-task", Some(&a), push).await;
+    assert_eq!((status, &pushed["status"], &pushed["agent_id"]), (200, &json!("pushed"), &json!("b")));
+    let assignment = wanted.expect("task_assign").await;
+    assert_eq!((&assignment["task_id"], &assignment["metadata"]), (&pushed["task_id"], &json!({"k": 1})));
+    assert!(idle.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn cancel_and_retry_say_what_there_was() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let task = hub.submit(json!({"description": "d", "priority": "high"})).await;
+    let (_, cancelled) = hub.admin("POST", &format!("/api/tasks/{task}/cancel"), Value::Null).await;
+    assert_eq!(cancelled, json!({"status": "cancelled", "task_id": task, "previous_status": "queued"}));
+    let token = hub.register("a").await;
+    let mut peer = Peer::join(&hub, "a", &token, run("boot-1")).await;
+    let task = hub.submit(json!({"description": "d", "priority": "high", "max_retries": 1})).await;
+    let generation = peer.expect("task_assign").await["generation"].clone();
+    peer.say(json!({"type": "task_failed", "task_id": task, "generation": generation, "reason": "r"})).await;
+    peer.expect("task_ack").await;
+    let (_, retried) = hub.admin("POST", &format!("/api/tasks/{task}/retry"), Value::Null).await;
+    assert_eq!(retried, json!({"status": "requeued", "task_id": task, "priority": 1}));
+}
+
+#[tokio::test]
 async fn what_only_the_original_has_is_404_and_says_what_to_do_instead() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
@@ -221,8 +275,8 @@ async fn what_only_the_original_has_is_404_and_says_what_to_do_instead() {
         ("GET", "/api/mailbox/a"),
         ("GET", "/api/goals"),
         ("GET", "/dashboard"),
-        ("POST", "/api/admin/push-task"),
-        ("GET", "/api/agents/states"),
+        ("GET", "/api/agents/a/subscriptions"),
+        ("GET", "/api/schemas"),
         ("GET", "/api/config/heartbeat-interval"),
     ] {
         let (status, answer) = hub.request(method, path, None, Value::Null).await;

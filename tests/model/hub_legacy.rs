@@ -207,6 +207,7 @@ impl LegacyHub {
         let accept_in_ms = task.is_some().then_some(ACCEPT_MS);
         self.worker = Some(Worker { conn, task, accepted: false, accept_in_ms });
         self.registry.get_or_insert(conn);
+        self.here.retain(|other| *other != conn);
         self.here.push(conn);
         outs.push(Out::Say(conn, FromHub::Identified { features: Features::default() }));
         if self.command_open && self.repeats > 0 {
@@ -222,10 +223,10 @@ impl LegacyHub {
         };
         match entry.status {
             Status::Assigned if entry.generation == generation => {}
-            Status::Assigned | Status::Queued | Status::Completed | Status::Cancelled => {
+            Status::Assigned | Status::Queued | Status::Completed => {
                 return outs.push(refused(VerdictRefusal::NotNow));
             }
-            Status::DeadLetter => return outs.push(refused(VerdictRefusal::Never)),
+            Status::DeadLetter | Status::Cancelled => return outs.push(refused(VerdictRefusal::Never)),
         }
         if complete {
             entry.status = Status::Completed;
@@ -234,7 +235,8 @@ impl LegacyHub {
             entry.status = if entry.failures >= MAX_RETRIES { Status::DeadLetter } else { Status::Queued };
             entry.generation += u64::from(entry.status == Status::Queued);
         }
-        if let Some(worker) = &mut self.worker {
+        // Who never said that it accepted is not taken to be at work, and so not to be free now: its timer runs on.
+        if let Some(worker) = self.worker.as_mut().filter(|worker| worker.accepted) {
             *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
         }
         outs.push(Out::Counted(task_id.to_string(), generation));

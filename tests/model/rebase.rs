@@ -137,7 +137,7 @@ impl Shift {
                 self.time(at);
                 *attempt = 0;
             }
-            Link::Online(Online { since, attempt, features: _, heartbeat, limited_until }) => {
+            Link::Online(Online { since, attempt, features: _, heartbeat, limited_until, standing: _ }) => {
                 (*since, *attempt) = (NOW, 0);
                 match heartbeat {
                     Heartbeat::Due { at } => self.time(at),

@@ -5,6 +5,7 @@ mod support;
 
 mod crash;
 mod disk_faults;
+mod existing_hub;
 mod hooks;
 mod kills;
 mod late;

@@ -46,9 +46,9 @@ fn a_refused_result_is_not_kept_beside_newer_work() {
 #[test]
 fn a_second_verdict_on_a_hand_out_is_none() {
     let mut outbox = Outbox::default();
-    outbox.push(verdict("t", 1));
-    outbox.push(Verdict { outcome: Outcome::failed("no luck"), ..verdict("t", 1) });
-    outbox.push(verdict("t", 2));
+    outbox.push(verdict("t", 1), false);
+    outbox.push(Verdict { outcome: Outcome::failed("no luck"), ..verdict("t", 1) }, false);
+    outbox.push(verdict("t", 2), false);
     assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 2)]);
 }
 

@@ -115,6 +115,11 @@ impl Core {
         }
     }
 
+    /// Whether the hub would hand the agent a task.
+    pub fn is_idle(&self, agent: &str) -> bool {
+        self.workers.get(agent).is_some_and(|worker| worker.doing == Doing::Idle)
+    }
+
     /// The agent that identified on this connection.
     pub fn agent_of(&self, connection: ConnectionId) -> Option<String> {
         self.connections.get(&connection)?.agent.clone()

@@ -200,6 +200,11 @@ impl LegacyHub {
         self.with(|shared| shared.core.presence_status(agent))
     }
 
+    /// Whether the hub would hand the agent a task.
+    pub fn is_idle(&self, agent: &str) -> bool {
+        self.with(|shared| shared.core.is_idle(agent))
+    }
+
     /// Whether a restart command would find the agent.
     pub fn connected(&self, agent: &str) -> bool {
         self.with(|shared| shared.core.registered(agent).is_some())
