@@ -43,6 +43,8 @@ pub struct Agent {
     pub connected_at: u64,
     /// Its run of the process.
     pub run: Run,
+    /// An original Node sidecar: a sidecar that does not name its runs.
+    pub original: bool,
     /// The life of its process, as far as it can be told from another.
     pub life: Life,
     /// What it told of itself at identify (`version`, `client_type`, `pm2_info`).
@@ -74,6 +76,7 @@ impl Agent {
             capabilities: identify.capabilities.clone(),
             connected_at: now_ms,
             run: Run::of(identify),
+            original: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
             life: Life::of(identify, now_ms),
             about: json!({
                 "version": identify.version,

@@ -12,11 +12,31 @@ use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
 const AGENTS: u8 = 3;
 
+/// Which peer it is.
+#[derive(Debug, Clone, Copy)]
+enum Speaks {
+    V2,
+    Original,
+    /// Names neither its run nor itself.
+    Plain,
+}
+
+impl Speaks {
+    fn identify(self, agent: u8, run: u32) -> Identify {
+        let (boot_id, client_type) = match self {
+            Self::V2 => (Some(format!("boot-{run}")), None),
+            Self::Original => (None, Some("sidecar".to_owned())),
+            Self::Plain => (None, None),
+        };
+        Identify { agent_id: name(agent), boot_id, client_type, ..Identify::default() }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Join {
         agent: u8,
-        v2: bool,
+        speaks: Speaks,
         new_run: bool,
     },
     /// A connection is opened, and nothing said on it yet.
@@ -26,7 +46,7 @@ enum Op {
     /// What was said on it is read.
     JoinLate {
         agent: u8,
-        v2: bool,
+        speaks: Speaks,
     },
     Drop {
         agent: u8,
@@ -63,10 +83,13 @@ enum Op {
     },
     Recover {
         agent: u8,
+        status: u8,
+        nth: Option<u8>,
     },
     Report {
         agent: u8,
         off_by: u8,
+        nth: Option<u8>,
     },
     Cancel {
         nth: u8,
@@ -83,10 +106,12 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let agent = 0..AGENTS;
+    let speaks = prop_oneof![Just(Speaks::V2), Just(Speaks::Original), Just(Speaks::Plain)];
+    let nth = prop_oneof![2 => Just(None), 1 => any::<u8>().prop_map(Some)];
     prop_oneof![
-        4 => (agent.clone(), any::<bool>(), any::<bool>()).prop_map(|(agent, v2, new_run)| Op::Join { agent, v2, new_run }),
+        4 => (agent.clone(), speaks.clone(), any::<bool>()).prop_map(|(agent, speaks, new_run)| Op::Join { agent, speaks, new_run }),
         1 => agent.clone().prop_map(|agent| Op::Open { agent }),
-        1 => (agent.clone(), any::<bool>()).prop_map(|(agent, v2)| Op::JoinLate { agent, v2 }),
+        1 => (agent.clone(), speaks).prop_map(|(agent, speaks)| Op::JoinLate { agent, speaks }),
         2 => agent.clone().prop_map(|agent| Op::Drop { agent }),
         4 => (any::<bool>(), any::<bool>()).prop_map(|(gpu, urgent)| Op::Submit { gpu, urgent }),
         3 => (agent.clone(), any::<bool>()).prop_map(|(agent, force)| Op::Command { agent, force }),
@@ -97,8 +122,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (agent.clone(), 0..2u8).prop_map(|(agent, off_by)| Op::Complete { agent, off_by }),
         1 => agent.clone().prop_map(|agent| Op::Fail { agent }),
         2 => (agent.clone(), any::<bool>()).prop_map(|(agent, invalid)| Op::Reject { agent, invalid }),
-        1 => agent.clone().prop_map(|agent| Op::Recover { agent }),
-        1 => (agent, 0..2u8).prop_map(|(agent, off_by)| Op::Report { agent, off_by }),
+        2 => (agent.clone(), 0..4u8, nth.clone()).prop_map(|(agent, status, nth)| Op::Recover { agent, status, nth }),
+        2 => (agent, 0..3u8, nth).prop_map(|(agent, off_by, nth)| Op::Report { agent, off_by, nth }),
         1 => any::<u8>().prop_map(|nth| Op::Cancel { nth }),
         1 => any::<u8>().prop_map(|nth| Op::Revive { nth }),
         2 => (0..200_000u32).prop_map(|ms| Op::Wait { ms }),
@@ -159,12 +184,12 @@ impl World {
     fn apply(&mut self, op: &Op) {
         self.now += 1;
         match *op {
-            Op::Join { agent, v2, new_run } => self.join(agent, v2, new_run),
+            Op::Join { agent, speaks, new_run } => self.join(agent, speaks, new_run),
             Op::Open { agent } => {
                 let (conn, run) = (self.fresh(), self.runs.get(&agent).copied().unwrap_or_default());
                 self.opened.entry(agent).or_insert((conn, run));
             }
-            Op::JoinLate { agent, v2 } => self.join_late(agent, v2),
+            Op::JoinLate { agent, speaks } => self.join_late(agent, speaks),
             Op::Drop { agent } => {
                 if let Some(conn) = self.conns.remove(&agent) {
                     self.desk.disconnected(conn, self.now);
@@ -211,12 +236,14 @@ impl World {
                 let reason = if invalid { "invalid" } else { "busy" }.to_owned();
                 self.hear(agent, SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason });
             }
-            Op::Recover { agent } => {
-                let (task_id, _) = self.held(agent);
-                self.hear(agent, SidecarFrame::TaskRecovering { task_id, last_status: None, rest: Map::new() });
+            Op::Recover { agent, status, nth } => {
+                let (task_id, _) = self.named(agent, nth);
+                let status = ["accepted", "waking", "working", "failed"][usize::from(status)];
+                let last_status = Some(status.to_owned());
+                self.hear(agent, SidecarFrame::TaskRecovering { task_id, last_status, rest: Map::new() });
             }
-            Op::Report { agent, off_by } => {
-                let (task_id, generation) = self.held(agent);
+            Op::Report { agent, off_by, nth } => {
+                let (task_id, generation) = self.named(agent, nth);
                 let generation = Some(generation.saturating_sub(off_by.into()));
                 self.hear(agent, SidecarFrame::StateReport { task_id, status: None, generation, assigned_at: None });
             }
@@ -243,24 +270,22 @@ impl World {
         }
     }
 
-    fn join(&mut self, agent: u8, v2: bool, new_run: bool) {
+    fn join(&mut self, agent: u8, speaks: Speaks, new_run: bool) {
         let run = self.runs.entry(agent).or_default();
         *run += u32::from(new_run);
         let run = *run;
         let conn = self.fresh();
-        self.joined(agent, v2, conn, run);
+        self.joined(agent, speaks, conn, run);
     }
 
     /// A connection that was opened before others is heard after them: where one of them is the agent's, nothing changes.
-    fn join_late(&mut self, agent: u8, v2: bool) {
+    fn join_late(&mut self, agent: u8, speaks: Speaks) {
         let Some((conn, run)) = self.opened.remove(&agent) else { return };
         if self.newest.get(&agent).is_none_or(|newest| *newest < conn) {
-            return self.joined(agent, v2, conn, run);
+            return self.joined(agent, speaks, conn, run);
         }
         let before = self.print();
-        let identify =
-            Identify { agent_id: name(agent), boot_id: v2.then(|| format!("boot-{run}")), ..Identify::default() };
-        self.desk.identified(conn, &identify, self.now);
+        self.desk.identified(conn, &speaks.identify(agent, run), self.now);
         assert_eq!(self.print(), before, "a connection that was heard late changed something");
         let says: Vec<Say> = self.desk.take_says();
         assert!(matches!(says[..], [Say::Close { conn: closed, code: 4001, .. }] if closed == conn), "{says:?}");
@@ -273,14 +298,13 @@ impl World {
         hasher.finish()
     }
 
-    fn joined(&mut self, agent: u8, v2: bool, conn: ConnId, run: u32) {
-        let boot_id = v2.then(|| format!("boot-{run}"));
+    fn joined(&mut self, agent: u8, speaks: Speaks, conn: ConnId, run: u32) {
         self.newest.insert(agent, conn);
         self.conns.insert(agent, conn);
         self.agent_of.insert(conn, name(agent));
         // The first agent can do more than the others.
         let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
-        let identify = Identify { agent_id: name(agent), boot_id, capabilities, ..Identify::default() };
+        let identify = Identify { capabilities, ..speaks.identify(agent, run) };
         self.desk.identified(conn, &identify, self.now);
     }
 
@@ -317,6 +341,12 @@ impl World {
     fn held(&self, agent: u8) -> (String, u64) {
         let task = self.desk.tasks.task_of(&name(agent));
         task.map_or_else(|| ("none".into(), 0), |task| (task.id.clone(), task.generation))
+    }
+
+    /// The nth task there is, or the one that it holds.
+    fn named(&self, agent: u8, nth: Option<u8>) -> (String, u64) {
+        let named = nth.and_then(|nth| self.nth_task(nth)).and_then(|id| self.desk.tasks.get(&id));
+        named.map_or_else(|| self.held(agent), |task| (task.id.clone(), task.generation))
     }
 
     fn nth_task(&self, nth: u8) -> Option<String> {

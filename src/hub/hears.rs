@@ -41,8 +41,8 @@ impl Desk {
                 let reason = error.or(reason).unwrap_or_else(|| "unknown".to_owned());
                 self.hear_failed(agent_id, &task_id, generation, &reason, now_ms);
             }
-            SidecarFrame::TaskRecovering { task_id, last_status: _, rest: _ } => {
-                self.hear_recovering(agent_id, task_id, now_ms);
+            SidecarFrame::TaskRecovering { task_id, last_status, rest: _ } => {
+                self.hear_recovering(agent_id, task_id, last_status.as_deref(), now_ms);
             }
             SidecarFrame::StateReport { task_id, status: _, generation, assigned_at: _ } => {
                 self.hear_state_report(agent_id, task_id, generation, now_ms);
@@ -78,6 +78,10 @@ impl Desk {
             // An original sidecar so answers a task that it has in hand.
             self.tasks.still_in_hand(agent_id, task_id);
         }
+        if self.is_busy_with_it(agent_id, reason) {
+            self.tasks.alive(agent_id, task_id, now_ms);
+            return;
+        }
         self.tasks.take_back(agent_id, &format!("rejected: {reason}"), now_ms);
         self.agents.set_unavailable(agent_id, now_ms + self.policy.reject_retry_ms);
         self.touched.push(agent_id.to_owned());
@@ -106,9 +110,10 @@ impl Desk {
         self.changed(agent_id);
     }
 
-    fn hear_recovering(&mut self, agent_id: &str, task_id: String, now_ms: u64) {
+    fn hear_recovering(&mut self, agent_id: &str, task_id: String, last_status: Option<&str>, now_ms: u64) {
         // Asked by a process that found the task in its predecessor's journal.
         self.tasks.began_anew(agent_id);
+        self.settle_what_was_carried_over(agent_id, &task_id, last_status, now_ms);
         let held = self.tasks.alive(agent_id, &task_id, now_ms);
         let generation = self.tasks.get(&task_id).map(|task| task.generation);
         let answer = match held {
@@ -116,6 +121,7 @@ impl Desk {
             false => HubFrame::TaskReassign { task_id },
         };
         self.say(agent_id, &answer);
+        self.has_reported(agent_id);
     }
 
     /// Continue only what the agent holds. Under another generation it must hear of the new assignment first: a peer that
@@ -123,6 +129,9 @@ impl Desk {
     /// must drop the work.
     fn hear_state_report(&mut self, agent_id: &str, task_id: String, said: Option<u64>, now_ms: u64) {
         self.tasks.still_in_hand(agent_id, &task_id);
+        if self.goes_on_under(agent_id, &task_id, said, now_ms) {
+            return self.say(agent_id, &HubFrame::StateReportAck { task_id, action: StateAction::Continue });
+        }
         let current = self.tasks.task_of(agent_id).filter(|task| task.id == task_id).map(|task| task.generation);
         let same = current.is_some_and(|current| said.is_none_or(|said| said == current));
         if same {

@@ -10,7 +10,7 @@ use crate::wire::Identify;
 const SAME_START_MS: u64 = 2_000;
 
 /// One life of an agent's process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Life {
     boot_id: Option<String>,
     /// By pm2's account, where the process does not name its runs. ms since the epoch.

@@ -6,7 +6,7 @@
 //! | [`task`], [`tasks`], [`verdicts`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
-//! | [`desk`] (with `hears` and `shows`) | the decisions: events in, changes and frames out | yes |
+//! | [`desk`] (with `hears`, `original` and `shows`) | the decisions: events in, changes and frames out | yes |
 //! | [`digest`] | what decides the desk's future, as one hash | yes |
 //! | [`core`] | the one owner: applies, stores, and only then says | no |
 //! | [`store`], [`auth`], [`settings`], [`control`] | what survives; tokens; the private door | no |
@@ -35,6 +35,7 @@ pub mod kept;
 pub mod limits;
 pub mod line;
 pub mod lost;
+mod original;
 pub mod policy;
 pub mod queue;
 pub mod reply;

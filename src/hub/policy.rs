@@ -9,6 +9,9 @@ pub struct Policy {
     pub stale_timeout_ms: u64,
     /// After a return, how long the agent may take to mention a task it never accepted before it is said again.
     pub reconcile_ms: u64,
+    /// After it identified, how long an original sidecar gets no task unless it speaks of one before: it reports what it
+    /// has in hand at once, and takes it for new work when the same task comes first.
+    pub report_ms: u64,
     /// How long an agent that rejected a task as busy gets none, unless its state changes sooner.
     pub reject_retry_ms: u64,
     /// How long a running task may hold a restart up, where the command does not say.
@@ -45,6 +48,7 @@ impl Default for Policy {
             accept_timeout_ms: 60_000,
             stale_timeout_ms: 600_000,
             reconcile_ms: 2_000,
+            report_ms: 500,
             reject_retry_ms: 10_000,
             restart_deadline_ms: 120_000,
             drain_deadline_ms: 5_000,

@@ -244,6 +244,13 @@ impl Restarts {
         Return::StillFenced
     }
 
+    /// Whether the connection that began at `since` was the return from a commanded restart.
+    pub fn ended_with(&self, agent_id: &str, since: Option<u64>) -> bool {
+        let ended =
+            |restart: &Restart| restart.phase == Phase::Back && restart.steps.last().map(|step| step.at_ms) == since;
+        self.of_agent(agent_id).into_iter().any(ended)
+    }
+
     /// Calls what took too long overdue, and says whose restarts those were: they are no longer fenced.
     pub fn expire(&mut self, now_ms: u64) -> Vec<String> {
         let late = |id: &&String| self.all.get(*id).is_some_and(|restart| restart.overdue_at <= now_ms);

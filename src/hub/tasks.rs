@@ -247,11 +247,17 @@ impl Tasks {
         self.holders.left(agent_id);
     }
 
-    /// The holder is connected again and kept its task: it has to confirm it anew.
-    pub fn holder_returned(&mut self, agent_id: &str, now_ms: u64) {
+    /// The holder is connected again and kept its task: it has to confirm it anew. What it had not accepted is said again
+    /// unless it mentions it; with `always`, so is what it had.
+    pub fn holder_returned(&mut self, agent_id: &str, always: bool, now_ms: u64) {
+        let say_again = always || !self.had_accepted(agent_id);
+        self.holders.returned(agent_id, say_again, now_ms);
+    }
+
+    /// Whether the agent has accepted the task that it holds.
+    pub fn had_accepted(&self, agent_id: &str) -> bool {
         let accepts = |task: &Task| matches!(task.status, Status::Assigned { accepted: true, .. });
-        let had_accepted = self.task_of(agent_id).is_some_and(accepts);
-        self.holders.returned(agent_id, had_accepted, now_ms);
+        self.task_of(agent_id).is_some_and(accepts)
     }
 
     /// What is due by now. The caller takes back and says again; a saying is due once.

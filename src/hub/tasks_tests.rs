@@ -181,7 +181,7 @@ fn a_holder_away_on_a_restart_is_never_due() {
 #[test]
 fn a_returned_holder_that_never_accepted_hears_the_assignment_again_once() {
     let mut tasks = one_assigned();
-    tasks.holder_returned("a", 100);
+    tasks.holder_returned("a", false, 100);
     assert_eq!(tasks.due(2_100), [Due::SayAgain { agent_id: "a".into() }]);
     assert_eq!(tasks.due(2_101), []);
 }
@@ -190,7 +190,7 @@ fn a_returned_holder_that_never_accepted_hears_the_assignment_again_once() {
 fn a_returned_holder_that_had_accepted_is_not_told_again_but_must_confirm() {
     let mut tasks = one_assigned();
     tasks.accepted("a", "t", 11);
-    tasks.holder_returned("a", 100);
+    tasks.holder_returned("a", false, 100);
     assert_eq!(tasks.due(60_099), []);
     assert_eq!(tasks.due(60_100), [Due::TakeBack { agent_id: "a".into(), why: "not_accepted" }]);
 }

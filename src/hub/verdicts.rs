@@ -77,8 +77,9 @@ impl Tasks {
         let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
         match &task.status {
             Status::Assigned { agent_id: holder, assigned_at, .. } => {
-                let current = task.generation == generation && holder == agent_id;
-                if current { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
+                let also = self.holders.get(agent_id).filter(|held| held.task_id == task_id).and_then(|held| held.also);
+                let current = task.generation == generation || also == Some(generation);
+                if current && holder == agent_id { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
             }
             Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                 Err(VerdictError::InvalidState)

@@ -6,6 +6,7 @@ mod support;
 mod abuse;
 mod admin;
 mod disk;
+mod node_sidecar;
 mod process;
 mod restarts;
 mod tasks;

@@ -12,4 +12,5 @@ mod identity;
 mod many;
 mod restarts;
 mod settings;
+mod takeover;
 mod transcripts;

@@ -11,6 +11,23 @@ use crate::machine::{
 };
 use crate::shell::speak::object;
 
+/// What the Node sidecar keeps of an assignment beside the fields of [`TaskEntry`]: where it takes our place, it checks and
+/// hands in the result by these.
+const NODES: &[&str] = &[
+    "description",
+    "metadata",
+    "repo",
+    "branch",
+    "file_hints",
+    "success_criteria",
+    "verification_steps",
+    "complexity",
+    "skip_verification",
+    "verification_timeout_ms",
+    "routing_decision",
+    "max_verification_retries",
+];
+
 /// A task as the Node sidecar writes it, and ours in `sidecar`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TaskEntry {
@@ -122,7 +139,7 @@ impl TaskEntry {
     pub(super) fn from_carried(carried: &Carried) -> Self {
         let assignment = object(&carried.task.payload);
         let mut rest = assignment.clone();
-        rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
+        rest.retain(|key, _| NODES.contains(&key.as_str()));
         let stage = StageEntry::from_stage(&carried.stage);
         let wake_attempts = match carried.stage {
             Stage::Accepted => 0,

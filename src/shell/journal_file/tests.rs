@@ -114,6 +114,19 @@ fn where_no_boot_is_noted_the_wakes_counts_and_else_this_one() {
 }
 
 #[test]
+fn the_node_sidecar_finds_what_it_checks_a_result_by() {
+    let steps = json!([{"type": "command_succeeds", "target": "true"}]);
+    let payload = json!({"task_id": "t-1", "generation": 3, "description": "d", "verification_steps": steps,
+        "skip_verification": true, "branch": "b", "novel": [1]});
+    let mut job = carried(Stage::Running);
+    job.task.payload = payload.to_string().into();
+    let journal = Journal { job: Some(job), ..Journal::default() };
+    let active = serde_json::from_slice::<Value>(&to_bytes(&journal, &Map::new())).unwrap()["active"].take();
+    let kept = (&active["verification_steps"], &active["skip_verification"], &active["branch"], active.get("novel"));
+    assert_eq!(kept, (&steps, &json!(true), &json!("b"), None));
+}
+
+#[test]
 fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
     let node = json!({"active": {
         "task_id": "t-9", "description": "d", "metadata": {}, "status": "working", "assigned_at": 5_000,
