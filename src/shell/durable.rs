@@ -94,7 +94,8 @@ impl core::error::Error for DurableError {
 }
 
 /// Puts `bytes` at `path`, whole: a temporary file (mode 0600) in the same folder, fsync, rename, fsync of the folder.
-/// After `Ok` the bytes survive a power cut; after `Err` the old content stands. A symbolic link is written through to
+/// After `Ok` the bytes survive a power cut; after `Err` the old content stands, or, where the folder's fsync failed, the
+/// new. A symbolic link is written through to
 /// its target, and a missing folder is created.
 ///
 /// # Errors

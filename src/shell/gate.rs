@@ -97,3 +97,27 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Event, RestartOrder};
+
+    fn restart(reason: &str) -> Asked {
+        let reason = reason.to_owned();
+        Event::RestartRequested(RestartOrder { reason, command_id: None, deadline_ms: None, force: false, by: None })
+            .into()
+    }
+
+    #[tokio::test]
+    async fn a_restart_that_comes_during_the_look_waits_for_it_and_keeps_its_place() {
+        let mut gate = Gate::new(Arc::new(Pm2::from_env(|_| None)));
+        gate.hold(restart("one"));
+        gate.hold(restart("two"));
+        assert!(gate.is_busy());
+        let Opened { no_return, restarts } = gate.opened().await;
+        assert_eq!((no_return, gate.is_busy()), (None, false));
+        let expected = ["one", "two"].map(|reason| restart(reason).event);
+        assert_eq!(restarts.into_iter().map(|asked| asked.event).collect::<Vec<_>>(), expected);
+    }
+}

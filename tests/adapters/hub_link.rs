@@ -399,6 +399,33 @@ async fn a_slow_receiver_pauses_reading_and_loses_nothing() {
     within(flood).await.unwrap();
 }
 
+/// While nobody takes events nothing more is read, and the close handshake cannot end.
+#[tokio::test]
+async fn a_frame_that_waits_for_room_is_delivered_though_the_close_runs_out_of_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (tx, mut events) = mpsc::channel(1);
+    let mut config = LinkConfig::new(format!("ws://{}", listener.local_addr().unwrap()));
+    config.close_timeout_ms = 500;
+    let mut link = HubLink::new(config, tx);
+    link.dial();
+    let (stream, _) = within(listener.accept()).await.unwrap();
+    let mut peer = within(tokio_tungstenite::accept_async(stream)).await.unwrap();
+    within(async {
+        while link.send("is it open?".into()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    within(peer.send(Message::text("the last one"))).await.unwrap();
+    link.close(1000, "");
+    // The connection has ended, and not even its `Opened` was taken.
+    let _ = within(peer.get_mut().read_to_end(&mut Vec::new())).await;
+    let seen = [within(events.recv()).await, within(events.recv()).await, within(events.recv()).await];
+    let [Some(opened), Some(frame), Some(closed)] = seen else { panic!("{seen:?}") };
+    assert_eq!((opened.what, frame.what), (LinkWhat::Opened, LinkWhat::Frame("the last one".into())));
+    assert!(matches!(closed.what, LinkWhat::Closed(Closed { clean: false, .. })), "{closed:?}");
+}
+
 #[tokio::test]
 async fn dropping_the_link_says_goodbye() {
     let mut f = fixture(|_| {}).await;

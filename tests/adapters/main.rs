@@ -5,3 +5,4 @@ mod hub_link;
 mod hub_link_tls;
 mod results;
 mod runner;
+mod slow_hub;

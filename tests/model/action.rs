@@ -6,7 +6,7 @@ use super::link::End;
 use super::rebase::{NOW, comes};
 use super::scope::Budget;
 use super::system::System;
-use super::world::{Process, World};
+use super::world::{DiskFault, Process, World};
 
 /// After how many effects the process is killed; never, if none.
 pub type Die = Option<u8>;
@@ -56,7 +56,7 @@ pub enum Action {
     Reboot,
     Respawn(Die),
     GivesUp,
-    DiskBreaks,
+    DiskBreaks(DiskFault),
     DiskMends,
     Command {
         force: bool,
@@ -116,7 +116,7 @@ impl Action {
             | Self::Crash
             | Self::Reboot
             | Self::GivesUp
-            | Self::DiskBreaks
+            | Self::DiskBreaks(_)
             | Self::DiskMends
             | Self::Command { .. }
             | Self::Cancel(_)
@@ -221,10 +221,12 @@ impl System {
             }
             Process::GivenUp => {}
         }
-        if world.disk_is_bad {
+        if world.disk_fault.is_some() {
             out.push(Action::DiskMends);
-        } else if world.left.disk_faults > 0 {
-            out.push(Action::DiskBreaks);
+        } else {
+            let budgets =
+                [(DiskFault::Refuses, world.left.disk_faults), (DiskFault::Misreports, world.left.misreports)];
+            out.extend(budgets.into_iter().filter(|(_, left)| *left > 0).map(|(fault, _)| Action::DiskBreaks(fault)));
         }
     }
 

@@ -35,6 +35,7 @@ pub enum Fact {
     ConfirmationTimeout,
     Stopped,
     JournalFailed,
+    WrittenAndDenied,
     VerdictWaitsForTheDisk,
     Interrupted,
     GivenUp,

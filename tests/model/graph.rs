@@ -1,5 +1,5 @@
 //! From every state the good end can still be reached: the whole graph of a scope is kept, and walked backwards from the
-//! good ends. For smaller scopes; a supervisor that gives up ends a story badly, and that is not the sidecar's to mend.
+//! good ends. For smaller scopes; where the supervisor gives up, it is good that the hub lets go of the agent.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +9,7 @@ use stateright::Model;
 
 use super::action::Action;
 use super::system::System;
-use super::world::{Process, World};
+use super::world::World;
 
 /// What was found.
 pub struct Found {
@@ -50,7 +50,7 @@ pub fn explore(system: &System) -> Found {
                 graph.parents.push((parent, action));
                 cut += usize::from(system.is_cut(world));
                 well += usize::from(world.is_well());
-                let granted = system.is_cut(world) || world.process == Process::GivenUp;
+                let granted = system.is_cut(world) || world.is_let_go();
                 graph.good.push(world.is_well() || granted);
                 (next, true)
             }

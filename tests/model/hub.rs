@@ -136,11 +136,18 @@ impl Hub {
         Ok(outs)
     }
 
-    /// What an existing hub keeps through a crash is not known well enough to say.
     pub fn crashes(&mut self) {
         match self {
             Self::Ours(hub) => hub.crashes(),
-            Self::Legacy(_) => {}
+            Self::Legacy(hub) => hub.crashes(),
+        }
+    }
+
+    /// Whether somebody holds the task.
+    pub fn is_held(&self, id: &TaskId) -> bool {
+        match self {
+            Self::Ours(hub) => hub.is_held(id),
+            Self::Legacy(hub) => hub.is_held(id),
         }
     }
 

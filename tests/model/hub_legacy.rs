@@ -262,6 +262,18 @@ impl LegacyHub {
         Some((over, entry.generation, accepted && entry.status == Status::Assigned))
     }
 
+    pub fn is_held(&self, id: &TaskId) -> bool {
+        self.assigned(id).is_some()
+    }
+
+    /// Its tasks are on disk, flushed at every change, an assigned one as assigned; of agents it knows nothing more. Whoever
+    /// commanded a restart is somebody else, and remembers.
+    pub fn crashes(&mut self) {
+        self.worker = None;
+        self.registry = None;
+        self.here.clear();
+    }
+
     pub fn restart_is_open(&self) -> bool {
         self.command_open && self.repeats > 0
     }

@@ -209,6 +209,10 @@ impl OurHub {
         Some((task.status.is_final(), task.generation, accepted))
     }
 
+    pub fn is_held(&self, id: &TaskId) -> bool {
+        self.desk.tasks().get(id.as_str()).is_some_and(|task| matches!(task.status, Status::Assigned { .. }))
+    }
+
     pub fn restart_is_open(&self) -> bool {
         self.desk.restarts().open_for(AGENT).is_some()
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::{Step, check_step};
 use agentcom::machine::{
-    Carried, Cause, CloseCode, Effect, Event, FromHub, Journal, Machine, Notice, Phase, Stage, Task, TaskId, Timestamp,
-    ToHub, transition,
+    Carried, Cause, CloseCode, Disk, Effect, Event, FromHub, Journal, Machine, Notice, Phase, Stage, Task, TaskId,
+    Timestamp, ToHub, transition,
 };
 
 use super::action::Die;
@@ -17,7 +17,7 @@ use super::scope::{DRAIN_DEADLINE_MS, RESTART_DEADLINE_MS, STOP_BUDGET_MS};
 use super::story::Beat;
 use super::system::System;
 use super::violation::{Violation, violated};
-use super::world::{Process, WakeRun, World};
+use super::world::{DiskFault, Process, WakeRun, World};
 
 /// One handling of an event, with all that follows from its writes.
 pub struct Handling<'a> {
@@ -161,21 +161,26 @@ impl<'a> Handling<'a> {
         self.at_rest()
     }
 
-    /// When nothing is being written, the machine knows what the disk holds.
+    /// When nothing is being written, and the last write did not fail, the machine knows what the disk holds.
     fn at_rest(&self) -> Result<(), Violation> {
         let Process::Runs(machine) = &self.world.process else { return Ok(()) };
-        if machine.durable != *self.world.disk {
+        let in_doubt = matches!(machine.disk, Disk::Failing { .. });
+        if machine.durable != *self.world.disk && !in_doubt {
             return Err(violated("disk_as_believed", format!("{:?} is on disk", self.world.disk)));
         }
         Ok(())
     }
 
     fn write(&mut self, mut journal: Journal) -> Event {
-        if self.world.disk_is_bad {
+        if self.world.disk_fault == Some(DiskFault::Refuses) {
             return Event::PersistFailed;
         }
         Shift(0).journal(&mut journal);
         self.world.disk = Arc::new(journal);
+        if self.world.disk_fault == Some(DiskFault::Misreports) {
+            self.system.saw(Fact::WrittenAndDenied);
+            return Event::PersistFailed;
+        }
         Event::Persisted
     }
 
@@ -325,6 +330,9 @@ impl<'a> Handling<'a> {
 /// An assignment that waited is taken or refused when the wait ends, unless it went with the link or was cancelled.
 fn held_is_answered(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) -> Result<(), Violation> {
     let Some(held) = &before.held else { return Ok(()) };
+    if matches!(event, Event::HubClosed { .. }) && after.held.is_some() {
+        return Err(violated("held_is_answered", format!("{} waits without its connection", held.task.id)));
+    }
     let gone = matches!(event, Event::HubClosed { .. } | Event::HubSaid(FromHub::TaskCancelled { .. }));
     let id = &held.task.id;
     let refused = |effect: &Effect| matches!(effect, Effect::Notify(Notice::AssignmentRefused { task_id, .. }) if task_id == id.as_str());

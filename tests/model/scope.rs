@@ -38,6 +38,8 @@ pub struct Budget {
     pub reboots: u8,
     /// The disk turns bad.
     pub disk_faults: u8,
+    /// It writes and says that it did not.
+    pub misreports: u8,
     /// Kill -9 of the hub.
     pub hub_crashes: u8,
     /// Wake commands that fail.

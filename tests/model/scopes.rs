@@ -17,6 +17,7 @@ pub const NOTHING: Budget = Budget {
     stops: 0,
     reboots: 0,
     disk_faults: 0,
+    misreports: 0,
     hub_crashes: 0,
     failed_wakes: 0,
     no_shows: 0,
@@ -43,6 +44,8 @@ pub const CI: &[Scope] = &[
     ours("a restart, then force", Budget { commands: 1, forced: 1, ..NOTHING }),
     ours("a restart, and frames that come late", Budget { commands: 1, delays: 1, ..NOTHING }),
     ours("a restart and a bad disk", Budget { commands: 1, disk_faults: 1, ..NOTHING }),
+    ours("a restart and a disk that denies what it wrote", Budget { commands: 1, misreports: 1, ..NOTHING }),
+    ours("a crash and a disk that denies what it wrote", Budget { crashes: 1, misreports: 1, ..NOTHING }),
     ours("a restart and a stop signal", Budget { commands: 1, stops: 1, ..NOTHING }),
     ours("a restart and a cancelled task", Budget { commands: 1, cancels: 1, ..NOTHING }),
     ours("a restart and a crash of the hub", Budget { commands: 1, hub_crashes: 1, ..NOTHING }),
@@ -64,6 +67,8 @@ pub const CI: &[Scope] = &[
         "a reboot, and wakes that fail or start nobody",
         Budget { reboots: 1, failed_wakes: 1, no_shows: 1, ..NOTHING },
     ),
+    ours("a restart, and a supervisor that gives up", Budget { commands: 1, given_up: 1, ..NOTHING }),
+    ours("a second task and a broken link", Budget { submits: 1, breaks: 1, ..NOTHING }),
     ours("a restart that is taken back", Budget { commands: 1, take_backs: 1, ..NOTHING }),
     ours("a cordon and a second task", Budget { cordons: 1, submits: 1, ..NOTHING }),
     ours("a cordon and a restart", Budget { cordons: 1, commands: 1, ..NOTHING }),
@@ -90,6 +95,8 @@ pub const CI: &[Scope] = &[
             Budget { submits: 1, cancels: 1, stops: 1, ..NOTHING },
         )
     },
+    legacy("existing hub: a crash of it", Budget { hub_crashes: 1, ..NOTHING }),
+    legacy("existing hub: a restart and a crash of it", Budget { commands: 1, hub_crashes: 1, ..NOTHING }),
     legacy("existing hub: a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
 ];
 

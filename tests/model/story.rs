@@ -88,7 +88,7 @@ impl Teller {
         match action {
             Action::Crash => self.before = Before::Killed,
             Action::Reboot => self.before = Before::Rebooted,
-            Action::DiskBreaks => self.line("disk fails"),
+            Action::DiskBreaks(_) => self.line("disk fails"),
             Action::DiskMends => self.line("disk works"),
             _ => {}
         }

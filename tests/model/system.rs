@@ -17,7 +17,7 @@ use super::rebase::{NOW, Shift};
 use super::scope::{Budget, HubKind, RESTART_WINDOW_MS, Scope};
 use super::story::Beat;
 use super::violation::{Violation, violated};
-use super::world::{Files, Ghost, Process, ResultFile, Session, World, task_id};
+use super::world::{DiskFault, Files, Ghost, Process, ResultFile, Session, World, task_id};
 
 /// A scope, ready to be explored.
 pub struct System {
@@ -59,7 +59,7 @@ impl System {
             run: 0,
             reboots: 0,
             disk: Arc::new(Journal::default()),
-            disk_is_bad: false,
+            disk_fault: None,
             conns: Vec::new(),
             dials: 0,
             hub: Arc::new(hub),
@@ -189,13 +189,16 @@ impl System {
                 self.saw(Fact::GivenUp);
                 Ok(())
             }
-            Action::DiskBreaks => {
-                pay(&mut world.left.disk_faults);
-                world.disk_is_bad = true;
+            Action::DiskBreaks(fault) => {
+                pay(match fault {
+                    DiskFault::Refuses => &mut world.left.disk_faults,
+                    DiskFault::Misreports => &mut world.left.misreports,
+                });
+                world.disk_fault = Some(fault);
                 Ok(())
             }
             Action::DiskMends => {
-                world.disk_is_bad = false;
+                world.disk_fault = None;
                 Ok(())
             }
             Action::HubTicks

@@ -24,6 +24,15 @@ pub enum Process {
     GivenUp,
 }
 
+/// How a disk fails a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DiskFault {
+    /// Nothing is written.
+    Refuses,
+    /// It is written, and said not to be: the folder's fsync fails after the rename.
+    Misreports,
+}
+
 /// A wake command that runs. It outlives the process that ordered it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WakeRun {
@@ -94,7 +103,7 @@ pub struct World {
     pub reboots: u8,
     /// `queue.json`.
     pub disk: Arc<Journal>,
-    pub disk_is_bad: bool,
+    pub disk_fault: Option<DiskFault>,
     /// Oldest first.
     pub conns: Vec<Conn>,
     /// How many connections have been dialled.
@@ -114,8 +123,8 @@ pub struct World {
 /// How many connections have been before decides nothing: they are known by their rank among those that live.
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let Self { process, run, reboots, disk, disk_is_bad, conns, dials: _, hub, commands, .. } = self;
-        (process, run, reboots, disk, disk_is_bad, conns, commands).hash(hasher);
+        let Self { process, run, reboots, disk, disk_fault, conns, dials: _, hub, commands, .. } = self;
+        (process, run, reboots, disk, disk_fault, conns, commands).hash(hasher);
         hub.digest(|id| conns.iter().filter(|conn| conn.id <= id).count(), hasher);
         let Self { tasks, wakes, sessions, files, left, ghost, violation, .. } = self;
         (tasks, wakes, sessions, files, left, ghost, violation).hash(hasher);
@@ -189,6 +198,13 @@ impl World {
         let may_end = self.sessions.iter().any(|session| session.task == *id && session.started)
             || self.files(id).is_some_and(|files| files.result.is_some());
         (!may_end).then(|| id.clone())
+    }
+
+    /// The supervisor gave up, and the hub has let go of the agent: no command is open, and it holds no task. (Who commands
+    /// an existing hub's restarts keeps his own count.)
+    pub fn is_let_go(&self) -> bool {
+        let open = matches!(*self.hub, Hub::Ours(_)) && self.hub.restart_is_open();
+        self.process == Process::GivenUp && !open && !self.task_ids().any(|id| self.hub.is_held(&id))
     }
 
     /// The good end: every task ended, every command ended, the sidecar idle and connected, nothing left to say.
