@@ -210,7 +210,7 @@ async fn a_folder_named_like_a_result_is_unreadable() {
     let mut f = fixture(50, |_| {});
     fs::create_dir_all(f.dir().join("t1.json")).unwrap();
     f.watch(&["t1"]);
-    assert!(f.unreadable("t1").await.contains("not a regular file"));
+    assert!(f.unreadable("t1").await.contains("a folder stands where the file should be"));
 }
 
 #[cfg(unix)]
@@ -223,7 +223,7 @@ async fn pipes_named_like_results_hang_nothing() {
         assert!(made.success());
     }
     f.watch(&["t1"]);
-    assert!(f.unreadable("t1").await.contains("not a regular file"));
+    assert!(f.unreadable("t1").await.contains("a named pipe stands where the file should be"));
 }
 
 #[cfg(unix)]
