@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::crash_points::crash_point;
 use super::durable::{self, DurableError, Operation};
 use crate::regular_file;
 
@@ -130,8 +131,12 @@ fn write_holder(file: &mut File, name: Option<&str>) -> io::Result<()> {
         name: name.map(str::to_owned),
         since_ms: u64::try_from(since.as_millis()).ok(),
     };
+    crash_point!("after locking, before the holder's name");
     file.set_len(0)?;
-    file.write_all(serde_json::to_string(&holder)?.as_bytes())
+    crash_point!("after the last holder's name is gone, before ours");
+    file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
+    crash_point!("after the holder's name");
+    Ok(())
 }
 
 /// The holder writes just after it locks, so what is read may be empty or the last holder's tail: unknown, then.

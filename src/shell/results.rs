@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::crash_points::crash_point;
 use content::{Candidate, Look};
 use folder::Folder;
 
@@ -130,8 +131,9 @@ impl ResultsWatcher {
     /// Removes both files of a task; returns what could not be removed and why. Files that are not there are fine. What
     /// appears afterwards counts as new, if the task is still watched.
     pub fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
-        let removed = [self.remove(task_id, STARTED), self.remove(task_id, RESULT)];
-        removed.into_iter().filter_map(Result::err).collect()
+        let sign = self.remove(task_id, STARTED);
+        crash_point!("after removing the agent's sign, before its result");
+        [sign, self.remove(task_id, RESULT)].into_iter().filter_map(Result::err).collect()
     }
 
     /// Removes a task's `.started` alone; returns whether there was one. A later one counts as new.

@@ -13,11 +13,13 @@ pub(crate) struct Story {
     pub(crate) tell: fn(&mut Stage<'_>) -> Step,
 }
 
-const STORIES: [Story; 10] = [
+const STORIES: [Story; 12] = [
     Story { name: "a-task-from-start-to-end", tell: a_task_from_start_to_end },
     Story { name: "restart-while-idle", tell: restart_while_idle },
     Story { name: "restart-in-place", tell: restart_in_place },
     Story { name: "restart-while-a-task-runs", tell: restart_while_a_task_runs },
+    Story { name: "restart-while-the-agent-is-woken", tell: restart_while_the_agent_is_woken },
+    Story { name: "restart-that-is-forced-later", tell: restart_that_is_forced_later },
     Story { name: "restart-forced-by-its-deadline", tell: restart_forced_by_its_deadline },
     Story { name: "stop-signal-while-a-task-runs", tell: stop_signal_while_a_task_runs },
     Story { name: "result-while-the-hub-is-away", tell: result_while_the_hub_is_away },
@@ -58,6 +60,28 @@ fn restart_while_a_task_runs(stage: &mut Stage<'_>) -> Step {
     let task = stage.with_a_running_task()?;
     stage.command_restart(&json!({"reason": "when it is done"}))?;
     stage.until_promised()?;
+    stage.agent.go("run", &task);
+    Ok(())
+}
+
+fn restart_while_the_agent_is_woken(stage: &mut Stage<'_>) -> Step {
+    stage.start();
+    let task = stage.submit("wake=hold");
+    stage.until_step(&task, "woken")?;
+    stage.command_restart(&json!({"reason": "when it is done"}))?;
+    stage.until_promised()?;
+    stage.agent.go("wake", &task);
+    Ok(())
+}
+
+fn restart_that_is_forced_later(stage: &mut Stage<'_>) -> Step {
+    stage.start();
+    let task = stage.with_a_running_task()?;
+    stage.command_restart(&json!({"reason": "when it is done"}))?;
+    stage.until_promised()?;
+    stage.command_restart(&json!({"reason": "at once", "force": true}))?;
+    let id = stage.agent.id().to_owned();
+    stage.until("it to be back", |stage| stage.hub.restarts(&id).iter().all(|restart| restart["state"] == "back"))?;
     stage.agent.go("run", &task);
     Ok(())
 }
