@@ -30,7 +30,7 @@ pub struct Pending {
     pub said: Saying,
     /// How often, on this connection.
     pub times_said: u32,
-    /// An existing hub has heard `task_accepted` for this hand-out on this connection, when it was a job.
+    /// An existing hub has heard `task_accepted` for this task on this connection.
     pub accepted_here: bool,
     /// Its files in the results folder have been cleaned up.
     pub cleaned: bool,

@@ -113,6 +113,8 @@ impl Step<'_> {
             head.times_said = head.times_said.saturating_add(1);
             if head.verdict.accept_first || (accept_again && !head.accepted_here) {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
+                // It names no generation: an existing hub takes it for whichever hand-out it counts on now.
+                head.accepted_here = forgets;
             }
             self.effects.push(Effect::Send(say_verdict(&head.verdict)));
             if seeded!(self.policy, OutboxClearedAtSend) {
