@@ -5,9 +5,8 @@
 //! The line: after every event no idle agent stands beside a waiting task that it could do.
 
 use super::agents::{Agents, ConnId, Entered};
-use super::holders::{Due, GONE, STALE};
+use super::holders::{Due, STALE};
 use super::line::IdleLine;
-use super::lost::Life;
 use super::policy::Policy;
 use super::queue::can_do;
 use super::restart::{Restart, RestartRequest, Run};
@@ -103,8 +102,7 @@ impl Desk {
         self.settle(now_ms);
     }
 
-    /// A connection is gone. An agent away on our command keeps its task, and an original sidecar for a while; any other
-    /// loses it at once.
+    /// A connection is gone. An agent away on our command keeps its task; any other loses it at once.
     pub fn disconnected(&mut self, conn: ConnId, now_ms: u64) {
         let Some(agent_id) = self.agents.disconnect(conn) else { return };
         if self.restarts.closed(&agent_id, now_ms) {
@@ -119,17 +117,11 @@ impl Desk {
 
     /// The agent went away without our command. Of one that had announced it, nothing speaks against its task.
     fn break_off(&mut self, agent_id: &str, now_ms: u64) {
-        let life = self.agents.get(agent_id).filter(|agent| !agent.leaving).map(|agent| agent.life.clone());
-        if self.is_original(agent_id) {
-            return self.tasks.holders.left_for(agent_id, life, now_ms);
-        }
-        self.lose_to(agent_id, GONE, life, now_ms);
-    }
-
-    fn lose_to(&mut self, agent_id: &str, why: &str, life: Option<Life>, now_ms: u64) {
-        match life {
-            Some(life) => self.tasks.lose(agent_id, why, Some(life), now_ms),
-            None => drop(self.tasks.take_back(agent_id, why, now_ms)),
+        const WHY: &str = "agent_disconnect";
+        self.note_what_it_leaves_with(agent_id);
+        match self.agents.get(agent_id) {
+            Some(agent) if !agent.leaving => self.tasks.lose(agent_id, WHY, Some(agent.life.clone()), now_ms),
+            Some(_) | None => drop(self.tasks.take_back(agent_id, WHY, now_ms)),
         }
     }
 
@@ -209,7 +201,6 @@ impl Desk {
                             self.free_the_original(&agent_id);
                             self.tasks.lose(&agent_id, why, None, now_ms);
                         }
-                        GONE => self.lose_to(&agent_id, why, self.tasks.holders.gone_life(&agent_id), now_ms),
                         _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
                     }
                     // Whoever let a task lie is not the first to get it again.

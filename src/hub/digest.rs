@@ -65,11 +65,10 @@ fn digest_task(task: &Task, hasher: &mut impl Hasher) {
 }
 
 fn digest_held(held: &Held, stale_ms: u64, from_now: &FromNow, hasher: &mut impl Hasher) {
-    let Held { task_id: _, confirm_by, say_again_at, alive_at, overdue_at, away, gone, carried, also } = held;
+    let Held { task_id: _, confirm_by, say_again_at, alive_at, overdue_at, away, carried, also } = held;
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
     (away, due(confirm_by), due(say_again_at), due(overdue_at)).hash(hasher);
-    (carried, also, due(&gone.as_ref().map(|gone| gone.back_by))).hash(hasher);
-    gone.as_ref().and_then(|gone| gone.life.as_ref()).hash(hasher);
+    (carried, also).hash(hasher);
     // Who is away cannot go stale, and is alive anew on the return.
     (!away).then(|| from_now.ms(alive_at.saturating_add(stale_ms))).hash(hasher);
 }

@@ -78,7 +78,7 @@ impl Desk {
             // An original sidecar so answers a task that it has in hand.
             self.tasks.still_in_hand(agent_id, task_id);
         }
-        if self.is_busy_with_it(agent_id, reason) {
+        if self.is_busy_with_it(agent_id, task_id, reason, now_ms) {
             self.tasks.alive(agent_id, task_id, now_ms);
             return;
         }
@@ -94,6 +94,7 @@ impl Desk {
         if let (false, Some(tokens)) = (report.contains_key("tokens_used"), result.get("tokens_used")) {
             report.insert("tokens_used".to_owned(), tokens.clone());
         }
+        self.take_late_verdict(agent_id, &task_id, generation, now_ms);
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),
             Err(why) => self.refuse(agent_id, "task_complete_failed", &task_id, why),
@@ -102,6 +103,7 @@ impl Desk {
     }
 
     fn hear_failed(&mut self, agent_id: &str, task_id: &str, generation: u64, reason: &str, now_ms: u64) {
+        self.take_late_verdict(agent_id, task_id, generation, now_ms);
         match self.tasks.fail(agent_id, task_id, generation, &clip(reason, Limit::Reason), now_ms) {
             Ok(Failed::Retried) => self.ack(agent_id, task_id, TaskAckStatus::Retried),
             Ok(Failed::DeadLetter) => self.ack(agent_id, task_id, TaskAckStatus::DeadLetter),
@@ -133,7 +135,8 @@ impl Desk {
             return self.say(agent_id, &HubFrame::StateReportAck { task_id, action: StateAction::Continue });
         }
         let current = self.tasks.task_of(agent_id).filter(|task| task.id == task_id).map(|task| task.generation);
-        let same = current.is_some_and(|current| said.is_none_or(|said| said == current));
+        let same = current.is_some_and(|current| said.is_none_or(|said| said == current))
+            || self.knows_it_under(agent_id, &task_id, said, now_ms);
         if same {
             self.tasks.alive(agent_id, &task_id, now_ms);
         }

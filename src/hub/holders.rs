@@ -5,14 +5,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::lost::Life;
 use super::policy::Policy;
 use super::task::Task;
 
 /// Why a task is taken back from a holder that showed no life for too long.
 pub const STALE: &str = "stale";
-/// Why one is taken back from an original sidecar that went away and did not come back in time.
-pub const GONE: &str = "agent_disconnect";
 
 /// What is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +18,7 @@ pub enum Due {
     TakeBack {
         /// The holder.
         agent_id: String,
-        /// `not_accepted`, [`STALE`], [`GONE`] or `overdue`.
+        /// `not_accepted`, [`STALE`] or `overdue`.
         why: &'static str,
     },
     /// When a returned holder did not mention a task it never accepted: say the same assignment again.
@@ -44,21 +41,10 @@ pub(super) struct Held {
     pub(super) overdue_at: Option<u64>,
     /// The holder is away on a restart that we commanded: its end is the restart ledger's business.
     pub(super) away: bool,
-    /// The holder, an original sidecar, is away without our command, and may come back until then.
-    pub(super) gone: Option<Gone>,
     /// The holder, an original sidecar, took it over from the process before it: nothing wakes or times that work any more.
     pub(super) carried: bool,
     /// The older generation that the holder, an original sidecar, goes on under: it cannot be told of another.
     pub(super) also: Option<u64>,
-}
-
-/// An absence that nobody commanded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
-    /// When the task is taken back, ms since the epoch.
-    pub back_by: u64,
-    /// Whose loss it is then; none where the absence was announced.
-    pub life: Option<Life>,
 }
 
 /// All holders. Times are ms since the epoch.
@@ -94,7 +80,6 @@ impl Holders {
             alive_at: now_ms,
             overdue_at: complete_by.filter(|at| *at > now_ms),
             away: false,
-            gone: None,
             carried: false,
             also: None,
         };
@@ -121,19 +106,6 @@ impl Holders {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.away = true;
         }
-    }
-
-    /// The agent, an original sidecar, left without our command.
-    pub fn left_for(&mut self, agent_id: &str, life: Option<Life>, now_ms: u64) {
-        let back_by = now_ms + self.policy.accept_timeout_ms;
-        if let Some(held) = self.held.get_mut(agent_id) {
-            held.gone = Some(Gone { back_by, life });
-        }
-    }
-
-    /// The life whose loss it is that the agent did not come back.
-    pub fn gone_life(&self, agent_id: &str) -> Option<Life> {
-        self.held.get(agent_id)?.gone.as_ref()?.life.clone()
     }
 
     /// The agent must answer for its task anew, as after a hand-out.
@@ -165,7 +137,6 @@ impl Holders {
             held.say_again_at = say_again.then_some(now_ms + self.policy.reconcile_ms);
             held.alive_at = now_ms;
             held.away = false;
-            held.gone = None;
         }
     }
 
@@ -175,12 +146,6 @@ impl Holders {
         let is_over = |at: u64| at <= now_ms;
         let mut due = Vec::new();
         for (agent_id, held) in self.held.iter_mut().filter(|(_, held)| !held.away) {
-            if let Some(gone) = &held.gone {
-                if is_over(gone.back_by) {
-                    due.push(Due::TakeBack { agent_id: agent_id.clone(), why: GONE });
-                }
-                continue;
-            }
             let why = if held.confirm_by.is_some_and(is_over) {
                 "not_accepted"
             } else if is_over(held.alive_at + stale_ms) {
@@ -202,9 +167,6 @@ impl Holders {
     pub fn deadline(&self) -> Option<u64> {
         let stale_ms = self.policy.stale_timeout_ms;
         let waits = |held: &Held| {
-            if let Some(gone) = &held.gone {
-                return Some(gone.back_by);
-            }
             let stale = Some(held.alive_at + stale_ms);
             [held.confirm_by, held.say_again_at, held.overdue_at, stale].into_iter().flatten().min()
         };

@@ -10,7 +10,7 @@ use crate::wire::Identify;
 const SAME_START_MS: u64 = 2_000;
 
 /// One life of an agent's process.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
     boot_id: Option<String>,
     /// By pm2's account, where the process does not name its runs. ms since the epoch.
@@ -42,6 +42,8 @@ impl Life {
 #[derive(Debug, Clone, Default)]
 pub struct Lost {
     by_agent: BTreeMap<String, (String, Life)>,
+    /// The hand-out that an original sidecar had accepted when it went: it may be at work on it all the while.
+    left_with: BTreeMap<String, (String, u64)>,
 }
 
 impl Lost {
@@ -68,6 +70,22 @@ impl Lost {
     /// The agent is another process than before.
     pub fn began_anew(&mut self, agent_id: &str) {
         self.by_agent.remove(agent_id);
+        self.left_with.remove(agent_id);
+    }
+
+    /// An original sidecar went away, and had accepted this.
+    pub fn leaves_with(&mut self, agent_id: &str, task_id: &str, generation: u64) {
+        self.left_with.insert(agent_id.to_owned(), (task_id.to_owned(), generation));
+    }
+
+    /// The generation of the task under which the agent had accepted it when it last went.
+    pub fn left_with(&self, agent_id: &str, task_id: &str) -> Option<u64> {
+        self.left_with.get(agent_id).filter(|(left, _)| left == task_id).map(|(_, generation)| *generation)
+    }
+
+    /// Whether the agent may have something in hand from before it went.
+    pub fn may_have(&self, agent_id: &str) -> bool {
+        self.left_with.contains_key(agent_id)
     }
 
     /// Feeds what decides the future to `hasher`.
@@ -75,5 +93,6 @@ impl Lost {
         for (agent_id, (task_id, life)) in &self.by_agent {
             (agent_id, task_id, &life.boot_id, life.began_at).hash(hasher);
         }
+        self.left_with.hash(hasher);
     }
 }

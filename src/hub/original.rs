@@ -15,9 +15,21 @@ impl Desk {
         self.agents.get(agent_id).is_some_and(|agent| agent.original)
     }
 
+    /// It loses its task, as anybody does, and may be at work on it all the same.
+    pub(super) fn note_what_it_leaves_with(&mut self, agent_id: &str) {
+        if self.is_original(agent_id)
+            && self.tasks.had_accepted(agent_id)
+            && let Some(held) = self.tasks.holders.get(agent_id)
+            && let Some(task) = self.tasks.get(&held.task_id)
+        {
+            let (task_id, generation) = (task.id.clone(), held.also.unwrap_or(task.generation));
+            self.tasks.lost.leaves_with(agent_id, &task_id, generation);
+        }
+    }
+
     /// It speaks of the task that it has in hand right after `identified`. Until then it gets no other.
     pub(super) fn let_it_report_first(&mut self, agent_id: &str, now_ms: u64) {
-        if self.is_original(agent_id) {
+        if self.is_original(agent_id) && self.tasks.lost.may_have(agent_id) {
             self.agents.set_unavailable(agent_id, now_ms + self.policy.report_ms);
         }
     }
@@ -29,9 +41,33 @@ impl Desk {
         }
     }
 
-    /// Whether its `busy` is about the very task that it is asked about: it has accepted it, and holds no other.
-    pub(super) fn is_busy_with_it(&self, agent_id: &str, reason: &str) -> bool {
-        reason == "busy" && self.is_original(agent_id) && self.tasks.had_accepted(agent_id)
+    /// Whether its `busy` is about the very task that it is asked about: it has accepted it, now or when it last went, and
+    /// holds no other.
+    pub(super) fn is_busy_with_it(&mut self, agent_id: &str, task_id: &str, reason: &str, now_ms: u64) -> bool {
+        if reason != "busy" || !self.is_original(agent_id) {
+            return false;
+        }
+        let left_with = self.tasks.lost.left_with(agent_id, task_id);
+        self.tasks.had_accepted(agent_id) || self.knows_it_under(agent_id, task_id, left_with, now_ms)
+    }
+
+    /// Whether it holds the task, and knows it under that older generation: it had accepted that before it last went.
+    pub(super) fn knows_it_under(&mut self, agent_id: &str, task_id: &str, said: Option<u64>, now_ms: u64) -> bool {
+        let holds = self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id);
+        let Some(said) = said.filter(|said| holds && self.tasks.lost.left_with(agent_id, task_id) == Some(*said))
+        else {
+            return false;
+        };
+        self.tasks.accepted(agent_id, task_id, now_ms);
+        self.tasks.holders.goes_on_under(agent_id, said);
+        true
+    }
+
+    /// A verdict on what it had accepted before it last went, and nobody was given since, is as good as any.
+    pub(super) fn take_late_verdict(&mut self, agent_id: &str, task_id: &str, generation: u64, now_ms: u64) {
+        if self.tasks.lost.left_with(agent_id, task_id) == Some(generation) {
+            self.goes_on_under(agent_id, task_id, Some(generation), now_ms);
+        }
     }
 
     /// Asks a silent one whether it still works, by saying its assignment again: it is busy, or begins anew. Not one that

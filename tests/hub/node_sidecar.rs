@@ -205,7 +205,7 @@ async fn a_link_that_breaks_mid_task_costs_neither_the_task_nor_a_second_wake() 
     }
     node.finish().await;
     let done = completed_after(&hub, &node, &task, 1).await;
-    assert_eq!((&done["generation"], &done["losses"]), (&json!(1), &json!(0)));
+    assert_eq!(done["losses"], 0);
 }
 
 #[tokio::test]
@@ -218,8 +218,7 @@ async fn one_that_does_not_report_is_asked_and_its_busy_is_a_sign_of_life() {
     // The next asking comes when the accept timeout is long over.
     node.take_until("task_assign").await;
     node.finish().await;
-    let done = completed_after(&hub, &node, &task, 1).await;
-    assert_eq!(done["generation"], 1);
+    completed_after(&hub, &node, &task, 1).await;
 }
 
 #[tokio::test]
@@ -242,8 +241,17 @@ async fn a_process_that_was_killed_mid_task_goes_on_with_the_session_it_had_woke
     node.start_again(&hub).await;
     node.take_until("task_continue").await;
     node.finish().await;
-    let done = completed_after(&hub, &node, &task, 1).await;
-    assert_eq!(done["generation"], 1);
+    completed_after(&hub, &node, &task, 1).await;
+}
+
+#[tokio::test]
+async fn a_verdict_that_comes_before_any_report_counts_while_nobody_else_has_the_task() {
+    let (_dir, hub) = start(&[]);
+    let (mut node, task) = a_task_in_hand(&hub, OLD).await;
+    node.lose_link();
+    node.connect(&hub).await;
+    node.finish().await;
+    completed_after(&hub, &node, &task, 1).await;
 }
 
 #[tokio::test]
@@ -301,7 +309,7 @@ async fn a_task_that_takes_longer_than_the_stale_timeout_is_asked_about_and_stay
     }
     node.finish().await;
     let done = completed_after(&hub, &node, &task, 1).await;
-    assert_eq!((&done["generation"], &done["losses"]), (&json!(1), &json!(0)));
+    assert_eq!(done["losses"], 0);
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn an_original_sidecar_gets_the_answers_it_knows() {
 }
 
 #[tokio::test]
-async fn an_original_sidecar_killed_mid_task_recovers_under_its_generation() {
+async fn an_original_sidecar_killed_mid_task_recovers_as_recorded() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
     let token = hub.register("s7").await;
@@ -71,19 +71,22 @@ async fn an_original_sidecar_killed_mid_task_recovers_under_its_generation() {
     peer.expect("task_assign").await;
     peer.accept(&task_id).await;
     drop(peer);
+    hub.task_until(&task_id, |task| task["status"] == "queued" && task["generation"] == 2).await;
     let mut peer = Peer::join(&hub, "s7", &token, node(1)).await;
+    assert_eq!(peer.expect("task_assign").await["generation"], 3);
     peer.say(json!({"type": "task_recovering", "task_id": task_id, "description": "start=0.2 run=12", "metadata": {},
         "last_status": "working", "protocol_version": 1}))
         .await;
     let go_on = peer.expect("task_continue").await;
-    assert_eq!(go_on, json!({"type": "task_continue", "task_id": task_id, "generation": 1}));
-    assert_eq!(peer.complete(&task_id, 1).await["status"], "complete");
+    assert_eq!(go_on, json!({"type": "task_continue", "task_id": task_id, "generation": 3}));
+    peer.accept(&task_id).await;
+    assert_eq!(peer.complete(&task_id, 3).await["status"], "complete");
 }
 
 #[tokio::test]
 async fn a_state_report_for_a_task_that_another_has_now_is_aborted() {
     let dir = folder();
-    let hub = Hub::start(&dir, &["--accept-timeout-ms", "500"]);
+    let hub = Hub::start(&dir, &[]);
     let (token_a, token_b) = (hub.register("a").await, hub.register("b").await);
     let mut a = Peer::join(&hub, "a", &token_a, node(0)).await;
     let task_id = hub.submit(json!({"description": "d"})).await;
@@ -91,7 +94,6 @@ async fn a_state_report_for_a_task_that_another_has_now_is_aborted() {
     let mut b = Peer::join(&hub, "b", &token_b, node(0)).await;
     drop(a);
     assert_eq!(b.expect("task_assign").await["generation"], 3);
-    b.accept(&task_id).await;
     let mut a = Peer::join(&hub, "a", &token_a, node(0)).await;
     a.say(json!({"type": "state_report", "task_id": task_id, "status": "working", "generation": 1})).await;
     assert_eq!(a.expect("state_report_ack").await["action"], "abort");
@@ -339,7 +341,7 @@ async fn a_silent_socket_is_dropped_and_its_task_taken_back() {
     let dir = folder();
     let hub = Hub::start(&dir, &["--silence-timeout-ms", "400"]);
     let token = hub.register("a").await;
-    let mut peer = Peer::join(&hub, "a", &token, run("boot-1")).await;
+    let mut peer = Peer::join(&hub, "a", &token, json!({})).await;
     let task_id = hub.submit(json!({"description": "d"})).await;
     peer.expect("task_assign").await;
     peer.expect_close(1002).await;
