@@ -42,7 +42,7 @@ impl Life {
 #[derive(Debug, Clone, Default)]
 pub struct Lost {
     by_agent: BTreeMap<String, (String, Life)>,
-    /// The hand-out that an original sidecar had accepted when it went: it may be at work on it all the while.
+    /// The hand-out that the agent had accepted when it went: where an original sidecar comes back, it may be at work on it.
     left_with: BTreeMap<String, (String, u64)>,
 }
 
@@ -70,10 +70,15 @@ impl Lost {
     /// The agent is another process than before.
     pub fn began_anew(&mut self, agent_id: &str) {
         self.by_agent.remove(agent_id);
+        self.left_with_nothing(agent_id);
+    }
+
+    /// The agent has nothing in hand from before it went, or says so in its own way.
+    pub fn left_with_nothing(&mut self, agent_id: &str) {
         self.left_with.remove(agent_id);
     }
 
-    /// An original sidecar went away, and had accepted this.
+    /// The agent went away, and had accepted this.
     pub fn leaves_with(&mut self, agent_id: &str, task_id: &str, generation: u64) {
         self.left_with.insert(agent_id.to_owned(), (task_id.to_owned(), generation));
     }
@@ -88,11 +93,10 @@ impl Lost {
         self.left_with.contains_key(agent_id)
     }
 
-    /// Feeds what decides the future to `hasher`.
+    /// Feeds what decides the future of agents that name their runs to `hasher`.
     pub(super) fn digest(&self, hasher: &mut impl Hasher) {
         for (agent_id, (task_id, life)) in &self.by_agent {
             (agent_id, task_id, &life.boot_id, life.began_at).hash(hasher);
         }
-        self.left_with.hash(hasher);
     }
 }

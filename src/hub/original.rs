@@ -15,10 +15,10 @@ impl Desk {
         self.agents.get(agent_id).is_some_and(|agent| agent.original)
     }
 
-    /// It loses its task, as anybody does, and may be at work on it all the same.
+    /// Whoever goes loses its task, and may be at work on it all the same. Of ours too: an original sidecar may come in its
+    /// place.
     pub(super) fn note_what_it_leaves_with(&mut self, agent_id: &str) {
-        if self.is_original(agent_id)
-            && self.tasks.had_accepted(agent_id)
+        if self.tasks.had_accepted(agent_id)
             && let Some(held) = self.tasks.holders.get(agent_id)
             && let Some(task) = self.tasks.get(&held.task_id)
         {
@@ -29,7 +29,9 @@ impl Desk {
 
     /// It speaks of the task that it has in hand right after `identified`. Until then it gets no other.
     pub(super) fn let_it_report_first(&mut self, agent_id: &str, now_ms: u64) {
-        if self.is_original(agent_id) && self.tasks.lost.may_have(agent_id) {
+        if !self.is_original(agent_id) {
+            self.tasks.lost.left_with_nothing(agent_id);
+        } else if self.tasks.lost.may_have(agent_id) {
             self.agents.set_unavailable(agent_id, now_ms + self.policy.report_ms);
         }
     }
