@@ -16,8 +16,8 @@ import subprocess
 import sys
 
 TREE = "target/mutants"
-MACHINE = "work settle transition restarts outbox link job deadline state shelf table effect mod policy task cordon hub_said leaving invariants/history invariants/mod"
-HUB = "tasks restarts restart desk hears agents holders line task shows digest validate shapes"
+MACHINE = "work late settle transition restarts outbox link job deadline state shelf table effect mod policy task cordon hub_said leaving invariants/history invariants/mod"
+HUB = "tasks queue verdicts lost original restarts restart desk hears agents holders line task shows digest validate shapes"
 FILES = [f"src/machine/{name}.rs" for name in MACHINE.split()] + [f"src/hub/{name}.rs" for name in HUB.split()]
 TIME_LIMIT_S = 60
 
