@@ -10,6 +10,8 @@ use crate::wire::{SidecarFrame, Verdict};
 mod conns;
 #[path = "desk_loss_tests.rs"]
 mod losses;
+#[path = "desk_original_tests.rs"]
+mod originals;
 #[path = "desk_restart_tests.rs"]
 mod restarts;
 

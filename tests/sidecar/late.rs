@@ -40,6 +40,9 @@ fn a_session_that_comes_late_is_adopted_when_its_task_comes_again() {
     let mut sidecar = scene.start();
     let task = scene.hub.submit("start=hold");
     scene.hub.wait_said(ALICE, "task_failed", 1);
+    // What is cleaned up with a verdict that a crash left unanswered is another story.
+    let answered = || scene.agent.queue().is_some_and(|queue| queue["outbox"] == json!([]));
+    wait::until_true("the verdict to be answered", answered);
     sidecar.kill9();
     scene.agent.go("start", &task);
     scene.agent.wait_run(&task, "started");
