@@ -186,3 +186,17 @@ fn one_that_names_its_runs_is_granted_nothing_of_this() {
     rig.drop_conn(2);
     assert_eq!(node(&mut rig, 3, "a"), ["3:identified", "3:task_assign t#5"]);
 }
+
+#[test]
+fn a_task_that_it_cannot_do_any_more_is_not_its_own_again() {
+    let mut rig = Rig::new();
+    let needs = json!({"assign_to": "a"});
+    rig.submit_with("t", needs.as_object().unwrap().clone());
+    node(&mut rig, 1, "a");
+    node(&mut rig, 2, "b");
+    assert_eq!(rig.hear(2, recovers("working")), ["2:task_reassign"], "it is meant for another");
+    rig.hear(1, accepted("t"));
+    rig.drop_conn(1);
+    assert_eq!(rig.hear(2, recovers("working")), ["2:task_reassign"], "also while it waits for that");
+    assert_eq!(rig.status("t"), "queued#2");
+}

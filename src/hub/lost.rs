@@ -100,3 +100,39 @@ impl Lost {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::DefaultHasher;
+
+    use super::*;
+
+    fn life(boot_id: &str) -> Life {
+        Life { boot_id: Some(boot_id.into()), began_at: None }
+    }
+
+    #[test]
+    fn only_the_task_that_was_lost_is_in_hand_still() {
+        let mut lost = Lost::default();
+        lost.note("a", "t", life("b"));
+        assert!(!lost.has_it_still("a", "u"));
+        assert!(lost.has_it_still("a", "t"));
+        assert!(!lost.has_it_still("a", "t"), "once");
+    }
+
+    #[test]
+    fn whose_loss_of_what_it_was_decides_the_future() {
+        let digest = |agent_id: &str, task_id: &str, boot_id: &str| {
+            let mut lost = Lost::default();
+            lost.note(agent_id, task_id, life(boot_id));
+            let mut hasher = DefaultHasher::new();
+            lost.digest(&mut hasher);
+            hasher.finish()
+        };
+        let one = digest("a", "t", "b");
+        assert_eq!(one, digest("a", "t", "b"));
+        for other in [digest("x", "t", "b"), digest("a", "x", "b"), digest("a", "t", "x")] {
+            assert_ne!(one, other);
+        }
+    }
+}
