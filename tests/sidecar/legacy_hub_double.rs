@@ -418,6 +418,23 @@ async fn a_refused_verdict_leaves_the_agent_taken_for_busy_until_it_identifies_a
 }
 
 #[tokio::test]
+async fn a_push_that_is_on_its_way_arrives_whoever_identifies_meanwhile() {
+    let options = Options { on_return: OnReturn::AfterContinue, hold_ms: 200, ..Options::default() };
+    let hub = LegacyHub::start_with(options);
+    let token = hub.register("alice");
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    let task = hub.submit("whatever");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    hub.drop_tcp("alice");
+    assert_eq!(client.closed().await, None);
+    let mut client = Client::identified(&hub, "alice", &token).await;
+    assert_eq!(hub.task(&task).map(|task| (task.status, task.generation)), Some((Status::Assigned, 3)));
+    client.identify("alice", &token).await;
+    assert_eq!(client.frame().await["type"], "identified");
+    assert_eq!(client.frame().await["generation"], 3);
+}
+
+#[tokio::test]
 async fn a_task_that_is_overdue_is_taken_back_and_nobody_is_told() {
     let hub = LegacyHub::start();
     let token = hub.register("alice");

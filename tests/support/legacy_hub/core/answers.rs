@@ -137,19 +137,22 @@ impl Core {
         }
         let capabilities = frame.get("capabilities").and_then(Value::as_array).cloned().unwrap_or_default();
         let under_way = self.tasks.assigned_to(&agent);
+        // A push that is on its way is not called back by another `identify`.
+        let earlier = self.workers.remove(&agent).filter(|earlier| !earlier.held.is_empty());
+        let (held, pushed_at) = earlier.map_or((Vec::new(), None), |earlier| (earlier.held, earlier.hold_until_ms));
         let worker = Worker {
             connection,
             doing: if under_way.is_some() { Doing::Assigned } else { Doing::Idle },
             accept_by_ms: under_way.is_some().then(|| now + self.options.acceptance_ms),
             task: under_way,
             capabilities: capabilities.iter().filter_map(|c| c.as_str().map(str::to_owned)).collect(),
-            hold_until_ms: match self.options.on_return {
+            hold_until_ms: pushed_at.or(match self.options.on_return {
                 OnReturn::AtOnce => None,
                 OnReturn::AfterContinue | OnReturn::AfterReassign => {
                     self.tasks.left_by(&agent).then(|| now + self.options.hold_ms)
                 }
-            },
-            held: Vec::new(),
+            }),
+            held,
         };
         self.workers.insert(agent.clone(), worker);
         self.registry.entry(agent.clone()).or_insert(connection);
