@@ -110,6 +110,9 @@ fn a_report_that_comes_late_counts_for_what_was_handed_out_meanwhile() {
     let mut rig = back();
     rig.tick_at(Policy::default().report_ms);
     assert_eq!(rig.hear(2, reports(2)), ["2:state_report_ack abort"], "that hand-out it never had");
+
+    let mut rig = back();
+    assert_eq!(rig.hear(2, reports(2))[0], "2:state_report_ack abort", "nor while the task waits");
 }
 
 #[test]
@@ -156,6 +159,41 @@ fn what_the_process_before_it_had_not_woken_is_handed_out_anew() {
 }
 
 #[test]
+fn a_question_about_one_task_does_not_touch_another_that_it_holds() {
+    for status in ["accepted", "failed", "working"] {
+        let mut rig = Rig::new();
+        rig.submit("u");
+        node(&mut rig, 1, "a");
+        rig.hear(1, accepted("u"));
+        assert_eq!(rig.hear(1, recovers(status)), ["1:task_reassign"], "{status}");
+        assert_eq!(rig.status("u"), "assigned#1", "{status}");
+    }
+}
+
+#[test]
+fn while_it_is_to_restart_it_is_given_nothing_back() {
+    let mut rig = back();
+    rig.restart(false);
+    rig.said();
+    assert_eq!(rig.hear(2, recovers("working")), ["2:task_reassign"]);
+    assert_eq!(rig.hear(2, reports(1)), ["2:state_report_ack abort"]);
+    assert_eq!(rig.status("t"), "queued#2");
+}
+
+#[test]
+fn one_that_is_asked_and_says_nothing_loses_its_task() {
+    let Policy { stale_timeout_ms, accept_timeout_ms, .. } = Policy::default();
+    let mut rig = Rig::new();
+    rig.submit("t");
+    node(&mut rig, 1, "a");
+    rig.hear(1, accepted("t"));
+    rig.tick_at(stale_timeout_ms);
+    assert!(rig.tick_at(stale_timeout_ms + accept_timeout_ms - 1).is_empty());
+    rig.tick_at(stale_timeout_ms + accept_timeout_ms);
+    assert_eq!(rig.status("t"), "queued#2");
+}
+
+#[test]
 fn it_is_asked_when_it_has_been_silent_and_not_a_second_time_about_what_it_carried_over() {
     let stale_ms = Policy::default().stale_timeout_ms;
     let mut rig = Rig::new();
@@ -182,6 +220,8 @@ fn one_that_names_its_runs_is_granted_nothing_of_this() {
     rig.drop_conn(1);
     assert_eq!(rig.join(2, "a", Some("boot")), ["2:identified", "2:task_assign t#3"]);
     assert_eq!(rig.hear(2, complete("t", 1))[0], "2:error task_complete_failed: stale_generation");
+    rig.hear(2, rejects("restarting"));
+    assert_eq!(rig.hear(2, recovers("working")), ["2:task_reassign"], "and it still waits for a while");
     // It has been back: an original one in its place has nothing to speak of.
     rig.drop_conn(2);
     assert_eq!(node(&mut rig, 3, "a"), ["3:identified", "3:task_assign t#5"]);

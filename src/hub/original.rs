@@ -117,7 +117,7 @@ impl Desk {
                     self.tasks.lose(agent_id, WHY, None, now_ms);
                 }
             }
-            Some("working") if !holds => drop(self.give_back(agent_id, task_id, now_ms)),
+            Some("working") => drop(self.give_back(agent_id, task_id, now_ms)),
             Some(_) | None => {}
         }
         if self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id) {
@@ -137,7 +137,7 @@ impl Desk {
         goes_on
     }
 
-    /// Hands it the waiting task that it works on already.
+    /// Hands it the task that it works on already, if that waits for somebody.
     fn give_back(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         let Some((agent, _)) = self.agents.connected(agent_id) else { return false };
         let waits = self.tasks.get(task_id).filter(|task| task.status == Status::Queued);
