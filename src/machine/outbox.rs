@@ -3,10 +3,14 @@
 use alloc::vec::Vec;
 
 use super::job::Saying;
+use super::late::Latecomers;
 use super::task::{Outcome, TaskId};
 
 /// At most this many unanswered verdicts; beyond it no further task is taken.
 pub const OUTBOX_CAP: usize = 32;
+
+/// Why a task failed whose wake ended well, and for which nobody came in time.
+pub const GIVEN_UP: &str = "confirmation_timeout";
 
 /// What of a verdict survives a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,6 +40,13 @@ pub struct Pending {
     pub cleaned: bool,
 }
 
+impl Verdict {
+    /// The wake ended well and nobody came: whom it woke may do so yet.
+    pub fn gave_up(&self) -> bool {
+        self.outcome == Outcome::failed(GIVEN_UP)
+    }
+}
+
 impl Pending {
     fn new(verdict: Verdict, accepted_here: bool) -> Self {
         Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned: false }
@@ -52,9 +63,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// What a journal held. Their files may not have been cleaned up yet.
-    pub fn recovered(verdicts: Vec<Verdict>) -> Self {
-        let pending = verdicts.into_iter().map(|verdict| Pending::new(verdict, false));
+    /// What a journal held. Their files may not have been cleaned up yet; those of a session that may have come since stay.
+    pub fn recovered(verdicts: Vec<Verdict>, latecomers: &Latecomers) -> Self {
+        let pending = verdicts.into_iter().map(|verdict| {
+            let cleaned = verdict.gave_up() && latecomers.woken_in(&verdict.task_id).is_some();
+            Pending { cleaned, ..Pending::new(verdict, false) }
+        });
         Self { pending: pending.collect(), late_answers: 0 }
     }
 

@@ -8,7 +8,7 @@ use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::Disk;
-use super::outbox::{OUTBOX_CAP, Verdict};
+use super::outbox::{GIVEN_UP, OUTBOX_CAP, Verdict};
 use super::seeded::seeded;
 use super::shelf::Shelved;
 use super::state::{Cause, State};
@@ -290,10 +290,10 @@ impl Step<'_> {
                     job.start_waking(1);
                 } else {
                     let task_id = job.task().id.clone();
-                    let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
+                    let report = WakeReport::TimedOut { error: GIVEN_UP.to_string() };
                     self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
                     self.expect_latecomer();
-                    self.finish(Outcome::failed("confirmation_timeout"));
+                    self.finish(Outcome::failed(GIVEN_UP));
                 }
             }
             Stage::Interrupted { until } if until <= now => {

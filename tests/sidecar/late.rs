@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::support::legacy_hub::{OnReturn, Options, Status, Task};
+use crate::support::legacy_hub::{OnReturn, Options, Status, Task, Verdicts};
 use crate::support::scene::{ALICE, Scene};
 use crate::support::wait;
 use serde_json::{Value, json};
@@ -33,23 +33,33 @@ fn rebooted(scene: &Scene) {
     fs::write(scene.agent.path("queue.json"), queue.to_string()).unwrap();
 }
 
-#[test]
-fn a_session_that_comes_late_is_adopted_when_its_task_comes_again() {
-    let scene = Scene::new();
+/// Nobody came for its task in time, and the sidecar is dead: the hub took the verdict, or never heard it.
+fn given_up(scene: &Scene, verdicts: Verdicts) -> String {
     scene.agent.configure("confirmation_timeout_ms", json!(300));
+    scene.hub.set(|options| options.verdicts = verdicts);
     let mut sidecar = scene.start();
     let task = scene.hub.submit("start=hold");
     scene.hub.wait_said(ALICE, "task_failed", 1);
-    // What is cleaned up with a verdict that a crash left unanswered is another story.
-    let answered = || scene.agent.queue().is_some_and(|queue| queue["outbox"] == json!([]));
-    wait::until_true("the verdict to be answered", answered);
+    let outbox = || scene.agent.queue().map(|queue| queue["outbox"].as_array().unwrap().len());
+    let left = usize::from(verdicts == Verdicts::LoseVerdict);
+    wait::until_true("the verdict to be where it belongs", || outbox() == Some(left));
     sidecar.kill9();
-    scene.agent.go("start", &task);
-    scene.agent.wait_run(&task, "started");
-    let _sidecar = scene.start();
-    scene.done_once(&task);
-    assert_eq!(scene.agent.count(&task, "woken"), 1, "{}", scene.agent.story());
-    scene.wait_quiet();
+    scene.hub.set(|options| options.verdicts = Verdicts::Answer);
+    task
+}
+
+#[test]
+fn a_session_that_comes_late_is_adopted_when_its_task_comes_again() {
+    for verdicts in [Verdicts::Answer, Verdicts::LoseVerdict] {
+        let scene = Scene::new();
+        let task = given_up(&scene, verdicts);
+        scene.agent.go("start", &task);
+        scene.agent.wait_run(&task, "started");
+        let _sidecar = scene.start();
+        scene.done_once(&task);
+        assert_eq!(scene.agent.count(&task, "woken"), 1, "{verdicts:?}\n{}", scene.agent.story());
+        scene.wait_quiet();
+    }
 }
 
 #[test]

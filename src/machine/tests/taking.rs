@@ -186,6 +186,20 @@ fn a_task_that_is_not_counted_is_woken_anew_after_it_was_given_up() {
 }
 
 #[test]
+fn files_of_a_session_that_may_yet_come_outlast_a_crash_while_the_verdict_is_unanswered() {
+    let policy = Policy::default();
+    let recovered = |outcome: Outcome, latecomers: Vec<Latecomer>| {
+        let verdict = Verdict { task_id: id(), generation: 1, outcome, accept_first: false };
+        let journal = Journal { outbox: vec![verdict], latecomers, ..Journal::default() };
+        cleans_up(&Machine::recover(journal, NOW, &policy).1)
+    };
+    let expected = || vec![Latecomer { task_id: id(), machine_boot: policy.machine_boot.clone() }];
+    assert!(!recovered(Outcome::failed(GIVEN_UP), expected()));
+    assert!(recovered(Outcome::failed(GIVEN_UP), vec![]), "who is not expected is not looked for");
+    assert!(recovered(Outcome::failed("no luck"), expected()), "the files of another end are spent");
+}
+
+#[test]
 fn after_a_reboot_only_a_result_is_looked_for() {
     let policy = Policy { machine_boot: "after".into(), ..Policy::default() };
     let events = connected().into_iter().chain([assigned("t", 2)]);
