@@ -75,50 +75,14 @@ impl Answer {
         Self { message, not_on_disk: true, ..self }
     }
 
-    /// What can be said of a wish now: nothing (`Err`) while the journal is being written that has it.
-    pub(super) fn once_on_disk(self, event: &Event, disk: &Disk) -> Result<Self, Self> {
-        match (disk, Self::must_outlive(event) && self.ok) {
-            (_, false) | (Disk::Ready, true) => Ok(self),
-            (Disk::Failing { .. }, true) => Ok(self.not_on_disk()),
-            (Disk::Writing { .. }, true) => Err(self),
-        }
-    }
-
-    /// A restart need not: a process that crashes before it comes back all the same.
-    fn must_outlive(event: &Event) -> bool {
+    /// Reads the answer off one transition, and whether what was granted must outlive the process; `None` for an event that
+    /// answers nobody.
+    fn to(event: &Event, before: &Machine, after: &Machine, effects: &[Effect]) -> Option<(Self, bool)> {
         match event {
-            Event::CordonRequested { .. } | Event::RestartCancelRequested => true,
-            Event::RestartRequested(_)
-            | Event::DeadlineReached
-            | Event::HubOpened
-            | Event::HubClosed { .. }
-            | Event::HubSaid(_)
-            | Event::WakeFinished { .. }
-            | Event::Confirmed { .. }
-            | Event::ResultPending { .. }
-            | Event::ResultFound { .. }
-            | Event::StopRequested { .. }
-            | Event::Persisted
-            | Event::PersistFailed => false,
-        }
-    }
-
-    /// Reads the answer off one transition; `None` for an event that answers nobody.
-    pub(super) fn to(event: &Event, before: &Machine, after: &Machine, effects: &[Effect]) -> Option<Self> {
-        match event {
-            Event::RestartRequested(order) => Some(restart(order, before, after, effects)),
-            Event::RestartCancelRequested => Some(match (&before.state, &after.state) {
-                (State::RestartPending { .. }, State::Working { .. }) => {
-                    Self::yes("the restart is cancelled; the task goes on")
-                }
-                (State::Draining { .. } | State::Exiting { .. }, _) => {
-                    Self::no("too late: the sidecar is leaving already")
-                }
-                (State::Idle | State::Working { .. } | State::RestartPending { .. }, _) => {
-                    Self::no("there is no restart to cancel")
-                }
-            }),
-            Event::CordonRequested { on } => Some(cordon(*on, before, after)),
+            // A process that crashes before it restarts comes back all the same.
+            Event::RestartRequested(order) => Some((restart(order, before, after, effects), false)),
+            Event::RestartCancelRequested => Some((cancel(before, after), true)),
+            Event::CordonRequested { on } => Some((cordon(*on, before, after), true)),
             Event::DeadlineReached
             | Event::HubOpened
             | Event::HubClosed { .. }
@@ -131,6 +95,51 @@ impl Answer {
             | Event::Persisted
             | Event::PersistFailed => None,
         }
+    }
+}
+
+fn cancel(before: &Machine, after: &Machine) -> Answer {
+    match (&before.state, &after.state) {
+        (State::RestartPending { .. }, State::Working { .. }) => {
+            Answer::yes("the restart is cancelled; the task goes on")
+        }
+        (State::Draining { .. } | State::Exiting { .. }, _) => Answer::no("too late: the sidecar is leaving already"),
+        (State::Idle | State::Working { .. } | State::RestartPending { .. }, _) => {
+            Answer::no("there is no restart to cancel")
+        }
+    }
+}
+
+/// A wish that the machine has judged, and that is answered once the disk has what must outlive the process.
+pub(super) struct Unanswered {
+    asker: oneshot::Sender<Answer>,
+    answer: Answer,
+    must_outlive: bool,
+}
+
+impl Unanswered {
+    /// What the step made of the wish; `None` for an event that answers nobody.
+    pub(super) fn of(
+        asker: oneshot::Sender<Answer>,
+        event: &Event,
+        before: &Machine,
+        after: &Machine,
+        effects: &[Effect],
+    ) -> Option<Self> {
+        let (answer, must_outlive) = Answer::to(event, before, after, effects)?;
+        Some(Self { asker, answer, must_outlive })
+    }
+
+    /// Says what can be said by now; it is back while the journal is being written that has it.
+    pub(super) fn answer(self, disk: &Disk) -> Option<Self> {
+        let answer = match (disk, self.must_outlive && self.answer.ok) {
+            (Disk::Writing { .. }, true) => return Some(self),
+            (Disk::Failing { .. }, true) => self.answer.not_on_disk(),
+            (Disk::Ready, true) | (_, false) => self.answer,
+        };
+        // Who asked may have left.
+        let _ = self.asker.send(answer);
+        None
     }
 }
 
@@ -224,7 +233,7 @@ mod tests {
     fn told(machine: Machine, event: Event) -> (Machine, Option<Answer>) {
         let (after, effects) = transition(machine.clone(), event.clone(), NOW, &Policy::default());
         let answer = Answer::to(&event, &machine, &after, &effects);
-        (after, answer)
+        (after, answer.map(|(answer, _)| answer))
     }
 
     fn fresh() -> Machine {

@@ -5,45 +5,43 @@
 //! 2. Put it through [`transition`].
 //! 3. Carry the effects out, each before the next; a write's outcome is the next event.
 
+mod carry_out;
+mod leave;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::begin::Beginner;
 use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
 use super::gate::{Gate, Opened};
 use super::hooks::Hooks;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
+use super::log_step;
 use super::logging::Redactor;
 use super::observed::Observed;
-use super::operator::{Answer, Asked};
+use super::operator::{Answer, Asked, Unanswered};
 use super::outside::{Dice, Results, Wakes};
 use super::pm2::Pm2;
 use super::pm2_channel::Voice;
 use super::reload::Settings;
-use super::report::{found_event, link_event, notify, wake_event};
+use super::report::{found_event, link_event, wake_event};
 use super::resources::Resources;
 use super::results::ResultsEvent;
 use super::review::Review;
 use super::runner::WakeEvent;
-use super::runs::{OutputBatch, Runs, Watched};
-use super::speak::{Introduction, output, resource_report, speak};
+use super::runs::{OutputBatch, Runs};
+use super::speak::Introduction;
 use super::start::comeback_now;
-use super::status::Status;
 use super::systemd::Systemd;
-use super::{durable, journal_file, log_step};
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
-use crate::machine::{Cause, Disk, Effect, Event, FromHub, Machine, Policy, State, Task, TaskId, ToHub, transition};
-use crate::wire::{Pm2Info, SidecarFrame};
-
-/// What a frame may take once the process was asked to stop.
-const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
+use crate::machine::{Effect, Event, FromHub, Machine, Policy, TaskId, transition};
+use crate::wire::Pm2Info;
 
 /// The journal file's field for the restarts that happened.
 pub(super) const RESTART_HISTORY: &str = "restart_history";
@@ -87,27 +85,6 @@ pub(super) struct Adapters {
     pub(super) systemd: Systemd,
     /// What pm2 said last, as far as it says more than the environment.
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
-}
-
-/// A wish that is granted, and whose answer waits for the disk.
-pub(super) struct Unanswered {
-    asker: oneshot::Sender<Answer>,
-    answer: Answer,
-    event: Event,
-}
-
-impl Unanswered {
-    fn answer(self, disk: &Disk) -> Option<Self> {
-        let Self { asker, answer, event } = self;
-        match answer.once_on_disk(&event, disk) {
-            Ok(answer) => {
-                // Who asked may have left.
-                let _ = asker.send(answer);
-                None
-            }
-            Err(answer) => Some(Self { asker, answer, event }),
-        }
-    }
 }
 
 /// A running sidecar.
@@ -286,10 +263,8 @@ impl Sidecar {
             observed.step(&event, &after, &effects, now);
             observed.next = after.deadline(&self.policy);
         });
-        if let Some(asker) = self.asker.take()
-            && let Some(answer) = Answer::to(&event, &before, &after, &effects)
-        {
-            self.unanswered = Some(Unanswered { asker, answer, event });
+        if let Some(asker) = self.asker.take() {
+            self.unanswered = Unanswered::of(asker, &event, &before, &after, &effects);
         }
         if let Some(unanswered) = self.unanswered.take() {
             self.unanswered = unanswered.answer(&after.disk);
@@ -312,251 +287,11 @@ impl Sidecar {
             panic!("{violation}; event {event:?}; machine before: {before:?}");
         }
     }
-
-    /// Carries out the effects, and whatever the outcome of a write leads to, until there is nothing more to do.
-    async fn perform_all(&mut self, effects: Vec<Effect>) -> Option<Ending> {
-        let mut effects = effects;
-        loop {
-            let mut next = None;
-            for effect in effects {
-                // After the effect before it, too: nothing happens between two of them.
-                crash_point!("before {}", crate::machine::EffectName::from(&effect));
-                match effect {
-                    Effect::Persist(journal) => {
-                        let bytes = journal_file::to_bytes(&journal, &self.beside_the_journal());
-                        next = Some(self.persist(bytes).await);
-                    }
-                    Effect::Exit { cause: _, in_place } => {
-                        return Some(if in_place { Ending::InPlace } else { Ending::Exit });
-                    }
-                    Effect::Send(what) => self.send(what).await,
-                    Effect::Wake { task, attempt } => self.wake(&task, attempt),
-                    Effect::Dial => {
-                        self.adapters.link.dial();
-                    }
-                    Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
-                    Effect::CleanUp { task_id } => self.clean_up(&task_id),
-                    Effect::DropSign { task_id } => self.drop_sign(&task_id),
-                    Effect::Notify(notice) => notify(&notice),
-                }
-            }
-            crash_point!("after the last effect");
-            self.rewatch();
-            effects = self.step(next?);
-        }
-    }
-
-    /// What the file keeps besides: other writers' fields, and the restarts that happened.
-    fn beside_the_journal(&self) -> Map<String, Value> {
-        let mut fields = self.foreign_fields.clone();
-        let past = &self.show.borrow().past;
-        if !past.is_empty() {
-            // Plain texts and numbers: nothing here can fail to serialize.
-            fields.insert(RESTART_HISTORY.to_owned(), serde_json::to_value(past).unwrap_or_default());
-        }
-        fields
-    }
-
-    async fn persist(&self, bytes: Vec<u8>) -> Event {
-        let path = self.config.queue_file.clone();
-        let max_bytes = journal_file::max_bytes(self.config.max_frame_bytes);
-        let write = move || durable::write_atomic_up_to(max_bytes, &path, &bytes);
-        let written = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
-        match written {
-            Ok(Ok(())) => Event::Persisted,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the journal was not written");
-                Event::PersistFailed
-            }
-            Err(error) => {
-                tracing::error!(%error, "the journal's writer died");
-                Event::PersistFailed
-            }
-        }
-    }
-
-    async fn send(&mut self, what: ToHub) {
-        let asked = self.adapters.pm2_said.borrow().clone();
-        let pm2 = &self.adapters.pm2;
-        let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
-        self.send_frame(frame).await;
-    }
-
-    async fn send_frame(&mut self, frame: SidecarFrame) {
-        let kind = frame.kind();
-        let sent = self.adapters.link.send(frame.to_text());
-        // A peer that reads nothing may hold a frame up for long; who wants to stop is not kept waiting for it.
-        let mut stop_wanted = self.stop_wanted.clone();
-        let hurry = async {
-            // A flag that nobody can raise any more is never raised.
-            if stop_wanted.wait_for(|wanted| *wanted).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(HURRIED_SEND).await;
-        };
-        // Nor does it put off the end that the machine has planned.
-        let leave_by = match &self.machine.state {
-            State::RestartPending { deadline, .. } | State::Draining { deadline, .. } => Some(*deadline),
-            State::Idle | State::Working { .. } | State::Exiting { .. } => None,
-        };
-        let overdue = sleep_until(leave_by.map(|at| self.clock.instant(at)));
-        // A frame that does not arrive ends the connection, and the machine hears of that: nothing to do about it here.
-        tokio::select! {
-            biased;
-            sent = sent => if let Err(error) = sent {
-                tracing::warn!(frame = kind, %error, "a frame was not sent");
-            },
-            () = overdue => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the deadline"),
-            () = hurry => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the stop"),
-        }
-    }
-
-    fn wake(&self, task: &Task, attempt: u8) {
-        let (runner, machine_boot) = (&self.adapters.runner, self.policy.machine_boot.as_str());
-        Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
-    }
-
-    /// The machine's load, while the hub knows us and we are not on our way out.
-    async fn tell_resources(&mut self, figures: Map<String, Value>) {
-        if self.machine.link.online().is_some() && !self.machine.state.is_leaving() {
-            let now = self.clock.now().as_millis();
-            self.send_frame(resource_report(&self.introduction, figures, now)).await;
-        }
-    }
-
-    /// Output of the task in hand, while the hub knows us and takes the task for ours; it is news, not an obligation.
-    async fn pass_on(&mut self, batch: OutputBatch) {
-        let ours = self
-            .machine
-            .state
-            .job()
-            .is_some_and(|job| job.task().id.as_str() == batch.task_id && !job.is_in_question());
-        if ours && self.machine.link.online().is_some() {
-            self.send_frame(output(batch, self.clock.now().as_millis())).await;
-        }
-    }
-
-    fn clean_up(&mut self, task_id: &TaskId) {
-        self.review.end_of(task_id);
-        // BEFORE its files: a run that knows that nobody wants its result leaves none.
-        if let Some(runs) = &self.adapters.runs {
-            runs.clean_up(task_id.as_str());
-        }
-        for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
-            tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
-        }
-        self.adapters.runner.clean_up(task_id.as_str());
-    }
-
-    fn drop_sign(&self, task_id: &TaskId) {
-        match self.adapters.results.drop_sign(task_id.as_str()) {
-            Ok(true) => {
-                tracing::info!(%task_id, "a sign was there whose session is gone, or not known; it was removed")
-            }
-            Ok(false) => {}
-            Err((path, error)) => tracing::warn!(
-                path = %path.display(), %error,
-                "a sign of an earlier session stays: it will pass for the next one's"
-            ),
-        }
-    }
-
-    /// The files that are awaited follow from where the machine stands.
-    fn rewatch(&mut self) {
-        let wanted = self.machine.watching();
-        if wanted != self.watched.as_ref() {
-            self.watched = wanted.cloned();
-            self.review.end();
-            self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
-        }
-        let run = self
-            .machine
-            .state
-            .job()
-            .filter(|_| self.watched.is_some())
-            .map(|job| Watched { task_id: job.task().id.to_string(), begun_for: job.carried.woken });
-        if let Some(runs) = &self.adapters.runs {
-            runs.watch(run);
-        }
-    }
-
-    /// The last words may still be on their way when the deadline has come: they get a moment, not more.
-    async fn end(&mut self, ending: Ending) -> Ending {
-        const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(150);
-        if matches!(self.machine.link, crate::machine::Link::Closing { .. }) {
-            let closed = async {
-                while let Some(event) = self.inbox.link.recv().await {
-                    if let LinkWhat::Closed(_) = event.what {
-                        return;
-                    }
-                }
-            };
-            if tokio::time::timeout(LAST_WORDS, closed).await.is_err() {
-                tracing::debug!("left without the peer's close frame");
-            }
-        }
-        let ending = self.look_behind(ending).await;
-        self.take_leave_of_pm2().await;
-        ending
-    }
-
-    /// A restart was promised while its program could start; by now another one may stand there. Then the one that runs
-    /// goes on: an old agent is better than none. A stop is not held up for it.
-    async fn look_behind(&mut self, ending: Ending) -> Ending {
-        let restarts =
-            matches!(&self.machine.state, State::Exiting { cause: Cause::Restart { signalled: false, .. }, .. });
-        if !restarts {
-            return ending;
-        }
-        let mut stop_wanted = self.stop_wanted.clone();
-        tokio::select! {
-            looked = self.gate.last_look() => match looked {
-                Ok(()) => ending,
-                Err(why) => {
-                    tracing::error!(why, "the program was replaced by one that cannot start: going on with the old one");
-                    Ending::InPlaceAsIs
-                }
-            },
-            Ok(_) = stop_wanted.wait_for(|wanted| *wanted) => Ending::Exit,
-        }
-    }
-
-    /// What was asked and not heard is answered, and pm2 told what to show of us. A pm2 that does not read gets nothing
-    /// more: the channel is then left to nobody, since half a line may be in it.
-    async fn take_leave_of_pm2(&mut self) {
-        const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(250);
-        self.inbox.control.close();
-        while self.inbox.control.try_recv().is_ok() {}
-        self.gate.close();
-        self.looked_at.clear();
-        let status = Status::of(&self.show.borrow(), &self.adapters.pm2);
-        self.adapters.voice.say_last_words(&status);
-        let between_lines = self.adapters.voice.finish(LAST_ANSWERS).await;
-        #[cfg(unix)]
-        if !between_lines {
-            tracing::warn!("pm2 does not read its channel: a program that replaces this one goes without it");
-            super::inherited_fd::abandon();
-        }
-    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// pm2's word, brought up to date by what the process knows itself.
-fn pm2_info(pm2: &Pm2, asked: Option<Pm2Info>) -> Pm2Info {
-    let own = pm2.immediate_info();
-    match asked {
-        Some(asked) => Pm2Info {
-            name: asked.name.or(own.name),
-            status: asked.status.or(own.status),
-            restart_count: asked.restart_count.or(own.restart_count),
-            ..own
-        },
-        None => own,
     }
 }
