@@ -9,7 +9,9 @@
 //   AGENTCOM_LOG_DIR     what they print                        (default: ./logs)
 //   AGENTCOM_AGENTS      a folder of agents                     (default: none)
 // Several agents on one machine: each in a folder of its own with its config.json, all of those in one folder, and that
-// in AGENTCOM_AGENTS. Each becomes an app named like its folder; AGENTCOM_CONFIG and AGENTCOM_NAME then name nothing.
+// in AGENTCOM_AGENTS. Each becomes an app named like its folder, and there is no other: `pm2 start` restarts each app of
+// this file that runs, and would move a hub to whatever address this shell names. AGENTCOM_CONFIG, AGENTCOM_NAME and the
+// hub's variables then name nothing.
 
 const fs = require('fs');
 const path = require('path');
@@ -87,16 +89,16 @@ function agentsIn(folder) {
   return found;
 }
 
-const sidecars = process.env.AGENTCOM_AGENTS ? agentsIn(here('AGENTCOM_AGENTS')) : [[sidecar, config]];
+const hubApp = () =>
+  app(
+    hub,
+    hub,
+    ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'agentcom-hub-data')],
+    { cwd: __dirname, kill_timeout: 5000 },
+  );
 
 module.exports = {
-  apps: [
-    app(
-      hub,
-      hub,
-      ['serve', '--listen', process.env.AGENTCOM_HUB_LISTEN || '127.0.0.1:4000', '--data', here('AGENTCOM_HUB_DATA', 'agentcom-hub-data')],
-      { cwd: __dirname, kill_timeout: 5000 },
-    ),
-    ...sidecars.map(([name, file]) => sidecarApp(name, file)),
-  ],
+  apps: process.env.AGENTCOM_AGENTS
+    ? agentsIn(here('AGENTCOM_AGENTS')).map(([name, file]) => sidecarApp(name, file))
+    : [hubApp(), sidecarApp(sidecar, config)],
 };

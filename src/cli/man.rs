@@ -13,9 +13,13 @@ use super::out::{complain, print};
 use crate::shell::exit_code::ExitCode;
 
 /// What in the environment matters.
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
     ("AGENTCOM_TOKEN", "the agent's token, in place of the file's; the agent does not see it"),
+    (
+        "AGENTCOM_ADMIN_TOKEN",
+        "`onboard`: an admin's token, where the hub asks for one and no --admin-token-file is given",
+    ),
     ("AGENTCOM_HTTP_LISTEN", "`http_listen`, in place of the file's"),
     ("NO_COLOR", "set to anything: no colours in a terminal"),
     ("PM2_PROCESS_NAME", "what pm2 calls this process, where it should not be pm2's own `name`"),

@@ -147,10 +147,13 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -
     page(&app, filter, limit, after).await
 }
 
-pub(super) async fn dead_letters(State(app): Shared, headers: HeaderMap) -> Reply {
-    authenticate(&app.core, &headers).await?;
-    let filter = Filter { status: Some(Status::DeadLetter.name().to_owned()), ..Filter::default() };
-    page(&app, filter, MAX_LISTED, None).await
+/// The list with `status=dead_letter`, whatever status the query names.
+pub(super) async fn dead_letters(app: Shared, headers: HeaderMap, query: Asked) -> Reply {
+    let query = query.map(|Query(mut query)| {
+        query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
+        Query(query)
+    });
+    list(app, headers, query).await
 }
 
 /// Tasks by lane and order of submission, and where to go on. The core is asked for a few at a time: it has better things

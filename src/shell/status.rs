@@ -255,7 +255,7 @@ impl Status {
         self
     }
 
-    /// Whether new work would be taken now: the readiness of `/ready`.
+    /// Whether it serves: the readiness of `/ready`. A task in hand does not count against it.
     pub fn is_ready(&self) -> bool {
         self.hub.link == "online" && self.journal.writable && !self.draining && self.leaving.is_none()
     }

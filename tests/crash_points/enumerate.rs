@@ -11,6 +11,9 @@ use super::stage::{Bad, Stage};
 use super::stories::Story;
 use crate::support::hub::Hub;
 
+/// How often a long search says how far it is.
+const NEWS_EVERY: Duration = Duration::from_secs(60);
+
 /// How often a place that timing kept a run from is tried before it is given up, and said so.
 const TRIES: u32 = 3;
 
@@ -89,6 +92,17 @@ struct Work {
     /// Runs that may still lead to more.
     busy: usize,
     report: Report,
+    told: Instant,
+}
+
+impl Work {
+    fn tell(&mut self) {
+        if self.told.elapsed() >= NEWS_EVERY {
+            self.told = Instant::now();
+            let tried: u32 = self.report.lines.iter().map(|line| line.tried + line.pairs).sum();
+            eprintln!("{tried} tried, {} failures, at least {} to go", self.report.failures.len(), self.queue.len());
+        }
+    }
 }
 
 /// Tries every place of every story.
@@ -97,7 +111,8 @@ pub(crate) fn enumerate(binary: &Path, stories: &[Story]) -> Report {
     let lines = stories.iter().map(|story| Line { name: story.name, ..Line::default() }).collect();
     // The run at place 0 is the counting one: no place has that number.
     let queue = (0..stories.len()).map(|story| Try { story, at: 0, then: None, times: 1 }).collect();
-    let work = Mutex::new(Work { queue, busy: 0, report: Report { lines, ..Report::default() } });
+    let report = Report { lines, ..Report::default() };
+    let work = Mutex::new(Work { queue, busy: 0, report, told: began });
     let workers = number("AGENTCOM_CRASH_WORKERS").unwrap_or(6);
     std::thread::scope(|scope| {
         for worker in 0..workers {
@@ -129,6 +144,7 @@ fn number(variable: &str) -> Option<u64> {
 fn take(work: &Mutex<Work>) -> Option<Try> {
     loop {
         let mut held = work.lock().unwrap();
+        held.tell();
         if let Some(next) = held.queue.pop_front() {
             held.busy += 1;
             return Some(next);

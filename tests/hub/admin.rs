@@ -180,6 +180,13 @@ async fn a_long_list_is_read_in_pages_and_each_task_comes_once() {
     }
 }
 
+/// The agent fails the task that it is handed, for good.
+async fn fail(peer: &mut Peer, task: &str) {
+    let generation = peer.expect("task_assign").await["generation"].clone();
+    peer.say(json!({"type": "task_failed", "task_id": task, "generation": generation, "reason": "no"})).await;
+    assert_eq!(peer.expect("task_ack").await["status"], "dead_letter");
+}
+
 #[tokio::test]
 async fn dead_letters_and_counts_are_where_the_original_has_them() {
     let dir = folder();
@@ -187,9 +194,7 @@ async fn dead_letters_and_counts_are_where_the_original_has_them() {
     let a = hub.register("a").await;
     let mut peer = Peer::join(&hub, "a", &a, run("boot-1")).await;
     let dead = hub.submit(json!({"description": "d", "max_retries": 1})).await;
-    peer.expect("task_assign").await;
-    peer.say(json!({"type": "task_failed", "task_id": dead, "generation": 1, "reason": "no"})).await;
-    assert_eq!(peer.expect("task_ack").await["status"], "dead_letter");
+    fail(&mut peer, &dead).await;
     hub.submit(json!({"description": "d", "needed_capabilities": ["none"], "priority": "critical"})).await;
     let (_, letters) = hub.admin("GET", "/api/tasks/dead-letter", Value::Null).await;
     assert_eq!((&letters["count"], &letters["tasks"][0]["id"]), (&json!(1), &json!(dead)));
@@ -198,6 +203,13 @@ async fn dead_letters_and_counts_are_where_the_original_has_them() {
         stats,
         json!({"by_status": {"queued": 1}, "by_priority": {"0": 1}, "dead_letter": 1, "queued_index_size": 1})
     );
+    let other = hub.submit(json!({"description": "d", "max_retries": 1})).await;
+    fail(&mut peer, &other).await;
+    let (_, first) = hub.admin("GET", "/api/tasks/dead-letter?limit=1&status=queued", Value::Null).await;
+    assert_eq!((&first["count"], &first["tasks"][0]["id"]), (&json!(1), &json!(dead)));
+    let rest = format!("/api/tasks/dead-letter?cursor={}", first["cursor"].as_str().unwrap());
+    let (_, rest) = hub.admin("GET", &rest, Value::Null).await;
+    assert_eq!((&rest["count"], &rest["tasks"][0]["id"]), (&json!(1), &json!(other)));
 }
 
 #[tokio::test]

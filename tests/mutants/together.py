@@ -17,7 +17,7 @@ import sys
 
 TREE = "target/mutants"
 MACHINE = "work late settle transition restarts outbox link job deadline state shelf table effect mod policy task cordon hub_said leaving invariants/history invariants/mod"
-HUB = "tasks queue verdicts lost original restarts restart desk hears agents holders line task shows digest validate shapes"
+HUB = "tasks kept queue verdicts lost original restarts restart desk hears agents holders line task shows digest validate shapes"
 FILES = [f"src/machine/{name}.rs" for name in MACHINE.split()] + [f"src/hub/{name}.rs" for name in HUB.split()]
 TIME_LIMIT_S = 60
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::ground::{Ground, ecosystem};
+use crate::support::ground::{Ground, HUB_APP, ecosystem};
 use crate::support::sidecar::SIDECAR;
 use crate::support::{process, wait};
 
@@ -45,7 +45,10 @@ fn launch(ground: &Ground, folder: &Path) {
     let bin = Path::new(SIDECAR).parent().and_then(Path::to_str).expect("a readable path");
     let folder = folder.to_str().expect("a readable path");
     let variables = [("AGENTCOM_BIN_DIR", bin), ("AGENTCOM_LOG_DIR", folder), ("AGENTCOM_AGENTS", folder)];
-    ground.pm2.launch_file(&ecosystem(), &variables, Some(&names().join(",")));
+    // The whole file, as a person would: the hub that runs is none of it.
+    let hub = ground.pm2.pid_of(HUB_APP);
+    ground.pm2.launch_file(&ecosystem(), &variables, None);
+    assert_eq!(ground.pm2.pid_of(HUB_APP), hub, "the hub was restarted");
 }
 
 /// pm2's word on each: its pid and how often it has restarted it, once all are online.

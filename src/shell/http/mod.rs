@@ -5,7 +5,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/live` | 200 while the loop gets to what is due; else 503 |
-//! | `/ready` | 200 where new work would be taken; else 503 and why not, a reason a line |
+//! | `/ready` | 200 where it serves, also with a task in hand; else 503 and why not, a reason a line |
 //! | `/metrics` | Prometheus text, see `docs/operating.md` |
 //! | `/state` | the document of `status --json` |
 
@@ -170,7 +170,7 @@ fn ready(status: &Status) -> Answer {
     plain(StatusCode::SERVICE_UNAVAILABLE, reasons.iter().map(|reason| format!("{reason}\n")).collect())
 }
 
-/// Why no new work would be taken; empty where [`Status::is_ready`].
+/// Why it does not serve; empty where [`Status::is_ready`].
 fn not_ready(status: &Status) -> Vec<String> {
     let mut reasons = Vec::new();
     if !status.journal.writable {
