@@ -26,6 +26,45 @@ fn nothing_from_a_superseded_connection_counts() {
 }
 
 #[test]
+fn an_agent_may_identify_twice_on_one_connection() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    assert_eq!(rig.join(1, "a", None), ["1:identified"]);
+    assert_eq!(rig.submit("t"), ["1:task_assign t#1"]);
+}
+
+#[test]
+fn connected_is_who_has_a_socket() {
+    let mut rig = Rig::new();
+    assert!(!rig.desk.is_connected("a"));
+    rig.join(1, "a", Some("boot-1"));
+    assert!(rig.desk.is_connected("a") && !rig.desk.is_connected("b"));
+    rig.restart(false).unwrap();
+    rig.drop_conn(1);
+    assert!(!rig.desk.is_connected("a"), "it is due back");
+}
+
+#[test]
+fn how_an_agent_stands_is_shown_while_it_is_here_or_due_back() {
+    let mut rig = Rig::new();
+    assert_eq!((rig.desk.state_json("a"), rig.desk.states_json()), (None, vec![]));
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    let state = rig.desk.state_json("a").unwrap();
+    assert_eq!([&state["agent_id"], &state["fsm_state"], &state["current_task_id"]], ["a", "assigned", "t"]);
+    assert_eq!(rig.desk.states_json(), [state]);
+    rig.hear(1, complete("t", 1));
+    rig.restart(false).unwrap();
+    rig.drop_conn(1);
+    assert_eq!(rig.desk.state_json("a").unwrap()["fsm_state"], "restarting");
+    // All that a hub knows of it which was started since.
+    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let desk = Desk::load(Vec::new(), restarts, Policy::default(), rig.now);
+    assert_eq!(desk.states_json().len(), 1);
+    assert_eq!(desk.state_json("a").unwrap()["connected_at"], json!(null));
+}
+
+#[test]
 fn an_identify_that_is_read_late_does_not_take_a_newer_connections_place() {
     let mut rig = Rig::new();
     rig.join(2, "a", Some("boot-2"));

@@ -49,6 +49,20 @@ fn lives_that_differ_only_in_their_dates_are_the_same() {
 }
 
 #[test]
+fn who_was_here_last_counts_while_anything_older_may_be_heard() {
+    let left = |agent_id: &str, rank: usize| {
+        let mut rig = Rig::new();
+        rig.join(1, agent_id, None);
+        rig.drop_conn(1);
+        let mut hasher = DefaultHasher::new();
+        rig.desk.digest(0, |_| rank, &mut hasher);
+        hasher.finish()
+    };
+    assert_ne!(left("a", 1), left("b", 1));
+    assert_eq!(left("a", 0), left("b", 0));
+}
+
+#[test]
 fn a_task_counts_and_how_far_it_came() {
     let (empty, one) = around(Rig::new(), submit);
     assert_ne!(empty, one);

@@ -56,6 +56,17 @@ fn the_whole_way_there_and_back_with_the_gap() {
 }
 
 #[test]
+fn a_return_is_told_from_another_connection_by_its_time() {
+    let mut ledger = v2();
+    assert!(!ledger.ended_with("a", Some(0)), "it is open");
+    ledger.closed("a", 103);
+    ledger.identified("a", &identify(Some("boot-2")), 140);
+    assert!(ledger.ended_with("a", Some(140)));
+    let others = [ledger.ended_with("a", Some(141)), ledger.ended_with("a", None), ledger.ended_with("b", Some(140))];
+    assert_eq!(others, [false; 3]);
+}
+
+#[test]
 fn a_second_command_is_the_first_one_and_is_not_sent() {
     let mut ledger = v2();
     let second = ledger.command("c2".into(), "a", &Run::default(), request(false), 5);

@@ -3,7 +3,7 @@
 Each mutated function stands beside its original as `name__mN`, in a copy of the sources; the original calls the one whose
 number stands in the environment as MUTANT. What does not compile is taken out and counted. A mutant is noticed when the unit
 tests, the stories or the random lives fail, or do not end. Fails when one survives that docs/mutants.md does not list, or
-the other way round.
+the other way round. Arguments: the files to try (all of them without any).
 """
 
 import collections
@@ -18,7 +18,8 @@ import sys
 TREE = "target/mutants"
 MACHINE = "work late settle transition restarts outbox link job deadline state shelf table effect mod policy task cordon hub_said leaving invariants/history invariants/mod"
 HUB = "tasks kept queue verdicts lost original restarts restart desk hears agents holders line task shows digest validate shapes"
-FILES = [f"src/machine/{name}.rs" for name in MACHINE.split()] + [f"src/hub/{name}.rs" for name in HUB.split()]
+ALL = [f"src/machine/{name}.rs" for name in MACHINE.split()] + [f"src/hub/{name}.rs" for name in HUB.split()]
+FILES = sys.argv[1:] or ALL
 TIME_LIMIT_S = 60
 
 SWITCH = """
@@ -187,6 +188,8 @@ def notice(programs, file, number):
 
 
 def main():
+    if unknown := [file for file in FILES if file not in ALL]:
+        sys.exit(f"{', '.join(unknown)}: not tried here; one of {', '.join(ALL)}")
     listing = ["cargo", "mutants", "--list", "--json", *(word for file in FILES for word in ("-f", file))]
     mutants = json.loads(subprocess.run(listing, check=True, capture_output=True, text=True).stdout)
     for number, mutant in enumerate(mutants, 1):
@@ -204,6 +207,7 @@ def main():
             sys.exit(f"the tests fail without any mutant ({file})")
     with open("docs/mutants.md") as doc:
         listed = set(re.findall(r"^\| `(src/[^`]*)` \|", doc.read(), re.MULTILINE))
+    listed = {name for name in listed if name.split(":")[0] in FILES}
     counts, survivors = collections.defaultdict(collections.Counter), set()
 
     def outcome_of(mutant):
