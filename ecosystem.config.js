@@ -11,7 +11,7 @@
 // Several agents on one machine: each in a folder of its own with its config.json, all of those in one folder, and that
 // in AGENTCOM_AGENTS. Each becomes an app named like its folder, and there is no other: `pm2 start` restarts each app of
 // this file that runs, and would move a hub to whatever address this shell names. AGENTCOM_CONFIG, AGENTCOM_NAME and the
-// hub's variables then name nothing.
+// hub's variables then name nothing, and `--only agentcom-hub` starts nothing.
 
 const fs = require('fs');
 const path = require('path');

@@ -77,7 +77,7 @@ const heard = (what) => log().filter((line) => line.said === what);
 class Hub {
   static async start() {
     const data = at('hub');
-    const env = { AGENTCOM_BIN_DIR: BIN, AGENTCOM_HUB_LISTEN: '127.0.0.1:0', AGENTCOM_HUB_DATA: data, AGENTCOM_LOG_DIR: at('logs') };
+    const env = { AGENTCOM_BIN_DIR: BIN, AGENTCOM_HUB_LISTEN: '127.0.0.1:0', AGENTCOM_HUB_DATA: data, AGENTCOM_LOG_DIR: at('logs'), AGENTCOM_AGENTS: '' };
     pm2(['start', path.join(TOP, 'ecosystem.config.js'), '--only', 'agentcom-hub'], env);
     const hub = new Hub();
     hub.address = await until('the hub to listen', () => {
@@ -113,7 +113,7 @@ async function startSidecar(hub) {
   };
   fs.mkdirSync(at('agent', 'results'), { recursive: true });
   fs.writeFileSync(at('agent', 'config.json'), JSON.stringify(config), { mode: 0o600 });
-  const env = { AGENTCOM_BIN_DIR: BIN, AGENTCOM_CONFIG: at('agent', 'config.json'), AGENTCOM_NAME: AGENT, AGENTCOM_LOG_DIR: at('logs') };
+  const env = { AGENTCOM_BIN_DIR: BIN, AGENTCOM_CONFIG: at('agent', 'config.json'), AGENTCOM_NAME: AGENT, AGENTCOM_LOG_DIR: at('logs'), AGENTCOM_AGENTS: '' };
   pm2(['start', path.join(TOP, 'ecosystem.config.js'), '--only', AGENT], env);
   await until('the sidecar to be identified', () => heard('identified').length === 1);
 }

@@ -219,6 +219,7 @@ async function start(port) {
     AGENTCOM_HUB_LISTEN: `127.0.0.1:${port}`,
     AGENTCOM_HUB_DATA: HUB_DATA,
     AGENTCOM_LOG_DIR: LOGS,
+    AGENTCOM_AGENTS: '',
   };
   const ecosystem = path.join(TOP, 'ecosystem.config.js');
   pm2(['start', ecosystem, '--only', 'agentcom-hub'], env);

@@ -48,7 +48,7 @@ function run(command, args, options = {}) {
 // By pm2's command line, as an operator would.
 function start(names, env) {
   const file = path.join(TOP, 'ecosystem.config.js');
-  const all = { ...process.env, AGENTCOM_BIN_DIR: BIN, AGENTCOM_LOG_DIR: at('logs'), PM2_PROCESS_NAME: '', ...env };
+  const all = { ...process.env, AGENTCOM_BIN_DIR: BIN, AGENTCOM_LOG_DIR: at('logs'), PM2_PROCESS_NAME: '', AGENTCOM_AGENTS: '', ...env };
   run(path.join(TOP, 'node_modules', '.bin', 'pm2'), ['-s', 'start', file, '--only', names.join(',')], { env: all });
 }
 

@@ -205,6 +205,7 @@ impl World {
             Effect::Send(said) => todo.extend(hub.answer(said).into_iter().map(Event::HubSaid)),
             Effect::Persist(_)
             | Effect::CleanUp { .. }
+            | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. } => {}

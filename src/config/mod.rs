@@ -249,6 +249,9 @@ pub const PATH_VARIABLE: &str = "AGENTCOM_CONFIG";
 /// The variable that holds the token, so that the file need not. It is kept from the agent's environment.
 pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
 
+/// An admin's token, for `onboard`. Whoever exports it and starts the agent from the same shell hands it to the daemon too.
+pub const ADMIN_TOKEN_VARIABLE: &str = "AGENTCOM_ADMIN_TOKEN";
+
 /// The variable for `http_listen`.
 pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";
 

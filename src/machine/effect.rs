@@ -30,8 +30,14 @@ pub enum Effect {
     Dial,
     /// Close the connection by handshake; answers with `HubClosed`.
     CloseLink(CloseCode),
-    /// Remove the task's files from the results folder.
+    /// Remove the task's files from the results folder, and what was laid out for its wake.
     CleanUp {
+        /// Which task.
+        task_id: TaskId,
+    },
+    /// Remove what was laid out for the task's wake, and nothing from the results folder: nobody came, and who comes late
+    /// needs what he leaves there.
+    WithdrawWake {
         /// Which task.
         task_id: TaskId,
     },

@@ -47,9 +47,11 @@ impl Latecomers {
         }
     }
 
-    /// Nobody is expected for the task any more.
-    pub fn forget(&mut self, task_id: &TaskId) {
+    /// Nobody is expected for the task any more; returns whether somebody was.
+    pub fn forget(&mut self, task_id: &TaskId) -> bool {
+        let before = self.0.len();
         self.0.retain(|known| known.task_id != *task_id);
+        self.0.len() < before
     }
 
     /// The boot in which somebody was woken for the task who may yet show up.

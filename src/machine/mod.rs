@@ -46,7 +46,7 @@ pub use job::{Carried, Claim, Job, Report, Saying, Sign, Stage, StageName};
 pub use journal::{Disk, Journal};
 pub use late::{LATECOMERS_CAP, Latecomer, Latecomers};
 pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online, Standing};
-pub use outbox::{GIVEN_UP, OUTBOX_CAP, Outbox, Pending, Verdict};
+pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
 #[cfg(feature = "seeded-bugs")]
@@ -107,13 +107,12 @@ impl Machine {
             Shelved::UnderWay(carried) => Shelved::UnderWay(carried.after_crash(now, policy)),
             Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
         });
-        let latecomers = Latecomers::recovered(journal.latecomers);
         let machine = Self {
             state,
             link: Link::start(now),
-            outbox: Outbox::recovered(journal.outbox, &latecomers),
+            outbox: Outbox::recovered(journal.outbox),
             shelf: Shelf::recovered(shelf.collect()),
-            latecomers,
+            latecomers: Latecomers::recovered(journal.latecomers),
             restarts: journal.restarts.recovered(now),
             disk: Disk::Ready,
             durable,

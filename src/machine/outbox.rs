@@ -3,14 +3,10 @@
 use alloc::vec::Vec;
 
 use super::job::Saying;
-use super::late::Latecomers;
 use super::task::{Outcome, TaskId};
 
 /// At most this many unanswered verdicts; beyond it no further task is taken.
 pub const OUTBOX_CAP: usize = 32;
-
-/// Why a task failed whose wake ended well, and for which nobody came in time.
-pub const GIVEN_UP: &str = "confirmation_timeout";
 
 /// What of a verdict survives a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +19,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// The hand-out was never taken as a job (its result was already here): `task_accepted` is said right before.
     pub accept_first: bool,
+    /// Nobody had come for the hand-out: what lies in the results folder is of somebody who comes late, and stays.
+    pub nobody_came: bool,
 }
 
 /// A verdict on its way.
@@ -40,16 +38,10 @@ pub struct Pending {
     pub cleaned: bool,
 }
 
-impl Verdict {
-    /// The wake ended well and nobody came: whom it woke may do so yet.
-    pub fn gave_up(&self) -> bool {
-        self.outcome == Outcome::failed(GIVEN_UP)
-    }
-}
-
 impl Pending {
     fn new(verdict: Verdict, accepted_here: bool) -> Self {
-        Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned: false }
+        let cleaned = verdict.nobody_came;
+        Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned }
     }
 }
 
@@ -63,13 +55,16 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// What a journal held. Their files may not have been cleaned up yet; those of a session that may have come since stay.
-    pub fn recovered(verdicts: Vec<Verdict>, latecomers: &Latecomers) -> Self {
-        let pending = verdicts.into_iter().map(|verdict| {
-            let cleaned = verdict.gave_up() && latecomers.woken_in(&verdict.task_id).is_some();
-            Pending { cleaned, ..Pending::new(verdict, false) }
-        });
-        Self { pending: pending.collect(), late_answers: 0 }
+    /// What a journal held. Their files may not have been cleaned up yet, but for those of a task with a later verdict: no
+    /// hand-out is taken while that is to be done for the one before it.
+    pub fn recovered(verdicts: Vec<Verdict>) -> Self {
+        let mut pending: Vec<Pending> = Vec::new();
+        for verdict in verdicts {
+            let earlier = pending.iter_mut().filter(|earlier| earlier.verdict.task_id == verdict.task_id);
+            earlier.for_each(|earlier| earlier.cleaned = true);
+            pending.push(Pending::new(verdict, false));
+        }
+        Self { pending, late_answers: 0 }
     }
 
     /// Adds a verdict; a second one for the same hand-out is not one and is dropped. `accepted_here`: see [`Pending`].

@@ -8,7 +8,7 @@ use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::Disk;
-use super::outbox::{GIVEN_UP, OUTBOX_CAP, Verdict};
+use super::outbox::{OUTBOX_CAP, Verdict};
 use super::seeded::seeded;
 use super::shelf::Shelved;
 use super::state::{Cause, State};
@@ -77,7 +77,9 @@ impl Step<'_> {
     fn answer_at_once(&mut self, task: Task, result: Arc<str>) {
         let Task { id: task_id, generation, .. } = task;
         let outcome = Outcome::Completed { result };
-        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first: true }, false);
+        self.machine
+            .outbox
+            .push(Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false }, false);
     }
 
     /// The job in hand was handed out to us again, or confirmed as ours.
@@ -163,8 +165,8 @@ impl Step<'_> {
         if in_hand {
             self.end_job();
         }
-        self.machine.latecomers.forget(&id);
-        if in_hand || shelved || self.drop_left_behind(task_id) {
+        let expected = self.machine.latecomers.forget(&id);
+        if in_hand || shelved || expected || self.drop_left_behind(task_id) {
             self.order(Effect::CleanUp { task_id: id });
         }
     }
@@ -229,7 +231,7 @@ impl Step<'_> {
         let why = match outcome {
             WakeOutcome::Succeeded => return,
             WakeOutcome::Refused { reason } => {
-                self.finish(Outcome::Failed { reason: reason.clone() });
+                self.give_up(Outcome::Failed { reason: reason.clone() });
                 return;
             }
             WakeOutcome::Failed { error } => error.clone(),
@@ -241,7 +243,7 @@ impl Step<'_> {
             return;
         }
         let plural = if attempt == 1 { "" } else { "s" };
-        self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
+        self.give_up(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
     }
 
     pub(super) fn confirmed(&mut self, task_id: &TaskId) {
@@ -290,10 +292,10 @@ impl Step<'_> {
                     job.start_waking(1);
                 } else {
                     let task_id = job.task().id.clone();
-                    let report = WakeReport::TimedOut { error: GIVEN_UP.to_string() };
+                    let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
                     self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
                     self.expect_latecomer();
-                    self.finish(Outcome::failed(GIVEN_UP));
+                    self.give_up(Outcome::failed("confirmation_timeout"));
                 }
             }
             Stage::Interrupted { until } if until <= now => {
@@ -315,8 +317,19 @@ impl Step<'_> {
         }
     }
 
-    /// The job has a verdict.
+    /// Nobody came for the job. What lies in the results folder from here on is of somebody who comes late.
+    fn give_up(&mut self, outcome: Outcome) {
+        let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };
+        self.order(Effect::WithdrawWake { task_id });
+        self.conclude(outcome, true);
+    }
+
+    /// The job has ended, and what it left is cleaned up once the verdict is on disk.
     fn finish(&mut self, outcome: Outcome) {
+        self.conclude(outcome, false);
+    }
+
+    fn conclude(&mut self, outcome: Outcome, nobody_came: bool) {
         let Some(job) = self.machine.state.job() else { return };
         let accept_first = matches!(job.claim, Claim::Ours { accept: Saying::Unsaid, .. });
         // With a report open, what was accepted was accepted on a connection before. Only existing hubs care.
@@ -329,7 +342,8 @@ impl Step<'_> {
         if let Outcome::Completed { .. } = outcome {
             self.machine.latecomers.forget(&task_id);
         }
-        self.machine.outbox.push(Verdict { task_id, generation, outcome, accept_first }, accepted_here);
+        let verdict = Verdict { task_id, generation, outcome, accept_first, nobody_came };
+        self.machine.outbox.push(verdict, accepted_here);
         if seeded!(self.policy, RestartForgottenOnResult) {
             self.machine.state = State::Idle;
         }

@@ -50,6 +50,7 @@ fn effect_name(effect: &Effect) -> String {
         | Effect::Dial
         | Effect::CloseLink(_)
         | Effect::CleanUp { .. }
+        | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
         | Effect::Notify(_)
         | Effect::Exit { .. } => name.to_owned(),

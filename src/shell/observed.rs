@@ -182,6 +182,7 @@ impl Observed {
                 | Effect::Send(_)
                 | Effect::CloseLink(_)
                 | Effect::CleanUp { .. }
+                | Effect::WithdrawWake { .. }
                 | Effect::DropSign { .. }
                 | Effect::Notify(_)
                 | Effect::Exit { .. } => {}

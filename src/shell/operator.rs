@@ -153,6 +153,7 @@ fn restart(order: &RestartOrder, before: &Machine, after: &Machine, effects: &[E
         | Effect::Dial
         | Effect::CloseLink(_)
         | Effect::CleanUp { .. }
+        | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
         | Effect::Exit { .. } => None,
     });

@@ -52,7 +52,10 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn is_clean(&self) -> bool {
         // A few at the end of a story that had more to say when it was counted; many would mean that nothing is tried.
-        let all_but_a_few = |line: &Line| line.tried > 0 && line.unreached.len() < line.counted.len() / 4;
+        let all_but_a_few = |line: &Line| {
+            let tried = usize::try_from(line.tried + line.pairs).unwrap();
+            line.tried > 0 && line.unreached.len() < (line.counted.len() + tried) / 8
+        };
         self.failures.is_empty() && self.lines.iter().all(all_but_a_few)
     }
 
@@ -204,7 +207,10 @@ fn account(work: &mut Work, attempt: &Try, outcome: Outcome) {
         let place = usize::try_from(attempt.at - 1).ok().and_then(|at| line.counted.get(at));
         match place {
             Some(_) if attempt.times < TRIES => queue.push_back(Try { times: attempt.times + 1, ..attempt.clone() }),
-            Some(place) => line.unreached.push(place.clone()),
+            Some(place) => {
+                let then = attempt.then.map(|then| format!(", then {then}")).unwrap_or_default();
+                line.unreached.push(format!("{place}{then}"));
+            }
             None => {}
         }
     } else if attempt.then.is_some() {

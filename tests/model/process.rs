@@ -211,6 +211,7 @@ impl<'a> Handling<'a> {
                     *files = super::world::Files::default();
                 }
             }
+            Effect::WithdrawWake { task_id: _ } => {}
             Effect::DropSign { task_id } => {
                 if self.world.ghost.at_work.contains(&task_id) {
                     return Err(violated(
@@ -388,6 +389,7 @@ pub fn points_to_die(beats: &[Beat]) -> Vec<u8> {
         Effect::Persist(_)
         | Effect::Wake { .. }
         | Effect::CleanUp { .. }
+        | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
         | Effect::CloseLink(_) => true,
         Effect::Send(said) => !matches!(said, ToHub::Ping | ToHub::TaskProgress { .. } | ToHub::WakeResult { .. }),

@@ -131,7 +131,9 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Wake { task: woken, attempt } => format!("{name} {} attempt={attempt}", task(woken)),
         Effect::Dial => name.to_string(),
         Effect::CloseLink(code) => format!("{name} {} {}", code.code(), code.reason()),
-        Effect::CleanUp { task_id } | Effect::DropSign { task_id } => format!("{name} {task_id}"),
+        Effect::CleanUp { task_id } | Effect::WithdrawWake { task_id } | Effect::DropSign { task_id } => {
+            format!("{name} {task_id}")
+        }
         Effect::Notify(notice) => format!("{name} {}", note(notice)),
         Effect::Exit { cause, in_place } => {
             let in_place = if *in_place { ", in place" } else { "" };

@@ -13,6 +13,7 @@ mod truncated;
 
 use crate::support::wait;
 use fault::Fault;
+use serde_json::json;
 use stage::{ALICE, Stage};
 
 /// While the disk refuses, a task is not accepted and the agent not woken; afterwards it is done, by the same process.
@@ -60,6 +61,22 @@ fn a_kill_meanwhile_loses_nothing(fault: Fault) {
     stage.must_be_done_once(&task);
 }
 
+/// Nobody comes in time while the disk refuses, then somebody does: what he leaves is found when the task comes again.
+fn a_session_that_comes_late_meanwhile_is_adopted(fault: Fault) {
+    let Some(mut stage) = Stage::new(fault) else { return };
+    stage.agent.configure("confirmation_timeout_ms", json!(1_000));
+    stage.start();
+    let task = stage.hub.submit("start=hold");
+    stage.wait_journalled("awaiting_confirmation");
+    stage.fault.begin();
+    stage.must_complain();
+    stage.agent.go("start", &task);
+    stage.agent.wait_run(&task, "finished");
+    stage.fault.end();
+    stage.must_be_done_once(&task);
+    assert_eq!(stage.starts, 1, "{}", stage.agent.story());
+}
+
 /// The lock is held though nobody can be told who holds it: a full disk does not take the agent off the hub.
 #[test]
 fn a_start_on_a_full_disk_serves_the_hub_all_the_same() {
@@ -91,6 +108,11 @@ macro_rules! faults {
             #[test]
             fn a_result_that_comes_meanwhile_is_held() {
                 super::a_result_that_comes_meanwhile_is_held($fault);
+            }
+
+            #[test]
+            fn a_session_that_comes_late_meanwhile_is_adopted() {
+                super::a_session_that_comes_late_meanwhile_is_adopted($fault);
             }
 
             #[test]

@@ -181,7 +181,7 @@ impl fmt::Display for OnboardError {
                 f,
                 "{hub} does not let everybody register agents ({why}): name the file of a token that may with \
                  --admin-token-file, or put it into {}. Nothing was written",
-                super::ADMIN_TOKEN_VARIABLE
+                crate::config::ADMIN_TOKEN_VARIABLE
             ),
             Self::NotAllowed { hub, why, admin: true } => write!(
                 f,

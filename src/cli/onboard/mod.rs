@@ -29,7 +29,6 @@ use error::OnboardError;
 /// For each question to the hub.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The variable that holds the token of whoever may register agents.
-const ADMIN_TOKEN_VARIABLE: &str = "AGENTCOM_ADMIN_TOKEN";
 /// No token is longer than this, bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
@@ -142,9 +141,9 @@ fn token_in(file: &Path) -> Result<Secret, OnboardError> {
 
 /// The environment's, where there is one.
 fn admin_token() -> Result<Option<Secret>, OnboardError> {
-    let token = std::env::var_os(ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
+    let token = std::env::var_os(crate::config::ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
     let no_text = |_| OnboardError::TokenFile {
-        path: ADMIN_TOKEN_VARIABLE.into(),
+        path: crate::config::ADMIN_TOKEN_VARIABLE.into(),
         source: std::io::Error::other("it is not UTF-8"),
     };
     token.map(|token| token.into_string().map(Secret::new).map_err(no_text)).transpose()

@@ -174,6 +174,7 @@ fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
             | Effect::Dial
             | Effect::CloseLink(_)
             | Effect::CleanUp { .. }
+            | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. } => true,
@@ -399,6 +400,7 @@ pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
         | Effect::Dial
         | Effect::CloseLink(_)
         | Effect::CleanUp { .. }
+        | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
         | Effect::Notify(_)
         | Effect::Exit { .. } => None,

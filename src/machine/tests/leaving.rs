@@ -7,7 +7,13 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 /// A machine that drains for a restart, online, with a verdict that the hub has not answered.
 fn draining() -> Machine {
     let task_id = TaskId::new("t").unwrap();
-    let verdict = Verdict { task_id, generation: 1, outcome: Outcome::failed("no luck"), accept_first: false };
+    let verdict = Verdict {
+        task_id,
+        generation: 1,
+        outcome: Outcome::failed("no luck"),
+        accept_first: false,
+        nobody_came: false,
+    };
     let journal = Journal { outbox: vec![verdict], ..Journal::default() };
     let machine = Machine::recover(journal, NOW, &Policy::default()).0;
     let order = RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None };

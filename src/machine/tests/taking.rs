@@ -84,7 +84,7 @@ fn a_task_that_a_failed_write_kept_off_the_disk_is_refused_though_another_is_the
 }
 
 fn verdict(generation: u64, outcome: Outcome) -> Verdict {
-    Verdict { task_id: id(), generation, outcome, accept_first: false }
+    Verdict { task_id: id(), generation, outcome, accept_first: false, nobody_came: false }
 }
 
 /// Online, with this verdict on its way, and then the task is handed out anew.
@@ -186,17 +186,27 @@ fn a_task_that_is_not_counted_is_woken_anew_after_it_was_given_up() {
 }
 
 #[test]
-fn files_of_a_session_that_may_yet_come_outlast_a_crash_while_the_verdict_is_unanswered() {
-    let policy = Policy::default();
-    let recovered = |outcome: Outcome, latecomers: Vec<Latecomer>| {
-        let verdict = Verdict { task_id: id(), generation: 1, outcome, accept_first: false };
-        let journal = Journal { outbox: vec![verdict], latecomers, ..Journal::default() };
-        cleans_up(&Machine::recover(journal, NOW, &policy).1)
+fn files_of_a_session_that_may_yet_come_outlast_a_crash_while_a_verdict_is_unanswered() {
+    let recovered = |verdicts: &[(u64, &str, bool)]| {
+        let verdict = |(generation, reason, nobody_came): &(u64, &str, bool)| {
+            let outcome = Outcome::failed(reason);
+            Verdict { task_id: id(), generation: *generation, outcome, accept_first: false, nobody_came: *nobody_came }
+        };
+        let journal = Journal { outbox: verdicts.iter().map(verdict).collect(), ..Journal::default() };
+        cleans_up(&Machine::recover(journal, NOW, &Policy::default()).1)
     };
-    let expected = || vec![Latecomer { task_id: id(), machine_boot: policy.machine_boot.clone() }];
-    assert!(!recovered(Outcome::failed(GIVEN_UP), expected()));
-    assert!(recovered(Outcome::failed(GIVEN_UP), vec![]), "who is not expected is not looked for");
-    assert!(recovered(Outcome::failed("no luck"), expected()), "the files of another end are spent");
+    assert!(!recovered(&[(1, "confirmation_timeout", true)]));
+    assert!(recovered(&[(1, "confirmation_timeout", false)]), "an agent may say so of itself");
+    assert!(!recovered(&[(1, "no luck", false), (3, "no_executor", true)]), "what was before is cleaned up by then");
+    assert!(recovered(&[(1, "no luck", true), (3, "no luck", false)]));
+}
+
+#[test]
+fn who_is_expected_for_a_cancelled_task_leaves_nothing_behind() {
+    let cancelled = Event::HubSaid(FromHub::TaskCancelled { task_id: "t".into() });
+    let (machine, effects) = step(given_up(), cancelled.clone());
+    assert!(cleans_up(&effects));
+    assert!(!cleans_up(&step(after(machine, [Event::Persisted]), cancelled).1), "nobody is expected any more");
 }
 
 #[test]

@@ -6,7 +6,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 fn verdict(id: &str, generation: u64) -> Verdict {
     let outcome = Outcome::Completed { result: "{}".into() };
-    Verdict { task_id: TaskId::new(id).unwrap(), generation, outcome, accept_first: false }
+    Verdict { task_id: TaskId::new(id).unwrap(), generation, outcome, accept_first: false, nobody_came: false }
 }
 
 fn job(id: &str) -> Option<Carried> {
@@ -54,7 +54,7 @@ fn a_second_verdict_on_a_hand_out_is_none() {
 
 #[test]
 fn a_verdict_is_found_by_task_and_hand_out_and_answers_every_hand_out_before() {
-    let outbox = Outbox::recovered(vec![verdict("u", 1), verdict("t", 2)], &Latecomers::default());
+    let outbox = Outbox::recovered(vec![verdict("u", 1), verdict("t", 2)]);
     let (t, u) = (verdict("t", 2).task_id, verdict("u", 1).task_id);
     assert_eq!(outbox.find(&t, 2), Some(&verdict("t", 2)));
     assert_eq!((outbox.find(&t, 1), outbox.find(&t, 3), outbox.find(&u, 2)), (None, None, None));
@@ -64,7 +64,7 @@ fn a_verdict_is_found_by_task_and_hand_out_and_answers_every_hand_out_before() {
 
 #[test]
 fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
-    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)], &Latecomers::default());
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox, times_said| {
         let head = outbox.head_mut().unwrap();
         (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
@@ -79,8 +79,7 @@ fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
 #[test]
 fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() {
     let after_loss = |said: Saying| {
-        let mut outbox =
-            Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)], &Latecomers::default());
+        let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)]);
         outbox.head_mut().unwrap().said = said;
         outbox.link_lost();
         assert!(outbox.pending_mut().all(|pending| pending.said == Saying::Unsaid));
@@ -92,7 +91,7 @@ fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() 
 
 #[test]
 fn a_lost_link_brings_no_late_answer_to_the_next_one() {
-    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)], &Latecomers::default());
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox, times_said| {
         let head = outbox.head_mut().unwrap();
         (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
@@ -124,7 +123,7 @@ fn with_as_many_verdicts_as_are_kept_no_task_is_taken() {
 
 #[test]
 fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
-    let mut outbox = Outbox::recovered(vec![verdict("t", 1)], &Latecomers::default());
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
     assert_eq!((outbox.answered("t"), outbox.refused(true)), (None, None), "it was not said on this connection");
     outbox.head_mut().unwrap().said = Saying::Said { again_at: NOW };
     assert_eq!((outbox.answered("u"), outbox.refused(false)), (None, None), "an answer to something else");

@@ -84,6 +84,8 @@ pub(super) struct VerdictEntry {
     outcome: OutcomeEntry,
     #[serde(default)]
     accept_first: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    nobody_came: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -213,6 +215,7 @@ impl TaskEntry {
                 generation: self.generation.unwrap_or(0),
                 outcome: Outcome::failed("failed under the sidecar before this one"),
                 accept_first: false,
+                nobody_came: false,
             });
             return Ok(());
         }
@@ -262,6 +265,7 @@ impl VerdictEntry {
             generation: verdict.generation,
             outcome,
             accept_first: verdict.accept_first,
+            nobody_came: verdict.nobody_came,
         }
     }
 
@@ -277,6 +281,7 @@ impl VerdictEntry {
             generation: self.generation,
             outcome,
             accept_first: self.accept_first,
+            nobody_came: self.nobody_came,
         })
     }
 }

@@ -49,12 +49,14 @@ fn full_journal(stage: Stage) -> Journal {
                 generation: 1,
                 outcome: Outcome::Completed { result: r#"{"output":"x","status":"success"}"#.into() },
                 accept_first: true,
+                nobody_came: false,
             },
             Verdict {
                 task_id: TaskId::new("t-4").unwrap(),
                 generation: 9,
                 outcome: Outcome::failed("no"),
                 accept_first: false,
+                nobody_came: true,
             },
         ],
         restarts: RestartLedger {
@@ -216,7 +218,13 @@ fn a_verdict_takes_no_more_room_than_its_result() {
         for (index, result) in results.iter().enumerate() {
             let outcome = Outcome::Completed { result: result.as_str().into() };
             let task_id = TaskId::new(&format!("t{index}")).unwrap();
-            journal.outbox.push(Verdict { task_id, generation: u64::MAX, outcome, accept_first: true });
+            journal.outbox.push(Verdict {
+                task_id,
+                generation: u64::MAX,
+                outcome,
+                accept_first: true,
+                nobody_came: false,
+            });
         }
         to_bytes(&journal, &Map::new()).len()
     };

@@ -1,15 +1,16 @@
-//! What a child of ours must not inherit: pm2's private variables and channel, and our own token. It changes the
+//! What a child of ours must not inherit: pm2's private variables and channel, and our tokens. It changes the
 //! child's environment only, never ours, and it leaves `PM2_HOME` alone: the agent may well call pm2 itself.
 
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
-use crate::config::TOKEN_VARIABLE;
+use crate::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
 
-/// Ours alone, under pm2 or not: the agent has no use for the token, and is not the process that `PM2_PROCESS_NAME`
+/// Ours alone, under pm2 or not: the agent has no use for the tokens, and is not the process that `PM2_PROCESS_NAME`
 /// names.
 const OURS: &[&str] = &[
     TOKEN_VARIABLE,
+    ADMIN_TOKEN_VARIABLE,
     "PM2_PROCESS_NAME",
     // systemd's, about this process: a child that spoke there would speak for us.
     "NOTIFY_SOCKET",
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn without_pm2_only_what_is_ours_or_a_channel_goes() {
-        let variables = [("name", "me"), ("time", "1"), ("AGENTCOM_TOKEN", "t"), ("NODE_CHANNEL_FD", "3")];
-        assert_eq!(removed(&variables), ["AGENTCOM_TOKEN", "NODE_CHANNEL_FD"]);
+        let ours = [("AGENTCOM_ADMIN_TOKEN", "a"), ("AGENTCOM_TOKEN", "t"), ("NODE_CHANNEL_FD", "3")];
+        let variables = [&[("name", "me"), ("time", "1")][..], &ours].concat();
+        assert_eq!(removed(&variables), ours.map(|(name, _)| name));
     }
 }

@@ -40,6 +40,7 @@ impl Sidecar {
                     }
                     Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id } => self.clean_up(&task_id),
+                    Effect::WithdrawWake { task_id } => self.withdraw_wake(&task_id),
                     Effect::DropSign { task_id } => self.drop_sign(&task_id),
                     Effect::Notify(notice) => notify(&notice),
                 }
@@ -143,11 +144,15 @@ impl Sidecar {
     fn clean_up(&mut self, task_id: &TaskId) {
         self.review.end_of(task_id);
         // BEFORE its files: a run that knows that nobody wants its result leaves none.
-        if let Some(runs) = &self.adapters.runs {
-            runs.clean_up(task_id.as_str());
-        }
+        self.withdraw_wake(task_id);
         for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
             tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
+        }
+    }
+
+    fn withdraw_wake(&self, task_id: &TaskId) {
+        if let Some(runs) = &self.adapters.runs {
+            runs.clean_up(task_id.as_str());
         }
         self.adapters.runner.clean_up(task_id.as_str());
     }

@@ -89,6 +89,7 @@ impl Life {
                 | Effect::Dial
                 | Effect::CloseLink(_)
                 | Effect::CleanUp { .. }
+                | Effect::WithdrawWake { .. }
                 | Effect::DropSign { .. }
                 | Effect::Notify(_)
                 | Effect::Exit { .. } => None,

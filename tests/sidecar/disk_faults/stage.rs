@@ -63,13 +63,18 @@ impl Stage {
     /// A task whose session waits to be told to finish, journalled as running.
     pub(crate) fn with_a_running_task(&self) -> String {
         let task = self.hub.submit("run=hold");
-        let running = || {
+        self.wait_journalled("running");
+        task
+    }
+
+    /// Until the journal has the task in hand in that stage.
+    pub(crate) fn wait_journalled(&self, stage: &str) {
+        let there = || {
             let queue: Value =
                 serde_json::from_slice(&std::fs::read(self.agent.path("state/queue.json")).ok()?).ok()?;
-            (queue["active"]["sidecar"]["stage"]["name"] == "running").then_some(())
+            (queue["active"]["sidecar"]["stage"]["name"] == stage).then_some(())
         };
-        wait::until_or("the task to be journalled as running", wait::BOUND, running, || self.agent.story());
-        task
+        wait::until_or(&format!("the task to be journalled as {stage}"), wait::BOUND, there, || self.agent.story());
     }
 
     /// The error says what happened, where, and what to do now.

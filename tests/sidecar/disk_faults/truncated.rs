@@ -41,6 +41,7 @@ fn journal() -> Journal {
             generation: 9,
             outcome: Outcome::failed("no"),
             accept_first: false,
+            nobody_came: true,
         }],
         restarts: RestartLedger {
             recent: vec![Timestamp::from_millis(5)],
