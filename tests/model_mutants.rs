@@ -50,6 +50,7 @@ fn shows_in(bug: SeededBug) -> Scope {
         SeededBug::CleanUpBeforePersist => ours(NOTHING),
         SeededBug::FailedWriteCounts => ours(Budget { disk_faults: 1, ..NOTHING }),
         SeededBug::OldSignBelieved => ours(Budget { reboots: 1, failed_wakes: 1, ..NOTHING }),
+        SeededBug::LatecomerForgotten => ours(Budget { no_shows: 1, crashes: 1, ..NOTHING }),
         SeededBug::AdoptedWorkWokenAgain => legacy(Budget { breaks: 1, ..NOTHING }),
     }
 }

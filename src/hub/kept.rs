@@ -68,3 +68,75 @@ impl Unfinished {
         self.weights.len() < policy.max_unfinished && self.bytes.saturating_add(weight) <= policy.max_unfinished_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::hub::task::{Priority, Submission};
+
+    fn task(id: &str) -> Task {
+        let submission = Submission {
+            description: "d".into(),
+            metadata: Map::new(),
+            priority: Priority::Normal,
+            max_retries: 3,
+            needed_capabilities: Vec::new(),
+            extra: Map::new(),
+            submitted_by: "ops".into(),
+        };
+        Task::new(id.into(), 1, submission, 0)
+    }
+
+    /// Room for so many finished tasks of that weight, however many there are.
+    fn room_for(tasks: u64) -> Policy {
+        Policy { keep_finished_bytes: tasks * task("a").weight(), ..Policy::default() }
+    }
+
+    fn kept(ids: &[&str]) -> Kept {
+        let mut kept = Kept::default();
+        ids.iter().for_each(|id| kept.push(&task(id)));
+        kept
+    }
+
+    #[test]
+    fn the_oldest_go_while_there_are_too_many_and_as_many_as_allowed_stay() {
+        let policy = Policy { keep_finished: 2, ..Policy::default() };
+        let mut kept = kept(&["a", "b", "c"]);
+        assert_eq!(kept.pop_over(&policy).as_deref(), Some("a"));
+        assert_eq!(kept.pop_over(&policy), None);
+    }
+
+    #[test]
+    fn the_oldest_go_while_they_weigh_too_much_and_what_just_fits_stays() {
+        let mut kept = kept(&["a", "b", "c", "d"]);
+        assert_eq!(kept.pop_over(&room_for(4)), None);
+        assert_eq!(kept.pop_over(&room_for(2)).as_deref(), Some("a"));
+        assert_eq!(kept.pop_over(&room_for(2)).as_deref(), Some("b"));
+        assert_eq!(kept.pop_over(&room_for(2)), None);
+    }
+
+    #[test]
+    fn what_is_not_finished_any_more_weighs_nothing() {
+        let mut kept = kept(&["a", "b", "c"]);
+        kept.remove("b");
+        kept.remove("never there");
+        assert_eq!(kept.pop_over(&room_for(2)), None);
+        assert_eq!(kept.pop_over(&room_for(1)).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_has_ended_makes_room() {
+        let weight = task("a").weight();
+        let policy = Policy { max_unfinished: 10, max_unfinished_bytes: 2 * weight, ..Policy::default() };
+        let mut unfinished = Unfinished::default();
+        unfinished.add(&task("a"));
+        assert!(unfinished.has_room(&policy, weight) && !unfinished.has_room(&policy, weight + 1));
+        unfinished.add(&task("b"));
+        assert!(!unfinished.has_room(&policy, 1));
+        unfinished.remove("a");
+        unfinished.add(&task("b"));
+        assert!(unfinished.has_room(&policy, weight) && !unfinished.has_room(&policy, weight + 1));
+    }
+}

@@ -107,10 +107,13 @@ impl Machine {
             Shelved::UnderWay(carried) => Shelved::UnderWay(carried.after_crash(now, policy)),
             Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
         });
+        let outbox = Outbox::recovered(journal.outbox);
+        #[cfg(feature = "seeded-bugs")]
+        let outbox = seeded::untidy(outbox, policy);
         let machine = Self {
             state,
             link: Link::start(now),
-            outbox: Outbox::recovered(journal.outbox),
+            outbox,
             shelf: Shelf::recovered(shelf.collect()),
             latecomers: Latecomers::recovered(journal.latecomers),
             restarts: journal.restarts.recovered(now),

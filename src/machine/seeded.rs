@@ -69,6 +69,8 @@ pub enum SeededBug {
     AdoptedWorkWokenAgain,
     /// A sign from before a reboot counts as if somebody were at work, and so does one that nobody remembers.
     OldSignBelieved,
+    /// What a session that came late has left is cleaned up once more after a crash.
+    LatecomerForgotten,
     /// The deadline of a restart does not make the task be left behind.
     RestartDeadlineIgnored,
 }
@@ -87,6 +89,15 @@ pub(super) fn forgetful(mut journal: super::Journal, policy: &super::Policy) -> 
         carried.woken = carried.woken.map(|_| 0);
     }
     journal
+}
+
+/// What a journal's verdicts still want cleaned up.
+#[cfg(feature = "seeded-bugs")]
+pub(super) fn untidy(mut outbox: super::Outbox, policy: &super::Policy) -> super::Outbox {
+    if seeded!(policy, LatecomerForgotten) {
+        outbox.pending_mut().for_each(|pending| pending.cleaned = false);
+    }
+    outbox
 }
 
 pub(super) use seeded;

@@ -206,6 +206,7 @@ impl<'a> Handling<'a> {
             }
             Effect::CleanUp { task_id } => {
                 self.result_is_kept(&task_id)?;
+                self.latecomer_is_kept(&task_id)?;
                 self.world.ghost.at_work.remove(&task_id);
                 if let Some(files) = self.world.files_mut(&task_id) {
                     *files = super::world::Files::default();
@@ -268,6 +269,21 @@ impl<'a> Handling<'a> {
         let is_there = is_there && self.world.disk.job.as_ref().is_some_and(under_way);
         if is_there && wanted && !cancelled && !self.world.disk_holds_verdict(id) {
             return Err(violated("result_is_kept", format!("{id}'s result is removed, and the disk does not hold it")));
+        }
+        Ok(())
+    }
+
+    /// The files of a session at work go only with a verdict that somebody's coming led to, or a cancellation: also those of
+    /// one that came after its task was given up.
+    fn latecomer_is_kept(&self, id: &TaskId) -> Result<(), Violation> {
+        let Process::Runs(machine) = &self.world.process else { return Ok(()) };
+        let at_work = self.world.sessions.iter().any(|session| session.task == *id && session.started);
+        let came = machine.outbox.iter().any(|verdict| verdict.task_id == *id && !verdict.nobody_came);
+        if at_work && !came && self.cause != CauseOfStep::Cancelled {
+            return Err(violated(
+                "latecomer_is_kept",
+                format!("{id}'s files are removed under a session that came late"),
+            ));
         }
         Ok(())
     }

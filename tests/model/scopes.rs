@@ -59,6 +59,8 @@ pub const CI: &[Scope] = &[
         "wakes that fail or start nobody, sessions that fail",
         Budget { commands: 1, failed_wakes: 2, no_shows: 1, failed_sessions: 1, ..NOTHING },
     ),
+    ours("nobody comes in time, and a crash", Budget { no_shows: 1, crashes: 1, ..NOTHING }),
+    ours("nobody comes in time, and a bad disk", Budget { no_shows: 1, disk_faults: 1, ..NOTHING }),
     ours(
         "a reboot, a crash, and a supervisor that gives up",
         Budget { reboots: 1, crashes: 1, given_up: 1, ..NOTHING },
