@@ -55,16 +55,16 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// What a journal held. Their files may not have been cleaned up yet, but for those of a task with a later verdict: no
-    /// hand-out is taken while that is to be done for the one before it.
+    /// What a journal held. Their files may not have been cleaned up yet, but for those of a task with a verdict on a later
+    /// hand-out: none is taken while that is to be done for the one before it.
     pub fn recovered(verdicts: Vec<Verdict>) -> Self {
-        let mut pending: Vec<Pending> = Vec::new();
-        for verdict in verdicts {
-            let earlier = pending.iter_mut().filter(|earlier| earlier.verdict.task_id == verdict.task_id);
-            earlier.for_each(|earlier| earlier.cleaned = true);
-            pending.push(Pending::new(verdict, false));
-        }
-        Self { pending, late_answers: 0 }
+        let is_later =
+            |verdict: &Verdict, than: &Verdict| verdict.task_id == than.task_id && verdict.generation > than.generation;
+        let cleaned: Vec<bool> =
+            verdicts.iter().map(|one| one.nobody_came || verdicts.iter().any(|other| is_later(other, one))).collect();
+        let pending = verdicts.into_iter().zip(cleaned);
+        let pending = pending.map(|(verdict, cleaned)| Pending { cleaned, ..Pending::new(verdict, false) });
+        Self { pending: pending.collect(), late_answers: 0 }
     }
 
     /// Adds a verdict; a second one for the same hand-out is not one and is dropped. `accepted_here`: see [`Pending`].

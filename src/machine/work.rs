@@ -166,7 +166,8 @@ impl Step<'_> {
             self.end_job();
         }
         let expected = self.machine.latecomers.forget(&id);
-        if in_hand || shelved || expected || self.drop_left_behind(task_id) {
+        let left_behind = self.drop_left_behind(task_id);
+        if in_hand || shelved || expected || left_behind {
             self.order(Effect::CleanUp { task_id: id });
         }
     }
@@ -231,7 +232,7 @@ impl Step<'_> {
         let why = match outcome {
             WakeOutcome::Succeeded => return,
             WakeOutcome::Refused { reason } => {
-                self.give_up(Outcome::Failed { reason: reason.clone() });
+                self.finish(Outcome::Failed { reason: reason.clone() });
                 return;
             }
             WakeOutcome::Failed { error } => error.clone(),
@@ -243,7 +244,7 @@ impl Step<'_> {
             return;
         }
         let plural = if attempt == 1 { "" } else { "s" };
-        self.give_up(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
+        self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
     }
 
     pub(super) fn confirmed(&mut self, task_id: &TaskId) {
@@ -317,14 +318,15 @@ impl Step<'_> {
         }
     }
 
-    /// Nobody came for the job. What lies in the results folder from here on is of somebody who comes late.
+    /// The wake ended well, the folder was looked at for the last time, and nobody came. What lies in the results folder from here on is of somebody who comes late.
     fn give_up(&mut self, outcome: Outcome) {
         let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };
         self.order(Effect::WithdrawWake { task_id });
         self.conclude(outcome, true);
     }
 
-    /// The job has ended, and what it left is cleaned up once the verdict is on disk.
+    /// The job has ended, and what it left is cleaned up once the verdict is on disk. (A wake that failed may have left
+    /// something too.)
     fn finish(&mut self, outcome: Outcome) {
         self.conclude(outcome, false);
     }

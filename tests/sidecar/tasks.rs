@@ -285,3 +285,20 @@ fn tasks_are_done_one_after_the_other() {
     assert_eq!(order, tasks, "{steps:?}");
     scene.wait_quiet();
 }
+
+#[test]
+fn what_a_wake_command_leaves_and_then_fails_counts_for_no_other_hand_out() {
+    let scene = Scene::new();
+    scene.agent.configure("wake_retry_delays_ms", json!([]));
+    scene.agent.configure(
+        "wake_command",
+        json!("echo >> ran; r=results/$TASK_ID; echo '{\"status\":\"failed\"}' > $r.part; mv $r.part $r.json; exit 1"),
+    );
+    let _sidecar = scene.start();
+    let task = scene.hub.submit_task(Task::new("fails", "do it").max_retries(4));
+    scene.hub.wait_task(&task, Status::DeadLetter);
+    scene.wait_quiet();
+    let ran = std::fs::read_to_string(scene.agent.path("ran")).unwrap();
+    assert_eq!(ran.lines().count(), 4, "{}", scene.agent.story());
+    assert_eq!(std::fs::read_dir(scene.agent.path("results")).unwrap().count(), 0, "{}", scene.agent.story());
+}

@@ -158,10 +158,13 @@ pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
     path_of(scratch, task_id, PROGRESS)
 }
 
-/// Ends the task's run, if there is one, and removes its files: nobody wants its result. It does not wait.
-pub(in crate::shell) fn end_run(scratch: &Path, task_id: &str) {
+/// Ends the task's run, if there is one, and removes its files: nobody wants its result. It does not wait. Returns whether
+/// there was a claim.
+pub(in crate::shell) fn end_run(scratch: &Path, task_id: &str) -> bool {
     let path = path_of(scratch, task_id, CLAIM);
-    match look_at(&path) {
+    let standing = look_at(&path);
+    let claimed = !matches!(standing, Ok(Standing::Absent));
+    match standing {
         Ok(Standing::Absent) => {}
         Ok(Standing::Running(Some(note))) => {
             // The name first: from here on the supervisor knows that it is not wanted.
@@ -180,6 +183,7 @@ pub(in crate::shell) fn end_run(scratch: &Path, task_id: &str) {
         Err(error) => tracing::warn!(file = %path.display(), %error, "cannot look at a task's run"),
     }
     let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
+    claimed
 }
 
 /// Runs that an earlier sidecar was about to end are ended now.
@@ -340,9 +344,10 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let claim = take(scratch.path(), 1).unwrap();
         assert!(claim.is_wanted());
-        end_run(scratch.path(), "t");
+        assert!(end_run(scratch.path(), "t"), "there was one");
         assert!(!claim.is_wanted());
         claim.forget(scratch.path(), "t");
+        assert!(!end_run(scratch.path(), "t"), "nothing of it is left");
         assert!(take(scratch.path(), 1).is_some(), "nothing of it is left");
     }
 

@@ -84,9 +84,9 @@ impl Runs {
         });
     }
 
-    /// Ends the task's run, if there is one, and removes its files.
-    pub fn clean_up(&self, task_id: &str) {
-        claim::end_run(&self.config.scratch_dir, task_id);
+    /// Ends the task's run, if there is one, and removes its files. Returns whether there was one.
+    pub fn clean_up(&self, task_id: &str) -> bool {
+        claim::end_run(&self.config.scratch_dir, task_id)
     }
 }
 

@@ -40,7 +40,12 @@ impl Sidecar {
                     }
                     Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id } => self.clean_up(&task_id),
-                    Effect::WithdrawWake { task_id } => self.withdraw_wake(&task_id),
+                    Effect::WithdrawWake { task_id } => {
+                        // A run that began in the last moment is ended, and tells nothing of it: its sign goes too.
+                        if self.withdraw_wake(&task_id) {
+                            self.drop_sign(&task_id);
+                        }
+                    }
                     Effect::DropSign { task_id } => self.drop_sign(&task_id),
                     Effect::Notify(notice) => notify(&notice),
                 }
@@ -150,11 +155,11 @@ impl Sidecar {
         }
     }
 
-    fn withdraw_wake(&self, task_id: &TaskId) {
-        if let Some(runs) = &self.adapters.runs {
-            runs.clean_up(task_id.as_str());
-        }
+    /// Returns whether a run was ended with it.
+    fn withdraw_wake(&self, task_id: &TaskId) -> bool {
+        let run = self.adapters.runs.as_ref().is_some_and(|runs| runs.clean_up(task_id.as_str()));
         self.adapters.runner.clean_up(task_id.as_str());
+        run
     }
 
     fn drop_sign(&self, task_id: &TaskId) {
