@@ -26,7 +26,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 69 the address is taken, 70 a bug,
-71 no threads or files left, 74 the disk failed while running, 75 the data dir is in use by another hub, 78 the data dir or the address cannot be used.";
+71 no threads or files left, 74 the disk failed while running, 75 the data dir is in use by another hub,
+78 the data dir or the address cannot be used.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

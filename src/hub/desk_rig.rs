@@ -38,15 +38,7 @@ impl Rig {
 
     /// With these fields besides.
     pub(super) fn submit_with(&mut self, task_id: &str, extra: Map<String, Value>) -> Vec<String> {
-        let submission = Submission {
-            description: "d".into(),
-            metadata: Map::new(),
-            priority: Priority::Normal,
-            max_retries: 3,
-            needed_capabilities: Vec::new(),
-            extra,
-            submitted_by: "ops".into(),
-        };
+        let submission = Submission { extra, ..submission(Priority::Normal) };
         self.desk.submit(task_id.into(), submission, self.now);
         self.said()
     }
@@ -111,6 +103,19 @@ impl Rig {
 
     pub(super) fn phase(&self) -> Phase {
         self.desk.restarts().of_agent("a")[0].phase
+    }
+}
+
+/// What somebody hands in, in that lane.
+pub(super) fn submission(priority: Priority) -> Submission {
+    Submission {
+        description: "d".into(),
+        metadata: Map::new(),
+        priority,
+        max_retries: 3,
+        needed_capabilities: Vec::new(),
+        extra: Map::new(),
+        submitted_by: "ops".into(),
     }
 }
 

@@ -71,22 +71,12 @@ impl Unfinished {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
-    use crate::hub::task::{Priority, Submission};
+    use crate::hub::desk_rig::submission;
+    use crate::hub::task::Priority;
 
     fn task(id: &str) -> Task {
-        let submission = Submission {
-            description: "d".into(),
-            metadata: Map::new(),
-            priority: Priority::Normal,
-            max_retries: 3,
-            needed_capabilities: Vec::new(),
-            extra: Map::new(),
-            submitted_by: "ops".into(),
-        };
-        Task::new(id.into(), 1, submission, 0)
+        Task::new(id.into(), 1, submission(Priority::Normal), 0)
     }
 
     /// Room for so many finished tasks of that weight, however many there are.

@@ -1,20 +1,9 @@
 use serde_json::Map;
 
 use super::*;
+use crate::hub::desk_rig::submission;
 use crate::hub::task::Priority;
 use crate::hub::verdicts::{Failed, VerdictError};
-
-fn submission(priority: Priority) -> Submission {
-    Submission {
-        description: "d".into(),
-        metadata: Map::new(),
-        priority,
-        max_retries: 3,
-        needed_capabilities: Vec::new(),
-        extra: Map::new(),
-        submitted_by: "ops".into(),
-    }
-}
 
 fn queue_of(lanes: &[(&str, Priority)]) -> Tasks {
     let mut tasks = Tasks::load(Vec::new(), Policy::default(), 0);

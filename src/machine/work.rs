@@ -295,7 +295,6 @@ impl Step<'_> {
                     let task_id = job.task().id.clone();
                     let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
                     self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
-                    self.expect_latecomer();
                     self.give_up(Outcome::failed("confirmation_timeout"));
                 }
             }
@@ -318,9 +317,11 @@ impl Step<'_> {
         }
     }
 
-    /// The wake ended well, the folder was looked at for the last time, and nobody came. What lies in the results folder from here on is of somebody who comes late.
+    /// The wake ended well, the folder was looked at for the last time, and nobody came. What lies in the results folder from
+    /// here on is of somebody who comes late.
     fn give_up(&mut self, outcome: Outcome) {
         let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };
+        self.expect_latecomer();
         self.order(Effect::WithdrawWake { task_id });
         self.conclude(outcome, true);
     }

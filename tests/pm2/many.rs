@@ -47,6 +47,7 @@ fn launch(ground: &Ground, folder: &Path) {
     let variables = [("AGENTCOM_BIN_DIR", bin), ("AGENTCOM_LOG_DIR", folder), ("AGENTCOM_AGENTS", folder)];
     // The whole file, as a person would: the hub that runs is none of it.
     let hub = ground.pm2.pid_of(HUB_APP);
+    assert!(hub.is_some(), "it runs");
     ground.pm2.launch_file(&ecosystem(), &variables, None);
     assert_eq!(ground.pm2.pid_of(HUB_APP), hub, "the hub was restarted");
 }

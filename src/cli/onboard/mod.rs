@@ -28,7 +28,6 @@ use error::OnboardError;
 
 /// For each question to the hub.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The variable that holds the token of whoever may register agents.
 /// No token is longer than this, bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 

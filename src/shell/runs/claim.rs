@@ -163,7 +163,7 @@ pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
 pub(in crate::shell) fn end_run(scratch: &Path, task_id: &str) -> bool {
     let path = path_of(scratch, task_id, CLAIM);
     let standing = look_at(&path);
-    let claimed = !matches!(standing, Ok(Standing::Absent));
+    let claimed = standing.as_ref().is_ok_and(|standing| !matches!(standing, Standing::Absent));
     match standing {
         Ok(Standing::Absent) => {}
         Ok(Standing::Running(Some(note))) => {
