@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::auth::Principal;
 use super::core::{Handle, Stopping};
-use super::validate::{Field, check};
+use super::validate::{Field, check, refused};
+use crate::wire::{MAX_JSON_DEPTH, Unread, read_object};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -76,7 +77,7 @@ impl IntoResponse for ApiError {
 /// The request's body as an object of the given shape. No body at all is an empty object.
 ///
 /// # Errors
-/// 413 too large, 415 not JSON by its content type, 400 not JSON by its text, 422 not of the shape.
+/// 413 too large, 415 not JSON by its content type, 400 not JSON by its text, 422 nested too deep or not of the shape.
 pub fn read_body(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -113,16 +114,14 @@ fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, A
         let hint = format!("send Content-Type: application/json (found: {content_type})");
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", &hint));
     }
-    match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            Err(ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()))
-        }
-        Err(error) => {
+    read_object(body, MAX_JSON_DEPTH).map_err(|unread| match unread {
+        Unread::NotAnObject => ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()),
+        Unread::Refused(refusal) => ApiError::invalid(vec![refused("body", &refusal)]),
+        Unread::NotJson(error) => {
             let hint = format!("the body is not JSON: {error}");
-            Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint))
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint)
         }
-    }
+    })
 }
 
 /// Whom the request's bearer token proves.

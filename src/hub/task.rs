@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::wire::Assignment;
+use crate::wire::{Assignment, MAX_JSON_DEPTH, within};
 
 /// How many history entries a task keeps, newest first (the original hub keeps as many).
 const HISTORY_CAP: usize = 50;
@@ -218,7 +218,8 @@ impl Task {
             Value::Object(map) => map,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
         };
-        Assignment { task_id: self.id.clone(), generation: self.generation, rest }
+        // A task that version 0.1.0 took may be nested deeper than a sidecar takes it.
+        Assignment { task_id: self.id.clone(), generation: self.generation, rest: within(rest, MAX_JSON_DEPTH) }
     }
 
     /// What it weighs on disk, bytes.

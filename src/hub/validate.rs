@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::shapes::{frame_fields, known_types};
-use crate::wire::{FrameError, SidecarFrame};
+use crate::wire::{FrameError, MAX_JSON_DEPTH, Refusal, SidecarFrame, Unread, kind_of, read_object};
 
 /// What a field must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,11 @@ fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
     Some(json!({"field": name, "error": "too_long", "detail": detail, "value": format!("{start}...")}))
 }
 
+/// One line for JSON that is not taken; `whole` is what a refusal that names no field is about.
+pub(super) fn refused(whole: &str, refusal: &Refusal) -> Value {
+    json!({"field": refusal.field().unwrap_or(whole), "error": refusal.name(), "detail": refusal.to_string()})
+}
+
 fn wrong_type(field: String, kind: Kind, value: &Value) -> Value {
     let detail = format!("expected {}, got {}", kind.name(), type_name(value));
     json!({"field": field, "error": "wrong_type", "detail": detail, "value": shorten(value)})
@@ -187,10 +192,16 @@ pub enum Incoming {
 
 /// Reads a text frame.
 pub fn read_frame(text: &str) -> Incoming {
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Incoming::NotJson };
-    let Value::Object(mut object) = value else {
-        let detail = json!({"field": "message", "error": "wrong_type", "detail": "expected JSON object"});
-        return Incoming::Invalid { message_type: None, errors: vec![detail] };
+    let mut object = match read_object(text.as_bytes(), MAX_JSON_DEPTH) {
+        Ok(object) => object,
+        Err(Unread::NotJson(_)) => return Incoming::NotJson,
+        Err(Unread::NotAnObject) => {
+            let detail = json!({"field": "message", "error": "wrong_type", "detail": "expected JSON object"});
+            return Incoming::Invalid { message_type: None, errors: vec![detail] };
+        }
+        Err(Unread::Refused(refusal)) => {
+            return Incoming::Invalid { message_type: kind_of(text), errors: vec![refused("message", &refusal)] };
+        }
     };
     let kind = match object.get("type") {
         Some(Value::String(kind)) => kind.clone(),
@@ -221,6 +232,9 @@ pub fn read_frame(text: &str) -> Incoming {
         Err(FrameError::Malformed { kind, detail }) => {
             let error = json!({"field": "message", "error": "wrong_type", "detail": detail});
             Incoming::Invalid { message_type: Some(kind), errors: vec![error] }
+        }
+        Err(FrameError::Refused { kind, refusal }) => {
+            Incoming::Invalid { message_type: Some(kind), errors: vec![refused("message", &refusal)] }
         }
         Err(FrameError::NotAFrame(_) | FrameError::UnknownType(_)) => Incoming::NotJson,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::dispatch::{Plan, Who, who};
+use super::hear::NOT_KEPT;
 use super::hooks::{Begin, Hooks};
 use super::outside::Wakes;
 use super::runner::{WakeEvent, WakeOrder, WakeOutcome, What};
@@ -38,6 +39,9 @@ impl Beginner<'_> {
             attempt,
         };
         let payload = object(&task.payload);
+        if let Some(why) = payload.get(NOT_KEPT).and_then(Value::as_str) {
+            return work.refuse(why.to_owned());
+        }
         let plan = match who(self.config, &payload) {
             Ok(Who::Runs(plan)) => plan,
             Ok(Who::Itself) => return work.leave_to_the_agent(),

@@ -6,7 +6,7 @@ use super::hub_link::{Closed, cooldown_ms};
 use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictRefusal};
 use crate::wire::{
     Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
-    RestartCommand, StateAction, TaskAckStatus, clip,
+    Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
 };
 
 /// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
@@ -18,6 +18,9 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 /// What a rate-limited frame's sender waits when the hub does not say how long.
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
+/// In the payload of a task that cannot be begun: why.
+pub(super) const NOT_KEPT: &str = "not_kept";
+
 /// Reads one text frame to the agent of that id. Whatever it is, it shows that the hub lives.
 pub fn hear(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
@@ -27,7 +30,8 @@ pub fn hear(text: &str, agent_id: &str) -> FromHub {
             tracing::debug!(frame = kind, "a frame type without a meaning here");
             FromHub::SignOfLife
         }
-        Err(error @ (FrameError::NotAFrame(_) | FrameError::Malformed { .. })) => {
+        Err(FrameError::Refused { kind, refusal }) if kind == "task_assign" => refused_assignment(text, &refusal),
+        Err(error @ (FrameError::Refused { .. } | FrameError::NotAFrame(_) | FrameError::Malformed { .. })) => {
             tracing::warn!(%error, bytes = text.len(), "a frame that makes no sense was ignored");
             FromHub::SignOfLife
         }
@@ -118,6 +122,20 @@ fn from_assignment(assignment: Assignment) -> FromHub {
     }
 }
 
+/// A task that cannot be kept as it came is taken by its name alone, and fails when it is to be begun. So its failure is kept
+/// and said like any other; and where work on it is under way, because an older sidecar took it, that goes on.
+fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
+    let Some(mut assignment) = Assignment::named_in(text) else {
+        tracing::warn!(%refusal, bytes = text.len(), "an assignment that names no task was ignored");
+        return FromHub::SignOfLife;
+    };
+    let field = refusal.field().map(|field| format!("field {field:?}: ")).unwrap_or_default();
+    let why = format!("task_{}: {field}{refusal}", refusal.name());
+    tracing::warn!(task_id = assignment.task_id, why, "a task cannot be kept as it came, and will fail");
+    assignment.rest.insert(NOT_KEPT.to_owned(), why.into());
+    from_assignment(assignment)
+}
+
 /// The assignment as the agent gets it: one JSON object, whole, without the frame's `type`.
 fn payload(assignment: &Assignment) -> String {
     let mut object = assignment.rest.clone();
@@ -165,6 +183,25 @@ mod tests {
         assert_eq!((task.id.as_str(), task.generation, assigned_at), ("t-1", 3, Some(5)));
         let payload: Value = serde_json::from_str(&task.payload).unwrap();
         assert_eq!(payload, json!({"task_id": "t-1", "generation": 3, "assigned_at": 5, "x": [1]}));
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_kept_is_taken_by_its_name_with_why_it_fails() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let frame = |task_id: &str| {
+            hear(&format!(r#"{{"x":{deep},"type":"task_assign","task_id":"{task_id}","generation":3}}"#), "alice")
+        };
+        let heard = frame("t-1");
+        let FromHub::Assigned { task, .. } = heard else { panic!("{heard:?}") };
+        let payload: Value = serde_json::from_str(&task.payload).unwrap();
+        assert_eq!((task.generation, &payload["task_id"]), (3, &json!("t-1")));
+        let why = payload[NOT_KEPT].as_str().unwrap();
+        assert!(why.starts_with("task_too_deep: field \"x\": nested 201 levels deep"), "{why}");
+        assert!(matches!(frame("../x"), FromHub::AssignedInvalid { .. }));
+        let nameless = format!(r#"{{"x":{deep},"type":"task_assign"}}"#);
+        assert_eq!(hear(&nameless, "alice"), FromHub::SignOfLife);
+        let unknown = format!(r#"{{"x":{deep},"type":"channel_message"}}"#);
+        assert_eq!(hear(&unknown, "alice"), FromHub::SignOfLife);
     }
 
     #[test]

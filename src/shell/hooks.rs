@@ -14,6 +14,7 @@ use super::logging::Redactor;
 use super::results::ResultContent;
 use super::runner::{Scrub, group};
 use crate::config::Config;
+use crate::wire::{MAX_JSON_DEPTH, Unread, read_object};
 
 /// How much a hook may answer, bytes.
 const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
@@ -146,11 +147,7 @@ impl Hooks {
             ));
         }
         let text = text(stdout).map_err(|e| format!("its answer cannot be read: {e}"))?;
-        if text.trim().is_empty() {
-            return Ok(Map::new());
-        }
-        let wanted = "it must print one JSON object, or nothing";
-        serde_json::from_str(&text).map_err(|e| format!("its answer is no JSON object ({e}); {wanted}"))
+        answer_of(&text)
     }
 
     fn file(&self) -> io::Result<File> {
@@ -183,6 +180,19 @@ fn tail(file: File) -> String {
         at += 1;
     }
     text[at..].to_owned()
+}
+
+/// One JSON object, or nothing.
+fn answer_of(text: &str) -> Result<Map<String, Value>, String> {
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    let wanted = "it must print one JSON object, or nothing";
+    read_object(text.as_bytes(), MAX_JSON_DEPTH).map_err(|unread| match unread {
+        Unread::NotJson(error) => format!("its answer is no JSON object ({error}); {wanted}"),
+        Unread::NotAnObject => format!("its answer is JSON but no object; {wanted}"),
+        Unread::Refused(refusal) => format!("its answer is not taken: {refusal}"),
+    })
 }
 
 /// A member that is an object; what is absent or `null` changes nothing.
@@ -228,6 +238,17 @@ mod tests {
         assert_eq!(begun.env, [("K".to_owned(), "v".to_owned())]);
         assert_eq!(begun.task["branch"], "b");
         assert_eq!(begin(json!({"refuse": "why"})).unwrap().refuse.as_deref(), Some("why"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_taken_of_an_answer_is_a_result_that_is_taken(value in crate::wire::any_text::value()) {
+            let answer = answer_of(&format!(r#"{{"result":{{"deep":{value}}}}}"#));
+            if let Ok(changes) = answer.and_then(|mut answer| part(&mut answer, "result")) {
+                let result = Value::Object(changes).to_string();
+                assert!(read_object(result.as_bytes(), crate::wire::MAX_RESULT_DEPTH).is_ok(), "{result}");
+            }
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use super::runs::OutputBatch;
 use crate::config::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
 use crate::wire::{
-    Identify, Limit, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, Verdict, WakeStatus,
-    clip,
+    Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
+    SidecarFrame, Verdict, WakeStatus, clip, within,
 };
 
 /// What every `identify` carries.
@@ -59,7 +59,8 @@ pub fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> 
             SidecarFrame::TaskProgress { task_id: task_id.to_string(), progress: None, execution_event: None }
         }
         ToHub::TaskComplete { task_id, generation, result } => {
-            let mut result = object(&result);
+            // A result that version 0.1.0 took may be nested deeper than a hub takes it.
+            let mut result = within(object(&result), MAX_RESULT_DEPTH);
             let mut rest = Map::new();
             // Beside the result is where hubs look for it, and where the Node sidecar puts it. An existing hub's queue
             // stumbles over a summary that is no object, and takes the connection down with it.
@@ -74,7 +75,8 @@ pub fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> 
             SidecarFrame::TaskFailed { task_id, generation, reason, error: None }
         }
         ToHub::TaskRecovering { task, last_status } => {
-            let mut rest = object(&task.payload);
+            // So may a task.
+            let mut rest = within(object(&task.payload), MAX_JSON_DEPTH);
             rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
             // Not the payload's: the hub may have handed the task out anew since.
             rest.insert("generation".into(), task.generation.into());

@@ -132,6 +132,18 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// As much of an assignment in JSON that is not taken as names the task; none where it does not say it.
+    pub fn named_in(text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Named {
+            task_id: String,
+            #[serde(default)]
+            generation: u64,
+        }
+        let Named { task_id, generation } = serde_json::from_str(text).ok()?;
+        Some(Self { task_id, generation, rest: Map::new() })
+    }
+
     /// `assigned_at` in ms since the epoch, where the hub said it.
     pub fn assigned_at(&self) -> Option<u64> {
         self.rest.get("assigned_at").and_then(Value::as_u64)

@@ -1,4 +1,4 @@
-//! The frames on the wire, as data: serde only, no sockets and no decisions.
+//! The frames on the wire, as data, and how JSON is read: serde only, no sockets and no decisions.
 //!
 //! One text frame is one JSON object whose `"type"` names it. Both ends share these types, so a frame that one end can
 //! say and the other cannot read does not compile for long: the tests send every frame through both.
@@ -6,10 +6,15 @@
 //! Source: the real hub's schema listing and recorded conversations (see `docs/protocol.md`).
 
 mod hub_says;
+mod json;
 mod limits;
 mod sidecar_says;
 
 pub use hub_says::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
+pub use json::{
+    MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, Unread, read_object, read_part,
+    read_stored, within,
+};
 pub use limits::{Limit, clip};
 pub use sidecar_says::{
     Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, Verdict, WakeStatus,
@@ -35,6 +40,13 @@ pub enum FrameError {
     NotAFrame(String),
     /// A type this side does not know. Existing installations push many of those; they are ignored at debug level.
     UnknownType(String),
+    /// A known type in JSON that is not taken.
+    Refused {
+        /// The frame's `type`.
+        kind: String,
+        /// Why.
+        refusal: Refusal,
+    },
     /// A known type whose fields are missing or of the wrong type; the text names the field.
     Malformed {
         /// The frame's `type`.
@@ -49,6 +61,7 @@ impl core::fmt::Display for FrameError {
         match self {
             Self::NotAFrame(why) => write!(f, "not a frame: {why}"),
             Self::UnknownType(kind) => write!(f, "unknown frame type {kind:?}"),
+            Self::Refused { kind, refusal } => write!(f, "{kind} frame is not taken: {refusal}"),
             Self::Malformed { kind, detail } => write!(f, "malformed {kind} frame: {detail}"),
         }
     }
@@ -58,15 +71,23 @@ impl core::error::Error for FrameError {}
 
 /// Reads one frame whose known types are `known`; everything else about it is up to serde.
 fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T, FrameError> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| FrameError::NotAFrame(e.to_string()))?;
-    let Some(kind) = value.get("type").and_then(serde_json::Value::as_str) else {
-        return Err(FrameError::NotAFrame("no string field \"type\"".into()));
+    let is_known = |kind: &str| match known.contains(&kind) {
+        true => Ok(()),
+        false => Err(FrameError::UnknownType(kind.to_owned())),
     };
-    let kind = kind.to_owned();
-    if !known.contains(&kind.as_str()) {
-        return Err(FrameError::UnknownType(kind));
-    }
-    serde_path_to_error::deserialize(value).map_err(|e| {
+    let object = match read_object(text.as_bytes(), MAX_JSON_DEPTH) {
+        Ok(object) => object,
+        Err(Unread::NotJson(error)) => return Err(FrameError::NotAFrame(error.to_string())),
+        Err(Unread::NotAnObject) => return Err(FrameError::NotAFrame("no object".into())),
+        Err(Unread::Refused(refusal)) => {
+            let kind = kind_of(text).ok_or_else(no_type)?;
+            is_known(&kind)?;
+            return Err(FrameError::Refused { kind, refusal });
+        }
+    };
+    let kind = object.get("type").and_then(serde_json::Value::as_str).ok_or_else(no_type)?.to_owned();
+    is_known(&kind)?;
+    serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
         let detail = if path == "." { inner.to_string() } else { format!("field {path}: {inner}") };
@@ -74,5 +95,20 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T
     })
 }
 
+fn no_type() -> FrameError {
+    FrameError::NotAFrame("no string field \"type\"".into())
+}
+
+/// The `type` of a frame in JSON that is not taken.
+pub fn kind_of(text: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        r#type: String,
+    }
+    serde_json::from_str::<Named>(text).ok().map(|named| named.r#type)
+}
+
+#[cfg(test)]
+pub(crate) mod any_text;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::ResultsConfig;
 use crate::regular_file::{self, Unfit};
+use crate::wire::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
 
 /// What a result file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,12 @@ pub enum ResultContent {
 }
 
 impl ResultContent {
+    /// What counts in place of a result that no hub would take; `place` is where it stands.
+    pub(in crate::shell) fn refused(place: impl core::fmt::Display, refusal: &Refusal) -> Self {
+        let advice = "leave what is so in a file of its own, and name that in the result";
+        Self::Failure { reason: format!("result_{}: {place}: {refusal}; or {advice}", refusal.name()) }
+    }
+
     /// What a result object says.
     pub fn of(object: Map<String, Value>) -> Self {
         classify(object)
@@ -142,12 +149,12 @@ fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(Flaw::Here("is empty".into()));
     }
-    match serde_json::from_slice(text) {
-        Ok(Value::Object(object)) => Ok(classify(object)),
-        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            Err(Flaw::Here("is JSON but not an object".into()))
-        }
-        Err(e) => Err(Flaw::Here(format!("is not JSON: {e}"))),
+    match read_object(text, MAX_RESULT_DEPTH) {
+        Ok(object) => Ok(classify(object)),
+        // It is whole: nothing that is still to be written would mend it.
+        Err(Unread::Refused(refusal)) => Ok(ResultContent::refused(path.display(), &refusal)),
+        Err(Unread::NotAnObject) => Err(Flaw::Here("is JSON but not an object".into())),
+        Err(Unread::NotJson(e)) => Err(Flaw::Here(format!("is not JSON: {e}"))),
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::output::{Stream, cut_to_end};
+use crate::shell::results::ResultContent;
 use crate::shell::runner::group;
+use crate::wire::{MAX_RESULT_DEPTH, Unread, read_object};
 
 /// How much output a result carries, bytes.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -70,8 +72,39 @@ impl Ended {
     }
 }
 
-/// The result that the command printed: its whole output, or the last line of it, where that is a JSON object.
+/// The result that the command printed: its whole output, or the last line of it, where that is a JSON object. One that no
+/// hub would take is a failure: what it says of the task cannot be passed on.
 fn printed_result(text: &str) -> Map<String, Value> {
     let last = text.trim_end().lines().next_back().unwrap_or_default();
-    [text, last].into_iter().find_map(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    let printed = |text: &str| match read_object(text.as_bytes(), MAX_RESULT_DEPTH) {
+        Ok(object) => Some(object),
+        Err(Unread::Refused(refusal)) => Some(ResultContent::refused("what the command printed", &refusal).to_object()),
+        Err(Unread::NotJson(_) | Unread::NotAnObject) => None,
+    };
+    [text, last].into_iter().find_map(printed).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_printed_object_is_a_result_that_is_taken_and_never_lost(
+            value in crate::wire::any_text::value(),
+            banner in prop::option::of("[a-z ]{1,9}\n"),
+        ) {
+            let printed = printed_result(&format!("{}{{\"deep\":{value}}}\n", banner.unwrap_or_default()));
+            prop_assert!(printed.contains_key("deep") || printed["status"] == "failed", "{printed:?}");
+            let file = Value::Object(printed).to_string();
+            prop_assert!(read_object(file.as_bytes(), MAX_RESULT_DEPTH).is_ok(), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_result_however_deep() {
+        let list = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(printed_result(&list), Map::new());
+    }
 }
