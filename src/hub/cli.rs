@@ -11,6 +11,7 @@ use super::limits;
 use super::policy::Policy;
 use super::serve::{Options, ServeError, serve};
 use super::store::StoreError;
+use super::store_cli::{self, StoreAction};
 use super::token_cli::{self, DataArgs, NewToken, TokenAction};
 use crate::config::LogLevel;
 use crate::shell::let_writes_fail;
@@ -25,8 +26,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 69 the address is taken, 70 a bug,
-71 no threads or files left, 74 the disk failed while running, 75 the data dir is in use by another hub,
+Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 65 the store holds records that cannot be
+read (store check), 69 the address is taken, 70 a bug, 71 no threads or files left, 74 the disk failed while running, 75 the data dir is in use by another hub,
 78 the data dir or the address cannot be used.";
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +42,11 @@ enum Command {
         action: Option<TokenAction>,
         #[command(flatten)]
         new: NewToken,
+    },
+    /// Look after the hub's store
+    Store {
+        #[command(subcommand)]
+        action: StoreAction,
     },
 }
 
@@ -154,6 +160,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => run_serve(&args),
         Command::Token { action, new } => token_cli::run(action, new),
+        Command::Store { action } => store_cli::run(&action),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The hub's private door: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
-//! tokens of a running hub. Whoever may open the socket (its owner: mode 0600) may have any token; it serves nothing else.
+//! tokens of a running hub, and `agentcom-hub store check` asks what it could not read. Whoever may open the socket (its
+//! owner: mode 0600) may have any token; it serves nothing else.
 //!
 //! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}`,
-//! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`; or `{"error":"..."}`.
+//! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`, `{"op":"check_store"}` ->
+//! `{"unread":[...]}`; or `{"error":"..."}`.
 
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +21,7 @@ use super::core::{self, Handle, State, now_ms};
 use super::desk::{Changes, Desk};
 use super::entropy;
 use super::settings::Settings;
-use super::store::{Aside, Store, StoreError};
+use super::store::{Aside, Store, StoreError, UnreadRecord};
 
 /// The longest request, bytes.
 const MAX_REQUEST_BYTES: u64 = 4_096;
@@ -53,6 +55,8 @@ pub enum Request {
         #[serde(default)]
         id: Option<String>,
     },
+    /// What of the store cannot be read.
+    CheckStore,
 }
 
 /// What came of it: what was asked for, or an error.
@@ -67,6 +71,9 @@ pub struct Response {
     /// How many were revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<usize>,
+    /// What of the store cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Vec<UnreadRecord>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -160,6 +167,7 @@ fn act(state: &mut State, request: Request, secret: [u8; SECRET_BYTES], now_ms: 
             let which = id.map_or(Which::All, Which::One);
             Response { revoked: Some(core::revoke(state, &name, &which, now_ms)), ..Response::default() }
         }
+        Request::CheckStore => Response { unread: Some(state.unread.clone()), ..Response::default() },
     }
 }
 
@@ -238,7 +246,7 @@ fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> 
     let secret = entropy::secret().map_err(TokenError::NoEntropy)?;
     let stored = store.load().map_err(TokenError::Store)?;
     // Nobody is connected, and the tasks are left as they are.
-    let mut state = State::new(Desk::default(), Tokens::load(stored.tokens), Settings::default());
+    let mut state = State::new(Desk::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
     let response = act(&mut state, request, secret, now_ms());
     let aside = Aside { tokens: state.tokens.take_dirty(), ..Aside::default() };
     store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;

@@ -20,7 +20,7 @@ use super::agents::ConnId;
 use super::auth::{TokenHash, Tokens, Which};
 use super::desk::{Changes, Desk, Say};
 use super::settings::Settings;
-use super::store::{Aside, Store, StoreError};
+use super::store::{Aside, Store, StoreError, UnreadRecord};
 use super::task::Status;
 use crate::wire::{Identify, SidecarFrame};
 
@@ -63,12 +63,14 @@ pub struct State {
     pub proved_by: HashMap<ConnId, TokenHash>,
     /// Connections whose token is worth nothing any more, to be closed.
     pub dismissed: Vec<ConnId>,
+    /// What of the store could not be read at the start.
+    pub unread: Vec<UnreadRecord>,
 }
 
 impl State {
     /// What was stored, with nobody connected.
-    pub fn new(desk: Desk, tokens: Tokens, settings: Settings) -> Self {
-        Self { desk, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new() }
+    pub fn new(desk: Desk, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
+        Self { desk, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new(), unread }
     }
 }
 

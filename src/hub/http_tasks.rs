@@ -26,7 +26,7 @@ const CHUNK: usize = 250;
 const CHUNK_BYTES: u64 = 1 << 20;
 const LOOK: usize = 5_000;
 
-const TASK_FIELDS: &[Field] = &[
+pub(super) const TASK_FIELDS: &[Field] = &[
     must("description", Kind::Text),
     may("priority", Kind::Text),
     may("metadata", Kind::Object),
@@ -70,7 +70,7 @@ pub(super) fn queue_full() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
-fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
+pub(super) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
     // Taken silently, it would promise an order that nobody keeps.
     if body.get("depends_on").is_some_and(|value| !value.is_null() && *value != json!([])) {
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";

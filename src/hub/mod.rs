@@ -12,7 +12,7 @@
 //! | [`store`], [`auth`], [`settings`], [`control`] | what survives; tokens; the private door | no |
 //! | [`socket`], [`http`] (with `http_tasks`, `http_admin` and `elsewhere`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
 //! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |
-//! | [`serve`], [`cli`] (with `token_cli`), [`limits`] | the life of the process | no |
+//! | [`serve`], [`cli`] (with `token_cli` and `store_cli`), [`limits`] | the life of the process | no |
 
 pub mod agents;
 pub mod auth;
@@ -38,6 +38,8 @@ pub mod lost;
 mod original;
 pub mod policy;
 pub mod queue;
+#[cfg(test)]
+mod read_again_tests;
 pub mod reply;
 pub mod restart;
 pub mod restarts;
@@ -48,6 +50,7 @@ mod shapes;
 mod shows;
 pub mod socket;
 pub mod store;
+mod store_cli;
 pub mod task;
 pub mod tasks;
 mod token_cli;

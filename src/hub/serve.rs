@@ -21,7 +21,7 @@ use super::limits;
 use super::policy::Policy;
 use super::settings::Settings;
 use super::socket::Patience;
-use super::store::{Store, StoreError};
+use super::store::{Store, StoreError, UnreadRecord};
 use super::web::{self, Bounds};
 
 /// How long sockets and requests may take to end. pm2 kills after 1,600 ms.
@@ -99,6 +99,15 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
+    for UnreadRecord { table, key, bytes, why } in &stored.unread {
+        tracing::error!(
+            table,
+            key,
+            bytes,
+            why,
+            "a record cannot be read: it is kept as it is and counts for nothing; `agentcom-hub store check` says what to do"
+        );
+    }
     let counts = (stored.tasks.len(), stored.restarts.len(), stored.tokens.len());
     let door =
         control::bind(&data_dir).map_err(|error| ServeError::DataDir { path: control::path_in(&data_dir), error })?;
@@ -106,8 +115,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
     let desk = Desk::load(stored.tasks, stored.restarts, policy, now_ms());
-    let (core, handle) =
-        Core::new(State::new(desk, Tokens::load(stored.tokens), Settings::load(stored.settings)), store);
+    let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
+    let (core, handle) = Core::new(State::new(desk, tokens, settings, stored.unread), store);
     let runtime = tokio::runtime::Handle::current();
     let core_stop = stop.clone();
     // Commits block, so the core has a thread of its own.

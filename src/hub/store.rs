@@ -5,14 +5,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::auth::{self, Principal, TokenHash};
+use super::auth::{self, Principal, TokenHash, hex};
 use super::desk::Changes;
 use super::restart::Restart;
 use super::task::Task;
 use crate::regular_file::{self, Unfit};
+use crate::wire::read_stored;
 
 const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
 const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");
@@ -45,7 +46,7 @@ pub enum StoreError {
         /// What stands there.
         unfit: Unfit,
     },
-    /// A record could not be read or written as JSON.
+    /// A record could not be written as JSON.
     Record {
         /// Which, as `table/key`.
         key: String,
@@ -75,7 +76,7 @@ impl std::fmt::Display for StoreError {
                 write!(f, "{}: {unfit}: move it away, or give another --data", path.display())
             }
             Self::Record { key, detail } => {
-                write!(f, "record {key} is not what this hub writes ({detail}): restore the data dir from a copy")
+                write!(f, "record {key} cannot be written as JSON ({detail}): this is a bug")
             }
             Self::File { path, detail } => {
                 write!(f, "{}: {detail}: check the disk, its free space and the permissions", path.display())
@@ -97,6 +98,22 @@ pub struct Stored {
     pub tokens: Vec<(TokenHash, Principal)>,
     /// What an operator set.
     pub settings: Vec<(String, String)>,
+    /// What could not be read.
+    pub unread: Vec<UnreadRecord>,
+}
+
+/// A record that cannot be read. It stays in its table as it is, byte for byte, and counts for nothing: nothing that is
+/// written has its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRecord {
+    /// The table.
+    pub table: String,
+    /// The key in it; of a token, what `token list` calls its id.
+    pub key: String,
+    /// How long it is.
+    pub bytes: usize,
+    /// What about it makes no sense, and where.
+    pub why: String,
 }
 
 /// What is to be stored beside tasks and restarts.
@@ -115,12 +132,17 @@ pub struct Store {
 }
 
 impl Store {
+    /// Where the file is.
+    pub fn path_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("hub.redb")
+    }
+
     /// Opens `hub.redb` in the folder, or creates it.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it open, and the others as they say.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let path = data_dir.join("hub.redb");
+        let path = Self::path_in(data_dir);
         regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
         let db = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
@@ -136,29 +158,39 @@ impl Store {
         Ok(store)
     }
 
-    /// Reads everything.
+    /// Reads everything. A record that cannot be read keeps no other from being read.
     ///
     /// # Errors
-    /// [`StoreError::Record`] names the record that could not be read.
+    /// [`StoreError::File`]: the file itself cannot be read.
     pub fn load(&self) -> Result<Stored, StoreError> {
         let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
         let mut stored = Stored::default();
         let table = read.open_table(TASKS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            stored.tasks.push(decode("tasks", key.value(), value.value())?);
+            stored.tasks.extend(decode("tasks", key.value(), value.value(), &mut stored.unread));
         }
         let table = read.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            stored.restarts.push(decode("restarts", key.value(), value.value())?);
+            stored.restarts.extend(decode("restarts", key.value(), value.value(), &mut stored.unread));
         }
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            let hash = TokenHash::try_from(key.value());
-            let hash = hash.map_err(|e| StoreError::Record { key: "tokens/?".into(), detail: e.to_string() })?;
-            stored.tokens.push((hash, decode("tokens", "?", value.value())?));
+            // As much of a hash as may be shown.
+            let id: String = hex(key.value()).chars().take(12).collect();
+            match TokenHash::try_from(key.value()) {
+                Ok(hash) => {
+                    let principal = decode("tokens", &id, value.value(), &mut stored.unread);
+                    stored.tokens.extend(principal.map(|principal| (hash, principal)));
+                }
+                Err(_) => {
+                    let why = format!("its key is no SHA-256: it has {} bytes", key.value().len());
+                    let bytes = value.value().len();
+                    stored.unread.push(UnreadRecord { table: "tokens".to_owned(), key: id, bytes, why });
+                }
+            }
         }
         let table = read.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
@@ -242,7 +274,8 @@ fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, St
     serde_json::to_vec(value).map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
 }
 
-fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
+/// A record; none, and a line in `unread`, where it makes no sense.
+fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mut Vec<UnreadRecord>) -> Option<T> {
+    let line = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
+    read_stored(bytes).map_err(|why| unread.push(line(why))).ok()
 }

@@ -109,7 +109,8 @@ fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String)
     }
 }
 
-fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
+/// Has it done by the running hub, or else in the store; `Err` is the exit code, with all said.
+pub(super) fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
     make_private_dir(&data.dir)
         .map_err(|error| fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string()))?;
     control::request(&data.dir, request).map_err(|error| {
@@ -122,7 +123,7 @@ fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
     })
 }
 
-fn print(text: &str) -> ExitCode {
+pub(super) fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(74),

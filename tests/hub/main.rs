@@ -9,4 +9,5 @@ mod disk;
 mod node_sidecar;
 mod process;
 mod restarts;
+mod stored;
 mod tasks;
