@@ -88,25 +88,22 @@ pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &Absent) -> Strin
     match (&absent.journal, &absent.journal_error) {
         (_, Some(why)) => page.row("journal", why),
         (None, None) => page.row("journal", &format!("there is none yet ({queue_file})")),
-        (Some(kept), None) => {
-            page.row("journal", queue_file);
-            let task = kept.task.as_ref().map_or_else(
-                || "none".to_owned(),
-                |task| {
-                    format!(
-                        "{} generation {} was {}; the next run takes it up",
-                        task.task_id, task.generation, task.stage
-                    )
-                },
-            );
-            page.row("task", &task);
-            let mut verdicts =
-                kept.outbox.iter().map(|one| format!("{} {}: the hub has not answered", one.task_id, one.verdict));
-            page.row("verdicts", &verdicts.next().unwrap_or_else(|| "none waits".to_owned()));
-            verdicts.for_each(|verdict| page.row("", &verdict));
-            if kept.draining {
-                page.row("draining", "yes: the next run takes no task before `agentcom-sidecar resume`");
-            }
+        (Some(_), None) => page.row("journal", queue_file),
+    }
+    if let Some(kept) = &absent.journal {
+        let task = kept.task.as_ref().map_or_else(
+            || "none".to_owned(),
+            |task| {
+                format!("{} generation {} was {}; the next run takes it up", task.task_id, task.generation, task.stage)
+            },
+        );
+        page.row("task", &task);
+        let mut verdicts =
+            kept.outbox.iter().map(|one| format!("{} {}: the hub has not answered", one.task_id, one.verdict));
+        page.row("verdicts", &verdicts.next().unwrap_or_else(|| "none waits".to_owned()));
+        verdicts.for_each(|verdict| page.row("", &verdict));
+        if kept.draining {
+            page.row("draining", "yes: the next run takes no task before `agentcom-sidecar resume`");
         }
     }
     page.text

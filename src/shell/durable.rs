@@ -33,6 +33,8 @@ pub enum Operation {
     Read,
     /// Moving a file that cannot be read aside.
     MoveAside,
+    /// Copying a file that cannot be read as a whole.
+    CopyAside,
     /// Locking.
     Lock,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for DurableError {
             Operation::Replace => "replace",
             Operation::Read => "read",
             Operation::MoveAside => "move aside",
+            Operation::CopyAside => "make a copy beside",
             Operation::Lock => "lock",
         };
         write!(f, "cannot {doing} {}: {}", self.path.display(), self.source)?;
@@ -220,7 +223,44 @@ pub fn read_or_quarantine<T, E: fmt::Display>(
     Ok(ReadOutcome::Quarantined { moved_to, why })
 }
 
+/// Copies `path`, which may be a symbolic link, as `<name>.corrupt-<UTC time>`, under a name that nothing had before; says
+/// which. The copy survives a power cut.
+///
+/// # Errors
+/// [`DurableError`]: disk full, read-only, permission.
+pub fn copy_aside(path: &Path) -> Result<PathBuf, DurableError> {
+    let target = resolve(path)?;
+    let copied = claim_aside(&target).and_then(|aside| {
+        crash_point!("after claiming a name to copy aside to");
+        fs::copy(&target, &aside).and_then(|_| File::open(&aside)?.sync_all()).inspect_err(|_| {
+            // Half a copy is of no use; if even that fails there is nothing better to do.
+            let _ = fs::remove_file(&aside);
+        })?;
+        crash_point!("after copying aside, before the folder's fsync");
+        sync_folder(folder_of(&target))?;
+        crash_point!("after copying aside for good");
+        Ok(aside)
+    });
+    copied.map_err(|source| DurableError { path: target, operation: Operation::CopyAside, source })
+}
+
 fn move_aside(target: &Path) -> io::Result<PathBuf> {
+    crash_point!("before claiming a name to move aside to");
+    // The name is claimed first, because a rename overwrites.
+    let aside = claim_aside(target)?;
+    crash_point!("after claiming it, before moving aside");
+    fs::rename(target, &aside).inspect_err(|_| {
+        // Only our empty placeholder goes; if even that fails there is nothing better to do.
+        let _ = fs::remove_file(&aside);
+    })?;
+    crash_point!("after moving aside, before the folder's fsync");
+    sync_folder(folder_of(target))?;
+    crash_point!("after moving aside for good");
+    Ok(aside)
+}
+
+/// Makes an empty file beside `target`, for what is kept of it.
+fn claim_aside(target: &Path) -> io::Result<PathBuf> {
     let stamp = utc_stamp(SystemTime::now());
     let mut attempt = 1_u32;
     loop {
@@ -230,20 +270,8 @@ fn move_aside(target: &Path) -> io::Result<PathBuf> {
             name.push(format!("-{attempt}"));
         }
         let aside = target.with_file_name(name);
-        crash_point!("before claiming a name to move aside to");
-        // The name is claimed first, because a rename overwrites.
         match File::create_new(&aside) {
-            Ok(_) => {
-                crash_point!("after claiming it, before moving aside");
-                fs::rename(target, &aside).inspect_err(|_| {
-                    // Only our empty placeholder goes; if even that fails there is nothing better to do.
-                    let _ = fs::remove_file(&aside);
-                })?;
-                crash_point!("after moving aside, before the folder's fsync");
-                sync_folder(folder_of(target))?;
-                crash_point!("after moving aside for good");
-                return Ok(aside);
-            }
+            Ok(_) => return Ok(aside),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
             Err(error) => return Err(error),
         }

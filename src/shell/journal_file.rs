@@ -6,11 +6,13 @@ mod layout;
 
 use core::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::report::MAX_RESULT_BYTES;
 use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
+use crate::wire::{read_part, read_stored};
 use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
 use layout::Layout;
 
@@ -50,23 +52,18 @@ pub struct Boot<'a> {
     pub since_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct File {
-    #[serde(default)]
-    schema: Option<u32>,
+    schema: u32,
     active: Option<TaskEntry>,
-    #[serde(default)]
     recovering: Option<TaskEntry>,
-    #[serde(default)]
     outbox: Vec<VerdictEntry>,
-    #[serde(default)]
     shelf: Vec<ShelfEntry>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     latecomers: Vec<LatecomerEntry>,
-    #[serde(default)]
     restarts: RestartsEntry,
     /// An operator's `drain`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     cordoned: bool,
     /// Fields of other writers.
     #[serde(flatten)]
@@ -76,7 +73,7 @@ struct File {
 /// The file's text for `journal`; `other` are fields of other writers, kept as they were.
 pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
     let file = File {
-        schema: Some(SCHEMA),
+        schema: SCHEMA,
         active: journal.job.as_ref().map(TaskEntry::from_carried),
         recovering: None,
         outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
@@ -102,6 +99,8 @@ pub enum Found {
         journal: Box<Journal>,
         /// Fields of other writers.
         other: Map<String, Value>,
+        /// The parts that make no sense and count for nothing, each with why.
+        unread: Vec<String>,
     },
     /// A journal of a newer sidecar: not ours to touch.
     Newer {
@@ -110,10 +109,10 @@ pub enum Found {
     },
 }
 
-/// Reads the file.
+/// Reads the file. A part that makes no sense keeps no other from being read.
 ///
 /// # Errors
-/// [`BadJournal`] says what makes no sense and where.
+/// [`BadJournal`]: it is no JSON object.
 pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
     /// As much as can be read of any version's file.
     #[derive(Deserialize)]
@@ -126,28 +125,58 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
     {
         return Ok(Found::Newer { schema });
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let file: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        BadJournal(match error.path().to_string().as_str() {
-            // Of the whole, which has no name.
-            "." => error.inner().to_string(),
-            path => format!("at {path}: {}", error.inner()),
-        })
-    })?;
-    deserializer.end().map_err(|error| BadJournal(error.to_string()))?;
+    let mut parts = Parts { file: read_stored(bytes).map_err(BadJournal)?, unread: Vec::new() };
+    // Known, and not another writer's.
+    let _: Option<u32> = parts.one("schema");
+    let restarts: RestartsEntry = parts.one("restarts");
     let mut journal = Journal {
         job: None,
-        shelf: file.shelf.into_iter().map(|entry| entry.into_shelved(boot)).collect::<Result<_, _>>()?,
-        outbox: file.outbox.into_iter().map(VerdictEntry::into_verdict).collect::<Result<_, _>>()?,
-        latecomers: file.latecomers.into_iter().map(LatecomerEntry::into_latecomer).collect::<Result<_, _>>()?,
-        restarts: file.restarts.into_ledger(),
-        cordoned: file.cordoned,
+        shelf: parts.all("shelf", |entry: ShelfEntry| entry.into_shelved(boot)),
+        outbox: parts.all("outbox", VerdictEntry::into_verdict),
+        latecomers: parts.all("latecomers", LatecomerEntry::into_latecomer),
+        restarts: restarts.into_ledger(),
+        cordoned: parts.one("cordoned"),
     };
     // The Node sidecar may have had one task and been asking about another.
-    for entry in file.active.into_iter().chain(file.recovering) {
-        entry.place(&mut journal, boot)?;
+    for name in ["active", "recovering"] {
+        let entry: Option<TaskEntry> = parts.one(name);
+        if let Some(Err(why)) = entry.map(|entry| entry.place(&mut journal, boot)) {
+            parts.unread.push(format!("at {name}: {why}"));
+        }
     }
-    Ok(Found::Journal { journal: Box::new(journal), other: file.other })
+    let Parts { file, unread } = parts;
+    Ok(Found::Journal { journal: Box::new(journal), other: file, unread })
+}
+
+/// The file, part by part.
+struct Parts {
+    file: Map<String, Value>,
+    unread: Vec<String>,
+}
+
+impl Parts {
+    /// A part; what a file without it has, where it makes no sense.
+    fn one<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let part = self.file.remove(name).map_or_else(|| Ok(T::default()), |part| read_part(name, part));
+        part.unwrap_or_else(|why| {
+            self.unread.push(why);
+            T::default()
+        })
+    }
+
+    /// The entries of a list that make sense.
+    fn all<E: DeserializeOwned, T>(&mut self, name: &str, into: impl Fn(E) -> Result<T, BadJournal>) -> Vec<T> {
+        let entries: Vec<Value> = self.one(name);
+        let mut read = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let name = format!("{name}[{index}]");
+            match read_part(&name, entry).and_then(|entry| into(entry).map_err(|why| format!("at {name}: {why}"))) {
+                Ok(entry) => read.push(entry),
+                Err(why) => self.unread.push(why),
+            }
+        }
+        read
+    }
 }
 
 #[cfg(test)]

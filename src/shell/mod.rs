@@ -31,6 +31,8 @@ mod panel;
 pub mod pm2;
 mod pm2_channel;
 pub mod preflight;
+#[cfg(test)]
+mod read_again_tests;
 mod readiness;
 mod reload;
 mod report;

@@ -1,7 +1,7 @@
 //! From a checked configuration to a running sidecar: the journal is read, the machine recovered, the adapters made.
 //! The caller holds the state folder's lock and has set up logging.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -251,7 +251,12 @@ fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<Str
     let max_bytes = journal_file::max_bytes(config.max_frame_bytes);
     match durable::read_or_quarantine(path, max_bytes, |bytes| journal_file::from_bytes(bytes, boot)) {
         Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
-        Ok(ReadOutcome::Parsed(Found::Journal { journal, other })) => Ok((*journal, other)),
+        Ok(ReadOutcome::Parsed(Found::Journal { journal, other, unread })) => {
+            if !unread.is_empty() {
+                set_aside(path, max_bytes, &unread, &journal, &other).map_err(StartError::Journal)?;
+            }
+            Ok((*journal, other))
+        }
         Ok(ReadOutcome::Parsed(Found::Newer { schema })) => Err(StartError::Newer { path: path.clone(), schema }),
         Ok(ReadOutcome::Quarantined { moved_to, why }) => {
             tracing::error!(
@@ -262,6 +267,24 @@ fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<Str
         }
         Err(error) => Err(StartError::Journal(error)),
     }
+}
+
+/// Keeps the file as it is under another name, BEFORE it is written without what makes no sense in it.
+fn set_aside(
+    path: &Path,
+    max_bytes: u64,
+    unread: &[String],
+    journal: &Journal,
+    other: &Map<String, serde_json::Value>,
+) -> Result<(), DurableError> {
+    let copied_to = durable::copy_aside(path)?;
+    for why in unread {
+        tracing::error!(
+            file = %path.display(), copied_to = %copied_to.display(), why,
+            "a part of the journal makes no sense and counts for nothing; the rest does, and the whole file was copied aside"
+        );
+    }
+    durable::write_atomic_up_to(max_bytes, path, &journal_file::to_bytes(journal, other))
 }
 
 /// Who undoes an exit at `now_ms`, by what is known of pm2 by then.

@@ -13,7 +13,7 @@ pub(crate) struct Story {
     pub(crate) tell: fn(&mut Stage<'_>) -> Step,
 }
 
-const STORIES: [Story; 12] = [
+const STORIES: [Story; 13] = [
     Story { name: "a-task-from-start-to-end", tell: a_task_from_start_to_end },
     Story { name: "restart-while-idle", tell: restart_while_idle },
     Story { name: "restart-in-place", tell: restart_in_place },
@@ -26,6 +26,7 @@ const STORIES: [Story; 12] = [
     Story { name: "killed-and-back-while-it-runs", tell: killed_and_back_while_it_runs },
     Story { name: "killed-and-back-when-it-is-done", tell: killed_and_back_when_it_is_done },
     Story { name: "journal-that-makes-no-sense", tell: journal_that_makes_no_sense },
+    Story { name: "journal-that-makes-no-sense-in-part", tell: journal_that_makes_no_sense_in_part },
 ];
 
 /// All stories, or the one that `AGENTCOM_CRASH_STORY` names.
@@ -154,4 +155,19 @@ fn journal_that_makes_no_sense(stage: &mut Stage<'_>) -> Step {
             && fs::read(entry.path()).unwrap() == NONSENSE.as_bytes()
     });
     if kept.count() == 1 { Ok(()) } else { Err(Bad::Lost("the file that made no sense is gone".into())) }
+}
+
+/// It is copied aside, whole, before it is written without that part.
+fn journal_that_makes_no_sense_in_part(stage: &mut Stage<'_>) -> Step {
+    const PARTLY: &str = r#"{"active": null, "outbox": [{"task_id": 7}]}"#;
+    fs::write(stage.agent.path("queue.json"), PARTLY).unwrap();
+    let task = stage.submit("quick");
+    stage.start();
+    stage.until_step(&task, "finished")?;
+    let mut kept = fs::read_dir(stage.agent.folder()).unwrap().map(Result::unwrap);
+    let whole = kept.any(|entry| {
+        entry.file_name().to_string_lossy().contains(".corrupt-")
+            && fs::read(entry.path()).unwrap() == PARTLY.as_bytes()
+    });
+    if whole { Ok(()) } else { Err(Bad::Lost("the part that made no sense is gone".into())) }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod crash;
+mod depth;
 mod disk_faults;
 mod existing_hub;
 mod hooks;

@@ -173,8 +173,13 @@ pub(super) fn journal(config: &Config) -> Finding {
         }
     };
     match journal_file::from_bytes(&bytes, Boot { id: "", since_ms: None }) {
-        Ok(Found::Journal { journal, .. }) => {
+        Ok(Found::Journal { journal, unread, .. }) if unread.is_empty() => {
             Finding::ok("journal", format!("{}: {}", path.display(), in_words(&journal)))
+        }
+        Ok(Found::Journal { unread, .. }) => {
+            unusable(format!("{} makes no sense to this version: {}", path.display(), unread.join("; "))).then(
+                "mend it, or let `run` move it aside and go on with the rest (a task in it may be handed out again by the hub)",
+            )
         }
         Ok(Found::Newer { schema }) => unusable(format!("{}: schema {schema} is a newer sidecar's", path.display()))
             .then("start that version, or move the file away (a task in it will be handed out again by the hub)"),

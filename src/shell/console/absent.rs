@@ -53,30 +53,32 @@ pub struct KeptTask {
 impl Absent {
     /// Looks at the folder; a journal has at most `max_bytes`.
     pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
-        let (journal, journal_error) = match kept(queue_file, max_bytes) {
-            Ok(kept) => (kept, None),
-            Err(why) => (None, Some(why)),
-        };
+        let (journal, journal_error) = kept(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
         // A lock that cannot be looked at is held by nobody we could name.
         Self { running: false, holder: StateLock::holder(queue_file).ok().flatten(), journal, journal_error }
     }
 }
 
-fn kept(queue_file: &Path, max_bytes: u64) -> Result<Option<Kept>, String> {
+/// What counts of the journal, and what of it makes no sense.
+fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<Kept>, Option<String>), String> {
     let bytes = match regular_file::read(queue_file, max_bytes) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, None)),
         Err(error) => return Err(format!("cannot read {}: {error}", queue_file.display())),
     };
     let boot_id = machine_boot_id().unwrap_or_default();
     let found = journal_file::from_bytes(&bytes, Boot { id: &boot_id, since_ms: machine_booted_at_ms() });
     match found {
-        Ok(Found::Journal { journal, other: _ }) => Ok(Some(Kept {
-            task: journal.job.as_ref().map(task),
-            outbox: journal.outbox.iter().map(verdict).collect(),
-            shelf: journal.shelf.iter().map(|item| item.task_id().to_string()).collect(),
-            draining: journal.cordoned,
-        })),
+        Ok(Found::Journal { journal, other: _, unread }) => {
+            let kept = Kept {
+                task: journal.job.as_ref().map(task),
+                outbox: journal.outbox.iter().map(verdict).collect(),
+                shelf: journal.shelf.iter().map(|item| item.task_id().to_string()).collect(),
+                draining: journal.cordoned,
+            };
+            let makes_no_sense = || format!("{} makes no sense: {}", queue_file.display(), unread.join("; "));
+            Ok((Some(kept), (!unread.is_empty()).then(makes_no_sense)))
+        }
         Ok(Found::Newer { schema }) => Err(format!("{}: schema {schema} is a newer sidecar's", queue_file.display())),
         Err(error) => Err(format!("{} makes no sense: {error}", queue_file.display())),
     }

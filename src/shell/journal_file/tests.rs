@@ -9,7 +9,10 @@ const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
 
 fn journal_of(bytes: &[u8]) -> (Journal, Map<String, Value>) {
     match from_bytes(bytes, BOOT).unwrap() {
-        Found::Journal { journal, other } => (*journal, other),
+        Found::Journal { journal, other, unread } => {
+            assert!(unread.is_empty(), "{unread:?}");
+            (*journal, other)
+        }
         Found::Newer { schema } => panic!("schema {schema}"),
     }
 }
@@ -192,10 +195,57 @@ fn fields_of_other_writers_survive() {
 #[test]
 fn nonsense_says_what_and_where() {
     let error = |bytes: &[u8]| from_bytes(bytes, BOOT).unwrap_err().to_string();
-    assert!(error(br#"{"active":{"task_id":7}}"#).contains("active.task_id"));
-    assert!(error(br#"{"active":{"task_id":"../x"}}"#).contains("../x"));
-    assert!(!error(b"").is_empty());
+    assert!(!error(b"").is_empty() && !error(b"[]").is_empty());
     assert!(!error(b"{\"active\":null} trailing").is_empty());
+    assert!(error(br#"{"active":{"task_id":"t"#).contains("at active.task_id: "));
+}
+
+#[test]
+fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
+    let whole: Value = serde_json::from_slice(&to_bytes(&full_journal(Stage::Running), &Map::new())).unwrap();
+    for (pointer, broken, says) in [
+        ("/active", json!({"task_id": 7}), "at active.task_id: "),
+        ("/active/task_id", json!("../x"), "at active: task_id \"../x\""),
+        ("/active/sidecar/stage", json!({"name": "novel"}), "at active.sidecar.stage"),
+        ("/outbox/0/result", json!([]), "at outbox[0]"),
+        ("/shelf/1", json!({"kind": "novel"}), "at shelf[1]"),
+        ("/latecomers/0/task_id", json!(""), "at latecomers[0]: task_id"),
+        ("/restarts", json!(7), "at restarts: "),
+        ("/cordoned", json!("yes"), "at cordoned: "),
+        ("/schema", json!("one"), "at schema: "),
+    ] {
+        let mut file = whole.clone();
+        *file.pointer_mut(pointer).unwrap() = broken;
+        let found = from_bytes(file.to_string().as_bytes(), BOOT).unwrap();
+        let Found::Journal { journal, other, unread } = found else { panic!("{found:?}") };
+        assert!(unread.len() == 1 && unread[0].starts_with(says), "{unread:?}");
+        let mut expected = full_journal(Stage::Running);
+        match pointer.split('/').nth(1).unwrap() {
+            "active" => expected.job = None,
+            "outbox" => drop(expected.outbox.remove(0)),
+            "shelf" => drop(expected.shelf.remove(1)),
+            "latecomers" => expected.latecomers.clear(),
+            "restarts" => expected.restarts = RestartLedger::default(),
+            "cordoned" => expected.cordoned = false,
+            _ => {}
+        }
+        assert_eq!((*journal, other), (expected, Map::new()), "{pointer}");
+    }
+}
+
+#[test]
+fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
+    for depth in 60..=127 {
+        // Of an object that is so deep.
+        let object = format!(r#"{{"metadata":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+        let mut journal = full_journal(Stage::Running);
+        let job = journal.job.as_mut().unwrap();
+        job.task.payload = object.as_str().into();
+        journal.shelf[0] = Shelved::UnderWay(job.clone());
+        journal.shelf[1] = Shelved::Finished { task_id: TaskId::new("t-2").unwrap(), result: object.as_str().into() };
+        journal.outbox[0].outcome = Outcome::Completed { result: object.as_str().into() };
+        assert_eq!(journal_of(&to_bytes(&journal, &Map::new())).0, journal, "{depth}");
+    }
 }
 
 #[test]

@@ -117,9 +117,9 @@ impl Life {
 pub fn assert_read_back(journal: &Journal) {
     let bytes = to_bytes(journal, &serde_json::Map::new());
     match from_bytes(&bytes, BOOT) {
-        Ok(Found::Journal { journal: read, other }) => {
+        Ok(Found::Journal { journal: read, other, unread }) => {
             assert_eq!(&*read, journal, "{}", String::from_utf8_lossy(&bytes));
-            assert!(other.is_empty(), "{other:?}");
+            assert!(other.is_empty() && unread.is_empty(), "{other:?} {unread:?}");
         }
         Ok(Found::Newer { schema }) => panic!("our own file is of schema {schema}"),
         Err(error) => panic!("our own file makes no sense: {error}\n{}", String::from_utf8_lossy(&bytes)),
