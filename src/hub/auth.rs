@@ -84,7 +84,8 @@ impl Tokens {
         tokens
     }
 
-    /// Turns random bytes into a new token for the name. A name may hold several; `only_if_new` wants it to hold none.
+    /// Turns random bytes into a new token for the name. A name may hold several; `only_if_new` wants it to hold none. The
+    /// same bytes again are the same token.
     ///
     /// # Errors
     /// [`NotIssued::NameTaken`], only with `only_if_new`, or [`NotIssued::Full`].
@@ -97,11 +98,14 @@ impl Tokens {
         if only_if_new && self.holds(&principal.name) {
             return Err(NotIssued::NameTaken);
         }
+        let token = hex(&secret);
+        let hash = hash_of(&token);
+        if self.has(&hash) {
+            return Ok(token);
+        }
         if self.names.values().sum::<usize>() >= MAX_TOKENS {
             return Err(NotIssued::Full);
         }
-        let token = hex(&secret);
-        let hash = hash_of(&token);
         self.dirty.push((hash, Some(principal.clone())));
         self.insert(hash, principal);
         Ok(token)
@@ -229,6 +233,14 @@ mod tests {
         tokens.issue([7; 32], principal("a"), true).unwrap();
         assert_eq!(tokens.issue([8; 32], principal("a"), true), Err(NotIssued::NameTaken));
         assert!(tokens.issue([9; 32], principal("a"), false).is_ok());
+    }
+
+    #[test]
+    fn a_token_that_is_asked_for_again_is_there_once() {
+        let mut tokens = Tokens::default();
+        let first = tokens.issue([7; 32], principal("a"), false);
+        assert_eq!(tokens.issue([7; 32], principal("a"), false), first);
+        assert_eq!((tokens.list().len(), tokens.revoke("a", &Which::All), tokens.holds("a")), (1, 1, false));
     }
 
     #[test]

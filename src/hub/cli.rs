@@ -27,15 +27,15 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 65 the store holds records that cannot be
-read (store check), 69 the address is taken, 70 a bug, 71 no threads or files left, 74 the disk failed while running, 75 the data dir is in use by another hub,
-78 the data dir or the address cannot be used.";
+read (store check), 69 the address is taken, 70 a bug, 71 no threads or files left, 74 the disk failed while running or
+writing, 75 the data dir is in use by another hub, 78 the data dir, the address or --out's file cannot be used.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the hub until SIGINT or SIGTERM
     Serve(ServeArgs),
-    /// Print a new token for NAME, as the last word on stdout; list tokens, or revoke them. Also while the hub runs on the
-    /// same data dir
+    /// Print a new token for NAME, as the last word on stdout, or write it to a file; list tokens, or revoke them. Also while
+    /// the hub runs on the same data dir
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Token {
         #[command(subcommand)]

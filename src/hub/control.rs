@@ -44,6 +44,9 @@ pub enum Request {
         /// All other tokens of the name go.
         #[serde(default)]
         replace: bool,
+        /// The token's bits, where the caller has drawn and written them down BEFORE asking; else they are drawn here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<[u8; SECRET_BYTES]>,
     },
     /// All tokens.
     List,
@@ -149,14 +152,14 @@ async fn answer(stream: UnixStream, core: Handle) -> std::io::Result<()> {
     write.write_all(text.as_bytes()).await
 }
 
-/// Does what is wanted. `secret` is for a new token.
-fn act(state: &mut State, request: Request, secret: [u8; SECRET_BYTES], now_ms: u64) -> Response {
+/// Does what is wanted. `drawn` is for a new token whose bits the caller leaves to us.
+fn act(state: &mut State, request: Request, drawn: [u8; SECRET_BYTES], now_ms: u64) -> Response {
     match request {
-        Request::Token { name, admin, replace } => {
+        Request::Token { name, admin, replace, secret } => {
             if replace {
                 core::revoke(state, &name, &Which::All, now_ms);
             }
-            match state.tokens.issue(secret, Principal { name, admin, created_at: now_ms }, false) {
+            match state.tokens.issue(secret.unwrap_or(drawn), Principal { name, admin, created_at: now_ms }, false) {
                 Ok(token) => Response { token: Some(token), ..Response::default() },
                 Err(NotIssued::NameTaken) => Response::error("the name is taken"),
                 Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),

@@ -12,7 +12,7 @@
 //! | [`store`], [`auth`], [`settings`], [`control`] | what survives; tokens; the private door | no |
 //! | [`socket`], [`http`] (with `http_tasks`, `http_admin` and `elsewhere`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
 //! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |
-//! | [`serve`], [`cli`] (with `token_cli` and `store_cli`), [`limits`] | the life of the process | no |
+//! | [`serve`], [`cli`] (with `token_cli`, `token_file` and `store_cli`), [`limits`] | the life of the process | no |
 
 pub mod agents;
 pub mod auth;
@@ -54,6 +54,7 @@ mod store_cli;
 pub mod task;
 pub mod tasks;
 mod token_cli;
+mod token_file;
 pub mod validate;
 pub mod verdicts;
 pub mod web;

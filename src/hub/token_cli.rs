@@ -1,16 +1,18 @@
 //! `agentcom-hub token`: what it takes and what it prints. The tokens themselves are `control`'s.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::auth::Shown;
+use super::auth::{SECRET_BYTES, Shown, hex};
 use super::cli::fail;
 use super::control::{self, Request, Response, TokenError};
 use super::core::now_ms;
+use super::entropy;
 use super::serve::{ServeError, make_private_dir};
+use super::token_file::{TokenFile, TokenFileError};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenAction {
@@ -45,6 +47,9 @@ pub(super) struct NewToken {
     /// Revoke all other tokens of NAME in the same step
     #[arg(long)]
     replace: bool,
+    /// Write the token to this new file (mode 0600) instead of printing it; never over a file that is there
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -78,14 +83,69 @@ pub(super) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
 }
 
 fn make(new: NewToken) -> ExitCode {
-    let NewToken { name, admin, replace, data } = new;
+    let NewToken { name, admin, replace, out, data } = new;
     let name = name.unwrap_or_default();
     if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
         return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
     }
     let kind = if admin { "admin token" } else { "token" };
-    let request = Request::Token { name: name.clone(), admin, replace };
-    ask(&data, &request, |answer| format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default()))
+    match out {
+        Some(out) => make_into(&out, &data, (&name, kind), |secret| Request::Token {
+            name: name.clone(),
+            admin,
+            replace,
+            secret: Some(secret),
+        }),
+        None => {
+            let request = Request::Token { name: name.clone(), admin, replace, secret: None };
+            ask(&data, &request, |answer| format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default()))
+        }
+    }
+}
+
+/// Has the token in the file BEFORE the hub knows it: a disk that fails then costs no token, and none of those that
+/// `--replace` revokes.
+fn make_into(
+    out: &Path,
+    data: &DataArgs,
+    (name, kind): (&str, &str),
+    request: impl FnOnce([u8; SECRET_BYTES]) -> Request,
+) -> ExitCode {
+    if out == Path::new("-") {
+        return fail(2, "--out takes the name of a new file; without it the token is printed");
+    }
+    let secret = match entropy::secret() {
+        Ok(secret) => secret,
+        Err(error) => return fail(70, &error.to_string()),
+    };
+    // FILE may be meant to stand in it.
+    if let Err(code) = make_data_dir(data) {
+        return code;
+    }
+    let token = hex(&secret);
+    let file = match TokenFile::create(out, &token) {
+        Ok(file) => file,
+        Err(error) => return fail(file_code(&error), &error.to_string()),
+    };
+    match asked(data, &request(secret)) {
+        Ok(answer) if answer.token.as_ref() == Some(&token) => {
+            file.keep();
+            print(&format!("{kind} for {name} is in {}\n", out.display()))
+        }
+        Ok(_) => fail(
+            70,
+            "the running hub is older than this program and made a token of its own, which nobody has seen: restart the \
+             hub, `agentcom-hub token list` and `token revoke --id` the newest, then try again",
+        ),
+        Err(code) => code,
+    }
+}
+
+const fn file_code(error: &TokenFileError) -> u8 {
+    match error {
+        TokenFileError::Taken(_) | TokenFileError::Create(..) => 78,
+        TokenFileError::Write(..) => 74,
+    }
 }
 
 fn listed(tokens: &[Shown], json: bool) -> String {
@@ -111,8 +171,7 @@ fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String)
 
 /// Has it done by the running hub, or else in the store; `Err` is the exit code, with all said.
 pub(super) fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
-    make_private_dir(&data.dir)
-        .map_err(|error| fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string()))?;
+    make_data_dir(data)?;
     control::request(&data.dir, request).map_err(|error| {
         let code = match &error {
             TokenError::Busy(_) => 75,
@@ -121,6 +180,11 @@ pub(super) fn asked(data: &DataArgs, request: &Request) -> Result<Response, Exit
         };
         fail(code, &error.to_string())
     })
+}
+
+fn make_data_dir(data: &DataArgs) -> Result<(), ExitCode> {
+    make_private_dir(&data.dir)
+        .map_err(|error| fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string()))
 }
 
 pub(super) fn print(text: &str) -> ExitCode {

@@ -11,3 +11,4 @@ mod process;
 mod restarts;
 mod stored;
 mod tasks;
+mod token_file;
