@@ -13,8 +13,27 @@
 // this file that runs, and would move a hub to whatever address this shell names. AGENTCOM_CONFIG, AGENTCOM_NAME and the
 // hub's variables then name nothing, and `--only agentcom-hub` starts nothing.
 
+// What looks like a secret (a token, a key, a password: `looksSecret`) goes to neither program: pm2 would keep it, and
+// `pm2 save` would write it to a file that others can read. The sidecar has its token from config.json, and a wake command
+// reads what its session needs from a file of mode 0600.
+
 const fs = require('fs');
 const path = require('path');
+
+// The rule of `agentcom-sidecar check`, which looks into what pm2 has stored (src/cli/check/secrets.rs).
+const SECRET_NAME =
+  /(TOKEN|SECRETS?|PASSWORD|PASSWD|PASSPHRASE|SSHPASS|CREDENTIALS?|KEYS?|(?<![a-z0-9])(ADMIN|PASS|AUTH|AUTHORIZATION|BEARER|JWT|COOKIE)|[^a-z0-9]PWD)\d*(?![a-z0-9])/i;
+const NAME_OF_A_FILE = /(?<![a-z0-9])(FILE|PATH|DIR|SOCK)$/i;
+const HUB_TOKEN = /(?<!\S)[0-9a-f]{64}(?!\S)/i;
+const PASSWORD_IN_URL = /:\/\/[^\s/@:]*:[^\s/@]+@/;
+const looksSecret = ([name, value]) =>
+  value !== '' &&
+  ((SECRET_NAME.test(name) && !NAME_OF_A_FILE.test(name)) || HUB_TOKEN.test(value) || PASSWORD_IN_URL.test(value));
+
+const secrets = Object.entries(process.env).filter(looksSecret).map(([name]) => name);
+// From pm2's own process, which loads this file: `filter_env` takes nothing from an app that runs already and is restarted.
+for (const name of secrets) delete process.env[name];
+if (secrets.length > 0) process.stderr.write(`ecosystem.config.js: kept from pm2, since they look like secrets: ${secrets.join(', ')}\n`);
 
 // pm2 takes relative paths from the folder of whoever calls it; these are meant from here.
 const here = (name, fallback) => path.resolve(__dirname, process.env[name] || fallback);
@@ -50,6 +69,9 @@ const common = {
 
   // pm2 looks for a git repository at every start otherwise.
   vizion: false,
+
+  // By parts of names, for a pm2 that gets this as JSON and so has an environment that was not cleaned above.
+  filter_env: ['AGENTCOM_TOKEN', 'ADMIN'],
 
   // Each line has its own time.
   time: false,

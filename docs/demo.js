@@ -159,7 +159,7 @@ class Hub {
     return answer.body;
   }
 
-  /** `agentcom-hub token`: the last word it prints. */
+  /** `agentcom-hub token` of an agent: the last word it prints. */
   static newToken(name, ...flags) {
     const done = run(path.join(binDir(), 'agentcom-hub'), ['token', name, ...flags, '--data', HUB_DATA]);
     if (done.status !== 0) throw trouble(`agentcom-hub token ${name} failed: ${done.stderr}`, 'The message says why.');
@@ -229,8 +229,10 @@ async function start(port) {
   const tokenFile = path.join(DEMO, 'admin-token');
   hub.token = fs.existsSync(tokenFile) ? fs.readFileSync(tokenFile, 'utf8').trim() : undefined;
   if ((await hub.call('GET', '/api/tasks')).status !== 200) {
-    hub.token = Hub.newToken('demo', '--admin');
-    writePrivate(tokenFile, hub.token);
+    // One that this hub does not know any more.
+    fs.rmSync(tokenFile, { force: true });
+    Hub.newToken('demo', '--admin', '--out', tokenFile);
+    hub.token = fs.readFileSync(tokenFile, 'utf8').trim();
   }
   await registerAgent(hub, port);
   pm2(['start', ecosystem, '--only', 'agentcom-sidecar'], env);
@@ -331,7 +333,7 @@ function howToGoOn(hub) {
   say('Both are left running. To look:');
   say(`  PM2_HOME=${home} npx pm2 ls`);
   say(`  curl -s ${hub.url}/api/agents`);
-  say(`  curl -s -H "Authorization: Bearer $(cat .demo/admin-token)" ${hub.url}/api/admin/agents/${AGENT}/restarts`);
+  say(`  sed 's/^/Authorization: Bearer /' .demo/admin-token | curl -s -H @- ${hub.url}/api/admin/agents/${AGENT}/restarts`);
   say(`  tail -f .demo/agent/sidecar.log`);
   say('To stop: npm run demo:stop');
 }

@@ -11,6 +11,7 @@ mod onboard;
 mod operate;
 mod options;
 mod out;
+mod quoted;
 mod run;
 mod runtime;
 #[cfg(unix)]
@@ -108,7 +109,8 @@ Examples:
     /// Look whether all is well: configuration, folders, hub, token, pm2
     ///
     /// One line for each thing looked at: ok, warning or problem, what was found, and what to do. It changes nothing and a
-    /// running sidecar does not notice it: the token is asked about over HTTP, without an `identify`.
+    /// running sidecar does not notice it: the token is asked about over HTTP, without an `identify`. What pm2 has stored is
+    /// searched for secrets; variables are named, and no value is.
     ///
     /// It ends with 0 when there is no problem (warnings are none); else with the code that `run` would end with, where it
     /// would, else with 69.

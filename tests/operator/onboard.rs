@@ -106,10 +106,11 @@ fn what_it_says_to_type_starts_the_sidecar_under_pm2() {
     let (code, text) = place.onboard(&http(&hub), "my-agent", &["--wake-command", "true"]);
     assert_eq!(code, Some(0), "{text}");
     let line = text.lines().map(str::trim).find(|line| line.starts_with("pm2 start ")).unwrap();
-    pm2.typed(line);
+    pm2.typed(&format!("export ADMIN=s3cret MY_TOKEN=s3cret MODEL_API_KEY=s3cret; {line}"));
     hub.wait_agent("my-agent", |agent| agent["status"] == "idle");
     let app = pm2.app("my-agent").unwrap();
     let settings = &app["pm2_env"];
+    assert!(!settings.to_string().contains("s3cret"), "pm2 keeps what the operator's shell exports: {settings}");
     assert_eq!((&settings["kill_timeout"], &settings["treekill"]), (&json!(8000), &json!(false)));
     let (status, answer) = hub.restart("my-agent", json!({"reason": "onboarded"}));
     assert_eq!(status, 200, "{answer}");

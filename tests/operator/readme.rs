@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::support::pm2::Pm2;
@@ -35,6 +36,10 @@ impl Stranger {
         for program in [SIDECAR, env!("CARGO_BIN_EXE_agentcom-hub")] {
             process::install(Path::new(program), &bin.join(Path::new(program).file_name().unwrap()));
         }
+        // What another user's `ps` sees of it.
+        let curl = "#!/bin/sh\ntr '\\0' ' ' < /proc/$$/cmdline >> \"$HOME/arguments\"\nexec /usr/bin/curl \"$@\"\n";
+        fs::write(bin.join("curl.written"), curl).unwrap();
+        process::install(&bin.join("curl.written"), &bin.join("curl"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { pm2: Pm2::start(), home, hub: listener.local_addr().unwrap().to_string() }
     }
@@ -59,6 +64,38 @@ impl Stranger {
         self.types("agentcom-sidecar status --json || true")
     }
 
+    /// Panics where the admin's token is anywhere but in its own file.
+    fn expect_no_leak(&self) {
+        let file = self.home.path().join("agentcom-hub/admin-token");
+        let token = fs::read_to_string(&file).unwrap().trim().to_owned();
+        assert_eq!((token.len(), fs::metadata(&file).unwrap().permissions().mode() & 0o777), (64, 0o600));
+        assert!(
+            fs::read_to_string(self.home.path().join("arguments")).unwrap().contains("/api/tasks"),
+            "no call is seen"
+        );
+        let holds = |path: &Path| {
+            let bytes = fs::read(path).unwrap_or_default();
+            bytes.windows(token.len()).any(|window| window == token.as_bytes())
+        };
+        assert!(holds(&file) && self.home.path().join("my-agent/environment").exists(), "too little is looked at");
+        let mut folders = vec![self.pm2.home().to_owned(), self.home.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let (path, kind) = (entry.path(), entry.file_type().unwrap());
+                if kind.is_dir() {
+                    folders.push(path);
+                } else if kind.is_file() && path != file {
+                    assert!(!holds(&path), "{} holds the admin's token", path.display());
+                }
+            }
+        }
+        for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()) {
+            for part in ["environ", "cmdline"] {
+                assert!(!holds(&process.join(part)), "{}/{part} holds the admin's token", process.display());
+            }
+        }
+    }
+
     fn wait_status(&self, what: &str, word: &str) {
         wait::until_or(what, wait::BOUND, || self.status().contains(word).then_some(()), || self.pm2.story());
     }
@@ -81,6 +118,8 @@ fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
     let health = format!("until curl -sf http://{}/health; do sleep 0.1; done", stranger.hub);
     stranger.types(&health);
     stranger.types(onboard);
+    // The environment of what the wake command starts, where the search for the token finds it.
+    stranger.types("echo 'env > environment' >> \"$HOME/my-agent/wake.sh\"");
     let said = stranger.types(start);
     assert!(said.contains("takes it as \"my-agent\"'s"), "{said}");
     stranger.pm2.wait_online("my-agent");
@@ -88,6 +127,8 @@ fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
 
     let said = stranger.types(restart);
     assert!(said.contains("\"status\":\"restart_commanded\"") && said.contains("moving disks"), "{said}");
+    stranger.pm2.command(&["save"]);
+    stranger.expect_no_leak();
     stranger.pm2.wait_restarts("my-agent", 1);
     stranger.wait_status("the next run is known to the hub", "\"link\":\"online\"");
 
@@ -99,4 +140,7 @@ fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
     assert!(told.contains("\"upgrade\": back after") && told.contains("pm2 my-agent"), "{told}");
     assert!(stranger.types("agentcom-sidecar check").contains("we are \"my-agent\""), "pm2 does not know it");
     assert_eq!(stranger.pm2.restarts_of("my-agent"), 3);
+    // A restart by the file hands over this shell's environment anew.
+    stranger.types("pm2 start ecosystem.config.js --only my-agent; pm2 save");
+    stranger.expect_no_leak();
 }

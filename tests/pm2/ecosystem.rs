@@ -18,11 +18,23 @@ struct Ground {
 impl Ground {
     /// `sidecar` is the sidecar stand-in's shell script; it runs in the folder.
     fn with(sidecar: &str) -> Self {
+        Self::with_secrets(sidecar, &[])
+    }
+
+    /// The same from a shell that has these variables too.
+    fn with_secrets(sidecar: &str, secrets: &[(&str, &str)]) -> Self {
         let pm2 = Pm2::start();
         let folder = tempfile::tempdir().expect("a folder");
         executable(&folder.path().join("agentcom-hub"), "exec sleep 600");
         executable(&folder.path().join(SIDECAR), sidecar);
-        let path = folder.path().to_str().expect("a readable path");
+        let ground = Self { pm2, folder };
+        ground.start(secrets, None);
+        ground
+    }
+
+    /// `pm2 start ecosystem.config.js`, as at first.
+    fn start(&self, secrets: &[(&str, &str)], only: Option<&str>) {
+        let path = self.folder.path().to_str().expect("a readable path");
         let config = format!("{path}/config.json");
         let variables = [
             ("AGENTCOM_BIN_DIR", path),
@@ -31,8 +43,7 @@ impl Ground {
             ("AGENTCOM_HUB_DATA", path),
         ];
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem.config.js");
-        pm2.launch_file(&file, &variables, None);
-        Self { pm2, folder }
+        self.pm2.launch_file(&file, &[&variables, secrets].concat(), only);
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -107,4 +118,28 @@ fn pm2_stop_leaves_what_the_sidecar_has_started_to_the_sidecar() {
     let lives = process::alive(child);
     process::kill9(child);
     assert!(lives, "pm2 has ended the child too");
+}
+
+/// A restart by the file is a way of its own through pm2: there `filter_env` does nothing.
+#[test]
+fn a_secret_of_the_caller_reaches_no_app_and_no_dump() {
+    let secrets = [("ADMIN", "s3cret-1"), ("AGENTCOM_TOKEN", "s3cret-2"), ("github_token", "s3cret-3")];
+    let variables = [&secrets[..], &[("HARMLESS", "passed on")]].concat();
+    let ground = Ground::with_secrets("env > told.$$; mv told.$$ told; exec sleep 600", &variables);
+    let expect_none = |when: &str| {
+        let told = wait::until("the stand-in to tell", || fs::read_to_string(ground.path("told")).ok());
+        assert!(told.contains("HARMLESS=passed on") && !told.contains("s3cret"), "{when}: {told}");
+        fs::remove_file(ground.path("told")).expect("it was there");
+        for _ in 0..2 {
+            ground.pm2.command(&["save"]);
+        }
+        for name in ["dump.pm2", "dump.pm2.bak"] {
+            let saved = fs::read_to_string(ground.pm2.home().join(name)).expect("what pm2 saved");
+            assert!(saved.contains("HARMLESS") && !saved.contains("s3cret"), "{when}: {name}: {saved}");
+        }
+    };
+    expect_none("at the start");
+    ground.start(&variables, Some(SIDECAR));
+    ground.pm2.wait_restarts(SIDECAR, 1);
+    expect_none("at the restart by the file");
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::super::hub::HubAddress;
+use super::super::quoted::quoted;
 use crate::config::Loaded;
 use crate::shell::durable::folder_of;
 use crate::shell::pm2::HAND_OVER;
@@ -39,6 +40,9 @@ pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered
     text
 }
 
+/// Parts of the names of variables that pm2 shall not keep; `ecosystem.config.js` looks closer.
+const FILTER: &str = "--filter-env TOKEN --filter-env SECRET --filter-env PASSW --filter-env _KEY --filter-env ADMIN";
+
 /// The line that starts the sidecar as `ecosystem.config.js` would; each setting's reason stands there.
 fn pm2_start(name: &str, program: &str, config: &Path) -> String {
     let folder = quoted(&folder_of(config).display().to_string());
@@ -49,7 +53,7 @@ fn pm2_start(name: &str, program: &str, config: &Path) -> String {
     };
     format!(
         "pm2 start {script} --name {} --cwd {folder} --interpreter none --exp-backoff-restart-delay 2 \
-         --max-restarts 100000 --kill-timeout 8000 --no-treekill --no-vizion -- {first}run --config {}",
+         --max-restarts 100000 --kill-timeout 8000 --no-treekill --no-vizion {FILTER} -- {first}run --config {}",
         quoted(name),
         quoted(&config.display().to_string())
     )
@@ -60,28 +64,5 @@ fn program() -> String {
     match std::env::current_exe() {
         Ok(path) => quoted(&path.display().to_string()),
         Err(_) => "agentcom-sidecar".to_owned(),
-    }
-}
-
-/// As one word of a POSIX shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | ',' | '+' | '=');
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_shell_reads_one_word_back() {
-        for text in ["plain/path-1.x", "two words", "it's", "$HOME `x` \"y\"", ""] {
-            let line = format!("printf %s {}", quoted(text));
-            let out = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
-            assert_eq!(String::from_utf8(out.stdout).unwrap(), text);
-        }
     }
 }
