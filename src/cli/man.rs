@@ -15,7 +15,10 @@ use crate::shell::exit_code::ExitCode;
 /// What in the environment matters.
 const ENVIRONMENT: [(&str, &str); 9] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
-    ("AGENTCOM_TOKEN", "the agent's token, in place of the file's; the agent does not see it"),
+    (
+        "AGENTCOM_TOKEN",
+        "the agent's token, in place of the file's; the agent does not see it. Not under pm2, which stores it",
+    ),
     (
         "AGENTCOM_ADMIN_TOKEN",
         "`onboard`: an admin's token, where the hub asks for one and no --admin-token-file is given",

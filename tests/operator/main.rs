@@ -6,6 +6,7 @@ mod support;
 mod another_user;
 mod bad_inputs;
 mod check;
+mod check_secrets;
 mod cli;
 mod console;
 mod hardship;

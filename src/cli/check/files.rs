@@ -45,10 +45,17 @@ pub(super) fn permissions(config: &Config) -> Vec<Finding> {
     [readable(config)].into_iter().chain(replaceable).collect()
 }
 
+/// The permission bits of what is there, 0 to 7777 (octal).
 #[cfg(unix)]
-fn mode(path: &Path) -> Option<u32> {
+pub(super) fn mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+}
+
+/// Elsewhere there are none.
+#[cfg(not(unix))]
+pub(super) fn mode(_path: &Path) -> Option<u32> {
+    None
 }
 
 #[cfg(unix)]

@@ -103,7 +103,7 @@ async fn standing(config: &Config) -> Finding {
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let agent = &config.agent_id;
     let renew = format!(
-        "put its own token into {} (agentcom-hub token {agent} makes one more), then restart the sidecar",
+        "put its own token into {} (agentcom-hub token {agent} --out FILE makes one more), then restart the sidecar",
         config.path.display()
     );
     match token::standing(&base, agent, &config.token, limit).await {

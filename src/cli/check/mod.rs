@@ -6,6 +6,8 @@ mod finding;
 mod http;
 mod hub;
 mod pm2;
+mod secrets;
+mod stored;
 mod wake;
 
 use clap::Args;
@@ -45,7 +47,12 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
             everything(&loaded, &mut report, runtime);
             report.hide(&loaded.config.token);
         }
-        Err(error) => report.add(no_configuration(&error)),
+        Err(error) => {
+            report.add(no_configuration(&error));
+            // A token that only pm2 has is a configuration without one.
+            report.extend(runtime.block_on(pm2::secrets()));
+            runtime.shutdown_background();
+        }
     }
     let text = if args.json { report.to_json(&options.config_path()) } else { report.to_text() };
     let said = print(text.as_bytes());
@@ -90,8 +97,7 @@ fn everything(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
 }
 
 fn no_configuration(error: &ConfigError) -> Finding {
-    let what =
-        "nothing else can be looked at before the configuration is in order: docs/configuration.md has every key";
+    let what = "all but what pm2 has stored can be looked at only once the configuration is in order: docs/configuration.md has every key";
     Finding::problem("config", error, ExitCode::Config).then(what)
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::finding::Finding;
+use super::stored;
 use crate::config::Config;
 use crate::shell::STOP_RESERVE_MS;
 use crate::shell::durable;
@@ -20,16 +21,34 @@ const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
 /// pm2's default.
 const DEFAULT_MAX_RESTARTS: u64 = 16;
 
-/// What pm2 says, and what of it does not fit.
+/// What pm2 says, what of it does not fit, and which secrets it has stored.
 pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
     let pm2 = Pm2::of_this_process();
     let Some(home) = pm2.home() else {
         return vec![Finding::warning("pm2", "not looked for: neither PM2_HOME nor HOME is set").then("set PM2_HOME")];
     };
-    let list = match query(pm2.program(), home, QUERY_TIMEOUT).await {
-        Ok(list) => list,
-        Err(error) => return vec![unasked(&pm2, home, &error)],
+    let list = query(pm2.program(), home, QUERY_TIMEOUT).await;
+    let mut findings = match &list {
+        Ok(list) => us_in(list, home, config, holder),
+        Err(error) => vec![unasked(&pm2, home, error)],
     };
+    let kept = stored::look(home, list.as_deref().ok(), Some(&config.token));
+    if kept.is_empty() && list.is_ok() {
+        findings.push(Finding::ok("pm2 secrets", "pm2 hands none to our programs, and has saved none"));
+    }
+    findings.extend(kept);
+    findings
+}
+
+/// Which secrets pm2 has stored, where no configuration tells who we are.
+pub(super) async fn secrets() -> Vec<Finding> {
+    let pm2 = Pm2::of_this_process();
+    let Some(home) = pm2.home() else { return Vec::new() };
+    let list = query(pm2.program(), home, QUERY_TIMEOUT).await;
+    stored::look(home, list.as_deref().ok(), None)
+}
+
+fn us_in(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
     let ours: Vec<&Pm2Process> = list.iter().filter(|app| serves(app, config)).collect();
     match ours.as_slice() {
         [] => {

@@ -1,14 +1,14 @@
-//! Reads the output of `pm2 jlist`: one JSON array, somewhere among banners. It keeps the few fields that are needed and
-//! never builds the rest, which holds every app's environment and so its secrets.
+//! Reads the output of `pm2 jlist`: one JSON array, somewhere among banners; and `dump.pm2`, what `pm2 save` makes of it. It
+//! keeps the few fields that are needed, and each app's environment as secrets, which are judged and never shown.
 
 use core::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::identity::ProcessIdentity;
+use crate::config::Secret;
 
 /// How many places that look like the start of a list are tried. Real output has one, and a few in banners.
 const MAX_CANDIDATES: usize = 64;
@@ -45,6 +45,8 @@ pub struct Pm2Process {
     pub kill_timeout_ms: Option<u64>,
     /// What is told how it is run.
     pub launch: Launch,
+    /// The variables that pm2 hands it, those that are texts, by name.
+    pub environment: Vec<(String, Secret)>,
 }
 
 /// How pm2 was told to run an app.
@@ -54,7 +56,7 @@ pub struct Launch {
     pub program: Option<PathBuf>,
     /// The folder that it is run in.
     pub cwd: Option<PathBuf>,
-    /// What `--config` names among its arguments, else `AGENTCOM_CONFIG` in its environment; nothing else of either is kept.
+    /// What `--config` names among its arguments, else `AGENTCOM_CONFIG` in its environment.
     pub config: Option<PathBuf>,
     /// `fork_mode` or `cluster_mode`.
     pub exec_mode: Option<String>,
@@ -198,6 +200,16 @@ pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
     Ok(apps.into_iter().map(RawApp::into_process).collect())
 }
 
+/// The apps in a `dump.pm2`: they have no process and no number there.
+///
+/// # Errors
+/// [`NoJlist::Absent`] when it is something else.
+pub fn parse_dump(json: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
+    let apps: Vec<RawEnv> = serde_json::from_slice(json).map_err(|_| NoJlist::Absent { bytes: json.len() })?;
+    let app = |mut env: RawEnv| RawApp { name: env.name.take(), pm2_env: Some(env), ..RawApp::default() };
+    Ok(apps.into_iter().map(app).map(RawApp::into_process).collect())
+}
+
 /// Our own entry: by number, else by process, else by a name that only one entry has.
 pub fn find_us<'a>(list: &'a [Pm2Process], us: &ProcessIdentity) -> Option<&'a Pm2Process> {
     let by_number = || list.iter().find(|app| app.pm_id.is_some() && app.pm_id == us.pm_id);
@@ -222,7 +234,7 @@ fn has_empty_list(output: &[u8]) -> bool {
 
 /// An app as it stands in the list. Scalars are taken as any JSON value: their types have varied. Everything else is
 /// skipped while parsing.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct RawApp {
     #[serde(default)]
     pid: Value,
@@ -237,6 +249,7 @@ struct RawApp {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawEnv {
+    name: Value,
     pm_id: Value,
     status: Value,
     pm_uptime: Value,
@@ -258,9 +271,7 @@ struct RawEnv {
     ignore_watch: Value,
     #[serde(rename = "AGENTCOM_CONFIG")]
     config_variable: Value,
-    // Named so that a reader sees what is thrown away unread.
-    #[serde(rename = "env")]
-    _environment: Option<IgnoredAny>,
+    env: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -303,8 +314,19 @@ impl RawApp {
                 listen_timeout_ms: whole(&env.listen_timeout),
                 watched: watched(&env),
             },
+            environment: texts(env.env),
         }
     }
+}
+
+/// What of an object is text.
+fn texts(object: Value) -> Vec<(String, Secret)> {
+    let Value::Object(fields) = object else { return Vec::new() };
+    let text = |(name, value)| match value {
+        Value::String(text) => Some((name, Secret::new(text))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    fields.into_iter().filter_map(text).collect()
 }
 
 fn path(value: &Value) -> Option<PathBuf> {

@@ -25,7 +25,7 @@ pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
 pub use facts::SupervisorFacts;
 pub use identity::{NameSource, ProcessIdentity};
-pub use jlist::{HAND_OVER, Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_jlist};
+pub use jlist::{HAND_OVER, Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_dump, parse_jlist};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
 pub use rpc::read_reply;

@@ -45,6 +45,7 @@ fn keeps_what_is_needed() {
             stop_exit_codes: Some(vec![5, 0]),
             kill_timeout_ms: Some(5_000),
             launch: Launch::default(),
+            environment: vec![("TOKEN".into(), Secret::new("s3cret"))],
         }
     );
     assert_eq!((list[1].pid, &list[1].status), (None, &ProcessStatus::WaitingRestart));
@@ -65,7 +66,7 @@ fn of_arguments_and_environment_the_configuration_s_path_is_kept() {
 }
 
 #[test]
-fn drops_every_environment() {
+fn an_environment_is_never_shown() {
     assert!(!format!("{:?}", parse_jlist(TWO.as_bytes()).unwrap()).contains("s3cret"));
 }
 
@@ -98,6 +99,20 @@ fn output_without_a_list_says_so_without_quoting_it() {
     let error = parse_jlist(b"[PM2][ERROR] TOKEN=s3cret").unwrap_err();
     assert_eq!(error, NoJlist::Absent { bytes: 25 });
     assert!(!error.to_string().contains("s3cret"));
+}
+
+#[test]
+fn a_dump_holds_apps_without_their_frames() {
+    let json =
+        br#"[{"name":"a","pm_exec_path":"/bin/agentcom-sidecar","env":{"ADMIN":"s3cret","PORT":1}},{"env":null}]"#;
+    let list = parse_dump(json).unwrap();
+    assert_eq!(
+        (list[0].name.as_deref(), list[0].launch.program.as_deref()),
+        (Some("a"), Some("/bin/agentcom-sidecar".as_ref()))
+    );
+    assert_eq!(list[0].environment, [("ADMIN".into(), Secret::new("s3cret"))]);
+    assert_eq!(list[1], Pm2Process::default());
+    assert_eq!(parse_dump(b"{}"), Err(NoJlist::Absent { bytes: 2 }));
 }
 
 #[test]
