@@ -142,7 +142,7 @@ impl Desk {
     /// The name of the status that it already ended in, or `not_found`.
     pub fn cancel(&mut self, task_id: &str, by: &str, now_ms: u64) -> Result<(), &'static str> {
         if let Some(holder) = self.tasks.cancel(task_id, by, now_ms)? {
-            self.say(&holder, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
+            self.say_cancelled(&holder, task_id);
             self.touched.push(holder);
         }
         self.settle(now_ms);
@@ -196,11 +196,11 @@ impl Desk {
             match due {
                 Due::TakeBack { agent_id, why: STALE } if self.ask_the_original(&agent_id, now_ms) => {}
                 Due::TakeBack { agent_id, why } => {
+                    if let Some(task_id) = self.tasks.task_of(&agent_id).map(|task| task.id.clone()) {
+                        self.say_cancelled(&agent_id, &task_id);
+                    }
                     match why {
-                        STALE => {
-                            self.free_the_original(&agent_id);
-                            self.tasks.lose(&agent_id, why, None, now_ms);
-                        }
+                        STALE => self.tasks.lose(&agent_id, why, None, now_ms),
                         _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
                     }
                     // Whoever let a task lie is not the first to get it again.
@@ -274,6 +274,11 @@ impl Desk {
         let v2 = self.agents.get(&agent_id).is_some_and(|agent| agent.is_v2());
         let frame = HubFrame::RestartSidecar(restart.frame(v2));
         self.say_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
+    }
+
+    /// Tells the agent that the task is not its own (any more): whoever takes a task from its holder says so.
+    pub(super) fn say_cancelled(&mut self, agent_id: &str, task_id: &str) {
+        self.say(agent_id, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
     }
 
     pub(super) fn say_assignment(&mut self, agent_id: &str) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::hub::desk_rig::{Rig, accepted, complete};
+use crate::hub::desk_rig::{Rig, accepted, complete, woken};
 use crate::hub::policy::Policy;
 use crate::wire::{Identify, SidecarFrame};
 
@@ -239,4 +239,18 @@ fn a_task_that_it_cannot_do_any_more_is_not_its_own_again() {
     rig.drop_conn(1);
     assert_eq!(rig.hear(2, recovers("working")), ["2:task_reassign"], "also while it waits for that");
     assert_eq!(rig.status("t"), "queued#2");
+}
+
+/// Told that the task is not its own, it would drop work that nobody else was given.
+#[test]
+fn a_word_on_what_it_had_accepted_when_it_went_makes_it_its_own_again() {
+    let mut rig = Rig::new();
+    rig.submit("t");
+    node(&mut rig, 1, "a");
+    rig.hear(1, accepted("t"));
+    rig.drop_conn(1);
+    node(&mut rig, 2, "a");
+    assert_eq!(rig.hear(2, woken("t")), [] as [&str; 0]);
+    assert_eq!((rig.status("t"), rig.fsm("a")), ("assigned#3".into(), "working".into()));
+    assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
 }

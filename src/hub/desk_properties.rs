@@ -91,6 +91,10 @@ enum Op {
         off_by: u8,
         nth: Option<u8>,
     },
+    Progress {
+        agent: u8,
+        nth: Option<u8>,
+    },
     Cancel {
         nth: u8,
     },
@@ -123,7 +127,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => agent.clone().prop_map(|agent| Op::Fail { agent }),
         2 => (agent.clone(), any::<bool>()).prop_map(|(agent, invalid)| Op::Reject { agent, invalid }),
         2 => (agent.clone(), 0..4u8, nth.clone()).prop_map(|(agent, status, nth)| Op::Recover { agent, status, nth }),
-        2 => (agent, 0..3u8, nth).prop_map(|(agent, off_by, nth)| Op::Report { agent, off_by, nth }),
+        2 => (agent.clone(), 0..3u8, nth.clone()).prop_map(|(agent, off_by, nth)| Op::Report { agent, off_by, nth }),
+        2 => (agent, nth).prop_map(|(agent, nth)| Op::Progress { agent, nth }),
         1 => any::<u8>().prop_map(|nth| Op::Cancel { nth }),
         1 => any::<u8>().prop_map(|nth| Op::Revive { nth }),
         2 => (0..200_000u32).prop_map(|ms| Op::Wait { ms }),
@@ -150,6 +155,8 @@ struct World {
     generations: HashMap<String, u64>,
     unread: Vec<String>,
     completed: HashSet<String>,
+    /// What each agent has in hand by the frames of its present connection.
+    in_hand: HashMap<String, String>,
 }
 
 fn name(agent: u8) -> String {
@@ -173,6 +180,7 @@ impl World {
             generations: HashMap::new(),
             unread: Vec::new(),
             completed: HashSet::new(),
+            in_hand: HashMap::new(),
         }
     }
 
@@ -193,6 +201,7 @@ impl World {
             Op::Drop { agent } => {
                 if let Some(conn) = self.conns.remove(&agent) {
                     self.desk.disconnected(conn, self.now);
+                    self.in_hand.remove(&name(agent));
                 }
             }
             Op::Submit { gpu, urgent } => self.submit(gpu, urgent),
@@ -234,6 +243,7 @@ impl World {
             Op::Reject { agent, invalid } => {
                 let (task_id, generation) = self.held(agent);
                 let reason = if invalid { "invalid" } else { "busy" }.to_owned();
+                self.in_hand.remove(&name(agent));
                 self.hear(agent, SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason });
             }
             Op::Recover { agent, status, nth } => {
@@ -246,6 +256,10 @@ impl World {
                 let (task_id, generation) = self.named(agent, nth);
                 let generation = Some(generation.saturating_sub(off_by.into()));
                 self.hear(agent, SidecarFrame::StateReport { task_id, status: None, generation, assigned_at: None });
+            }
+            Op::Progress { agent, nth } => {
+                let (task_id, _) = self.named(agent, nth);
+                self.hear(agent, SidecarFrame::TaskProgress { task_id, progress: None, execution_event: None });
             }
             Op::Cancel { nth } => {
                 if let Some(id) = self.nth_task(nth) {
@@ -263,6 +277,7 @@ impl World {
                 let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
                 self.desk = Desk::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
                 self.conns.clear();
+                self.in_hand.clear();
                 self.opened.clear();
                 self.newest.clear();
                 self.unread.clear();
@@ -302,6 +317,7 @@ impl World {
         self.newest.insert(agent, conn);
         self.conns.insert(agent, conn);
         self.agent_of.insert(conn, name(agent));
+        self.in_hand.remove(&name(agent));
         // The first agent can do more than the others.
         let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
         let identify = Identify { capabilities, ..speaks.identify(agent, run) };
@@ -373,6 +389,7 @@ impl World {
             let Say::Frame { conn, text, receipt } = say else { continue };
             self.unread.extend(receipt);
             let frame: Value = serde_json::from_str(&text).unwrap();
+            self.agent_reads(conn, &frame);
             if frame["type"] == "task_assign" {
                 self.check_assignment(&self.agent_of[&conn], &frame);
             }
@@ -380,6 +397,42 @@ impl World {
                 let id = frame["task_id"].as_str().unwrap().to_owned();
                 assert!(self.completed.insert(id.clone()), "{id} was completed twice");
             }
+        }
+    }
+
+    /// As a sidecar does. (It says its verdict and lets go at once; a word on its connection of before does not reach it.)
+    fn agent_reads(&mut self, conn: ConnId, frame: &Value) {
+        let agent_id = &self.agent_of[&conn];
+        if !self.conns.iter().any(|(agent, current)| *current == conn && name(*agent) == *agent_id) {
+            return;
+        }
+        let task_id = frame["task_id"].as_str().unwrap_or_default();
+        let about_it = self.in_hand.get(agent_id).is_some_and(|in_hand| in_hand == task_id);
+        let lets_go = match frame["type"].as_str().unwrap() {
+            "task_cancelled" | "task_reassign" => about_it,
+            "state_report_ack" => about_it && frame["action"] == "abort",
+            "task_ack" => about_it && frame["status"] != "accepted",
+            "error" => frame["error"].as_str().unwrap().contains("_failed: "),
+            _ => false,
+        };
+        if lets_go {
+            self.in_hand.remove(agent_id);
+        }
+        if frame["type"] == "task_assign" {
+            self.in_hand.insert(agent_id.clone(), task_id.to_owned());
+        }
+    }
+
+    /// Every agent that still has a task says a word on it; then nobody works on what it does not hold.
+    fn everybody_speaks(&mut self) {
+        for agent in 0..AGENTS {
+            if let Some(task_id) = self.in_hand.get(&name(agent)).cloned() {
+                self.hear(agent, SidecarFrame::TaskProgress { task_id, progress: None, execution_event: None });
+                self.store_and_read();
+            }
+        }
+        for (agent_id, task_id) in &self.in_hand {
+            assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(task_id), "{agent_id} works on it");
         }
     }
 
@@ -416,6 +469,10 @@ impl World {
             for restart in self.desk.restarts.of_agent(&agent_id) {
                 assert_eq!(self.restarts.get(&restart.command_id), Some(restart), "a restart is not stored as it is");
             }
+            if let Some(task_id) = self.in_hand.get(&agent_id) {
+                let holds = self.desk.tasks.task_of(&agent_id).map(|task| &task.id);
+                assert_eq!(holds, Some(task_id), "{agent_id} was not told that its task was taken from it");
+            }
             if self.desk.is_free(&agent_id) {
                 let able = &self.desk.agents.get(&agent_id).unwrap().can_do;
                 assert_eq!(
@@ -439,5 +496,6 @@ proptest! {
             world.store_and_read();
             world.check();
         }
+        world.everybody_speaks();
     }
 }

@@ -139,3 +139,8 @@ pub(super) fn report(generation: u64) -> SidecarFrame {
 pub(super) fn progress(task_id: &str) -> SidecarFrame {
     SidecarFrame::TaskProgress { task_id: task_id.into(), progress: None, execution_event: None }
 }
+
+pub(super) fn woken(task_id: &str) -> SidecarFrame {
+    let frame = json!({"type": "wake_result", "task_id": task_id, "status": "success"});
+    SidecarFrame::parse(&frame.to_string()).unwrap()
+}

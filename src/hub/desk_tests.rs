@@ -1,9 +1,9 @@
 //! The desk: tasks, hand-outs, verdicts and returns. Its restarts are in `restarts`.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::hub::desk_rig::{Rig, accepted, complete, rejected, report};
+use crate::hub::desk_rig::{Rig, accepted, complete, progress, rejected, report, woken};
 use crate::wire::{SidecarFrame, Verdict};
 
 #[path = "desk_conns_tests.rs"]
@@ -196,7 +196,7 @@ fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_answer_to_its_rep
     let mut rig = Rig::new();
     rig.join(1, "a", Some("boot-1"));
     rig.submit("t");
-    assert_eq!(rig.tick_at(60_000), [] as [&str; 0]);
+    assert_eq!(rig.tick_at(60_000), ["1:task_cancelled"]);
     assert_eq!(rig.tick_at(70_000), ["1:task_assign t#3"]);
     rig.join(2, "a", Some("boot-1"));
     assert_eq!(rig.hear(2, report(1)), ["2:task_assign t#3", "2:state_report_ack continue"]);
@@ -252,7 +252,37 @@ fn a_task_that_was_not_accepted_goes_to_another_agent_first() {
     rig.join(1, "a", None);
     rig.submit("t");
     rig.join(2, "b", None);
-    assert_eq!(rig.tick_at(60_000), ["2:task_assign t#3"]);
+    assert_eq!(rig.tick_at(60_000), ["1:task_cancelled", "2:task_assign t#3"]);
+}
+
+/// What takes a task from its holder by the clock: it was not accepted, it shows no life, it is late.
+#[test]
+fn whoever_a_task_is_taken_from_hears_so() {
+    let complete_by: Map<String, Value> = [("complete_by".to_owned(), json!(90_000))].into_iter().collect();
+    for (accepts, extra, at) in [(false, Map::new(), 60_000), (true, Map::new(), 600_000), (true, complete_by, 90_000)]
+    {
+        let mut rig = Rig::new();
+        rig.join(1, "a", Some("boot-1"));
+        rig.submit_with("t", extra);
+        if accepts {
+            rig.hear(1, accepted("t"));
+        }
+        assert_eq!(rig.tick_at(at), ["1:task_cancelled"]);
+        assert_eq!((rig.status("t"), rig.fsm("a")), ("queued#2".into(), "idle".into()));
+    }
+}
+
+#[test]
+fn a_word_on_a_task_from_one_that_does_not_hold_it_is_answered_so() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.join(2, "b", Some("boot-1"));
+    rig.submit("t");
+    for frame in [accepted("t"), progress("t"), woken("t")] {
+        assert_eq!(rig.hear(2, frame.clone()), ["2:task_cancelled"], "{frame:?}");
+        assert!(!rig.hear(1, frame).contains(&"1:task_cancelled".to_owned()), "the holder");
+    }
+    assert_eq!(rig.hear(2, progress("unheard-of")), ["2:task_cancelled"]);
 }
 
 #[test]

@@ -24,17 +24,17 @@ impl Desk {
             SidecarFrame::Ping {} => self.say(agent_id, &HubFrame::Pong { timestamp: json!(now_ms) }),
             SidecarFrame::Status { status } => self.hear_status(agent_id, status),
             SidecarFrame::TaskAccepted { task_id } => {
-                self.tasks.accepted(agent_id, &task_id, now_ms);
-                self.ack(agent_id, &task_id, TaskAckStatus::Accepted);
+                if self.hear_life(agent_id, &task_id, now_ms) {
+                    self.tasks.accepted(agent_id, &task_id, now_ms);
+                    self.ack(agent_id, &task_id, TaskAckStatus::Accepted);
+                }
             }
             SidecarFrame::TaskRejected { task_id, generation, reason } => {
                 self.hear_rejection(agent_id, &task_id, generation, &reason, now_ms);
             }
-            SidecarFrame::TaskProgress { task_id, progress: _, execution_event: _ } => {
-                self.tasks.alive(agent_id, &task_id, now_ms);
-            }
-            SidecarFrame::WakeResult { task_id, status: _, attempt: _, error: _, reason: _ } => {
-                self.tasks.alive(agent_id, &task_id, now_ms);
+            SidecarFrame::TaskProgress { task_id, progress: _, execution_event: _ }
+            | SidecarFrame::WakeResult { task_id, status: _, attempt: _, error: _, reason: _ } => {
+                self.hear_life(agent_id, &task_id, now_ms);
             }
             SidecarFrame::TaskComplete(verdict) => self.hear_complete(agent_id, verdict, now_ms),
             SidecarFrame::TaskFailed { task_id, generation, reason, error } => {
@@ -61,6 +61,16 @@ impl Desk {
             agent.status = status;
         }
         self.say_text(agent_id, json!({"type": "status_updated"}).to_string(), None);
+    }
+
+    /// A word on a task from whoever is at it. `false` where that is not its holder, who hears so: it may have missed that the
+    /// task was taken from it, and would work on it beside another agent.
+    fn hear_life(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+        let holds = self.tasks.alive(agent_id, task_id, now_ms) || self.has_it_still(agent_id, task_id, now_ms);
+        if !holds {
+            self.say_cancelled(agent_id, task_id);
+        }
+        holds
     }
 
     fn hear_rejection(&mut self, agent_id: &str, task_id: &str, generation: Option<u64>, reason: &str, now_ms: u64) {

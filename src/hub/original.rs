@@ -8,7 +8,6 @@
 use super::desk::Desk;
 use super::queue::can_do;
 use super::task::Status;
-use crate::wire::HubFrame;
 
 impl Desk {
     pub(super) fn is_original(&self, agent_id: &str) -> bool {
@@ -65,6 +64,12 @@ impl Desk {
         true
     }
 
+    /// It speaks of what it had accepted before it last went. Where nobody was given that since, it goes on.
+    pub(super) fn has_it_still(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+        let left_with = self.tasks.lost.left_with(agent_id, task_id);
+        self.goes_on_under(agent_id, task_id, left_with, now_ms)
+    }
+
     /// A verdict on what it had accepted before it last went, and nobody was given since, is as good as any.
     pub(super) fn take_late_verdict(&mut self, agent_id: &str, task_id: &str, generation: u64, now_ms: u64) {
         if self.tasks.lost.left_with(agent_id, task_id) == Some(generation) {
@@ -84,15 +89,6 @@ impl Desk {
             self.say_assignment(agent_id);
         }
         may_ask
-    }
-
-    /// Before its task is taken back for silence: it would be busy with it for ever.
-    pub(super) fn free_the_original(&mut self, agent_id: &str) {
-        if self.is_original(agent_id)
-            && let Some(task_id) = self.tasks.task_of(agent_id).map(|task| task.id.clone())
-        {
-            self.say(agent_id, &HubFrame::TaskCancelled { task_id });
-        }
     }
 
     /// It asks about a task of the process before it. What had not been woken nobody will wake: that is handed out anew.
