@@ -65,34 +65,47 @@ impl World {
                 .map_err(|violation| TestCaseError::fail(format!("{violation}\non {event:?}\nin {before:?}")))?;
             self.machine = after;
             for effect in effects {
-                if let Effect::Persist(journal) = effect {
-                    next = Some(self.write(&journal));
-                } else {
-                    others.push(effect);
+                match self.outcome_of_write(&effect) {
+                    Some(outcome) => next = Some(outcome),
+                    None => others.push(effect),
                 }
             }
         }
         Ok(others)
     }
 
-    fn write(&mut self, journal: &Journal) -> Event {
-        if self.disk_bad {
-            return Event::PersistFailed;
+    /// What the disk makes of an order to write, if it is one.
+    fn outcome_of_write(&mut self, effect: &Effect) -> Option<Event> {
+        match effect {
+            Effect::Persist(_) if self.disk_bad => Some(Event::PersistFailed),
+            Effect::Persist(journal) => {
+                self.on_disk = (**journal).clone();
+                Some(Event::Persisted)
+            }
+            Effect::KeepRefused { task_id, generation, .. } => {
+                let path = (!self.disk_bad).then(|| "rejected".to_owned());
+                Some(Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path })
+            }
+            Effect::Send(_)
+            | Effect::Wake { .. }
+            | Effect::Dial
+            | Effect::CloseLink(_)
+            | Effect::CleanUp { .. }
+            | Effect::WithdrawWake { .. }
+            | Effect::DropSign { .. }
+            | Effect::Notify(_)
+            | Effect::Exit { .. } => None,
         }
-        self.on_disk = journal.clone();
-        Event::Persisted
     }
 
     /// The next process.
     fn recover(&mut self) -> Result<Vec<Effect>, TestCaseError> {
         let (machine, mut effects) = Machine::recover(self.on_disk.clone(), self.now, &self.policy);
         self.machine = machine;
-        let writes: Vec<Effect> = effects.extract_if(.., |effect| matches!(effect, Effect::Persist(_))).collect();
-        for write in writes {
-            if let Effect::Persist(journal) = write {
-                let outcome = self.write(&journal);
-                effects.extend(self.happens(outcome)?);
-            }
+        let outcomes: Vec<Event> = effects.iter().filter_map(|effect| self.outcome_of_write(effect)).collect();
+        effects.retain(|effect| !matches!(effect, Effect::Persist(_) | Effect::KeepRefused { .. }));
+        for outcome in outcomes {
+            effects.extend(self.happens(outcome)?);
         }
         Ok(effects)
     }
@@ -208,7 +221,8 @@ impl World {
             | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
             | Effect::Notify(_)
-            | Effect::Exit { .. } => {}
+            | Effect::Exit { .. }
+            | Effect::KeepRefused { .. } => {}
         }
     }
 
@@ -276,7 +290,7 @@ impl KindHub {
 }
 
 fn closed() -> Event {
-    Event::HubClosed { retry_after_ms: None, jitter: Jitter(30_000) }
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(30_000), refusal: None }
 }
 
 fn hub() -> impl Strategy<Value = KindHub> {

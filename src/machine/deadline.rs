@@ -5,6 +5,7 @@ use super::cordon::Cordon;
 use super::job::{Claim, Saying, Stage};
 use super::journal::Disk;
 use super::link::{Heartbeat, Link};
+use super::outbox::{Course, Pending};
 use super::state::{Cause, DrainStep, State};
 use super::time::Timestamp;
 
@@ -42,6 +43,8 @@ pub enum Wait {
     FlushDeadline,
     /// When to go whatever has been said.
     DrainDeadline,
+    /// When to say again what was refused, or to try again to put its result aside.
+    Refused,
 }
 
 type Due = Option<(Timestamp, Wait)>;
@@ -132,10 +135,17 @@ impl Machine {
     }
 
     fn outbox_due(&self) -> Due {
+        let can_say = self.link.can_say();
         let head = self.outbox.head()?;
-        match head.said {
-            Saying::Said { again_at } if self.link.can_say() => Some((again_at, Wait::Answer)),
+        let answer = match head.said {
+            Saying::Said { again_at } if can_say => Some((again_at, Wait::Answer)),
             Saying::Said { .. } | Saying::Unsaid | Saying::Answered => None,
-        }
+        };
+        let rests_until = |pending: &Pending| match pending.course {
+            Course::Resting { until } if can_say => Some((until, Wait::Refused)),
+            Course::GivenUp { write_at: Some(at), .. } if self.disk == Disk::Ready => Some((at, Wait::Refused)),
+            Course::Open | Course::Refused | Course::Resting { .. } | Course::GivenUp { .. } => None,
+        };
+        self.outbox.pending().filter_map(rests_until).chain(answer).min_by_key(|(at, _)| *at)
     }
 }

@@ -55,6 +55,16 @@ pub enum Effect {
         /// Whether the process replaces itself instead of ending.
         in_place: bool,
     },
+    /// Write a result that the hub will not take where an operator finds it, durably; answers with
+    /// `RefusedResultWritten`. Writing it again changes nothing.
+    KeepRefused {
+        /// Which task.
+        task_id: TaskId,
+        /// For which hand-out.
+        generation: u64,
+        /// A JSON object.
+        result: Arc<str>,
+    },
 }
 
 /// A WebSocket close code with its reason.
@@ -140,6 +150,24 @@ pub enum Notice {
     TaskTakenBack {
         /// Which task.
         task_id: TaskId,
+    },
+    /// A verdict was refused in words that are no answer, and is said again.
+    VerdictRefusedInOtherWords {
+        /// Which task.
+        task_id: TaskId,
+        /// How often so far.
+        times: u8,
+        /// The hub's words.
+        error: String,
+    },
+    /// A verdict is given up.
+    VerdictGivenUp {
+        /// Which task.
+        task_id: TaskId,
+        /// What the hub said last.
+        error: String,
+        /// Where its result lies now; none for a `task_failed`.
+        kept: Option<String>,
     },
 }
 

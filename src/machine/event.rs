@@ -22,6 +22,8 @@ pub enum Event {
         retry_after_ms: Option<u64>,
         /// A draw for the reconnect.
         jitter: Jitter,
+        /// For people: the hub ended it because of what it had read.
+        refusal: Option<String>,
     },
     /// The hub said something.
     HubSaid(FromHub),
@@ -71,6 +73,15 @@ pub enum Event {
     Persisted,
     /// It is not.
     PersistFailed,
+    /// The answer to [`super::Effect::KeepRefused`].
+    RefusedResultWritten {
+        /// Which task.
+        task_id: TaskId,
+        /// The hand-out.
+        generation: u64,
+        /// For people: where the result lies now; none where it could not be written.
+        path: Option<String>,
+    },
 }
 
 /// How a wake command ended.
@@ -181,6 +192,13 @@ pub enum FromHub {
     Forgotten,
     /// A pong, or anything else without a meaning here: a sign of life.
     SignOfLife,
+    /// An error that is no answer to anything that we say: it is about the verdict in flight, if there is one.
+    RefusedInOtherWords {
+        /// Whether it is about a `task_complete` (else a `task_failed`), where the hub says that.
+        complete: Option<bool>,
+        /// The hub's words.
+        error: String,
+    },
 }
 
 /// Why a hub would not take a verdict.
@@ -189,6 +207,6 @@ pub enum VerdictRefusal {
     /// The task was handed out anew since (`stale_generation`), or is in no state to be ended (`invalid_state`):
     /// the work may still count when the same task comes back.
     NotNow,
-    /// The hub will never take it (`not_found`, `validation_failed`).
+    /// The hub does not know the task (`not_found`).
     Never,
 }

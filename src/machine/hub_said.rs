@@ -4,12 +4,10 @@ use alloc::string::{String, ToString};
 
 use super::cordon::Cordon;
 use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
-use super::event::{FromHub, VerdictRefusal};
+use super::event::FromHub;
 use super::job::{Claim, Report, Saying};
 use super::link::{Features, Heartbeat, Link, Online, Standing};
-use super::shelf::Shelved;
 use super::state::State;
-use super::task::Outcome;
 use super::transition::Step;
 
 /// A hub that names a longer time than this is not believed.
@@ -32,6 +30,9 @@ impl Step<'_> {
             // A verdict may be answered while the closing handshake is under way: that still counts.
             (Link::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => self.verdict_acknowledged(&task_id),
             (Link::Closing { .. }, FromHub::VerdictRefused { complete, why }) => self.verdict_refused(complete, why),
+            (Link::Closing { .. }, FromHub::RefusedInOtherWords { complete, error }) => {
+                self.refused_in_other_words(complete, error);
+            }
             (
                 Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
                 FromHub::Identified { .. }
@@ -49,7 +50,8 @@ impl Step<'_> {
                 | FromHub::RestartCommanded(_)
                 | FromHub::RateLimited { .. }
                 | FromHub::Forgotten
-                | FromHub::SignOfLife,
+                | FromHub::SignOfLife
+                | FromHub::RefusedInOtherWords { .. },
             ) => {}
         }
     }
@@ -77,6 +79,7 @@ impl Step<'_> {
             FromHub::RestartCommanded(order) => self.restart_commanded(&order),
             FromHub::RateLimited { retry_after_ms } => self.rate_limited(retry_after_ms),
             FromHub::Forgotten => self.forgotten(),
+            FromHub::RefusedInOtherWords { complete, error } => self.refused_in_other_words(complete, error),
         }
     }
 
@@ -155,33 +158,12 @@ impl Step<'_> {
     }
 
     /// Where an existing hub's view of us was `from`, it is `to` now.
-    fn stands(&mut self, from: Standing, to: Standing) {
+    pub(super) fn stands(&mut self, from: Standing, to: Standing) {
         if let Link::Online(online) = &mut self.machine.link
             && online.standing == from
         {
             online.standing = to;
         }
-    }
-
-    fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
-        let accepted_here = self.machine.outbox.head().is_some_and(|head| head.accepted_here);
-        let Some(verdict) = self.machine.outbox.refused(complete) else { return };
-        if accepted_here {
-            self.stands(Standing::Known, Standing::AtWork);
-        }
-        let task_id = verdict.task_id;
-        let superseded = self.machine.state.carried().is_some_and(|carried| carried.task.id == task_id)
-            || self.machine.outbox.iter().any(|other| other.task_id == task_id);
-        let kept = match (verdict.outcome, why) {
-            (Outcome::Completed { result }, VerdictRefusal::NotNow) if !superseded => {
-                self.shelve(Shelved::Finished { task_id: task_id.clone(), result });
-                true
-            }
-            (Outcome::Completed { .. } | Outcome::Failed { .. }, VerdictRefusal::NotNow | VerdictRefusal::Never) => {
-                false
-            }
-        };
-        self.order(Effect::Notify(Notice::VerdictRefused { task_id, kept }));
     }
 
     fn rate_limited(&mut self, retry_after_ms: u64) {

@@ -160,12 +160,7 @@ impl Link {
                 (self.attempt(), false)
             }
         };
-        let cap = if refused {
-            policy.reconnect_max_ms
-        } else {
-            let doubled = policy.reconnect_min_ms.saturating_mul(1 << failed.min(16));
-            doubled.min(policy.reconnect_max_ms)
-        };
+        let cap = if refused { policy.reconnect_max_ms } else { policy.backoff_ms(failed) };
         let wait = match retry_after_ms {
             Some(told) => told.min(TOLD_CAP_MS).saturating_add(jitter.of(policy.reconnect_min_ms)),
             None if refused => cap / 2 + jitter.of(cap / 2),

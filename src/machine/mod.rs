@@ -25,6 +25,7 @@ mod leaving;
 mod link;
 mod outbox;
 mod policy;
+mod refusal;
 mod restarts;
 mod seeded;
 mod settle;
@@ -46,7 +47,7 @@ pub use job::{Carried, Claim, Job, Report, Saying, Sign, Stage, StageName};
 pub use journal::{Disk, Journal};
 pub use late::{LATECOMERS_CAP, Latecomer, Latecomers};
 pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online, Standing};
-pub use outbox::{OUTBOX_CAP, Outbox, Pending, Verdict};
+pub use outbox::{Course, OUTBOX_CAP, Outbox, Pending, REFUSALS_CAP, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
 #[cfg(feature = "seeded-bugs")]

@@ -1,12 +1,24 @@
 //! Verdicts that the hub has not answered. One is in flight at a time, so an answer that names no task is still clear.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::job::Saying;
+use super::policy::Policy;
 use super::task::{Outcome, TaskId};
+use super::time::Timestamp;
 
 /// At most this many unanswered verdicts; beyond it no further task is taken.
 pub const OUTBOX_CAP: usize = 32;
+
+/// A verdict that the hub refuses so often, in whatever words, is given up.
+pub const REFUSALS_CAP: u8 = 5;
+
+/// How the reason of a failure begins that stands for a result that the hub refused.
+pub(super) const RESULT_REFUSED: &str = "result_refused: ";
+
+/// So many connections lost in a row are told apart: the rests are as long as they get.
+const LOSSES_CAP: u8 = 16;
 
 /// What of a verdict survives a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +33,32 @@ pub struct Verdict {
     pub accept_first: bool,
     /// Nobody had come for the hand-out: what lies in the results folder is of somebody who comes late, and stays.
     pub nobody_came: bool,
+    /// How often the hub refused it in words that are no answer; journalled, since a process may not live to the last.
+    pub refusals: u8,
+}
+
+/// What may be done with a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Course {
+    /// It is said, or waits for its answer or its turn.
+    Open,
+    /// What was said last was refused. It stays in flight for a moment: whatever else the hub says of it is not taken for an
+    /// answer to the next one.
+    Refused,
+    /// It is not said before this time, and the others go first.
+    Resting {
+        /// The time.
+        until: Timestamp,
+    },
+    /// It is said no more: its result is put aside.
+    GivenUp {
+        /// What the hub said last.
+        error: String,
+        /// Whether the hub wants to hear of the failure: it knows the task.
+        fails: bool,
+        /// When to try again to write the result; none while a write is under way.
+        write_at: Option<Timestamp>,
+    },
 }
 
 /// A verdict on its way.
@@ -36,12 +74,33 @@ pub struct Pending {
     pub accepted_here: bool,
     /// Its files in the results folder have been cleaned up.
     pub cleaned: bool,
+    /// What may be done with it.
+    pub course: Course,
+    /// How many connections in a row were lost with it in flight.
+    pub losses: u8,
 }
 
 impl Pending {
-    fn new(verdict: Verdict, accepted_here: bool) -> Self {
+    pub(super) fn new(verdict: Verdict, accepted_here: bool) -> Self {
         let cleaned = verdict.nobody_came;
-        Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned }
+        Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned, course: Course::Open, losses: 0 }
+    }
+
+    /// Whether it ends a later hand-out of the task too: the work is done, and would come to the same.
+    pub fn ends_later_hand_outs(&self) -> bool {
+        match (&self.verdict.outcome, &self.course) {
+            (Outcome::Completed { .. }, Course::GivenUp { fails, .. }) => *fails,
+            (Outcome::Completed { .. }, Course::Open | Course::Refused | Course::Resting { .. }) => true,
+            (Outcome::Failed { reason }, _) => reason.starts_with(RESULT_REFUSED),
+        }
+    }
+
+    /// Whether it may be said, or is in flight.
+    pub fn is_open(&self) -> bool {
+        match self.course {
+            Course::Open | Course::Refused => true,
+            Course::Resting { .. } | Course::GivenUp { .. } => false,
+        }
     }
 }
 
@@ -74,6 +133,28 @@ impl Outbox {
         }
     }
 
+    /// Adds a verdict on a later hand-out of a task whose work had ended before. What the hub made of the earlier verdict holds
+    /// for this one, or each new hand-out would begin to count anew; an earlier one that is not in flight can count no more.
+    pub fn push_anew(&mut self, verdict: Verdict) {
+        let id = verdict.task_id.clone();
+        let is_earlier = |p: &Pending| p.verdict.task_id == id && p.ends_later_hand_outs();
+        let mut pending = Pending::new(verdict, false);
+        for earlier in self.pending.iter().filter(|p| is_earlier(p)) {
+            pending.verdict.refusals = pending.verdict.refusals.max(earlier.verdict.refusals);
+            pending.losses = pending.losses.max(earlier.losses);
+            pending.course = match &earlier.course {
+                Course::Open | Course::Refused => pending.course,
+                Course::Resting { until } => Course::Resting { until: *until },
+                Course::GivenUp { error, fails, write_at } => {
+                    let write_at = write_at.or(Some(Timestamp::from_millis(0)));
+                    Course::GivenUp { error: error.clone(), fails: *fails, write_at }
+                }
+            };
+        }
+        self.pending.retain(|p| !is_earlier(p) || p.said != Saying::Unsaid);
+        self.pending.push(pending);
+    }
+
     /// The verdict on this hand-out.
     pub fn find(&self, task_id: &TaskId, generation: u64) -> Option<&Verdict> {
         self.iter().find(|v| v.task_id == *task_id && v.generation == generation)
@@ -89,7 +170,12 @@ impl Outbox {
         self.pending.iter().map(|p| &p.verdict)
     }
 
-    /// The verdicts with how far each has come.
+    /// The verdicts with how far each has come, first reached first.
+    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
+        self.pending.iter()
+    }
+
+    /// The same, to be changed.
     pub fn pending_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
         self.pending.iter_mut()
     }
@@ -104,6 +190,37 @@ impl Outbox {
         self.pending.first_mut()
     }
 
+    /// Whether one was said on this connection and has no answer.
+    pub fn in_flight(&self) -> Option<&Pending> {
+        self.head().filter(|pending| pending.said != Saying::Unsaid)
+    }
+
+    /// Ends the rests that are over by `now`, and brings the first that may be said to the head where none is in flight.
+    pub fn take_turns(&mut self, now: Timestamp) {
+        for pending in &mut self.pending {
+            if matches!(pending.course, Course::Resting { until } if until <= now) {
+                pending.course = Course::Open;
+            }
+        }
+        if self.in_flight().is_none()
+            && let Some(index) = self.pending.iter().position(Pending::is_open)
+        {
+            let next = self.pending.remove(index);
+            self.pending.insert(0, next);
+        }
+    }
+
+    /// The one in flight goes behind the others, on this course.
+    pub fn step_aside(&mut self, course: Course) {
+        if self.in_flight().is_none() {
+            return;
+        }
+        let mut pending = self.pending.remove(0);
+        self.late_answers += pending.times_said.saturating_sub(1);
+        (pending.said, pending.times_said, pending.course) = (Saying::Unsaid, 0, course);
+        self.pending.push(pending);
+    }
+
     /// An answer that names the task: takes the head out if it is the one, and was said on this connection.
     pub fn answered(&mut self, task_id: &str) -> Option<Verdict> {
         self.take_head(|verdict| verdict.task_id.as_str() == task_id)
@@ -112,11 +229,32 @@ impl Outbox {
     /// An answer that names no task, to a `task_complete` or a `task_failed`: takes the head out if it is one that was
     /// said on this connection, unless the answer is a late one to a verdict before it.
     pub fn refused(&mut self, complete: bool) -> Option<Verdict> {
-        if self.late_answers > 0 {
-            self.late_answers -= 1;
+        if self.is_late_answer() {
             return None;
         }
-        self.take_head(|verdict| matches!(verdict.outcome, Outcome::Completed { .. }) == complete)
+        self.take_head(|verdict| verdict.outcome.is_completed() == complete)
+    }
+
+    /// Whether an answer that names no task is one to a verdict before the head; it is counted as heard then.
+    pub fn is_late_answer(&mut self) -> bool {
+        let late = self.late_answers > 0;
+        self.late_answers = self.late_answers.saturating_sub(1);
+        late
+    }
+
+    /// Takes out the one in flight, whatever it is.
+    pub fn take_in_flight(&mut self) -> Option<Verdict> {
+        self.take_head(|_| true)
+    }
+
+    /// Puts one that was taken out behind the others.
+    pub fn put_back(&mut self, pending: Pending) {
+        self.pending.push(pending);
+    }
+
+    /// Drops the verdict on this hand-out.
+    pub fn remove(&mut self, task_id: &TaskId, generation: u64) {
+        self.pending.retain(|p| p.verdict.task_id != *task_id || p.verdict.generation != generation);
     }
 
     fn take_head(&mut self, matches: impl Fn(&Verdict) -> bool) -> Option<Verdict> {
@@ -130,14 +268,22 @@ impl Outbox {
 
     /// Whether a `task_failed` is in flight: the answer to a second one could not be told from its own.
     pub fn awaits_answer_to_failure(&self) -> bool {
-        let in_flight = self.head().filter(|pending| pending.said != Saying::Unsaid);
-        in_flight.is_some_and(|pending| matches!(pending.verdict.outcome, Outcome::Failed { .. }))
+        self.in_flight().is_some_and(|pending| !pending.verdict.outcome.is_completed())
     }
 
     /// The connection is gone: whatever was said may not have arrived. A verdict that was in flight goes behind the
-    /// others, so that one that a hub cannot swallow does not hold the rest up.
-    pub fn link_lost(&mut self) {
-        let was_in_flight = self.head().is_some_and(|p| p.said != Saying::Unsaid);
+    /// others, so that one that a hub cannot swallow does not hold the rest up. One that was refused rests; so does one that
+    /// loses its second connection in a row, longer each time, as dials do: the link lives for the others meanwhile.
+    pub fn link_lost(&mut self, now: Timestamp, policy: &Policy) {
+        let was_in_flight = self.in_flight().is_some();
+        if let (true, Some(head)) = (was_in_flight, self.pending.first_mut()) {
+            let refused = head.course == Course::Refused;
+            let rest_ms = if refused { policy.answer_timeout_ms } else { policy.backoff_ms(head.losses.into()) };
+            if refused || head.losses > 0 {
+                head.course = Course::Resting { until: now.plus(rest_ms) };
+            }
+            head.losses = if refused { 0 } else { head.losses.saturating_add(1).min(LOSSES_CAP) };
+        }
         for pending in &mut self.pending {
             pending.said = Saying::Unsaid;
             pending.times_said = 0;

@@ -74,6 +74,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The longest wait after `failed` tries in a row to reach the hub, ms: doubles from the first to the longest.
+    pub fn backoff_ms(&self, failed: u32) -> u64 {
+        self.reconnect_min_ms.saturating_mul(1 << failed.min(16)).min(self.reconnect_max_ms)
+    }
+
     /// How long to wait after the `failed`th wake (counted from 1), ms; `None` when it was the last.
     pub fn wake_retry_delay_ms(&self, failed: u8) -> Option<u64> {
         self.wake_retry_delays_ms.get(usize::from(failed).saturating_sub(1)).copied()

@@ -28,6 +28,7 @@ impl Step<'_> {
         self.settle_standing();
         self.settle_link();
         self.settle_disk();
+        self.settle_refused_results();
     }
 
     fn settle_job(&mut self) {
@@ -84,6 +85,7 @@ impl Step<'_> {
     }
 
     fn settle_outbox(&mut self) {
+        self.settle_refusal();
         let again_at = self.now.plus(self.policy.answer_timeout_ms);
         let machine = &mut self.machine;
         let carried = machine.state.carried().map(|carried| &carried.task.id);
@@ -99,6 +101,7 @@ impl Step<'_> {
                 }
             }
         }
+        machine.outbox.take_turns(self.now);
         let can_say = machine.link.can_say();
         // An existing hub lets the agent go with a verdict only after it has heard `task_accepted` on the same
         // connection; else it gives nothing more before its acceptance timer has run out. Who has a job or leaves can wait.
@@ -106,6 +109,7 @@ impl Step<'_> {
         let accept_again = forgets && matches!(machine.state, State::Idle);
         if let Some(head) = machine.outbox.head_mut()
             && can_say
+            && head.is_open()
             && head.said.is_due(self.now)
             && (machine.durable.outbox.contains(&head.verdict) || seeded!(self.policy, VerdictBeforePersist))
         {

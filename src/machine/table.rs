@@ -124,7 +124,8 @@ pub fn moves() -> BTreeSet<Move> {
                     | Event::RestartCancelRequested
                     | Event::CordonRequested { .. }
                     | Event::Persisted
-                    | Event::PersistFailed => None,
+                    | Event::PersistFailed
+                    | Event::RefusedResultWritten { .. } => None,
                 };
                 let (from, event_name) = (machine.state.phase(), EventName::from(&event).into());
                 let (after, _) = transition(machine.clone(), event, at, &policy);
@@ -168,7 +169,8 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     let mut events = Vec::new();
     events.extend([
         Event::HubOpened,
-        Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) },
+        Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None },
+        Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: Some("table".into()) },
         Event::StopRequested { signal: StopSignal::Interrupt },
         Event::RestartRequested(order(false)),
         Event::RestartRequested(order(true)),
@@ -196,6 +198,11 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     let outcomes = [Outcome::Completed { result: "{}".into() }, Outcome::failed("table")];
     events.push(Event::ResultPending { task_id: id.clone() });
     events.extend(outcomes.map(|outcome| Event::ResultFound { task_id: id.clone(), outcome }));
+    events.extend([None, Some("table".to_owned())].map(|path| Event::RefusedResultWritten {
+        task_id: id.clone(),
+        generation,
+        path,
+    }));
     events
 }
 
@@ -215,6 +222,7 @@ fn hub_words(machine: &Machine) -> Vec<FromHub> {
     for complete in [true, false] {
         let why = [VerdictRefusal::NotNow, VerdictRefusal::Never];
         words.extend(why.map(|why| FromHub::VerdictRefused { complete, why }));
+        words.push(FromHub::RefusedInOtherWords { complete: Some(complete), error: "table".into() });
     }
     let Some(mine) = task_of(machine) else { return words };
     let id = || mine.id.as_str().to_owned();

@@ -90,6 +90,14 @@ impl Outcome {
     pub fn failed(reason: &str) -> Self {
         Self::Failed { reason: reason.to_owned() }
     }
+
+    /// Whether it is said as `task_complete`; otherwise as `task_failed`.
+    pub fn is_completed(&self) -> bool {
+        match self {
+            Self::Completed { .. } => true,
+            Self::Failed { .. } => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,8 +25,11 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
     match event {
         Event::DeadlineReached => step.deadline_reached(),
         Event::HubOpened => step.hub_opened(),
-        Event::HubClosed { retry_after_ms, jitter } => {
+        Event::HubClosed { retry_after_ms, jitter, refusal } => {
             if !matches!(step.machine.link, Link::Down { .. }) {
+                if let Some(error) = refusal {
+                    step.count_refusal(error);
+                }
                 step.machine.link = step.machine.link.after_close(retry_after_ms, jitter, now, policy);
                 step.link_lost();
             }
@@ -44,6 +47,9 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
         Event::CordonRequested { on } => step.cordon_requested(on),
         Event::Persisted => step.persisted(),
         Event::PersistFailed => step.persist_failed(),
+        Event::RefusedResultWritten { task_id, generation, path } => {
+            step.refused_result_written(&task_id, generation, path);
+        }
     }
     step.settle();
     (step.machine, step.effects)
@@ -175,7 +181,7 @@ impl Step<'_> {
 
     /// The connection is gone: nothing said on it is known to have arrived unless it was answered.
     fn link_lost(&mut self) {
-        self.machine.outbox.link_lost();
+        self.machine.outbox.link_lost(self.now, self.policy);
         self.machine.held = None;
         if let Some(job) = self.machine.state.job_mut() {
             job.link_lost();

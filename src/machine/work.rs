@@ -2,13 +2,12 @@
 
 use alloc::format;
 use alloc::string::ToString;
-use alloc::sync::Arc;
 
 use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::Disk;
-use super::outbox::{OUTBOX_CAP, Verdict};
+use super::outbox::{OUTBOX_CAP, Pending, Verdict};
 use super::seeded::seeded;
 use super::shelf::Shelved;
 use super::state::{Cause, State};
@@ -47,10 +46,14 @@ impl Step<'_> {
             self.refuse(&task, RejectReason::Busy);
             return;
         }
-        let done = self.machine.finished_result(&task.id);
+        let done = self.machine.finished(&task.id);
         let job = match (done, self.machine.shelf.take(&task.id)) {
-            (Some(result), _) | (None, Some(Shelved::Finished { result, .. })) => {
-                self.answer_at_once(task, result);
+            (Some(outcome), _) => {
+                self.answer_at_once(task, outcome);
+                return;
+            }
+            (None, Some(Shelved::Finished { result, .. })) => {
+                self.answer_at_once(task, Outcome::Completed { result });
                 return;
             }
             (None, Some(Shelved::UnderWay(carried))) => {
@@ -74,12 +77,10 @@ impl Step<'_> {
     }
 
     /// The verdict for a hand-out of work that is done already: it never becomes a job.
-    fn answer_at_once(&mut self, task: Task, result: Arc<str>) {
+    fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
         let Task { id: task_id, generation, .. } = task;
-        let outcome = Outcome::Completed { result };
-        self.machine
-            .outbox
-            .push(Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false }, false);
+        let verdict = Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false, refusals: 0 };
+        self.machine.outbox.push_anew(verdict);
     }
 
     /// The job in hand was handed out to us again, or confirmed as ours.
@@ -345,7 +346,7 @@ impl Step<'_> {
         if let Outcome::Completed { .. } = outcome {
             self.machine.latecomers.forget(&task_id);
         }
-        let verdict = Verdict { task_id, generation, outcome, accept_first, nobody_came };
+        let verdict = Verdict { task_id, generation, outcome, accept_first, nobody_came, refusals: 0 };
         self.machine.outbox.push(verdict, accepted_here);
         if seeded!(self.policy, RestartForgottenOnResult) {
             self.machine.state = State::Idle;
@@ -434,11 +435,9 @@ impl Job {
 }
 
 impl Machine {
-    /// A result that is already here for the task, under whatever generation.
-    fn finished_result(&self, task_id: &TaskId) -> Option<alloc::sync::Arc<str>> {
-        self.outbox.iter().filter(|verdict| verdict.task_id == *task_id).find_map(|verdict| match &verdict.outcome {
-            Outcome::Completed { result } => Some(result.clone()),
-            Outcome::Failed { .. } => None,
-        })
+    /// How the work ended that is already done for the task, under whatever generation, where the hub has not answered it.
+    fn finished(&self, task_id: &TaskId) -> Option<Outcome> {
+        let ends = |pending: &&Pending| pending.verdict.task_id == *task_id && pending.ends_later_hand_outs();
+        self.outbox.pending().find(ends).map(|pending| pending.verdict.outcome.clone())
     }
 }

@@ -12,6 +12,10 @@ use crate::wire::{
 /// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
 pub const CLOSE_SUPERSEDED: u16 = 4001;
 
+/// The close codes of a hub that would not have what it read: unsupported data, invalid data, policy, too big, and an error of
+/// its own. (1002 is said of silence too, the others of a hub that goes.)
+const REFUSING_CLOSES: [u16; 5] = [1003, 1007, 1008, 1009, 1011];
+
 /// After that, coming back at once would only push the other one out in turn.
 const SUPERSEDED_WAIT_MS: u64 = 60_000;
 
@@ -82,33 +86,44 @@ fn from_error(error: &HubError) -> FromHub {
     if let "invalid_token" | "token_agent_mismatch" = text {
         return FromHub::IdentifyRefused { error: text.to_owned() };
     }
-    let refusal = |reason: &str| match reason.trim() {
-        "stale_generation" | "invalid_state" => VerdictRefusal::NotNow,
-        _ => VerdictRefusal::Never,
-    };
-    if let Some(reason) = text.strip_prefix("task_complete_failed:") {
-        return FromHub::VerdictRefused { complete: true, why: refusal(reason) };
+    if text == "rate_limited" {
+        return FromHub::RateLimited { retry_after_ms: DEFAULT_RETRY_MS };
     }
-    if let Some(reason) = text.strip_prefix("task_fail_failed:") {
-        return FromHub::VerdictRefused { complete: false, why: refusal(reason) };
+    for (prefix, complete) in [("task_complete_failed:", true), ("task_fail_failed:", false)] {
+        match text.strip_prefix(prefix).map(str::trim) {
+            None => {}
+            Some("stale_generation" | "invalid_state") => {
+                return FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow };
+            }
+            Some("not_found") => return FromHub::VerdictRefused { complete, why: VerdictRefusal::Never },
+            Some(_) => return refused(Some(complete), text),
+        }
     }
     let about = error.message_type.as_deref();
     match (text, about) {
         ("validation_failed", Some("identify")) => {
             FromHub::IdentifyRefused { error: format!("validation_failed: {}", serde_json::json!(error.errors)) }
         }
-        ("validation_failed", Some(kind @ ("task_complete" | "task_failed"))) => {
-            tracing::error!(frame = kind, errors = %serde_json::json!(error.errors), "the hub calls a verdict invalid");
-            FromHub::VerdictRefused { complete: kind == "task_complete", why: VerdictRefusal::Never }
-        }
         ("validation_failed", Some("state_report")) => FromHub::ReportNotUnderstood,
         // Known of existing hubs, and expected: `docs/protocol.md`.
         ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
-        _ => {
+        (_, Some(kind @ ("task_complete" | "task_failed"))) => {
+            let words = format!("{text}: {}", serde_json::json!(error.errors));
+            refused(Some(kind == "task_complete"), &words)
+        }
+        (_, Some(_)) => {
             tracing::warn!(error = text, frame = about, "the hub refused something");
             FromHub::SignOfLife
         }
+        (_, None) => {
+            tracing::warn!(error = text, "the hub refused something, and does not say what");
+            refused(None, text)
+        }
     }
+}
+
+fn refused(complete: Option<bool>, words: &str) -> FromHub {
+    FromHub::RefusedInOtherWords { complete, error: clip(words, Limit::Status) }
 }
 
 fn from_assignment(assignment: Assignment) -> FromHub {
@@ -163,7 +178,10 @@ pub(super) fn closed(closed: &Closed, jitter: Jitter) -> Event {
         Some(CLOSE_SUPERSEDED) => Some(SUPERSEDED_WAIT_MS),
         Some(_) | None => None,
     };
-    Event::HubClosed { retry_after_ms, jitter }
+    let refusal = closed.code.filter(|code| REFUSING_CLOSES.contains(code) && retry_after_ms.is_none());
+    let refusal = refusal
+        .map(|code| clip(&format!("it closed the connection with {code} {}", closed.reason.trim()), Limit::Status));
+    Event::HubClosed { retry_after_ms, jitter, refusal }
 }
 
 #[cfg(test)]
@@ -228,6 +246,61 @@ mod tests {
         let heard =
             hear_json(&json!({"type": "error", "error": "validation_failed", "message_type": "agent_restarting"}));
         assert_eq!(heard, FromHub::SignOfLife);
+    }
+
+    /// What an error says of the verdict in flight, if that is how it is taken.
+    fn refusal(error: &Value) -> Option<(Option<bool>, String)> {
+        match hear_json(error) {
+            FromHub::RefusedInOtherWords { complete, error } => Some((complete, error)),
+            FromHub::SignOfLife | FromHub::RateLimited { .. } | FromHub::VerdictRefused { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_error_that_names_nothing_else_is_about_the_verdict_in_flight() {
+        let refused = |complete, error: &str| Some((complete, error.to_owned()));
+        for (error, taken_as) in [
+            (json!("invalid_json"), refused(None, "invalid_json")),
+            (json!({"code": 7}), refused(None, "{\"code\":7}")),
+            (json!(null), refused(None, "null")),
+            (json!("task_complete_failed: no_room"), refused(Some(true), "task_complete_failed: no_room")),
+            (json!("task_fail_failed: no_room"), refused(Some(false), "task_fail_failed: no_room")),
+            (json!("task_complete_failed: not_found"), None),
+            (json!("rate_limited"), None),
+        ] {
+            assert_eq!(refusal(&json!({"type": "error", "error": error})), taken_as);
+        }
+        assert_eq!(refusal(&json!({"type": "error"})), refused(None, ""));
+        assert_eq!(refusal(&json!({"type": "error", "error": "no", "errors": "all"})), refused(None, "no"));
+        let long = json!({"type": "error", "error": "x".repeat(10_000)});
+        assert!(refusal(&long).is_some_and(|(_, error)| error.len() < 300));
+    }
+
+    #[test]
+    fn an_error_about_another_frame_is_not_about_the_verdict() {
+        let about = |kind: &str| {
+            refusal(&json!({"type": "error", "error": "validation_failed", "message_type": kind, "errors": []}))
+        };
+        assert_eq!([about("status"), about("agent_restarting"), about("task_rejected")], [None, None, None]);
+        let of = |kind| about(kind).map(|(complete, _)| complete);
+        assert_eq!([of("task_complete"), of("task_failed")], [Some(Some(true)), Some(Some(false))]);
+    }
+
+    #[test]
+    fn only_a_close_over_what_was_read_refuses_it() {
+        let refused = |code, reason: &str| {
+            let end = Closed { code, reason: reason.into(), clean: true, error: None };
+            let Event::HubClosed { refusal, .. } = closed(&end, Jitter(0)) else { panic!("not an end") };
+            refusal
+        };
+        for code in REFUSING_CLOSES {
+            assert_eq!(refused(Some(code), "no"), Some(format!("it closed the connection with {code} no")));
+        }
+        for code in [None, Some(1000), Some(1001), Some(1002), Some(1012), Some(CLOSE_SUPERSEDED)] {
+            assert_eq!(refused(code, "no"), None, "{code:?}");
+        }
+        assert_eq!(refused(Some(1008), "cooldown active: retry in 29s"), None);
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn effect_name(effect: &Effect) -> String {
         | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
         | Effect::Notify(_)
-        | Effect::Exit { .. } => name.to_owned(),
+        | Effect::Exit { .. }
+        | Effect::KeepRefused { .. } => name.to_owned(),
     }
 }

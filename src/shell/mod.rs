@@ -34,6 +34,7 @@ pub mod preflight;
 #[cfg(test)]
 mod read_again_tests;
 mod readiness;
+pub mod refused_results;
 mod reload;
 mod report;
 mod resources;

@@ -185,7 +185,8 @@ impl Observed {
                 | Effect::WithdrawWake { .. }
                 | Effect::DropSign { .. }
                 | Effect::Notify(_)
-                | Effect::Exit { .. } => {}
+                | Effect::Exit { .. }
+                | Effect::KeepRefused { .. } => {}
             }
         }
         self.count_verdicts(&before);

@@ -93,7 +93,8 @@ impl Answer {
             | Event::ResultFound { .. }
             | Event::StopRequested { .. }
             | Event::Persisted
-            | Event::PersistFailed => None,
+            | Event::PersistFailed
+            | Event::RefusedResultWritten { .. } => None,
         }
     }
 }
@@ -155,7 +156,8 @@ fn restart(order: &RestartOrder, before: &Machine, after: &Machine, effects: &[E
         | Effect::CleanUp { .. }
         | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
-        | Effect::Exit { .. } => None,
+        | Effect::Exit { .. }
+        | Effect::KeepRefused { .. } => None,
     });
     if let Some(detail) = refused {
         return Answer::no(format!("refused: {detail}"));

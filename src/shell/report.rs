@@ -9,7 +9,7 @@ use super::logging::Redactor;
 use super::outside::Dice;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
-use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, TaskId, WakeOutcome};
+use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, REFUSALS_CAP, TaskId, WakeOutcome};
 use crate::wire::{Limit, clip};
 
 /// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
@@ -146,6 +146,20 @@ pub(super) fn notify(notice: &Notice) {
         Notice::Cordoned { on: false } => tracing::warn!(notice = kind, "resumed: tasks are taken again"),
         Notice::TaskTakenBack { task_id } => {
             tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
+        }
+        Notice::VerdictRefusedInOtherWords { task_id, times, error } => tracing::warn!(
+            notice = kind,
+            task_id = %task_id,
+            times,
+            of = REFUSALS_CAP,
+            error,
+            "the hub refused a verdict; it is said again behind the others"
+        ),
+        Notice::VerdictGivenUp { task_id, error, kept: Some(path) } => {
+            tracing::error!(notice = kind, task_id = %task_id, error, path, "the hub does not take a result; it is kept there");
+        }
+        Notice::VerdictGivenUp { task_id, error, kept: None } => {
+            tracing::error!(notice = kind, task_id = %task_id, error, "the hub does not take a task_failed; it is said no more");
         }
     }
 }

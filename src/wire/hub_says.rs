@@ -1,6 +1,6 @@
 //! Hub -> sidecar.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::FrameError;
@@ -108,14 +108,32 @@ impl HubFrame {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HubError {
     /// `invalid_token`, `task_complete_failed: stale_generation`, `validation_failed`, ...
-    #[serde(default)]
+    /// Whatever else a hub says there is read as its text: an error is an error in every form.
+    #[serde(default, deserialize_with = "as_text")]
     pub error: String,
     /// The type of our frame that failed validation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "as_text_if_any")]
     pub message_type: Option<String>,
     /// One entry a bad field.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "as_list")]
     pub errors: Vec<Value>,
+}
+
+fn text_of(value: Value) -> String {
+    if let Value::String(text) = value { text } else { value.to_string() }
+}
+
+fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Value::deserialize(deserializer).map(text_of)
+}
+
+fn as_text_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::<Value>::deserialize(deserializer).map(|value| value.map(text_of))
+}
+
+fn as_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(if let Value::Array(items) = value { items } else { vec![value] })
 }
 
 /// `task_assign`. The fields we act on are named; the whole object rides along untouched for the agent.

@@ -84,10 +84,9 @@ fn event() -> impl Strategy<Value = Event> {
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
         1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
-        3 => (prop::option::of(0u64..120_000), any::<u16>()).prop_map(|(retry_after_ms, draw)| Event::HubClosed {
-            retry_after_ms,
-            jitter: Jitter(draw)
-        }),
+        3 => (prop::option::of(0u64..120_000), any::<u16>(), prop::option::of(Just("1009".to_owned()))).prop_map(
+            |(retry_after_ms, draw, refusal)| Event::HubClosed { retry_after_ms, jitter: Jitter(draw), refusal }
+        ),
         1 => Just(Event::StopRequested { signal: StopSignal::Terminate }),
         1 => order().prop_map(Event::RestartRequested),
         1 => Just(Event::RestartCancelRequested),

@@ -148,6 +148,10 @@ impl<'a> Handling<'a> {
                 self.tell(Beat::Effect(effect.clone()));
                 if let Effect::Persist(journal) = effect {
                     outcome = Some(self.write(*journal));
+                } else if let Effect::KeepRefused { task_id, generation, result: _ } = effect {
+                    let written = self.world.disk_fault.is_none();
+                    let path = written.then(|| "rejected".to_owned());
+                    outcome = Some(Event::RefusedResultWritten { task_id, generation, path });
                 } else if self.carry_out(effect)? == Life::Ended {
                     return Ok(());
                 }
@@ -186,7 +190,7 @@ impl<'a> Handling<'a> {
 
     fn carry_out(&mut self, effect: Effect) -> Result<Life, Violation> {
         match effect {
-            Effect::Persist(_) | Effect::Notify(_) => {}
+            Effect::Persist(_) | Effect::Notify(_) | Effect::KeepRefused { .. } => {}
             Effect::Send(said) => self.say(said)?,
             Effect::Wake { task, attempt } => self.wake(task, attempt)?,
             Effect::Dial => self.dial(),
@@ -407,7 +411,8 @@ pub fn points_to_die(beats: &[Beat]) -> Vec<u8> {
         | Effect::CleanUp { .. }
         | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
-        | Effect::CloseLink(_) => true,
+        | Effect::CloseLink(_)
+        | Effect::KeepRefused { .. } => true,
         Effect::Send(said) => !matches!(said, ToHub::Ping | ToHub::TaskProgress { .. } | ToHub::WakeResult { .. }),
         Effect::Dial | Effect::Notify(_) | Effect::Exit { .. } => false,
     };

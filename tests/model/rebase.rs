@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::History;
 use agentcom::machine::{
-    Carried, Claim, Disk, Heartbeat, HeldAssignment, Job, Journal, Link, Machine, Online, OpenRestart, Report,
+    Carried, Claim, Course, Disk, Heartbeat, HeldAssignment, Job, Journal, Link, Machine, Online, OpenRestart, Report,
     RestartLedger, Returned, Saying, Shelved, Stage, State, Timestamp,
 };
 
@@ -37,6 +37,12 @@ impl Shift {
         self.link(link);
         for pending in outbox.pending_mut() {
             self.saying(&mut pending.said);
+            // As with dials, all rests are equally long here.
+            pending.losses = pending.losses.min(1);
+            match &mut pending.course {
+                Course::Open | Course::Refused | Course::GivenUp { write_at: None, .. } => {}
+                Course::Resting { until: at } | Course::GivenUp { write_at: Some(at), .. } => self.time(at),
+            }
         }
         for item in shelf.items_mut() {
             self.shelved(item);

@@ -199,6 +199,10 @@ fn words(event: &Event) -> String {
         Event::CordonRequested { on } => if *on { "drain" } else { "resume" }.into(),
         Event::Persisted => "persisted".into(),
         Event::PersistFailed => "persist_failed".into(),
+        Event::RefusedResultWritten { task_id, generation, path } => {
+            let path = path.as_ref().map_or(String::new(), |path| format!(" path={path}"));
+            format!("kept {task_id} gen={generation}{path}")
+        }
     }
 }
 
@@ -240,6 +244,11 @@ fn said_words(said: &FromHub) -> String {
         FromHub::RateLimited { retry_after_ms } => format!("rate_limited retry_after={retry_after_ms}"),
         FromHub::Forgotten => "agent_left".into(),
         FromHub::SignOfLife => "pong".into(),
+        FromHub::RefusedInOtherWords { complete, error } => match complete {
+            Some(true) => format!("errs {error} about=task_complete"),
+            Some(false) => format!("errs {error} about=task_failed"),
+            None => format!("errs {error}"),
+        },
     }
 }
 

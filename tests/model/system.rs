@@ -245,7 +245,7 @@ impl System {
         if let Some(index) = world.own_conn() {
             world.conns[index].side_closes();
         }
-        self.event(world, Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) }, die, beats)
+        self.event(world, Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None }, die, beats)
     }
 
     fn watched(&self, world: &World) -> Option<agentcom::machine::TaskId> {

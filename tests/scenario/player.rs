@@ -202,7 +202,8 @@ impl Player {
             | Event::StopRequested { .. }
             | Event::RestartRequested(_)
             | Event::RestartCancelRequested
-            | Event::CordonRequested { .. } => {}
+            | Event::CordonRequested { .. }
+            | Event::RefusedResultWritten { .. } => {}
         }
         let effects = self.step(event)?;
         self.carry_out(&effects)
@@ -223,6 +224,18 @@ impl Player {
                     DiskMood::Fails => {
                         told.push_str(" (fails)");
                         answer = Some(Event::PersistFailed);
+                    }
+                    DiskMood::Slow => {}
+                }
+            }
+            if let Effect::KeepRefused { task_id, generation, .. } = effect {
+                let outcome =
+                    |path| Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path };
+                match self.disk {
+                    DiskMood::Works => answer = Some(outcome(Some(format!("results/rejected/{task_id}.json")))),
+                    DiskMood::Fails => {
+                        told.push_str(" (fails)");
+                        answer = Some(outcome(None));
                     }
                     DiskMood::Slow => {}
                 }

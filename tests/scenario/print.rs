@@ -139,6 +139,7 @@ pub fn effect(effect: &Effect) -> String {
             let in_place = if *in_place { ", in place" } else { "" };
             format!("{name} {}{in_place}", why(cause))
         }
+        Effect::KeepRefused { task_id, generation, result: _ } => format!("{name} {task_id} gen={generation}"),
     }
 }
 
@@ -155,6 +156,11 @@ fn note(notice: &Notice) -> String {
         Notice::RestartCancelled { reason } => format!("{name} {reason}"),
         Notice::Cordoned { on } => format!("{name} {}", if *on { "on" } else { "off" }),
         Notice::TaskTakenBack { task_id } => format!("{name} {task_id}"),
+        Notice::VerdictRefusedInOtherWords { task_id, times, error } => format!("{name} {task_id} {times}: {error}"),
+        Notice::VerdictGivenUp { task_id, error, kept } => {
+            let kept = kept.as_ref().map_or(String::new(), |path| format!(", kept in {path}"));
+            format!("{name} {task_id}: {error}{kept}")
+        }
     }
 }
 

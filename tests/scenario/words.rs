@@ -109,6 +109,7 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             "closed" => Event::HubClosed {
                 retry_after_ms: words.value("retry_after").map(number).transpose()?,
                 jitter: Jitter(words.value("jitter").map(number).transpose()?.unwrap_or(0)),
+                refusal: words.value("refusal").map(str::to_owned),
             },
             other => return Err(format!("a link is opened or closed, not {other:?}")),
         },
@@ -133,6 +134,11 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
         "resume" => Event::CordonRequested { on: false },
         "persisted" => Event::Persisted,
         "persist_failed" => Event::PersistFailed,
+        "kept" => Event::RefusedResultWritten {
+            task_id: task_id(words)?,
+            generation: words.required("gen")?,
+            path: words.value("path").map(str::to_owned),
+        },
         other => return Err(format!("nothing is called {other:?}")),
     })
 }
@@ -162,6 +168,15 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
         }
         "refuses_complete" => FromHub::VerdictRefused { complete: true, why: refusal(words)? },
         "refuses_fail" => FromHub::VerdictRefused { complete: false, why: refusal(words)? },
+        "errs" => {
+            let complete = match words.value("about") {
+                None => None,
+                Some("task_complete") => Some(true),
+                Some("task_failed") => Some(false),
+                Some(other) => return Err(format!("an error is about task_complete or task_failed, not {other:?}")),
+            };
+            FromHub::RefusedInOtherWords { complete, error: words.next("an error")?.into() }
+        }
         "continue" => {
             FromHub::TaskContinue { task_id: raw(words)?, generation: words.value("gen").map(number).transpose()? }
         }
@@ -199,7 +214,7 @@ fn assigned(words: &mut Words<'_>) -> Result<FromHub, String> {
 fn refusal(words: &mut Words<'_>) -> Result<VerdictRefusal, String> {
     match words.next("why")? {
         "stale_generation" | "invalid_state" => Ok(VerdictRefusal::NotNow),
-        "not_found" | "validation_failed" => Ok(VerdictRefusal::Never),
+        "not_found" => Ok(VerdictRefusal::Never),
         other => Err(format!("a verdict is not refused for {other:?}")),
     }
 }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Property, Step, Violation, at_work_on, holds, releases, verdict_said, violated};
+use super::{Property, Step, Violation, at_work_on, holds, is_given_up, releases, verdict_said, violated};
 use crate::machine::{
     Cause, Effect, Event, FromHub, Journal, Machine, Outcome, Shelved, State, TaskId, Timestamp, ToHub, WakeOutcome,
 };
@@ -103,8 +103,11 @@ impl History {
                 }
             };
         }
-        if let Event::HubSaid(_) = step.event {
+        if let Event::HubSaid(_) | Event::HubClosed { .. } | Event::RefusedResultWritten { .. } = step.event {
             self.forget_what_the_hub_answered_for(step);
+        }
+        if let Event::RefusedResultWritten { task_id, generation, path: Some(_) } = step.event {
+            self.verdicts.remove(&(task_id.clone(), *generation));
         }
         // A verdict, a cancellation or an eviction ends the work: files gone, a later hand-out starts afresh.
         for effect in step.effects {
@@ -135,7 +138,7 @@ impl History {
     /// What the hub took, took back or cancelled need not be kept any more.
     fn forget_what_the_hub_answered_for(&mut self, step: &Step<'_>) {
         let after = step.after.journal();
-        self.accepted.retain(|id| holds(&after, id) || !releases(step.event, id));
+        self.accepted.retain(|id| holds(&after, id) || !(releases(step.event, id) || is_given_up(step, id)));
     }
 
     fn one_verdict(&mut self, effect: &Effect) -> Result<(), Violation> {

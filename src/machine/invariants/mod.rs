@@ -4,8 +4,10 @@
 //! crashes. Neither changes a machine.
 
 mod history;
+mod refusals;
 
 pub use history::History;
+use refusals::{is_given_up, refusal_blocks_nothing};
 
 use alloc::format;
 use alloc::string::String;
@@ -29,7 +31,7 @@ pub enum Property {
     DurableFirst,
     /// 5. No accepted task is lost.
     NoLoss,
-    /// 6. One verdict per hand-out.
+    /// 6. One verdict per hand-out; a failure in place of a result that the hub refused, once that is put aside.
     OneVerdict,
     /// 7. No hand-out is woken twice unless the last wake is known to have failed; work under way is adopted.
     NoDoubleWake,
@@ -49,6 +51,8 @@ pub enum Property {
     ComesBack,
     /// 15. Every command gets one answer.
     Answered,
+    /// 16. A refused verdict blocks nothing: the others are said meanwhile, it ends, and no result is dropped for it.
+    RefusalBlocksNothing,
 }
 
 /// A property that does not hold.
@@ -102,7 +106,8 @@ pub fn check_step(step: &Step<'_>) -> Result<(), Violation> {
     deadlines(step)?;
     comes_back(step)?;
     answered(step)?;
-    no_new_work_behind_a_cordon(step)
+    no_new_work_behind_a_cordon(step)?;
+    refusal_blocks_nothing(step)
 }
 
 /// The edges of the table in `docs/states.md`. A transition may pass through `Draining` on its way to `Exiting`.
@@ -177,7 +182,8 @@ fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
             | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
             | Effect::Notify(_)
-            | Effect::Exit { .. } => true,
+            | Effect::Exit { .. }
+            | Effect::KeepRefused { .. } => true,
         };
         if !fine {
             return violated(Property::DurableFirst, format!("{effect:?} while the disk holds {durable:?}"));
@@ -207,9 +213,11 @@ fn releases(event: &Event, id: &TaskId) -> bool {
             | FromHub::RestartCommanded(_)
             | FromHub::RateLimited { .. }
             | FromHub::Forgotten
-            | FromHub::SignOfLife => false,
+            | FromHub::SignOfLife
+            | FromHub::RefusedInOtherWords { .. } => false,
         },
         Event::PersistFailed => true,
+        Event::RefusedResultWritten { task_id, path, .. } => path.is_some() && task_id == id,
         Event::DeadlineReached
         | Event::HubOpened
         | Event::HubClosed { .. }
@@ -229,7 +237,7 @@ fn ownership(step: &Step<'_>) -> Result<(), Violation> {
     let (before, after) = (step.before.journal(), step.after.journal());
     let owned = before.job.iter().map(|c| &c.task.id).chain(before.outbox.iter().map(|v| &v.task_id));
     for id in owned {
-        if !holds(&after, id) && !releases(step.event, id) {
+        if !holds(&after, id) && !releases(step.event, id) && !is_given_up(step, id) {
             return violated(Property::NoLoss, format!("{id} vanished on {:?}", step.event));
         }
     }
@@ -403,7 +411,8 @@ pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
         | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
         | Effect::Notify(_)
-        | Effect::Exit { .. } => None,
+        | Effect::Exit { .. }
+        | Effect::KeepRefused { .. } => None,
     }
 }
 

@@ -13,6 +13,7 @@ fn draining() -> Machine {
         outcome: Outcome::failed("no luck"),
         accept_first: false,
         nobody_came: false,
+        refusals: 0,
     };
     let journal = Journal { outbox: vec![verdict], ..Journal::default() };
     let machine = Machine::recover(journal, NOW, &Policy::default()).0;
@@ -30,7 +31,7 @@ fn draining() -> Machine {
 }
 
 fn redial_after(retry_after_ms: Option<u64>) -> u64 {
-    let closed = Event::HubClosed { retry_after_ms, jitter: Jitter(u16::MAX) };
+    let closed = Event::HubClosed { retry_after_ms, jitter: Jitter(u16::MAX), refusal: None };
     let (machine, _) = transition(draining(), closed, NOW, &Policy::default());
     let Link::Down { retry_at, .. } = machine.link else { panic!("{:?}", machine.link) };
     retry_at.since(NOW)

@@ -138,26 +138,49 @@ impl Life {
             | Event::RestartCancelRequested
             | Event::CordonRequested { .. }
             | Event::Persisted
-            | Event::PersistFailed => {}
+            | Event::PersistFailed
+            | Event::RefusedResultWritten { .. } => {}
         }
         event
     }
 
     fn answer_disk(&mut self, effects: &[Effect]) -> Result<(), Violation> {
-        let mut writes = effects.iter().any(|e| matches!(e, Effect::Persist(_)));
-        // A write leads to what waited for it, which may be a write again; a handful is the most there ever is.
-        for _ in 0..8 {
-            if !writes {
-                break;
-            }
-            let outcome = if self.disk_bad { Event::PersistFailed } else { Event::Persisted };
-            writes = self.step(outcome)?.iter().any(|e| matches!(e, Effect::Persist(_)));
+        let mut write = self.outcome_of_write(effects);
+        // A write leads to what waited for it, which may be a write again; a handful for each verdict is the most there ever is.
+        for _ in 0..8 * OUTBOX_CAP {
+            let Some(outcome) = write.take() else { break };
+            let effects = self.step(outcome)?;
+            write = self.outcome_of_write(&effects);
         }
-        assert!(!writes, "the journal never comes to rest");
+        assert!(write.is_none(), "the journal never comes to rest");
         if self.machine.disk == Disk::Ready && self.machine.state.phase() != Phase::Exiting {
             assert_eq!(self.machine.journal(), self.machine.durable, "quiet, and the disk differs");
         }
         Ok(())
+    }
+
+    /// How the disk answers: at most one order to write is among the effects of a step.
+    fn outcome_of_write(&self, effects: &[Effect]) -> Option<Event> {
+        let mut outcomes = effects.iter().filter_map(|effect| match effect {
+            Effect::Persist(_) if self.disk_bad => Some(Event::PersistFailed),
+            Effect::Persist(_) => Some(Event::Persisted),
+            Effect::KeepRefused { task_id, generation, .. } => {
+                let path = (!self.disk_bad).then(|| format!("rejected/{task_id}.json"));
+                Some(Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path })
+            }
+            Effect::Send(_)
+            | Effect::Wake { .. }
+            | Effect::Dial
+            | Effect::CloseLink(_)
+            | Effect::CleanUp { .. }
+            | Effect::WithdrawWake { .. }
+            | Effect::DropSign { .. }
+            | Effect::Notify(_)
+            | Effect::Exit { .. } => None,
+        });
+        let outcome = outcomes.next();
+        assert_eq!(outcomes.next(), None, "two writes at once");
+        outcome
     }
 
     fn happens(&mut self, event: Event) -> Result<(), Violation> {
@@ -225,6 +248,27 @@ impl Life {
         } else {
             FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow }
         }))
+    }
+
+    /// What happens next where the hub refuses the verdicts on `task_id`, and takes the others.
+    fn next_of_a_hub_that_refuses(&mut self, task_id: &str, by_close: bool) -> Event {
+        match self.machine.link {
+            Link::Dialing { .. } => return Event::HubOpened,
+            Link::Identifying { .. } => return Event::HubSaid(FromHub::Identified { features: Features::default() }),
+            Link::Closing { .. } => return closed(0, None),
+            Link::Down { .. } | Link::Online(_) => {}
+        }
+        let head = self.machine.outbox.in_flight().filter(|_| self.machine.link.can_say());
+        match head.filter(|head| head.course == Course::Open).map(|head| head.verdict.task_id.to_string()) {
+            Some(said) if said != task_id => Event::HubSaid(FromHub::VerdictAcknowledged { task_id: said }),
+            Some(_) if by_close => closed(0, Some("1009".into())),
+            Some(_) => Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into() }),
+            None => {
+                let waits = self.machine.deadline(&self.policy);
+                self.now = waits.map_or(self.now, |(at, _)| self.now.max(at));
+                Event::DeadlineReached
+            }
+        }
     }
 
     fn dies(&mut self, during: Event, written: bool, rebooted: bool) -> Result<(), Violation> {
@@ -308,6 +352,8 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
         2 => order().prop_map(FromHub::RestartCommanded),
         1 => (0u64..5_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
         1 => Just(FromHub::Forgotten),
+        2 => prop::option::of(any::<bool>())
+            .prop_map(|complete| FromHub::RefusedInOtherWords { complete, error: "invalid_json".into() }),
         1 => Just(FromHub::SignOfLife),
     ]
 }
@@ -332,10 +378,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         1 => Just(Event::DeadlineReached),
         1 => Just(Event::HubOpened),
-        2 => (prop::option::of(0u64..40_000), any::<u16>()).prop_map(|(retry_after_ms, draw)| Event::HubClosed {
-            retry_after_ms,
-            jitter: Jitter(draw)
-        }),
+        2 => (prop::option::of(0u64..40_000), any::<u16>(), prop::option::of(Just("1009".to_owned()))).prop_map(
+            |(retry_after_ms, draw, refusal)| Event::HubClosed { retry_after_ms, jitter: Jitter(draw), refusal }
+        ),
         1 => prop_oneof![
             Just(StopSignal::Interrupt),
             Just(StopSignal::Terminate),
@@ -347,7 +392,13 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
         1 => Just(Event::Persisted),
         1 => Just(Event::PersistFailed),
+        1 => (id(), 1u64..6, prop::option::of(Just("rejected".to_owned())))
+            .prop_map(|(task_id, generation, path)| Event::RefusedResultWritten { task_id, generation, path }),
     ]
+}
+
+fn closed(draw: u16, refusal: Option<String>) -> Event {
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(draw), refusal }
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -387,7 +438,7 @@ fn plausible_op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Happens(Event::RestartCancelRequested)),
         1 => prop::bool::weighted(0.3).prop_map(|on| Op::Happens(Event::CordonRequested { on })),
         2 => any::<u16>()
-            .prop_map(|draw| Op::Happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(draw) })),
+            .prop_map(|draw| Op::Happens(closed(draw, None))),
         4 => Just(Op::Due),
         1 => figures().prop_map(|figures| Op::Reloads { figures }),
         1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
@@ -433,6 +484,12 @@ fn figures() -> impl Strategy<Value = Box<Policy>> {
     })
 }
 
+fn result_of(id: &str, note: u64) -> Verdict {
+    let (task_id, generation) = (TaskId::new(id).unwrap(), 1_000);
+    let outcome = Outcome::Completed { result: format!("{{\"n\":{note}}}").into() };
+    Verdict { task_id, generation, outcome, accept_first: false, nobody_came: false, refusals: 0 }
+}
+
 fn live(policy: Policy, ops: &[Op]) -> Result<Life, TestCaseError> {
     let mut life = Life::new(policy);
     for op in ops {
@@ -455,6 +512,36 @@ proptest! {
         ops in prop::collection::vec(plausible_op(), 1..40),
     ) {
         live(policy, &ops)?;
+    }
+
+    /// From whatever a life has come to, with a hub that refuses every verdict on one task, in whatever words, and takes the
+    /// others: in bounded time nothing is left to say, and each result that was refused was put aside.
+    #[test]
+    fn a_refused_verdict_blocks_nothing(
+        policy in policy(),
+        ops in prop::collection::vec(plausible_op(), 0..25),
+        by_close in any::<bool>(),
+    ) {
+        let mut life = live(policy, &ops)?;
+        life.disk_bad = false;
+        if life.machine.state.is_leaving() {
+            life.run(&Op::Dies { during: Event::HubSaid(FromHub::SignOfLife), written: true, rebooted: false }).unwrap();
+        }
+        life.happens(Event::CordonRequested { on: false }).unwrap();
+        life.run(&Op::Reloads { figures: Box::default() }).unwrap();
+        for (id, note) in [("t1", 1), ("t2", 2)] {
+            life.machine.outbox.push(result_of(id, note), false);
+        }
+        let begin = life.now;
+        for _ in 0..2_000 {
+            if life.machine.outbox.is_empty() {
+                break;
+            }
+            let event = life.next_of_a_hub_that_refuses("t1", by_close);
+            life.happens(event).map_err(|violation| TestCaseError::fail(violation.to_string()))?;
+        }
+        prop_assert!(life.machine.outbox.is_empty(), "for ever: {:?}", life.machine);
+        prop_assert!(life.now.since(begin) <= 3_600_000, "after {} ms", life.now.since(begin));
     }
 
     /// From whatever a life has come to, a restart command leads to the exit within the promised time, with nothing

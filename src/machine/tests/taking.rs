@@ -12,7 +12,7 @@ fn assigned(name: &str, generation: u64) -> Event {
 }
 
 fn closed() -> Event {
-    Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) }
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None }
 }
 
 fn online() -> Machine {
@@ -84,7 +84,7 @@ fn a_task_that_a_failed_write_kept_off_the_disk_is_refused_though_another_is_the
 }
 
 fn verdict(generation: u64, outcome: Outcome) -> Verdict {
-    Verdict { task_id: id(), generation, outcome, accept_first: false, nobody_came: false }
+    Verdict { task_id: id(), generation, outcome, accept_first: false, nobody_came: false, refusals: 0 }
 }
 
 /// Online, with this verdict on its way, and then the task is handed out anew.
@@ -190,7 +190,14 @@ fn files_of_a_session_that_may_yet_come_outlast_a_crash_while_a_verdict_is_unans
     let recovered = |verdicts: &[(u64, &str, bool)]| {
         let verdict = |(generation, reason, nobody_came): &(u64, &str, bool)| {
             let outcome = Outcome::failed(reason);
-            Verdict { task_id: id(), generation: *generation, outcome, accept_first: false, nobody_came: *nobody_came }
+            Verdict {
+                task_id: id(),
+                generation: *generation,
+                outcome,
+                accept_first: false,
+                nobody_came: *nobody_came,
+                refusals: 0,
+            }
         };
         let journal = Journal { outbox: verdicts.iter().map(verdict).collect(), ..Journal::default() };
         cleans_up(&Machine::recover(journal, NOW, &Policy::default()).1)

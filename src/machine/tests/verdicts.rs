@@ -6,7 +6,14 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 fn verdict(id: &str, generation: u64) -> Verdict {
     let outcome = Outcome::Completed { result: "{}".into() };
-    Verdict { task_id: TaskId::new(id).unwrap(), generation, outcome, accept_first: false, nobody_came: false }
+    Verdict {
+        task_id: TaskId::new(id).unwrap(),
+        generation,
+        outcome,
+        accept_first: false,
+        nobody_came: false,
+        refusals: 0,
+    }
 }
 
 fn job(id: &str) -> Option<Carried> {
@@ -81,7 +88,7 @@ fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() 
     let after_loss = |said: Saying| {
         let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)]);
         outbox.head_mut().unwrap().said = said;
-        outbox.link_lost();
+        outbox.link_lost(NOW, &Policy::default());
         assert!(outbox.pending_mut().all(|pending| pending.said == Saying::Unsaid));
         outbox.iter().map(|verdict| verdict.task_id.to_string()).collect::<Vec<_>>()
     };
@@ -98,7 +105,7 @@ fn a_lost_link_brings_no_late_answer_to_the_next_one() {
     };
     say(&mut outbox, 2);
     outbox.answered("t");
-    outbox.link_lost();
+    outbox.link_lost(NOW, &Policy::default());
     say(&mut outbox, 1);
     assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
 }
@@ -128,4 +135,48 @@ fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
     outbox.head_mut().unwrap().said = Saying::Said { again_at: NOW };
     assert_eq!((outbox.answered("u"), outbox.refused(false)), (None, None), "an answer to something else");
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
+}
+
+/// A hub that ends the connection over a result hands the task out anew each time.
+#[test]
+fn a_new_hand_out_does_not_count_refusals_anew() {
+    let resting = Course::Resting { until: NOW.plus(5) };
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
+    let head = outbox.head_mut().unwrap();
+    (head.verdict.refusals, head.losses, head.course) = (3, 2, resting.clone());
+    outbox.push_anew(verdict("t", 3));
+    assert_eq!(outbox.to_journal(), [verdict("u", 1), Verdict { refusals: 3, ..verdict("t", 3) }]);
+    let last = outbox.pending().last().unwrap();
+    assert_eq!((last.losses, &last.course), (2, &resting));
+}
+
+#[test]
+fn a_verdict_in_flight_stays_for_its_answer_when_the_task_is_handed_out_anew() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
+    outbox.head_mut().unwrap().said = Saying::Said { again_at: NOW };
+    outbox.push_anew(verdict("t", 3));
+    assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 3)]);
+}
+
+/// Else the work would be done once more for the next hand-out, and be refused as before.
+#[test]
+fn a_refused_result_fails_a_later_hand_out_too() {
+    let refused = Outcome::failed("result_refused: the hub refused the result 5 times");
+    for (outcome, takes) in [(refused, false), (Outcome::failed("no luck"), true)] {
+        let outbox = vec![Verdict { outcome, ..verdict("t", 1) }];
+        let policy = Policy::default();
+        let recovered = Machine::recover(Journal { outbox, ..Journal::default() }, NOW, &policy).0;
+        let task = Task { id: TaskId::new("t").unwrap(), generation: 3, payload: "{}".into() };
+        let events = [
+            Event::HubOpened,
+            Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None },
+            Event::DeadlineReached,
+            Event::HubOpened,
+            Event::HubSaid(FromHub::Identified { features: Features::default() }),
+            Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+        ];
+        let machine = events.into_iter().fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
+        assert_eq!(machine.state.phase() == Phase::Working, takes);
+        assert_eq!(machine.outbox.find(&verdict("t", 3).task_id, 3).is_some(), !takes);
+    }
 }

@@ -35,7 +35,7 @@ pub(super) fn waking() -> Machine {
 
 /// The same, taken back by the hub.
 fn taken_back() -> Machine {
-    let closed = Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) };
+    let closed = Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None };
     let no = Event::HubSaid(FromHub::ReportAnswered { task_id: "t".into(), go_on: false });
     let [opened, identified] = connected();
     let machine = after(waking(), [closed, Event::DeadlineReached, opened, identified, no]);

@@ -86,6 +86,14 @@ pub(super) struct VerdictEntry {
     accept_first: bool,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     nobody_came: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    refusals: u8,
+}
+
+/// Whether there is nothing to write.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -216,6 +224,7 @@ impl TaskEntry {
                 outcome: Outcome::failed("failed under the sidecar before this one"),
                 accept_first: false,
                 nobody_came: false,
+                refusals: 0,
             });
             return Ok(());
         }
@@ -266,6 +275,7 @@ impl VerdictEntry {
             outcome,
             accept_first: verdict.accept_first,
             nobody_came: verdict.nobody_came,
+            refusals: verdict.refusals,
         }
     }
 
@@ -282,6 +292,7 @@ impl VerdictEntry {
             outcome,
             accept_first: self.accept_first,
             nobody_came: self.nobody_came,
+            refusals: self.refusals,
         })
     }
 }

@@ -53,6 +53,7 @@ fn full_journal(stage: Stage) -> Journal {
                 outcome: Outcome::Completed { result: r#"{"output":"x","status":"success"}"#.into() },
                 accept_first: true,
                 nobody_came: false,
+                refusals: 3,
             },
             Verdict {
                 task_id: TaskId::new("t-4").unwrap(),
@@ -60,6 +61,7 @@ fn full_journal(stage: Stage) -> Journal {
                 outcome: Outcome::failed("no"),
                 accept_first: false,
                 nobody_came: true,
+                refusals: 0,
             },
         ],
         restarts: RestartLedger {
@@ -274,6 +276,7 @@ fn a_verdict_takes_no_more_room_than_its_result() {
                 outcome,
                 accept_first: true,
                 nobody_came: false,
+                refusals: 0,
             });
         }
         to_bytes(&journal, &Map::new()).len()

@@ -1,5 +1,7 @@
 //! What the machine orders is carried out here, effect after effect, each before the next.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::{Ending, RESTART_HISTORY, Sidecar, sleep_until};
@@ -10,7 +12,7 @@ use crate::shell::pm2::Pm2;
 use crate::shell::report::notify;
 use crate::shell::runs::{OutputBatch, Watched};
 use crate::shell::speak::{output, resource_report, speak};
-use crate::shell::{durable, journal_file};
+use crate::shell::{durable, journal_file, refused_results};
 use crate::wire::{Pm2Info, SidecarFrame};
 
 /// What a frame may take once the process was asked to stop.
@@ -48,6 +50,9 @@ impl Sidecar {
                     }
                     Effect::DropSign { task_id } => self.drop_sign(&task_id),
                     Effect::Notify(notice) => notify(&notice),
+                    Effect::KeepRefused { task_id, generation, result } => {
+                        next = Some(self.keep_refused(task_id, generation, result).await);
+                    }
                 }
             }
             crash_point!("after the last effect");
@@ -83,6 +88,25 @@ impl Sidecar {
                 Event::PersistFailed
             }
         }
+    }
+
+    async fn keep_refused(&self, task_id: TaskId, generation: u64, result: Arc<str>) -> Event {
+        let (dir, id) = (self.config.results_dir.clone(), task_id.clone());
+        let write = move || refused_results::keep(&dir, id.as_str(), &result);
+        let kept = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
+        let path = match kept {
+            Ok(Ok(path)) => Some(path.display().to_string()),
+            Ok(Err(error)) => {
+                let (path, error) = (error.path.display(), &error.source);
+                tracing::error!(%task_id, %path, %error, "a refused result cannot be put aside: it stays in the journal, and is tried again");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%task_id, %error, "the writer of a refused result died: it is tried again");
+                None
+            }
+        };
+        Event::RefusedResultWritten { task_id, generation, path }
     }
 
     async fn send(&mut self, what: ToHub) {

@@ -32,7 +32,7 @@ fn word(life: &mut Life, word: &str) {
     match word {
         "due" => life.due(),
         "opened" => life.happens(Event::HubOpened),
-        "closed" => life.happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(7) }),
+        "closed" => life.happens(Event::HubClosed { retry_after_ms: None, jitter: Jitter(7), refusal: None }),
         "disk bad" => life.disk(true),
         "disk good" => life.disk(false),
         "dies" => life.dies(),

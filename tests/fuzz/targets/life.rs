@@ -92,7 +92,8 @@ impl Life {
                 | Effect::WithdrawWake { .. }
                 | Effect::DropSign { .. }
                 | Effect::Notify(_)
-                | Effect::Exit { .. } => None,
+                | Effect::Exit { .. }
+                | Effect::KeepRefused { .. } => None,
             });
             let Some(journal) = journal else { return self.at_peace_with_the_disk() };
             assert_read_back(&journal);

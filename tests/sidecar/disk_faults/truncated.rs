@@ -42,6 +42,7 @@ fn journal() -> Journal {
             outcome: Outcome::failed("no"),
             accept_first: false,
             nobody_came: true,
+            refusals: 0,
         }],
         restarts: RestartLedger {
             recent: vec![Timestamp::from_millis(5)],

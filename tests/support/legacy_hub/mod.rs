@@ -38,7 +38,7 @@ use serde_json::Value;
 
 pub use self::core::ConnectionId;
 pub use self::log::{Entry, What};
-pub use self::options::{OnReturn, Options, Verdicts};
+pub use self::options::{OnReturn, Options, Refusal, Verdicts};
 use self::socket::{Order, Shared};
 pub use self::tasks::{Status, Task};
 use super::wait;

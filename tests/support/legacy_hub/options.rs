@@ -21,6 +21,19 @@ pub enum Verdicts {
     LoseAnswer,
     /// Lost on the way, as a rate-limited frame is.
     LoseVerdict,
+    /// A `task_complete` of a task whose description has `unwanted` in it is met so; others are taken and answered.
+    RefuseResults(Refusal),
+}
+
+/// How a hub refuses what it cannot take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// By an error of that name, which says nothing of what it is about.
+    Error(&'static str),
+    /// It ends the connection with that close code.
+    Close(u16),
+    /// It breaks the connection off.
+    Drop,
 }
 
 /// See [`Options::default`] for the existing hub's own figures.

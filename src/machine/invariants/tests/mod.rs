@@ -2,6 +2,7 @@
 //! which property that breaks.
 
 mod history;
+mod refusals;
 mod step;
 
 use super::*;
@@ -110,7 +111,7 @@ fn identified() -> Event {
 }
 
 fn closed() -> Event {
-    Event::HubClosed { retry_after_ms: None, jitter: Jitter(0) }
+    Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None }
 }
 
 fn idle() -> Machine {

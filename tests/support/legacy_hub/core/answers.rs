@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::super::limits::{Pass, Tier};
-use super::super::options::{OnReturn, Verdicts};
+use super::super::options::{OnReturn, Refusal, Verdicts};
 use super::super::tasks::{Failed, Status};
 use super::super::validation;
 use super::{ConnectionId, Core, Doing, Out, Presence, Worker};
@@ -179,11 +179,35 @@ impl Core {
         }
     }
 
+    fn is_unwanted(&self, task: &str) -> bool {
+        let description = self.tasks.get(task).and_then(|task| task.fields["description"].as_str());
+        description.is_some_and(|description| description.contains("unwanted"))
+    }
+
+    fn refuse_result(&mut self, connection: ConnectionId, refusal: Refusal, now: u64) {
+        match refusal {
+            Refusal::Error(name) => self.refuse(connection, name),
+            Refusal::Close(code) => {
+                self.outs.push(Out::Close(connection, code, "no".into()));
+                self.closed(connection, now);
+            }
+            Refusal::Drop => {
+                self.outs.push(Out::Drop(connection));
+                self.closed(connection, now);
+            }
+        }
+    }
+
     fn verdict(&mut self, connection: ConnectionId, agent: &str, kind: &str, frame: &Value, now: u64) {
         if self.options.verdicts == Verdicts::LoseVerdict {
             return;
         }
         let task = frame.get("task_id").and_then(Value::as_str).unwrap_or_default();
+        if let (Verdicts::RefuseResults(refusal), "task_complete", true) =
+            (self.options.verdicts, kind, self.is_unwanted(task))
+        {
+            return self.refuse_result(connection, refusal, now);
+        }
         let generation = frame.get("generation").and_then(Value::as_u64).unwrap_or_default();
         let outcome = if kind == "task_complete" {
             let result = frame.get("result").cloned().unwrap_or(Value::Null);
@@ -203,7 +227,7 @@ impl Core {
         if taken && let Some(worker) = self.workers.get_mut(agent).filter(|worker| worker.doing == Doing::Working) {
             worker.rest();
         }
-        if self.options.verdicts == Verdicts::Answer {
+        if matches!(self.options.verdicts, Verdicts::Answer | Verdicts::RefuseResults(_)) {
             match outcome {
                 Ok(status) => self.say(connection, json!({"type": "task_ack", "task_id": task, "status": status})),
                 Err((what, why)) => self.refuse(connection, &format!("{what}: {}", why.text())),

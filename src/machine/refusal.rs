@@ -1,0 +1,158 @@
+//! What becomes of a verdict that the hub does not take. One that it answers by name is settled by that answer; one that it
+//! refuses in any other words is said again, behind the others, and given up after [`REFUSALS_CAP`] refusals. No result is
+//! dropped: it is put aside before its verdict goes.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::effect::{Effect, Notice};
+use super::event::VerdictRefusal;
+use super::job::Saying;
+use super::journal::Disk;
+use super::link::Standing;
+use super::outbox::{Course, Pending, REFUSALS_CAP, RESULT_REFUSED, Verdict};
+use super::shelf::Shelved;
+use super::state::State;
+use super::task::{Outcome, TaskId};
+use super::transition::Step;
+
+/// How long a refused verdict stays in flight: an answer that comes late, or a connection that is closed for it, is its own.
+const LINGER_MS: u64 = 1_000;
+
+impl Step<'_> {
+    /// The hub answered the verdict in flight: it does not count.
+    pub(super) fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
+        let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
+        let Some(verdict) = self.machine.outbox.refused(complete) else { return };
+        if accepted_here {
+            self.stands(Standing::Known, Standing::AtWork);
+        }
+        let task_id = verdict.task_id.clone();
+        let superseded = self.machine.state.carried().is_some_and(|carried| carried.task.id == task_id)
+            || self.machine.outbox.iter().any(|other| other.task_id == task_id);
+        let kept = match (&verdict.outcome, why) {
+            (Outcome::Completed { result }, VerdictRefusal::NotNow) if !superseded => {
+                self.shelve(Shelved::Finished { task_id: task_id.clone(), result: result.clone() });
+                true
+            }
+            (Outcome::Completed { .. }, VerdictRefusal::Never) => {
+                return self.put_aside(verdict, "not_found".into(), false);
+            }
+            (Outcome::Completed { .. }, VerdictRefusal::NotNow)
+            | (Outcome::Failed { .. }, VerdictRefusal::NotNow | VerdictRefusal::Never) => false,
+        };
+        self.order(Effect::Notify(Notice::VerdictRefused { task_id, kept }));
+    }
+
+    /// The hub said an error that is no answer to anything.
+    pub(super) fn refused_in_other_words(&mut self, complete: Option<bool>, error: String) {
+        let Some(in_flight) = self.machine.outbox.in_flight() else { return };
+        let other = complete.is_some_and(|complete| complete != in_flight.verdict.outcome.is_completed());
+        if !other && !self.machine.outbox.is_late_answer() {
+            self.count_refusal(error);
+        }
+    }
+
+    /// What was said last counts as refused, once.
+    pub(super) fn count_refusal(&mut self, error: String) {
+        let linger_until = self.now.plus(LINGER_MS.min(self.policy.answer_timeout_ms));
+        let Some(head) = self.machine.outbox.head_mut() else { return };
+        if head.said == Saying::Unsaid || head.course != Course::Open {
+            return;
+        }
+        head.losses = 0;
+        head.verdict.refusals = head.verdict.refusals.saturating_add(1).min(REFUSALS_CAP);
+        let (task_id, times) = (head.verdict.task_id.clone(), head.verdict.refusals);
+        if times < REFUSALS_CAP {
+            head.course = Course::Refused;
+            head.said = Saying::Said { again_at: linger_until };
+            self.order(Effect::Notify(Notice::VerdictRefusedInOtherWords { task_id, times, error }));
+        } else {
+            self.give_up_verdict(error);
+        }
+    }
+
+    fn give_up_verdict(&mut self, error: String) {
+        let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
+        let Some(verdict) = self.machine.outbox.take_in_flight() else { return };
+        if accepted_here {
+            self.stands(Standing::Known, Standing::AtWork);
+        }
+        match verdict.outcome {
+            Outcome::Completed { .. } => self.put_aside(verdict, error, true),
+            Outcome::Failed { .. } => {
+                let task_id = verdict.task_id;
+                self.order(Effect::Notify(Notice::VerdictGivenUp { task_id, error, kept: None }));
+            }
+        }
+    }
+
+    /// The verdict stays in the journal until its result lies elsewhere.
+    fn put_aside(&mut self, verdict: Verdict, error: String, fails: bool) {
+        let course = Course::GivenUp { error, fails, write_at: Some(self.now) };
+        // It was said, so the disk held it, and its files were cleaned up.
+        self.machine.outbox.put_back(Pending { course, cleaned: true, ..Pending::new(verdict, false) });
+    }
+
+    /// A refused verdict has lingered long enough: the others go on.
+    pub(super) fn settle_refusal(&mut self) {
+        let until = self.now.plus(self.policy.answer_timeout_ms);
+        let lingered = |pending: &Pending| pending.course == Course::Refused && pending.said.is_due(self.now);
+        if self.machine.outbox.in_flight().is_some_and(lingered) {
+            self.machine.outbox.step_aside(Course::Resting { until });
+        }
+    }
+
+    /// Orders one result at a time to be written, while no journal is: an order is answered before the next is given.
+    pub(super) fn settle_refused_results(&mut self) {
+        if self.machine.disk != Disk::Ready || matches!(self.machine.state, State::Exiting { .. }) {
+            return;
+        }
+        let now = self.now;
+        let under_way = |pending: &Pending| matches!(pending.course, Course::GivenUp { write_at: None, .. });
+        if self.machine.outbox.pending().any(under_way) {
+            return;
+        }
+        for pending in self.machine.outbox.pending_mut() {
+            if let Course::GivenUp { write_at: write_at @ Some(_), .. } = &mut pending.course
+                && write_at.is_some_and(|at| at <= now)
+                && let Outcome::Completed { result } = &pending.verdict.outcome
+            {
+                *write_at = None;
+                let (task_id, generation) = (pending.verdict.task_id.clone(), pending.verdict.generation);
+                self.effects.push(Effect::KeepRefused { task_id, generation, result: result.clone() });
+                return;
+            }
+        }
+    }
+
+    /// The result lies at `path`: the task fails, where the hub knows it. Not written, it is tried again.
+    pub(super) fn refused_result_written(&mut self, task_id: &TaskId, generation: u64, path: Option<String>) {
+        let again_at = self.now.plus(self.policy.answer_timeout_ms);
+        let Some(pending) = self.machine.outbox.pending_mut().find(|pending| {
+            pending.verdict.task_id == *task_id
+                && pending.verdict.generation == generation
+                && matches!(pending.course, Course::GivenUp { write_at: None, .. })
+        }) else {
+            return;
+        };
+        let Course::GivenUp { error, fails, write_at } = &mut pending.course else { return };
+        let Some(path) = path else {
+            *write_at = Some(again_at);
+            return;
+        };
+        let (error, fails) = (core::mem::take(error), *fails);
+        if fails {
+            let reason = format!(
+                "{RESULT_REFUSED}the hub refused the result {REFUSALS_CAP} times; it is kept on the agent's machine in {path} \
+                 (last answer: {error})"
+            );
+            let verdict = Verdict { outcome: Outcome::Failed { reason }, refusals: 0, ..pending.verdict.clone() };
+            *pending = Pending { cleaned: true, ..Pending::new(verdict, false) };
+        } else {
+            self.machine.outbox.remove(task_id, generation);
+        }
+        let notice = Notice::VerdictGivenUp { task_id: task_id.clone(), error, kept: Some(path) };
+        self.order(Effect::Notify(notice));
+    }
+}

@@ -1,0 +1,85 @@
+//! Keeps results that the hub would not take in `rejected/` of the results folder, where an operator finds them. It removes
+//! and overwrites no result there.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::durable::{self, DurableError, Operation};
+use crate::regular_file::{self, Unfit};
+
+/// The folder in the results folder.
+const FOLDER: &str = "rejected";
+
+/// Puts the result there, durably, and says where: `<task_id>.json`, or `<task_id>.2.json` and so on where something else
+/// has that name. One that lies there already is not written again.
+///
+/// # Errors
+/// [`DurableError`]: disk full, read-only, permission.
+pub fn keep(results_dir: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
+    let folder = results_dir.join(FOLDER);
+    let mut path = folder.join(format!("{task_id}.json"));
+    let mut number = 1_u32;
+    loop {
+        match regular_file::read(&path, result.len() as u64) {
+            Ok(found) if found == result.as_bytes() => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(source) if Unfit::of(&source).is_none() => {
+                return Err(DurableError { path, operation: Operation::Read, source });
+            }
+            Ok(_) | Err(_) => {
+                number += 1;
+                path = folder.join(format!("{task_id}.{number}.json"));
+            }
+        }
+    }
+    // A killed process may have left half of it.
+    durable::remove_leftovers(&path)?;
+    durable::write_atomic(&path, result.as_bytes())?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn keep_in(dir: &Path, result: &str) -> String {
+        let path = keep(dir, "t", result).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), result);
+        path.strip_prefix(dir).unwrap().display().to_string()
+    }
+
+    #[test]
+    fn a_result_is_written_once_and_overwrites_none() {
+        let dir = tempfile::tempdir().unwrap();
+        for (result, name) in [("{}", "t.json"), ("{\"n\":1}", "t.2.json"), ("{}", "t.json"), ("{\"n\":1}", "t.2.json")]
+        {
+            assert_eq!(keep_in(dir.path(), result), format!("rejected/{name}"));
+        }
+        assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("rejected/t.json")).unwrap();
+        assert_eq!(keep_in(dir.path(), "{}"), "rejected/t.2.json");
+    }
+
+    #[test]
+    fn half_a_file_of_a_killed_process_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("rejected")).unwrap();
+        fs::write(dir.path().join("rejected/.t.json.x.tmp"), "{").unwrap();
+        keep_in(dir.path(), "{}");
+        assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_no_folder_can_be_made_the_error_says_where() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("rejected"), "").unwrap();
+        let error = keep(dir.path(), "t", "{}").unwrap_err();
+        assert_eq!(error.path, dir.path().join("rejected/t.json"));
+    }
+}
