@@ -10,7 +10,7 @@ use strum::IntoEnumIterator;
 use crate::machine::invariants::{History, Step, Violation, check_step};
 use crate::machine::*;
 
-/// Over the three properties below, at least the 100,000 traces that the project promises.
+/// Over the four properties below, at least the 100,000 traces that the project promises.
 const TRACES: u32 = 40_000;
 
 /// As many lives, and a failing one made as small, as `PROPTEST_CASES` and `PROPTEST_MAX_SHRINK_ITERS` say where they
