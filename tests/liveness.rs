@@ -93,6 +93,11 @@ impl World {
             | Effect::CleanUp { .. }
             | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
+            | Effect::CheckNextRun { .. }
+            | Effect::RunResultHook { .. }
+            | Effect::LookForResults { .. }
+            | Effect::PassOn(_)
+            | Effect::Reply { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. } => None,
         }
@@ -144,6 +149,8 @@ impl World {
         self.machine.state == State::Idle
             && self.machine.outbox.is_empty()
             && self.machine.held.is_none()
+            && self.machine.check.is_none()
+            && self.machine.replies.is_empty()
             && self.machine.disk == Disk::Ready
             && self.machine.link.can_say()
     }
@@ -164,6 +171,15 @@ impl World {
             let (task_id, generation, attempt) = (job.task().id.clone(), woken, *attempt);
             owed.push(Event::WakeFinished { task_id, generation, attempt, outcome: WakeOutcome::Succeeded });
         }
+        let job = self.machine.state.job();
+        owed.extend(self.machine.check.as_ref().map(|check| well(check.number)));
+        if let State::Draining { cause: Cause::Restart { next_run: NextRun::Asked { number }, .. }, .. } =
+            &self.machine.state
+        {
+            owed.push(well(*number));
+        }
+        owed.extend(job.and_then(|job| job.review.as_ref()).map(reviewed));
+        owed.extend(job.and_then(|job| job.last_look).map(|look| Event::ResultsLookedFor { number: look.number }));
         owed
     }
 
@@ -176,7 +192,8 @@ impl World {
             self.recover()?;
         }
         // The operator is kind too.
-        let mut todo: VecDeque<Event> = [Event::CordonRequested { on: false }].into_iter().chain(self.owed()).collect();
+        let mut todo: VecDeque<Event> =
+            [Event::CordonRequested { on: false, to: None }].into_iter().chain(self.owed()).collect();
         for _ in 0..MOVES {
             let effects = match todo.pop_front() {
                 Some(event) => self.happens(event)?,
@@ -216,10 +233,17 @@ impl World {
                 todo.push_back(Event::Confirmed { task_id: task.id.clone() });
             }
             Effect::Send(said) => todo.extend(hub.answer(said).into_iter().map(Event::HubSaid)),
+            Effect::CheckNextRun { number } => todo.push_back(well(*number)),
+            Effect::RunResultHook { number, outcome, .. } => {
+                todo.push_back(Event::ResultReviewed { number: *number, outcome: outcome.clone() });
+            }
+            Effect::LookForResults { number } => todo.push_back(Event::ResultsLookedFor { number: *number }),
             Effect::Persist(_)
             | Effect::CleanUp { .. }
             | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
+            | Effect::PassOn(_)
+            | Effect::Reply { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. }
             | Effect::KeepRefused { .. } => {}
@@ -289,6 +313,16 @@ impl KindHub {
     }
 }
 
+/// The next run would be started, and can start.
+fn well(number: u32) -> Event {
+    Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return: None }
+}
+
+/// A hook that changes nothing.
+fn reviewed(review: &Review) -> Event {
+    Event::ResultReviewed { number: review.number, outcome: review.outcome.clone() }
+}
+
 fn closed() -> Event {
     Event::HubClosed { retry_after_ms: None, jitter: Jitter(30_000), refusal: None }
 }
@@ -313,8 +347,9 @@ proptest! {
     fn with_everybody_kind_it_comes_to_rest_and_takes_the_next_task(
         ops in prop::collection::vec(op(), 0..40),
         mut hub in hub(),
+        result_hook_ms in prop::option::of(1_000u64..60_000),
     ) {
-        let mut world = World::new(Policy { machine_boot: "boot".into(), ..Policy::default() });
+        let mut world = World::new(Policy { result_hook_ms, machine_boot: "boot".into(), ..Policy::default() });
         for op in &ops {
             world.run(op)?;
         }

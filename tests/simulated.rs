@@ -12,6 +12,8 @@ mod books;
 mod hub;
 #[path = "simulated/judge.rs"]
 mod judge;
+#[path = "simulated/look_ahead.rs"]
+mod look_ahead;
 #[path = "simulated/run.rs"]
 mod run;
 #[path = "simulated/shared.rs"]

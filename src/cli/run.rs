@@ -92,11 +92,8 @@ fn serve(
     let ending = runtime.block_on(async {
         #[cfg(unix)]
         adopted::reap();
-        match start(config, pm2) {
-            Ok(started) => Ok(match preflight {
-                Some(preflight) => started.with_preflight(preflight).run().await,
-                None => started.run().await,
-            }),
+        match start(config, pm2, preflight) {
+            Ok(started) => Ok(started.run().await),
             Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
         }
     });

@@ -3,6 +3,7 @@
 
 use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
 use super::link::Link;
+use super::reply::{Answer, Ticket};
 use super::state::State;
 use super::transition::Step;
 
@@ -30,10 +31,16 @@ impl Cordon {
 }
 
 impl Step<'_> {
-    pub(super) fn cordon_requested(&mut self, on: bool) {
+    pub(super) fn cordon_requested(&mut self, on: bool, to: Option<Ticket>) {
+        let after = self.machine.state.job().map(|job| job.task().id.clone());
+        let (done, already) = match on {
+            true => (Answer::Drains { after }, Answer::DrainsAlready),
+            false => (Answer::Resumed, Answer::TakesTasks),
+        };
         if self.machine.cordon.is_on() == on {
-            return;
+            return self.reply_once_on_disk(to, already);
         }
+        self.reply_once_on_disk(to, done);
         self.order(Effect::Notify(Notice::Cordoned { on }));
         if on {
             self.machine.cordon = Cordon::On;

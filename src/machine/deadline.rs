@@ -31,12 +31,18 @@ pub enum Wait {
     Confirmation,
     /// When to stop looking for a result from before a reboot.
     Interrupted,
+    /// When to give up on a last look into the results folder.
+    LastLook,
+    /// When to let a result count that the hook has not answered for.
+    ResultHook,
     /// When to give the next sign of life of a task.
     Progress,
     /// When to say again what has not been answered.
     Answer,
     /// When to write the journal again after a failure.
     JournalRetry,
+    /// When to refuse a restart for want of knowing whether the next run would start.
+    NextRunCheck,
     /// When to leave a task behind for a restart.
     RestartDeadline,
     /// When to say the last words whatever is unanswered.
@@ -55,20 +61,10 @@ impl Machine {
         if let State::Exiting { .. } = self.state {
             return None;
         }
-        let parts: [Due; 5] =
-            [self.state_deadline(policy), self.link_due(), self.disk_due(), self.job_due(), self.outbox_due()];
+        let check = self.check.as_ref().map(|check| (check.deadline, Wait::NextRunCheck));
+        let parts: [Due; 6] =
+            [check, self.state_deadline(policy), self.link_due(), self.disk_due(), self.job_due(), self.outbox_due()];
         parts.into_iter().flatten().min_by_key(|(at, _)| *at)
-    }
-
-    /// Whether the deadline that is due by `now` gives up on the agent's files: then the folder is looked at once more
-    /// first, since what is there counts, seen or not.
-    pub fn wants_last_look(&self, now: Timestamp) -> bool {
-        self.watching().is_some()
-            && self.state.job().is_some_and(|job| match job.carried.stage {
-                Stage::AwaitingConfirmation { until } | Stage::Interrupted { until } => until <= now,
-                Stage::RetryingWake { at, .. } => at <= now,
-                Stage::Accepted | Stage::Waking { .. } | Stage::Running => false,
-            })
     }
 
     fn state_deadline(&self, policy: &super::Policy) -> Due {
@@ -78,7 +74,9 @@ impl Machine {
             State::Draining { deadline, step: DrainStep::Flushing, .. } => {
                 Some((deadline.minus(policy.close_budget_ms), Wait::FlushDeadline))
             }
-            State::Draining { deadline, step: DrainStep::Closing, .. } => Some((*deadline, Wait::DrainDeadline)),
+            State::Draining { deadline, step: DrainStep::Closing | DrainStep::Checking, .. } => {
+                Some((*deadline, Wait::DrainDeadline))
+            }
         }
     }
 
@@ -131,7 +129,9 @@ impl Machine {
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => None,
         };
         let progress = can_say.then_some((job.progress_at, Wait::Progress));
-        [accept, report, stage, progress].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let stage = job.last_look.map(|look| (look.until, Wait::LastLook)).or(stage);
+        let review = job.review.as_ref().map(|review| (review.deadline, Wait::ResultHook));
+        [accept, report, stage, review, progress].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn outbox_due(&self) -> Due {

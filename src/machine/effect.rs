@@ -5,9 +5,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::journal::Journal;
+use super::news::News;
+use super::reply::{Answer, Ticket};
 use super::restarts::OpenRestart;
-use super::state::Cause;
-use super::task::{Task, TaskId};
+use super::state::{Cause, Ending};
+use super::task::{Outcome, Task, TaskId};
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
@@ -46,14 +48,45 @@ pub enum Effect {
         /// Which task.
         task_id: TaskId,
     },
+    /// Find out who would start the next run, and whether its program can start; answers with `NextRunChecked`, or not at
+    /// all. An order with a higher number takes the place of one before it.
+    CheckNextRun {
+        /// Names the question.
+        number: u32,
+    },
+    /// Let the result hook look at a result; answers with `ResultReviewed`. A job has one at a time: the highest number.
+    RunResultHook {
+        /// Names the question.
+        number: u32,
+        /// The task.
+        task: Task,
+        /// The result.
+        outcome: Outcome,
+    },
+    /// Look into the results folder now, report what is there, and answer with `ResultsLookedFor`.
+    LookForResults {
+        /// Names the question.
+        number: u32,
+    },
+    /// Pass on the news that were offered last; they are news, not an obligation.
+    PassOn(News),
+    /// Answer an operator.
+    Reply {
+        /// Who asked.
+        to: Ticket,
+        /// What became of it.
+        answer: Answer,
+        /// A crash would forget it: the journal cannot be written.
+        not_on_disk: bool,
+    },
     /// Tell the operator.
     Notify(Notice),
     /// End the process. The last effect ever.
     Exit {
         /// Why.
         cause: Cause,
-        /// Whether the process replaces itself instead of ending.
-        in_place: bool,
+        /// How.
+        ending: Ending,
     },
     /// Write a result that the hub will not take where an operator finds it, durably; answers with
     /// `RefusedResultWritten`. Writing it again changes nothing.
@@ -117,6 +150,37 @@ pub enum Notice {
         task_id: String,
         /// Why.
         why: RejectReason,
+    },
+    /// The hub knows us on a new connection.
+    Connected {
+        /// The restart that this run returned from, the first time a hub is told of it.
+        returned: Option<ReturnedFrom>,
+    },
+    /// A task was taken.
+    TaskTaken {
+        /// Which.
+        task_id: TaskId,
+    },
+    /// A verdict on a task was reached.
+    VerdictReached {
+        /// Which task.
+        task_id: TaskId,
+        /// Whether it was completed, and not failed.
+        completed: bool,
+    },
+    /// A commanded restart was accepted.
+    RestartAccepted {
+        /// The command's reason.
+        reason: String,
+        /// Names the command, where the hub does that.
+        command_id: Option<String>,
+        /// Who asked, where known.
+        by: Option<String>,
+    },
+    /// The program at this process's path cannot start: the restart goes on with the one that runs.
+    GoesOnAsItIs {
+        /// Why it cannot.
+        why: String,
     },
     /// A commanded restart was refused.
     RestartRefused {

@@ -3,6 +3,9 @@
 use alloc::string::String;
 
 use super::link::{Features, Jitter};
+use super::news::News;
+use super::policy::Comeback;
+use super::reply::Ticket;
 use super::restarts::RestartOrder;
 use super::state::StopSignal;
 use super::task::{Outcome, Task, TaskId};
@@ -43,11 +46,6 @@ pub enum Event {
         /// Which task.
         task_id: TaskId,
     },
-    /// The agent's result is there, and is being looked over before it counts: the agent is not waited for any more.
-    ResultPending {
-        /// Which task.
-        task_id: TaskId,
-    },
     /// The agent's result is there.
     ResultFound {
         /// Which task.
@@ -55,20 +53,53 @@ pub enum Event {
         /// What it says.
         outcome: Outcome,
     },
+    /// The result hook has looked at a result.
+    ResultReviewed {
+        /// The question that is answered.
+        number: u32,
+        /// What counts.
+        outcome: Outcome,
+    },
+    /// The results folder was looked at. Whatever was found there was reported BEFORE this.
+    ResultsLookedFor {
+        /// The question that is answered.
+        number: u32,
+    },
     /// Somebody wants the process to end.
     StopRequested {
         /// How it was said.
         signal: StopSignal,
     },
     /// A restart was asked for on this machine, by an operator or the library's user.
-    RestartRequested(RestartOrder),
-    /// An operator on this machine takes a restart back that still waits for its task.
-    RestartCancelRequested,
+    RestartRequested {
+        /// The command.
+        order: RestartOrder,
+        /// Who is to be answered, if anybody waits for it.
+        to: Option<Ticket>,
+    },
+    /// An operator on this machine takes a restart back that has not begun.
+    RestartCancelRequested {
+        /// Who is to be answered.
+        to: Option<Ticket>,
+    },
     /// An operator on this machine wants no new task to be taken, or (`on: false`) tasks to be taken again.
     CordonRequested {
         /// Whether to take none.
         on: bool,
+        /// Who is to be answered.
+        to: Option<Ticket>,
     },
+    /// It was found out what would follow this process.
+    NextRunChecked {
+        /// The question that is answered.
+        number: u32,
+        /// Who would start the next run.
+        comeback: Comeback,
+        /// Why the program that would be started cannot, where it cannot: for people, with what to do.
+        no_return: Option<String>,
+    },
+    /// There is something that could be told to the hub.
+    NewsOffered(News),
     /// The journal that was ordered to be written is on disk.
     Persisted,
     /// It is not.

@@ -76,7 +76,7 @@ impl Step<'_> {
             FromHub::TaskCancelled { task_id } => self.task_cancelled(&task_id),
             FromHub::ReportAnswered { task_id, go_on } => self.report_answered(&task_id, go_on),
             FromHub::ReportNotUnderstood => self.report_not_understood(),
-            FromHub::RestartCommanded(order) => self.restart_commanded(&order),
+            FromHub::RestartCommanded(order) => self.restart_commanded(order, None),
             FromHub::RateLimited { retry_after_ms } => self.rate_limited(retry_after_ms),
             FromHub::Forgotten => self.forgotten(),
             FromHub::RefusedInOtherWords { complete, error } => self.refused_in_other_words(complete, error),
@@ -116,7 +116,9 @@ impl Step<'_> {
             limited_until: None,
             standing: Standing::Known,
         });
+        let returned = self.returned_from();
         self.machine.restarts.returned = None;
+        self.order(Effect::Notify(Notice::Connected { returned }));
         if self.machine.cordon.is_on() {
             self.machine.cordon = Cordon::On;
             self.tell_cordon();

@@ -2,8 +2,9 @@
 
 use alloc::string::String;
 
+use super::last_look::LastLook;
 use super::policy::Policy;
-use super::seeded::seeded;
+use super::review::Review;
 use super::task::Task;
 use super::time::Timestamp;
 
@@ -127,6 +128,10 @@ pub struct Job {
     pub wake_ordered: bool,
     /// When to give the next sign of life.
     pub progress_at: Timestamp,
+    /// The result that the hook is looking at.
+    pub review: Option<Review>,
+    /// The look into the results folder that decides whether a wait is over.
+    pub last_look: Option<LastLook>,
 }
 
 impl Job {
@@ -143,6 +148,8 @@ impl Job {
             claim: Claim::Ours { accept: Saying::Unsaid, report: None },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
+            review: None,
+            last_look: None,
         }
     }
 
@@ -153,6 +160,8 @@ impl Job {
             claim: Claim::Recovering { ask: Saying::Unsaid },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
+            review: None,
+            last_look: None,
         }
     }
 
@@ -184,9 +193,6 @@ impl Job {
             self.start_waking(*attempt);
         }
         let sign = self.carried.settle_in(now, policy);
-        if seeded!(policy, AdoptedWorkWokenAgain) && self.carried.stage == Stage::Running {
-            self.start_waking(1);
-        }
         self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
         sign
@@ -199,9 +205,6 @@ impl Carried {
     pub(super) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
         self.stage = match self.stage {
-            Stage::Waking { attempt } if seeded!(policy, WakeRepeatedAfterCrash) => {
-                Stage::RetryingWake { at: now, attempt }
-            }
             Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
             Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.min(confirm_by) },
             Stage::RetryingWake { at, attempt } => {
@@ -229,7 +232,7 @@ impl Carried {
             Stage::Interrupted { until } => Stage::Interrupted { until: until.max(look) },
             stage @ (Stage::Accepted | Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::Running) => stage,
         };
-        if rebooted && !seeded!(policy, OldSignBelieved) { Sign::Old } else { Sign::Counts }
+        if rebooted { Sign::Old } else { Sign::Counts }
     }
 
     /// A new hand-out of a task that was given up before anybody showed up for it: whoever was woken then may have come

@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 
 use super::effect::Effect;
 use super::job::{Carried, Job, Sign};
-use super::seeded::seeded;
 use super::task::{Task, TaskId};
 use super::transition::Step;
 
@@ -67,7 +66,6 @@ impl Step<'_> {
         match self.machine.latecomers.woken_in(&job.carried.task.id) {
             Some(boot) => job.carried.look_for_latecomer(boot, self.now, self.policy),
             // Nobody knows of a session: its sign would be waited on for ever, were it dead.
-            None if seeded!(self.policy, OldSignBelieved) => {}
             None => self.judge_sign(&job.task().id, Sign::Old),
         }
         job

@@ -12,6 +12,7 @@
 //!
 //! It does not know frames, files, processes or pm2; see `shell` for those. It compiles under `no_std` + `alloc`.
 
+mod check;
 mod cordon;
 mod deadline;
 mod effect;
@@ -20,14 +21,17 @@ mod hub_said;
 pub mod invariants;
 mod job;
 mod journal;
+mod last_look;
 mod late;
 mod leaving;
 mod link;
+mod news;
 mod outbox;
 mod policy;
 mod refusal;
+mod reply;
 mod restarts;
-mod seeded;
+mod review;
 mod settle;
 mod shelf;
 mod state;
@@ -37,6 +41,7 @@ mod time;
 mod transition;
 mod work;
 
+pub use check::{ASKS_CAP, Ask, Check};
 pub use cordon::Cordon;
 pub use deadline::Wait;
 pub use effect::{
@@ -45,15 +50,17 @@ pub use effect::{
 pub use event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutcome};
 pub use job::{Carried, Claim, Job, Report, Saying, Sign, Stage, StageName};
 pub use journal::{Disk, Journal};
+pub use last_look::LastLook;
 pub use late::{LATECOMERS_CAP, Latecomer, Latecomers};
 pub use link::{Features, Heartbeat, Jitter, Link, LinkName, Online, Standing};
+pub use news::News;
 pub use outbox::{Course, OUTBOX_CAP, Outbox, Pending, REFUSALS_CAP, Verdict};
 pub use policy::{Comeback, Intensity, Policy};
+pub use reply::{Answer, PendingReply, REPLIES_CAP, Ticket};
 pub use restarts::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
-#[cfg(feature = "seeded-bugs")]
-pub use seeded::SeededBug;
+pub use review::Review;
 pub use shelf::{SHELF_CAP, Shelf, Shelved};
-pub use state::{Cause, DrainStep, Phase, State, StopSignal};
+pub use state::{Cause, DrainStep, Ending, NextRun, Phase, State, StopSignal};
 pub use task::{BadTaskId, Outcome, Task, TaskId};
 pub use time::Timestamp;
 pub use transition::transition;
@@ -79,8 +86,15 @@ pub struct Machine {
     pub disk: Disk,
     /// The journal on disk.
     pub durable: Journal,
-    /// An assignment that came while the hub was being asked about the task in hand; taken or refused when it answers.
+    /// An assignment that came while the hub was being asked about the task in hand, or during a check; taken or refused
+    /// when the answer is there.
     pub held: Option<HeldAssignment>,
+    /// Restart commands that wait until it is known that the next run would start.
+    pub check: Option<Check>,
+    /// Answers to operators that wait for the disk.
+    pub replies: Vec<PendingReply>,
+    /// How many questions this process has asked, each named by its number.
+    pub questions: u32,
     /// Whether new tasks are taken at all.
     pub cordon: Cordon,
 }
@@ -98,8 +112,6 @@ impl Machine {
     /// The machine of a new process that found `journal` on disk, and its first effects.
     pub fn recover(journal: Journal, now: Timestamp, policy: &Policy) -> (Self, Vec<Effect>) {
         let durable = journal.clone();
-        #[cfg(feature = "seeded-bugs")]
-        let journal = seeded::forgetful(journal, policy);
         let state = match journal.job {
             None => State::Idle,
             Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },
@@ -109,8 +121,6 @@ impl Machine {
             Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
         });
         let outbox = Outbox::recovered(journal.outbox);
-        #[cfg(feature = "seeded-bugs")]
-        let outbox = seeded::untidy(outbox, policy);
         let machine = Self {
             state,
             link: Link::start(now),
@@ -121,6 +131,9 @@ impl Machine {
             disk: Disk::Ready,
             durable,
             held: None,
+            check: None,
+            replies: Vec::new(),
+            questions: 0,
             cordon: if journal.cordoned { Cordon::On } else { Cordon::Off },
         };
         transition::begin(machine, now, policy)

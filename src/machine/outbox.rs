@@ -126,11 +126,14 @@ impl Outbox {
         Self { pending: pending.collect(), late_answers: 0 }
     }
 
-    /// Adds a verdict; a second one for the same hand-out is not one and is dropped. `accepted_here`: see [`Pending`].
-    pub fn push(&mut self, verdict: Verdict, accepted_here: bool) {
-        if self.find(&verdict.task_id, verdict.generation).is_none() {
+    /// Adds a verdict; a second one for the same hand-out is not one and is dropped. Returns whether it was added.
+    /// `accepted_here`: see [`Pending`].
+    pub fn push(&mut self, verdict: Verdict, accepted_here: bool) -> bool {
+        let new = self.find(&verdict.task_id, verdict.generation).is_none();
+        if new {
             self.pending.push(Pending::new(verdict, accepted_here));
         }
+        new
     }
 
     /// Adds a verdict on a later hand-out of a task whose work had ended before. What the hub made of the earlier verdict holds

@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Who undoes an exit: decided from facts before a restart is promised (see `docs/operating.md`, "Who brings it back").
+/// Who would undo an exit: found out before a restart is promised (see `docs/operating.md`, "Who brings it back").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Comeback {
@@ -36,10 +36,13 @@ pub struct Policy {
     pub close_budget_ms: u64,
     /// Bounds commanded restarts.
     pub restart_intensity: Intensity,
-    /// Who undoes an exit.
-    pub comeback: Comeback,
-    /// Why the next run could not start, where that is known: then no restart is accepted.
-    pub no_return: Option<String>,
+    /// How long it may take to find out what would follow this process, before a restart is refused for it. Longer than
+    /// the shell's own bounds for asking.
+    pub next_run_check_ms: u64,
+    /// How long the hook that looks at a result may take, where there is one. Longer than the shell's own bound for it.
+    pub result_hook_ms: Option<u64>,
+    /// How long a last look into the results folder may take.
+    pub last_look_ms: u64,
     /// The waits before the second, third, ... wake.
     pub wake_retry_delays_ms: Vec<u64>,
     /// From a successful wake to the agent's sign that it started.
@@ -68,9 +71,6 @@ pub struct Policy {
     pub reconnect_max_ms: u64,
     /// Names the machine's boot: work that was under way in another boot is gone.
     pub machine_boot: String,
-    /// A mistake to make on purpose.
-    #[cfg(feature = "seeded-bugs")]
-    pub bug: Option<super::SeededBug>,
 }
 
 impl Policy {
@@ -94,8 +94,9 @@ impl Default for Policy {
             stop_budget_ms: 1_000,
             close_budget_ms: 400,
             restart_intensity: Intensity { max: 3, window_ms: 60_000 },
-            comeback: Comeback::Supervisor,
-            no_return: None,
+            next_run_check_ms: 6_000,
+            result_hook_ms: None,
+            last_look_ms: 5_000,
             wake_retry_delays_ms: alloc::vec![5_000, 15_000, 30_000],
             confirmation_timeout_ms: 30_000,
             look_ms: 2_000,
@@ -110,8 +111,6 @@ impl Default for Policy {
             reconnect_min_ms: 1_000,
             reconnect_max_ms: 60_000,
             machine_boot: String::new(),
-            #[cfg(feature = "seeded-bugs")]
-            bug: None,
         }
     }
 }

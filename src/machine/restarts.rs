@@ -55,8 +55,8 @@ pub struct RestartLedger {
     pub returned: Option<Returned>,
     /// Ids of commands already carried out or under way, oldest first.
     pub seen: Vec<String>,
-    /// The id of the last command that was taken back, to say so again when a hub repeats it.
-    pub cancelled: Option<String>,
+    /// The ids of commands that were cancelled on this machine, oldest first, to say so again when a hub repeats one.
+    pub cancelled: Vec<String>,
 }
 
 impl RestartLedger {
@@ -104,23 +104,33 @@ impl RestartLedger {
     pub fn cancel(&mut self) {
         if let Some(open) = self.open.take() {
             self.recent.pop();
-            self.cancelled = open.command_id;
+            self.note_cancelled(open.command_id.as_deref());
         }
     }
 
-    /// Whether this command was taken back on this machine.
+    /// Whether this command was cancelled on this machine.
     pub fn was_cancelled(&self, command_id: Option<&str>) -> bool {
-        command_id.is_some() && command_id == self.cancelled.as_deref()
+        command_id.is_some_and(|id| self.cancelled.iter().any(|cancelled| cancelled == id))
+    }
+
+    /// Remembers that a command was cancelled.
+    pub fn note_cancelled(&mut self, command_id: Option<&str>) {
+        remember(&mut self.cancelled, command_id);
     }
 
     /// Remembers a command id, the open restart's or a repeat's.
     pub fn note(&mut self, command_id: Option<&str>) {
-        let Some(id) = command_id else { return };
-        if !self.knows(Some(id)) {
-            self.seen.push(id.into());
-            if self.seen.len() > SEEN_CAP {
-                self.seen.remove(0);
-            }
+        remember(&mut self.seen, command_id);
+    }
+}
+
+/// Keeps the latest ids, each once.
+fn remember(ids: &mut Vec<String>, id: Option<&str>) {
+    let Some(id) = id else { return };
+    if !ids.iter().any(|known| known == id) {
+        ids.push(id.into());
+        if ids.len() > SEEN_CAP {
+            ids.remove(0);
         }
     }
 }
@@ -173,7 +183,7 @@ mod tests {
     fn a_command_without_an_id_was_never_taken_back() {
         let mut ledger = RestartLedger::default();
         assert!(!ledger.was_cancelled(None));
-        ledger.cancelled = Some("c".into());
+        ledger.note_cancelled(Some("c"));
         assert!(ledger.was_cancelled(Some("c")) && !ledger.was_cancelled(Some("d")) && !ledger.was_cancelled(None));
     }
 }

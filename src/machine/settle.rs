@@ -2,13 +2,13 @@
 
 use alloc::boxed::Box;
 
+use super::HeldAssignment;
 use super::cordon::Cordon;
 use super::effect::{Effect, ToHub};
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::{Disk, Journal};
 use super::link::{Link, Standing};
 use super::outbox::Verdict;
-use super::seeded::seeded;
 use super::state::{Cause, DrainStep, State};
 use super::task::Outcome;
 use super::time::Timestamp;
@@ -21,6 +21,7 @@ impl Step<'_> {
         if let State::Exiting { .. } = self.machine.state {
             return;
         }
+        self.settle_held();
         self.settle_job();
         self.settle_outbox();
         self.settle_drain();
@@ -29,15 +30,28 @@ impl Step<'_> {
         self.settle_link();
         self.settle_disk();
         self.settle_refused_results();
+        self.settle_replies();
+    }
+
+    /// An assignment that waited is taken or refused once nothing is open any more.
+    fn settle_held(&mut self) {
+        let in_question = self.machine.state.job().is_some_and(Job::is_in_question);
+        if !self.machine.state.is_leaving() && (self.machine.check.is_some() || in_question) {
+            return;
+        }
+        if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
+            self.assigned(task, assigned_at);
+        }
     }
 
     fn settle_job(&mut self) {
+        self.drop_idle_look();
         let can_say = self.machine.link.can_say();
         let (now, policy) = (self.now, self.policy);
         let again_at = now.plus(policy.answer_timeout_ms);
         let durable = &self.machine.durable;
         let Some(job) = self.machine.state.job_mut() else { return };
-        let in_journal = journal_holds(durable, job) || seeded!(policy, AcceptBeforePersist);
+        let in_journal = journal_holds(durable, job);
         let mut orders = alloc::vec::Vec::new();
         match &mut job.claim {
             Claim::Recovering { ask } => {
@@ -111,7 +125,7 @@ impl Step<'_> {
             && can_say
             && head.is_open()
             && head.said.is_due(self.now)
-            && (machine.durable.outbox.contains(&head.verdict) || seeded!(self.policy, VerdictBeforePersist))
+            && machine.durable.outbox.contains(&head.verdict)
         {
             head.said = Saying::Said { again_at };
             head.times_said = head.times_said.saturating_add(1);
@@ -121,10 +135,6 @@ impl Step<'_> {
                 head.accepted_here = forgets;
             }
             self.effects.push(Effect::Send(say_verdict(&head.verdict)));
-            if seeded!(self.policy, OutboxClearedAtSend) {
-                let task_id = head.verdict.task_id.clone();
-                machine.outbox.answered(task_id.as_str());
-            }
         }
     }
 

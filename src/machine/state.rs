@@ -2,6 +2,7 @@
 //! a second job cannot be written down.
 
 use super::job::{Carried, Job};
+use super::policy::Comeback;
 use super::restarts::RestartOrder;
 use super::time::Timestamp;
 
@@ -57,6 +58,8 @@ pub enum DrainStep {
     Flushing,
     /// The goodbye is said; the peer's close frame is awaited.
     Closing,
+    /// There is nothing more to say; what was asked of the next run is awaited.
+    Checking,
 }
 
 /// Why the sidecar leaves.
@@ -70,12 +73,69 @@ pub enum Cause {
         forced: bool,
         /// A stop signal came on top: the next one ends the process at once.
         signalled: bool,
+        /// What follows this process.
+        next_run: NextRun,
     },
     /// A stop signal, or the supervisor's message.
     Stop {
         /// Which.
         signal: StopSignal,
     },
+}
+
+/// What follows a process that leaves for a restart. It is asked anew when the sidecar begins to leave: what the restart was
+/// promised by may have changed while the task went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NextRun {
+    /// Not known yet.
+    Asked {
+        /// Names the question.
+        number: u32,
+    },
+    /// Known.
+    Found(Ending),
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Ending {
+    /// Exit 0: the supervisor starts the next run, or the process was told to stop.
+    Exit,
+    /// The process replaces itself (`exec`, same pid) by the program at its path: nobody would start it again.
+    InPlace,
+    /// The process replaces itself by the very program that it runs: the one at its path cannot start.
+    InPlaceAsIs,
+}
+
+impl NextRun {
+    /// What the answer of the supervisor and of the next program means. An old program is better than none.
+    pub const fn of(comeback: Comeback, cannot_start: bool) -> Self {
+        Self::Found(match (cannot_start, comeback) {
+            (true, Comeback::Supervisor | Comeback::InPlace) => Ending::InPlaceAsIs,
+            (false, Comeback::Supervisor) => Ending::Exit,
+            (false, Comeback::InPlace) => Ending::InPlace,
+        })
+    }
+}
+
+impl Cause {
+    /// How the process is to end. What was not found out in time counts as "nobody brings it back".
+    pub const fn ending(&self) -> Ending {
+        match self {
+            Self::Restart { signalled: false, next_run: NextRun::Found(ending), .. } => *ending,
+            Self::Restart { signalled: false, next_run: NextRun::Asked { .. }, .. } => Ending::InPlace,
+            Self::Restart { signalled: true, .. } | Self::Stop { .. } => Ending::Exit,
+        }
+    }
+
+    /// Whether it matters what follows this process, and is not known yet.
+    pub const fn awaits_check(&self) -> bool {
+        match self {
+            Self::Restart { signalled: false, next_run: NextRun::Asked { .. }, .. } => true,
+            Self::Restart { .. } | Self::Stop { .. } => false,
+        }
+    }
 }
 
 /// What asked us to stop.
@@ -177,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_stop_is_for_good_and_a_restart_is_not_unless_a_signal_joined_it() {
-        let restart = |signalled| Cause::Restart { order: order(), forced: false, signalled };
+        let next_run = NextRun::Found(Ending::Exit);
+        let restart = |signalled| Cause::Restart { order: order(), forced: false, signalled, next_run };
         let stop = Cause::Stop { signal: StopSignal::Terminate };
         assert!(leaving(&stop).iter().chain(&leaving(&restart(true))).all(State::stops_for_good));
         assert!(!leaving(&restart(false)).iter().chain(&staying()).chain([&pending()]).any(State::stops_for_good));

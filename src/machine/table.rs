@@ -8,9 +8,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
-    Claim, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName, Machine,
-    Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp, VerdictRefusal, WakeOutcome,
-    transition,
+    Claim, Comeback, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName,
+    Machine, News, Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp,
+    VerdictRefusal, WakeOutcome, transition,
 };
 
 /// One possible move: in `from`, this event may lead to `to` (which may be the same).
@@ -33,10 +33,10 @@ pub const BEGINNINGS: [(Phase, &str); 2] =
 /// The edges as drawn, each with its reason. Every other edge passes through `Draining` without a stop there.
 pub const DRAWN: [(Phase, Phase, &str); 8] = [
     (Phase::Idle, Phase::Working, "a task is assigned"),
-    (Phase::Idle, Phase::Draining, "a restart, or a stop signal"),
+    (Phase::Idle, Phase::Draining, "a checked restart, or a stop signal"),
     (Phase::Working, Phase::Idle, "the task's verdict, or the hub takes it back or cancels it"),
-    (Phase::Working, Phase::RestartPending, "a restart"),
-    (Phase::Working, Phase::Draining, "a stop signal, or a restart with force"),
+    (Phase::Working, Phase::RestartPending, "a checked restart"),
+    (Phase::Working, Phase::Draining, "a stop signal, or a checked restart with force"),
     (Phase::RestartPending, Phase::Working, "an operator on the machine cancels the restart"),
     (Phase::RestartPending, Phase::Draining, "the task ends, or the deadline, force or a stop signal leaves it behind"),
     (Phase::Draining, Phase::Exiting, "everything said and the link closed, or the drain deadline, or a second signal"),
@@ -64,23 +64,25 @@ pub fn mermaid(moves: &BTreeSet<Move>) -> String {
 }
 
 /// What tells representatives apart: two machines of one kind are taken to have the same moves.
-type Kind = (Phase, &'static str, Option<&'static str>, [bool; 9]);
+type Kind = (Phase, &'static str, Option<&'static str>, [bool; 14]);
 
 fn kind(machine: &Machine) -> Kind {
     let job = machine.state.job();
     let stage = machine.state.carried().map(|carried| StageName::from(&carried.stage).into());
-    let (closing, hurried) = match &machine.state {
+    let (closing, checking, hurried) = match &machine.state {
         super::State::Draining { step, cause, .. } => (
             *step == DrainStep::Closing,
+            *step == DrainStep::Checking,
             matches!(cause, super::Cause::Stop { .. } | super::Cause::Restart { signalled: true, .. }),
         ),
         super::State::Idle
         | super::State::Working { .. }
         | super::State::RestartPending { .. }
-        | super::State::Exiting { .. } => (false, false),
+        | super::State::Exiting { .. } => (false, false, false),
     };
     let details = [
         closing,
+        checking,
         hurried,
         job.is_some_and(|job| matches!(job.claim, Claim::Recovering { .. })),
         job.is_some_and(super::Job::is_in_question),
@@ -89,6 +91,10 @@ fn kind(machine: &Machine) -> Kind {
         machine.outbox.to_journal().is_empty(),
         machine.shelf.items().is_empty(),
         machine.cordon.is_on(),
+        machine.check.is_some(),
+        machine.held.is_some(),
+        job.is_some_and(|job| job.review.is_some()),
+        job.is_some_and(|job| job.last_look.is_some()),
     ];
     (machine.state.phase(), LinkName::from(&machine.link).into(), stage, details)
 }
@@ -99,7 +105,8 @@ pub fn moves() -> BTreeSet<Move> {
     let mut found = BTreeSet::new();
     // Without time there is no goodbye: moves of their own.
     let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
-    for policy in [Policy::default(), hurried] {
+    let hooked = Policy { result_hook_ms: Some(1_000), ..Policy::default() };
+    for policy in [Policy::default(), hurried, hooked] {
         let mut met: BTreeSet<Kind> = BTreeSet::new();
         let mut open = Vec::new();
         let mut meet = |open: &mut Vec<_>, machine: Machine, now| {
@@ -117,12 +124,15 @@ pub fn moves() -> BTreeSet<Move> {
                     | Event::HubClosed { .. }
                     | Event::WakeFinished { .. }
                     | Event::Confirmed { .. }
-                    | Event::ResultPending { .. }
                     | Event::ResultFound { .. }
+                    | Event::ResultReviewed { .. }
+                    | Event::ResultsLookedFor { .. }
                     | Event::StopRequested { .. }
-                    | Event::RestartRequested(_)
-                    | Event::RestartCancelRequested
+                    | Event::RestartRequested { .. }
+                    | Event::RestartCancelRequested { .. }
                     | Event::CordonRequested { .. }
+                    | Event::NextRunChecked { .. }
+                    | Event::NewsOffered(_)
                     | Event::Persisted
                     | Event::PersistFailed
                     | Event::RefusedResultWritten { .. } => None,
@@ -172,14 +182,16 @@ fn own_events(machine: &Machine) -> Vec<Event> {
         Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None },
         Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: Some("table".into()) },
         Event::StopRequested { signal: StopSignal::Interrupt },
-        Event::RestartRequested(order(false)),
-        Event::RestartRequested(order(true)),
-        Event::RestartCancelRequested,
-        Event::CordonRequested { on: true },
-        Event::CordonRequested { on: false },
+        Event::RestartRequested { order: order(false), to: None },
+        Event::RestartRequested { order: order(true), to: None },
+        Event::RestartCancelRequested { to: None },
+        Event::CordonRequested { on: true, to: None },
+        Event::CordonRequested { on: false, to: None },
+        Event::NewsOffered(News::Resources),
         Event::Persisted,
         Event::PersistFailed,
     ]);
+    events.extend(answers(machine));
     let Some(task) = task_of(machine) else { return events };
     let attempt = match machine.state.job().map(|job| &job.carried.stage) {
         Some(super::Stage::Waking { attempt } | super::Stage::RetryingWake { attempt, .. }) => *attempt,
@@ -196,13 +208,28 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     events.extend(outcomes.map(|outcome| Event::WakeFinished { task_id: id.clone(), generation, attempt, outcome }));
     events.push(Event::Confirmed { task_id: id.clone() });
     let outcomes = [Outcome::Completed { result: "{}".into() }, Outcome::failed("table")];
-    events.push(Event::ResultPending { task_id: id.clone() });
     events.extend(outcomes.map(|outcome| Event::ResultFound { task_id: id.clone(), outcome }));
     events.extend([None, Some("table".to_owned())].map(|path| Event::RefusedResultWritten {
         task_id: id.clone(),
         generation,
         path,
     }));
+    events
+}
+
+/// Answers to the questions that the machine may have open: the last it has asked, and one before.
+fn answers(machine: &Machine) -> Vec<Event> {
+    let mut events = Vec::new();
+    for number in [machine.questions, machine.questions.wrapping_sub(1)] {
+        let checked = |comeback, no_return| Event::NextRunChecked { number, comeback, no_return };
+        events.extend([
+            checked(Comeback::Supervisor, None),
+            checked(Comeback::InPlace, None),
+            checked(Comeback::Supervisor, Some("table".into())),
+            Event::ResultReviewed { number, outcome: Outcome::failed("table") },
+            Event::ResultsLookedFor { number },
+        ]);
+    }
     events
 }
 

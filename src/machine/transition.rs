@@ -7,7 +7,6 @@ use super::event::Event;
 use super::journal::Disk;
 use super::link::{Heartbeat, Link};
 use super::policy::Policy;
-use super::seeded::seeded;
 use super::state::{DrainStep, State};
 use super::time::Timestamp;
 use super::{Machine, effect::ToHub};
@@ -39,12 +38,15 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
             step.wake_finished(&task_id, generation, attempt, outcome);
         }
         Event::Confirmed { task_id } => step.confirmed(&task_id),
-        Event::ResultPending { task_id } => step.result_pending(&task_id),
         Event::ResultFound { task_id, outcome } => step.result_found(&task_id, outcome),
+        Event::ResultReviewed { number, outcome } => step.result_reviewed(number, outcome),
+        Event::ResultsLookedFor { number } => step.results_looked_for(number),
         Event::StopRequested { signal } => step.stop_requested(signal),
-        Event::RestartRequested(order) => step.restart_commanded(&order),
-        Event::RestartCancelRequested => step.restart_cancelled(),
-        Event::CordonRequested { on } => step.cordon_requested(on),
+        Event::RestartRequested { order, to } => step.restart_commanded(order, to),
+        Event::RestartCancelRequested { to } => step.restart_cancelled(to),
+        Event::CordonRequested { on, to } => step.cordon_requested(on, to),
+        Event::NextRunChecked { number, comeback, no_return } => step.next_run_checked(number, comeback, no_return),
+        Event::NewsOffered(news) => step.news_offered(news),
         Event::Persisted => step.persisted(),
         Event::PersistFailed => step.persist_failed(),
         Event::RefusedResultWritten { task_id, generation, path } => {
@@ -74,6 +76,12 @@ impl Step<'_> {
     /// Orders `effect` after those ordered so far.
     pub(super) fn order(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Names the next question.
+    pub(super) fn next_question(&mut self) -> u32 {
+        self.machine.questions = self.machine.questions.wrapping_add(1);
+        self.machine.questions
     }
 
     /// Says something if the hub knows us on this connection; what is lost otherwise is news, not an obligation.
@@ -107,9 +115,6 @@ impl Step<'_> {
     }
 
     fn persist_failed(&mut self) {
-        if seeded!(self.policy, FailedWriteCounts) {
-            return self.persisted();
-        }
         if let Disk::Writing { failing, .. } = self.machine.disk {
             self.machine.disk = Disk::Failing { retry_at: self.now.plus(self.policy.persist_retry_ms) };
             if !failing {
@@ -124,12 +129,13 @@ impl Step<'_> {
 
     /// Whatever waits for this moment. What waits to be said again or written again is the settling's business.
     fn deadline_reached(&mut self) {
+        // BEFORE a link that is given up: whoever waits is told on it.
+        self.check_deadline();
         self.link_deadline();
         self.job_deadline();
+        self.review_deadline();
         match &self.machine.state {
-            State::RestartPending { .. } if seeded!(self.policy, RestartDeadlineIgnored) => {}
             State::RestartPending { deadline, .. } if *deadline <= self.now => self.leave_work_behind(),
-            State::Draining { .. } if seeded!(self.policy, DrainWithoutEnd) => {}
             State::Draining { deadline, step, .. } if *deadline <= self.now => {
                 // Called too late to wait for the close frame, not too late for the last words.
                 if (*step, self.machine.link.online().is_some()) == (DrainStep::Flushing, true) {
@@ -188,8 +194,9 @@ impl Step<'_> {
         }
         if let State::Draining { step, .. } = &self.machine.state {
             match step {
-                DrainStep::Closing => self.exit(),
+                DrainStep::Closing => self.said_everything(),
                 DrainStep::Flushing => self.hasten_redial(),
+                DrainStep::Checking => {}
             }
         }
     }

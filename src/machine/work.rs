@@ -8,9 +8,8 @@ use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::Disk;
 use super::outbox::{OUTBOX_CAP, Pending, Verdict};
-use super::seeded::seeded;
 use super::shelf::Shelved;
-use super::state::{Cause, State};
+use super::state::State;
 use super::task::{Outcome, Task, TaskId};
 use super::transition::Step;
 use super::{HeldAssignment, Machine};
@@ -19,9 +18,6 @@ impl Step<'_> {
     /// The hub hands a task out to us.
     pub(super) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
         match &mut self.machine.state {
-            State::Draining { left: None, .. } if seeded!(self.policy, AssignedWhileDraining) => {
-                self.take(task, assigned_at);
-            }
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
                 if task.generation >= job.task().generation {
                     self.adopt(task);
@@ -32,6 +28,7 @@ impl Step<'_> {
             State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
                 self.refuse(&task, RejectReason::Restarting);
             }
+            State::Idle if self.machine.check.is_some() => self.hold(task, assigned_at),
             State::Idle => self.take(task, assigned_at),
         }
     }
@@ -73,6 +70,7 @@ impl Step<'_> {
             }
             (None, None) => self.begin(task, assigned_at),
         };
+        self.order(Effect::Notify(Notice::TaskTaken { task_id: job.task().id.clone() }));
         self.machine.state = State::Working { job };
     }
 
@@ -80,7 +78,10 @@ impl Step<'_> {
     fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
         let Task { id: task_id, generation, .. } = task;
         let verdict = Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false, refusals: 0 };
+        let completed = verdict.outcome.is_completed();
+        let task_id = verdict.task_id.clone();
         self.machine.outbox.push_anew(verdict);
+        self.order(Effect::Notify(Notice::VerdictReached { task_id, completed }));
     }
 
     /// The job in hand was handed out to us again, or confirmed as ours.
@@ -90,11 +91,17 @@ impl Step<'_> {
             let task_id = job.task().id.clone();
             self.judge_sign(&task_id, sign);
         }
-        self.refuse_held(RejectReason::Busy);
     }
 
+    /// Keeps an assignment until it can be decided, unless its verdict is on its way already: that is answered meanwhile, and
+    /// then nobody would know that the work is done.
     fn hold(&mut self, task: Task, assigned_at: Option<u64>) {
-        self.refuse_held(RejectReason::Busy);
+        if self.machine.outbox.answers(&task.id, task.generation) {
+            return;
+        }
+        if self.machine.held.as_ref().is_some_and(|held| held.task.id != task.id) {
+            self.refuse_held(RejectReason::Busy);
+        }
         self.machine.held = Some(HeldAssignment { task, assigned_at });
     }
 
@@ -124,7 +131,6 @@ impl Step<'_> {
     pub(super) fn report_answered(&mut self, task_id: &str, go_on: bool) {
         let asked = |job: &Job| match &job.claim {
             Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
-            Claim::Ours { report: None, .. } if seeded!(self.policy, StaleAbortDropsAdopted) => true,
             Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
         };
         if !self.has_job(task_id, asked) {
@@ -149,10 +155,6 @@ impl Step<'_> {
         let Some(job) = self.machine.state.job_mut() else { return };
         // The hub's timer for the acceptance still runs: it wants to hear it again.
         job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
-        if seeded!(self.policy, ContinueWithoutReaccept) {
-            job.claim = Claim::Ours { accept: Saying::Answered, report: None };
-        }
-        self.refuse_held(RejectReason::Busy);
     }
 
     pub(super) fn task_cancelled(&mut self, task_id: &str) {
@@ -160,9 +162,6 @@ impl Step<'_> {
         let Ok(id) = TaskId::new(task_id) else { return };
         let shelved = self.machine.shelf.take(&id).is_some();
         let in_hand = self.has_job(task_id, |_| true);
-        if in_hand && seeded!(self.policy, RestartForgottenOnCancel) {
-            self.machine.state = State::Idle;
-        }
         if in_hand {
             self.end_job();
         }
@@ -264,25 +263,11 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn result_pending(&mut self, task_id: &TaskId) {
-        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
-        if !job.is_recovering() && job.carried.stage != Stage::Accepted {
-            // Whatever a reboot has ended, it had left its result.
-            job.carried.woken.get_or_insert(job.carried.task.generation);
-            job.carried.stage = Stage::Running;
-        }
-    }
-
-    pub(super) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
-        if self.has_job(task_id.as_str(), |job| !job.is_recovering()) {
-            self.finish(outcome);
-        }
-    }
-
-    /// What a job's stage waits for has not come in time, or its time has come.
-    pub(super) fn job_deadline(&mut self) {
+    /// The wait of a job's stage is over, and the folder holds nothing that would change that.
+    pub(super) fn give_up_waiting(&mut self) {
         let now = self.now;
-        let Some(job) = self.machine.state.job_mut().filter(|job| !job.is_recovering()) else { return };
+        let Some(job) = self.machine.state.job_mut() else { return };
+        job.last_look = None;
         let given_up = |job: &Job| !job.carried.woken_for_this_generation();
         match job.carried.stage {
             Stage::RetryingWake { at, attempt } if at <= now => {
@@ -329,7 +314,7 @@ impl Step<'_> {
 
     /// The job has ended, and what it left is cleaned up once the verdict is on disk. (A wake that failed may have left
     /// something too.)
-    fn finish(&mut self, outcome: Outcome) {
+    pub(super) fn finish(&mut self, outcome: Outcome) {
         self.conclude(outcome, false);
     }
 
@@ -340,16 +325,13 @@ impl Step<'_> {
         let accepted_here = self.machine.link.online().is_some_and(|online| !online.features.restart_v2)
             && matches!(job.claim, Claim::Ours { accept: Saying::Said { .. } | Saying::Answered, report: None });
         let Task { id: task_id, generation, .. } = job.task().clone();
-        if seeded!(self.policy, CleanUpBeforePersist) {
-            self.order(Effect::CleanUp { task_id: task_id.clone() });
-        }
         if let Outcome::Completed { .. } = outcome {
             self.machine.latecomers.forget(&task_id);
         }
-        let verdict = Verdict { task_id, generation, outcome, accept_first, nobody_came, refusals: 0 };
-        self.machine.outbox.push(verdict, accepted_here);
-        if seeded!(self.policy, RestartForgottenOnResult) {
-            self.machine.state = State::Idle;
+        let verdict = Verdict { task_id: task_id.clone(), generation, outcome, accept_first, nobody_came, refusals: 0 };
+        let completed = verdict.outcome.is_completed();
+        if self.machine.outbox.push(verdict, accepted_here) {
+            self.order(Effect::Notify(Notice::VerdictReached { task_id, completed }));
         }
         self.end_job();
     }
@@ -379,17 +361,8 @@ impl Step<'_> {
     /// There is no job any more: what waited for that goes on.
     pub(super) fn end_job(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
-            State::RestartPending { order, .. } => {
-                self.drain(Cause::Restart { order, forced: false, signalled: false }, None);
-            }
-            State::Working { .. } | State::Idle => {
-                if seeded!(self.policy, HeldAssignmentLost) {
-                    self.machine.held = None;
-                }
-                if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
-                    self.assigned(task, assigned_at);
-                }
-            }
+            State::RestartPending { order, .. } => self.drain_for_restart(order, None),
+            State::Working { .. } | State::Idle => {}
             state @ (State::Draining { .. } | State::Exiting { .. }) => self.machine.state = state,
         }
     }

@@ -3,18 +3,18 @@
 
 use std::io;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::operator::Asked;
+use super::operator::{Request, Wish};
 #[cfg(unix)]
 use super::reload::Reloads;
-use crate::machine::{Event, RestartOrder, StopSignal};
+use crate::machine::StopSignal;
 
 /// Asks a running sidecar to restart itself, as a hub's command would: it finishes its task, says `agent_restarting`,
 /// and exits 0 to be brought back (or replaces itself where nobody would bring it back).
 #[derive(Debug, Clone)]
 pub struct RestartHandle {
-    requests: mpsc::Sender<Asked>,
+    requests: mpsc::Sender<Request>,
 }
 
 /// The sidecar has ended already.
@@ -30,7 +30,7 @@ impl core::fmt::Display for SidecarGone {
 impl std::error::Error for SidecarGone {}
 
 impl RestartHandle {
-    pub(super) fn new(requests: mpsc::Sender<Asked>) -> Self {
+    pub(super) fn new(requests: mpsc::Sender<Request>) -> Self {
         Self { requests }
     }
 
@@ -39,25 +39,21 @@ impl RestartHandle {
     /// # Errors
     /// [`SidecarGone`] when there is no one to ask.
     pub async fn graceful_restart(&self, reason: &str) -> Result<(), SidecarGone> {
-        let order =
-            RestartOrder { reason: reason.to_owned(), command_id: None, deadline_ms: None, force: false, by: None };
-        self.requests.send(Event::RestartRequested(order).into()).await.map_err(|_| SidecarGone)
+        let wish = Wish::Restart { reason: reason.to_owned(), force: false };
+        self.requests.send(Request::Wish { wish, by: None, asker: None }).await.map_err(|_| SidecarGone)
     }
 }
 
-/// Where requests go. The flag goes up with the first wish to stop, so that whatever the loop is in the middle of can be
-/// cut short.
+/// Where requests go.
 #[derive(Debug, Clone)]
 pub(super) struct Requests {
-    pub(super) queue: mpsc::Sender<Asked>,
-    pub(super) stop_wanted: watch::Sender<bool>,
+    pub(super) queue: mpsc::Sender<Request>,
 }
 
 impl Requests {
     /// Whether there is still someone to ask.
     pub(super) async fn stop(&self, signal: StopSignal) -> bool {
-        self.stop_wanted.send_replace(true);
-        self.queue.send(Event::StopRequested { signal }.into()).await.is_ok()
+        self.queue.send(Request::Stop(signal)).await.is_ok()
     }
 }
 

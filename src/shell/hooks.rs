@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use super::logging::Redactor;
-use super::results::ResultContent;
 use super::runner::{Scrub, group};
 use crate::config::Config;
 use crate::wire::{MAX_JSON_DEPTH, Unread, read_object};
@@ -64,11 +63,6 @@ impl Hooks {
         self.start.is_some()
     }
 
-    /// Whether there is one before a result counts.
-    pub(super) fn has_result(&self) -> bool {
-        self.result.is_some()
-    }
-
     /// Asks `on_task_start`. One that fails leaves a warning in the task (`hook_warning`), where the agent sees it.
     pub(super) async fn before_start(&self, task: &Map<String, Value>, generation: u64, attempt: u8) -> Begin {
         let Some(line) = &self.start else { return Begin::default() };
@@ -87,29 +81,27 @@ impl Hooks {
         }
     }
 
-    /// Asks `on_task_result`. One that fails leaves the result as it is.
+    /// Asks `on_task_result`; returns the result as it counts, where the hook changed it. One that fails changes nothing.
     pub(super) async fn review(
         &self,
         task: Map<String, Value>,
         generation: u64,
-        content: ResultContent,
-    ) -> ResultContent {
-        let Some(line) = &self.result else { return content };
-        let result = content.to_object();
+        mut result: Map<String, Value>,
+    ) -> Option<Map<String, Value>> {
+        let line = self.result.as_ref()?;
         let input = json!({
             "hook": "on_task_result", "task_id": task.get("task_id"), "generation": generation, "task": task,
             "result": result,
         });
         match self.run(line, &input).await.and_then(|mut answer| part(&mut answer, "result")) {
-            Ok(changes) if changes.is_empty() => content,
+            Ok(changes) if changes.is_empty() => None,
             Ok(changes) => {
-                let mut result = result;
                 result.extend(changes);
-                ResultContent::of(result)
+                Some(result)
             }
             Err(error) => {
                 tracing::warn!(hook = "on_task_result", error, "a hook failed; the result stays as it is");
-                content
+                None
             }
         }
     }

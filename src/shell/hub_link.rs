@@ -24,8 +24,11 @@ pub use reason::cooldown_ms;
 /// The largest text this end sends in one frame, in bytes: a result file at its cap still fits with every byte escaped.
 pub const MAX_OUTGOING_BYTES: usize = 64 * 1024 * 1024;
 
-/// Sends that may wait behind the one being written; the loop awaits each, so one is the usual number.
-const SEND_QUEUE: usize = 16;
+/// Frames that may wait behind the one being written. A sidecar has a handful to say at a time: a hub that leaves so many
+/// unread does not read.
+const SEND_QUEUE: usize = 64;
+
+const LOST: SendError = SendError::Gone { why: "the connection ended" };
 
 /// Close code for a connection that is replaced or whose owner is gone (RFC 6455, 7.4.1).
 const GOING_AWAY: u16 = 1001;
@@ -143,6 +146,8 @@ pub enum SendError {
         /// What stood in the way.
         why: &'static str,
     },
+    /// Too many frames wait already: the peer does not read.
+    Full,
     /// Larger than [`MAX_OUTGOING_BYTES`]; it cannot be sent on any connection.
     TooLarge {
         /// Its size.
@@ -154,6 +159,12 @@ impl core::fmt::Display for SendError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Gone { why } => write!(f, "frame not sent: {why}; send it again on the next connection"),
+            Self::Full => {
+                write!(
+                    f,
+                    "frame not sent: {SEND_QUEUE} frames wait already, since the hub does not read; close the link"
+                )
+            }
             Self::TooLarge { bytes } => {
                 write!(f, "frame not sent: {bytes} bytes, at most {MAX_OUTGOING_BYTES} fit; shorten it")
             }
@@ -254,7 +265,19 @@ impl HubLink {
 
     /// Sends one text frame: returns when it is in the kernel's hands, or when it is known that it never will be, which
     /// takes at most the write timeout for each frame before it.
+    ///
+    /// # Errors
+    /// [`SendError`]: it was not, or not all of it.
     pub async fn send(&self, text: String) -> Result<(), SendError> {
+        self.post(text)?.await.unwrap_or(Err(LOST))
+    }
+
+    /// Puts one text frame on its way and does not wait; what is returned says what becomes of it. A frame that does not
+    /// reach the kernel ends the connection.
+    ///
+    /// # Errors
+    /// [`SendError`]: it was not put on its way.
+    pub fn post(&self, text: String) -> Result<oneshot::Receiver<Result<(), SendError>>, SendError> {
         if text.len() > MAX_OUTGOING_BYTES {
             return Err(SendError::TooLarge { bytes: text.len() });
         }
@@ -265,10 +288,12 @@ impl HubLink {
         if !live.open.load(Ordering::Acquire) {
             return Err(SendError::Gone { why: "the connection is not open" });
         }
-        const LOST: SendError = SendError::Gone { why: "the connection ended" };
         let (done, answer) = oneshot::channel();
-        live.sends.send(Outgoing { text, done }).await.map_err(|_| LOST)?;
-        answer.await.unwrap_or(Err(LOST))
+        live.sends.try_send(Outgoing { text, done }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => LOST,
+        })?;
+        Ok(answer)
     }
 
     /// Starts the end: what is queued is sent, then a close frame with `code` and `reason` (cut to 123 bytes), then the

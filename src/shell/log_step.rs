@@ -1,8 +1,6 @@
 //! One line a transition, in the machine's own names. It writes logs and nothing else.
 
-use crate::machine::{
-    Effect, EffectName, Event, EventName, FromHub, FromHubName, Machine, RestartOrder, StageName, ToHubName,
-};
+use crate::machine::{Effect, EffectName, Event, EventName, FromHub, FromHubName, Machine, StageName, ToHubName};
 
 /// Writes what happened, what was ordered, and where the machine stands now. A change of phase, or of whether
 /// the hub is there, is worth `info`; traffic is worth `debug`.
@@ -13,10 +11,6 @@ pub(super) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[E
     let moved = from != to || stage(before) != stage(after) || online(before) != online(after);
     if !moved && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
-    }
-    if let (None, Some(restart)) = (&before.restarts.open, &after.restarts.open) {
-        let by = restart_order(event).and_then(|order| order.by.as_deref());
-        tracing::info!(reason = restart.reason, command_id = restart.command_id, by, "a restart was accepted");
     }
     let event_name: &'static str = EventName::from(event).into();
     let said: Option<&'static str> =
@@ -34,13 +28,6 @@ pub(super) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[E
     }
 }
 
-fn restart_order(event: &Event) -> Option<&RestartOrder> {
-    if let Event::HubSaid(FromHub::RestartCommanded(order)) | Event::RestartRequested(order) = event {
-        return Some(order);
-    }
-    None
-}
-
 fn effect_name(effect: &Effect) -> String {
     let name: &'static str = EffectName::from(effect).into();
     match effect {
@@ -52,6 +39,11 @@ fn effect_name(effect: &Effect) -> String {
         | Effect::CleanUp { .. }
         | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
+        | Effect::CheckNextRun { .. }
+        | Effect::RunResultHook { .. }
+        | Effect::LookForResults { .. }
+        | Effect::PassOn(_)
+        | Effect::Reply { .. }
         | Effect::Notify(_)
         | Effect::Exit { .. }
         | Effect::KeepRefused { .. } => name.to_owned(),

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::logging::Redactor;
-use crate::machine::{
-    Effect, Event, FromHub, Heartbeat, Machine, Notice, OpenRestart, Outcome, TaskId, Timestamp, Wait,
-};
+use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait};
 
 /// Restarts remembered beside the journal, for people.
 pub(super) const PAST_CAP: usize = 20;
@@ -158,21 +156,13 @@ impl Observed {
         {
             self.latency_ms = Some(now.since(at));
         }
-        if before.link.online().is_none() && self.machine.link.online().is_some() {
-            self.counts.connections += 1;
-            self.hub_trouble = None;
-            self.note_gap(&before, now);
-        }
         if let Event::PersistFailed = event {
             self.counts.failed_writes += 1;
         }
         for effect in effects {
             match effect {
                 Effect::Wake { .. } => self.counts.wakes += 1,
-                Effect::Notify(Notice::AssignmentRefused { .. }) => self.counts.refused += 1,
-                Effect::Notify(Notice::IdentifyRefused { error }) => {
-                    self.hub_trouble = Some(HubTrouble { why: error.clone(), refused: true, fresh: true });
-                }
+                Effect::Notify(notice) => self.notice(notice),
                 Effect::Dial => {
                     if let Some(trouble) = &mut self.hub_trouble {
                         trouble.fresh = false;
@@ -184,43 +174,54 @@ impl Observed {
                 | Effect::CleanUp { .. }
                 | Effect::WithdrawWake { .. }
                 | Effect::DropSign { .. }
-                | Effect::Notify(_)
+                | Effect::CheckNextRun { .. }
+                | Effect::RunResultHook { .. }
+                | Effect::LookForResults { .. }
+                | Effect::PassOn(_)
+                | Effect::Reply { .. }
                 | Effect::Exit { .. }
                 | Effect::KeepRefused { .. } => {}
             }
         }
-        self.count_verdicts(&before);
-        let had = before.state.carried().map(|carried| &carried.task.id);
-        let has = self.machine.state.carried().map(|carried| &carried.task.id);
-        if has.is_some() && has != had && matches!(event, Event::HubSaid(FromHub::Assigned { .. })) {
-            self.counts.taken += 1;
-        }
         self.look_at_job(now);
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Connected { returned } => {
+                self.counts.connections += 1;
+                self.hub_trouble = None;
+                if let Some(ReturnedFrom { restart, gap_ms }) = returned
+                    && let Some(past) = self.past.iter_mut().find(|past| past.is(restart))
+                {
+                    past.gap_ms = restart.leaving_at.map(|_| *gap_ms);
+                }
+            }
+            Notice::IdentifyRefused { error } => {
+                self.hub_trouble = Some(HubTrouble { why: error.clone(), refused: true, fresh: true });
+            }
+            Notice::TaskTaken { .. } => self.counts.taken += 1,
+            Notice::VerdictReached { completed: true, .. } => self.counts.completed += 1,
+            Notice::VerdictReached { completed: false, .. } => self.counts.failed += 1,
+            Notice::AssignmentRefused { .. } => self.counts.refused += 1,
+            Notice::RestartAccepted { .. }
+            | Notice::RestartRefused { .. }
+            | Notice::RestartCancelled { .. }
+            | Notice::GoesOnAsItIs { .. }
+            | Notice::JournalFailing
+            | Notice::JournalRecovered
+            | Notice::VerdictRefused { .. }
+            | Notice::VerdictRefusedInOtherWords { .. }
+            | Notice::VerdictGivenUp { .. }
+            | Notice::Cordoned { .. }
+            | Notice::TaskTakenBack { .. } => {}
+        }
     }
 
     /// A dial or a connection ended; why, in words.
     pub(super) fn link_ended(&mut self, why: String) {
         if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
             self.hub_trouble = Some(HubTrouble { why, refused: false, fresh: true });
-        }
-    }
-
-    fn count_verdicts(&mut self, before: &Machine) {
-        let known = |id: &TaskId, generation| before.outbox.find(id, generation).is_some();
-        for verdict in self.machine.outbox.iter() {
-            if !known(&verdict.task_id, verdict.generation) {
-                match verdict.outcome {
-                    Outcome::Completed { .. } => self.counts.completed += 1,
-                    Outcome::Failed { .. } => self.counts.failed += 1,
-                }
-            }
-        }
-    }
-
-    fn note_gap(&mut self, before: &Machine, now: Timestamp) {
-        let Some(returned) = &before.restarts.returned else { return };
-        if let Some(past) = self.past.iter_mut().find(|past| past.is(&returned.restart)) {
-            past.gap_ms = returned.restart.leaving_at.map(|at| now.since(at));
         }
     }
 

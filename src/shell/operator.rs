@@ -1,11 +1,13 @@
-//! What an operator on this machine may ask of a running sidecar, and the answer. Everything is an event for the machine;
-//! the answer is read off what the machine made of it.
+//! What an operator on this machine may ask of a running sidecar, and the machine's answers in words. It keeps who waits for
+//! which answer; it decides nothing.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::SidecarGone;
-use crate::machine::{Disk, Effect, Event, Machine, Notice, RestartOrder, State};
+use crate::machine::{self, Event, RestartOrder, StopSignal, Ticket};
 
 /// A wish of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(super) enum Wish {
         /// Do not wait for the task.
         force: bool,
     },
-    /// Take a restart back that still waits for its task.
+    /// Take a restart back that has not begun.
     CancelRestart,
     /// Finish the task in hand and take no more.
     Drain,
@@ -25,21 +27,20 @@ pub(super) enum Wish {
     Resume,
 }
 
-impl Wish {
-    fn event(self, by: &str) -> Event {
-        match self {
-            Self::Restart { reason, force } => Event::RestartRequested(RestartOrder {
-                reason,
-                command_id: None,
-                deadline_ms: None,
-                force,
-                by: Some(by.to_owned()),
-            }),
-            Self::CancelRestart => Event::RestartCancelRequested,
-            Self::Drain => Event::CordonRequested { on: true },
-            Self::Resume => Event::CordonRequested { on: false },
-        }
-    }
+/// Something for the loop, from this machine.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// The process is to end.
+    Stop(StopSignal),
+    /// An operator's wish.
+    Wish {
+        /// What.
+        wish: Wish,
+        /// Who, for the log; `None` for the library's user.
+        by: Option<String>,
+        /// Gets the answer.
+        asker: Option<oneshot::Sender<Answer>>,
+    },
 }
 
 /// What became of a wish.
@@ -65,152 +66,96 @@ impl Answer {
         Self { ok: false, message: message.into(), not_on_disk: false }
     }
 
-    /// The same of a wish that must outlive the process, while the disk takes no journal.
-    fn not_on_disk(self) -> Self {
+    /// The machine's answer in words.
+    fn of(answer: machine::Answer, not_on_disk: bool) -> Self {
+        let answer = words(answer);
+        if !not_on_disk || !answer.ok {
+            return answer;
+        }
         let message = format!(
             "{}; that is not on disk, because the journal cannot be written (it is tried again every second): a crash \
              would forget it",
-            self.message
+            answer.message
         );
-        Self { message, not_on_disk: true, ..self }
-    }
-
-    /// Reads the answer off one transition, and whether what was granted must outlive the process; `None` for an event that
-    /// answers nobody.
-    fn to(event: &Event, before: &Machine, after: &Machine, effects: &[Effect]) -> Option<(Self, bool)> {
-        match event {
-            // A process that crashes before it restarts comes back all the same.
-            Event::RestartRequested(order) => Some((restart(order, before, after, effects), false)),
-            Event::RestartCancelRequested => Some((cancel(before, after), true)),
-            Event::CordonRequested { on } => Some((cordon(*on, before, after), true)),
-            Event::DeadlineReached
-            | Event::HubOpened
-            | Event::HubClosed { .. }
-            | Event::HubSaid(_)
-            | Event::WakeFinished { .. }
-            | Event::Confirmed { .. }
-            | Event::ResultPending { .. }
-            | Event::ResultFound { .. }
-            | Event::StopRequested { .. }
-            | Event::Persisted
-            | Event::PersistFailed
-            | Event::RefusedResultWritten { .. } => None,
-        }
+        Self { message, not_on_disk, ..answer }
     }
 }
 
-fn cancel(before: &Machine, after: &Machine) -> Answer {
-    match (&before.state, &after.state) {
-        (State::RestartPending { .. }, State::Working { .. }) => {
-            Answer::yes("the restart is cancelled; the task goes on")
+fn words(answer: machine::Answer) -> Answer {
+    use machine::Answer as From;
+    match answer {
+        From::RestartAccepted { after: Some(task_id), .. } => {
+            Answer::yes(format!("accepted: restarts once task {task_id} has ended"))
         }
-        (State::Draining { .. } | State::Exiting { .. }, _) => Answer::no("too late: the sidecar is leaving already"),
-        (State::Idle | State::Working { .. } | State::RestartPending { .. }, _) => {
-            Answer::no("there is no restart to cancel")
+        From::RestartAccepted { after: None, forced: true } => Answer::yes("accepted: restarts now"),
+        From::RestartAccepted { after: None, forced: false } => {
+            Answer::yes("accepted: restarts now, there is no task to finish")
         }
+        From::RestartRepeated => Answer::yes("a restart is under way already; this one changes nothing"),
+        From::RestartRefused { detail } => Answer::no(format!("refused: {detail}")),
+        From::Cancelled => Answer::no("cancelled by another operator before it began"),
+        From::Leaving => Answer::no("the sidecar is leaving already"),
+        From::RestartCancelled { after: Some(_) } => Answer::yes("the restart is cancelled; the task goes on"),
+        From::RestartCancelled { after: None } => Answer::yes("the restart is cancelled"),
+        From::NoRestartToCancel => Answer::no("there is no restart to cancel"),
+        From::TooLate => Answer::no("too late: the sidecar is leaving already"),
+        From::Drains { after: Some(task_id) } => {
+            Answer::yes(format!("draining: task {task_id} is finished, and no new one taken before `resume`"))
+        }
+        From::Drains { after: None } => Answer::yes("draining: no task is taken before `resume`"),
+        From::DrainsAlready => Answer::yes("it drains already"),
+        From::Resumed => Answer::yes("resumed: tasks are taken again"),
+        From::TakesTasks => Answer::yes("it takes tasks already"),
     }
 }
 
-/// A wish that the machine has judged, and that is answered once the disk has what must outlive the process.
-pub(super) struct Unanswered {
-    asker: oneshot::Sender<Answer>,
-    answer: Answer,
-    must_outlive: bool,
+/// Who waits for which answer.
+#[derive(Debug, Default)]
+pub(super) struct Askers {
+    tickets: u64,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
 }
 
-impl Unanswered {
-    /// What the step made of the wish; `None` for an event that answers nobody.
-    pub(super) fn of(
-        asker: oneshot::Sender<Answer>,
-        event: &Event,
-        before: &Machine,
-        after: &Machine,
-        effects: &[Effect],
-    ) -> Option<Self> {
-        let (answer, must_outlive) = Answer::to(event, before, after, effects)?;
-        Some(Self { asker, answer, must_outlive })
-    }
-
-    /// Says what can be said by now; it is back while the journal is being written that has it.
-    pub(super) fn answer(self, disk: &Disk) -> Option<Self> {
-        let answer = match (disk, self.must_outlive && self.answer.ok) {
-            (Disk::Writing { .. }, true) => return Some(self),
-            (Disk::Failing { .. }, true) => self.answer.not_on_disk(),
-            (Disk::Ready, true) | (_, false) => self.answer,
+impl Askers {
+    /// The request as an event for the machine.
+    pub(super) fn admit(&mut self, request: Request) -> Event {
+        let (wish, by, asker) = match request {
+            Request::Stop(signal) => return Event::StopRequested { signal },
+            Request::Wish { wish, by, asker } => (wish, by, asker),
         };
-        // Who asked may have left.
-        let _ = self.asker.send(answer);
-        None
-    }
-}
-
-fn restart(order: &RestartOrder, before: &Machine, after: &Machine, effects: &[Effect]) -> Answer {
-    let refused = effects.iter().find_map(|effect| match effect {
-        Effect::Notify(Notice::RestartRefused { detail, .. }) => Some(detail),
-        Effect::Notify(_)
-        | Effect::Persist(_)
-        | Effect::Send(_)
-        | Effect::Wake { .. }
-        | Effect::Dial
-        | Effect::CloseLink(_)
-        | Effect::CleanUp { .. }
-        | Effect::WithdrawWake { .. }
-        | Effect::DropSign { .. }
-        | Effect::Exit { .. }
-        | Effect::KeepRefused { .. } => None,
-    });
-    if let Some(detail) = refused {
-        return Answer::no(format!("refused: {detail}"));
-    }
-    match (&before.state, &after.state) {
-        (State::Draining { .. } | State::Exiting { .. }, _) => Answer::no("the sidecar is leaving already"),
-        (State::RestartPending { .. }, State::RestartPending { .. }) => {
-            Answer::yes("a restart is under way already; this one changes nothing")
+        let to = asker.map(|asker| {
+            self.tickets += 1;
+            self.waiting.insert(Ticket(self.tickets), asker);
+            Ticket(self.tickets)
+        });
+        match wish {
+            Wish::Restart { reason, force } => {
+                let order = RestartOrder { reason, command_id: None, deadline_ms: None, force, by };
+                Event::RestartRequested { order, to }
+            }
+            Wish::CancelRestart => Event::RestartCancelRequested { to },
+            Wish::Drain => Event::CordonRequested { on: true, to },
+            Wish::Resume => Event::CordonRequested { on: false, to },
         }
-        (_, State::RestartPending { job, .. }) => {
-            Answer::yes(format!("accepted: restarts once task {} has ended", job.task().id))
-        }
-        (_, _) if order.force => Answer::yes("accepted: restarts now"),
-        (_, _) => Answer::yes("accepted: restarts now, there is no task to finish"),
     }
-}
 
-fn cordon(on: bool, before: &Machine, after: &Machine) -> Answer {
-    let changed = before.cordon.is_on() != after.cordon.is_on();
-    match (on, changed, after.state.job()) {
-        (true, true, Some(job)) => {
-            Answer::yes(format!("draining: task {} is finished, and no new one taken before `resume`", job.task().id))
+    /// Gives the answer to whoever holds the ticket.
+    pub(super) fn answer(&mut self, to: Ticket, answer: machine::Answer, not_on_disk: bool) {
+        if let Some(asker) = self.waiting.remove(&to) {
+            // Who asked may have left.
+            let _ = asker.send(Answer::of(answer, not_on_disk));
         }
-        (true, true, None) => Answer::yes("draining: no task is taken before `resume`"),
-        (true, false, _) => Answer::yes("it drains already"),
-        (false, true, _) => Answer::yes("resumed: tasks are taken again"),
-        (false, false, _) => Answer::yes("it takes tasks already"),
-    }
-}
-
-/// Something for the loop: what happened, and who wants to know what came of it.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// For the machine.
-    pub(super) event: Event,
-    /// Gets the answer.
-    pub(super) asker: Option<oneshot::Sender<Answer>>,
-}
-
-impl From<Event> for Asked {
-    fn from(event: Event) -> Self {
-        Self { event, asker: None }
     }
 }
 
 /// Passes wishes on to the loop.
 #[derive(Debug, Clone)]
 pub(super) struct Wishes {
-    queue: mpsc::Sender<Asked>,
+    queue: mpsc::Sender<Request>,
 }
 
 impl Wishes {
-    pub(super) fn new(queue: mpsc::Sender<Asked>) -> Self {
+    pub(super) fn new(queue: mpsc::Sender<Request>) -> Self {
         Self { queue }
     }
 
@@ -220,8 +165,8 @@ impl Wishes {
     /// [`SidecarGone`]: there is no one to ask any more.
     pub(super) async fn ask(&self, wish: Wish, by: &str) -> Result<Answer, SidecarGone> {
         let (asker, answer) = oneshot::channel();
-        let asked = Asked { event: wish.event(by), asker: Some(asker) };
-        self.queue.send(asked).await.map_err(|_| SidecarGone)?;
+        let request = Request::Wish { wish, by: Some(by.to_owned()), asker: Some(asker) };
+        self.queue.send(request).await.map_err(|_| SidecarGone)?;
         answer.await.map_err(|_| SidecarGone)
     }
 }
@@ -229,79 +174,106 @@ impl Wishes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Features, FromHub, Journal, Policy, Task, TaskId, Timestamp, transition};
+    use crate::machine::{
+        Comeback, Effect, Features, FromHub, Journal, Machine, Policy, Task, TaskId, Timestamp, transition,
+    };
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn told(machine: Machine, event: Event) -> (Machine, Option<Answer>) {
-        let (after, effects) = transition(machine.clone(), event.clone(), NOW, &Policy::default());
-        let answer = Answer::to(&event, &machine, &after, &effects);
-        (after, answer.map(|(answer, _)| answer))
+    /// A machine, whose disk works and whose supervisor answers, and who asks it.
+    struct Asked {
+        machine: Machine,
+        askers: Askers,
     }
 
-    fn fresh() -> Machine {
-        Machine::recover(Journal::default(), NOW, &Policy::default()).0
+    impl Asked {
+        fn fresh() -> Self {
+            let machine = Machine::recover(Journal::default(), NOW, &Policy::default()).0;
+            Self { machine, askers: Askers::default() }
+        }
+
+        fn with_task() -> Self {
+            let task = Task { id: TaskId::new("t1").unwrap(), generation: 1, payload: "{}".into() };
+            let events = [
+                Event::HubOpened,
+                Event::HubSaid(FromHub::Identified { features: Features::default() }),
+                Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+            ];
+            let mut asked = Self::fresh();
+            events.into_iter().for_each(|event| asked.happens(event));
+            asked
+        }
+
+        fn happens(&mut self, event: Event) {
+            let (machine, effects) = transition(self.machine.clone(), event, NOW, &Policy::default());
+            self.machine = machine;
+            for effect in effects {
+                match effect {
+                    Effect::Persist(_) => self.happens(Event::Persisted),
+                    Effect::CheckNextRun { number } => {
+                        let comeback = Comeback::Supervisor;
+                        self.happens(Event::NextRunChecked { number, comeback, no_return: None });
+                    }
+                    Effect::Reply { to, answer, not_on_disk } => self.askers.answer(to, answer, not_on_disk),
+                    _ => {}
+                }
+            }
+        }
+
+        fn told(&mut self, wish: Wish) -> (bool, String) {
+            let (asker, mut answer) = oneshot::channel();
+            let event = self.askers.admit(Request::Wish { wish, by: None, asker: Some(asker) });
+            self.happens(event);
+            let Answer { ok, message, .. } = answer.try_recv().unwrap();
+            (ok, message)
+        }
     }
 
-    fn with_task() -> Machine {
-        let task = Task { id: TaskId::new("t1").unwrap(), generation: 1, payload: "{}".into() };
-        let events = [
-            Event::HubOpened,
-            Event::HubSaid(FromHub::Identified { features: Features::default() }),
-            Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
-        ];
-        events.into_iter().fold(fresh(), |machine, event| told(machine, event).0)
-    }
-
-    fn says(answer: Option<Answer>) -> (bool, String) {
-        answer.map(|answer| (answer.ok, answer.message)).unwrap()
-    }
-
-    fn restart(force: bool) -> Event {
-        Wish::Restart { reason: "r".into(), force }.event("test")
+    fn restart(force: bool) -> Wish {
+        Wish::Restart { reason: "r".into(), force }
     }
 
     #[test]
     fn a_restart_waits_for_the_task_and_can_be_cancelled_once() {
-        let (machine, answer) = told(with_task(), restart(false));
-        assert_eq!(says(answer), (true, "accepted: restarts once task t1 has ended".into()));
-        let (machine, answer) = told(machine, restart(false));
-        assert_eq!(says(answer), (true, "a restart is under way already; this one changes nothing".into()));
-        let (machine, answer) = told(machine, Wish::CancelRestart.event("test"));
-        assert_eq!(says(answer), (true, "the restart is cancelled; the task goes on".into()));
-        let (_, answer) = told(machine, Wish::CancelRestart.event("test"));
-        assert_eq!(says(answer), (false, "there is no restart to cancel".into()));
+        let mut asked = Asked::with_task();
+        assert_eq!(asked.told(restart(false)), (true, "accepted: restarts once task t1 has ended".into()));
+        let again = (true, "a restart is under way already; this one changes nothing".into());
+        assert_eq!(asked.told(restart(false)), again);
+        assert_eq!(asked.told(Wish::CancelRestart), (true, "the restart is cancelled; the task goes on".into()));
+        assert_eq!(asked.told(Wish::CancelRestart), (false, "there is no restart to cancel".into()));
     }
 
     #[test]
     fn force_does_not_wait() {
-        assert_eq!(says(told(with_task(), restart(true)).1), (true, "accepted: restarts now".into()));
+        assert_eq!(Asked::with_task().told(restart(true)), (true, "accepted: restarts now".into()));
+        let mut asked = Asked::with_task();
+        asked.told(restart(false));
+        assert_eq!(asked.told(restart(true)), (true, "accepted: restarts now".into()));
     }
 
     #[test]
     fn what_leaves_cannot_be_asked_again() {
-        let (machine, _) = told(fresh(), restart(false));
-        let (machine, answer) = told(machine, Wish::CancelRestart.event("test"));
-        assert_eq!(says(answer), (false, "too late: the sidecar is leaving already".into()));
-        assert_eq!(says(told(machine, restart(false)).1), (false, "the sidecar is leaving already".into()));
+        let mut asked = Asked::fresh();
+        assert_eq!(asked.told(restart(false)), (true, "accepted: restarts now, there is no task to finish".into()));
+        assert_eq!(asked.told(Wish::CancelRestart), (false, "too late: the sidecar is leaving already".into()));
+        assert_eq!(asked.told(restart(false)), (false, "the sidecar is leaving already".into()));
     }
 
     #[test]
     fn too_many_restarts_are_refused_with_the_reason() {
-        let mut machine = fresh();
-        machine.restarts.recent = vec![NOW; 3];
-        let (ok, message) = says(told(machine, restart(false)).1);
+        let mut asked = Asked::fresh();
+        asked.machine.restarts.recent = vec![NOW; 3];
+        let (ok, message) = asked.told(restart(false));
         assert!(!ok && message.starts_with("refused: restart intensity"), "{message}");
     }
 
     #[test]
     fn drain_and_resume_say_what_follows() {
-        let (machine, answer) = told(with_task(), Wish::Drain.event("test"));
-        assert_eq!(says(answer), (true, "draining: task t1 is finished, and no new one taken before `resume`".into()));
-        let (machine, answer) = told(machine, Wish::Drain.event("test"));
-        assert_eq!(says(answer), (true, "it drains already".into()));
-        let (machine, answer) = told(machine, Wish::Resume.event("test"));
-        assert_eq!(says(answer), (true, "resumed: tasks are taken again".into()));
-        assert_eq!(says(told(machine, Wish::Resume.event("test")).1), (true, "it takes tasks already".into()));
+        let mut asked = Asked::with_task();
+        let drains = (true, "draining: task t1 is finished, and no new one taken before `resume`".into());
+        assert_eq!(asked.told(Wish::Drain), drains);
+        assert_eq!(asked.told(Wish::Drain), (true, "it drains already".into()));
+        assert_eq!(asked.told(Wish::Resume), (true, "resumed: tasks are taken again".into()));
+        assert_eq!(asked.told(Wish::Resume), (true, "it takes tasks already".into()));
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::results::{ResultsConfig, ResultsEvent, ResultsWatcher};
 use super::runner::{RunnerConfig, WakeEvent, WakeOrder, WakeRunner};
+use crate::machine::Comeback;
 
 /// A future behind a pointer.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,8 +44,8 @@ pub trait Wakes: Send + Sync {
 pub trait Results: Send + Sync {
     /// Watches exactly these tasks from now on.
     fn watch(&self, tasks: Vec<String>);
-    /// Everything that is there and was not taken from `events`.
-    fn last_look<'a>(&'a self, events: &'a mut mpsc::Receiver<ResultsEvent>) -> Boxed<'a, Vec<ResultsEvent>>;
+    /// Looks now, and reports what is there, then [`ResultsEvent::Looked`] with this number.
+    fn look(&self, number: u32);
     /// Removes a task's files; returns what could not be removed and why.
     fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)>;
     /// Removes a task's sign alone; returns whether there was one.
@@ -77,8 +78,8 @@ impl Results for ResultsWatcher {
         Self::watch(self, tasks);
     }
 
-    fn last_look<'a>(&'a self, events: &'a mut mpsc::Receiver<ResultsEvent>) -> Boxed<'a, Vec<ResultsEvent>> {
-        Box::pin(Self::last_look(self, events))
+    fn look(&self, number: u32) {
+        Self::look(self, number);
     }
 
     fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
@@ -88,6 +89,23 @@ impl Results for ResultsWatcher {
     fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
         Self::drop_sign(self, task_id)
     }
+}
+
+/// What was found of the run after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Who would start it.
+    pub comeback: Comeback,
+    /// Why its program cannot start, where it cannot.
+    pub no_return: Option<String>,
+}
+
+/// Finds out what would follow this process.
+pub trait LookAhead: Send + Sync {
+    /// What is found; `None` where nothing could be found out in time.
+    fn look(&self) -> Boxed<'_, Option<Found>>;
+    /// Nothing is looked for any more.
+    fn close(&self);
 }
 
 /// Makes the agent's side, inside the runtime, when the sidecar starts.
@@ -124,6 +142,8 @@ pub struct Outside {
     pub on_a_machine: bool,
     /// The agent's side.
     pub agent: Box<dyn AgentSide>,
+    /// What finds out what would follow, where it is not pm2 and the program at our path.
+    pub look_ahead: Option<Arc<dyn LookAhead>>,
 }
 
 impl Outside {
@@ -139,6 +159,7 @@ impl Outside {
             connector: None,
             on_a_machine: true,
             agent: Box::new(RealAgent),
+            look_ahead: None,
         }
     }
 }

@@ -53,6 +53,7 @@ struct Shared {
     probing: Mutex<Option<u32>>,
     /// None is started any more.
     closed: AtomicBool,
+    looking: Mutex<()>,
 }
 
 impl Preflight {
@@ -68,6 +69,7 @@ impl Preflight {
             passed: Mutex::default(),
             probing: Mutex::default(),
             closed: AtomicBool::new(false),
+            looking: Mutex::default(),
         }))
     }
 
@@ -76,13 +78,13 @@ impl Preflight {
     /// # Errors
     /// Why not, for people, with what to do.
     pub(super) async fn look(&self) -> Result<(), String> {
-        self.in_background(Shared::look).await
-    }
-
-    /// The same for the last moment before the process ends: only another program is tried out. A configuration that
-    /// has become wrong meanwhile keeps this program from starting, too.
-    pub(super) async fn last_look(&self) -> Result<(), String> {
-        self.in_background(|shared| if shared.program.is_replaced() { shared.look() } else { Ok(()) }).await
+        let shared = self.0.clone();
+        let looked = tokio::task::spawn_blocking(move || shared.look());
+        match tokio::time::timeout(LOOK_BOUND, looked).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(error)) => Err(format!("whether the next run can start was not found out: {error}")),
+            Err(_) => Err(self.0.says("its disk does not answer")),
+        }
     }
 
     /// Ends a probe that is under way: this process goes, and nobody would hear its answer.
@@ -98,19 +100,6 @@ impl Preflight {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-
-    async fn in_background(
-        &self,
-        look: impl FnOnce(&Shared) -> Result<(), String> + Send + 'static,
-    ) -> Result<(), String> {
-        let shared = self.0.clone();
-        let looked = tokio::task::spawn_blocking(move || look(&shared));
-        match tokio::time::timeout(LOOK_BOUND, looked).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Err(format!("whether the next run can start was not found out: {error}")),
-            Err(_) => Err(self.0.says("its disk does not answer")),
-        }
-    }
 }
 
 impl Shared {
@@ -119,6 +108,8 @@ impl Shared {
     }
 
     fn look(&self) -> Result<(), String> {
+        // A look that nobody waits for any more may still be at it.
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = [Stamp::of(self.program.path()), Stamp::of(&self.config)];
         let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         let as_at_start = !self.program.is_replaced() && stamps[1] == self.config_at_start;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::clock::Clock;
 use super::control::SidecarGone;
 use super::logging;
 use super::operator::Answer;
@@ -40,13 +39,13 @@ pub(super) struct Settings {
 }
 
 /// Starts the one task that reads the configuration again, one request after the other.
-pub(super) fn start(config: Arc<Config>, pm2: Arc<Pm2>, clock: Clock) -> (Reloads, mpsc::Receiver<Settings>) {
+pub(super) fn start(config: Arc<Config>, pm2: Arc<Pm2>) -> (Reloads, mpsc::Receiver<Settings>) {
     let (queue, mut requests) = mpsc::channel::<oneshot::Sender<Answer>>(1);
     let (settings, new_settings) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut current = config;
         while let Some(asker) = requests.recv().await {
-            let answer = reload(&mut current, &pm2, clock, &settings).await;
+            let answer = reload(&mut current, &pm2, &settings).await;
             // Who asked may have left.
             let _ = asker.send(answer);
         }
@@ -54,7 +53,7 @@ pub(super) fn start(config: Arc<Config>, pm2: Arc<Pm2>, clock: Clock) -> (Reload
     (Reloads { queue }, new_settings)
 }
 
-async fn reload(current: &mut Arc<Config>, pm2: &Pm2, clock: Clock, settings: &mpsc::Sender<Settings>) -> Answer {
+async fn reload(current: &mut Arc<Config>, pm2: &Pm2, settings: &mpsc::Sender<Settings>) -> Answer {
     let old = Arc::clone(current);
     let read = tokio::task::spawn_blocking(move || old.read_again()).await;
     let Loaded { config, warnings } = match read {
@@ -70,7 +69,7 @@ async fn reload(current: &mut Arc<Config>, pm2: &Pm2, clock: Clock, settings: &m
     };
     let Merged { config, changed, need_restart } = current.merge(config);
     let config = Arc::new(config);
-    let policy = policy(&config, pm2, clock.now().as_millis());
+    let policy = policy(&config, pm2);
     if settings.send(Settings { config: Arc::clone(&config), policy }).await.is_err() {
         return Answer::no(SidecarGone.to_string());
     }

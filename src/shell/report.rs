@@ -74,6 +74,7 @@ pub(super) fn wake_event(event: WakeEvent) -> Event {
 /// What the agent left in the results folder, without the token: an agent that reads config.json may print it.
 pub(super) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     let (raw, outcome) = match event {
+        ResultsEvent::Looked { number } => return Event::ResultsLookedFor { number },
         ResultsEvent::Started { task_id } => (task_id, None),
         ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
     };
@@ -83,19 +84,17 @@ pub(super) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     };
     match outcome {
         None => Event::Confirmed { task_id },
-        Some(content) => Event::ResultFound {
-            task_id,
-            outcome: match content {
-                ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
-                // It is cut when it is said, at the latest.
-                ResultContent::Failure { reason } => {
-                    Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) }
-                }
-                ResultContent::Unreadable { error } => {
-                    Outcome::Failed { reason: format!("result_parse_error: {error}") }
-                }
-            },
-        },
+        Some(content) => Event::ResultFound { task_id, outcome: outcome_of(content, redactor) },
+    }
+}
+
+/// What a result says, without the token.
+pub(super) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
+    match content {
+        ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
+        // It is cut when it is said, at the latest.
+        ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
+        ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
     }
 }
 
@@ -122,6 +121,24 @@ pub(super) fn notify(notice: &Notice) {
         ),
         Notice::AssignmentRefused { task_id, why } => {
             tracing::warn!(notice = kind, task_id, why = %why, "an assignment was not taken");
+        }
+        Notice::Connected { returned } => {
+            let gap_ms = returned.as_ref().map(|returned| returned.gap_ms);
+            tracing::debug!(notice = kind, gap_ms, "the hub knows us");
+        }
+        Notice::TaskTaken { task_id } => tracing::debug!(notice = kind, task_id = %task_id, "a task was taken"),
+        Notice::VerdictReached { task_id, completed } => {
+            tracing::debug!(notice = kind, task_id = %task_id, completed, "a task has ended");
+        }
+        Notice::RestartAccepted { reason, command_id, by } => {
+            tracing::info!(notice = kind, reason, command_id, by, "a restart was accepted");
+        }
+        Notice::GoesOnAsItIs { why } => {
+            tracing::error!(
+                notice = kind,
+                why,
+                "the program was replaced by one that cannot start: going on with the old one"
+            );
         }
         Notice::RestartRefused { reason, detail } => {
             tracing::warn!(notice = kind, reason, detail, "a commanded restart was refused");

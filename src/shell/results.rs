@@ -26,9 +26,6 @@ pub use content::ResultContent;
 /// Between two looks at the least, so that a writer of many small pieces does not make us read as many times.
 const MIN_GAP: Duration = Duration::from_millis(20);
 
-/// A last look waits no longer than this for a disk that hangs.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
-
 /// Where and how to look.
 #[derive(Debug, Clone)]
 pub struct ResultsConfig {
@@ -65,12 +62,19 @@ pub enum ResultsEvent {
         /// What it says.
         content: ResultContent,
     },
+    /// The answer to [`ResultsWatcher::look`]: everything that was there when it was called was reported BEFORE this.
+    Looked {
+        /// The number that it was called with.
+        number: u32,
+    },
 }
 
 impl ResultsEvent {
-    fn task_id(&self) -> &str {
+    /// Whose it is; a look is nobody's.
+    fn task_id(&self) -> Option<&str> {
         match self {
-            Self::Started { task_id } | Self::Result { task_id, .. } => task_id,
+            Self::Started { task_id } | Self::Result { task_id, .. } => Some(task_id),
+            Self::Looked { .. } => None,
         }
     }
 }
@@ -83,7 +87,7 @@ pub struct ResultsWatcher {
 }
 
 impl ResultsWatcher {
-    /// A watcher of no tasks yet. Each finding is reported once to `events`, unless [`Self::look_now`] returns it.
+    /// A watcher of no tasks yet. Each finding is reported once to `events`.
     pub fn new(config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Self {
         let shared = Arc::new(Shared { config, poke: Notify::new(), state: Mutex::default() });
         let task = tokio::spawn(patrol(shared.clone(), events));
@@ -105,27 +109,16 @@ impl ResultsWatcher {
             state.watched.insert(task, watch);
         }
         let State { watched, undelivered, .. } = &mut *state;
-        undelivered.retain(|event| watched.contains_key(event.task_id()));
+        undelivered.retain(|event| event.task_id().is_none_or(|task| watched.contains_key(task)));
         drop(state);
         self.shared.poke.notify_one();
     }
 
-    /// What to ask before a deadline is believed: everything that was there when it was called and has not been taken
-    /// from `events` (the other end of [`Self::new`]'s) is in the list, first found first.
-    pub async fn last_look(&self, events: &mut mpsc::Receiver<ResultsEvent>) -> Vec<ResultsEvent> {
-        let looked = self.look_now().await;
-        // AFTER the look: while it waits for the disk, the patrol may find the same and deliver it.
-        let delivered = std::iter::from_fn(|| events.try_recv().ok());
-        delivered.chain(looked).collect()
-    }
-
-    /// Looks at the folder now and returns what was not reported yet. AFTER it returns, everything that was there when
-    /// it was called is in the returned list or was put into the channel: see [`Self::last_look`].
-    pub async fn look_now(&self) -> Vec<ResultsEvent> {
-        if timeout(LOOK_LIMIT, look(&self.shared)).await.is_err() {
-            tracing::warn!(dir = %self.shared.config.dir.display(), "the results folder does not answer; is its disk hung?");
-        }
-        self.shared.lock().undelivered.drain(..).collect()
+    /// Looks now, and reports what is there before it reports [`ResultsEvent::Looked`] with this number. A second call before
+    /// that takes the place of the first. While the folder's disk hangs, nothing is reported.
+    pub fn look(&self, number: u32) {
+        self.shared.lock().look_asked = Some(number);
+        self.shared.poke.notify_one();
     }
 
     /// Removes both files of a task; returns what could not be removed and why. Files that are not there are fine. What
@@ -179,7 +172,7 @@ fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-/// What the watcher's owner, its patrol and a last look share.
+/// What the watcher's owner and its patrol share.
 #[derive(Debug)]
 struct Shared {
     config: ResultsConfig,
@@ -198,6 +191,8 @@ impl Shared {
 #[derive(Debug, Default)]
 struct State {
     watched: BTreeMap<String, Watch>,
+    /// A look that was asked for and has not begun.
+    look_asked: Option<u32>,
     /// Found, marked as reported, and not in the channel yet.
     undelivered: VecDeque<ResultsEvent>,
     watches: u64,
@@ -214,6 +209,10 @@ struct Watch {
 }
 
 impl State {
+    fn is_idle(&self) -> bool {
+        self.watched.is_empty() && self.look_asked.is_none()
+    }
+
     fn fresh_watch(&mut self) -> Watch {
         self.watches += 1;
         Watch { number: self.watches, started: false, result: false, candidate: None }
@@ -233,7 +232,7 @@ impl State {
         }
     }
 
-    /// Takes over what a look found, unless the watch it looked for is over or another look was faster.
+    /// Takes over what a look found, unless the watch it looked for is over.
     fn merge(&mut self, task_id: &str, number: u64, found: Found) {
         let Some(watch) = self.watched.get_mut(task_id).filter(|watch| watch.number == number) else { return };
         if found.started && !watch.started {
@@ -303,15 +302,17 @@ async fn patrol(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
     let mut folder = Folder::new(shared.config.dir.clone());
     loop {
         // 1. Nothing to look for: sleep until there is.
-        if shared.lock().watched.is_empty() {
+        if shared.lock().is_idle() {
             shared.poke.notified().await;
             continue;
         }
         // 2. Watch BEFORE looking, so that nothing falls between.
         folder = watch_folder(folder, &shared).await;
-        // 3. Look.
+        // 3. Look. What was asked for before this look is answered after it.
+        let asked = shared.lock().look_asked.take();
         look(&shared).await;
-        // 4. Deliver. Room is waited for without a lock, so that a last look meanwhile gets what waits here.
+        shared.lock().undelivered.extend(asked.map(|number| ResultsEvent::Looked { number }));
+        // 4. Deliver. Room is waited for without a lock, so that a task that is not watched any more is not reported.
         while !shared.lock().undelivered.is_empty() {
             let Ok(room) = events.reserve().await else { return };
             let next = shared.lock().undelivered.pop_front();

@@ -8,70 +8,48 @@
 mod carry_out;
 mod leave;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::control::RestartHandle;
 use super::crash_points::crash_point;
-use super::gate::{Gate, Opened};
 use super::hooks::Hooks;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
+use super::inbox::{Arrival, Inbox};
 use super::log_step;
 use super::logging::Redactor;
+use super::next_run::NextRunChecks;
 use super::observed::Observed;
-use super::operator::{Answer, Asked, Unanswered};
+use super::operator::{Askers, Request};
 use super::outside::{Dice, Results, Wakes};
 use super::pm2::Pm2;
 use super::pm2_channel::Voice;
 use super::reload::Settings;
 use super::report::{found_event, link_event, wake_event};
 use super::resources::Resources;
-use super::results::ResultsEvent;
-use super::review::Review;
-use super::runner::WakeEvent;
+use super::result_hook::ResultHook;
 use super::runs::{OutputBatch, Runs};
 use super::speak::Introduction;
-use super::start::comeback_now;
 use super::systemd::Systemd;
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
-use crate::machine::{Effect, Event, FromHub, Machine, Policy, TaskId, transition};
+use crate::machine::{Effect, Ending, Event, Machine, News, Policy, TaskId, transition};
 use crate::wire::Pm2Info;
 
 /// The journal file's field for the restarts that happened.
 pub(super) const RESTART_HISTORY: &str = "restart_history";
-
-/// How the process is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Exit 0.
-    Exit,
-    /// Replace the process: nobody would start it again.
-    InPlace,
-    /// Replace the process by the very program that it runs: another one stands at its path, and cannot start.
-    InPlaceAsIs,
-}
-
-/// The adapters' events.
-pub(super) struct Inbox {
-    pub(super) control: mpsc::Receiver<Asked>,
-    pub(super) link: mpsc::Receiver<LinkEvent>,
-    pub(super) wakes: mpsc::Receiver<WakeEvent>,
-    pub(super) results: mpsc::Receiver<ResultsEvent>,
-    pub(super) output: mpsc::Receiver<OutputBatch>,
-    pub(super) figures: mpsc::Receiver<Map<String, Value>>,
-}
 
 /// What the loop works with.
 pub(super) struct Adapters {
     pub(super) link: HubLink,
     pub(super) runner: Arc<dyn Wakes>,
     pub(super) results: Box<dyn Results>,
+    pub(super) next_run: NextRunChecks,
+    pub(super) result_hook: ResultHook,
     /// Where commands may be run.
     pub(super) runs: Option<Runs>,
     pub(super) dice: Dice,
@@ -87,6 +65,13 @@ pub(super) struct Adapters {
     pub(super) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
 
+/// News for the hub, until the machine has said whether they are passed on.
+#[derive(Debug)]
+pub(super) enum Offered {
+    Output(OutputBatch),
+    Resources(Map<String, Value>),
+}
+
 /// A running sidecar.
 pub struct Sidecar {
     pub(super) machine: Machine,
@@ -95,33 +80,21 @@ pub struct Sidecar {
     pub(super) introduction: Introduction,
     pub(super) clock: Clock,
     pub(super) inbox: Inbox,
-    /// Figures to go by from the next step on.
-    pub(super) new_settings: mpsc::Receiver<Settings>,
     /// The local socket's name, for as long as the loop runs.
     #[cfg(unix)]
     pub(super) _plate: Option<super::console::NamePlate>,
     pub(super) adapters: Adapters,
-    pub(super) control: mpsc::Sender<Asked>,
+    pub(super) control: mpsc::Sender<Request>,
     /// What others may see.
     pub(super) show: watch::Sender<Observed>,
-    /// Who waits for what the next step makes of a wish.
-    pub(super) asker: Option<oneshot::Sender<Answer>>,
-    /// At most one: a write is over before the next wish is heard.
-    pub(super) unanswered: Option<Unanswered>,
-    /// Where restarts wait for a look at what they depend on.
-    pub(super) gate: Gate,
-    /// Restarts that have passed the gate.
-    pub(super) looked_at: VecDeque<Asked>,
-    /// Goes up with the first wish to stop.
-    pub(super) stop_wanted: watch::Receiver<bool>,
+    /// Who waits for which answer.
+    pub(super) askers: Askers,
+    /// The content of the event that is being handled.
+    pub(super) offered: Option<Offered>,
     /// Fields that other writers left in `queue.json`.
     pub(super) foreign_fields: Map<String, Value>,
-    /// Found by a last look, not handled yet.
-    pub(super) found: VecDeque<ResultsEvent>,
     pub(super) watched: Option<TaskId>,
     pub(super) hooks: Hooks,
-    /// The result that a hook is looking at.
-    pub(super) review: Review,
     /// Takes the token out of what others wrote.
     pub(super) redactor: Redactor,
     #[cfg(debug_assertions)]
@@ -139,7 +112,7 @@ impl Sidecar {
         let mut ending = self.perform_all(first).await;
         loop {
             if let Some(ending) = ending {
-                let ending = self.end(ending).await;
+                self.end().await;
                 crash_point!("after the end of the loop");
                 return ending;
             }
@@ -152,58 +125,47 @@ impl Sidecar {
     async fn next_event(&mut self) -> Event {
         loop {
             self.adapters.systemd.feed();
-            if let Some(found) = self.found.pop_front() {
-                return self.found(found);
-            }
-            if let Some(Asked { event, asker }) = self.looked_at.pop_front() {
-                self.asker = asker;
-                return event;
-            }
-            let now = self.clock.now();
             let deadline = self.machine.deadline(&self.policy).map(|(at, _)| at);
-            if deadline.is_some_and(|at| at <= now) {
-                if !self.machine.wants_last_look(now) {
-                    return Event::DeadlineReached;
-                }
-                self.last_look().await;
-                if self.found.is_empty() {
-                    return Event::DeadlineReached;
-                }
-                continue;
+            if deadline.is_some_and(|at| at <= self.clock.now()) {
+                return Event::DeadlineReached;
             }
             let due = deadline.map(|at| self.clock.instant(at));
             let wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
-            let restart_waits = self.gate.is_busy();
             tokio::select! {
                 biased;
-                Opened { no_return, restarts } = self.gate.opened() => {
-                    self.policy.no_return = no_return;
-                    self.looked_at = restarts;
-                }
-                Some(asked) = self.inbox.control.recv() => {
-                    if let Some(event) = self.admit(asked) {
-                        return event;
-                    }
-                }
-                Some(wake) = self.inbox.wakes.recv() => return wake_event(wake),
-                Some(found) = self.inbox.results.recv() => return self.found(found),
-                reviewed = self.review.next() => return found_event(reviewed, &self.redactor),
-                Some(event) = self.inbox.link.recv(), if !restart_waits => {
-                    self.note_end(&event);
-                    let event = link_event(event, &self.config.agent_id, &self.adapters.dice);
-                    if let Some(event) = event.and_then(|event| self.admit(event.into())) {
-                        return event;
-                    }
-                }
-                Some(Settings { config, policy }) = self.new_settings.recv() => {
-                    // The machine is not told: where it stands does not change. Nor does what was found out of the next run.
-                    let no_return = self.policy.no_return.take();
-                    self.hooks = self.hooks.by(&config);
-                    (self.config, self.policy) = (config, Policy { no_return, ..policy });
-                }
-                Some(batch) = self.inbox.output.recv() => self.pass_on(batch).await,
-                Some(figures) = self.inbox.figures.recv() => self.tell_resources(figures).await,
+                arrival = self.inbox.next() => if let Some(event) = self.event(arrival) {
+                    return event;
+                },
                 () = sleep_until(wake_up) => {}
+            }
+        }
+    }
+
+    /// What arrived, as the machine's event; nothing where it means nothing to the machine.
+    fn event(&mut self, arrival: Arrival) -> Option<Event> {
+        match arrival {
+            Arrival::Request(request) => Some(self.askers.admit(request)),
+            Arrival::Answer(event) => Some(event),
+            Arrival::Wake(wake) => Some(wake_event(wake)),
+            Arrival::Results(found) => Some(found_event(found, &self.redactor)),
+            Arrival::Link(event) => {
+                self.note_end(&event);
+                link_event(event, &self.config.agent_id, &self.adapters.dice)
+            }
+            Arrival::Settings(Settings { config, policy }) => {
+                // The machine is not told: where it stands does not change, only what its next step decides by.
+                self.hooks = self.hooks.by(&config);
+                (self.config, self.policy) = (config, policy);
+                None
+            }
+            Arrival::Output(batch) => {
+                let task_id = TaskId::new(&batch.task_id).ok()?;
+                self.offered = Some(Offered::Output(batch));
+                Some(Event::NewsOffered(News::Output { task_id }))
+            }
+            Arrival::Figures(figures) => {
+                self.offered = Some(Offered::Resources(figures));
+                Some(Event::NewsOffered(News::Resources))
             }
         }
     }
@@ -215,60 +177,24 @@ impl Sidecar {
         }
     }
 
-    /// What the agent has left. A result is shown to the hook first, if there is one.
-    fn found(&mut self, found: ResultsEvent) -> Event {
-        if let ResultsEvent::Result { task_id, content } = &found
-            && self.hooks.has_result()
-            && let Some(job) = self.machine.state.job().filter(|job| job.task().id.as_str() == task_id)
-        {
-            self.review.begin(&self.hooks, job.task(), content.clone());
-            return Event::ResultPending { task_id: job.task().id.clone() };
-        }
-        found_event(found, &self.redactor)
-    }
-
-    /// Before a wait for the agent's files is called over: what is there counts, seen or not.
-    async fn last_look(&mut self) {
-        self.found.extend(self.adapters.results.last_look(&mut self.inbox.results).await);
-    }
-
-    /// What may be handled now. A restart is looked into BEFORE it is promised, and comes again.
-    fn admit(&mut self, asked: Asked) -> Option<Event> {
-        if let Event::RestartRequested(_) | Event::HubSaid(FromHub::RestartCommanded(_)) = asked.event {
-            self.gate.hold(asked);
-            return None;
-        }
-        self.asker = asked.asker;
-        Some(asked.event)
-    }
-
     async fn handle(&mut self, event: Event) -> Option<Ending> {
         let effects = self.step(event);
-        self.perform_all(effects).await
+        let ending = self.perform_all(effects).await;
+        self.offered = None;
+        ending
     }
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let now = self.clock.now();
-        let (comeback, why_in_place) = comeback_now(&self.adapters.pm2, now.as_millis());
-        self.policy.comeback = comeback;
         let before = self.machine.clone();
         let (after, effects) = transition(before.clone(), event.clone(), now, &self.policy);
         log_step::log(&before, &event, &after, &effects);
         #[cfg(debug_assertions)]
         self.check(&before, &event, now, &after, &effects);
-        if let (Some(Effect::Exit { in_place: true, .. }), Some(why)) = (effects.last(), why_in_place) {
-            tracing::info!(%why, "the restart replaces this process in place");
-        }
         self.show.send_modify(|observed| {
             observed.step(&event, &after, &effects, now);
             observed.next = after.deadline(&self.policy);
         });
-        if let Some(asker) = self.asker.take() {
-            self.unanswered = Unanswered::of(asker, &event, &before, &after, &effects);
-        }
-        if let Some(unanswered) = self.unanswered.take() {
-            self.unanswered = unanswered.answer(&after.disk);
-        }
         let stops = |machine: &Machine| machine.state.stops_for_good();
         if stops(&after) && !stops(&before) {
             self.adapters.systemd.stopping();

@@ -12,30 +12,32 @@ use super::clock::Clock;
 use super::console;
 use super::control::{self, Requests};
 use super::durable::{self, DurableError, ReadOutcome};
-use super::gate::Gate;
 use super::hooks::Hooks;
 use super::http;
 use super::hub_link::{HubLink, LinkConfig};
+use super::inbox::Inbox;
 use super::journal_file::{self, Boot, Found};
 use super::logging::Redactor;
+use super::next_run::{NextRunChecks, Pm2AndProgram};
 use super::observed::{About, Observed};
 use super::operator::Wishes;
 use super::outside::{Dice, Outside};
 use super::panel::Panel;
-use super::pm2::{Comeback as Pm2Comeback, Pm2, WhyExec, comeback, machine_boot_id, scrub_child_env};
+use super::pm2::{Pm2, machine_boot_id, scrub_child_env};
 use super::pm2_channel::Voice;
 use super::preflight::Preflight;
 use super::readiness;
 use super::reload;
 use super::resources::Resources;
+use super::result_hook::ResultHook;
 use super::results::ResultsConfig;
 use super::runner::RunnerConfig;
 use super::runs::{Runs, RunsConfig};
-use super::sidecar::{Adapters, Ending, Inbox, RESTART_HISTORY, Sidecar};
+use super::sidecar::{Adapters, RESTART_HISTORY, Sidecar};
 use super::speak::Introduction;
 use super::systemd::Systemd;
 use crate::config::Config;
-use crate::machine::{Comeback, Effect, Intensity, Journal, Machine, Policy, Timestamp};
+use crate::machine::{Effect, Ending, Intensity, Journal, Machine, Policy, Timestamp};
 use crate::wire::Pm2Info;
 
 /// Events that may wait for the loop; beyond it the adapters wait.
@@ -92,25 +94,19 @@ impl Started {
         &self.sidecar
     }
 
-    /// The same sidecar, which tries out what it would be restarted as before it promises a restart.
-    #[must_use]
-    pub fn with_preflight(mut self, preflight: Preflight) -> Self {
-        self.sidecar.gate.with_preflight(preflight);
-        self
-    }
-
     /// Runs until the process is to end.
     pub async fn run(self) -> Ending {
         self.sidecar.run(self.first).await
     }
 }
 
-/// Makes everything ready. Must be called inside the runtime.
+/// Makes everything ready. Must be called inside the runtime. With `preflight`, the sidecar tries out what it would be
+/// restarted as before it promises a restart.
 ///
 /// # Errors
 /// [`StartError`]: the state folder is unusable, or signals cannot be listened for.
-pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
-    start_in(config, pm2, Outside::real())
+pub fn start(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Started, StartError> {
+    start_with(config, pm2, preflight, Outside::real())
 }
 
 /// As [`start`], in a world of the caller's (a simulated one, say).
@@ -118,12 +114,16 @@ pub fn start(config: Config, pm2: Pm2) -> Result<Started, StartError> {
 /// # Errors
 /// As [`start`].
 pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, StartError> {
-    let Outside { dice, now_ms, threads, connector, on_a_machine, agent } = outside;
+    start_with(config, pm2, None, outside)
+}
+
+fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: Outside) -> Result<Started, StartError> {
+    let Outside { dice, now_ms, threads, connector, on_a_machine, agent, look_ahead } = outside;
     let config = Arc::new(config);
     let pm2 = Arc::new(pm2);
     let clock = Clock::start_at(now_ms());
-    let policy = policy(&config, &pm2, clock.now().as_millis());
-    if let (_, Some(why)) = comeback_now(&pm2, clock.now().as_millis()) {
+    let policy = policy(&config, &pm2);
+    if let (_, Some(why)) = pm2.comeback_at(clock.now().as_millis()) {
         tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
     }
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
@@ -132,9 +132,8 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (control, control_inbox) = mpsc::channel(INBOX);
-    let (stop_flag, stop_wanted) = watch::channel(false);
-    let requests = Requests { queue: control.clone(), stop_wanted: stop_flag };
-    let (reloads, new_settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2), clock);
+    let requests = Requests { queue: control.clone() };
+    let (reloads, settings_inbox) = reload::start(Arc::clone(&config), Arc::clone(&pm2));
     if on_a_machine {
         #[cfg(unix)]
         control::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
@@ -143,6 +142,7 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
+    let (answers, answers_inbox) = mpsc::channel(INBOX);
     let (output_events, output_inbox) = mpsc::channel(INBOX);
     let (figures, figures_inbox) = mpsc::channel(1);
 
@@ -155,6 +155,7 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
     systemd.report(panel.clone(), ready.clone());
     let voice = if on_a_machine { speak_with_pm2(&pm2, requests, panel.clone(), ready) } else { Voice::mute() };
 
+    let look_ahead = look_ahead.unwrap_or_else(|| Arc::new(Pm2AndProgram { pm2: pm2.clone(), preflight, clock }));
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
         link: HubLink::over(link_config(&config, &policy), link_events, connector),
@@ -176,6 +177,8 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
         threads,
         voice,
         systemd,
+        next_run: NextRunChecks::new(look_ahead, answers.clone()),
+        result_hook: ResultHook::new(answers),
         pm2_said: if on_a_machine { ask_pm2(&pm2) } else { watch::channel(None).1 },
         pm2: pm2.clone(),
     };
@@ -190,32 +193,28 @@ pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, S
         machine,
         introduction,
         show,
-        asker: None,
-        unanswered: None,
-        gate: Gate::new(pm2.clone()),
-        looked_at: Default::default(),
+        askers: Default::default(),
+        offered: None,
         policy,
         config,
         clock,
-        new_settings,
         #[cfg(unix)]
         _plate: plate,
         inbox: Inbox {
-            control: control_inbox,
-            link: link_inbox,
+            requests: control_inbox,
+            answers: answers_inbox,
             wakes: wake_inbox,
             results: results_inbox,
+            link: link_inbox,
+            settings: settings_inbox,
             output: output_inbox,
             figures: figures_inbox,
         },
         hooks,
-        review: Default::default(),
         redactor,
         adapters,
         control,
-        stop_wanted,
         foreign_fields,
-        found: Default::default(),
         watched: None,
         #[cfg(debug_assertions)]
         history: Default::default(),
@@ -287,19 +286,12 @@ fn set_aside(
     durable::write_atomic_up_to(max_bytes, path, &journal_file::to_bytes(journal, other))
 }
 
-/// Who undoes an exit at `now_ms`, by what is known of pm2 by then.
-pub(super) fn comeback_now(pm2: &Pm2, now_ms: u64) -> (Comeback, Option<WhyExec>) {
-    match comeback(&pm2.current_facts(), now_ms) {
-        Pm2Comeback::SupervisorRestarts => (Comeback::Supervisor, None),
-        Pm2Comeback::ExecInPlace(why) => (Comeback::InPlace, Some(why)),
-    }
-}
+/// What the machine gives the result hook on top of its own time limit.
+const RESULT_HOOK_SLACK_MS: u64 = 5_000;
 
 /// The figures that the machine decides by.
-pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
+pub(super) fn policy(config: &Config, pm2: &Pm2) -> Policy {
     let facts = pm2.facts();
-    // As it looks now; it is looked at again at every step.
-    let (comeback, _) = comeback_now(pm2, now_ms);
     let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
     Policy {
         restart_deadline_ms: config.restart_deadline_ms,
@@ -310,7 +302,7 @@ pub(super) fn policy(config: &Config, pm2: &Pm2, now_ms: u64) -> Policy {
             max: config.restart_intensity.max,
             window_ms: config.restart_intensity.window_ms,
         },
-        comeback,
+        result_hook_ms: config.hooks.on_task_result.is_some().then(|| config.hooks.timeout_ms + RESULT_HOOK_SLACK_MS),
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,

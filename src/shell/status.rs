@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::logging::Redactor;
 use super::observed::{Observed, PastRestart};
 use super::pm2::{OwnProcess, Pm2};
-use super::start::comeback_now;
 use crate::machine::{
     Carried, Cause, Comeback, Cordon, Disk, Heartbeat, Link, LinkName, Outcome, Stage, StageName, State, Timestamp,
 };
@@ -293,6 +292,10 @@ fn process(observed: &Observed, now: Timestamp) -> ProcessPart {
 
 fn why(observed: &Observed) -> String {
     let machine = &observed.machine;
+    if let Some(check) = &machine.check {
+        let reason = &check.first.order.reason;
+        return format!("is to restart ({reason}), and finds out whether it would come back");
+    }
     match &machine.state {
         State::Idle => match (machine.cordon, &machine.disk, &machine.link) {
             (Cordon::Away, _, _) => "draining, and away from a hub that cannot be told so".into(),
@@ -419,7 +422,7 @@ fn journal(observed: &Observed) -> JournalPart {
 
 fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
     let facts = pm2.current_facts();
-    let (comeback, why_in_place) = comeback_now(pm2, now.as_millis());
+    let (comeback, why_in_place) = pm2.comeback_at(now.as_millis());
     SupervisorPart {
         kind: match (facts.under_pm2, facts.under_systemd) {
             (true, _) => "pm2",

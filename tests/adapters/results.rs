@@ -64,6 +64,22 @@ impl Fixture {
         error
     }
 
+    /// What was there when this was called and had not been reported.
+    async fn by_now(&mut self) -> Vec<ResultsEvent> {
+        self.watcher.look(u32::MAX);
+        let mut found = Vec::new();
+        loop {
+            match self.next().await {
+                ResultsEvent::Looked { number: u32::MAX } => return found,
+                event => found.push(event),
+            }
+        }
+    }
+
+    async fn nothing_by_now(&mut self) {
+        assert_eq!(self.by_now().await, []);
+    }
+
     /// That a later file is reported first shows that the earlier ones were not reported (again).
     async fn nothing_but(&mut self, task: &str) {
         self.write(&format!("{task}.started"), "");
@@ -144,7 +160,7 @@ async fn a_slow_writer_is_waited_for() {
     let mut file = fs::File::create(f.dir().join("t1.json")).unwrap();
     for piece in [r#"{"status":"#, r#""success","#, r#""output":"a, b"#, r#" and c"}"#] {
         // Every piece is seen on disk before the next one comes.
-        assert_eq!(f.watcher.look_now().await, []);
+        f.nothing_by_now().await;
         file.write_all(piece.as_bytes()).unwrap();
         file.sync_all().unwrap();
     }
@@ -265,43 +281,58 @@ async fn a_folder_that_cannot_be_made_is_tried_again() {
     let mut f = fixture(100, |_| {});
     fs::write(f.root.path().join("deep"), "a file in the way").unwrap();
     f.watch(&["t1"]);
-    assert_eq!(f.watcher.look_now().await, []);
+    f.nothing_by_now().await;
     fs::remove_file(f.root.path().join("deep")).unwrap();
     eventually("the folder is made", || f.dir().is_dir()).await;
     f.nothing_but("t1").await;
 }
 
 #[tokio::test]
-async fn a_last_look_finds_what_nobody_noticed_and_reports_it_once() {
+async fn a_look_reports_what_nobody_noticed_before_it_is_answered() {
     let root = tempfile::tempdir().unwrap();
-    // A channel without room: the patrol is stuck with its first finding until somebody takes it.
+    // A channel with room for one: whatever is found waits for it to be taken.
     let (tx, mut events) = mpsc::channel(1);
     tx.send(started("filler")).await.unwrap();
-    let watcher = ResultsWatcher::new(ResultsConfig::new(root.path(), 50), tx);
+    let watcher = ResultsWatcher::new(ResultsConfig::new(root.path(), NEVER_MS), tx);
     watcher.watch(vec!["t1".into()]);
     fs::write(root.path().join("t1.started"), "").unwrap();
     fs::write(root.path().join("t1.json"), DONE).unwrap();
-    assert_eq!(watcher.look_now().await, [started("t1"), done("t1")]);
-    assert_eq!(watcher.look_now().await, []);
-    assert_eq!(events.recv().await, Some(started("filler")));
-    watcher.watch(vec!["t1".into(), "t2".into()]);
-    fs::write(root.path().join("t2.started"), "").unwrap();
-    assert_eq!(timeout(BOUND, events.recv()).await.unwrap(), Some(started("t2")));
+    watcher.look(7);
+    let mut next = async || timeout(BOUND, events.recv()).await.unwrap().unwrap();
+    let looked = ResultsEvent::Looked { number: 7 };
+    assert_eq!(
+        [next().await, next().await, next().await, next().await],
+        [started("filler"), started("t1"), done("t1"), looked]
+    );
+    watcher.look(8);
+    assert_eq!(next().await, ResultsEvent::Looked { number: 8 }, "what was reported is not reported again");
 }
 
 #[tokio::test]
-async fn between_channel_and_last_looks_each_finding_comes_exactly_once() {
+async fn a_look_is_answered_while_nothing_is_watched() {
+    let mut f = fixture(NEVER_MS, |_| {});
+    f.watcher.look(1);
+    assert_eq!(f.next().await, ResultsEvent::Looked { number: 1 });
+}
+
+#[tokio::test]
+async fn between_patrols_and_looks_each_finding_comes_exactly_once() {
     let mut f = fixture(20, |_| {});
     let tasks: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
     f.watcher.watch(tasks.clone());
     let mut seen = Vec::new();
     for task in &tasks {
         f.write(&format!("{task}.json"), DONE);
-        seen.extend(f.watcher.look_now().await);
+        f.watcher.look(0);
         while let Ok(event) = f.events.try_recv() {
             seen.push(event);
         }
     }
+    while seen.iter().filter(|event| **event != ResultsEvent::Looked { number: 0 }).count() < tasks.len() {
+        seen.push(f.next().await);
+    }
+    seen.extend(f.by_now().await);
+    seen.retain(|event| *event != ResultsEvent::Looked { number: 0 });
     seen.sort_by_key(|e| format!("{e:?}"));
     let mut expected: Vec<_> = tasks.iter().map(|t| done(t)).collect();
     expected.sort_by_key(|e| format!("{e:?}"));
@@ -385,16 +416,4 @@ async fn a_name_that_leaves_the_folder_is_refused() {
     f.nothing_but("t1").await;
     assert_eq!(f.watcher.clean_up("../secret").len(), 2);
     assert!(f.root.path().join("deep/secret.json").exists());
-}
-
-#[tokio::test]
-async fn a_last_look_also_takes_what_is_delivered_while_it_looks() {
-    let root = tempfile::tempdir().unwrap();
-    let (deliver, mut events) = mpsc::channel(16);
-    let watcher = ResultsWatcher::new(ResultsConfig::new(root.path(), NEVER_MS), deliver.clone());
-    watcher.watch(vec!["t1".into()]);
-    // The second begins when the first waits for the disk.
-    let (found, delivered) = tokio::join!(watcher.last_look(&mut events), deliver.send(started("t1")));
-    delivered.unwrap();
-    assert_eq!(found, [started("t1")]);
 }

@@ -75,8 +75,8 @@ impl<'a> Stage<'a> {
             command.env_remove(inherited);
         }
         if self.supervised {
-            // A home without a daemon: nobody is asked.
-            command.envs([("pm_id", "0"), ("name", self.agent.id())]).env("PM2_HOME", self.agent.path("pm2-home"));
+            let home = self.agent.pm2_double().home();
+            command.envs([("pm_id", "0"), ("name", self.agent.id())]).env("PM2_HOME", home);
         }
         command.env("AGENTCOM_CRASH_LOG", self.agent.path("points.log"));
         let crash_at: Vec<_> = self.crash_at.iter().map(u64::to_string).collect();

@@ -45,6 +45,10 @@ fn order() -> impl Strategy<Value = RestartOrder> {
     )
 }
 
+fn ticket() -> impl Strategy<Value = Option<Ticket>> {
+    prop::option::of(any::<u64>().prop_map(Ticket))
+}
+
 pub(crate) fn features() -> impl Strategy<Value = Features> {
     prop_oneof![Just(Features { restart_v2: true, task_rejected: true, cordon: true }), Just(Features::default()),]
 }
@@ -82,15 +86,20 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
-        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
+        1 => (0u32..6, outcome()).prop_map(|(number, outcome)| Event::ResultReviewed { number, outcome }),
+        1 => (0u32..6).prop_map(|number| Event::ResultsLookedFor { number }),
+        2 => (0u32..6, any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(number, in_place, cannot)| {
+            let comeback = if in_place { Comeback::InPlace } else { Comeback::Supervisor };
+            Event::NextRunChecked { number, comeback, no_return: cannot.then(|| "no config".into()) }
+        }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         3 => (prop::option::of(0u64..120_000), any::<u16>(), prop::option::of(Just("1009".to_owned()))).prop_map(
             |(retry_after_ms, draw, refusal)| Event::HubClosed { retry_after_ms, jitter: Jitter(draw), refusal }
         ),
         1 => Just(Event::StopRequested { signal: StopSignal::Terminate }),
-        1 => order().prop_map(Event::RestartRequested),
-        1 => Just(Event::RestartCancelRequested),
-        1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
+        1 => (order(), ticket()).prop_map(|(order, to)| Event::RestartRequested { order, to }),
+        1 => ticket().prop_map(|to| Event::RestartCancelRequested { to }),
+        1 => (any::<bool>(), ticket()).prop_map(|(on, to)| Event::CordonRequested { on, to }),
     ]
 }
 

@@ -1,12 +1,34 @@
 //! Everything that can happen next. What need not happen costs something from the budget; the rest is always possible.
 
-use agentcom::machine::{Link, Machine, Phase, Stage};
+use agentcom::machine::{Comeback, Event, Link, Machine, Phase, Stage};
 
 use super::link::End;
 use super::rebase::{NOW, comes};
 use super::scope::Budget;
 use super::system::System;
 use super::world::{DiskFault, Process, World};
+
+/// What is found out of the next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Found {
+    Well,
+    /// The supervisor would not start it.
+    Nobody,
+    /// Its program cannot start.
+    CannotStart,
+}
+
+impl Found {
+    /// As the answer to the question of that number.
+    pub fn to(self, number: u32) -> Event {
+        let comeback = match self {
+            Self::Well | Self::CannotStart => Comeback::Supervisor,
+            Self::Nobody => Comeback::InPlace,
+        };
+        let no_return = (self == Self::CannotStart).then(|| "it is no program".into());
+        Event::NextRunChecked { number, comeback, no_return }
+    }
+}
 
 /// After how many effects the process is killed; never, if none.
 pub type Die = Option<u8>;
@@ -47,6 +69,13 @@ pub enum Action {
     StartedSeen(Die),
     /// The watcher reports the result.
     ResultSeen(Die),
+    /// What would follow the process was found out.
+    CheckAnswered(Found, Die),
+    /// The same, of a check that nobody waits for any more.
+    StaleCheckAnswered(Die),
+    /// The folder was looked at once more.
+    LookAnswered(Die),
+    HookAnswers(Die),
     StopSignal(Die),
     /// An operator on the machine.
     Drains(Die),
@@ -78,6 +107,9 @@ impl Action {
                 | Self::HubSchedules
                 | Self::StartedSeen(_)
                 | Self::ResultSeen(_)
+                | Self::CheckAnswered(..)
+                | Self::LookAnswered(_)
+                | Self::HookAnswers(_)
                 | Self::DiskMends
         )
     }
@@ -96,6 +128,10 @@ impl Action {
             Self::WakeFails(index, _) => Some(Self::WakeFails(index, die)),
             Self::StartedSeen(_) => Some(Self::StartedSeen(die)),
             Self::ResultSeen(_) => Some(Self::ResultSeen(die)),
+            Self::CheckAnswered(found, _) => Some(Self::CheckAnswered(found, die)),
+            Self::StaleCheckAnswered(_) => Some(Self::StaleCheckAnswered(die)),
+            Self::LookAnswered(_) => Some(Self::LookAnswered(die)),
+            Self::HookAnswers(_) => Some(Self::HookAnswers(die)),
             Self::StopSignal(_) => Some(Self::StopSignal(die)),
             Self::Drains(_) => Some(Self::Drains(die)),
             Self::Resumes(_) => Some(Self::Resumes(die)),
@@ -133,6 +169,11 @@ fn awaits_sign(machine: &Machine) -> bool {
     })
 }
 
+/// Whether the agent's result was not reported yet; the watcher reports it once.
+fn awaits_result(machine: &Machine) -> bool {
+    machine.state.job().is_some_and(|job| job.review.is_none())
+}
+
 /// What an operator on the machine may say where it changes something.
 fn operator(machine: &Machine, left: &Budget, out: &mut Vec<Action>) {
     if machine.cordon.is_on() {
@@ -140,7 +181,8 @@ fn operator(machine: &Machine, left: &Budget, out: &mut Vec<Action>) {
     } else if left.cordons > 0 {
         out.push(Action::Drains(None));
     }
-    if left.take_backs > 0 && machine.state.phase() == Phase::RestartPending {
+    let pending = machine.state.phase() == Phase::RestartPending || machine.check.is_some();
+    if left.take_backs > 0 && pending {
         out.push(Action::TakesRestartBack(None));
     }
 }
@@ -165,7 +207,7 @@ impl System {
         let machine_due = world.machine().and_then(|machine| machine.deadline(policy)).map(|(at, _)| at);
         let hub_due = world.hub.due_in();
         let fires = machine_due.is_some_and(|at| at <= NOW);
-        if fires && !self.must_look_first(world) {
+        if fires {
             out.push(Action::DeadlineFires(None));
         }
         if hub_due == Some(0) {
@@ -184,11 +226,28 @@ impl System {
         machine.into_iter().chain(hub).min()
     }
 
-    /// The shell looks at the folder before it lets a wait for files be called over.
-    fn must_look_first(&self, world: &World) -> bool {
-        let Some(machine) = world.machine() else { return false };
-        let Some(files) = machine.watching().and_then(|id| world.files(id)) else { return false };
-        machine.wants_last_look(NOW) && (files.result.is_some() || (files.started && awaits_sign(machine)))
+    /// What was asked is answered, a look into the folder after everything that is there was reported.
+    fn answers(&self, machine: &Machine, world: &World, out: &mut Vec<Action>) {
+        if world.asked.check {
+            out.push(Action::CheckAnswered(Found::Well, None));
+            if world.left.bad_checks > 0 {
+                out.push(Action::CheckAnswered(Found::Nobody, None));
+                out.push(Action::CheckAnswered(Found::CannotStart, None));
+            }
+        }
+        if world.asked.stale_check {
+            out.push(Action::StaleCheckAnswered(None));
+        }
+        if world.asked.review {
+            out.push(Action::HookAnswers(None));
+        }
+        let files = machine.watching().and_then(|id| world.files(id));
+        let unreported = files.is_some_and(|files| {
+            (files.result.is_some() && awaits_result(machine)) || (files.started && awaits_sign(machine))
+        });
+        if world.asked.look && !unreported {
+            out.push(Action::LookAnswered(None));
+        }
     }
 
     fn process(&self, world: &World, out: &mut Vec<Action>) {
@@ -208,10 +267,11 @@ impl System {
                     if files.started && awaits_sign(machine) {
                         out.push(Action::StartedSeen(None));
                     }
-                    if files.result.is_some() {
+                    if files.result.is_some() && awaits_result(machine) {
                         out.push(Action::ResultSeen(None));
                     }
                 }
+                self.answers(machine, world, out);
             }
             Process::Down => {
                 out.push(Action::Respawn(None));

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agentcom::machine::{
-    Cause, CloseCode, Effect, Event, FromHub, Job, Journal, Machine, Notice, Outcome, RejectReason, RestartAnswer,
-    Shelved, Stage, State, ToHub,
+    Cause, CloseCode, DrainStep, Effect, Ending, Event, FromHub, Job, Journal, Machine, NextRun, Notice, Outcome,
+    RejectReason, RestartAnswer, Shelved, Stage, State, ToHub,
 };
 use strum::IntoEnumIterator;
 
@@ -50,6 +50,22 @@ pub enum Fact {
     LeftForgotten,
     LatecomerAdopted,
     OldSignDropped,
+    CheckRefused,
+    CheckTimedOut,
+    CheckCancelled,
+    CheckStopped,
+    CheckOutlivesTheTask,
+    CheckJoined,
+    HeldDuringCheck,
+    StaleCheckAnswered,
+    LastWordsWaitForTheCheck,
+    SecondCheckUnanswered,
+    GoesOnAsItIs,
+    EndsInPlace,
+    LookedInVain,
+    LookUnanswered,
+    ResultReviewed,
+    HookUnanswered,
     Well,
 }
 
@@ -112,8 +128,9 @@ impl Facts {
             self.saw(Fact::AdoptedUnderNewGeneration);
         }
         if after.held.is_some() {
-            self.saw(Fact::HeldWhileRecovering);
+            self.saw(if after.check.is_some() { Fact::HeldDuringCheck } else { Fact::HeldWhileRecovering });
         }
+        self.questions(before, event, after);
         for item in after.shelf.items() {
             self.saw(match item {
                 Shelved::UnderWay(_) => Fact::WorkShelved,
@@ -150,6 +167,44 @@ impl Facts {
         }
     }
 
+    fn questions(&self, before: &Machine, event: &Event, after: &Machine) {
+        if let (Some(_), None) = (&before.check, &after.check) {
+            match event {
+                Event::NextRunChecked { no_return: Some(_), .. } => self.saw(Fact::CheckRefused),
+                Event::DeadlineReached => self.saw(Fact::CheckTimedOut),
+                Event::RestartCancelRequested { .. } => self.saw(Fact::CheckCancelled),
+                Event::StopRequested { .. } => self.saw(Fact::CheckStopped),
+                _ => {}
+            }
+        }
+        if let (Some(_), Some(check)) = (&before.check, &after.check) {
+            if before.state.job().is_some() && after.state.job().is_none() {
+                self.saw(Fact::CheckOutlivesTheTask);
+            }
+            if !check.joined.is_empty() {
+                self.saw(Fact::CheckJoined);
+            }
+        }
+        if matches!(event, Event::NextRunChecked { .. }) && before == after {
+            self.saw(Fact::StaleCheckAnswered);
+        }
+        if let State::Draining { step: DrainStep::Checking, .. } = &after.state {
+            self.saw(Fact::LastWordsWaitForTheCheck);
+        }
+        let look = |machine: &Machine| machine.state.job().is_some_and(|job| job.last_look.is_some());
+        match event {
+            Event::ResultsLookedFor { .. } if look(before) => self.saw(Fact::LookedInVain),
+            Event::DeadlineReached if look(before) && !look(after) => self.saw(Fact::LookUnanswered),
+            Event::ResultReviewed { .. } if before != after => self.saw(Fact::ResultReviewed),
+            Event::DeadlineReached
+                if before.state.job().is_some_and(|job| job.review.is_some()) && after.state.job().is_none() =>
+            {
+                self.saw(Fact::HookUnanswered);
+            }
+            _ => {}
+        }
+    }
+
     fn effect(&self, after: &Machine, effect: &Effect) {
         match effect {
             Effect::Send(ToHub::TaskAccepted { .. }) => self.saw(Fact::TaskAccepted),
@@ -168,7 +223,13 @@ impl Facts {
                 self.saw(Fact::RejectedWhileLeaving);
             }
             Effect::Exit { cause: Cause::Stop { .. }, .. } => self.saw(Fact::Stopped),
-            Effect::Exit { cause: Cause::Restart { .. }, .. } => {
+            Effect::Exit { cause: Cause::Restart { next_run, .. }, ending } => {
+                match (next_run, ending) {
+                    (NextRun::Asked { .. }, Ending::InPlace) => self.saw(Fact::SecondCheckUnanswered),
+                    (NextRun::Found(_), Ending::InPlace) => self.saw(Fact::EndsInPlace),
+                    (_, Ending::InPlaceAsIs) => self.saw(Fact::GoesOnAsItIs),
+                    (_, Ending::Exit) => {}
+                }
                 if let State::Exiting { left: Some(_), .. } = &after.state {
                     self.saw(Fact::RestartLeavesTheTask);
                 }

@@ -15,6 +15,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 pub mod action;
+pub mod asked;
 pub mod facts;
 pub mod graph;
 mod hub;

@@ -10,6 +10,7 @@ use agentcom::machine::{
 };
 
 use super::action::Die;
+use super::asked::{Asked, Numbers};
 use super::facts::Fact;
 use super::link::{Conn, End, Up};
 use super::rebase::{NOW, Shift, open_restart};
@@ -135,6 +136,8 @@ impl<'a> Handling<'a> {
     fn perform(&mut self, machine: Machine, effects: Vec<Effect>) -> Result<(), Violation> {
         let (mut machine, mut effects) = (machine, effects);
         loop {
+            let open = Numbers::of(&machine);
+            self.world.asked.moved(open, self.system.scope.budget.delays > 0);
             Shift(0).machine(&mut machine);
             self.world.process = Process::Runs(Arc::new(machine));
             let mut outcome = None;
@@ -152,7 +155,7 @@ impl<'a> Handling<'a> {
                     let written = self.world.disk_fault.is_none();
                     let path = written.then(|| "rejected".to_owned());
                     outcome = Some(Event::RefusedResultWritten { task_id, generation, path });
-                } else if self.carry_out(effect)? == Life::Ended {
+                } else if self.carry_out(effect, open)? == Life::Ended {
                     return Ok(());
                 }
             }
@@ -188,9 +191,16 @@ impl<'a> Handling<'a> {
         Event::Persisted
     }
 
-    fn carry_out(&mut self, effect: Effect) -> Result<Life, Violation> {
+    fn carry_out(&mut self, effect: Effect, open: Numbers) -> Result<Life, Violation> {
         match effect {
-            Effect::Persist(_) | Effect::Notify(_) | Effect::KeepRefused { .. } => {}
+            Effect::Persist(_)
+            | Effect::Notify(_)
+            | Effect::Reply { .. }
+            | Effect::PassOn(_)
+            | Effect::KeepRefused { .. } => {}
+            Effect::CheckNextRun { number } => self.world.asked.check |= Some(number) == open.check,
+            Effect::LookForResults { number } => self.world.asked.look |= Some(number) == open.look,
+            Effect::RunResultHook { number, .. } => self.world.asked.review |= Some(number) == open.review,
             Effect::Send(said) => self.say(said)?,
             Effect::Wake { task, attempt } => self.wake(task, attempt)?,
             Effect::Dial => self.dial(),
@@ -229,7 +239,7 @@ impl<'a> Handling<'a> {
                     self.system.saw(Fact::OldSignDropped);
                 }
             }
-            Effect::Exit { cause, in_place: _ } => {
+            Effect::Exit { cause, ending: _ } => {
                 self.exits(&cause)?;
                 return Ok(Life::Ended);
             }
@@ -370,6 +380,7 @@ fn held_is_answered(before: &Machine, event: &Event, after: &Machine, effects: &
 /// The process is gone.
 pub fn process_ends(world: &mut World, rebooted: bool) -> Result<(), Violation> {
     world.process = Process::Down;
+    world.asked = Asked::default();
     world.ghost.gone_by = None;
     world.ghost.accepted_at = None;
     world.ghost.announced = false;
@@ -414,7 +425,14 @@ pub fn points_to_die(beats: &[Beat]) -> Vec<u8> {
         | Effect::CloseLink(_)
         | Effect::KeepRefused { .. } => true,
         Effect::Send(said) => !matches!(said, ToHub::Ping | ToHub::TaskProgress { .. } | ToHub::WakeResult { .. }),
-        Effect::Dial | Effect::Notify(_) | Effect::Exit { .. } => false,
+        Effect::Dial
+        | Effect::CheckNextRun { .. }
+        | Effect::RunResultHook { .. }
+        | Effect::LookForResults { .. }
+        | Effect::PassOn(_)
+        | Effect::Reply { .. }
+        | Effect::Notify(_)
+        | Effect::Exit { .. } => false,
     };
     let inner = effects.iter().enumerate().take(effects.len().saturating_sub(1));
     inner.filter(|(_, effect)| shows(effect)).filter_map(|(index, _)| u8::try_from(index + 1).ok()).collect()

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::History;
 use agentcom::machine::{
-    Carried, Claim, Course, Disk, Heartbeat, HeldAssignment, Job, Journal, Link, Machine, Online, OpenRestart, Report,
-    RestartLedger, Returned, Saying, Shelved, Stage, State, Timestamp,
+    Ask, Carried, Cause, Check, Claim, Course, Disk, Heartbeat, HeldAssignment, Job, Journal, LastLook, Link, Machine,
+    NextRun, Online, OpenRestart, Report, RestartLedger, Returned, Review, Saying, Shelved, Stage, State, Timestamp,
 };
+
+use super::asked::OPEN;
 
 /// The present, for ever.
 pub const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
@@ -32,7 +34,29 @@ impl Shift {
 
     /// Every field is named on purpose: a new one does not compile until it is placed.
     pub fn machine(self, machine: &mut Machine) {
-        let Machine { state, link, outbox, shelf, latecomers: _, restarts, disk, durable, held, cordon: _ } = machine;
+        let Machine {
+            state,
+            link,
+            outbox,
+            shelf,
+            latecomers: _,
+            restarts,
+            disk,
+            durable,
+            held,
+            check,
+            replies: _,
+            questions,
+            cordon: _,
+        } = machine;
+        *questions = OPEN;
+        if let Some(Check { number, deadline, first, joined }) = check {
+            *number = OPEN;
+            self.time(deadline);
+            for Ask { order: _, asked_at, to: _ } in std::iter::once(first).chain(joined) {
+                self.time(asked_at);
+            }
+        }
         self.state(state);
         self.link(link);
         for pending in outbox.pending_mut() {
@@ -82,7 +106,10 @@ impl Shift {
                 self.job(job);
                 self.time(deadline);
             }
-            State::Draining { cause: _, deadline, step: _, left } => {
+            State::Draining { cause, deadline, step: _, left } => {
+                if let Cause::Restart { next_run: NextRun::Asked { number }, .. } = cause {
+                    *number = OPEN;
+                }
                 self.time(deadline);
                 if let Some(carried) = left {
                     self.carried(carried);
@@ -97,7 +124,15 @@ impl Shift {
     }
 
     fn job(self, job: &mut Job) {
-        let Job { carried, claim, wake_ordered: _, progress_at } = job;
+        let Job { carried, claim, wake_ordered: _, progress_at, review, last_look } = job;
+        if let Some(Review { number, outcome: _, deadline }) = review {
+            *number = OPEN;
+            self.time(deadline);
+        }
+        if let Some(LastLook { number, until }) = last_look {
+            *number = OPEN;
+            self.time(until);
+        }
         self.carried(carried);
         match claim {
             Claim::Ours { accept, report } => {

@@ -1,7 +1,7 @@
 //! How much may go wrong in one exploration, and by which figures both ends decide. Every scope is finite by its budget
 //! of faults and commands and by the hub's count of hand-outs; time itself is not bounded.
 
-use agentcom::machine::{Comeback, Intensity, Policy};
+use agentcom::machine::{Intensity, Policy};
 
 use super::rebase::NEVER_MS;
 
@@ -10,6 +10,7 @@ pub const DRAIN_DEADLINE_MS: u64 = 6_000;
 pub const RESTART_WINDOW_MS: u64 = 100_000;
 /// The supervisor's patience after a stop signal is longer than this.
 pub const STOP_BUDGET_MS: u64 = 4_000;
+pub const NEXT_RUN_CHECK_MS: u64 = 3_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubKind {
@@ -58,6 +59,8 @@ pub struct Budget {
     pub cordons: u8,
     /// An operator on the machine takes a restart back.
     pub take_backs: u8,
+    /// Nobody would start the next run, or it cannot start.
+    pub bad_checks: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -69,11 +72,13 @@ pub struct Scope {
     pub generations: u64,
     /// Commanded restarts within the window before one is refused.
     pub intensity: u32,
+    /// Whether a hook looks at results.
+    pub hook: bool,
 }
 
 impl Scope {
     pub const fn new(name: &'static str, hub: HubKind, budget: Budget) -> Self {
-        Self { name, hub, budget, generations: 4, intensity: 2 }
+        Self { name, hub, budget, generations: 4, intensity: 2, hook: false }
     }
 
     /// The sidecar's figures; `reboots` names the boot of the machine.
@@ -84,8 +89,9 @@ impl Scope {
             stop_budget_ms: STOP_BUDGET_MS,
             close_budget_ms: 2_000,
             restart_intensity: Intensity { max: self.intensity, window_ms: RESTART_WINDOW_MS },
-            comeback: Comeback::Supervisor,
-            no_return: None,
+            next_run_check_ms: NEXT_RUN_CHECK_MS,
+            result_hook_ms: self.hook.then_some(7_000),
+            last_look_ms: 1_500,
             wake_retry_delays_ms: vec![5_000],
             confirmation_timeout_ms: 10_000,
             look_ms: 1_000,
@@ -100,8 +106,6 @@ impl Scope {
             reconnect_min_ms: 1_000,
             reconnect_max_ms: 1_000,
             machine_boot: format!("m{reboots}"),
-            #[cfg(feature = "seeded-bugs")]
-            bug: None,
         }
     }
 }

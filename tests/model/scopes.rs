@@ -27,6 +27,7 @@ pub const NOTHING: Budget = Budget {
     rate_limits: 0,
     cordons: 0,
     take_backs: 0,
+    bad_checks: 0,
 };
 
 const fn ours(name: &'static str, budget: Budget) -> Scope {
@@ -72,12 +73,19 @@ pub const CI: &[Scope] = &[
     ours("a restart, and a supervisor that gives up", Budget { commands: 1, given_up: 1, ..NOTHING }),
     ours("a second task and a broken link", Budget { submits: 1, breaks: 1, ..NOTHING }),
     ours("a restart that is taken back", Budget { commands: 1, take_backs: 1, ..NOTHING }),
+    ours(
+        "a restart with a check that is bad, late or never answered",
+        Budget { commands: 1, bad_checks: 1, delays: 1, ..NOTHING },
+    ),
+    Scope { hook: true, ..ours("a hook, a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }) },
+    Scope { hook: true, ..ours("a hook that is late or never answers", Budget { cancels: 1, delays: 1, ..NOTHING }) },
     ours("a cordon and a second task", Budget { cordons: 1, submits: 1, ..NOTHING }),
     ours("a cordon and a restart", Budget { cordons: 1, commands: 1, ..NOTHING }),
     ours("a cordon and a crash", Budget { cordons: 1, crashes: 1, ..NOTHING }),
     ours("a cordon and a broken link", Budget { cordons: 1, breaks: 1, ..NOTHING }),
     legacy("existing hub: a cordon and a second task", Budget { cordons: 1, submits: 1, ..NOTHING }),
     legacy("existing hub: a restart that is taken back", Budget { commands: 1, take_backs: 1, ..NOTHING }),
+    legacy("existing hub: a restart and a bad check", Budget { commands: 1, bad_checks: 1, ..NOTHING }),
     legacy("existing hub: two restarts", Budget { commands: 2, ..NOTHING }),
     legacy("existing hub: a crash", Budget { crashes: 1, ..NOTHING }),
     legacy("existing hub: a broken link", Budget { breaks: 1, ..NOTHING }),
@@ -97,6 +105,13 @@ pub const CI: &[Scope] = &[
             Budget { submits: 1, cancels: 1, stops: 1, ..NOTHING },
         )
     },
+    Scope {
+        generations: 2,
+        ..legacy(
+            "existing hub: a second task, one cancelled, and a restart",
+            Budget { submits: 1, cancels: 1, commands: 1, ..NOTHING },
+        )
+    },
     legacy("existing hub: a crash of it", Budget { hub_crashes: 1, ..NOTHING }),
     legacy("existing hub: a restart and a crash of it", Budget { commands: 1, hub_crashes: 1, ..NOTHING }),
     legacy("existing hub: a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
@@ -104,6 +119,9 @@ pub const CI: &[Scope] = &[
 
 /// Larger ones, for the night.
 pub const NIGHTLY: &[Scope] = &[
+    ours("two commands, and answers that come late", Budget { commands: 2, delays: 1, ..NOTHING }),
+    ours("two commands and a bad check", Budget { commands: 2, bad_checks: 1, ..NOTHING }),
+    ours("a second task, a restart and a bad check", Budget { submits: 1, commands: 1, bad_checks: 1, ..NOTHING }),
     ours("two tasks, a crash, and one cancelled", Budget { submits: 1, crashes: 1, cancels: 1, ..NOTHING }),
     legacy("existing hub: dropped and late frames", Budget { commands: 1, rate_limits: 1, delays: 1, ..NOTHING }),
     ours("a restart, a crash and a broken link", Budget { commands: 1, crashes: 1, breaks: 1, ..NOTHING }),

@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
-use agentcom::machine::{Effect, Event, FromHub, Outcome, RestartOrder, VerdictRefusal, WakeOutcome};
+use agentcom::machine::{Comeback, Effect, Event, FromHub, News, Outcome, RestartOrder, VerdictRefusal, WakeOutcome};
 
 use super::action::Action;
+use super::asked::OPEN;
 use super::rebase::NEVER_MS;
 use super::system::System;
 use super::world::World;
@@ -77,11 +78,18 @@ impl Teller {
             ("ping_interval_ms", ms(policy.ping_interval_ms)),
             ("connect_timeout_ms", ms(policy.connect_timeout_ms)),
             ("identify_timeout_ms", ms(policy.identify_timeout_ms)),
+            ("next_run_check_ms", ms(policy.next_run_check_ms)),
+            ("last_look_ms", ms(policy.last_look_ms)),
         ];
         for (key, value) in figures {
             let _ = writeln!(self.text, "policy {key}={value}");
         }
+        if let Some(hook) = policy.result_hook_ms {
+            let _ = writeln!(self.text, "policy result_hook_ms={hook}");
+        }
         self.text.push('\n');
+        self.line("supervisor slow");
+        self.line("folder slow");
     }
 
     fn action(&mut self, world: &World, action: Action, beats: &[Beat]) {
@@ -188,15 +196,26 @@ fn words(event: &Event) -> String {
             format!("wake {task_id} gen={generation} attempt={attempt} {outcome}")
         }
         Event::Confirmed { task_id } => format!("confirmed {task_id}"),
-        Event::ResultPending { task_id } => format!("reviewed {task_id}"),
         Event::ResultFound { task_id, outcome } => match outcome {
             Outcome::Completed { .. } => format!("result {task_id} success"),
             Outcome::Failed { .. } => format!("result {task_id} failed"),
         },
         Event::StopRequested { signal } => format!("stop {signal}"),
-        Event::RestartRequested(order) => format!("restart {}", order_words(order)),
-        Event::RestartCancelRequested => "cancel_restart".into(),
-        Event::CordonRequested { on } => if *on { "drain" } else { "resume" }.into(),
+        Event::RestartRequested { order, to: _ } => format!("restart {}", order_words(order)),
+        Event::RestartCancelRequested { to: _ } => "cancel_restart".into(),
+        Event::CordonRequested { on, to: _ } => if *on { "drain" } else { "resume" }.into(),
+        Event::NextRunChecked { number, comeback, no_return } => {
+            let in_place = if *comeback == Comeback::InPlace { " in_place" } else { "" };
+            let cannot = no_return.as_ref().map(|why| format!(" cannot={}", why.replace(' ', "_"))).unwrap_or_default();
+            format!("checked{}{in_place}{cannot}", which(*number))
+        }
+        Event::ResultReviewed { number, outcome } => match outcome {
+            Outcome::Completed { .. } => format!("reviewed{} success", which(*number)),
+            Outcome::Failed { .. } => format!("reviewed{} failed", which(*number)),
+        },
+        Event::ResultsLookedFor { number } => format!("looked{}", which(*number)),
+        Event::NewsOffered(News::Output { task_id }) => format!("offers output {task_id}"),
+        Event::NewsOffered(News::Resources) => "offers resources".into(),
         Event::Persisted => "persisted".into(),
         Event::PersistFailed => "persist_failed".into(),
         Event::RefusedResultWritten { task_id, generation, path } => {
@@ -204,6 +223,11 @@ fn words(event: &Event) -> String {
             format!("kept {task_id} gen={generation}{path}")
         }
     }
+}
+
+/// The player counts questions anew: an answer is to the last one, or to none.
+fn which(number: u32) -> &'static str {
+    if number == OPEN { "" } else { " n=0" }
 }
 
 fn said_words(said: &FromHub) -> String {

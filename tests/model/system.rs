@@ -6,7 +6,8 @@ use std::sync::Arc;
 use agentcom::machine::{Claim, Event, Jitter, Journal, Outcome, Policy, StopSignal, Timestamp, WakeOutcome};
 use stateright::{Model, Property};
 
-use super::action::{Action, Die};
+use super::action::{Action, Die, Found};
+use super::asked::{Asked, OPEN, STALE};
 use super::facts::{Fact, Facts};
 use super::hub::{Hub, Out, Outs};
 use super::hub_legacy::LegacyHub;
@@ -60,6 +61,7 @@ impl System {
             reboots: 0,
             disk: Arc::new(Journal::default()),
             disk_fault: None,
+            asked: Asked::default(),
             conns: Vec::new(),
             dials: 0,
             hub: Arc::new(hub),
@@ -157,15 +159,37 @@ impl System {
                 pay(&mut world.left.stops);
                 self.event(world, Event::StopRequested { signal: StopSignal::Interrupt }, die, beats)
             }
+            Action::CheckAnswered(found, die) => {
+                world.asked.check = false;
+                if found != Found::Well {
+                    pay(&mut world.left.bad_checks);
+                }
+                self.event(world, found.to(OPEN), die, beats)
+            }
+            Action::StaleCheckAnswered(die) => {
+                world.asked.stale_check = false;
+                self.event(world, Found::Well.to(STALE), die, beats)
+            }
+            Action::LookAnswered(die) => {
+                world.asked.look = false;
+                self.event(world, Event::ResultsLookedFor { number: OPEN }, die, beats)
+            }
+            Action::HookAnswers(die) => {
+                world.asked.review = false;
+                let review = world.machine().and_then(|machine| machine.state.job()?.review.clone());
+                let outcome =
+                    review.map(|review| review.outcome).ok_or_else(|| violated("model", "no review".into()))?;
+                self.event(world, Event::ResultReviewed { number: OPEN, outcome }, die, beats)
+            }
             Action::Drains(die) => {
                 pay(&mut world.left.cordons);
-                self.event(world, Event::CordonRequested { on: true }, die, beats)
+                self.event(world, Event::CordonRequested { on: true, to: None }, die, beats)
             }
-            Action::Resumes(die) => self.event(world, Event::CordonRequested { on: false }, die, beats),
+            Action::Resumes(die) => self.event(world, Event::CordonRequested { on: false, to: None }, die, beats),
             Action::TakesRestartBack(die) => {
                 pay(&mut world.left.take_backs);
                 world.ghost.taken_back = matches!(*world.hub, Hub::Legacy(_));
-                self.event(world, Event::RestartCancelRequested, die, beats)
+                self.event(world, Event::RestartCancelRequested { to: None }, die, beats)
             }
             Action::Crash => {
                 pay(&mut world.left.crashes);

@@ -9,6 +9,7 @@ use agentcom::hub::agents::ConnId;
 use agentcom::machine::invariants::History;
 use agentcom::machine::{Journal, Machine, Phase, Stage, TaskId, Timestamp};
 
+use super::asked::Asked;
 use super::hub::Hub;
 use super::link::{Conn, End};
 use super::scope::Budget;
@@ -104,6 +105,8 @@ pub struct World {
     /// `queue.json`.
     pub disk: Arc<Journal>,
     pub disk_fault: Option<DiskFault>,
+    /// What the process waits to be told.
+    pub asked: Asked,
     /// Oldest first.
     pub conns: Vec<Conn>,
     /// How many connections have been dialled.
@@ -123,8 +126,8 @@ pub struct World {
 /// How many connections have been before decides nothing: they are known by their rank among those that live.
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let Self { process, run, reboots, disk, disk_fault, conns, dials: _, hub, commands, .. } = self;
-        (process, run, reboots, disk, disk_fault, conns, commands).hash(hasher);
+        let Self { process, run, reboots, disk, disk_fault, asked, conns, dials: _, hub, commands, .. } = self;
+        (process, run, reboots, disk, disk_fault, asked, conns, commands).hash(hasher);
         hub.digest(|id| conns.iter().filter(|conn| conn.id <= id).count(), hasher);
         let Self { tasks, wakes, sessions, files, left, ghost, violation, .. } = self;
         (tasks, wakes, sessions, files, left, ghost, violation).hash(hasher);
@@ -211,6 +214,7 @@ impl World {
     pub fn is_well(&self) -> bool {
         let Some(machine) = self.machine() else { return false };
         machine.state.phase() == Phase::Idle
+            && machine.check.is_none()
             && machine.outbox.is_empty()
             && machine.link.online().is_some()
             && self.is_quiet()

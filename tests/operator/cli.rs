@@ -47,9 +47,12 @@ fn machine_tabulates_where_each_event_leads_from_each_state() {
 fn machine_gives_every_move_as_json() {
     let value: Value = serde_json::from_str(&printed(&["machine", "--format", "json"])).unwrap();
     let moves = value["moves"].as_array().unwrap();
-    let restart = |step: &&Value| step["from"] == "Working" && step["said"] == "restart_commanded";
-    let to: Vec<_> = moves.iter().filter(restart).map(|step| step["to"].as_str().unwrap()).collect();
-    assert_eq!(to, ["Working", "RestartPending", "Draining"]);
+    let from_working = |key: &str, name: &str| -> Vec<_> {
+        let steps = moves.iter().filter(|step| step["from"] == "Working" && step[key] == name);
+        steps.map(|step| step["to"].as_str().unwrap()).collect()
+    };
+    assert_eq!(from_working("said", "restart_commanded"), ["Working"]);
+    assert_eq!(from_working("event", "NextRunChecked"), ["Working", "RestartPending", "Draining"]);
     let drawn = value["edges"].as_array().unwrap().iter().filter(|edge| !edge["why"].is_null());
     assert_eq!(drawn.count(), 8);
 }

@@ -10,7 +10,7 @@ use agentcom::machine::{
 };
 
 use super::print;
-use super::words::{DiskMood, Line, WriteFate};
+use super::words::{Figures, Line, Mood, Told, WriteFate};
 
 /// Where every story's clock begins.
 const ORIGIN: Timestamp = Timestamp::from_millis(1_000_000_000);
@@ -48,7 +48,10 @@ pub struct Player {
     /// What `+0` means; goes back with the clock.
     origin: Timestamp,
     on_disk: Journal,
-    disk: DiskMood,
+    disk: Mood,
+    supervisor: Mood,
+    folder: Mood,
+    next_run: Told,
     writing: Option<Journal>,
     history: History,
     boots: u32,
@@ -57,7 +60,7 @@ pub struct Player {
 
 impl Player {
     /// Nothing is running yet.
-    pub fn new(policy: Policy) -> Self {
+    pub fn new(Figures { policy, next_run }: Figures) -> Self {
         Self {
             policy: Policy { machine_boot: "boot 1".into(), ..policy },
             machine: None,
@@ -65,7 +68,10 @@ impl Player {
             seen: Seen::default(),
             origin: ORIGIN,
             on_disk: Journal::default(),
-            disk: DiskMood::Works,
+            disk: Mood::Works,
+            supervisor: Mood::Works,
+            folder: Mood::Works,
+            next_run,
             writing: None,
             history: History::default(),
             boots: 1,
@@ -94,6 +100,10 @@ impl Player {
             Line::Start => self.start(false),
             Line::Crash { during, rebooted } => self.crash(during.as_ref(), *rebooted),
             Line::Happens(event) => self.happens(event),
+            Line::Answers(number, told) => {
+                let event = self.answer(*number, told)?;
+                self.happens(&event)
+            }
             Line::Due => {
                 let (at, wait) =
                     self.machine()?.deadline(&self.policy).ok_or("the machine waits for nothing, so nothing is due")?;
@@ -128,6 +138,14 @@ impl Player {
                 self.disk = *mood;
                 Ok(())
             }
+            Line::Supervisor(mood) => {
+                self.supervisor = *mood;
+                Ok(())
+            }
+            Line::Folder(mood) => {
+                self.folder = *mood;
+                Ok(())
+            }
             Line::Repeat(times, line) => (0..*times).try_for_each(|_| self.line(line)),
         }
     }
@@ -138,6 +156,11 @@ impl Player {
     /// None was started.
     pub fn machine(&self) -> Result<&Machine, String> {
         self.machine.as_ref().ok_or_else(|| "nothing runs: a story begins with `start`".to_owned())
+    }
+
+    /// The answer to the question that was asked last, unless it is to another.
+    fn answer(&self, number: Option<u32>, told: &Told) -> Result<Event, String> {
+        Ok(told.to(number.unwrap_or(self.machine()?.questions)))
     }
 
     fn meet(&mut self, at: Timestamp, wait: Wait) -> Result<(), String> {
@@ -159,15 +182,22 @@ impl Player {
         self.carry_out(&effects)
     }
 
-    fn crash(&mut self, during: Option<&(WriteFate, Event)>, rebooted: bool) -> Result<(), String> {
-        if let Some((fate, event)) = during {
-            for effect in self.step(event)? {
+    fn crash(&mut self, during: Option<&(WriteFate, Box<Line>)>, rebooted: bool) -> Result<(), String> {
+        if let Some((fate, line)) = during {
+            let event = match &**line {
+                Line::Happens(event) => event.clone(),
+                Line::Answers(number, told) => self.answer(*number, told)?,
+                other => return Err(format!("{other:?} is nothing to die of")),
+            };
+            for effect in self.step(&event)? {
                 if let Effect::Persist(journal) = &effect {
                     self.writing = Some((**journal).clone());
                 }
                 let lost =
                     if matches!(effect, Effect::Persist(_)) && *fate == WriteFate::Lost { " (lost)" } else { "" };
-                self.told.push(format!("  {}{lost}", print::effect(&effect)));
+                if !print::is_bookkeeping(&effect) {
+                    self.told.push(format!("  {}{lost}", print::effect(&effect)));
+                }
             }
             if let (WriteFate::Landed, Some(journal)) = (fate, self.writing.take()) {
                 self.on_disk = journal;
@@ -197,12 +227,15 @@ impl Player {
             | Event::HubSaid(_)
             | Event::WakeFinished { .. }
             | Event::Confirmed { .. }
-            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
+            | Event::ResultReviewed { .. }
+            | Event::ResultsLookedFor { .. }
             | Event::StopRequested { .. }
-            | Event::RestartRequested(_)
-            | Event::RestartCancelRequested
+            | Event::RestartRequested { .. }
+            | Event::RestartCancelRequested { .. }
             | Event::CordonRequested { .. }
+            | Event::NextRunChecked { .. }
+            | Event::NewsOffered(_)
             | Event::RefusedResultWritten { .. } => {}
         }
         let effects = self.step(event)?;
@@ -210,7 +243,7 @@ impl Player {
     }
 
     fn carry_out(&mut self, effects: &[Effect]) -> Result<(), String> {
-        let mut answer = None;
+        let (mut answer, mut answers) = (None, Vec::new());
         for effect in effects {
             self.seen.effects.insert(EffectName::from(effect).into());
             if let Effect::Send(said) = effect {
@@ -220,32 +253,41 @@ impl Player {
             if let Effect::Persist(journal) = effect {
                 self.writing = Some((**journal).clone());
                 match self.disk {
-                    DiskMood::Works => answer = Some(Event::Persisted),
-                    DiskMood::Fails => {
+                    Mood::Works => answer = Some(Event::Persisted),
+                    Mood::Fails => {
                         told.push_str(" (fails)");
                         answer = Some(Event::PersistFailed);
                     }
-                    DiskMood::Slow => {}
+                    Mood::Slow => {}
                 }
             }
             if let Effect::KeepRefused { task_id, generation, .. } = effect {
                 let outcome =
                     |path| Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path };
                 match self.disk {
-                    DiskMood::Works => answer = Some(outcome(Some(format!("results/rejected/{task_id}.json")))),
-                    DiskMood::Fails => {
+                    Mood::Works => answer = Some(outcome(Some(format!("results/rejected/{task_id}.json")))),
+                    Mood::Fails => {
                         told.push_str(" (fails)");
                         answer = Some(outcome(None));
                     }
-                    DiskMood::Slow => {}
+                    Mood::Slow => {}
                 }
             }
-            self.told.push(told);
+            match effect {
+                Effect::CheckNextRun { number } if self.supervisor == Mood::Works => {
+                    answers.push(self.next_run.to(*number));
+                }
+                Effect::LookForResults { number } if self.folder == Mood::Works => {
+                    answers.push(Told::Looked.to(*number));
+                }
+                _ => {}
+            }
+            if !print::is_bookkeeping(effect) {
+                self.told.push(told);
+            }
         }
-        match answer {
-            Some(event) => self.happens(&event),
-            None => Ok(()),
-        }
+        // A write is waited for; everything else is answered when its turn comes.
+        answer.into_iter().chain(answers).try_for_each(|event| self.happens(&event))
     }
 
     fn step(&mut self, event: &Event) -> Result<Vec<Effect>, String> {

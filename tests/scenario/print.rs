@@ -1,9 +1,9 @@
 //! States and effects in the wire's words, one a line. Every name of a state, stage, link or effect is the code's own;
-//! it leaves out what no story turns on (payloads, tokens, figures of the clock).
+//! it leaves out what no story turns on (payloads, tokens, figures of the clock, what is only counted).
 
 use agentcom::machine::{
-    Carried, Cause, Disk, DrainStep, Effect, EffectName, Journal, LinkName, Machine, Notice, Outcome, RestartAnswer,
-    Shelved, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName, Verdict, WakeReport,
+    Carried, Cause, Disk, DrainStep, Effect, EffectName, Ending, Job, Journal, LinkName, Machine, News, Notice,
+    Outcome, RestartAnswer, Shelved, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName, Verdict, WakeReport,
 };
 
 /// Where the machine stands, in one line. `origin` is the story's beginning.
@@ -16,6 +16,11 @@ pub fn state(machine: &Machine, origin: Timestamp) -> String {
     parts.push(link);
     if machine.cordon.is_on() {
         parts.push(format!("cordon {}", machine.cordon));
+    }
+    if let Some(check) = &machine.check {
+        let (by, waiting) = (check.deadline.since(origin), check.joined.len());
+        let more = if waiting == 0 { String::new() } else { format!(" and {waiting} more") };
+        parts.push(format!("checks for {}{more} by +{by}", check.first.order.reason));
     }
     if let Some(held) = &machine.held {
         parts.push(format!("holds {}", task(&held.task)));
@@ -39,10 +44,10 @@ fn life(state: &State, origin: Timestamp) -> String {
     let left = |left: &Option<Carried>| left.as_ref().map_or(String::new(), |c| format!(", leaves {}", carried(c)));
     match state {
         State::Idle => phase.to_string(),
-        State::Working { job } => format!("{phase} {}{}", carried(&job.carried), recovering(job.is_recovering())),
+        State::Working { job } => format!("{phase} {}{}", carried(&job.carried), in_doubt(job)),
         State::RestartPending { job, order, deadline } => {
             let by = deadline.since(origin);
-            let job = format!("{}{}", carried(&job.carried), recovering(job.is_recovering()));
+            let job = format!("{}{}", carried(&job.carried), in_doubt(job));
             format!("{phase} {job}, restart {} by +{by}", order.reason)
         }
         State::Draining { cause, deadline, step, left: carried } => {
@@ -53,8 +58,13 @@ fn life(state: &State, origin: Timestamp) -> String {
     }
 }
 
-fn recovering(is: bool) -> &'static str {
-    if is { " (recovering)" } else { "" }
+fn in_doubt(job: &Job) -> &'static str {
+    match (job.is_recovering(), &job.review, &job.last_look) {
+        (true, _, _) => " (recovering)",
+        (false, Some(_), _) => " (result under review)",
+        (false, None, Some(_)) => " (looked for)",
+        (false, None, None) => "",
+    }
 }
 
 fn drain_step(step: DrainStep) -> &'static str {
@@ -63,7 +73,7 @@ fn drain_step(step: DrainStep) -> &'static str {
 
 fn why(cause: &Cause) -> String {
     match cause {
-        Cause::Restart { order, forced, signalled } => {
+        Cause::Restart { order, forced, signalled, next_run: _ } => {
             let forced = if *forced { " forced" } else { "" };
             let signalled = if *signalled { " signalled" } else { "" };
             format!("restart {}{forced}{signalled}", order.reason)
@@ -122,6 +132,19 @@ fn verdict(verdict: &Verdict) -> String {
     format!("{} gen={} {ended}", verdict.task_id, verdict.generation)
 }
 
+/// Whether it is there to be counted only: what it tells shows in the effects around it.
+pub fn is_bookkeeping(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Notify(
+            Notice::Connected { .. }
+                | Notice::TaskTaken { .. }
+                | Notice::VerdictReached { .. }
+                | Notice::RestartAccepted { .. }
+        )
+    )
+}
+
 /// An effect, in one line.
 pub fn effect(effect: &Effect) -> String {
     let name = EffectName::from(effect);
@@ -135,9 +158,21 @@ pub fn effect(effect: &Effect) -> String {
             format!("{name} {task_id}")
         }
         Effect::Notify(notice) => format!("{name} {}", note(notice)),
-        Effect::Exit { cause, in_place } => {
-            let in_place = if *in_place { ", in place" } else { "" };
-            format!("{name} {}{in_place}", why(cause))
+        Effect::CheckNextRun { number } | Effect::LookForResults { number } => format!("{name} {number}"),
+        Effect::RunResultHook { number, task: found, outcome: _ } => format!("{name} {number} {}", task(found)),
+        Effect::PassOn(News::Output { task_id }) => format!("{name} output {task_id}"),
+        Effect::PassOn(News::Resources) => format!("{name} resources"),
+        Effect::Reply { to, answer, not_on_disk } => {
+            let not_on_disk = if *not_on_disk { " (not on disk)" } else { "" };
+            format!("{name} to {}: {answer:?}{not_on_disk}", to.0)
+        }
+        Effect::Exit { cause, ending } => {
+            let how = match ending {
+                Ending::Exit => "",
+                Ending::InPlace => ", in place",
+                Ending::InPlaceAsIs => ", in place as it is",
+            };
+            format!("{name} {}{how}", why(cause))
         }
         Effect::KeepRefused { task_id, generation, result: _ } => format!("{name} {task_id} gen={generation}"),
     }
@@ -148,6 +183,13 @@ fn note(notice: &Notice) -> String {
     match notice {
         Notice::IdentifyRefused { error } => format!("{name} {error}"),
         Notice::AssignmentRefused { task_id, why } => format!("{name} {task_id} {why}"),
+        Notice::Connected { returned: _ } => name.into(),
+        Notice::TaskTaken { task_id } => format!("{name} {task_id}"),
+        Notice::VerdictReached { task_id, completed } => {
+            format!("{name} {task_id} {}", if *completed { "complete" } else { "failed" })
+        }
+        Notice::RestartAccepted { reason, command_id: _, by: _ } => format!("{name} {reason}"),
+        Notice::GoesOnAsItIs { why } => format!("{name} {why}"),
         Notice::RestartRefused { reason, detail } => format!("{name} {reason}: {detail}"),
         Notice::JournalFailing | Notice::JournalRecovered => name.into(),
         Notice::VerdictRefused { task_id, kept } => {

@@ -5,10 +5,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use agentcom::machine::Policy;
-
 use super::player::{Player, Seen};
-use super::words;
+use super::words::{self, Figures};
 
 const RULE: &str = "----";
 
@@ -43,16 +41,16 @@ pub fn files() -> std::io::Result<Vec<PathBuf>> {
 
 /// Plays a story to its end, or to its first trouble.
 pub fn play(written: &str) -> Played {
-    let mut policy = Policy::default();
+    let mut figures = Figures::default();
     let mut trouble = None;
     for (number, line) in written.lines().enumerate() {
-        if let Some(figures) = line.strip_prefix("policy ")
-            && let Err(why) = words::policy(figures, &mut policy)
+        if let Some(text) = line.strip_prefix("policy ")
+            && let Err(why) = words::policy(text, &mut figures)
         {
             trouble.get_or_insert(format!("line {}: {why}", number + 1));
         }
     }
-    let mut player = Player::new(policy);
+    let mut player = Player::new(figures);
     let mut came_out = String::new();
     let mut events = Vec::new();
     let mut in_expectation = false;

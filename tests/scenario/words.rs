@@ -1,8 +1,8 @@
 //! A line of a story as something that happens. The words are near the wire's; it reads them and decides nothing.
 
 use agentcom::machine::{
-    Comeback, Event, Features, FromHub, Intensity, Jitter, Outcome, Policy, RestartOrder, StopSignal, Task, TaskId,
-    VerdictRefusal, WakeOutcome,
+    Comeback, Event, Features, FromHub, Intensity, Jitter, News, Outcome, Policy, RestartOrder, StopSignal, Task,
+    TaskId, Ticket, VerdictRefusal, WakeOutcome,
 };
 use strum::IntoEnumIterator;
 
@@ -17,12 +17,14 @@ pub enum Line {
     /// The process is killed and the next one begins.
     Crash {
         /// It was handling this, and the write that was ordered then was or was not finished.
-        during: Option<(WriteFate, Event)>,
+        during: Option<(WriteFate, Box<Line>)>,
         /// The machine was rebooted too.
         rebooted: bool,
     },
     /// Something happens.
     Happens(Event),
+    /// A question of the machine's is answered: the one that was asked last, or the one of that number.
+    Answers(Option<u32>, Told),
     /// The time that the machine waits for comes.
     Due,
     /// Time passes, every deadline on the way is met.
@@ -32,7 +34,11 @@ pub enum Line {
     /// The clock is set back while no process runs.
     ClockBack(u64),
     /// The disk changes its ways.
-    Disk(DiskMood),
+    Disk(Mood),
+    /// So do the supervisor and the next program.
+    Supervisor(Mood),
+    /// So does the results folder.
+    Folder(Mood),
     /// The same, several times.
     Repeat(usize, Box<Line>),
 }
@@ -46,15 +52,37 @@ pub enum WriteFate {
     Landed,
 }
 
-/// How the disk answers an order to write.
+/// How an order is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskMood {
+pub enum Mood {
     /// At once, well.
     Works,
     /// At once, badly.
     Fails,
-    /// When the story says `persisted` or `persist_failed`.
+    /// When the story says so: `persisted`, `persist_failed`, `checked`, `looked`.
     Slow,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// What would follow this process.
+    NextRun { comeback: Comeback, no_return: Option<String> },
+    /// What the hook made of a result.
+    Reviewed(Outcome),
+    /// The folder was looked at.
+    Looked,
+}
+
+impl Told {
+    /// As the answer to that question.
+    pub fn to(&self, number: u32) -> Event {
+        match self.clone() {
+            Self::NextRun { comeback, no_return } => Event::NextRunChecked { number, comeback, no_return },
+            Self::Reviewed(outcome) => Event::ResultReviewed { number, outcome },
+            Self::Looked => Event::ResultsLookedFor { number },
+        }
+    }
 }
 
 /// Reads a line.
@@ -71,24 +99,48 @@ pub fn line(text: &str) -> Result<Line, String> {
         "at" => Line::Passes(millis(words.next("+ms")?)?),
         "stall" => Line::Stalls(millis(words.next("+ms")?)?),
         "clock_back" => Line::ClockBack(number(words.next("ms")?)?),
-        "disk" => Line::Disk(match words.next("works, fails or slow")? {
-            "works" => DiskMood::Works,
-            "fails" => DiskMood::Fails,
-            "slow" => DiskMood::Slow,
-            other => return Err(format!("a disk works, fails or is slow, not {other:?}")),
-        }),
+        "disk" => Line::Disk(mood(&mut words)?),
+        "supervisor" => Line::Supervisor(mood(&mut words)?),
+        "folder" => Line::Folder(mood(&mut words)?),
         "repeat" => {
             let times = number(words.next("how often")?)?;
             Line::Repeat(times, Box::new(line(&words.rest())?))
         }
-        first => Line::Happens(event(first, &mut words)?),
+        first => happening(first, &mut words)?,
     };
     words.end()?;
     Ok(line)
 }
 
+fn mood(words: &mut Words<'_>) -> Result<Mood, String> {
+    Ok(match words.next("works, fails or slow")? {
+        "works" => Mood::Works,
+        "fails" => Mood::Fails,
+        "slow" => Mood::Slow,
+        other => return Err(format!("it works, fails or is slow, not {other:?}")),
+    })
+}
+
+/// An event, or the answer to a question.
+fn happening(first: &str, words: &mut Words<'_>) -> Result<Line, String> {
+    let number = |words: &mut Words<'_>| words.value("n").map(number).transpose();
+    Ok(match first {
+        "checked" => {
+            let comeback = if words.flag("in_place") { Comeback::InPlace } else { Comeback::Supervisor };
+            let no_return = words.value("cannot").map(|why| why.replace('_', " "));
+            Line::Answers(number(words)?, Told::NextRun { comeback, no_return })
+        }
+        "reviewed" => {
+            let number = number(words)?;
+            Line::Answers(number, Told::Reviewed(outcome(words)?))
+        }
+        "looked" => Line::Answers(number(words)?, Told::Looked),
+        first => Line::Happens(event(first, words)?),
+    })
+}
+
 /// `before_write while EVENT` or `after_write while EVENT`.
-fn during(words: &mut Words<'_>) -> Result<Option<(WriteFate, Event)>, String> {
+fn during(words: &mut Words<'_>) -> Result<Option<(WriteFate, Box<Line>)>, String> {
     let Some(fate) = words.maybe_next() else { return Ok(None) };
     let fate = match fate {
         "before_write" => WriteFate::Lost,
@@ -99,7 +151,7 @@ fn during(words: &mut Words<'_>) -> Result<Option<(WriteFate, Event)>, String> {
         return Err("expected `while EVENT`".into());
     }
     let first = words.next("an event")?;
-    Ok(Some((fate, event(first, words)?)))
+    Ok(Some((fate, Box::new(happening(first, words)?))))
 }
 
 fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
@@ -121,17 +173,24 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
             outcome: wake_outcome(words)?,
         },
         "confirmed" => Event::Confirmed { task_id: task_id(words)? },
-        "reviewed" => Event::ResultPending { task_id: task_id(words)? },
         "result" => Event::ResultFound { task_id: task_id(words)?, outcome: outcome(words)? },
         "stop" => {
             let signal = words.rest();
             let found = StopSignal::iter().find(|known| known.to_string() == signal);
             Event::StopRequested { signal: found.ok_or_else(|| format!("no stop signal is called {signal:?}"))? }
         }
-        "restart" => Event::RestartRequested(order(words)?),
-        "cancel_restart" => Event::RestartCancelRequested,
-        "drain" => Event::CordonRequested { on: true },
-        "resume" => Event::CordonRequested { on: false },
+        "restart" => {
+            let to = ticket(words)?;
+            Event::RestartRequested { order: order(words)?, to }
+        }
+        "cancel_restart" => Event::RestartCancelRequested { to: ticket(words)? },
+        "drain" => Event::CordonRequested { on: true, to: ticket(words)? },
+        "resume" => Event::CordonRequested { on: false, to: ticket(words)? },
+        "offers" => Event::NewsOffered(match words.next("output or resources")? {
+            "output" => News::Output { task_id: task_id(words)? },
+            "resources" => News::Resources,
+            other => return Err(format!("no news are called {other:?}")),
+        }),
         "persisted" => Event::Persisted,
         "persist_failed" => Event::PersistFailed,
         "kept" => Event::RefusedResultWritten {
@@ -141,6 +200,10 @@ fn event(first: &str, words: &mut Words<'_>) -> Result<Event, String> {
         },
         other => return Err(format!("nothing is called {other:?}")),
     })
+}
+
+fn ticket(words: &mut Words<'_>) -> Result<Option<Ticket>, String> {
+    Ok(words.value("ticket").map(number).transpose()?.map(Ticket))
 }
 
 fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
@@ -253,11 +316,26 @@ fn task_id(words: &mut Words<'_>) -> Result<TaskId, String> {
     TaskId::new(words.next("a task id")?).map_err(|why| why.to_string())
 }
 
-/// Reads the figures of a `policy` line into `policy`. `off` is a time that never comes.
+/// What a story goes by: the machine's figures, and what would follow each process.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    pub policy: Policy,
+    pub next_run: Told,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        let next_run = Told::NextRun { comeback: Comeback::Supervisor, no_return: None };
+        Self { policy: Policy::default(), next_run }
+    }
+}
+
+/// Reads the figures of a `policy` line. `off` is a time that never comes.
 ///
 /// # Errors
 /// A key that is none, or a value that does not fit.
-pub fn policy(text: &str, policy: &mut Policy) -> Result<(), String> {
+pub fn policy(text: &str, figures: &mut Figures) -> Result<(), String> {
+    let Figures { policy, next_run } = figures;
     for pair in text.split_whitespace() {
         let (key, value) = pair.split_once('=').ok_or_else(|| format!("expected key=value, found {pair:?}"))?;
         let ms = || if value == "off" { Ok(NEVER_MS) } else { number(value) };
@@ -271,13 +349,20 @@ pub fn policy(text: &str, policy: &mut Policy) -> Result<(), String> {
                 policy.restart_intensity = Intensity { max: number(max)?, window_ms: number(window)? };
             }
             "comeback" => {
-                policy.comeback = match value {
+                let comeback = match value {
                     "in_place" => Comeback::InPlace,
                     "supervisor" => Comeback::Supervisor,
                     other => return Err(format!("nobody comes back {other:?}")),
-                }
+                };
+                *next_run = Told::NextRun { comeback, no_return: None };
             }
-            "no_return" => policy.no_return = Some(value.replace('_', " ")),
+            "no_return" => {
+                let no_return = Some(value.replace('_', " "));
+                *next_run = Told::NextRun { comeback: Comeback::Supervisor, no_return };
+            }
+            "next_run_check_ms" => policy.next_run_check_ms = ms()?,
+            "result_hook_ms" => policy.result_hook_ms = Some(ms()?),
+            "last_look_ms" => policy.last_look_ms = ms()?,
             "wake_retry_delays_ms" => {
                 policy.wake_retry_delays_ms = value.split(',').map(number).collect::<Result<_, _>>()?;
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentcom::machine::WakeOutcome;
-use agentcom::shell::outside::{AgentSide, Boxed, Results, Wakes};
+use agentcom::shell::outside::{AgentSide, Results, Wakes};
 use agentcom::shell::results::{ResultContent, ResultsConfig, ResultsEvent};
 use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder};
 use serde_json::json;
@@ -25,8 +25,8 @@ impl AgentSide for Agent {
     }
 
     fn results(&self, _: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Box<dyn Results> {
-        let folder = Folder { world: self.0.clone(), looked: Arc::default() };
-        tokio::spawn(folder.clone().patrol(events));
+        let folder = Folder { world: self.0.clone(), looked: Arc::default(), events };
+        tokio::spawn(folder.clone().patrol());
         Box::new(folder)
     }
 }
@@ -90,10 +90,11 @@ struct Looked {
 struct Folder {
     world: World,
     looked: Arc<Mutex<Looked>>,
+    events: mpsc::Sender<ResultsEvent>,
 }
 
 impl Folder {
-    fn look(&self) -> Vec<ResultsEvent> {
+    fn find(&self) -> Vec<ResultsEvent> {
         let shared = lock(&self.world);
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
@@ -110,13 +111,15 @@ impl Folder {
         found
     }
 
-    async fn patrol(self, events: mpsc::Sender<ResultsEvent>) {
-        loop {
-            for event in self.look() {
-                if events.send(event).await.is_err() {
-                    return;
-                }
-            }
+    async fn report(&self, more: Option<ResultsEvent>) -> Result<(), mpsc::error::SendError<ResultsEvent>> {
+        for event in self.find().into_iter().chain(more) {
+            self.events.send(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn patrol(self) {
+        while self.report(None).await.is_ok() {
             sleep(Duration::from_millis(70)).await;
         }
     }
@@ -130,9 +133,12 @@ impl Results for Folder {
         looked.watched = tasks;
     }
 
-    fn last_look<'a>(&'a self, events: &'a mut mpsc::Receiver<ResultsEvent>) -> Boxed<'a, Vec<ResultsEvent>> {
-        let looked = self.look();
-        Box::pin(async move { std::iter::from_fn(|| events.try_recv().ok()).chain(looked).collect() })
+    fn look(&self, number: u32) {
+        let folder = self.clone();
+        tokio::spawn(async move {
+            // A sidecar that is gone wants no answer.
+            let _ = folder.report(Some(ResultsEvent::Looked { number })).await;
+        });
     }
 
     fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {

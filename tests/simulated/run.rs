@@ -15,6 +15,7 @@ use turmoil::Sim;
 
 use crate::agent::Agent;
 use crate::hub::{self, PORT};
+use crate::look_ahead::Supervisor;
 use crate::shared::{AGENT, Counts, Fault, Order, Rng, Shared, TOKEN, World, lock};
 
 /// 2030: after any boot of the machine that runs this.
@@ -140,6 +141,7 @@ async fn sidecar(config: Config, world: World, dice: Arc<Mutex<Rng>>) -> turmoil
         })),
         on_a_machine: false,
         agent: Box::new(Agent(world.clone())),
+        look_ahead: Some(Arc::new(Supervisor(world.clone()))),
     };
     lock(&world).note("the sidecar starts");
     let ending = start_in(config, Pm2::from_env(|_| None), outside)?.run().await;
@@ -321,6 +323,8 @@ impl Driver<'_> {
         self.sim.release("sidecar", "hub");
         self.sim.set_max_message_latency(Duration::from_millis(20));
         self.hub_back();
-        lock(&self.world).note("calm");
+        let mut shared = lock(&self.world);
+        shared.calm = true;
+        shared.note("calm");
     }
 }

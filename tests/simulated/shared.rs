@@ -56,6 +56,12 @@ pub enum Fault {
     Cut,
     /// The hub closes it.
     Bye,
+    /// Nobody would start the next run, or it cannot start.
+    BadNextRun,
+    /// What follows is found out late.
+    LateNextRun,
+    /// It is not found out.
+    UnknownNextRun,
 }
 
 #[derive(Default, Clone, Debug)]
@@ -104,6 +110,8 @@ pub struct Shared {
     pub wakes: BTreeMap<(String, u64), bool>,
     /// Not done before there have been more processes than so many.
     pub await_boots: usize,
+    /// Nothing goes wrong any more.
+    pub calm: bool,
 }
 
 pub type World = Arc<Mutex<Shared>>;
@@ -135,6 +143,7 @@ impl Shared {
             announced: BTreeSet::new(),
             wakes: BTreeMap::new(),
             await_boots: 0,
+            calm: false,
         }
     }
 

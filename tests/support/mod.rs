@@ -5,6 +5,7 @@
 //! - [`hub`]: our own `agentcom-hub`, the real binary, with a small JSON-over-HTTP client.
 //! - [`sidecar`]: a folder with everything one agent needs, and the real `agentcom-sidecar` in it.
 //! - [`pm2`]: a real pm2 daemon of the test's own.
+//! - [`pm2_double`]: what answers for pm2's daemon where a sidecar only asks it.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
 //! - [`prometheus`]: a strict reader of the metrics' text.
@@ -23,6 +24,7 @@ pub mod ground;
 pub mod hub;
 pub mod legacy_hub;
 pub mod pm2;
+pub mod pm2_double;
 pub mod process;
 pub mod prometheus;
 pub mod scene;

@@ -20,10 +20,12 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use super::pm2::Pm2;
+use super::pm2_double::Pm2Double;
 use super::process::{self, Running};
 use super::wait;
 
@@ -34,6 +36,7 @@ pub const SIDECAR: &str = env!("CARGO_BIN_EXE_agentcom-sidecar");
 pub struct Agent {
     folder: tempfile::TempDir,
     id: String,
+    pm2: OnceLock<Pm2Double>,
 }
 
 /// One line of `runs.log`.
@@ -48,7 +51,7 @@ impl Agent {
     /// `hub_url` is the websocket's.
     pub fn new(id: &str, hub_url: &str, token: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("agent-").tempdir().expect("a folder for the agent");
-        let agent = Self { folder, id: id.to_owned() };
+        let agent = Self { folder, id: id.to_owned(), pm2: OnceLock::new() };
         fs::create_dir(agent.path("results")).expect("a results folder");
         fs::write(agent.path("agent.sh"), include_str!("agent.sh")).expect("the wake script");
         let http = hub_url.replacen("ws", "http", 1).replace("/ws", "");
@@ -110,9 +113,13 @@ impl Agent {
 
     /// Starts it as pm2 would, so that a commanded restart is an exit with 0; the test stands in for pm2.
     pub fn start_supervised(&self) -> Running {
-        // A home without a daemon: nobody is asked.
-        let home = self.path("pm2-home");
-        self.start_with(&[("pm_id", "0"), ("name", &self.id), ("PM2_HOME", home.to_str().expect("a readable path"))])
+        let home = self.pm2_double().home().to_str().expect("a readable path");
+        self.start_with(&[("pm_id", "0"), ("name", &self.id), ("PM2_HOME", home)])
+    }
+
+    /// What answers for pm2 to a sidecar that was started as pm2 would.
+    pub fn pm2_double(&self) -> &Pm2Double {
+        self.pm2.get_or_init(|| Pm2Double::in_home(self.path("pm2-home")))
     }
 
     /// Starts it with these variables on top.

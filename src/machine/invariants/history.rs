@@ -204,7 +204,7 @@ impl History {
                 return violated(Property::Intensity, format!("{count} restarts in {} ms", limit.window_ms));
             }
         }
-        if let Event::RestartCancelRequested = step.event
+        if let Event::RestartCancelRequested { .. } = step.event
             && step.before.restarts.open.is_some()
             && step.after.restarts.open.is_none()
         {

@@ -11,10 +11,11 @@ use refusals::{is_given_up, refusal_blocks_nothing};
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::{
-    Cause, Effect, Event, FromHub, Journal, Machine, Outcome, Phase, Policy, Shelved, Stage, State, TaskId, Timestamp,
-    ToHub,
+    Cause, Effect, Ending, Event, FromHub, Journal, Machine, NextRun, Outcome, Phase, Policy, Shelved, Stage, State,
+    TaskId, Ticket, Timestamp, ToHub,
 };
 
 /// The properties of `docs/states.md`, by number.
@@ -41,18 +42,20 @@ pub enum Property {
     AnnouncedOnce,
     /// 10. No exit with work under way unless the deadline passed, force was asked, or a stop signal came.
     NoWorkLeft,
-    /// 11. From the command to the exit: at most restart deadline + drain deadline.
+    /// 11. From the command to the exit: at most the longer of check and restart deadline + drain deadline.
     Bounded,
     /// 12. After a deadline is handled the next is later.
     NoSpin,
     /// 13. At most N commanded restarts in a window.
     Intensity,
-    /// 14. Never an exit that nobody would undo.
+    /// 14. Never an exit that nobody would undo: on the supervisor's word alone a restart begins, or ends by an exit.
     ComesBack,
-    /// 15. Every command gets one answer.
+    /// 15. Every command gets one answer, and so does every operator.
     Answered,
     /// 16. A refused verdict blocks nothing: the others are said meanwhile, it ends, and no result is dropped for it.
     RefusalBlocksNothing,
+    /// 17. Nothing overtakes a check: no task is taken meanwhile, and whatever waits waits for an answer.
+    OpenQuestions,
 }
 
 /// A property that does not hold.
@@ -106,6 +109,7 @@ pub fn check_step(step: &Step<'_>) -> Result<(), Violation> {
     deadlines(step)?;
     comes_back(step)?;
     answered(step)?;
+    open_questions(step)?;
     no_new_work_behind_a_cordon(step)?;
     refusal_blocks_nothing(step)
 }
@@ -128,9 +132,13 @@ fn edges(step: &Step<'_>) -> Result<(), Violation> {
     if !edge_allowed(from, to) {
         return violated(Property::Edges, format!("{from} -> {to}"));
     }
-    let cancelled = matches!(step.event, Event::RestartCancelRequested);
+    let cancelled = matches!(step.event, Event::RestartCancelRequested { .. });
     if (from, to) == (Phase::RestartPending, Phase::Working) && !cancelled {
         return violated(Property::Edges, format!("{:?} took a restart back", step.event));
+    }
+    let begins = matches!(from, Phase::Idle | Phase::Working) && leaves_for_restart(&step.after.state);
+    if begins && !matches!(step.event, Event::NextRunChecked { .. }) {
+        return violated(Property::Edges, format!("a restart began by {:?}", step.event));
     }
     if from == Phase::Exiting && (!step.effects.is_empty() || step.before != step.after) {
         return violated(Property::Edges, format!("an exiting machine was moved by {:?}", step.event));
@@ -142,6 +150,14 @@ fn edges(step: &Step<'_>) -> Result<(), Violation> {
         return violated(Property::Edges, format!("{exits} Exit effects on {from} -> {to}, last: {last}"));
     }
     Ok(())
+}
+
+fn leaves_for_restart(state: &State) -> bool {
+    match state {
+        State::RestartPending { .. } => true,
+        State::Draining { cause, .. } | State::Exiting { cause, .. } => matches!(cause, Cause::Restart { .. }),
+        State::Idle | State::Working { .. } => false,
+    }
 }
 
 fn nothing_started_while_leaving(step: &Step<'_>) -> Result<(), Violation> {
@@ -181,6 +197,11 @@ fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
             | Effect::CleanUp { .. }
             | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
+            | Effect::CheckNextRun { .. }
+            | Effect::RunResultHook { .. }
+            | Effect::LookForResults { .. }
+            | Effect::PassOn(_)
+            | Effect::Reply { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. }
             | Effect::KeepRefused { .. } => true,
@@ -223,12 +244,15 @@ fn releases(event: &Event, id: &TaskId) -> bool {
         | Event::HubClosed { .. }
         | Event::WakeFinished { .. }
         | Event::Confirmed { .. }
-        | Event::ResultPending { .. }
         | Event::ResultFound { .. }
+        | Event::ResultReviewed { .. }
+        | Event::ResultsLookedFor { .. }
         | Event::StopRequested { .. }
-        | Event::RestartRequested(_)
-        | Event::RestartCancelRequested
+        | Event::RestartRequested { .. }
+        | Event::RestartCancelRequested { .. }
         | Event::CordonRequested { .. }
+        | Event::NextRunChecked { .. }
+        | Event::NewsOffered(_)
         | Event::Persisted => false,
     }
 }
@@ -308,7 +332,7 @@ fn work_left(step: &Step<'_>) -> Result<(), Violation> {
         (State::Draining { .. } | State::Exiting { .. }, _) => true,
         (_, Cause::Stop { .. }) => matches!(step.event, Event::StopRequested { .. }),
         (State::RestartPending { deadline, .. }, Cause::Restart { .. }) if *deadline <= step.now => true,
-        (_, Cause::Restart { forced, .. }) => *forced && restart_order(step.event).is_some_and(|order| order.force),
+        (_, Cause::Restart { forced, .. }) => *forced && force_was_asked(step),
     };
     let safe = step.after.journal().job.as_ref() == Some(left);
     if !why_now || !safe {
@@ -323,8 +347,14 @@ fn work_left(step: &Step<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
+/// By the command of this step, or by one that waited for a check.
+fn force_was_asked(step: &Step<'_>) -> bool {
+    let waiting = step.before.check.iter().flat_map(super::Check::asks).map(|ask| &ask.order);
+    waiting.chain(restart_order(step.event)).any(|order| order.force)
+}
+
 fn restart_order(event: &Event) -> Option<&super::RestartOrder> {
-    if let Event::HubSaid(FromHub::RestartCommanded(order)) | Event::RestartRequested(order) = event {
+    if let Event::HubSaid(FromHub::RestartCommanded(order)) | Event::RestartRequested { order, .. } = event {
         return Some(order);
     }
     None
@@ -341,6 +371,9 @@ fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
     if overdue {
         return violated(Property::Bounded, format!("still {} after its deadline", step.after.state.phase()));
     }
+    if step.after.check.as_ref().is_some_and(|check| check.deadline <= step.now) {
+        return violated(Property::Bounded, String::from("a check of the next run is open after its deadline"));
+    }
     match step.after.deadline(step.policy) {
         Some((at, wait)) if at <= step.now => violated(
             Property::NoSpin,
@@ -350,30 +383,160 @@ fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
     }
 }
 
+/// The answer to a check that is open: whether the restart may happen.
+fn check_answered(step: &Step<'_>) -> bool {
+    let open = step.before.check.as_ref().map(|check| check.number);
+    matches!(step.event, Event::NextRunChecked { number, no_return: None, .. } if open == Some(*number))
+}
+
 fn comes_back(step: &Step<'_>) -> Result<(), Violation> {
-    if step.policy.no_return.is_some() && step.before.restarts.open.is_none() && step.after.restarts.open.is_some() {
-        return violated(Property::ComesBack, "a restart was accepted though the next run cannot start".into());
+    if step.before.restarts.open.is_none() && step.after.restarts.open.is_some() && !check_answered(step) {
+        return violated(Property::ComesBack, format!("a restart was accepted on {:?}", step.event));
     }
-    let Some(Effect::Exit { cause, in_place }) = step.effects.last() else { return Ok(()) };
-    let commanded = matches!(cause, Cause::Restart { signalled: false, .. });
-    let nobody_else = matches!(step.policy.comeback, super::Comeback::InPlace);
-    if *in_place != (commanded && nobody_else) {
-        return violated(Property::ComesBack, format!("{cause:?} ended with in_place = {in_place}"));
+    let (known, found) = (next_run(&step.before.state), next_run(&step.after.state));
+    if let (Some(NextRun::Found(_)), Event::NextRunChecked { number, comeback, no_return }) = (found, step.event)
+        && found != known
+    {
+        let asked = known == Some(NextRun::Asked { number: *number });
+        if !asked || found != Some(NextRun::of(*comeback, no_return.is_some())) {
+            return violated(Property::ComesBack, format!("{:?} was taken for {found:?}", step.event));
+        }
+    } else if let (Some(NextRun::Found(_)), true) = (found, found != known) {
+        return violated(Property::ComesBack, format!("{found:?} without an answer, on {:?}", step.event));
+    }
+    let Some(Effect::Exit { cause, ending }) = step.effects.last() else { return Ok(()) };
+    let wanted = match cause {
+        Cause::Restart { signalled: false, next_run: NextRun::Found(found), .. } => *found,
+        Cause::Restart { signalled: false, next_run: NextRun::Asked { .. }, .. } => Ending::InPlace,
+        Cause::Restart { signalled: true, .. } | Cause::Stop { .. } => Ending::Exit,
+    };
+    if *ending != wanted {
+        return violated(Property::ComesBack, format!("{cause:?} ended by {ending}"));
     }
     Ok(())
 }
 
+fn next_run(state: &State) -> Option<NextRun> {
+    match state {
+        State::Draining { cause: Cause::Restart { next_run, .. }, .. }
+        | State::Exiting { cause: Cause::Restart { next_run, .. }, .. } => Some(*next_run),
+        State::Draining { cause: Cause::Stop { .. }, .. }
+        | State::Exiting { cause: Cause::Stop { .. }, .. }
+        | State::Idle
+        | State::Working { .. }
+        | State::RestartPending { .. } => None,
+    }
+}
+
+/// Whoever asked is answered once: a command that waits for a check not before the check ends.
 fn answered(step: &Step<'_>) -> Result<(), Violation> {
-    let Some(command_id) = restart_order(step.event).and_then(|order| order.command_id.as_ref()) else {
+    if step.before.state.phase() == Phase::Exiting {
         return Ok(());
+    }
+    let ids = |machine: &Machine| -> Vec<String> {
+        let asks = machine.check.iter().flat_map(super::Check::asks);
+        asks.filter_map(|ask| ask.order.command_id.clone()).collect()
     };
+    let (mut owed, waiting) = (ids(step.before), ids(step.after));
+    owed.extend(restart_order(step.event).and_then(|order| order.command_id.clone()));
+    owed.sort();
+    owed.dedup();
     let knows = step.before.link.online().is_some_and(|online| online.features.restart_v2);
-    let acks = step.effects.iter().filter(
-        |e| matches!(e, Effect::Send(ToHub::RestartAck { command_id: answered, .. }) if answered == command_id),
-    );
-    let (found, wanted) = (acks.count(), usize::from(knows && step.before.state.phase() != Phase::Exiting));
-    if found != wanted {
-        return violated(Property::Answered, format!("{found} answers to command {command_id}, wanted {wanted}"));
+    for id in &owed {
+        let is_answer =
+            |e: &&Effect| matches!(e, Effect::Send(ToHub::RestartAck { command_id, .. }) if command_id == id);
+        let (found, wanted) =
+            (step.effects.iter().filter(is_answer).count(), usize::from(knows && !waiting.contains(id)));
+        if found != wanted {
+            return violated(Property::Answered, format!("{found} answers to command {id}, wanted {wanted}"));
+        }
+    }
+    operators_answered(step)
+}
+
+fn operators_answered(step: &Step<'_>) -> Result<(), Violation> {
+    let tickets = |machine: &Machine| -> Vec<Ticket> {
+        let asks = machine.check.iter().flat_map(super::Check::asks).filter_map(|ask| ask.to);
+        asks.chain(machine.replies.iter().map(|reply| reply.to)).collect()
+    };
+    let mut owed = tickets(step.before);
+    owed.extend(match step.event {
+        Event::RestartRequested { to, .. }
+        | Event::RestartCancelRequested { to }
+        | Event::CordonRequested { to, .. } => *to,
+        Event::DeadlineReached
+        | Event::HubOpened
+        | Event::HubClosed { .. }
+        | Event::HubSaid(_)
+        | Event::WakeFinished { .. }
+        | Event::Confirmed { .. }
+        | Event::ResultFound { .. }
+        | Event::ResultReviewed { .. }
+        | Event::ResultsLookedFor { .. }
+        | Event::StopRequested { .. }
+        | Event::NextRunChecked { .. }
+        | Event::NewsOffered(_)
+        | Event::Persisted
+        | Event::PersistFailed
+        | Event::RefusedResultWritten { .. } => None,
+    });
+    let mut answered = tickets(step.after);
+    answered.extend(step.effects.iter().filter_map(|effect| match effect {
+        Effect::Reply { to, .. } => Some(*to),
+        Effect::Persist(_)
+        | Effect::Send(_)
+        | Effect::Wake { .. }
+        | Effect::Dial
+        | Effect::CloseLink(_)
+        | Effect::CleanUp { .. }
+        | Effect::WithdrawWake { .. }
+        | Effect::DropSign { .. }
+        | Effect::CheckNextRun { .. }
+        | Effect::RunResultHook { .. }
+        | Effect::LookForResults { .. }
+        | Effect::PassOn(_)
+        | Effect::Notify(_)
+        | Effect::Exit { .. }
+        | Effect::KeepRefused { .. } => None,
+    }));
+    owed.sort();
+    answered.sort();
+    if owed != answered {
+        return violated(Property::Answered, format!("operators {owed:?} asked, and {answered:?} wait or were told"));
+    }
+    Ok(())
+}
+
+/// Nothing waits without a question, and nothing that waits is moved.
+fn open_questions(step: &Step<'_>) -> Result<(), Violation> {
+    let after = step.after;
+    let check = after.check.as_ref();
+    if check.is_some() && !matches!(after.state.phase(), Phase::Idle | Phase::Working) {
+        return violated(Property::OpenQuestions, format!("a check is open in {}", after.state.phase()));
+    }
+    if let (Phase::Idle, Phase::Working, Some(_)) = (step.before.state.phase(), after.state.phase(), check) {
+        return violated(Property::OpenQuestions, format!("a task was taken during a check, on {:?}", step.event));
+    }
+    let in_question = after.state.job().is_some_and(super::Job::is_in_question);
+    let undecided = !after.state.is_leaving() && (check.is_some() || in_question);
+    if let (Some(held), false) = (&after.held, undecided) {
+        return violated(Property::OpenQuestions, format!("{} waits for nothing", held.task.id));
+    }
+    let Some(check) = check else { return Ok(()) };
+    match step.before.check.as_ref().filter(|before| before.number == check.number) {
+        Some(before) => {
+            let same = check.deadline == before.deadline
+                && check.first.asked_at == before.first.asked_at
+                && check.first.order.command_id == before.first.order.command_id
+                && check.first.order.deadline_ms == before.first.order.deadline_ms;
+            if !same {
+                return violated(Property::RepeatsChangeNothing, format!("{:?} moved an open check", step.event));
+            }
+        }
+        None if check.deadline > step.now.plus(step.policy.next_run_check_ms) => {
+            return violated(Property::Bounded, String::from("a check is given more time than it may take"));
+        }
+        None => {}
     }
     Ok(())
 }
@@ -410,6 +573,11 @@ pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
         | Effect::CleanUp { .. }
         | Effect::WithdrawWake { .. }
         | Effect::DropSign { .. }
+        | Effect::CheckNextRun { .. }
+        | Effect::RunResultHook { .. }
+        | Effect::LookForResults { .. }
+        | Effect::PassOn(_)
+        | Effect::Reply { .. }
         | Effect::Notify(_)
         | Effect::Exit { .. }
         | Effect::KeepRefused { .. } => None,

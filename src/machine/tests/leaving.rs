@@ -21,7 +21,8 @@ fn draining() -> Machine {
     let events = [
         Event::HubOpened,
         Event::HubSaid(FromHub::Identified { features: Features::default() }),
-        Event::RestartRequested(order),
+        Event::RestartRequested { order, to: None },
+        Event::NextRunChecked { number: 1, comeback: Comeback::Supervisor, no_return: None },
         Event::Persisted,
     ];
     let machine =

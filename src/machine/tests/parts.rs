@@ -53,6 +53,6 @@ fn only_a_drain_ends_in_a_goodbye() {
 #[test]
 fn an_exiting_machine_hears_no_command_and_no_signal() {
     let exiting = || without_a_job()[2].clone();
-    assert!(is_left_alone(exiting(), |step| step.restart_commanded(&order())));
+    assert!(is_left_alone(exiting(), |step| step.restart_commanded(order(), None)));
     assert!(is_left_alone(exiting(), |step| step.stop_requested(StopSignal::Interrupt)));
 }

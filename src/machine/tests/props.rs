@@ -16,7 +16,7 @@ const TRACES: u32 = 40_000;
 /// As many lives, and a failing one made as small, as `PROPTEST_CASES` and `PROPTEST_MAX_SHRINK_ITERS` say where they
 /// say so (many mutants are to be tried, each quickly), else the full number.
 fn lives() -> Config {
-    let mut config = Config::default();
+    let mut config = Config { max_global_rejects: TRACES, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = TRACES;
     }
@@ -39,6 +39,8 @@ enum Op {
     Connects { features: Features },
     /// The hub answers whatever is in flight.
     Answers { kindly: bool },
+    /// The supervisor, the hook and the results folder answer whatever was asked.
+    Tells { comeback: Comeback, no_return: bool, outcome: Outcome },
     /// The disk fails or works again.
     DiskTurns { bad: bool },
     /// An operator has the figures read again.
@@ -131,12 +133,15 @@ impl Life {
             | Event::HubClosed { .. }
             | Event::HubSaid(_)
             | Event::Confirmed { .. }
-            | Event::ResultPending { .. }
             | Event::ResultFound { .. }
+            | Event::ResultReviewed { .. }
+            | Event::ResultsLookedFor { .. }
             | Event::StopRequested { .. }
-            | Event::RestartRequested(_)
-            | Event::RestartCancelRequested
+            | Event::RestartRequested { .. }
+            | Event::RestartCancelRequested { .. }
             | Event::CordonRequested { .. }
+            | Event::NextRunChecked { .. }
+            | Event::NewsOffered(_)
             | Event::Persisted
             | Event::PersistFailed
             | Event::RefusedResultWritten { .. } => {}
@@ -175,6 +180,11 @@ impl Life {
             | Effect::CleanUp { .. }
             | Effect::WithdrawWake { .. }
             | Effect::DropSign { .. }
+            | Effect::CheckNextRun { .. }
+            | Effect::RunResultHook { .. }
+            | Effect::LookForResults { .. }
+            | Effect::PassOn(_)
+            | Effect::Reply { .. }
             | Effect::Notify(_)
             | Effect::Exit { .. } => None,
         });
@@ -212,19 +222,31 @@ impl Life {
                 self.happens(Event::HubSaid(FromHub::Identified { features: *features }))
             }
             Op::Answers { kindly } => self.answers(*kindly),
+            Op::Tells { comeback, no_return, outcome } => self.tells(*comeback, *no_return, outcome),
             Op::DiskTurns { bad } => {
                 self.disk_bad = *bad;
                 Ok(())
             }
             Op::Reloads { figures } => {
-                self.policy = Policy {
-                    comeback: self.policy.comeback,
-                    machine_boot: self.policy.machine_boot.clone(),
-                    ..(**figures).clone()
-                };
+                self.policy = Policy { machine_boot: self.policy.machine_boot.clone(), ..(**figures).clone() };
                 Ok(())
             }
             Op::Dies { during, written, rebooted } => self.dies(during.clone(), *written, *rebooted),
+        }
+    }
+
+    fn tells(&mut self, comeback: Comeback, no_return: bool, outcome: &Outcome) -> Result<(), Violation> {
+        let (checks, review, look) = open_questions(&self.machine);
+        for number in checks {
+            let no_return = no_return.then(|| "no config".into());
+            self.happens(Event::NextRunChecked { number, comeback, no_return })?;
+        }
+        if let Some(number) = review {
+            self.happens(Event::ResultReviewed { number, outcome: outcome.clone() })?;
+        }
+        match look {
+            Some(number) => self.happens(Event::ResultsLookedFor { number }),
+            None => Ok(()),
         }
     }
 
@@ -288,6 +310,23 @@ impl Life {
         self.machine = machine;
         self.answer_disk(&effects)
     }
+}
+
+/// The numbers of the checks, the review and the last look that are open.
+fn open_questions(machine: &Machine) -> (Vec<u32>, Option<u32>, Option<u32>) {
+    let check = machine.check.as_ref().map(|check| check.number);
+    let last = match &machine.state {
+        State::Draining { cause: Cause::Restart { next_run: NextRun::Asked { number }, .. }, .. } => Some(*number),
+        State::Draining { .. }
+        | State::Idle
+        | State::Working { .. }
+        | State::RestartPending { .. }
+        | State::Exiting { .. } => None,
+    };
+    let job = machine.state.job();
+    let review = job.and_then(|job| job.review.as_ref()).map(|review| review.number);
+    let look = job.and_then(|job| job.last_look).map(|look| look.number);
+    (check.into_iter().chain(last).collect(), review, look)
 }
 
 fn id() -> impl Strategy<Value = TaskId> {
@@ -358,6 +397,22 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
     ]
 }
 
+fn comeback() -> impl Strategy<Value = Comeback> {
+    prop_oneof![2 => Just(Comeback::Supervisor), 1 => Just(Comeback::InPlace)]
+}
+
+fn ticket() -> impl Strategy<Value = Option<Ticket>> {
+    prop::option::of(any::<u64>().prop_map(Ticket))
+}
+
+fn tells() -> impl Strategy<Value = Op> {
+    (comeback(), prop::bool::weighted(0.2), outcome()).prop_map(|(comeback, no_return, outcome)| Op::Tells {
+        comeback,
+        no_return,
+        outcome,
+    })
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let wake = prop_oneof![
         3 => Just(WakeOutcome::Succeeded),
@@ -374,7 +429,12 @@ fn event() -> impl Strategy<Value = Event> {
             outcome
         }),
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
-        1 => id().prop_map(|task_id| Event::ResultPending { task_id }),
+        1 => (0u32..6, outcome()).prop_map(|(number, outcome)| Event::ResultReviewed { number, outcome }),
+        1 => (0u32..6).prop_map(|number| Event::ResultsLookedFor { number }),
+        2 => (0u32..6, comeback(), prop::option::weighted(0.3, Just("no config".to_owned())))
+            .prop_map(|(number, comeback, no_return)| Event::NextRunChecked { number, comeback, no_return }),
+        1 => prop_oneof![Just(News::Resources), id().prop_map(|task_id| News::Output { task_id })]
+            .prop_map(Event::NewsOffered),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         1 => Just(Event::DeadlineReached),
         1 => Just(Event::HubOpened),
@@ -387,9 +447,9 @@ fn event() -> impl Strategy<Value = Event> {
             Just(StopSignal::SupervisorMessage)
         ]
         .prop_map(|signal| Event::StopRequested { signal }),
-        1 => order().prop_map(Event::RestartRequested),
-        1 => Just(Event::RestartCancelRequested),
-        1 => any::<bool>().prop_map(|on| Event::CordonRequested { on }),
+        1 => (order(), ticket()).prop_map(|(order, to)| Event::RestartRequested { order, to }),
+        1 => ticket().prop_map(|to| Event::RestartCancelRequested { to }),
+        1 => (any::<bool>(), ticket()).prop_map(|(on, to)| Event::CordonRequested { on, to }),
         1 => Just(Event::Persisted),
         1 => Just(Event::PersistFailed),
         1 => (id(), 1u64..6, prop::option::of(Just("rejected".to_owned())))
@@ -408,6 +468,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => Just(Op::Due),
         3 => features().prop_map(|features| Op::Connects { features }),
         3 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
+        4 => tells(),
         1 => any::<bool>().prop_map(|bad| Op::DiskTurns { bad }),
         1 => figures().prop_map(|figures| Op::Reloads { figures }),
         1 => (event(), any::<bool>(), prop::bool::weighted(0.2))
@@ -430,13 +491,13 @@ fn plausible_op() -> impl Strategy<Value = Op> {
             outcome: WakeOutcome::Succeeded
         })),
         3 => id().prop_map(|task_id| Op::Happens(Event::Confirmed { task_id })),
-        1 => id().prop_map(|task_id| Op::Happens(Event::ResultPending { task_id })),
         3 => (id(), outcome())
             .prop_map(|(task_id, outcome)| Op::Happens(Event::ResultFound { task_id, outcome })),
         4 => any::<bool>().prop_map(|kindly| Op::Answers { kindly }),
+        4 => tells(),
         2 => order().prop_map(|order| Op::Happens(Event::HubSaid(FromHub::RestartCommanded(order)))),
-        1 => Just(Op::Happens(Event::RestartCancelRequested)),
-        1 => prop::bool::weighted(0.3).prop_map(|on| Op::Happens(Event::CordonRequested { on })),
+        1 => Just(Op::Happens(Event::RestartCancelRequested { to: None })),
+        1 => prop::bool::weighted(0.3).prop_map(|on| Op::Happens(Event::CordonRequested { on, to: None })),
         2 => any::<u16>()
             .prop_map(|draw| Op::Happens(closed(draw, None))),
         4 => Just(Op::Due),
@@ -447,8 +508,8 @@ fn plausible_op() -> impl Strategy<Value = Op> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    any::<bool>().prop_map(|in_place| Policy {
-        comeback: if in_place { Comeback::InPlace } else { Comeback::Supervisor },
+    prop::option::of(1_000u64..60_000).prop_map(|result_hook_ms| Policy {
+        result_hook_ms,
         machine_boot: "boot".into(),
         ..Policy::default()
     })
@@ -527,7 +588,7 @@ proptest! {
         if life.machine.state.is_leaving() {
             life.run(&Op::Dies { during: Event::HubSaid(FromHub::SignOfLife), written: true, rebooted: false }).unwrap();
         }
-        life.happens(Event::CordonRequested { on: false }).unwrap();
+        life.happens(Event::CordonRequested { on: false, to: None }).unwrap();
         life.run(&Op::Reloads { figures: Box::default() }).unwrap();
         for (id, note) in [("t1", 1), ("t2", 2)] {
             life.machine.outbox.push(result_of(id, note), false);
@@ -551,20 +612,27 @@ proptest! {
         policy in policy(),
         ops in prop::collection::vec(plausible_op(), 0..25),
         order in order(),
+        wait in 0u64..6_000,
     ) {
         let mut life = live(policy, &ops)?;
         let commanded = life.now;
         life.disk_bad = false;
         // Figures that were read may refuse every restart; this is about one that is not refused.
         life.policy.restart_intensity.max = 1_000;
-        life.happens(Event::RestartRequested(order.clone())).unwrap();
+        life.happens(Event::RestartRequested { order: order.clone(), to: None }).unwrap();
+        life.now = life.now.plus(wait);
+        if life.machine.deadline(&life.policy).is_some_and(|(at, _)| at <= life.now) {
+            life.happens(Event::DeadlineReached).unwrap();
+        }
+        life.tells(Comeback::Supervisor, false, &Outcome::failed("no luck")).unwrap();
         prop_assume!(life.machine.restarts.open.is_some());
         let drain = life.policy.drain_deadline_ms;
-        // A deadline that runs already stays, whatever figures were read since.
+        // A deadline that runs already stays, whatever figures were read since; one that ended during the check is over.
         let promised = match &life.machine.state {
-            State::RestartPending { deadline, .. } => deadline.since(commanded) + drain,
+            State::RestartPending { deadline, .. } => deadline.since(commanded).max(wait) + drain,
             State::Draining { deadline, .. } => deadline.since(commanded),
-            State::Idle | State::Working { .. } | State::Exiting { .. } => 0,
+            State::Exiting { .. } => wait,
+            State::Idle | State::Working { .. } => 0,
         };
         for _ in 0..2_000 {
             if life.machine.state.phase() == Phase::Exiting {

@@ -1,6 +1,6 @@
 //! A task is taken, taken back, or was never ours: what is kept of it, what is cleaned up, and what a full disk changes.
 
-use super::waking::{NOW, after, connected, id, stage, waking};
+use super::waking::{NOW, after, connected, id, looked, stage, waking};
 use crate::machine::*;
 
 fn task(name: &str, generation: u64) -> Task {
@@ -65,7 +65,7 @@ fn a_failed_write_drops_no_task_that_the_disk_holds_already() {
     let (writing, _) = step(online(), assigned("t", 1));
     let offline = step(step(writing, closed()).0, Event::Persisted).0;
     assert_eq!(stage(&offline), Some(Stage::Accepted));
-    let (writing, _) = step(offline, Event::CordonRequested { on: true });
+    let (writing, _) = step(offline, Event::CordonRequested { on: true, to: None });
     assert!(matches!(writing.disk, Disk::Writing { .. }));
     assert_eq!(stage(&step(writing, Event::PersistFailed).0), Some(Stage::Accepted));
 }
@@ -135,7 +135,7 @@ fn the_look_for_a_result_from_before_a_reboot_is_as_long_as_promised() {
     assert_eq!(stage(&machine), Some(Stage::Interrupted { until }));
     let early = transition(machine.clone(), Event::DeadlineReached, until.minus(1), &policy).0;
     assert_eq!(stage(&early), Some(Stage::Interrupted { until }));
-    let due = transition(machine, Event::DeadlineReached, until, &policy).0;
+    let due = looked(machine, until, &policy);
     assert_eq!((due.state.phase(), due.outbox.len()), (Phase::Idle, 1));
 }
 
@@ -144,7 +144,7 @@ fn given_up() -> Machine {
     let policy = Policy::default();
     let awaiting = after(waking(), [woken()]);
     let late = NOW.plus(policy.confirmation_timeout_ms);
-    let failed = transition(awaiting, Event::DeadlineReached, late, &policy).0;
+    let failed = looked(awaiting, late, &policy);
     let acknowledged = Event::HubSaid(FromHub::VerdictAcknowledged { task_id: "t".into() });
     let machine = after(transition(failed, Event::Persisted, late, &policy).0, [acknowledged]);
     assert_eq!((machine.state.phase(), machine.outbox.len()), (Phase::Idle, 0));
@@ -163,7 +163,7 @@ fn drops_sign(effects: &[Effect]) -> bool {
 fn a_sign_that_nobody_remembers_goes_before_anything_is_promised() {
     let (_, effects) = step(online(), assigned("t", 1));
     let names: Vec<EffectName> = effects.iter().map(EffectName::from).collect();
-    assert_eq!(names, [EffectName::DropSign, EffectName::Persist]);
+    assert_eq!(names, [EffectName::DropSign, EffectName::Notify, EffectName::Persist]);
     assert!(drops_sign(&effects));
 }
 
@@ -181,7 +181,7 @@ fn a_task_that_was_given_up_is_looked_for_before_it_is_woken_again() {
 fn a_task_that_is_not_counted_is_woken_anew_after_it_was_given_up() {
     let policy = Policy::default();
     let machine = after(given_up(), [assigned("t", 0)]);
-    let machine = transition(machine, Event::DeadlineReached, NOW.plus(policy.look_ms), &policy).0;
+    let machine = looked(machine, NOW.plus(policy.look_ms), &policy);
     assert_eq!(stage(&machine), Some(Stage::Waking { attempt: 1 }));
 }
 
@@ -239,7 +239,7 @@ fn nobody_is_expected_for_a_task_that_was_cancelled_or_done_since() {
 
 #[test]
 fn a_task_that_was_given_up_is_new_work_behind_a_cordon() {
-    let machine = after(given_up(), [Event::CordonRequested { on: true }]);
+    let machine = after(given_up(), [Event::CordonRequested { on: true, to: None }]);
     assert_eq!(step(machine, assigned("t", 2)).0.state.phase(), Phase::Idle);
 }
 

@@ -19,6 +19,16 @@ pub(super) fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -
     })
 }
 
+/// `machine` after its deadline at `now`, and a last look that found nothing.
+pub(super) fn looked(machine: Machine, now: Timestamp, policy: &Policy) -> Machine {
+    let (machine, effects) = transition(machine, Event::DeadlineReached, now, policy);
+    let number = effects.iter().find_map(|effect| match effect {
+        Effect::LookForResults { number } => Some(*number),
+        _ => None,
+    });
+    transition(machine, Event::ResultsLookedFor { number: number.expect("a last look") }, now, policy).0
+}
+
 pub(super) fn connected() -> [Event; 2] {
     [Event::HubOpened, Event::HubSaid(FromHub::Identified { features: Features::default() })]
 }
@@ -103,7 +113,8 @@ fn a_failed_wake_is_tried_again_after_its_delay_and_the_task_fails_after_the_las
     assert!(machine.state.job().unwrap().carried.woken.is_none(), "known to have failed");
     let machine = run(machine, Event::DeadlineReached, NOW.plus(4_999));
     assert_eq!(stage(&machine), Some(Stage::RetryingWake { at: NOW.plus(5_000), attempt: 1 }));
-    let machine = run(machine, Event::DeadlineReached, NOW.plus(5_000));
+    let machine = looked(machine, NOW.plus(5_000), &policy);
+    let machine = transition(machine, Event::Persisted, NOW.plus(5_000), &policy).0;
     assert_eq!(stage(&machine), Some(Stage::Waking { attempt: 2 }));
     let machine = run(machine, finished(1, 2, WakeOutcome::TimedOut { after_ms: 7 }), NOW.plus(6_000));
     let failed = Outcome::failed("wake_failed_after_2_attempts: stopped after 7 ms");
@@ -126,39 +137,46 @@ fn a_refused_wake_is_not_tried_again() {
 }
 
 #[test]
-fn a_result_that_is_looked_over_moves_no_job_in_question_and_none_that_has_not_begun() {
-    let pending = || Event::ResultPending { task_id: id() };
+fn a_wait_is_over_after_a_last_look_and_not_before() {
     let policy = Policy::default();
-    let (recovering, _) = Machine::recover(waking().journal(), NOW, &policy);
-    let waits = stage(&recovering);
-    assert!(matches!(waits, Some(Stage::AwaitingConfirmation { .. })));
-    assert_eq!(stage(&transition(recovering, pending(), NOW, &policy).0), waits);
-    let task = Task { id: id(), generation: 1, payload: "{}".into() };
-    let assigned = Event::HubSaid(FromHub::Assigned { task, assigned_at: None });
-    let machine = after(Machine::recover(Journal::default(), NOW, &policy).0, connected());
-    let taken = transition(machine, assigned, NOW, &policy).0;
-    assert_eq!(stage(&taken), Some(Stage::Accepted));
-    assert_eq!(stage(&transition(taken, pending(), NOW, &policy).0), Some(Stage::Accepted));
-}
-
-#[test]
-fn the_folder_is_looked_at_once_more_when_a_wait_for_it_is_over_and_not_before() {
-    let wants = |stage: Stage, now: Timestamp| {
+    let until = NOW.plus(10);
+    let waiting = |stage: Stage| {
         let mut machine = waking();
         machine.state.job_mut().unwrap().carried.stage = stage;
-        machine.wants_last_look(now)
+        machine.durable = machine.journal();
+        machine
     };
-    let until = NOW.plus(10);
     let waits = [
         Stage::AwaitingConfirmation { until },
         Stage::Interrupted { until },
         Stage::RetryingWake { at: until, attempt: 1 },
     ];
-    for stage in waits {
-        assert_eq!((wants(stage.clone(), NOW.plus(9)), wants(stage, until)), (false, true));
+    for waits in waits {
+        let machine = waiting(waits.clone());
+        let (early, effects) = transition(machine.clone(), Event::DeadlineReached, until.minus(1), &policy);
+        assert_eq!((early, effects), (machine.clone(), vec![]));
+        let (asked, effects) = transition(machine, Event::DeadlineReached, until, &policy);
+        assert_eq!(effects, [Effect::LookForResults { number: 1 }]);
+        assert_eq!(stage(&asked), Some(waits.clone()));
+        let other = transition(asked.clone(), Event::ResultsLookedFor { number: 2 }, until, &policy);
+        assert_eq!(other, (asked.clone(), vec![]), "not the question");
+        let over = transition(asked.clone(), Event::ResultsLookedFor { number: 1 }, until, &policy).0;
+        assert_ne!(stage(&over), Some(waits.clone()));
+        let limit = until.plus(policy.last_look_ms);
+        let (early, effects) = transition(asked.clone(), Event::DeadlineReached, limit.minus(1), &policy);
+        assert_eq!((stage(&early), effects), (Some(waits.clone()), vec![]));
+        let never = transition(asked, Event::DeadlineReached, limit, &policy).0;
+        assert_ne!(stage(&never), Some(waits), "a folder that hangs is not waited for");
     }
-    for stage in [Stage::Accepted, Stage::Waking { attempt: 1 }, Stage::Running] {
-        assert!(!wants(stage, until));
-    }
-    assert!(!Machine::recover(Journal::default(), NOW, &Policy::default()).0.wants_last_look(until));
+}
+
+#[test]
+fn what_a_last_look_finds_counts() {
+    let policy = Policy::default();
+    let until = NOW.plus(policy.confirmation_timeout_ms);
+    let awaiting = after(waking(), [finished(1, 1, WakeOutcome::Succeeded)]);
+    let (asked, _) = transition(awaiting, Event::DeadlineReached, until, &policy);
+    let (found, _) = transition(asked, Event::Confirmed { task_id: id() }, until, &policy);
+    let (looked, _) = transition(found, Event::ResultsLookedFor { number: 1 }, until, &policy);
+    assert_eq!(stage(&looked), Some(Stage::Running));
 }

@@ -128,6 +128,9 @@ pub(super) struct RestartsEntry {
     seen: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancelled: Option<String>,
+    /// Earlier ones, oldest first. (The first sidecars know of one only.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cancelled_before: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -334,7 +337,8 @@ impl RestartsEntry {
             open: ledger.open.as_ref().map(RestartEntry::from_open),
             returned: ledger.returned.as_ref().map(|returned| RestartEntry::from_open(&returned.restart)),
             seen: ledger.seen.clone(),
-            cancelled: ledger.cancelled.clone(),
+            cancelled: ledger.cancelled.last().cloned(),
+            cancelled_before: ledger.cancelled.split_last().map(|(_, before)| before.to_vec()).unwrap_or_default(),
         }
     }
 
@@ -344,7 +348,7 @@ impl RestartsEntry {
             open: self.open.map(RestartEntry::into_open),
             returned: self.returned.map(|entry| Returned { restart: entry.into_open() }),
             seen: self.seen,
-            cancelled: self.cancelled,
+            cancelled: self.cancelled_before.into_iter().chain(self.cancelled).collect(),
         }
     }
 }

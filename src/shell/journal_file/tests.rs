@@ -69,7 +69,7 @@ fn full_journal(stage: Stage) -> Journal {
             open: Some(restart.clone()),
             returned: Some(Returned { restart }),
             seen: vec!["c0".into(), "c1".into()],
-            cancelled: Some("c0".into()),
+            cancelled: vec!["c00".into(), "c0".into()],
         },
         cordoned: true,
     }

@@ -25,6 +25,8 @@ pub enum WhyExec {
     NotPm2sChild,
     /// pm2 started us and has died since.
     Pm2Gone,
+    /// pm2 could not be asked, so nothing says that it would.
+    CannotBeAsked,
     /// pm2 lists no process with our id. (7.0.4 starts anew what is deleted while it waits for its `ready`, and forgets it.)
     Unlisted,
     /// pm2 was told not to.
@@ -44,6 +46,7 @@ impl fmt::Display for WhyExec {
             }
             Self::NotPm2sChild => "started below a pm2 process, not by pm2 itself",
             Self::Pm2Gone => "pm2 has died since it started this process",
+            Self::CannotBeAsked => "pm2 could not be asked whether it would start this process again",
             Self::Unlisted => "pm2 does not list this process, and would not answer its end",
             Self::AutorestartOff => "`autorestart: false` in pm2",
             Self::ZeroStops => "0 is among pm2's `stop_exit_codes`",
@@ -62,6 +65,8 @@ pub fn comeback(facts: &SupervisorFacts, now_ms: u64) -> Comeback {
         Comeback::ExecInPlace(WhyExec::Pm2Gone)
     } else if facts.parent_is_pm2 == Some(false) {
         Comeback::ExecInPlace(WhyExec::NotPm2sChild)
+    } else if facts.silent {
+        Comeback::ExecInPlace(WhyExec::CannotBeAsked)
     } else if facts.unlisted {
         Comeback::ExecInPlace(WhyExec::Unlisted)
     } else if !facts.autorestart {
@@ -134,6 +139,12 @@ mod tests {
     fn a_pm2_that_has_died_starts_nobody() {
         let facts = SupervisorFacts { pm2_gone: true, ..under_pm2(&[]) };
         assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::Pm2Gone));
+    }
+
+    #[test]
+    fn a_pm2_that_cannot_be_asked_is_not_relied_on() {
+        let facts = SupervisorFacts { silent: true, ..under_pm2(&[]) };
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::CannotBeAsked));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct SupervisorFacts {
     pub pm2_gone: bool,
     /// Whether pm2 lives and lists no process with our id: one that it forgot, whose exit it would not answer.
     pub unlisted: bool,
+    /// Whether pm2 could not be asked for its list the last time: what it would do is not known.
+    pub silent: bool,
     /// Our parent when this was read; `None` where that cannot be told.
     pub parent: Option<u32>,
     /// How often pm2 has restarted us (`pm2 reset` zeroes it).
@@ -76,6 +78,7 @@ impl SupervisorFacts {
             parent_is_pm2: if under_pm2 { parent_is_pm2(&env) } else { None },
             pm2_gone: false,
             unlisted: false,
+            silent: false,
             parent: parent(),
             restart_time: number("restart_time"),
             pm_uptime_ms: number("pm_uptime"),
@@ -93,6 +96,12 @@ impl SupervisorFacts {
             shutdown_with_message: is("shutdown_with_message", "true"),
             channel_fd: env("NODE_CHANNEL_FD").and_then(|value| value.trim().parse().ok()),
         }
+    }
+
+    /// Whether it is worth asking pm2 whether it would start us again: what the environment and the process tree rule out
+    /// need not be asked.
+    pub fn could_be_restarted_by_pm2(&self) -> bool {
+        self.under_pm2 && !self.pm2_gone && self.parent_is_pm2 != Some(false)
     }
 
     /// The same, unless our parent has died since: whoever adopted us is not the pm2 that started us.

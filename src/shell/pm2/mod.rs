@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
@@ -30,6 +30,8 @@ pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
 pub use rpc::read_reply;
 
+use super::clock::Clock;
+use crate::machine;
 use crate::wire::Pm2Info;
 
 /// Shown where pm2 cannot be asked.
@@ -52,6 +54,8 @@ pub struct Pm2 {
     gone: AtomicBool,
     /// Its last list had no process with our id.
     unlisted: AtomicBool,
+    /// It could not be asked the last time.
+    silent: AtomicBool,
 }
 
 impl Pm2 {
@@ -69,6 +73,7 @@ impl Pm2 {
             last_said: Mutex::new(None),
             gone: AtomicBool::new(false),
             unlisted: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
         }
     }
 
@@ -95,20 +100,46 @@ impl Pm2 {
         let mut facts = self.facts.clone().still_below_our_parent();
         facts.pm2_gone |= self.gone.load(Ordering::Relaxed);
         facts.unlisted = facts.under_pm2 && self.unlisted.load(Ordering::Relaxed);
+        facts.silent = facts.under_pm2 && self.silent.load(Ordering::Relaxed);
         said.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
     }
 
-    /// Asks pm2 over its socket, the quick way only and for at most `timeout`, so that [`Pm2::current_facts`] are
-    /// current. Without an answer they stay what they were.
-    pub async fn refresh(&self, timeout: Duration) {
-        let (Some(_), Some(home)) = (self.identity.pm_id, self.home.as_deref()) else { return };
-        match tokio::time::timeout(timeout, rpc::query_rpc(home)).await {
-            Ok(Ok(list)) => {
-                self.find_in(&list);
+    /// Who would start the next run after an exit now, by pm2's own list: over its socket in some milliseconds, else by
+    /// `pm2 jlist -s`. Not listed, or not to be asked, means nobody. `None`: pm2 lives and did not answer within 5 s.
+    pub(super) async fn who_starts_the_next_run(&self, clock: Clock) -> Option<machine::Comeback> {
+        if self.current_facts().could_be_restarted_by_pm2() {
+            match self.list().await {
+                Ok(list) => drop(self.find_in(&list)),
+                Err(error @ Pm2Error::TimedOut(_)) => {
+                    tracing::warn!(%error, "whether pm2 would start the next run is not known");
+                    return None;
+                }
+                Err(error) => tracing::warn!(%error, "pm2 cannot be asked whether it would start the next run"),
             }
-            Ok(Err(error)) => tracing::debug!(%error, "how pm2 treats an exit is taken from what is known already"),
-            Err(_) => tracing::debug!("pm2 is slow: how it treats an exit is taken from what is known already"),
         }
+        let (comeback, why_not) = self.comeback_at(clock.now().as_millis());
+        if let Some(why) = why_not {
+            tracing::info!(%why, "pm2 would not start the next run: a restart replaces this process in place");
+        }
+        Some(comeback)
+    }
+
+    /// Who would start the next run at `now_ms` (since the epoch), as far as it is known, and why nobody would.
+    pub(super) fn comeback_at(&self, now_ms: u64) -> (machine::Comeback, Option<WhyExec>) {
+        match comeback(&self.current_facts(), now_ms) {
+            Comeback::SupervisorRestarts => (machine::Comeback::Supervisor, None),
+            Comeback::ExecInPlace(why) => (machine::Comeback::InPlace, Some(why)),
+        }
+    }
+
+    /// pm2's list, and whether it can be asked at all.
+    async fn list(&self) -> Result<Vec<Pm2Process>, Pm2Error> {
+        let home = self.home.as_deref().ok_or(Pm2Error::NoDaemon)?;
+        let list = query(self.program.as_deref(), home, QUERY_TIMEOUT).await;
+        if !matches!(list, Err(Pm2Error::TimedOut(_))) {
+            self.silent.store(list.is_err(), Ordering::Relaxed);
+        }
+        list
     }
 
     /// Its channel to us has ended, and only the end of the daemon does that.
@@ -153,8 +184,7 @@ impl Pm2 {
     /// # Errors
     /// [`Pm2Error`] says why there is none; nothing depends on it.
     pub async fn ask(&self) -> Result<Pm2Process, Pm2Error> {
-        let home = self.home.as_deref().ok_or(Pm2Error::NoDaemon)?;
-        let list = query(self.program.as_deref(), home, QUERY_TIMEOUT).await?;
+        let list = self.list().await?;
         let us = self.find_in(&list).ok_or(Pm2Error::NotListed)?.clone();
         if self.process_name().is_none()
             && let Some(name) = &us.name

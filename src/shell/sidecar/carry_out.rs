@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Ending, RESTART_HISTORY, Sidecar, sleep_until};
-use crate::machine::{Effect, Event, State, Task, TaskId, ToHub};
+use super::{Offered, RESTART_HISTORY, Sidecar};
+use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
 use crate::shell::begin::Beginner;
 use crate::shell::crash_points::crash_point;
+use crate::shell::hub_link::SendError;
 use crate::shell::pm2::Pm2;
 use crate::shell::report::notify;
-use crate::shell::runs::{OutputBatch, Watched};
+use crate::shell::runs::Watched;
 use crate::shell::speak::{output, resource_report, speak};
 use crate::shell::{durable, journal_file, refused_results};
 use crate::wire::{Pm2Info, SidecarFrame};
 
-/// What a frame may take once the process was asked to stop.
-const HURRIED_SEND: std::time::Duration = std::time::Duration::from_millis(200);
+/// Close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
+const CLOSE_UNREAD: u16 = 1001;
 
 impl Sidecar {
     /// Carries out the effects, and whatever the outcome of a write leads to, until there is nothing more to do.
@@ -32,10 +33,8 @@ impl Sidecar {
                         let bytes = journal_file::to_bytes(&journal, &self.beside_the_journal());
                         next = Some(self.persist(bytes).await);
                     }
-                    Effect::Exit { cause: _, in_place } => {
-                        return Some(if in_place { Ending::InPlace } else { Ending::Exit });
-                    }
-                    Effect::Send(what) => self.send(what).await,
+                    Effect::Exit { cause: _, ending } => return Some(ending),
+                    Effect::Send(what) => self.send(what),
                     Effect::Wake { task, attempt } => self.wake(&task, attempt),
                     Effect::Dial => {
                         self.adapters.link.dial();
@@ -49,6 +48,13 @@ impl Sidecar {
                         }
                     }
                     Effect::DropSign { task_id } => self.drop_sign(&task_id),
+                    Effect::CheckNextRun { number } => self.adapters.next_run.check(number),
+                    Effect::RunResultHook { number, task, outcome } => {
+                        self.adapters.result_hook.run(number, &task, outcome, &self.hooks, &self.redactor);
+                    }
+                    Effect::LookForResults { number } => self.adapters.results.look(number),
+                    Effect::PassOn(_) => self.pass_on(),
+                    Effect::Reply { to, answer, not_on_disk } => self.askers.answer(to, answer, not_on_disk),
                     Effect::Notify(notice) => notify(&notice),
                     Effect::KeepRefused { task_id, generation, result } => {
                         next = Some(self.keep_refused(task_id, generation, result).await);
@@ -109,39 +115,21 @@ impl Sidecar {
         Event::RefusedResultWritten { task_id, generation, path }
     }
 
-    async fn send(&mut self, what: ToHub) {
+    fn send(&mut self, what: ToHub) {
         let asked = self.adapters.pm2_said.borrow().clone();
         let pm2 = &self.adapters.pm2;
         let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
-        self.send_frame(frame).await;
+        self.send_frame(frame);
     }
 
-    async fn send_frame(&mut self, frame: SidecarFrame) {
+    /// Puts a frame on its way. One that does not arrive ends the connection, and the machine hears of that.
+    fn send_frame(&mut self, frame: SidecarFrame) {
         let kind = frame.kind();
-        let sent = self.adapters.link.send(frame.to_text());
-        // A peer that reads nothing may hold a frame up for long; who wants to stop is not kept waiting for it.
-        let mut stop_wanted = self.stop_wanted.clone();
-        let hurry = async {
-            // A flag that nobody can raise any more is never raised.
-            if stop_wanted.wait_for(|wanted| *wanted).await.is_err() {
-                std::future::pending::<()>().await;
+        if let Err(error) = self.adapters.link.post(frame.to_text()) {
+            tracing::warn!(frame = kind, %error, "a frame was not sent");
+            if error == SendError::Full {
+                self.adapters.link.close(CLOSE_UNREAD, "frames are not read");
             }
-            tokio::time::sleep(HURRIED_SEND).await;
-        };
-        // Nor does it put off the end that the machine has planned.
-        let leave_by = match &self.machine.state {
-            State::RestartPending { deadline, .. } | State::Draining { deadline, .. } => Some(*deadline),
-            State::Idle | State::Working { .. } | State::Exiting { .. } => None,
-        };
-        let overdue = sleep_until(leave_by.map(|at| self.clock.instant(at)));
-        // A frame that does not arrive ends the connection, and the machine hears of that: nothing to do about it here.
-        tokio::select! {
-            biased;
-            sent = sent => if let Err(error) = sent {
-                tracing::warn!(frame = kind, %error, "a frame was not sent");
-            },
-            () = overdue => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the deadline"),
-            () = hurry => tracing::warn!(frame = kind, "the hub reads too slowly to be told before the stop"),
         }
     }
 
@@ -150,28 +138,17 @@ impl Sidecar {
         Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
     }
 
-    /// The machine's load, while the hub knows us and we are not on our way out.
-    pub(super) async fn tell_resources(&mut self, figures: Map<String, Value>) {
-        if self.machine.link.online().is_some() && !self.machine.state.is_leaving() {
-            let now = self.clock.now().as_millis();
-            self.send_frame(resource_report(&self.introduction, figures, now)).await;
-        }
-    }
-
-    /// Output of the task in hand, while the hub knows us and takes the task for ours; it is news, not an obligation.
-    pub(super) async fn pass_on(&mut self, batch: OutputBatch) {
-        let ours = self
-            .machine
-            .state
-            .job()
-            .is_some_and(|job| job.task().id.as_str() == batch.task_id && !job.is_in_question());
-        if ours && self.machine.link.online().is_some() {
-            self.send_frame(output(batch, self.clock.now().as_millis())).await;
+    /// What was offered last; the machine wants the hub to have it.
+    fn pass_on(&mut self) {
+        let now = self.clock.now().as_millis();
+        match self.offered.take() {
+            Some(Offered::Output(batch)) => self.send_frame(output(batch, now)),
+            Some(Offered::Resources(figures)) => self.send_frame(resource_report(&self.introduction, figures, now)),
+            None => {}
         }
     }
 
     fn clean_up(&mut self, task_id: &TaskId) {
-        self.review.end_of(task_id);
         // BEFORE its files: a run that knows that nobody wants its result leaves none.
         self.withdraw_wake(task_id);
         for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
@@ -204,9 +181,10 @@ impl Sidecar {
         let wanted = self.machine.watching();
         if wanted != self.watched.as_ref() {
             self.watched = wanted.cloned();
-            self.review.end();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
         }
+        let review = self.machine.state.job().and_then(|job| job.review.as_ref());
+        self.adapters.result_hook.keep(review.map(|review| review.number));
         let run = self
             .machine
             .state

@@ -7,7 +7,7 @@
 
 mod life;
 
-use agentcom::machine::{Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
+use agentcom::machine::{Comeback, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
 use agentcom::shell::hear;
 use agentcom::wire::HubFrame;
 use life::Life;
@@ -37,10 +37,13 @@ fn word(life: &mut Life, word: &str) {
         "disk good" => life.disk(false),
         "dies" => life.dies(),
         "stop" => life.happens(Event::StopRequested { signal: StopSignal::Terminate }),
-        "restart" => life.happens(Event::RestartRequested(order())),
-        "cancel" => life.happens(Event::RestartCancelRequested),
-        "drain" => life.happens(Event::CordonRequested { on: true }),
-        "resume" => life.happens(Event::CordonRequested { on: false }),
+        "restart" => life.happens(Event::RestartRequested { order: order(), to: None }),
+        "checked" => checked(life, None),
+        "cannot start" => checked(life, Some("it is no program".into())),
+        "looked" => life.happens(Event::ResultsLookedFor { number: life.machine().questions }),
+        "cancel" => life.happens(Event::RestartCancelRequested { to: None }),
+        "drain" => life.happens(Event::CordonRequested { on: true, to: None }),
+        "resume" => life.happens(Event::CordonRequested { on: false, to: None }),
         "woken" => woken(life, WakeOutcome::Succeeded),
         "not woken" => woken(life, WakeOutcome::Failed { error: "exit 1".into() }),
         "confirmed" => about_job(life, |task_id| Event::Confirmed { task_id }),
@@ -53,6 +56,12 @@ fn word(life: &mut Life, word: &str) {
     if life.is_over() {
         life.dies();
     }
+}
+
+/// The answer to the question that was asked last.
+fn checked(life: &mut Life, no_return: Option<String>) {
+    let number = life.machine().questions;
+    life.happens(Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return });
 }
 
 fn order() -> RestartOrder {

@@ -91,6 +91,11 @@ impl Life {
                 | Effect::CleanUp { .. }
                 | Effect::WithdrawWake { .. }
                 | Effect::DropSign { .. }
+                | Effect::CheckNextRun { .. }
+                | Effect::RunResultHook { .. }
+                | Effect::LookForResults { .. }
+                | Effect::PassOn(_)
+                | Effect::Reply { .. }
                 | Effect::Notify(_)
                 | Effect::Exit { .. }
                 | Effect::KeepRefused { .. } => None,

@@ -54,7 +54,7 @@ fn journal() -> Journal {
             }),
             returned: None,
             seen: vec!["c1".into()],
-            cancelled: None,
+            cancelled: vec![],
         },
         cordoned: true,
     }

@@ -104,7 +104,7 @@ fn the_restart_is_announced_once_and_after_the_last_verdict() {
 #[test]
 fn no_restart_without_a_word_while_the_hub_is_there() {
     let told = |event| {
-        let mut told = Told::truly(idle(), nothing(), NOW).with_effects(vec![exit(false)]);
+        let mut told = Told::truly(idle(), nothing(), NOW).with_effects(vec![exit()]);
         told.event = event;
         told
     };
@@ -121,7 +121,7 @@ fn no_restart_without_a_word_while_the_hub_is_there() {
 /// An accepted restart at `now`, as many times as the policy allows.
 fn restarts_up_to_the_limit(history: &mut History) {
     for _ in 0..Policy::default().restart_intensity.max {
-        history.observe(&Told::truly(idle(), commanded(restart()), NOW).step()).unwrap();
+        history.observe(&accepts(idle(), restart(), NOW).step()).unwrap();
     }
 }
 
@@ -130,7 +130,7 @@ fn one_restart_too_many() {
     let mut history = History::default();
     restarts_up_to_the_limit(&mut history);
     let window = Policy::default().restart_intensity.window_ms;
-    let next = |at| Told::truly(idle(), commanded(restart()), at);
+    let next = |at| accepts(idle(), restart(), at);
     assert_eq!(next(NOW.plus(window - 1)).breaks_in(&mut history.clone()), Property::Intensity);
     assert_eq!(history.observe(&next(NOW.plus(window)).step()), Ok(()), "those before lie outside the window");
 }
@@ -139,15 +139,15 @@ fn one_restart_too_many() {
 fn a_restart_that_was_taken_back_does_not_count() {
     let mut history = History::default();
     restarts_up_to_the_limit(&mut history);
-    history.observe(&Told::truly(pending(), Event::RestartCancelRequested, NOW).step()).unwrap();
-    assert_eq!(history.observe(&Told::truly(idle(), commanded(restart()), NOW).step()), Ok(()));
+    history.observe(&Told::truly(pending(), Event::RestartCancelRequested { to: None }, NOW).step()).unwrap();
+    assert_eq!(history.observe(&accepts(idle(), restart(), NOW).step()), Ok(()));
 }
 
 #[test]
 fn a_restart_that_never_reached_the_disk_does_not_count() {
     let mut history = History::default();
     restarts_up_to_the_limit(&mut history);
-    let next = || Told::truly(idle(), commanded(restart()), NOW);
+    let next = || accepts(idle(), restart(), NOW);
     let mut journal = Journal::default();
     journal.restarts.recent = vec![NOW; 3];
     history.crashed(&journal, false).unwrap();
@@ -162,15 +162,15 @@ fn time_counted_anew_moves_what_is_remembered() {
     let mut history = History::default();
     restarts_up_to_the_limit(&mut history);
     history.earlier_by(Policy::default().restart_intensity.window_ms);
-    assert_eq!(history.observe(&Told::truly(idle(), commanded(restart()), NOW).step()), Ok(()));
+    assert_eq!(history.observe(&accepts(idle(), restart(), NOW).step()), Ok(()));
 }
 
 #[test]
 fn nothing_is_planned_later_than_promised() {
     let policy = Policy::default();
     let promises = [
-        (Told::truly(working(), commanded(restart()), NOW), policy.restart_deadline_ms),
-        (Told::truly(idle(), commanded(restart()), NOW), policy.drain_deadline_ms),
+        (accepts(working(), restart(), NOW), policy.restart_deadline_ms),
+        (accepts(idle(), restart(), NOW), policy.drain_deadline_ms),
         (Told::truly(idle(), stop(), NOW), policy.stop_budget_ms),
     ];
     for (mut told, ms) in promises {
@@ -185,7 +185,7 @@ fn nothing_is_planned_later_than_promised() {
 #[test]
 fn a_deadline_that_the_command_names_is_the_promise() {
     let order = RestartOrder { deadline_ms: Some(7), ..restart() };
-    let mut told = Told::truly(working(), commanded(order), NOW);
+    let mut told = accepts(working(), order, NOW);
     assert_eq!(History::default().observe(&told.step()), Ok(()));
     set_deadline(&mut told.after.state, NOW.plus(8));
     assert_eq!(told.breaks_in(&mut History::default()), Property::Bounded);

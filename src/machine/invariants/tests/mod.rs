@@ -5,12 +5,15 @@ mod history;
 mod refusals;
 mod step;
 
+use alloc::collections::VecDeque;
+
 use super::*;
 use crate::machine::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 /// A step that may be spoiled.
+#[derive(Clone)]
 struct Told {
     before: Machine,
     event: Event,
@@ -89,16 +92,49 @@ fn stop() -> Event {
     Event::StopRequested { signal: StopSignal::Interrupt }
 }
 
-/// What `machine` has become after `events`, each with a disk that works.
+/// What `machine` has become after `events`, each with a disk that works and a supervisor that answers well.
 fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
     let policy = Policy::default();
-    events.into_iter().fold(machine, |machine, event| {
-        let mut machine = transition(machine, event, NOW, &policy).0;
-        while let Disk::Writing { .. } = machine.disk {
-            machine = transition(machine, Event::Persisted, NOW, &policy).0;
+    let mut machine = machine;
+    let mut todo: VecDeque<Event> = events.into_iter().collect();
+    while let Some(event) = todo.pop_front() {
+        let effects;
+        (machine, effects) = transition(machine, event, NOW, &policy);
+        for effect in effects.iter().rev() {
+            if let Some(event) = answer(effect) {
+                todo.push_front(event);
+            }
         }
-        machine
-    })
+    }
+    machine
+}
+
+/// What the disk and the supervisor say to an order.
+fn answer(effect: &Effect) -> Option<Event> {
+    if let Effect::CheckNextRun { number } = effect {
+        return Some(well(*number));
+    }
+    matches!(effect, Effect::Persist(_)).then_some(Event::Persisted)
+}
+
+/// The next run would be started, and can start.
+fn well(number: u32) -> Event {
+    Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return: None }
+}
+
+/// `machine` with a restart command that waits for its check.
+fn checking(machine: Machine, order: RestartOrder) -> Machine {
+    let machine = transition(machine, commanded(order), NOW, &Policy::default()).0;
+    assert!(machine.check.is_some());
+    machine
+}
+
+/// The step in which `machine` accepts the restart, at `now`.
+fn accepts(machine: Machine, order: RestartOrder, now: Timestamp) -> Told {
+    let policy = Policy::default();
+    let (machine, _) = transition(machine, commanded(order), now, &policy);
+    let number = machine.check.as_ref().unwrap().number;
+    Told::truly(machine, well(number), now)
 }
 
 fn started() -> Machine {
@@ -137,7 +173,8 @@ fn draining_in_haste() -> Machine {
 }
 
 fn commanded_by_force() -> Event {
-    Event::RestartRequested(RestartOrder { force: true, command_id: None, ..restart() })
+    let order = RestartOrder { force: true, command_id: None, ..restart() };
+    Event::RestartRequested { order, to: None }
 }
 
 fn set_deadline(state: &mut State, to: Timestamp) {
@@ -147,8 +184,12 @@ fn set_deadline(state: &mut State, to: Timestamp) {
     }
 }
 
-fn exit(in_place: bool) -> Effect {
-    Effect::Exit { cause: Cause::Restart { order: restart(), forced: false, signalled: false }, in_place }
+fn exit() -> Effect {
+    Effect::Exit { cause: to_restart(false, NextRun::Found(Ending::Exit)), ending: Ending::Exit }
+}
+
+fn to_restart(forced: bool, next_run: NextRun) -> Cause {
+    Cause::Restart { order: restart(), forced, signalled: false, next_run }
 }
 
 fn verdict(generation: u64, reason: &str) -> Effect {

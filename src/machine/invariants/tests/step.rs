@@ -20,7 +20,7 @@ fn a_restart_is_taken_back_by_its_cancellation_only() {
     let mut told = Told::truly(pending(), nothing(), NOW);
     told.after.state = working().state;
     assert_eq!(told.breaks(), Property::Edges);
-    told.event = Event::RestartCancelRequested;
+    told.event = Event::RestartCancelRequested { to: None };
     assert_eq!(check_step(&told.step()), Ok(()));
 }
 
@@ -37,7 +37,7 @@ fn nothing_moves_a_machine_that_has_exited() {
 
 #[test]
 fn an_exit_is_ordered_once_and_last_and_when_exiting_only() {
-    assert_eq!(Told::truly(idle(), nothing(), NOW).with_effects(vec![exit(false)]).breaks(), Property::Edges);
+    assert_eq!(Told::truly(idle(), nothing(), NOW).with_effects(vec![exit()]).breaks(), Property::Edges);
     let leaving = || Told::truly(after(draining_in_haste(), [stop()]), stop(), NOW);
     let last = leaving().effects.last().cloned().unwrap();
     assert_eq!(leaving().with_effects(vec![]).breaks(), Property::Edges);
@@ -53,7 +53,7 @@ fn no_wake_while_leaving() {
 
 #[test]
 fn no_new_work_behind_a_cordon() {
-    let cordoned = || after(idle(), [Event::CordonRequested { on: true }]);
+    let cordoned = || after(idle(), [Event::CordonRequested { on: true, to: None }]);
     let mut told = Told::truly(cordoned(), assigned(1), NOW);
     told.after.state = after(idle(), [assigned(1)]).state;
     assert_eq!(told.breaks(), Property::OneJob);
@@ -68,11 +68,11 @@ fn a_cordon_that_was_not_there_before_the_task_does_not_judge_it() {
 
 #[test]
 fn work_goes_on_behind_a_cordon_in_hand_and_from_the_shelf() {
-    let cordoned = after(working(), [Event::CordonRequested { on: true }]);
+    let cordoned = after(working(), [Event::CordonRequested { on: true, to: None }]);
     Told::truly(cordoned, nothing(), NOW);
     let back = [closed(), Event::DeadlineReached, Event::HubOpened, identified()];
     let taken_back = Event::HubSaid(FromHub::ReportAnswered { task_id: "t".into(), go_on: false });
-    let shelved = after(working(), back.into_iter().chain([taken_back, Event::CordonRequested { on: true }]));
+    let shelved = after(working(), back.into_iter().chain([taken_back, Event::CordonRequested { on: true, to: None }]));
     assert_eq!((shelved.state.phase(), shelved.shelf.items().len()), (Phase::Idle, 1));
     let told = Told::truly(shelved, assigned(2), NOW);
     assert_eq!(told.after.state.phase(), Phase::Working);
@@ -226,7 +226,7 @@ fn the_goodbye_comes_before_the_close_and_after_every_verdict() {
 
 /// `machine` with its task left behind, now.
 fn leaves_behind(machine: &Machine, forced: bool) -> State {
-    let cause = Cause::Restart { order: restart(), forced, signalled: false };
+    let cause = to_restart(forced, NextRun::Asked { number: 1 });
     let left = machine.state.carried().cloned();
     State::Draining { cause, deadline: NOW.plus(5_000), step: DrainStep::Flushing, left }
 }
@@ -234,14 +234,21 @@ fn leaves_behind(machine: &Machine, forced: bool) -> State {
 #[test]
 fn no_work_is_left_behind_without_a_reason() {
     let mut told = Told::truly(working(), nothing(), NOW);
+    told.event = well(1);
     told.after.state = leaves_behind(&told.before, false);
     assert_eq!(told.breaks(), Property::NoWorkLeft);
     // A cause that calls itself forced is no reason: somebody must have asked for it, with force.
     told.after.state = leaves_behind(&told.before, true);
     assert_eq!(told.breaks(), Property::NoWorkLeft);
-    told.event = Event::RestartRequested(RestartOrder { command_id: None, ..restart() });
+    let asked = |force| {
+        let order = RestartOrder { command_id: None, force, ..restart() };
+        Ask { order, asked_at: NOW, to: None }
+    };
+    told.event = well(1);
+    let check = |force| Check { number: 1, deadline: NOW.plus(6_000), first: asked(false), joined: vec![asked(force)] };
+    told.before.check = Some(check(false));
     assert_eq!(told.breaks(), Property::NoWorkLeft);
-    told.event = commanded_by_force();
+    told.before.check = Some(check(true));
     assert_eq!(check_step(&told.step()), Ok(()));
 }
 
@@ -296,34 +303,169 @@ fn a_deadline_that_was_handled_is_not_due_again() {
 }
 
 #[test]
+fn a_restart_begins_on_the_answer_to_a_check_only() {
+    for machine in [idle(), working()] {
+        let mut told = accepts(machine, restart(), NOW);
+        told.event = commanded(restart());
+        assert_eq!(told.breaks(), Property::Edges);
+    }
+}
+
+#[test]
 fn no_restart_is_accepted_from_which_nobody_returns() {
-    let mut told = Told::truly(idle(), commanded(restart()), NOW);
-    told.policy.no_return = Some("no config".into());
+    let refused = |event| {
+        let mut told = accepts(idle(), restart(), NOW);
+        told.event = event;
+        told.breaks()
+    };
+    let no_return = Some("no config".into());
+    let bad = |number| Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return: no_return.clone() };
+    assert_eq!((refused(bad(1)), refused(well(2))), (Property::ComesBack, Property::ComesBack));
+}
+
+#[test]
+fn a_process_ends_as_its_supervisor_was_found_to_answer() {
+    let leaves = || Told::truly(after(idle(), [commanded(restart())]), closed(), NOW);
+    assert!(
+        matches!(leaves().effects.last(), Some(Effect::Exit { ending: Ending::Exit, .. })),
+        "{:?}",
+        leaves().effects
+    );
+    for other in [Ending::InPlace, Ending::InPlaceAsIs] {
+        let mut told = leaves();
+        let Some(Effect::Exit { ending, .. }) = told.effects.last_mut() else { panic!() };
+        *ending = other;
+        assert_eq!(told.breaks(), Property::ComesBack);
+    }
+    let spoiled = |found| {
+        let mut told = leaves();
+        for state in [&mut told.before.state, &mut told.after.state] {
+            if let State::Draining { cause: Cause::Restart { next_run, .. }, .. }
+            | State::Exiting { cause: Cause::Restart { next_run, .. }, .. } = state
+            {
+                *next_run = found;
+            }
+        }
+        let Some(Effect::Exit { cause, .. }) = told.effects.last_mut() else { panic!() };
+        *cause = to_restart(false, found);
+        check_step(&told.step()).map_err(|violation| violation.property)
+    };
+    assert_eq!(spoiled(NextRun::Found(Ending::Exit)), Ok(()));
+    for other in [NextRun::Asked { number: 2 }, NextRun::Found(Ending::InPlace), NextRun::Found(Ending::InPlaceAsIs)] {
+        assert_eq!(spoiled(other), Err(Property::ComesBack), "{other:?}");
+    }
+    let stopped = || Told::truly(after(draining_in_haste(), [stop()]), stop(), NOW);
+    assert_eq!(check_step(&stopped().step()), Ok(()));
+    let mut told = stopped();
+    let Some(Effect::Exit { ending, .. }) = told.effects.last_mut() else { panic!() };
+    *ending = Ending::InPlace;
     assert_eq!(told.breaks(), Property::ComesBack);
 }
 
 #[test]
-fn a_process_replaces_itself_exactly_when_nobody_else_would() {
-    let mut told = Told::truly(after(idle(), [commanded(restart())]), closed(), NOW);
-    assert!(matches!(told.effects.last(), Some(Effect::Exit { in_place: false, .. })), "{:?}", told.effects);
-    told.policy.comeback = Comeback::InPlace;
-    assert_eq!(told.breaks(), Property::ComesBack);
-    told.policy.comeback = Comeback::Supervisor;
-    let Some(Effect::Exit { in_place, .. }) = told.effects.last_mut() else { panic!() };
-    *in_place = true;
-    assert_eq!(told.breaks(), Property::ComesBack);
+fn what_follows_is_known_by_an_answer_only() {
+    let asked = checking(idle(), restart());
+    let asked = transition(asked, well(1), NOW, &Policy::default()).0;
+    let told =
+        |number, comeback| Told::truly(asked.clone(), Event::NextRunChecked { number, comeback, no_return: None }, NOW);
+    assert_eq!(told(1, Comeback::Supervisor).after, asked, "the answer to the question before");
+    let mut without = told(2, Comeback::Supervisor);
+    without.event = nothing();
+    assert_eq!(without.breaks(), Property::ComesBack);
+    let mut otherwise = told(2, Comeback::InPlace);
+    otherwise.after = told(2, Comeback::Supervisor).after;
+    assert_eq!(otherwise.breaks(), Property::ComesBack);
+    let mut of_another = told(2, Comeback::Supervisor);
+    of_another.event = well(1);
+    assert_eq!(of_another.breaks(), Property::ComesBack);
+}
+
+/// Commands that are answered in the step in which they are heard or decided.
+fn answered_at_once() -> [Told; 4] {
+    let hears = |machine| Told::truly(machine, commanded(restart()), NOW);
+    let refused = checking(idle(), restart());
+    let due = refused.check.as_ref().unwrap().deadline;
+    let refused = Told::truly(refused, Event::DeadlineReached, due);
+    [accepts(idle(), restart(), NOW), hears(pending()), hears(draining()), refused]
 }
 
 #[test]
 fn every_command_gets_one_answer() {
-    for machine in [idle(), pending(), draining()] {
-        let told = Told::truly(machine.clone(), commanded(restart()), NOW);
+    for index in 0..answered_at_once().len() {
+        let told = || answered_at_once()[index].clone();
         let (acks, others): (Vec<_>, Vec<_>) =
-            told.effects.into_iter().partition(|e| matches!(e, Effect::Send(ToHub::RestartAck { .. })));
-        let silent = Told::truly(machine.clone(), commanded(restart()), NOW).with_effects(others);
-        assert_eq!(silent.breaks(), Property::Answered);
+            told().effects.into_iter().partition(|e| matches!(e, Effect::Send(ToHub::RestartAck { .. })));
+        assert_eq!(acks.len(), 1);
+        assert_eq!(told().with_effects(others).breaks(), Property::Answered);
         let twice = [acks.clone(), acks].concat();
-        let twice = Told::truly(machine, commanded(restart()), NOW).with_effects(twice);
-        assert_eq!(twice.breaks(), Property::Answered);
+        assert_eq!(told().with_effects(twice).breaks(), Property::Answered);
     }
+}
+
+#[test]
+fn a_command_is_not_answered_before_its_check() {
+    let mut told = Told::truly(idle(), commanded(restart()), NOW);
+    let answer = RestartAnswer::Duplicate;
+    told.effects.push(Effect::Send(ToHub::RestartAck { command_id: "c".into(), answer }));
+    assert_eq!(told.breaks(), Property::Answered);
+}
+
+#[test]
+fn an_operator_gets_one_answer() {
+    let drains = || Told::truly(idle(), Event::CordonRequested { on: true, to: Some(Ticket(7)) }, NOW);
+    assert_eq!(drains().after.replies.len(), 1, "the disk is waited for");
+    let mut forgotten = drains();
+    forgotten.after.replies.clear();
+    assert_eq!(forgotten.breaks(), Property::Answered);
+    let mut twice = drains();
+    twice.effects.push(Effect::Reply { to: Ticket(7), answer: Answer::DrainsAlready, not_on_disk: false });
+    assert_eq!(twice.breaks(), Property::Answered);
+    let unasked = Effect::Reply { to: Ticket(8), answer: Answer::DrainsAlready, not_on_disk: false };
+    assert_eq!(Told::truly(idle(), nothing(), NOW).with_effects(vec![unasked]).breaks(), Property::Answered);
+}
+
+#[test]
+fn nothing_moves_an_open_check() {
+    let machine = checking(idle(), restart());
+    let spoiled = |by: fn(&mut Check)| {
+        let mut told = Told::truly(machine.clone(), nothing(), NOW);
+        by(told.after.check.as_mut().unwrap());
+        told.breaks()
+    };
+    assert_eq!(spoiled(|check| check.deadline = check.deadline.plus(1)), Property::RepeatsChangeNothing);
+    assert_eq!(spoiled(|check| check.first.asked_at = NOW.plus(1)), Property::RepeatsChangeNothing);
+    assert_eq!(spoiled(|check| check.first.order.deadline_ms = Some(1)), Property::RepeatsChangeNothing);
+    assert_eq!(spoiled(|check| check.first.order.command_id = None), Property::Answered);
+}
+
+#[test]
+fn a_check_takes_no_longer_than_it_may() {
+    let mut told = Told::truly(idle(), commanded(restart()), NOW);
+    let check = told.after.check.as_mut().unwrap();
+    check.deadline = check.deadline.plus(1);
+    assert_eq!(told.breaks(), Property::Bounded);
+    let machine = checking(idle(), restart());
+    let mut told = Told::truly(machine, Event::DeadlineReached, NOW);
+    told.now = NOW.plus(Policy::default().next_run_check_ms);
+    assert_eq!(told.breaks(), Property::Bounded);
+}
+
+#[test]
+fn a_check_is_open_before_a_restart_and_not_after() {
+    let mut told = Told::truly(pending(), nothing(), NOW);
+    told.after.check = checking(idle(), RestartOrder { command_id: None, ..restart() }).check;
+    assert_eq!(told.breaks(), Property::OpenQuestions);
+}
+
+#[test]
+fn an_assignment_waits_for_a_question_only() {
+    let told = Told::truly(checking(idle(), restart()), assigned(1), NOW);
+    assert!(told.after.held.is_some());
+    let mut taken = Told::truly(checking(idle(), restart()), assigned(1), NOW);
+    taken.after.held = None;
+    taken.after.state = after(idle(), [assigned(1)]).state;
+    assert_eq!(taken.breaks(), Property::OpenQuestions);
+    let mut spoiled = Told::truly(idle(), nothing(), NOW);
+    spoiled.after.held = told.after.held;
+    assert_eq!(spoiled.breaks(), Property::OpenQuestions);
 }

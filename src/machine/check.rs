@@ -1,0 +1,286 @@
+//! Restart commands, and the question that each of them opens: who would bring this process back, and could the next run
+//! start? Nothing is promised before the answer; everything that arrives meanwhile is heard.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::effect::{Effect, Notice, RestartAnswer, ToHub};
+use super::policy::Comeback;
+use super::reply::{Answer, Ticket};
+use super::restarts::RestartOrder;
+use super::state::{Cause, NextRun, State};
+use super::time::Timestamp;
+use super::transition::Step;
+
+/// At most this many commands wait for one answer; a further one is refused.
+pub const ASKS_CAP: usize = 8;
+
+/// No task holds a restart up for longer than a day, whatever the command says.
+const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
+
+/// What the hub is told of a restart that an operator cancelled.
+const CANCELLED: &str = "cancelled on the sidecar's machine";
+
+/// An open check of the next run. It exists only in `Idle` and `Working`, and no journal holds it: a crash leaves a command
+/// that was never accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// Names the question, so that an answer to an earlier one changes nothing.
+    pub number: u32,
+    /// When to refuse for want of an answer; nothing moves it.
+    pub deadline: Timestamp,
+    /// The command that opened it.
+    pub first: Ask,
+    /// Commands that came since, in their order.
+    pub joined: Vec<Ask>,
+}
+
+/// A restart command that waits for the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// The command; a repeat of it may have added `force`.
+    pub order: RestartOrder,
+    /// When it came: the deadline of its task counts from here.
+    pub asked_at: Timestamp,
+    /// Which operator is to be told, if one asked.
+    pub to: Option<Ticket>,
+}
+
+impl Check {
+    /// The commands, the first one first.
+    pub fn asks(&self) -> impl Iterator<Item = &Ask> {
+        core::iter::once(&self.first).chain(&self.joined)
+    }
+
+    fn same_command(&mut self, order: &RestartOrder) -> Option<&mut Ask> {
+        let id = order.command_id.as_deref()?;
+        let mut asks = core::iter::once(&mut self.first).chain(&mut self.joined);
+        asks.find(|ask| ask.order.command_id.as_deref() == Some(id))
+    }
+}
+
+impl Step<'_> {
+    /// Handles a restart command, from the hub or from this machine.
+    pub(super) fn restart_commanded(&mut self, order: RestartOrder, to: Option<Ticket>) {
+        let ask = Ask { order, asked_at: self.now, to };
+        match &self.machine.state {
+            State::Idle | State::Working { .. } => self.ask_for_restart(ask),
+            State::RestartPending { .. } => {
+                self.machine.restarts.note(ask.order.command_id.as_deref());
+                if ask.order.force {
+                    self.answer_ask(
+                        &ask,
+                        RestartAnswer::Duplicate,
+                        Answer::RestartAccepted { after: None, forced: true },
+                    );
+                    self.leave_work_behind();
+                } else {
+                    self.answer_ask(&ask, RestartAnswer::Duplicate, Answer::RestartRepeated);
+                }
+            }
+            State::Draining { cause: Cause::Restart { .. }, .. } => {
+                self.machine.restarts.note(ask.order.command_id.as_deref());
+                self.answer_ask(&ask, RestartAnswer::Duplicate, Answer::Leaving);
+            }
+            State::Draining { cause: Cause::Stop { signal }, .. } => {
+                let detail = stopping(signal);
+                self.answer_ask(&ask, RestartAnswer::Refused { detail }, Answer::Leaving);
+            }
+            State::Exiting { .. } => {}
+        }
+    }
+
+    /// What is known already is answered at once; anything else waits for the check.
+    fn ask_for_restart(&mut self, ask: Ask) {
+        let id = ask.order.command_id.as_deref();
+        let ledger = &self.machine.restarts;
+        if ledger.was_cancelled(id) {
+            return self.answer_ask(&ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
+        }
+        if ledger.knows(id) {
+            return self.answer_ask(&ask, RestartAnswer::Duplicate, Answer::RestartRepeated);
+        }
+        if let Some(check) = &mut self.machine.check {
+            let room = check.asks().count() < ASKS_CAP;
+            return match check.same_command(&ask.order) {
+                Some(known) => {
+                    known.order.force |= ask.order.force;
+                    match known.to {
+                        None => known.to = ask.to,
+                        Some(_) => self.reply(ask.to, Answer::RestartRepeated),
+                    }
+                }
+                None if room => check.joined.push(ask),
+                None => self.refuse_ask(&ask, format!("{ASKS_CAP} restart commands wait already for one answer")),
+            };
+        }
+        if let Some(wait_ms) = ledger.too_many(self.now, self.policy.restart_intensity) {
+            return self.refuse_ask(&ask, self.too_many(wait_ms));
+        }
+        let number = self.next_question();
+        let deadline = self.now.plus(self.policy.next_run_check_ms);
+        self.machine.check = Some(Check { number, deadline, first: ask, joined: Vec::new() });
+        self.order(Effect::CheckNextRun { number });
+    }
+
+    /// Handles the answer of the supervisor and of the next program.
+    pub(super) fn next_run_checked(&mut self, number: u32, comeback: Comeback, no_return: Option<String>) {
+        if self.machine.check.as_ref().is_some_and(|check| check.number == number) {
+            return match no_return {
+                Some(detail) => self.refuse_check(&detail),
+                // Figures that were read meanwhile may allow fewer.
+                None => match self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
+                    Some(wait_ms) => self.refuse_check(&self.too_many(wait_ms)),
+                    None => self.accept_check(),
+                },
+            };
+        }
+        if let State::Draining { cause: Cause::Restart { next_run, .. }, .. } = &mut self.machine.state
+            && *next_run == (NextRun::Asked { number })
+        {
+            *next_run = NextRun::of(comeback, no_return.is_some());
+            if let Some(why) = no_return {
+                self.order(Effect::Notify(Notice::GoesOnAsItIs { why }));
+            }
+        }
+    }
+
+    /// The first command is accepted, and the others find what it led to.
+    fn accept_check(&mut self) {
+        let Some(Check { first, joined, .. }) = self.machine.check.take() else { return };
+        self.accept_restart(first);
+        for ask in joined {
+            self.restart_commanded(ask.order, ask.to);
+        }
+    }
+
+    /// Every waiting command is refused, in order.
+    fn refuse_check(&mut self, detail: &str) {
+        let Some(Check { first, joined, .. }) = self.machine.check.take() else { return };
+        for ask in core::iter::once(first).chain(joined) {
+            self.refuse_ask(&ask, detail.into());
+        }
+    }
+
+    /// Refuses whatever waits for a check that has lasted too long.
+    pub(super) fn check_deadline(&mut self) {
+        if self.machine.check.as_ref().is_some_and(|check| check.deadline <= self.now) {
+            let limit = self.policy.next_run_check_ms;
+            self.refuse_check(&format!(
+                "whether the next run would start was not found out within {limit} ms (a supervisor or a disk that hangs?)"
+            ));
+        }
+    }
+
+    fn accept_restart(&mut self, ask: Ask) {
+        let Ask { order, asked_at, to } = ask;
+        self.machine.restarts.accept(&order, self.now, self.policy.restart_intensity);
+        self.order(Effect::Notify(Notice::RestartAccepted {
+            reason: order.reason.clone(),
+            command_id: order.command_id.clone(),
+            by: order.by.clone(),
+        }));
+        let deadline_ms = order.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_RESTART_DEADLINE_MS);
+        let deadline = asked_at.plus(deadline_ms);
+        let answer = RestartAnswer::Accepted { deadline_ms: deadline.since(self.now) };
+        self.answer_hub(&order, answer);
+        let task_id = self.machine.state.job().map(|job| job.task().id.clone());
+        self.reply(to, Answer::RestartAccepted { after: task_id.filter(|_| !order.force), forced: order.force });
+        match core::mem::replace(&mut self.machine.state, State::Idle) {
+            State::Working { job } if !order.force => {
+                self.machine.state = State::RestartPending { job, order, deadline };
+            }
+            State::Working { job } => self.drain_for_restart(order, Some(job.carried)),
+            State::Idle | State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
+                self.drain_for_restart(order, None);
+            }
+        }
+    }
+
+    /// Takes a restart back that has not begun to leave: one that waits for its task, or for the check. Once the sidecar
+    /// leaves it is too late.
+    pub(super) fn restart_cancelled(&mut self, to: Option<Ticket>) {
+        if let Some(Check { first, joined, .. }) = self.machine.check.take() {
+            for ask in core::iter::once(first).chain(joined) {
+                self.machine.restarts.note_cancelled(ask.order.command_id.as_deref());
+                self.cancelled(&ask);
+            }
+            return self.reply_cancelled(to);
+        }
+        match core::mem::replace(&mut self.machine.state, State::Idle) {
+            State::RestartPending { job, order, .. } => {
+                self.machine.state = State::Working { job };
+                self.machine.restarts.cancel();
+                self.cancelled(&Ask { order, asked_at: self.now, to: None });
+                self.reply_cancelled(to);
+            }
+            state @ (State::Idle | State::Working { .. }) => {
+                self.machine.state = state;
+                self.reply(to, Answer::NoRestartToCancel);
+            }
+            state @ (State::Draining { .. } | State::Exiting { .. }) => {
+                self.machine.state = state;
+                self.reply(to, Answer::TooLate);
+            }
+        }
+    }
+
+    fn reply_cancelled(&mut self, to: Option<Ticket>) {
+        let after = self.machine.state.job().map(|job| job.task().id.clone());
+        self.reply_once_on_disk(to, Answer::RestartCancelled { after });
+    }
+
+    fn cancelled(&mut self, ask: &Ask) {
+        self.order(Effect::Notify(Notice::RestartCancelled { reason: ask.order.reason.clone() }));
+        self.tell_old_hub(&format!("restart {CANCELLED}"));
+        self.answer_ask(ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
+    }
+
+    /// The process stops: no restart is promised any more.
+    pub(super) fn stop_ends_check(&mut self, signal: super::StopSignal) {
+        self.refuse_check(&stopping(&signal));
+    }
+
+    fn too_many(&self, wait_ms: u64) -> String {
+        let limit = self.policy.restart_intensity;
+        format!(
+            "restart intensity: already {} commanded restarts within {} s, the next one is possible in {} s",
+            limit.max,
+            limit.window_ms / 1_000,
+            wait_ms.div_ceil(1_000)
+        )
+    }
+
+    fn refuse_ask(&mut self, ask: &Ask, detail: String) {
+        let reason = ask.order.reason.clone();
+        self.order(Effect::Notify(Notice::RestartRefused { reason, detail: detail.clone() }));
+        self.tell_old_hub(&format!("restart refused: {detail}"));
+        let answer = Answer::RestartRefused { detail: detail.clone() };
+        self.answer_ask(ask, RestartAnswer::Refused { detail }, answer);
+    }
+
+    fn answer_ask(&mut self, ask: &Ask, to_hub: RestartAnswer, to_operator: Answer) {
+        self.answer_hub(&ask.order, to_hub);
+        self.reply(ask.to, to_operator);
+    }
+
+    fn answer_hub(&mut self, order: &RestartOrder, answer: RestartAnswer) {
+        let knows = self.machine.link.online().is_some_and(|online| online.features.restart_v2);
+        if let (true, Some(command_id)) = (knows, order.command_id.clone()) {
+            self.order(Effect::Send(ToHub::RestartAck { command_id, answer }));
+        }
+    }
+
+    /// A hub without `restart_ack` shows what became of its command in the agent's status.
+    fn tell_old_hub(&mut self, what: &str) {
+        if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
+            let state = self.machine.state.work_status();
+            self.order(Effect::Send(ToHub::Status { status: format!("{state} ({what})") }));
+        }
+    }
+}
+
+fn stopping(signal: &super::StopSignal) -> String {
+    format!("the sidecar is stopping ({signal})")
+}

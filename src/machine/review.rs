@@ -1,0 +1,58 @@
+//! The result hook: an operator's command that looks at a result before it counts. Until the verdict is in the journal the
+//! result stays in its file, so a review may be dropped at any point: the file is found, and looked at, again.
+
+use super::effect::Effect;
+use super::job::Stage;
+use super::task::{Outcome, TaskId};
+use super::time::Timestamp;
+use super::transition::Step;
+
+/// A result that the hook is looking at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Review {
+    /// Names the question, so that an answer about an earlier result changes nothing.
+    pub number: u32,
+    /// The result as it was found: what counts when the hook does not answer.
+    pub outcome: Outcome,
+    /// When to stop waiting for the hook.
+    pub deadline: Timestamp,
+}
+
+impl Step<'_> {
+    /// The agent's result is there.
+    pub(super) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
+        let (now, policy) = (self.now, self.policy);
+        let ours = self.machine.state.job().is_some_and(|job| job.task().id == *task_id && !job.is_recovering());
+        if !ours {
+            return;
+        }
+        let Some(limit_ms) = policy.result_hook_ms else { return self.finish(outcome) };
+        let number = self.next_question();
+        let Some(job) = self.machine.state.job_mut() else { return };
+        if job.carried.stage != Stage::Accepted {
+            // The agent is not waited for any more; whatever a reboot has ended, it had left its result.
+            job.carried.woken.get_or_insert(job.carried.task.generation);
+            job.carried.stage = Stage::Running;
+        }
+        job.review = Some(Review { number, outcome: outcome.clone(), deadline: now.plus(limit_ms) });
+        let task = job.task().clone();
+        self.order(Effect::RunResultHook { number, task, outcome });
+    }
+
+    /// The hook has looked at a result.
+    pub(super) fn result_reviewed(&mut self, number: u32, outcome: Outcome) {
+        let review = self.machine.state.job().and_then(|job| job.review.as_ref());
+        if review.is_some_and(|review| review.number == number) {
+            self.finish(outcome);
+        }
+    }
+
+    /// A hook that does not answer leaves the result as it is.
+    pub(super) fn review_deadline(&mut self) {
+        let review = self.machine.state.job().and_then(|job| job.review.as_ref());
+        if let Some(outcome) = review.filter(|review| review.deadline <= self.now).map(|review| review.outcome.clone())
+        {
+            self.finish(outcome);
+        }
+    }
+}

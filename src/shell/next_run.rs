@@ -1,0 +1,92 @@
+//! Finds out what would follow this process: whether the supervisor would start the next run, and whether the program at our
+//! path can start. It reports what it found, and decides nothing; what cannot be found out in time is not reported.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::clock::Clock;
+use super::outside::{Boxed, Found, LookAhead};
+use super::pm2::Pm2;
+use super::preflight::Preflight;
+use crate::machine::Event;
+
+/// Looks at the supervisor and at the next program.
+pub(super) struct NextRunChecks {
+    look: Arc<dyn LookAhead>,
+    answers: mpsc::Sender<Event>,
+    looking: Option<AbortHandle>,
+}
+
+impl NextRunChecks {
+    /// Reports to `answers` what `look` finds.
+    pub(super) fn new(look: Arc<dyn LookAhead>, answers: mpsc::Sender<Event>) -> Self {
+        Self { look, answers, looking: None }
+    }
+
+    /// Looks, in the background; an earlier look is not waited for any more.
+    pub(super) fn check(&mut self, number: u32) {
+        if let Some(earlier) = self.looking.take() {
+            earlier.abort();
+        }
+        let (look, answers) = (self.look.clone(), self.answers.clone());
+        let looking = tokio::spawn(async move {
+            if let Some(Found { comeback, no_return }) = look.look().await {
+                // A loop that has ended wants no answer.
+                let _ = answers.send(Event::NextRunChecked { number, comeback, no_return }).await;
+            }
+        });
+        self.looking = Some(looking.abort_handle());
+    }
+
+    /// Nobody would hear an answer any more.
+    pub(super) fn close(&self) {
+        self.look.close();
+    }
+}
+
+/// pm2, and the program at our path where that is tried out.
+pub(super) struct Pm2AndProgram {
+    pub(super) pm2: Arc<Pm2>,
+    pub(super) preflight: Option<Preflight>,
+    pub(super) clock: Clock,
+}
+
+impl LookAhead for Pm2AndProgram {
+    fn look(&self) -> Boxed<'_, Option<Found>> {
+        Box::pin(async {
+            let can_start = async {
+                match &self.preflight {
+                    Some(preflight) => preflight.look().await,
+                    None => Ok(()),
+                }
+            };
+            let (comeback, can_start) = tokio::join!(self.pm2.who_starts_the_next_run(self.clock), can_start);
+            Some(Found { comeback: comeback?, no_return: can_start.err() })
+        })
+    }
+
+    /// Ends a probe that is under way.
+    fn close(&self) {
+        if let Some(preflight) = &self.preflight {
+            preflight.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Comeback;
+
+    #[tokio::test]
+    async fn without_a_supervisor_nobody_starts_the_next_run() {
+        let (answers, mut heard) = mpsc::channel(1);
+        let pm2 = Arc::new(Pm2::from_env(|_| None));
+        let look = Arc::new(Pm2AndProgram { pm2, preflight: None, clock: Clock::start_at(0) });
+        NextRunChecks::new(look, answers).check(7);
+        let found = Event::NextRunChecked { number: 7, comeback: Comeback::InPlace, no_return: None };
+        assert_eq!(heard.recv().await, Some(found));
+    }
+}
