@@ -32,6 +32,22 @@ pub fn mutant() -> u32 {
 """
 
 
+def copy_to(tree):
+    """Copies what git tracks. The copy has a version of its own and no programs, or cargo would take what is built of it for
+    this package's."""
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in subprocess.run(["git", "ls-files"], check=True, capture_output=True, text=True).stdout.splitlines():
+        os.makedirs(os.path.dirname(f"{tree}/{name}"), exist_ok=True)
+        shutil.copy(name, f"{tree}/{name}")
+    with open("Cargo.toml") as manifest:
+        text = manifest.read()
+    text = re.sub(r"^\[\[(bin|example)\]\]\n(.+\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^default-run = .*", "autobins = false", text, flags=re.MULTILINE)
+    text = re.sub(r'^version = ".*"', 'version = "0.0.0-switched"', text, count=1, flags=re.MULTILINE)
+    with open(f"{tree}/Cargo.toml", "w") as out:
+        out.write(text)
+
+
 def offset(lines, at):
     return sum(len(line) for line in lines[: at["line"] - 1]) + at["column"] - 1
 
@@ -194,11 +210,7 @@ def main():
     mutants = json.loads(subprocess.run(listing, check=True, capture_output=True, text=True).stdout)
     for number, mutant in enumerate(mutants, 1):
         mutant["id"] = number
-    shutil.rmtree(TREE, ignore_errors=True)
-    os.makedirs(TREE)
-    for name in subprocess.run(["git", "ls-files"], check=True, capture_output=True, text=True).stdout.splitlines():
-        os.makedirs(os.path.dirname(f"{TREE}/{name}"), exist_ok=True)
-        shutil.copy(name, f"{TREE}/{name}")
+    copy_to(TREE)
     with open(f"{TREE}/src/lib.rs", "a") as lib:
         lib.write(SWITCH)
     programs, unviable = build(mutants)
