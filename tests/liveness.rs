@@ -233,7 +233,7 @@ impl World {
                 todo.push_back(Event::Confirmed { task_id: task.id.clone() });
             }
             Effect::Send(said) => todo.extend(hub.answer(said).into_iter().map(Event::HubSaid)),
-            Effect::CheckNextRun { number } => todo.push_back(well(*number)),
+            Effect::CheckNextRun { number, .. } => todo.push_back(well(*number)),
             Effect::RunResultHook { number, outcome, .. } => {
                 todo.push_back(Event::ResultReviewed { number: *number, outcome: outcome.clone() });
             }

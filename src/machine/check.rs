@@ -121,7 +121,7 @@ impl Step<'_> {
         let number = self.next_question();
         let deadline = self.now.plus(self.policy.next_run_check_ms);
         self.machine.check = Some(Check { number, deadline, first: ask, joined: Vec::new() });
-        self.order(Effect::CheckNextRun { number });
+        self.order(Effect::CheckNextRun { number, leaving: false });
     }
 
     /// Handles the answer of the supervisor and of the next program.
@@ -136,7 +136,8 @@ impl Step<'_> {
                 },
             };
         }
-        if let State::Draining { cause: Cause::Restart { next_run, .. }, .. } = &mut self.machine.state
+        if let State::Draining { cause: Cause::Restart { next_run, signalled: false, .. }, .. } =
+            &mut self.machine.state
             && *next_run == (NextRun::Asked { number })
         {
             *next_run = NextRun::of(comeback, no_return.is_some());

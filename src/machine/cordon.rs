@@ -1,7 +1,7 @@
 //! An operator's `drain` and `resume`: the task in hand is finished and no new one taken until further notice. It says
 //! nothing about restarts, which go on as ever.
 
-use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
+use super::effect::{CloseCode, Effect, Notice, ToHub};
 use super::link::Link;
 use super::reply::{Answer, Ticket};
 use super::state::State;
@@ -44,7 +44,7 @@ impl Step<'_> {
         self.order(Effect::Notify(Notice::Cordoned { on }));
         if on {
             self.machine.cordon = Cordon::On;
-            self.refuse_held(RejectReason::Draining);
+            self.refuse_held_new_work();
         } else {
             self.machine.cordon = Cordon::Off;
             if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {

@@ -53,6 +53,9 @@ pub enum Effect {
     CheckNextRun {
         /// Names the question.
         number: u32,
+        /// The restart has begun: only another program than the one that runs is tried out, since a configuration that broke
+        /// meanwhile keeps every program from starting.
+        leaving: bool,
     },
     /// Let the result hook look at a result; answers with `ResultReviewed`. A job has one at a time: the highest number.
     RunResultHook {

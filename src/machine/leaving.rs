@@ -60,7 +60,7 @@ impl Step<'_> {
     /// Leaves for a restart. Once more it is asked what would follow: the answer to the command may be hours old.
     pub(super) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<Carried>) {
         let number = self.next_question();
-        self.order(Effect::CheckNextRun { number });
+        self.order(Effect::CheckNextRun { number, leaving: true });
         let (forced, next_run) = (left.is_some(), NextRun::Asked { number });
         self.drain(Cause::Restart { order, forced, signalled: false, next_run }, left);
     }

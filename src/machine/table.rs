@@ -64,7 +64,7 @@ pub fn mermaid(moves: &BTreeSet<Move>) -> String {
 }
 
 /// What tells representatives apart: two machines of one kind are taken to have the same moves.
-type Kind = (Phase, &'static str, Option<&'static str>, [bool; 14]);
+type Kind = (Phase, &'static str, Option<&'static str>, [bool; 15]);
 
 fn kind(machine: &Machine) -> Kind {
     let job = machine.state.job();
@@ -92,6 +92,7 @@ fn kind(machine: &Machine) -> Kind {
         machine.shelf.items().is_empty(),
         machine.cordon.is_on(),
         machine.check.is_some(),
+        machine.check.as_ref().is_some_and(|check| check.asks().any(|ask| ask.order.force)),
         machine.held.is_some(),
         job.is_some_and(|job| job.review.is_some()),
         job.is_some_and(|job| job.last_look.is_some()),

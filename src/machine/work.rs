@@ -111,6 +111,16 @@ impl Step<'_> {
         }
     }
 
+    /// An operator wants no new work; what is under way or done here for the assignment that waits is none.
+    pub(super) fn refuse_held_new_work(&mut self) {
+        let known = |id: &TaskId| {
+            self.machine.finished(id).is_some() || self.machine.shelf.items().iter().any(|item| item.task_id() == id)
+        };
+        if self.machine.held.as_ref().is_some_and(|held| !known(&held.task.id)) {
+            self.refuse_held(RejectReason::Draining);
+        }
+    }
+
     pub(super) fn task_continue(&mut self, task_id: &str, generation: Option<u64>) {
         let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id.as_str() == task_id) else { return };
         let known = job.task().generation;
@@ -191,7 +201,10 @@ impl Step<'_> {
                     }
                 };
             }
-            self.report_wake(task_id.clone(), attempt, &outcome);
+            // News only: while the hub is asked whose the task is, it would be an answer to nothing.
+            if !job.is_in_question() {
+                self.report_wake(task_id.clone(), attempt, &outcome);
+            }
             if awaited {
                 self.plan_next_wake(attempt, &outcome);
             }

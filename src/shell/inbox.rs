@@ -18,8 +18,8 @@ pub(super) struct Inbox {
     pub(super) answers: mpsc::Receiver<Event>,
     pub(super) wakes: mpsc::Receiver<WakeEvent>,
     pub(super) results: mpsc::Receiver<ResultsEvent>,
-    pub(super) link: mpsc::Receiver<LinkEvent>,
     pub(super) settings: mpsc::Receiver<Settings>,
+    pub(super) link: mpsc::Receiver<LinkEvent>,
     pub(super) output: mpsc::Receiver<OutputBatch>,
     pub(super) figures: mpsc::Receiver<Map<String, Value>>,
 }
@@ -35,10 +35,10 @@ pub(super) enum Arrival {
     Wake(WakeEvent),
     /// The agent left something.
     Results(ResultsEvent),
-    /// Something happened on the connection.
-    Link(LinkEvent),
     /// The configuration was read again.
     Settings(Settings),
+    /// Something happened on the connection.
+    Link(LinkEvent),
     /// A run wrote something.
     Output(OutputBatch),
     /// The machine's load was measured.
@@ -54,8 +54,8 @@ impl Inbox {
             Some(answer) = self.answers.recv() => Arrival::Answer(answer),
             Some(wake) = self.wakes.recv() => Arrival::Wake(wake),
             Some(found) = self.results.recv() => Arrival::Results(found),
-            Some(event) = self.link.recv() => Arrival::Link(event),
             Some(settings) = self.settings.recv() => Arrival::Settings(settings),
+            Some(event) = self.link.recv() => Arrival::Link(event),
             Some(batch) = self.output.recv() => Arrival::Output(batch),
             Some(figures) = self.figures.recv() => Arrival::Figures(figures),
             else => std::future::pending().await,

@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::outside::{Boxed, Found, LookAhead};
 use super::pm2::Pm2;
 use super::preflight::Preflight;
-use crate::machine::Event;
+use crate::machine::{Comeback, Event};
 
 /// Looks at the supervisor and at the next program.
 pub(super) struct NextRunChecks {
@@ -26,13 +26,13 @@ impl NextRunChecks {
     }
 
     /// Looks, in the background; an earlier look is not waited for any more.
-    pub(super) fn check(&mut self, number: u32) {
+    pub(super) fn check(&mut self, number: u32, leaving: bool) {
         if let Some(earlier) = self.looking.take() {
             earlier.abort();
         }
         let (look, answers) = (self.look.clone(), self.answers.clone());
         let looking = tokio::spawn(async move {
-            if let Some(Found { comeback, no_return }) = look.look().await {
+            if let Some(Found { comeback, no_return }) = look.look(leaving).await {
                 // A loop that has ended wants no answer.
                 let _ = answers.send(Event::NextRunChecked { number, comeback, no_return }).await;
             }
@@ -54,16 +54,29 @@ pub(super) struct Pm2AndProgram {
 }
 
 impl LookAhead for Pm2AndProgram {
-    fn look(&self) -> Boxed<'_, Option<Found>> {
-        Box::pin(async {
+    fn look(&self, leaving: bool) -> Boxed<'_, Option<Found>> {
+        Box::pin(async move {
             let can_start = async {
                 match &self.preflight {
-                    Some(preflight) => preflight.look().await,
+                    Some(preflight) => preflight.look(leaving).await,
                     None => Ok(()),
                 }
             };
-            let (comeback, can_start) = tokio::join!(self.pm2.who_starts_the_next_run(self.clock), can_start);
-            Some(Found { comeback: comeback?, no_return: can_start.err() })
+            let comeback = self.pm2.who_starts_the_next_run(self.clock);
+            tokio::pin!(can_start, comeback);
+            // A program that cannot start is started by nobody, so pm2 is not waited for then.
+            let comeback = tokio::select! {
+                biased;
+                can_start = &mut can_start => match can_start {
+                    Ok(()) => comeback.await?,
+                    Err(why) => return Some(Found { comeback: Comeback::InPlace, no_return: Some(why) }),
+                },
+                comeback = &mut comeback => {
+                    let no_return = can_start.await.err();
+                    return Some(Found { comeback: comeback.or(no_return.as_ref().map(|_| Comeback::InPlace))?, no_return });
+                }
+            };
+            Some(Found { comeback, no_return: None })
         })
     }
 
@@ -78,14 +91,13 @@ impl LookAhead for Pm2AndProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Comeback;
 
     #[tokio::test]
     async fn without_a_supervisor_nobody_starts_the_next_run() {
         let (answers, mut heard) = mpsc::channel(1);
         let pm2 = Arc::new(Pm2::from_env(|_| None));
         let look = Arc::new(Pm2AndProgram { pm2, preflight: None, clock: Clock::start_at(0) });
-        NextRunChecks::new(look, answers).check(7);
+        NextRunChecks::new(look, answers).check(7, false);
         let found = Event::NextRunChecked { number: 7, comeback: Comeback::InPlace, no_return: None };
         assert_eq!(heard.recv().await, Some(found));
     }

@@ -208,14 +208,13 @@ mod tests {
             let (machine, effects) = transition(self.machine.clone(), event, NOW, &Policy::default());
             self.machine = machine;
             for effect in effects {
-                match effect {
-                    Effect::Persist(_) => self.happens(Event::Persisted),
-                    Effect::CheckNextRun { number } => {
-                        let comeback = Comeback::Supervisor;
-                        self.happens(Event::NextRunChecked { number, comeback, no_return: None });
-                    }
-                    Effect::Reply { to, answer, not_on_disk } => self.askers.answer(to, answer, not_on_disk),
-                    _ => {}
+                if let Effect::Persist(_) = effect {
+                    self.happens(Event::Persisted);
+                } else if let Effect::CheckNextRun { number, .. } = effect {
+                    let comeback = Comeback::Supervisor;
+                    self.happens(Event::NextRunChecked { number, comeback, no_return: None });
+                } else if let Effect::Reply { to, answer, not_on_disk } = effect {
+                    self.askers.answer(to, answer, not_on_disk);
                 }
             }
         }

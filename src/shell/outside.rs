@@ -102,8 +102,9 @@ pub struct Found {
 
 /// Finds out what would follow this process.
 pub trait LookAhead: Send + Sync {
-    /// What is found; `None` where nothing could be found out in time.
-    fn look(&self) -> Boxed<'_, Option<Found>>;
+    /// What is found; `None` where nothing could be found out in time. `leaving`: only another program than the one that runs
+    /// is tried out.
+    fn look(&self, leaving: bool) -> Boxed<'_, Option<Found>>;
     /// Nothing is looked for any more.
     fn close(&self);
 }

@@ -65,8 +65,14 @@ fn a_result_is_kept(content: ResultContent) -> bool {
     let found = ResultsEvent::Result { task_id: "t".into(), content };
     let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
     let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
-    let verdict =
-        Verdict { task_id: id(), generation: 1, outcome: outcome.clone(), accept_first: false, nobody_came: false, refusals: 0 };
+    let verdict = Verdict {
+        task_id: id(),
+        generation: 1,
+        outcome: outcome.clone(),
+        accept_first: false,
+        nobody_came: false,
+        refusals: 0,
+    };
     reads_back(&Journal { outbox: vec![verdict], ..Journal::default() });
     match outcome {
         Outcome::Completed { result } => {

@@ -69,10 +69,11 @@ impl Fixture {
         self.watcher.look(u32::MAX);
         let mut found = Vec::new();
         loop {
-            match self.next().await {
-                ResultsEvent::Looked { number: u32::MAX } => return found,
-                event => found.push(event),
+            let event = self.next().await;
+            if event == (ResultsEvent::Looked { number: u32::MAX }) {
+                return found;
             }
+            found.push(event);
         }
     }
 

@@ -12,6 +12,7 @@ use agentcom::machine::{
 use super::action::Die;
 use super::asked::{Asked, Numbers};
 use super::facts::Fact;
+use super::hub::Hub;
 use super::link::{Conn, End, Up};
 use super::rebase::{NOW, Shift, open_restart};
 use super::scope::{DRAIN_DEADLINE_MS, RESTART_DEADLINE_MS, STOP_BUDGET_MS};
@@ -193,12 +194,15 @@ impl<'a> Handling<'a> {
 
     fn carry_out(&mut self, effect: Effect, open: Numbers) -> Result<Life, Violation> {
         match effect {
+            Effect::Notify(Notice::RestartRefused { .. }) => {
+                self.world.ghost.taken_back |= matches!(*self.world.hub, Hub::Legacy(_));
+            }
             Effect::Persist(_)
             | Effect::Notify(_)
             | Effect::Reply { .. }
             | Effect::PassOn(_)
             | Effect::KeepRefused { .. } => {}
-            Effect::CheckNextRun { number } => self.world.asked.check |= Some(number) == open.check,
+            Effect::CheckNextRun { number, .. } => self.world.asked.check |= Some(number) == open.check,
             Effect::LookForResults { number } => self.world.asked.look |= Some(number) == open.look,
             Effect::RunResultHook { number, .. } => self.world.asked.review |= Some(number) == open.review,
             Effect::Send(said) => self.say(said)?,

@@ -86,7 +86,8 @@ pub struct Ghost {
     pub at_work: BTreeSet<TaskId>,
     /// This process has said `agent_restarting`.
     pub announced: bool,
-    /// An operator on the machine took a restart back. An existing hub has no word for that, and may repeat its command.
+    /// An operator on the machine took a restart back, or it was refused. An existing hub has no word for that, and may
+    /// repeat its command.
     pub taken_back: bool,
     /// When the restart that is under way was accepted.
     pub accepted_at: Option<Timestamp>,

@@ -184,10 +184,12 @@ impl Player {
 
     fn crash(&mut self, during: Option<&(WriteFate, Box<Line>)>, rebooted: bool) -> Result<(), String> {
         if let Some((fate, line)) = during {
-            let event = match &**line {
-                Line::Happens(event) => event.clone(),
-                Line::Answers(number, told) => self.answer(*number, told)?,
-                other => return Err(format!("{other:?} is nothing to die of")),
+            let event = if let Line::Happens(event) = &**line {
+                event.clone()
+            } else if let Line::Answers(number, told) = &**line {
+                self.answer(*number, told)?
+            } else {
+                return Err(format!("{line:?} is nothing to die of"));
             };
             for effect in self.step(&event)? {
                 if let Effect::Persist(journal) = &effect {
@@ -273,14 +275,11 @@ impl Player {
                     Mood::Slow => {}
                 }
             }
-            match effect {
-                Effect::CheckNextRun { number } if self.supervisor == Mood::Works => {
-                    answers.push(self.next_run.to(*number));
-                }
-                Effect::LookForResults { number } if self.folder == Mood::Works => {
-                    answers.push(Told::Looked.to(*number));
-                }
-                _ => {}
+            if let (Effect::CheckNextRun { number, .. }, Mood::Works) = (effect, self.supervisor) {
+                answers.push(self.next_run.to(*number));
+            }
+            if let (Effect::LookForResults { number }, Mood::Works) = (effect, self.folder) {
+                answers.push(Told::Looked.to(*number));
             }
             if !print::is_bookkeeping(effect) {
                 self.told.push(told);

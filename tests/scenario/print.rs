@@ -158,7 +158,10 @@ pub fn effect(effect: &Effect) -> String {
             format!("{name} {task_id}")
         }
         Effect::Notify(notice) => format!("{name} {}", note(notice)),
-        Effect::CheckNextRun { number } | Effect::LookForResults { number } => format!("{name} {number}"),
+        Effect::CheckNextRun { number, leaving } => {
+            format!("{name} {number}{}", if *leaving { ", leaving" } else { "" })
+        }
+        Effect::LookForResults { number } => format!("{name} {number}"),
         Effect::RunResultHook { number, task: found, outcome: _ } => format!("{name} {number} {}", task(found)),
         Effect::PassOn(News::Output { task_id }) => format!("{name} output {task_id}"),
         Effect::PassOn(News::Resources) => format!("{name} resources"),

@@ -44,7 +44,7 @@ impl Shared {
 }
 
 impl LookAhead for Supervisor {
-    fn look(&self) -> Boxed<'_, Option<Found>> {
+    fn look(&self, _leaving: bool) -> Boxed<'_, Option<Found>> {
         let (ms, found) = lock(&self.0).next_run();
         Box::pin(async move {
             sleep(Duration::from_millis(ms)).await;

@@ -22,10 +22,9 @@ pub(super) fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -
 /// `machine` after its deadline at `now`, and a last look that found nothing.
 pub(super) fn looked(machine: Machine, now: Timestamp, policy: &Policy) -> Machine {
     let (machine, effects) = transition(machine, Event::DeadlineReached, now, policy);
-    let number = effects.iter().find_map(|effect| match effect {
-        Effect::LookForResults { number } => Some(*number),
-        _ => None,
-    });
+    let number = effects
+        .iter()
+        .find_map(|effect| if let Effect::LookForResults { number } = effect { Some(*number) } else { None });
     transition(machine, Event::ResultsLookedFor { number: number.expect("a last look") }, now, policy).0
 }
 

@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use child_env::{injected, scrub_child_env};
 pub use comeback::{Comeback, WhyExec, comeback};
@@ -33,6 +33,9 @@ pub use rpc::read_reply;
 use super::clock::Clock;
 use crate::machine;
 use crate::wire::Pm2Info;
+
+/// How long pm2 may take to tell, in all, before a restart goes on without its word.
+const WHO_STARTS_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Shown where pm2 cannot be asked.
 pub const UNKNOWN: &str = "unknown";
@@ -105,10 +108,12 @@ impl Pm2 {
     }
 
     /// Who would start the next run after an exit now, by pm2's own list: over its socket in some milliseconds, else by
-    /// `pm2 jlist -s`. Not listed, or not to be asked, means nobody. `None`: pm2 lives and did not answer within 5 s.
+    /// `pm2 jlist -s`. Not listed, or not to be asked, means nobody. `None`: pm2 lives and did not answer within 4 s.
     pub(super) async fn who_starts_the_next_run(&self, clock: Clock) -> Option<machine::Comeback> {
         if self.current_facts().could_be_restarted_by_pm2() {
-            match self.list().await {
+            // Less than what waits for the answer: a check, or the drain by default.
+            let list = tokio::time::timeout(WHO_STARTS_TIMEOUT, self.list()).await;
+            match list.unwrap_or(Err(Pm2Error::TimedOut(WHO_STARTS_TIMEOUT))) {
                 Ok(list) => drop(self.find_in(&list)),
                 Err(error @ Pm2Error::TimedOut(_)) => {
                     tracing::warn!(%error, "whether pm2 would start the next run is not known");

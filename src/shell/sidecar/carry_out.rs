@@ -48,7 +48,7 @@ impl Sidecar {
                         }
                     }
                     Effect::DropSign { task_id } => self.drop_sign(&task_id),
-                    Effect::CheckNextRun { number } => self.adapters.next_run.check(number),
+                    Effect::CheckNextRun { number, leaving } => self.adapters.next_run.check(number, leaving),
                     Effect::RunResultHook { number, task, outcome } => {
                         self.adapters.result_hook.run(number, &task, outcome, &self.hooks, &self.redactor);
                     }

@@ -111,7 +111,7 @@ fn after(machine: Machine, events: impl IntoIterator<Item = Event>) -> Machine {
 
 /// What the disk and the supervisor say to an order.
 fn answer(effect: &Effect) -> Option<Event> {
-    if let Effect::CheckNextRun { number } = effect {
+    if let Effect::CheckNextRun { number, .. } = effect {
         return Some(well(*number));
     }
     matches!(effect, Effect::Persist(_)).then_some(Event::Persisted)
