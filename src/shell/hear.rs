@@ -22,13 +22,17 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 /// What a rate-limited frame's sender waits when the hub does not say how long.
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
-/// In the payload of a task that cannot be begun: why.
-pub(super) const NOT_KEPT: &str = "not_kept";
+/// In the payload of a task that cannot be begun: why. No hub can say it.
+pub(super) const NOT_KEPT: &str = "$agentcom.not_kept";
 
 /// Reads one text frame to the agent of that id. Whatever it is, it shows that the hub lives.
 pub fn hear(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
         Ok(HubFrame::AgentLeft { agent_id: left }) if left == agent_id => FromHub::Forgotten,
+        Ok(HubFrame::TaskAssign(mut assignment)) => {
+            assignment.rest.remove(NOT_KEPT);
+            from_assignment(assignment)
+        }
         Ok(frame) => from_frame(frame),
         Err(FrameError::UnknownType(kind)) => {
             tracing::debug!(frame = kind, "a frame type without a meaning here");
@@ -95,6 +99,7 @@ fn from_error(error: &HubError) -> FromHub {
             Some("stale_generation" | "invalid_state") => {
                 return FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow };
             }
+            Some("rate_limited") => return FromHub::RateLimited { retry_after_ms: DEFAULT_RETRY_MS },
             Some("not_found") => return FromHub::VerdictRefused { complete, why: VerdictRefusal::Never },
             Some(_) => return refused(Some(complete), text),
         }
@@ -204,6 +209,13 @@ mod tests {
     }
 
     #[test]
+    fn a_hub_cannot_say_that_a_task_is_not_kept() {
+        let frame = r#"{"type": "task_assign", "task_id": "t-1", "generation": 3, "$agentcom.not_kept": "no"}"#;
+        let FromHub::Assigned { task, .. } = hear(frame, "alice") else { panic!() };
+        assert!(!task.payload.contains(NOT_KEPT), "{}", task.payload);
+    }
+
+    #[test]
     fn a_task_that_cannot_be_kept_is_taken_by_its_name_with_why_it_fails() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let frame = |task_id: &str| {
@@ -250,11 +262,14 @@ mod tests {
 
     /// What an error says of the verdict in flight, if that is how it is taken.
     fn refusal(error: &Value) -> Option<(Option<bool>, String)> {
-        match hear_json(error) {
-            FromHub::RefusedInOtherWords { complete, error } => Some((complete, error)),
-            FromHub::SignOfLife | FromHub::RateLimited { .. } | FromHub::VerdictRefused { .. } => None,
-            other => panic!("{other:?}"),
+        let heard = hear_json(error);
+        if let FromHub::RefusedInOtherWords { complete, error } = heard {
+            return Some((complete, error));
         }
+        let elsewhere =
+            matches!(heard, FromHub::SignOfLife | FromHub::RateLimited { .. } | FromHub::VerdictRefused { .. });
+        assert!(elsewhere, "{heard:?}");
+        None
     }
 
     #[test]
@@ -267,6 +282,7 @@ mod tests {
             (json!("task_complete_failed: no_room"), refused(Some(true), "task_complete_failed: no_room")),
             (json!("task_fail_failed: no_room"), refused(Some(false), "task_fail_failed: no_room")),
             (json!("task_complete_failed: not_found"), None),
+            (json!("task_complete_failed: rate_limited"), None),
             (json!("rate_limited"), None),
         ] {
             assert_eq!(refusal(&json!({"type": "error", "error": error})), taken_as);

@@ -1,5 +1,5 @@
-//! Keeps results that the hub would not take in `rejected/` of the results folder, where an operator finds them. It removes
-//! and overwrites no result there.
+//! Keeps results that the hub would not take in `rejected/` of the results folder, where an operator finds them; where that
+//! cannot be written, beside the journal. It removes and overwrites no result there.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 use super::durable::{self, DurableError, Operation};
 use crate::regular_file::{self, Unfit};
 
-/// The folder in the results folder.
+/// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
 const FOLDER: &str = "rejected";
 
 /// Puts the result there, durably, and says where: `<task_id>.json`, or `<task_id>.2.json` and so on where something else
-/// has that name. One that lies there already is not written again.
+/// has that name. One that lies there already is not written again. A hub gives an agent no task while it waits for the
+/// last one's verdict, so a folder that cannot be written must not keep that back where the journal can be.
 ///
 /// # Errors
-/// [`DurableError`]: disk full, read-only, permission.
-pub fn keep(results_dir: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
-    let folder = results_dir.join(FOLDER);
+/// [`DurableError`] of the results folder, where no folder can be written: disk full, read-only, permission.
+pub fn keep(results_dir: &Path, queue_file: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
+    keep_in(&results_dir.join(FOLDER), task_id, result)
+        .or_else(|error| keep_in(&queue_file.with_extension(FOLDER), task_id, result).map_err(|_| error))
+}
+
+fn keep_in(folder: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
     let mut path = folder.join(format!("{task_id}.json"));
     let mut number = 1_u32;
     loop {
@@ -43,8 +48,8 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn keep_in(dir: &Path, result: &str) -> String {
-        let path = keep(dir, "t", result).unwrap();
+    fn kept(dir: &Path, result: &str) -> String {
+        let path = keep(dir, &dir.join("queue.json"), "t", result).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), result);
         path.strip_prefix(dir).unwrap().display().to_string()
     }
@@ -54,7 +59,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (result, name) in [("{}", "t.json"), ("{\"n\":1}", "t.2.json"), ("{}", "t.json"), ("{\"n\":1}", "t.2.json")]
         {
-            assert_eq!(keep_in(dir.path(), result), format!("rejected/{name}"));
+            assert_eq!(kept(dir.path(), result), format!("rejected/{name}"));
         }
         assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 2);
     }
@@ -63,7 +68,7 @@ mod tests {
     fn what_is_no_file_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("rejected/t.json")).unwrap();
-        assert_eq!(keep_in(dir.path(), "{}"), "rejected/t.2.json");
+        assert_eq!(kept(dir.path(), "{}"), "rejected/t.2.json");
     }
 
     #[test]
@@ -71,15 +76,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("rejected")).unwrap();
         fs::write(dir.path().join("rejected/.t.json.x.tmp"), "{").unwrap();
-        keep_in(dir.path(), "{}");
+        kept(dir.path(), "{}");
         assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 1);
     }
 
     #[test]
-    fn where_no_folder_can_be_made_the_error_says_where() {
+    fn where_no_folder_can_be_made_it_lies_beside_the_journal_else_the_error_says_where() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("rejected"), "").unwrap();
-        let error = keep(dir.path(), "t", "{}").unwrap_err();
+        assert_eq!(kept(dir.path(), "{}"), "queue.rejected/t.json");
+        fs::remove_dir_all(dir.path().join("queue.rejected")).unwrap();
+        fs::write(dir.path().join("queue.rejected"), "").unwrap();
+        let error = keep(dir.path(), &dir.path().join("queue.json"), "t", "{}").unwrap_err();
         assert_eq!(error.path, dir.path().join("rejected/t.json"));
     }
 }

@@ -1,6 +1,7 @@
 //! From a checked configuration to a running sidecar: the journal is read, the machine recovered, the adapters made.
 //! The caller holds the state folder's lock and has set up logging.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -283,7 +284,15 @@ fn set_aside(
             "a part of the journal makes no sense and counts for nothing; the rest does, and the whole file was copied aside"
         );
     }
-    durable::write_atomic_up_to(max_bytes, path, &journal_file::to_bytes(journal, other))
+    durable::write_atomic_up_to(max_bytes, path, &journal_file::to_bytes(journal, other)).inspect_err(|_| {
+        // The next start copies the file again, and copies would eat what room a full disk has. Failing only the folder's
+        // fsync, the write may have replaced the file: the copy is the only one then.
+        if let (Ok(file), Ok(copy)) = (fs::read(path), fs::read(&copied_to))
+            && file == copy
+        {
+            let _ = fs::remove_file(&copied_to);
+        }
+    })
 }
 
 /// What the machine gives the result hook on top of its own time limit.

@@ -81,13 +81,35 @@ fn the_refusals_before_a_crash_count() {
     assert_eq!(ends_as_failed(&scene, &task), 5, "{}", scene.hub.story());
 }
 
+/// Puts a file where a folder would be made.
+fn obstruct(scene: &Scene, folder: &str) -> PathBuf {
+    let path = scene.agent.path(folder);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "").unwrap();
+    path
+}
+
 #[test]
-fn a_result_that_cannot_be_put_aside_stays_until_it_can() {
+fn a_result_that_the_folder_for_such_does_not_take_is_put_beside_the_journal_and_the_next_task_completes() {
     let scene = scene(Refusal::Error("no"));
     let _sidecar = scene.start();
-    let in_the_way = scene.agent.path("results/rejected");
-    fs::create_dir_all(scene.agent.path("results")).unwrap();
-    fs::write(&in_the_way, "").unwrap();
+    obstruct(&scene, "results/rejected");
+    let task = scene.hub.submit("unwanted");
+    let next = scene.hub.submit("next");
+    scene.hub.wait_said(ALICE, "task_failed", 1);
+    let path = scene.agent.path(&format!("queue.rejected/{task}.json"));
+    let failed = scene.hub.said(ALICE, "task_failed")[0].1.clone();
+    assert!(failed["reason"].as_str().unwrap().contains(path.to_str().unwrap()), "{failed}");
+    assert!(path.is_file());
+    scene.done_once(&next);
+}
+
+#[test]
+fn a_result_that_can_be_put_nowhere_stays_until_it_can() {
+    let scene = scene(Refusal::Error("no"));
+    let _sidecar = scene.start();
+    let in_the_way = obstruct(&scene, "results/rejected");
+    obstruct(&scene, "queue.rejected");
     let task = scene.hub.submit("unwanted");
     scene.agent.wait_log("the trouble", |line| {
         line["message"].as_str()?.starts_with("a refused result cannot be put aside").then_some(())

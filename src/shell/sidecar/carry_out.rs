@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tokio::task::JoinError;
 
 use super::{Offered, RESTART_HISTORY, Sidecar};
 use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
@@ -78,12 +79,15 @@ impl Sidecar {
         fields
     }
 
+    /// Writes off this thread; an error means that the writer panicked.
+    async fn write<T: Send + 'static>(&self, write: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) }
+    }
+
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
         let max_bytes = journal_file::max_bytes(self.config.max_frame_bytes);
-        let write = move || durable::write_atomic_up_to(max_bytes, &path, &bytes);
-        let written = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
-        match written {
+        match self.write(move || durable::write_atomic_up_to(max_bytes, &path, &bytes)).await {
             Ok(Ok(())) => Event::Persisted,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the journal was not written");
@@ -97,9 +101,8 @@ impl Sidecar {
     }
 
     async fn keep_refused(&self, task_id: TaskId, generation: u64, result: Arc<str>) -> Event {
-        let (dir, id) = (self.config.results_dir.clone(), task_id.clone());
-        let write = move || refused_results::keep(&dir, id.as_str(), &result);
-        let kept = if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) };
+        let (dir, journal, id) = (self.config.results_dir.clone(), self.config.queue_file.clone(), task_id.clone());
+        let kept = self.write(move || refused_results::keep(&dir, &journal, id.as_str(), &result)).await;
         let path = match kept {
             Ok(Ok(path)) => Some(path.display().to_string()),
             Ok(Err(error)) => {
