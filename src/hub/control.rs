@@ -181,6 +181,8 @@ pub enum TokenError {
     Refused(String),
     /// Something holds the store, but no hub answers.
     Busy(StoreError),
+    /// A hub has the request and did not answer: it may do it yet.
+    Unanswered(std::io::Error),
     /// The store cannot be used.
     Store(StoreError),
     /// There is no randomness.
@@ -192,6 +194,10 @@ impl std::fmt::Display for TokenError {
         match self {
             Self::Refused(why) => write!(f, "the hub said no: {why}"),
             Self::Busy(error) => write!(f, "no hub answers at the control socket, but {error}"),
+            Self::Unanswered(error) => write!(
+                f,
+                "the hub was told and did not answer ({error}): it may do it yet. See with agentcom-hub token list"
+            ),
             Self::Store(error) => error.fmt(f),
             Self::NoEntropy(error) => error.fmt(f),
         }
@@ -207,7 +213,7 @@ impl std::error::Error for TokenError {}
 pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenError> {
     let begun = Instant::now();
     let response = loop {
-        if let Ok(response) = ask_running(data_dir, request) {
+        if let Some(response) = ask_running(data_dir, request).map_err(TokenError::Unanswered)? {
             break response;
         }
         match Store::open(data_dir) {
@@ -233,8 +239,9 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
     }
 }
 
-fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Response> {
-    let mut stream = std::os::unix::net::UnixStream::connect(path_in(data_dir))?;
+/// Asks once: a request that a hub has already is not repeated, or it would do it twice. `None`: there is no hub.
+fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path_in(data_dir)) else { return Ok(None) };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_string(request)?;
@@ -242,7 +249,10 @@ fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Response> 
     stream.write_all(text.as_bytes())?;
     let mut line = String::new();
     std::io::BufReader::new(stream).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
+    if line.is_empty() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(serde_json::from_str(&line)?))
 }
 
 fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> {

@@ -2,6 +2,7 @@
 //! records as JSON by key and knows nothing of what they mean.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -144,7 +145,11 @@ impl Store {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = Self::path_in(data_dir);
         regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| {
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            tracing::error!(file = %path.display(), "the store is an empty file: if it held anything, that is gone; an empty store is made of it");
+        }
+        let opened = whole(&path, || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)))?;
+        let db = opened.map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
                 return StoreError::Locked(path.clone());
             }
@@ -154,7 +159,7 @@ impl Store {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
         let store = Self { db, path };
-        store.prepare()?;
+        whole(&store.path, || store.prepare())?;
         Ok(store)
     }
 
@@ -163,6 +168,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::File`]: the file itself cannot be read.
     pub fn load(&self) -> Result<Stored, StoreError> {
+        whole(&self.path, || self.load_whole())
+    }
+
+    fn load_whole(&self) -> Result<Stored, StoreError> {
         let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
         let mut stored = Stored::default();
         let table = read.open_table(TASKS).map_err(|e| self.file_error(&e))?;
@@ -268,6 +277,14 @@ impl Store {
     fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
         StoreError::File { path: self.path.clone(), detail: error.to_string() }
     }
+}
+
+/// Reads of the file, of which redb panics where a page that it relies on is damaged (4.6, `btree_base.rs`).
+fn whole<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
+        Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
+    })
 }
 
 fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, StoreError> {

@@ -127,7 +127,13 @@ fn make_into(
         Ok(file) => file,
         Err(error) => return fail(file_code(&error), &error.to_string()),
     };
-    match asked(data, &request(secret)) {
+    match control::request(&data.dir, &request(secret)) {
+        Err(error @ TokenError::Unanswered(_)) => {
+            file.keep();
+            let then =
+                format!("{} stays: its token may become valid; where it does not, remove the file", out.display());
+            fail(code_of(&error), &format!("{error}. {then}"))
+        }
         Ok(answer) if answer.token.as_ref() == Some(&token) => {
             file.keep();
             print(&format!("{kind} for {name} is in {}\n", out.display()))
@@ -137,7 +143,7 @@ fn make_into(
             "the running hub is older than this program and made a token of its own, which nobody has seen: restart the \
              hub, `agentcom-hub token list` and `token revoke --id` the newest, then try again",
         ),
-        Err(code) => code,
+        Err(error) => fail(code_of(&error), &error.to_string()),
     }
 }
 
@@ -172,14 +178,15 @@ fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String)
 /// Has it done by the running hub, or else in the store; `Err` is the exit code, with all said.
 pub(super) fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
     make_data_dir(data)?;
-    control::request(&data.dir, request).map_err(|error| {
-        let code = match &error {
-            TokenError::Busy(_) => 75,
-            TokenError::Store(_) => 78,
-            TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
-        };
-        fail(code, &error.to_string())
-    })
+    control::request(&data.dir, request).map_err(|error| fail(code_of(&error), &error.to_string()))
+}
+
+const fn code_of(error: &TokenError) -> u8 {
+    match error {
+        TokenError::Busy(_) | TokenError::Unanswered(_) => 75,
+        TokenError::Store(_) => 78,
+        TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
+    }
 }
 
 fn make_data_dir(data: &DataArgs) -> Result<(), ExitCode> {

@@ -233,3 +233,34 @@ async fn a_task_that_an_older_hub_took_is_read_and_handed_out_as_deep_as_a_sidec
     assert_eq!(assigned["metadata"]["b"], 7);
     assert!(read_object(assigned.to_string().as_bytes(), MAX_JSON_DEPTH).is_ok(), "{assigned}");
 }
+
+#[tokio::test]
+async fn a_store_with_damaged_pages_or_none_is_told_of() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    hub.submit(json!({"description": "before"})).await;
+    hub.kill_9();
+    let path = dir.path().join("hub.redb");
+    let whole = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for page in 0..whole.len() / 4096 {
+        let mut damaged = whole.clone();
+        damaged[page * 4096 + 4..][..64].fill(0xa5);
+        std::fs::write(&path, damaged).unwrap();
+        let checked = check_store(dir.path(), &[]);
+        let said = String::from_utf8(checked.stderr).unwrap();
+        match checked.status.code() {
+            Some(0 | 65) => {}
+            Some(78) => {
+                refused += 1;
+                assert!(said.contains("hub.redb: "), "{said}");
+            }
+            code => panic!("page {page}: {code:?}: {said}"),
+        }
+    }
+    assert!(refused > 0);
+    std::fs::write(&path, "").unwrap();
+    let said = said_at_start(dir.path());
+    let told = |line: &Value| line["level"] == "ERROR" && line["message"].as_str().unwrap().contains("empty file");
+    assert!(said.iter().any(told), "{said:?}");
+}

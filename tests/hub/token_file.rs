@@ -111,3 +111,31 @@ fn a_hub_that_makes_none_leaves_no_file() {
     assert_eq!((output.status.code(), file.exists()), (Some(70), false), "{output:?}");
     assert!(said(&output).contains("restart the hub"), "{output:?}");
 }
+
+/// Sends the hub a signal by name.
+fn signal(hub: &Hub, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &hub.pid().to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_hub_that_answers_too_late_makes_one_token_and_that_is_in_the_file() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let old = token(dir.path(), "ops", true);
+    signal(&hub, "STOP");
+    let file = dir.path().join("token");
+    let output = out(hub_command(), dir.path(), &file, &["--replace"]);
+    signal(&hub, "CONT");
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(said(&output).contains("token list") && said(&output).contains("stays"), "{output:?}");
+    let new = std::fs::read_to_string(&file).unwrap();
+    for _ in 0..200 {
+        if status_of(&hub, &new).await == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!((status_of(&hub, &old).await, status_of(&hub, &new).await), (401, 200));
+    let list = hub_command().args(["token", "list", "--data"]).arg(dir.path()).output().unwrap();
+    assert_eq!(String::from_utf8(list.stdout).unwrap().lines().count(), 1, "asked once, made once");
+}
