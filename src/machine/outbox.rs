@@ -68,7 +68,7 @@ pub struct Pending {
     pub verdict: Verdict,
     /// On this connection.
     pub said: Saying,
-    /// How often, on this connection.
+    /// How often, on this connection, without an answer.
     pub times_said: u32,
     /// An existing hub has heard `task_accepted` for this task on this connection.
     pub accepted_here: bool,
@@ -108,7 +108,7 @@ impl Pending {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Outbox {
     pending: Vec<Pending>,
-    /// Answers that may still come to a verdict that was said more than once on this connection and is answered: an
+    /// Answers that may still come to verdicts that were said more than once on this connection and are answered: an
     /// answer that names no task is taken for one of these first.
     late_answers: u32,
 }
@@ -213,6 +213,19 @@ impl Outbox {
         }
     }
 
+    /// One in flight that has had no answer by `now` goes behind the others, if any may be said: a hub that does not answer
+    /// this one may answer those. Its answer may still come.
+    pub fn let_others_go_first(&mut self, now: Timestamp) {
+        let unanswered = |head: &Pending| head.course == Course::Open && head.said.is_due(now);
+        if self.in_flight().is_some_and(unanswered)
+            && self.pending.iter().skip(1).any(Pending::is_open)
+            && let Some(head) = self.pending.first_mut()
+        {
+            head.said = Saying::Unsaid;
+            self.pending.rotate_left(1);
+        }
+    }
+
     /// The one in flight goes behind the others, on this course.
     pub fn step_aside(&mut self, course: Course) {
         if self.in_flight().is_none() {
@@ -224,9 +237,11 @@ impl Outbox {
         self.pending.push(pending);
     }
 
-    /// An answer that names the task: takes the head out if it is the one, and was said on this connection.
+    /// An answer that names the task: takes its verdict out if that was said on this connection.
     pub fn answered(&mut self, task_id: &str) -> Option<Verdict> {
-        self.take_head(|verdict| verdict.task_id.as_str() == task_id)
+        let is_it = |pending: &Pending| pending.times_said > 0 && pending.verdict.task_id.as_str() == task_id;
+        let index = self.pending.iter().position(is_it)?;
+        Some(self.take(index))
     }
 
     /// An answer that names no task, to a `task_complete` or a `task_failed`: takes the head out if it is one that was
@@ -238,11 +253,14 @@ impl Outbox {
         self.take_head(|verdict| verdict.outcome.is_completed() == complete)
     }
 
-    /// Whether an answer that names no task is one to a verdict before the head; it is counted as heard then.
+    /// Whether an answer that names no task is one to a verdict that was said before the head; it is counted as heard then.
     pub fn is_late_answer(&mut self) -> bool {
-        let late = self.late_answers > 0;
-        self.late_answers = self.late_answers.saturating_sub(1);
-        late
+        if self.late_answers > 0 {
+            self.late_answers -= 1;
+            return true;
+        }
+        let said_before = self.pending.iter_mut().skip(1).find(|pending| pending.times_said > 0);
+        said_before.map(|pending| pending.times_said -= 1).is_some()
     }
 
     /// Takes out the one in flight, whatever it is.
@@ -265,8 +283,13 @@ impl Outbox {
         if head.said == Saying::Unsaid || !matches(&head.verdict) {
             return None;
         }
-        self.late_answers += head.times_said.saturating_sub(1);
-        Some(self.pending.remove(0).verdict)
+        Some(self.take(0))
+    }
+
+    fn take(&mut self, index: usize) -> Verdict {
+        let pending = self.pending.remove(index);
+        self.late_answers += pending.times_said.saturating_sub(1);
+        pending.verdict
     }
 
     /// Whether a `task_failed` is in flight: the answer to a second one could not be told from its own.

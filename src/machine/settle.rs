@@ -115,6 +115,9 @@ impl Step<'_> {
                 }
             }
         }
+        if machine.link.can_say() {
+            machine.outbox.let_others_go_first(self.now);
+        }
         machine.outbox.take_turns(self.now);
         let can_say = machine.link.can_say();
         // An existing hub lets the agent go with a verdict only after it has heard `task_accepted` on the same

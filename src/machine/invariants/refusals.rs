@@ -4,7 +4,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Property, Step, Violation, violated};
-use crate::machine::{Course, Disk, Event, FromHub, Outbox, Phase, REFUSALS_CAP, TaskId, Verdict, VerdictRefusal};
+use crate::machine::{
+    Course, Disk, Event, FromHub, Outbox, Pending, Phase, REFUSALS_CAP, TaskId, Verdict, VerdictRefusal,
+};
 
 /// The others are said meanwhile, it ends, and no result is dropped for it.
 pub(super) fn refusal_blocks_nothing(step: &Step<'_>) -> Result<(), Violation> {
@@ -13,6 +15,14 @@ pub(super) fn refusal_blocks_nothing(step: &Step<'_>) -> Result<(), Violation> {
     let waits = after.pending().find(|pending| listens && pending.is_open());
     if let (Some(pending), true) = (waits, step.after.state.phase() != Phase::Exiting) {
         return violated(Property::RefusalBlocksNothing, format!("{:?} waits for nothing", pending.verdict));
+    }
+    let in_flight = [before.in_flight(), after.in_flight()];
+    if let [Some(then), Some(now)] = in_flight
+        && then.verdict == now.verdict
+        && then.times_said < now.times_said
+        && after.pending().skip(1).any(Pending::is_open)
+    {
+        return violated(Property::RefusalBlocksNothing, format!("{:?} was said again before the others", now.verdict));
     }
     if let Some(pending) = after.pending().find(|p| p.course == Course::Refused && p.verdict.refusals >= REFUSALS_CAP) {
         return violated(Property::RefusalBlocksNothing, format!("{:?} is to be said once more", pending.verdict));

@@ -97,6 +97,28 @@ fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() 
 }
 
 #[test]
+fn without_an_answer_the_others_go_first_and_its_own_may_still_come() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
+    let say = |outbox: &mut Outbox| {
+        let head = outbox.head_mut().unwrap();
+        (head.said, head.times_said) = (Saying::Said { again_at: NOW.plus(10) }, head.times_said + 1);
+    };
+    say(&mut outbox);
+    outbox.let_others_go_first(NOW);
+    assert_eq!(outbox.head().unwrap().verdict, verdict("t", 1), "it is waited for");
+    outbox.let_others_go_first(NOW.plus(10));
+    assert_eq!(outbox.in_flight(), None);
+    assert_eq!(outbox.head().unwrap().verdict, verdict("u", 1));
+    say(&mut outbox);
+    assert_eq!(outbox.refused(true), None, "it may be the answer to the first");
+    assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
+    say(&mut outbox);
+    outbox.let_others_go_first(NOW.plus(10));
+    assert_eq!(outbox.in_flight().map(|pending| &pending.verdict), Some(&verdict("t", 1)), "there are no others");
+    assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
+}
+
+#[test]
 fn a_lost_link_brings_no_late_answer_to_the_next_one() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox, times_said| {
@@ -132,7 +154,8 @@ fn with_as_many_verdicts_as_are_kept_no_task_is_taken() {
 fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
     assert_eq!((outbox.answered("t"), outbox.refused(true)), (None, None), "it was not said on this connection");
-    outbox.head_mut().unwrap().said = Saying::Said { again_at: NOW };
+    let head = outbox.head_mut().unwrap();
+    (head.said, head.times_said) = (Saying::Said { again_at: NOW }, 1);
     assert_eq!((outbox.answered("u"), outbox.refused(false)), (None, None), "an answer to something else");
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
 }
