@@ -21,6 +21,8 @@ pub struct Program {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     file: (u64, u64),
+    /// Who may do what with it: one that may not be executed cannot be started.
+    mode: u32,
     bytes: u64,
     modified: Option<std::time::SystemTime>,
 }
@@ -30,13 +32,13 @@ impl Stamp {
     pub(super) fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         #[cfg(unix)]
-        let file = {
+        let (file, mode) = {
             use std::os::unix::fs::MetadataExt;
-            (meta.dev(), meta.ino())
+            ((meta.dev(), meta.ino()), meta.mode())
         };
         #[cfg(not(unix))]
-        let file = (0, 0);
-        Some(Self { file, bytes: meta.len(), modified: meta.modified().ok() })
+        let (file, mode) = ((0, 0), 0);
+        Some(Self { file, mode, bytes: meta.len(), modified: meta.modified().ok() })
     }
 }
 

@@ -1,10 +1,12 @@
-//! Keeps results that the hub would not take in `rejected/` of the results folder, where an operator finds them; where that
+//! Keeps results that the hub, or this program, would not take in `rejected/` of the results folder, where an operator finds them; where that
 //! cannot be written, beside the journal. It removes and overwrites no result there.
 
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::durable::{self, DurableError, Operation};
+use super::results::MAX_FILE_BYTES;
 use crate::regular_file::{self, Unfit};
 
 /// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
@@ -43,10 +45,66 @@ fn keep_in(folder: &Path, task_id: &str, result: &str) -> Result<PathBuf, Durabl
     Ok(path)
 }
 
+/// Puts the result file at `path` there too, whatever it holds, and says where: `<name>.json`, or `<name>.2.json` and so on
+/// where something else has that name. The file stays, and is not put there twice.
+///
+/// # Errors
+/// The disk does not take it, or there is no such file.
+pub fn keep_file(path: &Path) -> io::Result<PathBuf> {
+    // What a link leads to, which need not be on the same disk.
+    let source = fs::canonicalize(path)?;
+    let folder = path.with_file_name(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut target = folder.join(format!("{name}.json"));
+    let mut number = 1_u32;
+    loop {
+        let taken = match fs::hard_link(&source, &target) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
+            Ok(()) => false,
+            Err(_) => !copy_new(&source, &target)?,
+        };
+        if !taken || is_same(&source, &target) {
+            break;
+        }
+        number += 1;
+        target = folder.join(format!("{name}.{number}.json"));
+    }
+    fs::File::open(&folder)?.sync_all()?;
+    Ok(target)
+}
+
+/// Copies to a file that is new, and says whether it was.
+fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
+    let mut new = match OpenOptions::new().write(true).create_new(true).open(target) {
+        Ok(new) => new,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let copied = fs::File::open(source).and_then(|mut file| io::copy(&mut file, &mut new)).and_then(|_| new.sync_all());
+    copied.map(|()| true).inspect_err(|_| {
+        // Half a copy is of no use; if even that fails there is nothing better to do.
+        let _ = fs::remove_file(target);
+    })
+}
+
+/// Whether two names lead to one file, or to files of a result's size that hold the same.
+fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        if inode(one).is_some() && inode(one) == inode(other) {
+            return true;
+        }
+    }
+    let read = |path| regular_file::read(path, MAX_FILE_BYTES).ok();
+    read(one).is_some_and(|content| read(other) == Some(content))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn kept(dir: &Path, result: &str) -> String {
         let path = keep(dir, &dir.join("queue.json"), "t", result).unwrap();
@@ -62,6 +120,33 @@ mod tests {
             assert_eq!(kept(dir.path(), result), format!("rejected/{name}"));
         }
         assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_is_kept_once_and_overwrites_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.json");
+        for (content, name) in [("[[", "t.json"), ("[", "t.2.json"), ("[", "t.2.json"), ("[[", "t.json")] {
+            fs::remove_file(&path).ok();
+            fs::write(&path, content).unwrap();
+            for _ in 0..2 {
+                let kept = keep_file(&path).unwrap();
+                assert_eq!(kept, dir.path().join("rejected").join(name));
+                assert_eq!(fs::read_to_string(kept).unwrap(), content);
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 2);
+        assert!(keep_file(&dir.path().join("other.json")).is_err());
+    }
+
+    #[test]
+    fn a_link_keeps_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("out.txt"), "[[").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("out.txt"), dir.path().join("t.json")).unwrap();
+        let kept = keep_file(&dir.path().join("t.json")).unwrap();
+        assert!(fs::symlink_metadata(&kept).unwrap().is_file());
+        assert_eq!(fs::read_to_string(kept).unwrap(), "[[");
     }
 
     #[test]

@@ -100,14 +100,17 @@ pub(super) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome
 
 fn completed(result: String) -> Outcome {
     match result.len() {
-        bytes if bytes > MAX_RESULT_BYTES => Outcome::Failed {
-            reason: format!(
-                "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a \
-                 hub takes; leave large output in a file of its own, and name that in the result"
-            ),
-        },
+        bytes if bytes > MAX_RESULT_BYTES => Outcome::Failed { reason: too_large(bytes) },
         _ => Outcome::Completed { result: result.into() },
     }
+}
+
+/// The reason of a failure that stands for a result of so many bytes.
+pub(super) fn too_large(bytes: usize) -> String {
+    format!(
+        "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub \
+         takes; leave large output in a file of its own, and name that in the result"
+    )
 }
 
 /// What is worth an operator's eye, in the log.

@@ -26,6 +26,9 @@ pub use content::ResultContent;
 /// Between two looks at the least, so that a writer of many small pieces does not make us read as many times.
 const MIN_GAP: Duration = Duration::from_millis(20);
 
+/// The longest result file that is read, bytes.
+pub const MAX_FILE_BYTES: u64 = 2 << 20;
+
 /// Where and how to look.
 #[derive(Debug, Clone)]
 pub struct ResultsConfig {
@@ -43,7 +46,7 @@ pub struct ResultsConfig {
 impl ResultsConfig {
     /// The usual limits: 2 s to settle, 2 MiB (our hub takes frames of 4 MiB, and drops the connection for a larger one).
     pub fn new(dir: impl Into<PathBuf>, scan_ms: u64) -> Self {
-        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: 2 * 1024 * 1024 }
+        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: MAX_FILE_BYTES }
     }
 }
 

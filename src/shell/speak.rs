@@ -7,7 +7,7 @@ use crate::config::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
 use crate::wire::{
     Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
-    SidecarFrame, Verdict, WakeStatus, clip, within,
+    SidecarFrame, Verdict, WakeStatus, clip, read_stored, within,
 };
 
 /// What every `identify` carries.
@@ -150,12 +150,10 @@ pub(super) fn resource_report(who: &Introduction, figures: Map<String, Value>, n
     SidecarFrame::ResourceReport { rest }
 }
 
-/// The object that `text` is. The machine's texts come from JSON objects only; anything else is an empty one.
+/// The object that `text` is. The machine's texts come from JSON objects only, as deep as a journal may be; anything else is
+/// an empty one.
 pub(super) fn object(text: &str) -> Map<String, Value> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => object,
-        Ok(_) | Err(_) => Map::new(),
-    }
+    read_stored(text.as_bytes()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -131,6 +131,12 @@ fn stage() -> (Hub, Agent) {
 fn a_result_is_taken_by_both_ends_or_fails_its_task_with_why() {
     let (hub, agent) = stage();
     let mut sidecar = agent.start();
+    let kept = |why: &str, task: &str, levels: usize| {
+        let path = agent.path(&format!("results/rejected/{task}.json"));
+        assert!(why.contains(path.to_str().unwrap()), "{why}");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.matches('[').count(), levels - 1, "it lies there as it was");
+    };
     for metadata in [json!({}), json!({"shell_command": PRINT})] {
         let submit = |levels: usize| {
             let body = json!({"description": levels.to_string(), "metadata": metadata, "max_retries": 0});
@@ -139,9 +145,13 @@ fn a_result_is_taken_by_both_ends_or_fails_its_task_with_why() {
         let done = hub.wait_task(&submit(MAX_RESULT_DEPTH), "completed");
         assert_eq!(done["result"]["deep"], nested(MAX_RESULT_DEPTH - 1));
         for levels in [MAX_RESULT_DEPTH + 1, 120, 128, 500] {
-            let dead = hub.wait_task(&submit(levels), "dead_letter");
+            let task = submit(levels);
+            let dead = hub.wait_task(&task, "dead_letter");
             let why = dead["last_error"].as_str().unwrap();
             assert!(why.starts_with("result_too_deep: "), "{why}");
+            if metadata == json!({}) {
+                kept(why, &task, levels);
+            }
             assert!(why.contains(&format!("nested {levels} levels deep, at most {MAX_RESULT_DEPTH}")), "{why}");
         }
     }

@@ -104,7 +104,10 @@ fn a_result_that_is_no_json_fails_the_task() {
     let _sidecar = scene.start();
     let task = scene.hub.submit_task(Task::new("garbage", "garbage").max_retries(1));
     let dead = scene.hub.wait_task(&task, Status::DeadLetter);
-    assert!(dead.last_error.as_deref().unwrap().starts_with("result_parse_error: "), "{dead:?}");
+    let why = dead.last_error.as_deref().unwrap();
+    let kept = scene.agent.path(&format!("results/rejected/{task}.json"));
+    assert!(why.starts_with("result_parse_error: ") && why.contains(kept.to_str().unwrap()), "{dead:?}");
+    assert!(kept.metadata().unwrap().len() > 0);
 }
 
 #[test]

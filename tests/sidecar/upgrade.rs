@@ -222,6 +222,21 @@ fn an_operator_is_told_as_well() {
     assert!(said.contains("cannot be started"), "{said}");
 }
 
+#[test]
+fn a_program_that_may_not_be_executed_any_more_is_noticed_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let ground = with(json!({}));
+    let before = ground.listed();
+    let permit = |mode| fs::set_permissions(program(&ground), fs::Permissions::from_mode(mode)).expect("chmod");
+    permit(0o644);
+    let entry = refused(&ground);
+    assert!(entry.contains("could not start"), "{entry}");
+    assert_eq!(ground.listed(), before);
+    permit(0o755);
+    ground.wait_back(&ground.command(json!({"reason": "mended"})));
+    ground.assert_works();
+}
+
 /// The restart was promised while its program was good. What stands there when the task has ended is not run.
 #[test]
 fn a_program_that_breaks_while_the_task_is_finished_does_not_take_the_agent() {

@@ -3,13 +3,15 @@
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
 use super::ResultsConfig;
 use crate::regular_file::{self, Unfit};
+use crate::shell::refused_results;
+use crate::shell::report::{MAX_RESULT_BYTES, too_large};
 use crate::wire::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
 
 /// What a result file says.
@@ -104,9 +106,16 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
         Ok(content) => Some(Look::Done(content)),
         Err(Flaw::Gone) => None,
         Err(Flaw::Here(what)) if settled => {
+            let place = if signature.is_file && signature.length > 0 { kept(path) } else { path.to_owned() };
             let error =
-                format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", path.display());
+                format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", place.display());
             Some(Look::Done(ResultContent::Unreadable { error }))
+        }
+        // It is whole: nothing that is still to be written would mend it.
+        Err(Flaw::Refused(refusal)) => Some(Look::Done(ResultContent::refused(kept(path).display(), &refusal))),
+        Err(Flaw::TooLarge(bytes)) => {
+            let reason = format!("{}; it is kept in {}", too_large(bytes), kept(path).display());
+            Some(Look::Done(ResultContent::Failure { reason }))
         }
         Err(Flaw::Here(_)) => {
             let since = same.map_or(now, |before| before.since);
@@ -119,12 +128,24 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
     }
 }
 
+/// Where the file is found once the task that it fails has ended, and its own name has gone.
+fn kept(path: &Path) -> PathBuf {
+    refused_results::keep_file(path).unwrap_or_else(|error| {
+        tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
+        path.to_owned()
+    })
+}
+
 /// Why a file gave no object.
 enum Flaw {
     /// It was removed meanwhile.
     Gone,
     /// What stands there is no result.
     Here(String),
+    /// It is an object that no hub would take.
+    Refused(Refusal),
+    /// It is an object of so many bytes, more than a hub takes.
+    TooLarge(usize),
     /// This machine's fault (no more open files, a disk error), so no word about the result.
     Trouble(io::Error),
 }
@@ -150,12 +171,21 @@ fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
         return Err(Flaw::Here("is empty".into()));
     }
     match read_object(text, MAX_RESULT_DEPTH) {
-        Ok(object) => Ok(classify(object)),
-        // It is whole: nothing that is still to be written would mend it.
-        Err(Unread::Refused(refusal)) => Ok(ResultContent::refused(path.display(), &refusal)),
+        Ok(object) => match written_out(&object, text.len()) {
+            Some(bytes) => Err(Flaw::TooLarge(bytes)),
+            None => Ok(classify(object)),
+        },
+        Err(Unread::Refused(refusal)) => Err(Flaw::Refused(refusal)),
         Err(Unread::NotAnObject) => Err(Flaw::Here("is JSON but not an object".into())),
         Err(Unread::NotJson(e)) => Err(Flaw::Here(format!("is not JSON: {e}"))),
     }
+}
+
+/// How many bytes the object has as it is passed on, where that is more than a hub takes: a number may be written with a
+/// fifth of the characters.
+fn written_out(object: &Map<String, Value>, bytes_read: usize) -> Option<usize> {
+    let bytes = || serde_json::to_string(object).map_or(0, |text| text.len());
+    (bytes_read > MAX_RESULT_BYTES / 5).then(bytes).filter(|bytes| *bytes > MAX_RESULT_BYTES)
 }
 
 fn classify(object: Map<String, Value>) -> ResultContent {

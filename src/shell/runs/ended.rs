@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::output::{Stream, cut_to_end};
-use crate::shell::results::ResultContent;
+use crate::shell::results::{MAX_FILE_BYTES, ResultContent};
 use crate::shell::runner::group;
 use crate::wire::{MAX_RESULT_DEPTH, Unread, read_object};
 
@@ -52,8 +52,8 @@ impl Ended {
                 result.insert("exit_code".into(), json!(status.code()));
                 if status.success() {
                     result.insert("status".into(), "success".into());
-                    result.extend(printed_result(text));
-                    return Value::Object(result);
+                    let printed = printed_result(text);
+                    return with_printed(result, printed);
                 }
                 group::describe_exit(*status)
             }
@@ -70,6 +70,28 @@ impl Ended {
         result.insert("reason".into(), reason.into());
         Value::Object(result)
     }
+}
+
+/// The result with what the command printed, where a result file may have so many bytes; else it is a failure.
+fn with_printed(result: Map<String, Value>, printed: Map<String, Value>) -> Value {
+    let mut whole = result.clone();
+    whole.extend(printed);
+    let whole = Value::Object(whole);
+    let bytes = whole.to_string().len() as u64;
+    if bytes <= MAX_FILE_BYTES {
+        return whole;
+    }
+    let mut failed = result;
+    failed.insert("status".into(), "failed".into());
+    failed.insert(
+        "reason".into(),
+        format!(
+            "result_too_large: with what the command printed it has {bytes} bytes, more than {MAX_FILE_BYTES}; leave large \
+             output in a file of its own, and name that in the result"
+        )
+        .into(),
+    );
+    Value::Object(failed)
 }
 
 /// The result that the command printed: its whole output, or the last line of it, where that is a JSON object. One that no
@@ -100,6 +122,14 @@ mod tests {
             let file = Value::Object(printed).to_string();
             prop_assert!(read_object(file.as_bytes(), MAX_RESULT_DEPTH).is_ok(), "{file}");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_result_file_with_its_numbers_written_out_is_a_failure() {
+        let printed = printed_result(&format!("{{\"n\":[{}]}}", vec!["1e15"; 200_000].join(",")));
+        let result = with_printed(Map::from_iter([("output".to_owned(), json!("tail"))]), printed);
+        assert!(result["reason"].as_str().unwrap().starts_with("result_too_large: "), "{result}");
+        assert_eq!((&result["status"], &result["output"], result.get("n")), (&json!("failed"), &json!("tail"), None));
     }
 
     #[test]
