@@ -15,15 +15,30 @@ pub struct LastLook {
     pub until: Timestamp,
 }
 
+/// What was waited for, and has not come in time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum WaitOver {
+    /// The agent was woken, and did not begin.
+    NobodyCame,
+    /// The machine was rebooted, and no result lies there from before.
+    Interrupted,
+    /// A wake had failed, so often, and is tried again.
+    Rested {
+        /// Which attempt failed.
+        attempt: u8,
+    },
+}
+
 impl Job {
-    /// Whether the time has come that a wait for the agent's files ends, or that the agent is woken again.
-    fn wait_is_over(&self, now: Timestamp) -> bool {
-        !self.is_recovering()
-            && match self.carried.stage {
-                Stage::AwaitingConfirmation { until: at } | Stage::Interrupted { until: at } => at <= now,
-                Stage::RetryingWake { at, .. } => at <= now,
-                Stage::Accepted | Stage::Waking { .. } | Stage::Running => false,
-            }
+    /// Which wait is over by `now`.
+    fn wait_over(&self, now: Timestamp) -> Option<WaitOver> {
+        let (at, over) = match self.carried.stage {
+            Stage::AwaitingConfirmation { until } => (until, WaitOver::NobodyCame),
+            Stage::Interrupted { until } => (until, WaitOver::Interrupted),
+            Stage::RetryingWake { at, attempt } => (at, WaitOver::Rested { attempt }),
+            Stage::Accepted | Stage::Waking { .. } | Stage::Running => return None,
+        };
+        (at <= now && !self.is_recovering()).then_some(over)
     }
 }
 
@@ -31,10 +46,11 @@ impl Step<'_> {
     /// What a job's stage waits for has not come in time: looks once more, or gives up after a look without an answer.
     pub(super) fn job_deadline(&mut self) {
         let (now, limit_ms) = (self.now, self.policy.last_look_ms);
-        let Some(job) = self.machine.state.job().filter(|job| job.wait_is_over(now)) else { return };
+        let Some(job) = self.machine.state.job() else { return };
+        let Some(over) = job.wait_over(now) else { return };
         match job.last_look {
             Some(look) if look.until > now => {}
-            Some(_) => self.give_up_waiting(),
+            Some(_) => self.give_up_waiting(over),
             None => {
                 let number = self.next_question();
                 if let Some(job) = self.machine.state.job_mut() {
@@ -50,8 +66,8 @@ impl Step<'_> {
         let now = self.now;
         let Some(job) = self.machine.state.job_mut() else { return };
         let Some(_) = job.last_look.take_if(|look| look.number == number) else { return };
-        if job.wait_is_over(now) {
-            self.give_up_waiting();
+        if let Some(over) = job.wait_over(now) {
+            self.give_up_waiting(over);
         }
     }
 
@@ -59,7 +75,7 @@ impl Step<'_> {
     pub(super) fn drop_idle_look(&mut self) {
         let now = self.now;
         if let Some(job) = self.machine.state.job_mut()
-            && !job.wait_is_over(now)
+            && job.wait_over(now).is_none()
         {
             job.last_look = None;
         }

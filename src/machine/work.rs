@@ -7,6 +7,7 @@ use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use super::event::WakeOutcome;
 use super::job::{Claim, Job, Saying, Stage};
 use super::journal::Disk;
+use super::last_look::WaitOver;
 use super::outbox::{OUTBOX_CAP, Pending, Verdict};
 use super::shelf::Shelved;
 use super::state::State;
@@ -277,42 +278,28 @@ impl Step<'_> {
     }
 
     /// The wait of a job's stage is over, and the folder holds nothing that would change that.
-    pub(super) fn give_up_waiting(&mut self) {
-        let now = self.now;
+    pub(super) fn give_up_waiting(&mut self, over: WaitOver) {
         let Some(job) = self.machine.state.job_mut() else { return };
         job.last_look = None;
-        let given_up = |job: &Job| !job.carried.woken_for_this_generation();
-        match job.carried.stage {
-            Stage::RetryingWake { at, attempt } if at <= now => {
-                job.start_waking(attempt.saturating_add(1));
+        // Woken for an earlier hand-out, if at all: this hand-out gets a wake of its own.
+        let anew = !job.carried.woken_for_this_generation();
+        let task_id = job.task().id.clone();
+        match over {
+            WaitOver::Rested { attempt } => job.start_waking(attempt.saturating_add(1)),
+            WaitOver::NobodyCame if anew => job.start_waking(1),
+            WaitOver::NobodyCame => {
+                let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
+                self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
+                self.give_up(Outcome::failed("confirmation_timeout"));
             }
-            Stage::AwaitingConfirmation { until } if until <= now => {
-                // Woken for an earlier hand-out and never confirmed: this hand-out gets a wake of its own.
-                if given_up(job) {
-                    job.start_waking(1);
-                } else {
-                    let task_id = job.task().id.clone();
-                    let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
-                    self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
-                    self.give_up(Outcome::failed("confirmation_timeout"));
-                }
+            WaitOver::Interrupted if anew => {
+                job.start_waking(1);
+                // The sign of the agent that the reboot ended must not pass for the next one's.
+                self.order(Effect::CleanUp { task_id });
             }
-            Stage::Interrupted { until } if until <= now => {
-                if given_up(job) {
-                    let task_id = job.task().id.clone();
-                    job.start_waking(1);
-                    // The sign of the agent that the reboot ended must not pass for the next one's.
-                    self.order(Effect::CleanUp { task_id });
-                } else {
-                    self.finish(Outcome::failed("machine_rebooted: the machine was rebooted while the task ran"));
-                }
+            WaitOver::Interrupted => {
+                self.finish(Outcome::failed("machine_rebooted: the machine was rebooted while the task ran"));
             }
-            Stage::Accepted
-            | Stage::Waking { .. }
-            | Stage::RetryingWake { .. }
-            | Stage::AwaitingConfirmation { .. }
-            | Stage::Running
-            | Stage::Interrupted { .. } => {}
         }
     }
 

@@ -51,3 +51,21 @@ fn a_second_signal_is_the_end_even_when_a_verdict_is_due() {
     let (_, effects) = transition(machine, stop(), NOW.plus(20_000), &Policy::default());
     assert!(matches!(effects.last(), Some(Effect::Exit { .. })), "{effects:?}");
 }
+
+#[test]
+fn of_operators_who_wait_for_the_disk_one_too_many_is_told_at_once() {
+    let policy = Policy::default();
+    let (mut machine, _) = Machine::recover(Journal::default(), NOW, &policy);
+    let cordon = |ticket| Event::CordonRequested { on: true, to: Some(Ticket(ticket)) };
+    let cap = REPLIES_CAP as u64;
+    let mut told = Vec::new();
+    for ticket in 1..=cap + 1 {
+        let (after, effects) = transition(machine, cordon(ticket), NOW, &policy);
+        machine = after;
+        told.extend(effects.into_iter().filter(|effect| matches!(effect, Effect::Reply { .. })));
+    }
+    let [Effect::Reply { to, not_on_disk, .. }] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((*to, *not_on_disk), (Ticket(cap + 1), true));
+    let (_, effects) = transition(machine, Event::Persisted, NOW, &policy);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Reply { .. })).count(), REPLIES_CAP);
+}

@@ -203,3 +203,43 @@ fn a_refused_result_fails_a_later_hand_out_too() {
         assert_eq!(machine.outbox.find(&verdict("t", 3).task_id, 3).is_some(), !takes);
     }
 }
+
+fn given_up(fails: bool, write_at: Option<Timestamp>) -> Course {
+    Course::GivenUp { error: "no".into(), fails, write_at }
+}
+
+#[test]
+fn a_result_that_is_put_aside_ends_later_hand_outs_where_its_failure_is_to_be_said() {
+    for fails in [true, false] {
+        let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
+        outbox.head_mut().unwrap().course = given_up(fails, None);
+        assert_eq!(outbox.head().unwrap().ends_later_hand_outs(), fails);
+        outbox.push_anew(verdict("t", 2));
+        let courses: Vec<&Course> = outbox.pending().map(|pending| &pending.course).collect();
+        let anew = given_up(true, Some(Timestamp::from_millis(0)));
+        let all = if fails { vec![&anew] } else { vec![&outbox.head().unwrap().course, &Course::Open] };
+        assert_eq!(courses, all, "one that is written for the later hand-out is to be written again");
+    }
+}
+
+#[test]
+fn what_is_not_in_flight_steps_not_aside() {
+    let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
+    let before = outbox.clone();
+    outbox.step_aside(Course::Refused);
+    assert_eq!(outbox, before);
+}
+
+#[test]
+fn one_result_at_a_time_is_put_aside() {
+    let policy = Policy::default();
+    let outbox = vec![verdict("t", 1), verdict("u", 1)];
+    let (mut machine, _) = Machine::recover(Journal { outbox, ..Journal::default() }, NOW, &policy);
+    machine.disk = Disk::Ready;
+    machine.outbox.pending_mut().for_each(|pending| pending.course = given_up(true, Some(NOW)));
+    let writes =
+        |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::KeepRefused { .. })).count();
+    let (machine, effects) = transition(machine, Event::DeadlineReached, NOW, &policy);
+    assert_eq!(writes(&effects), 1);
+    assert_eq!(writes(&transition(machine, Event::DeadlineReached, NOW, &policy).1), 0);
+}

@@ -64,3 +64,16 @@ fn only_the_last_refusal_of_a_failure_ends_its_task() {
     assert_eq!(vanishes(REFUSALS_CAP - 1, nothing()), Some(Property::NoLoss));
     assert_eq!(vanishes(REFUSALS_CAP - 1, closed()), Some(Property::NoLoss));
 }
+
+#[test]
+fn a_verdict_is_not_said_again_before_the_others() {
+    let mut step = Told::truly(told(), Event::HubSaid(FromHub::SignOfLife), NOW);
+    let other = Verdict { task_id: TaskId::new("u").unwrap(), ..step.before.outbox.head().unwrap().verdict.clone() };
+    for machine in [&mut step.before, &mut step.after] {
+        machine.outbox.push(other.clone(), false);
+        machine.durable.outbox = machine.outbox.to_journal();
+    }
+    step.after.outbox.head_mut().unwrap().times_said += 1;
+    let violated = check_step(&step.step()).err().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::RefusalBlocksNothing));
+}
