@@ -2,13 +2,17 @@
 
 use crate::machine::{Effect, EffectName, Event, EventName, FromHub, FromHubName, Machine, StageName, ToHubName};
 
-/// Writes what happened, what was ordered, and where the machine stands now. A change of phase, or of whether
-/// the hub is there, is worth `info`; traffic is worth `debug`.
+/// Writes what happened, what was ordered, and where the machine stands now. A change of phase, of whether the hub is there,
+/// or of whether a restart is being checked, is worth `info`; traffic is worth `debug`.
 pub(super) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) {
     let (from, to) = (before.state.phase(), after.state.phase());
     let stage = |machine: &Machine| machine.state.job().map(|job| StageName::from(&job.carried.stage));
     let online = |machine: &Machine| machine.link.online().is_some();
-    let moved = from != to || stage(before) != stage(after) || online(before) != online(after);
+    let checks = |machine: &Machine| machine.check.is_some();
+    let moved = from != to
+        || stage(before) != stage(after)
+        || online(before) != online(after)
+        || checks(before) != checks(after);
     if !moved && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
