@@ -62,21 +62,12 @@ impl LookAhead for Pm2AndProgram {
                     None => Ok(()),
                 }
             };
-            let comeback = self.pm2.who_starts_the_next_run(self.clock);
-            tokio::pin!(can_start, comeback);
+            let comeback = async { Ok(self.pm2.who_starts_the_next_run(self.clock).await) };
             // A program that cannot start is started by nobody, so pm2 is not waited for then.
-            let comeback = tokio::select! {
-                biased;
-                can_start = &mut can_start => match can_start {
-                    Ok(()) => comeback.await?,
-                    Err(why) => return Some(Found { comeback: Comeback::InPlace, no_return: Some(why) }),
-                },
-                comeback = &mut comeback => {
-                    let no_return = can_start.await.err();
-                    return Some(Found { comeback: comeback.or(no_return.as_ref().map(|_| Comeback::InPlace))?, no_return });
-                }
-            };
-            Some(Found { comeback, no_return: None })
+            match tokio::try_join!(can_start, comeback) {
+                Ok(((), comeback)) => Some(Found { comeback: comeback?, no_return: None }),
+                Err(why) => Some(Found { comeback: Comeback::InPlace, no_return: Some(why) }),
+            }
         })
     }
 

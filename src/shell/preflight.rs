@@ -80,9 +80,11 @@ impl Preflight {
     /// Why not, for people, with what to do.
     pub(super) async fn look(&self, leaving: bool) -> Result<(), String> {
         let shared = self.0.clone();
-        let looked = tokio::task::spawn_blocking(move || match leaving && !shared.program.is_replaced() {
-            true => Ok(()),
-            false => shared.look(),
+        let looked = tokio::task::spawn_blocking(move || {
+            if leaving && !shared.program.is_replaced() {
+                return Ok(());
+            }
+            shared.look()
         });
         match tokio::time::timeout(LOOK_BOUND, looked).await {
             Ok(Ok(verdict)) => verdict,
