@@ -34,8 +34,8 @@ pub mod config;
 pub mod hub;
 pub mod machine;
 #[cfg(feature = "shell")]
+pub mod protocol;
+#[cfg(feature = "shell")]
 pub mod regular_file;
 #[cfg(feature = "shell")]
 pub mod shell;
-#[cfg(feature = "shell")]
-pub mod wire;

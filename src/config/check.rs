@@ -9,7 +9,7 @@ use super::keys;
 use super::secret::Secret;
 use super::spanned::{self, Value};
 use super::{Config, Loaded, LogFormat, LogLevel, Override, Overrides, RestartIntensity};
-use crate::wire::Limit;
+use crate::protocol::Limit;
 
 mod http_listen;
 mod hub_url;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::lost::Life;
 use super::restart::Run;
-use crate::wire::Identify;
+use crate::protocol::Identify;
 
 /// Names one connection for the life of the hub's process. Connections are numbered as they are opened, before their peer
 /// hears that they are: whoever dials again after a connection of its own, or in place of a process that is gone, has the

@@ -22,7 +22,7 @@ use super::desk::{Changes, Desk, Say};
 use super::settings::Settings;
 use super::store::{Aside, Store, StoreError, UnreadRecord};
 use super::task::Status;
-use crate::wire::{Identify, SidecarFrame};
+use crate::protocol::{Identify, SidecarFrame};
 
 /// Messages that may wait before whoever sends one waits too.
 const INBOX: usize = 1_024;

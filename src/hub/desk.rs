@@ -13,7 +13,7 @@ use super::restart::{Restart, RestartRequest, Run};
 use super::restarts::{Commanded, Restarts, Return};
 use super::task::{Status, Submission, Task};
 use super::tasks::Tasks;
-use crate::wire::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
+use crate::protocol::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
 
 /// An order to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

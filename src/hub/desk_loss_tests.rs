@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::*;
 use crate::hub::desk_rig::{Rig, accepted};
-use crate::wire::{Pm2Info, Restarting, SidecarFrame};
+use crate::protocol::{Pm2Info, Restarting, SidecarFrame};
 
 /// An agent that joins under another run each time, takes the task, and is gone.
 fn lose(rig: &mut Rig, runs: Range<u64>) {

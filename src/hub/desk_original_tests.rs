@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::hub::desk_rig::{Rig, accepted, complete, woken};
 use crate::hub::policy::Policy;
-use crate::wire::{Identify, SidecarFrame};
+use crate::protocol::{Identify, SidecarFrame};
 
 fn node(rig: &mut Rig, conn: u64, agent_id: &str) -> Vec<String> {
     let identify = Identify { agent_id: agent_id.into(), client_type: Some("sidecar".into()), ..Identify::default() };

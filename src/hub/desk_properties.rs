@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::hub::task::Priority;
-use crate::wire::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+use crate::protocol::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
 const AGENTS: u8 = 3;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::hub::desk_rig::{Rig, accepted, complete};
 use crate::hub::restart::Phase;
-use crate::wire::{RestartAck, RestartAckOutcome, Restarting};
+use crate::protocol::{RestartAck, RestartAckOutcome, Restarting};
 
 #[test]
 fn a_fenced_agent_gets_nothing_from_the_command_to_the_return() {

@@ -8,7 +8,7 @@ use super::policy::Policy;
 use super::restart::{Phase, RestartRequest};
 use super::restarts::Commanded;
 use super::task::{Priority, Submission};
-use crate::wire::{Identify, SidecarFrame};
+use crate::protocol::{Identify, SidecarFrame};
 
 /// A desk, a clock, and what was said.
 pub(super) struct Rig {

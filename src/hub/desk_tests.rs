@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::hub::desk_rig::{Rig, accepted, complete, progress, rejected, report, woken};
-use crate::wire::{SidecarFrame, Verdict};
+use crate::protocol::{SidecarFrame, Verdict};
 
 #[path = "desk_conns_tests.rs"]
 mod conns;

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 use serde_json::json;
 
 use crate::hub::desk_rig::{Rig, progress};
-use crate::wire::{Restarting, SidecarFrame};
+use crate::protocol::{Restarting, SidecarFrame};
 
 /// A desk with one agent, which has been handed one task, all of it at `at_ms`.
 fn desk(at_ms: u64) -> Rig {

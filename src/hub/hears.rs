@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::agents::ConnId;
 use super::desk::Desk;
-use super::shapes::frame_fields;
 use super::verdicts::{Failed, VerdictError};
-use crate::wire::{
+use crate::protocol::schema::frames::frame_fields;
+use crate::protocol::{
     HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, Verdict, clip,
 };
 

@@ -47,8 +47,8 @@ use super::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body
 use super::restart::RestartRequest;
 use super::settings::DEFAULT_REPO;
 use super::socket;
-use super::validate::{Kind, may, must};
 use super::web::Origin;
+use crate::protocol::schema::{Kind, may, must};
 
 /// No task holds a restart up for longer than a day; the sidecar sees it the same way.
 const MAX_DEADLINE_MS: u64 = 86_400_000;

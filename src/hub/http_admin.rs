@@ -15,7 +15,7 @@ use super::entropy;
 use super::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
 use super::reply::{ApiError, authenticate, check_name, read_body};
 use super::settings::DEFAULT_REPO;
-use super::validate::{Kind, may, must};
+use crate::protocol::schema::{Kind, may, must};
 
 /// The caller, who must be an admin.
 pub(super) async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {

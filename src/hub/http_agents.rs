@@ -10,7 +10,7 @@ use super::http::{Body, Id, Reply, Shared, ok, path_id, text};
 use super::http_tasks::queue_full;
 use super::reply::{ApiError, authenticate, read_body};
 use super::task::{Priority, Submission};
-use super::validate::{Kind, may, must};
+use crate::protocol::schema::{Kind, may, must};
 
 /// How all agents stand.
 pub(super) async fn states(State(app): Shared, headers: HeaderMap) -> Reply {

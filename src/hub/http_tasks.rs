@@ -15,7 +15,7 @@ use super::queue::{Turn, turn};
 use super::reply::{ApiError, authenticate, read_body};
 use super::task::{Priority, Status, Submission, Task};
 use super::tasks::Tasks;
-use super::validate::{Field, Kind, may, must};
+use crate::protocol::schema::{Field, Kind, may, must};
 
 /// The most tasks in one answer.
 const MAX_LISTED: usize = 10_000;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
-use crate::wire::Identify;
+use crate::protocol::Identify;
 
 /// Two accounts of when a process began may differ so much, ms: pm2 is asked, and the answer travels.
 const SAME_START_MS: u64 = 2_000;

@@ -15,8 +15,9 @@ use super::reply::read_body;
 use super::restart::RestartRequest;
 use super::store::{Aside, Store};
 use super::task::Task;
-use super::validate::{Incoming, read_frame};
-use crate::wire::{HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame, any_text, read_object};
+use crate::protocol::schema::{Incoming, read_frame};
+use crate::protocol::tests::any_text;
+use crate::protocol::{HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame, read_object};
 
 /// A desk whose changes go through a store.
 struct Stored {

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::auth::Principal;
 use super::core::{Handle, Stopping};
-use super::validate::{Field, check, refused};
-use crate::wire::{MAX_JSON_DEPTH, Unread, read_object};
+use crate::protocol::schema::{Field, check, refused};
+use crate::protocol::{MAX_JSON_DEPTH, Unread, read_object};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;

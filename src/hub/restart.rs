@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::wire::{Identify, RestartCommand};
+use crate::protocol::{Identify, RestartCommand};
 
 /// How many steps a restart keeps.
 const STEPS_CAP: usize = 200;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::policy::Policy;
 use super::restart::{Phase, Restart, RestartRequest, Run};
-use crate::wire::{Identify, RestartAck, RestartAckOutcome, Restarting};
+use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
 /// The longest deadline that the hub believes a sidecar: a day.
 const MAX_DEADLINE_MS: u64 = 86_400_000;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{Pm2Info, Restarted};
+use crate::protocol::{Pm2Info, Restarted};
 
 fn request(force: bool) -> RestartRequest {
     RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() }

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::agents::ConnId;
 use super::core::{Handle, ToSocket, now_ms};
-use super::validate::{Incoming, read_frame};
 use super::web::Origin;
-use crate::wire::{HubError, HubFrame, Identify, SidecarFrame};
+use crate::protocol::schema::{Incoming, read_frame};
+use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame};
 
 /// The largest message, bytes. A result with a long output fits; a flood does not.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

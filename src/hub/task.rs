@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::wire::{Assignment, MAX_JSON_DEPTH, within};
+use crate::protocol::{Assignment, MAX_JSON_DEPTH, within};
 
 /// How many history entries a task keeps, newest first (the original hub keeps as many).
 const HISTORY_CAP: usize = 50;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::hub_link::{Closed, cooldown_ms};
 use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictRefusal};
-use crate::wire::{
+use crate::protocol::{
     Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
     Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
 };

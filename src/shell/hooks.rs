@@ -13,7 +13,7 @@ use tokio::process::Command;
 use super::logging::Redactor;
 use super::runner::{Scrub, group};
 use crate::config::Config;
-use crate::wire::{MAX_JSON_DEPTH, Unread, read_object};
+use crate::protocol::{MAX_JSON_DEPTH, Unread, read_object};
 
 /// How much a hook may answer, bytes.
 const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
@@ -234,11 +234,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_taken_of_an_answer_is_a_result_that_is_taken(value in crate::wire::any_text::value()) {
+        fn what_is_taken_of_an_answer_is_a_result_that_is_taken(value in crate::protocol::tests::any_text::value()) {
             let answer = answer_of(&format!(r#"{{"result":{{"deep":{value}}}}}"#));
             if let Ok(changes) = answer.and_then(|mut answer| part(&mut answer, "result")) {
                 let result = Value::Object(changes).to_string();
-                assert!(read_object(result.as_bytes(), crate::wire::MAX_RESULT_DEPTH).is_ok(), "{result}");
+                assert!(read_object(result.as_bytes(), crate::protocol::MAX_RESULT_DEPTH).is_ok(), "{result}");
             }
         }
     }

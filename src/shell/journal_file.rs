@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::report::MAX_RESULT_BYTES;
 use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
-use crate::wire::{read_part, read_stored};
+use crate::protocol::{read_part, read_stored};
 use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
 use layout::Layout;
 

@@ -14,9 +14,10 @@ use super::results::{ResultContent, ResultsEvent};
 use super::runs::RunOrder;
 use super::speak::{Introduction, speak};
 use crate::config::Secret;
-use crate::hub::validate::{Incoming, read_frame};
 use crate::machine::{Carried, Event, FromHub, Journal, Outcome, Shelved, Stage, Task, TaskId, ToHub, Verdict};
-use crate::wire::{MAX_RESULT_DEPTH, Pm2Info, Unread, any_text, read_object};
+use crate::protocol::schema::{Incoming, read_frame};
+use crate::protocol::tests::any_text;
+use crate::protocol::{MAX_RESULT_DEPTH, Pm2Info, Unread, read_object};
 
 fn reads_back(journal: &Journal) {
     let bytes = to_bytes(journal, &Map::new());

@@ -10,7 +10,7 @@ use super::outside::Dice;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
 use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, REFUSALS_CAP, TaskId, WakeOutcome};
-use crate::wire::{Limit, clip};
+use crate::protocol::{Limit, clip};
 
 /// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
 /// a longer one, which would come again and again; a file of less may take more, since numbers are written out.

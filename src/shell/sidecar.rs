@@ -38,7 +38,7 @@ use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
 use crate::machine::{Effect, Ending, Event, Machine, News, Policy, TaskId, transition};
-use crate::wire::Pm2Info;
+use crate::protocol::Pm2Info;
 
 /// The journal file's field for the restarts that happened.
 pub(super) const RESTART_HISTORY: &str = "restart_history";

@@ -39,7 +39,7 @@ use super::speak::Introduction;
 use super::systemd::Systemd;
 use crate::config::Config;
 use crate::machine::{Effect, Ending, Intensity, Journal, Machine, Policy, Timestamp};
-use crate::wire::Pm2Info;
+use crate::protocol::Pm2Info;
 
 /// Events that may wait for the loop; beyond it the adapters wait.
 const INBOX: usize = 64;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::mpsc;
 
-use agentcom::wire::{MAX_JSON_DEPTH, MAX_RESULT_DEPTH, RESERVED_KEY, read_object};
+use agentcom::protocol::{MAX_JSON_DEPTH, MAX_RESULT_DEPTH, RESERVED_KEY, read_object};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde_json::{Value, json};
 

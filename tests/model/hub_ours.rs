@@ -11,8 +11,8 @@ use agentcom::hub::policy::Policy;
 use agentcom::hub::restart::{Phase, RestartRequest};
 use agentcom::hub::task::{Priority, Status, Submission};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
+use agentcom::protocol::{HubFrame, Pm2Info, SidecarFrame};
 use agentcom::shell::{Introduction, hear, speak};
-use agentcom::wire::{HubFrame, Pm2Info, SidecarFrame};
 use serde_json::Map;
 
 use super::hub::{Out, command_id};

@@ -7,7 +7,7 @@ use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;
 use agentcom::hub::restart::{Phase, Restart, RestartRequest};
 use agentcom::hub::task::{Priority, Submission, Task};
-use agentcom::wire::SidecarFrame;
+use agentcom::protocol::SidecarFrame;
 use serde_json::Map;
 use tokio::sync::mpsc;
 

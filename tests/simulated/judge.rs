@@ -2,7 +2,7 @@
 //! only notes what does not.
 
 use agentcom::hub::task::Status;
-use agentcom::wire::SidecarFrame;
+use agentcom::protocol::SidecarFrame;
 use serde_json::json;
 
 use crate::books::Rules;

@@ -20,10 +20,10 @@ use super::options::Options;
 use super::out::{complain, print};
 use super::runtime;
 use crate::config::{Config, Secret};
+use crate::protocol::Limit;
 use crate::regular_file;
 use crate::shell::durable;
 use crate::shell::exit_code::ExitCode;
-use crate::wire::Limit;
 use error::OnboardError;
 
 /// For each question to the hub.

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::words::{Reply, Request};
+use crate::protocol::{Limit, clip};
 use crate::shell::operator::Wish;
 use crate::shell::panel::Panel;
-use crate::wire::{Limit, clip};
 
 /// The longest request, bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;

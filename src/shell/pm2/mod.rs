@@ -32,7 +32,7 @@ pub use rpc::read_reply;
 
 use super::clock::Clock;
 use crate::machine;
-use crate::wire::Pm2Info;
+use crate::protocol::Pm2Info;
 
 /// How long pm2 may take to tell, in all, before a restart goes on without its word.
 const WHO_STARTS_TIMEOUT: Duration = Duration::from_secs(4);

@@ -5,9 +5,9 @@ use serde_json::Value;
 use strum::IntoEnumIterator;
 
 use super::line::{Axm, Message, Returned};
+use crate::protocol::{Limit, clip};
 use crate::shell::operator::{Answer, Wish};
 use crate::shell::panel::Panel;
-use crate::wire::{Limit, clip};
 
 /// Who asks, for the log.
 const BY: &str = "pm2 trigger";

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::output::{Stream, cut_to_end};
+use crate::protocol::{MAX_RESULT_DEPTH, Unread, read_object};
 use crate::shell::results::{MAX_FILE_BYTES, ResultContent};
 use crate::shell::runner::group;
-use crate::wire::{MAX_RESULT_DEPTH, Unread, read_object};
 
 /// How much output a result carries, bytes.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -114,7 +114,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_printed_object_is_a_result_that_is_taken_and_never_lost(
-            value in crate::wire::any_text::value(),
+            value in crate::protocol::tests::any_text::value(),
             banner in prop::option::of("[a-z ]{1,9}\n"),
         ) {
             let printed = printed_result(&format!("{}{{\"deep\":{value}}}\n", banner.unwrap_or_default()));

@@ -7,6 +7,7 @@ use tokio::task::JoinError;
 
 use super::{Offered, RESTART_HISTORY, Sidecar};
 use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
+use crate::protocol::{Pm2Info, SidecarFrame};
 use crate::shell::begin::Beginner;
 use crate::shell::crash_points::crash_point;
 use crate::shell::hub_link::SendError;
@@ -15,7 +16,6 @@ use crate::shell::report::notify;
 use crate::shell::runs::Watched;
 use crate::shell::speak::{output, resource_report, speak};
 use crate::shell::{durable, journal_file, refused_results};
-use crate::wire::{Pm2Info, SidecarFrame};
 
 /// Close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
 const CLOSE_UNREAD: u16 = 1001;

@@ -9,7 +9,7 @@ mod life;
 
 use agentcom::machine::{Comeback, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
 use agentcom::shell::hear;
-use agentcom::wire::HubFrame;
+use agentcom::protocol::HubFrame;
 use life::Life;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {

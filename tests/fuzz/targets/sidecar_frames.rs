@@ -10,8 +10,8 @@ use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;
 use agentcom::hub::restart::RestartRequest;
 use agentcom::hub::task::{Priority, Status, Submission};
-use agentcom::hub::validate::{Incoming, read_frame};
-use agentcom::wire::{FrameError, HubFrame, SidecarFrame};
+use agentcom::protocol::schema::{Incoming, read_frame};
+use agentcom::protocol::{FrameError, HubFrame, SidecarFrame};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let mut hub = Hub::new();

@@ -1,3 +1,5 @@
+pub(crate) mod any_text;
+
 use super::*;
 use serde_json::json;
 

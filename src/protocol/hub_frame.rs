@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::FrameError;
+use crate::protocol::FrameError;
 
 /// A frame from a hub. Unknown fields are ignored except in `task_assign`, whose whole object is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ impl HubFrame {
     /// # Errors
     /// [`FrameError`] says whether it is garbage, a type we do not know, or a known type with a bad field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        super::parse(text, Self::KNOWN)
+        crate::protocol::parse(text, Self::KNOWN)
     }
 }
 

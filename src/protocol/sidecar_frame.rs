@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{FrameError, PROTOCOL_VERSION};
+use crate::protocol::{FrameError, PROTOCOL_VERSION};
 
 /// A frame from a sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ impl SidecarFrame {
     /// # Errors
     /// [`FrameError`] says whether it is garbage, a type we do not know, or a known type with a bad field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        super::parse(text, Self::KNOWN)
+        crate::protocol::parse(text, Self::KNOWN)
     }
 
     /// The frame's `type`.

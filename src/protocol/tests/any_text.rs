@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::RESERVED_KEY;
+use crate::protocol::RESERVED_KEY;
 
 /// One value's text.
 pub(crate) fn value() -> impl Strategy<Value = String> {

@@ -5,18 +5,19 @@
 //!
 //! Source: the real hub's schema listing and recorded conversations (see `docs/protocol.md`).
 
-mod hub_says;
+mod hub_frame;
 mod json;
 mod limits;
-mod sidecar_says;
+pub mod schema;
+mod sidecar_frame;
 
-pub use hub_says::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
+pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use json::{
     MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, Unread, read_object, read_part,
     read_stored, within,
 };
 pub use limits::{Limit, clip};
-pub use sidecar_says::{
+pub use sidecar_frame::{
     Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, Verdict, WakeStatus,
 };
 
@@ -109,6 +110,4 @@ pub fn kind_of(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod any_text;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Source: the original hub's schema listing, and `docs/protocol.md` for what is ours.
 
-use super::validate::{Field, Kind, may, must};
+use crate::protocol::schema::{Field, Kind, may, must};
 
 const TASK: Field = must("task_id", Kind::Text);
 
@@ -91,12 +91,12 @@ const FRAMES: &[(&str, &[Field])] = &[
 ];
 
 /// The fields of a frame beside `type`; none for a type that this hub does not know.
-pub(super) fn frame_fields(kind: &str) -> Option<&'static [Field]> {
+pub(crate) fn frame_fields(kind: &str) -> Option<&'static [Field]> {
     FRAMES.iter().find(|(name, _)| *name == kind).map(|(_, fields)| *fields)
 }
 
 /// Every type that this hub knows, in order of the alphabet.
-pub(super) fn known_types() -> Vec<&'static str> {
+pub(crate) fn known_types() -> Vec<&'static str> {
     let mut known: Vec<&str> = FRAMES.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();
     known

@@ -3,10 +3,12 @@
 //!
 //! Source: the original hub's schema listing (`GET /api/schemas` there) and its answers on the wire.
 
+pub(crate) mod frames;
+
 use serde_json::{Map, Value, json};
 
-use super::shapes::{frame_fields, known_types};
-use crate::wire::{FrameError, MAX_JSON_DEPTH, Refusal, SidecarFrame, Unread, kind_of, read_object};
+use crate::protocol::schema::frames::{frame_fields, known_types};
+use crate::protocol::{FrameError, MAX_JSON_DEPTH, Refusal, SidecarFrame, Unread, kind_of, read_object};
 
 /// What a field must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +141,7 @@ fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
 }
 
 /// One line for JSON that is not taken; `whole` is what a refusal that names no field is about.
-pub(super) fn refused(whole: &str, refusal: &Refusal) -> Value {
+pub(crate) fn refused(whole: &str, refusal: &Refusal) -> Value {
     json!({"field": refusal.field().unwrap_or(whole), "error": refusal.name(), "detail": refusal.to_string()})
 }
 
