@@ -7,13 +7,14 @@ use tokio::runtime::Runtime;
 use super::options::Options;
 use super::out::complain;
 use super::runtime;
+use crate::common::logging;
+use crate::common::logging::LogConfig;
 use crate::config::{Config, Loaded};
 #[cfg(unix)]
 use crate::shell::adopted;
 use crate::shell::exit_code::ExitCode;
 use crate::shell::in_place::Program;
 use crate::shell::lock::{LockError, StateLock};
-use crate::shell::logging::{self, LogConfig};
 use crate::shell::pm2::Pm2;
 use crate::shell::preflight::Preflight;
 use crate::shell::{Ending, start};

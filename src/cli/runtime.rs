@@ -1,6 +1,6 @@
 //! The one-threaded runtime that a command works in, where the system lets it have one. It runs nothing.
 
-use crate::shell::let_writes_fail;
+use crate::common::signals::let_writes_fail;
 
 /// With fewer open files the runtime panics, and nothing could be done with it.
 #[cfg(unix)]

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::error::{ConfigError, Place, Problem, WarningKind};
 use super::keys;
-use super::secret::Secret;
 use super::spanned::{self, Value};
-use super::{Config, Loaded, LogFormat, LogLevel, Override, Overrides, RestartIntensity};
+use super::{Config, Loaded, Override, Overrides, RestartIntensity};
+use crate::common::logging::{LogFormat, LogLevel};
+use crate::common::secret::Secret;
 use crate::protocol::Limit;
 
 mod http_listen;

@@ -7,7 +7,6 @@ mod check;
 mod error;
 mod keys;
 mod reread;
-mod secret;
 mod spanned;
 mod work;
 
@@ -15,12 +14,14 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::regular_file::{self, Unfit};
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
+use crate::common::logging::{LogFormat, LogLevel};
+use crate::common::secret::Secret;
 
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS, NumberKey};
 pub use reread::Merged;
-pub use secret::{REDACTED, Secret};
 pub use work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
 /// Far more than any configuration needs.
@@ -114,70 +115,6 @@ pub struct RestartIntensity {
     pub max: u32,
     /// In how long, ms.
     pub window_ms: u64,
-}
-
-/// What is worth a log line. `notice` is the original's level between info and warning; nothing here is logged at it,
-/// so it shows warnings and errors.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Everything, other crates too.
-    Trace,
-    /// Every frame, event and effect.
-    Debug,
-    /// What happened.
-    #[default]
-    Info,
-    /// As warnings.
-    Notice,
-    /// What went wrong and was coped with.
-    Warning,
-    /// What needs a person.
-    Error,
-}
-
-/// How the log looks on stdout; in its file it is JSON always.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text in a terminal, JSON elsewhere.
-    #[default]
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// One line of text, for people.
-    Text,
-}
-
-impl LogFormat {
-    /// Every name.
-    pub const NAMES: &'static str = "auto, json, text";
-
-    /// Reads a name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "auto" => Self::Auto,
-            "json" => Self::Json,
-            "text" => Self::Text,
-            _ => return None,
-        })
-    }
-}
-
-impl LogLevel {
-    /// Every name that is understood: the original's first, then Rust's.
-    pub const NAMES: &'static str = "debug, info, notice, warning (warn), error, trace";
-
-    /// Reads a name of either world.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "trace" => Self::Trace,
-            "debug" => Self::Debug,
-            "info" => Self::Info,
-            "notice" => Self::Notice,
-            "warning" | "warn" => Self::Warning,
-            "error" => Self::Error,
-            _ => return None,
-        })
-    }
 }
 
 /// A checked configuration, and what a person should know about it. The caller logs the warnings.

@@ -129,7 +129,7 @@ impl Merge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::LogLevel;
+    use crate::common::logging::LogLevel;
 
     fn load(text: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();

@@ -13,9 +13,10 @@ use super::serve::{Options, ServeError, serve};
 use super::store::StoreError;
 use super::store_cli::{self, StoreAction};
 use super::token_cli::{self, DataArgs, NewToken, TokenAction};
-use crate::config::LogLevel;
-use crate::shell::let_writes_fail;
-use crate::shell::logging::{self, LogConfig};
+use crate::common::logging;
+use crate::common::logging::LogConfig;
+use crate::common::logging::LogLevel;
+use crate::common::signals::let_writes_fail;
 
 /// The other end of many agentcom sidecars: hands out tasks, commands restarts, and knows how each went.
 #[derive(Debug, Parser)]

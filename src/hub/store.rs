@@ -13,8 +13,9 @@ use super::auth::{self, Principal, TokenHash, hex};
 use super::desk::Changes;
 use super::restart::Restart;
 use super::task::Task;
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
 use crate::protocol::read_stored;
-use crate::regular_file::{self, Unfit};
 
 const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
 const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::shell::durable::folder_of;
+use crate::common::fs::atomic_file::folder_of;
 
 /// A new file of mode 0600. It goes again when it is dropped, unless it is [kept](Self::keep).
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use super::outside::Wakes;
 use super::runner::{WakeEvent, WakeOrder, WakeOutcome, What};
 use super::runs::{self, RunOrder};
 use super::speak::object;
+use crate::common::fs::regular_file;
 use crate::config::{Config, ExecutorMode};
 use crate::machine::Task;
-use crate::regular_file;
 
 /// How long a supervisor may take to say that the command is under way: it waits for an earlier run to end.
 const SUPERVISOR_MS: u64 = 30_000;

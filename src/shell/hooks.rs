@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
-use super::logging::Redactor;
 use super::runner::{Scrub, group};
+use crate::common::logging::Redactor;
 use crate::config::Config;
 use crate::protocol::{MAX_JSON_DEPTH, Unread, read_object};
 

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::crash_points::crash_point;
-use super::durable::{self, DurableError, Operation};
-use crate::regular_file;
+use crate::common::crash_points::crash_point;
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::{DurableError, Operation};
+use crate::common::fs::regular_file;
 
 /// How often a lock that is taken is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -109,13 +110,13 @@ impl StateLock {
 }
 
 fn lock_path(queue_file: &Path) -> Result<PathBuf, DurableError> {
-    let mut path = durable::resolve(queue_file)?.into_os_string();
+    let mut path = atomic_file::resolve(queue_file)?.into_os_string();
     path.push(".lock");
     Ok(PathBuf::from(path))
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    std::fs::create_dir_all(durable::folder_of(path))?;
+    std::fs::create_dir_all(atomic_file::folder_of(path))?;
     let mut options = OpenOptions::new();
     // Not truncated: until the lock is ours, the content is the holder's.
     options.read(true).write(true).create(true).truncate(false);

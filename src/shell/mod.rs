@@ -8,9 +8,7 @@ mod clock;
 #[cfg(unix)]
 pub mod console;
 mod control;
-mod crash_points;
 mod dispatch;
-pub mod durable;
 pub mod exit_code;
 mod hear;
 mod hooks;
@@ -23,7 +21,6 @@ mod inherited_fd;
 pub mod journal_file;
 pub mod lock;
 mod log_step;
-pub mod logging;
 mod next_run;
 mod observed;
 mod operator;
@@ -50,7 +47,7 @@ mod status;
 mod systemd;
 
 pub use crate::machine::Ending;
-pub use control::{RestartHandle, SidecarGone, let_writes_fail};
+pub use control::{RestartHandle, SidecarGone};
 pub use hear::{CLOSE_SUPERSEDED, hear};
 pub use operator::Answer;
 pub use sidecar::Sidecar;

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use super::exit_code::ExitCode;
 use super::in_place::{Program, Stamp};
-use super::logging::Redactor;
 #[cfg(unix)]
 use super::runner::group;
-use crate::config::Secret;
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
 
 /// What a probe may take; it takes some milliseconds.
 const PROBE_BOUND: Duration = Duration::from_secs(2);

@@ -8,12 +8,12 @@ use serde_json::Map;
 
 use super::hear::hear;
 use super::journal_file::{Boot, Found, from_bytes, to_bytes};
-use super::logging::Redactor;
 use super::report::found_event;
 use super::results::{ResultContent, ResultsEvent};
 use super::runs::RunOrder;
 use super::speak::{Introduction, speak};
-use crate::config::Secret;
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
 use crate::machine::{Carried, Event, FromHub, Journal, Outcome, Shelved, Stage, Task, TaskId, ToHub, Verdict};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;

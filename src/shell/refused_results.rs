@@ -5,9 +5,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::durable::{self, DurableError, Operation};
 use super::results::MAX_FILE_BYTES;
-use crate::regular_file::{self, Unfit};
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::{DurableError, Operation};
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
 
 /// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
 const FOLDER: &str = "rejected";
@@ -40,8 +42,8 @@ fn keep_in(folder: &Path, task_id: &str, result: &str) -> Result<PathBuf, Durabl
         }
     }
     // A killed process may have left half of it.
-    durable::remove_leftovers(&path)?;
-    durable::write_atomic(&path, result.as_bytes())?;
+    atomic_file::remove_leftovers(&path)?;
+    atomic_file::write_atomic(&path, result.as_bytes())?;
     Ok(path)
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::SidecarGone;
-use super::logging;
 use super::operator::Answer;
 use super::pm2::Pm2;
 use super::start::policy;
+use crate::common::logging;
 use crate::config::{Config, Loaded, Merged};
 use crate::machine::Policy;
 

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::hear;
 use super::hub_link::{LinkEvent, LinkWhat};
-use super::logging::Redactor;
 use super::outside::Dice;
 use super::results::{ResultContent, ResultsEvent};
 use super::runner::WakeEvent;
+use crate::common::logging::Redactor;
 use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, REFUSALS_CAP, TaskId, WakeOutcome};
 use crate::protocol::{Limit, clip};
 
@@ -187,7 +187,7 @@ pub(super) fn notify(notice: &Notice) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::common::secret::Secret;
 
     fn outcome_of(content: ResultContent) -> Outcome {
         let found = ResultsEvent::Result { task_id: "t".into(), content };

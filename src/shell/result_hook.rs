@@ -5,10 +5,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::hooks::Hooks;
-use super::logging::Redactor;
 use super::report::outcome_of;
 use super::results::ResultContent;
 use super::speak::object;
+use crate::common::logging::Redactor;
 use crate::machine::{Event, Outcome, Task};
 
 /// The hook that runs, if one does.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::crash_points::crash_point;
+use crate::common::crash_points::crash_point;
 use content::{Candidate, Look};
 use folder::Folder;
 

@@ -18,9 +18,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::crash_points::crash_point;
-use super::logging::Redactor;
-use crate::config::Secret;
+use crate::common::crash_points::crash_point;
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
 use output::{OutputFile, WrittenFile};
 
 pub use crate::machine::WakeOutcome;

@@ -15,12 +15,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::control::RestartHandle;
-use super::crash_points::crash_point;
 use super::hooks::Hooks;
 use super::hub_link::{HubLink, LinkEvent, LinkWhat};
 use super::inbox::{Arrival, Inbox};
 use super::log_step;
-use super::logging::Redactor;
 use super::next_run::NextRunChecks;
 use super::observed::Observed;
 use super::operator::{Askers, Request};
@@ -34,6 +32,8 @@ use super::result_hook::ResultHook;
 use super::runs::{OutputBatch, Runs};
 use super::speak::Introduction;
 use super::systemd::Systemd;
+use crate::common::crash_points::crash_point;
+use crate::common::logging::Redactor;
 use crate::config::Config;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::runs::OutputBatch;
-use crate::config::Secret;
+use crate::common::secret::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
 use crate::protocol::{
     Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,

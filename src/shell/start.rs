@@ -12,13 +12,11 @@ use super::clock::Clock;
 #[cfg(unix)]
 use super::console;
 use super::control::{self, Requests};
-use super::durable::{self, DurableError, ReadOutcome};
 use super::hooks::Hooks;
 use super::http;
 use super::hub_link::{HubLink, LinkConfig};
 use super::inbox::Inbox;
 use super::journal_file::{self, Boot, Found};
-use super::logging::Redactor;
 use super::next_run::{NextRunChecks, Pm2AndProgram};
 use super::observed::{About, Observed};
 use super::operator::Wishes;
@@ -37,6 +35,9 @@ use super::runs::{Runs, RunsConfig};
 use super::sidecar::{Adapters, RESTART_HISTORY, Sidecar};
 use super::speak::Introduction;
 use super::systemd::Systemd;
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::{DurableError, ReadOutcome};
+use crate::common::logging::Redactor;
 use crate::config::Config;
 use crate::machine::{Effect, Ending, Intensity, Journal, Machine, Policy, Timestamp};
 use crate::protocol::Pm2Info;
@@ -244,12 +245,12 @@ fn scrub(command: &mut tokio::process::Command) {
 
 fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<String, serde_json::Value>), StartError> {
     let path = &config.queue_file;
-    if let Err(error) = durable::remove_leftovers(path) {
+    if let Err(error) = atomic_file::remove_leftovers(path) {
         tracing::warn!(%error, "temporary files of a killed sidecar stay behind");
     }
     let boot = Boot { id: machine_boot, since_ms: super::pm2::machine_booted_at_ms() };
     let max_bytes = journal_file::max_bytes(config.max_frame_bytes);
-    match durable::read_or_quarantine(path, max_bytes, |bytes| journal_file::from_bytes(bytes, boot)) {
+    match atomic_file::read_or_quarantine(path, max_bytes, |bytes| journal_file::from_bytes(bytes, boot)) {
         Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
         Ok(ReadOutcome::Parsed(Found::Journal { journal, other, unread })) => {
             if !unread.is_empty() {
@@ -277,14 +278,14 @@ fn set_aside(
     journal: &Journal,
     other: &Map<String, serde_json::Value>,
 ) -> Result<(), DurableError> {
-    let copied_to = durable::copy_aside(path)?;
+    let copied_to = atomic_file::copy_aside(path)?;
     for why in unread {
         tracing::error!(
             file = %path.display(), copied_to = %copied_to.display(), why,
             "a part of the journal makes no sense and counts for nothing; the rest does, and the whole file was copied aside"
         );
     }
-    durable::write_atomic_up_to(max_bytes, path, &journal_file::to_bytes(journal, other)).inspect_err(|_| {
+    atomic_file::write_atomic_up_to(max_bytes, path, &journal_file::to_bytes(journal, other)).inspect_err(|_| {
         // The next start copies the file again, and copies would eat what room a full disk has. Failing only the folder's
         // fsync, the write may have replaced the file: the copy is the only one then.
         if let (Ok(file), Ok(copy)) = (fs::read(path), fs::read(&copied_to))

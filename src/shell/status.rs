@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::logging::Redactor;
 use super::observed::{Observed, PastRestart};
 use super::pm2::{OwnProcess, Pm2};
+use crate::common::logging::Redactor;
 use crate::machine::{
     Carried, Cause, Comeback, Cordon, Disk, Heartbeat, Link, LinkName, Outcome, Stage, StageName, State, Timestamp,
 };

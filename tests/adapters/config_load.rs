@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use agentcom::common::logging::{LogFormat, LogLevel};
+use agentcom::config;
 use agentcom::config::{
-    self, Config, ConfigError, ExecutorMode, KEYS, Loaded, LogFormat, LogLevel, NUMBERS, Override, Overrides,
-    RestartIntensity, WarningKind,
+    Config, ConfigError, ExecutorMode, KEYS, Loaded, NUMBERS, Override, Overrides, RestartIntensity, WarningKind,
 };
 
 const TOKEN: &str = "0123456789abcdef-the-token";

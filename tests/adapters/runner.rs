@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agentcom::config::Secret;
+use agentcom::common::secret::Secret;
 use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder, WakeOutcome, WakeRunner, What};
 use tokio::sync::mpsc;
 use tokio::time::timeout;

@@ -4,7 +4,7 @@
 use std::hash::Hasher;
 use std::sync::LazyLock;
 
-use agentcom::config::Secret;
+use agentcom::common::secret::Secret;
 use agentcom::hub::agents::ConnId;
 use agentcom::hub::desk::{Desk, Say};
 use agentcom::hub::policy::Policy;

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::named;
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::folder_of;
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
 use crate::config::{Config, Loaded, WarningKind};
 use crate::machine::Journal;
-use crate::regular_file::{self, Unfit};
-use crate::shell::durable::{self, folder_of};
 use crate::shell::exit_code::ExitCode;
 use crate::shell::journal_file::{self, Boot, Found};
 use crate::shell::lock::{Holder, StateLock};
@@ -84,11 +86,11 @@ pub(super) fn permissions(_config: &Config) -> Vec<Finding> {
 /// Whether the journal and the lock can be written, and how much room there is.
 pub(super) fn state_folder(config: &Config) -> Finding {
     let unusable = |found: String| Finding::problem("state", found, ExitCode::StateUnusable);
-    let file = match durable::resolve(&config.queue_file) {
+    let file = match atomic_file::resolve(&config.queue_file) {
         Ok(file) => file,
         Err(error) => return unusable(error.to_string()),
     };
-    let folder = durable::folder_of(&file);
+    let folder = atomic_file::folder_of(&file);
     let found = match tried(folder) {
         Ok(found) => found,
         Err(error) => return unusable(format!("{} {error}", folder.display())).then(remedy(&error, "queue_file")),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::{REDACTED, Secret};
+use crate::common::secret::{REDACTED, Secret};
 use crate::shell::exit_code::ExitCode;
 
 /// How bad it is.

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::stored;
+use crate::common::fs::atomic_file;
 use crate::config::Config;
 use crate::shell::STOP_RESERVE_MS;
-use crate::shell::durable;
 use crate::shell::exit_code::ExitCode;
 use crate::shell::lock::Holder;
 use crate::shell::pm2::{Launch, Pm2, Pm2Error, Pm2Process, ProcessStatus, QUERY_TIMEOUT, query};
@@ -113,7 +113,7 @@ fn serves(app: &Pm2Process, config: &Config) -> bool {
         return true;
     }
     // Another configuration may name the same journal.
-    let journal = |config: &Config| durable::resolve(&config.queue_file).ok();
+    let journal = |config: &Config| atomic_file::resolve(&config.queue_file).ok();
     Config::load(&file).is_ok_and(|theirs| journal(&theirs.config).is_some_and(|path| Some(path) == journal(config)))
 }
 
@@ -193,7 +193,7 @@ fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
         );
         warn(found, "leave `wait_ready` out");
     }
-    let journal = durable::resolve(&config.queue_file).unwrap_or_else(|_| config.queue_file.clone());
+    let journal = atomic_file::resolve(&config.queue_file).unwrap_or_else(|_| config.queue_file.clone());
     if us.launch.watched.iter().any(|watched| journal.starts_with(watched.canonicalize().as_ref().unwrap_or(watched))) {
         warn(
             "`watch`: the journal and the log are among what pm2 restarts it for, so it restarts for ever".to_owned(),

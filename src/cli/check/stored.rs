@@ -8,8 +8,9 @@ use super::super::quoted::quoted;
 use super::files::mode;
 use super::finding::Finding;
 use super::secrets::{is_hub_token, looks_secret};
-use crate::config::{ADMIN_TOKEN_VARIABLE, Secret, TOKEN_VARIABLE};
-use crate::regular_file;
+use crate::common::fs::regular_file;
+use crate::common::secret::Secret;
+use crate::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
 use crate::shell::pm2::{Launch, Pm2Process, parse_dump};
 
 const CHECK: &str = "pm2 secrets";

@@ -7,9 +7,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
+use crate::common::fs::atomic_file::folder_of;
+use crate::common::fs::regular_file;
 use crate::config::Config;
-use crate::regular_file;
-use crate::shell::durable::folder_of;
 use crate::shell::exit_code::ExitCode;
 
 /// Words that a shell understands itself, as far as wake commands begin with them.

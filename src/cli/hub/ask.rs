@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{REDACTED, Secret};
+use crate::common::secret::{REDACTED, Secret};
 use crate::shell::hub_link::Roots;
 use crate::shell::hub_link::connect;
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{AskError, Question, ask};
-use crate::config::Secret;
+use crate::common::secret::Secret;
 
 /// How a token stands.
 #[derive(Debug, PartialEq, Eq)]

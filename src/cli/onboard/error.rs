@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::hub::{AskError, HubAddress};
+use crate::common::fs::atomic_file::DurableError;
+use crate::common::fs::regular_file::Unfit;
 use crate::config::{Config, ConfigError};
-use crate::regular_file::Unfit;
-use crate::shell::durable::DurableError;
 use crate::shell::exit_code::ExitCode;
 
 /// Why there is no new agent.

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::error::OnboardError;
-use crate::shell::durable::folder_of;
+use crate::common::fs::atomic_file::folder_of;
 
 /// More than a configuration takes.
 const PROBE: [u8; 8_192] = [b' '; 8_192];

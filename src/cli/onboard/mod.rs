@@ -19,10 +19,11 @@ use super::hub::{HubAddress, Question, ask};
 use super::options::Options;
 use super::out::{complain, print};
 use super::runtime;
-use crate::config::{Config, Secret};
+use crate::common::fs::atomic_file;
+use crate::common::fs::regular_file;
+use crate::common::secret::Secret;
+use crate::config::Config;
 use crate::protocol::Limit;
-use crate::regular_file;
-use crate::shell::durable;
 use crate::shell::exit_code::ExitCode;
 use error::OnboardError;
 
@@ -104,7 +105,7 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
         None => register(&hub, &args.name, admin.as_ref()).await?,
     };
     // 5. The configuration.
-    let kept = durable::write_atomic(&config, text_of(args, &hub, &token).as_bytes());
+    let kept = atomic_file::write_atomic(&config, text_of(args, &hub, &token).as_bytes());
     kept.map_err(|error| OnboardError::NotKept { name: args.name.clone(), registered, error })?;
     let loaded = Config::load(&config).map_err(OnboardError::Unusable)?;
     Ok(next::text(&loaded, &place.keep(), &hub, registered))

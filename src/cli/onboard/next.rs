@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::super::hub::HubAddress;
 use super::super::quoted::quoted;
+use crate::common::fs::atomic_file::folder_of;
 use crate::config::Loaded;
-use crate::shell::durable::folder_of;
 use crate::shell::pm2::HAND_OVER;
 
 /// The text for a terminal.

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::common::secret::REDACTED;
 use crate::config::error::{Place, Problem, Warning, WarningKind};
 use crate::config::keys::{self, NumberKey, did_you_mean};
-use crate::config::secret::REDACTED;
 use crate::config::spanned::{self, Member, Node, Value};
 
 /// How much of a wrong value is quoted, characters.

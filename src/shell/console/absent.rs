@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::common::fs::regular_file;
 use crate::machine::{Carried, Outcome, StageName, Verdict};
-use crate::regular_file;
 use crate::shell::journal_file::{self, Boot, Found};
 use crate::shell::lock::{Holder, StateLock};
 use crate::shell::pm2::{machine_boot_id, machine_booted_at_ms};

@@ -9,14 +9,14 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::shell::durable;
+use crate::common::fs::atomic_file;
 
 /// A socket's address holds 107 bytes of path on Linux, 103 elsewhere.
 const LONGEST_PATH: usize = 103;
 
 /// The socket of the sidecar whose journal that is (through symbolic links): beside it, `.sock` added.
 pub(super) fn path_of(queue_file: &Path) -> io::Result<PathBuf> {
-    let mut path = durable::resolve(queue_file).map_err(|error| error.source)?.into_os_string();
+    let mut path = atomic_file::resolve(queue_file).map_err(|error| error.source)?.into_os_string();
     path.push(".sock");
     Ok(path.into())
 }
@@ -41,7 +41,7 @@ pub(in crate::shell) fn open(queue_file: &Path) -> io::Result<(UnixListener, Nam
     let path = path_of(queue_file)?;
     remove_socket(&path)?;
     // Bound in a folder that only we may enter, closed to others there, then put in place.
-    let mut hidden = durable::folder_of(&path).join(".").into_os_string();
+    let mut hidden = atomic_file::folder_of(&path).join(".").into_os_string();
     hidden.push(path.file_name().unwrap_or_default());
     hidden.push(".new");
     let hidden = PathBuf::from(hidden);

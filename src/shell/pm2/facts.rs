@@ -150,7 +150,7 @@ const MAX_PID_FILE_BYTES: u64 = 64;
 #[cfg(unix)]
 fn parent_is_pm2(env: impl Fn(&str) -> Option<String>) -> Option<bool> {
     let home = super::query::pm2_home(&|key: &str| env(key).map(OsString::from))?;
-    let text = crate::regular_file::read(&home.join("pm2.pid"), MAX_PID_FILE_BYTES).ok()?;
+    let text = crate::common::fs::regular_file::read(&home.join("pm2.pid"), MAX_PID_FILE_BYTES).ok()?;
     let daemon: u32 = str::from_utf8(&text).ok()?.trim().parse().ok()?;
     Some(daemon == std::os::unix::process::parent_id())
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::identity::ProcessIdentity;
-use crate::config::Secret;
+use crate::common::secret::Secret;
 
 /// How many places that look like the start of a list are tried. Real output has one, and a few in banners.
 const MAX_CANDIDATES: usize = 64;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Map, Value};
 
 use super::ResultsConfig;
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
 use crate::protocol::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
-use crate::regular_file::{self, Unfit};
 use crate::shell::refused_results;
 use crate::shell::report::{MAX_RESULT_BYTES, too_large};
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::regular_file;
+use crate::common::fs::regular_file;
 
 /// How much of the end is read back.
 const TAIL_BYTES: u64 = 4 * 1024;

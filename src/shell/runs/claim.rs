@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::supervise::GRACE;
-use crate::regular_file;
+use crate::common::fs::regular_file;
 
 /// More than any claim has, bytes.
 const MAX_CLAIM_BYTES: u64 = 64 * 1024;

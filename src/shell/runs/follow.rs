@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::claim::{self, Note, Standing, progress_path, standing};
 use super::output::{FILE_BYTES, Line, cut_to_end};
-use crate::regular_file;
-use crate::shell::durable;
+use crate::common::fs::atomic_file;
+use crate::common::fs::regular_file;
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -185,7 +185,7 @@ fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &Note) {
                   ended is not known; it was ended";
     tracing::warn!(task_id, pid = note.pid, "a run's supervisor is gone and left no result");
     let result = json!({"status": "failed", "reason": reason});
-    match durable::write_atomic(&path, result.to_string().as_bytes()) {
+    match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
         // Cleaned up in this very moment: it must not pass for the result of a later hand-out.
         Ok(()) if !matches!(standing(&config.scratch_dir, task_id), Ok(Standing::Over(now)) if now == *note) => {
             let _ = std::fs::remove_file(&path);

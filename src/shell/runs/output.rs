@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::claim::private;
-use crate::regular_file;
-use crate::shell::logging::Redactor;
+use crate::common::fs::regular_file;
+use crate::common::logging::Redactor;
 
 /// How much of a stream's end is kept: a result that is printed as one JSON object must fit.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -154,7 +154,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::common::secret::Secret;
 
     fn stream() -> Stream {
         Stream::new("stdout", Redactor::new(&[Secret::new("s3cret-token")]))

@@ -25,10 +25,10 @@ use super::ended::{Ended, How};
 use super::order::RunOrder;
 use super::output::{Progress, Stream};
 use super::pipes::Pipes;
-use crate::config::Secret;
-use crate::regular_file;
-use crate::shell::durable;
-use crate::shell::logging::Redactor;
+use crate::common::fs::atomic_file;
+use crate::common::fs::regular_file;
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
 use crate::shell::runner::group;
 
 /// What the program is called with to be a supervisor; not for people.
@@ -314,7 +314,7 @@ async fn leave_result(order: &RunOrder, claim: &Claim, result: &Value) {
     let bytes = result.to_string().into_bytes();
     while claim.is_wanted() {
         // It has no log; the sidecar on the same disk complains of the same trouble.
-        if durable::write_atomic(&path, &bytes).is_ok() {
+        if atomic_file::write_atomic(&path, &bytes).is_ok() {
             if !claim.is_wanted() {
                 // Taken away in this very moment: what was written must not pass for the result of a later hand-out.
                 let _ = fs::remove_file(&path);

@@ -6,16 +6,17 @@ use serde_json::{Map, Value};
 use tokio::task::JoinError;
 
 use super::{Offered, RESTART_HISTORY, Sidecar};
+use crate::common::crash_points::crash_point;
+use crate::common::fs::atomic_file;
 use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
 use crate::protocol::{Pm2Info, SidecarFrame};
 use crate::shell::begin::Beginner;
-use crate::shell::crash_points::crash_point;
 use crate::shell::hub_link::SendError;
 use crate::shell::pm2::Pm2;
 use crate::shell::report::notify;
 use crate::shell::runs::Watched;
 use crate::shell::speak::{output, resource_report, speak};
-use crate::shell::{durable, journal_file, refused_results};
+use crate::shell::{journal_file, refused_results};
 
 /// Close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
 const CLOSE_UNREAD: u16 = 1001;
@@ -87,7 +88,7 @@ impl Sidecar {
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
         let max_bytes = journal_file::max_bytes(self.config.max_frame_bytes);
-        match self.write(move || durable::write_atomic_up_to(max_bytes, &path, &bytes)).await {
+        match self.write(move || atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)).await {
             Ok(Ok(())) => Event::Persisted,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the journal was not written");

@@ -2,11 +2,11 @@
 
 use std::fs;
 
+use agentcom::common::fs::atomic_file::{ReadOutcome, read_or_quarantine};
 use agentcom::machine::{
     Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Shelved, Stage as JobStage, Task, TaskId,
     Timestamp, Verdict,
 };
-use agentcom::shell::durable::{ReadOutcome, read_or_quarantine};
 use agentcom::shell::journal_file::{self, Boot, Found};
 use serde_json::json;
 

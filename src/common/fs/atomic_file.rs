@@ -1,6 +1,6 @@
 //! Files that survive a crash at any instant: written whole or not at all, and never overwritten when they cannot be
 //! read. It knows nothing of what is in them, and it does not lock: one writer a file is the caller's promise
-//! ([`super::lock`]).
+//! ([`crate::shell::lock`]).
 
 use core::fmt;
 use std::fs::{self, File};
@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::crash_points::crash_point;
-use crate::regular_file::{self, Unfit};
+use crate::common::crash_points::crash_point;
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
 
 /// How many symbolic links are followed before they count as a loop; Linux's own figure.
 const MAX_LINKS: u32 = 40;

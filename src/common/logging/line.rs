@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::queue::Queue;
-use crate::config::{REDACTED, Secret};
+use crate::common::logging::queue::Queue;
+use crate::common::secret::{REDACTED, Secret};
 
 /// Shorter texts would blot out ordinary words.
 const SHORTEST_SECRET: usize = 4;
 
 /// Replaces secrets in lines.
 #[derive(Debug, Clone, Default)]
-pub(in crate::shell) struct Redactor {
+pub(crate) struct Redactor {
     needles: Vec<Secret>,
 }
 
 impl Redactor {
-    pub(in crate::shell) fn new(secrets: &[Secret]) -> Self {
+    pub(crate) fn new(secrets: &[Secret]) -> Self {
         let mut needles: Vec<String> = Vec::new();
         for secret in secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
             needles.push(secret.to_owned());
@@ -35,7 +35,7 @@ impl Redactor {
         Self { needles: needles.into_iter().map(Secret::new).collect() }
     }
 
-    pub(in crate::shell) fn clean(&self, line: String) -> String {
+    pub(crate) fn clean(&self, line: String) -> String {
         self.needles
             .iter()
             .map(Secret::expose)
@@ -45,7 +45,7 @@ impl Redactor {
 
 impl Redactor {
     /// How many bytes at the end of `text` may be the beginning of a secret whose rest is still to come.
-    pub(in crate::shell) fn possible_beginning(&self, text: &str) -> usize {
+    pub(crate) fn possible_beginning(&self, text: &str) -> usize {
         let of_one = |needle: &str| {
             let beginnings = needle.char_indices().map(|(at, _)| at).rev();
             beginnings.into_iter().find(|end| text.ends_with(&needle[..*end])).unwrap_or(0)

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::queue::{Trouble, WriteLine};
-use crate::regular_file;
-use crate::shell::durable::folder_of;
+use crate::common::fs::atomic_file::folder_of;
+use crate::common::fs::regular_file;
+use crate::common::logging::queue::{Trouble, WriteLine};
 
 /// How soon a file that could not be opened is tried again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@
 /// A place where a test build may end; takes what `format!` takes.
 #[cfg(feature = "crash-points")]
 macro_rules! crash_point {
-    ($($name:tt)+) => { $crate::shell::crash_points::reached(format_args!($($name)+)) };
+    ($($name:tt)+) => { $crate::common::crash_points::reached(format_args!($($name)+)) };
 }
 
 /// A place where a test build may end; here it is nothing.
@@ -17,10 +17,10 @@ macro_rules! crash_point {
     ($($name:tt)+) => {};
 }
 
-pub(super) use crash_point;
+pub(crate) use crash_point;
 
 #[cfg(feature = "crash-points")]
-pub(super) use counting::reached;
+pub(crate) use counting::reached;
 
 #[cfg(feature = "crash-points")]
 mod counting {
@@ -38,7 +38,7 @@ mod counting {
     }
 
     /// Counts the place, and ends the process if it is the one.
-    pub(in crate::shell) fn reached(name: Arguments<'_>) {
+    pub(crate) fn reached(name: Arguments<'_>) {
         static POINTS: OnceLock<Mutex<Points>> = OnceLock::new();
         // Held to the end: no other thread gets past its own place once this one is to be the last.
         let mut points =

@@ -3,8 +3,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::queue::WriteLine;
 use super::*;
+use crate::common::logging::queue::WriteLine;
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -90,7 +90,7 @@ fn secrets_are_blotted_out_however_they_are_escaped() {
     });
     let text = out.text();
     assert!(!text.contains("en-1") && !text.contains("plain-secret"), "{text}");
-    assert!(text.contains(crate::config::REDACTED));
+    assert!(text.contains(crate::common::secret::REDACTED));
     assert_eq!(out.lines().len(), 1);
 }
 

@@ -6,6 +6,7 @@
 //! does not hold up the file, and a full disk not stdout.
 
 mod file;
+mod level;
 mod line;
 mod queue;
 mod text;
@@ -19,10 +20,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::{LogFormat, LogLevel, Secret};
+use crate::common::secret::Secret;
 use file::RotatingFile;
+pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
-pub(in crate::shell) use line::Redactor;
+pub(crate) use line::Redactor;
 use queue::Queue;
 use text::TextFormat;
 
