@@ -20,7 +20,7 @@
 const fs = require('fs');
 const path = require('path');
 
-// The rule of `agentcom-sidecar check`, which looks into what pm2 has stored (src/cli/check/secrets.rs).
+// The rule of `agentcom-sidecar check`, which looks into what pm2 has stored (src/sidecar/cli/check/secrets.rs).
 const SECRET_NAME =
   /(TOKEN|SECRETS?|PASSWORD|PASSWD|PASSPHRASE|SSHPASS|CREDENTIALS?|KEYS?|(?<![a-z0-9])(ADMIN|PASS|AUTH|AUTHORIZATION|BEARER|JWT|COOKIE)|[^a-z0-9]PWD)\d*(?![a-z0-9])/i;
 const NAME_OF_A_FILE = /(?<![a-z0-9])(FILE|PATH|DIR|SOCK)$/i;

@@ -27,15 +27,11 @@
 extern crate alloc;
 
 #[cfg(feature = "shell")]
-pub mod cli;
-#[cfg(feature = "shell")]
 pub mod common;
-#[cfg(feature = "shell")]
-pub mod config;
 #[cfg(feature = "shell")]
 pub mod hub;
 pub mod machine;
 #[cfg(feature = "shell")]
 pub mod protocol;
 #[cfg(feature = "shell")]
-pub mod shell;
+pub mod sidecar;

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode as ProcessExit;
 
-use agentcom::cli::{self, Cli, Command};
+use agentcom::sidecar::cli;
+use agentcom::sidecar::cli::{Cli, Command};
 use clap::Parser;
 
 pub(crate) fn main() -> ProcessExit {
-    if let Some(end) = agentcom::shell::runs::main_if_asked(std::env::args_os().skip(1)) {
+    if let Some(end) = agentcom::sidecar::agent::supervised::main_if_asked(std::env::args_os().skip(1)) {
         return end;
     }
     let Cli { options, command } = Cli::parse();

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use agentcom::common::logging::{LogFormat, LogLevel};
-use agentcom::config;
-use agentcom::config::{
+use agentcom::sidecar::config;
+use agentcom::sidecar::config::{
     Config, ConfigError, ExecutorMode, KEYS, Loaded, NUMBERS, Override, Overrides, RestartIntensity, WarningKind,
 };
 

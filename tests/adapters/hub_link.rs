@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use agentcom::shell::hub_link::{Closed, ConnectionId, HubLink, LinkConfig, LinkEvent, LinkWhat, SendError};
+use agentcom::sidecar::hub_connection::{Closed, ConnectionId, HubLink, LinkConfig, LinkEvent, LinkWhat, SendError};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -241,7 +241,7 @@ async fn a_half_open_peer_does_not_hang_the_sender() {
 async fn a_frame_no_connection_could_carry_is_refused_as_such() {
     let mut f = fixture(|_| {}).await;
     let (_, _peer) = f.open().await;
-    let bytes = agentcom::shell::hub_link::MAX_OUTGOING_BYTES + 1;
+    let bytes = agentcom::sidecar::hub_connection::MAX_OUTGOING_BYTES + 1;
     assert_eq!(f.link.send("x".repeat(bytes)).await, Err(SendError::TooLarge { bytes }));
 }
 

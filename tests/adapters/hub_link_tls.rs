@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentcom::shell::hub_link::{Closed, HubLink, LinkConfig, LinkEvent, LinkWhat, Roots};
+use agentcom::sidecar::hub_connection::{Closed, HubLink, LinkConfig, LinkEvent, LinkWhat, Roots};
 use futures_util::StreamExt;
 use rcgen::CertifiedKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;

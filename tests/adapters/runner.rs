@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agentcom::common::secret::Secret;
-use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder, WakeOutcome, WakeRunner, What};
+use agentcom::sidecar::agent::wake::{RunnerConfig, WakeEvent, WakeOrder, WakeOutcome, WakeRunner, What};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentcom::config::Config;
-use agentcom::shell::outside::{Boxed, Outside, Stream};
-use agentcom::shell::pm2::Pm2;
-use agentcom::shell::start_in;
+use agentcom::sidecar::config::Config;
+use agentcom::sidecar::shell::environment::{Boxed, Outside, Stream};
+use agentcom::sidecar::shell::start_in;
+use agentcom::sidecar::supervisor::pm2::Pm2;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::io::DuplexStream;

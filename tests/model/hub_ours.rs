@@ -12,7 +12,7 @@ use agentcom::hub::restart::{Phase, RestartRequest};
 use agentcom::hub::task::{Priority, Status, Submission};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
 use agentcom::protocol::{HubFrame, Pm2Info, SidecarFrame};
-use agentcom::shell::{Introduction, hear, speak};
+use agentcom::sidecar::shell::{Introduction, hear, speak};
 use serde_json::Map;
 
 use super::hub::{Out, command_id};

@@ -139,7 +139,7 @@ fn a_second_copy() {
     let folder = tempfile::tempdir().unwrap();
     let config: PathBuf = folder.path().join("config.json");
     fs::write(&config, GOOD.replace("{gone}", &GONE)).unwrap();
-    let _lock = agentcom::shell::lock::StateLock::acquire(
+    let _lock = agentcom::sidecar::journal::state_lock::StateLock::acquire(
         &folder.path().join("queue.json"),
         Some("the first"),
         std::time::Duration::ZERO,

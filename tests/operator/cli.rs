@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::process;
 use crate::support::sidecar::SIDECAR;
 use crate::support::wait;
-use agentcom::shell::exit_code::ExitCode;
+use agentcom::sidecar::exit_code::ExitCode;
 use serde_json::Value;
 
 /// Runs it in an empty folder, without anything of ours in the environment; answers its code and all it printed.

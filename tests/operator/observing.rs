@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use crate::support::process::{Running, Signal};
 use crate::support::scene::Scene;
 use crate::support::{prometheus, wait};
-use agentcom::config::{KEYS, NUMBERS};
+use agentcom::sidecar::config::{KEYS, NUMBERS};
 use serde_json::{Value, json};
 
 /// Where the newest run says that it listens.

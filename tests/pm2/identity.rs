@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use agentcom::shell::pm2::{
-    self, NameSource, Pm2, Pm2Error, Pm2Process, ProcessIdentity, ProcessStatus, SupervisorFacts, query_jlist,
+use agentcom::sidecar::supervisor::pm2;
+use agentcom::sidecar::supervisor::pm2::{
+    NameSource, Pm2, Pm2Error, Pm2Process, ProcessIdentity, ProcessStatus, SupervisorFacts, query_jlist,
 };
 
 const BOUND: Duration = Duration::from_secs(30);

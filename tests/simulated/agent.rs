@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentcom::machine::WakeOutcome;
-use agentcom::shell::outside::{AgentSide, Results, Wakes};
-use agentcom::shell::results::{ResultContent, ResultsConfig, ResultsEvent};
-use agentcom::shell::runner::{RunnerConfig, WakeEvent, WakeOrder};
+use agentcom::sidecar::agent::results::{ResultContent, ResultsConfig, ResultsEvent};
+use agentcom::sidecar::agent::wake::{RunnerConfig, WakeEvent, WakeOrder};
+use agentcom::sidecar::shell::environment::{AgentSide, Results, Wakes};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use agentcom::machine::Comeback;
-use agentcom::shell::outside::{Boxed, Found, LookAhead};
+use agentcom::sidecar::shell::environment::{Boxed, Found, LookAhead};
 use tokio::time::sleep;
 
 use crate::shared::{Fault, Shared, World, lock};

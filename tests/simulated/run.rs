@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use agentcom::config::Config;
-use agentcom::shell::outside::{Boxed, Outside, Stream};
-use agentcom::shell::pm2::Pm2;
-use agentcom::shell::start_in;
+use agentcom::sidecar::config::Config;
+use agentcom::sidecar::shell::environment::{Boxed, Outside, Stream};
+use agentcom::sidecar::shell::start_in;
+use agentcom::sidecar::supervisor::pm2::Pm2;
 use serde_json::json;
 use turmoil::Sim;
 

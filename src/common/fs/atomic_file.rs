@@ -1,6 +1,6 @@
 //! Files that survive a crash at any instant: written whole or not at all, and never overwritten when they cannot be
 //! read. It knows nothing of what is in them, and it does not lock: one writer a file is the caller's promise
-//! ([`crate::shell::lock`]).
+//! ([`crate::sidecar::journal::state_lock`]).
 
 use core::fmt;
 use std::fs::{self, File};

@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 
-use agentcom::config::{Config, ConfigError, NUMBERS};
+use agentcom::sidecar::config::{Config, ConfigError, NUMBERS};
 
 /// Nothing else in a file or a message looks like it.
 const SECRET: &str = "s3cr3t-Zq9-7d1f";

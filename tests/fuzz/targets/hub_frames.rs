@@ -8,7 +8,7 @@
 mod life;
 
 use agentcom::machine::{Comeback, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
-use agentcom::shell::hear;
+use agentcom::sidecar::shell::hear;
 use agentcom::protocol::HubFrame;
 use life::Life;
 

@@ -6,7 +6,7 @@
 
 use agentcom::machine::invariants::{Step, check_step};
 use agentcom::machine::{Disk, Effect, Event, Journal, Machine, Phase, Policy, Timestamp, transition};
-use agentcom::shell::journal_file::{Boot, Found, from_bytes, to_bytes};
+use agentcom::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
 
 /// The machine's boot, the same in every life: what woke in it may still be under way.
 pub const BOOT: Boot<'static> = Boot { id: "boot", since_ms: Some(0) };

@@ -7,7 +7,7 @@
 use std::future::Future as _;
 use std::task::{Context, Poll, Waker};
 
-use agentcom::shell::pm2::{NoJlist, Pm2Error, Pm2Process, parse_jlist, read_reply};
+use agentcom::sidecar::supervisor::pm2::{NoJlist, Pm2Error, Pm2Process, parse_jlist, read_reply};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // As an answer, whatever it is.

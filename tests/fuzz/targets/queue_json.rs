@@ -6,7 +6,7 @@
 
 mod life;
 
-use agentcom::shell::journal_file::{Found, from_bytes, to_bytes};
+use agentcom::sidecar::journal::{Found, from_bytes, to_bytes};
 use agentcom::protocol::read_stored;
 use life::{BOOT, Life, assert_read_back};
 use serde_json::{Map, Value};

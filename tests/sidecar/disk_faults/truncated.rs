@@ -7,7 +7,8 @@ use agentcom::machine::{
     Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Shelved, Stage as JobStage, Task, TaskId,
     Timestamp, Verdict,
 };
-use agentcom::shell::journal_file::{self, Boot, Found};
+use agentcom::sidecar::journal;
+use agentcom::sidecar::journal::{Boot, Found};
 use serde_json::json;
 
 use crate::support::hub::Hub;
@@ -62,13 +63,13 @@ fn journal() -> Journal {
 
 #[test]
 fn at_any_byte_it_is_moved_aside_whole() {
-    let whole = journal_file::to_bytes(&journal(), &serde_json::Map::new());
+    let whole = journal::to_bytes(&journal(), &serde_json::Map::new());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("queue.json");
     // Without its last newline it is the whole journal still.
     for length in 0..whole.len() - 1 {
         fs::write(&file, &whole[..length]).unwrap();
-        match read_or_quarantine(&file, 1 << 20, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap() {
+        match read_or_quarantine(&file, 1 << 20, |bytes| journal::from_bytes(bytes, BOOT)).unwrap() {
             ReadOutcome::Quarantined { moved_to, why } => {
                 assert!(!why.is_empty());
                 assert!(!file.exists(), "cut at {length}: it still stands there");
@@ -80,7 +81,7 @@ fn at_any_byte_it_is_moved_aside_whole() {
         }
     }
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
-    let found = read_or_quarantine(&file, 1 << 20, |bytes| journal_file::from_bytes(bytes, BOOT)).unwrap();
+    let found = read_or_quarantine(&file, 1 << 20, |bytes| journal::from_bytes(bytes, BOOT)).unwrap();
     assert!(matches!(found, ReadOutcome::Parsed(Found::Journal { journal: found, .. }) if *found == journal()));
 }
 

@@ -1,0 +1,250 @@
+//! The local HTTP listener, where the configuration asks for one: health for supervisors, figures for Prometheus, the
+//! state for whoever looks. It only reads; it asks for no password, which is why it stays on this machine by default, and
+//! turns away a web page whose name was made to lead here (DNS rebinding).
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/live` | 200 while the loop gets to what is due; else 503 |
+//! | `/ready` | 200 where it serves, also with a task in hand; else 503 and why not, a reason a line |
+//! | `/metrics` | Prometheus text, see `docs/operating.md` |
+//! | `/state` | the document of `status --json` |
+
+mod metrics;
+mod prometheus;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::status::Status;
+
+/// How long a request's head may take to arrive.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may last; each carries one request.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The longest head of a request, bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Connections at once; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+/// How often a port that is taken is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// What is due and has not been got to for so long shows a loop that stands still.
+const OVERDUE_MS: u64 = 30_000;
+
+/// Serves at the address for as long as the process lives. A port that is taken is said and tried again: it may be the
+/// predecessor's, who is just leaving.
+pub(crate) async fn serve(address: SocketAddr, panel: Panel) {
+    let listener = listen(address).await;
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "the local HTTP listener is open"),
+        Err(error) => tracing::debug!(%error, "the local HTTP listener does not know its address"),
+    }
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // Never closed: there is always a permit to wait for.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let panel = panel.clone();
+                tokio::spawn(async move {
+                    attend(stream, panel, address.ip().is_loopback()).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the local HTTP listener could not take a connection; trying again");
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> TcpListener {
+    let mut said = false;
+    loop {
+        // With SO_REUSEADDR, as tokio binds: connections of the run before do not keep the port.
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => {
+                if !said {
+                    tracing::warn!(%address, %error, "{}", why_not(&error));
+                    said = true;
+                }
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn why_not(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "the port of `http_listen` is taken: give each sidecar its own; trying again until it is free"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "the port of `http_listen` is not for this user: take one above 1023"
+    } else {
+        "there is no local HTTP listener: see `http_listen`; trying again"
+    }
+}
+
+async fn attend(stream: TcpStream, panel: Panel, local: bool) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut panel = panel.clone();
+        async move {
+            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+            Ok::<_, Infallible>(if local && !host.is_none_or(is_this_machine) {
+                plain(StatusCode::FORBIDDEN, "call me by my address, or localhost\n".into())
+            } else {
+                answer(request.method(), request.uri().path(), &mut panel)
+            })
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(PATIENCE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke off"),
+        Err(_) => tracing::debug!("an HTTP connection took too long"),
+    }
+}
+
+/// Whether a `Host` header names this machine for sure: any other name may be a web page's.
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host.parse::<SocketAddr>().is_ok()
+        || bare.parse::<std::net::IpAddr>().is_ok()
+        || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
+}
+
+type Answer = Response<Full<Bytes>>;
+
+fn answer(method: &Method, path: &str, panel: &mut Panel) -> Answer {
+    if method != Method::GET && method != Method::HEAD {
+        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    match path {
+        "/live" => live(panel.overdue_ms()),
+        "/ready" => ready(&panel.status()),
+        "/metrics" => typed(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::write(&panel.status())),
+        "/state" => {
+            // Texts and numbers only: nothing here can fail to serialize.
+            let document = serde_json::to_string(&panel.status()).unwrap_or_default() + "\n";
+            typed(StatusCode::OK, "application/json", document)
+        }
+        _ => plain(StatusCode::NOT_FOUND, "/live /ready /metrics /state\n".into()),
+    }
+}
+
+fn live(overdue_ms: u64) -> Answer {
+    if overdue_ms < OVERDUE_MS {
+        return plain(StatusCode::OK, "live\n".into());
+    }
+    let why = format!("the loop has not got to what was due {} s ago: a disk that hangs?\n", overdue_ms / 1_000);
+    plain(StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+fn ready(status: &Status) -> Answer {
+    let reasons = not_ready(status);
+    if reasons.is_empty() {
+        return plain(StatusCode::OK, "ready\n".into());
+    }
+    plain(StatusCode::SERVICE_UNAVAILABLE, reasons.iter().map(|reason| format!("{reason}\n")).collect())
+}
+
+/// Why it does not serve; empty where [`Status::is_ready`].
+fn not_ready(status: &Status) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if !status.journal.writable {
+        reasons.push("the journal cannot be written".to_owned());
+    }
+    if status.hub.link != "online" {
+        reasons.push(format!("the hub is not connected: {} ({})", status.hub.link, status.hub.detail));
+    }
+    if status.draining {
+        reasons.push("draining: an operator wants no new task to be taken".to_owned());
+    }
+    if let Some(leaving) = &status.leaving {
+        reasons.push(format!("leaving ({}): {}", leaving.kind, leaving.reason));
+    }
+    reasons
+}
+
+fn plain(status: StatusCode, text: String) -> Answer {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+fn typed(status: StatusCode, kind: &'static str, text: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::admin::status::example;
+
+    #[test]
+    fn every_reason_not_to_be_ready_is_said_and_no_other() {
+        assert!(example().is_ready() && not_ready(&example()).is_empty());
+        let changes: [fn(&mut Status); 4] = [
+            |status| status.journal.writable = false,
+            |status| status.hub.link = "down".into(),
+            |status| status.draining = true,
+            |status| {
+                status.leaving = Some(crate::sidecar::admin::status::LeavingPart {
+                    kind: "restart".into(),
+                    reason: "r".into(),
+                    command_id: None,
+                    by: None,
+                    deadline_in_ms: None,
+                });
+            },
+        ];
+        for change in changes {
+            let mut status = example();
+            change(&mut status);
+            assert!(!status.is_ready());
+            assert_eq!(not_ready(&status).len(), 1, "{:?}", not_ready(&status));
+        }
+    }
+
+    #[test]
+    fn a_web_page_with_a_name_of_its_own_is_not_this_machine() {
+        for host in ["127.0.0.1:9464", "127.0.0.1", "localhost:9464", "LOCALHOST", "[::1]:9464", "[::1]", "::1"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in
+            ["evil.example:9464", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:1", "", ":9464"]
+        {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_not_live() {
+        assert_eq!(live(29_999).status(), StatusCode::OK);
+        assert_eq!(live(30_000).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

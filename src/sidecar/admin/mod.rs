@@ -1,0 +1,14 @@
+//! How people and supervisors look at a running sidecar and command it: the local socket, HTTP, pm2's channel, systemd.
+
+pub(crate) mod commands;
+pub(crate) mod handle;
+pub(crate) mod http;
+pub(crate) mod pm2_channel;
+pub(crate) mod readiness;
+pub(crate) mod reload;
+pub(crate) mod resources;
+pub(crate) mod snapshot;
+#[cfg(unix)]
+pub mod socket;
+pub(crate) mod status;
+pub(crate) mod systemd;

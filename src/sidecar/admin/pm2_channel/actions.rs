@@ -1,0 +1,141 @@
+//! What `pm2 trigger` may ask of us. Each is a wish for the machine, or a look at it; nothing is decided here.
+
+use serde::Deserialize;
+use serde_json::Value;
+use strum::IntoEnumIterator;
+
+use crate::protocol::{Limit, clip};
+use crate::sidecar::admin::commands::{Answer, Wish};
+use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
+
+/// Who asks, for the log.
+const BY: &str = "pm2 trigger";
+
+/// A restart's reason where none is given.
+const REASON: &str = "pm2 trigger";
+
+/// The actions that pm2 is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "kebab-case")]
+pub(super) enum Action {
+    /// The sidecar as it stands.
+    Status,
+    /// A graceful restart, as if the hub had asked. Takes a reason, or `force`, or `{"reason": .., "force": ..}`.
+    Restart,
+    /// Finish the task in hand and take no more.
+    Drain,
+    /// Take tasks again.
+    Resume,
+    /// Take a restart back that still waits for its task.
+    CancelRestart,
+}
+
+/// The messages that tell pm2 of them.
+pub(super) fn advertised() -> impl Iterator<Item = Message> {
+    Action::iter().map(|action| {
+        Message::Axm(Axm::Action {
+            action_name: action.into(),
+            action_type: "custom",
+            arity: u8::from(action == Action::Restart),
+        })
+    })
+}
+
+/// Does what was asked for, and answers.
+pub(super) async fn act(panel: &mut Panel, name: &str, opts: &Value) -> Returned {
+    let wish = match name.parse() {
+        Ok(Action::Status) => return Returned::Status(Box::new(panel.status())),
+        Ok(Action::Restart) => restart(opts),
+        Ok(Action::Drain) => Ok(Wish::Drain),
+        Ok(Action::Resume) => Ok(Wish::Resume),
+        Ok(Action::CancelRestart) => Ok(Wish::CancelRestart),
+        Err(_) => Err(format!("there is no action of this name; there are {}", names())),
+    };
+    Returned::Answer(match wish {
+        Ok(wish) => panel.ask(wish, BY).await.unwrap_or_else(|gone| refused(gone.to_string())),
+        Err(message) => refused(message),
+    })
+}
+
+/// An answer that something is not done.
+pub(super) fn refused(message: impl Into<String>) -> Answer {
+    Answer::no(message)
+}
+
+fn names() -> String {
+    Action::iter().map(<&str>::from).collect::<Vec<_>>().join(", ")
+}
+
+fn restart(opts: &Value) -> Result<Wish, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Opts {
+        reason: Option<String>,
+        #[serde(default)]
+        force: bool,
+    }
+    let wish = |reason: Option<&str>, force| Wish::Restart {
+        reason: clip(reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(REASON), Limit::Reason),
+        force,
+    };
+    let object = |value: Value| {
+        let opts: Opts = serde_json::from_value(value).map_err(|error| {
+            format!("restart takes a reason, or force, or {{\"reason\": .., \"force\": ..}}: {error}")
+        })?;
+        Ok(wish(opts.reason.as_deref(), opts.force))
+    };
+    match opts {
+        Value::Null => Ok(wish(None, false)),
+        Value::String(text) => match (text.trim(), serde_json::from_str(text)) {
+            ("force" | "--force", _) => Ok(wish(None, true)),
+            (_, Ok(value @ Value::Object(_))) => object(value),
+            // Any other text is a reason, also one that happens to be JSON.
+            (reason, _) => Ok(wish(Some(reason), false)),
+        },
+        value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => object(value.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asks(reason: &str, force: bool) -> Result<Wish, String> {
+        Ok(Wish::Restart { reason: reason.into(), force })
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_command_line() {
+        assert_eq!(names(), "status, restart, drain, resume, cancel-restart");
+    }
+
+    #[test]
+    fn a_restart_takes_a_reason_or_force_or_both() {
+        assert_eq!(restart(&Value::Null), asks(REASON, false));
+        assert_eq!(restart(&json!("")), asks(REASON, false));
+        assert_eq!(restart(&json!("force")), asks(REASON, true));
+        assert_eq!(restart(&json!("new version")), asks("new version", false));
+        assert_eq!(restart(&json!("7")), asks("7", false));
+        assert_eq!(restart(&json!(r#"{"reason":"r","force":true}"#)), asks("r", true));
+        assert_eq!(restart(&json!({"reason": "r"})), asks("r", false));
+    }
+
+    #[test]
+    fn odd_opts_are_refused_with_what_is_allowed() {
+        for odd in
+            [json!([1]), json!(7), json!(true), json!({"forced": true}), json!({"reason": 1}), json!("{\"x\":1}")]
+        {
+            let refused = restart(&odd).unwrap_err();
+            assert!(refused.contains("restart takes a reason"), "{odd}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_to_what_hubs_take() {
+        let Ok(Wish::Restart { reason, .. }) = restart(&json!("x".repeat(50_000))) else { panic!("refused") };
+        assert_eq!(reason.chars().count(), Limit::Reason.chars());
+    }
+}

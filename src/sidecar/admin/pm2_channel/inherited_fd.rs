@@ -1,0 +1,59 @@
+//! The one place that takes over a file descriptor by number: pm2 hands its channel down as one (`NODE_CHANNEL_FD`).
+//! It does nothing else; the rest of the crate is free of `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The descriptor under the number that the supervisor gave it: open as long as the process is.
+static ORIGINAL: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Takes over the supervisor's channel and closes it to children. At most once a process, and only before anything else
+/// could have opened a file under that number: at start.
+///
+/// # Errors
+/// A number below 3, a second call, a number that is not open, or not a socket.
+pub(crate) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
+    if number < 3 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{number} is no channel")));
+    }
+    // SAFETY of the probe: `BorrowedFd::borrow_raw` wants an open descriptor other than -1; whether it is open is what
+    // `fcntl` tells, which is defined for any number.
+    let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_getfd(probe)?;
+    let stat = rustix::fs::fstat(probe)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {number} is not a socket")));
+    }
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the channel has been taken"));
+    }
+    // SAFETY: the descriptor is open (fcntl answered) and a socket; it was inherited for this purpose, nobody else in
+    // this process owns it, and the flag above makes this the only taking.
+    let owned = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
+    let channel = owned.try_clone()?;
+    *ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(owned);
+    Ok(UnixStream::from(channel))
+}
+
+/// Leaves the channel to nobody: the program that may replace this one must not go on with it.
+pub(crate) fn abandon() {
+    drop(ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Lets the channel, where it was taken, through to the program that is about to replace this one.
+///
+/// # Errors
+/// The kernel refuses to change the descriptor's flags.
+pub(crate) fn keep_across_exec() -> io::Result<()> {
+    match &*ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(channel) => Ok(rustix::io::fcntl_setfd(channel, rustix::io::FdFlags::empty())?),
+        None => Ok(()),
+    }
+}

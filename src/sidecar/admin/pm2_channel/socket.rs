@@ -1,0 +1,166 @@
+//! The socket that pm2 handed down: taken over, read and written. The one place that writes to it is [`write`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::machine::StopSignal;
+use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::pm2_channel::inherited_fd;
+use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
+use crate::sidecar::admin::pm2_channel::reader;
+use crate::sidecar::admin::pm2_channel::reader::{Ear, Heard};
+use crate::sidecar::admin::pm2_channel::writer::{Step, Voice};
+use crate::sidecar::admin::pm2_channel::{actions, metrics};
+use crate::sidecar::admin::readiness::Ready;
+use crate::sidecar::shell::handle::Requests;
+use crate::sidecar::supervisor::pm2::Pm2;
+
+/// Triggers answered at the same time; one more is refused.
+const TRIGGERS_AT_ONCE: usize = 16;
+
+/// From a trigger to its answer, at least: an answer that overtakes the daemon's own word to `pm2 trigger` leaves that
+/// command waiting for ever (`API/Extra.js` counts answers only once it knows how many there will be).
+const ANSWER_AFTER: Duration = Duration::from_millis(100);
+
+/// Takes the channel over, where pm2 gave us one, and says and hears on it in the background. Whoever reads `ready` from
+/// elsewhere learns of it at the same time.
+pub(crate) fn open(pm2: &Arc<Pm2>, requests: Requests, panel: Panel, ready: watch::Receiver<Option<Ready>>) -> Voice {
+    let Some(number) = pm2.facts().channel_fd else { return Voice::mute() };
+    let socket = match inherited_fd::take_channel(number).and_then(into_async) {
+        Ok(socket) => Arc::new(socket),
+        Err(error) => {
+            tracing::warn!(
+                descriptor = number, %error,
+                "pm2's channel cannot be used: its shutdown message and triggers will not be heard, nor our figures shown"
+            );
+            return Voice::mute();
+        }
+    };
+    let voice = Voice::new();
+    actions::advertised().for_each(|message| voice.say(message));
+    tokio::spawn(write(socket.clone(), voice.clone()));
+    tokio::spawn(metrics::show(panel.clone(), voice.clone(), ready.clone()));
+    tokio::spawn(say_ready(voice.clone(), ready));
+    tokio::spawn(read(socket, Listener { voice: voice.clone(), requests, panel, pm2: pm2.clone() }));
+    voice
+}
+
+fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+    channel.set_nonblocking(true)?;
+    UnixStream::from_std(channel)
+}
+
+/// The only place that writes to the channel.
+async fn write(socket: Arc<UnixStream>, voice: Voice) {
+    loop {
+        match voice.step(|bytes| socket.try_write(bytes)) {
+            Ok(Step::Wrote) => {}
+            Ok(Step::Quiet) => voice.wait().await,
+            Ok(Step::Full) => {
+                // Woken by a pipe that takes more, or by `finish`; an error shows itself at the next write.
+                tokio::select! {
+                    _ = socket.writable() => {}
+                    () = voice.wait() => {}
+                }
+            }
+            Ok(Step::Closed) => return,
+            Err(error) => {
+                tracing::debug!(%error, "pm2's channel takes nothing any more");
+                return;
+            }
+        }
+    }
+}
+
+async fn say_ready(voice: Voice, mut ready: watch::Receiver<Option<Ready>>) {
+    if ready.wait_for(Option::is_some).await.is_ok() {
+        voice.say(Message::Ready);
+    }
+}
+
+struct Listener {
+    voice: Voice,
+    requests: Requests,
+    panel: Panel,
+    pm2: Arc<Pm2>,
+}
+
+async fn read(socket: Arc<UnixStream>, listener: Listener) {
+    let (mut ear, mut piece) = (Ear::default(), vec![0; 8 * 1024]);
+    let triggers = Arc::new(Semaphore::new(TRIGGERS_AT_ONCE));
+    loop {
+        let read = match socket.readable().await {
+            Ok(()) => socket.try_read(&mut piece),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(0) => return listener.pm2_is_gone("it is closed"),
+            Ok(length) => {
+                for heard in ear.take(&piece[..length]) {
+                    if !listener.act(heard, &triggers).await {
+                        return;
+                    }
+                }
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return listener.pm2_is_gone(&error.to_string()),
+        }
+    }
+}
+
+impl Listener {
+    fn pm2_is_gone(&self, why: &str) {
+        self.pm2.note_gone();
+        tracing::warn!(
+            why,
+            "pm2's channel has ended: the pm2 daemon is gone, and nobody restarts this process; it serves on, and a \
+             commanded restart replaces it in place"
+        );
+    }
+
+    /// Whether there is still someone to act for.
+    async fn act(&self, heard: Heard, triggers: &Arc<Semaphore>) -> bool {
+        match heard {
+            Heard::Shutdown => return self.requests.stop(StopSignal::SupervisorMessage).await,
+            Heard::Trigger { name, opts } => match triggers.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    let (voice, mut panel, answering) =
+                        (self.voice.clone(), self.panel.clone(), self.voice.answering());
+                    let not_before = Instant::now() + ANSWER_AFTER;
+                    tokio::spawn(async move {
+                        let returned = actions::act(&mut panel, &name, &opts).await;
+                        tracing::info!(action = name, "pm2 triggered an action");
+                        tokio::time::sleep_until(not_before).await;
+                        voice.say(reply(name, returned));
+                        drop((answering, permit));
+                    });
+                }
+                Err(_) => self.refuse(name, "too many triggers at once"),
+            },
+            Heard::TooLong => {
+                tracing::warn!(cap_bytes = reader::LINE_CAP, "a message from pm2 was too long to be read");
+                self.refuse(String::new(), "the message was too long to be read");
+            }
+            Heard::Nothing => tracing::debug!("a message from pm2 without a meaning here"),
+        }
+        true
+    }
+
+    fn refuse(&self, name: String, why: &'static str) {
+        let (voice, answering) = (self.voice.clone(), self.voice.answering());
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWER_AFTER).await;
+            voice.say(reply(name, Returned::Answer(actions::refused(why))));
+            drop(answering);
+        });
+    }
+}
+
+fn reply(action_name: String, returned: Returned) -> Message {
+    Message::Axm(Axm::Reply { action_name, returned })
+}

@@ -1,0 +1,58 @@
+//! When the sidecar is ready, for whoever waits for it (pm2's `wait_ready`, systemd's `Type=notify`): the hub knows us,
+//! or it cannot be reached and we serve all the same. It tells; it starts nothing.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::sidecar::admin::handle::Panel;
+
+/// pm2's default `listen_timeout` (`GRACEFUL_LISTEN_TIMEOUT` in its `constants.js`), ms.
+const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
+
+/// How the sidecar is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// The hub knows us.
+    Identified,
+    /// It did not within the time that a supervisor waits.
+    WithoutHub,
+}
+
+impl core::fmt::Display for Ready {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Identified => "yes, the hub knew it",
+            Self::WithoutHub => "yes, before the hub knew it",
+        })
+    }
+}
+
+/// How long to wait for the hub before saying so without it: well within what pm2 waits (`listen_timeout`), after which
+/// pm2 calls any process online.
+pub(crate) fn bound(listen_timeout_ms: Option<u64>) -> Duration {
+    Duration::from_millis(listen_timeout_ms.unwrap_or(DEFAULT_LISTEN_TIMEOUT_MS).saturating_mul(2) / 3)
+}
+
+/// Finds out in the background. Called once the journal has been read: nobody is ready before.
+pub(crate) fn watch(mut panel: Panel, bound: Duration) -> watch::Receiver<Option<Ready>> {
+    let (found, ready) = watch::channel(None);
+    tokio::spawn(async move {
+        let identified = async {
+            while panel.status().hub.link != "online" {
+                if panel.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        let how = match tokio::time::timeout(bound, identified).await {
+            Ok(true) => Ready::Identified,
+            Ok(false) => return,
+            Err(_) => Ready::WithoutHub,
+        };
+        tracing::info!(how = %how, "ready");
+        found.send_replace(Some(how));
+    });
+    ready
+}

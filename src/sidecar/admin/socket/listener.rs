@@ -1,0 +1,183 @@
+//! Where the local socket stands, and how it comes there: never open to others, not even for a moment, and whatever the
+//! length of its path. It takes no caller in.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::common::fs::atomic_file;
+
+/// A socket's address holds 107 bytes of path on Linux, 103 elsewhere.
+const LONGEST_PATH: usize = 103;
+
+/// The socket of the sidecar whose journal that is (through symbolic links): beside it, `.sock` added.
+pub(super) fn path_of(queue_file: &Path) -> io::Result<PathBuf> {
+    let mut path = atomic_file::resolve(queue_file).map_err(|error| error.source)?.into_os_string();
+    path.push(".sock");
+    Ok(path.into())
+}
+
+/// The socket's name in its folder; gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct NamePlate(PathBuf);
+
+impl Drop for NamePlate {
+    fn drop(&mut self) {
+        // What cannot be removed is replaced by the next run.
+        let _ = remove_socket(&self.0);
+    }
+}
+
+/// Opens the door. Call it only while holding the state folder's lock: then nobody is behind a socket that is already
+/// there, and it is replaced.
+///
+/// # Errors
+/// Anything that keeps a socket from being there.
+pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, NamePlate)> {
+    let path = path_of(queue_file)?;
+    remove_socket(&path)?;
+    // Bound in a folder that only we may enter, closed to others there, then put in place.
+    let mut hidden = atomic_file::folder_of(&path).join(".").into_os_string();
+    hidden.push(path.file_name().unwrap_or_default());
+    hidden.push(".new");
+    let hidden = PathBuf::from(hidden);
+    let inside = hidden.join("s");
+    clear(&hidden, &inside)?;
+    DirBuilder::new().mode(0o700).create(&hidden)?;
+    let bound = bind(&hidden, &inside).and_then(|listener| {
+        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
+        fs::rename(&inside, &path)?;
+        Ok((listener, NamePlate(path)))
+    });
+    let cleared = clear(&hidden, &inside);
+    let open = bound?;
+    cleared?;
+    Ok(open)
+}
+
+/// Only ever a socket: what else may stand there is somebody's file.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => absent_is_fine(fs::remove_file(path)),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{} is there and is no socket: move it away", path.display()),
+        )),
+        Err(error) => absent_is_fine(Err(error)),
+    }
+}
+
+fn clear(hidden: &Path, inside: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(inside))?;
+    absent_is_fine(fs::remove_dir(hidden))
+}
+
+fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn bind(folder: &Path, inside: &Path) -> io::Result<UnixListener> {
+    if fits(inside) {
+        return UnixListener::bind(inside);
+    }
+    let (_held, short) = by_descriptor(folder)?;
+    UnixListener::bind(short.join("s"))
+}
+
+/// Connects to the socket, whatever the length of its path.
+pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+    if fits(path) {
+        return UnixStream::connect(path);
+    }
+    let (_held, short) = by_descriptor(path)?;
+    UnixStream::connect(short)
+}
+
+fn fits(path: &Path) -> bool {
+    path.as_os_str().as_bytes().len() <= LONGEST_PATH
+}
+
+/// A short path to the same file, good as long as the descriptor is held.
+#[cfg(target_os = "linux")]
+fn by_descriptor(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    use std::os::fd::AsRawFd as _;
+
+    use rustix::fs::{Mode, OFlags};
+    let held = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    Ok((held, short))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn by_descriptor(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    Err(io::Error::new(
+        io::ErrorKind::InvalidFilename,
+        format!("{} is too long for a socket: set `queue_file` to a shorter path", path.display()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn it_stands_closed_to_others_and_goes_with_its_plate() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        let (_listener, plate) = open(&queue).unwrap();
+        let path = path_of(&queue).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        connect(&path).unwrap();
+        drop(plate);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        let (listener, plate) = open(&queue).unwrap();
+        std::mem::forget(plate);
+        drop(listener);
+        let hidden = folder.path().join(".queue.json.sock.new");
+        fs::create_dir(&hidden).unwrap();
+        UnixListener::bind(hidden.join("s")).unwrap();
+        assert!(connect(&path_of(&queue).unwrap()).is_err());
+        let (_listener, _plate) = open(&queue).unwrap();
+        connect(&path_of(&queue).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn somebody_elses_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        fs::write(path_of(&queue).unwrap(), "notes").unwrap();
+        let error = open(&queue).unwrap_err();
+        assert!(error.to_string().contains("is no socket: move it away"), "{error}");
+        assert_eq!(fs::read(path_of(&queue).unwrap()).unwrap(), b"notes");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_path_of_any_length_will_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("d".repeat(120)).join("e".repeat(200));
+        fs::create_dir_all(&deep).unwrap();
+        let queue = deep.join("f".repeat(120));
+        let (_listener, _plate) = open(&queue).unwrap();
+        let path = path_of(&queue).unwrap();
+        connect(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
+}

@@ -1,0 +1,44 @@
+//! The local socket: an operator on this machine looks at a running sidecar and asks it. It passes questions on and
+//! answers back; it decides nothing, and nobody but the sidecar's own user (and root) gets a word out of it.
+//!
+//! One connection, one request: a line of JSON, answered by a line of JSON (`watch`: by lines without end).
+//!
+//! | request | answer |
+//! |---|---|
+//! | `{"op":"status"}` | `{"status":{..}}` |
+//! | `{"op":"watch"}` | the same at every change, at least once a second |
+//! | `{"op":"restart","reason":"..","force":false}`, `cancel_restart`, `drain`, `resume`, `reload` | `{"answer":{"ok":true,"message":".."}}` |
+//! | anything else | `{"error":".."}` |
+
+mod client;
+mod listener;
+mod messages;
+mod offline;
+mod serve;
+
+pub use client::{CallError, Client};
+pub(crate) use listener::NamePlate;
+pub use offline::{Absent, Kept, KeptTask};
+use std::path::Path;
+
+use crate::sidecar::admin::handle::Panel;
+pub use messages::{Reply, Request};
+
+/// Opens the socket of the sidecar whose journal that is, and answers at it for as long as the process lives. Without it
+/// the sidecar works all the same: that is a warning. Call it inside the runtime, holding the state folder's lock.
+pub(crate) fn start(queue_file: &Path, panel: Panel) -> Option<NamePlate> {
+    let opened = listener::open(queue_file).and_then(|(listener, plate)| {
+        listener.set_nonblocking(true)?;
+        Ok((tokio::net::UnixListener::from_std(listener)?, plate))
+    });
+    match opened {
+        Ok((listener, plate)) => {
+            tokio::spawn(serve::serve(listener, panel));
+            Some(plate)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
+            None
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be said of a sidecar that does not answer: who holds its state folder, and what its journal keeps. It reads;
+//! it writes nothing, moves nothing aside and starts nothing.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::fs::regular_file;
+use crate::machine::{Carried, Outcome, StageName, Verdict};
+use crate::sidecar::admin::status::VerdictPart;
+use crate::sidecar::journal;
+use crate::sidecar::journal::state_lock::{Holder, StateLock};
+use crate::sidecar::journal::{Boot, Found};
+use crate::sidecar::supervisor::pm2::{machine_boot_id, machine_booted_at_ms};
+
+/// The document that `status` gives of a sidecar that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// Always false: tells it from the document of a running one.
+    pub running: bool,
+    /// The process that holds the state folder all the same.
+    pub holder: Option<Holder>,
+    /// What the journal keeps; nothing where there is none yet.
+    pub journal: Option<Kept>,
+    /// Why the journal cannot be told.
+    pub journal_error: Option<String>,
+}
+
+/// What a journal keeps for the next run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The task in hand.
+    pub task: Option<KeptTask>,
+    /// Verdicts that the hub has not answered.
+    pub outbox: Vec<VerdictPart>,
+    /// Work that the hub took back, kept in case it comes again.
+    pub shelf: Vec<String>,
+    /// An operator wants no new task to be taken.
+    pub draining: bool,
+}
+
+/// `Kept.task`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTask {
+    /// Which.
+    pub task_id: String,
+    /// Its hand-out.
+    pub generation: u64,
+    /// How far it had come.
+    pub stage: String,
+}
+
+impl Absent {
+    /// Looks at the folder; a journal has at most `max_bytes`.
+    pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
+        let (journal, journal_error) = kept(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
+        // A lock that cannot be looked at is held by nobody we could name.
+        Self { running: false, holder: StateLock::holder(queue_file).ok().flatten(), journal, journal_error }
+    }
+}
+
+/// What counts of the journal, and what of it makes no sense.
+fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<Kept>, Option<String>), String> {
+    let bytes = match regular_file::read(queue_file, max_bytes) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, None)),
+        Err(error) => return Err(format!("cannot read {}: {error}", queue_file.display())),
+    };
+    let boot_id = machine_boot_id().unwrap_or_default();
+    let found = journal::from_bytes(&bytes, Boot { id: &boot_id, since_ms: machine_booted_at_ms() });
+    match found {
+        Ok(Found::Journal { journal, other: _, unread }) => {
+            let kept = Kept {
+                task: journal.job.as_ref().map(task),
+                outbox: journal.outbox.iter().map(verdict).collect(),
+                shelf: journal.shelf.iter().map(|item| item.task_id().to_string()).collect(),
+                draining: journal.cordoned,
+            };
+            let makes_no_sense = || format!("{} makes no sense: {}", queue_file.display(), unread.join("; "));
+            Ok((Some(kept), (!unread.is_empty()).then(makes_no_sense)))
+        }
+        Ok(Found::Newer { schema }) => Err(format!("{}: schema {schema} is a newer sidecar's", queue_file.display())),
+        Err(error) => Err(format!("{} makes no sense: {error}", queue_file.display())),
+    }
+}
+
+fn task(carried: &Carried) -> KeptTask {
+    KeptTask {
+        task_id: carried.task.id.to_string(),
+        generation: carried.task.generation,
+        stage: StageName::from(&carried.stage).to_string(),
+    }
+}
+
+fn verdict(verdict: &Verdict) -> VerdictPart {
+    VerdictPart {
+        task_id: verdict.task_id.to_string(),
+        generation: verdict.generation,
+        verdict: match verdict.outcome {
+            Outcome::Completed { .. } => "completed",
+            Outcome::Failed { .. } => "failed",
+        }
+        .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_tells_what_is_kept_and_touches_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        let text = r#"{"schema":1,"active":{"task_id":"t1","generation":2},"outbox":[{"task_id":"t0","generation":1,
+            "verdict":"failed","reason":"r"}],"cordoned":true}"#;
+        std::fs::write(&queue, text).unwrap();
+        let absent = Absent::look(&queue, 1_000);
+        let kept = absent.journal.unwrap();
+        assert_eq!((kept.task.unwrap().task_id.as_str(), kept.outbox[0].verdict.as_str()), ("t1", "failed"));
+        assert_eq!((kept.draining, absent.holder), (true, None));
+        assert_eq!(std::fs::read_to_string(&queue).unwrap(), text);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_holder_that_does_not_answer_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        let lock = StateLock::acquire(&queue, Some("one"), std::time::Duration::ZERO).unwrap();
+        let holder = Absent::look(&queue, 1_000).holder.unwrap();
+        assert_eq!((holder.name.as_deref(), holder.pid), (Some("one"), Some(std::process::id())));
+        drop(lock);
+        assert_eq!(
+            Absent::look(&queue, 1_000),
+            Absent { running: false, holder: None, journal: None, journal_error: None }
+        );
+    }
+
+    #[test]
+    fn a_journal_of_rubbish_is_said_and_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        std::fs::write(&queue, "rubbish").unwrap();
+        let why = Absent::look(&queue, 1_000).journal_error.unwrap();
+        assert!(why.contains("makes no sense"), "{why}");
+        assert_eq!(std::fs::read_to_string(&queue).unwrap(), "rubbish");
+    }
+}

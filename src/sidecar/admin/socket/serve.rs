@@ -1,0 +1,153 @@
+//! Takes callers in at the local socket and answers them, many at once, each with a bound on its size and patience. A
+//! caller that is slow, silent or talks rubbish costs a connection, never the loop's time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::protocol::{Limit, clip};
+use crate::sidecar::admin::commands::Wish;
+use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::socket::messages::{Reply, Request};
+
+/// The longest request, bytes.
+const MAX_REQUEST_BYTES: usize = 16 * 1024;
+/// How long a caller may take to say what it wants, or to take a line.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the loop may take to answer; it may be in the middle of a slow write.
+const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+/// A watcher gets a line at least that often.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Callers at once; more wait in the kernel's queue.
+const MAX_CALLERS: usize = 256;
+/// Of them, those that stay.
+const MAX_WATCHERS: usize = 32;
+/// What the log and the hub call whoever asks here.
+const BY: &str = "operator";
+/// A restart's reason where none was given.
+const NO_REASON: &str = "operator_requested";
+
+/// Answers at the door for as long as the process lives.
+pub(crate) async fn serve(listener: UnixListener, panel: Panel) {
+    let callers = Arc::new(Semaphore::new(MAX_CALLERS));
+    let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
+    loop {
+        // Never closed: there is always a permit to wait for.
+        let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (panel, watchers) = (panel.clone(), Arc::clone(&watchers));
+                tokio::spawn(async move {
+                    if let Err(error) = attend(stream, panel, &watchers).await {
+                        tracing::debug!(%error, "a caller at the local socket left early");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the local socket could not take a caller; trying again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn attend(stream: UnixStream, mut panel: Panel, watchers: &Semaphore) -> std::io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let (read, mut write) = stream.into_split();
+    if !may_ask(peer, rustix::process::geteuid().as_raw()) {
+        tracing::warn!(uid = peer, "another user's process was turned away at the local socket");
+        return say(&mut write, &Reply::Error("this sidecar is another user's".into())).await;
+    }
+    let mut line = Vec::new();
+    let mut limited = BufReader::new(read.take(MAX_REQUEST_BYTES as u64 + 1));
+    timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
+    let reply = match understand(&line) {
+        Err(why) => Reply::Error(why),
+        Ok(Request::Status {}) => Reply::Status(Box::new(panel.status())),
+        Ok(Request::Watch {}) => match watchers.try_acquire() {
+            Ok(_place) => return watch(&mut write, panel).await,
+            Err(_) => Reply::Error(format!("{MAX_WATCHERS} watch already; ask for the status instead")),
+        },
+        Ok(Request::Restart { reason, force }) => {
+            let reason = reason.filter(|reason| !reason.trim().is_empty());
+            let reason = clip(reason.as_deref().unwrap_or(NO_REASON), Limit::Reason);
+            ask(&panel, Wish::Restart { reason, force }).await
+        }
+        Ok(Request::CancelRestart {}) => ask(&panel, Wish::CancelRestart).await,
+        Ok(Request::Drain {}) => ask(&panel, Wish::Drain).await,
+        Ok(Request::Resume {}) => ask(&panel, Wish::Resume).await,
+        Ok(Request::Reload {}) => answered(timeout(LOOP_PATIENCE, panel.reload()).await),
+    };
+    say(&mut write, &reply).await
+}
+
+/// The sidecar's own user; and root, who could become that user.
+fn may_ask(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+fn understand(line: &[u8]) -> Result<Request, String> {
+    if line.len() > MAX_REQUEST_BYTES {
+        return Err(format!("a request has at most {MAX_REQUEST_BYTES} bytes"));
+    }
+    serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
+}
+
+async fn ask(panel: &Panel, wish: Wish) -> Reply {
+    answered(timeout(LOOP_PATIENCE, panel.ask(wish, BY)).await)
+}
+
+fn answered<T>(
+    outcome: Result<Result<crate::sidecar::admin::commands::Answer, crate::sidecar::shell::SidecarGone>, T>,
+) -> Reply {
+    match outcome {
+        Ok(Ok(answer)) => Reply::Answer(answer),
+        Ok(Err(gone)) => Reply::Error(gone.to_string()),
+        Err(_) => Reply::Error(
+            "the sidecar is in the middle of something slow (its disk?): it has the request and will see to it".into(),
+        ),
+    }
+}
+
+async fn watch(write: &mut OwnedWriteHalf, mut panel: Panel) -> std::io::Result<()> {
+    loop {
+        say(write, &Reply::Status(Box::new(panel.status()))).await?;
+        if let Ok(Err(_gone)) = timeout(WATCH_INTERVAL, panel.changed()).await {
+            return Ok(());
+        }
+    }
+}
+
+async fn say(write: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
+    timeout(PATIENCE, write.write_all(&reply.to_line())).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_user_and_root_may_ask() {
+        assert!(may_ask(1_000, 1_000) && may_ask(0, 1_000));
+        assert!(!may_ask(1_001, 1_000) && !may_ask(1_000, 0));
+    }
+
+    #[test]
+    fn requests_are_what_the_pages_say() {
+        assert_eq!(understand(b"{\"op\":\"status\"}\n"), Ok(Request::Status {}));
+        let restart = Request::Restart { reason: Some("r".into()), force: true };
+        assert_eq!(understand(br#"{"op":"restart","reason":"r","force":true}"#), Ok(restart));
+        assert_eq!(understand(br#"{"op":"restart"}"#), Ok(Request::Restart { reason: None, force: false }));
+        for rubbish in [&b""[..], b"\n", b"status", br#"{"op":"stop"}"#, br#"{"op":"drain","for":1}"#, b"\xff\n", b"[]"]
+        {
+            assert!(understand(rubbish).is_err(), "{rubbish:?}");
+        }
+        assert!(understand(&[b' '; MAX_REQUEST_BYTES + 1]).unwrap_err().contains("at most"));
+    }
+}

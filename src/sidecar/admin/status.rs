@@ -1,0 +1,454 @@
+//! The sidecar's state as one document, for people and programs: what `status` prints, `/state` shows and pm2's `status`
+//! action answers. It reads what the loop lets be seen; it holds no secret and decides nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::logging::Redactor;
+use crate::machine::{
+    Carried, Cause, Comeback, Cordon, Disk, Heartbeat, Link, LinkName, Outcome, Stage, StageName, State, Timestamp,
+};
+use crate::sidecar::admin::snapshot::{Observed, PastRestart};
+use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
+
+/// How many of the restarts that happened are shown, the latest first.
+const PAST_SHOWN: usize = 10;
+
+/// The document. `_ms` are milliseconds, `_at_ms` since the epoch, `_bytes` bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who.
+    pub agent_id: String,
+    /// This program's version.
+    pub version: String,
+    /// Its process.
+    pub process: ProcessPart,
+    /// `Idle`, `Working`, `RestartPending`, `Draining` or `Exiting`.
+    pub phase: String,
+    /// Why it is there, for people.
+    pub why: String,
+    /// Whether an operator wants no new task to be taken.
+    pub draining: bool,
+    /// The task in hand, or left behind.
+    pub task: Option<TaskPart>,
+    /// The restart or stop under way.
+    pub leaving: Option<LeavingPart>,
+    /// What the machine waits for next.
+    pub next: Option<NextPart>,
+    /// The hub.
+    pub hub: HubPart,
+    /// What must survive.
+    pub journal: JournalPart,
+    /// Our supervisor.
+    pub supervisor: SupervisorPart,
+    /// Commanded restarts that happened, the latest first.
+    pub restarts: Vec<RestartPart>,
+    /// What was counted since the process began.
+    pub counts: CountsPart,
+}
+
+/// `Status.process`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessPart {
+    /// Its id.
+    pub pid: u32,
+    /// Names this run.
+    pub boot_id: String,
+    /// Since this run began.
+    pub uptime_ms: u64,
+    /// Resident set.
+    pub memory_bytes: Option<u64>,
+    /// The configuration file.
+    pub config: String,
+    /// Where the agent leaves its files.
+    pub results_dir: String,
+}
+
+/// `Status.task`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskPart {
+    /// Which.
+    pub task_id: String,
+    /// Its hand-out.
+    pub generation: u64,
+    /// How far it has come.
+    pub stage: String,
+    /// What that waits for, for people.
+    pub waits_for: String,
+    /// Carried over from a process before, and the hub has not said whose it is.
+    pub recovering: bool,
+    /// Since this process has it.
+    pub age_ms: u64,
+    /// When the hub handed it out, by its clock.
+    pub assigned_at_ms: Option<u64>,
+}
+
+/// `Status.leaving`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeavingPart {
+    /// `restart` or `stop`.
+    pub kind: String,
+    /// The command's reason, or the signal.
+    pub reason: String,
+    /// Names the command, where the hub did.
+    pub command_id: Option<String>,
+    /// Who asked, where known.
+    pub by: Option<String>,
+    /// Until the task is left behind (`RestartPending`) or the process goes (`Draining`).
+    pub deadline_in_ms: Option<u64>,
+}
+
+/// `Status.next`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextPart {
+    /// What for.
+    pub wait: String,
+    /// In how long.
+    pub in_ms: u64,
+}
+
+/// `Status.hub`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HubPart {
+    /// Where.
+    pub url: String,
+    /// `down`, `dialing`, `identifying`, `online` or `closing`.
+    pub link: String,
+    /// For people.
+    pub detail: String,
+    /// Why the last attempt or connection came to nothing; absent while the hub knows us.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// The hub said that it does not know us.
+    #[serde(default)]
+    pub refused: bool,
+    /// Since it knows us on this connection.
+    pub online_for_ms: Option<u64>,
+    /// From the last ping to its next word.
+    pub latency_ms: Option<u64>,
+    /// Connections after the first.
+    pub reconnects: u64,
+    /// What it can do beyond an existing installation.
+    pub features: Vec<String>,
+}
+
+/// `Status.journal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JournalPart {
+    /// The file.
+    pub file: String,
+    /// Whether the last write succeeded.
+    pub writable: bool,
+    /// Verdicts that the hub has not answered.
+    pub outbox: Vec<VerdictPart>,
+    /// Work that the hub took back, kept in case it comes again.
+    pub shelf: Vec<String>,
+}
+
+/// A verdict on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictPart {
+    /// Which task.
+    pub task_id: String,
+    /// Which hand-out.
+    pub generation: u64,
+    /// `completed` or `failed`.
+    pub verdict: String,
+}
+
+/// `Status.supervisor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorPart {
+    /// `pm2`, `systemd` or `none`.
+    pub kind: String,
+    /// pm2's name for us.
+    pub name: Option<String>,
+    /// pm2's number for us.
+    pub pm_id: Option<u32>,
+    /// pm2's count of restarts when this run began.
+    pub restart_count: Option<u64>,
+    /// From a stop's signal to the kill.
+    pub kill_timeout_ms: u64,
+    /// What a commanded restart does: `exit 0` or `exec in place`.
+    pub restart_by: String,
+    /// Why it is not `exit 0`.
+    pub because: Option<String>,
+}
+
+/// One of `Status.restarts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestartPart {
+    /// The command's reason.
+    pub reason: String,
+    /// Names the command, where the hub did.
+    pub command_id: Option<String>,
+    /// Whether work was left under way.
+    pub forced: bool,
+    /// When the drain began.
+    pub left_at_ms: Option<u64>,
+    /// From there until the hub knew us again; absent until it does.
+    pub gap_ms: Option<u64>,
+}
+
+/// `Status.counts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountsPart {
+    /// Tasks taken.
+    pub taken: u64,
+    /// Tasks completed.
+    pub completed: u64,
+    /// Tasks failed.
+    pub failed: u64,
+    /// Assignments refused.
+    pub refused: u64,
+    /// Wake commands started.
+    pub wakes: u64,
+    /// Writes of the journal that failed.
+    pub failed_writes: u64,
+}
+
+impl Status {
+    /// The document of the moment.
+    pub(crate) fn of(observed: &Observed, pm2: &Pm2) -> Self {
+        let now = observed.clock.now();
+        let machine = &observed.machine;
+        let phase: &'static str = machine.state.phase().into();
+        let status = Self {
+            agent_id: observed.about.agent_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: process(observed, now),
+            phase: phase.to_owned(),
+            why: why(observed),
+            draining: machine.cordon.is_on(),
+            task: machine.state.carried().map(|carried| task(carried, observed, now)),
+            leaving: leaving(&machine.state, now),
+            next: observed.next.map(|(at, wait)| NextPart { wait: wait.to_string(), in_ms: at.since(now) }),
+            hub: hub(observed, now),
+            journal: journal(observed),
+            supervisor: supervisor(pm2, now),
+            restarts: observed.past.iter().rev().take(PAST_SHOWN).map(restart).collect(),
+            counts: CountsPart {
+                taken: observed.counts.taken,
+                completed: observed.counts.completed,
+                failed: observed.counts.failed,
+                refused: observed.counts.refused,
+                wakes: observed.counts.wakes,
+                failed_writes: observed.counts.failed_writes,
+            },
+        };
+        status.without(&observed.about.redactor)
+    }
+
+    /// Without the token, wherever a hub may have said it back to us.
+    fn without(mut self, redactor: &Redactor) -> Self {
+        let clean = |text: &mut String| *text = redactor.clean(std::mem::take(text));
+        clean(&mut self.why);
+        if let Some(leaving) = &mut self.leaving {
+            clean(&mut leaving.reason);
+            leaving.by.iter_mut().chain(&mut leaving.command_id).for_each(clean);
+        }
+        for restart in &mut self.restarts {
+            clean(&mut restart.reason);
+            restart.command_id.iter_mut().for_each(clean);
+        }
+        self.hub.trouble.iter_mut().for_each(clean);
+        self
+    }
+
+    /// Whether it serves: the readiness of `/ready`. A task in hand does not count against it.
+    pub fn is_ready(&self) -> bool {
+        self.hub.link == "online" && self.journal.writable && !self.draining && self.leaving.is_none()
+    }
+}
+
+/// A sidecar without trouble, for the tests of those who show it.
+#[cfg(test)]
+pub(crate) fn example() -> Status {
+    let document = serde_json::json!({
+        "agent_id": "alice", "version": "0.1.0", "phase": "Idle", "why": "waits for a task", "draining": false,
+        "process": {"pid": 7, "boot_id": "b", "uptime_ms": 61_000, "memory_bytes": 5_300_000, "config": "/c.json",
+                    "results_dir": "/r"},
+        "task": null, "leaving": null, "next": null,
+        "hub": {"url": "ws://h/ws", "link": "online", "detail": "known to the hub", "online_for_ms": 5_000,
+                "latency_ms": 3, "reconnects": 1, "features": []},
+        "journal": {"file": "/q.json", "writable": true, "outbox": [], "shelf": []},
+        "supervisor": {"kind": "pm2", "name": "alice", "pm_id": 3, "restart_count": 1, "kill_timeout_ms": 8000,
+                       "restart_by": "exit 0", "because": null},
+        "restarts": [{"reason": "upgrade", "command_id": null, "forced": false, "left_at_ms": 1_000, "gap_ms": 36}],
+        "counts": {"taken": 3, "completed": 2, "failed": 1, "refused": 0, "wakes": 3, "failed_writes": 0},
+    });
+    serde_json::from_value(document).unwrap()
+}
+
+fn process(observed: &Observed, now: Timestamp) -> ProcessPart {
+    ProcessPart {
+        pid: std::process::id(),
+        boot_id: observed.about.boot_id.clone(),
+        uptime_ms: now.since(observed.about.started_at),
+        memory_bytes: OwnProcess::read().memory_bytes,
+        config: observed.about.config.clone(),
+        results_dir: observed.about.results_dir.clone(),
+    }
+}
+
+fn why(observed: &Observed) -> String {
+    let machine = &observed.machine;
+    if let Some(check) = &machine.check {
+        let reason = &check.first.order.reason;
+        return format!("is to restart ({reason}), and finds out whether it would come back");
+    }
+    match &machine.state {
+        State::Idle => match (machine.cordon, &machine.disk, &machine.link) {
+            (Cordon::Away, _, _) => "draining, and away from a hub that cannot be told so".into(),
+            (Cordon::On, _, _) => "draining: no task is taken before `resume`".into(),
+            (Cordon::Off, Disk::Failing { .. }, _) => "no task is taken: the journal cannot be written".into(),
+            (Cordon::Off, Disk::Ready | Disk::Writing { .. }, Link::Online(_)) => "waits for a task".into(),
+            (
+                Cordon::Off,
+                Disk::Ready | Disk::Writing { .. },
+                Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
+            ) => match &observed.hub_trouble {
+                Some(trouble) if trouble.refused => format!("the hub does not know it: {}", trouble.why),
+                Some(_) | None => "waits for the hub".into(),
+            },
+        },
+        State::Working { job } if job.is_recovering() => "has a task from before, and asks the hub whose it is".into(),
+        State::Working { .. } if machine.cordon.is_on() => "has a task, the last before `resume`".into(),
+        State::Working { .. } => "has a task".into(),
+        State::RestartPending { order, .. } => format!("restarts once its task has ended: {}", order.reason),
+        State::Draining { cause, .. } | State::Exiting { cause, .. } => match cause {
+            Cause::Restart { order, .. } => format!("restarts: {}", order.reason),
+            Cause::Stop { signal } => format!("stops: {signal}"),
+        },
+    }
+}
+
+fn task(carried: &Carried, observed: &Observed, now: Timestamp) -> TaskPart {
+    let waits_for = match &carried.stage {
+        Stage::Accepted => "the journal, or the hub, to have it".to_owned(),
+        Stage::Waking { attempt } => format!("the wake command (attempt {attempt})"),
+        Stage::RetryingWake { at, attempt } => {
+            format!("the time of the next wake, in {} s (attempt {attempt} failed)", at.since(now).div_ceil(1_000))
+        }
+        Stage::AwaitingConfirmation { until } => {
+            format!("the agent's .started file, for {} s", until.since(now).div_ceil(1_000))
+        }
+        Stage::Running => "the agent's result file".to_owned(),
+        Stage::Interrupted { .. } => "a result from before the machine was rebooted".to_owned(),
+    };
+    TaskPart {
+        task_id: carried.task.id.to_string(),
+        generation: carried.task.generation,
+        stage: StageName::from(&carried.stage).to_string(),
+        waits_for,
+        recovering: observed.machine.state.job().is_some_and(crate::machine::Job::is_recovering),
+        age_ms: observed.in_hand.as_ref().map_or(0, |(_, since)| now.since(*since)),
+        assigned_at_ms: carried.assigned_at,
+    }
+}
+
+fn leaving(state: &State, now: Timestamp) -> Option<LeavingPart> {
+    let (order, signal, deadline) = match state {
+        State::Idle | State::Working { .. } => return None,
+        State::RestartPending { order, deadline, .. } => (Some(order), None, Some(deadline)),
+        State::Draining { cause: Cause::Restart { order, .. }, deadline, .. } => (Some(order), None, Some(deadline)),
+        State::Draining { cause: Cause::Stop { signal }, deadline, .. } => (None, Some(signal), Some(deadline)),
+        State::Exiting { cause: Cause::Restart { order, .. }, .. } => (Some(order), None, None),
+        State::Exiting { cause: Cause::Stop { signal }, .. } => (None, Some(signal), None),
+    };
+    Some(LeavingPart {
+        kind: if order.is_some() { "restart" } else { "stop" }.to_owned(),
+        reason: order.map(|order| order.reason.clone()).or(signal.map(ToString::to_string)).unwrap_or_default(),
+        command_id: order.and_then(|order| order.command_id.clone()),
+        by: order.and_then(|order| order.by.clone()),
+        deadline_in_ms: deadline.map(|at| at.since(now)),
+    })
+}
+
+fn hub(observed: &Observed, now: Timestamp) -> HubPart {
+    let link = &observed.machine.link;
+    let detail = match link {
+        Link::Down { retry_at, attempt, firm } => {
+            let named = if *firm { ", a time that the hub named" } else { "" };
+            let attempts = if *attempt == 1 { "1 attempt".to_owned() } else { format!("{attempt} attempts") };
+            format!("{attempts} failed; the next in {} s{named}", retry_at.since(now).div_ceil(1_000))
+        }
+        Link::Dialing { .. } => "connecting".to_owned(),
+        Link::Identifying { .. } => "waits for the hub to know us".to_owned(),
+        Link::Online(online) => match (online.heartbeat, online.limited_until) {
+            (_, Some(until)) => format!("rate limited for {} ms", until.since(now)),
+            (Heartbeat::Sent { .. }, None) => "a ping waits for its answer".to_owned(),
+            (Heartbeat::Due { .. }, None) => "known to the hub".to_owned(),
+        },
+        Link::Closing { .. } => "taking leave".to_owned(),
+    };
+    let features = link.online().map(|online| online.features).unwrap_or_default();
+    let named =
+        [("restart.v2", features.restart_v2), ("task_rejected", features.task_rejected), ("cordon", features.cordon)];
+    let trouble = observed.hub_trouble.as_ref();
+    HubPart {
+        url: observed.about.hub_url.clone(),
+        link: LinkName::from(link).to_string(),
+        detail,
+        trouble: trouble.map(|trouble| trouble.why.clone()),
+        refused: trouble.is_some_and(|trouble| trouble.refused),
+        online_for_ms: link.online().map(|online| now.since(online.since)),
+        latency_ms: observed.latency_ms,
+        reconnects: observed.counts.connections.saturating_sub(1),
+        features: named.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
+    }
+}
+
+fn journal(observed: &Observed) -> JournalPart {
+    let machine = &observed.machine;
+    let verdict = |verdict: &crate::machine::Verdict| VerdictPart {
+        task_id: verdict.task_id.to_string(),
+        generation: verdict.generation,
+        verdict: match verdict.outcome {
+            Outcome::Completed { .. } => "completed",
+            Outcome::Failed { .. } => "failed",
+        }
+        .to_owned(),
+    };
+    JournalPart {
+        file: observed.about.queue_file.clone(),
+        writable: match machine.disk {
+            Disk::Ready | Disk::Writing { failing: false, .. } => true,
+            Disk::Failing { .. } | Disk::Writing { failing: true, .. } => false,
+        },
+        outbox: machine.outbox.iter().map(verdict).collect(),
+        shelf: machine.shelf.items().iter().map(|item| item.task_id().to_string()).collect(),
+    }
+}
+
+fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
+    let facts = pm2.current_facts();
+    let (comeback, why_in_place) = pm2.comeback_at(now.as_millis());
+    SupervisorPart {
+        kind: match (facts.under_pm2, facts.under_systemd) {
+            (true, _) => "pm2",
+            (false, true) => "systemd",
+            (false, false) => "none",
+        }
+        .to_owned(),
+        name: pm2.listed_as().map(str::to_owned),
+        pm_id: pm2.identity().pm_id,
+        restart_count: facts.restart_time,
+        kill_timeout_ms: facts.kill_timeout_ms,
+        restart_by: match comeback {
+            Comeback::Supervisor => "exit 0",
+            Comeback::InPlace => "exec in place",
+        }
+        .to_owned(),
+        because: why_in_place.map(|why| why.to_string()),
+    }
+}
+
+fn restart(past: &PastRestart) -> RestartPart {
+    RestartPart {
+        reason: past.reason.clone(),
+        command_id: past.command_id.clone(),
+        forced: past.forced,
+        left_at_ms: past.left_at_ms,
+        gap_ms: past.gap_ms,
+    }
+}

@@ -1,0 +1,168 @@
+//! systemd's notification protocol (`sd_notify(3)`): that we are ready, that we stop, that the loop turns, and a line for
+//! `systemctl status`. Datagrams to `NOTIFY_SOCKET`, never waited for; without that variable it says nothing at all.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::readiness::Ready;
+use crate::sidecar::supervisor::pm2::SupervisorFacts;
+
+/// Between two lines for `systemctl status`.
+const THROTTLE: Duration = Duration::from_secs(1);
+
+/// The longest line for `systemctl status`, characters.
+const STATUS_CHARS: usize = 200;
+
+/// Tells systemd.
+#[derive(Debug)]
+pub(crate) struct Systemd {
+    notifier: Notifier,
+    /// Half of the time after which systemd would take us for hung.
+    feed_every: Option<Duration>,
+    fed_at: Instant,
+}
+
+impl Systemd {
+    /// From this process's environment. A process that pm2 started is pm2's, whoever started that.
+    pub(crate) fn of_this_process(facts: &SupervisorFacts) -> Self {
+        let env = |key: &str| std::env::var(key).ok().filter(|_| !facts.under_pm2);
+        let notifier = Notifier::from_env(env);
+        // A watchdog that is another process's is not ours to feed.
+        let ours = env("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(std::process::id()));
+        let usec = env("WATCHDOG_USEC").and_then(|usec| usec.parse::<u64>().ok()).filter(|usec| ours && *usec > 0);
+        let feed_every = usec.map(|usec| Duration::from_micros(usec / 2)).filter(|_| notifier.is_heard());
+        Self { notifier, feed_every, fed_at: Instant::now() }
+    }
+
+    /// Says in the background when we are ready, and how we are.
+    pub(crate) fn report(&self, panel: Panel, ready: watch::Receiver<Option<Ready>>) {
+        if self.notifier.is_heard() {
+            tokio::spawn(report(self.notifier.clone(), panel, ready));
+        }
+    }
+
+    /// We end, and are not to be thought hung or crashed.
+    pub(crate) fn stopping(&self) {
+        self.notifier.say("STOPPING=1");
+    }
+
+    /// The loop turns: called by the loop, and by nothing else.
+    pub(crate) fn feed(&mut self) {
+        if self.feed_at().is_some_and(|at| at <= Instant::now()) {
+            self.notifier.say("WATCHDOG=1");
+            self.fed_at = Instant::now();
+        }
+    }
+
+    /// When the loop should turn next for it.
+    pub(crate) fn feed_at(&self) -> Option<Instant> {
+        self.feed_every.map(|every| self.fed_at + every)
+    }
+}
+
+async fn report(notifier: Notifier, mut panel: Panel, mut ready: watch::Receiver<Option<Ready>>) {
+    let mut said = None;
+    let mut is_ready = false;
+    loop {
+        let status = panel.status();
+        if let (false, Some(how)) = (is_ready, *ready.borrow_and_update()) {
+            notifier.say("READY=1");
+            tracing::debug!(%how, "systemd was told that this is ready");
+            is_ready = true;
+        }
+        let line: String = format!("{}: {}; hub {}", status.phase, status.why, status.hub.link)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(STATUS_CHARS)
+            .collect();
+        if said.as_ref() != Some(&line) {
+            notifier.say(&format!("STATUS={line}"));
+            said = Some(line);
+        }
+        tokio::select! {
+            changed = panel.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // Readiness is not throttled: it comes by the other way.
+                tokio::select! {
+                    () = tokio::time::sleep(THROTTLE) => {}
+                    Ok(()) = ready.changed() => {}
+                }
+            }
+            Ok(()) = ready.changed() => {}
+        }
+    }
+}
+
+/// Sends datagrams, or nothing.
+#[derive(Debug, Clone)]
+#[cfg_attr(not(unix), derive(Default))]
+struct Notifier {
+    #[cfg(unix)]
+    socket: Option<std::sync::Arc<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)>>,
+}
+
+#[cfg(unix)]
+impl Notifier {
+    fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
+        let Some(name) = env("NOTIFY_SOCKET") else { return Self { socket: None } };
+        match open(&name) {
+            Ok(socket) => Self { socket: Some(std::sync::Arc::new(socket)) },
+            Err(error) => {
+                tracing::warn!(socket = name, %error, "systemd cannot be told how this process is (NOTIFY_SOCKET)");
+                Self { socket: None }
+            }
+        }
+    }
+
+    fn is_heard(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    fn say(&self, text: &str) {
+        let Some(socket) = &self.socket else { return };
+        let (from, to) = &**socket;
+        // One that is full or gone is not waited for; systemd judges by what arrives.
+        if let Err(error) = from.send_to_addr(text.as_bytes(), to) {
+            tracing::debug!(%error, text, "systemd was not told");
+        }
+    }
+}
+
+/// A path, or with `@` in front a name in Linux's abstract namespace.
+#[cfg(unix)]
+fn open(name: &str) -> std::io::Result<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)> {
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let address = match name.strip_prefix('@') {
+        #[cfg(target_os = "linux")]
+        Some(abstract_name) => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(abstract_name)?
+        }
+        None if name.starts_with('/') => SocketAddr::from_pathname(name)?,
+        #[cfg_attr(target_os = "linux", allow(unreachable_patterns))]
+        Some(_) | None => {
+            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "neither a path nor an abstract name"));
+        }
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, address))
+}
+
+#[cfg(not(unix))]
+impl Notifier {
+    fn from_env(_: impl Fn(&str) -> Option<String>) -> Self {
+        Self::default()
+    }
+
+    fn is_heard(&self) -> bool {
+        false
+    }
+
+    fn say(&self, _: &str) {}
+}

@@ -1,0 +1,178 @@
+//! Who does a task: its own shell line where the hub may give one, else the executor of its routing target, else the wake
+//! command. It reads the configuration and the assignment, and starts nothing.
+
+use serde_json::{Map, Value};
+
+use crate::sidecar::config::{Config, ExecutorMode};
+
+/// Who does a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Whoever this runs or wakes.
+    Runs(Plan),
+    /// An agent that finds its tasks by itself, as the Node sidecar takes it without a wake command: only its files tell.
+    Itself,
+}
+
+/// What is run for a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// A shell line.
+    pub(crate) command: String,
+    /// What its end means.
+    pub(crate) mode: ExecutorMode,
+    /// How long it may run, ms.
+    pub(crate) timeout_ms: u64,
+    /// More variables for it.
+    pub(crate) env: Vec<(String, String)>,
+    /// Whether it runs in the agent's repository, where there is one.
+    pub(crate) in_repo: bool,
+}
+
+/// Who does the assignment `task`, or why nobody does.
+pub(crate) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, String> {
+    if let Some(plan) = shell_command(config, task) {
+        return Ok(Who::Runs(plan));
+    }
+    let target = target(task);
+    let executor = target.and_then(|target| config.executors.iter().find(|executor| executor.target == target));
+    if let Some(executor) = executor {
+        return Ok(Who::Runs(Plan {
+            command: executor.command.clone(),
+            mode: executor.mode,
+            timeout_ms: executor.timeout_ms,
+            env: executor.env.clone(),
+            in_repo: false,
+        }));
+    }
+    if let Some(command) = &config.wake_command {
+        return Ok(Who::Runs(Plan {
+            command: command.clone(),
+            mode: ExecutorMode::Wake,
+            timeout_ms: config.wake_timeout_ms,
+            env: Vec::new(),
+            in_repo: false,
+        }));
+    }
+    match target {
+        None | Some("wake") => Ok(Who::Itself),
+        Some(target) => Err(nobody(config, target)),
+    }
+}
+
+/// The task's routing target, where it names one.
+fn target(task: &Map<String, Value>) -> Option<&str> {
+    task.get("routing_decision")?.get("target_type")?.as_str().filter(|target| !target.is_empty())
+}
+
+fn shell_command(config: &Config, task: &Map<String, Value>) -> Option<Plan> {
+    let metadata = task.get("metadata")?;
+    let command = metadata.get("shell_command")?.as_str().filter(|command| !command.trim().is_empty())?;
+    if !config.shell_commands.enabled {
+        tracing::warn!(
+            "the task has a shell command, which is not run here (`shell_commands.enabled` in config.json): it goes its \
+             usual way"
+        );
+        return None;
+    }
+    let limit = config.shell_commands.timeout_ms;
+    // A task may ask for less.
+    let asked = metadata.get("timeout_ms").and_then(Value::as_u64).filter(|asked| *asked > 0);
+    Some(Plan {
+        command: command.to_owned(),
+        mode: ExecutorMode::Run,
+        timeout_ms: asked.map_or(limit, |asked| asked.min(limit)),
+        env: Vec::new(),
+        in_repo: true,
+    })
+}
+
+fn nobody(config: &Config, target: &str) -> String {
+    let known: Vec<&str> = config.executors.iter().map(|executor| executor.target.as_str()).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    format!(
+        "no_executor: the task is routed to \"{target}\"; set `executors.{target}` or `wake_command` in the sidecar's \
+         config.json (executors there: {known})"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(more: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, format!(r#"{{"agent_id": "a", "token": "tttt", "hub_url": "ws://h/ws", {more}}}"#))
+            .unwrap();
+        Config::load(&path).unwrap().config
+    }
+
+    fn planned(more: &str, task: Value) -> Result<Plan, String> {
+        match who(&config(more), task.as_object().unwrap())? {
+            Who::Runs(plan) => Ok(plan),
+            Who::Itself => Err("left to the agent".into()),
+        }
+    }
+
+    const EXECUTORS: &str = r#""executors": {"claude": {"command": "run-it", "mode": "run", "timeout_ms": 5000,
+        "env": {"K": "v"}}, "wake": {"command": "wake-it"}}"#;
+
+    fn routed(target: &str) -> Value {
+        json!({"routing_decision": {"target_type": target}})
+    }
+
+    #[test]
+    fn the_executor_of_the_routing_target_is_chosen() {
+        let plan = planned(EXECUTORS, routed("claude")).unwrap();
+        assert_eq!((plan.command.as_str(), plan.mode, plan.timeout_ms), ("run-it", ExecutorMode::Run, 5_000));
+        assert_eq!(plan.env, [("K".to_owned(), "v".to_owned())]);
+        let plan = planned(EXECUTORS, routed("wake")).unwrap();
+        assert_eq!((plan.command.as_str(), plan.mode, plan.timeout_ms), ("wake-it", ExecutorMode::Wake, 60_000));
+    }
+
+    #[test]
+    fn a_target_without_an_executor_goes_to_the_wake_command() {
+        let more = format!(r#""wake_command": "wake-all", {EXECUTORS}"#);
+        assert_eq!(planned(&more, routed("ollama")).unwrap().command, "wake-all");
+        assert_eq!(planned(&more, json!({"routing_decision": null})).unwrap().command, "wake-all");
+    }
+
+    #[test]
+    fn a_target_that_nobody_serves_names_the_key_to_set() {
+        let why = planned(EXECUTORS, routed("ollama")).unwrap_err();
+        assert!(why.starts_with("no_executor: ") && why.contains("`executors.ollama`"), "{why}");
+        assert!(why.contains("executors there: claude, wake"), "{why}");
+    }
+
+    #[test]
+    fn without_a_wake_command_a_task_that_is_routed_nowhere_is_left_to_the_agent() {
+        for task in [json!({}), json!({"routing_decision": null})] {
+            assert_eq!(who(&config(EXECUTORS), task.as_object().unwrap()), Ok(Who::Itself));
+        }
+        assert_eq!(who(&config(r#""executors": {}"#), routed("wake").as_object().unwrap()), Ok(Who::Itself));
+    }
+
+    #[test]
+    fn a_shell_command_is_run_only_where_that_is_on() {
+        let task = json!({"metadata": {"shell_command": "ls"}});
+        let off = r#""wake_command": "wake-all""#;
+        assert_eq!(planned(off, task.clone()).unwrap().command, "wake-all");
+        let on = r#""wake_command": "wake-all", "shell_commands": {"enabled": true}"#;
+        let plan = planned(on, task).unwrap();
+        assert_eq!((plan.command.as_str(), plan.mode, plan.timeout_ms), ("ls", ExecutorMode::Run, 60_000));
+        // A description is no command, whatever the original makes of it.
+        assert_eq!(planned(on, json!({"description": "rm -rf /"})).unwrap().command, "wake-all");
+    }
+
+    #[test]
+    fn a_task_may_ask_for_less_time_and_not_for_more() {
+        let on = r#""shell_commands": {"enabled": true, "timeout_ms": 5000}"#;
+        let limit = |asked: Value| {
+            let task = json!({"metadata": {"shell_command": "ls", "timeout_ms": asked}});
+            planned(on, task).unwrap().timeout_ms
+        };
+        assert_eq!((limit(json!(100)), limit(json!(9_000)), limit(json!("x"))), (100, 5_000, 5_000));
+    }
+}

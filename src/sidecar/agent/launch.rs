@@ -1,0 +1,190 @@
+//! Begins the work on a task: from the machine's order to the runner's. What the work is run by is `dispatch`'s to say.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::common::fs::regular_file;
+use crate::machine::Task;
+use crate::sidecar::agent::executor::{Plan, Who, who};
+use crate::sidecar::agent::hooks::{Begin, Hooks};
+use crate::sidecar::agent::supervised;
+use crate::sidecar::agent::supervised::RunOrder;
+use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
+use crate::sidecar::config::{Config, ExecutorMode};
+use crate::sidecar::shell::environment::Wakes;
+use crate::sidecar::shell::inbound::NOT_KEPT;
+use crate::sidecar::shell::outbound::object;
+
+/// How long a supervisor may take to say that the command is under way: it waits for an earlier run to end.
+const SUPERVISOR_MS: u64 = 30_000;
+
+/// What the work begins with.
+pub(crate) struct Beginner<'a> {
+    pub(crate) config: &'a Arc<Config>,
+    pub(crate) hooks: &'a Hooks,
+    pub(crate) runner: &'a Arc<dyn Wakes>,
+    /// This boot of the machine.
+    pub(crate) machine_boot: &'a str,
+}
+
+impl Beginner<'_> {
+    /// Orders what the configuration says for the task; the runner answers with one event.
+    pub(crate) fn begin(&self, task: &Task, attempt: u8) {
+        let work = Work {
+            config: self.config.clone(),
+            runner: self.runner.clone(),
+            machine_boot: self.machine_boot.to_owned(),
+            task: task.clone(),
+            attempt,
+        };
+        let payload = object(&task.payload);
+        if let Some(why) = payload.get(NOT_KEPT).and_then(Value::as_str) {
+            return work.refuse(why.to_owned());
+        }
+        let plan = match who(self.config, &payload) {
+            Ok(Who::Runs(plan)) => plan,
+            Ok(Who::Itself) => return work.leave_to_the_agent(),
+            Err(reason) => return work.refuse(reason),
+        };
+        if !self.hooks.has_start() {
+            return work.start(plan, payload);
+        }
+        let hooks = self.hooks.clone();
+        tokio::spawn(async move {
+            let Begin { refuse, env, task } = hooks.before_start(&payload, work.task.generation, attempt).await;
+            if let Some(reason) = refuse {
+                return work.refuse(format!("refused by on_task_start: {reason}"));
+            }
+            let (mut plan, mut payload) = (plan, payload);
+            plan.env.extend(env);
+            payload.extend(task);
+            work.start(plan, payload);
+        });
+    }
+}
+
+/// One task about to be begun.
+struct Work {
+    config: Arc<Config>,
+    runner: Arc<dyn Wakes>,
+    machine_boot: String,
+    task: Task,
+    attempt: u8,
+}
+
+impl Work {
+    fn refuse(&self, reason: String) {
+        self.answer(WakeOutcome::Refused { reason });
+    }
+
+    fn answer(&self, outcome: WakeOutcome) {
+        self.runner.answer(WakeEvent {
+            task_id: self.task.id.to_string(),
+            generation: self.task.generation,
+            attempt: u32::from(self.attempt),
+            outcome,
+        });
+    }
+
+    /// Its sign is given for it, on disk, so that the next process finds it too.
+    fn leave_to_the_agent(self) {
+        tokio::task::spawn_blocking(move || {
+            let folder = &self.config.results_dir;
+            let sign = folder.join(format!("{}.started", self.task.id));
+            let given = std::fs::create_dir_all(folder).and_then(|()| regular_file::make_empty(&sign));
+            self.answer(match given {
+                Ok(()) => WakeOutcome::Succeeded,
+                Err(error) => WakeOutcome::Failed { error: format!("cannot write {}: {error}", sign.display()) },
+            });
+        });
+    }
+
+    fn start(&self, plan: Plan, payload: Map<String, Value>) {
+        let (what, timeout_ms) = match plan.mode {
+            ExecutorMode::Wake => (What::Shell(plan.command.clone()), plan.timeout_ms),
+            ExecutorMode::Run => {
+                let stdin = match text_of(&self.run_order(&plan)) {
+                    Ok(stdin) => stdin,
+                    Err(why) => return self.refuse(why),
+                };
+                let arguments = supervised::arguments().map(str::to_owned).into();
+                (What::Program { program: supervised::program(), arguments, stdin }, SUPERVISOR_MS)
+            }
+        };
+        self.runner.start(WakeOrder {
+            task_id: self.task.id.to_string(),
+            generation: self.task.generation,
+            attempt: u32::from(self.attempt),
+            what,
+            env: self.variables(payload, plan.env),
+            timeout_ms,
+            cwd: folder_of(&self.config),
+        });
+    }
+
+    fn run_order(&self, plan: &Plan) -> RunOrder {
+        let repo = self.config.repo_dir.clone().filter(|_| plan.in_repo);
+        RunOrder {
+            task_id: self.task.id.to_string(),
+            generation: self.task.generation,
+            command: plan.command.clone(),
+            cwd: repo.unwrap_or_else(|| folder_of(&self.config)),
+            timeout_ms: plan.timeout_ms,
+            results_dir: self.config.results_dir.clone(),
+            scratch_dir: self.runner.scratch_dir().to_owned(),
+            machine_boot: self.machine_boot.clone(),
+            secrets: vec![self.config.token.expose().to_owned()],
+        }
+    }
+
+    /// The executor's variables, and over them the task's.
+    fn variables(&self, payload: Map<String, Value>, more: Vec<(String, String)>) -> Vec<(String, String)> {
+        let description = payload.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let own = [
+            ("TASK_ID".to_owned(), self.task.id.to_string()),
+            ("TASK_JSON".to_owned(), Value::Object(payload).to_string()),
+            ("TASK_DESCRIPTION".to_owned(), description),
+        ];
+        more.into_iter().chain(own).collect()
+    }
+}
+
+fn text_of(order: &RunOrder) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(order).map_err(|error| {
+        let (beside, results) = (order.scratch_dir.display(), order.results_dir.display());
+        format!(
+            "a command cannot be run from {beside}, or with its result in {results}: {error}; give them UTF-8 names"
+        )
+    })
+}
+
+/// Where commands run: beside the configuration.
+fn folder_of(config: &Config) -> PathBuf {
+    config.path.parent().map(Into::into).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_without_a_name_in_utf_8_is_told_before_a_command_is_run() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let order = RunOrder {
+            task_id: "t".into(),
+            generation: 1,
+            command: "true".into(),
+            cwd: "/".into(),
+            timeout_ms: 1,
+            results_dir: std::ffi::OsStr::from_bytes(b"/r\xff").into(),
+            scratch_dir: "/s".into(),
+            machine_boot: "b".into(),
+            secrets: Vec::new(),
+        };
+        let why = text_of(&order).unwrap_err();
+        assert!(why.contains("UTF-8") && why.contains("/r"), "{why}");
+    }
+}

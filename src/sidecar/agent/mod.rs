@@ -1,0 +1,10 @@
+//! The agent's side: how a task is started, and how its result is found.
+
+pub(crate) mod executor;
+pub(crate) mod hooks;
+pub(crate) mod launch;
+pub mod refused_results;
+pub(crate) mod result_hook;
+pub mod results;
+pub mod supervised;
+pub mod wake;

@@ -1,0 +1,180 @@
+//! Keeps results that the hub, or this program, would not take in `rejected/` of the results folder, where an operator finds them; where that
+//! cannot be written, beside the journal. It removes and overwrites no result there.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::{DurableError, Operation};
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
+use crate::sidecar::agent::results::MAX_FILE_BYTES;
+
+/// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
+const FOLDER: &str = "rejected";
+
+/// Puts the result there, durably, and says where: `<task_id>.json`, or `<task_id>.2.json` and so on where something else
+/// has that name. One that lies there already is not written again. A hub gives an agent no task while it waits for the
+/// last one's verdict, so a folder that cannot be written must not keep that back where the journal can be.
+///
+/// # Errors
+/// [`DurableError`] of the results folder, where no folder can be written: disk full, read-only, permission.
+pub fn keep(results_dir: &Path, queue_file: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
+    keep_in(&results_dir.join(FOLDER), task_id, result)
+        .or_else(|error| keep_in(&queue_file.with_extension(FOLDER), task_id, result).map_err(|_| error))
+}
+
+fn keep_in(folder: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
+    let mut path = folder.join(format!("{task_id}.json"));
+    let mut number = 1_u32;
+    loop {
+        match regular_file::read(&path, result.len() as u64) {
+            Ok(found) if found == result.as_bytes() => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            Err(source) if Unfit::of(&source).is_none() => {
+                return Err(DurableError { path, operation: Operation::Read, source });
+            }
+            Ok(_) | Err(_) => {
+                number += 1;
+                path = folder.join(format!("{task_id}.{number}.json"));
+            }
+        }
+    }
+    // A killed process may have left half of it.
+    atomic_file::remove_leftovers(&path)?;
+    atomic_file::write_atomic(&path, result.as_bytes())?;
+    Ok(path)
+}
+
+/// Puts the result file at `path` there too, whatever it holds, and says where: `<name>.json`, or `<name>.2.json` and so on
+/// where something else has that name. The file stays, and is not put there twice.
+///
+/// # Errors
+/// The disk does not take it, or there is no such file.
+pub fn keep_file(path: &Path) -> io::Result<PathBuf> {
+    // What a link leads to, which need not be on the same disk.
+    let source = fs::canonicalize(path)?;
+    let folder = path.with_file_name(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut target = folder.join(format!("{name}.json"));
+    let mut number = 1_u32;
+    loop {
+        let taken = match fs::hard_link(&source, &target) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
+            Ok(()) => false,
+            Err(_) => !copy_new(&source, &target)?,
+        };
+        if !taken || is_same(&source, &target) {
+            break;
+        }
+        number += 1;
+        target = folder.join(format!("{name}.{number}.json"));
+    }
+    fs::File::open(&folder)?.sync_all()?;
+    Ok(target)
+}
+
+/// Copies to a file that is new, and says whether it was.
+fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
+    let mut new = match OpenOptions::new().write(true).create_new(true).open(target) {
+        Ok(new) => new,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let copied = fs::File::open(source).and_then(|mut file| io::copy(&mut file, &mut new)).and_then(|_| new.sync_all());
+    copied.map(|()| true).inspect_err(|_| {
+        // Half a copy is of no use; if even that fails there is nothing better to do.
+        let _ = fs::remove_file(target);
+    })
+}
+
+/// Whether two names lead to one file, or to files of a result's size that hold the same.
+fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        if inode(one).is_some() && inode(one) == inode(other) {
+            return true;
+        }
+    }
+    let read = |path| regular_file::read(path, MAX_FILE_BYTES).ok();
+    read(one).is_some_and(|content| read(other) == Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(dir: &Path, result: &str) -> String {
+        let path = keep(dir, &dir.join("queue.json"), "t", result).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), result);
+        path.strip_prefix(dir).unwrap().display().to_string()
+    }
+
+    #[test]
+    fn a_result_is_written_once_and_overwrites_none() {
+        let dir = tempfile::tempdir().unwrap();
+        for (result, name) in [("{}", "t.json"), ("{\"n\":1}", "t.2.json"), ("{}", "t.json"), ("{\"n\":1}", "t.2.json")]
+        {
+            assert_eq!(kept(dir.path(), result), format!("rejected/{name}"));
+        }
+        assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_is_kept_once_and_overwrites_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.json");
+        for (content, name) in [("[[", "t.json"), ("[", "t.2.json"), ("[", "t.2.json"), ("[[", "t.json")] {
+            fs::remove_file(&path).ok();
+            fs::write(&path, content).unwrap();
+            for _ in 0..2 {
+                let kept = keep_file(&path).unwrap();
+                assert_eq!(kept, dir.path().join("rejected").join(name));
+                assert_eq!(fs::read_to_string(kept).unwrap(), content);
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 2);
+        assert!(keep_file(&dir.path().join("other.json")).is_err());
+    }
+
+    #[test]
+    fn a_link_keeps_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("out.txt"), "[[").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("out.txt"), dir.path().join("t.json")).unwrap();
+        let kept = keep_file(&dir.path().join("t.json")).unwrap();
+        assert!(fs::symlink_metadata(&kept).unwrap().is_file());
+        assert_eq!(fs::read_to_string(kept).unwrap(), "[[");
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("rejected/t.json")).unwrap();
+        assert_eq!(kept(dir.path(), "{}"), "rejected/t.2.json");
+    }
+
+    #[test]
+    fn half_a_file_of_a_killed_process_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("rejected")).unwrap();
+        fs::write(dir.path().join("rejected/.t.json.x.tmp"), "{").unwrap();
+        kept(dir.path(), "{}");
+        assert_eq!(fs::read_dir(dir.path().join("rejected")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_no_folder_can_be_made_it_lies_beside_the_journal_else_the_error_says_where() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("rejected"), "").unwrap();
+        assert_eq!(kept(dir.path(), "{}"), "queue.rejected/t.json");
+        fs::remove_dir_all(dir.path().join("queue.rejected")).unwrap();
+        fs::write(dir.path().join("queue.rejected"), "").unwrap();
+        let error = keep(dir.path(), &dir.path().join("queue.json"), "t", "{}").unwrap_err();
+        assert_eq!(error.path, dir.path().join("rejected/t.json"));
+    }
+}

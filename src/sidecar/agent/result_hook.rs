@@ -1,0 +1,53 @@
+//! Runs `on_task_result` for the result that the machine has it look at, one at a time, and reports what the hook made of
+//! it. It decides nothing.
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::common::logging::Redactor;
+use crate::machine::{Event, Outcome, Task};
+use crate::sidecar::agent::hooks::Hooks;
+use crate::sidecar::agent::results::ResultContent;
+use crate::sidecar::shell::adapter_events::outcome_of;
+use crate::sidecar::shell::outbound::object;
+
+/// The hook that runs, if one does.
+#[derive(Debug)]
+pub(crate) struct ResultHook {
+    answers: mpsc::Sender<Event>,
+    running: Option<(u32, AbortHandle)>,
+}
+
+impl ResultHook {
+    /// Reports to `answers`.
+    pub(crate) fn new(answers: mpsc::Sender<Event>) -> Self {
+        Self { answers, running: None }
+    }
+
+    /// Lets the hook look at a result, in place of any other.
+    pub(crate) fn run(&mut self, number: u32, task: &Task, outcome: Outcome, hooks: &Hooks, redactor: &Redactor) {
+        self.keep(None);
+        let (hooks, redactor, answers) = (hooks.clone(), redactor.clone(), self.answers.clone());
+        let (payload, generation) = (object(&task.payload), task.generation);
+        let hook = tokio::spawn(async move {
+            let result = match &outcome {
+                Outcome::Completed { result } => object(result),
+                Outcome::Failed { reason } => ResultContent::Failure { reason: reason.clone() }.to_object(),
+            };
+            let outcome = match hooks.review(payload, generation, result).await {
+                Some(changed) => outcome_of(ResultContent::of(changed), &redactor),
+                None => outcome,
+            };
+            // A loop that has ended wants no answer.
+            let _ = answers.send(Event::ResultReviewed { number, outcome }).await;
+        });
+        self.running = Some((number, hook.abort_handle()));
+    }
+
+    /// Ends the hook unless the machine still waits for it: `wanted` is the question that is open.
+    pub(crate) fn keep(&mut self, wanted: Option<u32>) {
+        if let Some((_, hook)) = self.running.take_if(|(number, _)| Some(*number) != wanted) {
+            hook.abort();
+        }
+    }
+}

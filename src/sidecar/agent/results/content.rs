@@ -1,0 +1,239 @@
+//! Reads one result file: whole, still being written, or nonsense, and if whole, what it says.
+//! It never waits: what is not settled is looked at again by the caller.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value};
+
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
+use crate::protocol::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
+use crate::sidecar::agent::refused_results;
+use crate::sidecar::agent::results::ResultsConfig;
+use crate::sidecar::shell::adapter_events::{MAX_RESULT_BYTES, too_large};
+
+/// What a result file says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResultContent {
+    /// `{"status":"success", ...}`.
+    Success {
+        /// The whole object.
+        result: Map<String, Value>,
+    },
+    /// Any other object.
+    Failure {
+        /// Its `reason`, else its `error`, else `"unknown"`; what is not a string, as compact JSON.
+        reason: String,
+    },
+    /// Not a JSON object, too large, or not a file, and unchanged for the settling time.
+    Unreadable {
+        /// What was found, where, and what is wanted instead.
+        error: String,
+    },
+}
+
+impl ResultContent {
+    /// What counts in place of a result that no hub would take; `place` is where it stands.
+    pub(crate) fn refused(place: impl core::fmt::Display, refusal: &Refusal) -> Self {
+        let advice = "leave what is so in a file of its own, and name that in the result";
+        Self::Failure { reason: format!("result_{}: {place}: {refusal}; or {advice}", refusal.name()) }
+    }
+
+    /// What a result object says.
+    pub fn of(object: Map<String, Value>) -> Self {
+        classify(object)
+    }
+
+    /// The object for others to look at; of a failure, its reason.
+    pub fn to_object(&self) -> Map<String, Value> {
+        let failed = |reason: String| {
+            let pairs = [("status", "failed".to_owned()), ("reason", reason)];
+            pairs.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect()
+        };
+        match self {
+            Self::Success { result } => result.clone(),
+            Self::Failure { reason } => failed(reason.clone()),
+            Self::Unreadable { error } => failed(format!("result_parse_error: {error}")),
+        }
+    }
+}
+
+/// What one look at a result file gives.
+#[derive(Debug)]
+pub(super) enum Look {
+    Done(ResultContent),
+    /// Perhaps still being written.
+    Unsettled(Candidate),
+}
+
+/// A file that is no result yet.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    signature: Signature,
+    /// Since when it has looked like this.
+    pub(super) since: Instant,
+}
+
+/// What changes when a file is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Signature {
+    length: u64,
+    modified: Option<SystemTime>,
+    is_file: bool,
+}
+
+impl Signature {
+    fn of(metadata: &Metadata) -> Self {
+        Self { length: metadata.len(), modified: metadata.modified().ok(), is_file: metadata.is_file() }
+    }
+}
+
+/// Looks at `path`, knowing what the last look saw. None if nothing is there.
+pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConfig, now: Instant) -> Option<Look> {
+    // Follows links; a link to nothing is nothing, and so is what a folder in trouble hides: that is no verdict.
+    let signature = Signature::of(&fs::metadata(path).ok()?);
+    let same = before.filter(|before| before.signature == signature);
+    let settled =
+        same.is_some_and(|before| now.duration_since(before.since) >= Duration::from_millis(config.settle_ms));
+    // What did not parse is not read again until it changes or is about to be given up: file times are coarse, and a
+    // change within one tick must not be missed.
+    if same.is_some() && !settled {
+        return same.cloned().map(Look::Unsettled);
+    }
+    match read(path, config.max_bytes) {
+        Ok(content) => Some(Look::Done(content)),
+        Err(Flaw::Gone) => None,
+        Err(Flaw::Here(what)) if settled => {
+            let place = if signature.is_file && signature.length > 0 { kept(path) } else { path.to_owned() };
+            let error =
+                format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", place.display());
+            Some(Look::Done(ResultContent::Unreadable { error }))
+        }
+        // It is whole: nothing that is still to be written would mend it.
+        Err(Flaw::Refused(refusal)) => Some(Look::Done(ResultContent::refused(kept(path).display(), &refusal))),
+        Err(Flaw::TooLarge(bytes)) => {
+            let reason = format!("{}; it is kept in {}", too_large(bytes), kept(path).display());
+            Some(Look::Done(ResultContent::Failure { reason }))
+        }
+        Err(Flaw::Here(_)) => {
+            let since = same.map_or(now, |before| before.since);
+            Some(Look::Unsettled(Candidate { signature, since }))
+        }
+        Err(Flaw::Trouble(error)) => {
+            tracing::warn!(file = %path.display(), %error, "cannot read a result now; it will be tried again");
+            Some(Look::Unsettled(Candidate { signature, since: now }))
+        }
+    }
+}
+
+/// Where the file is found once the task that it fails has ended, and its own name has gone.
+fn kept(path: &Path) -> PathBuf {
+    refused_results::keep_file(path).unwrap_or_else(|error| {
+        tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
+        path.to_owned()
+    })
+}
+
+/// Why a file gave no object.
+enum Flaw {
+    /// It was removed meanwhile.
+    Gone,
+    /// What stands there is no result.
+    Here(String),
+    /// It is an object that no hub would take.
+    Refused(Refusal),
+    /// It is an object of so many bytes, more than a hub takes.
+    TooLarge(usize),
+    /// This machine's fault (no more open files, a disk error), so no word about the result.
+    Trouble(io::Error),
+}
+
+impl From<io::Error> for Flaw {
+    fn from(e: io::Error) -> Self {
+        if let Some(unfit) = Unfit::of(&e) {
+            Self::Here(unfit.to_string())
+        } else if e.kind() == io::ErrorKind::NotFound {
+            Self::Gone
+        } else if e.kind() == io::ErrorKind::PermissionDenied {
+            Self::Here(format!("cannot be read: {e}"))
+        } else {
+            Self::Trouble(e)
+        }
+    }
+}
+
+fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
+    let bytes = regular_file::read(path, max_bytes)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(Flaw::Here("is empty".into()));
+    }
+    match read_object(text, MAX_RESULT_DEPTH) {
+        Ok(object) => match written_out(&object, text.len()) {
+            Some(bytes) => Err(Flaw::TooLarge(bytes)),
+            None => Ok(classify(object)),
+        },
+        Err(Unread::Refused(refusal)) => Err(Flaw::Refused(refusal)),
+        Err(Unread::NotAnObject) => Err(Flaw::Here("is JSON but not an object".into())),
+        Err(Unread::NotJson(e)) => Err(Flaw::Here(format!("is not JSON: {e}"))),
+    }
+}
+
+/// How many bytes the object has as it is passed on, where that is more than a hub takes: a number may be written with a
+/// fifth of the characters.
+fn written_out(object: &Map<String, Value>, bytes_read: usize) -> Option<usize> {
+    let bytes = || serde_json::to_string(object).map_or(0, |text| text.len());
+    (bytes_read > MAX_RESULT_BYTES / 5).then(bytes).filter(|bytes| *bytes > MAX_RESULT_BYTES)
+}
+
+fn classify(object: Map<String, Value>) -> ResultContent {
+    if object.get("status").and_then(Value::as_str) == Some("success") {
+        return ResultContent::Success { result: object };
+    }
+    let said = ["reason", "error"].iter().find_map(|key| object.get(*key).filter(|value| is_said(value)));
+    let reason = match said {
+        None => "unknown".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    ResultContent::Failure { reason }
+}
+
+/// An empty or null reason says nothing.
+fn is_said(value: &Value) -> bool {
+    !value.is_null() && value.as_str() != Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reason_of(value: Value) -> String {
+        let content = classify(value.as_object().unwrap().clone());
+        let ResultContent::Failure { reason } = content else { panic!("expected a failure, got {content:?}") };
+        reason
+    }
+
+    #[test]
+    fn success_keeps_the_whole_object() {
+        let object = json!({"status": "success", "output": "done", "n": 1});
+        let expected = ResultContent::Success { result: object.as_object().unwrap().clone() };
+        assert_eq!(classify(object.as_object().unwrap().clone()), expected);
+    }
+
+    #[test]
+    fn a_failure_says_its_reason_before_its_error() {
+        assert_eq!(reason_of(json!({"status": "failed", "reason": "a", "error": "b"})), "a");
+        assert_eq!(reason_of(json!({"status": "failed", "reason": null, "error": "b"})), "b");
+        assert_eq!(reason_of(json!({"status": 1})), "unknown");
+    }
+
+    #[test]
+    fn a_reason_that_is_no_string_is_compact_json() {
+        assert_eq!(reason_of(json!({"error": {"code": 7, "why": ["x"]}})), r#"{"code":7,"why":["x"]}"#);
+    }
+}

@@ -1,0 +1,359 @@
+//! Who runs a task: one file a task, whose lock says that its supervisor lives. It starts nothing; of processes it knows
+//! only how to end a run.
+//!
+//! The lock is an open file's (`flock`): it ends with the supervisor whatever ends that, and no child inherits it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::fs::regular_file;
+use crate::sidecar::agent::supervised::supervise::GRACE;
+
+/// More than any claim has, bytes.
+const MAX_CLAIM_BYTES: u64 = 64 * 1024;
+
+const CLAIM: &str = "run";
+const ENDING: &str = "ending";
+const PROGRESS: &str = "progress";
+
+/// What a claim says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// The supervisor.
+    pub(super) pid: u32,
+    /// The hand-out it runs or ran.
+    pub(super) generation: u64,
+    /// The machine's boot.
+    pub(super) machine_boot: String,
+    /// When it was claimed, ms since the epoch.
+    pub(super) claimed_at_ms: u64,
+    /// The command's process (which leads its group), once it runs.
+    pub(super) command: Option<Process>,
+}
+
+/// A process that cannot be mistaken for a later one with its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// When it started, in the kernel's ticks; none where that cannot be told.
+    pub(super) started: Option<u64>,
+}
+
+impl Process {
+    pub(super) fn now(pid: u32) -> Self {
+        Self { pid, started: start_ticks(pid) }
+    }
+
+    pub(super) fn is_alive(self) -> bool {
+        self.started.is_some() && start_ticks(self.pid) == self.started
+    }
+}
+
+/// The field `starttime` of `/proc/PID/stat`; none where there is no such process, or no such file.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything; `starttime` is the 20th field after it (proc_pid_stat(5)).
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A claim that this process holds.
+#[derive(Debug)]
+pub(super) struct Claim {
+    file: File,
+    path: PathBuf,
+    note: Note,
+}
+
+/// What became of a claim.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Ours(Claim),
+    /// It is under way, or was run for this generation already.
+    Before,
+}
+
+impl Claim {
+    /// Claims the task for this process, after whatever is being ended for it has ended.
+    pub(super) fn take(scratch: &Path, task_id: &str, note: Note) -> io::Result<Taken> {
+        fs::create_dir_all(scratch)?;
+        // One claimant at a time: between the look and the rename nobody else may come.
+        let gate = regular_file::open_with(&scratch.join("runs.lock"), private().create(true))?;
+        gate.lock()?;
+        wait_for_the_ending(scratch, task_id)?;
+        let path = path_of(scratch, task_id, CLAIM);
+        match look_at(&path)? {
+            Standing::Absent => {}
+            Standing::Running(_) => return Ok(Taken::Before),
+            Standing::Over(before) if before.generation == note.generation => return Ok(Taken::Before),
+            Standing::Over(_) | Standing::Unreadable => {
+                // An earlier hand-out's.
+                let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
+            }
+        }
+        let fresh = scratch.join(format!("{task_id}.{}.claim", note.pid));
+        let _ = fs::remove_file(&fresh);
+        let file = private().create_new(true).open(&fresh)?;
+        file.lock()?;
+        let mut claim = Self { file, path, note };
+        claim.write_note()?;
+        // Locked BEFORE it can be seen.
+        fs::rename(&fresh, &claim.path)?;
+        Ok(Taken::Ours(claim))
+    }
+
+    /// Notes the command's process.
+    pub(super) fn runs(&mut self, command: Process) -> io::Result<()> {
+        self.note.command = Some(command);
+        self.write_note()
+    }
+
+    /// Whether nobody has taken the claim away: that is how a run is told that nobody wants its result.
+    pub(super) fn is_wanted(&self) -> bool {
+        same_file(&self.file, &self.path)
+    }
+
+    /// Nothing was started: it may be claimed again.
+    pub(super) fn give_up(self) {
+        if self.is_wanted() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// After the end of a run that was not wanted any more.
+    pub(super) fn forget(self, scratch: &Path, task_id: &str) {
+        let _ = fs::remove_file(ending_path(scratch, task_id, self.note.pid));
+    }
+
+    fn write_note(&mut self) -> io::Result<()> {
+        let text = serde_json::to_vec(&self.note)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&text)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+/// How a claim stands.
+#[derive(Debug)]
+pub(super) enum Standing {
+    Absent,
+    /// Its supervisor lives.
+    Running(Option<Note>),
+    /// Its supervisor has ended.
+    Over(Note),
+    /// Not a claim.
+    Unreadable,
+}
+
+/// How the task's claim stands.
+pub(super) fn standing(scratch: &Path, task_id: &str) -> io::Result<Standing> {
+    look_at(&path_of(scratch, task_id, CLAIM))
+}
+
+/// Where the task's progress is.
+pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
+    path_of(scratch, task_id, PROGRESS)
+}
+
+/// Ends the task's run, if there is one, and removes its files: nobody wants its result. It does not wait. Returns whether
+/// there was a claim.
+pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
+    let path = path_of(scratch, task_id, CLAIM);
+    let standing = look_at(&path);
+    let claimed = standing.as_ref().is_ok_and(|standing| !matches!(standing, Standing::Absent));
+    match standing {
+        Ok(Standing::Absent) => {}
+        Ok(Standing::Running(Some(note))) => {
+            // The name first: from here on the supervisor knows that it is not wanted.
+            let ending = ending_path(scratch, task_id, note.pid);
+            if fs::rename(&path, &ending).is_ok() {
+                terminate(note.pid);
+            }
+        }
+        Ok(Standing::Over(note)) => {
+            end_orphan(&note);
+            let _ = fs::remove_file(&path);
+        }
+        Ok(Standing::Running(None) | Standing::Unreadable) => {
+            let _ = fs::remove_file(&path);
+        }
+        Err(error) => tracing::warn!(file = %path.display(), %error, "cannot look at a task's run"),
+    }
+    let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
+    claimed
+}
+
+/// Runs that an earlier sidecar was about to end are ended now.
+pub(super) fn end_leftovers(scratch: &Path) {
+    // A folder that is not there holds no files.
+    let Ok(entries) = fs::read_dir(scratch) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_none_or(|extension| extension != ENDING) {
+            continue;
+        }
+        match look_at(&path) {
+            Ok(Standing::Running(Some(note))) => terminate(note.pid),
+            Ok(Standing::Over(_) | Standing::Unreadable) => {
+                let _ = fs::remove_file(&path);
+            }
+            Ok(Standing::Absent | Standing::Running(None)) | Err(_) => {}
+        }
+    }
+}
+
+/// What a supervisor that was killed left running.
+pub(super) fn end_orphan(note: &Note) {
+    if let Some(command) = note.command
+        && command.is_alive()
+    {
+        tracing::warn!(pid = command.pid, "a command whose supervisor is gone is ended");
+        crate::sidecar::agent::wake::process_group::kill(command.pid);
+    }
+}
+
+fn wait_for_the_ending(scratch: &Path, task_id: &str) -> io::Result<()> {
+    let give_up = Instant::now() + GRACE * 3;
+    let prefix = format!("{task_id}.");
+    let of_the_task = |name: &str| {
+        let middle = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(ENDING)?.strip_suffix('.'));
+        middle.is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    loop {
+        let names = fs::read_dir(scratch)?.flatten().map(|entry| entry.file_name());
+        let ending: Vec<_> = names.filter(|name| name.to_str().is_some_and(of_the_task)).collect();
+        let under_way = ending.iter().any(|name| matches!(look_at(&scratch.join(name)), Ok(Standing::Running(_))));
+        if !under_way {
+            ending.iter().for_each(|name| drop(fs::remove_file(scratch.join(name))));
+            return Ok(());
+        }
+        if Instant::now() > give_up {
+            return Err(io::Error::other("an earlier run of this task does not end"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn look_at(path: &Path) -> io::Result<Standing> {
+    let file = match regular_file::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Absent),
+        Err(error) => return Err(error),
+    };
+    let locked = match file.try_lock_shared() {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_CLAIM_BYTES).read_to_end(&mut text)?;
+    let note = serde_json::from_slice::<Note>(&text).ok();
+    Ok(match (locked, note) {
+        (true, note) => Standing::Running(note),
+        (false, Some(note)) => Standing::Over(note),
+        (false, None) => Standing::Unreadable,
+    })
+}
+
+fn path_of(scratch: &Path, task_id: &str, extension: &str) -> PathBuf {
+    scratch.join(format!("{task_id}.{extension}"))
+}
+
+fn ending_path(scratch: &Path, task_id: &str, pid: u32) -> PathBuf {
+    scratch.join(format!("{task_id}.{pid}.{ENDING}"))
+}
+
+/// To be read and written, and nobody else's business.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
+        (Ok(_) | Err(_), _) => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn same_file(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(unix)]
+fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        // It may have ended a moment ago, which is as good.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+#[cfg(not(unix))]
+fn terminate(_: u32) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(generation: u64) -> Note {
+        // A number that no process has.
+        Note { pid: u32::MAX, generation, machine_boot: "b".into(), claimed_at_ms: 1, command: None }
+    }
+
+    fn take(scratch: &Path, generation: u64) -> Option<Claim> {
+        match Claim::take(scratch, "t", note(generation)).unwrap() {
+            Taken::Ours(claim) => Some(claim),
+            Taken::Before => None,
+        }
+    }
+
+    #[test]
+    fn a_task_under_way_is_not_claimed_again_whatever_the_generation() {
+        let scratch = tempfile::tempdir().unwrap();
+        let _claim = take(scratch.path(), 1).unwrap();
+        assert!(take(scratch.path(), 1).is_none());
+        assert!(take(scratch.path(), 3).is_none());
+    }
+
+    #[test]
+    fn a_generation_is_claimed_once_and_the_next_one_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        drop(take(scratch.path(), 1).unwrap());
+        assert!(take(scratch.path(), 1).is_none());
+        assert!(take(scratch.path(), 3).is_some());
+    }
+
+    #[test]
+    fn a_claim_that_was_given_up_can_be_taken_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        take(scratch.path(), 1).unwrap().give_up();
+        assert!(take(scratch.path(), 1).is_some());
+    }
+
+    #[test]
+    fn a_run_that_was_ended_knows_that_it_is_not_wanted() {
+        let scratch = tempfile::tempdir().unwrap();
+        let claim = take(scratch.path(), 1).unwrap();
+        assert!(claim.is_wanted());
+        assert!(end_run(scratch.path(), "t"), "there was one");
+        assert!(!claim.is_wanted());
+        claim.forget(scratch.path(), "t");
+        assert!(!end_run(scratch.path(), "t"), "nothing of it is left");
+        assert!(take(scratch.path(), 1).is_some(), "nothing of it is left");
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        assert!(Process::now(std::process::id()).is_alive());
+        assert!(!Process { pid: std::process::id(), started: Some(1) }.is_alive());
+    }
+}

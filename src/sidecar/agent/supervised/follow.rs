@@ -1,0 +1,351 @@
+//! Follows the run of the task in hand: passes its output on, batched, and tells its end when its supervisor can not.
+//! It starts and ends nothing but what a killed supervisor left behind.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::common::fs::atomic_file;
+use crate::common::fs::regular_file;
+use crate::sidecar::agent::supervised::claim_record;
+use crate::sidecar::agent::supervised::claim_record::{Note, Standing, progress_path, standing};
+use crate::sidecar::agent::supervised::output::{FILE_BYTES, Line, cut_to_end};
+
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is asked whether there is a run at all.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two batches of one stream: with both, 40 frames a minute, where a hub takes 60 of an agent's tasks.
+const BATCH_EVERY: Duration = Duration::from_secs(3);
+
+/// How much text one batch holds, bytes.
+const BATCH_BYTES: usize = 8 * 1024;
+
+/// Where the runs are.
+#[derive(Debug, Clone)]
+pub struct RunsConfig {
+    /// Their claims and progress.
+    pub scratch_dir: PathBuf,
+    /// Their results.
+    pub results_dir: PathBuf,
+    /// This boot of the machine.
+    pub machine_boot: String,
+}
+
+/// The task in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Which.
+    pub task_id: String,
+    /// The hand-out that work was begun for, where it was. A claim of another one says nothing about this work.
+    pub begun_for: Option<u64>,
+}
+
+/// Output of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputBatch {
+    /// Whose.
+    pub task_id: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// The newest of what has come, with a note in front where something was left out.
+    pub text: String,
+}
+
+/// Follows one task at a time, in the background, until dropped.
+#[derive(Debug)]
+pub struct Runs {
+    config: RunsConfig,
+    watched: watch::Sender<Option<Watched>>,
+    task: JoinHandle<()>,
+}
+
+impl Runs {
+    /// Follows nothing yet; what comes goes to `output`, and is left out where nobody takes it.
+    pub fn new(config: RunsConfig, output: mpsc::Sender<OutputBatch>) -> Self {
+        claim_record::end_leftovers(&config.scratch_dir);
+        let (watched, watching) = watch::channel(None);
+        let task = tokio::spawn(follow_all(config.clone(), watching, output));
+        Self { config, watched, task }
+    }
+
+    /// Follows this task from now on.
+    pub fn watch(&self, task: Option<Watched>) {
+        self.watched.send_if_modified(|watched| {
+            let changed = *watched != task;
+            *watched = task;
+            changed
+        });
+    }
+
+    /// Ends the task's run, if there is one, and removes its files. Returns whether there was one.
+    pub fn clean_up(&self, task_id: &str) -> bool {
+        claim_record::end_run(&self.config.scratch_dir, task_id)
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn follow_all(
+    config: RunsConfig,
+    mut watching: watch::Receiver<Option<Watched>>,
+    output: mpsc::Sender<OutputBatch>,
+) {
+    let since_ms = now_ms();
+    loop {
+        let task = watching.borrow_and_update().clone();
+        let Some(task) = task else {
+            if watching.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        tokio::select! {
+            () = follow(&config, &task, since_ms, &output) => {}
+            changed = watching.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Never ends: whoever follows decides when to follow something else.
+async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
+    let mut reader = Reader { at: None, rest: Vec::new() };
+    let mut batches = [Batch::new("stdout"), Batch::new("stderr")];
+    loop {
+        let look = {
+            let (config, task) = (config.clone(), task.clone());
+            tokio::task::spawn_blocking(move || look(&config, &task, reader, since_ms)).await
+        };
+        let found;
+        (reader, found) = match look {
+            Ok(look) => look,
+            Err(error) => {
+                tracing::error!(%error, "looking at a run failed; it will be tried again");
+                (Reader { at: None, rest: Vec::new() }, None)
+            }
+        };
+        let Some(lines) = found else {
+            sleep(ASK_EVERY).await;
+            continue;
+        };
+        for line in lines {
+            batches.iter_mut().filter(|batch| batch.stream == line.stream).for_each(|batch| batch.add(&line));
+        }
+        for batch in &mut batches {
+            batch.send_if_due(&task.task_id, output);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// One look: the new lines of progress, or nothing where there is no run.
+fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<Line>>) {
+    let task_id = task.task_id.as_str();
+    match standing(&config.scratch_dir, task_id) {
+        Ok(Standing::Running(note)) => {
+            // What an earlier sidecar saw is not told again.
+            let ours = note.is_none_or(|note| note.claimed_at_ms >= since_ms);
+            let lines = reader.read(&progress_path(&config.scratch_dir, task_id), ours);
+            (reader, Some(lines))
+        }
+        Ok(Standing::Over(note)) => {
+            let lines = reader.read(&progress_path(&config.scratch_dir, task_id), note.claimed_at_ms >= since_ms);
+            if task.begun_for == Some(note.generation) {
+                tell_a_lost_end(config, task_id, &note);
+            }
+            (reader, Some(lines))
+        }
+        Ok(Standing::Absent | Standing::Unreadable) => (reader, None),
+        Err(error) => {
+            tracing::warn!(task_id, %error, "cannot look at a task's run");
+            (reader, None)
+        }
+    }
+}
+
+/// A supervisor that ended without a result was killed: somebody has to say so.
+fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &Note) {
+    let path = config.results_dir.join(format!("{task_id}.json"));
+    // What a reboot ended is the machine's to judge: it may be begun anew.
+    if note.machine_boot != config.machine_boot || path.exists() {
+        return;
+    }
+    claim_record::end_orphan(note);
+    let reason = "run_lost: the command's supervisor was killed (by hand, or for want of memory), and how the command \
+                  ended is not known; it was ended";
+    tracing::warn!(task_id, pid = note.pid, "a run's supervisor is gone and left no result");
+    let result = json!({"status": "failed", "reason": reason});
+    match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
+        // Cleaned up in this very moment: it must not pass for the result of a later hand-out.
+        Ok(()) if !matches!(standing(&config.scratch_dir, task_id), Ok(Standing::Over(now)) if now == *note) => {
+            let _ = std::fs::remove_file(&path);
+        }
+        Ok(()) => {}
+        Err(error) => tracing::warn!(task_id, %error, "the end of a lost run cannot be told; it will be tried again"),
+    }
+}
+
+/// Where the progress file has been read to.
+#[derive(Debug)]
+struct Reader {
+    at: Option<u64>,
+    rest: Vec<u8>,
+}
+
+impl Reader {
+    /// The lines that are new.
+    fn read(&mut self, path: &std::path::Path, from_the_start: bool) -> Vec<Line> {
+        self.read_bytes(path, from_the_start).unwrap_or_default();
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        // A line that was begun under a shorter file is no line.
+        lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    fn read_bytes(&mut self, path: &std::path::Path, from_the_start: bool) -> io::Result<()> {
+        let mut file = regular_file::open(path)?;
+        let length = file.metadata()?.len();
+        let at = self.at.unwrap_or(if from_the_start { 0 } else { length });
+        // It was begun anew.
+        let at = if at > length { 0 } else { at };
+        // No supervisor writes more: what it is, nobody needs to know.
+        let at = at.max(length.saturating_sub(FILE_BYTES));
+        file.seek(SeekFrom::Start(at))?;
+        let read = file.take(length - at).read_to_end(&mut self.rest)?;
+        self.at = Some(at + read as u64);
+        Ok(())
+    }
+}
+
+/// What of one stream waits to be said.
+struct Batch {
+    stream: &'static str,
+    text: String,
+    left_out: u64,
+    sent: Option<Instant>,
+}
+
+impl Batch {
+    fn new(stream: &'static str) -> Self {
+        Self { stream, text: String::new(), left_out: 0, sent: None }
+    }
+
+    fn add(&mut self, line: &Line) {
+        if line.left_out > 0 {
+            // What stands before a gap is old.
+            self.left_out += self.text.len() as u64 + line.left_out;
+            self.text.clear();
+        }
+        self.text.push_str(&line.text);
+        self.left_out += cut_to_end(&mut self.text, BATCH_BYTES);
+    }
+
+    fn send_if_due(&mut self, task_id: &str, output: &mpsc::Sender<OutputBatch>) {
+        if self.text.is_empty() || self.sent.is_some_and(|sent| sent.elapsed() < BATCH_EVERY) {
+            return;
+        }
+        let note = if self.left_out > 0 { format!("[{} bytes left out]\n", self.left_out) } else { String::new() };
+        let text = note + &std::mem::take(&mut self.text);
+        self.left_out = 0;
+        self.sent = Some(Instant::now());
+        // A loop that has no room has more important things to do.
+        let _ = output.try_send(OutputBatch { task_id: task_id.to_owned(), stream: self.stream.to_owned(), text });
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str, left_out: u64) -> Line {
+        Line { stream: "stdout".into(), text: text.into(), left_out }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_bounded_in_size_and_rate() {
+        let (sender, mut output) = mpsc::channel(8);
+        let mut batch = Batch::new("stdout");
+        batch.add(&line("first", 0));
+        batch.send_if_due("t", &sender);
+        batch.add(&line(&"x".repeat(3 * BATCH_BYTES), 7));
+        batch.send_if_due("t", &sender);
+        assert_eq!(output.try_recv().unwrap().text, "first");
+        assert!(output.try_recv().is_err(), "not yet");
+        tokio::time::advance(BATCH_EVERY).await;
+        batch.send_if_due("t", &sender);
+        let text = output.try_recv().unwrap().text;
+        assert!(text.starts_with(&format!("[{} bytes left out]\n", 2 * BATCH_BYTES + 7)), "{}", &text[..40]);
+        assert!(text.len() < BATCH_BYTES + 40);
+    }
+
+    #[test]
+    fn only_new_whole_lines_are_read_and_a_shorter_file_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.progress");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let one = serde_json::to_string(&line("one", 0)).unwrap();
+        let two = serde_json::to_string(&line("two", 0)).unwrap();
+        let mut reader = Reader { at: None, rest: Vec::new() };
+        write(&format!("{one}\n{}", &two[..10]));
+        assert_eq!(reader.read(&path, true), [line("one", 0)]);
+        write(&format!("{one}\n{two}\n"));
+        assert_eq!(reader.read(&path, true), [line("two", 0)]);
+        write(&format!("{one}\n"));
+        assert_eq!(reader.read(&path, true), [line("one", 0)]);
+    }
+
+    #[test]
+    fn what_an_earlier_sidecar_saw_is_not_told_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.progress");
+        std::fs::write(&path, serde_json::to_string(&line("old", 0)).unwrap() + "\n").unwrap();
+        let mut reader = Reader { at: None, rest: Vec::new() };
+        assert_eq!(reader.read(&path, false), []);
+    }
+
+    /// What one look makes of a claim of generation 1 whose supervisor is gone: the result file, if it writes one.
+    fn after_a_look(machine_boot: &str, begun_for: Option<u64>) -> Option<serde_json::Value> {
+        let folder = tempfile::tempdir().unwrap();
+        let note = json!({"pid": 1, "generation": 1, "machine_boot": "b", "claimed_at_ms": 1, "command": null});
+        std::fs::write(folder.path().join("t.run"), note.to_string()).unwrap();
+        let config = RunsConfig {
+            scratch_dir: folder.path().to_owned(),
+            results_dir: folder.path().to_owned(),
+            machine_boot: machine_boot.to_owned(),
+        };
+        let task = Watched { task_id: "t".into(), begun_for };
+        look(&config, &task, Reader { at: None, rest: Vec::new() }, 0);
+        let text = std::fs::read(folder.path().join("t.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    #[test]
+    fn a_supervisor_that_is_gone_without_a_result_is_told() {
+        let result = after_a_look("b", Some(1)).unwrap();
+        assert_eq!(result["status"], "failed");
+        assert!(result["reason"].as_str().unwrap().starts_with("run_lost: "), "{result}");
+    }
+
+    #[test]
+    fn a_claim_of_another_hand_out_or_from_before_a_reboot_says_nothing() {
+        assert_eq!(after_a_look("b", Some(3)), None);
+        assert_eq!(after_a_look("b", None), None);
+        assert_eq!(after_a_look("after the reboot", Some(1)), None);
+    }
+}

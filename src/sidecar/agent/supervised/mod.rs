@@ -1,0 +1,22 @@
+//! Commands whose end is the task's end: a supervisor in a session of its own runs one and leaves `<task_id>.started`
+//! and `<task_id>.json` in the results folder, as an agent's session would. So the machine needs no state for them, and
+//! neither a restart nor a crash of the sidecar touches them. Nothing here decides what a task is run by.
+//!
+//! The files of a run, in the scratch folder (`<queue_file>.wake`):
+//! - `<task_id>.run`, the claim: locked for as long as the supervisor lives, kept until the task's files are cleaned up.
+//!   It names the generation, so that none is run twice.
+//! - `<task_id>.progress`, the output as it comes, in JSON lines; bounded, for whoever watches.
+
+mod claim_record;
+mod ended;
+mod follow;
+mod output;
+mod pipes;
+mod request;
+mod supervise;
+
+pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
+pub use request::RunOrder;
+pub use supervise::{main_if_asked, program};
+
+pub(crate) use supervise::arguments;

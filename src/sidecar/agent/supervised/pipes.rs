@@ -1,0 +1,65 @@
+//! A command's output, as it is read. It waits for the command's own words and for nobody else's.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStderr, ChildStdout};
+
+use crate::sidecar::agent::supervised::output::Stream;
+
+/// After the command's end: how long its output may stay open without a word. A daemon that it left behind may hold it
+/// for ever.
+const QUIET: Duration = Duration::from_millis(100);
+const QUIET_AT_MOST: Duration = Duration::from_secs(2);
+
+/// The command's ends of its output.
+pub(super) struct Pipes {
+    out: Option<ChildStdout>,
+    err: Option<ChildStderr>,
+    out_bytes: Vec<u8>,
+    err_bytes: Vec<u8>,
+}
+
+impl Pipes {
+    pub(super) fn of(child: &mut Child) -> Self {
+        let buffer = || vec![0; 64 * 1024];
+        Self { out: child.stdout.take(), err: child.stderr.take(), out_bytes: buffer(), err_bytes: buffer() }
+    }
+
+    pub(super) fn are_open(&self) -> bool {
+        self.out.is_some() || self.err.is_some()
+    }
+
+    /// Reads once, from whichever has something.
+    pub(super) async fn read(&mut self, out: &mut Stream, err: &mut Stream) {
+        let Self { out: from_out, err: from_err, out_bytes, err_bytes } = self;
+        let (from, read, to) = tokio::select! {
+            read = read_from(from_out, out_bytes) => (true, read, out),
+            read = read_from(from_err, err_bytes) => (false, read, err),
+        };
+        let bytes = if from { &self.out_bytes } else { &self.err_bytes };
+        match read {
+            Some(read) => to.push(&bytes[..read]),
+            None if from => self.out = None,
+            None => self.err = None,
+        }
+    }
+
+    /// What is still in the pipes, but no waiting for others that hold them.
+    pub(super) async fn drain(&mut self, out: &mut Stream, err: &mut Stream) {
+        let give_up = Instant::now() + QUIET_AT_MOST;
+        while self.are_open() && Instant::now() < give_up {
+            if tokio::time::timeout(QUIET, self.read(out, err)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How much was read; none at the end. A pipe that is gone has no answer.
+async fn read_from(pipe: &mut Option<impl AsyncRead + Unpin>, bytes: &mut [u8]) -> Option<usize> {
+    match pipe {
+        Some(pipe) => pipe.read(bytes).await.ok().filter(|read| *read > 0),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,326 @@
+//! The supervisor of one command, as two processes of this program: the first passes the order on and answers whether
+//! the task is under way, the second leaves for a session of its own and stays until the command has ended.
+//!
+//! 1. Claim the task; under way or run before: nothing to do.
+//! 2. `<task_id>.started`.
+//! 3. Start a process for the command, leading a group of its own; note which, let it go on, and say that it is under way.
+//! 4. Until its end, its time limit, or SIGTERM: pass its output on.
+//! 5. `<task_id>.json`, whole, unless the claim was taken away meanwhile: nobody wants it then.
+//! 6. End what the command has left in its group.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, sleep_until};
+
+use crate::common::fs::atomic_file;
+use crate::common::fs::regular_file;
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
+use crate::sidecar::agent::supervised::claim_record::{Claim, Note, Process, Taken, progress_path};
+use crate::sidecar::agent::supervised::ended::{Ended, How};
+use crate::sidecar::agent::supervised::output::{Progress, Stream};
+use crate::sidecar::agent::supervised::pipes::Pipes;
+use crate::sidecar::agent::supervised::request::RunOrder;
+use crate::sidecar::agent::wake::process_group;
+
+/// What the program is called with to be a supervisor; not for people.
+pub(super) const SUPERVISE: &str = "supervise-run";
+const DETACHED: &str = "detached";
+/// A command's process that waits until it is noted.
+const HELD: &str = "held";
+const GO: &str = "go\n";
+
+/// Said when the task is under way.
+const UNDER_WAY: &str = "under way";
+
+/// How long a command that has to end has between SIGTERM and SIGKILL (the original's figure).
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How often new output goes to the progress file.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How long until a result that the disk did not take is written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
+/// This very program, also when another one stands at its path by now.
+pub fn program() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        "/proc/self/exe".into()
+    } else {
+        std::env::current_exe().unwrap_or_else(|_| "agentcom-sidecar".into())
+    }
+}
+
+/// The arguments for [`program`].
+pub(crate) fn arguments() -> [&'static str; 1] {
+    [SUPERVISE]
+}
+
+/// Runs a supervisor if the arguments (without the program's name) ask for one. To be called first in `main`.
+pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if arguments.next()? != SUPERVISE {
+        return None;
+    }
+    let part = arguments.next();
+    let answer = match part.as_ref().and_then(|word| word.to_str()) {
+        Some(DETACHED) => detached(),
+        Some(HELD) => held(&arguments.next().unwrap_or_default()),
+        _ => pass_on(),
+    };
+    Some(match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// The first process: it ends as soon as the second one has answered, so that that one is nobody's child.
+fn pass_on() -> Result<(), String> {
+    let mut order = Vec::new();
+    io::stdin().read_to_end(&mut order).map_err(|e| format!("the order cannot be read: {e}"))?;
+    let mut command = std::process::Command::new(program());
+    command.args([SUPERVISE, DETACHED]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|e| format!("the supervisor did not start: {e}"))?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    if let Some(mut stdin) = stdin {
+        stdin.write_all(&order).map_err(|e| format!("the supervisor ended at once: {e}"))?;
+    }
+    let mut answer = String::new();
+    if let Some(stdout) = stdout {
+        BufReader::new(stdout).read_line(&mut answer).map_err(|e| format!("the supervisor does not answer: {e}"))?;
+    }
+    match answer.trim() {
+        UNDER_WAY => Ok(()),
+        "" => Err("the supervisor ended before it had begun".to_owned()),
+        other => Err(other.to_owned()),
+    }
+}
+
+/// The second process.
+fn detached() -> Result<(), String> {
+    let mut text = Vec::new();
+    io::stdin().read_to_end(&mut text).map_err(|e| format!("the order cannot be read: {e}"))?;
+    let order: RunOrder = serde_json::from_slice(&text).map_err(|e| format!("the order makes no sense: {e}"))?;
+    leave_session();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
+    runtime.block_on(supervise(order));
+    Ok(())
+}
+
+/// The command's process, up to the command: without a supervisor who has noted it, nobody could end it any more.
+fn held(command: &OsStr) -> Result<(), String> {
+    let mut word = String::new();
+    io::stdin().read_line(&mut word).map_err(|e| format!("the supervisor does not answer: {e}"))?;
+    if word != GO {
+        return Err("the supervisor ended before the command began".to_owned());
+    }
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null());
+    become_it(shell).map_err(|e| format!("sh did not start: {e}"))
+}
+
+#[cfg(unix)]
+fn become_it(mut command: std::process::Command) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    Err(command.exec())
+}
+
+#[cfg(not(unix))]
+fn become_it(mut command: std::process::Command) -> io::Result<()> {
+    std::process::exit(command.status()?.code().unwrap_or(1))
+}
+
+#[cfg(unix)]
+fn leave_session() {
+    // Refused only to the leader of a group, which a fresh child is not.
+    let _ = rustix::process::setsid();
+}
+
+#[cfg(not(unix))]
+fn leave_session() {}
+
+fn answer(text: &str) {
+    let mut stdout = io::stdout();
+    // One line; the first process may have been ended, and then nobody listens.
+    let _ = writeln!(stdout, "{}", text.replace('\n', " "));
+    let _ = stdout.flush();
+}
+
+async fn supervise(order: RunOrder) {
+    let note = Note {
+        pid: std::process::id(),
+        generation: order.generation,
+        machine_boot: order.machine_boot.clone(),
+        claimed_at_ms: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+        command: None,
+    };
+    // BEFORE anybody can know whom to ask.
+    let stop = StopSignal::listen();
+    // 1
+    let mut claim = match Claim::take(&order.scratch_dir, &order.task_id, note) {
+        Ok(Taken::Ours(claim)) => claim,
+        Ok(Taken::Before) => return answer(UNDER_WAY),
+        Err(error) => return answer(&format!("cannot claim the task in {}: {error}", order.scratch_dir.display())),
+    };
+    // 2
+    if let Err(error) = show_started(&order) {
+        claim.give_up();
+        return answer(&format!("cannot write to {}: {error}", order.results_dir.display()));
+    }
+    // 3
+    let began = Instant::now();
+    let spawned = spawn(&order);
+    let ended = match spawned {
+        Err(error) => {
+            answer(UNDER_WAY);
+            Ended { how: How::NotStarted(error), streams: streams(&order), leader: None }
+        }
+        Ok(mut child) => {
+            let leader = child.id();
+            // Without the note, a command whose supervisor is killed is not ended: no reason to end it now.
+            let _ = leader.map(|pid| claim.runs(Process::now(pid)));
+            if let Some(mut stdin) = child.stdin.take() {
+                // Where it has ended already, its end is seen below.
+                let _ = stdin.write_all(GO.as_bytes()).await;
+            }
+            answer(UNDER_WAY);
+            watch(&order, &mut child, leader, stop).await // 4
+        }
+    };
+    // 5
+    let result = ended.result(began.elapsed(), order.timeout_ms);
+    leave_result(&order, &claim, &result).await;
+    // 6
+    if let Some(leader) = ended.leader {
+        end_group(leader).await;
+    }
+    if !claim.is_wanted() {
+        claim.forget(&order.scratch_dir, &order.task_id);
+    }
+}
+
+fn show_started(order: &RunOrder) -> io::Result<()> {
+    fs::create_dir_all(&order.results_dir)?;
+    regular_file::make_empty(&order.results_dir.join(format!("{}.started", order.task_id)))
+}
+
+fn spawn(order: &RunOrder) -> io::Result<Child> {
+    let mut command = Command::new(program());
+    command.args([SUPERVISE, HELD]).arg(&order.command).current_dir(&order.cwd).kill_on_drop(false);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    process_group::lead(&mut command);
+    command.spawn()
+}
+
+fn streams(order: &RunOrder) -> [Stream; 2] {
+    let secrets: Vec<Secret> = order.secrets.iter().cloned().map(Secret::new).collect();
+    let redactor = Redactor::new(&secrets);
+    [Stream::new("stdout", redactor.clone()), Stream::new("stderr", redactor)]
+}
+
+async fn watch(order: &RunOrder, child: &mut Child, leader: Option<u32>, mut stop: StopSignal) -> Ended {
+    let mut streams = streams(order);
+    let mut progress = Progress::create(&progress_path(&order.scratch_dir, &order.task_id));
+    let mut pipes = Pipes::of(child);
+    let limit = tokio::time::Instant::now() + Duration::from_millis(order.timeout_ms);
+    let mut every = tokio::time::interval(PROGRESS_EVERY);
+    let how = loop {
+        let [out, err] = &mut streams;
+        tokio::select! {
+            biased;
+            () = stop.asked() => break How::Signalled,
+            () = sleep_until(limit) => break How::TimedOut,
+            status = child.wait() => break status.map_or_else(How::Lost, How::Exited),
+            _ = every.tick() => progress.write([out, err]),
+            () = pipes.read(out, err), if pipes.are_open() => {}
+        }
+    };
+    if !matches!(how, How::Exited(_))
+        && let Some(leader) = leader
+    {
+        // Both at once: a command that has ended counts as a member of its group until it is reaped, and would take all of
+        // the grace. Whatever it was, it is not a child that is left behind unreaped.
+        let reaped = tokio::time::timeout(GRACE * 2, child.wait());
+        let _ = tokio::join!(end_group(leader), reaped);
+    }
+    let [out, err] = &mut streams;
+    pipes.drain(out, err).await;
+    out.finish();
+    err.finish();
+    progress.write([out, err]);
+    Ended { how, streams, leader }
+}
+
+/// Hears SIGTERM.
+struct StopSignal {
+    #[cfg(unix)]
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+impl StopSignal {
+    #[cfg(unix)]
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self { terminate: signal(SignalKind::terminate()).ok() }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> Self {
+        Self {}
+    }
+
+    #[cfg(unix)]
+    async fn asked(&mut self) {
+        match &mut self.terminate {
+            Some(terminate) => drop(terminate.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn asked(&mut self) {
+        std::future::pending().await
+    }
+}
+
+/// SIGTERM, and SIGKILL for whoever is left after the grace.
+async fn end_group(leader: u32) {
+    let give_up = Instant::now() + GRACE;
+    process_group::terminate(leader);
+    while process_group::is_alive(leader) && Instant::now() < give_up {
+        sleep(Duration::from_millis(20)).await;
+    }
+    if process_group::is_alive(leader) {
+        process_group::kill(leader);
+    }
+}
+
+/// Puts the result where the sidecar finds it, now or when there is one again.
+async fn leave_result(order: &RunOrder, claim: &Claim, result: &Value) {
+    let path = order.results_dir.join(format!("{}.json", order.task_id));
+    let bytes = result.to_string().into_bytes();
+    while claim.is_wanted() {
+        // It has no log; the sidecar on the same disk complains of the same trouble.
+        if atomic_file::write_atomic(&path, &bytes).is_ok() {
+            if !claim.is_wanted() {
+                // Taken away in this very moment: what was written must not pass for the result of a later hand-out.
+                let _ = fs::remove_file(&path);
+            }
+            return;
+        }
+        sleep(WRITE_AGAIN).await;
+    }
+}

@@ -1,0 +1,266 @@
+//! Runs wake commands: `sh -c`, the task's values in the environment, one [`WakeEvent`] for each order.
+//! It never retries, reads no results, and does not decide what an outcome means for the task.
+//!
+//! What is done is the exit of the command itself. A session that the command detached (`setsid agent &`) lives on with
+//! the same output file, and neither delays the outcome nor is touched by a timeout, which ends the command's process
+//! group only. When this process exits, commands that still run are left alone.
+
+mod output_file;
+pub(crate) mod process_group;
+mod task_environment;
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::common::crash_points::crash_point;
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
+use output_file::{OutputFile, WrittenFile};
+
+pub use crate::machine::WakeOutcome;
+
+/// How long a command that timed out has between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long the kernel may take to end a killed process before it is left to the runtime's reaper.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// Takes out of a child's environment what it must not inherit (pm2's variables and its channel).
+pub type Scrub = fn(&mut Command);
+
+/// Where the runner works.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// A folder of this sidecar alone, for commands' output and for task values too long for the environment.
+    /// Created when missing.
+    pub scratch_dir: PathBuf,
+    /// Applied to every command BEFORE its own variables are set.
+    pub scrub: Scrub,
+    /// Texts that no outcome may quote.
+    pub secrets: Vec<Secret>,
+}
+
+/// One command to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WakeOrder {
+    /// The task it is run for; a plain file name.
+    pub task_id: String,
+    /// The task's generation.
+    pub generation: u64,
+    /// Which try this is.
+    pub attempt: u32,
+    /// What to run.
+    pub what: What,
+    /// Variables for it, usually `TASK_ID`, `TASK_JSON` and `TASK_DESCRIPTION`. NUL bytes are taken out. A value that
+    /// the kernel would refuse (128 KiB with its name) is left empty and handed over in a file of mode 0600 whose path
+    /// is in `<NAME>_FILE`; the file stays until [`WakeRunner::clean_up`].
+    pub env: Vec<(String, String)>,
+    /// How long it may run, in ms.
+    pub timeout_ms: u64,
+    /// Where it runs.
+    pub cwd: PathBuf,
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A shell line.
+    Shell(String),
+    /// Another program (our own), which is told what to do on its stdin.
+    Program {
+        /// Which.
+        program: PathBuf,
+        /// What it is called with.
+        arguments: Vec<String>,
+        /// What it is told.
+        stdin: Vec<u8>,
+    },
+}
+
+/// How one order ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WakeEvent {
+    /// As ordered.
+    pub task_id: String,
+    /// As ordered.
+    pub generation: u64,
+    /// As ordered.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: WakeOutcome,
+}
+
+/// Runs commands, several at a time if so ordered.
+#[derive(Debug, Clone)]
+pub struct WakeRunner {
+    config: RunnerConfig,
+    events: mpsc::Sender<WakeEvent>,
+}
+
+impl WakeRunner {
+    /// A runner that reports to `events`. Output files that sessions of an earlier sidecar still write to are taken
+    /// over, abandoned ones removed, in the background.
+    pub fn new(config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Self {
+        for file in output_file::left_behind(&config.scratch_dir) {
+            tokio::spawn(file.keep_small());
+        }
+        Self { config, events }
+    }
+
+    /// Starts the command in the background; it ends in exactly one event.
+    pub fn start(&self, order: WakeOrder) {
+        let (config, events) = (self.config.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let outcome = run(&config, &order).await;
+            let WakeOrder { task_id, generation, attempt, .. } = order;
+            // A receiver that is gone wants no events.
+            let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
+        });
+    }
+
+    /// Reports an outcome for which nothing had to be run.
+    pub fn answer(&self, event: WakeEvent) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            // A receiver that is gone wants no events.
+            let _ = events.send(event).await;
+        });
+    }
+
+    /// Where commands' files are.
+    pub fn scratch_dir(&self) -> &Path {
+        &self.config.scratch_dir
+    }
+
+    /// Removes the files in which long values of this task were handed over. Best effort; a task without any is fine.
+    pub fn clean_up(&self, task_id: &str) {
+        task_environment::remove_value_files(&self.config.scratch_dir, task_id);
+    }
+}
+
+async fn run(config: &RunnerConfig, order: &WakeOrder) -> WakeOutcome {
+    let prepared = {
+        let (scratch, order) = (config.scratch_dir.clone(), order.clone());
+        tokio::task::spawn_blocking(move || prepare(&scratch, &order)).await
+    };
+    let (env, output) = match prepared {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(error)) => return WakeOutcome::Failed { error },
+        Err(e) => return WakeOutcome::Failed { error: format!("preparing the wake command failed: {e}") },
+    };
+    crash_point!("before the wake command starts");
+    let spawned = spawn(config, order, &env, &output);
+    crash_point!("after the wake command has started");
+    let output = output.close_writers();
+    let redactor = Redactor::new(&config.secrets);
+    let outcome = match spawned {
+        Ok(mut child) => watch(&mut child, &order.what, order.timeout_ms, &output, &redactor).await,
+        Err(error) => WakeOutcome::Failed { error },
+    };
+    tokio::spawn(output.keep_small());
+    outcome
+}
+
+async fn watch(
+    child: &mut Child,
+    what: &What,
+    timeout_ms: u64,
+    output: &WrittenFile,
+    redactor: &Redactor,
+) -> WakeOutcome {
+    let limit = Duration::from_millis(timeout_ms);
+    let to_the_end = async {
+        tell(child, what).await;
+        child.wait().await
+    };
+    let status = timeout(limit, to_the_end).await;
+    match status {
+        Ok(Ok(status)) if status.success() => WakeOutcome::Succeeded,
+        Ok(Ok(status)) => WakeOutcome::Failed { error: describe(status, &redactor.clean(output.tail())) },
+        Ok(Err(e)) => WakeOutcome::Failed { error: format!("the wake command was lost: {e}") },
+        Err(_) => {
+            end(child).await;
+            WakeOutcome::TimedOut { after_ms: timeout_ms }
+        }
+    }
+}
+
+/// Writes what the program is told. One that ends without reading it says why by its exit.
+async fn tell(child: &mut Child, what: &What) {
+    if let (What::Program { stdin, .. }, Some(mut pipe)) = (what, child.stdin.take())
+        && let Err(error) = pipe.write_all(stdin).await
+    {
+        tracing::debug!(%error, "a command did not read its order");
+    }
+}
+
+type Prepared = (Vec<(String, String)>, OutputFile);
+
+fn prepare(scratch: &std::path::Path, order: &WakeOrder) -> Result<Prepared, String> {
+    if !order.cwd.is_dir() {
+        return Err(format!("the wake command cannot run in {}: no such folder; create it", order.cwd.display()));
+    }
+    let env = task_environment::fit(scratch, &order.task_id, &order.env)?;
+    let label = format!("{}.{}.{}", order.task_id, order.generation, order.attempt);
+    Ok((env, OutputFile::create(scratch, &label)))
+}
+
+fn spawn(
+    config: &RunnerConfig,
+    order: &WakeOrder,
+    env: &[(String, String)],
+    output: &OutputFile,
+) -> Result<Child, String> {
+    let (mut command, stdin) = match &order.what {
+        What::Shell(line) => {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(line);
+            (command, Stdio::null())
+        }
+        What::Program { program, arguments, .. } => {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            (command, Stdio::piped())
+        }
+    };
+    command.current_dir(&order.cwd).kill_on_drop(false);
+    (config.scrub)(&mut command);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    command.stdin(stdin).stdout(output.stdio()).stderr(output.stdio());
+    process_group::lead(&mut command);
+    command.spawn().map_err(|e| format!("the wake command did not start: {e}; check wake_command and that sh is there"))
+}
+
+/// Ends the command's group: SIGTERM, SIGKILL after the grace, and reaps the command.
+async fn end(child: &mut Child) {
+    // None only if it was reaped already, and then nothing is left to end.
+    let Some(leader) = child.id() else { return };
+    let deadline = Instant::now() + GRACE;
+    process_group::terminate(leader);
+    let mut reaped = timeout_at(deadline, child.wait()).await.is_ok();
+    // Reaping the leader does not free its number while the group has members, and numbers are handed out in a circle:
+    // the few ms between two looks cannot bring a stranger into it.
+    while reaped && process_group::is_alive(leader) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if !reaped || process_group::is_alive(leader) {
+        process_group::kill(leader);
+    }
+    if !reaped {
+        reaped = timeout(KILL_WAIT, child.wait()).await.is_ok();
+    }
+    if !reaped {
+        tracing::error!(pid = leader, "the wake command survives SIGKILL (a hung disk or network mount?); left behind");
+    }
+}
+
+fn describe(status: ExitStatus, tail: &str) -> String {
+    let what = process_group::describe_exit(status);
+    if tail.is_empty() { format!("wake command {what}") } else { format!("wake command {what}: {tail}") }
+}

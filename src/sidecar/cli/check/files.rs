@@ -1,0 +1,264 @@
+//! The configuration and the folders: what can be read, what can be written, who holds the lock. Folders are tried by a
+//! file that is gone again at once.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::folder_of;
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
+use crate::machine::Journal;
+use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::named;
+use crate::sidecar::config::{Config, Loaded, WarningKind};
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::journal;
+use crate::sidecar::journal::state_lock::{Holder, StateLock};
+use crate::sidecar::journal::{Boot, Found};
+
+/// Below this a journal may not fit, bytes.
+const NO_ROOM_BYTES: u64 = 1 << 20;
+/// Below this it is time to look, bytes.
+const LITTLE_ROOM_BYTES: u64 = 100 << 20;
+
+/// That it was read, and each of its warnings but those that have a check of their own.
+pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
+    let mut findings =
+        vec![Finding::ok("config", format!("{}: {}", loaded.config.path.display(), named(&loaded.config)))];
+    let has_own =
+        |kind: &WarningKind| matches!(kind, WarningKind::ReadableByOthers { .. } | WarningKind::NoWakeCommand);
+    let warnings = loaded.warnings.iter().filter(|warning| !has_own(&warning.kind));
+    findings.extend(warnings.map(|warning| Finding::warning("config", warning)));
+    findings
+}
+
+/// Whether others can read what holds the token or a task's text, or put something else in its place.
+#[cfg(unix)]
+pub(super) fn permissions(config: &Config) -> Vec<Finding> {
+    let folder = folder_of(&config.path);
+    let open = mode(folder).is_some_and(|mode| mode & 0o002 != 0 && mode & 0o1000 == 0);
+    let replaceable = open.then(|| {
+        let found = format!(
+            "everybody may write in '{}': others can replace config.json, and with it what is run",
+            folder.display()
+        );
+        Finding::warning("permissions", found).then(format!("chmod o-w '{}'", folder.display()))
+    });
+    [readable(config)].into_iter().chain(replaceable).collect()
+}
+
+/// The permission bits of what is there, 0 to 7777 (octal).
+#[cfg(unix)]
+pub(super) fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+}
+
+/// Elsewhere there are none.
+#[cfg(not(unix))]
+pub(super) fn mode(_path: &Path) -> Option<u32> {
+    None
+}
+
+#[cfg(unix)]
+fn readable(config: &Config) -> Finding {
+    let mode = |path: &Path| mode(path).filter(|_| path.is_file()).map(|mode| mode & 0o777);
+    let secret = |path: &&Path| mode(path).is_some_and(|mode| mode & 0o077 != 0);
+    let open: Vec<&Path> = [config.path.as_path(), &config.queue_file].into_iter().filter(secret).collect();
+    if open.is_empty() {
+        return Finding::ok("permissions", "what holds the token and the tasks is its user's alone");
+    }
+    let names: Vec<_> = open.iter().map(|path| format!("'{}'", path.display())).collect();
+    let modes: Vec<_> = open.iter().map(|path| format!("{:03o}", mode(path).unwrap_or(0))).collect();
+    let found = format!(
+        "others can read {} (mode {}): the token and the tasks' texts stand there",
+        names.join(", "),
+        modes.join(", ")
+    );
+    Finding::warning("permissions", found).then(format!("chmod 600 {}", names.join(" ")))
+}
+
+#[cfg(not(unix))]
+pub(super) fn permissions(_config: &Config) -> Vec<Finding> {
+    vec![Finding::ok("permissions", "not looked at on this system")]
+}
+
+/// Whether the journal and the lock can be written, and how much room there is.
+pub(super) fn state_folder(config: &Config) -> Finding {
+    let unusable = |found: String| Finding::problem("state", found, ExitCode::StateUnusable);
+    let file = match atomic_file::resolve(&config.queue_file) {
+        Ok(file) => file,
+        Err(error) => return unusable(error.to_string()),
+    };
+    let folder = atomic_file::folder_of(&file);
+    let found = match tried(folder) {
+        Ok(found) => found,
+        Err(error) => return unusable(format!("{} {error}", folder.display())).then(remedy(&error, "queue_file")),
+    };
+    match room(folder) {
+        Some(free) if free < NO_ROOM_BYTES => {
+            unusable(format!("{}: {free} bytes are free on its disk", folder.display()))
+                .then("free some space, or set `queue_file` on another disk")
+        }
+        Some(free) if free < LITTLE_ROOM_BYTES => {
+            let found = format!("{} {found}; {} MiB are free on its disk", folder.display(), free >> 20);
+            Finding::warning("state", found).then("free some space: without room no task is taken")
+        }
+        Some(free) => Finding::ok("state", format!("{} {found}; {} MiB are free", folder.display(), free >> 20)),
+        None => Finding::ok("state", format!("{} {found}", folder.display())),
+    }
+}
+
+/// Whether the agent's results folder can be written: the sidecar removes files there.
+pub(super) fn results_folder(config: &Config) -> Finding {
+    let folder = config.results_dir.as_path();
+    match tried(folder) {
+        Ok(found) => Finding::ok("results", format!("{} {found}", folder.display())),
+        Err(error) => Finding::problem("results", format!("{} {error}", folder.display()), ExitCode::Unavailable)
+            .then(remedy(&error, "results_dir")),
+    }
+}
+
+/// Whether the agent's repository is there: hooks and shell commands run in it. Nothing where none is named.
+pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
+    let folder = config.repo_dir.as_deref()?;
+    let hooks = config.hooks.on_task_start.is_some() || config.hooks.on_task_result.is_some();
+    let is_used = hooks || config.shell_commands.enabled;
+    if folder.is_dir() {
+        let found = format!("{} is there", folder.display());
+        return Some(if is_used {
+            Finding::ok("repo", found)
+        } else {
+            Finding::warning(
+                "repo",
+                format!("{found}, and nothing runs in it: no hook makes branches or pull requests"),
+            )
+            .then("set `hooks` (docs/operating.md, \"In place of Node sidecars\"), or leave `repo_dir` out")
+        });
+    }
+    let found = format!("`repo_dir`: {} is no folder", folder.display());
+    let finding = if is_used {
+        Finding::problem("repo", format!("{found}, and hooks and shell commands run there"), ExitCode::Unavailable)
+    } else {
+        Finding::warning("repo", found)
+    };
+    Some(finding.then("clone it there, or correct `repo_dir`"))
+}
+
+/// Whether the log can be written. The sidecar runs without it.
+pub(super) fn log_file(config: &Config) -> Finding {
+    let file = config.log_file.as_path();
+    if file.is_dir() {
+        let found = format!("`log_file`: {} is a folder", file.display());
+        return Finding::warning("log", found).then("name a file in it");
+    }
+    match tried(folder_of(file)) {
+        Ok(_) => Finding::ok("log", file.display()),
+        Err(error) => Finding::warning("log", format!("`log_file`: {} {error}", folder_of(file).display()))
+            .then(remedy(&error, "log_file")),
+    }
+}
+
+/// Whether this version understands the journal that is there.
+pub(super) fn journal(config: &Config) -> Finding {
+    let path = &config.queue_file;
+    let unusable = |found: String| Finding::problem("journal", found, ExitCode::StateUnusable);
+    let bytes = match regular_file::read(path, journal::max_bytes(config.max_frame_bytes)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Finding::ok("journal", format!("{}: none yet", path.display()));
+        }
+        Err(error) => {
+            let then = match Unfit::of(&error) {
+                Some(Unfit::NoFile(_)) => "move it away, or set `queue_file` elsewhere".to_owned(),
+                Some(Unfit::TooLarge { .. }) => {
+                    "if `max_frame_bytes` was lowered, raise it again; else let `run` move it aside \
+                     and begin empty (a task in it will be handed out again by the hub)"
+                        .to_owned()
+                }
+                None => remedy(&error, "queue_file"),
+            };
+            return unusable(format!("cannot read {}: {error}", path.display())).then(then);
+        }
+    };
+    match journal::from_bytes(&bytes, Boot { id: "", since_ms: None }) {
+        Ok(Found::Journal { journal, unread, .. }) if unread.is_empty() => {
+            Finding::ok("journal", format!("{}: {}", path.display(), in_words(&journal)))
+        }
+        Ok(Found::Journal { unread, .. }) => {
+            unusable(format!("{} makes no sense to this version: {}", path.display(), unread.join("; "))).then(
+                "mend it, or let `run` move it aside and go on with the rest (a task in it may be handed out again by the hub)",
+            )
+        }
+        Ok(Found::Newer { schema }) => unusable(format!("{}: schema {schema} is a newer sidecar's", path.display()))
+            .then("start that version, or move the file away (a task in it will be handed out again by the hub)"),
+        Err(why) => unusable(format!("{} makes no sense to this version: {why}", path.display())).then(
+            "mend it, or let `run` move it aside and begin empty (a task in it will be handed out again by the hub)",
+        ),
+    }
+}
+
+fn in_words(journal: &Journal) -> String {
+    let job = match &journal.job {
+        Some(carried) => format!("task {} in hand", carried.task.id),
+        None => "no task in hand".to_owned(),
+    };
+    format!("{job}, {} verdicts unanswered", journal.outbox.len())
+}
+
+/// Who serves this agent now. Nobody is nothing wrong, and neither is somebody.
+pub(super) fn holder(config: &Config) -> (Option<Holder>, Finding) {
+    match StateLock::holder(&config.queue_file) {
+        Ok(Some(holder)) => {
+            let finding = Finding::ok("running", format!("{holder} serves this agent"));
+            (Some(holder), finding)
+        }
+        Ok(None) => (None, Finding::ok("running", "no copy of the sidecar serves this agent at the moment")),
+        Err(error) => (None, Finding::warning("running", format!("who serves this agent cannot be told: {error}"))),
+    }
+}
+
+/// Writes a page into the folder and takes it away again; of a folder that is not there, the nearest that is. Answers how
+/// the folder stands.
+fn tried(folder: &Path) -> io::Result<&'static str> {
+    let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(folder);
+    if !there.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("is no folder, because {} is none", there.display()),
+        ));
+    }
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot be written: {error}"));
+    let mut probe =
+        tempfile::Builder::new().prefix(".agentcom-check.").suffix(".tmp").tempfile_in(there).map_err(failed)?;
+    probe.write_all(&[b' '; 4_096]).map_err(failed)?;
+    Ok(if there == folder { "can be written" } else { "is not there yet and will be made" })
+}
+
+fn remedy(error: &io::Error, key: &str) -> String {
+    if error.kind() == io::ErrorKind::StorageFull {
+        format!("free some space on its disk, or set `{key}` elsewhere")
+    } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        format!("mount it read-write, or set `{key}` elsewhere")
+    } else if error.kind() == io::ErrorKind::IsADirectory {
+        format!("move that folder away, or name a file in `{key}`")
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        format!("give the user that runs the sidecar write permission there, or set `{key}` elsewhere")
+    } else {
+        format!("make it a folder that the sidecar's user can write, or set `{key}` elsewhere")
+    }
+}
+
+/// What an ordinary user may still write on the folder's disk, bytes; of a folder that is not there, its parent's.
+#[cfg(unix)]
+fn room(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|path| path.is_dir())?;
+    let disk = rustix::fs::statvfs(there).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn room(_folder: &Path) -> Option<u64> {
+    None
+}

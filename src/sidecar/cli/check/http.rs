@@ -1,0 +1,59 @@
+//! Whether the local HTTP listener can open where the configuration asks for it. It opens the port for a moment where no
+//! sidecar runs, else asks whoever answers there who it is.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::hub_client::{Question, ask};
+use crate::sidecar::config::Config;
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::journal::state_lock::Holder;
+
+/// For the listener's answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nothing where no listener is asked for.
+pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Option<Finding> {
+    let address = config.http_listen?;
+    Some(match holder {
+        None => free(address),
+        Some(_) => ours(config, address).await,
+    })
+}
+
+fn free(address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok("http", format!("http://{address} can be opened")),
+        Err(error) => cannot(address, &error),
+    }
+}
+
+fn cannot(address: SocketAddr, error: &io::Error) -> Finding {
+    let finding =
+        Finding::problem("http", format!("http://{address} cannot be opened: {error}"), ExitCode::Unavailable);
+    if error.kind() == io::ErrorKind::AddrInUse {
+        finding.then("give `http_listen` a port that nobody else has: each sidecar needs its own")
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        finding.then("give `http_listen` a port above 1023")
+    } else {
+        finding.then("correct `http_listen`")
+    }
+}
+
+/// Whether the sidecar that runs is who answers there.
+async fn ours(config: &Config, address: SocketAddr) -> Finding {
+    let base = format!("http://{address}");
+    let question = Question { base: &base, path: "/state", token: None, body: None, timeout: PATIENCE };
+    match ask(question).await {
+        Ok(answer) if answer.body["agent_id"] == config.agent_id.as_str() => {
+            Finding::ok("http", format!("the running sidecar answers at {base}"))
+        }
+        Ok(_) => Finding::problem("http", format!("at {base} somebody else answers"), ExitCode::Unavailable).then(
+            "give `http_listen` a port that nobody else has (each sidecar needs its own), then restart the sidecar",
+        ),
+        Err(error) => Finding::warning("http", error)
+            .then("if `http_listen` was changed while it runs: restart the sidecar; else its log says why"),
+    }
+}

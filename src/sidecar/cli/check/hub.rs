@@ -1,0 +1,125 @@
+//! The hub, step by step: its name, TCP, TLS, the WebSocket, the token. The WebSocket is opened and closed without a
+//! word, and the token is asked about over HTTP: an `identify` would push a running sidecar off its connection.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::hub_client::{HubAddress, ask, token};
+use crate::sidecar::config::Config;
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::hub_connection::LinkConfig;
+use crate::sidecar::hub_connection::dial;
+
+/// For the closing handshake of a connection that nobody needs.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// As far as it comes: after a step that fails, those that need it are left out.
+pub(super) async fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let reached = connection(config, &mut findings).await;
+    if reached {
+        findings.push(standing(config).await);
+    }
+    findings
+}
+
+fn problem(check: &'static str, why: impl std::fmt::Display) -> Finding {
+    Finding::problem(check, why, ExitCode::Unavailable)
+}
+
+/// Whether a WebSocket can be opened; a finding for each step.
+async fn connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
+    let url = config.hub_url.as_str();
+    let shown = dial::shown(url);
+    let limit = Duration::from_millis(config.connect_timeout_ms);
+    let late = |what: &str| format!("{shown}: {what} took longer than `connect_timeout_ms`, {} ms", limit.as_millis());
+    let again = "is the host up, and does a firewall stand between?";
+    match within(limit, ask::resolve(url)).await {
+        Some(Ok(found)) => {
+            let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+            findings.push(Finding::ok("hub name", format!("{shown} is at {}", list.join(", "))));
+        }
+        Some(Err(error)) => return add(findings, problem("hub name", error).then("correct `hub_url`")),
+        None => return add(findings, problem("hub name", late("the name lookup")).then("look at this machine's DNS")),
+    }
+    let begun = Instant::now();
+    let stream = match within(limit, dial::tcp(url.to_owned())).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => {
+            return add(
+                findings,
+                problem("hub tcp", dial::explain_tcp(url, &error)).then("start the hub, or correct `hub_url`"),
+            );
+        }
+        None => return add(findings, problem("hub tcp", late("connecting")).then(again)),
+    };
+    findings.push(Finding::ok("hub tcp", format!("connected in {} ms", begun.elapsed().as_millis())));
+    let tls = url.starts_with("wss");
+    match within(limit, dial::upgrade(&LinkConfig::new(url), stream)).await {
+        Some(Ok(mut socket)) => {
+            if tls {
+                findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
+            }
+            findings.push(Finding::ok("hub ws", "a WebSocket opens there (closed again without a word)"));
+            // Whether the hub answers the goodbye is nobody's concern here.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(None)).await;
+            true
+        }
+        Some(Err(error)) => {
+            let check = if error.is_tls() { "hub tls" } else { "hub ws" };
+            if tls && !error.is_tls() {
+                findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
+            }
+            add(findings, problem(check, dial::explain_upgrade(url, &error)).then("correct `hub_url`, or mend the hub"))
+        }
+        None => add(findings, problem("hub ws", late("the handshake")).then(again)),
+    }
+}
+
+fn add(findings: &mut Vec<Finding>, problem: Finding) -> bool {
+    findings.push(problem);
+    false
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}
+
+/// What the hub thinks of our token.
+async fn standing(config: &Config) -> Finding {
+    use token::Standing;
+    let base = match &config.hub_api_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        // It was just connected to.
+        None => match HubAddress::parse(&config.hub_url) {
+            Ok(hub) => hub.http,
+            Err(why) => return Finding::warning("token", format!("the hub's HTTP address cannot be told: {why}")),
+        },
+    };
+    let limit = Duration::from_millis(config.connect_timeout_ms);
+    let agent = &config.agent_id;
+    let renew = format!(
+        "put its own token into {} (agentcom-hub token {agent} --out FILE makes one more), then restart the sidecar",
+        config.path.display()
+    );
+    match token::standing(&base, agent, &config.token, limit).await {
+        Ok(Standing::Ours) => {
+            Finding::ok("token", format!("{base} takes it as {agent:?}'s (asked over HTTP, without an identify)"))
+        }
+        Ok(Standing::Known) => Finding::ok(
+            "token",
+            format!("{base} knows it, and does not tell whose it is (asked over HTTP, without an identify)"),
+        ),
+        Ok(Standing::Anothers) => {
+            problem("token", format!("{base} knows it as another agent's, not {agent:?}'s")).then(renew)
+        }
+        Ok(Standing::Unknown) => problem("token", format!("{base} does not know it")).then(renew),
+        Ok(Standing::Unclear { why }) => {
+            Finding::warning("token", format!("whether {base} knows it is unclear: {why}"))
+                .then("the sidecar's log says `identified` when the hub takes it")
+        }
+        Err(error) => Finding::warning("token", format!("cannot be asked about: {error}"))
+            .then("set `hub_api_url` to the hub's HTTP address, if it is not where its WebSocket is"),
+    }
+}

@@ -1,0 +1,112 @@
+//! `check`: a doctor for one agent's sidecar. It looks and asks; it changes nothing (a file that it tries a folder with is
+//! gone again at once) and never identifies at the hub, so a running sidecar does not notice it.
+
+mod files;
+mod finding;
+mod http;
+mod hub;
+mod pm2;
+mod secrets;
+mod stored;
+mod wake;
+
+use clap::Args;
+use tokio::runtime::Runtime;
+
+use crate::sidecar::cli::options::Options;
+use crate::sidecar::cli::out::{complain, print};
+use crate::sidecar::cli::runtime;
+use crate::sidecar::config::{Config, ConfigError, Loaded};
+use crate::sidecar::exit_code::ExitCode;
+use finding::{Finding, Report};
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// One JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Only whether this binary can run with this configuration and state here: no network, no pm2, one line
+    #[arg(long, conflicts_with = "json")]
+    pub preflight: bool,
+}
+
+/// Looks at everything, or at what decides whether this binary can run here.
+pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
+    // BEFORE the first folder is tried.
+    let runtime = match runtime::make() {
+        Ok(runtime) => runtime,
+        Err(why) => return complain(&why, ExitCode::StateUnusable),
+    };
+    if args.preflight {
+        return preflight(options);
+    }
+    let mut report = Report::default();
+    match options.load() {
+        Ok(loaded) => {
+            everything(&loaded, &mut report, runtime);
+            report.hide(&loaded.config.token);
+        }
+        Err(error) => {
+            report.add(no_configuration(&error));
+            // A token that only pm2 has is a configuration without one.
+            report.extend(runtime.block_on(pm2::secrets()));
+            runtime.shutdown_background();
+        }
+    }
+    let text = if args.json { report.to_json(&options.config_path()) } else { report.to_text() };
+    let said = print(text.as_bytes());
+    if said == ExitCode::Done { report.exit_code() } else { said }
+}
+
+/// What a new binary is asked before the old one makes way for it.
+fn preflight(options: &Options) -> ExitCode {
+    let config = match options.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => return complain(&in_one_line(&error.to_string()), ExitCode::Config),
+    };
+    let findings = [files::state_folder(&config), files::journal(&config)];
+    match findings.into_iter().find(Finding::is_problem) {
+        Some(problem) => complain(&in_one_line(&problem.as_sentence()), problem.code()),
+        None => {
+            let version = env!("CARGO_PKG_VERSION");
+            print(format!("agentcom-sidecar {version} can run as {:?}\n", config.agent_id).as_bytes())
+        }
+    }
+}
+
+fn everything(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
+    let config = &loaded.config;
+    report.extend(files::configuration(loaded));
+    report.extend(files::permissions(config));
+    report.add(files::state_folder(config));
+    report.add(files::journal(config));
+    let (holder, finding) = files::holder(config);
+    report.add(finding);
+    report.add(files::results_folder(config));
+    report.extend(files::repo_folder(config));
+    report.add(files::log_file(config));
+    report.extend(wake::commands(config));
+    runtime.block_on(async {
+        report.extend(hub::look(config).await);
+        report.extend(http::look(config, holder.as_ref()).await);
+        report.extend(pm2::look(config, holder.as_ref()).await);
+    });
+    // A name lookup that hangs must not hold the answer up.
+    runtime.shutdown_background();
+}
+
+fn no_configuration(error: &ConfigError) -> Finding {
+    let what = "all but what pm2 has stored can be looked at only once the configuration is in order: docs/configuration.md has every key";
+    Finding::problem("config", error, ExitCode::Config).then(what)
+}
+
+/// For a log: a list becomes a sentence.
+fn in_one_line(text: &str) -> String {
+    text.replace(":\n  ", ": ").replace("\n  ", "; ").replace('\n', "; ")
+}
+
+/// As people know the agent.
+fn named(config: &Config) -> String {
+    format!("{:?} at {}", config.agent_id, config.hub_url)
+}

@@ -1,0 +1,245 @@
+//! pm2: whether it is there, who we are in its list, and whether what it was told fits. It asks over pm2's socket, else
+//! by `pm2 jlist`; it changes nothing and never makes pm2 start a daemon.
+
+use std::path::Path;
+
+use crate::common::fs::atomic_file;
+use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::stored;
+use crate::sidecar::config::Config;
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::journal::state_lock::Holder;
+use crate::sidecar::shell::STOP_RESERVE_MS;
+use crate::sidecar::supervisor::pm2::{Launch, Pm2, Pm2Error, Pm2Process, ProcessStatus, QUERY_TIMEOUT, query};
+
+/// pm2's default, ms.
+const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
+/// A goodbye gets this at least, ms (`shell::start`).
+const LEAST_GOODBYE_MS: u64 = 200;
+/// pm2's default, ms.
+const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
+/// pm2's default.
+const DEFAULT_MAX_RESTARTS: u64 = 16;
+
+/// What pm2 says, what of it does not fit, and which secrets it has stored.
+pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
+    let pm2 = Pm2::of_this_process();
+    let Some(home) = pm2.home() else {
+        return vec![Finding::warning("pm2", "not looked for: neither PM2_HOME nor HOME is set").then("set PM2_HOME")];
+    };
+    let list = query(pm2.program(), home, QUERY_TIMEOUT).await;
+    let mut findings = match &list {
+        Ok(list) => us_in(list, home, config, holder),
+        Err(error) => vec![unasked(&pm2, home, error)],
+    };
+    let kept = stored::look(home, list.as_deref().ok(), Some(&config.token));
+    if kept.is_empty() && list.is_ok() {
+        findings.push(Finding::ok("pm2 secrets", "pm2 hands none to our programs, and has saved none"));
+    }
+    findings.extend(kept);
+    findings
+}
+
+/// Which secrets pm2 has stored, where no configuration tells who we are.
+pub(super) async fn secrets() -> Vec<Finding> {
+    let pm2 = Pm2::of_this_process();
+    let Some(home) = pm2.home() else { return Vec::new() };
+    let list = query(pm2.program(), home, QUERY_TIMEOUT).await;
+    stored::look(home, list.as_deref().ok(), None)
+}
+
+fn us_in(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
+    let ours: Vec<&Pm2Process> = list.iter().filter(|app| serves(app, config)).collect();
+    match ours.as_slice() {
+        [] => {
+            let found = format!(
+                "its daemon at {} lists {} apps, and none runs with this configuration",
+                home.display(),
+                list.len()
+            );
+            let todo =
+                "start it (docs/operating.md); where another user's pm2 runs it, check as that user or set PM2_HOME";
+            vec![Finding::warning("pm2", found).then(todo)]
+        }
+        [us] => {
+            let mut findings = vec![standing(us, holder)];
+            findings.extend(settings(us, config));
+            findings
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|app| shown(app)).collect();
+            let found = format!("{} entries serve this one state folder: {}", several.len(), names.join(", "));
+            let todo =
+                "pm2 delete all but one: only one copy can serve an agent, the others exit with 75 over and over";
+            vec![Finding::problem("pm2", found, ExitCode::Unavailable).then(todo)]
+        }
+    }
+}
+
+fn unasked(pm2: &Pm2, home: &Path, error: &Pm2Error) -> Finding {
+    match (error, pm2.program()) {
+        (Pm2Error::NoDaemon, None) => Finding::warning("pm2", "there is no `pm2` on the PATH, and no daemon answers")
+            .then("npm install -g pm2; without it the sidecar runs too, and restarts itself in place"),
+        (Pm2Error::NoDaemon, Some(program)) => {
+            let found = format!("{} is there, and no daemon answers at {}", program.display(), home.display());
+            Finding::warning("pm2", found).then("start the sidecar under it (docs/operating.md), or set PM2_HOME")
+        }
+        (
+            Pm2Error::NotFound
+            | Pm2Error::Spawn(_)
+            | Pm2Error::TimedOut(_)
+            | Pm2Error::Failed { .. }
+            | Pm2Error::Rpc(_)
+            | Pm2Error::Garbage(_)
+            | Pm2Error::NotListed,
+            _,
+        ) => Finding::warning("pm2", error).then("pm2 ls shows whether it is well; pm2 update renews its daemon"),
+    }
+}
+
+/// Whether the app is a sidecar of ours on the same journal.
+fn serves(app: &Pm2Process, config: &Config) -> bool {
+    let Launch { program, cwd, config: named, .. } = &app.launch;
+    let name = program.as_ref().and_then(|path| path.file_name()?.to_str());
+    let Some(cwd) = cwd.as_ref().filter(|_| name.is_some_and(|name| name.contains("agentcom-sidecar"))) else {
+        return false;
+    };
+    let file = cwd.join(named.as_deref().unwrap_or(Path::new("config.json")));
+    let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), _) | (_, Err(_)) => one == other,
+    };
+    if same(&file, &config.path) {
+        return true;
+    }
+    // Another configuration may name the same journal.
+    let journal = |config: &Config| atomic_file::resolve(&config.queue_file).ok();
+    Config::load(&file).is_ok_and(|theirs| journal(&theirs.config).is_some_and(|path| Some(path) == journal(config)))
+}
+
+fn shown(app: &Pm2Process) -> String {
+    let id = app.pm_id.map(|id| format!("id {id}, ")).unwrap_or_default();
+    format!("{:?} ({id}{})", app.name.as_deref().unwrap_or("without a name"), app.status)
+}
+
+/// Who we are there, and whether that is who serves.
+fn standing(us: &Pm2Process, holder: Option<&Holder>) -> Finding {
+    let name = us.name.as_deref().unwrap_or("NAME");
+    let serving = holder.and_then(|holder| holder.pid);
+    match (&us.status, us.pid, serving) {
+        (ProcessStatus::Online | ProcessStatus::Launching, Some(ours), Some(serving)) if ours != serving => {
+            let found = format!("{} is process {ours}, and process {serving} serves this agent", shown(us));
+            Finding::warning("pm2", found)
+                .then(format!("if nobody needs process {serving} (pm2 was killed under it?): kill {serving}; pm2's copy then takes over"))
+        }
+        (ProcessStatus::Online | ProcessStatus::Launching, Some(_), _) => {
+            Finding::ok("pm2", format!("we are {}, restarted {} times", shown(us), us.restart_time.unwrap_or(0)))
+        }
+        (ProcessStatus::Online | ProcessStatus::Launching, None, _) => {
+            Finding::problem("pm2", format!("{} has no process: is its binary gone?", shown(us)), ExitCode::Unavailable)
+                .then(format!("put the binary back, then pm2 restart {name}"))
+        }
+        (ProcessStatus::Errored, _, _) => {
+            Finding::problem("pm2", format!("pm2 has given {} up", shown(us)), ExitCode::Unavailable)
+                .then(format!("pm2 logs {name} --err says why; then pm2 restart {name}"))
+        }
+        (
+            ProcessStatus::Stopped
+            | ProcessStatus::Stopping
+            | ProcessStatus::WaitingRestart
+            | ProcessStatus::OneLaunch
+            | ProcessStatus::Other(_)
+            | ProcessStatus::Absent,
+            _,
+            _,
+        ) => Finding::warning("pm2", format!("{} does not run", shown(us))).then(format!("pm2 restart {name}")),
+    }
+}
+
+/// What of pm2's settings does not fit, each with what to write; one line when all does.
+fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut warn = |found: String, todo: &str| findings.push(Finding::warning("pm2 settings", found).then(todo));
+    if us.autorestart == Some(false) {
+        warn(
+            "`autorestart: false`: a crash is not answered by a start (a commanded restart is done in place)"
+                .to_owned(),
+            "autorestart: true",
+        );
+    }
+    if let Some(codes) = us.stop_exit_codes.as_ref().filter(|codes| !codes.is_empty()) {
+        let found = format!(
+            "`stop_exit_codes: {codes:?}`: such an end is final, and beside a delay reads `waiting restart` for ever"
+        );
+        warn(found, "leave `stop_exit_codes` out");
+    }
+    if us.launch.treekill != Some(false) {
+        warn(
+            "`treekill` is on: a stop interrupts the wake command and the agent's session too".to_owned(),
+            "treekill: false",
+        );
+    }
+    if us.launch.exp_backoff_restart_delay_ms.is_none()
+        && us.launch.max_restarts.unwrap_or(DEFAULT_MAX_RESTARTS) <= DEFAULT_MAX_RESTARTS
+    {
+        let found = "pm2 gives up after 16 ends sooner than a second after their starts";
+        warn(found.to_owned(), "exp_backoff_restart_delay: 2, max_restarts: 100000");
+    }
+    if us.launch.wait_ready == Some(true) {
+        let bound_ms = us.launch.listen_timeout_ms.unwrap_or(DEFAULT_LISTEN_TIMEOUT_MS) * 2 / 3;
+        let found = format!(
+            "`wait_ready`: without a hub it is launching for {bound_ms} ms, and what is stopped or deleted in that time pm2 \
+             starts again, a deleted one without listing it"
+        );
+        warn(found, "leave `wait_ready` out");
+    }
+    let journal = atomic_file::resolve(&config.queue_file).unwrap_or_else(|_| config.queue_file.clone());
+    if us.launch.watched.iter().any(|watched| journal.starts_with(watched.canonicalize().as_ref().unwrap_or(watched))) {
+        warn(
+            "`watch`: the journal and the log are among what pm2 restarts it for, so it restarts for ever".to_owned(),
+            "watch: false",
+        );
+    }
+    findings.extend(kill_timeout(us.kill_timeout_ms.unwrap_or(DEFAULT_KILL_TIMEOUT_MS), config.drain_deadline_ms));
+    if us.launch.exec_mode.as_deref() == Some("cluster_mode") {
+        let found = "`exec_mode: cluster`: pm2 loads the binary as JavaScript there, and crash-loops";
+        findings.push(
+            Finding::problem("pm2 settings", found, ExitCode::Unavailable)
+                .then("exec_mode: 'fork', interpreter: 'none'"),
+        );
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("pm2 settings", "autorestart, delays, kill_timeout and treekill fit"));
+    }
+    findings
+}
+
+/// From SIGINT to SIGKILL the sidecar needs its goodbye and a reserve.
+fn kill_timeout(found_ms: u64, drain_ms: u64) -> Option<Finding> {
+    let wanted = drain_ms.saturating_add(STOP_RESERVE_MS);
+    let todo = format!("kill_timeout: {wanted} or more (`drain_deadline_ms` and {STOP_RESERVE_MS} ms)");
+    if found_ms < STOP_RESERVE_MS + LEAST_GOODBYE_MS {
+        let found = format!("`kill_timeout: {found_ms}`: pm2 kills before the goodbye can be said");
+        Some(Finding::problem("pm2 settings", found, ExitCode::Unavailable).then(todo))
+    } else if found_ms < wanted {
+        let left = found_ms - STOP_RESERVE_MS;
+        let found = format!(
+            "`kill_timeout: {found_ms}`: on a stop the goodbye gets {left} of the {drain_ms} ms that it may take"
+        );
+        Some(Finding::warning("pm2 settings", found).then(todo))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_timeout_is_judged_by_what_the_goodbye_needs() {
+        assert!(kill_timeout(8_000, 5_000).is_none() && kill_timeout(5_600, 5_000).is_none());
+        assert!(kill_timeout(1_600, 5_000).is_some_and(|finding| !finding.is_problem()));
+        assert!(kill_timeout(799, 5_000).is_some_and(|finding| finding.is_problem()));
+    }
+}

@@ -1,0 +1,213 @@
+//! Secrets that pm2 keeps: in the environment that it hands to an app, and in what `pm2 save` wrote of it. It names
+//! variables, apps and files, and never quotes a value.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::common::fs::regular_file;
+use crate::common::secret::Secret;
+use crate::sidecar::cli::check::files::mode;
+use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::secrets::{is_hub_token, looks_secret};
+use crate::sidecar::cli::quoted::quoted;
+use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
+use crate::sidecar::supervisor::pm2::{Launch, Pm2Process, parse_dump};
+
+const CHECK: &str = "pm2 secrets";
+/// What `pm2 save` writes, and what it makes of the one before.
+const DUMPS: [&str; 2] = ["dump.pm2", "dump.pm2.bak"];
+/// A list of a thousand apps with large environments.
+const MAX_DUMP_BYTES: u64 = 32 << 20;
+/// More than a process id takes.
+const MAX_PID_BYTES: u64 = 64;
+/// What the README once had an operator export before `pm2 start`.
+const FORMER_ADMIN_VARIABLE: &str = "ADMIN";
+const SIDECAR: &str = "agentcom-sidecar";
+/// The program, and the app of `ecosystem.config.js`.
+const HUB: &str = "agentcom-hub";
+
+/// An app, and its variables that look like secrets.
+struct Keeps<'a> {
+    app: &'a Pm2Process,
+    variables: Vec<&'a str>,
+}
+
+/// Where the daemon has secrets, which the next `pm2 save` would write.
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    ByApps,
+    Nowhere,
+    /// No daemon answers.
+    Unknown,
+}
+
+impl Keeps<'_> {
+    fn name(&self) -> &str {
+        self.app.name.as_deref().unwrap_or("NAME")
+    }
+}
+
+/// Returns one finding for each app and each file that keeps a secret, and for the daemon. `token` is the agent's, where it
+/// is known; `listed` what the daemon answered, if it did.
+pub(super) fn look(home: &Path, listed: Option<&[Pm2Process]>, token: Option<&Secret>) -> Vec<Finding> {
+    let handed = keeping(listed.unwrap_or_default(), token);
+    let mut findings: Vec<Finding> = handed.iter().map(in_app).collect();
+    let held = match listed {
+        None => Held::Unknown,
+        Some(_) if handed.is_empty() => Held::Nowhere,
+        Some(_) => Held::ByApps,
+    };
+    findings.extend(DUMPS.iter().filter_map(|name| in_file(&home.join(name), held, token)));
+    // The process id that a daemon left behind may be another's by now.
+    findings.extend(listed.and_then(|_| in_daemon(home, token)));
+    findings
+}
+
+fn in_app(keeps: &Keeps<'_>) -> Finding {
+    let Keeps { app, variables } = keeps;
+    let found =
+        format!("pm2 hands {:?} what looks like a secret, and saves it: {}", keeps.name(), variables.join(", "));
+    let config = config_of(app).map(|path| quoted(&path.display().to_string()));
+    let mut todo = String::new();
+    if variables.contains(&TOKEN_VARIABLE) {
+        let file = config.as_deref().unwrap_or("its config.json");
+        todo += &format!("put the agent's token into {file} (mode 0600) as `token`; ");
+    }
+    let of_a_hub = [TOKEN_VARIABLE, ADMIN_TOKEN_VARIABLE, FORMER_ADMIN_VARIABLE];
+    if is_program(app, SIDECAR) && variables.iter().any(|name| !of_a_hub.contains(name)) {
+        todo += "what the agent's session needs of them, its wake command can read from a file of mode 0600; ";
+    }
+    let (name, without) = (quoted(keeps.name()), without(variables));
+    todo += &match started_by(app, config) {
+        Some(ours) => format!(
+            "pm2 delete {name} && {without}{ours} pm2 start ecosystem.config.js --only {name} && pm2 save && pm2 save"
+        ),
+        None => format!("pm2 delete {name}, start it as before behind `{without}`, then pm2 save && pm2 save"),
+    };
+    Finding::warning(CHECK, found).then(todo)
+}
+
+fn without(variables: &[&str]) -> String {
+    let unset: String = variables.iter().map(|variable| format!(" -u {}", quoted(variable))).collect();
+    format!("env{unset}")
+}
+
+fn config_of(app: &Pm2Process) -> Option<PathBuf> {
+    let Launch { cwd, config, .. } = &app.launch;
+    config.as_ref().map(|path| cwd.as_ref().map_or_else(|| path.clone(), |cwd| cwd.join(path)))
+}
+
+/// The variables that tell `ecosystem.config.js` what the app is, for one that can be started by it.
+fn started_by(app: &Pm2Process, config: Option<String>) -> Option<String> {
+    let own = match config.filter(|_| is_program(app, SIDECAR)) {
+        Some(config) => format!(" AGENTCOM_CONFIG={config} AGENTCOM_NAME={}", quoted(app.name.as_deref()?)),
+        None if app.name.as_deref() == Some(HUB) && is_program(app, HUB) => String::new(),
+        None => return None,
+    };
+    let told = |(name, value): &(String, Secret)| {
+        let value = value.expose();
+        let counts = name.starts_with("AGENTCOM_") && !matches!(name.as_str(), "AGENTCOM_CONFIG" | "AGENTCOM_NAME");
+        (counts && !value.is_empty() && !looks_secret(name, value)).then(|| format!(" {name}={}", quoted(value)))
+    };
+    Some(app.environment.iter().filter_map(told).collect::<String>() + &own)
+}
+
+/// The daemon has what the shell had that started it, hands it to nothing, and shows it to every process of its user.
+fn in_daemon(home: &Path, token: Option<&Secret>) -> Option<Finding> {
+    let text = |path: &Path, max_bytes| regular_file::read(path, max_bytes).ok();
+    let pid: u32 = std::str::from_utf8(&text(&home.join("pm2.pid"), MAX_PID_BYTES)?).ok()?.trim().parse().ok()?;
+    let environment = text(&PathBuf::from(format!("/proc/{pid}/environ")), MAX_DUMP_BYTES)?;
+    let environment = String::from_utf8_lossy(&environment);
+    let pairs = environment.split('\0').filter_map(|pair| pair.split_once('='));
+    let variables: Vec<&str> =
+        pairs.filter(|(name, value)| is_of_the_hub(name, value, token)).map(|(name, _)| name).collect();
+    let found = format!("pm2's daemon (process {pid}) was started with {} in its environment", variables.join(", "));
+    let todo = format!("pm2 save && {} pm2 update (it restarts every app)", without(&variables));
+    (!variables.is_empty()).then(|| Finding::warning(CHECK, found).then(todo))
+}
+
+/// Nothing is found in a file that is not there.
+fn in_file(path: &Path, held: Held, token: Option<&Secret>) -> Option<Finding> {
+    let shown = path.display();
+    let unread = |why: &dyn std::fmt::Display| {
+        Finding::warning(CHECK, format!("whether {shown} keeps secrets cannot be told: {why}"))
+            .then("look into it as its user; pm2 save writes it anew")
+    };
+    let bytes = match regular_file::read(path, MAX_DUMP_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(unread(&error)),
+    };
+    let apps = match parse_dump(&bytes) {
+        Ok(apps) => apps,
+        Err(why) => return Some(unread(&why)),
+    };
+    let kept = keeping(&apps, token);
+    if kept.is_empty() {
+        return None;
+    }
+    let of_each: Vec<_> =
+        kept.iter().map(|keeps| format!("{} of {:?}", keeps.variables.join(", "), keeps.name())).collect();
+    let mode = mode(path).map(|mode| mode & 0o777).unwrap_or_default();
+    let is_open = mode & 0o077 != 0;
+    let whose = if is_open { "others can read it" } else { "its user's alone" };
+    let found = format!("{shown} (mode {mode:03o}, {whose}) keeps what looks like secrets: {}", of_each.join("; "));
+    let close = if is_open { format!("chmod 600 {}; ", quoted(&shown.to_string())) } else { String::new() };
+    let first = match held {
+        Held::ByApps => "once pm2 itself has none (above): ",
+        Held::Nowhere => "",
+        Held::Unknown => "no pm2 runs: start the apps anew by ecosystem.config.js, then ",
+    };
+    let replace = if is_open {
+        "; replace what others could read, a hub's token by agentcom-hub token NAME --replace --out FILE, with --admin for \
+         an admin's"
+    } else {
+        ""
+    };
+    let todo = format!("{close}{first}pm2 save && pm2 save (the second is for dump.pm2.bak){replace}");
+    Some(Finding::warning(CHECK, found).then(todo))
+}
+
+fn keeping<'a>(apps: &'a [Pm2Process], token: Option<&Secret>) -> Vec<Keeps<'a>> {
+    let keeps = |app: &'a Pm2Process| {
+        let ours = is_program(app, SIDECAR) || is_program(app, HUB);
+        let is_kept = |(name, value): &&(String, Secret)| {
+            let value = value.expose();
+            is_of_the_hub(name, value, token) || (ours && looks_secret(name, value))
+        };
+        let variables: Vec<_> = app.environment.iter().filter(is_kept).map(|(name, _)| name.as_str()).collect();
+        (!variables.is_empty()).then_some(Keeps { app, variables })
+    };
+    apps.iter().filter_map(keeps).collect()
+}
+
+/// Whether it is a secret of a hub or sidecar, in whichever app it is found. Other apps' own secrets are their operator's.
+fn is_of_the_hub(name: &str, value: &str, token: Option<&Secret>) -> bool {
+    let ours = [TOKEN_VARIABLE, ADMIN_TOKEN_VARIABLE].contains(&name) && !value.is_empty();
+    let admin = name == FORMER_ADMIN_VARIABLE && is_hub_token(value);
+    ours || admin || token.is_some_and(|token| value.split_whitespace().any(|word| word == token.expose()))
+}
+
+fn is_program(app: &Pm2Process, name: &str) -> bool {
+    let program = app.launch.program.as_ref().and_then(|path| path.file_name()?.to_str());
+    program.is_some_and(|program| program.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_app_was_told_is_told_anew_without_its_secrets() {
+        let json = br#"[{"name":"agentcom-hub","pm_exec_path":"/opt/agentcom-hub","env":{"ADMIN":"x","HOME":"/root",
+            "AGENTCOM_HUB_LISTEN":"127.0.0.1:4000","AGENTCOM_HUB_DATA":"/a hub","AGENTCOM_ADMIN_TOKEN":"y"}},
+            {"name":"my hub","pm_exec_path":"/opt/agentcom-hub","env":{"ADMIN":"x"}}]"#;
+        let apps = parse_dump(json).unwrap();
+        let sentences: Vec<_> = keeping(&apps, None).iter().map(|keeps| in_app(keeps).as_sentence()).collect();
+        let todo = "pm2 delete agentcom-hub && env -u ADMIN -u AGENTCOM_ADMIN_TOKEN AGENTCOM_HUB_DATA='/a hub' \
+                    AGENTCOM_HUB_LISTEN=127.0.0.1:4000 pm2 start ecosystem.config.js --only agentcom-hub && pm2 save && pm2 save";
+        assert!(sentences[0].ends_with(&format!("; {todo}")), "{}", sentences[0]);
+        let todo = "pm2 delete 'my hub', start it as before behind `env -u ADMIN`, then pm2 save && pm2 save";
+        assert!(sentences[1].ends_with(&format!("; {todo}")), "{}", sentences[1]);
+    }
+}

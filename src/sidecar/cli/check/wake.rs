@@ -1,0 +1,153 @@
+//! Whether what the commands of the configuration name first is there to be run: the wake command, the executors, the
+//! hooks. It reads one word of each shell line and runs nothing; a line that begins with anything but a plain command is
+//! left to the shell.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::common::fs::atomic_file::folder_of;
+use crate::common::fs::regular_file;
+use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::config::Config;
+use crate::sidecar::exit_code::ExitCode;
+
+/// Words that a shell understands itself, as far as wake commands begin with them.
+const OF_THE_SHELL: [&str; 20] = [
+    ".", ":", "[", "case", "cd", "command", "eval", "exec", "export", "false", "for", "if", "printf", "set", "test",
+    "trap", "true", "umask", "until", "while",
+];
+
+/// Whether each command can be found.
+pub(super) fn commands(config: &Config) -> Vec<Finding> {
+    let beside = folder_of(&config.path);
+    let mut findings = vec![match &config.wake_command {
+        Some(line) => look("wake", "wake_command", line, beside),
+        None => Finding::warning("wake", "no `wake_command`: a task waits for an agent that finds it by itself").then(
+            "set `wake_command` to the shell line that wakes the agent (docs/operating.md, \"Onboard an agent\")",
+        ),
+    }];
+    for executor in &config.executors {
+        findings.push(look("executor", &format!("executors.{}", executor.target), &executor.command, beside));
+    }
+    let hooks =
+        [("hooks.on_task_start", &config.hooks.on_task_start), ("hooks.on_task_result", &config.hooks.on_task_result)];
+    let hooks_run_in = config.repo_dir.as_deref().unwrap_or(beside);
+    for (key, line) in hooks {
+        findings.extend(line.as_ref().map(|line| look("hook", key, line, hooks_run_in)));
+    }
+    findings
+}
+
+/// Whether the first word of the line, which is run in the folder, can be found.
+fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
+    let Some(word) = first_word(line) else {
+        return Finding::ok(check, format!("`{key}` begins with something for the shell; it was not looked into"));
+    };
+    if OF_THE_SHELL.contains(&word) {
+        return Finding::ok(check, format!("`{key}` begins with the shell's own `{word}`; it was not looked into"));
+    }
+    match found(word, folder, std::env::var_os("PATH").as_deref()) {
+        Some(path) if is_executable(&path) => {
+            let path = plainly(&path);
+            let good = || Finding::ok(check, format!("`{word}` of `{key}` is {}", path.display()));
+            interpreter(&path).and_then(|name| unfit(check, key, &path, &name)).unwrap_or_else(good)
+        }
+        Some(path) => {
+            let path = plainly(&path);
+            let found = format!("`{key}`: {} may not be executed", path.display());
+            Finding::problem(check, found, ExitCode::Unavailable).then(format!("chmod +x '{}'", path.display()))
+        }
+        None if word.contains('/') => {
+            let found = format!("`{key}`: there is no {}", plainly(&folder.join(word)).display());
+            Finding::problem(check, found, ExitCode::Unavailable)
+                .then(format!("write it, or correct `{key}`; it is run in {}", folder.display()))
+        }
+        None => Finding::problem(check, format!("`{key}`: no `{word}` on the PATH"), ExitCode::Unavailable)
+            .then("install it, or write its whole path; this is this shell's PATH, under pm2 it may be another"),
+    }
+}
+
+/// Who runs the script, by its first line; nothing where it is none.
+fn interpreter(script: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    // As much as the kernel reads of it.
+    regular_file::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).into_owned();
+    line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().map(str::to_owned)
+}
+
+/// What is wrong with it: the shell calls the script itself "not found" then.
+fn unfit(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Finding> {
+    if Path::new(name).exists() {
+        return None;
+    }
+    let script = script.display();
+    let (found, todo) = match name.strip_suffix('\r') {
+        Some(_) => ("its lines end as on Windows (CR LF)".to_owned(), format!("sed -i 's/\\r$//' '{script}'")),
+        None => (format!("its first line names {name}, which is not there"), "correct that line".to_owned()),
+    };
+    Some(Finding::problem(check, format!("`{key}`: {script} cannot run: {found}"), ExitCode::Unavailable).then(todo))
+}
+
+/// Without the `.` of `./wake.sh`.
+fn plainly(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+/// The command's name, where the line begins with one that is written plainly; `NAME=value` before it is passed over.
+fn first_word(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    let word = words.find(|word| !is_assignment(word))?;
+    let word = word.strip_suffix(';').unwrap_or(word);
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | ':' | '[' | ',' | '@');
+    (!word.is_empty() && word.chars().all(plain)).then_some(word)
+}
+
+fn is_assignment(word: &str) -> bool {
+    let name = word.split_once('=').map(|(name, _)| name);
+    // A value with quotes may go on in the next word; such a line is not plain.
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        && !word.contains(['\'', '"', '$', '`', '\\'])
+}
+
+fn found(word: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    if word.contains('/') {
+        return Some(folder.join(word)).filter(|path| path.exists());
+    }
+    let entries = std::env::split_paths(path?);
+    let candidates: Vec<PathBuf> = entries.map(|entry| folder.join(entry).join(word)).collect();
+    let executable = candidates.iter().find(|path| is_executable(path));
+    executable.or_else(|| candidates.iter().find(|path| path.is_file())).cloned()
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_plain_word_is_the_command() {
+        assert_eq!(first_word("my-agent --task \"${TASK_ID}\""), Some("my-agent"));
+        assert_eq!(first_word("  MODE=fast X=1 ./wake.sh"), Some("./wake.sh"));
+        assert_eq!(first_word("true; ./wake.sh"), Some("true"));
+    }
+
+    #[test]
+    fn what_only_a_shell_understands_is_left_to_it() {
+        for line in ["(cd x; y)", "$AGENT run", "'my agent' x", "A=\"b c\" d", "", "A=1", "{ x; }", "~/wake.sh"] {
+            assert_eq!(first_word(line), None, "{line}");
+        }
+    }
+}

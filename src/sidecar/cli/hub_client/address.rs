@@ -1,0 +1,98 @@
+//! One address of a hub into both: where its HTTP interface is, and where its WebSocket. It resolves no names.
+
+use tokio_tungstenite::tungstenite::http::Uri;
+
+/// What is accepted.
+const ALLOWED: &str = "an address such as http://localhost:4000, https://hub.example or ws://localhost:4000/ws";
+
+/// A hub's two addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HubAddress {
+    /// `http://` or `https://`, without a slash at its end.
+    pub(crate) http: String,
+    /// `ws://` or `wss://`, with its path.
+    pub(crate) ws: String,
+}
+
+impl HubAddress {
+    /// From either address. Of `http://host/base` the WebSocket is `ws://host/base/ws`; of a WebSocket's address that
+    /// ends in `/ws` the HTTP interface is what stands before, of another the host alone.
+    ///
+    /// # Errors
+    /// What was found and what is allowed. A password in it is not quoted.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.contains('@') {
+            return Err(format!("found an address with credentials in it; allowed: {ALLOWED}"));
+        }
+        let wrong = |why: &str| Err(format!("found \"{text}\"{why}; allowed: {ALLOWED}"));
+        let Ok(uri) = text.parse::<Uri>() else { return wrong("") };
+        let host = uri.authority().filter(|authority| !authority.host().is_empty());
+        let Some(host) = host else { return wrong(", which names no host") };
+        if uri.query().is_some() {
+            return wrong(", which has a `?` in it");
+        }
+        let path = uri.path().trim_end_matches('/');
+        let (tls, given_ws) = match uri.scheme_str() {
+            Some("http") => (false, false),
+            Some("https") => (true, false),
+            Some("ws") => (false, true),
+            Some("wss") => (true, true),
+            Some(_) | None => return wrong(""),
+        };
+        let (http, ws) = if tls { ("https", "wss") } else { ("http", "ws") };
+        let (base, socket) = match (given_ws, path.strip_suffix("/ws")) {
+            (false, _) => (path.to_owned(), format!("{path}/ws")),
+            (true, Some(base)) => (base.to_owned(), path.to_owned()),
+            (true, None) if path.is_empty() => (String::new(), "/ws".to_owned()),
+            (true, None) => (String::new(), path.to_owned()),
+        };
+        Ok(Self { http: format!("{http}://{host}{base}"), ws: format!("{ws}://{host}{socket}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(text: &str) -> (String, String) {
+        let HubAddress { http, ws } = HubAddress::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        (http, ws)
+    }
+
+    #[test]
+    fn each_address_is_derived_from_the_other() {
+        let local = ("http://localhost:4000".to_owned(), "ws://localhost:4000/ws".to_owned());
+        for text in ["http://localhost:4000", "http://localhost:4000/", "ws://localhost:4000/ws", "ws://localhost:4000"]
+        {
+            assert_eq!(both(text), local, "{text}");
+        }
+        let safe = ("https://hub.example".to_owned(), "wss://hub.example/ws".to_owned());
+        assert_eq!(both("https://hub.example"), safe);
+        assert_eq!(both("wss://hub.example/ws/"), safe);
+    }
+
+    #[test]
+    fn a_base_path_is_kept() {
+        let based = ("https://h/agents".to_owned(), "wss://h/agents/ws".to_owned());
+        assert_eq!(both("https://h/agents/"), based);
+        assert_eq!(both("wss://h/agents/ws"), based);
+        assert_eq!(
+            both("ws://[::1]:4000/socket"),
+            ("http://[::1]:4000".to_owned(), "ws://[::1]:4000/socket".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_said_with_what_is_allowed() {
+        for text in ["", "hub", "hub:4000", "ftp://hub", "http://", "http:///x", "http://h?token=x", "ws://a b/ws"] {
+            let why = HubAddress::parse(text).unwrap_err();
+            assert!(why.contains("allowed: an address such as"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_quoted() {
+        assert!(!HubAddress::parse("http://me:hunter2@hub").unwrap_err().contains("hunter2"));
+    }
+}

@@ -1,0 +1,98 @@
+//! `machine`: the table of the machine's moves as text, diagram or JSON. The moves come from the machine itself; this
+//! only writes them down.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use strum::IntoEnumIterator as _;
+
+use crate::machine::table::{self, DRAWN, Move};
+use crate::machine::{EventName, FromHubName, Phase};
+use crate::sidecar::cli::out::print;
+use crate::sidecar::exit_code::ExitCode;
+
+/// What `machine` takes.
+#[derive(Debug, Args)]
+pub struct MachineArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// How the table is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Rows of events, columns of states
+    Table,
+    /// The diagram of docs/states.md
+    Mermaid,
+    /// Every move and every edge
+    Json,
+}
+
+/// Prints the table.
+pub fn machine(args: &MachineArgs) -> ExitCode {
+    let moves = table::moves();
+    let text = match args.format {
+        Format::Table => as_table(&moves),
+        Format::Mermaid => table::mermaid(&moves),
+        Format::Json => as_json(&moves),
+    };
+    print(text.as_bytes())
+}
+
+/// One row an event (and one for each thing the hub can say), one column a state that something can happen in.
+fn as_table(moves: &BTreeSet<Move>) -> String {
+    let columns: Vec<Phase> = Phase::iter().filter(|phase| *phase != Phase::Exiting).collect();
+    let events = EventName::iter().filter(|event| *event != EventName::HubSaid).map(|event| (event.into(), None));
+    let words = FromHubName::iter().map(|said| (EventName::HubSaid.into(), Some(said.into())));
+    let mut rows = vec![std::iter::once("event".to_owned()).chain(columns.iter().map(Phase::to_string)).collect()];
+    for (event, said) in events.chain(words) {
+        let name: &str = said.unwrap_or(event);
+        let cells = columns.iter().map(|from| cell(moves, *from, event, said));
+        rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
+    }
+    let note = "\nA cell says where the event may lead; `-` is: it stays. In Exiting nothing happens any more.\n\
+                Names in snake_case are what the hub says (HubSaid).\n";
+    aligned(&rows) + note
+}
+
+fn cell(moves: &BTreeSet<Move>, from: Phase, event: &str, said: Option<&str>) -> String {
+    let here = moves.iter().filter(|step| (step.from, step.event, step.said) == (from, event, said));
+    let names: Vec<String> =
+        here.map(|step| if step.to == from { "-".to_owned() } else { step.to.to_string() }).collect();
+    names.join(" ")
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{cell:<width$}  ", width = width(column));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(moves: &BTreeSet<Move>) -> String {
+    let name = |phase: Phase| phase.to_string();
+    let why = |from: Phase, to: Phase| DRAWN.iter().find(|edge| (edge.0, edge.1) == (from, to)).map(|edge| edge.2);
+    let edges: Vec<_> = table::edges(moves)
+        .into_iter()
+        .map(|(from, to)| json!({"from": name(from), "to": name(to), "why": why(from, to)}))
+        .collect();
+    let moves: Vec<_> = moves
+        .iter()
+        .map(|step| json!({"from": name(step.from), "event": step.event, "said": step.said, "to": name(step.to)}))
+        .collect();
+    let states: Vec<_> = Phase::iter().map(name).collect();
+    let value = json!({"states": states, "edges": edges, "moves": moves});
+    format!("{value:#}\n")
+}

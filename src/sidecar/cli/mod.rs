@@ -1,0 +1,169 @@
+//! The command line of `agentcom-sidecar`: what it takes, one command a file, and how each ends. The commands that speak
+//! with a running sidecar belong in `operate`; nothing here decides what a sidecar does.
+
+mod check;
+mod completions;
+mod hub_client;
+mod machine;
+mod man;
+mod onboard;
+#[cfg(unix)]
+mod operate;
+mod options;
+mod out;
+mod quoted;
+mod run;
+mod runtime;
+#[cfg(unix)]
+mod show;
+
+use clap::{Parser, Subcommand};
+
+pub use check::{CheckArgs, check};
+pub use completions::completions;
+pub use machine::{MachineArgs, machine};
+pub use man::man;
+pub use onboard::{OnboardArgs, onboard};
+#[cfg(unix)]
+pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status};
+pub use options::Options;
+pub use run::run;
+
+/// Runs beside an AI agent under pm2: holds the link to the hub, wakes the agent for one task at a time, and restarts
+/// itself on the hub's command without losing anything.
+///
+/// Without a command it runs: `agentcom-sidecar --config FILE` is `agentcom-sidecar run --config FILE`.
+#[derive(Debug, Parser)]
+#[command(name = "agentcom-sidecar", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
+pub struct Cli {
+    /// Where the configuration is, and what wins over it.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do; to run where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the sidecar (the default)
+    ///
+    /// It serves until it is stopped or restarted by command: see docs/operating.md. Under pm2 it is what
+    /// ecosystem.config.js starts.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar run --config /srv/my-agent/config.json
+  pm2 start agentcom-sidecar --name my-agent --interpreter none -- run --config /srv/my-agent/config.json")]
+    Run,
+
+    /// Say how the running sidecar is: what is wrong first, and what to do about it
+    ///
+    /// Exits with 0 if it answers, whatever it says; with 69 if it does not run, and tells what its journal keeps.
+    #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar status --config /srv/my-agent/config.json
+  agentcom-sidecar status --watch
+  agentcom-sidecar status --json | jq -r .phase")]
+    Status(StatusArgs),
+
+    /// Restart the sidecar once its task has ended, as the hub would
+    #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar restart --reason upgrade --wait
+  agentcom-sidecar restart --force      the task goes on in its session; the next run takes it up")]
+    Restart(RestartArgs),
+
+    /// Take a restart back that still waits for its task
+    #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar cancel-restart --config /srv/my-agent/config.json")]
+    CancelRestart,
+
+    /// Finish the task in hand and take no more, also after a restart, until `resume`
+    #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar drain --wait && pm2 stop my-agent")]
+    Drain(DrainArgs),
+
+    /// Take tasks again
+    #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar resume")]
+    Resume,
+
+    /// Have the running sidecar read its configuration again, as SIGHUP does
+    ///
+    /// It says what has changed, and what waits for a restart. A configuration with an error changes nothing.
+    #[cfg(unix)]
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
+    Reload,
+
+    /// Look whether all is well: configuration, folders, hub, token, pm2
+    ///
+    /// One line for each thing looked at: ok, warning or problem, what was found, and what to do. It changes nothing and a
+    /// running sidecar does not notice it: the token is asked about over HTTP, without an `identify`. What pm2 has stored is
+    /// searched for secrets; variables are named, and no value is.
+    ///
+    /// It ends with 0 when there is no problem (warnings are none); else with the code that `run` would end with, where it
+    /// would, else with 69.
+    ///
+    /// With --preflight it tells only whether this binary can run with this configuration and state: no network, no pm2,
+    /// some milliseconds, one line, 0 or 74 or 78. Ask a new binary so before it takes the old one's place.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar check --config /srv/my-agent/config.json
+  agentcom-sidecar check --json | jq '.findings[] | select(.level != \"ok\")'
+  ./agentcom-sidecar.new check --preflight --config config.json && mv agentcom-sidecar.new agentcom-sidecar")]
+    Check(CheckArgs),
+
+    /// Register a new agent at a hub and write its folder
+    ///
+    /// It asks the hub for a token, writes config.json (mode 0600, never over one that is there) and the results folder,
+    /// and says how to start the sidecar under pm2. Nothing is started, and the token is not printed.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
+  agentcom-sidecar onboard --hub wss://hub.example/ws --name my-agent \\
+      --config /srv/my-agent/config.json --wake-command './wake.sh'
+  agentcom-hub token my-agent | agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent --token-file -")]
+    Onboard(OnboardArgs),
+
+    /// Print the states and what leads from one to the next, found by driving the shipped code
+    ///
+    /// Nothing is read and nothing is running: the table is that of this binary.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar machine                     every event, and where it leads from each state
+  agentcom-sidecar machine --format mermaid    the diagram of docs/states.md
+  agentcom-sidecar machine --format json | jq '.moves[] | select(.from == \"Draining\")'")]
+    Machine(MachineArgs),
+
+    /// Print the completions of a shell
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar completions bash > /etc/bash_completion.d/agentcom-sidecar
+  agentcom-sidecar completions zsh > \"${fpath[1]}/_agentcom-sidecar\"
+  agentcom-sidecar completions fish > ~/.config/fish/completions/agentcom-sidecar.fish")]
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page: all of it, or one command's
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar man | man -l -
+  agentcom-sidecar man > /usr/local/share/man/man1/agentcom-sidecar.1")]
+    Man {
+        /// Only this command's
+        command: Option<String>,
+    },
+}

@@ -1,0 +1,210 @@
+//! Why an agent could not be onboarded: each says what happened, where, and what to do next. None quotes a token.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::common::fs::atomic_file::DurableError;
+use crate::common::fs::regular_file::Unfit;
+use crate::sidecar::cli::hub_client::{AskError, HubAddress};
+use crate::sidecar::config::{Config, ConfigError};
+use crate::sidecar::exit_code::ExitCode;
+
+/// Why there is no new agent.
+#[derive(Debug)]
+pub(super) enum OnboardError {
+    /// `--name` is no name.
+    Name(String),
+    /// `--hub` is no address.
+    Address(String),
+    /// A token file cannot be read, or is empty.
+    TokenFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is a configuration already.
+    ThereAlready {
+        /// The file.
+        path: PathBuf,
+        /// What it is of, and what to do therefore.
+        what: String,
+    },
+    /// `--config` names a folder.
+    NotAFile(PathBuf),
+    /// The folder cannot be made or written.
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The hub is not there.
+    Unreachable(AskError),
+    /// Something is there, and it is no hub.
+    NotAHub {
+        /// Where.
+        hub: String,
+        /// What it answered.
+        status: u16,
+    },
+    /// The name has a token already.
+    Taken {
+        /// Which.
+        name: String,
+        /// Where.
+        hub: String,
+    },
+    /// Not everybody may register there.
+    NotAllowed {
+        /// Where.
+        hub: String,
+        /// The hub's words.
+        why: String,
+        /// Whether a token was sent.
+        admin: bool,
+    },
+    /// The hub says no.
+    Refused {
+        /// Where.
+        hub: String,
+        /// Its words.
+        why: String,
+    },
+    /// The hub says yes and gives nothing.
+    NoToken {
+        /// Where.
+        hub: String,
+    },
+    /// The token that was given is not this agent's there.
+    BadToken {
+        /// Where.
+        hub: String,
+        /// Why.
+        why: String,
+    },
+    /// There is a token, and it could not be written down.
+    NotKept {
+        /// Whose.
+        name: String,
+        /// Whether it was made for this.
+        registered: bool,
+        /// Why.
+        error: DurableError,
+    },
+    /// What was written is no configuration: a hub's token can be such.
+    Unusable(ConfigError),
+}
+
+impl OnboardError {
+    /// What is there already, as far as it can be told.
+    pub(super) fn there_already(path: &Path, name: &str, hub: &HubAddress) -> Self {
+        let file = path.display();
+        let what = match Config::load(path) {
+            Ok(loaded) if loaded.config.agent_id == name && loaded.config.hub_url == hub.ws => format!(
+                "it is {name}'s at this hub: this agent is onboarded, and nothing is left to do; \
+                 agentcom-sidecar check --config '{file}' tells whether all is well"
+            ),
+            Ok(loaded) => format!(
+                "it is {}'s at {}: name another file with --config, or replace it with --force",
+                loaded.config.agent_id, loaded.config.hub_url
+            ),
+            Err(_) => "it is not in order (agentcom-sidecar check tells how): mend it, name another file with \
+                       --config, or replace it with --force"
+                .to_owned(),
+        };
+        Self::ThereAlready { path: path.to_owned(), what }
+    }
+
+    pub(super) const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Name(_) | Self::Address(_) | Self::NotAFile(_) | Self::TokenFile { .. } => ExitCode::Usage,
+            Self::ThereAlready { .. } | Self::Unusable(_) => ExitCode::Config,
+            Self::Folder { .. } | Self::NotKept { .. } => ExitCode::StateUnusable,
+            Self::Unreachable(_)
+            | Self::NotAHub { .. }
+            | Self::Taken { .. }
+            | Self::NotAllowed { .. }
+            | Self::Refused { .. }
+            | Self::NoToken { .. }
+            | Self::BadToken { .. } => ExitCode::Unavailable,
+        }
+    }
+}
+
+impl fmt::Display for OnboardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(found) => {
+                write!(f, "`--name`: found {found}; allowed: 1 to 128 characters, none of them control characters")
+            }
+            Self::Address(why) => write!(f, "`--hub`: {why}"),
+            Self::TokenFile { path, source } => {
+                write!(f, "no token in {}: {source}; the token is the last word of that file", path.display())?;
+                match Unfit::of(source) {
+                    Some(Unfit::NoFile(_)) => write!(f, " (`--token-file -` reads it from stdin, a pipe too)"),
+                    Some(Unfit::TooLarge { .. }) | None => Ok(()),
+                }
+            }
+            Self::ThereAlready { path, what } => {
+                write!(f, "{} is there already: {what}. Nothing was registered or changed", path.display())
+            }
+            Self::NotAFile(path) => write!(
+                f,
+                "--config: {} is a folder; name the file to write in it, such as {}. Nothing was registered or written",
+                path.display(),
+                path.join("config.json").display()
+            ),
+            Self::Folder { path, doing, source } => write!(
+                f,
+                "cannot {doing} {}: {source}; give the user that runs this write permission there, or name a \
+                 configuration elsewhere with --config. Nothing was registered",
+                path.display()
+            ),
+            Self::Unreachable(why) => write!(f, "{why} Nothing was written"),
+            Self::NotAHub { hub, status } => write!(
+                f,
+                "{hub} is no AgentCom hub: {hub}/health answered HTTP {status} and does not call itself one; check the \
+                 port and path of --hub. Nothing was written"
+            ),
+            Self::Taken { name, hub } => write!(
+                f,
+                "{hub} has an agent called {name:?} already, and gives each name's token once. Choose another --name; \
+                 or, if {name:?} is this agent (an onboarding that was interrupted after it had registered leaves it \
+                 so): with its token in a file, run this again with --token-file FILE; without, make it one more on \
+                 the hub's machine: agentcom-hub token {name} (--token-file - reads what that prints). Nothing was written"
+            ),
+            Self::NotAllowed { hub, why, admin: false } => write!(
+                f,
+                "{hub} does not let everybody register agents ({why}): name the file of a token that may with \
+                 --admin-token-file, or put it into {}. Nothing was written",
+                crate::sidecar::config::ADMIN_TOKEN_VARIABLE
+            ),
+            Self::NotAllowed { hub, why, admin: true } => write!(
+                f,
+                "{hub} does not let the admin token that was given register agents ({why}): use another. Nothing was written"
+            ),
+            Self::Refused { hub, why } => {
+                write!(f, "{hub} did not register the agent ({why}); mend that and run this again. Nothing was written")
+            }
+            Self::NoToken { hub } => {
+                write!(f, "{hub} registered the agent and gave no token: is it an AgentCom hub? Nothing was written")
+            }
+            Self::BadToken { hub, why } => write!(
+                f,
+                "{hub} does not take the token that was given: {why}. Put the right one into --token-file, or leave \
+                 that out to register. Nothing was written"
+            ),
+            Self::NotKept { name, registered: true, error } => write!(
+                f,
+                "{error}. The hub has registered {name:?} and its token is lost: mend that, make it one more on the \
+                 hub's machine with agentcom-hub token {name}, and run this again with --token-file"
+            ),
+            Self::NotKept { registered: false, error, .. } => write!(f, "{error}. Mend that and run this again"),
+            Self::Unusable(error) => write!(f, "what was written cannot be used: {error}"),
+        }
+    }
+}

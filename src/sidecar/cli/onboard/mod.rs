@@ -1,0 +1,208 @@
+//! `onboard`: makes an agent of this machine known to a hub and writes the folder that its sidecar runs in. It starts
+//! nothing, and it never prints the token.
+//!
+//! In this order, so that whatever fails leaves nothing half done but what is said: (1) what was asked for makes sense,
+//! (2) the folder can be written, (3) the hub is one, (4) it gives a token, (5) the configuration is written whole.
+
+mod error;
+mod folder;
+mod next;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::common::fs::atomic_file;
+use crate::common::fs::regular_file;
+use crate::common::secret::Secret;
+use crate::protocol::Limit;
+use crate::sidecar::cli::hub_client::{HubAddress, Question, ask};
+use crate::sidecar::cli::options::Options;
+use crate::sidecar::cli::out::{complain, print};
+use crate::sidecar::cli::runtime;
+use crate::sidecar::config::Config;
+use crate::sidecar::exit_code::ExitCode;
+use error::OnboardError;
+
+/// For each question to the hub.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// No token is longer than this, bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
+
+/// What `onboard` takes.
+#[derive(Debug, Args)]
+pub struct OnboardArgs {
+    /// The hub, by its HTTP or its WebSocket address
+    #[arg(long, value_name = "URL")]
+    pub hub: String,
+    /// Who the agent is on the hub: 1 to 128 characters
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The shell line that wakes the agent; without it the agent has to find its tasks by itself
+    #[arg(long, value_name = "LINE")]
+    pub wake_command: Option<String>,
+    /// What tasks the agent can do; may be repeated
+    #[arg(long = "capability", value_name = "WORD", default_value = "code")]
+    pub capabilities: Vec<String>,
+    /// Do not register: the agent has a token already, and it is the last word of this file (- is stdin)
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// For a hub that lets only some register: the last word of this file proves who asks; without it,
+    /// AGENTCOM_ADMIN_TOKEN does, which holds the token itself
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Replace a configuration that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Registers the agent and writes its folder.
+pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
+    let runtime = match runtime::make() {
+        Ok(runtime) => runtime,
+        Err(why) => return complain(&why, ExitCode::StateUnusable),
+    };
+    let done = runtime.block_on(steps(&options.config_path(), args));
+    // A name lookup that hangs must not hold the exit up.
+    runtime.shutdown_background();
+    match done {
+        Ok(text) => print(text.as_bytes()),
+        Err(error) => complain(&error, error.exit_code()),
+    }
+}
+
+async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError> {
+    // 1. What was asked for.
+    check_name(&args.name)?;
+    let hub = HubAddress::parse(&args.hub).map_err(OnboardError::Address)?;
+    let config = std::path::absolute(config).map_err(|source| OnboardError::Folder {
+        path: config.to_owned(),
+        doing: "find",
+        source,
+    })?;
+    if config.is_dir() || config.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(OnboardError::NotAFile(config));
+    }
+    if !args.force && config.symlink_metadata().is_ok() {
+        return Err(OnboardError::there_already(&config, &args.name, &hub));
+    }
+    let given = args.token_file.as_deref().map(token_in).transpose()?;
+    let admin = match &args.admin_token_file {
+        Some(file) => Some(token_in(file)?),
+        None => admin_token()?,
+    };
+    // 2. The folder: a token that cannot be kept is not asked for.
+    let place = folder::prepare(&config)?;
+    // 3. The hub.
+    is_a_hub(&hub).await?;
+    // 4. The token.
+    let registered = given.is_none();
+    let token = match given {
+        Some(token) => verified(&hub, &args.name, token).await?,
+        None => register(&hub, &args.name, admin.as_ref()).await?,
+    };
+    // 5. The configuration.
+    let kept = atomic_file::write_atomic(&config, text_of(args, &hub, &token).as_bytes());
+    kept.map_err(|error| OnboardError::NotKept { name: args.name.clone(), registered, error })?;
+    let loaded = Config::load(&config).map_err(OnboardError::Unusable)?;
+    Ok(next::text(&loaded, &place.keep(), &hub, registered))
+}
+
+fn check_name(name: &str) -> Result<(), OnboardError> {
+    let length = name.chars().count();
+    if name.trim().is_empty() || name.trim() != name {
+        return Err(OnboardError::Name("a text that is empty or has white space around it".to_owned()));
+    }
+    if length > Limit::AgentId.chars() {
+        return Err(OnboardError::Name(format!("a text of {length} characters")));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(OnboardError::Name("a text with control characters in it".to_owned()));
+    }
+    Ok(())
+}
+
+/// The last word of the file: what `agentcom-hub token NAME` prints can be piped in as it is.
+fn token_in(file: &Path) -> Result<Secret, OnboardError> {
+    let unreadable = |source| OnboardError::TokenFile { path: file.to_owned(), source };
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    } else {
+        let bytes = regular_file::read(file, MAX_TOKEN_FILE_BYTES).map_err(unreadable)?;
+        text = String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is not UTF-8")))?;
+    }
+    let last = text.split_whitespace().last();
+    last.map(Secret::new).ok_or_else(|| unreadable(std::io::Error::other("there is no word in it")))
+}
+
+/// The environment's, where there is one.
+fn admin_token() -> Result<Option<Secret>, OnboardError> {
+    let token = std::env::var_os(crate::sidecar::config::ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
+    let no_text = |_| OnboardError::TokenFile {
+        path: crate::sidecar::config::ADMIN_TOKEN_VARIABLE.into(),
+        source: std::io::Error::other("it is not UTF-8"),
+    };
+    token.map(|token| token.into_string().map(Secret::new).map_err(no_text)).transpose()
+}
+
+async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {
+    let question = Question { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
+    let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
+    // Both hubs call themselves so.
+    if answer.status == 200 && answer.body["service"] == "agent_com" {
+        return Ok(());
+    }
+    Err(OnboardError::NotAHub { hub: hub.http.clone(), status: answer.status })
+}
+
+async fn register(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Result<Secret, OnboardError> {
+    let question = Question {
+        base: &hub.http,
+        path: "/api/onboard/register",
+        token: admin,
+        body: Some(json!({"agent_id": name})),
+        timeout: ASK_TIMEOUT,
+    };
+    let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
+    match answer.status {
+        200 | 201 => match answer.body["token"].as_str().filter(|token| !token.is_empty()) {
+            Some(token) => Ok(Secret::new(token)),
+            None => Err(OnboardError::NoToken { hub: hub.http.clone() }),
+        },
+        409 => Err(OnboardError::Taken { name: name.to_owned(), hub: hub.http.clone() }),
+        401 | 403 => Err(OnboardError::NotAllowed { hub: hub.http.clone(), why: answer.why(), admin: admin.is_some() }),
+        _ => Err(OnboardError::Refused { hub: hub.http.clone(), why: answer.why() }),
+    }
+}
+
+/// The token that was given, if the hub knows it as this agent's.
+async fn verified(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret, OnboardError> {
+    use crate::sidecar::cli::hub_client::token::{Standing, standing};
+    let why = match standing(&hub.http, name, &token, ASK_TIMEOUT).await.map_err(OnboardError::Unreachable)? {
+        Standing::Ours | Standing::Known => return Ok(token),
+        Standing::Anothers => format!("it is another agent's, not {name}'s"),
+        Standing::Unknown => "it does not know it".to_owned(),
+        Standing::Unclear { why } => why,
+    };
+    Err(OnboardError::BadToken { hub: hub.http.clone(), why })
+}
+
+/// What the original's onboarding writes, less what belongs to one agent program only.
+fn text_of(args: &OnboardArgs, hub: &HubAddress, token: &Secret) -> String {
+    let mut config = json!({
+        "agent_id": args.name,
+        "token": token.expose(),
+        "hub_url": hub.ws,
+        "hub_api_url": hub.http,
+        "capabilities": args.capabilities,
+        "results_dir": "./results",
+    });
+    if let Some(line) = &args.wake_command {
+        config["wake_command"] = Value::from(line.as_str());
+    }
+    format!("{config:#}\n")
+}

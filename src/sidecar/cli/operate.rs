@@ -1,0 +1,347 @@
+//! `status`, `restart`, `cancel-restart`, `drain`, `resume`, `reload`: the operator's commands, carried to the running
+//! sidecar over its local socket. They print and answer an exit code; the sidecar decides.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use crate::sidecar::admin::commands::Answer;
+use crate::sidecar::admin::socket::{Absent, CallError, Client, Request};
+use crate::sidecar::admin::status::Status;
+use crate::sidecar::cli::options::Options;
+use crate::sidecar::cli::{out, show};
+use crate::sidecar::config::Config;
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::journal;
+
+/// How often a sidecar that is waited for is asked.
+const POLL: Duration = Duration::from_millis(100);
+/// The same while it is away, since its absence is short.
+const POLL_AWAY: Duration = Duration::from_millis(20);
+/// How long it may be away before it counts as not coming back.
+const AWAY_BOUND: Duration = Duration::from_secs(60);
+/// How long the hub may take to know the new run before the wait is over without a figure.
+const GAP_BOUND: Duration = Duration::from_secs(30);
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct StatusArgs {
+    /// One line of JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Again whenever it changes, across restarts, until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What kind of restart.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RestartArgs {
+    /// Do not wait for the task: it goes on in its session, and the next run takes it up
+    #[arg(long)]
+    force: bool,
+    /// Why, for the log and the hub
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Wait until the next run is there, and say how long the hub was without it
+    #[arg(long)]
+    wait: bool,
+}
+
+/// How to drain.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct DrainArgs {
+    /// Wait until no task is left, and no verdict
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Prints the state. [`ExitCode::Done`] if the sidecar answers, whatever it says.
+pub fn status(options: &Options, args: &StatusArgs) -> ExitCode {
+    with_operator(options, |operator| operator.status(args))
+}
+
+/// Asks for a restart.
+pub fn restart(options: &Options, args: RestartArgs) -> ExitCode {
+    with_operator(options, |operator| operator.restart(args))
+}
+
+/// Takes a restart back that still waits for its task.
+pub fn cancel_restart(options: &Options) -> ExitCode {
+    with_operator(options, |operator| operator.ask(&Request::CancelRestart {}))
+}
+
+/// Takes no more tasks.
+pub fn drain(options: &Options, args: &DrainArgs) -> ExitCode {
+    with_operator(options, |operator| operator.drain(args.wait))
+}
+
+/// Takes tasks again.
+pub fn resume(options: &Options) -> ExitCode {
+    with_operator(options, |operator| operator.ask(&Request::Resume {}))
+}
+
+/// Has the configuration read again.
+pub fn reload(options: &Options) -> ExitCode {
+    with_operator(options, |operator| operator.ask(&Request::Reload {}))
+}
+
+/// How the wait for something ended.
+type Waited = Result<ExitCode, CallError>;
+
+/// The sidecar that a configuration is for. What fails here with an [`io::Error`] is stdout or stderr.
+struct Operator {
+    config: Config,
+    client: Client,
+}
+
+fn with_operator(options: &Options, act: impl FnOnce(&Operator) -> io::Result<ExitCode>) -> ExitCode {
+    let config = match options.load() {
+        // Its warnings are the running sidecar's to tell.
+        Ok(loaded) => loaded.config,
+        Err(error) => return out::complain(&error, ExitCode::Config),
+    };
+    let client = match Client::for_queue_file(&config.queue_file) {
+        Ok(client) => client,
+        Err(error) => {
+            let error = format!("{}: {error}", config.queue_file.display());
+            return out::complain(&error, ExitCode::StateUnusable);
+        }
+    };
+    match act(&Operator { config, client }) {
+        Ok(code) => code,
+        // A reader that has gone (`| head`) wants no more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
+        Err(error) => out::complain(&format!("cannot write to stdout: {error}"), ExitCode::StateUnusable),
+    }
+}
+
+impl Operator {
+    fn status(&self, options: &StatusArgs) -> io::Result<ExitCode> {
+        let mut out = io::stdout();
+        if options.watch {
+            return self.watch(options, &mut out);
+        }
+        match self.client.status() {
+            Ok(status) => {
+                let text = if options.json { json_line(&status) } else { show::running(&status, now_ms()) };
+                out.write_all(text.as_bytes())?;
+                Ok(ExitCode::Done)
+            }
+            Err(CallError::NotRunning { .. }) => self.absent(options, &mut out),
+            Err(error) => complain(&error),
+        }
+    }
+
+    fn absent(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
+        let queue_file = &self.config.queue_file;
+        let absent = Absent::look(queue_file, journal::max_bytes(self.config.max_frame_bytes));
+        let text = if options.json {
+            json_line(&absent)
+        } else {
+            show::absent(&self.config.agent_id, &queue_file.display().to_string(), &absent)
+        };
+        out.write_all(text.as_bytes())?;
+        Ok(ExitCode::Unavailable)
+    }
+
+    /// Across restarts too: a sidecar that was there is waited for.
+    fn watch(&self, options: &StatusArgs, out: &mut (impl Write + io::IsTerminal)) -> io::Result<ExitCode> {
+        let redraw = out.is_terminal() && !options.json;
+        let mut last = String::new();
+        let mut seen = false;
+        loop {
+            match self.client.watch() {
+                Ok(statuses) => {
+                    seen = true;
+                    for status in statuses {
+                        let status = match status {
+                            Ok(status) => status,
+                            Err(error @ CallError::Unanswered(_)) => return complain(&error),
+                            // An end or a break is a sidecar that leaves: it is looked for again.
+                            Err(
+                                CallError::NotRunning { .. }
+                                | CallError::NotAllowed { .. }
+                                | CallError::Silent
+                                | CallError::Broken(_),
+                            ) => break,
+                        };
+                        if redraw {
+                            // Home, the page, and away with what was below.
+                            write!(out, "\x1b[H\x1b[2J{}", show::running(&status, now_ms()))?;
+                        } else if options.json {
+                            out.write_all(json_line(&status).as_bytes())?;
+                        } else {
+                            say_news(out, &mut last, show::running_short(&status))?;
+                        }
+                        out.flush()?;
+                    }
+                }
+                Err(CallError::NotRunning { .. }) if !seen => return self.absent(options, out),
+                Err(CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_)) => {}
+                Err(error @ (CallError::NotAllowed { .. } | CallError::Unanswered(_))) => return complain(&error),
+            }
+            if !options.json {
+                say_news(out, &mut last, format!("{}: away", self.config.agent_id))?;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// With `wait` until the next run is there.
+    fn restart(&self, args: RestartArgs) -> io::Result<ExitCode> {
+        let RestartArgs { force, reason, wait } = args;
+        // BEFORE the wish: the run that is to end must be known by its name.
+        let before = match self.client.status() {
+            Ok(status) => status,
+            Err(error) => return complain(&error),
+        };
+        let code = self.ask(&Request::Restart { reason, force })?;
+        if code != ExitCode::Done || !wait {
+            return Ok(code);
+        }
+        let waited = self.wait_for_next_run(&before)?;
+        waited.or_else(|error| complain(&error))
+    }
+
+    fn wait_for_next_run(&self, before: &Status) -> io::Result<Waited> {
+        let mut away_since: Option<Instant> = None;
+        let mut back_since: Option<Instant> = None;
+        loop {
+            match self.client.status() {
+                Ok(status) if status.process.boot_id != before.process.boot_id => {
+                    let since = *back_since.get_or_insert_with(Instant::now);
+                    if let Some(line) = back(&status, since.elapsed() > GAP_BOUND) {
+                        say(&line)?;
+                        return Ok(Ok(ExitCode::Done));
+                    }
+                }
+                Ok(status) if status.leaving.is_none() => {
+                    say("the restart was taken back: the sidecar goes on")?;
+                    return Ok(Ok(ExitCode::Refused));
+                }
+                Ok(_) => away_since = None,
+                Err(
+                    CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
+                ) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > AWAY_BOUND {
+                        say(&format!(
+                            "it left and has not come back for {} s: see its log and pm2's",
+                            AWAY_BOUND.as_secs()
+                        ))?;
+                        return Ok(Ok(ExitCode::Unavailable));
+                    }
+                }
+                Err(error @ CallError::NotAllowed { .. }) => return Ok(Err(error)),
+            }
+            std::thread::sleep(if away_since.is_some() || back_since.is_some() { POLL_AWAY } else { POLL });
+        }
+    }
+
+    /// With `wait` until no task is left.
+    fn drain(&self, wait: bool) -> io::Result<ExitCode> {
+        let code = self.ask(&Request::Drain {})?;
+        // What is not on disk yet is in force: it may be there by the time that the task has ended.
+        if !wait || !matches!(code, ExitCode::Done | ExitCode::NotOnDisk) {
+            return Ok(code);
+        }
+        let mut away_since: Option<Instant> = None;
+        loop {
+            match self.client.status() {
+                Ok(status) if !status.draining => {
+                    say("it was resumed meanwhile")?;
+                    return Ok(ExitCode::Refused);
+                }
+                Ok(status) if status.task.is_none() && status.journal.outbox.is_empty() => {
+                    if status.journal.writable {
+                        say("drained: no task is left, and no verdict")?;
+                        return Ok(ExitCode::Done);
+                    }
+                    let file = &status.journal.file;
+                    writeln!(
+                        io::stderr(),
+                        "agentcom-sidecar: drained, but {file} cannot be written: a crash would forget that no task is \
+                         to be taken"
+                    )?;
+                    return Ok(ExitCode::NotOnDisk);
+                }
+                Ok(_) => away_since = None,
+                // It drains on across a restart.
+                Err(
+                    CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
+                ) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > AWAY_BOUND {
+                        say("it has left with a task under way, and not come back")?;
+                        return Ok(ExitCode::Unavailable);
+                    }
+                }
+                Err(error @ CallError::NotAllowed { .. }) => return complain(&error),
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn ask(&self, request: &Request) -> io::Result<ExitCode> {
+        match self.client.ask(request) {
+            Ok(Answer { ok: true, message, not_on_disk: false }) => {
+                say(&message)?;
+                Ok(ExitCode::Done)
+            }
+            Ok(Answer { ok: true, message, not_on_disk: true }) => {
+                writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
+                Ok(ExitCode::NotOnDisk)
+            }
+            Ok(Answer { ok: false, message, .. }) => {
+                writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
+                Ok(ExitCode::Refused)
+            }
+            Err(error) => complain(&error),
+        }
+    }
+}
+
+/// What to say of the next run; nothing while its absence is not known yet and may still be.
+fn back(status: &Status, overdue: bool) -> Option<String> {
+    let pid = status.process.pid;
+    match status.restarts.first().and_then(|restart| restart.gap_ms) {
+        Some(gap) => Some(format!("back: process {pid}; the hub was without it for {}", show::span(gap))),
+        None if overdue => Some(format!("back: process {pid}; the hub does not know it yet ({})", status.hub.detail)),
+        None => None,
+    }
+}
+
+fn complain(error: &CallError) -> io::Result<ExitCode> {
+    let (hint, code) = match error {
+        CallError::NotRunning { .. } => ("; `agentcom-sidecar status` says more", ExitCode::Unavailable),
+        CallError::NotAllowed { .. } | CallError::Unanswered(_) => ("", ExitCode::Refused),
+        CallError::Silent | CallError::Broken(_) => ("", ExitCode::Unavailable),
+    };
+    writeln!(io::stderr(), "agentcom-sidecar: {error}{hint}")?;
+    Ok(code)
+}
+
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// One line, if it is another one than the last.
+fn say_news(out: &mut impl Write, last: &mut String, line: String) -> io::Result<()> {
+    if line != *last {
+        writeln!(out, "{line}")?;
+        *last = line;
+    }
+    Ok(())
+}
+
+fn json_line(document: &impl serde::Serialize) -> String {
+    // Texts and numbers only: nothing here can fail to serialize.
+    serde_json::to_string(document).unwrap_or_default() + "\n"
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,57 @@
+//! The options that every command takes: where the configuration is, and what wins over it. It reads nothing.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::sidecar::config::{Config, ConfigError, Loaded, Override, Overrides, config_path};
+
+/// What sets these apart, in a command's help, from what is the command's own.
+const HEADING: &str = "Configuration";
+
+/// Where the configuration is, and what wins over it.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Options {
+    /// The configuration file [default: config.json in the working folder; env: AGENTCOM_CONFIG]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
+    pub config: Option<PathBuf>,
+    /// In place of `log_level` in the configuration: debug, info, notice, warning, error
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = HEADING)]
+    pub log_level: Option<String>,
+    /// In place of `log_format` in the configuration: auto, json, text
+    #[arg(long, value_name = "FORMAT", global = true, help_heading = HEADING)]
+    pub log_format: Option<String>,
+    /// In place of `http_listen` in the configuration [env: AGENTCOM_HTTP_LISTEN]
+    #[arg(long, value_name = "ADDRESS", global = true, help_heading = HEADING)]
+    pub http_listen: Option<String>,
+    /// In place of `hub_url` in the configuration
+    #[arg(long, value_name = "URL", global = true, help_heading = HEADING)]
+    pub hub_url: Option<String>,
+}
+
+impl Options {
+    /// The file to read.
+    pub fn config_path(&self) -> PathBuf {
+        config_path(self.config.clone(), env)
+    }
+
+    /// The configuration as `run` sees it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names everything that is wrong.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let flags = Overrides {
+            log_level: self.log_level.as_deref().map(|level| Override::new(level, "--log-level")),
+            log_format: self.log_format.as_deref().map(|format| Override::new(format, "--log-format")),
+            http_listen: self.http_listen.as_deref().map(|address| Override::new(address, "--http-listen")),
+            hub_url: self.hub_url.as_deref().map(|url| Override::new(url, "--hub-url")),
+            ..Overrides::default()
+        };
+        Config::load_with(&self.config_path(), &flags.over(Overrides::from_env(env)))
+    }
+}
+
+fn env(key: &str) -> Option<OsString> {
+    std::env::var_os(key)
+}

@@ -1,0 +1,105 @@
+//! `run`, as a list: configuration, log, lock, run, end.
+
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::common::logging;
+use crate::common::logging::LogConfig;
+use crate::machine::Ending;
+use crate::sidecar::cli::options::Options;
+use crate::sidecar::cli::out::complain;
+use crate::sidecar::cli::runtime;
+use crate::sidecar::config::{Config, Loaded};
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::journal::state_lock::{LockError, StateLock};
+use crate::sidecar::shell::start;
+use crate::sidecar::supervisor::exec::Program;
+use crate::sidecar::supervisor::pm2::Pm2;
+use crate::sidecar::supervisor::preflight::Preflight;
+#[cfg(unix)]
+use crate::sidecar::supervisor::reaper;
+
+/// How long a predecessor that is just leaving may still hold the lock.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Runs the sidecar until it is stopped or restarted.
+pub fn run(options: Options) -> ExitCode {
+    let Loaded { config, warnings } = match options.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return complain(&error, ExitCode::Config),
+    };
+    let program = Program::of_this_process();
+    let pm2 = Pm2::of_this_process();
+    // BEFORE the first write.
+    let runtime = match runtime::make() {
+        Ok(runtime) => runtime,
+        Err(why) => return complain(&why, ExitCode::StateUnusable),
+    };
+    let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held { .. }) => return complain(&error, ExitCode::AlreadyRunning),
+        Err(error @ LockError::Unusable(_)) => return complain(&error, ExitCode::StateUnusable),
+    };
+    // From here on the log file is this copy's alone.
+    let log = logging::init(LogConfig {
+        level: config.log_level,
+        format: config.log_format,
+        file: Some(config.log_file.clone()),
+        secrets: vec![config.token.clone()],
+    });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        agent_id = config.agent_id,
+        hub_url = config.hub_url,
+        config = %config.path.display(),
+        pm2_name = pm2.process_name(),
+        pid = std::process::id(),
+        "the sidecar starts"
+    );
+    for warning in &warnings {
+        tracing::warn!(%warning, "the configuration");
+    }
+    let preflight =
+        program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone(), &config.token));
+    let ending = match serve(runtime, config, pm2, preflight) {
+        Ok(ending) => ending,
+        Err((why, code)) => {
+            tracing::error!(error = why, "the sidecar cannot run");
+            drop(log);
+            return complain(&why, code);
+        }
+    };
+    tracing::info!(ending = ?ending, "the sidecar ends");
+    match (ending, program) {
+        (Ending::Exit, _) => ExitCode::Done,
+        (Ending::InPlace, Ok(program)) => {
+            drop((log, lock));
+            complain(&program.run_again(), ExitCode::Internal)
+        }
+        (Ending::InPlaceAsIs, Ok(program)) => {
+            drop((log, lock));
+            complain(&program.run_as_is(), ExitCode::Internal)
+        }
+        (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => complain(&error, ExitCode::Internal),
+    }
+}
+
+fn serve(
+    runtime: Runtime,
+    config: Config,
+    pm2: Pm2,
+    preflight: Option<Preflight>,
+) -> Result<Ending, (String, ExitCode)> {
+    let ending = runtime.block_on(async {
+        #[cfg(unix)]
+        reaper::reap();
+        match start(config, pm2, preflight) {
+            Ok(started) => Ok(started.run().await),
+            Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
+        }
+    });
+    // Nothing that still blocks (a hung name lookup, a hung disk) may hold the exit up.
+    runtime.shutdown_background();
+    ending
+}

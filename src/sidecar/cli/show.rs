@@ -1,0 +1,342 @@
+//! The sidecar's state in words: what is wrong first, and what to do about it. It formats; it asks nobody and judges
+//! nothing that the document does not say.
+
+use std::fmt::Write as _;
+
+use crate::sidecar::admin::socket::Absent;
+use crate::sidecar::admin::status::Status;
+
+/// Something an operator should know first, and what to do about it.
+struct Trouble {
+    what: String,
+    then: String,
+}
+
+/// A running sidecar, for people. `now_ms` is the time since the epoch.
+pub(super) fn running(status: &Status, now_ms: u64) -> String {
+    let mut page = Page::new(format!("{} {}: {}", status.agent_id, status.phase, status.why));
+    page.troubles(&troubles(status));
+    page.row("task", &task(status));
+    page.row("hub", &hub(status));
+    page.row("journal", &journal(status));
+    page.row("supervisor", &supervisor(status));
+    let mut restarts = status.restarts.iter().take(5).map(|restart| {
+        let when =
+            restart.left_at_ms.map(|at| format!("{} ago, ", span(now_ms.saturating_sub(at)))).unwrap_or_default();
+        let left = if restart.forced { ", with a task left under way" } else { "" };
+        let gap = match restart.gap_ms {
+            Some(gap) => format!("back after {}", span(gap)),
+            None => "the hub has not known us since".to_owned(),
+        };
+        format!("{when}{}: {gap}{left}", quoted(&restart.reason))
+    });
+    page.row("restarts", &restarts.next().unwrap_or_else(|| "none".to_owned()));
+    restarts.for_each(|restart| page.row("", &restart));
+    let counts = &status.counts;
+    page.row(
+        "since start",
+        &format!(
+            "{} taken, {} completed, {} failed, {} refused",
+            many_u64(counts.taken, "task"),
+            counts.completed,
+            counts.failed,
+            counts.refused
+        ),
+    );
+    let process = &status.process;
+    let memory = process.memory_bytes.map(|bytes| format!(", {:.1} MB", bytes as f64 / 1e6)).unwrap_or_default();
+    page.row(
+        "process",
+        &format!("pid {}, up {}{memory}, version {}", process.pid, span(process.uptime_ms), status.version),
+    );
+    page.row("config", &process.config);
+    page.text
+}
+
+/// The same on one line.
+pub(super) fn running_short(status: &Status) -> String {
+    let mut line = format!("{} {}: {}", status.agent_id, status.phase, status.why);
+    if let Some(task) = &status.task {
+        let _ = write!(line, "; task {} {}", task.task_id, task.stage);
+    }
+    let _ = write!(line, "; hub {}", status.hub.link);
+    if !status.journal.outbox.is_empty() {
+        let _ = write!(line, "; {} for the hub", waiting(status.journal.outbox.len()));
+    }
+    if !status.journal.writable {
+        line.push_str("; the journal cannot be written");
+    }
+    one_line(&line)
+}
+
+/// A sidecar that does not answer, for people.
+pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &Absent) -> String {
+    let mut page = Page::new(match &absent.holder {
+        Some(holder) => format!("{agent_id}: does not answer, but {holder} holds its state folder"),
+        None => format!("{agent_id}: not running"),
+    });
+    page.troubles(&[match &absent.holder {
+        Some(_) => Trouble {
+            what: "it is just starting or ending, hangs, or is a version without a local socket".to_owned(),
+            then: "ask again in a moment; then look at its log (`log_file`)".to_owned(),
+        },
+        None => Trouble {
+            what: "nobody takes tasks for this agent".to_owned(),
+            then: "start it: pm2 start, or agentcom-sidecar run".to_owned(),
+        },
+    }]);
+    match (&absent.journal, &absent.journal_error) {
+        (_, Some(why)) => page.row("journal", why),
+        (None, None) => page.row("journal", &format!("there is none yet ({queue_file})")),
+        (Some(_), None) => page.row("journal", queue_file),
+    }
+    if let Some(kept) = &absent.journal {
+        let task = kept.task.as_ref().map_or_else(
+            || "none".to_owned(),
+            |task| {
+                format!("{} generation {} was {}; the next run takes it up", task.task_id, task.generation, task.stage)
+            },
+        );
+        page.row("task", &task);
+        let mut verdicts =
+            kept.outbox.iter().map(|one| format!("{} {}: the hub has not answered", one.task_id, one.verdict));
+        page.row("verdicts", &verdicts.next().unwrap_or_else(|| "none waits".to_owned()));
+        verdicts.for_each(|verdict| page.row("", &verdict));
+        if kept.draining {
+            page.row("draining", "yes: the next run takes no task before `agentcom-sidecar resume`");
+        }
+    }
+    page.text
+}
+
+fn troubles(status: &Status) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    let mut add = |what: String, then: String| troubles.push(Trouble { what, then });
+    if !status.journal.writable {
+        add(
+            "the journal cannot be written: no task is taken, no verdict said".to_owned(),
+            format!("look at the disk and the permissions of {}; it is tried again every second", status.journal.file),
+        );
+    }
+    if status.hub.link == "down" {
+        add_hub(status, &mut add);
+    }
+    if let Some(leaving) = &status.leaving {
+        let left = leaving.deadline_in_ms.map(|ms| format!(", at most {} more", span(ms))).unwrap_or_default();
+        let by = leaving.by.as_ref().map(|by| format!(", asked by {by}")).unwrap_or_default();
+        if status.phase == "RestartPending" {
+            add(
+                format!("a restart waits for the task{left}: {}{by}", quoted(&leaving.reason)),
+                "agentcom-sidecar restart --force does not wait; cancel-restart takes it back".to_owned(),
+            );
+        } else {
+            add(
+                format!("it is leaving ({}){left}: {}{by}", leaving.kind, quoted(&leaving.reason)),
+                "nothing: wait".to_owned(),
+            );
+        }
+    }
+    if status.draining {
+        add("draining: no new task is taken".to_owned(), "agentcom-sidecar resume takes tasks again".to_owned());
+    }
+    troubles
+}
+
+fn add_hub(status: &Status, add: &mut impl FnMut(String, String)) {
+    let hub = &status.hub;
+    let why = hub.trouble.as_deref();
+    if hub.refused {
+        add(
+            format!("the hub does not let us in ({}): {}", why.unwrap_or_default(), hub.detail),
+            format!(
+                "put this agent's own token into {} (agentcom-hub token {} makes one more), then agentcom-sidecar restart",
+                status.process.config, status.agent_id
+            ),
+        );
+    } else {
+        let then = why.map_or_else(|| format!("does it run at {}?", hub.url), str::to_owned);
+        add(format!("the hub is away: {}", hub.detail), then);
+    }
+}
+
+fn task(status: &Status) -> String {
+    let Some(task) = &status.task else { return "none".to_owned() };
+    let recovering = if task.recovering { ", from a process before" } else { "" };
+    format!(
+        "{} generation {}, {} for {}{recovering}; waits for {}",
+        task.task_id,
+        task.generation,
+        task.stage,
+        span(task.age_ms),
+        task.waits_for
+    )
+}
+
+fn hub(status: &Status) -> String {
+    let hub = &status.hub;
+    let since = hub.online_for_ms.map(|ms| format!(" for {}", span(ms))).unwrap_or_default();
+    // Of a hub that is away it is old.
+    let latency = hub.latency_ms.filter(|_| hub.online_for_ms.is_some());
+    let latency = latency.map(|ms| format!(", answers in {}", span(ms))).unwrap_or_default();
+    format!("{}{since}{latency}, {}; {}", hub.link, many_u64(hub.reconnects, "reconnect"), hub.url)
+}
+
+fn journal(status: &Status) -> String {
+    let journal = &status.journal;
+    let state = if journal.writable { "written" } else { "CANNOT BE WRITTEN" };
+    let waiting = match journal.outbox.len() {
+        0 => "no verdict waits".to_owned(),
+        count => format!("{} for the hub", waiting(count)),
+    };
+    let shelf = match journal.shelf.len() {
+        0 => String::new(),
+        count => format!(", {} shelved", many(count, "task")),
+    };
+    format!("{state}, {waiting}{shelf}; {}", journal.file)
+}
+
+fn supervisor(status: &Status) -> String {
+    let us = &status.supervisor;
+    let name = us.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+    let id = us.pm_id.map(|id| format!(" (id {id})")).unwrap_or_default();
+    let because = us.because.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}{name}{id}, restarts by {}{because}", us.kind, us.restart_by)
+}
+
+/// Lines with a heading, in columns.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn new(headline: String) -> Self {
+        Self { text: one_line(&headline) + "\n" }
+    }
+
+    fn troubles(&mut self, troubles: &[Trouble]) {
+        for Trouble { what, then } in troubles {
+            let _ = writeln!(self.text, "  ! {}\n    -> {}", one_line(what), one_line(then));
+        }
+    }
+
+    fn row(&mut self, name: &str, value: &str) {
+        let _ = writeln!(self.text, "  {name:<12} {}", one_line(value));
+    }
+}
+
+/// What others wrote must not pretend to be lines of ours, nor steer the terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", one_line(text))
+}
+
+fn waiting(verdicts: usize) -> String {
+    if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
+}
+
+fn many(count: usize, what: &str) -> String {
+    many_u64(count as u64, what)
+}
+
+fn many_u64(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// A time in the two units that matter.
+pub(super) fn span(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    if ms < 1_000 {
+        format!("{ms} ms")
+    } else if seconds < 10 {
+        format!("{:.1} s", ms as f64 / 1_000.0)
+    } else if minutes < 1 {
+        format!("{seconds} s")
+    } else if hours < 1 {
+        format!("{minutes} min {} s", seconds % 60)
+    } else if days < 1 {
+        format!("{hours} h {} min", minutes % 60)
+    } else {
+        format!("{days} d {} h", hours % 24)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::admin::status::example as idle;
+
+    #[test]
+    fn a_sidecar_without_trouble_takes_ten_lines() {
+        let expected = "\
+alice Idle: waits for a task
+  task         none
+  hub          online for 5.0 s, answers in 3 ms, 1 reconnect; ws://h/ws
+  journal      written, no verdict waits; /q.json
+  supervisor   pm2 alice (id 3), restarts by exit 0
+  restarts     2 min 0 s ago, \"upgrade\": back after 36 ms
+  since start  3 tasks taken, 2 completed, 1 failed, 0 refused
+  process      pid 7, up 1 min 1 s, 5.3 MB, version 0.1.0
+  config       /c.json
+";
+        assert_eq!(running(&idle(), 121_000), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first_with_what_to_do() {
+        let mut status = idle();
+        status.journal.writable = false;
+        status.hub.link = "down".into();
+        status.draining = true;
+        let text = running(&status, 0);
+        let lines: Vec<_> = text.lines().skip(1).take(6).collect();
+        assert!(lines[0].starts_with("  ! the journal") && lines[1].contains("/q.json"), "{text}");
+        assert!(lines[2].starts_with("  ! the hub is away") && lines[3].contains("ws://h/ws"), "{text}");
+        assert!(lines[4].starts_with("  ! draining") && lines[5].contains("resume"), "{text}");
+    }
+
+    #[test]
+    fn a_hub_that_refuses_us_is_not_said_to_be_away() {
+        let mut status = idle();
+        status.hub.link = "down".into();
+        status.hub.trouble = Some("invalid_token".into());
+        status.hub.refused = true;
+        let text = running(&status, 0);
+        assert!(text.contains("  ! the hub does not let us in (invalid_token)"), "{text}");
+        assert!(text.contains("    -> put this agent's own token into /c.json"), "{text}");
+    }
+
+    #[test]
+    fn a_hub_that_is_away_is_told_with_what_the_last_attempt_met() {
+        let mut status = idle();
+        status.hub.link = "down".into();
+        status.hub.trouble = Some("no such host; is it spelled right?".into());
+        let text = running(&status, 0);
+        assert!(text.contains("    -> no such host; is it spelled right?\n"), "{text}");
+    }
+
+    #[test]
+    fn a_restart_s_reason_cannot_forge_a_line_above_the_rows_either() {
+        let mut status = idle();
+        status.why = "restarts once its task has ended: x\n  ! all is lost\u{1b}[2J".into();
+        let text = running(&status, 0);
+        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("  ! all")), "{text}");
+    }
+
+    #[test]
+    fn a_reason_cannot_steer_the_terminal_or_forge_a_line() {
+        let mut status = idle();
+        status.restarts[0].reason = "x\n  ! all is lost\u{1b}[2J".into();
+        let text = running(&status, 0);
+        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("  ! all")), "{text}");
+    }
+
+    #[test]
+    fn times_have_the_units_that_matter() {
+        let shown = [5, 1_500, 12_000, 184_000, 7_380_000, 345_600_000].map(span);
+        assert_eq!(shown, ["5 ms", "1.5 s", "12 s", "3 min 4 s", "2 h 3 min", "4 d 0 h"]);
+    }
+}

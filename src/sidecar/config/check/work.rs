@@ -1,0 +1,187 @@
+//! Reads `executors`, `shell_commands` and `hooks`. It knows their shape, not what they are run for.
+
+use crate::sidecar::config::check::reader::{Reader, last};
+use crate::sidecar::config::check::wake_command;
+use crate::sidecar::config::error::WarningKind;
+use crate::sidecar::config::json_ast::{Member, Node, Value};
+use crate::sidecar::config::keys;
+use crate::sidecar::config::keys::NumberKey;
+use crate::sidecar::config::work::{Executor, ExecutorMode, Hooks, ShellCommands};
+
+const EXECUTORS: &str = "executors";
+const SHELL_COMMANDS: &str = "shell_commands";
+const HOOKS: &str = "hooks";
+
+impl<'a> Reader<'a> {
+    /// Unknown and repeated keys inside.
+    pub(super) fn shape_of_work(&mut self) {
+        for (key, known) in [(SHELL_COMMANDS, keys::SHELL_COMMANDS_KEYS), (HOOKS, keys::HOOKS_KEYS)] {
+            self.shape_inside(key, self.members_of(key), known);
+        }
+        let executors = self.members_of(EXECUTORS);
+        self.repeats("executors.", executors);
+        for executor in executors {
+            if let Value::Object(inner) = &executor.value.value {
+                self.shape_inside(&format!("executors.{}", executor.key), inner, keys::EXECUTOR_KEYS);
+            }
+        }
+    }
+
+    fn shape_inside(&mut self, key: &str, members: &[Member<'_>], known: &'static [&'static str]) {
+        let prefix = format!("{key}.");
+        self.repeats(&prefix, members);
+        self.unknown(&prefix, members, known);
+    }
+
+    fn members_of(&self, key: &str) -> &'a [Member<'a>] {
+        match self.find(key).map(|node| &node.value) {
+            Some(Value::Object(members)) => members,
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_)) | None => &[],
+        }
+    }
+
+    pub(super) fn executors(&mut self, wake_timeout_ms: u64) -> Vec<Executor> {
+        let allowed = "an object such as {\"claude\": {\"command\": \"my-agent\", \"mode\": \"run\"}}";
+        let Some(node) = self.present_new(EXECUTORS) else { return Vec::new() };
+        let Value::Object(members) = &node.value else {
+            self.wrong(Some(node), EXECUTORS, allowed);
+            return Vec::new();
+        };
+        // The last one of a name counts.
+        let counts = |at: usize| !members[at + 1..].iter().any(|later| later.key == members[at].key);
+        let kept = members.iter().enumerate().filter(|(at, _)| counts(*at)).map(|(_, member)| member);
+        kept.filter_map(|member| self.executor(member, wake_timeout_ms)).collect()
+    }
+
+    fn executor(&mut self, member: &Member<'_>, wake_timeout_ms: u64) -> Option<Executor> {
+        let key = format!("executors.{}", member.key);
+        let Value::Object(inner) = &member.value.value else {
+            self.wrong(Some(&member.value), &key, "an object such as {\"command\": \"my-agent\", \"mode\": \"run\"}");
+            return None;
+        };
+        let mode = self.mode(inner, &key);
+        let default = match mode {
+            ExecutorMode::Wake => wake_timeout_ms,
+            ExecutorMode::Run => keys::RUN_TIMEOUT.default,
+        };
+        let timeout_ms = match given(inner, "timeout_ms") {
+            Some(node) => self.whole_named(node, &format!("{key}.timeout_ms"), keys::RUN_TIMEOUT),
+            None => default,
+        };
+        let env = self.variables(inner, &key);
+        let command = match given(inner, "command") {
+            Some(node) => self.command(node, &format!("{key}.command"))?,
+            None => {
+                let (key, found) = (format!("{key}.command"), "no such key".to_owned());
+                self.report(Some(member.value.at), &key, found, "a shell line");
+                return None;
+            }
+        };
+        Some(Executor { target: member.key.clone(), command, mode, timeout_ms, env })
+    }
+
+    fn mode(&mut self, inner: &[Member<'_>], key: &str) -> ExecutorMode {
+        let Some(node) = given(inner, "mode") else { return ExecutorMode::default() };
+        let named = if let Value::Text(name) = &node.value { ExecutorMode::parse(name) } else { None };
+        named.unwrap_or_else(|| {
+            self.wrong(Some(node), &format!("{key}.mode"), ExecutorMode::NAMES);
+            ExecutorMode::default()
+        })
+    }
+
+    /// A shell line, with a warning for each placeholder that the shell will not see.
+    fn command(&mut self, node: &Node<'_>, key: &str) -> Option<String> {
+        let Value::Text(command) = &node.value else {
+            self.wrong(Some(node), key, "a shell line");
+            return None;
+        };
+        if command.trim().is_empty() || command.contains('\0') {
+            self.wrong(Some(node), key, "a shell line that is not empty and has no NUL in it");
+            return None;
+        }
+        for variable in wake_command::single_quoted(command) {
+            self.warn(Some(node.at), WarningKind::SingleQuoted { key: key.to_owned(), variable });
+        }
+        Some(command.clone())
+    }
+
+    fn variables(&mut self, inner: &[Member<'_>], key: &str) -> Vec<(String, String)> {
+        let allowed = "an object of texts: {\"NAME\": \"value\"}, without \"=\" in a name and without NUL";
+        let Some(node) = given(inner, "env") else { return Vec::new() };
+        let key = format!("{key}.env");
+        let Value::Object(members) = &node.value else {
+            self.wrong(Some(node), &key, allowed);
+            return Vec::new();
+        };
+        let mut variables = Vec::new();
+        for member in members {
+            let name = member.key.as_str();
+            match &member.value.value {
+                Value::Text(value) if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') => {
+                    variables.push((name.to_owned(), value.clone()));
+                }
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::Text(_)
+                | Value::List(_)
+                | Value::Object(_) => self.wrong(Some(&member.value), &format!("{key}.{name}"), allowed),
+            }
+        }
+        variables
+    }
+
+    pub(super) fn shell_commands(&mut self) -> ShellCommands {
+        let off = ShellCommands { enabled: false, timeout_ms: keys::SHELL_COMMAND_TIMEOUT.default };
+        let Some(members) = self.object(SHELL_COMMANDS, "an object such as {\"enabled\": true}") else { return off };
+        let enabled = match given(members, "enabled").map(|node| (node, &node.value)) {
+            None => false,
+            Some((_, Value::Bool(enabled))) => *enabled,
+            Some((node, Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_))) => {
+                self.wrong(Some(node), "shell_commands.enabled", "true or false");
+                false
+            }
+        };
+        ShellCommands { enabled, timeout_ms: self.limit(members, keys::SHELL_COMMAND_TIMEOUT) }
+    }
+
+    pub(super) fn hooks(&mut self) -> Hooks {
+        let allowed = "an object such as {\"on_task_start\": \"./hook start\"}";
+        let none = Hooks { on_task_start: None, on_task_result: None, timeout_ms: keys::HOOK_TIMEOUT.default };
+        let Some(members) = self.object(HOOKS, allowed) else { return none };
+        let mut line = |name: &str| {
+            let node = given(members, name)?;
+            self.command(node, &format!("hooks.{name}"))
+        };
+        let (on_task_start, on_task_result) = (line("on_task_start"), line("on_task_result"));
+        Hooks { on_task_start, on_task_result, timeout_ms: self.limit(members, keys::HOOK_TIMEOUT) }
+    }
+
+    pub(super) fn resource_report_interval(&mut self) -> u64 {
+        let spec = keys::RESOURCE_REPORT_INTERVAL;
+        match self.present_new(spec.key) {
+            None => spec.default,
+            Some(node) if matches!(node.value, Value::Number("0")) => 0,
+            Some(node) => {
+                if let Value::Number(raw) = node.value
+                    && let Ok(number) = raw.parse::<u64>()
+                    && (spec.min..=spec.max).contains(&number)
+                {
+                    return number;
+                }
+                let allowed = format!("0 (off), or a whole number from {} to {}", spec.min, spec.max);
+                self.wrong(Some(node), spec.key, &allowed);
+                spec.default
+            }
+        }
+    }
+
+    fn limit(&mut self, members: &[Member<'_>], spec: NumberKey) -> u64 {
+        given(members, "timeout_ms").map_or(spec.default, |node| self.whole(node, spec))
+    }
+}
+
+/// A member that is there and not `null`.
+fn given<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
+    last(members, key).filter(|node| !matches!(node.value, Value::Null))
+}

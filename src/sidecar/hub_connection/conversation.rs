@@ -1,0 +1,372 @@
+//! One connection from dial to `Closed`: a loop that reads, writes and closes over any byte stream.
+//! It decides nothing about the protocol above: texts go in and out unread.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::sidecar::hub_connection::dial;
+use crate::sidecar::hub_connection::dial::{explain_tcp, explain_upgrade, shown};
+use crate::sidecar::hub_connection::disconnect;
+use crate::sidecar::hub_connection::{
+    CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent, LinkWhat, Outgoing, SendError,
+};
+
+/// A large frame gets the time that a line of this speed (about a quarter of a megabit a second) needs for it, on top of
+/// the write timeout.
+const SLOWEST_BYTES_PER_MS: u64 = 32;
+
+/// But not more than so many times the write timeout: a half-open link must come to an end.
+const MOST_EXTRA: u64 = 8;
+
+/// How long a peer that broke the protocol is given to read why it is dropped.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+const DEAD: SendError = SendError::Gone { why: "the connection ended before the frame was written" };
+
+/// What the owner may ask of a running connection.
+pub(super) struct Orders {
+    pub(super) sends: mpsc::Receiver<Outgoing>,
+    pub(super) close: oneshot::Receiver<CloseOrder>,
+    /// Set BEFORE `Opened` is delivered.
+    pub(super) open: Arc<AtomicBool>,
+}
+
+/// Dials, converses, and delivers exactly one `Closed`, last.
+pub(super) async fn run<S, F>(
+    id: ConnectionId,
+    config: &LinkConfig,
+    stream: F,
+    mut orders: Orders,
+    events: &mpsc::Sender<LinkEvent>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+{
+    let established = tokio::select! {
+        biased;
+        order = &mut orders.close => {
+            let reason = order.map(|order| order.reason).unwrap_or_default();
+            Err(Closed::failed(format!("closed by this side before it was open ({reason:?})")))
+        }
+        established = establish(config, stream) => established,
+    };
+    let (closed, undelivered) = match established {
+        Err(closed) => (closed, None),
+        Ok(socket) => {
+            orders.open.store(true, Ordering::Release);
+            Conversation::new(socket, config, orders, events, id).converse().await
+        }
+    };
+    // A receiver that is gone wants no events: nobody is left to tell.
+    for what in undelivered.into_iter().chain([LinkWhat::Closed(closed)]) {
+        let _ = events.send(LinkEvent { connection: id, what }).await;
+    }
+}
+
+async fn establish<S, F>(config: &LinkConfig, stream: F) -> Result<WebSocketStream<MaybeTlsStream<S>>, Closed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+{
+    let limit = config.connect_timeout_ms;
+    let deadline = Instant::now() + Duration::from_millis(limit);
+    let stream = match timeout_at(deadline, stream).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(e)) => return Err(Closed::failed(explain_tcp(&config.url, &e))),
+        Err(_) => {
+            let e = io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit} ms"));
+            return Err(Closed::failed(explain_tcp(&config.url, &e)));
+        }
+    };
+    match timeout_at(deadline, dial::upgrade(config, stream)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(e)) => Err(Closed::failed(explain_upgrade(&config.url, &e))),
+        Err(_) => Err(Closed::failed(format!(
+            "{} took the connection but did not finish the WebSocket upgrade within {limit} ms; is it the hub, and is it alive?",
+            shown(&config.url)
+        ))),
+    }
+}
+
+/// A write that has not reached the kernel yet.
+struct Writing {
+    until: Instant,
+    done: Option<oneshot::Sender<Result<(), SendError>>>,
+}
+
+/// What woke the loop.
+enum Step {
+    Deliverable,
+    NobodyListens,
+    Flushed(Result<(), Error>),
+    Read(Option<Result<Message, Error>>),
+    CloseOrdered(CloseOrder),
+    SendOrdered(Outgoing),
+    SendsDrained,
+    TimeIsUp,
+}
+
+struct Conversation<'a, S> {
+    socket: WebSocketStream<MaybeTlsStream<S>>,
+    config: &'a LinkConfig,
+    orders: Orders,
+    events: &'a mpsc::Sender<LinkEvent>,
+    id: ConnectionId,
+    /// The one event that waits for room; while it waits, nothing is read, and TCP slows the hub down.
+    undelivered: Option<LinkWhat>,
+    writing: Option<Writing>,
+    /// Our own wish to close.
+    closing: Option<CloseOrder>,
+    sends_drained: bool,
+    /// Our close frame was handed to the library (and is on the wire once `writing` is none).
+    close_said: bool,
+    /// The peer's close frame.
+    peer_closed: Option<(Option<u16>, String)>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
+    fn new(
+        socket: WebSocketStream<MaybeTlsStream<S>>,
+        config: &'a LinkConfig,
+        orders: Orders,
+        events: &'a mpsc::Sender<LinkEvent>,
+        id: ConnectionId,
+    ) -> Self {
+        Self {
+            socket,
+            config,
+            orders,
+            events,
+            id,
+            undelivered: Some(LinkWhat::Opened),
+            writing: None,
+            closing: None,
+            sends_drained: false,
+            close_said: false,
+            peer_closed: None,
+        }
+    }
+
+    /// Runs until the end; returns how it ended and the event that still waits for room.
+    async fn converse(mut self) -> (Closed, Option<LinkWhat>) {
+        let closed = loop {
+            // 1. Both close frames are on the wire: the handshake is complete.
+            if self.close_said
+                && self.writing.is_none()
+                && let Some((code, reason)) = self.peer_closed.take()
+            {
+                self.hang_up().await;
+                break Closed { code, reason, clean: true, error: None };
+            }
+            // 2. Our close frame goes out AFTER everything that was queued before it.
+            if self.closing.is_some() && self.sends_drained && self.writing.is_none() && !self.close_said {
+                self.say_close();
+            }
+            // 3. One step.
+            let ended = match self.step().await {
+                Step::Deliverable => None,
+                Step::NobodyListens => Some(Closed::failed("nobody listens to this link any more".into())),
+                Step::Flushed(outcome) => self.flushed(outcome),
+                Step::Read(item) => self.read(item).await,
+                Step::CloseOrdered(order) => {
+                    // What is queued still drains; new sends are refused.
+                    self.orders.sends.close();
+                    self.closing = Some(order);
+                    None
+                }
+                Step::SendOrdered(outgoing) => self.write(outgoing),
+                Step::SendsDrained => {
+                    self.sends_drained = true;
+                    None
+                }
+                Step::TimeIsUp => Some(self.out_of_time()),
+            };
+            if let Some(closed) = ended {
+                break closed;
+            }
+        };
+        if let Some(done) = self.writing.take().and_then(|writing| writing.done) {
+            let _ = done.send(Err(DEAD));
+        }
+        (closed, self.undelivered)
+    }
+
+    /// Waits for whatever comes first. Every branch is cancel-safe.
+    async fn step(&mut self) -> Step {
+        let deadline = self.deadline();
+        let Self { socket, orders, events, id, undelivered, writing, closing, sends_drained, peer_closed, .. } = self;
+        let (flush, read) = (writing.is_some(), undelivered.is_none() && peer_closed.is_none());
+        tokio::select! {
+            // What is ready at the same time comes in this order, not by dice: orders before traffic, and no two orders
+            // without a flush between them.
+            biased;
+            () = until(deadline) => Step::TimeIsUp,
+            order = &mut orders.close, if closing.is_none() => Step::CloseOrdered(order.unwrap_or_else(|_| CloseOrder {
+                // The owner was dropped without a word.
+                code: GOING_AWAY,
+                reason: String::new(),
+                deadline: Instant::now() + LAST_WORDS,
+            })),
+            send = orders.sends.recv(), if !flush && !*sends_drained && peer_closed.is_none() => match send {
+                Some(outgoing) => Step::SendOrdered(outgoing),
+                None => Step::SendsDrained,
+            },
+            step = poll_fn(|cx| poll_socket(socket, flush, read, cx)) => step,
+            room = events.reserve(), if undelivered.is_some() => match room {
+                Ok(room) => {
+                    if let Some(what) = undelivered.take() {
+                        room.send(LinkEvent { connection: *id, what });
+                    }
+                    Step::Deliverable
+                }
+                Err(_) => Step::NobodyListens,
+            },
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let writing = self.writing.as_ref().map(|writing| writing.until);
+        let closing = self.closing.as_ref().map(|order| order.deadline);
+        [writing, closing].into_iter().flatten().min()
+    }
+
+    fn write(&mut self, outgoing: Outgoing) -> Option<Closed> {
+        let limit = self.config.write_timeout_ms;
+        let for_its_size = outgoing.text.len() as u64 / SLOWEST_BYTES_PER_MS;
+        let patience = limit.saturating_add(for_its_size.min(limit.saturating_mul(MOST_EXTRA)));
+        let until = Instant::now() + Duration::from_millis(patience);
+        match Pin::new(&mut self.socket).start_send(Message::text(outgoing.text)) {
+            Ok(()) => {
+                self.writing = Some(Writing { until, done: Some(outgoing.done) });
+                None
+            }
+            Err(e) => {
+                let _ = outgoing.done.send(Err(DEAD));
+                Some(self.broken(&e))
+            }
+        }
+    }
+
+    fn flushed(&mut self, outcome: Result<(), Error>) -> Option<Closed> {
+        let done = self.writing.take().and_then(|writing| writing.done);
+        let answer = if outcome.is_ok() { Ok(()) } else { Err(DEAD) };
+        // Whoever gave up waiting does not need the answer.
+        let _ = done.map(|done| done.send(answer));
+        outcome.err().map(|e| self.broken(&e))
+    }
+
+    fn say_close(&mut self) {
+        let Some(order) = &self.closing else { return };
+        let code = CloseCode::from(order.code);
+        let code = if code.is_allowed() { code } else { CloseCode::Normal };
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(order.reason.as_str()) };
+        self.close_said = true;
+        // An error shows again, with its text, at the flush or the read that follows.
+        let _ = Pin::new(&mut self.socket).start_send(Message::Close(Some(frame)));
+        self.writing = Some(Writing { until: order.deadline, done: None });
+    }
+
+    async fn read(&mut self, item: Option<Result<Message, Error>>) -> Option<Closed> {
+        match item {
+            Some(Ok(Message::Text(text))) => self.undelivered = Some(LinkWhat::Frame(text.as_str().to_owned())),
+            Some(Ok(Message::Binary(bytes))) => {
+                self.undelivered = Some(LinkWhat::Ignored { what: format!("binary frame of {} bytes", bytes.len()) });
+            }
+            // The library answers pings while it reads on; raw frames are never yielded by it.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Close(frame))) => {
+                self.peer_closed = Some(match frame {
+                    Some(frame) => (Some(frame.code.into()), frame.reason.as_str().to_owned()),
+                    None => (None, String::new()),
+                });
+                if !self.close_said {
+                    self.answer_close();
+                }
+            }
+            Some(Err(e)) => {
+                self.last_words(&e).await;
+                return Some(self.broken(&e));
+            }
+            None => return Some(self.broken(&Error::ConnectionClosed)),
+        }
+        None
+    }
+
+    /// The peer closes: the library has queued the answer, which needs only to be flushed. No frame may follow it.
+    fn answer_close(&mut self) {
+        if let Some(done) = self.writing.take().and_then(|writing| writing.done) {
+            let _ = done.send(Err(DEAD));
+        }
+        self.close_said = true;
+        let until = Instant::now() + Duration::from_millis(self.config.close_timeout_ms);
+        self.writing = Some(Writing { until, done: None });
+    }
+
+    /// Tells a peer that broke the rules why it is dropped, if it reads at all.
+    async fn last_words(&mut self, e: &Error) {
+        let Some((code, reason)) = disconnect::fault(e) else { return };
+        if !self.close_said {
+            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+            let _ = timeout(LAST_WORDS, self.socket.send(Message::Close(Some(frame)))).await;
+        }
+    }
+
+    /// Ends TLS and TCP in order, so that the last bytes are not overtaken by a reset.
+    async fn hang_up(&mut self) {
+        let stream = self.socket.get_mut();
+        let shutdown = poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx));
+        let _ = timeout(LAST_WORDS, shutdown).await;
+    }
+
+    fn out_of_time(&self) -> Closed {
+        let closing = self.closing.is_some() || self.peer_closed.is_some();
+        self.unclean(disconnect::explain_silence(self.config, closing))
+    }
+
+    fn broken(&self, e: &Error) -> Closed {
+        self.unclean(disconnect::explain(self.config, e))
+    }
+
+    fn unclean(&self, error: String) -> Closed {
+        let (code, reason) = self.peer_closed.clone().unwrap_or_default();
+        Closed { code, reason, clean: false, error: Some(error) }
+    }
+}
+
+/// One look at the socket: pending output first, then input.
+fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<MaybeTlsStream<S>>,
+    flush: bool,
+    read: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Step> {
+    if flush && let Poll::Ready(outcome) = Pin::new(&mut *socket).poll_flush(cx) {
+        return Poll::Ready(Step::Flushed(outcome));
+    }
+    if read && let Poll::Ready(item) = Pin::new(&mut *socket).poll_next(cx) {
+        return Poll::Ready(Step::Read(item));
+    }
+    Poll::Pending
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,256 @@
+//! From a URL to an open WebSocket: name lookup, TCP, TLS, upgrade, each failure as a text that says what to do.
+//! It holds no deadline and no connection; the caller bounds it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::{IntoClientRequest, uri_mode};
+use tokio_tungstenite::tungstenite::error::{Error, UrlError};
+use tokio_tungstenite::tungstenite::http::{Response, Uri, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::stream::Mode;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+
+use crate::sidecar::hub_connection::{LinkConfig, MAX_OUTGOING_BYTES, Roots};
+
+/// What a connection's read and write buffers start with; the library's 128 KiB is what an idle daemon would pay for.
+const BUFFER_BYTES: usize = 8 * 1024;
+
+/// Room beside one frame of the largest size: a frame header and control frames.
+const WRITE_SLACK_BYTES: usize = 64 * 1024;
+
+/// A refused upgrade's body is quoted up to here.
+const BODY_EXCERPT_CHARS: usize = 200;
+
+/// An address that does not answer costs at most this long when there is another to try.
+const PER_ADDRESS: Duration = Duration::from_secs(3);
+
+/// Looks the host up and connects to the first of its addresses that answers.
+pub(crate) async fn tcp(url: String) -> io::Result<TcpStream> {
+    let uri = parse(&url)?;
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let tls = uri.scheme_str() == Some("wss");
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|e| io::Error::other(format!("cannot look up the host: {e}; check hub_url and this machine's DNS")))?
+        .collect();
+    let mut last = io::Error::other("the host has no address; check hub_url");
+    for (i, address) in addresses.iter().enumerate() {
+        let attempt = TcpStream::connect(address);
+        let outcome = if i + 1 == addresses.len() {
+            attempt.await
+        } else {
+            match tokio::time::timeout(PER_ADDRESS, attempt).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        };
+        match outcome {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Turns a byte stream into a WebSocket, through TLS for `wss://`.
+pub(crate) async fn upgrade<S>(
+    config: &LinkConfig,
+    stream: S,
+) -> Result<WebSocketStream<MaybeTlsStream<S>>, UpgradeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = config.url.as_str().into_client_request()?;
+    let connector = match uri_mode(request.uri())? {
+        Mode::Plain => Connector::Plain,
+        Mode::Tls => Connector::Rustls(tls(config.roots.clone()).await.map_err(UpgradeError::Roots)?),
+    };
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(MAX_OUTGOING_BYTES + WRITE_SLACK_BYTES)
+        .max_message_size(Some(config.max_frame_bytes))
+        .max_frame_size(Some(config.max_frame_bytes));
+    let (socket, _) = client_async_tls_with_config(request, stream, Some(limits), Some(connector)).await?;
+    Ok(socket)
+}
+
+/// Why a stream did not become a WebSocket.
+pub(crate) enum UpgradeError {
+    /// The trust store is empty or unusable.
+    Roots(String),
+    /// Anything that the WebSocket library reports. Boxed: it is large, and errors are rare.
+    Socket(Box<Error>),
+}
+
+impl UpgradeError {
+    /// Whether it failed before a byte of HTTP was said.
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            Self::Roots(_) => true,
+            Self::Socket(e) => matches!(e.as_ref(), Error::Io(io) if tls_error(io).is_some()),
+        }
+    }
+}
+
+fn tls_error(e: &io::Error) -> Option<&rustls::Error> {
+    e.get_ref()?.downcast_ref()
+}
+
+/// What a failed TLS handshake means and what to do; `shown` names the peer.
+pub(crate) fn explain_handshake(shown: &str, e: &io::Error) -> String {
+    match tls_error(e) {
+        Some(tls) => explain_tls(shown, tls),
+        None => format!("cannot speak TLS to {shown}: {e}; does that port speak TLS?"),
+    }
+}
+
+impl From<Error> for UpgradeError {
+    fn from(e: Error) -> Self {
+        Self::Socket(Box::new(e))
+    }
+}
+
+/// How TLS is spoken: whom it trusts, with which provider.
+///
+/// # Errors
+/// The trust store is empty or unusable, with what to do.
+pub(crate) async fn tls(roots: Roots) -> Result<Arc<rustls::ClientConfig>, String> {
+    let roots = match roots {
+        Roots::Only(roots) => roots,
+        // Reads and parses a file of some 200 kB: not on the loop's thread.
+        Roots::Native => tokio::task::spawn_blocking(native_roots)
+            .await
+            .unwrap_or_else(|e| Err(format!("reading the machine's certificates failed: {e}")))?,
+    };
+    // The provider is named, not installed process-wide: no other part of the process is affected by it.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn native_roots() -> Result<Arc<rustls::RootCertStore>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    for e in &found.errors {
+        tracing::warn!(error = %e, "some of the machine's certificates cannot be read");
+    }
+    let mut store = rustls::RootCertStore::empty();
+    let (usable, _) = store.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        return Err("this machine has no certificate authorities to check the hub against; \
+                    install its ca-certificates package, or name a PEM file in SSL_CERT_FILE"
+            .into());
+    }
+    Ok(Arc::new(store))
+}
+
+fn parse(url: &str) -> io::Result<Uri> {
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let uri: Uri = url.parse().map_err(|e| invalid(format!("hub_url is not a URL: {e}")))?;
+    match uri.scheme_str() {
+        Some("ws" | "wss") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
+        Some(_) | None => Err(invalid("hub_url must read ws://host[:port]/path or wss://host[:port]/path".into())),
+    }
+}
+
+/// The URL as it may be logged: without user, password and query, any of which may hold a token.
+pub(crate) fn shown(url: &str) -> String {
+    let Ok(uri) = parse(url) else { return "the configured hub_url".into() };
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("ws"), uri.host().unwrap_or_default(), uri.path())
+}
+
+/// What a failed TCP connect means and what to do.
+pub(crate) fn explain_tcp(url: &str, e: &io::Error) -> String {
+    let hint = if e.kind() == io::ErrorKind::ConnectionRefused {
+        "; nothing listens there: is the hub running, and is the port right?"
+    } else if e.kind() == io::ErrorKind::TimedOut {
+        "; no answer: is the host up, and does a firewall stand between?"
+    } else {
+        ""
+    };
+    format!("cannot connect to {}: {e}{hint}", shown(url))
+}
+
+/// What a failed TLS handshake or upgrade means and what to do.
+pub(crate) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
+    let shown = shown(url);
+    let e = match e {
+        UpgradeError::Roots(why) => return format!("cannot speak TLS to {shown}: {why}"),
+        UpgradeError::Socket(e) => e,
+    };
+    if let Error::Http(answer) = e.as_ref() {
+        return explain_refusal(&shown, answer);
+    }
+    if let Error::Io(io) = e.as_ref()
+        && let Some(tls) = tls_error(io)
+    {
+        return explain_tls(&shown, tls);
+    }
+    if matches!(e.as_ref(), Error::Url(UrlError::UnsupportedUrlScheme)) {
+        return format!("cannot connect to {shown}: hub_url must begin with ws:// or wss://");
+    }
+    format!("{shown} did not answer as a WebSocket server: {e}; is this the hub's address, and its /ws path?")
+}
+
+fn explain_refusal(shown: &str, answer: &Response<Option<Vec<u8>>>) -> String {
+    let status = answer.status();
+    let hint = if status.is_redirection() {
+        let to = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("an unnamed place");
+        format!("it redirects to {:?}: write that address into hub_url", clip(to))
+    } else if status.as_u16() == 404 {
+        "check hub_url's path (the hub listens at /ws)".to_owned()
+    } else if status.is_server_error() || status.as_u16() == 429 {
+        "the hub, or a proxy before it, is not ready; it is worth another try later".to_owned()
+    } else {
+        "check hub_url, and any proxy between".to_owned()
+    };
+    let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let body = if body.trim().is_empty() { String::new() } else { format!(" ({:?})", clip(body.trim())) };
+    format!("{shown} refused the WebSocket upgrade with HTTP {status}{body}; {hint}")
+}
+
+fn explain_tls(shown: &str, e: &rustls::Error) -> String {
+    let hint = if matches!(e, rustls::Error::InvalidCertificate(_)) {
+        "its certificate is not one this machine trusts for that name: add its authority to the machine's store \
+         or to SSL_CERT_FILE, or use the name the certificate is for"
+    } else if matches!(e, rustls::Error::InvalidMessage(_)) {
+        "that port does not speak TLS: write ws:// if this is meant"
+    } else {
+        "see the hub's TLS settings"
+    };
+    format!("cannot speak TLS to {shown}: {e}; {hint}")
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(BODY_EXCERPT_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_url_keeps_no_secrets() {
+        let shown = shown("wss://user:s3cret@hub.example:4443/ws?token=s3cret");
+        assert_eq!(shown, "wss://hub.example:4443/ws");
+    }
+
+    #[test]
+    fn a_wrong_scheme_is_named_as_such() {
+        let e = parse("http://hub.example/ws").unwrap_err();
+        assert!(e.to_string().contains("ws://host"), "{e}");
+    }
+}

@@ -1,0 +1,308 @@
+//! Holds at most one WebSocket connection to the hub and turns what happens on it into [`LinkEvent`]s.
+//! It does not decide when to dial, reads no frame's meaning, keeps no protocol state, and never retries.
+//!
+//! The law: **every dial ends in exactly one [`LinkWhat::Closed`], and nothing follows it.**
+
+mod close_reason;
+mod conversation;
+pub(crate) mod dial;
+mod disconnect;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::sidecar::shell::environment::Connector;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use close_reason::cooldown_ms;
+
+/// The largest text this end sends in one frame, in bytes: a result file at its cap still fits with every byte escaped.
+pub const MAX_OUTGOING_BYTES: usize = 64 * 1024 * 1024;
+
+/// Frames that may wait behind the one being written. A sidecar has a handful to say at a time: a hub that leaves so many
+/// unread does not read.
+const SEND_QUEUE: usize = 64;
+
+const LOST: SendError = SendError::Gone { why: "the connection ended" };
+
+/// Close code for a connection that is replaced or whose owner is gone (RFC 6455, 7.4.1).
+const GOING_AWAY: u16 = 1001;
+
+/// Where and how to connect.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// `ws://` or `wss://`; anything else ends each dial in a `Closed` that says so.
+    pub url: String,
+    /// How long name lookup, TCP, TLS and the upgrade may take together.
+    pub connect_timeout_ms: u64,
+    /// The largest incoming message; a larger one ends the connection.
+    pub max_frame_bytes: usize,
+    /// How long, from [`HubLink::close`], the peer may take to answer the close frame.
+    pub close_timeout_ms: u64,
+    /// How long one frame may take to be handed to the kernel before the connection is declared dead; large frames get
+    /// more, 1 ms for each 32 bytes.
+    pub write_timeout_ms: u64,
+    /// Whom `wss://` trusts.
+    pub roots: Roots,
+}
+
+impl LinkConfig {
+    /// A configuration with the usual limits: 10 s to connect and to write, 1 MiB frames, 5 s to close, native roots.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            connect_timeout_ms: 10_000,
+            max_frame_bytes: 1024 * 1024,
+            close_timeout_ms: 5_000,
+            write_timeout_ms: 10_000,
+            roots: Roots::Native,
+        }
+    }
+}
+
+/// The certificate authorities that a `wss://` hub is checked against.
+#[derive(Debug, Clone)]
+pub enum Roots {
+    /// The machine's own, read anew for each dial (so that a repaired store counts without a restart);
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
+    Native,
+    /// Exactly these.
+    Only(Arc<rustls::RootCertStore>),
+}
+
+/// Names one dial and the connection it led to; later dials compare greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+impl core::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Something that happened on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkEvent {
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// What happened.
+    pub what: LinkWhat,
+}
+
+/// What can happen on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkWhat {
+    /// The upgrade succeeded: frames may be sent.
+    Opened,
+    /// A text message, whole and valid UTF-8.
+    Frame(String),
+    /// A message that this protocol has no use for; the connection goes on.
+    Ignored {
+        /// What it was, for the log.
+        what: String,
+    },
+    /// The end, once per dial.
+    Closed(Closed),
+}
+
+/// How a dial or a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The peer's close code, if it sent a close frame with one.
+    pub code: Option<u16>,
+    /// The peer's close reason, or empty.
+    pub reason: String,
+    /// Both close frames were exchanged, so everything sent before ours was read by the peer.
+    pub clean: bool,
+    /// What went wrong, where, and what to do about it; none after a clean close.
+    pub error: Option<String>,
+}
+
+impl Closed {
+    /// Why, for people.
+    pub fn in_words(&self) -> String {
+        match (&self.error, self.code) {
+            (Some(error), _) => error.clone(),
+            (None, Some(code)) => format!("it ended the connection ({code} {})", self.reason.trim()),
+            (None, None) => "the connection was ended".to_owned(),
+        }
+    }
+
+    fn failed(error: String) -> Self {
+        Self { code: None, reason: String::new(), clean: false, error: Some(error) }
+    }
+}
+
+/// Why a text was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// No open connection took it. If one was open, its `Closed` is on the way.
+    Gone {
+        /// What stood in the way.
+        why: &'static str,
+    },
+    /// Too many frames wait already: the peer does not read.
+    Full,
+    /// Larger than [`MAX_OUTGOING_BYTES`]; it cannot be sent on any connection.
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+impl core::fmt::Display for SendError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Gone { why } => write!(f, "frame not sent: {why}; send it again on the next connection"),
+            Self::Full => {
+                write!(
+                    f,
+                    "frame not sent: {SEND_QUEUE} frames wait already, since the hub does not read; close the link"
+                )
+            }
+            Self::TooLarge { bytes } => {
+                write!(f, "frame not sent: {bytes} bytes, at most {MAX_OUTGOING_BYTES} fit; shorten it")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SendError {}
+
+/// One text on its way to the socket, and whom to tell.
+struct Outgoing {
+    text: String,
+    done: oneshot::Sender<Result<(), SendError>>,
+}
+
+/// The order to close, with the moment at which waiting ends.
+struct CloseOrder {
+    code: u16,
+    reason: String,
+    deadline: Instant,
+}
+
+/// The owner's end of one connection.
+struct Live {
+    sends: mpsc::Sender<Outgoing>,
+    /// Taken by the first close: later ones change nothing.
+    close: Option<oneshot::Sender<CloseOrder>>,
+    open: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+/// The link to the hub. Dropping it closes the connection with 1001.
+pub struct HubLink {
+    config: LinkConfig,
+    events: mpsc::Sender<LinkEvent>,
+    live: Option<Live>,
+    dials: u64,
+    connector: Option<Connector>,
+}
+
+impl HubLink {
+    /// A link that is not connected. Events go to `events`; when it is full, reading from the hub pauses.
+    pub fn new(config: LinkConfig, events: mpsc::Sender<LinkEvent>) -> Self {
+        Self::over(config, events, None)
+    }
+
+    /// As [`Self::new`]; [`Self::dial`] goes over `connector`, where there is one, instead of TCP.
+    pub fn over(config: LinkConfig, events: mpsc::Sender<LinkEvent>, connector: Option<Connector>) -> Self {
+        Self { config, events, live: None, dials: 0, connector }
+    }
+
+    /// Starts a dial in the background and names it. If a connection is still there, it is closed with 1001 and the new
+    /// dial begins only AFTER its `Closed` was delivered, so two never overlap.
+    pub fn dial(&mut self) -> ConnectionId {
+        match &self.connector {
+            Some(connect) => {
+                let stream = connect();
+                self.dial_over(stream)
+            }
+            None => {
+                let stream = dial::tcp(self.config.url.clone());
+                self.dial_over(stream)
+            }
+        }
+    }
+
+    /// As [`Self::dial`], over a byte stream that `stream` yields instead of TCP (a simulated network, say).
+    pub fn dial_over<S, F>(&mut self, stream: F) -> ConnectionId
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        self.close(GOING_AWAY, "replaced by a new connection");
+        let previous = self.live.take().map(|live| live.task);
+        self.dials += 1;
+        let id = ConnectionId(self.dials);
+        let (sends, sends_rx) = mpsc::channel(SEND_QUEUE);
+        let (close, close_rx) = oneshot::channel();
+        let open = Arc::new(AtomicBool::new(false));
+        let orders = conversation::Orders { sends: sends_rx, close: close_rx, open: open.clone() };
+        let (config, events) = (self.config.clone(), self.events.clone());
+        let task = tokio::spawn(async move {
+            if let Some(previous) = previous {
+                // An error means that the task is gone, which is all that is waited for.
+                let _ = previous.await;
+            }
+            let reporter = events.clone();
+            let conversation = async move { conversation::run(id, &config, stream, orders, &events).await };
+            // One `Closed` per dial is a promise that even a bug must not break.
+            if tokio::spawn(conversation).await.is_err_and(|error| error.is_panic()) {
+                let closed = Closed::failed("a bug: the connection's task panicked; see the log".to_owned());
+                let _ = reporter.send(LinkEvent { connection: id, what: LinkWhat::Closed(closed) }).await;
+            }
+        });
+        self.live = Some(Live { sends, close: Some(close), open, task });
+        id
+    }
+
+    /// Sends one text frame: returns when it is in the kernel's hands, or when it is known that it never will be, which
+    /// takes at most the write timeout for each frame before it.
+    ///
+    /// # Errors
+    /// [`SendError`]: it was not, or not all of it.
+    pub async fn send(&self, text: String) -> Result<(), SendError> {
+        self.post(text)?.await.unwrap_or(Err(LOST))
+    }
+
+    /// Puts one text frame on its way and does not wait; what is returned says what becomes of it. A frame that does not
+    /// reach the kernel ends the connection.
+    ///
+    /// # Errors
+    /// [`SendError`]: it was not put on its way.
+    pub fn post(&self, text: String) -> Result<oneshot::Receiver<Result<(), SendError>>, SendError> {
+        if text.len() > MAX_OUTGOING_BYTES {
+            return Err(SendError::TooLarge { bytes: text.len() });
+        }
+        let Some(live) = &self.live else { return Err(SendError::Gone { why: "never dialled" }) };
+        if live.close.is_none() {
+            return Err(SendError::Gone { why: "the connection is closing" });
+        }
+        if !live.open.load(Ordering::Acquire) {
+            return Err(SendError::Gone { why: "the connection is not open" });
+        }
+        let (done, answer) = oneshot::channel();
+        live.sends.try_send(Outgoing { text, done }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => LOST,
+        })?;
+        Ok(answer)
+    }
+
+    /// Starts the end: what is queued is sent, then a close frame with `code` and `reason` (cut to 123 bytes), then the
+    /// peer's close frame is awaited; after `close_timeout_ms` from now TCP is dropped anyway. Frames that arrive
+    /// meanwhile are still delivered. A second call, or one without a connection, changes nothing.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        let Some(order) = self.live.as_mut().and_then(|live| live.close.take()) else { return };
+        let deadline = Instant::now() + Duration::from_millis(self.config.close_timeout_ms);
+        // An error means that the connection ended by itself; its `Closed` says how.
+        let _ = order.send(CloseOrder { code, reason: close_reason::cut(reason).to_owned(), deadline });
+    }
+}

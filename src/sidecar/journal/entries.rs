@@ -1,0 +1,374 @@
+//! The journal's parts as `queue.json` writes them, both ways. The Node sidecar's own fields are read and kept; what the file is
+//! as a whole is `journal_file`'s.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::machine::{
+    Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId,
+    Timestamp, Verdict,
+};
+use crate::sidecar::journal::{BadJournal, Boot};
+use crate::sidecar::shell::outbound::object;
+
+/// What the Node sidecar keeps of an assignment beside the fields of [`TaskEntry`]: where it takes our place, it checks and
+/// hands in the result by these.
+const NODES: &[&str] = &[
+    "description",
+    "metadata",
+    "repo",
+    "branch",
+    "file_hints",
+    "success_criteria",
+    "verification_steps",
+    "complexity",
+    "skip_verification",
+    "verification_timeout_ms",
+    "routing_decision",
+    "max_verification_retries",
+];
+
+/// A task as the Node sidecar writes it, and ours in `sidecar`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct TaskEntry {
+    task_id: String,
+    #[serde(default)]
+    generation: Option<u64>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    assigned_at: Option<u64>,
+    #[serde(default)]
+    wake_attempts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sidecar: Option<OurPart>,
+    /// The assignment's other fields (`description`, `metadata`, ...).
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OurPart {
+    stage: StageEntry,
+    #[serde(default)]
+    woken: Option<WokenEntry>,
+    /// Where it is missing, the wake's counts.
+    #[serde(default)]
+    machine_boot: Option<String>,
+    /// The assignment, whole.
+    assignment: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "name")]
+enum StageEntry {
+    Accepted,
+    Waking { attempt: u8 },
+    RetryingWake { at_ms: u64, attempt: u8 },
+    AwaitingConfirmation { until_ms: u64 },
+    Running,
+    Interrupted { until_ms: u64 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WokenEntry {
+    generation: u64,
+    machine_boot: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct VerdictEntry {
+    task_id: String,
+    generation: u64,
+    #[serde(flatten)]
+    outcome: OutcomeEntry,
+    #[serde(default)]
+    accept_first: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    nobody_came: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    refusals: u8,
+}
+
+/// Whether there is nothing to write.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(count: &u8) -> bool {
+    *count == 0
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+enum OutcomeEntry {
+    Completed { result: Map<String, Value> },
+    Failed { reason: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub(super) enum ShelfEntry {
+    UnderWay(Box<TaskEntry>),
+    Finished { task_id: String, result: Map<String, Value> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LatecomerEntry {
+    task_id: String,
+    machine_boot: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct RestartsEntry {
+    #[serde(default)]
+    recent_ms: Vec<u64>,
+    #[serde(default)]
+    open: Option<RestartEntry>,
+    #[serde(default)]
+    returned: Option<RestartEntry>,
+    #[serde(default)]
+    seen: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled: Option<String>,
+    /// Earlier ones, oldest first. (The first sidecars know of one only.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cancelled_before: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RestartEntry {
+    #[serde(default)]
+    command_id: Option<String>,
+    reason: String,
+    #[serde(default)]
+    forced: bool,
+    #[serde(default)]
+    leaving_at_ms: Option<u64>,
+}
+
+fn task_id(raw: &str) -> Result<TaskId, BadJournal> {
+    TaskId::new(raw).map_err(|why| BadJournal(format!("task_id {raw:?}: {why}")))
+}
+
+impl TaskEntry {
+    pub(super) fn from_carried(carried: &Carried) -> Self {
+        let assignment = object(&carried.task.payload);
+        let mut rest = assignment.clone();
+        rest.retain(|key, _| NODES.contains(&key.as_str()));
+        let stage = StageEntry::from_stage(&carried.stage);
+        let wake_attempts = match carried.stage {
+            Stage::Accepted => 0,
+            Stage::Waking { attempt } | Stage::RetryingWake { attempt, .. } => u64::from(attempt),
+            Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. } => 1,
+        };
+        let machine_boot = carried.machine_boot.clone();
+        let woken = carried.woken.map(|generation| WokenEntry { generation, machine_boot: machine_boot.clone() });
+        Self {
+            task_id: carried.task.id.to_string(),
+            generation: Some(carried.task.generation),
+            status: Some(carried.stage.wire_status().to_owned()),
+            assigned_at: carried.assigned_at,
+            wake_attempts: Some(wake_attempts),
+            sidecar: Some(OurPart { stage, woken, machine_boot: Some(machine_boot), assignment }),
+            rest,
+        }
+    }
+
+    fn into_carried(self, boot: Boot<'_>) -> Result<Carried, BadJournal> {
+        let id = task_id(&self.task_id)?;
+        let generation = self.generation.unwrap_or(0);
+        let (stage, woken, machine_boot, payload) = match self.sidecar {
+            Some(OurPart { stage, woken, machine_boot, assignment }) => {
+                let (woken, woken_in) = woken.map(|woken| (woken.generation, woken.machine_boot)).unzip();
+                // Where nothing tells, nothing is said to be gone.
+                let machine_boot = machine_boot.or(woken_in).unwrap_or_else(|| boot.id.to_owned());
+                (stage.into_stage(), woken, machine_boot, assignment)
+            }
+            None => self.as_node_left_it(generation, boot),
+        };
+        let task = Task { id, generation, payload: Value::Object(payload).to_string().into() };
+        Ok(Carried { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
+    }
+
+    /// The Node sidecar does not write down in which boot it woke the agent: a task assigned before this boot began
+    /// cannot have a session any more. Nor has one that it did inside its own process: that work ended with it.
+    fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, Map<String, Value>) {
+        let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
+        let stage = match self.status.as_deref() {
+            Some("working") => Stage::Running,
+            Some("accepted") | None => Stage::Accepted,
+            // Whether that wake reached the agent is unknown: its sign is awaited.
+            Some(_) => Stage::Waking { attempt },
+        };
+        let before_boot = matches!((self.assigned_at, boot.since_ms), (Some(at), Some(since)) if at < since);
+        let gone = before_boot || (stage == Stage::Running && self.was_done_inside());
+        let machine_boot = if gone { String::new() } else { boot.id.to_owned() };
+        let woken = (stage != Stage::Accepted).then_some(generation);
+        let mut payload = self.rest.clone();
+        payload.insert("task_id".into(), self.task_id.clone().into());
+        payload.insert("generation".into(), generation.into());
+        if let Some(at) = self.assigned_at {
+            payload.insert("assigned_at".into(), at.into());
+        }
+        (stage, woken, machine_boot, payload)
+    }
+
+    /// The Node sidecar does a task that is routed somewhere by itself, and wakes the agent only for the others. Source:
+    /// its reading of `routing_decision.target_type`.
+    fn was_done_inside(&self) -> bool {
+        let target = self.rest.get("routing_decision").and_then(|decision| decision.get("target_type")?.as_str());
+        target.is_some_and(|target| !target.is_empty() && target != "wake")
+    }
+
+    pub(super) fn place(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {
+        if self.sidecar.is_none() && self.status.as_deref() == Some("failed") {
+            // The Node sidecar had given it up and was killed before it could forget it.
+            journal.outbox.push(Verdict {
+                task_id: task_id(&self.task_id)?,
+                generation: self.generation.unwrap_or(0),
+                outcome: Outcome::failed("failed under the sidecar before this one"),
+                accept_first: false,
+                nobody_came: false,
+                refusals: 0,
+            });
+            return Ok(());
+        }
+        let carried = self.into_carried(boot)?;
+        match &journal.job {
+            None => journal.job = Some(carried),
+            Some(_) => journal.shelf.push(Shelved::UnderWay(carried)),
+        }
+        Ok(())
+    }
+}
+
+impl StageEntry {
+    fn from_stage(stage: &Stage) -> Self {
+        match *stage {
+            Stage::Accepted => Self::Accepted,
+            Stage::Waking { attempt } => Self::Waking { attempt },
+            Stage::RetryingWake { at, attempt } => Self::RetryingWake { at_ms: at.as_millis(), attempt },
+            Stage::AwaitingConfirmation { until } => Self::AwaitingConfirmation { until_ms: until.as_millis() },
+            Stage::Running => Self::Running,
+            Stage::Interrupted { until } => Self::Interrupted { until_ms: until.as_millis() },
+        }
+    }
+
+    fn into_stage(self) -> Stage {
+        match self {
+            Self::Accepted => Stage::Accepted,
+            Self::Waking { attempt } => Stage::Waking { attempt },
+            Self::RetryingWake { at_ms, attempt } => Stage::RetryingWake { at: Timestamp::from_millis(at_ms), attempt },
+            Self::AwaitingConfirmation { until_ms } => {
+                Stage::AwaitingConfirmation { until: Timestamp::from_millis(until_ms) }
+            }
+            Self::Running => Stage::Running,
+            Self::Interrupted { until_ms } => Stage::Interrupted { until: Timestamp::from_millis(until_ms) },
+        }
+    }
+}
+
+impl VerdictEntry {
+    pub(super) fn from_verdict(verdict: &Verdict) -> Self {
+        let outcome = match &verdict.outcome {
+            Outcome::Completed { result } => OutcomeEntry::Completed { result: object(result) },
+            Outcome::Failed { reason } => OutcomeEntry::Failed { reason: reason.clone() },
+        };
+        Self {
+            task_id: verdict.task_id.to_string(),
+            generation: verdict.generation,
+            outcome,
+            accept_first: verdict.accept_first,
+            nobody_came: verdict.nobody_came,
+            refusals: verdict.refusals,
+        }
+    }
+
+    pub(super) fn into_verdict(self) -> Result<Verdict, BadJournal> {
+        let outcome = match self.outcome {
+            OutcomeEntry::Completed { result } => {
+                Outcome::Completed { result: Value::Object(result).to_string().into() }
+            }
+            OutcomeEntry::Failed { reason } => Outcome::Failed { reason },
+        };
+        Ok(Verdict {
+            task_id: task_id(&self.task_id)?,
+            generation: self.generation,
+            outcome,
+            accept_first: self.accept_first,
+            nobody_came: self.nobody_came,
+            refusals: self.refusals,
+        })
+    }
+}
+
+impl ShelfEntry {
+    pub(super) fn from_shelved(item: &Shelved) -> Self {
+        match item {
+            Shelved::UnderWay(carried) => Self::UnderWay(Box::new(TaskEntry::from_carried(carried))),
+            Shelved::Finished { task_id, result } => {
+                Self::Finished { task_id: task_id.to_string(), result: object(result) }
+            }
+        }
+    }
+
+    pub(super) fn into_shelved(self, boot: Boot<'_>) -> Result<Shelved, BadJournal> {
+        Ok(match self {
+            Self::UnderWay(entry) => Shelved::UnderWay(entry.into_carried(boot)?),
+            Self::Finished { task_id: raw, result } => {
+                Shelved::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
+            }
+        })
+    }
+}
+
+impl LatecomerEntry {
+    pub(super) fn from_latecomer(latecomer: &Latecomer) -> Self {
+        Self { task_id: latecomer.task_id.to_string(), machine_boot: latecomer.machine_boot.clone() }
+    }
+
+    pub(super) fn into_latecomer(self) -> Result<Latecomer, BadJournal> {
+        Ok(Latecomer { task_id: task_id(&self.task_id)?, machine_boot: self.machine_boot })
+    }
+}
+
+impl RestartsEntry {
+    pub(super) fn from_ledger(ledger: &RestartLedger) -> Self {
+        Self {
+            recent_ms: ledger.recent.iter().map(|at| at.as_millis()).collect(),
+            open: ledger.open.as_ref().map(RestartEntry::from_open),
+            returned: ledger.returned.as_ref().map(|returned| RestartEntry::from_open(&returned.restart)),
+            seen: ledger.seen.clone(),
+            cancelled: ledger.cancelled.last().cloned(),
+            cancelled_before: ledger.cancelled.split_last().map(|(_, before)| before.to_vec()).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn into_ledger(self) -> RestartLedger {
+        RestartLedger {
+            recent: self.recent_ms.into_iter().map(Timestamp::from_millis).collect(),
+            open: self.open.map(RestartEntry::into_open),
+            returned: self.returned.map(|entry| Returned { restart: entry.into_open() }),
+            seen: self.seen,
+            cancelled: self.cancelled_before.into_iter().chain(self.cancelled).collect(),
+        }
+    }
+}
+
+impl RestartEntry {
+    fn from_open(open: &OpenRestart) -> Self {
+        Self {
+            command_id: open.command_id.clone(),
+            reason: open.reason.clone(),
+            forced: open.forced,
+            leaving_at_ms: open.leaving_at.map(Timestamp::as_millis),
+        }
+    }
+
+    fn into_open(self) -> OpenRestart {
+        OpenRestart {
+            command_id: self.command_id,
+            reason: self.reason,
+            forced: self.forced,
+            leaving_at: self.leaving_at_ms.map(Timestamp::from_millis),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `queue.json`: the machine's journal as a file that people and the existing Node sidecar can read. It reads the Node
+//! sidecar's own file too (`{active, recovering}`), and puts what it does not know back where it found it.
+
+mod entries;
+mod layout;
+pub mod state_lock;
+
+use core::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
+use crate::protocol::{read_part, read_stored};
+use crate::sidecar::shell::adapter_events::MAX_RESULT_BYTES;
+use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
+use layout::Layout;
+
+/// The version of the file's own fields. A higher one is from a newer sidecar.
+const SCHEMA: u32 = 1;
+
+/// For the restarts, the names, and what other writers keep in the file, bytes.
+const REST_BYTES: u64 = 16 << 20;
+
+/// The largest file that is written or read, bytes, where the hub's frames have at most `max_frame_bytes`: the task in
+/// hand and the shelf, each with its description and metadata twice (once where the Node sidecar looks for them), a full
+/// outbox, and the rest. With the default of 4 MiB it is 236,912,640 bytes.
+///
+/// A file that is larger is not this sidecar's, or `max_frame_bytes` was lowered meanwhile.
+pub fn max_bytes(max_frame_bytes: u64) -> u64 {
+    // One more of each: what the Node sidecar was asking about, and the verdict on the task in hand.
+    let (tasks, verdicts) = (SHELF_CAP as u64 + 2, OUTBOX_CAP as u64 + 1);
+    2 * tasks * max_frame_bytes + verdicts * MAX_RESULT_BYTES as u64 + REST_BYTES
+}
+
+/// Why a file is no journal.
+#[derive(Debug)]
+pub struct BadJournal(String);
+
+impl fmt::Display for BadJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the file cannot know by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot<'a> {
+    /// This boot of the machine.
+    pub id: &'a str,
+    /// When it began, ms since the epoch, where that can be told.
+    pub since_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    schema: u32,
+    active: Option<TaskEntry>,
+    recovering: Option<TaskEntry>,
+    outbox: Vec<VerdictEntry>,
+    shelf: Vec<ShelfEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    latecomers: Vec<LatecomerEntry>,
+    restarts: RestartsEntry,
+    /// An operator's `drain`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cordoned: bool,
+    /// Fields of other writers.
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// The file's text for `journal`; `other` are fields of other writers, kept as they were.
+pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
+    let file = File {
+        schema: SCHEMA,
+        active: journal.job.as_ref().map(TaskEntry::from_carried),
+        recovering: None,
+        outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
+        shelf: journal.shelf.iter().map(ShelfEntry::from_shelved).collect(),
+        latecomers: journal.latecomers.iter().map(LatecomerEntry::from_latecomer).collect(),
+        restarts: RestartsEntry::from_ledger(&journal.restarts),
+        cordoned: journal.cordoned,
+        other: other.clone(),
+    };
+    let mut bytes = Vec::new();
+    // Maps with string keys and plain values into memory: nothing here can fail.
+    let _ = file.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Layout::default()));
+    bytes.push(b'\n');
+    bytes
+}
+
+/// What a file held.
+#[derive(Debug)]
+pub enum Found {
+    /// A journal.
+    Journal {
+        /// What the machine goes on from.
+        journal: Box<Journal>,
+        /// Fields of other writers.
+        other: Map<String, Value>,
+        /// The parts that make no sense and count for nothing, each with why.
+        unread: Vec<String>,
+    },
+    /// A journal of a newer sidecar: not ours to touch.
+    Newer {
+        /// Its version.
+        schema: u32,
+    },
+}
+
+/// Reads the file. A part that makes no sense keeps no other from being read.
+///
+/// # Errors
+/// [`BadJournal`]: it is no JSON object.
+pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
+    /// As much as can be read of any version's file.
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(default)]
+        schema: Option<u32>,
+    }
+    if let Ok(Version { schema: Some(schema) }) = serde_json::from_slice(bytes)
+        && schema > SCHEMA
+    {
+        return Ok(Found::Newer { schema });
+    }
+    let mut parts = Parts { file: read_stored(bytes).map_err(BadJournal)?, unread: Vec::new() };
+    // Known, and not another writer's.
+    let _: Option<u32> = parts.one("schema");
+    let restarts: RestartsEntry = parts.one("restarts");
+    let mut journal = Journal {
+        job: None,
+        shelf: parts.all("shelf", |entry: ShelfEntry| entry.into_shelved(boot)),
+        outbox: parts.all("outbox", VerdictEntry::into_verdict),
+        latecomers: parts.all("latecomers", LatecomerEntry::into_latecomer),
+        restarts: restarts.into_ledger(),
+        cordoned: parts.one("cordoned"),
+    };
+    // The Node sidecar may have had one task and been asking about another.
+    for name in ["active", "recovering"] {
+        let entry: Option<TaskEntry> = parts.one(name);
+        if let Some(Err(why)) = entry.map(|entry| entry.place(&mut journal, boot)) {
+            parts.unread.push(format!("at {name}: {why}"));
+        }
+    }
+    let Parts { file, unread } = parts;
+    Ok(Found::Journal { journal: Box::new(journal), other: file, unread })
+}
+
+/// The file, part by part.
+struct Parts {
+    file: Map<String, Value>,
+    unread: Vec<String>,
+}
+
+impl Parts {
+    /// A part; what a file without it has, where it makes no sense.
+    fn one<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let part = self.file.remove(name).map_or_else(|| Ok(T::default()), |part| read_part(name, part));
+        part.unwrap_or_else(|why| {
+            self.unread.push(why);
+            T::default()
+        })
+    }
+
+    /// The entries of a list that make sense.
+    fn all<E: DeserializeOwned, T>(&mut self, name: &str, into: impl Fn(E) -> Result<T, BadJournal>) -> Vec<T> {
+        let entries: Vec<Value> = self.one(name);
+        let mut read = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let name = format!("{name}[{index}]");
+            match read_part(&name, entry).and_then(|entry| into(entry).map_err(|why| format!("at {name}: {why}"))) {
+                Ok(entry) => read.push(entry),
+                Err(why) => self.unread.push(why),
+            }
+        }
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The sidecar: everything of it that touches the world. What it decides, [`machine`](crate::machine) decides.
+
+pub mod admin;
+pub mod agent;
+pub mod cli;
+pub mod config;
+pub mod exit_code;
+pub mod hub_connection;
+pub mod journal;
+pub mod shell;
+pub mod supervisor;

@@ -1,0 +1,218 @@
+//! What the adapters report, as the machine's events, and what the machine notices, as log lines. It translates; what an
+//! event means is the machine's to say.
+
+use serde_json::Value;
+
+use crate::common::logging::Redactor;
+use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, REFUSALS_CAP, TaskId, WakeOutcome};
+use crate::protocol::{Limit, clip};
+use crate::sidecar::agent::results::{ResultContent, ResultsEvent};
+use crate::sidecar::agent::wake::WakeEvent;
+use crate::sidecar::hub_connection::{LinkEvent, LinkWhat};
+use crate::sidecar::shell::environment::Dice;
+use crate::sidecar::shell::inbound;
+
+/// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
+/// a longer one, which would come again and again; a file of less may take more, since numbers are written out.
+pub(crate) const MAX_RESULT_BYTES: usize = (4 << 20) - (64 << 10);
+
+/// What happened on the connection of the agent of that id; nothing where it means nothing to the machine.
+pub(crate) fn link_event(event: LinkEvent, agent_id: &str, dice: &Dice) -> Option<Event> {
+    match event.what {
+        LinkWhat::Opened => Some(Event::HubOpened),
+        LinkWhat::Frame(text) => {
+            tracing::trace!(frame = text, "heard");
+            Some(Event::HubSaid(inbound::hear(&text, agent_id)))
+        }
+        LinkWhat::Ignored { what } => {
+            tracing::warn!(what, "something that is no text frame was ignored");
+            Some(Event::HubSaid(FromHub::SignOfLife))
+        }
+        LinkWhat::Closed(closed) => {
+            tracing::info!(
+                code = closed.code,
+                reason = closed.reason,
+                clean = closed.clean,
+                error = closed.error,
+                "the connection to the hub ended"
+            );
+            Some(inbound::closed(&closed, draw(dice)))
+        }
+    }
+}
+
+/// The shell's dice.
+fn draw(dice: &Dice) -> Jitter {
+    let mut bytes = [0; 2];
+    if dice(&mut bytes) {
+        Jitter(u16::from_le_bytes(bytes))
+    } else {
+        // Without dice, the middle: still a wait.
+        Jitter(u16::MAX / 2)
+    }
+}
+
+/// How the wake command ended.
+pub(crate) fn wake_event(event: WakeEvent) -> Event {
+    let WakeEvent { task_id, attempt, outcome, .. } = &event;
+    match outcome {
+        WakeOutcome::Succeeded => {}
+        WakeOutcome::Failed { error } => tracing::warn!(task_id, attempt, error, "the wake command failed"),
+        WakeOutcome::Refused { reason } => tracing::warn!(task_id, attempt, reason, "the task was not begun"),
+        WakeOutcome::TimedOut { after_ms } => {
+            tracing::warn!(task_id, attempt, after_ms, "the wake command took too long and was ended");
+        }
+    }
+    let outcome = event.outcome;
+    match (TaskId::new(&event.task_id), u8::try_from(event.attempt)) {
+        (Ok(task_id), Ok(attempt)) => Event::WakeFinished { task_id, generation: event.generation, attempt, outcome },
+        // Orders carry checked ids and small counts; an echo of anything else means nothing.
+        (Err(_), _) | (_, Err(_)) => Event::HubSaid(FromHub::SignOfLife),
+    }
+}
+
+/// What the agent left in the results folder, without the token: an agent that reads config.json may print it.
+pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
+    let (raw, outcome) = match event {
+        ResultsEvent::Looked { number } => return Event::ResultsLookedFor { number },
+        ResultsEvent::Started { task_id } => (task_id, None),
+        ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
+    };
+    let Ok(task_id) = TaskId::new(&raw) else {
+        // Only ids of the machine's are watched; an echo of anything else means nothing.
+        return Event::HubSaid(FromHub::SignOfLife);
+    };
+    match outcome {
+        None => Event::Confirmed { task_id },
+        Some(content) => Event::ResultFound { task_id, outcome: outcome_of(content, redactor) },
+    }
+}
+
+/// What a result says, without the token.
+pub(crate) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
+    match content {
+        ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
+        // It is cut when it is said, at the latest.
+        ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
+        ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
+    }
+}
+
+fn completed(result: String) -> Outcome {
+    match result.len() {
+        bytes if bytes > MAX_RESULT_BYTES => Outcome::Failed { reason: too_large(bytes) },
+        _ => Outcome::Completed { result: result.into() },
+    }
+}
+
+/// The reason of a failure that stands for a result of so many bytes.
+pub(crate) fn too_large(bytes: usize) -> String {
+    format!(
+        "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub \
+         takes; leave large output in a file of its own, and name that in the result"
+    )
+}
+
+/// What is worth an operator's eye, in the log.
+pub(crate) fn notify(notice: &Notice) {
+    let kind: &'static str = notice.into();
+    match notice {
+        Notice::IdentifyRefused { error } => tracing::error!(
+            notice = kind,
+            error,
+            "the hub does not know us: check agent_id and token in config.json against the hub"
+        ),
+        Notice::AssignmentRefused { task_id, why } => {
+            tracing::warn!(notice = kind, task_id, why = %why, "an assignment was not taken");
+        }
+        Notice::Connected { returned } => {
+            let gap_ms = returned.as_ref().map(|returned| returned.gap_ms);
+            tracing::debug!(notice = kind, gap_ms, "the hub knows us");
+        }
+        Notice::TaskTaken { task_id } => tracing::debug!(notice = kind, task_id = %task_id, "a task was taken"),
+        Notice::VerdictReached { task_id, completed } => {
+            tracing::debug!(notice = kind, task_id = %task_id, completed, "a task has ended");
+        }
+        Notice::RestartAccepted { reason, command_id, by } => {
+            tracing::info!(notice = kind, reason, command_id, by, "a restart was accepted");
+        }
+        Notice::GoesOnAsItIs { why } => {
+            tracing::error!(
+                notice = kind,
+                why,
+                "the program was replaced by one that cannot start: going on with the old one"
+            );
+        }
+        Notice::RestartRefused { reason, detail } => {
+            tracing::warn!(notice = kind, reason, detail, "a commanded restart was refused");
+        }
+        Notice::JournalFailing => tracing::error!(
+            notice = kind,
+            "the journal cannot be written: no task is taken and no verdict said until it can"
+        ),
+        Notice::JournalRecovered => tracing::warn!(notice = kind, "the journal can be written again"),
+        Notice::VerdictRefused { task_id, kept } => {
+            tracing::warn!(notice = kind, task_id = %task_id, kept, "the hub did not take a verdict");
+        }
+        Notice::RestartCancelled { reason } => {
+            tracing::warn!(notice = kind, reason, "a restart was cancelled on this machine before it happened");
+        }
+        Notice::Cordoned { on: true } => {
+            tracing::warn!(
+                notice = kind,
+                "draining: the task in hand is finished, and no new one taken before `resume`"
+            );
+        }
+        Notice::Cordoned { on: false } => tracing::warn!(notice = kind, "resumed: tasks are taken again"),
+        Notice::TaskTakenBack { task_id } => {
+            tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
+        }
+        Notice::VerdictRefusedInOtherWords { task_id, times, error } => tracing::warn!(
+            notice = kind,
+            task_id = %task_id,
+            times,
+            of = REFUSALS_CAP,
+            error,
+            "the hub refused a verdict; it is said again behind the others"
+        ),
+        Notice::VerdictGivenUp { task_id, error, kept: Some(path) } => {
+            tracing::error!(notice = kind, task_id = %task_id, error, path, "the hub does not take a result; it is kept there");
+        }
+        Notice::VerdictGivenUp { task_id, error, kept: None } => {
+            tracing::error!(notice = kind, task_id = %task_id, error, "the hub does not take a task_failed; it is said no more");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::secret::Secret;
+
+    fn outcome_of(content: ResultContent) -> Outcome {
+        let found = ResultsEvent::Result { task_id: "t".into(), content };
+        let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
+        let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
+        outcome
+    }
+
+    fn success(text: &str) -> ResultContent {
+        let Ok(Value::Object(object)) = serde_json::from_str(text) else { panic!("no object") };
+        ResultContent::of(object)
+    }
+
+    #[test]
+    fn a_result_that_is_too_long_once_its_numbers_are_written_out_fails() {
+        let numbers = vec!["1e15"; 400_000].join(",");
+        let text = format!(r#"{{"status":"success","n":[{numbers}]}}"#);
+        assert!(text.len() < 2 << 20, "the file would be read");
+        let Outcome::Failed { reason } = outcome_of(success(&text)) else { panic!("it would break the link for ever") };
+        assert!(reason.starts_with("result_too_large: ") && reason.contains("7600"), "{reason}");
+    }
+
+    #[test]
+    fn a_result_of_the_largest_file_of_plain_text_completes() {
+        let text = format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat((2 << 20) - 40));
+        assert!(matches!(outcome_of(success(&text)), Outcome::Completed { .. }));
+    }
+}

@@ -1,0 +1,396 @@
+//! From a checked configuration to a running sidecar: the journal is read, the machine recovered, the adapters made.
+//! The caller holds the state folder's lock and has set up logging.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Map;
+use tokio::sync::{mpsc, watch};
+
+use crate::common::fs::atomic_file;
+use crate::common::fs::atomic_file::{DurableError, ReadOutcome};
+use crate::common::logging::Redactor;
+use crate::machine::{Effect, Ending, Intensity, Journal, Machine, Policy, Timestamp};
+use crate::protocol::Pm2Info;
+use crate::sidecar::admin::commands::Wishes;
+use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::http;
+use crate::sidecar::admin::pm2_channel::Voice;
+use crate::sidecar::admin::readiness;
+use crate::sidecar::admin::reload;
+use crate::sidecar::admin::resources::Resources;
+use crate::sidecar::admin::snapshot::{About, Observed};
+#[cfg(unix)]
+use crate::sidecar::admin::socket;
+use crate::sidecar::admin::systemd::Systemd;
+use crate::sidecar::agent::hooks::Hooks;
+use crate::sidecar::agent::result_hook::ResultHook;
+use crate::sidecar::agent::results::ResultsConfig;
+use crate::sidecar::agent::supervised::{Runs, RunsConfig};
+use crate::sidecar::agent::wake::RunnerConfig;
+use crate::sidecar::config::Config;
+use crate::sidecar::hub_connection::{HubLink, LinkConfig};
+use crate::sidecar::journal;
+use crate::sidecar::journal::{Boot, Found};
+use crate::sidecar::shell::clock::Clock;
+use crate::sidecar::shell::environment::{Dice, Outside};
+use crate::sidecar::shell::event_loop::{Adapters, RESTART_HISTORY, Sidecar};
+use crate::sidecar::shell::handle;
+use crate::sidecar::shell::handle::Requests;
+use crate::sidecar::shell::inbox::Inbox;
+use crate::sidecar::shell::outbound::Introduction;
+use crate::sidecar::shell::restart_check::{NextRunChecks, Pm2AndProgram};
+use crate::sidecar::supervisor::pm2::{Pm2, machine_boot_id, scrub_child_env};
+use crate::sidecar::supervisor::preflight::Preflight;
+
+/// Events that may wait for the loop; beyond it the adapters wait.
+const INBOX: usize = 64;
+
+/// What of pm2's kill timeout is left for everything but the goodbye.
+pub(crate) const STOP_RESERVE_MS: u64 = 600;
+
+/// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
+const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Why a sidecar cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The journal cannot be read, or not be moved aside.
+    Journal(DurableError),
+    /// The journal is a newer sidecar's, and stays where it is.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        schema: u32,
+    },
+    /// Signal handlers cannot be installed.
+    Signals(std::io::Error),
+}
+
+impl core::fmt::Display for StartError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Journal(error) => write!(f, "{error}"),
+            Self::Newer { path, schema } => write!(
+                f,
+                "{}: schema {schema} is a newer sidecar's: start that version, or move the file away (a task in it will \
+                 then be handed out again by the hub)",
+                path.display()
+            ),
+            Self::Signals(error) => write!(f, "cannot listen for signals: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A sidecar that is ready to run.
+pub struct Started {
+    sidecar: Sidecar,
+    first: Vec<Effect>,
+}
+
+impl Started {
+    /// The sidecar, for a handle to it.
+    pub fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+
+    /// Runs until the process is to end.
+    pub async fn run(self) -> Ending {
+        self.sidecar.run(self.first).await
+    }
+}
+
+/// Makes everything ready. Must be called inside the runtime. With `preflight`, the sidecar tries out what it would be
+/// restarted as before it promises a restart.
+///
+/// # Errors
+/// [`StartError`]: the state folder is unusable, or signals cannot be listened for.
+pub fn start(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Started, StartError> {
+    start_with(config, pm2, preflight, Outside::real())
+}
+
+/// As [`start`], in a world of the caller's (a simulated one, say).
+///
+/// # Errors
+/// As [`start`].
+pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, StartError> {
+    start_with(config, pm2, None, outside)
+}
+
+fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: Outside) -> Result<Started, StartError> {
+    let Outside { dice, now_ms, threads, connector, on_a_machine, agent, look_ahead } = outside;
+    let config = Arc::new(config);
+    let pm2 = Arc::new(pm2);
+    let clock = Clock::start_at(now_ms());
+    let policy = policy(&config, &pm2);
+    if let (_, Some(why)) = pm2.comeback_at(clock.now().as_millis()) {
+        tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
+    }
+    let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    // For people only: what is no history is none.
+    let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
+    let (machine, first) = Machine::recover(journal, clock.now(), &policy);
+
+    let (control, control_inbox) = mpsc::channel(INBOX);
+    let requests = Requests { queue: control.clone() };
+    let (reloads, settings_inbox) = reload::start(Arc::clone(&config), Arc::clone(&pm2));
+    if on_a_machine {
+        #[cfg(unix)]
+        handle::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
+        handle::listen(requests.clone()).map_err(StartError::Signals)?;
+    }
+    let (link_events, link_inbox) = mpsc::channel(INBOX);
+    let (wake_events, wake_inbox) = mpsc::channel(INBOX);
+    let (results_events, results_inbox) = mpsc::channel(INBOX);
+    let (answers, answers_inbox) = mpsc::channel(INBOX);
+    let (output_events, output_inbox) = mpsc::channel(INBOX);
+    let (figures, figures_inbox) = mpsc::channel(1);
+
+    let introduction = introduction(&config, &pm2, boot_id(&dice, clock));
+    let about = about(&config, &introduction, clock.now());
+    let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
+    let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, pm2.clone());
+    let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let systemd = Systemd::of_this_process(pm2.facts());
+    systemd.report(panel.clone(), ready.clone());
+    let voice = if on_a_machine { speak_with_pm2(&pm2, requests, panel.clone(), ready) } else { Voice::mute() };
+
+    let look_ahead = look_ahead.unwrap_or_else(|| Arc::new(Pm2AndProgram { pm2: pm2.clone(), preflight, clock }));
+    let scratch_dir = config.queue_file.with_extension("wake");
+    let adapters = Adapters {
+        link: HubLink::over(link_config(&config, &policy), link_events, connector),
+        resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
+        runs: on_a_machine.then(|| {
+            let runs = RunsConfig {
+                scratch_dir: scratch_dir.clone(),
+                results_dir: config.results_dir.clone(),
+                machine_boot: policy.machine_boot.clone(),
+            };
+            Runs::new(runs, output_events)
+        }),
+        runner: agent.wakes(
+            RunnerConfig { scratch_dir: scratch_dir.clone(), scrub, secrets: vec![config.token.clone()] },
+            wake_events,
+        ),
+        results: agent.results(ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms), results_events),
+        dice,
+        threads,
+        voice,
+        systemd,
+        next_run: NextRunChecks::new(look_ahead, answers.clone()),
+        result_hook: ResultHook::new(answers),
+        pm2_said: if on_a_machine { ask_pm2(&pm2) } else { watch::channel(None).1 },
+        pm2: pm2.clone(),
+    };
+    let redactor = Redactor::new(std::slice::from_ref(&config.token));
+    let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
+    if let Some(address) = config.http_listen {
+        tokio::spawn(http::serve(address, panel.clone()));
+    }
+    #[cfg(unix)]
+    let plate = if on_a_machine { socket::start(&config.queue_file, panel) } else { None };
+    let sidecar = Sidecar {
+        machine,
+        introduction,
+        show,
+        askers: Default::default(),
+        offered: None,
+        policy,
+        config,
+        clock,
+        #[cfg(unix)]
+        _plate: plate,
+        inbox: Inbox {
+            requests: control_inbox,
+            answers: answers_inbox,
+            wakes: wake_inbox,
+            results: results_inbox,
+            link: link_inbox,
+            settings: settings_inbox,
+            output: output_inbox,
+            figures: figures_inbox,
+        },
+        hooks,
+        redactor,
+        adapters,
+        control,
+        foreign_fields,
+        watched: None,
+        #[cfg(debug_assertions)]
+        history: Default::default(),
+    };
+    Ok(Started { sidecar, first })
+}
+
+#[cfg(unix)]
+fn speak_with_pm2(
+    pm2: &Arc<Pm2>,
+    requests: Requests,
+    panel: Panel,
+    ready: watch::Receiver<Option<readiness::Ready>>,
+) -> Voice {
+    crate::sidecar::admin::pm2_channel::open(pm2, requests, panel, ready)
+}
+
+#[cfg(not(unix))]
+fn speak_with_pm2(_: &Arc<Pm2>, _: Requests, _: Panel, _: watch::Receiver<Option<readiness::Ready>>) -> Voice {
+    Voice::mute()
+}
+
+fn scrub(command: &mut tokio::process::Command) {
+    scrub_child_env(command.as_std_mut());
+}
+
+fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<String, serde_json::Value>), StartError> {
+    let path = &config.queue_file;
+    if let Err(error) = atomic_file::remove_leftovers(path) {
+        tracing::warn!(%error, "temporary files of a killed sidecar stay behind");
+    }
+    let boot = Boot { id: machine_boot, since_ms: crate::sidecar::supervisor::pm2::machine_booted_at_ms() };
+    let max_bytes = journal::max_bytes(config.max_frame_bytes);
+    match atomic_file::read_or_quarantine(path, max_bytes, |bytes| journal::from_bytes(bytes, boot)) {
+        Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
+        Ok(ReadOutcome::Parsed(Found::Journal { journal, other, unread })) => {
+            if !unread.is_empty() {
+                set_aside(path, max_bytes, &unread, &journal, &other).map_err(StartError::Journal)?;
+            }
+            Ok((*journal, other))
+        }
+        Ok(ReadOutcome::Parsed(Found::Newer { schema })) => Err(StartError::Newer { path: path.clone(), schema }),
+        Ok(ReadOutcome::Quarantined { moved_to, why }) => {
+            tracing::error!(
+                file = %path.display(), moved_to = %moved_to.display(), why,
+                "the journal makes no sense and was moved aside: a task that was under way may have to be looked up there"
+            );
+            Ok((Journal::default(), Map::new()))
+        }
+        Err(error) => Err(StartError::Journal(error)),
+    }
+}
+
+/// Keeps the file as it is under another name, BEFORE it is written without what makes no sense in it.
+fn set_aside(
+    path: &Path,
+    max_bytes: u64,
+    unread: &[String],
+    journal: &Journal,
+    other: &Map<String, serde_json::Value>,
+) -> Result<(), DurableError> {
+    let copied_to = atomic_file::copy_aside(path)?;
+    for why in unread {
+        tracing::error!(
+            file = %path.display(), copied_to = %copied_to.display(), why,
+            "a part of the journal makes no sense and counts for nothing; the rest does, and the whole file was copied aside"
+        );
+    }
+    atomic_file::write_atomic_up_to(max_bytes, path, &journal::to_bytes(journal, other)).inspect_err(|_| {
+        // The next start copies the file again, and copies would eat what room a full disk has. Failing only the folder's
+        // fsync, the write may have replaced the file: the copy is the only one then.
+        if let (Ok(file), Ok(copy)) = (fs::read(path), fs::read(&copied_to))
+            && file == copy
+        {
+            let _ = fs::remove_file(&copied_to);
+        }
+    })
+}
+
+/// What the machine gives the result hook on top of its own time limit.
+const RESULT_HOOK_SLACK_MS: u64 = 5_000;
+
+/// The figures that the machine decides by.
+pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
+    let facts = pm2.facts();
+    let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
+    Policy {
+        restart_deadline_ms: config.restart_deadline_ms,
+        drain_deadline_ms: config.drain_deadline_ms,
+        stop_budget_ms,
+        close_budget_ms: (stop_budget_ms.min(config.drain_deadline_ms) / 2).min(400),
+        restart_intensity: Intensity {
+            max: config.restart_intensity.max,
+            window_ms: config.restart_intensity.window_ms,
+        },
+        result_hook_ms: config.hooks.on_task_result.is_some().then(|| config.hooks.timeout_ms + RESULT_HOOK_SLACK_MS),
+        wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
+        confirmation_timeout_ms: config.confirmation_timeout_ms,
+        progress_interval_ms: config.progress_interval_ms,
+        answer_timeout_ms: config.answer_timeout_ms,
+        ping_interval_ms: config.ping_interval_ms,
+        pong_timeout_ms: config.pong_timeout_ms,
+        connect_timeout_ms: config.connect_timeout_ms,
+        identify_timeout_ms: config.identify_timeout_ms,
+        reconnect_min_ms: config.reconnect_min_ms,
+        reconnect_max_ms: config.reconnect_max_ms,
+        machine_boot: machine_boot_id().unwrap_or_default(),
+        ..Policy::default()
+    }
+}
+
+fn link_config(config: &Config, policy: &Policy) -> LinkConfig {
+    LinkConfig {
+        connect_timeout_ms: config.connect_timeout_ms,
+        max_frame_bytes: usize::try_from(config.max_frame_bytes).unwrap_or(usize::MAX),
+        close_timeout_ms: policy.close_timeout_ms,
+        ..LinkConfig::new(config.hub_url.clone())
+    }
+}
+
+fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Introduction {
+    /// From exit to `identified`, without what pm2 is told to wait on top.
+    const USUAL_GAP_MS: u64 = 500;
+    Introduction {
+        agent_id: config.agent_id.clone(),
+        token: config.token.clone(),
+        capabilities: config.capabilities.clone(),
+        ollama_url: config.ollama_url.clone(),
+        boot_id,
+        expected_back_ms: USUAL_GAP_MS + pm2.facts().restart_delay_ms.unwrap_or(0),
+    }
+}
+
+fn about(config: &Config, introduction: &Introduction, started_at: Timestamp) -> About {
+    About {
+        agent_id: config.agent_id.clone(),
+        hub_url: config.hub_url.clone(),
+        boot_id: introduction.boot_id.clone(),
+        config: config.path.display().to_string(),
+        queue_file: config.queue_file.display().to_string(),
+        results_dir: config.results_dir.display().to_string(),
+        started_at,
+        redactor: Redactor::new(std::slice::from_ref(&config.token)),
+    }
+}
+
+/// A name for this run of the process.
+fn boot_id(dice: &Dice, clock: Clock) -> String {
+    let mut bytes = [0; 16];
+    if dice(&mut bytes) {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    } else {
+        // Without dice: the pid and the time tell two runs on one machine apart.
+        format!("{}-{}", std::process::id(), clock.now().as_millis())
+    }
+}
+
+/// Asks pm2 in the background what it knows of us; `identify` does not wait for it.
+fn ask_pm2(pm2: &Arc<Pm2>) -> watch::Receiver<Option<Pm2Info>> {
+    let (answer, answers) = watch::channel(None);
+    let pm2 = pm2.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ASK_PM2_AFTER).await;
+        match pm2.ask().await {
+            Ok(us) => {
+                let info = pm2.info_from(&us);
+                tracing::info!(name = info.name, status = info.status, restarts = info.restart_count, "pm2 knows us");
+                // A receiver that is gone wants no answer.
+                let _ = answer.send(Some(info));
+            }
+            Err(error) => tracing::info!(%error, "pm2 was not asked, or does not know us"),
+        }
+    });
+    answers
+}

@@ -1,0 +1,217 @@
+//! What the machine orders is carried out here, effect after effect, each before the next.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio::task::JoinError;
+
+use crate::common::crash_points::crash_point;
+use crate::common::fs::atomic_file;
+use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
+use crate::protocol::{Pm2Info, SidecarFrame};
+use crate::sidecar::agent::launch::Beginner;
+use crate::sidecar::agent::refused_results;
+use crate::sidecar::agent::supervised::Watched;
+use crate::sidecar::hub_connection::SendError;
+use crate::sidecar::journal;
+use crate::sidecar::shell::adapter_events::notify;
+use crate::sidecar::shell::event_loop::{Offered, RESTART_HISTORY, Sidecar};
+use crate::sidecar::shell::outbound::{output, resource_report, speak};
+use crate::sidecar::supervisor::pm2::Pm2;
+
+/// Close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
+const CLOSE_UNREAD: u16 = 1001;
+
+impl Sidecar {
+    /// Carries out the effects, and whatever the outcome of a write leads to, until there is nothing more to do.
+    pub(super) async fn perform_all(&mut self, effects: Vec<Effect>) -> Option<Ending> {
+        let mut effects = effects;
+        loop {
+            let mut next = None;
+            for effect in effects {
+                // After the effect before it, too: nothing happens between two of them.
+                crash_point!("before {}", crate::machine::EffectName::from(&effect));
+                match effect {
+                    Effect::Persist(journal) => {
+                        let bytes = journal::to_bytes(&journal, &self.beside_the_journal());
+                        next = Some(self.persist(bytes).await);
+                    }
+                    Effect::Exit { cause: _, ending } => return Some(ending),
+                    Effect::Send(what) => self.send(what),
+                    Effect::Wake { task, attempt } => self.wake(&task, attempt),
+                    Effect::Dial => {
+                        self.adapters.link.dial();
+                    }
+                    Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
+                    Effect::CleanUp { task_id } => self.clean_up(&task_id),
+                    Effect::WithdrawWake { task_id } => {
+                        // A run that began in the last moment is ended, and tells nothing of it: its sign goes too.
+                        if self.withdraw_wake(&task_id) {
+                            self.drop_sign(&task_id);
+                        }
+                    }
+                    Effect::DropSign { task_id } => self.drop_sign(&task_id),
+                    Effect::CheckNextRun { number, leaving } => self.adapters.next_run.check(number, leaving),
+                    Effect::RunResultHook { number, task, outcome } => {
+                        self.adapters.result_hook.run(number, &task, outcome, &self.hooks, &self.redactor);
+                    }
+                    Effect::LookForResults { number } => self.adapters.results.look(number),
+                    Effect::PassOn(_) => self.pass_on(),
+                    Effect::Reply { to, answer, not_on_disk } => self.askers.answer(to, answer, not_on_disk),
+                    Effect::Notify(notice) => notify(&notice),
+                    Effect::KeepRefused { task_id, generation, result } => {
+                        next = Some(self.keep_refused(task_id, generation, result).await);
+                    }
+                }
+            }
+            crash_point!("after the last effect");
+            self.rewatch();
+            effects = self.step(next?);
+        }
+    }
+
+    /// What the file keeps besides: other writers' fields, and the restarts that happened.
+    fn beside_the_journal(&self) -> Map<String, Value> {
+        let mut fields = self.foreign_fields.clone();
+        let past = &self.show.borrow().past;
+        if !past.is_empty() {
+            // Plain texts and numbers: nothing here can fail to serialize.
+            fields.insert(RESTART_HISTORY.to_owned(), serde_json::to_value(past).unwrap_or_default());
+        }
+        fields
+    }
+
+    /// Writes off this thread; an error means that the writer panicked.
+    async fn write<T: Send + 'static>(&self, write: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) }
+    }
+
+    async fn persist(&self, bytes: Vec<u8>) -> Event {
+        let path = self.config.queue_file.clone();
+        let max_bytes = journal::max_bytes(self.config.max_frame_bytes);
+        match self.write(move || atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)).await {
+            Ok(Ok(())) => Event::Persisted,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the journal was not written");
+                Event::PersistFailed
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal's writer died");
+                Event::PersistFailed
+            }
+        }
+    }
+
+    async fn keep_refused(&self, task_id: TaskId, generation: u64, result: Arc<str>) -> Event {
+        let (dir, journal, id) = (self.config.results_dir.clone(), self.config.queue_file.clone(), task_id.clone());
+        let kept = self.write(move || refused_results::keep(&dir, &journal, id.as_str(), &result)).await;
+        let path = match kept {
+            Ok(Ok(path)) => Some(path.display().to_string()),
+            Ok(Err(error)) => {
+                let (path, error) = (error.path.display(), &error.source);
+                tracing::error!(%task_id, %path, %error, "a refused result cannot be put aside: it stays in the journal, and is tried again");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%task_id, %error, "the writer of a refused result died: it is tried again");
+                None
+            }
+        };
+        Event::RefusedResultWritten { task_id, generation, path }
+    }
+
+    fn send(&mut self, what: ToHub) {
+        let asked = self.adapters.pm2_said.borrow().clone();
+        let pm2 = &self.adapters.pm2;
+        let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
+        self.send_frame(frame);
+    }
+
+    /// Puts a frame on its way. One that does not arrive ends the connection, and the machine hears of that.
+    fn send_frame(&mut self, frame: SidecarFrame) {
+        let kind = frame.kind();
+        if let Err(error) = self.adapters.link.post(frame.to_text()) {
+            tracing::warn!(frame = kind, %error, "a frame was not sent");
+            if error == SendError::Full {
+                self.adapters.link.close(CLOSE_UNREAD, "frames are not read");
+            }
+        }
+    }
+
+    fn wake(&self, task: &Task, attempt: u8) {
+        let (runner, machine_boot) = (&self.adapters.runner, self.policy.machine_boot.as_str());
+        Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
+    }
+
+    /// What was offered last; the machine wants the hub to have it.
+    fn pass_on(&mut self) {
+        let now = self.clock.now().as_millis();
+        match self.offered.take() {
+            Some(Offered::Output(batch)) => self.send_frame(output(batch, now)),
+            Some(Offered::Resources(figures)) => self.send_frame(resource_report(&self.introduction, figures, now)),
+            None => {}
+        }
+    }
+
+    fn clean_up(&mut self, task_id: &TaskId) {
+        // BEFORE its files: a run that knows that nobody wants its result leaves none.
+        self.withdraw_wake(task_id);
+        for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
+            tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
+        }
+    }
+
+    /// Returns whether a run was ended with it.
+    fn withdraw_wake(&self, task_id: &TaskId) -> bool {
+        let run = self.adapters.runs.as_ref().is_some_and(|runs| runs.clean_up(task_id.as_str()));
+        self.adapters.runner.clean_up(task_id.as_str());
+        run
+    }
+
+    fn drop_sign(&self, task_id: &TaskId) {
+        match self.adapters.results.drop_sign(task_id.as_str()) {
+            Ok(true) => {
+                tracing::info!(%task_id, "a sign was there whose session is gone, or not known; it was removed")
+            }
+            Ok(false) => {}
+            Err((path, error)) => tracing::warn!(
+                path = %path.display(), %error,
+                "a sign of an earlier session stays: it will pass for the next one's"
+            ),
+        }
+    }
+
+    /// The files that are awaited follow from where the machine stands.
+    fn rewatch(&mut self) {
+        let wanted = self.machine.watching();
+        if wanted != self.watched.as_ref() {
+            self.watched = wanted.cloned();
+            self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
+        }
+        let review = self.machine.state.job().and_then(|job| job.review.as_ref());
+        self.adapters.result_hook.keep(review.map(|review| review.number));
+        let run = self
+            .machine
+            .state
+            .job()
+            .filter(|_| self.watched.is_some())
+            .map(|job| Watched { task_id: job.task().id.to_string(), begun_for: job.carried.woken });
+        if let Some(runs) = &self.adapters.runs {
+            runs.watch(run);
+        }
+    }
+}
+
+/// pm2's word, brought up to date by what the process knows itself.
+fn pm2_info(pm2: &Pm2, asked: Option<Pm2Info>) -> Pm2Info {
+    let own = pm2.immediate_info();
+    match asked {
+        Some(asked) => Pm2Info {
+            name: asked.name.or(own.name),
+            status: asked.status.or(own.status),
+            restart_count: asked.restart_count.or(own.restart_count),
+            ..own
+        },
+        None => own,
+    }
+}

@@ -1,0 +1,42 @@
+//! The way out, once the machine has ordered the exit: nothing is decided any more, the peers only hear the last words.
+
+use crate::sidecar::admin::status::Status;
+use crate::sidecar::hub_connection::LinkWhat;
+use crate::sidecar::shell::event_loop::Sidecar;
+
+impl Sidecar {
+    /// The last words may still be on their way when the deadline has come: they get a moment, not more.
+    pub(super) async fn end(&mut self) {
+        const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(150);
+        if matches!(self.machine.link, crate::machine::Link::Closing { .. }) {
+            let closed = async {
+                while let Some(event) = self.inbox.link.recv().await {
+                    if let LinkWhat::Closed(_) = event.what {
+                        return;
+                    }
+                }
+            };
+            if tokio::time::timeout(LAST_WORDS, closed).await.is_err() {
+                tracing::debug!("left without the peer's close frame");
+            }
+        }
+        self.take_leave_of_pm2().await;
+    }
+
+    /// What was asked too late is turned away, and pm2 told what to show of us. A pm2 that does not read gets nothing more:
+    /// the channel is then left to nobody, since half a line may be in it.
+    async fn take_leave_of_pm2(&mut self) {
+        const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(250);
+        self.inbox.requests.close();
+        while self.inbox.requests.try_recv().is_ok() {}
+        self.adapters.next_run.close();
+        let status = Status::of(&self.show.borrow(), &self.adapters.pm2);
+        self.adapters.voice.say_last_words(&status);
+        let between_lines = self.adapters.voice.finish(LAST_ANSWERS).await;
+        #[cfg(unix)]
+        if !between_lines {
+            tracing::warn!("pm2 does not read its channel: a program that replaces this one goes without it");
+            crate::sidecar::admin::pm2_channel::inherited_fd::abandon();
+        }
+    }
+}

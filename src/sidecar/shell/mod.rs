@@ -1,0 +1,23 @@
+//! The I/O shell: one loop, and one adapter a file. Adapters translate between the world and the machine's events and
+//! effects; none of them decides.
+
+pub(crate) mod adapter_events;
+pub(crate) mod build;
+pub(crate) mod clock;
+pub mod environment;
+mod event_loop;
+pub(crate) mod handle;
+pub(crate) mod inbound;
+pub(crate) mod inbox;
+pub(crate) mod outbound;
+mod restart_check;
+mod step_log;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use build::STOP_RESERVE_MS;
+pub use build::{StartError, Started, start, start_in};
+pub use event_loop::Sidecar;
+pub use handle::{RestartHandle, SidecarGone};
+pub use inbound::{CLOSE_SUPERSEDED, hear};
+pub use outbound::{Introduction, speak};

@@ -1,0 +1,221 @@
+//! What the machine says, as frames. It adds what never changes (who we are, pm2's word on us); it decides nothing.
+
+use serde_json::{Map, Value, json};
+
+use crate::common::secret::Secret;
+use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
+use crate::protocol::{
+    Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
+    SidecarFrame, Verdict, WakeStatus, clip, read_stored, within,
+};
+use crate::sidecar::agent::supervised::OutputBatch;
+
+/// What every `identify` carries.
+#[derive(Debug, Clone)]
+pub struct Introduction {
+    /// Who we are.
+    pub agent_id: String,
+    /// The agent's secret.
+    pub token: Secret,
+    /// What tasks the agent can do.
+    pub capabilities: Vec<String>,
+    /// A local Ollama endpoint.
+    pub ollama_url: Option<String>,
+    /// Names this run of the process.
+    pub boot_id: String,
+    /// How long a restart is likely to keep us away, ms.
+    pub expected_back_ms: u64,
+}
+
+/// The frame for `what`; `pm2` is asked only for `identify`.
+pub fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
+    match what {
+        ToHub::Identify { status, restarted } => SidecarFrame::Identify(Box::new(Identify {
+            agent_id: who.agent_id.clone(),
+            token: who.token.expose().to_owned(),
+            name: Some(who.agent_id.clone()),
+            status: Some(clip(&status, Limit::Status)),
+            capabilities: who.capabilities.iter().cloned().map(Value::from).collect(),
+            client_type: Some("sidecar".into()),
+            pm2_info: Some(pm2()),
+            ollama_url: who.ollama_url.clone(),
+            boot_id: Some(who.boot_id.clone()),
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+            restarted: restarted.map(returned),
+        })),
+        ToHub::Ping => SidecarFrame::Ping {},
+        ToHub::Status { status } => SidecarFrame::Status { status: clip(&status, Limit::Status) },
+        ToHub::TaskAccepted { task_id } => SidecarFrame::TaskAccepted { task_id: task_id.to_string() },
+        ToHub::TaskRejected { task_id, generation, reason } => {
+            let reason = match reason {
+                RejectReason::Busy => "busy",
+                RejectReason::Restarting => "restarting",
+                RejectReason::Draining => "draining",
+                RejectReason::Invalid => "invalid",
+            };
+            SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason: reason.into() }
+        }
+        ToHub::TaskProgress { task_id } => {
+            SidecarFrame::TaskProgress { task_id: task_id.to_string(), progress: None, execution_event: None }
+        }
+        ToHub::TaskComplete { task_id, generation, result } => {
+            // A result that version 0.1.0 took may be nested deeper than a hub takes it.
+            let mut result = within(object(&result), MAX_RESULT_DEPTH);
+            let mut rest = Map::new();
+            // Beside the result is where hubs look for it, and where the Node sidecar puts it. An existing hub's queue
+            // stumbles over a summary that is no object, and takes the connection down with it.
+            let report = result.get("verification_report").and_then(Value::as_object);
+            if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
+                rest.extend(result.remove_entry("verification_report"));
+            }
+            SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
+        }
+        ToHub::TaskFailed { task_id, generation, reason } => {
+            let reason = Some(clip(&reason, Limit::Reason));
+            SidecarFrame::TaskFailed { task_id, generation, reason, error: None }
+        }
+        ToHub::TaskRecovering { task, last_status } => {
+            // So may a task.
+            let mut rest = within(object(&task.payload), MAX_JSON_DEPTH);
+            rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
+            // Not the payload's: the hub may have handed the task out anew since.
+            rest.insert("generation".into(), task.generation.into());
+            SidecarFrame::TaskRecovering { task_id: task.id.to_string(), last_status: Some(last_status.into()), rest }
+        }
+        ToHub::StateReport { task_id, generation, status, assigned_at } => SidecarFrame::StateReport {
+            task_id: task_id.to_string(),
+            status: Some(status.into()),
+            generation: Some(generation),
+            assigned_at,
+        },
+        ToHub::WakeResult { task_id, attempt, report } => {
+            let (status, error) = match report {
+                WakeReport::Success => (WakeStatus::Success, None),
+                WakeReport::Failed { error } => (WakeStatus::Failed, Some(error)),
+                WakeReport::TimedOut { error } => (WakeStatus::Timeout, Some(error)),
+            };
+            SidecarFrame::WakeResult {
+                task_id: task_id.to_string(),
+                status,
+                attempt: attempt.map(u64::from),
+                error: error.map(|error| clip(&error, Limit::Reason)),
+                reason: None,
+            }
+        }
+        ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(ack(command_id, answer)),
+        ToHub::Cordon { on } => SidecarFrame::Cordon { on },
+        ToHub::AgentRestarting { restart, task_id, long_form } => SidecarFrame::AgentRestarting(Restarting {
+            reason: clip(&restart.reason, Limit::Reason),
+            command_id: restart.command_id.filter(|_| long_form),
+            forced: long_form.then_some(restart.forced),
+            expected_back_ms: long_form.then_some(who.expected_back_ms),
+            task_id: task_id.filter(|_| long_form).map(|id| id.to_string()),
+        }),
+    }
+}
+
+fn returned(from: ReturnedFrom) -> Restarted {
+    let ReturnedFrom { restart, gap_ms } = from;
+    Restarted {
+        command_id: restart.command_id,
+        reason: clip(&restart.reason, Limit::Reason),
+        forced: restart.forced,
+        gap_ms,
+    }
+}
+
+fn ack(command_id: String, answer: RestartAnswer) -> RestartAck {
+    let (outcome, detail, deadline_ms) = match answer {
+        RestartAnswer::Accepted { deadline_ms } => (RestartAckOutcome::Accepted, None, Some(deadline_ms)),
+        RestartAnswer::Duplicate => (RestartAckOutcome::Duplicate, None, None),
+        RestartAnswer::Refused { detail } => (RestartAckOutcome::Refused, Some(detail), None),
+    };
+    RestartAck { command_id, outcome, detail, deadline_ms }
+}
+
+/// Output of a running task, as the Node sidecar says it.
+pub(crate) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
+    let event = json!({
+        "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
+    });
+    let execution_event = if let Value::Object(event) = event { Some(event) } else { None };
+    SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
+}
+
+/// The machine's load, as the Node sidecar says it.
+pub(crate) fn resource_report(who: &Introduction, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+    let mut rest = figures;
+    rest.insert("agent_id".into(), who.agent_id.clone().into());
+    rest.insert("timestamp".into(), now_ms.into());
+    SidecarFrame::ResourceReport { rest }
+}
+
+/// The object that `text` is. The machine's texts come from JSON objects only, as deep as a journal may be; anything else is
+/// an empty one.
+pub(crate) fn object(text: &str) -> Map<String, Value> {
+    read_stored(text.as_bytes()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::OpenRestart;
+
+    fn who() -> Introduction {
+        Introduction {
+            agent_id: "a".into(),
+            token: Secret::new("t"),
+            capabilities: vec!["code".into()],
+            ollama_url: None,
+            boot_id: "b".into(),
+            expected_back_ms: 500,
+        }
+    }
+
+    fn said(what: ToHub) -> Value {
+        serde_json::from_str(&speak(what, &who(), Pm2Info::default).to_text()).unwrap()
+    }
+
+    #[test]
+    fn an_existing_hub_gets_the_short_goodbye() {
+        let restart = OpenRestart { command_id: Some("c".into()), reason: "r".into(), forced: true, leaving_at: None };
+        let short = said(ToHub::AgentRestarting { restart: restart.clone(), task_id: None, long_form: false });
+        assert_eq!(short, serde_json::json!({"type": "agent_restarting", "reason": "r", "protocol_version": 1}));
+        let long = said(ToHub::AgentRestarting { restart, task_id: None, long_form: true });
+        assert_eq!((&long["command_id"], &long["forced"]), (&Value::from("c"), &Value::from(true)));
+    }
+
+    #[test]
+    fn a_recovering_task_is_asked_about_under_the_generation_it_has_now() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let payload = r#"{"task_id":"t","generation":1,"description":"d"}"#.into();
+        let task = crate::machine::Task { id, generation: 3, payload };
+        let frame = said(ToHub::TaskRecovering { task, last_status: "working" });
+        assert_eq!((&frame["generation"], &frame["description"]), (&Value::from(3), &Value::from("d")));
+    }
+
+    #[test]
+    fn a_verification_report_is_said_beside_the_result() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let result = r#"{"status":"success","verification_report":{"status":"pass"}}"#.into();
+        let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result });
+        assert_eq!(frame["verification_report"]["status"], "pass");
+        assert_eq!(frame["result"], json!({"status": "success"}));
+    }
+
+    #[test]
+    fn a_verification_report_with_a_summary_that_is_no_object_stays_in_the_result() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let result = r#"{"verification_report":{"summary":null}}"#.into();
+        let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result });
+        assert_eq!(frame.get("verification_report"), None);
+        assert_eq!(frame["result"], json!({"verification_report": {"summary": null}}));
+    }
+
+    #[test]
+    fn the_result_is_said_as_the_object_it_is() {
+        let id = crate::machine::TaskId::new("t").unwrap();
+        let frame = said(ToHub::TaskComplete { task_id: id, generation: 2, result: r#"{"status":"success"}"#.into() });
+        assert_eq!((&frame["generation"], &frame["result"]["status"]), (&Value::from(2), &Value::from("success")));
+    }
+}

@@ -1,0 +1,95 @@
+//! Finds out what would follow this process: whether the supervisor would start the next run, and whether the program at our
+//! path can start. It reports what it found, and decides nothing; what cannot be found out in time is not reported.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::machine::{Comeback, Event};
+use crate::sidecar::shell::clock::Clock;
+use crate::sidecar::shell::environment::{Boxed, Found, LookAhead};
+use crate::sidecar::supervisor::pm2::Pm2;
+use crate::sidecar::supervisor::preflight::Preflight;
+
+/// Looks at the supervisor and at the next program.
+pub(crate) struct NextRunChecks {
+    look: Arc<dyn LookAhead>,
+    answers: mpsc::Sender<Event>,
+    looking: Option<AbortHandle>,
+}
+
+impl NextRunChecks {
+    /// Reports to `answers` what `look` finds.
+    pub(crate) fn new(look: Arc<dyn LookAhead>, answers: mpsc::Sender<Event>) -> Self {
+        Self { look, answers, looking: None }
+    }
+
+    /// Looks, in the background; an earlier look is not waited for any more.
+    pub(crate) fn check(&mut self, number: u32, leaving: bool) {
+        if let Some(earlier) = self.looking.take() {
+            earlier.abort();
+        }
+        let (look, answers) = (self.look.clone(), self.answers.clone());
+        let looking = tokio::spawn(async move {
+            if let Some(Found { comeback, no_return }) = look.look(leaving).await {
+                // A loop that has ended wants no answer.
+                let _ = answers.send(Event::NextRunChecked { number, comeback, no_return }).await;
+            }
+        });
+        self.looking = Some(looking.abort_handle());
+    }
+
+    /// Nobody would hear an answer any more.
+    pub(crate) fn close(&self) {
+        self.look.close();
+    }
+}
+
+/// pm2, and the program at our path where that is tried out.
+pub(crate) struct Pm2AndProgram {
+    pub(crate) pm2: Arc<Pm2>,
+    pub(crate) preflight: Option<Preflight>,
+    pub(crate) clock: Clock,
+}
+
+impl LookAhead for Pm2AndProgram {
+    fn look(&self, leaving: bool) -> Boxed<'_, Option<Found>> {
+        Box::pin(async move {
+            let can_start = async {
+                match &self.preflight {
+                    Some(preflight) => preflight.look(leaving).await,
+                    None => Ok(()),
+                }
+            };
+            let comeback = async { Ok(self.pm2.who_starts_the_next_run(self.clock).await) };
+            // A program that cannot start is started by nobody, so pm2 is not waited for then.
+            match tokio::try_join!(can_start, comeback) {
+                Ok(((), comeback)) => Some(Found { comeback: comeback?, no_return: None }),
+                Err(why) => Some(Found { comeback: Comeback::InPlace, no_return: Some(why) }),
+            }
+        })
+    }
+
+    /// Ends a probe that is under way.
+    fn close(&self) {
+        if let Some(preflight) = &self.preflight {
+            preflight.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_supervisor_nobody_starts_the_next_run() {
+        let (answers, mut heard) = mpsc::channel(1);
+        let pm2 = Arc::new(Pm2::from_env(|_| None));
+        let look = Arc::new(Pm2AndProgram { pm2, preflight: None, clock: Clock::start_at(0) });
+        NextRunChecks::new(look, answers).check(7, false);
+        let found = Event::NextRunChecked { number: 7, comeback: Comeback::InPlace, no_return: None };
+        assert_eq!(heard.recv().await, Some(found));
+    }
+}

@@ -1,0 +1,55 @@
+//! One line a transition, in the machine's own names. It writes logs and nothing else.
+
+use crate::machine::{Effect, EffectName, Event, EventName, FromHub, FromHubName, Machine, StageName, ToHubName};
+
+/// Writes what happened, what was ordered, and where the machine stands now. A change of phase, of whether the hub is there,
+/// or of whether a restart is being checked, is worth `info`; traffic is worth `debug`.
+pub(crate) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) {
+    let (from, to) = (before.state.phase(), after.state.phase());
+    let stage = |machine: &Machine| machine.state.job().map(|job| StageName::from(&job.carried.stage));
+    let online = |machine: &Machine| machine.link.online().is_some();
+    let checks = |machine: &Machine| machine.check.is_some();
+    let moved = from != to
+        || stage(before) != stage(after)
+        || online(before) != online(after)
+        || checks(before) != checks(after);
+    if !moved && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let event_name: &'static str = EventName::from(event).into();
+    let said: Option<&'static str> =
+        if let Event::HubSaid(said) = event { Some(FromHubName::from(said).into()) } else { None };
+    let ordered = effects.iter().map(effect_name).collect::<Vec<_>>().join(" ");
+    let task_id = after.state.carried().or(before.state.carried()).map(|carried| carried.task.id.to_string());
+    let stage: Option<&'static str> = stage(after).map(Into::into);
+    let (phase, link): (&'static str, &'static str) = (to.into(), crate::machine::LinkName::from(&after.link).into());
+    if moved {
+        tracing::info!(event = event_name, said, from = %from, phase, stage, link, task_id, effects = ordered, "moved");
+    } else if let Event::HubSaid(FromHub::SignOfLife) = event {
+        tracing::trace!(event = event_name, said, phase, link, "heard");
+    } else {
+        tracing::debug!(event = event_name, said, phase, stage, link, task_id, effects = ordered, "handled");
+    }
+}
+
+fn effect_name(effect: &Effect) -> String {
+    let name: &'static str = EffectName::from(effect).into();
+    match effect {
+        Effect::Send(what) => format!("{name}({})", <&'static str>::from(ToHubName::from(what))),
+        Effect::Persist(_)
+        | Effect::Wake { .. }
+        | Effect::Dial
+        | Effect::CloseLink(_)
+        | Effect::CleanUp { .. }
+        | Effect::WithdrawWake { .. }
+        | Effect::DropSign { .. }
+        | Effect::CheckNextRun { .. }
+        | Effect::RunResultHook { .. }
+        | Effect::LookForResults { .. }
+        | Effect::PassOn(_)
+        | Effect::Reply { .. }
+        | Effect::Notify(_)
+        | Effect::Exit { .. }
+        | Effect::KeepRefused { .. } => name.to_owned(),
+    }
+}

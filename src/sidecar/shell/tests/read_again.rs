@@ -1,0 +1,148 @@
+//! The property that what the sidecar takes it reads again, and a hub too: assignments and results, through the journal and
+//! back, and on as frames. (That what commands print and hooks answer makes such results is shown beside them.)
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use serde_json::Map;
+
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
+use crate::machine::{Carried, Event, FromHub, Journal, Outcome, Shelved, Stage, Task, TaskId, ToHub, Verdict};
+use crate::protocol::schema::{Incoming, read_frame};
+use crate::protocol::tests::any_text;
+use crate::protocol::{MAX_RESULT_DEPTH, Pm2Info, Unread, read_object};
+use crate::sidecar::agent::results::{ResultContent, ResultsEvent};
+use crate::sidecar::agent::supervised::RunOrder;
+use crate::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
+use crate::sidecar::shell::adapter_events::found_event;
+use crate::sidecar::shell::inbound::hear;
+use crate::sidecar::shell::outbound::{Introduction, speak};
+
+fn reads_back(journal: &Journal) {
+    let bytes = to_bytes(journal, &Map::new());
+    match from_bytes(&bytes, Boot { id: "b", since_ms: None }).unwrap() {
+        Found::Journal { journal: read, other, unread } => {
+            assert_eq!((&*read, other.len(), unread.len()), (journal, 0, 0));
+        }
+        Found::Newer { schema } => panic!("schema {schema}"),
+    }
+}
+
+/// Whatever is said is a frame that our hub takes.
+fn is_taken(what: ToHub) {
+    let who = Introduction {
+        agent_id: "a".into(),
+        token: Secret::new("t"),
+        capabilities: vec!["[[[".into()],
+        ollama_url: None,
+        boot_id: "b".into(),
+        expected_back_ms: 1,
+    };
+    let text = speak(what, &who, Pm2Info::default).to_text();
+    assert!(matches!(read_frame(&text), Incoming::Frame(_)), "{text}");
+}
+
+fn id() -> TaskId {
+    TaskId::new("t").unwrap()
+}
+
+/// In hand, on the shelf, and asked about.
+fn a_task_is_kept(task: &Task) {
+    let carried = Carried {
+        task: task.clone(),
+        stage: Stage::Running,
+        woken: Some(1),
+        machine_boot: "b".into(),
+        assigned_at: None,
+    };
+    let shelf = vec![Shelved::UnderWay(carried.clone())];
+    reads_back(&Journal { job: Some(carried), shelf, ..Journal::default() });
+    is_taken(ToHub::TaskRecovering { task: task.clone(), last_status: "working" });
+}
+
+/// In the outbox, on the shelf, and said.
+fn a_result_is_kept(content: ResultContent) -> bool {
+    let found = ResultsEvent::Result { task_id: "t".into(), content };
+    let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
+    let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
+    let verdict = Verdict {
+        task_id: id(),
+        generation: 1,
+        outcome: outcome.clone(),
+        accept_first: false,
+        nobody_came: false,
+        refusals: 0,
+    };
+    reads_back(&Journal { outbox: vec![verdict], ..Journal::default() });
+    match outcome {
+        Outcome::Completed { result } => {
+            let shelf = vec![Shelved::Finished { task_id: id(), result: result.clone() }];
+            reads_back(&Journal { shelf, ..Journal::default() });
+            is_taken(ToHub::TaskComplete { task_id: id(), generation: 1, result });
+            true
+        }
+        Outcome::Failed { reason } => {
+            is_taken(ToHub::TaskFailed { task_id: "t".into(), generation: 1, reason });
+            false
+        }
+    }
+}
+
+fn result_text() -> impl Strategy<Value = String> {
+    (any_text::value(), prop::sample::select(&["deep", "reason", "verification_report"][..]), any::<bool>()).prop_map(
+        |(value, field, good)| {
+            let status = if good { "success" } else { "failed" };
+            format!(r#"{{"status":"{status}","{field}":{value}}}"#)
+        },
+    )
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+#[test]
+fn an_assignment_is_read_back_from_the_journal_and_asked_about_in_a_frame_that_a_hub_takes() {
+    let field =
+        prop::sample::select(&["metadata", "description", "verification_steps", "routing_decision", "novel"][..]);
+    proptest!(config(500), |(field in field, value in any_text::value())| {
+        let text = format!(r#"{{"type":"task_assign","{field}":{value},"task_id":"t","generation":2}}"#);
+        let heard = hear(&text, "alice");
+        let FromHub::Assigned { task, .. } = heard else { panic!("lost: {heard:?} of {text}") };
+        a_task_is_kept(&task);
+    });
+}
+
+#[test]
+fn a_result_is_read_back_from_the_journal_and_said_in_a_frame_that_a_hub_takes() {
+    let completed = Cell::new(0);
+    proptest!(config(500), |(text in result_text())| {
+        let content = match read_object(text.as_bytes(), MAX_RESULT_DEPTH) {
+            Ok(object) => ResultContent::of(object),
+            Err(Unread::Refused(refusal)) => ResultContent::refused("t.json", &refusal),
+            Err(other @ (Unread::NotJson(_) | Unread::NotAnObject)) => panic!("{other:?}"),
+        };
+        completed.set(completed.get() + usize::from(a_result_is_kept(content)));
+    });
+    assert!(completed.get() > 50, "too few are taken to show anything: {}", completed.get());
+}
+
+#[test]
+fn an_order_to_run_a_command_is_read_as_it_was_given() {
+    proptest!(config(200), |(command in any_text::value(), secret in ".{0,20}")| {
+        let order = RunOrder {
+            task_id: "t".into(),
+            generation: u64::MAX,
+            command,
+            cwd: "/".into(),
+            timeout_ms: 1,
+            results_dir: "/r".into(),
+            scratch_dir: "/s".into(),
+            machine_boot: "b".into(),
+            secrets: vec![secret],
+        };
+        let text = serde_json::to_vec(&order).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<RunOrder>(&text).unwrap(), order);
+    });
+}

@@ -1,0 +1,135 @@
+//! Replaces the process by a new run of its own program: the restart where nobody else would do it. Same pid, same
+//! arguments, same environment; the program is whatever stands at its path by then. It returns only if it failed.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The file that this process runs, wherever it has been moved to.
+#[cfg(target_os = "linux")]
+const IMAGE: &str = "/proc/self/exe";
+
+/// What to run again.
+#[derive(Debug, Clone)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    image: Option<Stamp>,
+}
+
+/// Tells two files, or two states of one, apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    file: (u64, u64),
+    /// Who may do what with it: one that may not be executed cannot be started.
+    mode: u32,
+    bytes: u64,
+    modified: Option<std::time::SystemTime>,
+}
+
+impl Stamp {
+    /// Of the file at the path; `None` where there is none that can be looked at.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let (file, mode) = {
+            use std::os::unix::fs::MetadataExt;
+            ((meta.dev(), meta.ino()), meta.mode())
+        };
+        #[cfg(not(unix))]
+        let (file, mode) = ((0, 0), 0);
+        Some(Self { file, mode, bytes: meta.len(), modified: meta.modified().ok() })
+    }
+}
+
+impl Program {
+    /// This process's program. Call it at the start: once the file has been replaced, its path may not be found out.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn of_this_process() -> io::Result<Self> {
+        let mut arguments = std::env::args_os();
+        // The path by which we were started, where it is one: a link in it may lead to another version the next time.
+        let named = arguments.next().map(PathBuf::from).filter(|name| name.components().count() > 1);
+        let path = match named.and_then(|name| std::path::absolute(name).ok()).filter(|path| path.is_file()) {
+            Some(path) => path,
+            None => std::env::current_exe()?,
+        };
+        #[cfg(target_os = "linux")]
+        let image = Stamp::of(Path::new(IMAGE));
+        #[cfg(not(target_os = "linux"))]
+        let image = Stamp::of(&path);
+        Ok(Self { path, arguments: arguments.collect(), image })
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it was given.
+    pub(crate) fn arguments(&self) -> &[OsString] {
+        &self.arguments
+    }
+
+    /// Whether another file stands at the path by now, or none.
+    pub(crate) fn is_replaced(&self) -> bool {
+        Stamp::of(&self.path) != self.image
+    }
+
+    /// Runs the program that stands at the path now, in this process. If that is missing or broken, the one that this
+    /// process was started from, so that a bad upgrade does not take the agent away.
+    ///
+    /// # Errors
+    /// Neither could be run.
+    #[cfg(unix)]
+    pub fn run_again(&self) -> io::Error {
+        let error = self.exec(&self.path);
+        tracing::error!(program = %self.path.display(), %error, "the program at this path cannot be run; going on with the old one");
+        self.run_as_is()
+    }
+
+    /// Runs the program that this process was started from anew, whatever stands at its path by now.
+    ///
+    /// # Errors
+    /// It could not be run.
+    #[cfg(unix)]
+    pub fn run_as_is(&self) -> io::Error {
+        #[cfg(target_os = "linux")]
+        let image = Path::new(IMAGE);
+        #[cfg(not(target_os = "linux"))]
+        let image = &self.path;
+        self.exec(image)
+    }
+
+    #[cfg(unix)]
+    fn exec(&self, file: &Path) -> io::Error {
+        use std::os::unix::process::CommandExt;
+        if let Err(error) = crate::sidecar::admin::pm2_channel::inherited_fd::keep_across_exec() {
+            tracing::warn!(%error, "the next run will not have pm2's channel");
+        }
+        // By the old name, so that it looks for its next self at the same path.
+        std::process::Command::new(file).arg0(&self.path).args(&self.arguments).exec()
+    }
+
+    /// Starts the program anew beside this process, which is about to end.
+    ///
+    /// # Errors
+    /// It could not be started.
+    #[cfg(not(unix))]
+    pub fn run_again(&self) -> io::Error {
+        match std::process::Command::new(&self.path).args(&self.arguments).spawn() {
+            Ok(_) => std::process::exit(0),
+            Err(error) => error,
+        }
+    }
+
+    /// The same: a program that runs cannot be replaced here.
+    ///
+    /// # Errors
+    /// It could not be started.
+    #[cfg(not(unix))]
+    pub fn run_as_is(&self) -> io::Error {
+        self.run_again()
+    }
+}

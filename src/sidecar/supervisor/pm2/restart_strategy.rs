@@ -1,0 +1,176 @@
+//! Who brings us back: whether an exit with code 0 is a restart, or whether we have to replace ourselves in place. It
+//! decides; it neither exits nor executes.
+
+use core::fmt;
+
+use crate::sidecar::supervisor::pm2::settings::SupervisorFacts;
+
+/// What a commanded restart has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comeback {
+    /// Exit 0: pm2 starts the next run.
+    SupervisorRestarts,
+    /// `exec` of our own program in the same process: an exit would be the end.
+    ExecInPlace(WhyExec),
+}
+
+/// Why nobody would start us again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyExec {
+    /// pm2 did not start us.
+    NotUnderPm2,
+    /// systemd started us.
+    UnderSystemd,
+    /// pm2's variables are there, but someone between it and us has to end first.
+    NotPm2sChild,
+    /// pm2 started us and has died since.
+    Pm2Gone,
+    /// pm2 could not be asked, so nothing says that it would.
+    CannotBeAsked,
+    /// pm2 lists no process with our id. (7.0.4 starts anew what is deleted while it waits for its `ready`, and forgets it.)
+    Unlisted,
+    /// pm2 was told not to.
+    AutorestartOff,
+    /// pm2 was told that code 0 is final.
+    ZeroStops,
+    /// pm2 would count this exit as one crash too many, because it comes so soon after a start.
+    CrashLoopGuard,
+}
+
+impl fmt::Display for WhyExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotUnderPm2 => "not started by pm2, so nobody would start it again",
+            Self::UnderSystemd => {
+                "under systemd, which keeps the process either way and would count an exit against its start limit"
+            }
+            Self::NotPm2sChild => "started below a pm2 process, not by pm2 itself",
+            Self::Pm2Gone => "pm2 has died since it started this process",
+            Self::CannotBeAsked => "pm2 could not be asked whether it would start this process again",
+            Self::Unlisted => "pm2 does not list this process, and would not answer its end",
+            Self::AutorestartOff => "`autorestart: false` in pm2",
+            Self::ZeroStops => "0 is among pm2's `stop_exit_codes`",
+            Self::CrashLoopGuard => "pm2's crash-loop guard (`max_restarts`, `min_uptime`) would count this as a crash",
+        })
+    }
+}
+
+/// Decides from the settings as they are now; `now_ms` since the epoch.
+pub fn comeback(facts: &SupervisorFacts, now_ms: u64) -> Comeback {
+    if facts.under_systemd {
+        Comeback::ExecInPlace(WhyExec::UnderSystemd)
+    } else if !facts.under_pm2 {
+        Comeback::ExecInPlace(WhyExec::NotUnderPm2)
+    } else if facts.pm2_gone {
+        Comeback::ExecInPlace(WhyExec::Pm2Gone)
+    } else if facts.parent_is_pm2 == Some(false) {
+        Comeback::ExecInPlace(WhyExec::NotPm2sChild)
+    } else if facts.silent {
+        Comeback::ExecInPlace(WhyExec::CannotBeAsked)
+    } else if facts.unlisted {
+        Comeback::ExecInPlace(WhyExec::Unlisted)
+    } else if !facts.autorestart {
+        Comeback::ExecInPlace(WhyExec::AutorestartOff)
+    } else if facts.stop_exit_codes.contains(&0) {
+        Comeback::ExecInPlace(WhyExec::ZeroStops)
+    } else if is_one_too_many(facts, now_ms) {
+        Comeback::ExecInPlace(WhyExec::CrashLoopGuard)
+    } else {
+        Comeback::SupervisorRestarts
+    }
+}
+
+/// pm2's rule (`God.handleExit`): an exit within `min_uptime` of the start counts while the first start is less than
+/// `min_uptime * max_restarts` ago; at `max_restarts` of them the process is `errored` for good.
+fn is_one_too_many(facts: &SupervisorFacts, now_ms: u64) -> bool {
+    let (Some(started), Some(created)) = (facts.pm_uptime_ms, facts.created_at_ms) else { return false };
+    let guarded = facts.min_uptime_ms.saturating_mul(facts.max_restarts);
+    // pm2 sees the exit a moment after we decide, so both comparisons err towards `exec`, which is always safe.
+    let too_soon = now_ms.saturating_sub(started) < facts.min_uptime_ms;
+    too_soon
+        && now_ms.saturating_sub(created) < guarded
+        && facts.unstable_restarts.saturating_add(1) >= facts.max_restarts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn under_pm2(more: &[(&str, &str)]) -> SupervisorFacts {
+        let base = [("pm_id", "0"), ("autorestart", "true"), ("created_at", "1000000"), ("pm_uptime", "1005000")];
+        SupervisorFacts::from_env(|key| {
+            more.iter().chain(&base).find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    const LATER: u64 = 2_000_000;
+
+    #[test]
+    fn pm2_with_autorestart_brings_us_back() {
+        assert_eq!(comeback(&under_pm2(&[]), LATER), Comeback::SupervisorRestarts);
+    }
+
+    #[test]
+    fn other_final_codes_do_not_matter() {
+        assert_eq!(comeback(&under_pm2(&[("stop_exit_codes", "5")]), LATER), Comeback::SupervisorRestarts);
+    }
+
+    #[test]
+    fn without_pm2_nobody_does() {
+        let facts = SupervisorFacts::from_env(|_| None);
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::NotUnderPm2));
+    }
+
+    #[test]
+    fn under_systemd_the_process_stays() {
+        let facts = SupervisorFacts::from_env(|key| (key == "NOTIFY_SOCKET").then(|| "/run/notify".to_owned()));
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::UnderSystemd));
+        let both = under_pm2(&[("NOTIFY_SOCKET", "/run/notify")]);
+        assert_eq!(comeback(&both, LATER), Comeback::SupervisorRestarts, "pm2 below systemd is still pm2");
+    }
+
+    #[test]
+    fn a_grandchild_of_pm2_cannot_rely_on_it() {
+        let facts = SupervisorFacts { parent_is_pm2: Some(false), ..under_pm2(&[]) };
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::NotPm2sChild));
+    }
+
+    #[test]
+    fn a_pm2_that_has_died_starts_nobody() {
+        let facts = SupervisorFacts { pm2_gone: true, ..under_pm2(&[]) };
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::Pm2Gone));
+    }
+
+    #[test]
+    fn a_pm2_that_cannot_be_asked_is_not_relied_on() {
+        let facts = SupervisorFacts { silent: true, ..under_pm2(&[]) };
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::CannotBeAsked));
+    }
+
+    #[test]
+    fn a_pm2_that_does_not_list_us_starts_nobody() {
+        let facts = SupervisorFacts { unlisted: true, ..under_pm2(&[]) };
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::Unlisted));
+    }
+
+    #[test]
+    fn autorestart_off_is_final() {
+        let facts = under_pm2(&[("autorestart", "false")]);
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::AutorestartOff));
+    }
+
+    #[test]
+    fn zero_among_the_stop_codes_is_final() {
+        let facts = under_pm2(&[("stop_exit_codes", "0")]);
+        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::ZeroStops));
+    }
+
+    #[test]
+    fn an_exit_that_pm2_would_take_for_the_last_straw_is_avoided() {
+        let facts = under_pm2(&[("unstable_restarts", "15")]);
+        assert_eq!(comeback(&facts, 1_005_300), Comeback::ExecInPlace(WhyExec::CrashLoopGuard));
+        assert_eq!(comeback(&facts, 1_006_300), Comeback::SupervisorRestarts);
+        let calmer = under_pm2(&[("unstable_restarts", "14")]);
+        assert_eq!(comeback(&calmer, 1_005_300), Comeback::SupervisorRestarts);
+    }
+}

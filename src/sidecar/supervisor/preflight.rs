@@ -1,0 +1,296 @@
+//! Whether the program that a restart would start can start: tried out when its file, or the configuration, is not what
+//! this process began with. It finds out and says why not; what follows from that is the machine's to say.
+//!
+//! The probe is `PROGRAM check --preflight` with this process's own options: the new program's word that it reads this
+//! configuration, this journal, and can use this folder. A program that does not know the command (exit code 2) is asked
+//! for its version. Either answer begins with the sidecar's name, or it is another program's.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::common::logging::Redactor;
+use crate::common::secret::Secret;
+#[cfg(unix)]
+use crate::sidecar::agent::wake::process_group;
+use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::supervisor::exec::{Program, Stamp};
+
+/// What a probe may take; it takes some milliseconds.
+const PROBE_BOUND: Duration = Duration::from_secs(2);
+
+/// Until a disk that hangs is no longer waited for.
+const LOOK_BOUND: Duration = Duration::from_secs(4);
+
+/// How much of a program's words is passed on, characters.
+const HEARD_CHARS: usize = 300;
+
+/// What the sidecar's answers begin with.
+const ITS_NAME: &str = "agentcom-sidecar ";
+
+/// Variables that are for this process alone: a channel to pm2 or systemd is not the probe's to speak on.
+const NOT_FOR_A_PROBE: [&str; 5] =
+    ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// Looks at the next run before it is needed.
+#[derive(Debug, Clone)]
+pub struct Preflight(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    program: Program,
+    config: PathBuf,
+    config_at_start: Option<Stamp>,
+    /// Takes the token out of what a program complains of: it has read the configuration.
+    redactor: Redactor,
+    /// The program and the configuration that were tried out last and can start.
+    passed: Mutex<Option<[Option<Stamp>; 2]>>,
+    /// The probe under way, not reaped yet.
+    probing: Mutex<Option<u32>>,
+    /// None is started any more.
+    closed: AtomicBool,
+    looking: Mutex<()>,
+}
+
+impl Preflight {
+    /// For a process that was started as this program, with this configuration file and token. Call it at the start.
+    pub fn new(program: Program, config: PathBuf, token: &Secret) -> Self {
+        let config_at_start = Stamp::of(&config);
+        let redactor = Redactor::new(std::slice::from_ref(token));
+        Self(Arc::new(Shared {
+            program,
+            config,
+            config_at_start,
+            redactor,
+            passed: Mutex::default(),
+            probing: Mutex::default(),
+            closed: AtomicBool::new(false),
+            looking: Mutex::default(),
+        }))
+    }
+
+    /// Whether the next run could start; at once where nothing has changed. Never on the caller's thread. `leaving`: only
+    /// another program than the one that runs is tried out.
+    ///
+    /// # Errors
+    /// Why not, for people, with what to do.
+    pub(crate) async fn look(&self, leaving: bool) -> Result<(), String> {
+        let shared = self.0.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            if leaving && !shared.program.is_replaced() {
+                return Ok(());
+            }
+            shared.look()
+        });
+        match tokio::time::timeout(LOOK_BOUND, looked).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(error)) => Err(format!("whether the next run can start was not found out: {error}")),
+            Err(_) => Err(self.0.says("its disk does not answer")),
+        }
+    }
+
+    /// Ends a probe that is under way: this process goes, and nobody would hear its answer.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        // Held for long only where a disk hangs; then the probe is left to itself.
+        for _ in 0..20 {
+            if let Ok(probing) = self.0.probing.try_lock() {
+                #[cfg(unix)]
+                probing.map(process_group::kill);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Shared {
+    fn probing(&self) -> MutexGuard<'_, Option<u32>> {
+        self.probing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> Result<(), String> {
+        // A look that nobody waits for any more may still be at it.
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = [Stamp::of(self.program.path()), Stamp::of(&self.config)];
+        let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let as_at_start = !self.program.is_replaced() && stamps[1] == self.config_at_start;
+        if as_at_start || passed().as_ref() == Some(&stamps) {
+            return Ok(());
+        }
+        let verdict = self.probe().map_err(|why| self.says(&why));
+        match &verdict {
+            Ok(()) => {
+                tracing::info!(program = %self.program.path().display(), "the next run's program or configuration is new, and can start");
+                *passed() = Some(stamps);
+            }
+            Err(why) => tracing::error!(why, "the next run could not start"),
+        }
+        verdict
+    }
+
+    fn says(&self, why: &str) -> String {
+        format!(
+            "the next run could not start: {}: {why}; put a program and a configuration there that can, and ask again",
+            self.program.path().display()
+        )
+    }
+
+    fn probe(&self) -> Result<(), String> {
+        let mut options: &[OsString] = self.program.arguments();
+        if options.first().is_some_and(|first| first == OsStr::new("run")) {
+            options = &options[1..];
+        }
+        let before = ["check", "--preflight"].map(OsString::from);
+        let ended = self.run(before.iter().chain(options))?;
+        if ended.status.code() == Some(ExitCode::Usage as i32) {
+            return self.run([OsString::from("--version")].iter())?.verdict("--version");
+        }
+        ended.verdict("check --preflight")
+    }
+
+    fn run<'a>(&self, arguments: impl Iterator<Item = &'a OsString>) -> Result<Ended, String> {
+        let mut command = Command::new(self.program.path());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        NOT_FOR_A_PROBE.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        // A group of its own: what it starts ends with it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = self.start(&mut command)?;
+        let (mut said, mut complained) = (Ear::on(child.stdout.take()), Ear::on(child.stderr.take()));
+        let end = Instant::now() + PROBE_BOUND;
+        loop {
+            // BEFORE it is listened to, so that its last words are heard; that is always done, so that nothing keeps it.
+            let exit = self.look_at(&mut child);
+            said.listen();
+            complained.listen();
+            match exit {
+                Ok(Some(status)) => {
+                    return Ok(Ended {
+                        status,
+                        said: said.text(&self.redactor),
+                        complained: complained.text(&self.redactor),
+                    });
+                }
+                Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+                Ok(None) => {
+                    self.kill(&mut child);
+                    return Err(format!("it gave no answer within {} s", PROBE_BOUND.as_secs()));
+                }
+                Err(error) => return Err(format!("it was lost: {error}")),
+            }
+        }
+    }
+
+    fn start(&self, command: &mut Command) -> Result<Child, String> {
+        let mut probing = self.probing();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err("this process is about to end".to_owned());
+        }
+        let child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
+        *probing = Some(child.id());
+        Ok(child)
+    }
+
+    /// Its exit, if it has ended. It is reaped under the lock only, so that a group that is named there is still its own.
+    fn look_at(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
+        let mut probing = self.probing();
+        let exit = child.try_wait();
+        if !matches!(exit, Ok(None)) {
+            *probing = None;
+        }
+        exit
+    }
+
+    /// Ends it with what it has started, and reaps it.
+    fn kill(&self, child: &mut Child) {
+        let mut probing = self.probing();
+        #[cfg(unix)]
+        process_group::kill(child.id());
+        // Gone already is what was wanted.
+        let _ = child.kill();
+        let _ = child.wait();
+        *probing = None;
+    }
+}
+
+/// A probe that has ended by itself.
+struct Ended {
+    status: ExitStatus,
+    /// `None` where it could not be heard.
+    said: Option<String>,
+    complained: Option<String>,
+}
+
+impl Ended {
+    /// Whether a sidecar has said yes. Another program's exit code 0 says nothing.
+    fn verdict(&self, asked: &str) -> Result<(), String> {
+        let complained = self.complained.as_ref().filter(|text| !text.is_empty());
+        let because = complained.map(|text| format!(" ({text})")).unwrap_or_default();
+        match (self.status.code(), &self.said) {
+            (Some(0), Some(said)) if !said.starts_with(ITS_NAME) => {
+                Err(format!("`{asked}` answered {said:?}: that is not the sidecar{because}"))
+            }
+            (Some(0), _) => Ok(()),
+            (Some(code), _) => Err(format!("`{asked}` ended with exit code {code}{because}")),
+            (None, _) => Err(format!("`{asked}` ended with {}{because}", self.status)),
+        }
+    }
+}
+
+/// Hears what a program says without waiting for it, and keeps the beginning. A grandchild may hold the pipe open.
+struct Ear<P> {
+    pipe: Option<P>,
+    heard: Vec<u8>,
+}
+
+impl<P: Read + Quiet> Ear<P> {
+    fn on(pipe: Option<P>) -> Self {
+        // A pipe that would hold us up is left alone.
+        Self { pipe: pipe.filter(|pipe| pipe.never_waits().is_ok()), heard: Vec::new() }
+    }
+
+    fn listen(&mut self) {
+        const CAP: usize = 4 * 1024;
+        let Some(pipe) = &mut self.pipe else { return };
+        let mut piece = [0; 8 * 1024];
+        // As much at a time as a pipe holds: one that talks for ever does not keep us.
+        for _ in 0..16 {
+            let Ok(length @ 1..) = pipe.read(&mut piece) else { return };
+            let room = CAP.saturating_sub(self.heard.len()).min(length);
+            self.heard.extend_from_slice(&piece[..room]);
+        }
+    }
+
+    fn text(&self, redactor: &Redactor) -> Option<String> {
+        self.pipe.as_ref()?;
+        let text = redactor.clean(String::from_utf8_lossy(&self.heard).into_owned());
+        Some(text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(HEARD_CHARS).collect())
+    }
+}
+
+/// A pipe that can be told to answer at once.
+trait Quiet {
+    fn never_waits(&self) -> io::Result<()>;
+}
+
+#[cfg(unix)]
+impl<P: std::os::fd::AsFd> Quiet for P {
+    fn never_waits(&self) -> io::Result<()> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        Ok(fcntl_setfl(self, fcntl_getfl(self)? | OFlags::NONBLOCK)?)
+    }
+}
+
+#[cfg(not(unix))]
+impl<P> Quiet for P {
+    fn never_waits(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
