@@ -14,45 +14,17 @@
 //! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |
 //! | [`serve`], [`cli`] (with `token_cli`, `token_file` and `store_cli`), [`limits`] | the life of the process | no |
 
-pub mod agents;
-pub mod auth;
+pub mod actor;
+pub mod admin_socket;
 pub mod cli;
-pub mod control;
-pub mod core;
-pub mod desk;
-#[cfg(test)]
-mod desk_rig;
-pub mod digest;
-mod elsewhere;
-pub mod entropy;
-mod hears;
-pub mod holders;
+pub mod connection_limit;
+pub mod fd_limit;
 pub mod http;
-mod http_admin;
-mod http_agents;
-mod http_tasks;
-pub mod kept;
-pub mod limits;
-pub mod line;
-pub mod lost;
-mod original;
-pub mod policy;
-pub mod queue;
+pub mod listener;
+pub mod random;
+pub mod scheduler;
+pub mod server;
+pub mod state;
 #[cfg(test)]
-mod read_again_tests;
-pub mod reply;
-pub mod restart;
-pub mod restarts;
-pub mod room;
-pub mod serve;
-pub mod settings;
-mod shows;
-pub mod socket;
-pub mod store;
-mod store_cli;
-pub mod task;
-pub mod tasks;
-mod token_cli;
-mod token_file;
-pub mod verdicts;
-pub mod web;
+mod tests;
+pub mod websocket;

@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 
-use agentcom::hub::agents::ConnId;
+use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::machine::{FromHub, TaskId, ToHub};
 
 use super::hub_legacy::LegacyHub;

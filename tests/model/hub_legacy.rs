@@ -4,7 +4,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use agentcom::hub::agents::ConnId;
+use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::machine::{Features, FromHub, RestartOrder, Task, TaskId, ToHub, VerdictRefusal};
 
 use super::hub::Out;

@@ -5,11 +5,11 @@ use std::hash::Hasher;
 use std::sync::LazyLock;
 
 use agentcom::common::secret::Secret;
-use agentcom::hub::agents::ConnId;
-use agentcom::hub::desk::{Desk, Say};
-use agentcom::hub::policy::Policy;
-use agentcom::hub::restart::{Phase, RestartRequest};
-use agentcom::hub::task::{Priority, Status, Submission};
+use agentcom::hub::scheduler::agents::ConnId;
+use agentcom::hub::scheduler::policy::Policy;
+use agentcom::hub::scheduler::restart::{Phase, RestartRequest};
+use agentcom::hub::scheduler::task::{Priority, Status, Submission};
+use agentcom::hub::scheduler::{Desk, Say};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
 use agentcom::protocol::{HubFrame, Pm2Info, SidecarFrame};
 use agentcom::sidecar::shell::{Introduction, hear, speak};

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
-use agentcom::hub::agents::ConnId;
+use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::machine::{FromHub, ToHub};
 
 /// What the sidecar puts on the wire.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use agentcom::hub::agents::ConnId;
+use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::machine::invariants::History;
 use agentcom::machine::{Journal, Machine, Phase, Stage, TaskId, Timestamp};
 

@@ -214,7 +214,7 @@ def main():
     with open(f"{TREE}/src/lib.rs", "a") as lib:
         lib.write(SWITCH)
     programs, unviable = build(mutants)
-    for file in ("src/machine/mod.rs", "src/hub/tasks.rs"):
+    for file in ("src/machine/mod.rs", "src/hub/scheduler/tasks.rs"):
         if notice(programs, file, 0) != "survives":
             sys.exit(f"the tests fail without any mutant ({file})")
     with open("docs/mutants.md") as doc:

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use agentcom::hub::desk::{Desk, Say};
-use agentcom::hub::policy::Policy;
-use agentcom::hub::restart::{Phase, Restart, RestartRequest};
-use agentcom::hub::task::{Priority, Submission, Task};
+use agentcom::hub::scheduler::policy::Policy;
+use agentcom::hub::scheduler::restart::{Phase, Restart, RestartRequest};
+use agentcom::hub::scheduler::task::{Priority, Submission, Task};
+use agentcom::hub::scheduler::{Desk, Say};
 use agentcom::protocol::SidecarFrame;
 use serde_json::Map;
 use tokio::sync::mpsc;

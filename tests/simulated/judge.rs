@@ -1,7 +1,7 @@
 //! What must hold of a seed: of each frame of the sidecar, of each wake, and of the books and the folder at the end. It
 //! only notes what does not.
 
-use agentcom::hub::task::Status;
+use agentcom::hub::scheduler::task::Status;
 use agentcom::protocol::SidecarFrame;
 use serde_json::json;
 

@@ -5,11 +5,11 @@
 //! an agent holds at most one task; no submitted task is lost.
 #![no_main]
 
-use agentcom::hub::agents::ConnId;
-use agentcom::hub::desk::{Desk, Say};
-use agentcom::hub::policy::Policy;
-use agentcom::hub::restart::RestartRequest;
-use agentcom::hub::task::{Priority, Status, Submission};
+use agentcom::hub::scheduler::agents::ConnId;
+use agentcom::hub::scheduler::{Desk, Say};
+use agentcom::hub::scheduler::policy::Policy;
+use agentcom::hub::scheduler::restart::RestartRequest;
+use agentcom::hub::scheduler::task::{Priority, Status, Submission};
 use agentcom::protocol::schema::{Incoming, read_frame};
 use agentcom::protocol::{FrameError, HubFrame, SidecarFrame};
 

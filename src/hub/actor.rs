@@ -1,0 +1,323 @@
+//! The one owner of the hub's state: applies a batch of events, stores what changed, and only then lets anything out.
+//! It decides nothing itself; the desk does.
+//!
+//! The law: nothing is said or answered BEFORE what it rests on is on disk.
+//!
+//! 1. Wait for messages, the next deadline, or the end.
+//! 2. Apply all that arrived, and what is due.
+//! 3. Store, in one commit for the whole batch.
+//! 4. Say.
+//! 5. Answer.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::scheduler::agents::ConnId;
+use crate::hub::scheduler::task::Status;
+use crate::hub::scheduler::{Changes, Desk, Say};
+use crate::hub::state::settings::Settings;
+use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
+use crate::hub::state::tokens::{TokenHash, Tokens, Which};
+use crate::protocol::{Identify, SidecarFrame};
+
+/// Messages that may wait before whoever sends one waits too.
+const INBOX: usize = 1_024;
+/// Messages in one commit at most.
+const BATCH: usize = 256;
+/// The longest sleep without a deadline.
+const LONGEST_SLEEP_MS: u64 = 1_000;
+
+/// An order to one socket's task.
+#[derive(Debug)]
+pub enum ToSocket {
+    /// Write a frame; then report the restart command in it, if there is one.
+    Frame(String, Option<String>),
+    /// Close with this code and reason.
+    Close(u16, &'static str),
+}
+
+/// Why an identify was refused. The names are the wire's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum IdentifyRefused {
+    /// Nobody's token.
+    InvalidToken,
+    /// Somebody else's.
+    TokenAgentMismatch,
+}
+
+/// What the core owns.
+#[derive(Debug)]
+pub struct State {
+    /// The decisions.
+    pub desk: Desk,
+    /// The tokens.
+    pub tokens: Tokens,
+    /// What an operator set.
+    pub settings: Settings,
+    /// The token that each connection identified with.
+    pub proved_by: HashMap<ConnId, TokenHash>,
+    /// Connections whose token is worth nothing any more, to be closed.
+    pub dismissed: Vec<ConnId>,
+    /// What of the store could not be read at the start.
+    pub unread: Vec<UnreadRecord>,
+}
+
+impl State {
+    /// What was stored, with nobody connected.
+    pub fn new(desk: Desk, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
+        Self { desk, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new(), unread }
+    }
+}
+
+/// Makes tokens of the name worthless, in the same step for those who are connected with one: the hub hears nothing more
+/// from them. The answer is how many tokens those were.
+pub fn revoke(state: &mut State, name: &str, which: &Which, now_ms: u64) -> usize {
+    let revoked = state.tokens.revoke(name, which);
+    let tokens = &state.tokens;
+    let dismissed: Vec<ConnId> =
+        state.proved_by.extract_if(|_, hash| !tokens.has(hash)).map(|(conn, _)| conn).collect();
+    for conn in &dismissed {
+        state.desk.disconnected(*conn, now_ms);
+    }
+    tracing::info!(name, revoked, connections = dismissed.len(), "tokens are revoked");
+    state.dismissed.extend(dismissed);
+    revoked
+}
+
+type Answer = Box<dyn FnOnce() + Send>;
+type Question = Box<dyn FnOnce(&mut State, u64) -> Answer + Send>;
+
+enum Message {
+    Identify {
+        conn: ConnId,
+        identify: Box<Identify>,
+        socket: mpsc::Sender<ToSocket>,
+        reply: oneshot::Sender<Result<(), IdentifyRefused>>,
+    },
+    Heard(ConnId, SidecarFrame),
+    Written(String),
+    Gone(ConnId),
+    Ask(Question),
+}
+
+/// The hub is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping;
+
+/// The way to the core, for sockets and HTTP alike.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// Proves an agent and enters it. Its frames come to `socket`, `identified` first.
+    ///
+    /// # Errors
+    /// [`Stopping`]; the inner error where the token does not prove the agent.
+    pub async fn identify(
+        &self,
+        conn: ConnId,
+        identify: Box<Identify>,
+        socket: mpsc::Sender<ToSocket>,
+    ) -> Result<Result<(), IdentifyRefused>, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Identify { conn, identify, socket, reply }).await?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// A frame of an identified agent.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn heard(&self, conn: ConnId, frame: SidecarFrame) -> Result<(), Stopping> {
+        self.send(Message::Heard(conn, frame)).await
+    }
+
+    /// A restart frame was written to its socket.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn written(&self, command_id: String) -> Result<(), Stopping> {
+        self.send(Message::Written(command_id)).await
+    }
+
+    /// A connection is gone.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn gone(&self, conn: ConnId) -> Result<(), Stopping> {
+        self.send(Message::Gone(conn)).await
+    }
+
+    /// Runs `work` on the state; its answer arrives after everything it changed is on disk. `work` also gets the time.
+    ///
+    /// # Errors
+    /// [`Stopping`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State, u64) -> T + Send + 'static,
+    ) -> Result<T, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |state, now_ms| {
+            let value = work(state, now_ms);
+            Box::new(move || {
+                // Whoever asked may have gone; the change stands.
+                let _ = reply.send(value);
+            })
+        });
+        self.send(Message::Ask(question)).await?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Stopping> {
+        self.inbox.send(message).await.map_err(|_| Stopping)
+    }
+}
+
+/// The core before it runs.
+pub struct Core {
+    state: State,
+    store: Store,
+    sockets: HashMap<ConnId, mpsc::Sender<ToSocket>>,
+    inbox: mpsc::Receiver<Message>,
+}
+
+impl Core {
+    /// The core over a store, and the way to it.
+    pub fn new(state: State, store: Store) -> (Self, Handle) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        (Self { state, store, sockets: HashMap::new(), inbox }, Handle { inbox: sender })
+    }
+
+    /// Runs until `stop`. Commits block: give it a thread of its own.
+    ///
+    /// # Errors
+    /// The first commit that failed: memory is ahead of the disk then, so the hub must end and start from the disk.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            // 1.
+            let wait_ms = self.state.desk.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = self.inbox.recv_many(&mut batch, BATCH) => {}
+                () = nap => {}
+            }
+            // Sockets that close because we stop must not look like agents that left: looked at AFTER receiving.
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            // 2.
+            let now = now_ms();
+            let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
+            if self.state.desk.deadline().is_some_and(|at| at <= now) {
+                self.state.desk.tick(now);
+            }
+            // 3.
+            let aside = Aside { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
+            let changes = self.state.desk.take_changes();
+            self.store.commit(&changes, &aside)?;
+            tell(&changes);
+            // 4.
+            for say in self.state.desk.take_says() {
+                self.say(say);
+            }
+            for conn in std::mem::take(&mut self.state.dismissed) {
+                self.say(Say::Close { conn, code: 1008, reason: "the token was revoked" });
+            }
+            // 5.
+            for answer in answers {
+                answer();
+            }
+        }
+    }
+
+    fn apply(&mut self, message: Message, now_ms: u64) -> Option<Answer> {
+        match message {
+            Message::Identify { conn, identify, socket, reply } => {
+                let result = self.identify(conn, &identify, socket, now_ms);
+                return Some(Box::new(move || {
+                    // The socket may have closed meanwhile; it then says so itself.
+                    let _ = reply.send(result);
+                }));
+            }
+            Message::Heard(conn, frame) => self.state.desk.heard(conn, frame, now_ms),
+            Message::Written(command_id) => self.state.desk.delivered(&command_id, now_ms),
+            Message::Gone(conn) => {
+                self.sockets.remove(&conn);
+                self.state.proved_by.remove(&conn);
+                self.state.desk.disconnected(conn, now_ms);
+            }
+            Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
+        }
+        None
+    }
+
+    fn identify(
+        &mut self,
+        conn: ConnId,
+        identify: &Identify,
+        socket: mpsc::Sender<ToSocket>,
+        now_ms: u64,
+    ) -> Result<(), IdentifyRefused> {
+        let (hash, principal) = self.state.tokens.known(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
+        if principal.name != identify.agent_id {
+            return Err(IdentifyRefused::TokenAgentMismatch);
+        }
+        self.state.proved_by.insert(conn, hash);
+        self.sockets.insert(conn, socket);
+        self.state.desk.identified(conn, identify, now_ms);
+        Ok(())
+    }
+
+    fn say(&mut self, say: Say) {
+        let (conn, order) = match say {
+            Say::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
+            Say::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
+        };
+        let Some(socket) = self.sockets.get(&conn) else { return };
+        if socket.try_send(order).is_err() {
+            // Full: the peer does not read. Without this sender its socket's task ends, and says that it is gone.
+            tracing::warn!(conn, "a socket does not keep up and is closed");
+            self.sockets.remove(&conn);
+        }
+    }
+}
+
+/// What was stored, for whoever reads the log: restarts and dead letters always, other tasks at debug level.
+fn tell(changes: &Changes<'_>) {
+    for (command_id, restart) in &changes.restarts {
+        if let Some(restart) = restart {
+            let step = restart.steps.last().map_or("", |step| step.step.as_str());
+            let (agent_id, state) = (&restart.agent_id, restart.phase.name());
+            tracing::info!(%command_id, %agent_id, state, step, gap_ms = restart.gap_ms, "restart");
+        }
+    }
+    for (task_id, task) in &changes.tasks {
+        if let Some(task) = task {
+            if task.status == Status::DeadLetter {
+                tracing::warn!(%task_id, error = task.last_error, losses = task.losses, "a task is a dead letter");
+            }
+            let (status, agent_id) = (task.status.name(), task.holder());
+            tracing::debug!(%task_id, status, agent_id, generation = task.generation, "task");
+        }
+    }
+}
+
+/// Now, in ms since the epoch: the wall clock as it stood when first asked, running on the monotonic one. Whatever is done
+/// to the machine's clock meanwhile makes no timeout longer or shorter.
+pub fn now_ms() -> u64 {
+    static STARTED: OnceLock<(u64, Instant)> = OnceLock::new();
+    let (wall_ms, started) = STARTED.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Instant::now())
+    });
+    wall_ms.saturating_add(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,268 @@
+//! The hub's private door: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
+//! tokens of a running hub, and `agentcom-hub store check` asks what it could not read. Whoever may open the socket (its
+//! owner: mode 0600) may have any token; it serves nothing else.
+//!
+//! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}`,
+//! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`, `{"op":"check_store"}` ->
+//! `{"unread":[...]}`; or `{"error":"..."}`.
+
+use std::io::{BufRead as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::actor;
+use crate::hub::actor::{Handle, State, now_ms};
+use crate::hub::random;
+use crate::hub::scheduler::{Changes, Desk};
+use crate::hub::state::settings::Settings;
+use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
+use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, Shown, Tokens, Which};
+
+/// The longest request, bytes.
+const MAX_REQUEST_BYTES: u64 = 4_096;
+/// How long either side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long `token` waits while the store is taken but no hub answers: one that is just starting or stopping.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is wanted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// A new token.
+    Token {
+        /// The agent, or the operator.
+        name: String,
+        /// May do everything.
+        #[serde(default)]
+        admin: bool,
+        /// All other tokens of the name go.
+        #[serde(default)]
+        replace: bool,
+        /// The token's bits, where the caller has drawn and written them down BEFORE asking; else they are drawn here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<[u8; SECRET_BYTES]>,
+    },
+    /// All tokens.
+    List,
+    /// No more of a name's tokens, or of the one with this id.
+    Revoke {
+        /// The agent, or the operator.
+        name: String,
+        /// As in the list.
+        #[serde(default)]
+        id: Option<String>,
+    },
+    /// What of the store cannot be read.
+    CheckStore,
+}
+
+/// What came of it: what was asked for, or an error.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Response {
+    /// The new token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// All tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<Shown>>,
+    /// How many were revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<usize>,
+    /// What of the store cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Vec<UnreadRecord>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Response {
+    fn error(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
+}
+
+/// Where the socket is.
+pub fn path_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("hub.sock")
+}
+
+/// Opens the door. Call it only while holding the store: then no other hub can be behind a socket that is already there.
+///
+/// # Errors
+/// Anything that keeps a socket from being there, for instance a path of more than 107 bytes.
+pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
+    // Bound under another name, closed to others, then put in place: nobody ever finds it open.
+    let hidden = data_dir.join(".hub.sock");
+    match std::fs::remove_file(&hidden) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&hidden)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&hidden, path_in(data_dir))?;
+    Ok(listener)
+}
+
+/// Answers at the door until `stop`.
+pub async fn serve(listener: UnixListener, core: Handle, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let core = core.clone();
+                tokio::spawn(async move {
+                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer(stream, core)).await {
+                        tracing::debug!(%error, "a caller at the control socket left early");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket could not take a caller; trying again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, core: Handle) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
+    let response = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => match random::secret() {
+            Ok(secret) => core
+                .ask(move |state, now_ms| act(state, request, secret, now_ms))
+                .await
+                .unwrap_or_else(|_| Response::error("the hub is stopping")),
+            Err(error) => Response::error(error.to_string()),
+        },
+        Err(error) => Response::error(format!("not a request: {error}")),
+    };
+    let mut text = serde_json::to_string(&response)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+/// Does what is wanted. `drawn` is for a new token whose bits the caller leaves to us.
+fn act(state: &mut State, request: Request, drawn: [u8; SECRET_BYTES], now_ms: u64) -> Response {
+    match request {
+        Request::Token { name, admin, replace, secret } => {
+            if replace {
+                actor::revoke(state, &name, &Which::All, now_ms);
+            }
+            match state.tokens.issue(secret.unwrap_or(drawn), Principal { name, admin, created_at: now_ms }, false) {
+                Ok(token) => Response { token: Some(token), ..Response::default() },
+                Err(NotIssued::NameTaken) => Response::error("the name is taken"),
+                Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),
+            }
+        }
+        Request::List => Response { tokens: Some(state.tokens.list()), ..Response::default() },
+        Request::Revoke { name, id } => {
+            let which = id.map_or(Which::All, Which::One);
+            Response { revoked: Some(actor::revoke(state, &name, &which, now_ms)), ..Response::default() }
+        }
+        Request::CheckStore => Response { unread: Some(state.unread.clone()), ..Response::default() },
+    }
+}
+
+/// Why nothing came of it.
+#[derive(Debug)]
+pub enum TokenError {
+    /// The hub said so.
+    Refused(String),
+    /// Something holds the store, but no hub answers.
+    Busy(StoreError),
+    /// A hub has the request and did not answer: it may do it yet.
+    Unanswered(std::io::Error),
+    /// The store cannot be used.
+    Store(StoreError),
+    /// There is no randomness.
+    NoEntropy(random::NoEntropy),
+}
+
+impl std::fmt::Display for TokenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(why) => write!(f, "the hub said no: {why}"),
+            Self::Busy(error) => write!(f, "no hub answers at the control socket, but {error}"),
+            Self::Unanswered(error) => write!(
+                f,
+                "the hub was told and did not answer ({error}): it may do it yet. See with agentcom-hub token list"
+            ),
+            Self::Store(error) => error.fmt(f),
+            Self::NoEntropy(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// Has it done by the hub that runs on this data dir, or else in its store.
+///
+/// # Errors
+/// [`TokenError`].
+pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenError> {
+    let begun = Instant::now();
+    let response = loop {
+        if let Some(response) = ask_running(data_dir, request).map_err(TokenError::Unanswered)? {
+            break response;
+        }
+        match Store::open(data_dir) {
+            Ok(store) => break act_offline(&store, request.clone())?,
+            Err(error @ StoreError::Locked(_)) if begun.elapsed() > LOCK_PATIENCE => {
+                return Err(TokenError::Busy(error));
+            }
+            // A hub that is starting has the store a moment before it has the socket.
+            Err(StoreError::Locked(_)) => std::thread::sleep(Duration::from_millis(25)),
+            Err(
+                error @ (StoreError::Newer { .. }
+                | StoreError::NoFile { .. }
+                | StoreError::Record { .. }
+                | StoreError::File { .. }),
+            ) => {
+                return Err(TokenError::Store(error));
+            }
+        }
+    };
+    match response.error {
+        Some(why) => Err(TokenError::Refused(why)),
+        None => Ok(response),
+    }
+}
+
+/// Asks once: a request that a hub has already is not repeated, or it would do it twice. `None`: there is no hub.
+fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path_in(data_dir)) else { return Ok(None) };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut text = serde_json::to_string(request)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes())?;
+    let mut line = String::new();
+    std::io::BufReader::new(stream).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
+    let secret = random::secret().map_err(TokenError::NoEntropy)?;
+    let stored = store.load().map_err(TokenError::Store)?;
+    // Nobody is connected, and the tasks are left as they are.
+    let mut state = State::new(Desk::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
+    let response = act(&mut state, request, secret, now_ms());
+    let aside = Aside { tokens: state.tokens.take_dirty(), ..Aside::default() };
+    store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;
+    Ok(response)
+}

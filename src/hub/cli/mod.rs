@@ -1,0 +1,236 @@
+//! The hub's command line: what it takes, what it prints, and how it exits. It holds no logic of the hub.
+
+mod store;
+mod token;
+mod token_file;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::logging;
+use crate::common::logging::LogConfig;
+use crate::common::logging::LogLevel;
+use crate::common::signals::let_writes_fail;
+use crate::hub::cli::store::StoreAction;
+use crate::hub::cli::token::{DataArgs, NewToken, TokenAction};
+use crate::hub::fd_limit;
+use crate::hub::scheduler::policy::Policy;
+use crate::hub::server::{Options, ServeError, serve};
+use crate::hub::state::store::StoreError;
+
+/// The other end of many agentcom sidecars: hands out tasks, commands restarts, and knows how each went.
+#[derive(Debug, Parser)]
+#[command(name = "agentcom-hub", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 65 the store holds records that cannot be
+read (store check), 69 the address is taken, 70 a bug, 71 no threads or files left, 74 the disk failed while running or
+writing, 75 the data dir is in use by another hub, 78 the data dir, the address or --out's file cannot be used.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub until SIGINT or SIGTERM
+    Serve(ServeArgs),
+    /// Print a new token for NAME, as the last word on stdout, or write it to a file; list tokens, or revoke them. Also while
+    /// the hub runs on the same data dir
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Token {
+        #[command(subcommand)]
+        action: Option<TokenAction>,
+        #[command(flatten)]
+        new: NewToken,
+    },
+    /// Look after the hub's store
+    Store {
+        #[command(subcommand)]
+        action: StoreAction,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Where to listen; port 0 takes any free one and logs it
+    #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
+    listen: String,
+    #[command(flatten)]
+    data: DataArgs,
+    /// What is worth a log line: error, warning, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
+    log_level: LogLevel,
+    #[command(flatten)]
+    timing: TimingArgs,
+    /// Let only an admin register agents; as it is, whoever reaches the hub can
+    #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
+    closed_registration: bool,
+    #[command(flatten)]
+    bounds: BoundArgs,
+}
+
+/// Bounds, as numbers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds")]
+struct BoundArgs {
+    /// Make a dead letter of a task that agents broke off so often, by going away unannounced or by showing no life
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
+    max_losses: u64,
+    /// Take no more tasks when so many have not ended
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNFINISHED", default_value_t = Policy::default().max_unfinished)]
+    max_unfinished: usize,
+    /// Forget the oldest finished tasks when all of them weigh more than this
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
+    keep_finished_mib: u64,
+    /// Show the oldest out when so many connections have not identified
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
+    max_unidentified: usize,
+}
+
+fn log_level(name: &str) -> Result<LogLevel, String> {
+    LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
+}
+
+/// Timings, in ms.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Timings (ms)")]
+struct TimingArgs {
+    /// Take an assignment back when it was not accepted for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
+    accept_timeout_ms: u64,
+    /// Take a task back when it showed no sign of life for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
+    stale_timeout_ms: u64,
+    /// Drop a socket that was silent for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
+    silence_timeout_ms: u64,
+    /// Close a socket that no agent identified on for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTIFY_TIMEOUT_MS", default_value_t = Policy::default().identify_timeout_ms)]
+    identify_timeout_ms: u64,
+    /// How long the head of a request, its answer, or the pause before the next may take
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
+    request_timeout_ms: u64,
+    /// Say an assignment again when a returned agent does not mention it for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
+    reconcile_ms: u64,
+    /// Give an agent that rejected a task as busy none for this long, unless its state changes
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
+    reject_retry_ms: u64,
+    /// How long a running task may hold a restart up, where the command does not say
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
+    restart_deadline_ms: u64,
+    /// How long a sidecar may take for its last words
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
+    drain_deadline_ms: u64,
+    /// What a restart may take beyond both deadlines before it is called overdue
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
+    restart_margin_ms: u64,
+}
+
+/// A time that ends: 0 would spin, and nobody waits a year.
+fn ms() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=31_536_000_000)
+}
+
+impl ServeArgs {
+    fn policy(&self) -> Policy {
+        let Self { timing, bounds, .. } = self;
+        Policy {
+            accept_timeout_ms: timing.accept_timeout_ms,
+            stale_timeout_ms: timing.stale_timeout_ms,
+            silence_timeout_ms: timing.silence_timeout_ms,
+            identify_timeout_ms: timing.identify_timeout_ms,
+            request_timeout_ms: timing.request_timeout_ms,
+            reconcile_ms: timing.reconcile_ms,
+            reject_retry_ms: timing.reject_retry_ms,
+            restart_deadline_ms: timing.restart_deadline_ms,
+            drain_deadline_ms: timing.drain_deadline_ms,
+            restart_margin_ms: timing.restart_margin_ms,
+            max_losses: bounds.max_losses,
+            max_unidentified: bounds.max_unidentified,
+            max_unfinished: bounds.max_unfinished,
+            keep_finished_bytes: bounds.keep_finished_mib << 20,
+            ..Policy::default()
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Serve(args) => run_serve(&args),
+        Command::Token { action, new } => token::run(action, new),
+        Command::Store { action } => store::run(&action),
+    }
+}
+
+fn run_serve(args: &ServeArgs) -> ExitCode {
+    // Until the end of this function: dropping it writes the last lines.
+    let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
+    fd_limit::raise();
+    let options = Options {
+        listen: args.listen.clone(),
+        data_dir: args.data.dir.clone(),
+        policy: args.policy(),
+        closed_registration: args.closed_registration,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),
+    };
+    let result = runtime.block_on(async {
+        if let Err(error) = let_writes_fail() {
+            tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
+        }
+        let stop = CancellationToken::new();
+        match stop_on_signals(stop.clone()) {
+            Ok(()) => serve(options, stop).await,
+            Err(error) => Err(ServeError::CoreDied(format!("signals cannot be received: {error}"))),
+        }
+    });
+    // Whatever still blocks must not hold the exit up.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the hub ends");
+            fail(exit_code(&error), &error.to_string())
+        }
+    }
+}
+
+/// SIGINT is what pm2 sends and what Ctrl-C is, SIGTERM is what everybody else sends.
+fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn exit_code(error: &ServeError) -> u8 {
+    match error {
+        ServeError::Store(StoreError::Locked(_)) => 75,
+        ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => 78,
+        ServeError::AddressInUse(_) => 69,
+        ServeError::Commit(_) => 74,
+        ServeError::CoreDied(_) => 70,
+    }
+}
+
+pub(super) fn fail(code: u8, message: &str) -> ExitCode {
+    // Nobody may be reading; the code says enough then.
+    let _ = writeln!(std::io::stderr(), "agentcom-hub: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,203 @@
+//! `agentcom-hub token`: what it takes and what it prints. The tokens themselves are `control`'s.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::hub::actor::now_ms;
+use crate::hub::admin_socket;
+use crate::hub::admin_socket::{Request, Response, TokenError};
+use crate::hub::cli::fail;
+use crate::hub::cli::token_file::{TokenFile, TokenFileError};
+use crate::hub::random;
+use crate::hub::server::{ServeError, make_private_dir};
+use crate::hub::state::tokens::{SECRET_BYTES, Shown, hex};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenAction {
+    /// List all tokens: id, kind, age, name
+    List {
+        /// Print a JSON list
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Make NAME's tokens worthless at once, and close its connections
+    Revoke {
+        /// The agent (its agent_id) or the operator
+        name: String,
+        /// Only the token with this id, as `token list` shows it
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewToken {
+    /// The agent (its agent_id) or the operator
+    #[arg(required = true)]
+    name: Option<String>,
+    /// May do everything: restart any agent, read any ledger
+    #[arg(long)]
+    admin: bool,
+    /// Revoke all other tokens of NAME in the same step
+    #[arg(long)]
+    replace: bool,
+    /// Write the token to this new file (mode 0600) instead of printing it; never over a file that is there
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// The folder of the hub's store; created if missing
+    #[arg(long = "data", value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = "./agentcom-hub-data")]
+    pub(crate) dir: PathBuf,
+}
+
+/// Does what the command line says.
+pub(crate) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
+    match action {
+        Some(TokenAction::List { json, data }) => {
+            ask(&data, &Request::List, |answer| listed(&answer.tokens.unwrap_or_default(), json))
+        }
+        Some(TokenAction::Revoke { name, id, data }) => {
+            let request = Request::Revoke { name: name.clone(), id: id.clone() };
+            let which = id.map(|id| format!(" with id {id}")).unwrap_or_default();
+            match asked(&data, &request) {
+                Ok(Response { revoked: Some(0), .. }) => {
+                    fail(1, &format!("{name} has no token{which}; agentcom-hub token list shows what there is"))
+                }
+                Ok(answer) => print(&format!("revoked for {name}: {}\n", answer.revoked.unwrap_or_default())),
+                Err(code) => code,
+            }
+        }
+        None => make(new),
+    }
+}
+
+fn make(new: NewToken) -> ExitCode {
+    let NewToken { name, admin, replace, out, data } = new;
+    let name = name.unwrap_or_default();
+    if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+        return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
+    }
+    let kind = if admin { "admin token" } else { "token" };
+    match out {
+        Some(out) => make_into(&out, &data, (&name, kind), |secret| Request::Token {
+            name: name.clone(),
+            admin,
+            replace,
+            secret: Some(secret),
+        }),
+        None => {
+            let request = Request::Token { name: name.clone(), admin, replace, secret: None };
+            ask(&data, &request, |answer| format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default()))
+        }
+    }
+}
+
+/// Has the token in the file BEFORE the hub knows it: a disk that fails then costs no token, and none of those that
+/// `--replace` revokes.
+fn make_into(
+    out: &Path,
+    data: &DataArgs,
+    (name, kind): (&str, &str),
+    request: impl FnOnce([u8; SECRET_BYTES]) -> Request,
+) -> ExitCode {
+    if out == Path::new("-") {
+        return fail(2, "--out takes the name of a new file; without it the token is printed");
+    }
+    let secret = match random::secret() {
+        Ok(secret) => secret,
+        Err(error) => return fail(70, &error.to_string()),
+    };
+    // FILE may be meant to stand in it.
+    if let Err(code) = make_data_dir(data) {
+        return code;
+    }
+    let token = hex(&secret);
+    let file = match TokenFile::create(out, &token) {
+        Ok(file) => file,
+        Err(error) => return fail(file_code(&error), &error.to_string()),
+    };
+    match admin_socket::request(&data.dir, &request(secret)) {
+        Err(error @ TokenError::Unanswered(_)) => {
+            file.keep();
+            let then =
+                format!("{} stays: its token may become valid; where it does not, remove the file", out.display());
+            fail(code_of(&error), &format!("{error}. {then}"))
+        }
+        Ok(answer) if answer.token.as_ref() == Some(&token) => {
+            file.keep();
+            print(&format!("{kind} for {name} is in {}\n", out.display()))
+        }
+        Ok(_) => fail(
+            70,
+            "the running hub is older than this program and made a token of its own, which nobody has seen: restart the \
+             hub, `agentcom-hub token list` and `token revoke --id` the newest, then try again",
+        ),
+        Err(error) => fail(code_of(&error), &error.to_string()),
+    }
+}
+
+const fn file_code(error: &TokenFileError) -> u8 {
+    match error {
+        TokenFileError::Taken(_) | TokenFileError::Create(..) => 78,
+        TokenFileError::Write(..) => 74,
+    }
+}
+
+fn listed(tokens: &[Shown], json: bool) -> String {
+    if json {
+        // Names and numbers: nothing here can fail to serialize.
+        return serde_json::to_string(tokens).unwrap_or_default() + "\n";
+    }
+    let now = now_ms();
+    let line = |token: &Shown| {
+        let kind = if token.admin { "admin" } else { "agent" };
+        let days = now.saturating_sub(token.created_at) / 86_400_000;
+        format!("{}  {kind}  {days:>4} d  {}\n", token.id, token.agent_id)
+    };
+    tokens.iter().map(line).collect()
+}
+
+fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String) -> ExitCode {
+    match asked(data, request) {
+        Ok(answer) => print(&say(answer)),
+        Err(code) => code,
+    }
+}
+
+/// Has it done by the running hub, or else in the store; `Err` is the exit code, with all said.
+pub(crate) fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
+    make_data_dir(data)?;
+    admin_socket::request(&data.dir, request).map_err(|error| fail(code_of(&error), &error.to_string()))
+}
+
+const fn code_of(error: &TokenError) -> u8 {
+    match error {
+        TokenError::Busy(_) | TokenError::Unanswered(_) => 75,
+        TokenError::Store(_) => 78,
+        TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
+    }
+}
+
+fn make_data_dir(data: &DataArgs) -> Result<(), ExitCode> {
+    make_private_dir(&data.dir)
+        .map_err(|error| fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string()))
+}
+
+pub(crate) fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(74),
+    }
+}

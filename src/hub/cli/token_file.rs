@@ -1,0 +1,92 @@
+//! The file that `agentcom-hub token --out` writes: one new token, for its user's eyes only. It makes no tokens.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::common::fs::atomic_file::folder_of;
+
+/// A new file of mode 0600. It goes again when it is dropped, unless it is [kept](Self::keep).
+#[derive(Debug)]
+pub(crate) struct TokenFile {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+/// Why the token is not in the file; nothing was made at the hub then.
+#[derive(Debug)]
+pub(crate) enum TokenFileError {
+    /// Something has that name, be it a link that leads nowhere.
+    Taken(PathBuf),
+    /// There can be no such file.
+    Create(PathBuf, io::Error),
+    /// The disk does not take it.
+    Write(PathBuf, io::Error),
+}
+
+impl fmt::Display for TokenFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(path) => write!(
+                f,
+                "{} is there already and was left as it is, and no token was made: name another file with --out, \
+                 or move that one away",
+                path.display()
+            ),
+            Self::Create(path, error) => write!(
+                f,
+                "cannot create {}: {error}, and no token was made: --out needs a folder that is there and that you can \
+                 write in",
+                path.display()
+            ),
+            Self::Write(path, error) => write!(
+                f,
+                "cannot write {}: {error}, and no token was made: free some space on its disk, or name a file elsewhere \
+                 with --out",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl TokenFile {
+    /// Creates the file and writes the token into it, one line; both are on the disk AFTER `Ok`.
+    ///
+    /// # Errors
+    /// [`TokenFileError`]; no file is left then that was not there before.
+    pub(crate) fn create(path: &Path, token: &str) -> Result<Self, TokenFileError> {
+        // Exclusively: what has that name is not opened, and a link not followed.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| {
+            let taken = error.kind() == io::ErrorKind::AlreadyExists;
+            let path = path.to_owned();
+            if taken { TokenFileError::Taken(path) } else { TokenFileError::Create(path, error) }
+        })?;
+        let mut new = Self { path: path.to_owned(), file, kept: false };
+        new.write(token).map_err(|error| TokenFileError::Write(path.to_owned(), error))?;
+        Ok(new)
+    }
+
+    fn write(&mut self, token: &str) -> io::Result<()> {
+        self.file.write_all(format!("{token}\n").as_bytes())?;
+        self.file.sync_all()?;
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+
+    /// Leaves the file where it is: its token is valid.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Kept, it would hold a token that no hub knows.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The routes for tokens and settings, on the original hub's paths: reads requests, asks the core, writes JSON. It
+//! decides only who may do what: there any token may, here an admin's (and an agent may give up its own).
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use crate::hub::actor;
+use crate::hub::http::reply::{ApiError, authenticate, check_name, read_body};
+use crate::hub::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
+use crate::hub::random;
+use crate::hub::state::settings::DEFAULT_REPO;
+use crate::hub::state::tokens::{NotIssued, Principal, Which};
+use crate::protocol::schema::{Kind, may, must};
+
+/// The caller, who must be an admin.
+pub(crate) async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
+    let who = authenticate(&app.core, headers).await?;
+    if who.admin { Ok(who) } else { Err(ApiError::forbidden(&who.name, what)) }
+}
+
+pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    admin(&app, &headers, "make tokens").await?;
+    let body = read_body(&headers, body, &[must("agent_id", Kind::Text), may("admin", Kind::Flag)])?;
+    let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
+    check_name(&agent_id)?;
+    let admin = body.get("admin").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    let secret = random::secret()?;
+    let name = agent_id.clone();
+    let issued =
+        app.core.ask(move |state, created_at| state.tokens.issue(secret, Principal { name, admin, created_at }, false));
+    let token = issued.await?.map_err(not_issued)?;
+    Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "admin": admin}))))
+}
+
+pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Reply {
+    admin(&app, &headers, "list tokens").await?;
+    let tokens = app.core.ask(|state, _| state.tokens.list()).await?;
+    ok(json!({"tokens": tokens}))
+}
+
+pub(crate) async fn revoke_tokens(
+    State(app): Shared,
+    headers: HeaderMap,
+    id: Id,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
+) -> Reply {
+    let who = authenticate(&app.core, &headers).await?;
+    let agent_id = path_id(id)?;
+    if !who.admin && who.name != agent_id {
+        return Err(ApiError::forbidden(&who.name, "revoke another's tokens"));
+    }
+    let Query(query) =
+        query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
+    // Whoever is no admin must not be able to take an admin's token away that goes by the same name.
+    let which = match (query.get("id"), who.admin) {
+        (None, false) => Which::Agents,
+        (None, true) => Which::All,
+        (Some(id), true) => Which::One(id.clone()),
+        (Some(_), false) => return Err(ApiError::forbidden(&who.name, "choose among its tokens")),
+    };
+    let name = agent_id.clone();
+    let revoked = app.core.ask(move |state, now_ms| actor::revoke(state, &name, &which, now_ms)).await?;
+    ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
+}
+
+/// A new token in place of all that the agent has.
+pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+    admin(&app, &headers, "reset a token").await?;
+    let agent_id = path_id(id)?;
+    let secret = random::secret()?;
+    let name = agent_id.clone();
+    let issued = app.core.ask(move |state, now_ms| {
+        // An admin's token stays: it is not what an agent lost.
+        let revoked = actor::revoke(state, &name, &Which::Agents, now_ms);
+        let principal = Principal { name, admin: false, created_at: now_ms };
+        (revoked > 0).then(|| state.tokens.issue(secret, principal, false))
+    });
+    let unknown = || {
+        let hint = "it has no token; POST /api/onboard/register makes its first";
+        ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
+    };
+    let token = issued.await?.ok_or_else(unknown)?.map_err(not_issued)?;
+    let hint = "put it into the agent's config.json and restart its sidecar";
+    Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "hint": hint}))))
+}
+
+pub(crate) async fn default_repo(State(app): Shared) -> Reply {
+    let repo = app.core.ask(|state, _| state.settings.get(DEFAULT_REPO).map(str::to_owned)).await?;
+    // The original's hub says `default_repo`; its add-agent.js also looks for `url`.
+    ok(json!({"default_repo": repo, "url": repo, "configured": repo.is_some()}))
+}
+
+/// What every new agent clones and then runs from: not for any agent to say, as it is at the original hub.
+pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    let who = admin(&app, &headers, "set the default repository").await?;
+    let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
+    let url = text(&body, "url").unwrap_or_default().to_owned();
+    let value = url.clone();
+    app.core.ask(move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
+    tracing::info!(%url, by = %who.name, "the default repository was set");
+    ok(json!({"status": "ok", "default_repo": url}))
+}
+
+/// Why there is no token, over HTTP.
+pub(crate) fn not_issued(why: NotIssued) -> ApiError {
+    match why {
+        NotIssued::NameTaken => {
+            let hint = "use the token it got then, or make another with agentcom-hub token NAME on the hub's machine";
+            ApiError::new(StatusCode::CONFLICT, "agent_id already registered", hint)
+        }
+        NotIssued::Full => {
+            let hint = "there are too many tokens: agentcom-hub token list shows them, token revoke NAME removes some";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_tokens", hint)
+        }
+    }
+}

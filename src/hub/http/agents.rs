@@ -1,0 +1,70 @@
+//! The routes about single agents on the original hub's paths: how each stands, and a task for one that is here. Reads
+//! requests, asks the core, writes JSON; it decides nothing.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::hub::http::reply::{ApiError, authenticate, read_body};
+use crate::hub::http::tasks::queue_full;
+use crate::hub::http::{Body, Id, Reply, Shared, ok, path_id, text};
+use crate::hub::random;
+use crate::hub::scheduler::task::{Priority, Submission};
+use crate::protocol::schema::{Kind, may, must};
+
+/// How all agents stand.
+pub(crate) async fn states(State(app): Shared, headers: HeaderMap) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    let agents = app.core.ask(|state, _| state.desk.states_json()).await?;
+    ok(json!({"agents": agents}))
+}
+
+/// How one stands.
+pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    let agent_id = path_id(id)?;
+    let wanted = agent_id.clone();
+    let shown = app.core.ask(move |state, _| state.desk.state_json(&wanted)).await?;
+    ok(shown.ok_or_else(|| {
+        let hint = "GET /api/agents lists who is here or due back";
+        ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
+    })?)
+}
+
+/// A task for one agent that is here. Unlike at the original hub it is one like any other: it waits while the agent has
+/// another, and its verdict counts.
+pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    let who = authenticate(&app.core, &headers).await?;
+    let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
+    let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
+    let body = read_body(&headers, body, &fields)?;
+    let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
+    let submission = Submission {
+        description: text(&body, "description").unwrap_or_default().to_owned(),
+        metadata: body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+        priority: Priority::Normal,
+        max_retries: 3,
+        needed_capabilities: Vec::new(),
+        extra: Map::from_iter([("assign_to".to_owned(), json!(agent_id))]),
+        submitted_by: who.name,
+    };
+    let task_id = format!("task-{}", random::id()?);
+    let (id, wanted) = (task_id.clone(), agent_id.clone());
+    let pushed = app.core.ask(move |state, now_ms| {
+        if !state.desk.is_connected(&wanted) {
+            return Err(None);
+        }
+        if !state.desk.tasks().has_room(weight) {
+            return Err(Some(queue_full()));
+        }
+        state.desk.submit(id, submission, now_ms);
+        Ok(())
+    });
+    pushed.await?.map_err(|why| {
+        why.unwrap_or_else(|| {
+            let hint = "POST /api/tasks with `assign_to` waits for an agent that is away";
+            ApiError::new(StatusCode::NOT_FOUND, "agent_not_connected", hint).with("agent_id", agent_id.as_str())
+        })
+    })?;
+    ok(json!({"status": "pushed", "task_id": task_id, "agent_id": agent_id}))
+}

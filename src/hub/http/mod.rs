@@ -1,0 +1,261 @@
+//! The hub over HTTP: reads requests, asks the core, writes JSON. It decides nothing about tasks or restarts.
+//!
+//! | route | token | answer |
+//! |---|---|---|
+//! | `GET /health` | none | 200 |
+//! | `GET /ws` | in `identify` | 101 |
+//! | `GET /api/agents` | none | 200 |
+//! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
+//! | `POST /api/onboard/register` | none (admin where registration is closed) | 201, 409 |
+//! | `POST /api/tasks` | any | 201 |
+//! | `GET /api/tasks`, `GET /api/tasks/{id}` | any | 200, 404 |
+//! | `POST /api/tasks/{id}/cancel`, `.../retry` | the submitter's, admin | 200, 404, 409 |
+//! | `POST /api/admin/push-task` | any | 200, 404 |
+//! | `GET /api/tasks/dead-letter`, `GET /api/tasks/stats` | any | 200 |
+//! | `GET, POST /admin/tokens` | admin | 200, 201 |
+//! | `DELETE /admin/tokens/{id}` | the agent's own, admin | 200 |
+//! | `POST /api/admin/agents/{id}/reset-token` | admin | 201, 404 |
+//! | `GET /api/config/default-repo` | none | 200 |
+//! | `PUT /api/config/default-repo` | admin | 200 |
+//! | `POST /api/admin/agents/{id}/restart` | the agent's own, admin | 200, 404 |
+//! | `GET /api/admin/agents/{id}/restarts` | the agent's own, admin | 200 |
+
+mod admin;
+mod agents;
+mod not_offered;
+pub mod reply;
+pub(crate) mod tasks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Extension, Json, Router};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::actor::Handle;
+use crate::hub::http::not_offered::instead_of;
+use crate::hub::http::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
+use crate::hub::listener::Origin;
+use crate::hub::random;
+use crate::hub::scheduler::restart::RestartRequest;
+use crate::hub::state::settings::DEFAULT_REPO;
+use crate::hub::state::tokens::Principal;
+use crate::hub::websocket;
+use crate::protocol::schema::{Kind, may, must};
+
+/// No task holds a restart up for longer than a day; the sidecar sees it the same way.
+const MAX_DEADLINE_MS: u64 = 86_400_000;
+
+/// What every route sees.
+pub struct App {
+    /// The way to the core.
+    pub core: Handle,
+    /// Where we listen: the address for those who sent no `Host`.
+    pub listen: String,
+    /// How long sockets are waited for.
+    pub patience: websocket::Patience,
+    /// Whether only an admin registers agents.
+    pub closed: bool,
+    /// Ends every socket.
+    pub stop: CancellationToken,
+    /// Every socket's task.
+    pub sockets: TaskTracker,
+    /// Names connections.
+    pub next_conn: AtomicU64,
+}
+
+pub(super) type Shared = State<Arc<App>>;
+pub(super) type Reply = Result<(StatusCode, Json<Value>), ApiError>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/ws", get(websocket))
+        .route("/health", get(health))
+        .route("/api/agents", get(agents))
+        .route("/api/agents/states", get(agents::states))
+        .route("/api/agents/{id}/state", get(agents::state))
+        .route("/api/onboard/register", post(register))
+        .route("/api/tasks", get(tasks::list).post(tasks::submit))
+        .route("/api/tasks/dead-letter", get(tasks::dead_letters))
+        .route("/api/tasks/stats", get(tasks::stats))
+        .route("/api/tasks/{id}", get(tasks::one))
+        .route("/api/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/api/tasks/{id}/retry", post(tasks::retry))
+        .route("/api/admin/push-task", post(agents::push_task))
+        .route("/api/admin/agents/{id}/restart", post(restart_agent))
+        .route("/api/admin/agents/{id}/restarts", get(list_restarts))
+        .route("/api/admin/agents/{id}/reset-token", post(admin::reset_token))
+        .route("/admin/tokens", get(admin::list_tokens).post(admin::make_token))
+        .route("/admin/tokens/{id}", delete(admin::revoke_tokens))
+        .route("/api/config/default-repo", get(admin::default_repo).put(admin::set_default_repo))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(app)
+}
+
+async fn unknown_path(method: Method, uri: Uri) -> ApiError {
+    if let Some(instead) = instead_of(uri.path()) {
+        let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
+        return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
+    }
+    let hint = format!("there is no {method} {}; the routes are in docs/hub.md", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", &hint)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let hint = format!("{} does not take {method}; the routes are in docs/hub.md", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint)
+}
+
+async fn websocket(
+    State(app): Shared,
+    Extension(origin): Extension<Origin>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade = upgrade
+        .map_err(|rejection| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", &rejection.body_text()))?;
+    // BEFORE the peer hears that the connection stands, and so before it says anything on it, ends, or dials again.
+    let conn = app.next_conn.fetch_add(1, Ordering::Relaxed);
+    let upgrade = upgrade
+        .read_buffer_size(websocket::BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(websocket::MAX_MESSAGE_BYTES * 2)
+        .max_message_size(websocket::MAX_MESSAGE_BYTES)
+        .max_frame_size(websocket::MAX_MESSAGE_BYTES);
+    let sockets = app.sockets.clone();
+    Ok(upgrade.on_upgrade(move |socket| {
+        sockets.track_future(async move {
+            websocket::serve(socket, conn, app.core.clone(), origin, app.patience, app.stop.clone()).await;
+        })
+    }))
+}
+
+async fn health(State(app): Shared) -> Reply {
+    let connected = app.core.ask(|state, _| state.desk.connected_count()).await?;
+    ok(json!({
+        "status": "ok",
+        "service": "agent_com",
+        "implementation": "agentcom-hub",
+        "version": env!("CARGO_PKG_VERSION"),
+        "agents_connected": connected,
+    }))
+}
+
+async fn agents(State(app): Shared) -> Reply {
+    let agents = app.core.ask(|state, _| state.desk.agents_json()).await?;
+    ok(json!({"agents": agents}))
+}
+
+async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    if app.closed {
+        admin::admin(&app, &headers, "register agents: this hub was started with --closed-registration").await?;
+    }
+    let body = read_body(&headers, body, &[must("agent_id", Kind::Text)])?;
+    let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
+    check_name(&agent_id)?;
+    let secret = random::secret()?;
+    let name = agent_id.clone();
+    let issued = app.core.ask(move |state, now_ms| {
+        let issued = state.tokens.issue(secret, Principal { name, admin: false, created_at: now_ms }, true);
+        (issued, state.settings.get(DEFAULT_REPO).map(str::to_owned))
+    });
+    let (issued, default_repo) = issued.await?;
+    let token = issued.map_err(|why| admin::not_issued(why).with("agent_id", agent_id.as_str()))?;
+    let (tls, host) = reached_as(&headers, &app.listen);
+    let (ws, http) = if tls { ("wss", "https") } else { ("ws", "http") };
+    let answer = json!({
+        "agent_id": agent_id,
+        "token": token,
+        "hub_ws_url": format!("{ws}://{host}/ws"),
+        "hub_api_url": format!("{http}://{host}"),
+        "default_repo": default_repo,
+    });
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// How the caller reached us: by its `Host`, and whether a proxy before us speaks TLS.
+fn reached_as(headers: &HeaderMap, listen: &str) -> (bool, String) {
+    let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let plain = |host: &&str| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
+    };
+    let host = said(header::HOST.as_str()).filter(plain).unwrap_or(listen).to_owned();
+    (said("x-forwarded-proto") == Some("https"), host)
+}
+
+async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
+    let who = authenticate(&app.core, &headers).await?;
+    let agent_id = path_id(id)?;
+    if !who.admin && who.name != agent_id {
+        return Err(ApiError::forbidden(&who.name, "restart another agent"));
+    }
+    let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
+    let body = read_body(&headers, body, &fields)?;
+    let deadline_ms = body.get("deadline_ms").and_then(Value::as_u64);
+    if let Some(found) = deadline_ms.filter(|found| *found > MAX_DEADLINE_MS) {
+        let detail = format!("found {found}, at most {MAX_DEADLINE_MS} (a day) is allowed");
+        return Err(ApiError::invalid_field("deadline_ms", "too_large", detail));
+    }
+    let request = RestartRequest {
+        reason: text(&body, "reason").unwrap_or("admin_commanded").to_owned(),
+        deadline_ms,
+        force: body.get("force").and_then(Value::as_bool).unwrap_or(false),
+        by: who.name,
+    };
+    let command_id = format!("restart-{}", random::id()?);
+    let target = agent_id.clone();
+    let commanded =
+        app.core.ask(move |state, now_ms| state.desk.command_restart(command_id, &target, request, now_ms)).await?;
+    let commanded = commanded.ok_or_else(|| {
+        let hint = "GET /api/agents lists who is connected; try again when the agent is";
+        ApiError::new(StatusCode::NOT_FOUND, "agent_not_connected", hint).with("agent_id", agent_id.as_str())
+    })?;
+    ok(json!({
+        "status": "restart_commanded",
+        "agent_id": agent_id,
+        "reason": commanded.reason,
+        "command_id": commanded.command_id,
+        "repeated": commanded.repeated,
+    }))
+}
+
+async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+    let who = authenticate(&app.core, &headers).await?;
+    let agent_id = path_id(id)?;
+    if !who.admin && who.name != agent_id {
+        return Err(ApiError::forbidden(&who.name, "read another agent's restarts"));
+    }
+    let wanted = agent_id.clone();
+    let restarts = app.core.ask(move |state, _| {
+        state.desk.restarts().of_agent(&wanted).into_iter().map(|restart| restart.to_json()).collect::<Vec<Value>>()
+    });
+    ok(json!({"agent_id": agent_id, "restarts": restarts.await?}))
+}
+
+pub(super) fn path_id(id: Id) -> Result<String, ApiError> {
+    let refused =
+        |rejection: PathRejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", &rejection.body_text());
+    id.map(|Path(id)| id).map_err(refused)
+}
+
+pub(super) fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    body.get(key).and_then(Value::as_str)
+}
+
+pub(super) fn ok(body: Value) -> Reply {
+    Ok((StatusCode::OK, Json(body)))
+}

@@ -1,0 +1,46 @@
+//! What the original hub serves and this one does not, so that whoever asks hears why and where to look instead. It
+//! serves nothing.
+
+/// Paths by their beginning, and what is there instead.
+const NOT_OFFERED: &[(&str, &str)] = &[
+    ("/api/message", MESSAGES),
+    ("/api/mailbox", MESSAGES),
+    ("/api/channels", MESSAGES),
+    ("/api/threads", MESSAGES),
+    ("/api/goals", "goals are not kept: submit tasks; goal_id rides along and filters GET /api/tasks"),
+    ("/api/hub", "this hub plans nothing by itself: there is nothing to pause"),
+    ("/api/webhooks", "webhooks are not taken"),
+    ("/api/config/webhook-secret", "webhooks are not taken"),
+    ("/api/config", "see agentcom-hub serve --help for what can be set; default-repo is here"),
+    ("/api/admin/llm-registry", "tasks are not routed to models: the agent's wake_command does the work"),
+    (
+        "/api/admin/repo-registry",
+        "repositories are not kept: name `repo` in the task; /api/config/default-repo is here",
+    ),
+    ("/api/admin/repo-scanner", "repositories are not scanned"),
+    ("/api/admin/rate-limits", "there are no rate limits: put a proxy before the hub"),
+    ("/api/admin/backup", BACKUP),
+    ("/api/admin/restore", BACKUP),
+    ("/api/admin/compact", BACKUP),
+    ("/api/admin/dets-health", BACKUP),
+    ("/api/admin/reset", "restart the process: it keeps everything"),
+    ("/api/admin/log-level", "start the hub with --log-level"),
+    ("/api/agents/", "GET /api/agents shows the state of every agent"),
+    ("/api/dashboard", DASHBOARD),
+    ("/dashboard", DASHBOARD),
+    ("/ws/dashboard", DASHBOARD),
+    ("/sw.js", DASHBOARD),
+    ("/api/analytics", DASHBOARD),
+    ("/api/metrics", DASHBOARD),
+    ("/api/alerts", DASHBOARD),
+    ("/api/schemas", "the frames are in docs/protocol.md, the routes in docs/hub.md"),
+];
+
+const MESSAGES: &str = "agents do not talk to each other here";
+const BACKUP: &str = "stop the hub and copy its data folder, or copy a snapshot of the file system";
+const DASHBOARD: &str = "there is no dashboard: GET /health, /api/agents and /api/tasks/stats say how it is";
+
+/// What to do instead of asking for this path, where the original hub serves it.
+pub(crate) fn instead_of(path: &str) -> Option<&'static str> {
+    NOT_OFFERED.iter().find(|(beginning, _)| path.starts_with(beginning)).map(|(_, instead)| *instead)
+}

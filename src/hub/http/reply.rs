@@ -1,0 +1,143 @@
+//! What every HTTP route shares: errors that say what was found, where, and what to do next; bodies; bearer tokens.
+//! It knows no route.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::hub::actor::{Handle, Stopping};
+use crate::hub::state::tokens::Principal;
+use crate::protocol::schema::{Field, check, refused};
+use crate::protocol::{MAX_JSON_DEPTH, Unread, read_object};
+
+/// The largest request body, bytes.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// An answer that is not the one that was asked for. Always JSON, always with `error`.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    body: Value,
+}
+
+impl ApiError {
+    /// `error` is for programs; `hint` says what to do.
+    pub fn new(status: StatusCode, error: &str, hint: &str) -> Self {
+        Self { status, body: json!({"error": error, "hint": hint}) }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        if let Some(body) = self.body.as_object_mut() {
+            body.insert(key.to_owned(), value.into());
+        }
+        self
+    }
+
+    /// The body has these fields wrong.
+    pub fn invalid(errors: Vec<Value>) -> Self {
+        let hint = "correct the named fields; nothing was changed";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", hint).with("errors", errors)
+    }
+
+    /// One field is wrong in a way that its type does not say.
+    pub fn invalid_field(field: &str, error: &str, detail: String) -> Self {
+        Self::invalid(vec![json!({"field": field, "error": error, "detail": detail})])
+    }
+
+    /// The token proves somebody who may not do this.
+    pub fn forbidden(name: &str, what: &str) -> Self {
+        let hint = format!("the token of {name} may not {what}; use an admin token (agentcom-hub token NAME --admin)");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", &hint)
+    }
+
+    /// No such task.
+    pub fn task_not_found(task_id: &str) -> Self {
+        let hint = "GET /api/tasks lists the tasks that this hub knows";
+        Self::new(StatusCode::NOT_FOUND, "task_not_found", hint).with("task_id", task_id)
+    }
+}
+
+impl From<Stopping> for ApiError {
+    fn from(_: Stopping) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the hub is stopping; ask again in a moment")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+/// The request's body as an object of the given shape. No body at all is an empty object.
+///
+/// # Errors
+/// 413 too large, 415 not JSON by its content type, 400 not JSON by its text, 422 nested too deep or not of the shape.
+pub fn read_body(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    fields: &[Field],
+) -> Result<Map<String, Value>, ApiError> {
+    let body = body.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let hint = format!("a body may have {MAX_BODY_BYTES} bytes");
+            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &hint);
+        }
+        ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", &rejection.body_text())
+    })?;
+    let object = if body.is_empty() { Map::new() } else { parse_body(headers, &body)? };
+    let errors = check(&object, fields);
+    if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
+}
+
+/// Whether it can be an agent's name.
+///
+/// # Errors
+/// 422.
+pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
+    if agent_id.trim().is_empty() || agent_id.chars().any(char::is_control) {
+        let detail = "must hold a visible character and no control characters".to_owned();
+        return Err(ApiError::invalid_field("agent_id", "invalid", detail));
+    }
+    Ok(())
+}
+
+fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence != "application/json" && !essence.ends_with("+json") {
+        let hint = format!("send Content-Type: application/json (found: {content_type})");
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", &hint));
+    }
+    read_object(body, MAX_JSON_DEPTH).map_err(|unread| match unread {
+        Unread::NotAnObject => ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()),
+        Unread::Refused(refusal) => ApiError::invalid(vec![refused("body", &refusal)]),
+        Unread::NotJson(error) => {
+            let hint = format!("the body is not JSON: {error}");
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint)
+        }
+    })
+}
+
+/// Whom the request's bearer token proves.
+///
+/// # Errors
+/// 401 where there is none, or it is nobody's.
+pub async fn authenticate(core: &Handle, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    let unauthorized = || {
+        let hint = "provide Authorization: Bearer <token>; agentcom-hub token NAME makes one";
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", hint)
+    };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unauthorized)?;
+    let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthorized());
+    }
+    let token = token.trim().to_owned();
+    core.ask(move |state, _| state.tokens.verify(&token).cloned()).await?.ok_or_else(unauthorized)
+}

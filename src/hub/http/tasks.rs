@@ -1,0 +1,302 @@
+//! The task routes: reads requests, asks the core, writes JSON. It decides nothing about tasks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::hub::http::reply::{ApiError, authenticate, read_body};
+use crate::hub::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
+use crate::hub::random;
+use crate::hub::scheduler::queue::{Turn, turn};
+use crate::hub::scheduler::task::{Priority, Status, Submission, Task};
+use crate::hub::scheduler::tasks::Tasks;
+use crate::hub::state::tokens::Principal;
+use crate::protocol::schema::{Field, Kind, may, must};
+
+/// The most tasks in one answer.
+const MAX_LISTED: usize = 10_000;
+/// What the tasks of one answer may weigh, bytes; the last one may go over it.
+const MAX_LISTED_BYTES: u64 = 16 << 20;
+/// The most tasks, the most bytes, and the most looks that one question to the core may cost.
+const CHUNK: usize = 250;
+const CHUNK_BYTES: u64 = 1 << 20;
+const LOOK: usize = 5_000;
+
+pub(crate) const TASK_FIELDS: &[Field] = &[
+    must("description", Kind::Text),
+    may("priority", Kind::Text),
+    may("metadata", Kind::Object),
+    may("max_retries", Kind::Count),
+    may("needed_capabilities", Kind::Texts),
+    may("repo", Kind::Text),
+    may("branch", Kind::Text),
+    may("file_hints", Kind::Objects),
+    may("success_criteria", Kind::Texts),
+    may("verification_steps", Kind::Objects),
+    may("complexity_tier", Kind::Text),
+    may("skip_verification", Kind::Flag),
+    may("verification_timeout_ms", Kind::Integer),
+    may("max_verification_retries", Kind::Integer),
+    may("goal_id", Kind::Text),
+    may("assign_to", Kind::Text),
+    may("complete_by", Kind::Count),
+];
+
+pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    let who = authenticate(&app.core, &headers).await?;
+    let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
+    let submission = submission_of(read_body(&headers, body, TASK_FIELDS)?, who)?;
+    let task_id = format!("task-{}", random::id()?);
+    let priority = submission.priority.number();
+    let id = task_id.clone();
+    let created_at = app.core.ask(move |state, now_ms| {
+        state.desk.tasks().has_room(weight).then(|| {
+            state.desk.submit(id, submission, now_ms);
+            now_ms
+        })
+    });
+    let created_at = created_at.await?.ok_or_else(queue_full)?;
+    let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// There is no room for another task.
+pub(crate) fn queue_full() -> ApiError {
+    let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
+}
+
+pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
+    // Taken silently, it would promise an order that nobody keeps.
+    if body.get("depends_on").is_some_and(|value| !value.is_null() && *value != json!([])) {
+        let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
+        return Err(ApiError::invalid_field("depends_on", "unsupported", detail.to_owned()));
+    }
+    let priority = text(&body, "priority").map_or(Ok(Priority::Normal), priority_of)?;
+    let texts = |value: &Value| {
+        value.as_array().map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    };
+    let needed_capabilities = body.get("needed_capabilities").and_then(texts).unwrap_or_default();
+    let metadata = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    // Three failures make a dead letter, as at the original hub.
+    let max_retries = body.get("max_retries").and_then(Value::as_u64).unwrap_or(3);
+    let description = text(&body, "description").unwrap_or_default().to_owned();
+    const OWN: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
+    let known = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !OWN.contains(&key);
+    body.retain(|key, value| known(key) && !value.is_null());
+    Ok(Submission {
+        description,
+        metadata,
+        priority,
+        max_retries,
+        needed_capabilities,
+        extra: body,
+        submitted_by: who.name,
+    })
+}
+
+type Asked = Result<Query<HashMap<String, String>>, QueryRejection>;
+
+/// Which tasks are asked for.
+#[derive(Clone, Default)]
+struct Filter {
+    status: Option<String>,
+    assigned_to: Option<String>,
+    goal_id: Option<String>,
+    priority: Option<Priority>,
+}
+
+impl Filter {
+    fn takes(&self, task: &Task) -> bool {
+        self.status.as_deref().is_none_or(|status| status == task.status.name())
+            && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
+            && self
+                .goal_id
+                .as_deref()
+                .is_none_or(|goal_id| task.submission.extra.get("goal_id").and_then(Value::as_str) == Some(goal_id))
+            && self.priority.is_none_or(|priority| priority == task.submission.priority)
+    }
+}
+
+pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    let Query(query) =
+        query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
+    const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
+    if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
+        let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
+        return Err(ApiError::invalid_field("status", "invalid", detail));
+    }
+    let priority = query.get("priority").map(|named| priority_of(named)).transpose()?;
+    let filter = Filter {
+        status: query.get("status").cloned(),
+        assigned_to: query.get("assigned_to").cloned(),
+        goal_id: query.get("goal_id").cloned(),
+        priority,
+    };
+    let limit = match query.get("limit").map(|limit| limit.parse::<usize>()) {
+        None => MAX_LISTED,
+        Some(Ok(limit @ 1..)) => limit.min(MAX_LISTED),
+        Some(_) => return Err(ApiError::invalid_field("limit", "invalid", format!("expected 1 to {MAX_LISTED}"))),
+    };
+    let after = query.get("cursor").map(|cursor| turn_of(cursor)).transpose()?;
+    page(&app, filter, limit, after).await
+}
+
+/// The list with `status=dead_letter`, whatever status the query names.
+pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: Asked) -> Reply {
+    let query = query.map(|Query(mut query)| {
+        query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
+        Query(query)
+    });
+    list(app, headers, query).await
+}
+
+/// Tasks by lane and order of submission, and where to go on. The core is asked for a few at a time: it has better things
+/// to do than to copy all of them at once.
+async fn page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) -> Reply {
+    let mut shown: Vec<Value> = Vec::new();
+    let mut bytes = 0;
+    let more = loop {
+        let filter = filter.clone();
+        let want = CHUNK.min(limit - shown.len());
+        let from = after;
+        let chunk = app.core.ask(move |state, _| chunk(state.desk.tasks(), &filter, from, want)).await?;
+        bytes += chunk.bytes;
+        shown.extend(chunk.tasks.iter().map(Task::to_json));
+        after = chunk.reached.or(after);
+        if !chunk.more || shown.len() >= limit || bytes >= MAX_LISTED_BYTES {
+            break chunk.more;
+        }
+    };
+    let cursor = after.filter(|_| more).map(|(lane, seq)| format!("{}-{seq}", lane.number()));
+    ok(json!({"count": shown.len(), "tasks": shown, "cursor": cursor}))
+}
+
+/// A few tasks in order.
+struct Chunk {
+    tasks: Vec<Task>,
+    bytes: u64,
+    /// The turn of the last one looked at, taken or not.
+    reached: Option<Turn>,
+    /// Whether there are others after that.
+    more: bool,
+}
+
+fn chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, want: usize) -> Chunk {
+    let mut chunk = Chunk { tasks: Vec::new(), bytes: 0, reached: None, more: false };
+    for (looked_at, task) in tasks.list_after(after).enumerate() {
+        if looked_at >= LOOK || chunk.tasks.len() >= want || chunk.bytes >= CHUNK_BYTES {
+            chunk.more = true;
+            break;
+        }
+        chunk.reached = Some(turn(task));
+        if filter.takes(task) {
+            chunk.bytes += task.weight();
+            chunk.tasks.push(task.clone());
+        }
+    }
+    chunk
+}
+
+pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    ok(app.core.ask(|state, _| count(state.desk.tasks())).await?)
+}
+
+/// How many tasks there are, as the original hub counts: dead letters apart, lanes of those that wait.
+fn count(tasks: &Tasks) -> Value {
+    let mut by_status: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut by_priority: BTreeMap<u8, u64> = BTreeMap::new();
+    let mut dead_letter = 0_u64;
+    for task in tasks.list_after(None) {
+        if task.status == Status::DeadLetter {
+            dead_letter += 1;
+        } else {
+            *by_status.entry(task.status.name()).or_default() += 1;
+        }
+        if task.status == Status::Queued {
+            *by_priority.entry(task.submission.priority.number()).or_default() += 1;
+        }
+    }
+    let queued = by_status.get(Status::Queued.name()).copied().unwrap_or_default();
+    json!({
+        "by_status": by_status,
+        "by_priority": by_priority,
+        "dead_letter": dead_letter,
+        "queued_index_size": queued,
+    })
+}
+
+/// A lane by its name or its number.
+fn priority_of(named: &str) -> Result<Priority, ApiError> {
+    // The original's agentcom-submit offers `critical`, which its hub files under normal; whoever says it means it.
+    let named = if named == "critical" { "urgent" } else { named };
+    let by_number = Priority::ALL.into_iter().find(|lane| lane.number().to_string() == named);
+    by_number.or_else(|| named.parse().ok()).ok_or_else(|| {
+        let detail = format!("expected urgent (or critical), high, normal or low, got {named:?}");
+        ApiError::invalid_field("priority", "invalid", detail)
+    })
+}
+
+/// Where a list goes on.
+fn turn_of(cursor: &str) -> Result<Turn, ApiError> {
+    let parts = cursor.split_once('-');
+    let turn = parts.and_then(|(lane, seq)| {
+        let lane = Priority::ALL.into_iter().find(|known| known.number().to_string() == lane)?;
+        Some((lane, seq.parse().ok()?))
+    });
+    turn.ok_or_else(|| {
+        let detail = format!("expected the cursor of an answer of this list, got {cursor:?}");
+        ApiError::invalid_field("cursor", "invalid", detail)
+    })
+}
+
+pub(crate) async fn one(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+    authenticate(&app.core, &headers).await?;
+    let id = path_id(id)?;
+    let wanted = id.clone();
+    let task = app.core.ask(move |state, _| state.desk.tasks().get(&wanted).map(Task::to_json)).await?;
+    ok(task.ok_or_else(|| ApiError::task_not_found(&id))?)
+}
+
+pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+    let (who, id) = submitter(&app, &headers, id, "cancel another's task").await?;
+    let wanted = id.clone();
+    let done = app.core.ask(move |state, now_ms| {
+        let before = state.desk.tasks().get(&wanted).map(|task| task.status.name());
+        state.desk.cancel(&wanted, &who.name, now_ms).map(|()| before)
+    });
+    let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
+    ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
+}
+
+pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+    let (_, id) = submitter(&app, &headers, id, "retry another's task").await?;
+    let wanted = id.clone();
+    let done = app.core.ask(move |state, now_ms| {
+        state.desk.revive(&wanted, now_ms)?;
+        Ok(state.desk.tasks().get(&wanted).map(|task| task.submission.priority.number()))
+    });
+    let priority = done.await?.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
+    ok(json!({"status": "requeued", "task_id": id, "priority": priority}))
+}
+
+/// The caller, who must be an admin or the one who submitted the task.
+async fn submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Principal, String), ApiError> {
+    let who = authenticate(&app.core, headers).await?;
+    let id = path_id(id)?;
+    let wanted = id.clone();
+    let owner =
+        app.core.ask(move |state, _| state.desk.tasks().get(&wanted).map(|task| task.submission.submitted_by.clone()));
+    let owner = owner.await?.ok_or_else(|| ApiError::task_not_found(&id))?;
+    if who.admin || who.name == owner { Ok((who, id)) } else { Err(ApiError::forbidden(&who.name, what)) }
+}
+
+fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "invalid_state", hint).with("task_id", task_id).with("status", status)
+}

@@ -1,0 +1,246 @@
+//! The open door: takes connections and serves HTTP on each, within bounds on time, bytes and numbers, so that nobody who
+//! has proved nothing can hold the hub up. It knows no route.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::connection_limit::{Place, Room};
+use crate::hub::http::reply::ApiError;
+
+/// The longest head of a request, bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// How long a connection that no agent identified on may last, however busy.
+const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+/// How long a connection whose time is up may take to end what it is at.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long a peer may take nothing of what we write.
+const STALL: Duration = Duration::from_secs(20);
+/// How long to wait when no connection can be taken (no files left).
+const RETRY: Duration = Duration::from_millis(200);
+/// How often that is said.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// What counts as no bound on the bytes that a connection may say.
+const UNBOUNDED: u64 = u64::MAX;
+
+/// The bounds that an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How long a request's head, its whole answer, and the pause between two requests may take.
+    pub request: Duration,
+    /// How many connections there may be that no agent has identified on.
+    pub unidentified: usize,
+}
+
+/// What a request knows of its connection.
+#[derive(Clone)]
+pub struct Origin {
+    place: Arc<Place>,
+    meter: Meter,
+}
+
+impl Origin {
+    /// Cancelled when the connection has to make room for another.
+    pub fn shown_out(&self) -> &CancellationToken {
+        &self.place.shown_out
+    }
+
+    /// From now on the peer may say so many bytes; then the connection breaks.
+    pub fn allow(&self, bytes: u64) {
+        self.meter.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// An agent proved that the connection is its own: it leaves the room, and may say as much as it likes.
+    pub fn identified(self) {
+        self.allow(UNBOUNDED);
+    }
+}
+
+/// Serves until `stop`, and then until the last connection has ended.
+pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let room = Room::new(bounds.unidentified);
+    let connections = TaskTracker::new();
+    let mut complained_at = None;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let place = tokio::select! {
+                    () = stop.cancelled() => break,
+                    place = room.enter() => place,
+                };
+                connections.spawn(attend(stream, place, router.clone(), bounds.request, stop.clone()));
+            }
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => {
+                if complained_at.is_none_or(|at: Instant| at.elapsed() > COMPLAIN_EVERY) {
+                    tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
+                    complained_at = Some(Instant::now());
+                }
+                room.make_room();
+                sleep(RETRY).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Whether only the connection that was to be taken is broken.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
+}
+
+async fn attend(stream: TcpStream, place: Place, router: Router, patience: Duration, stop: CancellationToken) {
+    // Frames are small and answers are awaited: waiting to fill a packet would only cost time.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    let shown_out = place.shown_out.clone();
+    let meter = Meter(Arc::new(AtomicU64::new(UNBOUNDED)));
+    let stream = TokioIo::new(Guarded { stream, meter: meter.clone(), stall: None });
+    let origin = Origin { place: Arc::new(place), meter };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(origin.clone());
+        let answer = router.call(request.map(Body::new));
+        async move {
+            Ok::<Response, Infallible>(match timeout(patience, answer).await {
+                Ok(Ok(answer)) => answer,
+                Err(_) => too_slow(patience),
+            })
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return note(ended),
+        () = shown_out.cancelled() => return,
+        () = stop.cancelled() => {}
+        () = sleep(CONNECTION_LIFE) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Ok(ended) = timeout(LAST_WORDS, connection).await {
+        note(ended);
+    }
+}
+
+fn note(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection broke off");
+    }
+}
+
+fn too_slow(patience: Duration) -> Response {
+    let hint = format!(
+        "a request and its answer may take {} ms; it may have been done: look before you send it again",
+        patience.as_millis()
+    );
+    let mut answer = ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", &hint).into_response();
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// What a connection may still say, bytes.
+#[derive(Clone)]
+struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// `false` where it is too much.
+    fn take(&self, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(UNBOUNDED);
+        let less = |left: u64| if left == UNBOUNDED { Some(left) } else { left.checked_sub(bytes) };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// A connection that breaks when its peer says more than it may, or takes nothing of what we write.
+struct Guarded {
+    stream: TcpStream,
+    meter: Meter,
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Guarded {
+    /// Passes what a write came to on, unless the peer has been stalling for too long.
+    fn watch<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(STALL)));
+        match stall.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if !self.meter.take(buf.filled().len() - before) {
+            return Poll::Ready(Err(io::Error::other("more was said before `identify` than is allowed")));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.watch(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,44 @@
+//! Random names and secrets from the operating system. It keeps none of them.
+
+use axum::http::StatusCode;
+
+use crate::hub::http::reply::ApiError;
+use crate::hub::state::tokens::{SECRET_BYTES, hex};
+
+/// The operating system gave no random bytes.
+#[derive(Debug)]
+pub struct NoEntropy(getrandom::Error);
+
+impl std::fmt::Display for NoEntropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the operating system gave no random bytes ({}): check that getrandom(2) is allowed here", self.0)
+    }
+}
+
+impl std::error::Error for NoEntropy {}
+
+impl From<NoEntropy> for ApiError {
+    fn from(error: NoEntropy) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no_entropy", &error.to_string())
+    }
+}
+
+/// The bits of a token.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn secret() -> Result<[u8; SECRET_BYTES], NoEntropy> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes).map_err(NoEntropy)?;
+    Ok(bytes)
+}
+
+/// 16 hex digits, as the original hub names its tasks.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn id() -> Result<String, NoEntropy> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(NoEntropy)?;
+    Ok(hex(&bytes))
+}

@@ -1,0 +1,351 @@
+//! The hub's decisions, in one pure place: events in, changes and frames out. No clock, no sockets and no storage:
+//! its one caller, `core`, says the time, stores the changes, and only then lets the frames out.
+//!
+//! The fence: an agent with an open restart command gets no task, from the very step that records the command.
+//! The line: after every event no idle agent stands beside a waiting task that it could do.
+
+pub mod agents;
+pub mod assignments;
+mod frames;
+pub mod idle_agents;
+mod legacy_agents;
+pub mod lost_assignments;
+pub mod policy;
+pub mod queue;
+pub mod restart;
+pub mod restart_ledger;
+pub mod retention;
+pub mod state_hash;
+pub mod task;
+pub mod tasks;
+#[cfg(test)]
+pub(crate) mod tests;
+pub mod verdicts;
+mod view;
+
+use crate::hub::scheduler::agents::{Agents, ConnId, Entered};
+use crate::hub::scheduler::assignments::{Due, STALE};
+use crate::hub::scheduler::idle_agents::IdleLine;
+use crate::hub::scheduler::policy::Policy;
+use crate::hub::scheduler::queue::can_do;
+use crate::hub::scheduler::restart::{Restart, RestartRequest, Run};
+use crate::hub::scheduler::restart_ledger::{Commanded, Restarts, Return};
+use crate::hub::scheduler::task::{Status, Submission, Task};
+use crate::hub::scheduler::tasks::Tasks;
+use crate::protocol::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
+
+/// An order to a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Say {
+    /// Write a frame.
+    Frame {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        text: String,
+        /// The restart command in it: report when it was written.
+        receipt: Option<String>,
+    },
+    /// Close the socket.
+    Close {
+        /// Whose.
+        conn: ConnId,
+        /// The WebSocket close code.
+        code: u16,
+        /// For people.
+        reason: &'static str,
+    },
+}
+
+/// What was stored, and what is to be stored next.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    /// Tasks by id; none means deleted.
+    pub tasks: Vec<(String, Option<&'a Task>)>,
+    /// Restarts by command id; none means deleted.
+    pub restarts: Vec<(String, Option<&'a Restart>)>,
+}
+
+/// Everything the hub knows.
+#[derive(Debug, Clone, Default)]
+pub struct Desk {
+    pub(super) policy: Policy,
+    pub(super) tasks: Tasks,
+    pub(super) restarts: Restarts,
+    pub(super) agents: Agents,
+    pub(super) says: Vec<Say>,
+    /// Agents whose state may have changed in this event.
+    pub(super) touched: Vec<String>,
+    pub(super) idle: IdleLine,
+}
+
+impl Desk {
+    /// What was stored, as it stands now. Nobody is connected yet.
+    pub fn load(tasks: Vec<Task>, restarts: Vec<Restart>, policy: Policy, now_ms: u64) -> Self {
+        let mut desk = Self {
+            policy,
+            tasks: Tasks::load(tasks, policy, now_ms),
+            restarts: Restarts::load(restarts, policy),
+            ..Self::default()
+        };
+        // Who came back while the hub was down could not say so: it gets the time that every holder gets.
+        desk.restarts.wait_until(now_ms + policy.accept_timeout_ms);
+        let fenced: Vec<String> = desk.restarts.fenced().map(str::to_owned).collect();
+        for agent_id in fenced {
+            desk.tasks.holder_left(&agent_id);
+        }
+        desk
+    }
+
+    /// An agent proved who it is. The connection that was opened last wins, in whatever order they are read; the older one
+    /// is closed, and its task moves here.
+    pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
+        let agent_id = identify.agent_id.as_str();
+        let superseded = |conn| Say::Close { conn, code: 4001, reason: "superseded by a newer connection" };
+        match self.agents.enter(conn, identify, now_ms) {
+            Entered::Here { older } => self.says.extend(older.map(superseded)),
+            Entered::Late => return self.says.push(superseded(conn)),
+        }
+        let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
+        self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
+        if let Some(agent) = self.agents.get(agent_id) {
+            self.tasks.returned(agent_id, &agent.life);
+        }
+        self.tasks.holder_returned(agent_id, self.is_original(agent_id), now_ms);
+        self.let_it_report_first(agent_id, now_ms);
+        match self.restarts.identified(agent_id, identify, now_ms) {
+            Return::Free | Return::StillFenced => {}
+            Return::SendAgain(command_id) => self.say_restart(&command_id),
+        }
+        self.touched.push(agent_id.to_owned());
+        self.settle(now_ms);
+    }
+
+    /// A connection is gone. An agent away on our command keeps its task; any other loses it at once.
+    pub fn disconnected(&mut self, conn: ConnId, now_ms: u64) {
+        let Some(agent_id) = self.agents.disconnect(conn) else { return };
+        if self.restarts.closed(&agent_id, now_ms) {
+            self.tasks.holder_left(&agent_id);
+        } else {
+            self.break_off(&agent_id, now_ms);
+            self.agents.remove(&agent_id);
+        }
+        self.touched.push(agent_id);
+        self.settle(now_ms);
+    }
+
+    /// The agent went away without our command. Of one that had announced it, nothing speaks against its task.
+    fn break_off(&mut self, agent_id: &str, now_ms: u64) {
+        const WHY: &str = "agent_disconnect";
+        self.note_what_it_leaves_with(agent_id);
+        match self.agents.get(agent_id) {
+            Some(agent) if !agent.leaving => self.tasks.lose(agent_id, WHY, Some(agent.life.clone()), now_ms),
+            Some(_) | None => drop(self.tasks.take_back(agent_id, WHY, now_ms)),
+        }
+    }
+
+    /// A restart frame was written to its socket.
+    pub fn delivered(&mut self, command_id: &str, now_ms: u64) {
+        self.restarts.delivered(command_id, now_ms);
+    }
+
+    /// A new task.
+    pub fn submit(&mut self, task_id: String, submission: Submission, now_ms: u64) {
+        self.tasks.submit(task_id, submission, now_ms);
+        self.settle(now_ms);
+    }
+
+    /// The task is not wanted any more.
+    ///
+    /// # Errors
+    /// The name of the status that it already ended in, or `not_found`.
+    pub fn cancel(&mut self, task_id: &str, by: &str, now_ms: u64) -> Result<(), &'static str> {
+        if let Some(holder) = self.tasks.cancel(task_id, by, now_ms)? {
+            self.say_cancelled(&holder, task_id);
+            self.touched.push(holder);
+        }
+        self.settle(now_ms);
+        Ok(())
+    }
+
+    /// Gives a dead letter all its tries again.
+    ///
+    /// # Errors
+    /// The name of the status that it is in instead, or `not_found`.
+    pub fn revive(&mut self, task_id: &str, now_ms: u64) -> Result<(), &'static str> {
+        self.tasks.revive(task_id, now_ms)?;
+        self.settle(now_ms);
+        Ok(())
+    }
+
+    /// Commands a restart and fences the agent, in one step. None: the agent is not connected and no command is open.
+    pub fn command_restart(
+        &mut self,
+        command_id: String,
+        agent_id: &str,
+        request: RestartRequest,
+        now_ms: u64,
+    ) -> Option<Commanded> {
+        let run = match self.agents.connected(agent_id) {
+            Some((agent, _)) => agent.run.clone(),
+            // A repeat, which goes to nobody.
+            None => self.restarts.open_for(agent_id).map(|_| Run::default())?,
+        };
+        let commanded = self.restarts.command(command_id, agent_id, &run, request, now_ms);
+        // A peer that does not know command ids would restart once more for every repeat.
+        let knows_repeats = run.boot_id.is_some();
+        if commanded.send && (knows_repeats || !commanded.repeated) {
+            self.say_restart(&commanded.command_id);
+        }
+        self.touched.push(agent_id.to_owned());
+        self.settle(now_ms);
+        Some(commanded)
+    }
+
+    /// Does what is due by now.
+    pub fn tick(&mut self, now_ms: u64) {
+        for agent_id in self.restarts.expire(now_ms) {
+            if self.agents.connected(&agent_id).is_none() {
+                self.tasks.take_back(&agent_id, "restart_overdue", now_ms);
+                self.agents.remove(&agent_id);
+            }
+            self.touched.push(agent_id);
+        }
+        for due in self.tasks.due(now_ms) {
+            match due {
+                Due::TakeBack { agent_id, why: STALE } if self.ask_the_original(&agent_id, now_ms) => {}
+                Due::TakeBack { agent_id, why } => {
+                    if let Some(task_id) = self.tasks.task_of(&agent_id).map(|task| task.id.clone()) {
+                        self.say_cancelled(&agent_id, &task_id);
+                    }
+                    match why {
+                        STALE => self.tasks.lose(&agent_id, why, None, now_ms),
+                        _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
+                    }
+                    // Whoever let a task lie is not the first to get it again.
+                    self.agents.set_unavailable(&agent_id, now_ms + self.policy.reject_retry_ms);
+                    self.touched.push(agent_id);
+                }
+                Due::SayAgain { agent_id } => self.say_assignment(&agent_id),
+            }
+        }
+        let again = self.agents.available_again(now_ms);
+        self.touched.extend(again);
+        self.settle(now_ms);
+    }
+
+    /// When `tick` will next have something to do, ms since the epoch.
+    pub fn deadline(&self) -> Option<u64> {
+        [self.restarts.deadline(), self.tasks.deadline(), self.agents.deadline()].into_iter().flatten().min()
+    }
+
+    /// What must be stored before anything is said.
+    pub fn take_changes(&mut self) -> Changes<'_> {
+        let task_ids = self.tasks.take_dirty();
+        let command_ids = self.restarts.take_dirty();
+        let tasks = &self.tasks;
+        let restarts = &self.restarts;
+        Changes {
+            tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
+            restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
+        }
+    }
+
+    /// What is to be said, in order.
+    pub fn take_says(&mut self) -> Vec<Say> {
+        std::mem::take(&mut self.says)
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// All commanded restarts.
+    pub fn restarts(&self) -> &Restarts {
+        &self.restarts
+    }
+
+    /// Whether the agent has a socket.
+    pub fn is_connected(&self, agent_id: &str) -> bool {
+        self.agents.connected(agent_id).is_some()
+    }
+
+    /// How many agents have a socket.
+    pub fn connected_count(&self) -> usize {
+        self.agents.connected_count()
+    }
+
+    /// Sends a frame to the agent, if it is connected.
+    pub(super) fn say(&mut self, agent_id: &str, frame: &HubFrame) {
+        self.say_text(agent_id, text_of(frame), None);
+    }
+
+    pub(super) fn say_text(&mut self, agent_id: &str, text: String, receipt: Option<String>) {
+        if let Some((_, conn)) = self.agents.connected(agent_id) {
+            self.says.push(Say::Frame { conn, text, receipt });
+        }
+    }
+
+    fn say_restart(&mut self, command_id: &str) {
+        let Some(restart) = self.restarts.get(command_id) else { return };
+        let agent_id = restart.agent_id.clone();
+        let v2 = self.agents.get(&agent_id).is_some_and(|agent| agent.is_v2());
+        let frame = HubFrame::RestartSidecar(restart.frame(v2));
+        self.say_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
+    }
+
+    /// Tells the agent that the task is not its own (any more): whoever takes a task from its holder says so.
+    pub(super) fn say_cancelled(&mut self, agent_id: &str, task_id: &str) {
+        self.say(agent_id, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
+    }
+
+    pub(super) fn say_assignment(&mut self, agent_id: &str) {
+        if let Some(assignment) = self.tasks.task_of(agent_id).map(Task::assignment) {
+            self.say(agent_id, &HubFrame::TaskAssign(assignment));
+        }
+    }
+
+    /// Restores the line: whoever became free takes the first task it can do, then new tasks go to whoever is idle.
+    pub(super) fn settle(&mut self, now_ms: u64) {
+        for agent_id in std::mem::take(&mut self.touched) {
+            if !self.is_free(&agent_id) {
+                self.idle.leave(&agent_id);
+                continue;
+            }
+            let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.can_do));
+            match fits {
+                Some(task_id) => self.assign(&task_id, &agent_id, now_ms),
+                None => self.idle.join(&agent_id),
+            }
+        }
+        for task_id in self.tasks.take_queued() {
+            let Some(task) = self.tasks.get(&task_id).filter(|task| task.status == Status::Queued) else { continue };
+            let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(id, &agent.can_do, &task.submission));
+            let Some(agent_id) = self.idle.iter().find(|id| able(id)).map(str::to_owned) else { continue };
+            self.assign(&task_id, &agent_id, now_ms);
+        }
+    }
+
+    fn is_free(&self, agent_id: &str) -> bool {
+        let willing = |(agent, _): (&crate::hub::scheduler::agents::Agent, _)| {
+            !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none()
+        };
+        self.agents.connected(agent_id).is_some_and(willing)
+            && self.restarts.open_for(agent_id).is_none()
+            && self.tasks.task_of(agent_id).is_none()
+    }
+
+    fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) {
+        self.idle.leave(agent_id);
+        if self.tasks.assign(task_id, agent_id, now_ms) {
+            self.say_assignment(agent_id);
+        }
+    }
+}
+
+/// A frame as text.
+pub fn text_of(frame: &HubFrame) -> String {
+    // Maps with string keys and plain values: nothing here can fail to serialize.
+    serde_json::to_string(frame).unwrap_or_default()
+}

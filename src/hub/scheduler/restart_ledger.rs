@@ -1,0 +1,323 @@
+//! The restart ledger, as a pure fold: every command reaches one end that the hub can name (back, refused, overdue).
+//! No clock, no sockets and no storage: the caller says the time, sends what is to be sent, and stores what is `dirty`.
+//!
+//! At most one command is open for an agent, and an agent with an open command is fenced: it gets no new task.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::json;
+
+use crate::hub::scheduler::policy::Policy;
+use crate::hub::scheduler::restart::{Phase, Restart, RestartRequest, Run};
+use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
+
+/// The longest deadline that the hub believes a sidecar: a day.
+const MAX_DEADLINE_MS: u64 = 86_400_000;
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commanded {
+    /// The open command's name: the first's, for a repeat.
+    pub command_id: String,
+    /// The open command's reason: the first's, for a repeat.
+    pub reason: String,
+    /// Whether the frame is to be sent: it is new, or `force` is.
+    pub send: bool,
+    /// Whether a command was open already.
+    pub repeated: bool,
+}
+
+/// What an identify means for the agent's open command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Return {
+    /// There is none open: it ended with this return, or earlier.
+    Free,
+    /// One is still open, and the peer has it or must not get it again.
+    StillFenced,
+    /// One is still open and the peer may not have it: send it again, under the same name.
+    SendAgain(String),
+}
+
+/// All commanded restarts.
+#[derive(Debug, Clone, Default)]
+pub struct Restarts {
+    policy: Policy,
+    pub(crate) all: HashMap<String, Restart>,
+    by_agent: HashMap<String, BTreeSet<(u64, String)>>,
+    open: HashMap<String, String>,
+    dirty: BTreeSet<String>,
+    next_seq: u64,
+}
+
+impl Restarts {
+    /// The ledger as it was stored.
+    pub fn load(stored: Vec<Restart>, policy: Policy) -> Self {
+        let mut ledger = Self { policy, ..Self::default() };
+        for restart in stored {
+            ledger.next_seq = ledger.next_seq.max(restart.seq + 1);
+            ledger.insert(restart);
+        }
+        ledger
+    }
+
+    /// Calls no open command overdue before this time.
+    pub fn wait_until(&mut self, at_ms: u64) {
+        for id in self.open.values() {
+            if let Some(restart) = self.all.get_mut(id).filter(|restart| restart.overdue_at < at_ms) {
+                restart.overdue_at = at_ms;
+                self.dirty.insert(id.clone());
+            }
+        }
+    }
+
+    /// One command.
+    pub fn get(&self, command_id: &str) -> Option<&Restart> {
+        self.all.get(command_id)
+    }
+
+    /// The agent's commands, newest first.
+    pub fn of_agent(&self, agent_id: &str) -> Vec<&Restart> {
+        let ids = self.by_agent.get(agent_id).into_iter().flatten().rev();
+        ids.filter_map(|(_, id)| self.all.get(id)).collect()
+    }
+
+    /// The agent's open command: while there is one, the agent is fenced.
+    pub fn open_for(&self, agent_id: &str) -> Option<&Restart> {
+        self.open.get(agent_id).and_then(|id| self.all.get(id))
+    }
+
+    /// All fenced agents.
+    pub fn fenced(&self) -> impl Iterator<Item = &str> {
+        self.open.keys().map(String::as_str)
+    }
+
+    /// The commands to store (or, where `get` has none, to delete) since the last call.
+    pub fn take_dirty(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Records a command and fences the agent, or answers with the one that is open. `run` is the connected run.
+    pub fn command(
+        &mut self,
+        command_id: String,
+        agent_id: &str,
+        run: &Run,
+        request: RestartRequest,
+        now_ms: u64,
+    ) -> Commanded {
+        if let Some(open) = self.open.get(agent_id).and_then(|id| self.all.get_mut(id)) {
+            let upgrade = request.force && !open.force;
+            if upgrade {
+                open.force = true;
+                let sooner = now_ms + self.policy.drain_deadline_ms + self.policy.restart_margin_ms;
+                open.overdue_at = open.overdue_at.min(sooner);
+                open.note("force_added", json!({"by": request.by}), now_ms);
+                self.dirty.insert(open.command_id.clone());
+            }
+            let (command_id, reason) = (open.command_id.clone(), open.reason.clone());
+            return Commanded { command_id, reason, send: upgrade, repeated: true };
+        }
+        let asked = request.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_DEADLINE_MS);
+        let patience = if request.force { 0 } else { asked };
+        let mut restart = Restart {
+            command_id: command_id.clone(),
+            agent_id: agent_id.to_owned(),
+            reason: request.reason.clone(),
+            by: request.by.clone(),
+            deadline_ms: request.deadline_ms,
+            force: request.force,
+            force_told: false,
+            seq: self.next_seq,
+            commanded_at: now_ms,
+            overdue_at: now_ms + patience + self.policy.drain_deadline_ms + self.policy.restart_margin_ms,
+            phase: Phase::Commanded,
+            boot_before: run.boot_id.clone(),
+            count_before: run.restart_count,
+            left_at: None,
+            boot_after: None,
+            gap_ms: None,
+            reported_gap_ms: None,
+            forced: None,
+            steps: Vec::new(),
+        };
+        restart.note(Phase::Commanded.name(), json!({"by": request.by, "force": request.force}), now_ms);
+        self.next_seq += 1;
+        self.dirty.insert(command_id.clone());
+        self.insert(restart);
+        self.prune(agent_id);
+        Commanded { command_id, reason: request.reason, send: true, repeated: false }
+    }
+
+    /// The frame was written to the agent's socket.
+    pub fn delivered(&mut self, command_id: &str, now_ms: u64) {
+        let Some(restart) = self.all.get_mut(command_id) else { return };
+        restart.force_told = restart.force;
+        if restart.phase == Phase::Commanded {
+            restart.phase = Phase::Delivered;
+            restart.note(Phase::Delivered.name(), json!(null), now_ms);
+        } else {
+            restart.note("sent_again", json!(null), now_ms);
+        }
+        self.dirty.insert(command_id.to_owned());
+    }
+
+    /// The agent answered the command. `true` where that ended the fence.
+    pub fn acknowledged(&mut self, agent_id: &str, ack: &RestartAck, now_ms: u64) -> bool {
+        let policy = self.policy;
+        let Some(restart) = self.open_mut(agent_id, Some(&ack.command_id)) else { return false };
+        let detail = json!({"detail": ack.detail, "deadline_ms": ack.deadline_ms});
+        match ack.outcome {
+            RestartAckOutcome::Refused => {
+                restart.phase = Phase::Refused;
+                restart.note(Phase::Refused.name(), detail, now_ms);
+                self.open.remove(agent_id);
+                return true;
+            }
+            RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate if restart.phase < Phase::Accepted => {
+                restart.phase = Phase::Accepted;
+                restart.note(Phase::Accepted.name(), detail, now_ms);
+            }
+            RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate => {
+                restart.note("duplicate", detail, now_ms);
+            }
+        }
+        if let Some(deadline_ms) = ack.deadline_ms {
+            let slack = policy.drain_deadline_ms + policy.restart_margin_ms;
+            // Whatever it says and however often, a command ends within a day.
+            let latest = restart.commanded_at + MAX_DEADLINE_MS;
+            restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + slack;
+        }
+        false
+    }
+
+    /// The agent said its last words. Of an overdue restart that is noted too: it will be told from a blink of the link.
+    pub fn draining(&mut self, agent_id: &str, said: &Restarting, now_ms: u64) {
+        let named = said.command_id.as_deref();
+        let Some(restart) = self.waited_for(agent_id, named) else { return };
+        if restart.phase.is_open() {
+            if restart.phase >= Phase::Draining {
+                return;
+            }
+            restart.phase = Phase::Draining;
+        }
+        restart.forced = said.forced;
+        restart.left_at = Some(now_ms);
+        let detail = json!({"expected_back_ms": said.expected_back_ms, "task_id": said.task_id});
+        restart.note(Phase::Draining.name(), detail, now_ms);
+    }
+
+    /// The agent's socket closed. `true` where that is a planned absence.
+    pub fn closed(&mut self, agent_id: &str, now_ms: u64) -> bool {
+        let Some(restart) = self.waited_for(agent_id, None) else { return false };
+        if restart.phase == Phase::Draining {
+            restart.phase = Phase::Exiting;
+            restart.note(Phase::Exiting.name(), json!(null), now_ms);
+        } else {
+            restart.left_at = Some(now_ms);
+            restart.note("socket_closed", json!(null), now_ms);
+        }
+        restart.phase.is_open()
+    }
+
+    /// The agent identified. Another run ends the open command, and late also an overdue one.
+    pub fn identified(&mut self, agent_id: &str, identify: &Identify, now_ms: u64) -> Return {
+        let run = Run::of(identify);
+        let waits = |restart: &&Restart| restart.phase.is_open() || restart.phase == Phase::Overdue;
+        let waiting: Vec<&Restart> = self.of_agent(agent_id).into_iter().filter(waits).collect();
+        // All that wait were aimed at the one run before this: evidence of its end counts for each of them.
+        if waiting.iter().any(|restart| restart.is_ended_by(&run)) {
+            let ids: Vec<String> = waiting.iter().map(|restart| restart.command_id.clone()).collect();
+            self.open.remove(agent_id);
+            for id in ids {
+                if let Some(restart) = self.all.get_mut(&id) {
+                    restart.come_back(identify, now_ms);
+                }
+                self.dirty.insert(id);
+            }
+        }
+        let Some(restart) = self.open_mut(agent_id, None) else { return Return::Free };
+        restart.note("reconnected", json!({"boot_id": run.boot_id}), now_ms);
+        let unheard = restart.phase < Phase::Accepted || (restart.force && !restart.force_told);
+        if unheard && run.boot_id.is_some() {
+            return Return::SendAgain(restart.command_id.clone());
+        }
+        Return::StillFenced
+    }
+
+    /// Whether the connection that began at `since` was the return from a commanded restart.
+    pub fn ended_with(&self, agent_id: &str, since: Option<u64>) -> bool {
+        let ended =
+            |restart: &Restart| restart.phase == Phase::Back && restart.steps.last().map(|step| step.at_ms) == since;
+        self.of_agent(agent_id).into_iter().any(ended)
+    }
+
+    /// Calls what took too long overdue, and says whose restarts those were: they are no longer fenced.
+    pub fn expire(&mut self, now_ms: u64) -> Vec<String> {
+        let late = |id: &&String| self.all.get(*id).is_some_and(|restart| restart.overdue_at <= now_ms);
+        let ids: Vec<String> = self.open.values().filter(late).cloned().collect();
+        let mut agents = Vec::new();
+        for id in ids {
+            let Some(restart) = self.all.get_mut(&id) else { continue };
+            let stuck = restart.phase.name();
+            restart.phase = Phase::Overdue;
+            restart.note(Phase::Overdue.name(), json!({"while": stuck}), now_ms);
+            self.open.remove(&restart.agent_id);
+            agents.push(restart.agent_id.clone());
+            self.dirty.insert(id);
+        }
+        agents
+    }
+
+    /// When `expire` will next have something to say, ms since the epoch.
+    pub fn deadline(&self) -> Option<u64> {
+        self.open.values().filter_map(|id| self.all.get(id)).map(|restart| restart.overdue_at).min()
+    }
+
+    fn insert(&mut self, restart: Restart) {
+        let (id, agent_id) = (restart.command_id.clone(), restart.agent_id.clone());
+        if restart.phase.is_open() {
+            self.open.insert(agent_id.clone(), id.clone());
+        }
+        self.by_agent.entry(agent_id).or_default().insert((restart.seq, id.clone()));
+        self.all.insert(id, restart);
+    }
+
+    /// The agent's open command, where it is the named one; whoever asks is about to change it.
+    fn open_mut(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
+        let id = self.open.get(agent_id)?;
+        if command_id.is_some_and(|named| named != id) {
+            return None;
+        }
+        self.dirty.insert(id.clone());
+        self.all.get_mut(id)
+    }
+
+    /// The agent's open command, or else its newest, where that is overdue: it may still come to its other end.
+    fn waited_for(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
+        if self.open.contains_key(agent_id) {
+            return self.open_mut(agent_id, command_id);
+        }
+        let (_, newest) = self.by_agent.get(agent_id)?.last()?;
+        let restart = self.all.get_mut(newest)?;
+        let named = command_id.is_none_or(|named| named == restart.command_id);
+        if restart.phase != Phase::Overdue || !named {
+            return None;
+        }
+        self.dirty.insert(restart.command_id.clone());
+        Some(restart)
+    }
+
+    fn prune(&mut self, agent_id: &str) {
+        let Some(ids) = self.by_agent.get_mut(agent_id) else { return };
+        while ids.len() > self.policy.keep_restarts.max(1) {
+            if let Some((_, oldest)) = ids.pop_first() {
+                self.all.remove(&oldest);
+                self.dirty.insert(oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/restart_ledger.rs"]
+mod tests;

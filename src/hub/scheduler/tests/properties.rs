@@ -1,0 +1,501 @@
+//! What holds for the desk after every event, whatever the events: random agents, tasks, restarts, drops, jumps of time
+//! and crashes of the hub, against a store that keeps only what the desk said was to be stored.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use crate::hub::scheduler::task::Priority;
+use crate::hub::scheduler::*;
+use crate::protocol::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+
+const AGENTS: u8 = 3;
+
+/// Which peer it is.
+#[derive(Debug, Clone, Copy)]
+enum Speaks {
+    V2,
+    Original,
+    /// Names neither its run nor itself.
+    Plain,
+}
+
+impl Speaks {
+    fn identify(self, agent: u8, run: u32) -> Identify {
+        let (boot_id, client_type) = match self {
+            Self::V2 => (Some(format!("boot-{run}")), None),
+            Self::Original => (None, Some("sidecar".to_owned())),
+            Self::Plain => (None, None),
+        };
+        Identify { agent_id: name(agent), boot_id, client_type, ..Identify::default() }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Join {
+        agent: u8,
+        speaks: Speaks,
+        new_run: bool,
+    },
+    /// A connection is opened, and nothing said on it yet.
+    Open {
+        agent: u8,
+    },
+    /// What was said on it is read.
+    JoinLate {
+        agent: u8,
+        speaks: Speaks,
+    },
+    Drop {
+        agent: u8,
+    },
+    Submit {
+        gpu: bool,
+        urgent: bool,
+    },
+    Command {
+        agent: u8,
+        force: bool,
+    },
+    Written,
+    Ack {
+        agent: u8,
+        outcome: u8,
+    },
+    Goodbye {
+        agent: u8,
+    },
+    Accept {
+        agent: u8,
+    },
+    Complete {
+        agent: u8,
+        off_by: u8,
+    },
+    Fail {
+        agent: u8,
+    },
+    Reject {
+        agent: u8,
+        invalid: bool,
+    },
+    Recover {
+        agent: u8,
+        status: u8,
+        nth: Option<u8>,
+    },
+    Report {
+        agent: u8,
+        off_by: u8,
+        nth: Option<u8>,
+    },
+    Progress {
+        agent: u8,
+        nth: Option<u8>,
+    },
+    Cancel {
+        nth: u8,
+    },
+    Revive {
+        nth: u8,
+    },
+    Wait {
+        ms: u32,
+    },
+    Tick,
+    HubCrash,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let agent = 0..AGENTS;
+    let speaks = prop_oneof![Just(Speaks::V2), Just(Speaks::Original), Just(Speaks::Plain)];
+    let nth = prop_oneof![2 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    prop_oneof![
+        4 => (agent.clone(), speaks.clone(), any::<bool>()).prop_map(|(agent, speaks, new_run)| Op::Join { agent, speaks, new_run }),
+        1 => agent.clone().prop_map(|agent| Op::Open { agent }),
+        1 => (agent.clone(), speaks).prop_map(|(agent, speaks)| Op::JoinLate { agent, speaks }),
+        2 => agent.clone().prop_map(|agent| Op::Drop { agent }),
+        4 => (any::<bool>(), any::<bool>()).prop_map(|(gpu, urgent)| Op::Submit { gpu, urgent }),
+        3 => (agent.clone(), any::<bool>()).prop_map(|(agent, force)| Op::Command { agent, force }),
+        1 => Just(Op::Written),
+        2 => (agent.clone(), 0..3u8).prop_map(|(agent, outcome)| Op::Ack { agent, outcome }),
+        2 => agent.clone().prop_map(|agent| Op::Goodbye { agent }),
+        3 => agent.clone().prop_map(|agent| Op::Accept { agent }),
+        3 => (agent.clone(), 0..2u8).prop_map(|(agent, off_by)| Op::Complete { agent, off_by }),
+        1 => agent.clone().prop_map(|agent| Op::Fail { agent }),
+        2 => (agent.clone(), any::<bool>()).prop_map(|(agent, invalid)| Op::Reject { agent, invalid }),
+        2 => (agent.clone(), 0..4u8, nth.clone()).prop_map(|(agent, status, nth)| Op::Recover { agent, status, nth }),
+        2 => (agent.clone(), 0..3u8, nth.clone()).prop_map(|(agent, off_by, nth)| Op::Report { agent, off_by, nth }),
+        2 => (agent, nth).prop_map(|(agent, nth)| Op::Progress { agent, nth }),
+        1 => any::<u8>().prop_map(|nth| Op::Cancel { nth }),
+        1 => any::<u8>().prop_map(|nth| Op::Revive { nth }),
+        2 => (0..200_000u32).prop_map(|ms| Op::Wait { ms }),
+        2 => Just(Op::Tick),
+        1 => Just(Op::HubCrash),
+    ]
+}
+
+/// The desk, the world around it, and the store as a crash would find it.
+struct World {
+    desk: Desk,
+    now: u64,
+    tasks: BTreeMap<String, Task>,
+    restarts: BTreeMap<String, Restart>,
+    conns: HashMap<u8, ConnId>,
+    /// Opened, with the run that did, and not heard on yet.
+    opened: HashMap<u8, (ConnId, u32)>,
+    /// The newest connection that each agent was heard on, for as long as the hub runs.
+    newest: HashMap<u8, ConnId>,
+    agent_of: HashMap<ConnId, String>,
+    runs: HashMap<u8, u32>,
+    next: u64,
+    submitted: Vec<String>,
+    generations: HashMap<String, u64>,
+    unread: Vec<String>,
+    completed: HashSet<String>,
+    /// What each agent has in hand by the frames of its present connection.
+    in_hand: HashMap<String, String>,
+}
+
+fn name(agent: u8) -> String {
+    format!("agent-{agent}")
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0),
+            now: 0,
+            tasks: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            conns: HashMap::new(),
+            opened: HashMap::new(),
+            newest: HashMap::new(),
+            agent_of: HashMap::new(),
+            runs: HashMap::new(),
+            next: 0,
+            submitted: Vec::new(),
+            generations: HashMap::new(),
+            unread: Vec::new(),
+            completed: HashSet::new(),
+            in_hand: HashMap::new(),
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn apply(&mut self, op: &Op) {
+        self.now += 1;
+        match *op {
+            Op::Join { agent, speaks, new_run } => self.join(agent, speaks, new_run),
+            Op::Open { agent } => {
+                let (conn, run) = (self.fresh(), self.runs.get(&agent).copied().unwrap_or_default());
+                self.opened.entry(agent).or_insert((conn, run));
+            }
+            Op::JoinLate { agent, speaks } => self.join_late(agent, speaks),
+            Op::Drop { agent } => {
+                if let Some(conn) = self.conns.remove(&agent) {
+                    self.desk.disconnected(conn, self.now);
+                    self.in_hand.remove(&name(agent));
+                }
+            }
+            Op::Submit { gpu, urgent } => self.submit(gpu, urgent),
+            Op::Command { agent, force } => {
+                let request = RestartRequest { reason: "r".into(), deadline_ms: None, force, by: "ops".into() };
+                let id = format!("c{}", self.fresh());
+                self.desk.command_restart(id, &name(agent), request, self.now);
+            }
+            Op::Written => {
+                for id in std::mem::take(&mut self.unread) {
+                    self.desk.delivered(&id, self.now);
+                }
+            }
+            Op::Ack { agent, outcome } => {
+                let open = self.desk.restarts.open_for(&name(agent)).map(|open| open.command_id.clone());
+                let outcomes = [RestartAckOutcome::Accepted, RestartAckOutcome::Duplicate, RestartAckOutcome::Refused];
+                let outcome = outcomes[usize::from(outcome)];
+                let command_id = open.unwrap_or_else(|| "none".into());
+                self.hear(
+                    agent,
+                    SidecarFrame::RestartAck(RestartAck { command_id, outcome, detail: None, deadline_ms: None }),
+                );
+            }
+            Op::Goodbye { agent } => self.hear(agent, SidecarFrame::AgentRestarting(Restarting::default())),
+            Op::Accept { agent } => {
+                let (task_id, _) = self.held(agent);
+                self.hear(agent, SidecarFrame::TaskAccepted { task_id });
+            }
+            Op::Complete { agent, off_by } => {
+                let (task_id, generation) = self.held(agent);
+                let generation = generation.saturating_sub(off_by.into());
+                let frame = json!({"type": "task_complete", "task_id": task_id, "generation": generation});
+                self.hear(agent, SidecarFrame::parse(&frame.to_string()).unwrap());
+            }
+            Op::Fail { agent } => {
+                let (task_id, generation) = self.held(agent);
+                self.hear(agent, SidecarFrame::TaskFailed { task_id, generation, reason: None, error: None });
+            }
+            Op::Reject { agent, invalid } => {
+                let (task_id, generation) = self.held(agent);
+                let reason = if invalid { "invalid" } else { "busy" }.to_owned();
+                self.in_hand.remove(&name(agent));
+                self.hear(agent, SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason });
+            }
+            Op::Recover { agent, status, nth } => {
+                let (task_id, _) = self.named(agent, nth);
+                let status = ["accepted", "waking", "working", "failed"][usize::from(status)];
+                let last_status = Some(status.to_owned());
+                self.hear(agent, SidecarFrame::TaskRecovering { task_id, last_status, rest: Map::new() });
+            }
+            Op::Report { agent, off_by, nth } => {
+                let (task_id, generation) = self.named(agent, nth);
+                let generation = Some(generation.saturating_sub(off_by.into()));
+                self.hear(agent, SidecarFrame::StateReport { task_id, status: None, generation, assigned_at: None });
+            }
+            Op::Progress { agent, nth } => {
+                let (task_id, _) = self.named(agent, nth);
+                self.hear(agent, SidecarFrame::TaskProgress { task_id, progress: None, execution_event: None });
+            }
+            Op::Cancel { nth } => {
+                if let Some(id) = self.nth_task(nth) {
+                    let _ = self.desk.cancel(&id, "ops", self.now);
+                }
+            }
+            Op::Revive { nth } => {
+                if let Some(id) = self.nth_task(nth) {
+                    let _ = self.desk.revive(&id, self.now);
+                }
+            }
+            Op::Wait { ms } => self.now += u64::from(ms),
+            Op::Tick => self.tick(),
+            Op::HubCrash => {
+                let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
+                self.desk = Desk::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
+                self.conns.clear();
+                self.in_hand.clear();
+                self.opened.clear();
+                self.newest.clear();
+                self.unread.clear();
+            }
+        }
+    }
+
+    fn join(&mut self, agent: u8, speaks: Speaks, new_run: bool) {
+        let run = self.runs.entry(agent).or_default();
+        *run += u32::from(new_run);
+        let run = *run;
+        let conn = self.fresh();
+        self.joined(agent, speaks, conn, run);
+    }
+
+    /// A connection that was opened before others is heard after them: where one of them is the agent's, nothing changes.
+    fn join_late(&mut self, agent: u8, speaks: Speaks) {
+        let Some((conn, run)) = self.opened.remove(&agent) else { return };
+        if self.newest.get(&agent).is_none_or(|newest| *newest < conn) {
+            return self.joined(agent, speaks, conn, run);
+        }
+        let before = self.print();
+        self.desk.identified(conn, &speaks.identify(agent, run), self.now);
+        assert_eq!(self.print(), before, "a connection that was heard late changed something");
+        let says: Vec<Say> = self.desk.take_says();
+        assert!(matches!(says[..], [Say::Close { conn: closed, code: 4001, .. }] if closed == conn), "{says:?}");
+    }
+
+    fn print(&self) -> u64 {
+        use std::hash::Hasher as _;
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.desk.digest(self.now, |conn| usize::try_from(conn).unwrap(), &mut hasher);
+        hasher.finish()
+    }
+
+    fn joined(&mut self, agent: u8, speaks: Speaks, conn: ConnId, run: u32) {
+        self.newest.insert(agent, conn);
+        self.conns.insert(agent, conn);
+        self.agent_of.insert(conn, name(agent));
+        self.in_hand.remove(&name(agent));
+        // The first agent can do more than the others.
+        let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
+        let identify = Identify { capabilities, ..speaks.identify(agent, run) };
+        self.desk.identified(conn, &identify, self.now);
+    }
+
+    fn submit(&mut self, gpu: bool, urgent: bool) {
+        let id = format!("t{}", self.fresh());
+        let submission = Submission {
+            description: "d".into(),
+            metadata: Map::new(),
+            priority: if urgent { Priority::Urgent } else { Priority::Normal },
+            max_retries: 2,
+            needed_capabilities: if gpu { vec!["gpu".into()] } else { Vec::new() },
+            extra: Map::new(),
+            submitted_by: "ops".into(),
+        };
+        self.submitted.push(id.clone());
+        self.desk.submit(id, submission, self.now);
+    }
+
+    /// Jumps to the next deadline and does what is due; afterwards nothing may be due at the same time.
+    fn tick(&mut self) {
+        if let Some(at) = self.desk.deadline() {
+            self.now = self.now.max(at);
+            self.desk.tick(self.now);
+            assert!(self.desk.deadline().is_none_or(|next| next > self.now), "the desk spins at {}", self.now);
+        }
+    }
+
+    fn hear(&mut self, agent: u8, frame: SidecarFrame) {
+        if let Some(conn) = self.conns.get(&agent) {
+            self.desk.heard(*conn, frame, self.now);
+        }
+    }
+
+    fn held(&self, agent: u8) -> (String, u64) {
+        let task = self.desk.tasks.task_of(&name(agent));
+        task.map_or_else(|| ("none".into(), 0), |task| (task.id.clone(), task.generation))
+    }
+
+    /// The nth task there is, or the one that it holds.
+    fn named(&self, agent: u8, nth: Option<u8>) -> (String, u64) {
+        let named = nth.and_then(|nth| self.nth_task(nth)).and_then(|id| self.desk.tasks.get(&id));
+        named.map_or_else(|| self.held(agent), |task| (task.id.clone(), task.generation))
+    }
+
+    fn nth_task(&self, nth: u8) -> Option<String> {
+        let n = self.submitted.len();
+        (n > 0).then(|| self.submitted[usize::from(nth) % n].clone())
+    }
+
+    /// Stores what is to be stored, then reads what was said, as the core does.
+    fn store_and_read(&mut self) {
+        let changes = self.desk.take_changes();
+        for (id, task) in changes.tasks {
+            match task {
+                Some(task) => self.tasks.insert(id, task.clone()),
+                None => self.tasks.remove(&id),
+            };
+        }
+        for (id, restart) in changes.restarts {
+            match restart {
+                Some(restart) => self.restarts.insert(id, restart.clone()),
+                None => self.restarts.remove(&id),
+            };
+        }
+        for say in self.desk.take_says() {
+            let Say::Frame { conn, text, receipt } = say else { continue };
+            self.unread.extend(receipt);
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            self.agent_reads(conn, &frame);
+            if frame["type"] == "task_assign" {
+                self.check_assignment(&self.agent_of[&conn], &frame);
+            }
+            if frame["type"] == "task_ack" && frame["status"] == "complete" {
+                let id = frame["task_id"].as_str().unwrap().to_owned();
+                assert!(self.completed.insert(id.clone()), "{id} was completed twice");
+            }
+        }
+    }
+
+    /// As a sidecar does. (It says its verdict and lets go at once; a word on its connection of before does not reach it.)
+    fn agent_reads(&mut self, conn: ConnId, frame: &Value) {
+        let agent_id = &self.agent_of[&conn];
+        if !self.conns.iter().any(|(agent, current)| *current == conn && name(*agent) == *agent_id) {
+            return;
+        }
+        let task_id = frame["task_id"].as_str().unwrap_or_default();
+        let about_it = self.in_hand.get(agent_id).is_some_and(|in_hand| in_hand == task_id);
+        let lets_go = match frame["type"].as_str().unwrap() {
+            "task_cancelled" | "task_reassign" => about_it,
+            "state_report_ack" => about_it && frame["action"] == "abort",
+            "task_ack" => about_it && frame["status"] != "accepted",
+            "error" => frame["error"].as_str().unwrap().contains("_failed: "),
+            _ => false,
+        };
+        if lets_go {
+            self.in_hand.remove(agent_id);
+        }
+        if frame["type"] == "task_assign" {
+            self.in_hand.insert(agent_id.clone(), task_id.to_owned());
+        }
+    }
+
+    /// Every agent that still has a task says a word on it; then nobody works on what it does not hold.
+    fn everybody_speaks(&mut self) {
+        for agent in 0..AGENTS {
+            if let Some(task_id) = self.in_hand.get(&name(agent)).cloned() {
+                self.hear(agent, SidecarFrame::TaskProgress { task_id, progress: None, execution_event: None });
+                self.store_and_read();
+            }
+        }
+        for (agent_id, task_id) in &self.in_hand {
+            assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(task_id), "{agent_id} works on it");
+        }
+    }
+
+    /// Whoever gets a task is not fenced, and holds it on disk under this generation.
+    fn check_assignment(&self, agent_id: &str, frame: &Value) {
+        let open = self.desk.restarts.open_for(agent_id).map(|open| open.commanded_at);
+        let stored = &self.tasks[frame["task_id"].as_str().unwrap()];
+        // Said again after a return, an assignment may be older than the fence.
+        let since = frame["assigned_at"].as_u64().unwrap();
+        assert!(open.is_none_or(|commanded_at| since < commanded_at), "{agent_id} is fenced and got {frame}");
+        assert_eq!(stored.holder(), Some(agent_id));
+        assert_eq!(json!(stored.generation), frame["generation"]);
+    }
+
+    fn check(&mut self) {
+        let mut held = HashMap::new();
+        for id in &self.submitted {
+            let task = self.desk.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
+            assert_eq!(self.tasks.get(id), Some(task), "{id} is not stored as it is");
+            let last = self.generations.insert(id.clone(), task.generation).unwrap_or_default();
+            assert!(last <= task.generation, "{id} went back from generation {last}");
+            assert!(task.losses < Policy::default().max_losses || task.status.is_final(), "{id} goes round for ever");
+            if let Status::Assigned { agent_id, .. } = &task.status {
+                assert_eq!(held.insert(agent_id.clone(), id.clone()), None, "{agent_id} holds two tasks");
+                assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(id));
+            }
+        }
+        for agent in 0..AGENTS {
+            let agent_id = name(agent);
+            assert_eq!(self.desk.tasks.task_of(&agent_id).map(|task| &task.id), held.get(&agent_id));
+            let open = self.desk.restarts.of_agent(&agent_id).iter().filter(|restart| restart.phase.is_open()).count();
+            assert!(open <= 1, "{agent_id} has {open} open restarts");
+            assert_eq!(open == 1, self.desk.restarts.open_for(&agent_id).is_some());
+            for restart in self.desk.restarts.of_agent(&agent_id) {
+                assert_eq!(self.restarts.get(&restart.command_id), Some(restart), "a restart is not stored as it is");
+            }
+            if let Some(task_id) = self.in_hand.get(&agent_id) {
+                let holds = self.desk.tasks.task_of(&agent_id).map(|task| &task.id);
+                assert_eq!(holds, Some(task_id), "{agent_id} was not told that its task was taken from it");
+            }
+            if self.desk.is_free(&agent_id) {
+                let able = &self.desk.agents.get(&agent_id).unwrap().can_do;
+                assert_eq!(
+                    self.desk.tasks.first_for(&agent_id, able),
+                    None,
+                    "{agent_id} is idle beside work it could do"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_doubled_or_given_to_the_fenced(ops in proptest::collection::vec(op(), 1..120)) {
+        let mut world = World::new();
+        for op in &ops {
+            world.apply(op);
+            world.store_and_read();
+            world.check();
+        }
+        world.everybody_speaks();
+    }
+}

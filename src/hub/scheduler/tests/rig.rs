@@ -1,0 +1,146 @@
+//! A desk on a bench: a clock that the test moves, and what was said in short. It judges nothing.
+
+use serde_json::{Map, Value, json};
+
+use crate::hub::scheduler::agents::ConnId;
+use crate::hub::scheduler::policy::Policy;
+use crate::hub::scheduler::restart::{Phase, RestartRequest};
+use crate::hub::scheduler::restart_ledger::Commanded;
+use crate::hub::scheduler::task::{Priority, Submission};
+use crate::hub::scheduler::{Desk, Say};
+use crate::protocol::{Identify, SidecarFrame};
+
+/// A desk, a clock, and what was said.
+pub(crate) struct Rig {
+    pub(crate) desk: Desk,
+    pub(crate) now: u64,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::at(0)
+    }
+
+    /// A desk that is opened at that time.
+    pub(crate) fn at(now: u64) -> Self {
+        Self { desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), now), now }
+    }
+
+    pub(crate) fn join(&mut self, conn: ConnId, agent_id: &str, boot: Option<&str>) -> Vec<String> {
+        let identify = Identify { agent_id: agent_id.into(), boot_id: boot.map(str::to_owned), ..Identify::default() };
+        self.desk.identified(conn, &identify, self.now);
+        self.said()
+    }
+
+    pub(crate) fn submit(&mut self, task_id: &str) -> Vec<String> {
+        self.submit_with(task_id, Map::new())
+    }
+
+    /// With these fields besides.
+    pub(crate) fn submit_with(&mut self, task_id: &str, extra: Map<String, Value>) -> Vec<String> {
+        let submission = Submission { extra, ..submission(Priority::Normal) };
+        self.desk.submit(task_id.into(), submission, self.now);
+        self.said()
+    }
+
+    pub(crate) fn hear(&mut self, conn: ConnId, frame: SidecarFrame) -> Vec<String> {
+        self.desk.heard(conn, frame, self.now);
+        self.said()
+    }
+
+    pub(crate) fn drop_conn(&mut self, conn: ConnId) -> Vec<String> {
+        self.desk.disconnected(conn, self.now);
+        self.said()
+    }
+
+    pub(crate) fn restart(&mut self, force: bool) -> Option<Commanded> {
+        self.restart_as(format!("c{}", self.now), force)
+    }
+
+    /// Under this command id.
+    pub(crate) fn restart_as(&mut self, command_id: String, force: bool) -> Option<Commanded> {
+        let request = RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() };
+        self.desk.command_restart(command_id, "a", request, self.now)
+    }
+
+    pub(crate) fn tick_at(&mut self, now: u64) -> Vec<String> {
+        self.now = now;
+        self.desk.tick(now);
+        self.said()
+    }
+
+    /// What was said since the last look, as `connection:type` (and `#generation` of an assignment).
+    pub(crate) fn said(&mut self) -> Vec<String> {
+        let short = |say: Say| match say {
+            Say::Close { conn, code, reason: _ } => format!("{conn}:close {code}"),
+            Say::Frame { conn, text, receipt: _ } => {
+                let frame: Value = serde_json::from_str(&text).unwrap();
+                let detail = match frame["type"].as_str().unwrap() {
+                    "task_assign" => format!(" {}#{}", frame["task_id"].as_str().unwrap(), frame["generation"]),
+                    "task_continue" => format!(" #{}", frame["generation"]),
+                    "task_ack" => format!(" {}", frame["status"].as_str().unwrap()),
+                    "state_report_ack" => format!(" {}", frame["action"].as_str().unwrap()),
+                    "error" => format!(" {}", frame["error"].as_str().unwrap()),
+                    "restart_sidecar" => format!(" {} force={}", frame["command_id"], frame["force"] == true),
+                    _ => String::new(),
+                };
+                format!("{conn}:{}{detail}", frame["type"].as_str().unwrap())
+            }
+        };
+        self.desk.take_says().into_iter().map(short).collect()
+    }
+
+    pub(crate) fn status(&self, task_id: &str) -> String {
+        let task = self.desk.tasks().get(task_id).unwrap();
+        format!("{}#{}", task.status.name(), task.generation)
+    }
+
+    pub(crate) fn fsm(&self, agent_id: &str) -> String {
+        let agents = self.desk.agents_json();
+        let found = agents.iter().find(|agent| agent["agent_id"] == agent_id);
+        found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.desk.restarts().of_agent("a")[0].phase
+    }
+}
+
+/// What somebody hands in, in that lane.
+pub(crate) fn submission(priority: Priority) -> Submission {
+    Submission {
+        description: "d".into(),
+        metadata: Map::new(),
+        priority,
+        max_retries: 3,
+        needed_capabilities: Vec::new(),
+        extra: Map::new(),
+        submitted_by: "ops".into(),
+    }
+}
+
+pub(crate) fn accepted(task_id: &str) -> SidecarFrame {
+    SidecarFrame::TaskAccepted { task_id: task_id.into() }
+}
+
+pub(crate) fn complete(task_id: &str, generation: u64) -> SidecarFrame {
+    let text = json!({"type": "task_complete", "task_id": task_id, "generation": generation}).to_string();
+    SidecarFrame::parse(&text).unwrap()
+}
+
+pub(crate) fn rejected(reason: &str) -> SidecarFrame {
+    SidecarFrame::TaskRejected { task_id: "t".into(), generation: Some(1), reason: reason.into() }
+}
+
+pub(crate) fn report(generation: u64) -> SidecarFrame {
+    SidecarFrame::StateReport { task_id: "t".into(), status: None, generation: Some(generation), assigned_at: None }
+}
+
+pub(crate) fn progress(task_id: &str) -> SidecarFrame {
+    SidecarFrame::TaskProgress { task_id: task_id.into(), progress: None, execution_event: None }
+}
+
+pub(crate) fn woken(task_id: &str) -> SidecarFrame {
+    let frame = json!({"type": "wake_result", "task_id": task_id, "status": "success"});
+    SidecarFrame::parse(&frame.to_string()).unwrap()
+}

@@ -1,0 +1,89 @@
+//! What verdicts make of a task. Part of the queue: pure. A rule kept from the original hub: a verdict counts only for the
+//! generation it was done under, and here only from the agent that holds the task.
+
+use serde_json::{Map, Value, json};
+
+use crate::hub::scheduler::task::Status;
+use crate::hub::scheduler::tasks::Tasks;
+
+/// Why a verdict was not taken. The names are the wire's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum VerdictError {
+    /// It was done under a generation that is not the current one, or by an agent that does not hold it.
+    StaleGeneration,
+    /// The task is not assigned: the verdict had arrived already, or the task was taken back.
+    InvalidState,
+    /// There is no such task.
+    NotFound,
+}
+
+/// What a failure made of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// It will be handed out again.
+    Retried,
+    /// It has no tries left.
+    DeadLetter,
+}
+
+impl Tasks {
+    /// The task is done.
+    ///
+    /// # Errors
+    /// [`VerdictError`], and nothing changed.
+    pub fn complete(
+        &mut self,
+        agent_id: &str,
+        task_id: &str,
+        generation: u64,
+        result: Map<String, Value>,
+        report: Map<String, Value>,
+        now_ms: u64,
+    ) -> Result<(), VerdictError> {
+        let assigned_at = self.check_verdict(agent_id, task_id, generation)?;
+        let tokens = report.get("tokens_used").cloned().unwrap_or(Value::Null);
+        let status = Status::Completed { agent_id: agent_id.to_owned(), assigned_at, result, report };
+        self.finish(task_id, status, "completed", json!({"agent_id": agent_id, "tokens_used": tokens}), now_ms);
+        Ok(())
+    }
+
+    /// The task failed.
+    ///
+    /// # Errors
+    /// [`VerdictError`], and nothing changed.
+    pub fn fail(
+        &mut self,
+        agent_id: &str,
+        task_id: &str,
+        generation: u64,
+        reason: &str,
+        now_ms: u64,
+    ) -> Result<Failed, VerdictError> {
+        self.check_verdict(agent_id, task_id, generation)?;
+        let Some(task) = self.all.get_mut(task_id) else { return Err(VerdictError::NotFound) };
+        task.retry_count += 1;
+        task.last_error = Some(reason.to_owned());
+        if task.retry_count >= task.submission.max_retries {
+            self.finish(task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
+            return Ok(Failed::DeadLetter);
+        }
+        self.requeue(task_id, "retry", json!(reason), now_ms);
+        Ok(Failed::Retried)
+    }
+
+    /// Whether a verdict counts; the answer is when the task was handed out.
+    fn check_verdict(&self, agent_id: &str, task_id: &str, generation: u64) -> Result<u64, VerdictError> {
+        let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
+        match &task.status {
+            Status::Assigned { agent_id: holder, assigned_at, .. } => {
+                let also = self.holders.get(agent_id).filter(|held| held.task_id == task_id).and_then(|held| held.also);
+                let current = task.generation == generation || also == Some(generation);
+                if current && holder == agent_id { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
+            }
+            Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
+                Err(VerdictError::InvalidState)
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! How the API shows the agents. Part of the desk: pure, and it changes nothing.
+
+use serde_json::{Value, json};
+
+use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::task::Status;
+
+impl Desk {
+    /// Everybody who is here or due back, as the API shows them.
+    pub fn agents_json(&self) -> Vec<Value> {
+        self.shown().map(|id| self.agent_json(id)).collect()
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &str> {
+        // After a restart of the hub nothing but the id is known of an agent that is still away.
+        let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
+        self.agents.list().into_iter().map(|(id, _)| id).chain(unknown)
+    }
+
+    /// Everybody who is here or due back, as the original hub shows how agents stand.
+    pub fn states_json(&self) -> Vec<Value> {
+        self.shown().filter_map(|id| self.state_json(id)).collect()
+    }
+
+    /// One of them; none if it is neither.
+    pub fn state_json(&self, agent_id: &str) -> Option<Value> {
+        let agent = self.agents.get(agent_id);
+        if agent.is_none() && self.restarts.open_for(agent_id).is_none() {
+            return None;
+        }
+        let capabilities: Vec<Value> =
+            agent.map(|agent| agent.can_do.iter().map(|name| json!({"name": name})).collect()).unwrap_or_default();
+        Some(json!({
+            "agent_id": agent_id,
+            "name": agent.map_or(agent_id, |agent| agent.name.as_str()),
+            "fsm_state": self.fsm_state(agent_id),
+            "current_task_id": self.tasks.task_of(agent_id).map(|task| task.id.as_str()),
+            "capabilities": capabilities,
+            // There: `unresponsive`, for an agent that let an assignment go by. Nothing is held against anybody here.
+            "flags": [],
+            "connected_at": agent.map(|agent| agent.connected_at),
+        }))
+    }
+
+    fn agent_json(&self, agent_id: &str) -> Value {
+        let agent = self.agents.get(agent_id);
+        let task = self.tasks.task_of(agent_id);
+        json!({
+            "agent_id": agent_id,
+            "name": agent.map_or(agent_id, |agent| agent.name.as_str()),
+            "status": agent.map_or("away", |agent| agent.status.as_str()),
+            "capabilities": agent.map_or(&[][..], |agent| agent.capabilities.as_slice()),
+            "connected_at": agent.map(|agent| agent.connected_at),
+            "connected": agent.is_some_and(|agent| agent.conn.is_some()),
+            "fsm_state": self.fsm_state(agent_id),
+            "current_task_id": task.map(|task| task.id.as_str()),
+            "cordoned": agent.is_some_and(|agent| agent.cordoned),
+            "boot_id": agent.and_then(|agent| agent.run.boot_id.as_deref()),
+            "about": agent.map(|agent| &agent.about),
+            "resources": agent.map(|agent| &agent.resources),
+            "restart": self.restarts.open_for(agent_id).map(|open| json!({
+                "command_id": open.command_id, "state": open.phase.name(), "commanded_at": open.commanded_at,
+            })),
+        })
+    }
+
+    /// The one word for an agent, in the original hub's terms, `restarting` and `draining` (idle, and wants to stay so).
+    fn fsm_state(&self, agent_id: &str) -> &'static str {
+        let agent = self.agents.get(agent_id);
+        if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {
+            return "restarting";
+        }
+        match (agent.and_then(|agent| agent.conn), self.tasks.task_of(agent_id).map(|task| &task.status)) {
+            (None, _) => "offline",
+            (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
+            (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
+            (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
+            | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
+                true => "draining",
+                false => "idle",
+            },
+        }
+    }
+}

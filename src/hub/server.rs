@@ -1,0 +1,204 @@
+//! The life of a hub: open the store, take the port, serve until told to stop, and leave within a second. It reads no
+//! arguments and no signals; `cli` does.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::actor::{Core, State, now_ms};
+use crate::hub::admin_socket;
+use crate::hub::fd_limit;
+use crate::hub::http::{App, router};
+use crate::hub::listener;
+use crate::hub::listener::Bounds;
+use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::policy::Policy;
+use crate::hub::state::settings::Settings;
+use crate::hub::state::store::{Store, StoreError, UnreadRecord};
+use crate::hub::state::tokens::Tokens;
+use crate::hub::websocket::Patience;
+
+/// How long sockets and requests may take to end. pm2 kills after 1,600 ms.
+const GOODBYE: Duration = Duration::from_millis(900);
+/// How long the store may be taken when we start: `agentcom-hub token` holds it for some milliseconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a hub needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `address:port`; port 0 takes any.
+    pub listen: String,
+    /// The folder of `hub.redb` and `hub.sock`; created if missing.
+    pub data_dir: PathBuf,
+    /// The timings.
+    pub policy: Policy,
+    /// Whether only an admin registers agents. The original hub's registration is open.
+    pub closed_registration: bool,
+}
+
+/// Why a hub could not start, or could not go on.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The data dir cannot be used.
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The store cannot be opened or read.
+    Store(StoreError),
+    /// Somebody else listens there.
+    AddressInUse(String),
+    /// One cannot listen there.
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A commit failed: what is in memory is not on disk, so nothing more may be answered.
+    Commit(StoreError),
+    /// The core ended without having been told to.
+    CoreDied(String),
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::DataDir { path, error } => {
+                write!(f, "the data dir {} cannot be used: {error}; give another with --data", path.display())
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::AddressInUse(address) => {
+                write!(f, "{address} is taken by another process (ss -ltnp shows which): stop it, or give --listen")
+            }
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}; give another --listen"),
+            Self::Commit(error) => {
+                write!(f, "a change could not be stored, and the hub stops rather than lose it: {error}")
+            }
+            Self::CoreDied(why) => write!(f, "the hub's core ended: {why}; this is a bug"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// [`ServeError`], at the start or when the disk fails.
+pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
+    let Options { listen, data_dir, policy, closed_registration } = options;
+    make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
+    let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
+    let stored = store.load().map_err(ServeError::Store)?;
+    for UnreadRecord { table, key, bytes, why } in &stored.unread {
+        tracing::error!(
+            table,
+            key,
+            bytes,
+            why,
+            "a record cannot be read: it is kept as it is and counts for nothing; `agentcom-hub store check` says what to do"
+        );
+    }
+    let counts = (stored.tasks.len(), stored.restarts.len(), stored.tokens.len());
+    let door = admin_socket::bind(&data_dir)
+        .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(&data_dir), error })?;
+    let listener = bind(&listen).await?;
+    let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
+
+    let desk = Desk::load(stored.tasks, stored.restarts, policy, now_ms());
+    let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
+    let (core, handle) = Core::new(State::new(desk, tokens, settings, stored.unread), store);
+    let runtime = tokio::runtime::Handle::current();
+    let core_stop = stop.clone();
+    // Commits block, so the core has a thread of its own.
+    let core = tokio::task::spawn_blocking(move || runtime.block_on(core.run(core_stop)));
+    tokio::spawn(admin_socket::serve(door, handle.clone(), stop.clone()));
+
+    let app = Arc::new(App {
+        core: handle,
+        listen: address.to_string(),
+        patience: Patience {
+            silence: Duration::from_millis(policy.silence_timeout_ms),
+            identify: Duration::from_millis(policy.identify_timeout_ms),
+        },
+        closed: closed_registration,
+        stop: stop.clone(),
+        sockets: TaskTracker::new(),
+        next_conn: AtomicU64::new(1),
+    });
+    let sockets = app.sockets.clone();
+    let bounds = Bounds {
+        request: Duration::from_millis(policy.request_timeout_ms),
+        unidentified: policy.max_unidentified.min(fd_limit::files() / 4),
+    };
+    let web = tokio::spawn(listener::serve(listener, router(app), bounds, stop.clone()));
+    tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
+    finish(core, web, sockets, stop).await
+}
+
+/// Waits for the end, then gives everybody a moment to say goodbye.
+async fn finish(
+    mut core: JoinHandle<Result<(), StoreError>>,
+    web: JoinHandle<()>,
+    sockets: TaskTracker,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let ended = tokio::select! {
+        () = stop.cancelled() => core.await,
+        ended = &mut core => ended,
+    };
+    let told = stop.is_cancelled();
+    stop.cancel();
+    sockets.close();
+    let goodbye = async {
+        sockets.wait().await;
+        // It ends by itself; a panic in there was said already.
+        let _ = web.await;
+    };
+    if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+        tracing::info!("some connections did not end in time and are cut");
+    }
+    match ended {
+        Ok(Ok(())) if told => Ok(()),
+        Ok(Ok(())) => Err(ServeError::CoreDied("it was not told to".to_owned())),
+        Ok(Err(error)) => Err(ServeError::Commit(error)),
+        Err(error) => Err(ServeError::CoreDied(error.to_string())),
+    }
+}
+
+async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return ServeError::AddressInUse(listen.to_owned());
+        }
+        ServeError::Listen { address: listen.to_owned(), error }
+    })
+}
+
+async fn open_store(data_dir: &Path) -> Result<Store, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match Store::open(data_dir) {
+            Err(StoreError::Locked(_)) if begun.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The folder holds the tokens' hashes and every result: nobody else's business.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,300 @@
+//! What survives: tasks, restarts and tokens in one redb file, one durable commit for each batch of changes. It keeps
+//! records as JSON by key and knows nothing of what they mean.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::common::fs::regular_file;
+use crate::common::fs::regular_file::Unfit;
+use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::restart::Restart;
+use crate::hub::scheduler::task::Task;
+use crate::hub::state::tokens;
+use crate::hub::state::tokens::{Principal, TokenHash, hex};
+use crate::protocol::read_stored;
+
+const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
+const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");
+const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
+const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+/// The schema that this hub writes. A file with a higher number is left alone.
+const SCHEMA: u64 = 1;
+
+/// The pages that redb may keep in memory, bytes. Everything lives in memory anyway; its default is 1 GiB.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Why the store could not be used.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another process has the file open.
+    Locked(PathBuf),
+    /// The file was written by a newer hub.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema number.
+        found: u64,
+    },
+    /// Something that is no file stands in its place.
+    NoFile {
+        /// The place.
+        path: PathBuf,
+        /// What stands there.
+        unfit: Unfit,
+    },
+    /// A record could not be written as JSON.
+    Record {
+        /// Which, as `table/key`.
+        key: String,
+        /// What serde said.
+        detail: String,
+    },
+    /// The file could not be read or written.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What redb said.
+        detail: String,
+    },
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked(path) => {
+                write!(f, "{} is in use by another hub: stop it, or give this one another --data", path.display())
+            }
+            Self::Newer { path, found } => {
+                let path = path.display();
+                write!(f, "{path} has schema {found}, this hub knows {SCHEMA}: run the newer hub that wrote it")
+            }
+            Self::NoFile { path, unfit } => {
+                write!(f, "{}: {unfit}: move it away, or give another --data", path.display())
+            }
+            Self::Record { key, detail } => {
+                write!(f, "record {key} cannot be written as JSON ({detail}): this is a bug")
+            }
+            Self::File { path, detail } => {
+                write!(f, "{}: {detail}: check the disk, its free space and the permissions", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Everything that was stored.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// All tasks.
+    pub tasks: Vec<Task>,
+    /// All commanded restarts.
+    pub restarts: Vec<Restart>,
+    /// All tokens, by hash.
+    pub tokens: Vec<(TokenHash, Principal)>,
+    /// What an operator set.
+    pub settings: Vec<(String, String)>,
+    /// What could not be read.
+    pub unread: Vec<UnreadRecord>,
+}
+
+/// A record that cannot be read. It stays in its table as it is, byte for byte, and counts for nothing: nothing that is
+/// written has its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRecord {
+    /// The table.
+    pub table: String,
+    /// The key in it; of a token, what `token list` calls its id.
+    pub key: String,
+    /// How long it is.
+    pub bytes: usize,
+    /// What about it makes no sense, and where.
+    pub why: String,
+}
+
+/// What is to be stored beside tasks and restarts.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// Tokens by hash; none means deleted.
+    pub tokens: Vec<tokens::Change>,
+    /// Settings by name.
+    pub settings: Vec<(String, String)>,
+}
+
+/// The open file.
+pub struct Store {
+    db: Database,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Where the file is.
+    pub fn path_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("hub.redb")
+    }
+
+    /// Opens `hub.redb` in the folder, or creates it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process has it open, and the others as they say.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = Self::path_in(data_dir);
+        regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            tracing::error!(file = %path.display(), "the store is an empty file: if it held anything, that is gone; an empty store is made of it");
+        }
+        let opened = whole(&path, || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)))?;
+        let db = opened.map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+                return StoreError::Locked(path.clone());
+            }
+            StoreError::File { path: path.clone(), detail: error.to_string() }
+        })?;
+        // The folder may be older than we are, and open to others.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+            .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
+        let store = Self { db, path };
+        whole(&store.path, || store.prepare())?;
+        Ok(store)
+    }
+
+    /// Reads everything. A record that cannot be read keeps no other from being read.
+    ///
+    /// # Errors
+    /// [`StoreError::File`]: the file itself cannot be read.
+    pub fn load(&self) -> Result<Stored, StoreError> {
+        whole(&self.path, || self.load_whole())
+    }
+
+    fn load_whole(&self) -> Result<Stored, StoreError> {
+        let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
+        let mut stored = Stored::default();
+        let table = read.open_table(TASKS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            stored.tasks.extend(decode("tasks", key.value(), value.value(), &mut stored.unread));
+        }
+        let table = read.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            stored.restarts.extend(decode("restarts", key.value(), value.value(), &mut stored.unread));
+        }
+        let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            // As much of a hash as may be shown.
+            let id: String = hex(key.value()).chars().take(12).collect();
+            match TokenHash::try_from(key.value()) {
+                Ok(hash) => {
+                    let principal = decode("tokens", &id, value.value(), &mut stored.unread);
+                    stored.tokens.extend(principal.map(|principal| (hash, principal)));
+                }
+                Err(_) => {
+                    let why = format!("its key is no SHA-256: it has {} bytes", key.value().len());
+                    let bytes = value.value().len();
+                    stored.unread.push(UnreadRecord { table: "tokens".to_owned(), key: id, bytes, why });
+                }
+            }
+        }
+        let table = read.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            stored.settings.push((key.value().to_owned(), value.value().to_owned()));
+        }
+        Ok(stored)
+    }
+
+    /// Writes a batch: all of it is on disk when this returns, or none of it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; memory and disk differ then, and the caller must not go on.
+    pub fn commit(&self, changes: &Changes<'_>, aside: &Aside) -> Result<(), StoreError> {
+        let Aside { tokens, settings } = aside;
+        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
+            return Ok(());
+        }
+        let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
+        {
+            let mut table = write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
+            for (id, task) in &changes.tasks {
+                match task {
+                    Some(task) => table.insert(id.as_str(), encode("tasks", id, task)?.as_slice()).map(drop),
+                    None => table.remove(id.as_str()).map(drop),
+                }
+                .map_err(|e| self.file_error(&e))?;
+            }
+            let mut table = write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+            for (id, restart) in &changes.restarts {
+                match restart {
+                    Some(restart) => table.insert(id.as_str(), encode("restarts", id, restart)?.as_slice()).map(drop),
+                    None => table.remove(id.as_str()).map(drop),
+                }
+                .map_err(|e| self.file_error(&e))?;
+            }
+            let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+            for (hash, principal) in tokens {
+                match principal {
+                    Some(principal) => {
+                        let record = encode("tokens", &principal.name, principal)?;
+                        table.insert(hash.as_slice(), record.as_slice()).map(drop)
+                    }
+                    None => table.remove(hash.as_slice()).map(drop),
+                }
+                .map_err(|e| self.file_error(&e))?;
+            }
+            let mut table = write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
+            for (name, value) in settings {
+                table.insert(name.as_str(), value.as_str()).map_err(|e| self.file_error(&e))?;
+            }
+        }
+        write.commit().map_err(|e| self.file_error(&e))
+    }
+
+    /// Creates what is missing and refuses what a newer hub wrote.
+    fn prepare(&self) -> Result<(), StoreError> {
+        let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
+        {
+            let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
+            let found = meta.get("schema").map_err(|e| self.file_error(&e))?.map(|found| found.value());
+            match found {
+                Some(found) if found > SCHEMA => return Err(StoreError::Newer { path: self.path.clone(), found }),
+                Some(_) => {}
+                None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
+            }
+            write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
+            write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+            write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
+            write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
+        }
+        write.commit().map_err(|e| self.file_error(&e))
+    }
+
+    fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
+        StoreError::File { path: self.path.clone(), detail: error.to_string() }
+    }
+}
+
+/// Reads of the file, of which redb panics where a page that it relies on is damaged (4.6, `btree_base.rs`).
+fn whole<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
+        Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
+    })
+}
+
+fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
+}
+
+/// A record; none, and a line in `unread`, where it makes no sense.
+fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mut Vec<UnreadRecord>) -> Option<T> {
+    let line = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
+    read_stored(bytes).map_err(|why| unread.push(line(why))).ok()
+}

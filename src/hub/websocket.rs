@@ -1,0 +1,240 @@
+//! One agent's WebSocket: reads frames, checks their shape, writes what it is told. It decides nothing about tasks or
+//! restarts; the core hears every frame of an identified agent.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::actor::{Handle, ToSocket, now_ms};
+use crate::hub::listener::Origin;
+use crate::hub::scheduler::agents::ConnId;
+use crate::protocol::schema::{Incoming, read_frame};
+use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame};
+
+/// The largest message, bytes. A result with a long output fits; a flood does not.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// What a connection costs while it is quiet, bytes.
+pub const BUFFER_BYTES: usize = 4 << 10;
+/// Frames that may wait for a slow peer before it is dropped.
+const OUTBOX: usize = 256;
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the peer may take to answer a close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Invalid frames in a minute that close the socket, as at the original hub (which adds a cooldown; this one does not).
+const MAX_VIOLATIONS: usize = 10;
+
+/// Frames that a peer may say before it identifies.
+const MAX_EARLY_FRAMES: usize = 10;
+/// What a peer may say before it identifies, bytes. An identify has some hundreds.
+const MAX_EARLY_BYTES: u64 = 256 << 10;
+
+/// How long a socket is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long it may be silent.
+    pub silence: Duration,
+    /// How long it may take to identify.
+    pub identify: Duration,
+}
+
+/// Serves one socket until it is closed, dropped, silent for too long, or the hub stops.
+pub async fn serve(
+    socket: WebSocket,
+    conn: ConnId,
+    core: Handle,
+    origin: Origin,
+    patience: Patience,
+    stop: CancellationToken,
+) {
+    let (outbox, orders) = mpsc::channel(OUTBOX);
+    origin.allow(MAX_EARLY_BYTES);
+    let mut session = Session {
+        socket,
+        conn,
+        core,
+        outbox: Some(outbox),
+        origin: Some(origin),
+        identified: false,
+        early: 0,
+        violations: Vec::new(),
+    };
+    let end = session.run(orders, patience, &stop).await;
+    tracing::debug!(conn, ?end, "socket ended");
+    if let End::Close(code, reason) = end {
+        session.close(code, reason).await;
+    }
+    if session.identified {
+        // A hub that stops keeps every assignment: it does not listen any more, and that is right.
+        let _ = session.core.gone(conn).await;
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug)]
+enum End {
+    /// The peer closed, or the connection broke.
+    Peer,
+    /// We close, and say why.
+    Close(u16, &'static str),
+}
+
+struct Session {
+    socket: WebSocket,
+    conn: ConnId,
+    core: Handle,
+    /// Given to the core at identify; it is the only sender, so that the core can end the session by dropping it.
+    outbox: Option<mpsc::Sender<ToSocket>>,
+    /// Until an agent identified.
+    origin: Option<Origin>,
+    identified: bool,
+    /// Frames before that.
+    early: usize,
+    violations: Vec<Instant>,
+}
+
+impl Session {
+    async fn run(&mut self, mut orders: mpsc::Receiver<ToSocket>, patience: Patience, stop: &CancellationToken) -> End {
+        let mut heard_at = Instant::now();
+        let identify_by = heard_at + patience.identify;
+        let shown_out = self.origin.as_ref().map(|origin| origin.shown_out().clone()).unwrap_or_default();
+        loop {
+            let step = tokio::select! {
+                () = stop.cancelled() => Err(End::Close(1001, "the hub is stopping")),
+                order = orders.recv() => match order {
+                    Some(ToSocket::Frame(text, receipt)) => self.write(text, receipt).await,
+                    Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason)),
+                    None => Err(End::Close(1008, "too slow: frames were not read")),
+                },
+                () = tokio::time::sleep_until((heard_at + patience.silence).into()) => Err(End::Close(1002, "silent for too long")),
+                () = tokio::time::sleep_until(identify_by.into()), if !self.identified => {
+                    Err(End::Close(1008, "not identified in time"))
+                }
+                () = shown_out.cancelled(), if !self.identified => {
+                    Err(End::Close(1013, "too many connections that are not identified"))
+                }
+                message = self.socket.recv() => {
+                    heard_at = Instant::now();
+                    match message {
+                        Some(Ok(message)) => self.hear(message).await,
+                        Some(Err(error)) => Err(end_of(&error)),
+                        None => Err(End::Peer),
+                    }
+                }
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(text) => self.hear_text(text.as_str()).await,
+            Message::Binary(_) => Err(End::Close(1003, "text frames only")),
+            // The library answers these by itself; a close frame is followed by the end of the stream.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+        }
+    }
+
+    async fn hear_text(&mut self, text: &str) -> Result<(), End> {
+        match read_frame(text) {
+            Incoming::Frame(SidecarFrame::Identify(identify)) => self.identify(identify).await,
+            Incoming::Frame(_) | Incoming::Ignored if !self.identified => {
+                self.refuse("not_identified").await?;
+                self.early += 1;
+                if self.early >= MAX_EARLY_FRAMES {
+                    return Err(End::Close(1008, "too many frames before identify"));
+                }
+                Ok(())
+            }
+            Incoming::Frame(SidecarFrame::Ping {}) => self.send(&HubFrame::Pong { timestamp: now_ms().into() }).await,
+            Incoming::Frame(frame) => self.core.heard(self.conn, frame).await.map_err(|_| stopping()),
+            Incoming::Ignored => Ok(()),
+            Incoming::NotJson => {
+                self.refuse("invalid_json").await?;
+                self.count_violation()
+            }
+            Incoming::Invalid { message_type, errors } => {
+                let error = HubError { error: "validation_failed".to_owned(), message_type, errors };
+                self.send(&HubFrame::Error(error)).await?;
+                self.count_violation()
+            }
+        }
+    }
+
+    async fn identify(&mut self, identify: Box<Identify>) -> Result<(), End> {
+        let Some(outbox) = self.outbox.take() else {
+            return self.refuse("already_identified").await;
+        };
+        // From here on the core may know us: whatever happens, it must hear that we are gone.
+        self.identified = true;
+        match self.core.identify(self.conn, identify, outbox).await {
+            Ok(Ok(())) => {
+                if let Some(origin) = self.origin.take() {
+                    origin.identified();
+                }
+                Ok(())
+            }
+            Ok(Err(refused)) => {
+                self.identified = false;
+                let why: &'static str = refused.into();
+                self.refuse(why).await?;
+                Err(End::Close(1008, why))
+            }
+            Err(_) => Err(stopping()),
+        }
+    }
+
+    fn count_violation(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        self.violations.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+        self.violations.push(now);
+        if self.violations.len() >= MAX_VIOLATIONS {
+            return Err(End::Close(1008, "too many validation errors"));
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, error: &str) -> Result<(), End> {
+        self.send(&HubFrame::Error(HubError { error: error.to_owned(), ..HubError::default() })).await
+    }
+
+    async fn send(&mut self, frame: &HubFrame) -> Result<(), End> {
+        self.write(crate::hub::scheduler::text_of(frame), None).await
+    }
+
+    async fn write(&mut self, text: String, receipt: Option<String>) -> Result<(), End> {
+        let sent = tokio::time::timeout(WRITE_TIMEOUT, self.socket.send(Message::Text(Utf8Bytes::from(text)))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(End::Peer);
+        }
+        match receipt {
+            Some(command_id) => self.core.written(command_id).await.map_err(|_| stopping()),
+            None => Ok(()),
+        }
+    }
+
+    /// Says why, and gives the peer a moment to answer, so that it sees a close and not a reset.
+    async fn close(&mut self, code: u16, reason: &'static str) {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let farewell = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        // A peer that does not answer is simply dropped.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+    }
+}
+
+fn stopping() -> End {
+    End::Close(1001, "the hub is stopping")
+}
+
+/// A message over the limit is the one error that the peer should be told about.
+fn end_of(error: &axum::Error) -> End {
+    if error.to_string().contains("too long") { End::Close(1009, "message too big") } else { End::Peer }
+}
