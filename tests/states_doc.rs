@@ -9,7 +9,7 @@ mod scenario;
 use std::collections::BTreeSet;
 
 use agentcom::machine::invariants::Property;
-use agentcom::machine::{EventName, FromHubName, Phase, StageName, Wait, table};
+use agentcom::machine::{EventName, FromHubName, Phase, StageName, Wait, state_table};
 use strum::IntoEnumIterator;
 
 use scenario::story;
@@ -37,7 +37,7 @@ fn passed_through() -> Edges {
 }
 
 fn in_code() -> Edges {
-    table::edges(&table::moves()).into_iter().map(|(from, to)| edge(from.into(), to.into())).collect()
+    state_table::edges(&state_table::moves()).into_iter().map(|(from, to)| edge(from.into(), to.into())).collect()
 }
 
 fn in_the_stories() -> Edges {
@@ -63,7 +63,7 @@ fn the_readme_shows_the_same_diagram() {
 
 #[test]
 fn the_diagram_is_the_one_that_the_code_draws() {
-    assert_eq!(diagram(DOC), Some(table::mermaid(&table::moves()).as_str()));
+    assert_eq!(diagram(DOC), Some(state_table::mermaid(&state_table::moves()).as_str()));
 }
 
 #[test]

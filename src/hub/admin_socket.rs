@@ -16,8 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::actor;
-use crate::hub::actor::{Handle, State, now_ms};
+use crate::hub::actor::{self, Handle, State, now_ms};
 use crate::hub::random;
 use crate::hub::scheduler::{Changes, Desk};
 use crate::hub::state::settings::Settings;

@@ -13,17 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::{Core, State, now_ms};
-use crate::hub::admin_socket;
-use crate::hub::fd_limit;
 use crate::hub::http::{App, router};
-use crate::hub::listener;
-use crate::hub::listener::Bounds;
+use crate::hub::listener::{self, Bounds};
 use crate::hub::scheduler::Desk;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::Tokens;
 use crate::hub::websocket::Patience;
+use crate::hub::{admin_socket, fd_limit};
 
 /// How long sockets and requests may take to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);

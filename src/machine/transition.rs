@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::effect::Effect;
-use super::event::Event;
-use super::journal::Disk;
-use super::link::{Heartbeat, Link};
-use super::policy::Policy;
-use super::state::{DrainStep, State};
-use super::time::Timestamp;
-use super::{Machine, effect::ToHub};
+use crate::machine::model::connection::Link;
+use crate::machine::model::effect::Effect;
+use crate::machine::model::event::Event;
+use crate::machine::model::machine::Machine;
+use crate::machine::model::policy::Policy;
+use crate::machine::model::state::{DrainStep, State};
+use crate::machine::model::time::Timestamp;
+use crate::machine::step::Step;
 
 /// What `event`, at `now`, does to `machine`. Pure and total: every event is defined in every state.
 ///
@@ -57,76 +57,7 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
     (step.machine, step.effects)
 }
 
-/// The first effects of a process.
-pub(super) fn begin(machine: Machine, now: Timestamp, policy: &Policy) -> (Machine, Vec<Effect>) {
-    let mut step = Step { machine, now, policy, effects: Vec::new() };
-    step.settle();
-    (step.machine, step.effects)
-}
-
-/// One transition under way.
-pub(super) struct Step<'a> {
-    pub(super) machine: Machine,
-    pub(super) now: Timestamp,
-    pub(super) policy: &'a Policy,
-    pub(super) effects: Vec<Effect>,
-}
-
 impl Step<'_> {
-    /// Orders `effect` after those ordered so far.
-    pub(super) fn order(&mut self, effect: Effect) {
-        self.effects.push(effect);
-    }
-
-    /// Names the next question.
-    pub(super) fn next_question(&mut self) -> u32 {
-        self.machine.questions = self.machine.questions.wrapping_add(1);
-        self.machine.questions
-    }
-
-    /// Says something if the hub knows us on this connection; what is lost otherwise is news, not an obligation.
-    pub(super) fn say_if_online(&mut self, what: ToHub) {
-        if self.machine.link.online().is_some() {
-            self.order(Effect::Send(what));
-        }
-    }
-
-    fn hub_opened(&mut self) {
-        if let Link::Dialing { attempt, .. } = self.machine.link {
-            let give_up_at = self.now.plus(self.policy.identify_timeout_ms);
-            self.machine.link = Link::Identifying { give_up_at, attempt };
-            let identify = self.identify();
-            self.order(Effect::Send(identify));
-        }
-    }
-
-    fn persisted(&mut self) {
-        match core::mem::replace(&mut self.machine.disk, Disk::Ready) {
-            Disk::Writing { journal, failing } => {
-                self.machine.durable = *journal;
-                if failing {
-                    self.order(Effect::Notify(super::Notice::JournalRecovered));
-                    let status = self.machine.presence().into();
-                    self.say_if_online(ToHub::Status { status });
-                }
-            }
-            other @ (Disk::Ready | Disk::Failing { .. }) => self.machine.disk = other,
-        }
-    }
-
-    fn persist_failed(&mut self) {
-        if let Disk::Writing { failing, .. } = self.machine.disk {
-            self.machine.disk = Disk::Failing { retry_at: self.now.plus(self.policy.persist_retry_ms) };
-            if !failing {
-                self.order(Effect::Notify(super::Notice::JournalFailing));
-                // Both kinds of hub show it: whoever looks there need not read this machine's log to see it.
-                let status = "unwell: the sidecar cannot write its journal (disk full or read-only?)".into();
-                self.say_if_online(ToHub::Status { status });
-            }
-            self.refuse_what_was_not_journalled();
-        }
-    }
-
     /// Whatever waits for this moment. What waits to be said again or written again is the settling's business.
     fn deadline_reached(&mut self) {
         // BEFORE a link that is given up: whoever waits is told on it.
@@ -148,56 +79,6 @@ impl Step<'_> {
             | State::RestartPending { .. }
             | State::Draining { .. }
             | State::Exiting { .. } => {}
-        }
-    }
-
-    fn link_deadline(&mut self) {
-        let now = self.now;
-        match &mut self.machine.link {
-            Link::Dialing { give_up_at, attempt } | Link::Identifying { give_up_at, attempt } if *give_up_at <= now => {
-                let attempt = *attempt;
-                self.close_link(super::CloseCode::Unusable, attempt, false);
-            }
-            Link::Online(online) => {
-                if online.limited_until.is_some_and(|until| until <= now) {
-                    online.limited_until = None;
-                }
-                match online.heartbeat {
-                    Heartbeat::Due { at } if at <= now => {
-                        online.heartbeat =
-                            Heartbeat::Sent { at: now, answer_by: now.plus(self.policy.pong_timeout_ms) };
-                        self.order(Effect::Send(ToHub::Ping));
-                    }
-                    Heartbeat::Sent { answer_by, .. } if answer_by <= now => {
-                        let attempt = online.attempt;
-                        self.close_link(super::CloseCode::Unusable, attempt, false);
-                    }
-                    Heartbeat::Due { .. } | Heartbeat::Sent { .. } => {}
-                }
-            }
-            Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. } => {}
-        }
-    }
-
-    /// Starts the closing handshake; the adapter answers with `HubClosed`.
-    pub(super) fn close_link(&mut self, code: super::CloseCode, attempt: u32, refused: bool) {
-        self.machine.link = Link::Closing { attempt, refused };
-        self.order(Effect::CloseLink(code));
-    }
-
-    /// The connection is gone: nothing said on it is known to have arrived unless it was answered.
-    fn link_lost(&mut self) {
-        self.machine.outbox.link_lost(self.now, self.policy);
-        self.machine.held = None;
-        if let Some(job) = self.machine.state.job_mut() {
-            job.link_lost();
-        }
-        if let State::Draining { step, .. } = &self.machine.state {
-            match step {
-                DrainStep::Closing => self.said_everything(),
-                DrainStep::Flushing => self.hasten_redial(),
-                DrainStep::Checking => {}
-            }
         }
     }
 }

@@ -8,6 +8,7 @@ the other way round. Arguments: the files to try (all of them without any).
 
 import collections
 import concurrent.futures
+import glob
 import json
 import os
 import re
@@ -16,9 +17,12 @@ import subprocess
 import sys
 
 TREE = "target/mutants"
-MACHINE = "work late settle transition restarts outbox link job deadline state shelf table effect mod policy task cordon hub_said leaving invariants/history invariants/mod"
-HUB = "tasks kept queue verdicts lost original restarts restart desk hears agents holders line task shows digest validate shapes"
-ALL = [f"src/machine/{name}.rs" for name in MACHINE.split()] + [f"src/hub/{name}.rs" for name in HUB.split()]
+ALL = sorted(
+    file
+    for pattern in ("src/machine/**/*.rs", "src/hub/scheduler/**/*.rs", "src/protocol/schema/*.rs")
+    for file in glob.glob(pattern, recursive=True)
+    if "/tests/" not in file
+)
 FILES = sys.argv[1:] or ALL
 TIME_LIMIT_S = 60
 
@@ -178,13 +182,13 @@ def notice(programs, file, number):
     lib, stories = programs["agentcom"], programs["scenarios"]
     if file.startswith("src/machine"):
         tests = [
-            ([lib, "machine::", "--skip", "every_event_is_met", "--skip", "table::"], "60"),
+            ([lib, "machine::", "--skip", "every_event_is_met", "--skip", "state_table::"], "60"),
             ([stories], "60"),
-            ([lib, "machine::table::"], "60"),
-            ([lib, "machine::tests::props", "--skip", "every_event_is_met"], "1000"),
+            ([lib, "machine::state_table::"], "60"),
+            ([lib, "machine::tests::properties", "--skip", "every_event_is_met"], "1000"),
         ]
     else:
-        tests = [([lib, "hub::", "--skip", "properties::"], "60"), ([lib, "hub::desk::properties"], "400")]
+        tests = [([lib, "hub::", "protocol::schema", "--skip", "properties::"], "60"), ([lib, "hub::scheduler::tests::properties"], "400")]
     for command, lives in tests:
         environment = os.environ | {
             "MUTANT": str(number),

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::crash_points::crash_point;
-use crate::common::fs::regular_file;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::regular_file::{self, Unfit};
 
 /// How many symbolic links are followed before they count as a loop; Linux's own figure.
 const MAX_LINKS: u32 = 40;

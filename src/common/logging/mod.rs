@@ -16,12 +16,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use file::RotatingFile;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
 use crate::common::secret::Secret;
-use file::RotatingFile;
 pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
 pub(crate) use line::Redactor;

@@ -11,9 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::logging;
-use crate::common::logging::LogConfig;
-use crate::common::logging::LogLevel;
+use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::let_writes_fail;
 use crate::hub::cli::store::StoreAction;
 use crate::hub::cli::token::{DataArgs, NewToken, TokenAction};

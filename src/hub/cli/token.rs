@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::hub::actor::now_ms;
-use crate::hub::admin_socket;
-use crate::hub::admin_socket::{Request, Response, TokenError};
+use crate::hub::admin_socket::{self, Request, Response, TokenError};
 use crate::hub::cli::fail;
 use crate::hub::cli::token_file::{TokenFile, TokenFileError};
 use crate::hub::random;

@@ -9,12 +9,11 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use crate::hub::actor;
 use crate::hub::http::reply::{ApiError, authenticate, check_name, read_body};
 use crate::hub::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
-use crate::hub::random;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::{NotIssued, Principal, Which};
+use crate::hub::{actor, random};
 use crate::protocol::schema::{Kind, may, must};
 
 /// The caller, who must be an admin.

@@ -46,11 +46,10 @@ use crate::hub::actor::Handle;
 use crate::hub::http::not_offered::instead_of;
 use crate::hub::http::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
 use crate::hub::listener::Origin;
-use crate::hub::random;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::Principal;
-use crate::hub::websocket;
+use crate::hub::{random, websocket};
 use crate::protocol::schema::{Kind, may, must};
 
 /// No task holds a restart up for longer than a day; the sidecar sees it the same way.

@@ -9,13 +9,11 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::common::fs::regular_file;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::regular_file::{self, Unfit};
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
-use crate::hub::state::tokens;
-use crate::hub::state::tokens::{Principal, TokenHash, hex};
+use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
 const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");

@@ -6,12 +6,12 @@
 mod history;
 mod refusals;
 
-pub use history::History;
-use refusals::{is_given_up, refusal_blocks_nothing};
-
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+pub use history::History;
+
+use refusals::{is_given_up, refusal_blocks_nothing};
 
 use super::{
     Cause, Effect, Ending, Event, FromHub, Journal, Machine, NextRun, Outcome, Phase, Policy, Shelved, Stage, State,

@@ -1,7 +1,7 @@
+mod drain;
 mod heartbeat;
-mod leaving;
 mod parts;
-mod props;
+mod properties;
 mod taking;
 mod verdicts;
 mod waking;

@@ -1,6 +1,6 @@
 //! Every part of the machine is total by itself: called where the rest would not call it, it changes nothing.
 
-use crate::machine::transition::Step;
+use crate::machine::step::Step;
 use crate::machine::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);

@@ -1,7 +1,8 @@
 pub(crate) mod any_text;
 
-use super::*;
 use serde_json::json;
+
+use super::*;
 
 #[test]
 fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {

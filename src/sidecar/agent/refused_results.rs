@@ -5,10 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::common::fs::atomic_file;
-use crate::common::fs::atomic_file::{DurableError, Operation};
-use crate::common::fs::regular_file;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::atomic_file::{self, DurableError, Operation};
+use crate::common::fs::regular_file::{self, Unfit};
 use crate::sidecar::agent::results::MAX_FILE_BYTES;
 
 /// The folder in the results folder, and what follows the journal's name in that of the folder beside it.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use strum::IntoEnumIterator as _;
 
-use crate::machine::table::{self, DRAWN, Move};
+use crate::machine::state_table::{self, DRAWN, Move};
 use crate::machine::{EventName, FromHubName, Phase};
 use crate::sidecar::cli::out::print;
 use crate::sidecar::exit_code::ExitCode;
@@ -34,10 +34,10 @@ pub enum Format {
 
 /// Prints the table.
 pub fn machine(args: &MachineArgs) -> ExitCode {
-    let moves = table::moves();
+    let moves = state_table::moves();
     let text = match args.format {
         Format::Table => as_table(&moves),
-        Format::Mermaid => table::mermaid(&moves),
+        Format::Mermaid => state_table::mermaid(&moves),
         Format::Json => as_json(&moves),
     };
     print(text.as_bytes())
@@ -84,7 +84,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
 fn as_json(moves: &BTreeSet<Move>) -> String {
     let name = |phase: Phase| phase.to_string();
     let why = |from: Phase, to: Phase| DRAWN.iter().find(|edge| (edge.0, edge.1) == (from, to)).map(|edge| edge.2);
-    let edges: Vec<_> = table::edges(moves)
+    let edges: Vec<_> = state_table::edges(moves)
         .into_iter()
         .map(|(from, to)| json!({"from": name(from), "to": name(to), "why": why(from, to)}))
         .collect();

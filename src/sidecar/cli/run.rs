@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::common::logging;
-use crate::common::logging::LogConfig;
+use crate::common::logging::{self, LogConfig};
 use crate::machine::Ending;
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::complain;

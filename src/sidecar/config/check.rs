@@ -8,10 +8,8 @@ use crate::common::logging::{LogFormat, LogLevel};
 use crate::common::secret::Secret;
 use crate::protocol::Limit;
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
-use crate::sidecar::config::json_ast;
-use crate::sidecar::config::json_ast::Value;
-use crate::sidecar::config::keys;
-use crate::sidecar::config::{Config, Loaded, Override, Overrides, RestartIntensity};
+use crate::sidecar::config::json_ast::{self, Value};
+use crate::sidecar::config::{Config, Loaded, Override, Overrides, RestartIntensity, keys};
 
 mod http_listen;
 mod hub_url;

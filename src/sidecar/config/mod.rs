@@ -14,8 +14,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::common::fs::regular_file;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::regular_file::{self, Unfit};
 use crate::common::logging::{LogFormat, LogLevel};
 use crate::common::secret::Secret;
 

@@ -19,11 +19,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::sidecar::hub_connection::dial;
-use crate::sidecar::hub_connection::dial::{explain_tcp, explain_upgrade, shown};
-use crate::sidecar::hub_connection::disconnect;
+use crate::sidecar::hub_connection::dial::{self, explain_tcp, explain_upgrade, shown};
 use crate::sidecar::hub_connection::{
-    CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent, LinkWhat, Outgoing, SendError,
+    CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent, LinkWhat, Outgoing, SendError, disconnect,
 };
 
 /// A large frame gets the time that a line of this speed (about a quarter of a megabit a second) needs for it, on top of

@@ -7,6 +7,8 @@ pub mod state_lock;
 
 use core::fmt;
 
+use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
+use layout::Layout;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,8 +16,6 @@ use serde_json::{Map, Value};
 use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
 use crate::protocol::{read_part, read_stored};
 use crate::sidecar::shell::adapter_events::MAX_RESULT_BYTES;
-use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
-use layout::Layout;
 
 /// The version of the file's own fields. A higher one is from a newer sidecar.
 const SCHEMA: u32 = 1;

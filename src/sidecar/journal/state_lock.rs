@@ -13,8 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::common::crash_points::crash_point;
-use crate::common::fs::atomic_file;
-use crate::common::fs::atomic_file::{DurableError, Operation};
+use crate::common::fs::atomic_file::{self, DurableError, Operation};
 use crate::common::fs::regular_file;
 
 /// How often a lock that is taken is tried again.

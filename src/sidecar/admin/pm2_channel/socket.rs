@@ -10,12 +10,10 @@ use tokio::time::Instant;
 
 use crate::machine::StopSignal;
 use crate::sidecar::admin::handle::Panel;
-use crate::sidecar::admin::pm2_channel::inherited_fd;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
-use crate::sidecar::admin::pm2_channel::reader;
-use crate::sidecar::admin::pm2_channel::reader::{Ear, Heard};
+use crate::sidecar::admin::pm2_channel::reader::{self, Ear, Heard};
 use crate::sidecar::admin::pm2_channel::writer::{Step, Voice};
-use crate::sidecar::admin::pm2_channel::{actions, metrics};
+use crate::sidecar::admin::pm2_channel::{actions, inherited_fd, metrics};
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::shell::handle::Requests;
 use crate::sidecar::supervisor::pm2::Pm2;

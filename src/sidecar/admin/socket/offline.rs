@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::common::fs::regular_file;
 use crate::machine::{Carried, Outcome, StageName, Verdict};
 use crate::sidecar::admin::status::VerdictPart;
-use crate::sidecar::journal;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
-use crate::sidecar::journal::{Boot, Found};
+use crate::sidecar::journal::{self, Boot, Found};
 use crate::sidecar::supervisor::pm2::{machine_boot_id, machine_booted_at_ms};
 
 /// The document that `status` gives of a sidecar that does not answer.

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::common::fs::regular_file;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::regular_file::{self, Unfit};
 use crate::protocol::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
 use crate::sidecar::agent::refused_results;
 use crate::sidecar::agent::results::ResultsConfig;

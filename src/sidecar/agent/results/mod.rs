@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use content::{Candidate, Look};
+use folder::Folder;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::common::crash_points::crash_point;
-use content::{Candidate, Look};
-use folder::Folder;
 
 pub use content::ResultContent;
 

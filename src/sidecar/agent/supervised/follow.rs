@@ -10,10 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::common::fs::atomic_file;
-use crate::common::fs::regular_file;
-use crate::sidecar::agent::supervised::claim_record;
-use crate::sidecar::agent::supervised::claim_record::{Note, Standing, progress_path, standing};
+use crate::common::fs::{atomic_file, regular_file};
+use crate::sidecar::agent::supervised::claim_record::{self, Note, Standing, progress_path, standing};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, Line, cut_to_end};
 
 /// How often a run is looked at.

@@ -20,8 +20,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, sleep_until};
 
-use crate::common::fs::atomic_file;
-use crate::common::fs::regular_file;
+use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
 use crate::sidecar::agent::supervised::claim_record::{Claim, Note, Process, Taken, progress_path};

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use output_file::{OutputFile, WrittenFile};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -21,7 +22,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::common::crash_points::crash_point;
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use output_file::{OutputFile, WrittenFile};
 
 pub use crate::machine::WakeOutcome;
 

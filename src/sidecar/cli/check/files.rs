@@ -4,18 +4,15 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use crate::common::fs::atomic_file;
-use crate::common::fs::atomic_file::folder_of;
-use crate::common::fs::regular_file;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::atomic_file::{self, folder_of};
+use crate::common::fs::regular_file::{self, Unfit};
 use crate::machine::Journal;
 use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::cli::check::named;
 use crate::sidecar::config::{Config, Loaded, WarningKind};
 use crate::sidecar::exit_code::ExitCode;
-use crate::sidecar::journal;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
-use crate::sidecar::journal::{Boot, Found};
+use crate::sidecar::journal::{self, Boot, Found};
 
 /// Below this a journal may not fit, bytes.
 const NO_ROOM_BYTES: u64 = 1 << 20;

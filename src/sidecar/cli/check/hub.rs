@@ -8,8 +8,7 @@ use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::cli::hub_client::{HubAddress, ask, token};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
-use crate::sidecar::hub_connection::LinkConfig;
-use crate::sidecar::hub_connection::dial;
+use crate::sidecar::hub_connection::{LinkConfig, dial};
 
 /// For the closing handshake of a connection that nobody needs.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@ mod stored;
 mod wake;
 
 use clap::Args;
+use finding::{Finding, Report};
 use tokio::runtime::Runtime;
 
 use crate::sidecar::cli::options::Options;
@@ -18,7 +19,6 @@ use crate::sidecar::cli::out::{complain, print};
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, ConfigError, Loaded};
 use crate::sidecar::exit_code::ExitCode;
-use finding::{Finding, Report};
 
 /// What `check` takes.
 #[derive(Debug, Args)]

@@ -16,8 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::common::secret::{REDACTED, Secret};
-use crate::sidecar::hub_connection::Roots;
-use crate::sidecar::hub_connection::dial;
+use crate::sidecar::hub_connection::{Roots, dial};
 
 /// Nothing that is asked here has a longer answer.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use error::OnboardError;
 use serde_json::{Value, json};
 
-use crate::common::fs::atomic_file;
-use crate::common::fs::regular_file;
+use crate::common::fs::{atomic_file, regular_file};
 use crate::common::secret::Secret;
 use crate::protocol::Limit;
 use crate::sidecar::cli::hub_client::{HubAddress, Question, ask};
@@ -25,7 +25,6 @@ use crate::sidecar::cli::out::{complain, print};
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
-use error::OnboardError;
 
 /// For each question to the hub.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::common::secret::REDACTED;
 use crate::sidecar::config::error::{Place, Problem, Warning, WarningKind};
-use crate::sidecar::config::json_ast;
-use crate::sidecar::config::json_ast::{Member, Node, Value};
-use crate::sidecar::config::keys;
-use crate::sidecar::config::keys::{NumberKey, did_you_mean};
+use crate::sidecar::config::json_ast::{self, Member, Node, Value};
+use crate::sidecar::config::keys::{self, NumberKey, did_you_mean};
 
 /// How much of a wrong value is quoted, characters.
 const QUOTE_CHARS: usize = 80;

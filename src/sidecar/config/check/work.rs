@@ -4,8 +4,7 @@ use crate::sidecar::config::check::reader::{Reader, last};
 use crate::sidecar::config::check::wake_command;
 use crate::sidecar::config::error::WarningKind;
 use crate::sidecar::config::json_ast::{Member, Node, Value};
-use crate::sidecar::config::keys;
-use crate::sidecar::config::keys::NumberKey;
+use crate::sidecar::config::keys::{self, NumberKey};
 use crate::sidecar::config::work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
 const EXECUTORS: &str = "executors";

@@ -1,9 +1,10 @@
+use serde_json::json;
+
 use super::*;
 use crate::machine::{
     Carried, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict,
 };
 use crate::sidecar::shell::outbound::object;
-use serde_json::json;
 
 const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
 

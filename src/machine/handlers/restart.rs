@@ -5,16 +5,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::effect::{Effect, Notice, RestartAnswer, ToHub};
-use super::policy::Comeback;
-use super::reply::{Answer, Ticket};
-use super::restarts::RestartOrder;
-use super::state::{Cause, NextRun, State};
-use super::time::Timestamp;
-use super::transition::Step;
-
-/// At most this many commands wait for one answer; a further one is refused.
-pub const ASKS_CAP: usize = 8;
+use crate::machine::model::effect::{Effect, Notice, RestartAnswer, ToHub};
+use crate::machine::model::policy::Comeback;
+use crate::machine::model::reply::{Answer, Ticket};
+use crate::machine::model::restart_check::{ASKS_CAP, Ask, Check};
+use crate::machine::model::restart_ledger::RestartOrder;
+use crate::machine::model::state::{Cause, NextRun, State};
+use crate::machine::step::Step;
 
 /// No task holds a restart up for longer than a day, whatever the command says.
 const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
@@ -22,47 +19,9 @@ const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
 /// What the hub is told of a restart that an operator cancelled.
 const CANCELLED: &str = "cancelled on the sidecar's machine";
 
-/// An open check of the next run. It exists only in `Idle` and `Working`, and no journal holds it: a crash leaves a command
-/// that was never accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Check {
-    /// Names the question, so that an answer to an earlier one changes nothing.
-    pub number: u32,
-    /// When to refuse for want of an answer; nothing moves it.
-    pub deadline: Timestamp,
-    /// The command that opened it.
-    pub first: Ask,
-    /// Commands that came since, in their order.
-    pub joined: Vec<Ask>,
-}
-
-/// A restart command that waits for the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ask {
-    /// The command; a repeat of it may have added `force`.
-    pub order: RestartOrder,
-    /// When it came: the deadline of its task counts from here.
-    pub asked_at: Timestamp,
-    /// Which operator is to be told, if one asked.
-    pub to: Option<Ticket>,
-}
-
-impl Check {
-    /// The commands, the first one first.
-    pub fn asks(&self) -> impl Iterator<Item = &Ask> {
-        core::iter::once(&self.first).chain(&self.joined)
-    }
-
-    fn same_command(&mut self, order: &RestartOrder) -> Option<&mut Ask> {
-        let id = order.command_id.as_deref()?;
-        let mut asks = core::iter::once(&mut self.first).chain(&mut self.joined);
-        asks.find(|ask| ask.order.command_id.as_deref() == Some(id))
-    }
-}
-
 impl Step<'_> {
     /// Handles a restart command, from the hub or from this machine.
-    pub(super) fn restart_commanded(&mut self, order: RestartOrder, to: Option<Ticket>) {
+    pub(in crate::machine) fn restart_commanded(&mut self, order: RestartOrder, to: Option<Ticket>) {
         let ask = Ask { order, asked_at: self.now, to };
         match &self.machine.state {
             State::Idle | State::Working { .. } => self.ask_for_restart(ask),
@@ -125,7 +84,7 @@ impl Step<'_> {
     }
 
     /// Handles the answer of the supervisor and of the next program.
-    pub(super) fn next_run_checked(&mut self, number: u32, comeback: Comeback, no_return: Option<String>) {
+    pub(in crate::machine) fn next_run_checked(&mut self, number: u32, comeback: Comeback, no_return: Option<String>) {
         if self.machine.check.as_ref().is_some_and(|check| check.number == number) {
             return match no_return {
                 Some(detail) => self.refuse_check(&detail),
@@ -165,7 +124,7 @@ impl Step<'_> {
     }
 
     /// Refuses whatever waits for a check that has lasted too long.
-    pub(super) fn check_deadline(&mut self) {
+    pub(in crate::machine) fn check_deadline(&mut self) {
         if self.machine.check.as_ref().is_some_and(|check| check.deadline <= self.now) {
             let limit = self.policy.next_run_check_ms;
             self.refuse_check(&format!(
@@ -201,7 +160,7 @@ impl Step<'_> {
 
     /// Takes a restart back that has not begun to leave: one that waits for its task, or for the check. Once the sidecar
     /// leaves it is too late.
-    pub(super) fn restart_cancelled(&mut self, to: Option<Ticket>) {
+    pub(in crate::machine) fn restart_cancelled(&mut self, to: Option<Ticket>) {
         if let Some(Check { first, joined, .. }) = self.machine.check.take() {
             for ask in core::iter::once(first).chain(joined) {
                 self.machine.restarts.note_cancelled(ask.order.command_id.as_deref());
@@ -239,7 +198,7 @@ impl Step<'_> {
     }
 
     /// The process stops: no restart is promised any more.
-    pub(super) fn stop_ends_check(&mut self, signal: super::StopSignal) {
+    pub(in crate::machine) fn stop_ends_check(&mut self, signal: crate::machine::StopSignal) {
         self.refuse_check(&stopping(&signal));
     }
 
@@ -282,6 +241,6 @@ impl Step<'_> {
     }
 }
 
-fn stopping(signal: &super::StopSignal) -> String {
+fn stopping(signal: &crate::machine::StopSignal) -> String {
     format!("the sidecar is stopping ({signal})")
 }

@@ -3,8 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::policy::Intensity;
-use super::time::Timestamp;
+use crate::machine::model::policy::Intensity;
+use crate::machine::model::time::Timestamp;
 
 /// Command ids remembered to know a repeat after the restart.
 pub const SEEN_CAP: usize = 16;

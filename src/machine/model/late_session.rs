@@ -5,10 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::effect::Effect;
-use super::job::{Carried, Job, Sign};
-use super::task::{Task, TaskId};
-use super::transition::Step;
+use crate::machine::model::task::TaskId;
 
 /// At most this many; the oldest goes first.
 pub const LATECOMERS_CAP: usize = 16;
@@ -56,35 +53,6 @@ impl Latecomers {
     /// The boot in which somebody was woken for the task who may yet show up.
     pub fn woken_in(&self, task_id: &TaskId) -> Option<&str> {
         self.0.iter().find(|known| known.task_id == *task_id).map(|known| known.machine_boot.as_str())
-    }
-}
-
-impl Step<'_> {
-    /// A job for a task that no work is known of.
-    pub(super) fn begin(&mut self, task: Task, assigned_at: Option<u64>) -> Job {
-        let mut job = Job::fresh(task, assigned_at, self.now, self.policy);
-        match self.machine.latecomers.woken_in(&job.carried.task.id) {
-            Some(boot) => job.carried.look_for_latecomer(boot, self.now, self.policy),
-            // Nobody knows of a session: its sign would be waited on for ever, were it dead.
-            None => self.judge_sign(&job.task().id, Sign::Old),
-        }
-        job
-    }
-
-    /// BEFORE the journal says that the job is ours in this boot.
-    pub(super) fn judge_sign(&mut self, task_id: &TaskId, sign: Sign) {
-        match sign {
-            Sign::Counts => {}
-            Sign::Old => self.order(Effect::DropSign { task_id: task_id.clone() }),
-        }
-    }
-
-    /// The wake ended well: whom it woke may show up after the task was given up.
-    pub(super) fn expect_latecomer(&mut self) {
-        let Some(job) = self.machine.state.job() else { return };
-        let Carried { task, machine_boot, .. } = &job.carried;
-        let latecomer = Latecomer { task_id: task.id.clone(), machine_boot: machine_boot.clone() };
-        self.machine.latecomers.expect(latecomer);
     }
 }
 

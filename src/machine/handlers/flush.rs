@@ -2,21 +2,20 @@
 
 use alloc::boxed::Box;
 
-use super::HeldAssignment;
-use super::cordon::Cordon;
-use super::effect::{Effect, ToHub};
-use super::job::{Claim, Job, Saying, Stage};
-use super::journal::{Disk, Journal};
-use super::link::{Link, Standing};
-use super::outbox::Verdict;
-use super::state::{Cause, DrainStep, State};
-use super::task::Outcome;
-use super::time::Timestamp;
-use super::transition::Step;
+use crate::machine::model::connection::{Link, Standing};
+use crate::machine::model::cordon::Cordon;
+use crate::machine::model::effect::{Effect, ToHub};
+use crate::machine::model::job::{Claim, Job, Saying, Stage};
+use crate::machine::model::journal::{Disk, Journal};
+use crate::machine::model::machine::HeldAssignment;
+use crate::machine::model::outbox::Verdict;
+use crate::machine::model::state::{Cause, DrainStep, State};
+use crate::machine::model::task::Outcome;
+use crate::machine::step::Step;
 
 impl Step<'_> {
     /// Orders whatever is possible, due or necessary now. Settling twice orders nothing more than settling once.
-    pub(super) fn settle(&mut self) {
+    pub(in crate::machine) fn settle(&mut self) {
         // `Exit` is the last effect ever.
         if let State::Exiting { .. } = self.machine.state {
             return;
@@ -204,23 +203,5 @@ fn say_verdict(verdict: &Verdict) -> ToHub {
             generation,
             reason: reason.clone(),
         },
-    }
-}
-
-impl Saying {
-    /// Whether it is to be said now, for the first time or again.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        match self {
-            Self::Unsaid => true,
-            Self::Said { again_at } => *again_at <= now,
-            Self::Answered => false,
-        }
-    }
-
-    /// What was said may have been dropped: it is said again at `until`.
-    pub(super) fn postpone(&mut self, until: Timestamp) {
-        if let Self::Said { again_at } = self {
-            *again_at = until;
-        }
     }
 }

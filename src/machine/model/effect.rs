@@ -4,12 +4,12 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use super::journal::Journal;
-use super::news::News;
-use super::reply::{Answer, Ticket};
-use super::restarts::OpenRestart;
-use super::state::{Cause, Ending};
-use super::task::{Outcome, Task, TaskId};
+use crate::machine::model::journal::Journal;
+use crate::machine::model::news::News;
+use crate::machine::model::reply::{Answer, Ticket};
+use crate::machine::model::restart_ledger::OpenRestart;
+use crate::machine::model::state::{Cause, Ending};
+use crate::machine::model::task::{Outcome, Task, TaskId};
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]

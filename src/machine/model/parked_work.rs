@@ -4,8 +4,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::job::Carried;
-use super::task::TaskId;
+use crate::machine::model::job::Carried;
+use crate::machine::model::task::TaskId;
 
 /// At most this many; the oldest goes first.
 pub const SHELF_CAP: usize = 8;

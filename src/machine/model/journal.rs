@@ -3,12 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::job::Carried;
-use super::late::Latecomer;
-use super::outbox::Verdict;
-use super::restarts::RestartLedger;
-use super::shelf::Shelved;
-use super::time::Timestamp;
+use crate::machine::model::job::Carried;
+use crate::machine::model::late_session::Latecomer;
+use crate::machine::model::outbox::Verdict;
+use crate::machine::model::parked_work::Shelved;
+use crate::machine::model::restart_ledger::RestartLedger;
+use crate::machine::model::time::Timestamp;
 
 /// Everything that must survive. The store writes it whole (`queue.json`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{
+use crate::machine::{
     Claim, Comeback, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName,
     Machine, News, Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp,
     VerdictRefusal, WakeOutcome, transition,
@@ -70,22 +70,25 @@ fn kind(machine: &Machine) -> Kind {
     let job = machine.state.job();
     let stage = machine.state.carried().map(|carried| StageName::from(&carried.stage).into());
     let (closing, checking, hurried) = match &machine.state {
-        super::State::Draining { step, cause, .. } => (
+        crate::machine::State::Draining { step, cause, .. } => (
             *step == DrainStep::Closing,
             *step == DrainStep::Checking,
-            matches!(cause, super::Cause::Stop { .. } | super::Cause::Restart { signalled: true, .. }),
+            matches!(
+                cause,
+                crate::machine::Cause::Stop { .. } | crate::machine::Cause::Restart { signalled: true, .. }
+            ),
         ),
-        super::State::Idle
-        | super::State::Working { .. }
-        | super::State::RestartPending { .. }
-        | super::State::Exiting { .. } => (false, false, false),
+        crate::machine::State::Idle
+        | crate::machine::State::Working { .. }
+        | crate::machine::State::RestartPending { .. }
+        | crate::machine::State::Exiting { .. } => (false, false, false),
     };
     let details = [
         closing,
         checking,
         hurried,
         job.is_some_and(|job| matches!(job.claim, Claim::Recovering { .. })),
-        job.is_some_and(super::Job::is_in_question),
+        job.is_some_and(crate::machine::Job::is_in_question),
         matches!(machine.disk, Disk::Writing { .. }),
         matches!(machine.disk, Disk::Failing { .. }),
         machine.outbox.to_journal().is_empty(),
@@ -195,12 +198,14 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     events.extend(answers(machine));
     let Some(task) = task_of(machine) else { return events };
     let attempt = match machine.state.job().map(|job| &job.carried.stage) {
-        Some(super::Stage::Waking { attempt } | super::Stage::RetryingWake { attempt, .. }) => *attempt,
+        Some(crate::machine::Stage::Waking { attempt } | crate::machine::Stage::RetryingWake { attempt, .. }) => {
+            *attempt
+        }
         Some(
-            super::Stage::Accepted
-            | super::Stage::AwaitingConfirmation { .. }
-            | super::Stage::Running
-            | super::Stage::Interrupted { .. },
+            crate::machine::Stage::Accepted
+            | crate::machine::Stage::AwaitingConfirmation { .. }
+            | crate::machine::Stage::Running
+            | crate::machine::Stage::Interrupted { .. },
         )
         | None => 1,
     };
@@ -270,5 +275,5 @@ fn hub_words(machine: &Machine) -> Vec<FromHub> {
 }
 
 #[cfg(test)]
-#[path = "tests/table.rs"]
+#[path = "tests/state_table.rs"]
 mod tests;

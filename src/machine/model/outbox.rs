@@ -3,10 +3,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::job::Saying;
-use super::policy::Policy;
-use super::task::{Outcome, TaskId};
-use super::time::Timestamp;
+use crate::machine::model::job::Saying;
+use crate::machine::model::policy::Policy;
+use crate::machine::model::task::{Outcome, TaskId};
+use crate::machine::model::time::Timestamp;
 
 /// At most this many unanswered verdicts; beyond it no further task is taken.
 pub const OUTBOX_CAP: usize = 32;
@@ -15,7 +15,7 @@ pub const OUTBOX_CAP: usize = 32;
 pub const REFUSALS_CAP: u8 = 5;
 
 /// How the reason of a failure begins that stands for a result that the hub refused.
-pub(super) const RESULT_REFUSED: &str = "result_refused: ";
+pub(in crate::machine) const RESULT_REFUSED: &str = "result_refused: ";
 
 /// So many connections lost in a row are told apart: the rests are as long as they get.
 const LOSSES_CAP: u8 = 16;
@@ -81,7 +81,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(verdict: Verdict, accepted_here: bool) -> Self {
+    pub(in crate::machine) fn new(verdict: Verdict, accepted_here: bool) -> Self {
         let cleaned = verdict.nobody_came;
         Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned, course: Course::Open, losses: 0 }
     }

@@ -2,19 +2,19 @@
 
 use alloc::string::{String, ToString};
 
-use super::cordon::Cordon;
-use super::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
-use super::event::FromHub;
-use super::job::{Claim, Report, Saying};
-use super::link::{Features, Heartbeat, Link, Online, Standing};
-use super::state::State;
-use super::transition::Step;
+use crate::machine::model::connection::{Features, Heartbeat, Link, Online, Standing};
+use crate::machine::model::cordon::Cordon;
+use crate::machine::model::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
+use crate::machine::model::event::FromHub;
+use crate::machine::model::job::{Claim, Report, Saying};
+use crate::machine::model::state::State;
+use crate::machine::step::Step;
 
 /// A hub that names a longer time than this is not believed.
 const RATE_LIMIT_CAP_MS: u64 = 60_000;
 
 impl Step<'_> {
-    pub(super) fn hub_said(&mut self, said: FromHub) {
+    pub(in crate::machine) fn hub_said(&mut self, said: FromHub) {
         self.note_sign_of_life();
         match (&self.machine.link, said) {
             (Link::Identifying { attempt, .. }, FromHub::Identified { features }) => {
@@ -160,7 +160,7 @@ impl Step<'_> {
     }
 
     /// Where an existing hub's view of us was `from`, it is `to` now.
-    pub(super) fn stands(&mut self, from: Standing, to: Standing) {
+    pub(in crate::machine) fn stands(&mut self, from: Standing, to: Standing) {
         if let Link::Online(online) = &mut self.machine.link
             && online.standing == from
         {
@@ -194,7 +194,7 @@ impl Step<'_> {
 
     /// Refuses an assignment in the words this hub knows. An existing hub knows none: there, silence makes it take the
     /// task back, while a frame of a type unknown to it would count as a violation.
-    pub(super) fn refuse(&mut self, task: &super::Task, reason: RejectReason) {
+    pub(in crate::machine) fn refuse(&mut self, task: &crate::machine::Task, reason: RejectReason) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task.id.to_string(), why: reason }));
         if let Some(online) = self.machine.link.online().filter(|online| online.features.task_rejected) {
             let reason = match reason {
@@ -209,7 +209,7 @@ impl Step<'_> {
     }
 
     /// Whether the state is one in which the journal keeps a task that is not a job any more.
-    pub(super) fn drop_left_behind(&mut self, task_id: &str) -> bool {
+    pub(in crate::machine) fn drop_left_behind(&mut self, task_id: &str) -> bool {
         match &mut self.machine.state {
             State::Draining { left, .. } | State::Exiting { left, .. } => {
                 left.take_if(|carried| carried.task.id.as_str() == task_id).is_some()

@@ -1,10 +1,10 @@
 //! The five states. Each holds exactly what it needs, so that a restart without a cause, a drain without a deadline or
 //! a second job cannot be written down.
 
-use super::job::{Carried, Job};
-use super::policy::Comeback;
-use super::restarts::RestartOrder;
-use super::time::Timestamp;
+use crate::machine::model::job::{Carried, Job};
+use crate::machine::model::policy::Comeback;
+use crate::machine::model::restart_ledger::RestartOrder;
+use crate::machine::model::time::Timestamp;
 
 /// Where the sidecar is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]

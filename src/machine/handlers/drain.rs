@@ -4,20 +4,20 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::effect::{CloseCode, Effect, ReturnedFrom, ToHub};
-use super::job::Carried;
-use super::link::Link;
-use super::restarts::{RestartOrder, Returned};
-use super::state::{Cause, DrainStep, NextRun, State, StopSignal};
-use super::time::Timestamp;
-use super::transition::Step;
+use crate::machine::model::connection::Link;
+use crate::machine::model::effect::{CloseCode, Effect, ReturnedFrom, ToHub};
+use crate::machine::model::job::Carried;
+use crate::machine::model::restart_ledger::{RestartOrder, Returned};
+use crate::machine::model::state::{Cause, DrainStep, NextRun, State, StopSignal};
+use crate::machine::model::time::Timestamp;
+use crate::machine::step::Step;
 
 /// Between dials while the last words wait for a connection.
 const DRAIN_REDIAL_MS: u64 = 250;
 
 impl Step<'_> {
     /// The deadline, or `force`: the restart happens now; the journal keeps the job.
-    pub(super) fn leave_work_behind(&mut self) {
+    pub(in crate::machine) fn leave_work_behind(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::RestartPending { job, order, .. } => {
                 self.drain_for_restart(order, Some(job.carried));
@@ -28,7 +28,7 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn stop_requested(&mut self, signal: StopSignal) {
+    pub(in crate::machine) fn stop_requested(&mut self, signal: StopSignal) {
         let budget = self.now.plus(self.policy.stop_budget_ms);
         self.stop_ends_check(signal);
         match core::mem::replace(&mut self.machine.state, State::Idle) {
@@ -58,7 +58,7 @@ impl Step<'_> {
     }
 
     /// Leaves for a restart. Once more it is asked what would follow: the answer to the command may be hours old.
-    pub(super) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<Carried>) {
+    pub(in crate::machine) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<Carried>) {
         let number = self.next_question();
         self.order(Effect::CheckNextRun { number, leaving: true });
         let (forced, next_run) = (left.is_some(), NextRun::Asked { number });
@@ -83,19 +83,19 @@ impl Step<'_> {
     }
 
     /// The link was lost before the last words: they are still owed, and time is short.
-    pub(super) fn hasten_redial(&mut self) {
+    pub(in crate::machine) fn hasten_redial(&mut self) {
         if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
             *retry_at = (*retry_at).min(self.now.plus(DRAIN_REDIAL_MS));
         }
     }
 
     /// When the last words are said whatever is still unanswered: the closing handshake needs the rest.
-    pub(super) fn flush_deadline(&self, deadline: Timestamp) -> Timestamp {
+    pub(in crate::machine) fn flush_deadline(&self, deadline: Timestamp) -> Timestamp {
         deadline.minus(self.policy.close_budget_ms)
     }
 
     /// The drain's next step, where it is possible or due.
-    pub(super) fn settle_drain(&mut self) {
+    pub(in crate::machine) fn settle_drain(&mut self) {
         let State::Draining { cause, deadline, step, .. } = &self.machine.state else { return };
         match step {
             DrainStep::Flushing => {}
@@ -122,7 +122,7 @@ impl Step<'_> {
     }
 
     /// The last words, then the close frame: `agent_restarting` is said here and nowhere else.
-    pub(super) fn say_goodbye(&mut self) {
+    pub(in crate::machine) fn say_goodbye(&mut self) {
         let State::Draining { cause, step, left, .. } = &mut self.machine.state else { return };
         *step = DrainStep::Closing;
         let task_id = left.as_ref().map(|carried| carried.task.id.clone());
@@ -141,7 +141,7 @@ impl Step<'_> {
     }
 
     /// There is nothing more to say: the process ends as soon as it is known what follows it.
-    pub(super) fn said_everything(&mut self) {
+    pub(in crate::machine) fn said_everything(&mut self) {
         let State::Draining { cause, step, .. } = &mut self.machine.state else { return };
         if cause.awaits_check() {
             *step = DrainStep::Checking;
@@ -151,7 +151,7 @@ impl Step<'_> {
     }
 
     /// The end. What must survive is written once more if it is not on disk, then the process goes.
-    pub(super) fn exit(&mut self) {
+    pub(in crate::machine) fn exit(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Draining { cause, left, .. } => {
                 self.machine.state = State::Exiting { cause: cause.clone(), left };
@@ -172,7 +172,7 @@ impl Step<'_> {
     }
 
     /// The first words on a connection.
-    pub(super) fn identify(&self) -> ToHub {
+    pub(in crate::machine) fn identify(&self) -> ToHub {
         let status = match &self.machine.state {
             State::Draining { cause: Cause::Restart { order, .. }, .. } => restarting_status(&order.reason),
             State::Draining { cause: Cause::Stop { .. }, .. } => "stopping".to_string(),
@@ -185,7 +185,7 @@ impl Step<'_> {
     }
 
     /// The restart that this run returned from, until a hub has been told.
-    pub(super) fn returned_from(&self) -> Option<ReturnedFrom> {
+    pub(in crate::machine) fn returned_from(&self) -> Option<ReturnedFrom> {
         let Returned { restart } = self.machine.restarts.returned.as_ref()?;
         let gap_ms = restart.leaving_at.map_or(0, |at| self.now.since(at));
         Some(ReturnedFrom { restart: restart.clone(), gap_ms })

@@ -3,21 +3,21 @@
 use alloc::format;
 use alloc::string::ToString;
 
-use super::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
-use super::event::WakeOutcome;
-use super::job::{Claim, Job, Saying, Stage};
-use super::journal::Disk;
-use super::last_look::WaitOver;
-use super::outbox::{OUTBOX_CAP, Pending, Verdict};
-use super::shelf::Shelved;
-use super::state::State;
-use super::task::{Outcome, Task, TaskId};
-use super::transition::Step;
-use super::{HeldAssignment, Machine};
+use crate::machine::handlers::last_look::WaitOver;
+use crate::machine::model::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
+use crate::machine::model::event::WakeOutcome;
+use crate::machine::model::job::{Claim, Job, Saying, Stage};
+use crate::machine::model::journal::Disk;
+use crate::machine::model::machine::{HeldAssignment, Machine};
+use crate::machine::model::outbox::{OUTBOX_CAP, Pending, Verdict};
+use crate::machine::model::parked_work::Shelved;
+use crate::machine::model::state::State;
+use crate::machine::model::task::{Outcome, Task, TaskId};
+use crate::machine::step::Step;
 
 impl Step<'_> {
     /// The hub hands a task out to us.
-    pub(super) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
+    pub(in crate::machine) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
         match &mut self.machine.state {
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
                 if task.generation >= job.task().generation {
@@ -106,14 +106,14 @@ impl Step<'_> {
         self.machine.held = Some(HeldAssignment { task, assigned_at });
     }
 
-    pub(super) fn refuse_held(&mut self, reason: RejectReason) {
+    pub(in crate::machine) fn refuse_held(&mut self, reason: RejectReason) {
         if let Some(held) = self.machine.held.take() {
             self.refuse(&held.task, reason);
         }
     }
 
     /// An operator wants no new work; what is under way or done here for the assignment that waits is none.
-    pub(super) fn refuse_held_new_work(&mut self) {
+    pub(in crate::machine) fn refuse_held_new_work(&mut self) {
         let known = |id: &TaskId| {
             self.machine.finished(id).is_some() || self.machine.shelf.items().iter().any(|item| item.task_id() == id)
         };
@@ -122,7 +122,7 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn task_continue(&mut self, task_id: &str, generation: Option<u64>) {
+    pub(in crate::machine) fn task_continue(&mut self, task_id: &str, generation: Option<u64>) {
         let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id.as_str() == task_id) else { return };
         let known = job.task().generation;
         let generation = generation.unwrap_or(known);
@@ -132,14 +132,14 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn task_reassigned(&mut self, task_id: &str) {
+    pub(in crate::machine) fn task_reassigned(&mut self, task_id: &str) {
         // The answer to a question: once the task has been handed out to us anew, it is stale.
         if self.has_job(task_id, |job| job.is_recovering()) {
             self.job_taken_back();
         }
     }
 
-    pub(super) fn report_answered(&mut self, task_id: &str, go_on: bool) {
+    pub(in crate::machine) fn report_answered(&mut self, task_id: &str, go_on: bool) {
         let asked = |job: &Job| match &job.claim {
             Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
             Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
@@ -155,7 +155,7 @@ impl Step<'_> {
     }
 
     /// As good as "continue": the hub takes the task back in its own time if it is not ours any more.
-    pub(super) fn report_not_understood(&mut self) {
+    pub(in crate::machine) fn report_not_understood(&mut self) {
         let asked = |job: &Job| matches!(job.claim, Claim::Ours { report: Some(_), .. });
         if self.machine.state.job().is_some_and(asked) {
             self.go_on_with_job();
@@ -168,7 +168,7 @@ impl Step<'_> {
         job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
     }
 
-    pub(super) fn task_cancelled(&mut self, task_id: &str) {
+    pub(in crate::machine) fn task_cancelled(&mut self, task_id: &str) {
         self.machine.held.take_if(|held| held.task.id.as_str() == task_id);
         let Ok(id) = TaskId::new(task_id) else { return };
         let shelved = self.machine.shelf.take(&id).is_some();
@@ -183,7 +183,13 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn wake_finished(&mut self, task_id: &TaskId, generation: u64, attempt: u8, outcome: WakeOutcome) {
+    pub(in crate::machine) fn wake_finished(
+        &mut self,
+        task_id: &TaskId,
+        generation: u64,
+        attempt: u8,
+        outcome: WakeOutcome,
+    ) {
         let now = self.now;
         let confirm_by = now.plus(self.policy.confirmation_timeout_ms);
         if let Some(job) = self.machine.state.job_mut()
@@ -261,7 +267,7 @@ impl Step<'_> {
         self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
     }
 
-    pub(super) fn confirmed(&mut self, task_id: &TaskId) {
+    pub(in crate::machine) fn confirmed(&mut self, task_id: &TaskId) {
         let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
         if job.is_recovering() {
             return;
@@ -278,7 +284,7 @@ impl Step<'_> {
     }
 
     /// The wait of a job's stage is over, and the folder holds nothing that would change that.
-    pub(super) fn give_up_waiting(&mut self, over: WaitOver) {
+    pub(in crate::machine) fn give_up_waiting(&mut self, over: WaitOver) {
         let Some(job) = self.machine.state.job_mut() else { return };
         job.last_look = None;
         // Woken for an earlier hand-out, if at all: this hand-out gets a wake of its own.
@@ -314,7 +320,7 @@ impl Step<'_> {
 
     /// The job has ended, and what it left is cleaned up once the verdict is on disk. (A wake that failed may have left
     /// something too.)
-    pub(super) fn finish(&mut self, outcome: Outcome) {
+    pub(in crate::machine) fn finish(&mut self, outcome: Outcome) {
         self.conclude(outcome, false);
     }
 
@@ -352,14 +358,14 @@ impl Step<'_> {
         self.end_job();
     }
 
-    pub(super) fn shelve(&mut self, item: Shelved) {
+    pub(in crate::machine) fn shelve(&mut self, item: Shelved) {
         if let Some(evicted) = self.machine.shelf.put(item) {
             self.order(Effect::CleanUp { task_id: evicted.task_id().clone() });
         }
     }
 
     /// There is no job any more: what waited for that goes on.
-    pub(super) fn end_job(&mut self) {
+    pub(in crate::machine) fn end_job(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::RestartPending { order, .. } => self.drain_for_restart(order, None),
             State::Working { .. } | State::Idle => {}
@@ -368,7 +374,7 @@ impl Step<'_> {
     }
 
     /// The disk would not take a task that nobody has been promised anything about: it was never accepted.
-    pub(super) fn refuse_what_was_not_journalled(&mut self) {
+    pub(in crate::machine) fn refuse_what_was_not_journalled(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let (durable, id) = (&self.machine.durable, &job.task().id);
         let known = durable.job.as_ref().is_some_and(|carried| carried.task.id == *id)
@@ -382,28 +388,6 @@ impl Step<'_> {
 
     fn has_job(&self, task_id: &str, also: impl Fn(&Job) -> bool) -> bool {
         self.machine.state.job().is_some_and(|job| job.task().id.as_str() == task_id && also(job))
-    }
-}
-
-impl Job {
-    /// The next wake of this hand-out; ordered once the journal holds it.
-    pub(super) fn start_waking(&mut self, attempt: u8) {
-        self.carried.stage = Stage::Waking { attempt };
-        self.carried.woken = Some(self.carried.task.generation);
-        self.wake_ordered = false;
-    }
-
-    /// Nothing said on the lost connection counts unless it was answered.
-    pub(super) fn link_lost(&mut self) {
-        match &mut self.claim {
-            Claim::Recovering { ask } => *ask = Saying::Unsaid,
-            Claim::Ours { accept, report } => {
-                *report = None;
-                if let Saying::Said { .. } = accept {
-                    *accept = Saying::Unsaid;
-                }
-            }
-        }
     }
 }
 

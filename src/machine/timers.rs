@@ -1,13 +1,13 @@
 //! "When do you next want to be woken, and why?" Nothing is ever cancelled: the answer is read off the state each time.
 
-use super::Machine;
-use super::cordon::Cordon;
-use super::job::{Claim, Saying, Stage};
-use super::journal::Disk;
-use super::link::{Heartbeat, Link};
-use super::outbox::{Course, Pending};
-use super::state::{Cause, DrainStep, State};
-use super::time::Timestamp;
+use crate::machine::model::connection::{Heartbeat, Link};
+use crate::machine::model::cordon::Cordon;
+use crate::machine::model::job::{Claim, Saying, Stage};
+use crate::machine::model::journal::Disk;
+use crate::machine::model::machine::Machine;
+use crate::machine::model::outbox::{Course, Pending};
+use crate::machine::model::state::{Cause, DrainStep, State};
+use crate::machine::model::time::Timestamp;
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display, strum::EnumIter)]
@@ -56,8 +56,8 @@ pub enum Wait {
 type Due = Option<(Timestamp, Wait)>;
 
 impl Machine {
-    /// The earliest moment at which [`super::Event::DeadlineReached`] is wanted, and what for.
-    pub fn deadline(&self, policy: &super::Policy) -> Option<(Timestamp, Wait)> {
+    /// The earliest moment at which [`crate::machine::Event::DeadlineReached`] is wanted, and what for.
+    pub fn deadline(&self, policy: &crate::machine::Policy) -> Option<(Timestamp, Wait)> {
         if let State::Exiting { .. } = self.state {
             return None;
         }
@@ -67,7 +67,7 @@ impl Machine {
         parts.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    fn state_deadline(&self, policy: &super::Policy) -> Due {
+    fn state_deadline(&self, policy: &crate::machine::Policy) -> Due {
         match &self.state {
             State::Idle | State::Working { .. } | State::Exiting { .. } => None,
             State::RestartPending { deadline, .. } => Some((*deadline, Wait::RestartDeadline)),

@@ -1,23 +1,15 @@
 //! The last look: before a wait for the agent's files is called over, the results folder is looked at once more, since what
 //! is there counts, noticed or not. Whatever the look finds is reported before the look itself.
 
-use super::effect::Effect;
-use super::job::{Job, Stage};
-use super::time::Timestamp;
-use super::transition::Step;
-
-/// A look into the results folder that has not been answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LastLook {
-    /// Names the question.
-    pub number: u32,
-    /// When a folder that does not answer is no longer waited for.
-    pub until: Timestamp,
-}
+use crate::machine::model::effect::Effect;
+use crate::machine::model::job::{Job, Stage};
+use crate::machine::model::last_look::LastLook;
+use crate::machine::model::time::Timestamp;
+use crate::machine::step::Step;
 
 /// What was waited for, and has not come in time.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum WaitOver {
+pub(in crate::machine) enum WaitOver {
     /// The agent was woken, and did not begin.
     NobodyCame,
     /// The machine was rebooted, and no result lies there from before.
@@ -44,7 +36,7 @@ impl Job {
 
 impl Step<'_> {
     /// What a job's stage waits for has not come in time: looks once more, or gives up after a look without an answer.
-    pub(super) fn job_deadline(&mut self) {
+    pub(in crate::machine) fn job_deadline(&mut self) {
         let (now, limit_ms) = (self.now, self.policy.last_look_ms);
         let Some(job) = self.machine.state.job() else { return };
         let Some(over) = job.wait_over(now) else { return };
@@ -62,7 +54,7 @@ impl Step<'_> {
     }
 
     /// The folder was looked at, and everything in it reported.
-    pub(super) fn results_looked_for(&mut self, number: u32) {
+    pub(in crate::machine) fn results_looked_for(&mut self, number: u32) {
         let now = self.now;
         let Some(job) = self.machine.state.job_mut() else { return };
         let Some(_) = job.last_look.take_if(|look| look.number == number) else { return };
@@ -72,7 +64,7 @@ impl Step<'_> {
     }
 
     /// A look whose reason is gone is not waited for.
-    pub(super) fn drop_idle_look(&mut self) {
+    pub(in crate::machine) fn drop_idle_look(&mut self) {
         let now = self.now;
         if let Some(job) = self.machine.state.job_mut()
             && job.wait_over(now).is_none()

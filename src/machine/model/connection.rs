@@ -1,8 +1,8 @@
 //! The one connection to the hub, as far as the machine needs to know it. The adapter reports exactly one
 //! `HubClosed` for every `Dial`; nothing is dialled before that.
 
-use super::policy::Policy;
-use super::time::Timestamp;
+use crate::machine::model::policy::Policy;
+use crate::machine::model::time::Timestamp;
 
 /// A hub that names a longer time than this is not believed: the longest cooldown of an existing hub is 5 min.
 const TOLD_CAP_MS: u64 = 600_000;

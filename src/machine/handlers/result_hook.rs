@@ -1,26 +1,15 @@
 //! The result hook: an operator's command that looks at a result before it counts. Until the verdict is in the journal the
 //! result stays in its file, so a review may be dropped at any point: the file is found, and looked at, again.
 
-use super::effect::Effect;
-use super::job::Stage;
-use super::task::{Outcome, TaskId};
-use super::time::Timestamp;
-use super::transition::Step;
-
-/// A result that the hook is looking at.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Review {
-    /// Names the question, so that an answer about an earlier result changes nothing.
-    pub number: u32,
-    /// The result as it was found: what counts when the hook does not answer.
-    pub outcome: Outcome,
-    /// When to stop waiting for the hook.
-    pub deadline: Timestamp,
-}
+use crate::machine::model::effect::Effect;
+use crate::machine::model::job::Stage;
+use crate::machine::model::review::Review;
+use crate::machine::model::task::{Outcome, TaskId};
+use crate::machine::step::Step;
 
 impl Step<'_> {
     /// The agent's result is there.
-    pub(super) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
+    pub(in crate::machine) fn result_found(&mut self, task_id: &TaskId, outcome: Outcome) {
         let (now, policy) = (self.now, self.policy);
         let ours = self.machine.state.job().is_some_and(|job| job.task().id == *task_id && !job.is_recovering());
         if !ours {
@@ -40,7 +29,7 @@ impl Step<'_> {
     }
 
     /// The hook has looked at a result.
-    pub(super) fn result_reviewed(&mut self, number: u32, outcome: Outcome) {
+    pub(in crate::machine) fn result_reviewed(&mut self, number: u32, outcome: Outcome) {
         let review = self.machine.state.job().and_then(|job| job.review.as_ref());
         if review.is_some_and(|review| review.number == number) {
             self.finish(outcome);
@@ -48,7 +37,7 @@ impl Step<'_> {
     }
 
     /// A hook that does not answer leaves the result as it is.
-    pub(super) fn review_deadline(&mut self) {
+    pub(in crate::machine) fn review_deadline(&mut self) {
         let review = self.machine.state.job().and_then(|job| job.review.as_ref());
         if let Some(outcome) = review.filter(|review| review.deadline <= self.now).map(|review| review.outcome.clone())
         {

@@ -2,11 +2,11 @@
 
 use alloc::string::String;
 
-use super::last_look::LastLook;
-use super::policy::Policy;
-use super::review::Review;
-use super::task::Task;
-use super::time::Timestamp;
+use crate::machine::model::last_look::LastLook;
+use crate::machine::model::policy::Policy;
+use crate::machine::model::review::Review;
+use crate::machine::model::task::Task;
+use crate::machine::model::time::Timestamp;
 
 /// How far a job has come. A deadline stands in the variant that waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
@@ -202,7 +202,7 @@ impl Job {
 impl Carried {
     /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated. No wait
     /// is longer than it would be if it began now: the clock may have been set back in between.
-    pub(super) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
+    pub(in crate::machine) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
         self.stage = match self.stage {
             Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
@@ -237,7 +237,7 @@ impl Carried {
 
     /// A new hand-out of a task that was given up before anybody showed up for it: whoever was woken then may have come
     /// late, and is looked for before anybody else is woken.
-    pub(super) fn look_for_latecomer(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
+    pub(in crate::machine) fn look_for_latecomer(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
         self.stage = Stage::AwaitingConfirmation { until: now };
         self.machine_boot = woken_in.into();
         // Under way: no sign is called old.
@@ -257,6 +257,46 @@ impl Carried {
     /// Whether the last wake was for the present hand-out.
     pub fn woken_for_this_generation(&self) -> bool {
         self.woken == Some(self.task.generation)
+    }
+}
+
+impl Saying {
+    /// Whether it is to be said now, for the first time or again.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Unsaid => true,
+            Self::Said { again_at } => *again_at <= now,
+            Self::Answered => false,
+        }
+    }
+
+    /// What was said may have been dropped: it is said again at `until`.
+    pub(in crate::machine) fn postpone(&mut self, until: Timestamp) {
+        if let Self::Said { again_at } = self {
+            *again_at = until;
+        }
+    }
+}
+
+impl Job {
+    /// The next wake of this hand-out; ordered once the journal holds it.
+    pub(in crate::machine) fn start_waking(&mut self, attempt: u8) {
+        self.carried.stage = Stage::Waking { attempt };
+        self.carried.woken = Some(self.carried.task.generation);
+        self.wake_ordered = false;
+    }
+
+    /// Nothing said on the lost connection counts unless it was answered.
+    pub(in crate::machine) fn link_lost(&mut self) {
+        match &mut self.claim {
+            Claim::Recovering { ask } => *ask = Saying::Unsaid,
+            Claim::Ours { accept, report } => {
+                *report = None;
+                if let Saying::Said { .. } = accept {
+                    *accept = Saying::Unsaid;
+                }
+            }
+        }
     }
 }
 

@@ -2,20 +2,20 @@
 
 use alloc::string::String;
 
-use super::link::{Features, Jitter};
-use super::news::News;
-use super::policy::Comeback;
-use super::reply::Ticket;
-use super::restarts::RestartOrder;
-use super::state::StopSignal;
-use super::task::{Outcome, Task, TaskId};
+use crate::machine::model::connection::{Features, Jitter};
+use crate::machine::model::news::News;
+use crate::machine::model::policy::Comeback;
+use crate::machine::model::reply::Ticket;
+use crate::machine::model::restart_ledger::RestartOrder;
+use crate::machine::model::state::StopSignal;
+use crate::machine::model::task::{Outcome, Task, TaskId};
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(EventName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
 #[strum_discriminants(doc = "The names of the events.")]
 pub enum Event {
-    /// The time that [`super::Machine::deadline`] named has come.
+    /// The time that [`crate::machine::Machine::deadline`] named has come.
     DeadlineReached,
     /// The dialled connection stands.
     HubOpened,
@@ -104,7 +104,7 @@ pub enum Event {
     Persisted,
     /// It is not.
     PersistFailed,
-    /// The answer to [`super::Effect::KeepRefused`].
+    /// The answer to [`crate::machine::Effect::KeepRefused`].
     RefusedResultWritten {
         /// Which task.
         task_id: TaskId,

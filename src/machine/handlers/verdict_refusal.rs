@@ -5,23 +5,23 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::effect::{Effect, Notice};
-use super::event::VerdictRefusal;
-use super::job::Saying;
-use super::journal::Disk;
-use super::link::Standing;
-use super::outbox::{Course, Pending, REFUSALS_CAP, RESULT_REFUSED, Verdict};
-use super::shelf::Shelved;
-use super::state::State;
-use super::task::{Outcome, TaskId};
-use super::transition::Step;
+use crate::machine::model::connection::Standing;
+use crate::machine::model::effect::{Effect, Notice};
+use crate::machine::model::event::VerdictRefusal;
+use crate::machine::model::job::Saying;
+use crate::machine::model::journal::Disk;
+use crate::machine::model::outbox::{Course, Pending, REFUSALS_CAP, RESULT_REFUSED, Verdict};
+use crate::machine::model::parked_work::Shelved;
+use crate::machine::model::state::State;
+use crate::machine::model::task::{Outcome, TaskId};
+use crate::machine::step::Step;
 
 /// How long a refused verdict stays in flight: an answer that comes late, or a connection that is closed for it, is its own.
 const LINGER_MS: u64 = 1_000;
 
 impl Step<'_> {
     /// The hub answered the verdict in flight: it does not count.
-    pub(super) fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
+    pub(in crate::machine) fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.refused(complete) else { return };
         if accepted_here {
@@ -45,7 +45,7 @@ impl Step<'_> {
     }
 
     /// The hub said an error that is no answer to anything.
-    pub(super) fn refused_in_other_words(&mut self, complete: Option<bool>, error: String) {
+    pub(in crate::machine) fn refused_in_other_words(&mut self, complete: Option<bool>, error: String) {
         let Some(in_flight) = self.machine.outbox.in_flight() else { return };
         let other = complete.is_some_and(|complete| complete != in_flight.verdict.outcome.is_completed());
         if !other && !self.machine.outbox.is_late_answer() {
@@ -54,7 +54,7 @@ impl Step<'_> {
     }
 
     /// What was said last counts as refused, once.
-    pub(super) fn count_refusal(&mut self, error: String) {
+    pub(in crate::machine) fn count_refusal(&mut self, error: String) {
         let linger_until = self.now.plus(LINGER_MS.min(self.policy.answer_timeout_ms));
         let Some(head) = self.machine.outbox.head_mut() else { return };
         if head.said == Saying::Unsaid || head.course != Course::Open {
@@ -95,7 +95,7 @@ impl Step<'_> {
     }
 
     /// A refused verdict has lingered long enough: the others go on.
-    pub(super) fn settle_refusal(&mut self) {
+    pub(in crate::machine) fn settle_refusal(&mut self) {
         let until = self.now.plus(self.policy.answer_timeout_ms);
         let lingered = |pending: &Pending| pending.course == Course::Refused && pending.said.is_due(self.now);
         if self.machine.outbox.in_flight().is_some_and(lingered) {
@@ -104,7 +104,7 @@ impl Step<'_> {
     }
 
     /// Orders one result at a time to be written, while no journal is: an order is answered before the next is given.
-    pub(super) fn settle_refused_results(&mut self) {
+    pub(in crate::machine) fn settle_refused_results(&mut self) {
         if self.machine.disk != Disk::Ready || matches!(self.machine.state, State::Exiting { .. }) {
             return;
         }
@@ -127,7 +127,12 @@ impl Step<'_> {
     }
 
     /// The result lies at `path`: the task fails, where the hub knows it. Not written, it is tried again.
-    pub(super) fn refused_result_written(&mut self, task_id: &TaskId, generation: u64, path: Option<String>) {
+    pub(in crate::machine) fn refused_result_written(
+        &mut self,
+        task_id: &TaskId,
+        generation: u64,
+        path: Option<String>,
+    ) {
         let again_at = self.now.plus(self.policy.answer_timeout_ms);
         let Some(pending) = self.machine.outbox.pending_mut().find(|pending| {
             pending.verdict.task_id == *task_id

@@ -1,0 +1,34 @@
+//! What became of a write of the journal.
+
+use crate::machine::model::effect::{Effect, Notice, ToHub};
+use crate::machine::model::journal::Disk;
+use crate::machine::step::Step;
+
+impl Step<'_> {
+    pub(in crate::machine) fn persisted(&mut self) {
+        match core::mem::replace(&mut self.machine.disk, Disk::Ready) {
+            Disk::Writing { journal, failing } => {
+                self.machine.durable = *journal;
+                if failing {
+                    self.order(Effect::Notify(Notice::JournalRecovered));
+                    let status = self.machine.presence().into();
+                    self.say_if_online(ToHub::Status { status });
+                }
+            }
+            other @ (Disk::Ready | Disk::Failing { .. }) => self.machine.disk = other,
+        }
+    }
+
+    pub(in crate::machine) fn persist_failed(&mut self) {
+        if let Disk::Writing { failing, .. } = self.machine.disk {
+            self.machine.disk = Disk::Failing { retry_at: self.now.plus(self.policy.persist_retry_ms) };
+            if !failing {
+                self.order(Effect::Notify(Notice::JournalFailing));
+                // Both kinds of hub show it: whoever looks there need not read this machine's log to see it.
+                let status = "unwell: the sidecar cannot write its journal (disk full or read-only?)".into();
+                self.say_if_online(ToHub::Status { status });
+            }
+            self.refuse_what_was_not_journalled();
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What operators on this machine are answered. The machine says it; the shell only knows who holds which ticket.
+
+use alloc::vec::Vec;
+
+use crate::machine::model::effect::Effect;
+use crate::machine::model::journal::Disk;
+use crate::machine::model::reply::{Answer, PendingReply, REPLIES_CAP, Ticket};
+use crate::machine::step::Step;
+
+impl Step<'_> {
+    /// Answers now: nothing that the answer grants must outlive a crash.
+    pub(in crate::machine) fn reply(&mut self, to: Option<Ticket>, answer: Answer) {
+        if let Some(to) = to {
+            self.order(Effect::Reply { to, answer, not_on_disk: false });
+        }
+    }
+
+    /// Answers once the journal holds what the answer grants, or is known not to.
+    pub(in crate::machine) fn reply_once_on_disk(&mut self, to: Option<Ticket>, answer: Answer) {
+        let Some(to) = to else { return };
+        if self.machine.replies.len() < REPLIES_CAP {
+            self.machine.replies.push(PendingReply { to, answer });
+        } else {
+            self.order(Effect::Reply { to, answer, not_on_disk: true });
+        }
+    }
+
+    /// AFTER the journal was looked at: what is being written may be what the answers wait for.
+    pub(in crate::machine) fn settle_replies(&mut self) {
+        let not_on_disk = match self.machine.disk {
+            Disk::Writing { .. } => return,
+            Disk::Ready => false,
+            Disk::Failing { .. } => true,
+        };
+        self.give_replies(not_on_disk);
+    }
+
+    /// Gives every waiting answer.
+    pub(in crate::machine) fn give_replies(&mut self, not_on_disk: bool) {
+        let replies: Vec<PendingReply> = core::mem::take(&mut self.machine.replies);
+        self.effects.extend(replies.into_iter().map(|PendingReply { to, answer }| Effect::Reply {
+            to,
+            answer,
+            not_on_disk,
+        }));
+    }
+}
