@@ -171,7 +171,7 @@ fn a_socket_that_is_none_stops_nobody() {
 /// Only where systemd's own checker is at hand; the unit must parse, and name nothing that it does not know.
 #[test]
 fn the_unit_file_is_one() {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/agentcom-sidecar@.service");
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ops/agentcom-sidecar@.service");
     let folder = tempfile::tempdir().expect("a folder");
     let text = std::fs::read_to_string(unit).expect("the unit");
     for wanted in ["Type=notify", "Restart=always", "WatchdogSec=", "KillMode=process", "TimeoutStopSec="] {

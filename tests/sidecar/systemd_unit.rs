@@ -39,7 +39,7 @@ impl Unit {
         };
         std::fs::create_dir_all(&units).expect("a folder for units");
         let name = format!("agentcom-{name}-{}", std::process::id());
-        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/agentcom-sidecar@.service");
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ops/agentcom-sidecar@.service");
         let text = std::fs::read_to_string(unit).expect("the unit");
         let folder = agent.folder().to_str().expect("a readable path");
         let paths = [(NEEDED, SIDECAR), ("/var/lib/agentcom/%i", folder), ("User=agentcom\n", "")];

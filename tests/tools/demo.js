@@ -13,7 +13,7 @@ const net = require('net');
 const os = require('os');
 const path = require('path');
 
-const TOP = path.resolve(__dirname, '..');
+const TOP = path.resolve(__dirname, '..', '..');
 const DEMO = path.join(TOP, '.demo');
 const AGENT_DIR = path.join(DEMO, 'agent');
 const HUB_DATA = path.join(DEMO, 'hub-data');

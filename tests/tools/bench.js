@@ -16,7 +16,7 @@ const fs = require('fs');
 const os = require('os');
 const path = require('path');
 
-const TOP = path.resolve(__dirname, '..');
+const TOP = path.resolve(__dirname, '..', '..');
 const BIN = path.resolve(process.env.CARGO_TARGET_DIR || path.join(TOP, 'target'), 'release');
 const PM2 = path.join(TOP, 'node_modules', '.bin', 'pm2');
 const AGENT = 'bench-agent';

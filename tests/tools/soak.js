@@ -14,7 +14,7 @@ const fs = require('fs');
 const os = require('os');
 const path = require('path');
 
-const TOP = path.resolve(__dirname, '..');
+const TOP = path.resolve(__dirname, '..', '..');
 const BIN = path.resolve(process.env.CARGO_TARGET_DIR || path.join(TOP, 'target'), 'release');
 const MINUTES = Number(process.argv[2]) || 10;
 const AGENTS = 20;
