@@ -235,5 +235,11 @@ fn is_reserved(string: &[u8]) -> bool {
         && serde_json::from_slice::<String>(string).is_ok_and(|string| string == RESERVED_KEY)
 }
 
+/// The object that `text` is. The machine's texts come from JSON objects only, as deep as a journal may be; anything else is
+/// an empty one.
+pub fn stored_object(text: &str) -> Map<String, Value> {
+    read_stored(text.as_bytes()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests;

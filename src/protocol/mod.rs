@@ -14,7 +14,7 @@ mod sidecar_frame;
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use json::{
     MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, Unread, read_object, read_part,
-    read_stored, within,
+    read_stored, stored_object, within,
 };
 pub use limits::{Limit, clip};
 pub use sidecar_frame::{

@@ -3,9 +3,11 @@
 pub mod admin;
 pub mod agent;
 pub mod cli;
+pub(crate) mod clock;
 pub mod config;
 pub mod exit_code;
 pub mod hub_connection;
 pub mod journal;
+pub(crate) mod policy;
 pub mod shell;
 pub mod supervisor;

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agentcom::sidecar::agent::results::{ResultContent, ResultsConfig, ResultsEvent, ResultsWatcher};
+use agentcom::sidecar::agent::results::outcome::ResultContent;
+use agentcom::sidecar::agent::results::{ResultsConfig, ResultsEvent, ResultsWatcher};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;

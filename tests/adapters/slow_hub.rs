@@ -1,12 +1,14 @@
 //! The daemon's loop before a hub that stops reading: what it has to say does not put off the end that it has promised.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+use futures_util::future::BoxFuture;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentcom::sidecar::config::Config;
-use agentcom::sidecar::shell::environment::{Boxed, Outside, Stream};
+use agentcom::sidecar::hub_connection::transport::Stream;
+use agentcom::sidecar::shell::environment::Outside;
 use agentcom::sidecar::shell::start_in;
 use agentcom::sidecar::supervisor::pm2::Pm2;
 use futures_util::{SinkExt, StreamExt};
@@ -35,7 +37,7 @@ fn config(folder: &std::path::Path) -> Config {
 /// A world whose only way to the hub are the pipes whose other ends come out of the receiver.
 fn world() -> (Outside, mpsc::UnboundedReceiver<DuplexStream>) {
     let (ends, hubs) = mpsc::unbounded_channel();
-    let connector = move || -> Boxed<'static, io::Result<Box<dyn Stream>>> {
+    let connector = move || -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let _ = ends.send(theirs);
         Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })

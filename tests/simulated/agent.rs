@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentcom::machine::WakeOutcome;
-use agentcom::sidecar::agent::results::{ResultContent, ResultsConfig, ResultsEvent};
+use agentcom::sidecar::agent::results::outcome::ResultContent;
+use agentcom::sidecar::agent::results::{ResultsConfig, ResultsEvent};
+use agentcom::sidecar::agent::side::{AgentSide, Results, Wakes};
 use agentcom::sidecar::agent::wake::{RunnerConfig, WakeEvent, WakeOrder};
-use agentcom::sidecar::shell::environment::{AgentSide, Results, Wakes};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;

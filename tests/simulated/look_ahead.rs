@@ -1,10 +1,11 @@
 //! The supervisor and the program at the sidecar's path, as a seed has them: the next run is started or not, can start or
 //! not, and is found out of at once, late, or never.
 
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use agentcom::machine::Comeback;
-use agentcom::sidecar::shell::environment::{Boxed, Found, LookAhead};
+use agentcom::sidecar::supervisor::look_ahead::{Found, LookAhead};
 use tokio::time::sleep;
 
 use crate::shared::{Fault, Shared, World, lock};
@@ -44,7 +45,7 @@ impl Shared {
 }
 
 impl LookAhead for Supervisor {
-    fn look(&self, _leaving: bool) -> Boxed<'_, Option<Found>> {
+    fn look(&self, _leaving: bool) -> BoxFuture<'_, Option<Found>> {
         let (ms, found) = lock(&self.0).next_run();
         Box::pin(async move {
             sleep(Duration::from_millis(ms)).await;

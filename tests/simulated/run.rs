@@ -1,13 +1,15 @@
 //! One seed: the shipped sidecar and a hub on a simulated network, a stretch of faults, then calm, in which everything
 //! must come to its end.
 
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use agentcom::sidecar::config::Config;
-use agentcom::sidecar::shell::environment::{Boxed, Outside, Stream};
+use agentcom::sidecar::hub_connection::transport::Stream;
+use agentcom::sidecar::shell::environment::Outside;
 use agentcom::sidecar::shell::start_in;
 use agentcom::sidecar::supervisor::pm2::Pm2;
 use serde_json::json;
@@ -133,7 +135,7 @@ async fn sidecar(config: Config, world: World, dice: Arc<Mutex<Rng>>) -> turmoil
         }),
         now_ms: || turmoil::since_epoch().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
         threads: false,
-        connector: Some(Arc::new(|| -> Boxed<'static, std::io::Result<Box<dyn Stream>>> {
+        connector: Some(Arc::new(|| -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>> {
             Box::pin(async {
                 let stream = turmoil::net::TcpStream::connect(("hub", PORT)).await?;
                 Ok(Box::new(stream) as Box<dyn Stream>)

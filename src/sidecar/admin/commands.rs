@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::machine::{self, Event, RestartOrder, StopSignal, Ticket};
-use crate::sidecar::shell::handle::SidecarGone;
 
 /// A wish of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +107,18 @@ fn words(answer: machine::Answer) -> Answer {
         From::TakesTasks => Answer::yes("it takes tasks already"),
     }
 }
+
+/// The sidecar has ended already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SidecarGone;
+
+impl core::fmt::Display for SidecarGone {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the sidecar has ended")
+    }
+}
+
+impl std::error::Error for SidecarGone {}
 
 /// Who waits for which answer.
 #[derive(Debug, Default)]

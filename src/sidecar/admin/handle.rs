@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::sidecar::admin::commands::{Answer, Wish, Wishes};
+use crate::sidecar::admin::commands::{Answer, SidecarGone, Wish, Wishes};
 use crate::sidecar::admin::reload::Reloads;
 use crate::sidecar::admin::snapshot::Observed;
 use crate::sidecar::admin::status::Status;
-use crate::sidecar::shell::handle::SidecarGone;
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// Looks at the sidecar from outside its loop, and asks it.

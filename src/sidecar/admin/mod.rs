@@ -7,6 +7,8 @@ pub(crate) mod pm2_channel;
 pub(crate) mod readiness;
 pub(crate) mod reload;
 pub(crate) mod resources;
+pub mod restart_handle;
+pub(crate) mod signals;
 pub(crate) mod snapshot;
 #[cfg(unix)]
 pub mod socket;

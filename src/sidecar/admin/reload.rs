@@ -7,10 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::common::logging;
 use crate::machine::Policy;
-use crate::sidecar::admin::commands::Answer;
+use crate::sidecar::admin::commands::{Answer, SidecarGone};
 use crate::sidecar::config::{Config, Loaded, Merged};
-use crate::sidecar::shell::build::policy;
-use crate::sidecar::shell::handle::SidecarGone;
+use crate::sidecar::policy::policy;
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// Asks for the configuration to be read again.

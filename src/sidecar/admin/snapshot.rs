@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::logging::Redactor;
 use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait};
-use crate::sidecar::shell::clock::Clock;
+use crate::sidecar::clock::Clock;
 
 /// Restarts remembered beside the journal, for people.
 pub(crate) const PAST_CAP: usize = 20;

@@ -7,14 +7,16 @@ use serde_json::{Map, Value};
 
 use crate::common::fs::regular_file;
 use crate::machine::Task;
+use crate::protocol::stored_object;
 use crate::sidecar::agent::executor::{Plan, Who, who};
 use crate::sidecar::agent::hooks::{Begin, Hooks};
+use crate::sidecar::agent::side::Wakes;
 use crate::sidecar::agent::supervised::{self, RunOrder};
 use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
 use crate::sidecar::config::{Config, ExecutorMode};
-use crate::sidecar::shell::environment::Wakes;
-use crate::sidecar::shell::inbound::NOT_KEPT;
-use crate::sidecar::shell::outbound::object;
+
+/// In the payload of a task that cannot be begun: why. No hub can say it.
+pub(crate) const NOT_KEPT: &str = "$agentcom.not_kept";
 
 /// How long a supervisor may take to say that the command is under way: it waits for an earlier run to end.
 const SUPERVISOR_MS: u64 = 30_000;
@@ -38,7 +40,7 @@ impl Beginner<'_> {
             task: task.clone(),
             attempt,
         };
-        let payload = object(&task.payload);
+        let payload = stored_object(&task.payload);
         if let Some(why) = payload.get(NOT_KEPT).and_then(Value::as_str) {
             return work.refuse(why.to_owned());
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::{self, DurableError, Operation};
 use crate::common::fs::regular_file::{self, Unfit};
-use crate::sidecar::agent::results::MAX_FILE_BYTES;
+use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 /// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
 const FOLDER: &str = "rejected";

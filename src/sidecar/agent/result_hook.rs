@@ -6,10 +6,9 @@ use tokio::task::AbortHandle;
 
 use crate::common::logging::Redactor;
 use crate::machine::{Event, Outcome, Task};
+use crate::protocol::stored_object;
 use crate::sidecar::agent::hooks::Hooks;
-use crate::sidecar::agent::results::ResultContent;
-use crate::sidecar::shell::adapter_events::outcome_of;
-use crate::sidecar::shell::outbound::object;
+use crate::sidecar::agent::results::outcome::{ResultContent, outcome_of};
 
 /// The hook that runs, if one does.
 #[derive(Debug)]
@@ -28,10 +27,10 @@ impl ResultHook {
     pub(crate) fn run(&mut self, number: u32, task: &Task, outcome: Outcome, hooks: &Hooks, redactor: &Redactor) {
         self.keep(None);
         let (hooks, redactor, answers) = (hooks.clone(), redactor.clone(), self.answers.clone());
-        let (payload, generation) = (object(&task.payload), task.generation);
+        let (payload, generation) = (stored_object(&task.payload), task.generation);
         let hook = tokio::spawn(async move {
             let result = match &outcome {
-                Outcome::Completed { result } => object(result),
+                Outcome::Completed { result } => stored_object(result),
                 Outcome::Failed { reason } => ResultContent::Failure { reason: reason.clone() }.to_object(),
             };
             let outcome = match hooks.review(payload, generation, result).await {

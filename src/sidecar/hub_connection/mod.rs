@@ -7,6 +7,7 @@ mod close_reason;
 mod conversation;
 pub(crate) mod dial;
 mod disconnect;
+pub mod transport;
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::sidecar::shell::environment::Connector;
+use crate::sidecar::hub_connection::transport::Connector;
 
 pub use close_reason::cooldown_ms;
 

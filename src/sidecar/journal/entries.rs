@@ -8,8 +8,8 @@ use crate::machine::{
     Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId,
     Timestamp, Verdict,
 };
+use crate::protocol::stored_object;
 use crate::sidecar::journal::{BadJournal, Boot};
-use crate::sidecar::shell::outbound::object;
 
 /// What the Node sidecar keeps of an assignment beside the fields of [`TaskEntry`]: where it takes our place, it checks and
 /// hands in the result by these.
@@ -150,7 +150,7 @@ fn task_id(raw: &str) -> Result<TaskId, BadJournal> {
 
 impl TaskEntry {
     pub(super) fn from_carried(carried: &Carried) -> Self {
-        let assignment = object(&carried.task.payload);
+        let assignment = stored_object(&carried.task.payload);
         let mut rest = assignment.clone();
         rest.retain(|key, _| NODES.contains(&key.as_str()));
         let stage = StageEntry::from_stage(&carried.stage);
@@ -269,7 +269,7 @@ impl StageEntry {
 impl VerdictEntry {
     pub(super) fn from_verdict(verdict: &Verdict) -> Self {
         let outcome = match &verdict.outcome {
-            Outcome::Completed { result } => OutcomeEntry::Completed { result: object(result) },
+            Outcome::Completed { result } => OutcomeEntry::Completed { result: stored_object(result) },
             Outcome::Failed { reason } => OutcomeEntry::Failed { reason: reason.clone() },
         };
         Self {
@@ -305,7 +305,7 @@ impl ShelfEntry {
         match item {
             Shelved::UnderWay(carried) => Self::UnderWay(Box::new(TaskEntry::from_carried(carried))),
             Shelved::Finished { task_id, result } => {
-                Self::Finished { task_id: task_id.to_string(), result: object(result) }
+                Self::Finished { task_id: task_id.to_string(), result: stored_object(result) }
             }
         }
     }

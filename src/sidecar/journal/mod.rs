@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
 use crate::protocol::{read_part, read_stored};
-use crate::sidecar::shell::adapter_events::MAX_RESULT_BYTES;
+use crate::sidecar::agent::results::outcome::MAX_RESULT_BYTES;
 
 /// The version of the file's own fields. A higher one is from a newer sidecar.
 const SCHEMA: u32 = 1;

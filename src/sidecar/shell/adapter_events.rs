@@ -1,20 +1,14 @@
 //! What the adapters report, as the machine's events, and what the machine notices, as log lines. It translates; what an
 //! event means is the machine's to say.
 
-use serde_json::Value;
-
 use crate::common::logging::Redactor;
-use crate::machine::{Event, FromHub, Jitter, Notice, Outcome, REFUSALS_CAP, TaskId, WakeOutcome};
-use crate::protocol::{Limit, clip};
-use crate::sidecar::agent::results::{ResultContent, ResultsEvent};
+use crate::machine::{Event, FromHub, Jitter, Notice, REFUSALS_CAP, TaskId, WakeOutcome};
+use crate::sidecar::agent::results::ResultsEvent;
+use crate::sidecar::agent::results::outcome::outcome_of;
 use crate::sidecar::agent::wake::WakeEvent;
 use crate::sidecar::hub_connection::{LinkEvent, LinkWhat};
 use crate::sidecar::shell::environment::Dice;
 use crate::sidecar::shell::inbound;
-
-/// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
-/// a longer one, which would come again and again; a file of less may take more, since numbers are written out.
-pub(crate) const MAX_RESULT_BYTES: usize = (4 << 20) - (64 << 10);
 
 /// What happened on the connection of the agent of that id; nothing where it means nothing to the machine.
 pub(crate) fn link_event(event: LinkEvent, agent_id: &str, dice: &Dice) -> Option<Event> {
@@ -88,31 +82,6 @@ pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     }
 }
 
-/// What a result says, without the token.
-pub(crate) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
-    match content {
-        ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
-        // It is cut when it is said, at the latest.
-        ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
-        ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
-    }
-}
-
-fn completed(result: String) -> Outcome {
-    match result.len() {
-        bytes if bytes > MAX_RESULT_BYTES => Outcome::Failed { reason: too_large(bytes) },
-        _ => Outcome::Completed { result: result.into() },
-    }
-}
-
-/// The reason of a failure that stands for a result of so many bytes.
-pub(crate) fn too_large(bytes: usize) -> String {
-    format!(
-        "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub \
-         takes; leave large output in a file of its own, and name that in the result"
-    )
-}
-
 /// What is worth an operator's eye, in the log.
 pub(crate) fn notify(notice: &Notice) {
     let kind: &'static str = notice.into();
@@ -181,38 +150,5 @@ pub(crate) fn notify(notice: &Notice) {
         Notice::VerdictGivenUp { task_id, error, kept: None } => {
             tracing::error!(notice = kind, task_id = %task_id, error, "the hub does not take a task_failed; it is said no more");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::common::secret::Secret;
-
-    fn outcome_of(content: ResultContent) -> Outcome {
-        let found = ResultsEvent::Result { task_id: "t".into(), content };
-        let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
-        let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
-        outcome
-    }
-
-    fn success(text: &str) -> ResultContent {
-        let Ok(Value::Object(object)) = serde_json::from_str(text) else { panic!("no object") };
-        ResultContent::of(object)
-    }
-
-    #[test]
-    fn a_result_that_is_too_long_once_its_numbers_are_written_out_fails() {
-        let numbers = vec!["1e15"; 400_000].join(",");
-        let text = format!(r#"{{"status":"success","n":[{numbers}]}}"#);
-        assert!(text.len() < 2 << 20, "the file would be read");
-        let Outcome::Failed { reason } = outcome_of(success(&text)) else { panic!("it would break the link for ever") };
-        assert!(reason.starts_with("result_too_large: ") && reason.contains("7600"), "{reason}");
-    }
-
-    #[test]
-    fn a_result_of_the_largest_file_of_plain_text_completes() {
-        let text = format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat((2 << 20) - 40));
-        assert!(matches!(outcome_of(success(&text)), Outcome::Completed { .. }));
     }
 }

@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::common::fs::atomic_file::{self, DurableError, ReadOutcome};
 use crate::common::logging::Redactor;
-use crate::machine::{Effect, Ending, Intensity, Journal, Machine, Policy, Timestamp};
+use crate::machine::{Effect, Ending, Journal, Machine, Policy, Timestamp};
 use crate::protocol::Pm2Info;
 use crate::sidecar::admin::commands::Wishes;
 use crate::sidecar::admin::handle::Panel;
 use crate::sidecar::admin::pm2_channel::Voice;
 use crate::sidecar::admin::resources::Resources;
+use crate::sidecar::admin::signals::{self, Requests};
 use crate::sidecar::admin::snapshot::{About, Observed};
 #[cfg(unix)]
 use crate::sidecar::admin::socket;
@@ -26,24 +27,21 @@ use crate::sidecar::agent::result_hook::ResultHook;
 use crate::sidecar::agent::results::ResultsConfig;
 use crate::sidecar::agent::supervised::{Runs, RunsConfig};
 use crate::sidecar::agent::wake::RunnerConfig;
+use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
 use crate::sidecar::hub_connection::{HubLink, LinkConfig};
 use crate::sidecar::journal::{self, Boot, Found};
-use crate::sidecar::shell::clock::Clock;
+use crate::sidecar::policy::policy;
 use crate::sidecar::shell::environment::{Dice, Outside};
 use crate::sidecar::shell::event_loop::{Adapters, RESTART_HISTORY, Sidecar};
-use crate::sidecar::shell::handle::{self, Requests};
 use crate::sidecar::shell::inbox::Inbox;
 use crate::sidecar::shell::outbound::Introduction;
 use crate::sidecar::shell::restart_check::{NextRunChecks, Pm2AndProgram};
-use crate::sidecar::supervisor::pm2::{Pm2, machine_boot_id, scrub_child_env};
+use crate::sidecar::supervisor::pm2::{Pm2, scrub_child_env};
 use crate::sidecar::supervisor::preflight::Preflight;
 
 /// Events that may wait for the loop; beyond it the adapters wait.
 const INBOX: usize = 64;
-
-/// What of pm2's kill timeout is left for everything but the goodbye.
-pub(crate) const STOP_RESERVE_MS: u64 = 600;
 
 /// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
@@ -135,8 +133,8 @@ fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: O
     let (reloads, settings_inbox) = reload::start(Arc::clone(&config), Arc::clone(&pm2));
     if on_a_machine {
         #[cfg(unix)]
-        handle::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
-        handle::listen(requests.clone()).map_err(StartError::Signals)?;
+        signals::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
+        signals::listen(requests.clone()).map_err(StartError::Signals)?;
     }
     let (link_events, link_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
@@ -291,38 +289,6 @@ fn set_aside(
             let _ = fs::remove_file(&copied_to);
         }
     })
-}
-
-/// What the machine gives the result hook on top of its own time limit.
-const RESULT_HOOK_SLACK_MS: u64 = 5_000;
-
-/// The figures that the machine decides by.
-pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
-    let facts = pm2.facts();
-    let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
-    Policy {
-        restart_deadline_ms: config.restart_deadline_ms,
-        drain_deadline_ms: config.drain_deadline_ms,
-        stop_budget_ms,
-        close_budget_ms: (stop_budget_ms.min(config.drain_deadline_ms) / 2).min(400),
-        restart_intensity: Intensity {
-            max: config.restart_intensity.max,
-            window_ms: config.restart_intensity.window_ms,
-        },
-        result_hook_ms: config.hooks.on_task_result.is_some().then(|| config.hooks.timeout_ms + RESULT_HOOK_SLACK_MS),
-        wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
-        confirmation_timeout_ms: config.confirmation_timeout_ms,
-        progress_interval_ms: config.progress_interval_ms,
-        answer_timeout_ms: config.answer_timeout_ms,
-        ping_interval_ms: config.ping_interval_ms,
-        pong_timeout_ms: config.pong_timeout_ms,
-        connect_timeout_ms: config.connect_timeout_ms,
-        identify_timeout_ms: config.identify_timeout_ms,
-        reconnect_min_ms: config.reconnect_min_ms,
-        reconnect_max_ms: config.reconnect_max_ms,
-        machine_boot: machine_boot_id().unwrap_or_default(),
-        ..Policy::default()
-    }
 }
 
 fn link_config(config: &Config, policy: &Policy) -> LinkConfig {

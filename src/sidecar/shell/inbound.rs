@@ -7,6 +7,7 @@ use crate::protocol::{
     Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
     Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
 };
+use crate::sidecar::agent::launch::NOT_KEPT;
 use crate::sidecar::hub_connection::{Closed, cooldown_ms};
 
 /// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
@@ -21,9 +22,6 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 
 /// What a rate-limited frame's sender waits when the hub does not say how long.
 const DEFAULT_RETRY_MS: u64 = 1_000;
-
-/// In the payload of a task that cannot be begun: why. No hub can say it.
-pub(crate) const NOT_KEPT: &str = "$agentcom.not_kept";
 
 /// Reads one text frame to the agent of that id. Whatever it is, it shows that the hub lives.
 pub fn hear(text: &str, agent_id: &str) -> FromHub {

@@ -3,10 +3,8 @@
 
 pub(crate) mod adapter_events;
 pub(crate) mod build;
-pub(crate) mod clock;
 pub mod environment;
 mod event_loop;
-pub(crate) mod handle;
 pub(crate) mod inbound;
 pub(crate) mod inbox;
 pub(crate) mod outbound;
@@ -15,9 +13,7 @@ mod step_log;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::STOP_RESERVE_MS;
 pub use build::{StartError, Started, start, start_in};
 pub use event_loop::Sidecar;
-pub use handle::{RestartHandle, SidecarGone};
 pub use inbound::{CLOSE_SUPERSEDED, hear};
 pub use outbound::{Introduction, speak};

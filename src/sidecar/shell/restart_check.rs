@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::machine::{Comeback, Event};
-use crate::sidecar::shell::clock::Clock;
-use crate::sidecar::shell::environment::{Boxed, Found, LookAhead};
+use crate::sidecar::clock::Clock;
+use crate::sidecar::supervisor::look_ahead::{Found, LookAhead};
 use crate::sidecar::supervisor::pm2::Pm2;
 use crate::sidecar::supervisor::preflight::Preflight;
 
@@ -54,7 +55,7 @@ pub(crate) struct Pm2AndProgram {
 }
 
 impl LookAhead for Pm2AndProgram {
-    fn look(&self, leaving: bool) -> Boxed<'_, Option<Found>> {
+    fn look(&self, leaving: bool) -> BoxFuture<'_, Option<Found>> {
         Box::pin(async move {
             let can_start = async {
                 match &self.preflight {

@@ -1,6 +1,7 @@
 //! What brings the process back: pm2, or the process itself by `exec`; and whether the next run can start.
 
 pub mod exec;
+pub mod look_ahead;
 pub mod pm2;
 pub mod preflight;
 #[cfg(unix)]

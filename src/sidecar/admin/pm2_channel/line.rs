@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::sidecar::admin::commands::Answer;
-use crate::sidecar::admin::pm2_channel::metrics::Monitor;
+use crate::sidecar::admin::pm2_channel::figures::Monitor;
 use crate::sidecar::admin::status::Status;
 
 /// The longest line, bytes. A status with everything at its bounds takes a tenth of it.

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::pm2_channel::figures::{Monitor, shown};
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message};
 use crate::sidecar::admin::pm2_channel::writer::Voice;
 use crate::sidecar::admin::readiness::Ready;
@@ -18,137 +18,6 @@ const THROTTLE: Duration = Duration::from_secs(1);
 
 /// Between two looks at a clock's hand.
 const AGES: Duration = Duration::from_secs(10);
-
-/// A text in pm2's tables, characters.
-const SHOWN_CHARS: usize = 120;
-
-/// What is shown where there is nothing to show.
-const NONE: &str = "-";
-
-/// The figures, in the order in which pm2 shows them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Monitor {
-    #[serde(rename = "State")]
-    state: Figure,
-    #[serde(rename = "Why")]
-    why: Figure,
-    #[serde(rename = "Takes tasks")]
-    takes_tasks: Figure,
-    #[serde(rename = "Task")]
-    task: Figure,
-    #[serde(rename = "Task age")]
-    task_age: Figure,
-    #[serde(rename = "Hub")]
-    hub: Figure,
-    #[serde(rename = "Hub latency")]
-    hub_latency: Figure,
-    #[serde(rename = "Reconnects")]
-    reconnects: Figure,
-    #[serde(rename = "Outbox")]
-    outbox: Figure,
-    #[serde(rename = "Restarts by pm2")]
-    restarts_by_pm2: Figure,
-    #[serde(rename = "Restarts on command")]
-    restarts_on_command: Figure,
-    #[serde(rename = "Last restart")]
-    last_restart: Figure,
-    #[serde(rename = "Last gap")]
-    last_gap: Figure,
-}
-
-/// One figure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Figure {
-    value: Shown,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unit: Option<&'static str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-enum Shown {
-    Number(u64),
-    Text(String),
-}
-
-impl Figure {
-    fn text(text: &str) -> Self {
-        Self { value: Shown::Text(shown(text)), kind: "metric", unit: None }
-    }
-
-    fn number(number: impl Into<Option<u64>>, unit: Option<&'static str>) -> Self {
-        match number.into() {
-            Some(number) => Self { value: Shown::Number(number), kind: "metric", unit },
-            None => Self::text(NONE),
-        }
-    }
-}
-
-/// A text as a terminal may show it: what comes from a hub or an operator must not move the cursor, nor pass for one of
-/// `pm2 monit`'s own tags (`{bold}`).
-fn shown(text: &str) -> String {
-    let plain = |c: char| match c {
-        '{' => '(',
-        '}' => ')',
-        c if c.is_control() => ' ',
-        c => c,
-    };
-    let mut chars = text.chars().map(plain);
-    let mut shown: String = chars.by_ref().take(SHOWN_CHARS).collect();
-    if chars.next().is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-impl Monitor {
-    fn of(status: &Status) -> Self {
-        let task = status.task.as_ref();
-        let last = status.restarts.first();
-        Self {
-            state: Figure::text(&status.phase),
-            why: Figure::text(&status.why),
-            takes_tasks: Figure::text(takes_tasks(status)),
-            task: Figure::text(&task.map_or(NONE.to_owned(), |task| format!("{} ({})", task.task_id, task.stage))),
-            task_age: Figure::number(task.map(|task| task.age_ms / 1_000), Some("s")),
-            hub: Figure::text(&status.hub.link),
-            hub_latency: Figure::number(status.hub.latency_ms, Some("ms")),
-            reconnects: Figure::number(status.hub.reconnects, None),
-            outbox: Figure::number(status.journal.outbox.len() as u64, None),
-            restarts_by_pm2: Figure::number(status.supervisor.restart_count, None),
-            restarts_on_command: Figure::text(&on_command(status)),
-            last_restart: Figure::text(last.map_or(NONE, |last| last.reason.as_str())),
-            last_gap: Figure::number(last.and_then(|last| last.gap_ms), Some("ms")),
-        }
-    }
-
-    /// The same but for what only time changes.
-    fn without_ages(mut self) -> Self {
-        self.task_age = Figure::text(NONE);
-        self
-    }
-}
-
-fn takes_tasks(status: &Status) -> &'static str {
-    match (status.draining, status.is_ready(), &status.task) {
-        (true, _, _) => "no: draining",
-        (false, true, None) => "yes",
-        (false, true, Some(_)) => "no: has one",
-        (false, false, _) => "no",
-    }
-}
-
-/// Of the latest, which are the ones that are remembered.
-fn on_command(status: &Status) -> String {
-    let forced = status.restarts.iter().filter(|restart| restart.forced).count();
-    match (status.restarts.len(), forced) {
-        (0, _) => "0".to_owned(),
-        (latest, 0) => format!("{latest} lately"),
-        (latest, forced) => format!("{latest} lately, {forced} of them forced"),
-    }
-}
 
 /// The table on top of `pm2 show`.
 fn table(status: &Status, ready: Option<Ready>) -> Message {
@@ -216,20 +85,4 @@ pub(super) async fn show(mut panel: Panel, voice: Voice, mut ready: watch::Recei
 pub(super) fn everything(status: &Status) -> Vec<Message> {
     let monitor = Message::Axm(Axm::Monitor(Box::new(Monitor::of(status))));
     vec![monitor, table(status, None), table(status, Some(Ready::WithoutHub)), last_words(status)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_comes_from_outside_cannot_steer_a_terminal() {
-        assert_eq!(shown("\u{1b}[2J{bold}a\nb{/}"), " [2J(bold)a b(/)");
-    }
-
-    #[test]
-    fn a_long_text_is_cut_on_a_character() {
-        assert_eq!(shown(&"ä".repeat(SHOWN_CHARS)), "ä".repeat(SHOWN_CHARS));
-        assert_eq!(shown(&"ä".repeat(SHOWN_CHARS + 1)), format!("{}…", "ä".repeat(SHOWN_CHARS)));
-    }
 }

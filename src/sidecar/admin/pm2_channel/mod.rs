@@ -7,6 +7,7 @@
 #![cfg_attr(not(unix), allow(dead_code))]
 
 mod actions;
+mod figures;
 #[cfg(unix)]
 pub(crate) mod inherited_fd;
 mod line;

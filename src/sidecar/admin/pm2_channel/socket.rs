@@ -15,7 +15,7 @@ use crate::sidecar::admin::pm2_channel::reader::{self, Ear, Heard};
 use crate::sidecar::admin::pm2_channel::writer::{Step, Voice};
 use crate::sidecar::admin::pm2_channel::{actions, inherited_fd, metrics};
 use crate::sidecar::admin::readiness::Ready;
-use crate::sidecar::shell::handle::Requests;
+use crate::sidecar::admin::signals::Requests;
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// Triggers answered at the same time; one more is refused.

@@ -104,7 +104,7 @@ async fn ask(panel: &Panel, wish: Wish) -> Reply {
 }
 
 fn answered<T>(
-    outcome: Result<Result<crate::sidecar::admin::commands::Answer, crate::sidecar::shell::SidecarGone>, T>,
+    outcome: Result<Result<crate::sidecar::admin::commands::Answer, crate::sidecar::admin::commands::SidecarGone>, T>,
 ) -> Reply {
     match outcome {
         Ok(Ok(answer)) => Reply::Answer(answer),

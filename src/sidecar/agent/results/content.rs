@@ -12,27 +12,7 @@ use crate::common::fs::regular_file::{self, Unfit};
 use crate::protocol::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
 use crate::sidecar::agent::refused_results;
 use crate::sidecar::agent::results::ResultsConfig;
-use crate::sidecar::shell::adapter_events::{MAX_RESULT_BYTES, too_large};
-
-/// What a result file says.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ResultContent {
-    /// `{"status":"success", ...}`.
-    Success {
-        /// The whole object.
-        result: Map<String, Value>,
-    },
-    /// Any other object.
-    Failure {
-        /// Its `reason`, else its `error`, else `"unknown"`; what is not a string, as compact JSON.
-        reason: String,
-    },
-    /// Not a JSON object, too large, or not a file, and unchanged for the settling time.
-    Unreadable {
-        /// What was found, where, and what is wanted instead.
-        error: String,
-    },
-}
+use crate::sidecar::agent::results::outcome::{MAX_RESULT_BYTES, ResultContent, too_large};
 
 impl ResultContent {
     /// What counts in place of a result that no hub would take; `place` is where it stands.

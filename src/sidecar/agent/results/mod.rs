@@ -6,6 +6,7 @@
 
 mod content;
 mod folder;
+pub mod outcome;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -20,14 +21,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::common::crash_points::crash_point;
+use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
-pub use content::ResultContent;
+pub use outcome::ResultContent;
 
 /// Between two looks at the least, so that a writer of many small pieces does not make us read as many times.
 const MIN_GAP: Duration = Duration::from_millis(20);
-
-/// The longest result file that is read, bytes.
-pub const MAX_FILE_BYTES: u64 = 2 << 20;
 
 /// Where and how to look.
 #[derive(Debug, Clone)]

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
-use crate::sidecar::agent::supervised::supervise::GRACE;
+
+/// How long a command that has to end has between SIGTERM and SIGKILL (the original's figure).
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// More than any claim has, bytes.
 const MAX_CLAIM_BYTES: u64 = 64 * 1024;

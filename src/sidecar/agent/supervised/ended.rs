@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::protocol::{MAX_RESULT_DEPTH, Unread, read_object};
-use crate::sidecar::agent::results::{MAX_FILE_BYTES, ResultContent};
+use crate::sidecar::agent::results::outcome::{MAX_FILE_BYTES, ResultContent};
 use crate::sidecar::agent::supervised::output::{Stream, cut_to_end};
 use crate::sidecar::agent::wake::process_group;
 

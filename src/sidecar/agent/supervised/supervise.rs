@@ -23,7 +23,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use crate::sidecar::agent::supervised::claim_record::{Claim, Note, Process, Taken, progress_path};
+use crate::sidecar::agent::supervised::claim_record::{Claim, GRACE, Note, Process, Taken, progress_path};
 use crate::sidecar::agent::supervised::ended::{Ended, How};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
 use crate::sidecar::agent::supervised::pipes::Pipes;
@@ -39,9 +39,6 @@ const GO: &str = "go\n";
 
 /// Said when the task is under way.
 const UNDER_WAY: &str = "under way";
-
-/// How long a command that has to end has between SIGTERM and SIGKILL (the original's figure).
-pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// How often new output goes to the progress file.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);

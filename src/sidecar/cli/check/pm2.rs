@@ -9,7 +9,7 @@ use crate::sidecar::cli::check::stored;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::Holder;
-use crate::sidecar::shell::STOP_RESERVE_MS;
+use crate::sidecar::policy::STOP_RESERVE_MS;
 use crate::sidecar::supervisor::pm2::{Launch, Pm2, Pm2Error, Pm2Process, ProcessStatus, QUERY_TIMEOUT, query};
 
 /// pm2's default, ms.

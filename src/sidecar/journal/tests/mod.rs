@@ -4,7 +4,7 @@ use super::*;
 use crate::machine::{
     Carried, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict,
 };
-use crate::sidecar::shell::outbound::object;
+use crate::protocol::stored_object;
 
 const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
 
@@ -143,7 +143,7 @@ fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
     let job = read(&node).job.unwrap();
     assert_eq!((job.task.generation, job.stage, job.assigned_at), (4, Stage::Running, Some(5_000)));
     assert_eq!((job.woken, job.machine_boot.as_str()), (Some(4), "this-boot"));
-    assert_eq!(object(&job.task.payload)["branch"], "b");
+    assert_eq!(stored_object(&job.task.payload)["branch"], "b");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::machine::{Carried, Event, FromHub, Journal, Outcome, Shelved, Stage, 
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
 use crate::protocol::{MAX_RESULT_DEPTH, Pm2Info, Unread, read_object};
-use crate::sidecar::agent::results::{ResultContent, ResultsEvent};
+use crate::sidecar::agent::results::ResultsEvent;
+use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::supervised::RunOrder;
 use crate::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
 use crate::sidecar::shell::adapter_events::found_event;

@@ -7,6 +7,7 @@
 //! Facts about pm2 here are measured on 7.0.4 and read in its source (`God.js`, `God/ForkMode.js`, `API/schema.json`).
 
 mod child_env;
+mod error;
 mod identity;
 mod own_process;
 mod process_list;
@@ -22,17 +23,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use child_env::{injected, scrub_child_env};
+pub use error::Pm2Error;
 pub use identity::{NameSource, ProcessIdentity};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
 pub use process_list::{HAND_OVER, Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_dump, parse_jlist};
-pub use query::{Pm2Error, QUERY_TIMEOUT, find_pm2, query, query_jlist};
+pub use query::{QUERY_TIMEOUT, find_pm2, query, query_jlist};
 pub use restart_strategy::{Comeback, WhyExec, comeback};
 pub use rpc::read_reply;
 pub use settings::SupervisorFacts;
 
 use crate::machine;
 use crate::protocol::Pm2Info;
-use crate::sidecar::shell::clock::Clock;
+use crate::sidecar::clock::Clock;
 
 /// How long pm2 may take to tell, in all, before a restart goes on without its word.
 const WHO_STARTS_TIMEOUT: Duration = Duration::from_secs(4);

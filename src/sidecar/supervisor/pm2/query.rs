@@ -1,7 +1,6 @@
 //! Asks a running pm2 for its list: over its socket, else by `pm2 jlist -s`. It never makes pm2 start a daemon: where
 //! none answers, pm2 is not run at all.
 
-use core::fmt;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,61 +10,18 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use crate::sidecar::supervisor::pm2::child_env::scrub_child_env;
-use crate::sidecar::supervisor::pm2::process_list::{NoJlist, Pm2Process, parse_jlist};
+use crate::sidecar::supervisor::pm2::error::{MAX_OUTPUT_BYTES, Pm2Error};
+use crate::sidecar::supervisor::pm2::process_list::{Pm2Process, parse_jlist};
 use crate::sidecar::supervisor::pm2::rpc::query_rpc;
 
 /// How long `pm2 jlist` may take; it takes 0.2 to 0.5 s.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the socket may take; it takes 1 to 5 ms.
 const RPC_TIMEOUT: Duration = Duration::from_secs(1);
-/// A list of a thousand apps with large environments.
-pub(super) const MAX_OUTPUT_BYTES: u64 = 32 << 20;
 /// What is kept of pm2's complaints.
 const MAX_STDERR_BYTES: u64 = 4_096;
 /// How much of them is shown, characters.
 const SHOWN_STDERR_CHARS: usize = 200;
-
-/// Why pm2 did not tell. The status is "unknown" then, and everything else works.
-#[derive(Debug)]
-pub enum Pm2Error {
-    /// There is no `pm2` on the `PATH`.
-    NotFound,
-    /// No daemon answers at `$PM2_HOME/rpc.sock`.
-    NoDaemon,
-    /// `pm2` could not be run.
-    Spawn(std::io::Error),
-    /// It did not finish in time, and was killed.
-    TimedOut(Duration),
-    /// It failed.
-    Failed {
-        /// Its exit code; `None` after a signal.
-        code: Option<i32>,
-        /// The first line of what it said on stderr.
-        stderr: String,
-    },
-    /// The conversation over its socket broke off.
-    Rpc(std::io::Error),
-    /// It said something else than a list.
-    Garbage(NoJlist),
-    /// It has a list and we are not in it.
-    NotListed,
-}
-
-impl fmt::Display for Pm2Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("pm2 unknown: no `pm2` on the PATH"),
-            Self::NoDaemon => f.write_str("pm2 unknown: no daemon answers at $PM2_HOME/rpc.sock"),
-            Self::Spawn(error) => write!(f, "pm2 unknown: cannot run it: {error}"),
-            Self::TimedOut(after) => write!(f, "pm2 unknown: no answer in {} ms", after.as_millis()),
-            Self::Failed { code: Some(code), stderr } => write!(f, "pm2 unknown: it exited with {code}: {stderr}"),
-            Self::Failed { code: None, stderr } => write!(f, "pm2 unknown: a signal ended it: {stderr}"),
-            Self::Rpc(error) => write!(f, "pm2 unknown: its socket: {error}"),
-            Self::Garbage(why) => write!(f, "pm2 unknown: {why}"),
-            Self::NotListed => f.write_str("pm2 unknown: it does not list this process"),
-        }
-    }
-}
 
 impl core::error::Error for Pm2Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {

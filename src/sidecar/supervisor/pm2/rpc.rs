@@ -9,8 +9,8 @@ use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
+use crate::sidecar::supervisor::pm2::error::{MAX_OUTPUT_BYTES, Pm2Error};
 use crate::sidecar::supervisor::pm2::process_list::{NoJlist, Pm2Process, parse_rpc_reply};
-use crate::sidecar::supervisor::pm2::query::{MAX_OUTPUT_BYTES, Pm2Error};
 
 const REQUEST: &str = r#"j:{"type":"call","method":"getMonitorData","args":[{}]}"#;
 /// Any text that names the call; the reply repeats it.

@@ -1,48 +1,13 @@
-//! Who may ask the process to leave: signals, and the library's user (and pm2, see `pm2_channel`). It passes requests on;
-//! the machine decides.
+//! Signals: SIGINT and SIGTERM stop the process, SIGHUP reads the configuration again. They are passed on; the machine decides.
 
 use std::io;
 
 use tokio::sync::mpsc;
 
 use crate::machine::StopSignal;
-use crate::sidecar::admin::commands::{Request, Wish};
+use crate::sidecar::admin::commands::Request;
 #[cfg(unix)]
 use crate::sidecar::admin::reload::Reloads;
-
-/// Asks a running sidecar to restart itself, as a hub's command would: it finishes its task, says `agent_restarting`,
-/// and exits 0 to be brought back (or replaces itself where nobody would bring it back).
-#[derive(Debug, Clone)]
-pub struct RestartHandle {
-    requests: mpsc::Sender<Request>,
-}
-
-/// The sidecar has ended already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SidecarGone;
-
-impl core::fmt::Display for SidecarGone {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the sidecar has ended")
-    }
-}
-
-impl std::error::Error for SidecarGone {}
-
-impl RestartHandle {
-    pub(crate) fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
-    }
-
-    /// Asks for one restart with this reason. Whether it is granted (restart intensity) shows in the log and at the hub.
-    ///
-    /// # Errors
-    /// [`SidecarGone`] when there is no one to ask.
-    pub async fn graceful_restart(&self, reason: &str) -> Result<(), SidecarGone> {
-        let wish = Wish::Restart { reason: reason.to_owned(), force: false };
-        self.requests.send(Request::Wish { wish, by: None, asker: None }).await.map_err(|_| SidecarGone)
-    }
-}
 
 /// Where requests go.
 #[derive(Debug, Clone)]

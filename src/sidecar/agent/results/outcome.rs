@@ -1,0 +1,89 @@
+//! What a result says, as the outcome of its task, and how large it may be.
+
+use serde_json::{Map, Value};
+
+use crate::common::logging::Redactor;
+use crate::machine::Outcome;
+use crate::protocol::{Limit, clip};
+
+/// The longest result file that is read, bytes.
+pub(crate) const MAX_FILE_BYTES: u64 = 2 << 20;
+
+/// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
+/// a longer one, which would come again and again; a file of less may take more, since numbers are written out.
+pub(crate) const MAX_RESULT_BYTES: usize = (4 << 20) - (64 << 10);
+
+/// What a result file says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResultContent {
+    /// `{"status":"success", ...}`.
+    Success {
+        /// The whole object.
+        result: Map<String, Value>,
+    },
+    /// Any other object.
+    Failure {
+        /// Its `reason`, else its `error`, else `"unknown"`; what is not a string, as compact JSON.
+        reason: String,
+    },
+    /// Not a JSON object, too large, or not a file, and unchanged for the settling time.
+    Unreadable {
+        /// What was found, where, and what is wanted instead.
+        error: String,
+    },
+}
+
+/// What a result says, without the token.
+pub(crate) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
+    match content {
+        ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
+        // It is cut when it is said, at the latest.
+        ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
+        ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
+    }
+}
+
+fn completed(result: String) -> Outcome {
+    match result.len() {
+        bytes if bytes > MAX_RESULT_BYTES => Outcome::Failed { reason: too_large(bytes) },
+        _ => Outcome::Completed { result: result.into() },
+    }
+}
+
+/// The reason of a failure that stands for a result of so many bytes.
+pub(crate) fn too_large(bytes: usize) -> String {
+    format!(
+        "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub \
+         takes; leave large output in a file of its own, and name that in the result"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::secret::Secret;
+
+    fn outcome_of(content: ResultContent) -> Outcome {
+        super::outcome_of(content, &Redactor::new(&[Secret::new("t0ken")]))
+    }
+
+    fn success(text: &str) -> ResultContent {
+        let Ok(Value::Object(object)) = serde_json::from_str(text) else { panic!("no object") };
+        ResultContent::of(object)
+    }
+
+    #[test]
+    fn a_result_that_is_too_long_once_its_numbers_are_written_out_fails() {
+        let numbers = vec!["1e15"; 400_000].join(",");
+        let text = format!(r#"{{"status":"success","n":[{numbers}]}}"#);
+        assert!(text.len() < 2 << 20, "the file would be read");
+        let Outcome::Failed { reason } = outcome_of(success(&text)) else { panic!("it would break the link for ever") };
+        assert!(reason.starts_with("result_too_large: ") && reason.contains("7600"), "{reason}");
+    }
+
+    #[test]
+    fn a_result_of_the_largest_file_of_plain_text_completes() {
+        let text = format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat((2 << 20) - 40));
+        assert!(matches!(outcome_of(success(&text)), Outcome::Completed { .. }));
+    }
+}
