@@ -8,7 +8,7 @@ mod wild;
 
 use std::collections::VecDeque;
 
-use agentcom::machine::invariants::{Step, check_step};
+use agentcom::machine::invariants::{StepRecord, check_step};
 use agentcom::machine::*;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -61,7 +61,7 @@ impl World {
             let before = self.machine.clone();
             let (after, effects) = transition(before.clone(), event.clone(), self.now, &self.policy);
             let (now, policy) = (self.now, &self.policy);
-            check_step(&Step { before: &before, event: &event, now, policy, after: &after, effects: &effects })
+            check_step(&StepRecord { before: &before, event: &event, now, policy, after: &after, effects: &effects })
                 .map_err(|violation| TestCaseError::fail(format!("{violation}\non {event:?}\nin {before:?}")))?;
             self.machine = after;
             for effect in effects {
@@ -121,7 +121,7 @@ impl World {
             Op::Passes(ms) => self.now = self.now.plus(*ms),
             Op::Due => drop(self.due()?),
             Op::Connects(features) => {
-                if let Link::Down { .. } = self.machine.link {
+                if let Connection::Down { .. } = self.machine.connection {
                     self.due()?;
                 }
                 self.happens(Event::HubOpened)?;
@@ -148,25 +148,25 @@ impl World {
     fn at_rest(&self) -> bool {
         self.machine.state == State::Idle
             && self.machine.outbox.is_empty()
-            && self.machine.held.is_none()
+            && self.machine.deferred.is_none()
             && self.machine.check.is_none()
             && self.machine.replies.is_empty()
             && self.machine.disk == Disk::Ready
-            && self.machine.link.can_say()
+            && self.machine.connection.can_say()
     }
 
     /// What the world owes the machine already: connections and wake commands under way.
     fn owed(&self) -> Vec<Event> {
         let mut owed = Vec::new();
-        match &self.machine.link {
-            Link::Down { .. } | Link::Online(_) => {}
-            Link::Dialing { .. } => owed.push(Event::HubOpened),
+        match &self.machine.connection {
+            Connection::Down { .. } | Connection::Online(_) => {}
+            Connection::Dialing { .. } => owed.push(Event::HubOpened),
             // Who asked before is not known any more: the hub hangs up.
-            Link::Identifying { .. } | Link::Closing { .. } => owed.push(closed()),
+            Connection::Identifying { .. } | Connection::Closing { .. } => owed.push(closed()),
         }
         if let Some(job) = self.machine.state.job()
             && let (Stage::Waking { attempt }, true, Some(woken)) =
-                (&job.carried.stage, job.wake_ordered, job.carried.woken)
+                (&job.persisted.stage, job.wake_ordered, job.persisted.woken)
         {
             let (task_id, generation, attempt) = (job.task().id.clone(), woken, *attempt);
             owed.push(Event::WakeFinished { task_id, generation, attempt, outcome: WakeOutcome::Succeeded });
@@ -254,7 +254,7 @@ impl World {
     fn agent_finishes(&self) -> Option<Event> {
         let task_id = self.machine.watching()?.clone();
         let job = self.machine.state.job()?;
-        (job.carried.stage == Stage::Running)
+        (job.persisted.stage == Stage::Running)
             .then(|| Event::ResultFound { task_id, outcome: Outcome::Completed { result: "{}".into() } })
     }
 }
@@ -315,7 +315,7 @@ impl KindHub {
 
 /// The next run would be started, and can start.
 fn well(number: u32) -> Event {
-    Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return: None }
+    Event::NextRunChecked { number, restart_method: RestartMethod::Supervisor, cannot_start: None }
 }
 
 /// A hook that changes nothing.

@@ -6,7 +6,7 @@
 //! 1. Wait for messages, the next deadline, or the end.
 //! 2. Apply all that arrived, and what is due.
 //! 3. Store, in one commit for the whole batch.
-//! 4. Say.
+//! 4. Outgoing.
 //! 5. Answer.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::task::Status;
-use crate::hub::scheduler::{Changes, Desk, Say};
+use crate::hub::scheduler::{Changes, Outgoing, Scheduler};
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{TokenHash, Tokens, Which};
@@ -52,9 +52,9 @@ pub enum IdentifyRefused {
 
 /// What the core owns.
 #[derive(Debug)]
-pub struct State {
+pub struct HubState {
     /// The decisions.
-    pub desk: Desk,
+    pub scheduler: Scheduler,
     /// The tokens.
     pub tokens: Tokens,
     /// What an operator set.
@@ -67,22 +67,22 @@ pub struct State {
     pub unread: Vec<UnreadRecord>,
 }
 
-impl State {
+impl HubState {
     /// What was stored, with nobody connected.
-    pub fn new(desk: Desk, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
-        Self { desk, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new(), unread }
+    pub fn new(scheduler: Scheduler, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
+        Self { scheduler, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new(), unread }
     }
 }
 
 /// Makes tokens of the name worthless, in the same step for those who are connected with one: the hub hears nothing more
 /// from them. The answer is how many tokens those were.
-pub fn revoke(state: &mut State, name: &str, which: &Which, now_ms: u64) -> usize {
+pub fn revoke(state: &mut HubState, name: &str, which: &Which, now_ms: u64) -> usize {
     let revoked = state.tokens.revoke(name, which);
     let tokens = &state.tokens;
     let dismissed: Vec<ConnId> =
         state.proved_by.extract_if(|_, hash| !tokens.has(hash)).map(|(conn, _)| conn).collect();
     for conn in &dismissed {
-        state.desk.disconnected(*conn, now_ms);
+        state.scheduler.disconnected(*conn, now_ms);
     }
     tracing::info!(name, revoked, connections = dismissed.len(), "tokens are revoked");
     state.dismissed.extend(dismissed);
@@ -90,7 +90,7 @@ pub fn revoke(state: &mut State, name: &str, which: &Which, now_ms: u64) -> usiz
 }
 
 type Answer = Box<dyn FnOnce() + Send>;
-type Question = Box<dyn FnOnce(&mut State, u64) -> Answer + Send>;
+type Question = Box<dyn FnOnce(&mut HubState, u64) -> Answer + Send>;
 
 enum Message {
     Identify {
@@ -135,7 +135,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Stopping`].
-    pub async fn heard(&self, conn: ConnId, frame: SidecarFrame) -> Result<(), Stopping> {
+    pub async fn frame_received(&self, conn: ConnId, frame: SidecarFrame) -> Result<(), Stopping> {
         self.send(Message::Heard(conn, frame)).await
     }
 
@@ -161,7 +161,7 @@ impl Handle {
     /// [`Stopping`].
     pub async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut State, u64) -> T + Send + 'static,
+        work: impl FnOnce(&mut HubState, u64) -> T + Send + 'static,
     ) -> Result<T, Stopping> {
         let (reply, answer) = oneshot::channel();
         let question: Question = Box::new(move |state, now_ms| {
@@ -181,16 +181,16 @@ impl Handle {
 }
 
 /// The core before it runs.
-pub struct Core {
-    state: State,
+pub struct Actor {
+    state: HubState,
     store: Store,
     sockets: HashMap<ConnId, mpsc::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Message>,
 }
 
-impl Core {
+impl Actor {
     /// The core over a store, and the way to it.
-    pub fn new(state: State, store: Store) -> (Self, Handle) {
+    pub fn new(state: HubState, store: Store) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         (Self { state, store, sockets: HashMap::new(), inbox }, Handle { inbox: sender })
     }
@@ -203,7 +203,7 @@ impl Core {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             // 1.
-            let wait_ms = self.state.desk.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let wait_ms = self.state.scheduler.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -217,20 +217,20 @@ impl Core {
             // 2.
             let now = now_ms();
             let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
-            if self.state.desk.deadline().is_some_and(|at| at <= now) {
-                self.state.desk.tick(now);
+            if self.state.scheduler.deadline().is_some_and(|at| at <= now) {
+                self.state.scheduler.tick(now);
             }
             // 3.
             let aside = Aside { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
-            let changes = self.state.desk.take_changes();
+            let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
             tell(&changes);
             // 4.
-            for say in self.state.desk.take_says() {
+            for say in self.state.scheduler.take_outgoing() {
                 self.say(say);
             }
             for conn in std::mem::take(&mut self.state.dismissed) {
-                self.say(Say::Close { conn, code: 1008, reason: "the token was revoked" });
+                self.say(Outgoing::Close { conn, code: 1008, reason: "the token was revoked" });
             }
             // 5.
             for answer in answers {
@@ -248,12 +248,12 @@ impl Core {
                     let _ = reply.send(result);
                 }));
             }
-            Message::Heard(conn, frame) => self.state.desk.heard(conn, frame, now_ms),
-            Message::Written(command_id) => self.state.desk.delivered(&command_id, now_ms),
+            Message::Heard(conn, frame) => self.state.scheduler.frame_received(conn, frame, now_ms),
+            Message::Written(command_id) => self.state.scheduler.delivered(&command_id, now_ms),
             Message::Gone(conn) => {
                 self.sockets.remove(&conn);
                 self.state.proved_by.remove(&conn);
-                self.state.desk.disconnected(conn, now_ms);
+                self.state.scheduler.disconnected(conn, now_ms);
             }
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
         }
@@ -273,14 +273,14 @@ impl Core {
         }
         self.state.proved_by.insert(conn, hash);
         self.sockets.insert(conn, socket);
-        self.state.desk.identified(conn, identify, now_ms);
+        self.state.scheduler.identified(conn, identify, now_ms);
         Ok(())
     }
 
-    fn say(&mut self, say: Say) {
+    fn say(&mut self, say: Outgoing) {
         let (conn, order) = match say {
-            Say::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
-            Say::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
+            Outgoing::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
+            Outgoing::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
         };
         let Some(socket) = self.sockets.get(&conn) else { return };
         if socket.try_send(order).is_err() {

@@ -16,9 +16,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::actor::{self, Handle, State, now_ms};
+use crate::hub::actor::{self, Handle, HubState, now_ms};
 use crate::hub::random;
-use crate::hub::scheduler::{Changes, Desk};
+use crate::hub::scheduler::{Changes, Scheduler};
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, Shown, Tokens, Which};
@@ -110,7 +110,7 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Answers at the door until `stop`.
-pub async fn serve(listener: UnixListener, core: Handle, stop: CancellationToken) {
+pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -118,9 +118,9 @@ pub async fn serve(listener: UnixListener, core: Handle, stop: CancellationToken
         };
         match accepted {
             Ok((stream, _)) => {
-                let core = core.clone();
+                let actor = actor.clone();
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer(stream, core)).await {
+                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer(stream, actor)).await {
                         tracing::debug!(%error, "a caller at the control socket left early");
                     }
                 });
@@ -133,13 +133,13 @@ pub async fn serve(listener: UnixListener, core: Handle, stop: CancellationToken
     }
 }
 
-async fn answer(stream: UnixStream, core: Handle) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let response = match serde_json::from_str::<Request>(&line) {
         Ok(request) => match random::secret() {
-            Ok(secret) => core
+            Ok(secret) => actor
                 .ask(move |state, now_ms| act(state, request, secret, now_ms))
                 .await
                 .unwrap_or_else(|_| Response::error("the hub is stopping")),
@@ -153,7 +153,7 @@ async fn answer(stream: UnixStream, core: Handle) -> std::io::Result<()> {
 }
 
 /// Does what is wanted. `drawn` is for a new token whose bits the caller leaves to us.
-fn act(state: &mut State, request: Request, drawn: [u8; SECRET_BYTES], now_ms: u64) -> Response {
+fn act(state: &mut HubState, request: Request, drawn: [u8; SECRET_BYTES], now_ms: u64) -> Response {
     match request {
         Request::Token { name, admin, replace, secret } => {
             if replace {
@@ -259,7 +259,8 @@ fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> 
     let secret = random::secret().map_err(TokenError::NoEntropy)?;
     let stored = store.load().map_err(TokenError::Store)?;
     // Nobody is connected, and the tasks are left as they are.
-    let mut state = State::new(Desk::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
+    let mut state =
+        HubState::new(Scheduler::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
     let response = act(&mut state, request, secret, now_ms());
     let aside = Aside { tokens: state.tokens.take_dirty(), ..Aside::default() };
     store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;

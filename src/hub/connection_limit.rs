@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The room.
-pub struct Room {
+pub struct ConnectionLimit {
     places: Arc<Semaphore>,
     waiting: Mutex<Waiting>,
 }
@@ -26,15 +26,15 @@ struct Waiting {
 }
 
 /// A place in the room. Dropping it frees it: the connection ended, or an agent identified on it.
-pub struct Place {
+pub struct Slot {
     /// Cancelled when the connection is shown out.
-    pub shown_out: CancellationToken,
+    pub evicted: CancellationToken,
     number: u64,
-    room: Arc<Room>,
+    connection_limit: Arc<ConnectionLimit>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Room {
+impl ConnectionLimit {
     /// An empty room.
     pub fn new(places: usize) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
@@ -42,18 +42,18 @@ impl Room {
     }
 
     /// A place for a new connection. Where there is none, the oldest goes as soon as it has had its grace.
-    pub async fn enter(self: &Arc<Self>) -> Place {
+    pub async fn enter(self: &Arc<Self>) -> Slot {
         loop {
             let oldest = self.waiting().all.values().next().cloned();
             let acquire = Arc::clone(&self.places).acquire_owned();
             let seated = match oldest.filter(|_| self.places.available_permits() == 0) {
                 // Somebody leaves where nobody is the oldest.
                 None => acquire.await,
-                Some((since, shown_out)) => tokio::select! {
+                Some((since, evicted)) => tokio::select! {
                     seated = acquire => seated,
                     () = tokio::time::sleep_until(since + GRACE) => {
                         tracing::debug!("too many connections that are not identified: the oldest is closed");
-                        shown_out.cancel();
+                        evicted.cancel();
                         self.waiting().all.pop_first();
                         // Its own place is the one to wait for: nobody else has to go.
                         Arc::clone(&self.places).acquire_owned().await
@@ -84,13 +84,13 @@ impl Room {
         self.waiting().all.len()
     }
 
-    fn seat(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
-        let shown_out = CancellationToken::new();
+    fn seat(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
+        let evicted = CancellationToken::new();
         let mut waiting = self.waiting();
         let number = waiting.next;
         waiting.next += 1;
-        waiting.all.insert(number, (Instant::now(), shown_out.clone()));
-        Place { shown_out, number, room: Arc::clone(self), _permit: permit }
+        waiting.all.insert(number, (Instant::now(), evicted.clone()));
+        Slot { evicted, number, connection_limit: Arc::clone(self), _permit: permit }
     }
 
     /// Nothing in here can panic half-way.
@@ -99,9 +99,9 @@ impl Room {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.room.waiting().all.remove(&self.number);
+        self.connection_limit.waiting().all.remove(&self.number);
     }
 }
 
@@ -111,30 +111,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_comes_into_a_full_room_gets_the_place_of_the_oldest() {
-        let room = Room::new(2);
-        let (first, second) = (room.enter().await, room.enter().await);
-        let shown_out = first.shown_out.clone();
+        let connection_limit = ConnectionLimit::new(2);
+        let (first, second) = (connection_limit.enter().await, connection_limit.enter().await);
+        let evicted = first.evicted.clone();
         let held = tokio::spawn(async move {
-            first.shown_out.cancelled().await;
+            first.evicted.cancelled().await;
             drop(first);
         });
-        let third = room.enter().await;
+        let third = connection_limit.enter().await;
         held.await.unwrap();
-        assert!(shown_out.is_cancelled() && !second.shown_out.is_cancelled() && !third.shown_out.is_cancelled());
-        assert_eq!(room.count(), 2);
+        assert!(evicted.is_cancelled() && !second.evicted.is_cancelled() && !third.evicted.is_cancelled());
+        assert_eq!(connection_limit.count(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_shown_out_while_others_leave_in_time() {
-        let room = Room::new(1);
-        let first = room.enter().await;
-        let shown_out = first.shown_out.clone();
+        let connection_limit = ConnectionLimit::new(1);
+        let first = connection_limit.enter().await;
+        let evicted = first.evicted.clone();
         tokio::spawn(async move {
             tokio::time::sleep(GRACE / 2).await;
             drop(first);
         });
-        let _second = room.enter().await;
-        assert!(!shown_out.is_cancelled());
-        assert_eq!(room.count(), 1);
+        let _second = connection_limit.enter().await;
+        assert!(!evicted.is_cancelled());
+        assert_eq!(connection_limit.count(), 1);
     }
 }

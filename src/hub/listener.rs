@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::hub::connection_limit::{Place, Room};
+use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::http::reply::ApiError;
 
 /// The longest head of a request, bytes.
@@ -55,14 +55,14 @@ pub struct Bounds {
 /// What a request knows of its connection.
 #[derive(Clone)]
 pub struct Origin {
-    place: Arc<Place>,
+    slot: Arc<Slot>,
     meter: Meter,
 }
 
 impl Origin {
     /// Cancelled when the connection has to make room for another.
-    pub fn shown_out(&self) -> &CancellationToken {
-        &self.place.shown_out
+    pub fn evicted(&self) -> &CancellationToken {
+        &self.slot.evicted
     }
 
     /// From now on the peer may say so many bytes; then the connection breaks.
@@ -78,7 +78,7 @@ impl Origin {
 
 /// Serves until `stop`, and then until the last connection has ended.
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
-    let room = Room::new(bounds.unidentified);
+    let connection_limit = ConnectionLimit::new(bounds.unidentified);
     let connections = TaskTracker::new();
     let mut complained_at = None;
     loop {
@@ -88,11 +88,11 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
         };
         match accepted {
             Ok((stream, _)) => {
-                let place = tokio::select! {
+                let slot = tokio::select! {
                     () = stop.cancelled() => break,
-                    place = room.enter() => place,
+                    slot = connection_limit.enter() => slot,
                 };
-                connections.spawn(attend(stream, place, router.clone(), bounds.request, stop.clone()));
+                connections.spawn(attend(stream, slot, router.clone(), bounds.request, stop.clone()));
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
@@ -100,7 +100,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
                     tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
                     complained_at = Some(Instant::now());
                 }
-                room.make_room();
+                connection_limit.make_room();
                 sleep(RETRY).await;
             }
         }
@@ -116,15 +116,15 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
-async fn attend(stream: TcpStream, place: Place, router: Router, patience: Duration, stop: CancellationToken) {
+async fn attend(stream: TcpStream, slot: Slot, router: Router, patience: Duration, stop: CancellationToken) {
     // Frames are small and answers are awaited: waiting to fill a packet would only cost time.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
-    let shown_out = place.shown_out.clone();
+    let evicted = slot.evicted.clone();
     let meter = Meter(Arc::new(AtomicU64::new(UNBOUNDED)));
     let stream = TokioIo::new(Guarded { stream, meter: meter.clone(), stall: None });
-    let origin = Origin { place: Arc::new(place), meter };
+    let origin = Origin { slot: Arc::new(slot), meter };
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
@@ -145,7 +145,7 @@ async fn attend(stream: TcpStream, place: Place, router: Router, patience: Durat
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return note(ended),
-        () = shown_out.cancelled() => return,
+        () = evicted.cancelled() => return,
         () = stop.cancelled() => {}
         () = sleep(CONNECTION_LIFE) => {}
     }

@@ -3,12 +3,12 @@
 //!
 //! | part | what | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`], [`verdicts`], [`holders`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
+//! | [`task`], [`tasks`], [`verdicts`], [`assignments`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
 //! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
 //! | [`agents`], [`line`] | who is here, and who is idle | yes |
-//! | [`desk`] (with `hears`, `original` and `shows`) | the decisions: events in, changes and frames out | yes |
+//! | [`scheduler`] (with `hears`, `original` and `shows`) | the decisions: events in, changes and frames out | yes |
 //! | [`digest`] | what decides the desk's future, as one hash | yes |
-//! | [`core`] | the one owner: applies, stores, and only then says | no |
+//! | [`actor`] | the one owner: applies, stores, and only then says | no |
 //! | [`store`], [`auth`], [`settings`], [`control`] | what survives; tokens; the private door | no |
 //! | [`socket`], [`http`] (with `http_tasks`, `http_admin` and `elsewhere`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
 //! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |

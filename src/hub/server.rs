@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::hub::actor::{Core, State, now_ms};
+use crate::hub::actor::{Actor, HubState, now_ms};
 use crate::hub::http::{App, router};
 use crate::hub::listener::{self, Bounds};
-use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
@@ -113,17 +113,17 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
-    let desk = Desk::load(stored.tasks, stored.restarts, policy, now_ms());
+    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
-    let (core, handle) = Core::new(State::new(desk, tokens, settings, stored.unread), store);
+    let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
     let runtime = tokio::runtime::Handle::current();
     let core_stop = stop.clone();
     // Commits block, so the core has a thread of its own.
-    let core = tokio::task::spawn_blocking(move || runtime.block_on(core.run(core_stop)));
+    let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(core_stop)));
     tokio::spawn(admin_socket::serve(door, handle.clone(), stop.clone()));
 
     let app = Arc::new(App {
-        core: handle,
+        actor: handle,
         listen: address.to_string(),
         patience: Patience {
             silence: Duration::from_millis(policy.silence_timeout_ms),
@@ -141,19 +141,19 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     };
     let web = tokio::spawn(listener::serve(listener, router(app), bounds, stop.clone()));
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
-    finish(core, web, sockets, stop).await
+    finish(actor, web, sockets, stop).await
 }
 
 /// Waits for the end, then gives everybody a moment to say goodbye.
 async fn finish(
-    mut core: JoinHandle<Result<(), StoreError>>,
+    mut actor: JoinHandle<Result<(), StoreError>>,
     web: JoinHandle<()>,
     sockets: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let ended = tokio::select! {
-        () = stop.cancelled() => core.await,
-        ended = &mut core => ended,
+        () = stop.cancelled() => actor.await,
+        ended = &mut actor => ended,
     };
     let told = stop.is_cancelled();
     stop.cancel();

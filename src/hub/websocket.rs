@@ -44,7 +44,7 @@ pub struct Patience {
 pub async fn serve(
     socket: WebSocket,
     conn: ConnId,
-    core: Handle,
+    actor: Handle,
     origin: Origin,
     patience: Patience,
     stop: CancellationToken,
@@ -54,7 +54,7 @@ pub async fn serve(
     let mut session = Session {
         socket,
         conn,
-        core,
+        actor,
         outbox: Some(outbox),
         origin: Some(origin),
         identified: false,
@@ -68,7 +68,7 @@ pub async fn serve(
     }
     if session.identified {
         // A hub that stops keeps every assignment: it does not listen any more, and that is right.
-        let _ = session.core.gone(conn).await;
+        let _ = session.actor.gone(conn).await;
     }
 }
 
@@ -84,7 +84,7 @@ enum End {
 struct Session {
     socket: WebSocket,
     conn: ConnId,
-    core: Handle,
+    actor: Handle,
     /// Given to the core at identify; it is the only sender, so that the core can end the session by dropping it.
     outbox: Option<mpsc::Sender<ToSocket>>,
     /// Until an agent identified.
@@ -99,7 +99,7 @@ impl Session {
     async fn run(&mut self, mut orders: mpsc::Receiver<ToSocket>, patience: Patience, stop: &CancellationToken) -> End {
         let mut heard_at = Instant::now();
         let identify_by = heard_at + patience.identify;
-        let shown_out = self.origin.as_ref().map(|origin| origin.shown_out().clone()).unwrap_or_default();
+        let evicted = self.origin.as_ref().map(|origin| origin.evicted().clone()).unwrap_or_default();
         loop {
             let step = tokio::select! {
                 () = stop.cancelled() => Err(End::Close(1001, "the hub is stopping")),
@@ -112,7 +112,7 @@ impl Session {
                 () = tokio::time::sleep_until(identify_by.into()), if !self.identified => {
                     Err(End::Close(1008, "not identified in time"))
                 }
-                () = shown_out.cancelled(), if !self.identified => {
+                () = evicted.cancelled(), if !self.identified => {
                     Err(End::Close(1013, "too many connections that are not identified"))
                 }
                 message = self.socket.recv() => {
@@ -151,7 +151,7 @@ impl Session {
                 Ok(())
             }
             Incoming::Frame(SidecarFrame::Ping {}) => self.send(&HubFrame::Pong { timestamp: now_ms().into() }).await,
-            Incoming::Frame(frame) => self.core.heard(self.conn, frame).await.map_err(|_| stopping()),
+            Incoming::Frame(frame) => self.actor.frame_received(self.conn, frame).await.map_err(|_| stopping()),
             Incoming::Ignored => Ok(()),
             Incoming::NotJson => {
                 self.refuse("invalid_json").await?;
@@ -171,7 +171,7 @@ impl Session {
         };
         // From here on the core may know us: whatever happens, it must hear that we are gone.
         self.identified = true;
-        match self.core.identify(self.conn, identify, outbox).await {
+        match self.actor.identify(self.conn, identify, outbox).await {
             Ok(Ok(())) => {
                 if let Some(origin) = self.origin.take() {
                     origin.identified();
@@ -212,7 +212,7 @@ impl Session {
             return Err(End::Peer);
         }
         match receipt {
-            Some(command_id) => self.core.written(command_id).await.map_err(|_| stopping()),
+            Some(command_id) => self.actor.written(command_id).await.map_err(|_| stopping()),
             None => Ok(()),
         }
     }

@@ -21,23 +21,23 @@ mod step;
 mod timers;
 mod transition;
 
-pub use model::connection::{Features, Heartbeat, Jitter, Link, LinkName, Online, Standing};
+pub use model::connection::{Connection, ConnectionName, Features, Heartbeat, HubView, Jitter, Online};
 pub use model::cordon::Cordon;
 pub use model::effect::{
     CloseCode, Effect, EffectName, Notice, RejectReason, RestartAnswer, ReturnedFrom, ToHub, ToHubName, WakeReport,
 };
 pub use model::event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutcome};
-pub use model::job::{Carried, Claim, Job, Report, Saying, Sign, Stage, StageName};
+pub use model::job::{Job, Ownership, Pending, PersistedJob, Report, Sign, Stage, StageName};
 pub use model::journal::{Disk, Journal};
 pub use model::last_look::LastLook;
-pub use model::late_session::{LATECOMERS_CAP, Latecomer, Latecomers};
-pub use model::machine::{HeldAssignment, Machine};
+pub use model::late_session::{LATE_SESSIONS_CAP, LateSession, LateSessions};
+pub use model::machine::{DeferredAssignment, Machine};
 pub use model::news::News;
-pub use model::outbox::{Course, OUTBOX_CAP, Outbox, Pending, REFUSALS_CAP, Verdict};
-pub use model::parked_work::{SHELF_CAP, Shelf, Shelved};
-pub use model::policy::{Comeback, Intensity, Policy};
+pub use model::outbox::{Delivery, OUTBOX_CAP, Outbox, PendingVerdict, REFUSALS_CAP, Verdict};
+pub use model::parked_work::{PARKED_WORK_CAP, ParkedTask, ParkedWork};
+pub use model::policy::{Intensity, Policy, RestartMethod};
 pub use model::reply::{Answer, PendingReply, REPLIES_CAP, Ticket};
-pub use model::restart_check::{ASKS_CAP, Ask, Check};
+pub use model::restart_check::{PENDING_RESTARTS_CAP, PendingRestart, RestartCheck};
 pub use model::restart_ledger::{OpenRestart, RestartLedger, RestartOrder, Returned, SEEN_CAP};
 pub use model::review::Review;
 pub use model::state::{Cause, DrainStep, Ending, NextRun, Phase, State, StopSignal};

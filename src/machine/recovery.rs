@@ -2,15 +2,15 @@
 
 use alloc::vec::Vec;
 
-use crate::machine::model::connection::Link;
+use crate::machine::model::connection::Connection;
 use crate::machine::model::cordon::Cordon;
 use crate::machine::model::effect::Effect;
 use crate::machine::model::job::Job;
 use crate::machine::model::journal::{Disk, Journal};
-use crate::machine::model::late_session::Latecomers;
+use crate::machine::model::late_session::LateSessions;
 use crate::machine::model::machine::Machine;
 use crate::machine::model::outbox::Outbox;
-use crate::machine::model::parked_work::{Shelf, Shelved};
+use crate::machine::model::parked_work::{ParkedTask, ParkedWork};
 use crate::machine::model::policy::Policy;
 use crate::machine::model::state::State;
 use crate::machine::model::time::Timestamp;
@@ -22,23 +22,23 @@ impl Machine {
         let durable = journal.clone();
         let state = match journal.job {
             None => State::Idle,
-            Some(carried) => State::Working { job: Job::recovered(carried, now, policy) },
+            Some(persisted) => State::Working { job: Job::recovered(persisted, now, policy) },
         };
-        let shelf = journal.shelf.into_iter().map(|item| match item {
-            Shelved::UnderWay(carried) => Shelved::UnderWay(carried.after_crash(now, policy)),
-            Shelved::Finished { task_id, result } => Shelved::Finished { task_id, result },
+        let parked = journal.parked.into_iter().map(|item| match item {
+            ParkedTask::UnderWay(persisted) => ParkedTask::UnderWay(persisted.after_crash(now, policy)),
+            ParkedTask::Finished { task_id, result } => ParkedTask::Finished { task_id, result },
         });
         let outbox = Outbox::recovered(journal.outbox);
         let machine = Self {
             state,
-            link: Link::start(now),
+            connection: Connection::start(now),
             outbox,
-            shelf: Shelf::recovered(shelf.collect()),
-            latecomers: Latecomers::recovered(journal.latecomers),
+            parked: ParkedWork::recovered(parked.collect()),
+            late_sessions: LateSessions::recovered(journal.late_sessions),
             restarts: journal.restarts.recovered(now),
             disk: Disk::Ready,
             durable,
-            held: None,
+            deferred: None,
             check: None,
             replies: Vec::new(),
             questions: 0,
@@ -51,6 +51,6 @@ impl Machine {
 /// The first effects of a process.
 pub(in crate::machine) fn begin(machine: Machine, now: Timestamp, policy: &Policy) -> (Machine, Vec<Effect>) {
     let mut step = Step { machine, now, policy, effects: Vec::new() };
-    step.settle();
+    step.flush();
     (step.machine, step.effects)
 }

@@ -8,8 +8,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::machine::{
-    Claim, Comeback, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, LinkName,
-    Machine, News, Outcome, Phase, Policy, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp,
+    ConnectionName, Disk, DrainStep, Event, EventName, Features, FromHub, FromHubName, Jitter, Journal, Machine, News,
+    Outcome, Ownership, Phase, Policy, RestartMethod, RestartOrder, StageName, StopSignal, Task, TaskId, Timestamp,
     VerdictRefusal, WakeOutcome, transition,
 };
 
@@ -68,7 +68,7 @@ type Kind = (Phase, &'static str, Option<&'static str>, [bool; 15]);
 
 fn kind(machine: &Machine) -> Kind {
     let job = machine.state.job();
-    let stage = machine.state.carried().map(|carried| StageName::from(&carried.stage).into());
+    let stage = machine.state.persisted().map(|persisted| StageName::from(&persisted.stage).into());
     let (closing, checking, hurried) = match &machine.state {
         crate::machine::State::Draining { step, cause, .. } => (
             *step == DrainStep::Closing,
@@ -87,20 +87,20 @@ fn kind(machine: &Machine) -> Kind {
         closing,
         checking,
         hurried,
-        job.is_some_and(|job| matches!(job.claim, Claim::Recovering { .. })),
+        job.is_some_and(|job| matches!(job.ownership, Ownership::Recovering { .. })),
         job.is_some_and(crate::machine::Job::is_in_question),
         matches!(machine.disk, Disk::Writing { .. }),
         matches!(machine.disk, Disk::Failing { .. }),
         machine.outbox.to_journal().is_empty(),
-        machine.shelf.items().is_empty(),
+        machine.parked.items().is_empty(),
         machine.cordon.is_on(),
         machine.check.is_some(),
-        machine.check.as_ref().is_some_and(|check| check.asks().any(|ask| ask.order.force)),
-        machine.held.is_some(),
+        machine.check.as_ref().is_some_and(|check| check.commands().any(|ask| ask.order.force)),
+        machine.deferred.is_some(),
         job.is_some_and(|job| job.review.is_some()),
         job.is_some_and(|job| job.last_look.is_some()),
     ];
-    (machine.state.phase(), LinkName::from(&machine.link).into(), stage, details)
+    (machine.state.phase(), ConnectionName::from(&machine.connection).into(), stage, details)
 }
 
 /// Every move that was found, in the order of the states.
@@ -167,7 +167,7 @@ fn happenings(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event,
 
 /// The task in hand (or left behind), else one that nobody has met.
 fn task_of(machine: &Machine) -> Option<Task> {
-    machine.state.carried().map(|carried| carried.task.clone()).or_else(|| task("t", 1))
+    machine.state.persisted().map(|persisted| persisted.task.clone()).or_else(|| task("t", 1))
 }
 
 fn task(id: &str, generation: u64) -> Option<Task> {
@@ -197,7 +197,7 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     ]);
     events.extend(answers(machine));
     let Some(task) = task_of(machine) else { return events };
-    let attempt = match machine.state.job().map(|job| &job.carried.stage) {
+    let attempt = match machine.state.job().map(|job| &job.persisted.stage) {
         Some(crate::machine::Stage::Waking { attempt } | crate::machine::Stage::RetryingWake { attempt, .. }) => {
             *attempt
         }
@@ -227,11 +227,11 @@ fn own_events(machine: &Machine) -> Vec<Event> {
 fn answers(machine: &Machine) -> Vec<Event> {
     let mut events = Vec::new();
     for number in [machine.questions, machine.questions.wrapping_sub(1)] {
-        let checked = |comeback, no_return| Event::NextRunChecked { number, comeback, no_return };
+        let checked = |restart_method, cannot_start| Event::NextRunChecked { number, restart_method, cannot_start };
         events.extend([
-            checked(Comeback::Supervisor, None),
-            checked(Comeback::InPlace, None),
-            checked(Comeback::Supervisor, Some("table".into())),
+            checked(RestartMethod::Supervisor, None),
+            checked(RestartMethod::InPlace, None),
+            checked(RestartMethod::Supervisor, Some("table".into())),
             Event::ResultReviewed { number, outcome: Outcome::failed("table") },
             Event::ResultsLookedFor { number },
         ]);

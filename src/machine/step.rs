@@ -29,7 +29,7 @@ impl Step<'_> {
 
     /// Says something if the hub knows us on this connection; what is lost otherwise is news, not an obligation.
     pub(in crate::machine) fn say_if_online(&mut self, what: ToHub) {
-        if self.machine.link.online().is_some() {
+        if self.machine.connection.online().is_some() {
             self.order(Effect::Send(what));
         }
     }

@@ -1,11 +1,11 @@
 //! "When do you next want to be woken, and why?" Nothing is ever cancelled: the answer is read off the state each time.
 
-use crate::machine::model::connection::{Heartbeat, Link};
+use crate::machine::model::connection::{Connection, Heartbeat};
 use crate::machine::model::cordon::Cordon;
-use crate::machine::model::job::{Claim, Saying, Stage};
+use crate::machine::model::job::{Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
 use crate::machine::model::machine::Machine;
-use crate::machine::model::outbox::{Course, Pending};
+use crate::machine::model::outbox::{Delivery, PendingVerdict};
 use crate::machine::model::state::{Cause, DrainStep, State};
 use crate::machine::model::time::Timestamp;
 
@@ -62,8 +62,14 @@ impl Machine {
             return None;
         }
         let check = self.check.as_ref().map(|check| (check.deadline, Wait::NextRunCheck));
-        let parts: [Due; 6] =
-            [check, self.state_deadline(policy), self.link_due(), self.disk_due(), self.job_due(), self.outbox_due()];
+        let parts: [Due; 6] = [
+            check,
+            self.state_deadline(policy),
+            self.connection_due(),
+            self.disk_due(),
+            self.job_due(),
+            self.outbox_due(),
+        ];
         parts.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -80,19 +86,19 @@ impl Machine {
         }
     }
 
-    fn link_due(&self) -> Due {
+    fn connection_due(&self) -> Due {
         let dials = match &self.state {
             State::Idle => self.cordon != Cordon::Away,
             State::Working { .. } | State::RestartPending { .. } => true,
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => return None,
         };
-        match &self.link {
-            Link::Down { retry_at, .. } => dials.then_some((*retry_at, Wait::Reconnect)),
-            Link::Dialing { give_up_at, .. } => Some((*give_up_at, Wait::Connect)),
-            Link::Identifying { give_up_at, .. } => Some((*give_up_at, Wait::Identified)),
-            Link::Closing { .. } => None,
-            Link::Online(online) => {
+        match &self.connection {
+            Connection::Down { retry_at, .. } => dials.then_some((*retry_at, Wait::Reconnect)),
+            Connection::Dialing { give_up_at, .. } => Some((*give_up_at, Wait::Connect)),
+            Connection::Identifying { give_up_at, .. } => Some((*give_up_at, Wait::Identified)),
+            Connection::Closing { .. } => None,
+            Connection::Online(online) => {
                 let heartbeat = match online.heartbeat {
                     Heartbeat::Due { at } => (at, Wait::Ping),
                     Heartbeat::Sent { answer_by, .. } => (answer_by, Wait::Pong),
@@ -112,17 +118,17 @@ impl Machine {
 
     fn job_due(&self) -> Due {
         let job = self.state.job()?;
-        let can_say = self.link.can_say();
-        let said_again = |saying: &Saying| match saying {
-            Saying::Said { again_at } if can_say => Some((*again_at, Wait::Answer)),
-            Saying::Said { .. } | Saying::Unsaid | Saying::Answered => None,
+        let can_say = self.connection.can_say();
+        let said_again = |saying: &Pending| match saying {
+            Pending::Said { again_at } if can_say => Some((*again_at, Wait::Answer)),
+            Pending::Said { .. } | Pending::Unsaid | Pending::Answered => None,
         };
-        let (accept, report) = match &job.claim {
-            Claim::Recovering { ask } => return said_again(ask),
-            Claim::Ours { accept, report: None } => (said_again(accept), None),
-            Claim::Ours { report: Some(report), .. } => (None, can_say.then_some((report.again_at, Wait::Answer))),
+        let (accept, report) = match &job.ownership {
+            Ownership::Recovering { ask } => return said_again(ask),
+            Ownership::Ours { accept, report: None } => (said_again(accept), None),
+            Ownership::Ours { report: Some(report), .. } => (None, can_say.then_some((report.again_at, Wait::Answer))),
         };
-        let stage = match job.carried.stage {
+        let stage = match job.persisted.stage {
             Stage::RetryingWake { at, .. } => Some((at, Wait::WakeRetry)),
             Stage::AwaitingConfirmation { until } => Some((until, Wait::Confirmation)),
             Stage::Interrupted { until } => Some((until, Wait::Interrupted)),
@@ -135,16 +141,16 @@ impl Machine {
     }
 
     fn outbox_due(&self) -> Due {
-        let can_say = self.link.can_say();
+        let can_say = self.connection.can_say();
         let head = self.outbox.head()?;
         let answer = match head.said {
-            Saying::Said { again_at } if can_say => Some((again_at, Wait::Answer)),
-            Saying::Said { .. } | Saying::Unsaid | Saying::Answered => None,
+            Pending::Said { again_at } if can_say => Some((again_at, Wait::Answer)),
+            Pending::Said { .. } | Pending::Unsaid | Pending::Answered => None,
         };
-        let rests_until = |pending: &Pending| match pending.course {
-            Course::Resting { until } if can_say => Some((until, Wait::Refused)),
-            Course::GivenUp { write_at: Some(at), .. } if self.disk == Disk::Ready => Some((at, Wait::Refused)),
-            Course::Open | Course::Refused | Course::Resting { .. } | Course::GivenUp { .. } => None,
+        let rests_until = |pending: &PendingVerdict| match pending.delivery {
+            Delivery::Resting { until } if can_say => Some((until, Wait::Refused)),
+            Delivery::GivenUp { write_at: Some(at), .. } if self.disk == Disk::Ready => Some((at, Wait::Refused)),
+            Delivery::Open | Delivery::Refused | Delivery::Resting { .. } | Delivery::GivenUp { .. } => None,
         };
         self.outbox.pending().filter_map(rests_until).chain(answer).min_by_key(|(at, _)| *at)
     }

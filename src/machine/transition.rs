@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::machine::model::connection::Link;
+use crate::machine::model::connection::Connection;
 use crate::machine::model::effect::Effect;
 use crate::machine::model::event::Event;
 use crate::machine::model::machine::Machine;
@@ -25,15 +25,15 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
         Event::DeadlineReached => step.deadline_reached(),
         Event::HubOpened => step.hub_opened(),
         Event::HubClosed { retry_after_ms, jitter, refusal } => {
-            if !matches!(step.machine.link, Link::Down { .. }) {
+            if !matches!(step.machine.connection, Connection::Down { .. }) {
                 if let Some(error) = refusal {
                     step.count_refusal(error);
                 }
-                step.machine.link = step.machine.link.after_close(retry_after_ms, jitter, now, policy);
-                step.link_lost();
+                step.machine.connection = step.machine.connection.after_close(retry_after_ms, jitter, now, policy);
+                step.connection_lost();
             }
         }
-        Event::HubSaid(said) => step.hub_said(said),
+        Event::HubSaid(said) => step.hub_message(said),
         Event::WakeFinished { task_id, generation, attempt, outcome } => {
             step.wake_finished(&task_id, generation, attempt, outcome);
         }
@@ -45,7 +45,9 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
         Event::RestartRequested { order, to } => step.restart_commanded(order, to),
         Event::RestartCancelRequested { to } => step.restart_cancelled(to),
         Event::CordonRequested { on, to } => step.cordon_requested(on, to),
-        Event::NextRunChecked { number, comeback, no_return } => step.next_run_checked(number, comeback, no_return),
+        Event::NextRunChecked { number, restart_method, cannot_start } => {
+            step.next_run_checked(number, restart_method, cannot_start)
+        }
         Event::NewsOffered(news) => step.news_offered(news),
         Event::Persisted => step.persisted(),
         Event::PersistFailed => step.persist_failed(),
@@ -53,7 +55,7 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
             step.refused_result_written(&task_id, generation, path);
         }
     }
-    step.settle();
+    step.flush();
     (step.machine, step.effects)
 }
 
@@ -62,14 +64,14 @@ impl Step<'_> {
     fn deadline_reached(&mut self) {
         // BEFORE a link that is given up: whoever waits is told on it.
         self.check_deadline();
-        self.link_deadline();
+        self.connection_deadline();
         self.job_deadline();
         self.review_deadline();
         match &self.machine.state {
             State::RestartPending { deadline, .. } if *deadline <= self.now => self.leave_work_behind(),
             State::Draining { deadline, step, .. } if *deadline <= self.now => {
                 // Called too late to wait for the close frame, not too late for the last words.
-                if (*step, self.machine.link.online().is_some()) == (DrainStep::Flushing, true) {
+                if (*step, self.machine.connection.online().is_some()) == (DrainStep::Flushing, true) {
                     self.say_goodbye();
                 }
                 self.exit();

@@ -29,7 +29,7 @@ const FIELD_CHARS: usize = 50;
 
 /// Why a text gave no object.
 #[derive(Debug)]
-pub enum Unread {
+pub enum JsonError {
     /// It is no JSON.
     NotJson(serde_json::Error),
     /// It is JSON, but no object.
@@ -87,16 +87,16 @@ impl core::fmt::Display for Refusal {
 /// Reads one object that is nested at most `max_depth` levels deep, itself included.
 ///
 /// # Errors
-/// [`Unread`]. What is no JSON is told as that, however deep.
-pub fn read_object(text: &[u8], max_depth: usize) -> Result<Map<String, Value>, Unread> {
+/// [`JsonError`]. What is no JSON is told as that, however deep.
+pub fn read_object(text: &[u8], max_depth: usize) -> Result<Map<String, Value>, JsonError> {
     let Shape { depth, deepest_field, reserved_key } = Shape::of(text);
     if depth > max_depth || reserved_key {
         // Read without recursion, and so without a limit.
-        serde_json::from_slice::<IgnoredAny>(text).map_err(Unread::NotJson)?;
+        serde_json::from_slice::<IgnoredAny>(text).map_err(JsonError::NotJson)?;
         if text.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Unread::NotAnObject);
+            return Err(JsonError::NotAnObject);
         }
-        return Err(Unread::Refused(if reserved_key {
+        return Err(JsonError::Refused(if reserved_key {
             Refusal::ReservedKey
         } else {
             let field =
@@ -104,10 +104,10 @@ pub fn read_object(text: &[u8], max_depth: usize) -> Result<Map<String, Value>, 
             Refusal::TooDeep { field: field.chars().take(FIELD_CHARS).collect(), found: depth, max: max_depth }
         }));
     }
-    match serde_json::from_slice(text).map_err(Unread::NotJson)? {
+    match serde_json::from_slice(text).map_err(JsonError::NotJson)? {
         Value::Object(object) => Ok(object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(Unread::NotAnObject)
+            Err(JsonError::NotAnObject)
         }
     }
 }

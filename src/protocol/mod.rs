@@ -13,7 +13,7 @@ mod sidecar_frame;
 
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use json::{
-    MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, Unread, read_object, read_part,
+    JsonError, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, read_object, read_part,
     read_stored, stored_object, within,
 };
 pub use limits::{Limit, clip};
@@ -78,9 +78,9 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T
     };
     let object = match read_object(text.as_bytes(), MAX_JSON_DEPTH) {
         Ok(object) => object,
-        Err(Unread::NotJson(error)) => return Err(FrameError::NotAFrame(error.to_string())),
-        Err(Unread::NotAnObject) => return Err(FrameError::NotAFrame("no object".into())),
-        Err(Unread::Refused(refusal)) => {
+        Err(JsonError::NotJson(error)) => return Err(FrameError::NotAFrame(error.to_string())),
+        Err(JsonError::NotAnObject) => return Err(FrameError::NotAFrame("no object".into())),
+        Err(JsonError::Refused(refusal)) => {
             let kind = kind_of(text).ok_or_else(no_type)?;
             is_known(&kind)?;
             return Err(FrameError::Refused { kind, refusal });

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use agentcom::sidecar::hub_connection::{Closed, ConnectionId, HubLink, LinkConfig, LinkEvent, LinkWhat, SendError};
+use agentcom::sidecar::hub_connection::{
+    Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, ConnectionId, HubConnection, SendError,
+};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,16 +23,16 @@ type Peer = WebSocketStream<TcpStream>;
 /// A link and a listener of its own.
 struct Fixture {
     listener: TcpListener,
-    link: HubLink,
-    events: mpsc::Receiver<LinkEvent>,
+    link: HubConnection,
+    events: mpsc::Receiver<ConnectionEvent>,
 }
 
-async fn fixture(adjust: impl FnOnce(&mut LinkConfig)) -> Fixture {
+async fn fixture(adjust: impl FnOnce(&mut ConnectionConfig)) -> Fixture {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = LinkConfig::new(format!("ws://{}/ws?token=s3cret", listener.local_addr().unwrap()));
+    let mut config = ConnectionConfig::new(format!("ws://{}/ws?token=s3cret", listener.local_addr().unwrap()));
     adjust(&mut config);
     let (tx, events) = mpsc::channel(16);
-    Fixture { listener, link: HubLink::new(config, tx), events }
+    Fixture { listener, link: HubConnection::new(config, tx), events }
 }
 
 impl Fixture {
@@ -47,17 +49,17 @@ impl Fixture {
     async fn open(&mut self) -> (ConnectionId, Peer) {
         let id = self.link.dial();
         let peer = self.peer().await;
-        assert_eq!(self.next().await, LinkEvent { connection: id, what: LinkWhat::Opened });
+        assert_eq!(self.next().await, ConnectionEvent { connection: id, what: ConnectionEventKind::Opened });
         (id, peer)
     }
 
-    async fn next(&mut self) -> LinkEvent {
+    async fn next(&mut self) -> ConnectionEvent {
         within(self.events.recv()).await.expect("the link ended its events")
     }
 
     async fn closed(&mut self) -> Closed {
         let what = self.next().await.what;
-        let LinkWhat::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
+        let ConnectionEventKind::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
         closed
     }
 
@@ -103,7 +105,7 @@ async fn frames_go_both_ways() {
     within(f.link.send(r#"{"type":"ping"}"#.into())).await.unwrap();
     assert_eq!(next_message(&mut peer).await, Message::text(r#"{"type":"ping"}"#));
     peer.send(Message::text("pong ü")).await.unwrap();
-    assert_eq!(f.next().await, LinkEvent { connection: id, what: LinkWhat::Frame("pong ü".into()) });
+    assert_eq!(f.next().await, ConnectionEvent { connection: id, what: ConnectionEventKind::Frame("pong ü".into()) });
 }
 
 #[tokio::test]
@@ -119,9 +121,9 @@ async fn a_binary_frame_is_ignored_by_name_and_the_connection_lives() {
     let mut f = fixture(|_| {}).await;
     let (_, mut peer) = f.open().await;
     peer.send(Message::Binary(Bytes::from_static(b"123"))).await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Ignored { what: "binary frame of 3 bytes".into() });
+    assert_eq!(f.next().await.what, ConnectionEventKind::Ignored { what: "binary frame of 3 bytes".into() });
     peer.send(Message::text("next")).await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Frame("next".into()));
+    assert_eq!(f.next().await.what, ConnectionEventKind::Frame("next".into()));
 }
 
 #[tokio::test]
@@ -158,12 +160,12 @@ async fn frames_that_arrive_while_closing_are_delivered() {
         f.raw_peer().await
     };
     upgrade_by_hand(&mut stream).await;
-    assert_eq!(f.next().await.what, LinkWhat::Opened);
+    assert_eq!(f.next().await.what, ConnectionEventKind::Opened);
     f.link.close(1012, "restarting");
     // The client's masked close frame: 2 bytes of header, 4 of mask, 12 of payload.
     within(stream.read_exact(&mut [0; 18])).await.unwrap();
     stream.write_all(b"\x81\x03ack\x88\x02\x03\xf4").await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Frame("ack".into()));
+    assert_eq!(f.next().await.what, ConnectionEventKind::Frame("ack".into()));
     assert_eq!(f.closed().await, Closed { code: Some(1012), reason: String::new(), clean: true, error: None });
 }
 
@@ -257,7 +259,7 @@ async fn both_sides_writing_more_than_the_kernel_holds_do_not_lock_up() {
         next_message(&mut peer).await.len()
     });
     within(f.link.send(big.clone())).await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Frame(big.clone()));
+    assert_eq!(f.next().await.what, ConnectionEventKind::Frame(big.clone()));
     assert_eq!(within(other_side).await.unwrap(), big.len());
 }
 
@@ -280,7 +282,7 @@ async fn garbage_instead_of_frames_ends_the_connection() {
     let mut stream = f.raw_peer().await;
     upgrade_by_hand(&mut stream).await;
     stream.write_all(&[0xff; 64]).await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Opened);
+    assert_eq!(f.next().await.what, ConnectionEventKind::Opened);
     let closed = f.closed().await;
     assert!(!closed.clean && closed.error.is_some(), "{closed:?}");
     f.nothing_follows().await;
@@ -293,7 +295,7 @@ async fn text_that_is_not_utf8_ends_the_connection() {
     let mut stream = f.raw_peer().await;
     upgrade_by_hand(&mut stream).await;
     stream.write_all(b"\x81\x02\xc3\x28").await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Opened);
+    assert_eq!(f.next().await.what, ConnectionEventKind::Opened);
     assert!(f.closed().await.error.unwrap().contains("not UTF-8"));
 }
 
@@ -368,16 +370,16 @@ async fn a_new_dial_waits_until_the_old_connection_is_closed() {
     assert!(within(old_peer.next()).await.is_none());
     let closed = f.next().await;
     assert_eq!(closed.connection, old);
-    assert!(matches!(closed.what, LinkWhat::Closed(Closed { clean: true, .. })), "{closed:?}");
+    assert!(matches!(closed.what, ConnectionEventKind::Closed(Closed { clean: true, .. })), "{closed:?}");
     let _new_peer = f.peer().await;
-    assert_eq!(f.next().await, LinkEvent { connection: new, what: LinkWhat::Opened });
+    assert_eq!(f.next().await, ConnectionEvent { connection: new, what: ConnectionEventKind::Opened });
 }
 
 #[tokio::test]
 async fn a_slow_receiver_pauses_reading_and_loses_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (tx, mut events) = mpsc::channel(1);
-    let mut link = HubLink::new(LinkConfig::new(format!("ws://{}", listener.local_addr().unwrap())), tx);
+    let mut link = HubConnection::new(ConnectionConfig::new(format!("ws://{}", listener.local_addr().unwrap())), tx);
     link.dial();
     let (stream, _) = within(listener.accept()).await.unwrap();
     let mut peer = within(tokio_tungstenite::accept_async(stream)).await.unwrap();
@@ -392,9 +394,9 @@ async fn a_slow_receiver_pauses_reading_and_loses_nothing() {
     assert!(timeout(Duration::from_millis(300), &mut flood).await.is_err(), "reading did not pause");
     // Sending must work meanwhile, or a loop that awaits a send while events wait for it would never end.
     within(link.send("still alive".into())).await.unwrap();
-    assert_eq!(within(events.recv()).await.unwrap().what, LinkWhat::Opened);
+    assert_eq!(within(events.recv()).await.unwrap().what, ConnectionEventKind::Opened);
     for _ in 0..200 {
-        assert!(matches!(within(events.recv()).await.unwrap().what, LinkWhat::Frame(_)));
+        assert!(matches!(within(events.recv()).await.unwrap().what, ConnectionEventKind::Frame(_)));
     }
     within(flood).await.unwrap();
 }
@@ -404,9 +406,9 @@ async fn a_slow_receiver_pauses_reading_and_loses_nothing() {
 async fn a_frame_that_waits_for_room_is_delivered_though_the_close_runs_out_of_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (tx, mut events) = mpsc::channel(1);
-    let mut config = LinkConfig::new(format!("ws://{}", listener.local_addr().unwrap()));
+    let mut config = ConnectionConfig::new(format!("ws://{}", listener.local_addr().unwrap()));
     config.close_timeout_ms = 500;
-    let mut link = HubLink::new(config, tx);
+    let mut link = HubConnection::new(config, tx);
     link.dial();
     let (stream, _) = within(listener.accept()).await.unwrap();
     let mut peer = within(tokio_tungstenite::accept_async(stream)).await.unwrap();
@@ -422,8 +424,11 @@ async fn a_frame_that_waits_for_room_is_delivered_though_the_close_runs_out_of_t
     let _ = within(peer.get_mut().read_to_end(&mut Vec::new())).await;
     let seen = [within(events.recv()).await, within(events.recv()).await, within(events.recv()).await];
     let [Some(opened), Some(frame), Some(closed)] = seen else { panic!("{seen:?}") };
-    assert_eq!((opened.what, frame.what), (LinkWhat::Opened, LinkWhat::Frame("the last one".into())));
-    assert!(matches!(closed.what, LinkWhat::Closed(Closed { clean: false, .. })), "{closed:?}");
+    assert_eq!(
+        (opened.what, frame.what),
+        (ConnectionEventKind::Opened, ConnectionEventKind::Frame("the last one".into()))
+    );
+    assert!(matches!(closed.what, ConnectionEventKind::Closed(Closed { clean: false, .. })), "{closed:?}");
 }
 
 #[tokio::test]
@@ -440,7 +445,7 @@ async fn runs_over_any_byte_stream() {
     let mut f = fixture(|_| {}).await;
     f.link.dial_over(async { Ok(ours) });
     let mut peer = within(tokio_tungstenite::accept_async(theirs)).await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Opened);
+    assert_eq!(f.next().await.what, ConnectionEventKind::Opened);
     peer.send(Message::text("through a pipe")).await.unwrap();
-    assert_eq!(f.next().await.what, LinkWhat::Frame("through a pipe".into()));
+    assert_eq!(f.next().await.what, ConnectionEventKind::Frame("through a pipe".into()));
 }

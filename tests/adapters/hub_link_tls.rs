@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentcom::sidecar::hub_connection::{Closed, HubLink, LinkConfig, LinkEvent, LinkWhat, Roots};
+use agentcom::sidecar::hub_connection::{
+    Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, HubConnection, Roots,
+};
 use futures_util::StreamExt;
 use rcgen::CertifiedKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -49,14 +51,14 @@ async fn tls_hub(name: &str) -> (TlsHub, tokio::task::JoinHandle<Option<Message>
     (TlsHub { url, certificate, pem: cert.pem() }, task)
 }
 
-fn link(url: &str, roots: Roots) -> (HubLink, mpsc::Receiver<LinkEvent>) {
+fn link(url: &str, roots: Roots) -> (HubConnection, mpsc::Receiver<ConnectionEvent>) {
     let (tx, events) = mpsc::channel(16);
-    let mut config = LinkConfig::new(url);
+    let mut config = ConnectionConfig::new(url);
     config.roots = roots;
-    (HubLink::new(config, tx), events)
+    (HubConnection::new(config, tx), events)
 }
 
-async fn next(events: &mut mpsc::Receiver<LinkEvent>) -> LinkWhat {
+async fn next(events: &mut mpsc::Receiver<ConnectionEvent>) -> ConnectionEventKind {
     timeout(BOUND, events.recv()).await.expect("no event in time").expect("the link ended its events").what
 }
 
@@ -66,16 +68,16 @@ async fn error_of_the_dial(url: &str, roots: Roots) -> String {
     closed(&mut events).await.error.unwrap()
 }
 
-async fn closed(events: &mut mpsc::Receiver<LinkEvent>) -> Closed {
+async fn closed(events: &mut mpsc::Receiver<ConnectionEvent>) -> Closed {
     let what = next(events).await;
-    let LinkWhat::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
+    let ConnectionEventKind::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
     closed
 }
 
 async fn talk(url: &str, roots: Roots) {
     let (mut link, mut events) = link(url, roots);
     link.dial();
-    assert_eq!(next(&mut events).await, LinkWhat::Opened);
+    assert_eq!(next(&mut events).await, ConnectionEventKind::Opened);
     timeout(BOUND, link.send("over tls".into())).await.unwrap().unwrap();
     link.close(1000, "done");
     let closed = closed(&mut events).await;

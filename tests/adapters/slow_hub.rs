@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agentcom::sidecar::config::Config;
 use agentcom::sidecar::hub_connection::transport::Stream;
-use agentcom::sidecar::shell::environment::Outside;
+use agentcom::sidecar::shell::environment::Environment;
 use agentcom::sidecar::shell::start_in;
 use agentcom::sidecar::supervisor::pm2::Pm2;
 use futures_util::{SinkExt, StreamExt};
@@ -35,21 +35,21 @@ fn config(folder: &std::path::Path) -> Config {
 }
 
 /// A world whose only way to the hub are the pipes whose other ends come out of the receiver.
-fn world() -> (Outside, mpsc::UnboundedReceiver<DuplexStream>) {
+fn world() -> (Environment, mpsc::UnboundedReceiver<DuplexStream>) {
     let (ends, hubs) = mpsc::unbounded_channel();
     let connector = move || -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let _ = ends.send(theirs);
         Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })
     };
-    (Outside { connector: Some(Arc::new(connector)), on_a_machine: false, ..Outside::real() }, hubs)
+    (Environment { connector: Some(Arc::new(connector)), on_a_machine: false, ..Environment::real() }, hubs)
 }
 
 #[tokio::test]
 async fn a_hub_that_stops_reading_puts_no_restart_off() {
     let folder = tempfile::tempdir().unwrap();
-    let (outside, mut hubs) = world();
-    let started = start_in(config(folder.path()), Pm2::from_env(|_| None), outside).unwrap();
+    let (environment, mut hubs) = world();
+    let started = start_in(config(folder.path()), Pm2::from_env(|_| None), environment).unwrap();
     let hub = async {
         let mut hub = tokio_tungstenite::accept_async(hubs.recv().await.unwrap()).await.unwrap();
         let identify = hub.next().await.unwrap().unwrap().into_text().unwrap();

@@ -89,8 +89,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u32..6, outcome()).prop_map(|(number, outcome)| Event::ResultReviewed { number, outcome }),
         1 => (0u32..6).prop_map(|number| Event::ResultsLookedFor { number }),
         2 => (0u32..6, any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(number, in_place, cannot)| {
-            let comeback = if in_place { Comeback::InPlace } else { Comeback::Supervisor };
-            Event::NextRunChecked { number, comeback, no_return: cannot.then(|| "no config".into()) }
+            let restart_method = if in_place { RestartMethod::InPlace } else { RestartMethod::Supervisor };
+            Event::NextRunChecked { number, restart_method, cannot_start: cannot.then(|| "no config".into()) }
         }),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
         3 => (prop::option::of(0u64..120_000), any::<u16>(), prop::option::of(Just("1009".to_owned()))).prop_map(

@@ -1,8 +1,8 @@
 //! Everything that can happen next. What need not happen costs something from the budget; the rest is always possible.
 
-use agentcom::machine::{Comeback, Event, Link, Machine, Phase, Stage};
+use agentcom::machine::{Connection, Event, Machine, Phase, RestartMethod, Stage};
 
-use super::link::End;
+use super::connection::End;
 use super::rebase::{NOW, comes};
 use super::scope::Budget;
 use super::system::System;
@@ -21,12 +21,12 @@ pub enum Found {
 impl Found {
     /// As the answer to the question of that number.
     pub fn to(self, number: u32) -> Event {
-        let comeback = match self {
-            Self::Well | Self::CannotStart => Comeback::Supervisor,
-            Self::Nobody => Comeback::InPlace,
+        let restart_method = match self {
+            Self::Well | Self::CannotStart => RestartMethod::Supervisor,
+            Self::Nobody => RestartMethod::InPlace,
         };
-        let no_return = (self == Self::CannotStart).then(|| "it is no program".into());
-        Event::NextRunChecked { number, comeback, no_return }
+        let cannot_start = (self == Self::CannotStart).then(|| "it is no program".into());
+        Event::NextRunChecked { number, restart_method, cannot_start }
     }
 }
 
@@ -163,7 +163,7 @@ impl Action {
 
 /// Whether the agent's sign would change anything; the watcher says it once.
 fn awaits_sign(machine: &Machine) -> bool {
-    machine.state.job().is_some_and(|job| match job.carried.stage {
+    machine.state.job().is_some_and(|job| match job.persisted.stage {
         Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => true,
         Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => false,
     })
@@ -311,7 +311,9 @@ impl System {
             return;
         };
         match conn.side {
-            End::Opening if matches!(machine.link, Link::Closing { .. }) => out.push(Action::SideSeesEnd(None)),
+            End::Opening if matches!(machine.connection, Connection::Closing { .. }) => {
+                out.push(Action::SideSeesEnd(None))
+            }
             End::Opening => {
                 out.push(Action::ConnOpens(None));
                 if world.left.breaks > 0 {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use agentcom::machine::{
     Cause, CloseCode, DrainStep, Effect, Ending, Event, FromHub, Job, Journal, Machine, NextRun, Notice, Outcome,
-    RejectReason, RestartAnswer, Shelved, Stage, State, ToHub,
+    ParkedTask, RejectReason, RestartAnswer, Stage, State, ToHub,
 };
 use strum::IntoEnumIterator;
 
@@ -123,25 +123,25 @@ impl Facts {
         if let (Some(old), Some(new)) = (before.state.job(), after.state.job())
             && old.task().id == new.task().id
             && old.task().generation < new.task().generation
-            && new.carried.is_under_way()
+            && new.persisted.is_under_way()
         {
             self.saw(Fact::AdoptedUnderNewGeneration);
         }
-        if after.held.is_some() {
+        if after.deferred.is_some() {
             self.saw(if after.check.is_some() { Fact::HeldDuringCheck } else { Fact::HeldWhileRecovering });
         }
         self.questions(before, event, after);
-        for item in after.shelf.items() {
+        for item in after.parked.items() {
             self.saw(match item {
-                Shelved::UnderWay(_) => Fact::WorkShelved,
-                Shelved::Finished { .. } => Fact::ResultShelved,
+                ParkedTask::UnderWay(_) => Fact::WorkShelved,
+                ParkedTask::Finished { .. } => Fact::ResultShelved,
             });
         }
-        if after.outbox.iter().any(|verdict| verdict.accept_first) && !before.shelf.items().is_empty() {
+        if after.outbox.iter().any(|verdict| verdict.accept_first) && !before.parked.items().is_empty() {
             self.saw(Fact::ShelvedResultDelivered);
         }
         if let Some(job) = after.state.job() {
-            match job.carried.stage {
+            match job.persisted.stage {
                 Stage::Waking { attempt } if attempt > 1 => self.saw(Fact::WokenAgain),
                 Stage::Interrupted { .. } => self.saw(Fact::Interrupted),
                 Stage::Accepted
@@ -170,7 +170,7 @@ impl Facts {
     fn questions(&self, before: &Machine, event: &Event, after: &Machine) {
         if let (Some(_), None) = (&before.check, &after.check) {
             match event {
-                Event::NextRunChecked { no_return: Some(_), .. } => self.saw(Fact::CheckRefused),
+                Event::NextRunChecked { cannot_start: Some(_), .. } => self.saw(Fact::CheckRefused),
                 Event::DeadlineReached => self.saw(Fact::CheckTimedOut),
                 Event::RestartCancelRequested { .. } => self.saw(Fact::CheckCancelled),
                 Event::StopRequested { .. } => self.saw(Fact::CheckStopped),
@@ -250,5 +250,5 @@ impl Facts {
 
 /// Nobody was woken for this hand-out: whoever shows himself was woken for an earlier one, which was given up.
 fn is_expected(job: &Job) -> bool {
-    matches!(job.carried.stage, Stage::AwaitingConfirmation { .. }) && job.carried.woken.is_none()
+    matches!(job.persisted.stage, Stage::AwaitingConfirmation { .. }) && job.persisted.woken.is_none()
 }

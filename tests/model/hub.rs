@@ -13,7 +13,7 @@ use super::violation::Violation;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Out {
     /// A frame on a connection.
-    Say(ConnId, FromHub),
+    Outgoing(ConnId, FromHub),
     /// The hub ends a connection, which another one supersedes.
     Close(ConnId),
     /// A verdict of this hand-out was counted.
@@ -37,10 +37,10 @@ pub fn command_id(number: u8) -> String {
 
 impl Hub {
     /// What decides its future, connections by their rank.
-    pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+    pub fn state_hash(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
         match self {
-            Self::Ours(hub) => hub.digest(rank, hasher),
-            Self::Legacy(hub) => hub.digest(rank, hasher),
+            Self::Ours(hub) => hub.state_hash(rank, hasher),
+            Self::Legacy(hub) => hub.state_hash(rank, hasher),
         }
     }
 

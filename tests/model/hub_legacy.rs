@@ -56,7 +56,7 @@ impl LegacyHub {
         Self { tasks: Vec::new(), worker: None, registry: None, here: Vec::new(), command_open: false, repeats: 1 }
     }
 
-    pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+    pub fn state_hash(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
         let Self { tasks, worker, registry, here, command_open, repeats } = self;
         (tasks, registry.map(&rank), command_open, repeats).hash(hasher);
         here.iter().for_each(|conn| rank(*conn).hash(hasher));
@@ -106,7 +106,7 @@ impl LegacyHub {
             if let Some(worker) = self.worker.as_mut().filter(|worker| worker.task.as_ref() == Some(id)) {
                 *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
                 let cancelled = FromHub::TaskCancelled { task_id: id.to_string() };
-                outs.extend(self.registry.map(|conn| Out::Say(conn, cancelled)));
+                outs.extend(self.registry.map(|conn| Out::Outgoing(conn, cancelled)));
             }
         }
     }
@@ -124,7 +124,7 @@ impl LegacyHub {
 
     fn say_restart(&self, outs: &mut Vec<Out>) {
         let order = RestartOrder { reason: "r".into(), command_id: None, deadline_ms: None, force: false, by: None };
-        outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::RestartCommanded(order))));
+        outs.extend(self.registry.map(|conn| Out::Outgoing(conn, FromHub::RestartCommanded(order))));
     }
 
     /// Whether an idle agent stands beside a waiting task: handing it out is a step of its own, so that it comes before
@@ -143,7 +143,7 @@ impl LegacyHub {
         *worker =
             Worker { conn: worker.conn, task: Some(entry.id.clone()), accepted: false, accept_in_ms: Some(ACCEPT_MS) };
         let task = Task { id: entry.id.clone(), generation: entry.generation, payload: "{}".into() };
-        outs.extend(self.registry.map(|conn| Out::Say(conn, FromHub::Assigned { task, assigned_at: None })));
+        outs.extend(self.registry.map(|conn| Out::Outgoing(conn, FromHub::Assigned { task, assigned_at: None })));
     }
 
     /// Whichever of the agent's connections ends, those that remain hear that the agent has left.
@@ -151,7 +151,7 @@ impl LegacyHub {
         let known = self.here.len();
         self.here.retain(|other| *other != conn);
         if self.here.len() < known {
-            outs.extend(self.here.iter().map(|other| Out::Say(*other, FromHub::Forgotten)));
+            outs.extend(self.here.iter().map(|other| Out::Outgoing(*other, FromHub::Forgotten)));
         }
         if self.registry == Some(conn) {
             self.registry = None;
@@ -171,7 +171,7 @@ impl LegacyHub {
                 if let Some(worker) = self.worker.as_mut().filter(|w| w.task.as_ref() == Some(task_id)) {
                     (worker.accepted, worker.accept_in_ms) = (true, None);
                 }
-                outs.push(Out::Say(conn, FromHub::AcceptAcknowledged { task_id: task_id.to_string() }));
+                outs.push(Out::Outgoing(conn, FromHub::AcceptAcknowledged { task_id: task_id.to_string() }));
             }
             ToHub::TaskComplete { task_id, generation, result: _ } => {
                 self.verdict(conn, task_id.as_str(), *generation, true, outs);
@@ -185,11 +185,11 @@ impl LegacyHub {
                     Some(entry) => FromHub::TaskContinue { task_id, generation: Some(entry.generation) },
                     None => FromHub::TaskReassigned { task_id },
                 };
-                outs.push(Out::Say(conn, answer));
+                outs.push(Out::Outgoing(conn, answer));
             }
             ToHub::StateReport { task_id, generation, .. } => {
                 let go_on = self.assigned(task_id).is_some_and(|entry| entry.generation == *generation);
-                outs.push(Out::Say(conn, FromHub::ReportAnswered { task_id: task_id.to_string(), go_on }));
+                outs.push(Out::Outgoing(conn, FromHub::ReportAnswered { task_id: task_id.to_string(), go_on }));
             }
             // `agent_restarting` and `task_rejected` are unknown here; the rest has no bearing on a task or a restart.
             ToHub::AgentRestarting { .. }
@@ -209,7 +209,7 @@ impl LegacyHub {
         self.registry.get_or_insert(conn);
         self.here.retain(|other| *other != conn);
         self.here.push(conn);
-        outs.push(Out::Say(conn, FromHub::Identified { features: Features::default() }));
+        outs.push(Out::Outgoing(conn, FromHub::Identified { features: Features::default() }));
         if self.command_open && self.repeats > 0 {
             self.repeats -= 1;
             self.say_restart(outs);
@@ -217,7 +217,7 @@ impl LegacyHub {
     }
 
     fn verdict(&mut self, conn: ConnId, task_id: &str, generation: u64, complete: bool, outs: &mut Vec<Out>) {
-        let refused = |why| Out::Say(conn, FromHub::VerdictRefused { complete, why });
+        let refused = |why| Out::Outgoing(conn, FromHub::VerdictRefused { complete, why });
         let Some(entry) = self.tasks.iter_mut().find(|entry| entry.id.as_str() == task_id) else {
             return outs.push(refused(VerdictRefusal::Never));
         };
@@ -240,7 +240,7 @@ impl LegacyHub {
             *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
         }
         outs.push(Out::Counted(task_id.to_string(), generation));
-        outs.push(Out::Say(conn, FromHub::VerdictAcknowledged { task_id: task_id.to_string() }));
+        outs.push(Out::Outgoing(conn, FromHub::VerdictAcknowledged { task_id: task_id.to_string() }));
     }
 
     fn assigned(&self, id: &TaskId) -> Option<&Entry> {

@@ -9,10 +9,10 @@ use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Phase, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Status, Submission};
-use agentcom::hub::scheduler::{Desk, Say};
+use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
 use agentcom::protocol::{HubFrame, Pm2Info, SidecarFrame};
-use agentcom::sidecar::shell::{Introduction, hear, speak};
+use agentcom::sidecar::shell::{Identity, decode_frame, encode_frame};
 use serde_json::Map;
 
 use super::hub::{Out, command_id};
@@ -25,7 +25,7 @@ const EPOCH_MS: u64 = 1_000_000_000;
 
 #[derive(Debug, Clone)]
 pub struct OurHub {
-    desk: Desk,
+    scheduler: Scheduler,
     /// Time passed since the beginning. The desk's dates count from there; its digest counts from the present.
     elapsed_ms: u64,
 }
@@ -47,12 +47,12 @@ fn policy() -> Policy {
 }
 
 impl OurHub {
-    pub fn digest(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
-        self.desk.digest(self.now(), rank, hasher);
+    pub fn state_hash(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+        self.scheduler.state_hash(self.now(), rank, hasher);
     }
 
     pub fn new() -> Self {
-        Self { desk: Desk::load(Vec::new(), Vec::new(), policy(), EPOCH_MS), elapsed_ms: 0 }
+        Self { scheduler: Scheduler::load(Vec::new(), Vec::new(), policy(), EPOCH_MS), elapsed_ms: 0 }
     }
 
     fn now(&self) -> u64 {
@@ -65,11 +65,11 @@ impl OurHub {
 
     /// How long until something is due, ms; 0 is now.
     pub fn due_in(&self) -> Option<u64> {
-        self.desk.deadline().map(|at| at.saturating_sub(self.now()))
+        self.scheduler.deadline().map(|at| at.saturating_sub(self.now()))
     }
 
     pub fn tick(&mut self, outs: &mut Vec<Out>) -> Result<(), Violation> {
-        self.act(outs, |desk, now| desk.tick(now))
+        self.act(outs, |scheduler, now| scheduler.tick(now))
     }
 
     pub fn submit(&mut self, id: &TaskId, outs: &mut Vec<Out>) -> Result<(), Violation> {
@@ -82,38 +82,38 @@ impl OurHub {
             extra: Map::new(),
             submitted_by: String::new(),
         };
-        self.act(outs, |desk, now| desk.submit(id.to_string(), submission, now))
+        self.act(outs, |scheduler, now| scheduler.submit(id.to_string(), submission, now))
     }
 
     pub fn cancel(&mut self, id: &TaskId, outs: &mut Vec<Out>) -> Result<(), Violation> {
-        self.act(outs, |desk, now| {
+        self.act(outs, |scheduler, now| {
             // A task that has ended stays as it is.
-            let _ = desk.cancel(id.as_str(), "operator", now);
+            let _ = scheduler.cancel(id.as_str(), "operator", now);
         })
     }
 
     /// Whether a command would be taken.
     pub fn can_command(&self) -> bool {
-        self.desk.connected_count() > 0 || self.desk.restarts().open_for(AGENT).is_some()
+        self.scheduler.connected_count() > 0 || self.scheduler.restarts().open_for(AGENT).is_some()
     }
 
     pub fn command(&mut self, number: u8, force: bool, outs: &mut Vec<Out>) -> Result<(), Violation> {
         let request = RestartRequest { reason: "r".into(), deadline_ms: None, force, by: "o".into() };
-        self.act(outs, |desk, now| {
-            desk.command_restart(command_id(number), AGENT, request, now);
+        self.act(outs, |scheduler, now| {
+            scheduler.command_restart(command_id(number), AGENT, request, now);
         })
     }
 
     pub fn gone(&mut self, conn: ConnId, outs: &mut Vec<Out>) -> Result<(), Violation> {
-        self.act(outs, |desk, now| desk.disconnected(conn, now))
+        self.act(outs, |scheduler, now| scheduler.disconnected(conn, now))
     }
 
     /// Kill -9 of the hub: what was stored is all that is left. Every connection is gone.
     pub fn crashes(&mut self) {
-        let tasks = self.desk.tasks().list().into_iter().cloned().collect();
-        let mut restarts: Vec<_> = self.desk.restarts().of_agent(AGENT).into_iter().cloned().collect();
+        let tasks = self.scheduler.tasks().list().into_iter().cloned().collect();
+        let mut restarts: Vec<_> = self.scheduler.restarts().of_agent(AGENT).into_iter().cloned().collect();
         restarts.reverse();
-        self.desk = Desk::load(tasks, restarts, policy(), self.now());
+        self.scheduler = Scheduler::load(tasks, restarts, policy(), self.now());
     }
 
     pub fn hears(&mut self, conn: ConnId, run: u8, said: &ToHub, outs: &mut Vec<Out>) -> Result<(), Violation> {
@@ -121,20 +121,20 @@ impl OurHub {
         if only_shows(said) {
             return Ok(());
         }
-        let frame = speak(said.clone(), &WHO, Pm2Info::default);
-        self.act(outs, |desk, now| match frame {
+        let frame = encode_frame(said.clone(), &WHO, Pm2Info::default);
+        self.act(outs, |scheduler, now| match frame {
             SidecarFrame::Identify(mut identify) => {
                 identify.boot_id = Some(format!("b{run}"));
-                desk.identified(conn, &identify, now);
+                scheduler.identified(conn, &identify, now);
             }
-            other => desk.heard(conn, other, now),
+            other => scheduler.frame_received(conn, other, now),
         })?;
         let verdict = match said {
             ToHub::TaskComplete { task_id, generation, .. } => Some((task_id.to_string(), *generation)),
             ToHub::TaskFailed { task_id, generation, .. } => Some((task_id.clone(), *generation)),
             _ => None,
         };
-        let taken = outs[from..].iter().any(|out| matches!(out, Out::Say(_, FromHub::VerdictAcknowledged { .. })));
+        let taken = outs[from..].iter().any(|out| matches!(out, Out::Outgoing(_, FromHub::VerdictAcknowledged { .. })));
         if let (Some((task_id, generation)), true) = (verdict, taken) {
             outs.push(Out::Counted(task_id, generation));
         }
@@ -142,31 +142,32 @@ impl OurHub {
     }
 
     /// One step of the desk, its words, and what must hold of the step.
-    fn act(&mut self, outs: &mut Vec<Out>, step: impl FnOnce(&mut Desk, u64)) -> Result<(), Violation> {
+    fn act(&mut self, outs: &mut Vec<Out>, step: impl FnOnce(&mut Scheduler, u64)) -> Result<(), Violation> {
         let now = self.now();
-        let generation = |desk: &Desk| desk.tasks().task_of(AGENT).map(|task| (task.id.clone(), task.generation));
-        let fenced = self.desk.restarts().open_for(AGENT).is_some();
-        let before = (generation(&self.desk), self.phases());
-        step(&mut self.desk, now);
-        self.desk.take_changes();
+        let generation =
+            |scheduler: &Scheduler| scheduler.tasks().task_of(AGENT).map(|task| (task.id.clone(), task.generation));
+        let fenced = self.scheduler.restarts().open_for(AGENT).is_some();
+        let before = (generation(&self.scheduler), self.phases());
+        step(&mut self.scheduler, now);
+        self.scheduler.take_changes();
         let mut receipts = Vec::new();
-        for say in self.desk.take_says() {
+        for say in self.scheduler.take_outgoing() {
             match say {
-                Say::Frame { conn, text, receipt } => {
+                Outgoing::Frame { conn, text, receipt } => {
                     receipts.extend(receipt);
                     HubFrame::parse(&text)
                         .map_err(|error| violated("wire", format!("the hub said {text}: {error}")))?;
-                    outs.extend(heard(&text).map(|heard| Out::Say(conn, heard)));
+                    outs.extend(frame_received(&text).map(|frame_received| Out::Outgoing(conn, frame_received)));
                 }
-                Say::Close { conn, code: _, reason: _ } => outs.push(Out::Close(conn)),
+                Outgoing::Close { conn, code: _, reason: _ } => outs.push(Out::Close(conn)),
             }
         }
         for command_id in receipts {
-            self.desk.delivered(&command_id, now);
-            self.desk.take_changes();
+            self.scheduler.delivered(&command_id, now);
+            self.scheduler.take_changes();
         }
-        let after = generation(&self.desk);
-        if fenced && self.desk.restarts().open_for(AGENT).is_some() && after.is_some() && after != before.0 {
+        let after = generation(&self.scheduler);
+        if fenced && self.scheduler.restarts().open_for(AGENT).is_some() && after.is_some() && after != before.0 {
             return Err(violated("fence", format!("{after:?} was handed out while a restart was open")));
         }
         for ((id, from), (_, to)) in before.1.iter().zip(self.phases()) {
@@ -184,7 +185,7 @@ impl OurHub {
     /// What ends a command as back is a run that came after the one that was told to end.
     fn back_is_a_return(&self) -> Result<(), Violation> {
         let number = |boot: &Option<String>| boot.as_ref().and_then(|boot| boot.strip_prefix('b')?.parse::<u8>().ok());
-        for restart in self.desk.restarts().of_agent(AGENT) {
+        for restart in self.scheduler.restarts().of_agent(AGENT) {
             let (before, after) = (number(&restart.boot_before), number(&restart.boot_after));
             if restart.phase == Phase::Back && after <= before {
                 let detail = format!("run {before:?} was told to end, and run {after:?} counts as its return");
@@ -197,24 +198,24 @@ impl OurHub {
     /// The commands in order, and how far each has come.
     pub fn phases(&self) -> Vec<(String, Phase)> {
         let mut all: Vec<_> =
-            self.desk.restarts().of_agent(AGENT).iter().map(|r| (r.command_id.clone(), r.phase)).collect();
+            self.scheduler.restarts().of_agent(AGENT).iter().map(|r| (r.command_id.clone(), r.phase)).collect();
         all.reverse();
         all
     }
 
     /// The task's status, generation, and whether it is accepted for that.
     pub fn task(&self, id: &TaskId) -> Option<(bool, u64, bool)> {
-        let task = self.desk.tasks().get(id.as_str())?;
+        let task = self.scheduler.tasks().get(id.as_str())?;
         let accepted = matches!(task.status, Status::Assigned { accepted: true, .. });
         Some((task.status.is_final(), task.generation, accepted))
     }
 
     pub fn is_held(&self, id: &TaskId) -> bool {
-        self.desk.tasks().get(id.as_str()).is_some_and(|task| matches!(task.status, Status::Assigned { .. }))
+        self.scheduler.tasks().get(id.as_str()).is_some_and(|task| matches!(task.status, Status::Assigned { .. }))
     }
 
     pub fn restart_is_open(&self) -> bool {
-        self.desk.restarts().open_for(AGENT).is_some()
+        self.scheduler.restarts().open_for(AGENT).is_some()
     }
 }
 
@@ -224,7 +225,7 @@ fn only_shows(said: &ToHub) -> bool {
 }
 
 /// Who says it, in whatever run of the process.
-static WHO: LazyLock<Introduction> = LazyLock::new(|| Introduction {
+static WHO: LazyLock<Identity> = LazyLock::new(|| Identity {
     agent_id: AGENT.into(),
     token: Secret::new(""),
     capabilities: Vec::new(),
@@ -234,8 +235,8 @@ static WHO: LazyLock<Introduction> = LazyLock::new(|| Introduction {
 });
 
 /// As the shell hears it, less what the machine only passes on, which has dates in it.
-fn heard(text: &str) -> Option<FromHub> {
-    match hear(text, AGENT) {
+fn frame_received(text: &str) -> Option<FromHub> {
+    match decode_frame(text, AGENT) {
         FromHub::SignOfLife => None,
         FromHub::Assigned { task, assigned_at: _ } => {
             Some(FromHub::Assigned { task: Task { payload: "{}".into(), ..task }, assigned_at: None })

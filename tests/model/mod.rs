@@ -3,7 +3,7 @@
 //! an existing installation's hub; what it leaves out stands in `docs/verification.md`.
 //!
 //! - [`world`], [`action`], [`system`]: states, what can happen, and what it leads to.
-//! - [`process`], [`link`], [`hub`]: the sidecar's process, its connections, the other end.
+//! - [`process`], [`connection`], [`hub`]: the sidecar's process, its connections, the other end.
 //! - [`rebase`]: time that stands still while everything moves into the past.
 //! - [`scope`], [`scopes`]: how much may go wrong.
 //! - [`facts`], [`violation`]: what must have happened, and what must not.
@@ -16,12 +16,12 @@
 
 pub mod action;
 pub mod asked;
+mod connection;
 pub mod facts;
 pub mod graph;
 mod hub;
 mod hub_legacy;
 mod hub_ours;
-mod link;
 mod process;
 mod rebase;
 pub mod scope;

@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 
-use agentcom::machine::invariants::{Step, check_step};
+use agentcom::machine::invariants::{StepRecord, check_step};
 use agentcom::machine::{
-    Carried, Cause, CloseCode, Disk, Effect, Event, FromHub, Journal, Machine, Notice, Phase, Stage, Task, TaskId,
+    Cause, CloseCode, Disk, Effect, Event, FromHub, Journal, Machine, Notice, PersistedJob, Phase, Stage, Task, TaskId,
     Timestamp, ToHub, transition,
 };
 
 use super::action::Die;
 use super::asked::{Asked, Numbers};
+use super::connection::{Conn, End, Up};
 use super::facts::Fact;
 use super::hub::Hub;
-use super::link::{Conn, End, Up};
 use super::rebase::{NOW, Shift, open_restart};
 use super::scope::{DRAIN_DEADLINE_MS, RESTART_DEADLINE_MS, STOP_BUDGET_MS};
 use super::story::Beat;
@@ -80,7 +80,7 @@ impl<'a> Handling<'a> {
         let before = Arc::clone(before);
         let policy = self.system.policy(self.world);
         let (after, effects) = transition((*before).clone(), event.clone(), NOW, policy);
-        let step = Step { before: &before, event: &event, now: NOW, policy, after: &after, effects: &effects };
+        let step = StepRecord { before: &before, event: &event, now: NOW, policy, after: &after, effects: &effects };
         self.tell(Beat::Event(event.clone()));
         self.cause = match &event {
             Event::DeadlineReached => CauseOfStep::Deadline,
@@ -92,7 +92,7 @@ impl<'a> Handling<'a> {
         check_step(&step)?;
         Arc::make_mut(&mut self.world.ghost.history).observe(&step)?;
         self.system.facts.step(&before, &event, &after, &effects);
-        held_is_answered(&before, &event, &after, &effects)?;
+        deferred_is_answered(&before, &event, &after, &effects)?;
         self.promise(&before, &after, &event);
         self.remember(&before, &after, &event);
         Ok((after, effects))
@@ -108,7 +108,7 @@ impl<'a> Handling<'a> {
         }
         if let (Event::Confirmed { task_id }, Some(job)) = (event, after.state.job())
             && job.task().id == *task_id
-            && job.carried.stage == Stage::Running
+            && job.persisted.stage == Stage::Running
         {
             ghost.at_work.insert(task_id.clone());
         }
@@ -224,7 +224,7 @@ impl<'a> Handling<'a> {
             }
             Effect::CleanUp { task_id } => {
                 self.result_is_kept(&task_id)?;
-                self.latecomer_is_kept(&task_id)?;
+                self.late_session_is_kept(&task_id)?;
                 self.world.ghost.at_work.remove(&task_id);
                 if let Some(files) = self.world.files_mut(&task_id) {
                     *files = super::world::Files::default();
@@ -283,7 +283,7 @@ impl<'a> Handling<'a> {
         let is_there = self.world.files(id).is_some_and(|files| files.result.is_some());
         let wanted = self.world.hub.task(id).is_some_and(|(over, _, _)| !over);
         let cancelled = self.cause == CauseOfStep::Cancelled;
-        let under_way = |carried: &Carried| carried.task.id == *id && carried.is_under_way();
+        let under_way = |persisted: &PersistedJob| persisted.task.id == *id && persisted.is_under_way();
         let is_there = is_there && self.world.disk.job.as_ref().is_some_and(under_way);
         if is_there && wanted && !cancelled && !self.world.disk_holds_verdict(id) {
             return Err(violated("result_is_kept", format!("{id}'s result is removed, and the disk does not hold it")));
@@ -293,13 +293,13 @@ impl<'a> Handling<'a> {
 
     /// The files of a session at work go only with a verdict that somebody's coming led to, or a cancellation: also those of
     /// one that came after its task was given up.
-    fn latecomer_is_kept(&self, id: &TaskId) -> Result<(), Violation> {
+    fn late_session_is_kept(&self, id: &TaskId) -> Result<(), Violation> {
         let Process::Runs(machine) = &self.world.process else { return Ok(()) };
         let at_work = self.world.sessions.iter().any(|session| session.task == *id && session.started);
         let came = machine.outbox.iter().any(|verdict| verdict.task_id == *id && !verdict.nobody_came);
         if at_work && !came && self.cause != CauseOfStep::Cancelled {
             return Err(violated(
-                "latecomer_is_kept",
+                "late_session_is_kept",
                 format!("{id}'s files are removed under a session that came late"),
             ));
         }
@@ -312,7 +312,7 @@ impl<'a> Handling<'a> {
         if alive && self.world.ghost.at_work.contains(&id) {
             return Err(violated("work_is_adopted", format!("{id} is under way and is started again")));
         }
-        self.world.wakes.push(WakeRun { task: id, generation, attempt, heard: true, launched: false });
+        self.world.wakes.push(WakeRun { task: id, generation, attempt, frame_received: true, launched: false });
         Ok(())
     }
 
@@ -340,7 +340,10 @@ impl<'a> Handling<'a> {
         let hurried = self.cause == CauseOfStep::Deadline || matches!(cause, Cause::Restart { signalled: true, .. });
         let unheard = self.world.own_conn().map(|index| &self.world.conns[index]);
         if unheard.is_some_and(|conn| conn.side == End::Open && conn.hub == End::Open) && !hurried {
-            return Err(violated("last_words_arrive", "the process went before the hub closed its end".to_string()));
+            return Err(violated(
+                "final_messages_arrive",
+                "the process went before the hub closed its end".to_string(),
+            ));
         }
         let ghost = &mut self.world.ghost;
         ghost.restarts.extend(ghost.accepted_at);
@@ -363,20 +366,20 @@ impl<'a> Handling<'a> {
 }
 
 /// An assignment that waited is taken or refused when the wait ends, unless it went with the link or was cancelled.
-fn held_is_answered(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) -> Result<(), Violation> {
-    let Some(held) = &before.held else { return Ok(()) };
-    if matches!(event, Event::HubClosed { .. }) && after.held.is_some() {
-        return Err(violated("held_is_answered", format!("{} waits without its connection", held.task.id)));
+fn deferred_is_answered(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) -> Result<(), Violation> {
+    let Some(deferred) = &before.deferred else { return Ok(()) };
+    if matches!(event, Event::HubClosed { .. }) && after.deferred.is_some() {
+        return Err(violated("deferred_is_answered", format!("{} waits without its connection", deferred.task.id)));
     }
     let gone = matches!(event, Event::HubClosed { .. } | Event::HubSaid(FromHub::TaskCancelled { .. }));
-    let id = &held.task.id;
+    let id = &deferred.task.id;
     let refused = |effect: &Effect| matches!(effect, Effect::Notify(Notice::AssignmentRefused { task_id, .. }) if task_id == id.as_str());
-    let answered = after.held.is_some()
+    let answered = after.deferred.is_some()
         || after.state.job().is_some_and(|job| job.task().id == *id)
         || after.outbox.iter().any(|verdict| verdict.task_id == *id)
         || effects.iter().any(refused);
     if !gone && !answered {
-        return Err(violated("held_is_answered", format!("{id} was neither taken nor refused")));
+        return Err(violated("deferred_is_answered", format!("{id} was neither taken nor refused")));
     }
     Ok(())
 }
@@ -392,7 +395,7 @@ pub fn process_ends(world: &mut World, rebooted: bool) -> Result<(), Violation> 
         conn.side_closes();
     }
     for wake in &mut world.wakes {
-        wake.heard = false;
+        wake.frame_received = false;
     }
     Arc::make_mut(&mut world.ghost.history).crashed(&world.disk, rebooted)?;
     Ok(())

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::History;
 use agentcom::machine::{
-    Ask, Carried, Cause, Check, Claim, Course, Disk, Heartbeat, HeldAssignment, Job, Journal, LastLook, Link, Machine,
-    NextRun, Online, OpenRestart, Report, RestartLedger, Returned, Review, Saying, Shelved, Stage, State, Timestamp,
+    Cause, Connection, DeferredAssignment, Delivery, Disk, Heartbeat, Job, Journal, LastLook, Machine, NextRun, Online,
+    OpenRestart, Ownership, ParkedTask, Pending, PendingRestart, PersistedJob, Report, RestartCheck, RestartLedger,
+    Returned, Review, Stage, State, Timestamp,
 };
 
 use super::asked::OPEN;
@@ -36,40 +37,40 @@ impl Shift {
     pub fn machine(self, machine: &mut Machine) {
         let Machine {
             state,
-            link,
+            connection,
             outbox,
-            shelf,
-            latecomers: _,
+            parked,
+            late_sessions: _,
             restarts,
             disk,
             durable,
-            held,
+            deferred,
             check,
             replies: _,
             questions,
             cordon: _,
         } = machine;
         *questions = OPEN;
-        if let Some(Check { number, deadline, first, joined }) = check {
+        if let Some(RestartCheck { number, deadline, first, joined }) = check {
             *number = OPEN;
             self.time(deadline);
-            for Ask { order: _, asked_at, to: _ } in std::iter::once(first).chain(joined) {
+            for PendingRestart { order: _, asked_at, to: _ } in std::iter::once(first).chain(joined) {
                 self.time(asked_at);
             }
         }
         self.state(state);
-        self.link(link);
+        self.connection(connection);
         for pending in outbox.pending_mut() {
             self.saying(&mut pending.said);
             // As with dials, all rests are equally long here.
             pending.losses = pending.losses.min(1);
-            match &mut pending.course {
-                Course::Open | Course::Refused | Course::GivenUp { write_at: None, .. } => {}
-                Course::Resting { until: at } | Course::GivenUp { write_at: Some(at), .. } => self.time(at),
+            match &mut pending.delivery {
+                Delivery::Open | Delivery::Refused | Delivery::GivenUp { write_at: None, .. } => {}
+                Delivery::Resting { until: at } | Delivery::GivenUp { write_at: Some(at), .. } => self.time(at),
             }
         }
-        for item in shelf.items_mut() {
-            self.shelved(item);
+        for item in parked.items_mut() {
+            self.parked(item);
         }
         self.restarts(restarts);
         match disk {
@@ -78,16 +79,16 @@ impl Shift {
             Disk::Failing { retry_at } => self.time(retry_at),
         }
         self.journal(durable);
-        if let Some(HeldAssignment { task: _, assigned_at: _ }) = held {}
+        if let Some(DeferredAssignment { task: _, assigned_at: _ }) = deferred {}
     }
 
     pub fn journal(self, journal: &mut Journal) {
-        let Journal { job, shelf, latecomers: _, outbox: _, restarts, cordoned: _ } = journal;
-        if let Some(carried) = job {
-            self.carried(carried);
+        let Journal { job, parked, late_sessions: _, outbox: _, restarts, cordoned: _ } = journal;
+        if let Some(persisted) = job {
+            self.persisted(persisted);
         }
-        for item in shelf {
-            self.shelved(item);
+        for item in parked {
+            self.parked(item);
         }
         self.restarts(restarts);
     }
@@ -111,20 +112,20 @@ impl Shift {
                     *number = OPEN;
                 }
                 self.time(deadline);
-                if let Some(carried) = left {
-                    self.carried(carried);
+                if let Some(persisted) = left {
+                    self.persisted(persisted);
                 }
             }
             State::Exiting { cause: _, left } => {
-                if let Some(carried) = left {
-                    self.carried(carried);
+                if let Some(persisted) = left {
+                    self.persisted(persisted);
                 }
             }
         }
     }
 
     fn job(self, job: &mut Job) {
-        let Job { carried, claim, wake_ordered: _, progress_at, review, last_look } = job;
+        let Job { persisted, ownership, wake_ordered: _, progress_at, review, last_look } = job;
         if let Some(Review { number, outcome: _, deadline }) = review {
             *number = OPEN;
             self.time(deadline);
@@ -133,21 +134,21 @@ impl Shift {
             *number = OPEN;
             self.time(until);
         }
-        self.carried(carried);
-        match claim {
-            Claim::Ours { accept, report } => {
+        self.persisted(persisted);
+        match ownership {
+            Ownership::Ours { accept, report } => {
                 self.saying(accept);
                 if let Some(Report { generation: _, again_at }) = report {
                     self.time(again_at);
                 }
             }
-            Claim::Recovering { ask } => self.saying(ask),
+            Ownership::Recovering { ask } => self.saying(ask),
         }
         self.time(progress_at);
     }
 
-    fn carried(self, carried: &mut Carried) {
-        let Carried { task: _, stage, woken: _, machine_boot: _, assigned_at: _ } = carried;
+    fn persisted(self, persisted: &mut PersistedJob) {
+        let PersistedJob { task: _, stage, woken: _, machine_boot: _, assigned_at: _ } = persisted;
         match stage {
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => {}
             Stage::RetryingWake { at, attempt: _ } => self.time(at),
@@ -155,30 +156,30 @@ impl Shift {
         }
     }
 
-    fn shelved(self, item: &mut Shelved) {
+    fn parked(self, item: &mut ParkedTask) {
         match item {
-            Shelved::UnderWay(carried) => self.carried(carried),
-            Shelved::Finished { task_id: _, result: _ } => {}
+            ParkedTask::UnderWay(persisted) => self.persisted(persisted),
+            ParkedTask::Finished { task_id: _, result: _ } => {}
         }
     }
 
-    fn saying(self, saying: &mut Saying) {
+    fn saying(self, saying: &mut Pending) {
         match saying {
-            Saying::Unsaid | Saying::Answered => {}
-            Saying::Said { again_at } => self.time(again_at),
+            Pending::Unsaid | Pending::Answered => {}
+            Pending::Said { again_at } => self.time(again_at),
         }
     }
 
     /// The first and the longest wait before a reconnect are the same here, so the count of failures decides nothing.
-    fn link(self, link: &mut Link) {
-        match link {
-            Link::Down { retry_at: at, attempt, firm: _ }
-            | Link::Dialing { give_up_at: at, attempt }
-            | Link::Identifying { give_up_at: at, attempt } => {
+    fn connection(self, connection: &mut Connection) {
+        match connection {
+            Connection::Down { retry_at: at, attempt, firm: _ }
+            | Connection::Dialing { give_up_at: at, attempt }
+            | Connection::Identifying { give_up_at: at, attempt } => {
                 self.time(at);
                 *attempt = 0;
             }
-            Link::Online(Online { since, attempt, features: _, heartbeat, limited_until, standing: _ }) => {
+            Connection::Online(Online { since, attempt, features: _, heartbeat, limited_until, hub_view: _ }) => {
                 (*since, *attempt) = (NOW, 0);
                 match heartbeat {
                     Heartbeat::Due { at } => self.time(at),
@@ -191,7 +192,7 @@ impl Shift {
                     self.time(at);
                 }
             }
-            Link::Closing { attempt, refused: _ } => *attempt = 0,
+            Connection::Closing { attempt, refused: _ } => *attempt = 0,
         }
     }
 

@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use agentcom::machine::{Comeback, Effect, Event, FromHub, News, Outcome, RestartOrder, VerdictRefusal, WakeOutcome};
+use agentcom::machine::{
+    Effect, Event, FromHub, News, Outcome, RestartMethod, RestartOrder, VerdictRefusal, WakeOutcome,
+};
 
 use super::action::Action;
 use super::asked::OPEN;
@@ -204,9 +206,10 @@ fn words(event: &Event) -> String {
         Event::RestartRequested { order, to: _ } => format!("restart {}", order_words(order)),
         Event::RestartCancelRequested { to: _ } => "cancel_restart".into(),
         Event::CordonRequested { on, to: _ } => if *on { "drain" } else { "resume" }.into(),
-        Event::NextRunChecked { number, comeback, no_return } => {
-            let in_place = if *comeback == Comeback::InPlace { " in_place" } else { "" };
-            let cannot = no_return.as_ref().map(|why| format!(" cannot={}", why.replace(' ', "_"))).unwrap_or_default();
+        Event::NextRunChecked { number, restart_method, cannot_start } => {
+            let in_place = if *restart_method == RestartMethod::InPlace { " in_place" } else { "" };
+            let cannot =
+                cannot_start.as_ref().map(|why| format!(" cannot={}", why.replace(' ', "_"))).unwrap_or_default();
             format!("checked{}{in_place}{cannot}", which(*number))
         }
         Event::ResultReviewed { number, outcome } => match outcome {

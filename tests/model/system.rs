@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use agentcom::machine::{Claim, Event, Jitter, Journal, Outcome, Policy, StopSignal, Timestamp, WakeOutcome};
+use agentcom::machine::{Event, Jitter, Journal, Outcome, Ownership, Policy, StopSignal, Timestamp, WakeOutcome};
 use stateright::{Model, Property};
 
 use super::action::{Action, Die, Found};
 use super::asked::{Asked, OPEN, STALE};
+use super::connection::{End, Up};
 use super::facts::{Fact, Facts};
 use super::hub::{Hub, Out, Outs};
 use super::hub_legacy::LegacyHub;
 use super::hub_ours::OurHub;
-use super::link::{End, Up};
 use super::process::{Handling, points_to_die, process_ends};
 use super::rebase::{NOW, Shift};
 use super::scope::{Budget, HubKind, RESTART_WINDOW_MS, Scope};
@@ -310,7 +310,7 @@ impl System {
         beats: Beats<'_>,
     ) -> Result<(), Violation> {
         let wake = world.wakes.remove(index);
-        if !wake.heard {
+        if !wake.frame_received {
             return Ok(());
         }
         let (task_id, generation, attempt) = (wake.task, wake.generation, wake.attempt);
@@ -374,7 +374,7 @@ impl System {
                 pay(&mut world.left.rate_limits);
                 world.conns[index].up.pop_front();
                 let limited = agentcom::machine::FromHub::RateLimited { retry_after_ms: 1_000 };
-                Ok(vec![Out::Say(world.conns[index].id, limited)])
+                Ok(vec![Out::Outgoing(world.conns[index].id, limited)])
             }
             Action::HubSeesEnd(index) | Action::HubLoses(index) => {
                 let conn = &mut world.conns[index];
@@ -389,7 +389,7 @@ impl System {
             Action::HubCrashes => {
                 pay(&mut world.left.hub_crashes);
                 self.saw(Fact::HubCrashed);
-                world.conns.iter_mut().for_each(super::link::Conn::hub_closes);
+                world.conns.iter_mut().for_each(super::connection::Conn::hub_closes);
                 Arc::make_mut(&mut world.hub).crashes();
                 Ok(Vec::new())
             }
@@ -435,7 +435,7 @@ impl System {
     fn carry(&self, world: &mut World, outs: Outs) -> Result<(), Violation> {
         for out in outs? {
             match out {
-                Out::Say(id, said) => {
+                Out::Outgoing(id, said) => {
                     let open = world.conns.iter_mut().find(|conn| conn.id == id && conn.hub == End::Open);
                     if let Some(conn) = open.filter(|conn| conn.side != End::Closed) {
                         conn.down.push_back(said);
@@ -490,9 +490,9 @@ fn in_hand_is_not_given_up(world: &World) -> Result<(), Violation> {
     let in_hand = machine.state.job().is_some_and(|job| {
         job.task().id == id
             && job.task().generation == generation
-            && matches!(job.claim, Claim::Ours { report: None, .. })
+            && matches!(job.ownership, Ownership::Ours { report: None, .. })
     });
-    if in_hand && is_quiet && machine.link.can_say() {
+    if in_hand && is_quiet && machine.connection.can_say() {
         return Err(violated(
             "timer_is_stopped",
             format!("{id} generation {generation} is taken back as not accepted"),

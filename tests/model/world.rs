@@ -10,8 +10,8 @@ use agentcom::machine::invariants::History;
 use agentcom::machine::{Journal, Machine, Phase, Stage, TaskId, Timestamp};
 
 use super::asked::Asked;
+use super::connection::{Conn, End};
 use super::hub::Hub;
-use super::link::{Conn, End};
 use super::scope::Budget;
 use super::violation::Violation;
 
@@ -41,7 +41,7 @@ pub struct WakeRun {
     pub generation: u64,
     pub attempt: u8,
     /// The process that ordered it lives and will hear how it went.
-    pub heard: bool,
+    pub frame_received: bool,
     /// It has started the agent's session.
     pub launched: bool,
 }
@@ -129,7 +129,7 @@ impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { process, run, reboots, disk, disk_fault, asked, conns, dials: _, hub, commands, .. } = self;
         (process, run, reboots, disk, disk_fault, asked, conns, commands).hash(hasher);
-        hub.digest(|id| conns.iter().filter(|conn| conn.id <= id).count(), hasher);
+        hub.state_hash(|id| conns.iter().filter(|conn| conn.id <= id).count(), hasher);
         let Self { tasks, wakes, sessions, files, left, ghost, violation, .. } = self;
         (tasks, wakes, sessions, files, left, ghost, violation).hash(hasher);
     }
@@ -181,7 +181,7 @@ impl World {
     /// Whether what is on disk answers for the task: as work in hand or as a verdict. (What is on the shelf waits for
     /// the hub to hand the task out anew.)
     pub fn disk_answers_for(&self, id: &TaskId) -> bool {
-        self.disk.job.as_ref().is_some_and(|carried| carried.task.id == *id) || self.disk_holds_verdict(id)
+        self.disk.job.as_ref().is_some_and(|persisted| persisted.task.id == *id) || self.disk_holds_verdict(id)
     }
 
     pub fn disk_holds_verdict(&self, id: &TaskId) -> bool {
@@ -197,7 +197,7 @@ impl World {
     /// work on it nor has one left its result.
     pub fn waits_for_nobody(&self) -> Option<TaskId> {
         let job =
-            self.machine()?.state.job().filter(|job| job.carried.stage == Stage::Running && !job.is_recovering())?;
+            self.machine()?.state.job().filter(|job| job.persisted.stage == Stage::Running && !job.is_recovering())?;
         let id = &job.task().id;
         let may_end = self.sessions.iter().any(|session| session.task == *id && session.started)
             || self.files(id).is_some_and(|files| files.result.is_some());
@@ -217,7 +217,7 @@ impl World {
         machine.state.phase() == Phase::Idle
             && machine.check.is_none()
             && machine.outbox.is_empty()
-            && machine.link.online().is_some()
+            && machine.connection.online().is_some()
             && self.is_quiet()
             && (self.ghost.taken_back || !self.hub.restart_is_open())
             && self.task_ids().all(|id| self.hub.task(&id).is_some_and(|(over, _, _)| over))

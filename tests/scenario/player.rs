@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use agentcom::machine::invariants::{History, Step, Violation, check_step};
+use agentcom::machine::invariants::{History, StepRecord, Violation, check_step};
 use agentcom::machine::{
     Effect, EffectName, Event, EventName, FromHubName, Journal, Machine, Phase, Policy, Timestamp, ToHubName, Wait,
     transition,
@@ -292,8 +292,14 @@ impl Player {
     fn step(&mut self, event: &Event) -> Result<Vec<Effect>, String> {
         let before = self.machine.take().ok_or("nothing runs: a story begins with `start`")?;
         let (after, effects) = transition(before.clone(), event.clone(), self.now, &self.policy);
-        let step =
-            Step { before: &before, event, now: self.now, policy: &self.policy, after: &after, effects: &effects };
+        let step = StepRecord {
+            before: &before,
+            event,
+            now: self.now,
+            policy: &self.policy,
+            after: &after,
+            effects: &effects,
+        };
         let judged: Result<(), Violation> = check_step(&step).and_then(|()| self.history.observe(&step));
         let (from, to) = (before.state.phase(), after.state.phase());
         self.seen.edges.insert((from, to));

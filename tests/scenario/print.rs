@@ -2,18 +2,19 @@
 //! it leaves out what no story turns on (payloads, tokens, figures of the clock, what is only counted).
 
 use agentcom::machine::{
-    Carried, Cause, Disk, DrainStep, Effect, EffectName, Ending, Job, Journal, LinkName, Machine, News, Notice,
-    Outcome, RestartAnswer, Shelved, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName, Verdict, WakeReport,
+    Cause, ConnectionName, Disk, DrainStep, Effect, EffectName, Ending, Job, Journal, Machine, News, Notice, Outcome,
+    ParkedTask, PersistedJob, RestartAnswer, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName, Verdict,
+    WakeReport,
 };
 
 /// Where the machine stands, in one line. `origin` is the story's beginning.
 pub fn state(machine: &Machine, origin: Timestamp) -> String {
     let mut parts = vec![life(&machine.state, origin)];
-    let mut link = LinkName::from(&machine.link).to_string();
-    if machine.link.online().is_some_and(|online| online.limited_until.is_some()) {
-        link.push_str(" (rate limited)");
+    let mut connection = ConnectionName::from(&machine.connection).to_string();
+    if machine.connection.online().is_some_and(|online| online.limited_until.is_some()) {
+        connection.push_str(" (rate limited)");
     }
-    parts.push(link);
+    parts.push(connection);
     if machine.cordon.is_on() {
         parts.push(format!("cordon {}", machine.cordon));
     }
@@ -22,14 +23,14 @@ pub fn state(machine: &Machine, origin: Timestamp) -> String {
         let more = if waiting == 0 { String::new() } else { format!(" and {waiting} more") };
         parts.push(format!("checks for {}{more} by +{by}", check.first.order.reason));
     }
-    if let Some(held) = &machine.held {
-        parts.push(format!("holds {}", task(&held.task)));
+    if let Some(deferred) = &machine.deferred {
+        parts.push(format!("holds {}", task(&deferred.task)));
     }
     if !machine.outbox.is_empty() {
         parts.push(format!("outbox {}", machine.outbox.len()));
     }
-    if !machine.shelf.items().is_empty() {
-        parts.push(format!("shelf {}", machine.shelf.items().len()));
+    if !machine.parked.items().is_empty() {
+        parts.push(format!("shelf {}", machine.parked.items().len()));
     }
     match &machine.disk {
         Disk::Ready => {}
@@ -41,20 +42,21 @@ pub fn state(machine: &Machine, origin: Timestamp) -> String {
 
 fn life(state: &State, origin: Timestamp) -> String {
     let phase = state.phase();
-    let left = |left: &Option<Carried>| left.as_ref().map_or(String::new(), |c| format!(", leaves {}", carried(c)));
+    let left =
+        |left: &Option<PersistedJob>| left.as_ref().map_or(String::new(), |c| format!(", leaves {}", persisted(c)));
     match state {
         State::Idle => phase.to_string(),
-        State::Working { job } => format!("{phase} {}{}", carried(&job.carried), in_doubt(job)),
+        State::Working { job } => format!("{phase} {}{}", persisted(&job.persisted), in_doubt(job)),
         State::RestartPending { job, order, deadline } => {
             let by = deadline.since(origin);
-            let job = format!("{}{}", carried(&job.carried), in_doubt(job));
+            let job = format!("{}{}", persisted(&job.persisted), in_doubt(job));
             format!("{phase} {job}, restart {} by +{by}", order.reason)
         }
-        State::Draining { cause, deadline, step, left: carried } => {
+        State::Draining { cause, deadline, step, left: persisted } => {
             let by = deadline.since(origin);
-            format!("{phase} {}, {} by +{by}{}", drain_step(*step), why(cause), left(carried))
+            format!("{phase} {}, {} by +{by}{}", drain_step(*step), why(cause), left(persisted))
         }
-        State::Exiting { cause, left: carried } => format!("{phase} {}{}", why(cause), left(carried)),
+        State::Exiting { cause, left: persisted } => format!("{phase} {}{}", why(cause), left(persisted)),
     }
 }
 
@@ -86,12 +88,12 @@ fn task(task: &Task) -> String {
     format!("{} gen={}", task.id, task.generation)
 }
 
-fn carried(carried: &Carried) -> String {
-    let woken = match &carried.woken {
-        Some(woken) if *woken != carried.task.generation => format!(" (woken gen={woken})"),
+fn persisted(persisted: &PersistedJob) -> String {
+    let woken = match &persisted.woken {
+        Some(woken) if *woken != persisted.task.generation => format!(" (woken gen={woken})"),
         Some(_) | None => String::new(),
     };
-    format!("{} {}{woken}", task(&carried.task), stage(&carried.stage))
+    format!("{} {}{woken}", task(&persisted.task), stage(&persisted.stage))
 }
 
 fn stage(stage: &Stage) -> String {
@@ -106,13 +108,13 @@ fn stage(stage: &Stage) -> String {
 
 /// What the disk is to hold.
 pub fn journal(journal: &Journal) -> String {
-    let mut parts: Vec<String> = journal.job.iter().map(carried).collect();
+    let mut parts: Vec<String> = journal.job.iter().map(persisted).collect();
     parts.extend(journal.outbox.iter().map(|item| format!("outbox {}", verdict(item))));
-    parts.extend(journal.shelf.iter().map(|item| match item {
-        Shelved::UnderWay(kept) => format!("shelf {}", carried(kept)),
-        Shelved::Finished { task_id, .. } => format!("shelf {task_id} finished"),
+    parts.extend(journal.parked.iter().map(|item| match item {
+        ParkedTask::UnderWay(kept) => format!("shelf {}", persisted(kept)),
+        ParkedTask::Finished { task_id, .. } => format!("shelf {task_id} finished"),
     }));
-    parts.extend(journal.latecomers.iter().map(|late| format!("latecomer {}", late.task_id)));
+    parts.extend(journal.late_sessions.iter().map(|late| format!("latecomer {}", late.task_id)));
     parts.extend(journal.restarts.open.iter().map(|open| {
         let leaving = if open.leaving_at.is_some() { ", leaving" } else { "" };
         format!("restart {}{leaving}", open.reason)

@@ -1,7 +1,7 @@
 //! A line of a story as something that happens. The words are near the wire's; it reads them and decides nothing.
 
 use agentcom::machine::{
-    Comeback, Event, Features, FromHub, Intensity, Jitter, News, Outcome, Policy, RestartOrder, StopSignal, Task,
+    Event, Features, FromHub, Intensity, Jitter, News, Outcome, Policy, RestartMethod, RestartOrder, StopSignal, Task,
     TaskId, Ticket, VerdictRefusal, WakeOutcome,
 };
 use strum::IntoEnumIterator;
@@ -67,7 +67,7 @@ pub enum Mood {
 #[derive(Debug, Clone)]
 pub enum Told {
     /// What would follow this process.
-    NextRun { comeback: Comeback, no_return: Option<String> },
+    NextRun { restart_method: RestartMethod, cannot_start: Option<String> },
     /// What the hook made of a result.
     Reviewed(Outcome),
     /// The folder was looked at.
@@ -78,7 +78,9 @@ impl Told {
     /// As the answer to that question.
     pub fn to(&self, number: u32) -> Event {
         match self.clone() {
-            Self::NextRun { comeback, no_return } => Event::NextRunChecked { number, comeback, no_return },
+            Self::NextRun { restart_method, cannot_start } => {
+                Event::NextRunChecked { number, restart_method, cannot_start }
+            }
             Self::Reviewed(outcome) => Event::ResultReviewed { number, outcome },
             Self::Looked => Event::ResultsLookedFor { number },
         }
@@ -126,9 +128,10 @@ fn happening(first: &str, words: &mut Words<'_>) -> Result<Line, String> {
     let number = |words: &mut Words<'_>| words.value("n").map(number).transpose();
     Ok(match first {
         "checked" => {
-            let comeback = if words.flag("in_place") { Comeback::InPlace } else { Comeback::Supervisor };
-            let no_return = words.value("cannot").map(|why| why.replace('_', " "));
-            Line::Answers(number(words)?, Told::NextRun { comeback, no_return })
+            let restart_method =
+                if words.flag("in_place") { RestartMethod::InPlace } else { RestartMethod::Supervisor };
+            let cannot_start = words.value("cannot").map(|why| why.replace('_', " "));
+            Line::Answers(number(words)?, Told::NextRun { restart_method, cannot_start })
         }
         "reviewed" => {
             let number = number(words)?;
@@ -325,7 +328,7 @@ pub struct Figures {
 
 impl Default for Figures {
     fn default() -> Self {
-        let next_run = Told::NextRun { comeback: Comeback::Supervisor, no_return: None };
+        let next_run = Told::NextRun { restart_method: RestartMethod::Supervisor, cannot_start: None };
         Self { policy: Policy::default(), next_run }
     }
 }
@@ -349,16 +352,16 @@ pub fn policy(text: &str, figures: &mut Figures) -> Result<(), String> {
                 policy.restart_intensity = Intensity { max: number(max)?, window_ms: number(window)? };
             }
             "comeback" => {
-                let comeback = match value {
-                    "in_place" => Comeback::InPlace,
-                    "supervisor" => Comeback::Supervisor,
+                let restart_method = match value {
+                    "in_place" => RestartMethod::InPlace,
+                    "supervisor" => RestartMethod::Supervisor,
                     other => return Err(format!("nobody comes back {other:?}")),
                 };
-                *next_run = Told::NextRun { comeback, no_return: None };
+                *next_run = Told::NextRun { restart_method, cannot_start: None };
             }
             "no_return" => {
-                let no_return = Some(value.replace('_', " "));
-                *next_run = Told::NextRun { comeback: Comeback::Supervisor, no_return };
+                let cannot_start = Some(value.replace('_', " "));
+                *next_run = Told::NextRun { restart_method: RestartMethod::Supervisor, cannot_start };
             }
             "next_run_check_ms" => policy.next_run_check_ms = ms()?,
             "result_hook_ms" => policy.result_hook_ms = Some(ms()?),

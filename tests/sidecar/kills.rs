@@ -24,9 +24,9 @@ const AFTERWARDS: Duration = Duration::from_secs(30);
 const BREATHER: u64 = 12;
 
 /// xorshift64*: the same seed, the same kills.
-struct Dice(u64);
+struct RandomBytes(u64);
 
-impl Dice {
+impl RandomBytes {
     fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let given = std::env::var("AGENTCOM_SEED").ok().map(|seed| seed.parse().expect("AGENTCOM_SEED is a number"));
@@ -150,7 +150,7 @@ fn listed(hub: &Hub, status: &str) -> usize {
 
 #[test]
 fn two_hundred_kills_at_our_hub() {
-    let mut dice = Dice::new();
+    let mut dice = RandomBytes::new();
     let kills = kills(200);
     // No task of these ends its agent, however often it is there when that is killed.
     let hub = Hub::start_with(&["--max-losses", "1000000"]);
@@ -215,7 +215,7 @@ fn two_hundred_kills_at_our_hub() {
 
 #[test]
 fn sixty_kills_at_an_existing_hub() {
-    let mut dice = Dice::new();
+    let mut dice = RandomBytes::new();
     let kills = kills(60);
     let hub = LegacyHub::start_with(Options { rate_limits: false, hold_ms: 100, ..Options::default() });
     let agent = Agent::new(ALICE, &hub.url(), &hub.register(ALICE));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Phase, Restart, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Submission, Task};
-use agentcom::hub::scheduler::{Desk, Say};
+use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::protocol::SidecarFrame;
 use serde_json::Map;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use crate::support::legacy_hub::tasks as legacy;
 
 /// The rules: the shipped hub's desk with what it stored, or the existing hub's.
 pub enum Rules {
-    Ours { desk: Box<Desk>, tasks: BTreeMap<String, Task>, restarts: BTreeMap<String, Restart> },
+    Ours { scheduler: Box<Scheduler>, tasks: BTreeMap<String, Task>, restarts: BTreeMap<String, Restart> },
     Legacy(Box<Core>),
 }
 
@@ -52,8 +52,8 @@ impl Rules {
             core.register(AGENT, TOKEN);
             return Self::Legacy(Box::new(core));
         }
-        let desk = Box::new(Desk::load(Vec::new(), Vec::new(), policy(), now));
-        Self::Ours { desk, tasks: BTreeMap::new(), restarts: BTreeMap::new() }
+        let scheduler = Box::new(Scheduler::load(Vec::new(), Vec::new(), policy(), now));
+        Self::Ours { scheduler, tasks: BTreeMap::new(), restarts: BTreeMap::new() }
     }
 }
 
@@ -62,8 +62,8 @@ impl Shared {
     pub fn flush(&mut self) {
         let mut out = Vec::new();
         match &mut self.rules {
-            Rules::Ours { desk, tasks, restarts } => {
-                let changes = desk.take_changes();
+            Rules::Ours { scheduler, tasks, restarts } => {
+                let changes = scheduler.take_changes();
                 for (id, task) in changes.tasks {
                     match task {
                         Some(task) => drop(tasks.insert(id, task.clone())),
@@ -85,9 +85,9 @@ impl Shared {
                         None => drop(restarts.remove(&id)),
                     }
                 }
-                out.extend(desk.take_says().into_iter().map(|say| match say {
-                    Say::Frame { conn, text, receipt } => (conn, Order::Say(text, receipt)),
-                    Say::Close { conn, code, reason } => (conn, Order::Close(code, reason.to_owned())),
+                out.extend(scheduler.take_outgoing().into_iter().map(|say| match say {
+                    Outgoing::Frame { conn, text, receipt } => (conn, Order::Say(text, receipt)),
+                    Outgoing::Close { conn, code, reason } => (conn, Order::Close(code, reason.to_owned())),
                 }));
             }
             Rules::Legacy(core) => out.extend(core.take_outs().into_iter().map(|out| match out {
@@ -123,7 +123,7 @@ impl Shared {
             return;
         }
         match &mut self.rules {
-            Rules::Ours { desk, .. } => desk.disconnected(conn, self.now),
+            Rules::Ours { scheduler, .. } => scheduler.disconnected(conn, self.now),
             Rules::Legacy(core) => core.closed(conn, self.now),
         }
         self.flush();
@@ -133,9 +133,9 @@ impl Shared {
     pub fn hub_dies(&mut self) {
         self.orders.clear();
         match &mut self.rules {
-            Rules::Ours { desk, tasks, restarts } => {
+            Rules::Ours { scheduler, tasks, restarts } => {
                 let (tasks, restarts) = (tasks.values().cloned().collect(), restarts.values().cloned().collect());
-                **desk = Desk::load(tasks, restarts, policy(), self.now);
+                **scheduler = Scheduler::load(tasks, restarts, policy(), self.now);
             }
             Rules::Legacy(core) => core.crashed(),
         }
@@ -144,7 +144,7 @@ impl Shared {
 
     pub fn tick(&mut self) {
         match &mut self.rules {
-            Rules::Ours { desk, .. } => desk.tick(self.now),
+            Rules::Ours { scheduler, .. } => scheduler.tick(self.now),
             Rules::Legacy(core) => core.tick(self.now),
         }
         self.flush();
@@ -156,7 +156,7 @@ impl Shared {
         self.counts.tasks += 1;
         self.note(&format!("submit {id}"));
         match &mut self.rules {
-            Rules::Ours { desk, .. } => {
+            Rules::Ours { scheduler, .. } => {
                 let submission = Submission {
                     description: "work".into(),
                     metadata: Map::new(),
@@ -166,7 +166,7 @@ impl Shared {
                     extra: Map::new(),
                     submitted_by: "operator".into(),
                 };
-                desk.submit(id, submission, self.now);
+                scheduler.submit(id, submission, self.now);
             }
             Rules::Legacy(core) => core.submit(legacy::Task::new(&id, "work"), self.now),
         }
@@ -176,11 +176,11 @@ impl Shared {
     pub fn command_restart(&mut self, force: bool) {
         self.note(&format!("command a restart, force {force}"));
         match &mut self.rules {
-            Rules::Ours { desk, restarts, .. } => {
+            Rules::Ours { scheduler, restarts, .. } => {
                 let id = format!("c{}", restarts.len() + 1);
                 let request =
                     RestartRequest { reason: "why".into(), deadline_ms: Some(3_000), force, by: "operator".into() };
-                desk.command_restart(id, AGENT, request, self.now);
+                scheduler.command_restart(id, AGENT, request, self.now);
             }
             Rules::Legacy(core) => drop(core.restart(AGENT, "why")),
         }
@@ -191,10 +191,10 @@ impl Shared {
     pub fn unfinished(&self) -> Vec<String> {
         let no_run = (self.boots.len() < self.await_boots).then(|| "no new run has come".to_owned());
         match &self.rules {
-            Rules::Ours { desk, tasks, restarts } => {
+            Rules::Ours { scheduler, tasks, restarts } => {
                 let tasks = tasks.values().filter(|task| !task.status.is_final());
                 let open = restarts.values().filter(|restart| restart.phase.is_open());
-                let away = (desk.connected_count() == 0).then(|| "the agent is not connected".to_owned());
+                let away = (scheduler.connected_count() == 0).then(|| "the agent is not connected".to_owned());
                 tasks
                     .map(|task| format!("{} is {} {:?}", task.id, task.status.name(), task.generation))
                     .chain(open.map(|restart| format!("{} is {}", restart.command_id, restart.phase.name())))
@@ -215,14 +215,14 @@ impl Shared {
     }
 
     pub fn written(&mut self, receipt: Option<String>) {
-        if let (Rules::Ours { desk, .. }, Some(command_id)) = (&mut self.rules, receipt) {
-            desk.delivered(&command_id, self.now);
+        if let (Rules::Ours { scheduler, .. }, Some(command_id)) = (&mut self.rules, receipt) {
+            scheduler.delivered(&command_id, self.now);
             self.flush();
         }
     }
 
     /// A frame of the sidecar: judged, then given to the hub.
-    pub fn heard(&mut self, conn: u64, text: &str) {
+    pub fn frame_received(&mut self, conn: u64, text: &str) {
         self.frame(conn, "->", text);
         let frame = match SidecarFrame::parse(text) {
             Ok(frame) => frame,
@@ -230,11 +230,11 @@ impl Shared {
         };
         self.judge(conn, &frame);
         match &mut self.rules {
-            Rules::Ours { desk, .. } => {
+            Rules::Ours { scheduler, .. } => {
                 if let SidecarFrame::Identify(identify) = &frame {
-                    desk.identified(conn, identify, self.now);
+                    scheduler.identified(conn, identify, self.now);
                 } else {
-                    desk.heard(conn, frame, self.now);
+                    scheduler.frame_received(conn, frame, self.now);
                 }
             }
             Rules::Legacy(core) => core.said(conn, text, self.now),

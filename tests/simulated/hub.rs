@@ -70,7 +70,7 @@ async fn converse(stream: TcpStream, world: World) {
             }
             () = sleep(Duration::from_millis(50)), if slow => {}
             message = timeout(Duration::from_secs(5), socket.next()), if !slow => match message {
-                Ok(Some(Ok(Message::Text(text)))) => lock(&world).heard(conn, text.as_str()),
+                Ok(Some(Ok(Message::Text(text)))) => lock(&world).frame_received(conn, text.as_str()),
                 Ok(Some(Ok(_))) => {}
                 Ok(Some(Err(_)) | None) | Err(_) => break,
             },

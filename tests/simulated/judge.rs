@@ -24,10 +24,10 @@ impl Shared {
                     None => (id.clone(), 0, false),
                 })
                 .collect(),
-            Rules::Legacy(core) => self
+            Rules::Legacy(actor) => self
                 .submitted
                 .iter()
-                .map(|id| match core.tasks.get(id) {
+                .map(|id| match actor.tasks.get(id) {
                     Some(task) => {
                         let times = task.history.iter().filter(|(_, what, _)| *what == "completed").count();
                         (id.clone(), times, task.status == legacy::Status::DeadLetter)
@@ -50,7 +50,7 @@ impl Shared {
     pub fn judge_the_folder(&mut self) {
         let has_ended = |id: &&String| match &self.rules {
             Rules::Ours { tasks, .. } => tasks.get(*id).is_some_and(|task| task.status.is_final()),
-            Rules::Legacy(core) => core
+            Rules::Legacy(actor) => actor
                 .tasks
                 .get(id)
                 .is_some_and(|task| matches!(task.status, legacy::Status::Completed | legacy::Status::DeadLetter)),

@@ -4,8 +4,8 @@
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 
-use agentcom::machine::Comeback;
-use agentcom::sidecar::supervisor::look_ahead::{Found, LookAhead};
+use agentcom::machine::RestartMethod;
+use agentcom::sidecar::supervisor::look_ahead::{LookAhead, NextRunFound};
 use tokio::time::sleep;
 
 use crate::shared::{Fault, Shared, World, lock};
@@ -14,8 +14,8 @@ pub struct Supervisor(pub World);
 
 impl Shared {
     /// After how many ms what is found.
-    fn next_run(&mut self) -> (u64, Option<Found>) {
-        let mut found = Some(Found { comeback: Comeback::Supervisor, no_return: None });
+    fn next_run(&mut self) -> (u64, Option<NextRunFound>) {
+        let mut found = Some(NextRunFound { restart_method: RestartMethod::Supervisor, cannot_start: None });
         let mut ms = self.rng.between(1, 40);
         if !self.calm {
             match self.rng.between(0, 12) {
@@ -29,12 +29,12 @@ impl Shared {
                 }
                 3 | 4 => {
                     self.counts.fault(Fault::BadNextRun);
-                    found = Some(Found { comeback: Comeback::InPlace, no_return: None });
+                    found = Some(NextRunFound { restart_method: RestartMethod::InPlace, cannot_start: None });
                 }
                 5 => {
                     self.counts.fault(Fault::BadNextRun);
-                    let no_return = Some("it is no program".to_owned());
-                    found = Some(Found { comeback: Comeback::Supervisor, no_return });
+                    let cannot_start = Some("it is no program".to_owned());
+                    found = Some(NextRunFound { restart_method: RestartMethod::Supervisor, cannot_start });
                 }
                 _ => {}
             }
@@ -45,7 +45,7 @@ impl Shared {
 }
 
 impl LookAhead for Supervisor {
-    fn look(&self, _leaving: bool) -> BoxFuture<'_, Option<Found>> {
+    fn look(&self, _leaving: bool) -> BoxFuture<'_, Option<NextRunFound>> {
         let (ms, found) = lock(&self.0).next_run();
         Box::pin(async move {
             sleep(Duration::from_millis(ms)).await;

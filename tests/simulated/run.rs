@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use agentcom::sidecar::config::Config;
 use agentcom::sidecar::hub_connection::transport::Stream;
-use agentcom::sidecar::shell::environment::Outside;
+use agentcom::sidecar::shell::environment::Environment;
 use agentcom::sidecar::shell::start_in;
 use agentcom::sidecar::supervisor::pm2::Pm2;
 use serde_json::json;
@@ -126,11 +126,11 @@ fn config(folder: &Path) -> Config {
     Config::load(&path).expect("a good configuration").config
 }
 
-async fn sidecar(config: Config, world: World, dice: Arc<Mutex<Rng>>) -> turmoil::Result {
-    let outside = Outside {
-        dice: Arc::new(move |bytes| {
-            let mut dice = dice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            bytes.iter_mut().for_each(|byte| *byte = dice.next().to_le_bytes()[0]);
+async fn sidecar(config: Config, world: World, random: Arc<Mutex<Rng>>) -> turmoil::Result {
+    let environment = Environment {
+        random: Arc::new(move |bytes| {
+            let mut random = random.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            bytes.iter_mut().for_each(|byte| *byte = random.next().to_le_bytes()[0]);
             true
         }),
         now_ms: || turmoil::since_epoch().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
@@ -146,7 +146,7 @@ async fn sidecar(config: Config, world: World, dice: Arc<Mutex<Rng>>) -> turmoil
         look_ahead: Some(Arc::new(Supervisor(world.clone()))),
     };
     lock(&world).note("the sidecar starts");
-    let ending = start_in(config, Pm2::from_env(|_| None), outside)?.run().await;
+    let ending = start_in(config, Pm2::from_env(|_| None), environment)?.run().await;
     lock(&world).note(&format!("the sidecar ends: {ending:?}"));
     Ok(())
 }
@@ -176,8 +176,8 @@ pub fn run(seed: u64, folders: &Path) -> Outcome {
         .build();
     let theirs = world.clone();
     sim.host("hub", move || hub::serve(theirs.clone()));
-    let (config, theirs, dice) = (config(folder.path()), world.clone(), Arc::new(Mutex::new(Rng(seed ^ 0xd1ce))));
-    sim.host("sidecar", move || sidecar(config.clone(), theirs.clone(), dice.clone()));
+    let (config, theirs, random) = (config(folder.path()), world.clone(), Arc::new(Mutex::new(Rng(seed ^ 0xd1ce))));
+    sim.host("sidecar", move || sidecar(config.clone(), theirs.clone(), random.clone()));
     let plan = plan(&mut rng);
     let mut driver = Driver { sim, world, plan, start, sidecar_down: false, hub_down: false };
     driver.drive();

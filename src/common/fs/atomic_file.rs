@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::crash_points::crash_point;
-use crate::common::fs::regular_file::{self, Unfit};
+use crate::common::fs::regular_file::{self, Unsuitable};
 
 /// How many symbolic links are followed before they count as a loop; Linux's own figure.
 const MAX_LINKS: u32 = 40;
@@ -76,9 +76,9 @@ impl fmt::Display for DurableError {
             write!(f, "; give the user that runs this process write permission on {folder}")
         } else if self.source.kind() == io::ErrorKind::NotADirectory {
             write!(f, "; a file stands where {folder} should be a folder: move it away, or set `queue_file` elsewhere")
-        } else if let Some(Unfit::NoFile(_)) = Unfit::of(&self.source) {
+        } else if let Some(Unsuitable::NoFile(_)) = Unsuitable::of(&self.source) {
             write!(f, "; move it away, or set `queue_file` elsewhere")
-        } else if let Some(Unfit::TooLarge { .. }) = Unfit::of(&self.source) {
+        } else if let Some(Unsuitable::TooLarge { .. }) = Unsuitable::of(&self.source) {
             write!(f, "; `max_frame_bytes` decides how large it may get")
         } else if self.source.kind() == io::ErrorKind::IsADirectory {
             write!(f, "; a folder stands where the file should be: move it away, or set `queue_file` elsewhere")
@@ -139,11 +139,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
 /// As [`write_atomic`], unless `bytes` are more than `max_bytes`: nobody would read them again.
 ///
 /// # Errors
-/// As [`write_atomic`], and [`Unfit::TooLarge`].
+/// As [`write_atomic`], and [`Unsuitable::TooLarge`].
 pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     match bytes.len() as u64 {
         bytes if bytes > max_bytes => {
-            let source = Unfit::TooLarge { bytes, max_bytes }.into();
+            let source = Unsuitable::TooLarge { bytes, max_bytes }.into();
             Err(DurableError { path: path.to_owned(), operation: Operation::Write, source })
         }
         _ => write_atomic(path, bytes),
@@ -211,9 +211,9 @@ pub fn read_or_quarantine<T, E: fmt::Display>(
             Err(why) => why.to_string(),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReadOutcome::Missing),
-        Err(source) => match Unfit::of(&source) {
-            Some(too_large @ Unfit::TooLarge { .. }) => too_large.to_string(),
-            Some(Unfit::NoFile(_)) | None => {
+        Err(source) => match Unsuitable::of(&source) {
+            Some(too_large @ Unsuitable::TooLarge { .. }) => too_large.to_string(),
+            Some(Unsuitable::NoFile(_)) | None => {
                 return Err(DurableError { path: target, operation: Operation::Read, source });
             }
         },

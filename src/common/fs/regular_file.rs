@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// Why a file that is there was not read; it comes inside an [`io::Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
+pub enum Unsuitable {
     /// It is no regular file.
     NoFile(Kind),
     /// It is larger than whatever it should be can get.
@@ -42,14 +42,14 @@ pub enum Unfit {
     },
 }
 
-impl Unfit {
+impl Unsuitable {
     /// What is unfit, if that is the reason.
     pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
     }
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for Unsuitable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFile(kind) => write!(f, "{kind} stands where the file should be"),
@@ -60,14 +60,14 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl core::error::Error for Unfit {}
+impl core::error::Error for Unsuitable {}
 
-impl From<Unfit> for io::Error {
-    fn from(unfit: Unfit) -> Self {
+impl From<Unsuitable> for io::Error {
+    fn from(unfit: Unsuitable) -> Self {
         let kind = match unfit {
-            Unfit::NoFile(Kind::Folder) => io::ErrorKind::IsADirectory,
-            Unfit::NoFile(Kind::Pipe | Kind::Socket | Kind::Device | Kind::Other) => io::ErrorKind::InvalidInput,
-            Unfit::TooLarge { .. } => io::ErrorKind::FileTooLarge,
+            Unsuitable::NoFile(Kind::Folder) => io::ErrorKind::IsADirectory,
+            Unsuitable::NoFile(Kind::Pipe | Kind::Socket | Kind::Device | Kind::Other) => io::ErrorKind::InvalidInput,
+            Unsuitable::TooLarge { .. } => io::ErrorKind::FileTooLarge,
         };
         Self::new(kind, unfit)
     }
@@ -76,7 +76,7 @@ impl From<Unfit> for io::Error {
 /// Opens it to be read.
 ///
 /// # Errors
-/// What the system says, or [`Unfit::NoFile`].
+/// What the system says, or [`Unsuitable::NoFile`].
 pub fn open(path: &Path) -> io::Result<File> {
     open_with(path, OpenOptions::new().read(true))
 }
@@ -84,7 +84,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Opens it as `options` say (which may create it).
 ///
 /// # Errors
-/// What the system says, or [`Unfit::NoFile`].
+/// What the system says, or [`Unsuitable::NoFile`].
 pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Before it is opened: a device would notice. What cannot be looked at is the opening's to tell.
     if let Ok(found) = fs::metadata(path) {
@@ -99,18 +99,18 @@ pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// Reads all of it, if it has no more than `max_bytes`.
 ///
 /// # Errors
-/// What the system says, or [`Unfit`].
+/// What the system says, or [`Unsuitable`].
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let bytes = file.metadata()?.len();
     if bytes > max_bytes {
-        return Err(Unfit::TooLarge { bytes, max_bytes }.into());
+        return Err(Unsuitable::TooLarge { bytes, max_bytes }.into());
     }
     let mut content = Vec::new();
     // One byte more than allowed tells a file that grew meanwhile from one that fits.
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut content)?;
     match content.len() as u64 {
-        bytes if bytes > max_bytes => Err(Unfit::TooLarge { bytes, max_bytes }.into()),
+        bytes if bytes > max_bytes => Err(Unsuitable::TooLarge { bytes, max_bytes }.into()),
         _ => Ok(content),
     }
 }
@@ -118,7 +118,7 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 /// Makes an empty file of it, whether or not one is there.
 ///
 /// # Errors
-/// What the system says, or [`Unfit::NoFile`].
+/// What the system says, or [`Unsuitable::NoFile`].
 pub fn make_empty(path: &Path) -> io::Result<()> {
     open_with(path, OpenOptions::new().write(true).create(true).truncate(true)).map(drop)
 }
@@ -136,13 +136,13 @@ pub fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
 /// Whether a path that is there leads to a regular file; one that is not there may become one.
 ///
 /// # Errors
-/// [`Unfit::NoFile`], and nothing else.
-pub fn check(path: &Path) -> Result<(), Unfit> {
+/// [`Unsuitable::NoFile`], and nothing else.
+pub fn check(path: &Path) -> Result<(), Unsuitable> {
     fs::metadata(path).map_or(Ok(()), |found| must_be_a_file(&found))
 }
 
-fn must_be_a_file(found: &Metadata) -> Result<(), Unfit> {
-    if found.is_file() { Ok(()) } else { Err(Unfit::NoFile(kind_of(found))) }
+fn must_be_a_file(found: &Metadata) -> Result<(), Unsuitable> {
+    if found.is_file() { Ok(()) } else { Err(Unsuitable::NoFile(kind_of(found))) }
 }
 
 #[cfg(unix)]
@@ -175,8 +175,8 @@ mod tests {
 
     use super::*;
 
-    fn unfit(path: &Path) -> Option<Unfit> {
-        Unfit::of(&read(path, 10).unwrap_err())
+    fn unfit(path: &Path) -> Option<Unsuitable> {
+        Unsuitable::of(&read(path, 10).unwrap_err())
     }
 
     #[test]
@@ -185,10 +185,10 @@ mod tests {
         let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let _listener = UnixListener::bind(&socket).unwrap();
-        assert_eq!(unfit(folder.path()), Some(Unfit::NoFile(Kind::Folder)));
-        assert_eq!(unfit(&pipe), Some(Unfit::NoFile(Kind::Pipe)));
-        assert_eq!(unfit(&socket), Some(Unfit::NoFile(Kind::Socket)));
-        assert_eq!(unfit(Path::new("/dev/zero")), Some(Unfit::NoFile(Kind::Device)));
+        assert_eq!(unfit(folder.path()), Some(Unsuitable::NoFile(Kind::Folder)));
+        assert_eq!(unfit(&pipe), Some(Unsuitable::NoFile(Kind::Pipe)));
+        assert_eq!(unfit(&socket), Some(Unsuitable::NoFile(Kind::Socket)));
+        assert_eq!(unfit(Path::new("/dev/zero")), Some(Unsuitable::NoFile(Kind::Device)));
     }
 
     #[test]
@@ -206,16 +206,19 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, [b'x'; 10]).unwrap();
         assert_eq!(read(&file, 10).unwrap().len(), 10);
-        assert_eq!(Unfit::of(&read(&file, 9).unwrap_err()), Some(Unfit::TooLarge { bytes: 10, max_bytes: 9 }));
+        assert_eq!(
+            Unsuitable::of(&read(&file, 9).unwrap_err()),
+            Some(Unsuitable::TooLarge { bytes: 10, max_bytes: 9 })
+        );
         // Sparse, and far more than memory.
         File::options().write(true).open(&file).unwrap().set_len(1 << 42).unwrap();
-        assert!(matches!(unfit(&file), Some(Unfit::TooLarge { .. })));
+        assert!(matches!(unfit(&file), Some(Unsuitable::TooLarge { .. })));
     }
 
     #[test]
     fn what_is_not_there_is_not_unfit() {
         let folder = tempfile::tempdir().unwrap();
         let error = read(&folder.path().join("none"), 10).unwrap_err();
-        assert_eq!((error.kind(), Unfit::of(&error)), (io::ErrorKind::NotFound, None));
+        assert_eq!((error.kind(), Unsuitable::of(&error)), (io::ErrorKind::NotFound, None));
     }
 }

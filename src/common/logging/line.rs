@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::common::logging::queue::Queue;
+use crate::common::logging::queue::LineQueue;
 use crate::common::secret::{REDACTED, Secret};
 
 /// Shorter texts would blot out ordinary words.
@@ -62,32 +62,32 @@ fn inside_json(text: &str) -> String {
 /// Gives the subscriber a writer an event.
 #[derive(Debug)]
 pub(super) struct LineMaker {
-    queues: Vec<Arc<Queue>>,
+    queues: Vec<Arc<LineQueue>>,
     redactor: Redactor,
 }
 
 impl LineMaker {
-    pub(super) fn new(queues: Vec<Arc<Queue>>, redactor: Redactor) -> Self {
+    pub(super) fn new(queues: Vec<Arc<LineQueue>>, redactor: Redactor) -> Self {
         Self { queues, redactor }
     }
 }
 
 impl<'a> MakeWriter<'a> for LineMaker {
-    type Writer = Line<'a>;
+    type Writer = LogLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line { maker: self, bytes: Vec::new() }
+    fn make_writer(&'a self) -> LogLine<'a> {
+        LogLine { maker: self, bytes: Vec::new() }
     }
 }
 
 /// One event's line; it goes out when it is dropped.
 #[derive(Debug)]
-pub(super) struct Line<'a> {
+pub(super) struct LogLine<'a> {
     maker: &'a LineMaker,
     bytes: Vec<u8>,
 }
 
-impl Write for Line<'_> {
+impl Write for LogLine<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -98,7 +98,7 @@ impl Write for Line<'_> {
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         if self.bytes.is_empty() {
             return;

@@ -25,7 +25,7 @@ use crate::common::secret::Secret;
 pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
 pub(crate) use line::Redactor;
-use queue::Queue;
+use queue::LineQueue;
 use text::TextFormat;
 
 /// A log file never grows beyond this, bytes (the original's figure).
@@ -52,7 +52,7 @@ pub struct LogConfig {
 #[derive(Debug)]
 #[must_use = "the log ends when the guard is dropped"]
 pub struct Guard {
-    queues: Vec<Arc<Queue>>,
+    queues: Vec<Arc<LineQueue>>,
 }
 
 impl Drop for Guard {
@@ -122,7 +122,7 @@ fn subscriber(
     style: Style,
     out: Box<dyn Write + Send>,
 ) -> (impl tracing::Subscriber + Send + Sync, reload::Handle<Targets, Registry>, Guard) {
-    let stdout = Queue::start("log-stdout", queue::Stream::new(out), None);
+    let stdout = LineQueue::start("log-stdout", queue::Stream::new(out), None);
     let mut queues = vec![Arc::clone(&stdout)];
     // JSON wherever a program may read.
     let mut as_json = match style {
@@ -131,7 +131,7 @@ fn subscriber(
     };
     if let Some(path) = config.file {
         let file = RotatingFile::new(path, MAX_FILE_BYTES, MAX_FILES);
-        let file = Queue::start("log-file", file, Some(Arc::clone(&stdout)));
+        let file = LineQueue::start("log-file", file, Some(Arc::clone(&stdout)));
         queues.push(Arc::clone(&file));
         as_json.push(file);
     }

@@ -29,13 +29,13 @@ pub(super) enum Trouble {
 
 /// The queue of one sink.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct LineQueue {
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Arc<[u8]>>,
     bytes: usize,
     dropped: u64,
@@ -43,7 +43,7 @@ struct State {
     done: bool,
 }
 
-impl Queue {
+impl LineQueue {
     /// Starts the thread that empties the queue into `sink`; trouble is told to `complain`. Without threads to be had,
     /// the sink stays silent.
     pub(super) fn start(name: &str, sink: impl WriteLine, complain: Option<Arc<Self>>) -> Arc<Self> {
@@ -127,17 +127,17 @@ impl Queue {
 
     fn finish(&self) {
         let mut state = self.lock();
-        *state = State { closed: true, done: true, ..State::default() };
+        *state = QueueState { closed: true, done: true, ..QueueState::default() };
         self.changed.notify_all();
     }
 
     /// A panic while the lock was held left the queue usable: every step leaves it consistent.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn admit(&mut self, line: Arc<[u8]>) {
         self.bytes += line.len();
         self.lines.push_back(line);

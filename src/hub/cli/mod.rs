@@ -113,7 +113,7 @@ struct TimingArgs {
     /// How long the head of a request, its answer, or the pause before the next may take
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
     request_timeout_ms: u64,
-    /// Say an assignment again when a returned agent does not mention it for this long
+    /// Outgoing an assignment again when a returned agent does not mention it for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
     /// Give an agent that rejected a task as busy none for this long, unless its state changes

@@ -85,7 +85,7 @@ impl TokenFile {
 impl Drop for TokenFile {
     fn drop(&mut self) {
         if !self.kept {
-            // Kept, it would hold a token that no hub knows.
+            // Retention, it would hold a token that no hub knows.
             let _ = fs::remove_file(&self.path);
         }
     }

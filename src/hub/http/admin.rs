@@ -18,7 +18,7 @@ use crate::protocol::schema::{Kind, may, must};
 
 /// The caller, who must be an admin.
 pub(crate) async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
-    let who = authenticate(&app.core, headers).await?;
+    let who = authenticate(&app.actor, headers).await?;
     if who.admin { Ok(who) } else { Err(ApiError::forbidden(&who.name, what)) }
 }
 
@@ -30,15 +30,16 @@ pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Bod
     let admin = body.get("admin").and_then(serde_json::Value::as_bool).unwrap_or(false);
     let secret = random::secret()?;
     let name = agent_id.clone();
-    let issued =
-        app.core.ask(move |state, created_at| state.tokens.issue(secret, Principal { name, admin, created_at }, false));
+    let issued = app
+        .actor
+        .ask(move |state, created_at| state.tokens.issue(secret, Principal { name, admin, created_at }, false));
     let token = issued.await?.map_err(not_issued)?;
     Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "admin": admin}))))
 }
 
 pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Reply {
     admin(&app, &headers, "list tokens").await?;
-    let tokens = app.core.ask(|state, _| state.tokens.list()).await?;
+    let tokens = app.actor.ask(|state, _| state.tokens.list()).await?;
     ok(json!({"tokens": tokens}))
 }
 
@@ -48,7 +49,7 @@ pub(crate) async fn revoke_tokens(
     id: Id,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
 ) -> Reply {
-    let who = authenticate(&app.core, &headers).await?;
+    let who = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
     if !who.admin && who.name != agent_id {
         return Err(ApiError::forbidden(&who.name, "revoke another's tokens"));
@@ -63,7 +64,7 @@ pub(crate) async fn revoke_tokens(
         (Some(_), false) => return Err(ApiError::forbidden(&who.name, "choose among its tokens")),
     };
     let name = agent_id.clone();
-    let revoked = app.core.ask(move |state, now_ms| actor::revoke(state, &name, &which, now_ms)).await?;
+    let revoked = app.actor.ask(move |state, now_ms| actor::revoke(state, &name, &which, now_ms)).await?;
     ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
 }
 
@@ -73,7 +74,7 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
     let agent_id = path_id(id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
-    let issued = app.core.ask(move |state, now_ms| {
+    let issued = app.actor.ask(move |state, now_ms| {
         // An admin's token stays: it is not what an agent lost.
         let revoked = actor::revoke(state, &name, &Which::Agents, now_ms);
         let principal = Principal { name, admin: false, created_at: now_ms };
@@ -89,7 +90,7 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
 }
 
 pub(crate) async fn default_repo(State(app): Shared) -> Reply {
-    let repo = app.core.ask(|state, _| state.settings.get(DEFAULT_REPO).map(str::to_owned)).await?;
+    let repo = app.actor.ask(|state, _| state.settings.get(DEFAULT_REPO).map(str::to_owned)).await?;
     // The original's hub says `default_repo`; its add-agent.js also looks for `url`.
     ok(json!({"default_repo": repo, "url": repo, "configured": repo.is_some()}))
 }
@@ -100,7 +101,7 @@ pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, bod
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
     let url = text(&body, "url").unwrap_or_default().to_owned();
     let value = url.clone();
-    app.core.ask(move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
+    app.actor.ask(move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
     tracing::info!(%url, by = %who.name, "the default repository was set");
     ok(json!({"status": "ok", "default_repo": url}))
 }

@@ -14,17 +14,17 @@ use crate::protocol::schema::{Kind, may, must};
 
 /// How all agents stand.
 pub(crate) async fn states(State(app): Shared, headers: HeaderMap) -> Reply {
-    authenticate(&app.core, &headers).await?;
-    let agents = app.core.ask(|state, _| state.desk.states_json()).await?;
+    authenticate(&app.actor, &headers).await?;
+    let agents = app.actor.ask(|state, _| state.scheduler.states_json()).await?;
     ok(json!({"agents": agents}))
 }
 
 /// How one stands.
 pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    authenticate(&app.core, &headers).await?;
+    authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
     let wanted = agent_id.clone();
-    let shown = app.core.ask(move |state, _| state.desk.state_json(&wanted)).await?;
+    let shown = app.actor.ask(move |state, _| state.scheduler.state_json(&wanted)).await?;
     ok(shown.ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
@@ -34,7 +34,7 @@ pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 /// A task for one agent that is here. Unlike at the original hub it is one like any other: it waits while the agent has
 /// another, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let who = authenticate(&app.core, &headers).await?;
+    let who = authenticate(&app.actor, &headers).await?;
     let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;
@@ -50,14 +50,14 @@ pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body
     };
     let task_id = format!("task-{}", random::id()?);
     let (id, wanted) = (task_id.clone(), agent_id.clone());
-    let pushed = app.core.ask(move |state, now_ms| {
-        if !state.desk.is_connected(&wanted) {
+    let pushed = app.actor.ask(move |state, now_ms| {
+        if !state.scheduler.is_connected(&wanted) {
             return Err(None);
         }
-        if !state.desk.tasks().has_room(weight) {
+        if !state.scheduler.tasks().has_room(weight) {
             return Err(Some(queue_full()));
         }
-        state.desk.submit(id, submission, now_ms);
+        state.scheduler.submit(id, submission, now_ms);
         Ok(())
     });
     pushed.await?.map_err(|why| {

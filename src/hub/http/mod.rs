@@ -58,7 +58,7 @@ const MAX_DEADLINE_MS: u64 = 86_400_000;
 /// What every route sees.
 pub struct App {
     /// The way to the core.
-    pub core: Handle,
+    pub actor: Handle,
     /// Where we listen: the address for those who sent no `Host`.
     pub listen: String,
     /// How long sockets are waited for.
@@ -138,13 +138,13 @@ async fn websocket(
     let sockets = app.sockets.clone();
     Ok(upgrade.on_upgrade(move |socket| {
         sockets.track_future(async move {
-            websocket::serve(socket, conn, app.core.clone(), origin, app.patience, app.stop.clone()).await;
+            websocket::serve(socket, conn, app.actor.clone(), origin, app.patience, app.stop.clone()).await;
         })
     }))
 }
 
 async fn health(State(app): Shared) -> Reply {
-    let connected = app.core.ask(|state, _| state.desk.connected_count()).await?;
+    let connected = app.actor.ask(|state, _| state.scheduler.connected_count()).await?;
     ok(json!({
         "status": "ok",
         "service": "agent_com",
@@ -155,7 +155,7 @@ async fn health(State(app): Shared) -> Reply {
 }
 
 async fn agents(State(app): Shared) -> Reply {
-    let agents = app.core.ask(|state, _| state.desk.agents_json()).await?;
+    let agents = app.actor.ask(|state, _| state.scheduler.agents_json()).await?;
     ok(json!({"agents": agents}))
 }
 
@@ -168,7 +168,7 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     check_name(&agent_id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
-    let issued = app.core.ask(move |state, now_ms| {
+    let issued = app.actor.ask(move |state, now_ms| {
         let issued = state.tokens.issue(secret, Principal { name, admin: false, created_at: now_ms }, true);
         (issued, state.settings.get(DEFAULT_REPO).map(str::to_owned))
     });
@@ -197,7 +197,7 @@ fn reached_as(headers: &HeaderMap, listen: &str) -> (bool, String) {
 }
 
 async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
-    let who = authenticate(&app.core, &headers).await?;
+    let who = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
     if !who.admin && who.name != agent_id {
         return Err(ApiError::forbidden(&who.name, "restart another agent"));
@@ -217,8 +217,10 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
     };
     let command_id = format!("restart-{}", random::id()?);
     let target = agent_id.clone();
-    let commanded =
-        app.core.ask(move |state, now_ms| state.desk.command_restart(command_id, &target, request, now_ms)).await?;
+    let commanded = app
+        .actor
+        .ask(move |state, now_ms| state.scheduler.command_restart(command_id, &target, request, now_ms))
+        .await?;
     let commanded = commanded.ok_or_else(|| {
         let hint = "GET /api/agents lists who is connected; try again when the agent is";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_connected", hint).with("agent_id", agent_id.as_str())
@@ -233,14 +235,20 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
 }
 
 async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let who = authenticate(&app.core, &headers).await?;
+    let who = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
     if !who.admin && who.name != agent_id {
         return Err(ApiError::forbidden(&who.name, "read another agent's restarts"));
     }
     let wanted = agent_id.clone();
-    let restarts = app.core.ask(move |state, _| {
-        state.desk.restarts().of_agent(&wanted).into_iter().map(|restart| restart.to_json()).collect::<Vec<Value>>()
+    let restarts = app.actor.ask(move |state, _| {
+        state
+            .scheduler
+            .restarts()
+            .of_agent(&wanted)
+            .into_iter()
+            .map(|restart| restart.to_json())
+            .collect::<Vec<Value>>()
     });
     ok(json!({"agent_id": agent_id, "restarts": restarts.await?}))
 }

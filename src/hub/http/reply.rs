@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::hub::actor::{Handle, Stopping};
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Field, check, refused};
-use crate::protocol::{MAX_JSON_DEPTH, Unread, read_object};
+use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -115,9 +115,9 @@ fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, A
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", &hint));
     }
     read_object(body, MAX_JSON_DEPTH).map_err(|unread| match unread {
-        Unread::NotAnObject => ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()),
-        Unread::Refused(refusal) => ApiError::invalid(vec![refused("body", &refusal)]),
-        Unread::NotJson(error) => {
+        JsonError::NotAnObject => ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()),
+        JsonError::Refused(refusal) => ApiError::invalid(vec![refused("body", &refusal)]),
+        JsonError::NotJson(error) => {
             let hint = format!("the body is not JSON: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint)
         }
@@ -128,7 +128,7 @@ fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, A
 ///
 /// # Errors
 /// 401 where there is none, or it is nobody's.
-pub async fn authenticate(core: &Handle, headers: &HeaderMap) -> Result<Principal, ApiError> {
+pub async fn authenticate(actor: &Handle, headers: &HeaderMap) -> Result<Principal, ApiError> {
     let unauthorized = || {
         let hint = "provide Authorization: Bearer <token>; agentcom-hub token NAME makes one";
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", hint)
@@ -139,5 +139,5 @@ pub async fn authenticate(core: &Handle, headers: &HeaderMap) -> Result<Principa
         return Err(unauthorized());
     }
     let token = token.trim().to_owned();
-    core.ask(move |state, _| state.tokens.verify(&token).cloned()).await?.ok_or_else(unauthorized)
+    actor.ask(move |state, _| state.tokens.verify(&token).cloned()).await?.ok_or_else(unauthorized)
 }

@@ -47,15 +47,15 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
 ];
 
 pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let who = authenticate(&app.core, &headers).await?;
+    let who = authenticate(&app.actor, &headers).await?;
     let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
     let submission = submission_of(read_body(&headers, body, TASK_FIELDS)?, who)?;
     let task_id = format!("task-{}", random::id()?);
     let priority = submission.priority.number();
     let id = task_id.clone();
-    let created_at = app.core.ask(move |state, now_ms| {
-        state.desk.tasks().has_room(weight).then(|| {
-            state.desk.submit(id, submission, now_ms);
+    let created_at = app.actor.ask(move |state, now_ms| {
+        state.scheduler.tasks().has_room(weight).then(|| {
+            state.scheduler.submit(id, submission, now_ms);
             now_ms
         })
     });
@@ -123,7 +123,7 @@ impl Filter {
 }
 
 pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -> Reply {
-    authenticate(&app.core, &headers).await?;
+    authenticate(&app.actor, &headers).await?;
     let Query(query) =
         query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
     const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
@@ -165,7 +165,7 @@ async fn page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) 
         let filter = filter.clone();
         let want = CHUNK.min(limit - shown.len());
         let from = after;
-        let chunk = app.core.ask(move |state, _| chunk(state.desk.tasks(), &filter, from, want)).await?;
+        let chunk = app.actor.ask(move |state, _| chunk(state.scheduler.tasks(), &filter, from, want)).await?;
         bytes += chunk.bytes;
         shown.extend(chunk.tasks.iter().map(Task::to_json));
         after = chunk.reached.or(after);
@@ -204,8 +204,8 @@ fn chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, want: usize) -> Ch
 }
 
 pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
-    authenticate(&app.core, &headers).await?;
-    ok(app.core.ask(|state, _| count(state.desk.tasks())).await?)
+    authenticate(&app.actor, &headers).await?;
+    ok(app.actor.ask(|state, _| count(state.scheduler.tasks())).await?)
 }
 
 /// How many tasks there are, as the original hub counts: dead letters apart, lanes of those that wait.
@@ -257,19 +257,19 @@ fn turn_of(cursor: &str) -> Result<Turn, ApiError> {
 }
 
 pub(crate) async fn one(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    authenticate(&app.core, &headers).await?;
+    authenticate(&app.actor, &headers).await?;
     let id = path_id(id)?;
     let wanted = id.clone();
-    let task = app.core.ask(move |state, _| state.desk.tasks().get(&wanted).map(Task::to_json)).await?;
+    let task = app.actor.ask(move |state, _| state.scheduler.tasks().get(&wanted).map(Task::to_json)).await?;
     ok(task.ok_or_else(|| ApiError::task_not_found(&id))?)
 }
 
 pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let (who, id) = submitter(&app, &headers, id, "cancel another's task").await?;
     let wanted = id.clone();
-    let done = app.core.ask(move |state, now_ms| {
-        let before = state.desk.tasks().get(&wanted).map(|task| task.status.name());
-        state.desk.cancel(&wanted, &who.name, now_ms).map(|()| before)
+    let done = app.actor.ask(move |state, now_ms| {
+        let before = state.scheduler.tasks().get(&wanted).map(|task| task.status.name());
+        state.scheduler.cancel(&wanted, &who.name, now_ms).map(|()| before)
     });
     let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
     ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
@@ -278,9 +278,9 @@ pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Re
 pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let (_, id) = submitter(&app, &headers, id, "retry another's task").await?;
     let wanted = id.clone();
-    let done = app.core.ask(move |state, now_ms| {
-        state.desk.revive(&wanted, now_ms)?;
-        Ok(state.desk.tasks().get(&wanted).map(|task| task.submission.priority.number()))
+    let done = app.actor.ask(move |state, now_ms| {
+        state.scheduler.revive(&wanted, now_ms)?;
+        Ok(state.scheduler.tasks().get(&wanted).map(|task| task.submission.priority.number()))
     });
     let priority = done.await?.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
     ok(json!({"status": "requeued", "task_id": id, "priority": priority}))
@@ -288,11 +288,12 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 
 /// The caller, who must be an admin or the one who submitted the task.
 async fn submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Principal, String), ApiError> {
-    let who = authenticate(&app.core, headers).await?;
+    let who = authenticate(&app.actor, headers).await?;
     let id = path_id(id)?;
     let wanted = id.clone();
-    let owner =
-        app.core.ask(move |state, _| state.desk.tasks().get(&wanted).map(|task| task.submission.submitted_by.clone()));
+    let owner = app
+        .actor
+        .ask(move |state, _| state.scheduler.tasks().get(&wanted).map(|task| task.submission.submitted_by.clone()));
     let owner = owner.await?.ok_or_else(|| ApiError::task_not_found(&id))?;
     if who.admin || who.name == owner { Ok((who, id)) } else { Err(ApiError::forbidden(&who.name, what)) }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use crate::hub::scheduler::lost_assignments::Life;
+use crate::hub::scheduler::lost_assignments::AgentRun;
 use crate::hub::scheduler::restart::Run;
 use crate::protocol::Identify;
 
@@ -46,7 +46,7 @@ pub struct Agent {
     /// An original Node sidecar: a sidecar that does not name its runs.
     pub original: bool,
     /// The life of its process, as far as it can be told from another.
-    pub life: Life,
+    pub life: AgentRun,
     /// What it told of itself at identify (`version`, `client_type`, `pm2_info`).
     pub about: Value,
     /// Its last `resource_report`.
@@ -77,7 +77,7 @@ impl Agent {
             connected_at: now_ms,
             run: Run::of(identify),
             original: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
-            life: Life::of(identify, now_ms),
+            life: AgentRun::of(identify, now_ms),
             about: json!({
                 "version": identify.version,
                 "client_type": identify.client_type,

@@ -29,7 +29,7 @@ pub enum Due {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct ActiveAssignment {
     pub(crate) task_id: String,
     /// When the assignment is taken back unless the agent confirms it; none once it has.
     pub(crate) confirm_by: Option<u64>,
@@ -49,12 +49,12 @@ pub(crate) struct Held {
 
 /// All holders. Times are ms since the epoch.
 #[derive(Debug, Clone, Default)]
-pub struct Holders {
+pub struct Assignments {
     policy: Policy,
-    held: HashMap<String, Held>,
+    held: HashMap<String, ActiveAssignment>,
 }
 
-impl Holders {
+impl Assignments {
     /// Nobody holds anything.
     pub fn new(policy: Policy) -> Self {
         Self { policy, held: HashMap::new() }
@@ -66,14 +66,14 @@ impl Holders {
     }
 
     /// Everything that is known of what the agent holds.
-    pub(crate) fn get(&self, agent_id: &str) -> Option<&Held> {
+    pub(crate) fn get(&self, agent_id: &str) -> Option<&ActiveAssignment> {
         self.held.get(agent_id)
     }
 
     /// Hands it to the agent, which has to confirm it.
     pub fn hand(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
         let complete_by = task.submission.extra.get("complete_by").and_then(Value::as_u64);
-        let held = Held {
+        let held = ActiveAssignment {
             task_id: task.id.clone(),
             confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
             say_again_at: None,
@@ -166,7 +166,7 @@ impl Holders {
     /// When `due` will next have something to say.
     pub fn deadline(&self) -> Option<u64> {
         let stale_ms = self.policy.stale_timeout_ms;
-        let waits = |held: &Held| {
+        let waits = |held: &ActiveAssignment| {
             let stale = Some(held.alive_at + stale_ms);
             [held.confirm_by, held.say_again_at, held.overdue_at, stale].into_iter().flatten().min()
         };

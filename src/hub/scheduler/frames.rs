@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
 use crate::protocol::schema::frames::frame_fields;
@@ -10,9 +10,9 @@ use crate::protocol::{
     HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, Verdict, clip,
 };
 
-impl Desk {
+impl Scheduler {
     /// A frame from an identified agent. From a connection that a newer one superseded nothing counts any more.
-    pub fn heard(&mut self, conn: ConnId, frame: SidecarFrame, now_ms: u64) {
+    pub fn frame_received(&mut self, conn: ConnId, frame: SidecarFrame, now_ms: u64) {
         let Some(agent_id) = self.agents.on(conn).map(str::to_owned) else { return };
         let agent_id = agent_id.as_str();
         match frame {

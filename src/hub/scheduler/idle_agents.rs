@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Agents that could take a task and found none they can do.
 #[derive(Debug, Clone, Default)]
-pub struct IdleLine {
+pub struct IdleAgents {
     order: BTreeSet<(u64, String)>,
     place: HashMap<String, u64>,
     next: u64,
 }
 
-impl IdleLine {
+impl IdleAgents {
     /// Joins at the end, or keeps its place.
     pub fn join(&mut self, agent_id: &str) {
         if self.place.contains_key(agent_id) {

@@ -5,11 +5,11 @@
 //! process before it, which it asks about (`task_recovering`); it answers `busy` while the first is taken, and says
 //! nothing while its agent works.
 
-use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::queue::can_do;
 use crate::hub::scheduler::task::Status;
 
-impl Desk {
+impl Scheduler {
     pub(crate) fn is_original(&self, agent_id: &str) -> bool {
         self.agents.get(agent_id).is_some_and(|agent| agent.original)
     }
@@ -18,19 +18,19 @@ impl Desk {
     /// place.
     pub(crate) fn note_what_it_leaves_with(&mut self, agent_id: &str) {
         if self.tasks.had_accepted(agent_id)
-            && let Some(held) = self.tasks.holders.get(agent_id)
+            && let Some(held) = self.tasks.assignments.get(agent_id)
             && let Some(task) = self.tasks.get(&held.task_id)
         {
             let (task_id, generation) = (task.id.clone(), held.also.unwrap_or(task.generation));
-            self.tasks.lost.leaves_with(agent_id, &task_id, generation);
+            self.tasks.lost_assignments.leaves_with(agent_id, &task_id, generation);
         }
     }
 
     /// It speaks of the task that it has in hand right after `identified`. Until then it gets no other.
     pub(crate) fn let_it_report_first(&mut self, agent_id: &str, now_ms: u64) {
         if !self.is_original(agent_id) {
-            self.tasks.lost.left_with_nothing(agent_id);
-        } else if self.tasks.lost.may_have(agent_id) {
+            self.tasks.lost_assignments.left_with_nothing(agent_id);
+        } else if self.tasks.lost_assignments.may_have(agent_id) {
             self.agents.set_unavailable(agent_id, now_ms + self.policy.report_ms);
         }
     }
@@ -48,31 +48,32 @@ impl Desk {
         if reason != "busy" || !self.is_original(agent_id) {
             return false;
         }
-        let left_with = self.tasks.lost.left_with(agent_id, task_id);
+        let left_with = self.tasks.lost_assignments.left_with(agent_id, task_id);
         self.tasks.had_accepted(agent_id) || self.knows_it_under(agent_id, task_id, left_with, now_ms)
     }
 
     /// Whether it holds the task, and knows it under that older generation: it had accepted that before it last went.
     pub(crate) fn knows_it_under(&mut self, agent_id: &str, task_id: &str, said: Option<u64>, now_ms: u64) -> bool {
         let holds = self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id);
-        let Some(said) = said.filter(|said| holds && self.tasks.lost.left_with(agent_id, task_id) == Some(*said))
+        let Some(said) =
+            said.filter(|said| holds && self.tasks.lost_assignments.left_with(agent_id, task_id) == Some(*said))
         else {
             return false;
         };
         self.tasks.accepted(agent_id, task_id, now_ms);
-        self.tasks.holders.goes_on_under(agent_id, said);
+        self.tasks.assignments.goes_on_under(agent_id, said);
         true
     }
 
     /// It speaks of what it had accepted before it last went. Where nobody was given that since, it goes on.
     pub(crate) fn has_it_still(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        let left_with = self.tasks.lost.left_with(agent_id, task_id);
+        let left_with = self.tasks.lost_assignments.left_with(agent_id, task_id);
         self.goes_on_under(agent_id, task_id, left_with, now_ms)
     }
 
     /// A verdict on what it had accepted before it last went, and nobody was given since, is as good as any.
     pub(crate) fn take_late_verdict(&mut self, agent_id: &str, task_id: &str, generation: u64, now_ms: u64) {
-        if self.tasks.lost.left_with(agent_id, task_id) == Some(generation) {
+        if self.tasks.lost_assignments.left_with(agent_id, task_id) == Some(generation) {
             self.goes_on_under(agent_id, task_id, Some(generation), now_ms);
         }
     }
@@ -82,10 +83,10 @@ impl Desk {
     pub(crate) fn ask_the_original(&mut self, agent_id: &str, now_ms: u64) -> bool {
         let may_ask = self.is_original(agent_id)
             && self.tasks.had_accepted(agent_id)
-            && self.tasks.holders.get(agent_id).is_some_and(|held| !held.carried)
+            && self.tasks.assignments.get(agent_id).is_some_and(|held| !held.carried)
             && self.restarts.open_for(agent_id).is_none();
         if may_ask {
-            self.tasks.holders.ask(agent_id, now_ms);
+            self.tasks.assignments.ask(agent_id, now_ms);
             self.say_assignment(agent_id);
         }
         may_ask
@@ -117,7 +118,7 @@ impl Desk {
             Some(_) | None => {}
         }
         if self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id) {
-            self.tasks.holders.carried_over(agent_id);
+            self.tasks.assignments.carried_over(agent_id);
         }
     }
 
@@ -128,7 +129,7 @@ impl Desk {
         let older = self.tasks.get(task_id).is_some_and(|task| said < task.generation);
         let goes_on = older && self.give_back(agent_id, task_id, now_ms);
         if goes_on {
-            self.tasks.holders.goes_on_under(agent_id, said);
+            self.tasks.assignments.goes_on_under(agent_id, said);
         }
         goes_on
     }
@@ -141,7 +142,7 @@ impl Desk {
         if !able || self.restarts.open_for(agent_id).is_some() || !self.tasks.assign(task_id, agent_id, now_ms) {
             return false;
         }
-        self.idle.leave(agent_id);
+        self.idle_agents.leave(agent_id);
         self.tasks.accepted(agent_id, task_id, now_ms);
         true
     }

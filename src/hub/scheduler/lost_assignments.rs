@@ -11,13 +11,13 @@ const SAME_START_MS: u64 = 2_000;
 
 /// One life of an agent's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life {
+pub struct AgentRun {
     boot_id: Option<String>,
     /// By pm2's account, where the process does not name its runs. ms since the epoch.
     began_at: Option<u64>,
 }
 
-impl Life {
+impl AgentRun {
     /// The life that an identify speaks for.
     pub fn of(identify: &Identify, now_ms: u64) -> Self {
         let uptime = identify.pm2_info.as_ref().and_then(|info| info.uptime_ms);
@@ -40,21 +40,21 @@ impl Life {
 
 /// The last loss of each agent that is away, or here again without a word on whether it is the same process.
 #[derive(Debug, Clone, Default)]
-pub struct Lost {
-    by_agent: BTreeMap<String, (String, Life)>,
+pub struct LostAssignments {
+    by_agent: BTreeMap<String, (String, AgentRun)>,
     /// The hand-out that the agent had accepted when it went: where an original sidecar comes back, it may be at work on it.
     left_with: BTreeMap<String, (String, u64)>,
 }
 
-impl Lost {
+impl LostAssignments {
     /// The agent broke the task off.
-    pub fn note(&mut self, agent_id: &str, task_id: &str, life: Life) {
+    pub fn note(&mut self, agent_id: &str, task_id: &str, life: AgentRun) {
         self.by_agent.insert(agent_id.to_owned(), (task_id.to_owned(), life));
     }
 
     /// The agent is here again: the task that it broke off, if it lives the same life. Where nothing tells, what it says
     /// of the task will.
-    pub fn returned(&mut self, agent_id: &str, life: &Life) -> Option<String> {
+    pub fn returned(&mut self, agent_id: &str, life: &AgentRun) -> Option<String> {
         let (_, before) = self.by_agent.get(agent_id)?;
         let same = before.is(life)?;
         let (task_id, _) = self.by_agent.remove(agent_id)?;
@@ -94,7 +94,7 @@ impl Lost {
     }
 
     /// Feeds what decides the future of agents that name their runs to `hasher`.
-    pub(crate) fn digest(&self, hasher: &mut impl Hasher) {
+    pub(crate) fn state_hash(&self, hasher: &mut impl Hasher) {
         for (agent_id, (task_id, life)) in &self.by_agent {
             (agent_id, task_id, &life.boot_id, life.began_at).hash(hasher);
         }
@@ -107,13 +107,13 @@ mod tests {
 
     use super::*;
 
-    fn life(boot_id: &str) -> Life {
-        Life { boot_id: Some(boot_id.into()), began_at: None }
+    fn life(boot_id: &str) -> AgentRun {
+        AgentRun { boot_id: Some(boot_id.into()), began_at: None }
     }
 
     #[test]
     fn only_the_task_that_was_lost_is_in_hand_still() {
-        let mut lost = Lost::default();
+        let mut lost = LostAssignments::default();
         lost.note("a", "t", life("b"));
         assert!(!lost.has_it_still("a", "u"));
         assert!(lost.has_it_still("a", "t"));
@@ -122,16 +122,16 @@ mod tests {
 
     #[test]
     fn whose_loss_of_what_it_was_decides_the_future() {
-        let digest = |agent_id: &str, task_id: &str, boot_id: &str| {
-            let mut lost = Lost::default();
+        let state_hash = |agent_id: &str, task_id: &str, boot_id: &str| {
+            let mut lost = LostAssignments::default();
             lost.note(agent_id, task_id, life(boot_id));
             let mut hasher = DefaultHasher::new();
-            lost.digest(&mut hasher);
+            lost.state_hash(&mut hasher);
             hasher.finish()
         };
-        let one = digest("a", "t", "b");
-        assert_eq!(one, digest("a", "t", "b"));
-        for other in [digest("x", "t", "b"), digest("a", "x", "b"), digest("a", "t", "x")] {
+        let one = state_hash("a", "t", "b");
+        assert_eq!(one, state_hash("a", "t", "b"));
+        for other in [state_hash("x", "t", "b"), state_hash("a", "x", "b"), state_hash("a", "t", "x")] {
             assert_ne!(one, other);
         }
     }

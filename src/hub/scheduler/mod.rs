@@ -25,7 +25,7 @@ mod view;
 
 use crate::hub::scheduler::agents::{Agents, ConnId, Entered};
 use crate::hub::scheduler::assignments::{Due, STALE};
-use crate::hub::scheduler::idle_agents::IdleLine;
+use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::queue::can_do;
 use crate::hub::scheduler::restart::{Restart, RestartRequest, Run};
@@ -36,7 +36,7 @@ use crate::protocol::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED,
 
 /// An order to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Say {
+pub enum Outgoing {
     /// Write a frame.
     Frame {
         /// To whom.
@@ -68,43 +68,43 @@ pub struct Changes<'a> {
 
 /// Everything the hub knows.
 #[derive(Debug, Clone, Default)]
-pub struct Desk {
+pub struct Scheduler {
     pub(super) policy: Policy,
     pub(super) tasks: Tasks,
     pub(super) restarts: Restarts,
     pub(super) agents: Agents,
-    pub(super) says: Vec<Say>,
+    pub(super) outgoing: Vec<Outgoing>,
     /// Agents whose state may have changed in this event.
     pub(super) touched: Vec<String>,
-    pub(super) idle: IdleLine,
+    pub(super) idle_agents: IdleAgents,
 }
 
-impl Desk {
+impl Scheduler {
     /// What was stored, as it stands now. Nobody is connected yet.
     pub fn load(tasks: Vec<Task>, restarts: Vec<Restart>, policy: Policy, now_ms: u64) -> Self {
-        let mut desk = Self {
+        let mut scheduler = Self {
             policy,
             tasks: Tasks::load(tasks, policy, now_ms),
             restarts: Restarts::load(restarts, policy),
             ..Self::default()
         };
         // Who came back while the hub was down could not say so: it gets the time that every holder gets.
-        desk.restarts.wait_until(now_ms + policy.accept_timeout_ms);
-        let fenced: Vec<String> = desk.restarts.fenced().map(str::to_owned).collect();
+        scheduler.restarts.wait_until(now_ms + policy.accept_timeout_ms);
+        let fenced: Vec<String> = scheduler.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
-            desk.tasks.holder_left(&agent_id);
+            scheduler.tasks.holder_left(&agent_id);
         }
-        desk
+        scheduler
     }
 
     /// An agent proved who it is. The connection that was opened last wins, in whatever order they are read; the older one
     /// is closed, and its task moves here.
     pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
         let agent_id = identify.agent_id.as_str();
-        let superseded = |conn| Say::Close { conn, code: 4001, reason: "superseded by a newer connection" };
+        let superseded = |conn| Outgoing::Close { conn, code: 4001, reason: "superseded by a newer connection" };
         match self.agents.enter(conn, identify, now_ms) {
-            Entered::Here { older } => self.says.extend(older.map(superseded)),
-            Entered::Late => return self.says.push(superseded(conn)),
+            Entered::Here { older } => self.outgoing.extend(older.map(superseded)),
+            Entered::Late => return self.outgoing.push(superseded(conn)),
         }
         let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
         self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
@@ -252,8 +252,8 @@ impl Desk {
     }
 
     /// What is to be said, in order.
-    pub fn take_says(&mut self) -> Vec<Say> {
-        std::mem::take(&mut self.says)
+    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outgoing)
     }
 
     /// All tasks.
@@ -283,7 +283,7 @@ impl Desk {
 
     pub(super) fn say_text(&mut self, agent_id: &str, text: String, receipt: Option<String>) {
         if let Some((_, conn)) = self.agents.connected(agent_id) {
-            self.says.push(Say::Frame { conn, text, receipt });
+            self.outgoing.push(Outgoing::Frame { conn, text, receipt });
         }
     }
 
@@ -310,19 +310,19 @@ impl Desk {
     pub(super) fn settle(&mut self, now_ms: u64) {
         for agent_id in std::mem::take(&mut self.touched) {
             if !self.is_free(&agent_id) {
-                self.idle.leave(&agent_id);
+                self.idle_agents.leave(&agent_id);
                 continue;
             }
             let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.can_do));
             match fits {
                 Some(task_id) => self.assign(&task_id, &agent_id, now_ms),
-                None => self.idle.join(&agent_id),
+                None => self.idle_agents.join(&agent_id),
             }
         }
         for task_id in self.tasks.take_queued() {
             let Some(task) = self.tasks.get(&task_id).filter(|task| task.status == Status::Queued) else { continue };
             let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(id, &agent.can_do, &task.submission));
-            let Some(agent_id) = self.idle.iter().find(|id| able(id)).map(str::to_owned) else { continue };
+            let Some(agent_id) = self.idle_agents.iter().find(|id| able(id)).map(str::to_owned) else { continue };
             self.assign(&task_id, &agent_id, now_ms);
         }
     }
@@ -337,7 +337,7 @@ impl Desk {
     }
 
     fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) {
-        self.idle.leave(agent_id);
+        self.idle_agents.leave(agent_id);
         if self.tasks.assign(task_id, agent_id, now_ms) {
             self.say_assignment(agent_id);
         }

@@ -36,11 +36,11 @@ impl Wants {
 
 /// All that wait.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Queue {
+pub struct TaskQueue {
     by_wants: BTreeMap<Wants, BTreeMap<Turn, String>>,
 }
 
-impl Queue {
+impl TaskQueue {
     /// The task waits.
     pub fn insert(&mut self, task: &Task) {
         self.by_wants.entry(Wants::of(&task.submission)).or_default().insert(turn(task), task.id.clone());

@@ -49,7 +49,7 @@ impl Phase {
 
 /// One line of a restart's story.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct RestartStep {
     /// A phase, or what happened inside one: `sent_again`, `force_added`, `socket_closed`, `reconnected`, `duplicate`.
     pub step: String,
     /// When, ms since the epoch.
@@ -129,7 +129,7 @@ pub struct Restart {
     /// Whether work was left under way, where the agent said.
     pub forced: Option<bool>,
     /// Everything that happened, oldest first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<RestartStep>,
 }
 
 impl Restart {
@@ -138,7 +138,7 @@ impl Restart {
         if self.steps.len() >= STEPS_CAP {
             self.steps.remove(1);
         }
-        self.steps.push(Step { step: step.to_owned(), at_ms: now_ms, detail });
+        self.steps.push(RestartStep { step: step.to_owned(), at_ms: now_ms, detail });
     }
 
     /// Whether an identify comes from another run than the one that was told to end.

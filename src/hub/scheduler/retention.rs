@@ -8,12 +8,12 @@ use crate::hub::scheduler::task::Task;
 
 /// The finished tasks in the order in which they ended.
 #[derive(Debug, Clone, Default)]
-pub struct Kept {
+pub struct Retention {
     order: VecDeque<(String, u64)>,
     bytes: u64,
 }
 
-impl Kept {
+impl Retention {
     /// The task has ended.
     pub fn push(&mut self, task: &Task) {
         let weight = task.weight();
@@ -79,13 +79,13 @@ mod tests {
         Task::new(id.into(), 1, submission(Priority::Normal), 0)
     }
 
-    /// Room for so many finished tasks of that weight, however many there are.
+    /// ConnectionLimit for so many finished tasks of that weight, however many there are.
     fn room_for(tasks: u64) -> Policy {
         Policy { keep_finished_bytes: tasks * task("a").weight(), ..Policy::default() }
     }
 
-    fn kept(ids: &[&str]) -> Kept {
-        let mut kept = Kept::default();
+    fn kept(ids: &[&str]) -> Retention {
+        let mut kept = Retention::default();
         ids.iter().for_each(|id| kept.push(&task(id)));
         kept
     }

@@ -3,9 +3,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::{Agent, ConnId};
-use crate::hub::scheduler::assignments::Held;
+use crate::hub::scheduler::assignments::ActiveAssignment;
 use crate::hub::scheduler::restart::{Phase, Restart};
 use crate::hub::scheduler::task::{Status, Task};
 
@@ -21,24 +21,24 @@ impl FromNow {
     }
 }
 
-impl Desk {
+impl Scheduler {
     /// Feeds the desk to `hasher` with every time counted from `now_ms` and every connection by its `rank`, so that lives
     /// which differ only in their dates, or in how many connections have been before, are the same. The rank is how many
     /// of the connections that may still be heard are as old or older. What is not yet stored or said is left out: take it
     /// before.
-    pub fn digest(&self, now_ms: u64, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
+    pub fn state_hash(&self, now_ms: u64, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
         let from_now = FromNow(now_ms);
         for task in self.tasks.list() {
-            digest_task(task, hasher);
-            let held = task.holder().and_then(|holder| self.tasks.holders.get(holder));
+            hash_task(task, hasher);
+            let held = task.holder().and_then(|holder| self.tasks.assignments.get(holder));
             if let Some(held) = held.filter(|held| held.task_id == task.id) {
-                digest_held(held, self.policy.stale_timeout_ms, &from_now, hasher);
+                hash_assignment(held, self.policy.stale_timeout_ms, &from_now, hasher);
             }
         }
         for (agent_id, agent) in self.agents.list() {
             agent_id.hash(hasher);
             agent.conn.map(&rank).hash(hasher);
-            digest_agent(agent, &from_now, hasher);
+            hash_agent(agent, &from_now, hasher);
         }
         for (agent_id, newest) in &self.agents.newest {
             // Where nothing older can be heard any more it decides nothing.
@@ -47,16 +47,16 @@ impl Desk {
         let mut restarts: Vec<&Restart> = self.restarts.all.values().collect();
         restarts.sort_unstable_by_key(|restart| restart.seq);
         for restart in restarts {
-            digest_restart(restart, &from_now, hasher);
+            hash_restart(restart, &from_now, hasher);
         }
-        for agent_id in self.idle.iter() {
+        for agent_id in self.idle_agents.iter() {
             agent_id.hash(hasher);
         }
-        self.tasks.lost.digest(hasher);
+        self.tasks.lost_assignments.state_hash(hasher);
     }
 }
 
-fn digest_task(task: &Task, hasher: &mut impl Hasher) {
+fn hash_task(task: &Task, hasher: &mut impl Hasher) {
     (&task.id, task.generation, task.retry_count, task.losses, task.status.name()).hash(hasher);
     match &task.status {
         Status::Assigned { agent_id, assigned_at: _, accepted } => (agent_id, accepted).hash(hasher),
@@ -64,8 +64,8 @@ fn digest_task(task: &Task, hasher: &mut impl Hasher) {
     }
 }
 
-fn digest_held(held: &Held, stale_ms: u64, from_now: &FromNow, hasher: &mut impl Hasher) {
-    let Held { task_id: _, confirm_by, say_again_at, alive_at, overdue_at, away, carried, also } = held;
+fn hash_assignment(held: &ActiveAssignment, stale_ms: u64, from_now: &FromNow, hasher: &mut impl Hasher) {
+    let ActiveAssignment { task_id: _, confirm_by, say_again_at, alive_at, overdue_at, away, carried, also } = held;
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
     (away, due(confirm_by), due(say_again_at), due(overdue_at)).hash(hasher);
     (carried, also).hash(hasher);
@@ -73,13 +73,13 @@ fn digest_held(held: &Held, stale_ms: u64, from_now: &FromNow, hasher: &mut impl
     (!away).then(|| from_now.ms(alive_at.saturating_add(stale_ms))).hash(hasher);
 }
 
-fn digest_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
+fn hash_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
     (agent.original, agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
     (&agent.run.boot_id, agent.run.restart_count, &agent.can_do).hash(hasher);
 }
 
 /// The day within which every command ends is further off than anything here looks.
-fn digest_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher) {
+fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&restart.command_id, &restart.agent_id, restart.phase.name()).hash(hasher);
     let said_so = restart.steps.iter().any(|step| step.step == Phase::Draining.name());
     match restart.phase {

@@ -9,11 +9,11 @@ use std::ops::Bound;
 
 use serde_json::{Value, json};
 
-use crate::hub::scheduler::assignments::{Due, Holders};
-use crate::hub::scheduler::lost_assignments::{Life, Lost};
+use crate::hub::scheduler::assignments::{Assignments, Due};
+use crate::hub::scheduler::lost_assignments::{AgentRun, LostAssignments};
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::scheduler::queue::{Queue, Turn, turn};
-use crate::hub::scheduler::retention::{Kept, Unfinished};
+use crate::hub::scheduler::queue::{TaskQueue, Turn, turn};
+use crate::hub::scheduler::retention::{Retention, Unfinished};
 use crate::hub::scheduler::task::{Status, Submission, Task};
 
 /// All tasks.
@@ -22,26 +22,26 @@ pub struct Tasks {
     policy: Policy,
     pub(crate) all: HashMap<String, Task>,
     order: BTreeMap<Turn, String>,
-    queue: Queue,
-    pub(crate) holders: Holders,
-    kept: Kept,
+    queue: TaskQueue,
+    pub(crate) assignments: Assignments,
+    retention: Retention,
     unfinished: Unfinished,
     dirty: BTreeSet<String>,
     queued: Vec<String>,
-    pub(crate) lost: Lost,
+    pub(crate) lost_assignments: LostAssignments,
     next_seq: u64,
 }
 
 impl Tasks {
-    /// The queue as it was stored. Holders have `accept_timeout_ms` from now to come back.
+    /// The queue as it was stored. Assignments have `accept_timeout_ms` from now to come back.
     pub fn load(stored: Vec<Task>, policy: Policy, now_ms: u64) -> Self {
-        let mut tasks = Self { policy, holders: Holders::new(policy), ..Self::default() };
+        let mut tasks = Self { policy, assignments: Assignments::new(policy), ..Self::default() };
         let mut finished: Vec<(u64, String)> = Vec::new();
         for task in stored {
             tasks.next_seq = tasks.next_seq.max(task.seq + 1);
             match &task.status {
                 Status::Queued => tasks.queue.insert(&task),
-                Status::Assigned { agent_id, .. } => tasks.holders.hand(agent_id, &task, now_ms),
+                Status::Assigned { agent_id, .. } => tasks.assignments.hand(agent_id, &task, now_ms),
                 Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                     finished.push((task.updated_at, task.id.clone()));
                 }
@@ -53,7 +53,7 @@ impl Tasks {
         }
         finished.sort();
         for task in finished.iter().filter_map(|(_, id)| tasks.all.get(id)) {
-            tasks.kept.push(task);
+            tasks.retention.push(task);
         }
         // The bounds may be lower than those of the hub before.
         tasks.prune();
@@ -78,7 +78,7 @@ impl Tasks {
 
     /// The task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&Task> {
-        self.holders.task_of(agent_id).and_then(|task_id| self.all.get(task_id))
+        self.assignments.task_of(agent_id).and_then(|task_id| self.all.get(task_id))
     }
 
     /// The tasks to store (or, where `get` has none, to delete) since the last call.
@@ -111,7 +111,7 @@ impl Tasks {
 
     /// Hands a waiting task to an agent that holds none. `false`, and nothing changed, where either is not so.
     pub fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) -> bool {
-        if self.holders.task_of(agent_id).is_some() {
+        if self.assignments.task_of(agent_id).is_some() {
             return false;
         }
         let Some(task) = self.all.get_mut(task_id) else { return false };
@@ -122,7 +122,7 @@ impl Tasks {
         task.generation += 1;
         task.status = Status::Assigned { agent_id: agent_id.to_owned(), assigned_at: now_ms, accepted: false };
         task.note("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
-        self.holders.hand(agent_id, task, now_ms);
+        self.assignments.hand(agent_id, task, now_ms);
         self.dirty.insert(task_id.to_owned());
         true
     }
@@ -142,20 +142,20 @@ impl Tasks {
 
     /// A sign of life of the task from its holder. `false` where it comes from somebody else.
     pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        self.holders.alive(agent_id, task_id, now_ms)
+        self.assignments.alive(agent_id, task_id, now_ms)
     }
 
     /// Takes the agent's task back, if it holds one, and says which it was.
     pub fn take_back(&mut self, agent_id: &str, why: &str, now_ms: u64) -> Option<String> {
-        let task_id = self.holders.task_of(agent_id)?.to_owned();
+        let task_id = self.assignments.task_of(agent_id)?.to_owned();
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
         Some(task_id)
     }
 
     /// Takes the task back from an agent that broke it off. What ends or hangs whoever takes it must not go round for
     /// ever: too many losses make a dead letter. `life` is whose loss it was: [`Tasks::returned`] forgives it to the same.
-    pub fn lose(&mut self, agent_id: &str, why: &str, life: Option<Life>, now_ms: u64) {
-        let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
+    pub fn lose(&mut self, agent_id: &str, why: &str, life: Option<AgentRun>, now_ms: u64) {
+        let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         let Some(task) = self.all.get_mut(&task_id) else { return };
         task.losses += 1;
         if task.losses >= self.policy.max_losses {
@@ -167,15 +167,15 @@ impl Tasks {
             return;
         }
         if let Some(life) = life {
-            self.lost.note(agent_id, &task_id, life);
+            self.lost_assignments.note(agent_id, &task_id, life);
         }
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
     }
 
     /// The agent is here. If it lives the same life as when it lost a task, only the link had broken: that loss counts no
     /// more, whoever has the task now.
-    pub fn returned(&mut self, agent_id: &str, life: &Life) {
-        if let Some(task_id) = self.lost.returned(agent_id, life) {
+    pub fn returned(&mut self, agent_id: &str, life: &AgentRun) {
+        if let Some(task_id) = self.lost_assignments.returned(agent_id, life) {
             self.forgive(&task_id);
         }
     }
@@ -183,14 +183,14 @@ impl Tasks {
     /// The agent says of the task what only the process can that took it. Had it lost it, and could nothing else tell that
     /// it lives the same life, that loss counts no more.
     pub fn still_in_hand(&mut self, agent_id: &str, task_id: &str) {
-        if self.lost.has_it_still(agent_id, task_id) {
+        if self.lost_assignments.has_it_still(agent_id, task_id) {
             self.forgive(task_id);
         }
     }
 
     /// The agent's process is another one than before: what it lost stays lost.
     pub fn began_anew(&mut self, agent_id: &str) {
-        self.lost.began_anew(agent_id);
+        self.lost_assignments.began_anew(agent_id);
     }
 
     fn forgive(&mut self, task_id: &str) {
@@ -202,7 +202,7 @@ impl Tasks {
 
     /// The holder cannot do the task, and nobody could.
     pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
-        let Some(task_id) = self.holders.task_of(agent_id).map(str::to_owned) else { return };
+        let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         if let Some(task) = self.all.get_mut(&task_id) {
             task.last_error = Some(reason.to_owned());
         }
@@ -236,7 +236,7 @@ impl Tasks {
         task.retry_count = 0;
         task.losses = 0;
         task.last_error = None;
-        self.kept.remove(task_id);
+        self.retention.remove(task_id);
         self.unfinished.add(task);
         self.requeue(task_id, "queued", json!("retried from dead letter"), now_ms);
         Ok(())
@@ -244,14 +244,14 @@ impl Tasks {
 
     /// The holder left on a restart that we commanded: it keeps the task until the restart ends.
     pub fn holder_left(&mut self, agent_id: &str) {
-        self.holders.left(agent_id);
+        self.assignments.left(agent_id);
     }
 
     /// The holder is connected again and kept its task: it has to confirm it anew. What it had not accepted is said again
     /// unless it mentions it; with `always`, so is what it had.
     pub fn holder_returned(&mut self, agent_id: &str, always: bool, now_ms: u64) {
         let say_again = always || !self.had_accepted(agent_id);
-        self.holders.returned(agent_id, say_again, now_ms);
+        self.assignments.returned(agent_id, say_again, now_ms);
     }
 
     /// Whether the agent has accepted the task that it holds.
@@ -262,12 +262,12 @@ impl Tasks {
 
     /// What is due by now. The caller takes back and says again; a saying is due once.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
-        self.holders.due(now_ms)
+        self.assignments.due(now_ms)
     }
 
     /// When `due` will next have something to say, ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        self.holders.deadline()
+        self.assignments.deadline()
     }
 
     fn enqueue(&mut self, task: Task) {
@@ -300,14 +300,14 @@ impl Tasks {
         task.note(event, details, now_ms);
         self.dirty.insert(task_id.to_owned());
         self.unfinished.remove(task_id);
-        self.kept.push(&task);
+        self.retention.push(&task);
         self.all.insert(task_id.to_owned(), task);
         self.prune();
     }
 
     /// Forgets the oldest finished tasks where there are too many.
     fn prune(&mut self) {
-        while let Some(oldest) = self.kept.pop_over(&self.policy) {
+        while let Some(oldest) = self.retention.pop_over(&self.policy) {
             if let Some(task) = self.all.remove(&oldest) {
                 self.order.remove(&turn(&task));
             }
@@ -317,7 +317,7 @@ impl Tasks {
 
     fn release(&mut self, status: &Status) {
         if let Status::Assigned { agent_id, .. } = status {
-            self.holders.release(agent_id);
+            self.assignments.release(agent_id);
         }
     }
 }

@@ -77,7 +77,8 @@ impl Tasks {
         let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
         match &task.status {
             Status::Assigned { agent_id: holder, assigned_at, .. } => {
-                let also = self.holders.get(agent_id).filter(|held| held.task_id == task_id).and_then(|held| held.also);
+                let also =
+                    self.assignments.get(agent_id).filter(|held| held.task_id == task_id).and_then(|held| held.also);
                 let current = task.generation == generation || also == Some(generation);
                 if current && holder == agent_id { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
             }

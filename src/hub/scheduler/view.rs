@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::hub::scheduler::Desk;
+use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::task::Status;
 
-impl Desk {
+impl Scheduler {
     /// Everybody who is here or due back, as the API shows them.
     pub fn agents_json(&self) -> Vec<Value> {
         self.shown().map(|id| self.agent_json(id)).collect()

@@ -9,7 +9,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::common::fs::regular_file::{self, Unfit};
+use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
@@ -45,7 +45,7 @@ pub enum StoreError {
         /// The place.
         path: PathBuf,
         /// What stands there.
-        unfit: Unfit,
+        unfit: Unsuitable,
     },
     /// A record could not be written as JSON.
     Record {

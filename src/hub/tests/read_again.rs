@@ -12,7 +12,7 @@ use crate::hub::http::tasks::{TASK_FIELDS, submission_of};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
-use crate::hub::scheduler::{Desk, Say};
+use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::store::{Aside, Store};
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Incoming, read_frame};
@@ -32,8 +32,8 @@ impl Stored {
     }
 
     /// Stores what changed; what is read back is what the desk has.
-    fn reads_back(&self, desk: &mut Desk) {
-        let changes = desk.take_changes();
+    fn reads_back(&self, scheduler: &mut Scheduler) {
+        let changes = scheduler.take_changes();
         let tasks: Vec<Task> = changes.tasks.iter().filter_map(|(_, task)| task.cloned()).collect();
         let restarts: Vec<_> = changes.restarts.iter().filter_map(|(_, restart)| restart.cloned()).collect();
         self.store.commit(&changes, &Aside::default()).unwrap();
@@ -49,9 +49,9 @@ impl Stored {
 }
 
 /// Every frame that is said is one that a sidecar takes.
-fn said_is_taken(desk: &mut Desk) {
-    for say in desk.take_says() {
-        if let Say::Frame { text, .. } = say {
+fn said_is_taken(scheduler: &mut Scheduler) {
+    for say in scheduler.take_outgoing() {
+        if let Outgoing::Frame { text, .. } = say {
             // Beside the frames that it has a use for are those of the original hub.
             if text != r#"{"type":"status_updated"}"# {
                 HubFrame::parse(&text).unwrap();
@@ -103,11 +103,11 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
     proptest!(config, |(body in body(), frames in prop::collection::vec(frame(), 1..4), capability in any_text::value())| {
         let read = read_body(&headers, Ok(Bytes::from(body)), TASK_FIELDS);
         let who = Principal { name: "ops".into(), admin: true, created_at: 1 };
-        let mut desk = Desk::load(Vec::new(), Vec::new(), Policy::default(), 0);
+        let mut scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 0);
         if let Ok(submission) = read.and_then(|body| submission_of(body, who)) {
             taken.borrow_mut().0 += 1;
-            desk.submit("t".into(), submission, 1);
-            stored.reads_back(&mut desk);
+            scheduler.submit("t".into(), submission, 1);
+            stored.reads_back(&mut scheduler);
         }
         let identify = format!(r#"{{"type":"identify","agent_id":"a","token":"t","capabilities":["code",{capability}]}}"#);
         let identify = match read_frame(&identify) {
@@ -116,17 +116,17 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
                 Identify { agent_id: "a".into(), ..Identify::default() }
             }
         };
-        desk.identified(1, &identify, 2);
+        scheduler.identified(1, &identify, 2);
         let request = RestartRequest { reason: "r".into(), deadline_ms: None, force: false, by: "ops".into() };
-        desk.command_restart("c".into(), "a", request, 3);
-        stored.reads_back(&mut desk);
-        said_is_taken(&mut desk);
+        scheduler.command_restart("c".into(), "a", request, 3);
+        stored.reads_back(&mut scheduler);
+        said_is_taken(&mut scheduler);
         for text in frames {
             if let Incoming::Frame(frame) = read_frame(&text) {
                 taken.borrow_mut().1 += 1;
-                desk.heard(1, frame, 4);
-                stored.reads_back(&mut desk);
-                said_is_taken(&mut desk);
+                scheduler.frame_received(1, frame, 4);
+                stored.reads_back(&mut scheduler);
+                said_is_taken(&mut scheduler);
             }
         }
     });

@@ -1,28 +1,30 @@
 //! The connection opens, is lost, or is late.
 
-use crate::machine::model::connection::{Heartbeat, Link};
+use crate::machine::model::connection::{Connection, Heartbeat};
 use crate::machine::model::effect::{CloseCode, Effect, ToHub};
 use crate::machine::model::state::{DrainStep, State};
 use crate::machine::step::Step;
 
 impl Step<'_> {
     pub(in crate::machine) fn hub_opened(&mut self) {
-        if let Link::Dialing { attempt, .. } = self.machine.link {
+        if let Connection::Dialing { attempt, .. } = self.machine.connection {
             let give_up_at = self.now.plus(self.policy.identify_timeout_ms);
-            self.machine.link = Link::Identifying { give_up_at, attempt };
+            self.machine.connection = Connection::Identifying { give_up_at, attempt };
             let identify = self.identify();
             self.order(Effect::Send(identify));
         }
     }
 
-    pub(in crate::machine) fn link_deadline(&mut self) {
+    pub(in crate::machine) fn connection_deadline(&mut self) {
         let now = self.now;
-        match &mut self.machine.link {
-            Link::Dialing { give_up_at, attempt } | Link::Identifying { give_up_at, attempt } if *give_up_at <= now => {
+        match &mut self.machine.connection {
+            Connection::Dialing { give_up_at, attempt } | Connection::Identifying { give_up_at, attempt }
+                if *give_up_at <= now =>
+            {
                 let attempt = *attempt;
-                self.close_link(CloseCode::Unusable, attempt, false);
+                self.close_connection(CloseCode::Unusable, attempt, false);
             }
-            Link::Online(online) => {
+            Connection::Online(online) => {
                 if online.limited_until.is_some_and(|until| until <= now) {
                     online.limited_until = None;
                 }
@@ -34,27 +36,30 @@ impl Step<'_> {
                     }
                     Heartbeat::Sent { answer_by, .. } if answer_by <= now => {
                         let attempt = online.attempt;
-                        self.close_link(CloseCode::Unusable, attempt, false);
+                        self.close_connection(CloseCode::Unusable, attempt, false);
                     }
                     Heartbeat::Due { .. } | Heartbeat::Sent { .. } => {}
                 }
             }
-            Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. } => {}
+            Connection::Down { .. }
+            | Connection::Dialing { .. }
+            | Connection::Identifying { .. }
+            | Connection::Closing { .. } => {}
         }
     }
 
     /// Starts the closing handshake; the adapter answers with `HubClosed`.
-    pub(in crate::machine) fn close_link(&mut self, code: CloseCode, attempt: u32, refused: bool) {
-        self.machine.link = Link::Closing { attempt, refused };
+    pub(in crate::machine) fn close_connection(&mut self, code: CloseCode, attempt: u32, refused: bool) {
+        self.machine.connection = Connection::Closing { attempt, refused };
         self.order(Effect::CloseLink(code));
     }
 
     /// The connection is gone: nothing said on it is known to have arrived unless it was answered.
-    pub(in crate::machine) fn link_lost(&mut self) {
-        self.machine.outbox.link_lost(self.now, self.policy);
-        self.machine.held = None;
+    pub(in crate::machine) fn connection_lost(&mut self) {
+        self.machine.outbox.connection_lost(self.now, self.policy);
+        self.machine.deferred = None;
         if let Some(job) = self.machine.state.job_mut() {
-            job.link_lost();
+            job.connection_lost();
         }
         if let State::Draining { step, .. } = &self.machine.state {
             match step {

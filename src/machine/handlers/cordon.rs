@@ -1,7 +1,7 @@
 //! An operator's `drain` and `resume`: the task in hand is finished and no new one taken until further notice. It says
 //! nothing about restarts, which go on as ever.
 
-use crate::machine::model::connection::Link;
+use crate::machine::model::connection::Connection;
 use crate::machine::model::cordon::Cordon;
 use crate::machine::model::effect::{CloseCode, Effect, Notice, ToHub};
 use crate::machine::model::reply::{Answer, Ticket};
@@ -22,10 +22,10 @@ impl Step<'_> {
         self.order(Effect::Notify(Notice::Cordoned { on }));
         if on {
             self.machine.cordon = Cordon::On;
-            self.refuse_held_new_work();
+            self.refuse_deferred_new_work();
         } else {
             self.machine.cordon = Cordon::Off;
-            if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
+            if let Connection::Down { retry_at, firm: false, .. } = &mut self.machine.connection {
                 *retry_at = (*retry_at).min(self.now);
             }
         }
@@ -35,7 +35,7 @@ impl Step<'_> {
     /// What a hub is told of it: in its own word where it has one, else in words for people.
     pub(in crate::machine) fn tell_cordon(&mut self) {
         let on = self.machine.cordon.is_on();
-        let Some(online) = self.machine.link.online() else { return };
+        let Some(online) = self.machine.connection.online() else { return };
         if online.features.cordon {
             self.order(Effect::Send(ToHub::Cordon { on }));
         }
@@ -50,13 +50,13 @@ impl Step<'_> {
     }
 
     /// With nothing to do and nothing to say, a hub that cannot be told is left.
-    pub(in crate::machine) fn settle_cordon(&mut self) {
+    pub(in crate::machine) fn flush_cordon(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
-        let deaf = self.machine.link.online().is_some_and(|online| !online.features.task_rejected);
+        let deaf = self.machine.connection.online().is_some_and(|online| !online.features.task_rejected);
         if self.machine.cordon == Cordon::On && idle && deaf {
             self.machine.cordon = Cordon::Away;
-            let attempt = self.machine.link.attempt();
-            self.close_link(CloseCode::Cordoned, attempt, false);
+            let attempt = self.machine.connection.attempt();
+            self.close_connection(CloseCode::Cordoned, attempt, false);
         }
     }
 }

@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::machine::model::connection::Link;
+use crate::machine::model::connection::Connection;
 use crate::machine::model::effect::{CloseCode, Effect, ReturnedFrom, ToHub};
-use crate::machine::model::job::Carried;
+use crate::machine::model::job::PersistedJob;
 use crate::machine::model::restart_ledger::{RestartOrder, Returned};
 use crate::machine::model::state::{Cause, DrainStep, NextRun, State, StopSignal};
 use crate::machine::model::time::Timestamp;
@@ -20,7 +20,7 @@ impl Step<'_> {
     pub(in crate::machine) fn leave_work_behind(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::RestartPending { job, order, .. } => {
-                self.drain_for_restart(order, Some(job.carried));
+                self.drain_for_restart(order, Some(job.persisted));
             }
             state @ (State::Idle | State::Working { .. } | State::Draining { .. } | State::Exiting { .. }) => {
                 self.machine.state = state;
@@ -34,7 +34,7 @@ impl Step<'_> {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Idle => self.drain(Cause::Stop { signal }, None),
             State::Working { job } | State::RestartPending { job, .. } => {
-                self.drain(Cause::Stop { signal }, Some(job.carried));
+                self.drain(Cause::Stop { signal }, Some(job.persisted));
             }
             State::Draining {
                 cause: Cause::Restart { order, forced, signalled: false, next_run },
@@ -58,7 +58,7 @@ impl Step<'_> {
     }
 
     /// Leaves for a restart. Once more it is asked what would follow: the answer to the command may be hours old.
-    pub(in crate::machine) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<Carried>) {
+    pub(in crate::machine) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<PersistedJob>) {
         let number = self.next_question();
         self.order(Effect::CheckNextRun { number, leaving: true });
         let (forced, next_run) = (left.is_some(), NextRun::Asked { number });
@@ -66,7 +66,7 @@ impl Step<'_> {
     }
 
     /// No new work from here on. `left` is what is left under way.
-    fn drain(&mut self, cause: Cause, left: Option<Carried>) {
+    fn drain(&mut self, cause: Cause, left: Option<PersistedJob>) {
         let forced = left.is_some();
         let deadline = self.now.plus(match &cause {
             Cause::Restart { .. } => self.policy.drain_deadline_ms,
@@ -77,14 +77,14 @@ impl Step<'_> {
             open.leaving_at = Some(self.now);
         }
         self.machine.state = State::Draining { cause, deadline, step: DrainStep::Flushing, left };
-        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
+        if let Connection::Down { retry_at, firm: false, .. } = &mut self.machine.connection {
             *retry_at = self.now;
         }
     }
 
     /// The link was lost before the last words: they are still owed, and time is short.
     pub(in crate::machine) fn hasten_redial(&mut self) {
-        if let Link::Down { retry_at, firm: false, .. } = &mut self.machine.link {
+        if let Connection::Down { retry_at, firm: false, .. } = &mut self.machine.connection {
             *retry_at = (*retry_at).min(self.now.plus(DRAIN_REDIAL_MS));
         }
     }
@@ -95,13 +95,13 @@ impl Step<'_> {
     }
 
     /// The drain's next step, where it is possible or due.
-    pub(in crate::machine) fn settle_drain(&mut self) {
+    pub(in crate::machine) fn flush_drain(&mut self) {
         let State::Draining { cause, deadline, step, .. } = &self.machine.state else { return };
         match step {
             DrainStep::Flushing => {}
             DrainStep::Closing => return,
             // A connection that was being made stands after all.
-            DrainStep::Checking if self.machine.link.online().is_some() => return self.say_goodbye(),
+            DrainStep::Checking if self.machine.connection.online().is_some() => return self.say_goodbye(),
             DrainStep::Checking => return self.said_everything(),
         }
         let flush_over = self.flush_deadline(*deadline) <= self.now;
@@ -110,10 +110,13 @@ impl Step<'_> {
             Cause::Restart { .. } => true,
             Cause::Stop { .. } => false,
         };
-        match &self.machine.link {
-            Link::Online(_) if flush_over || (on_disk && self.machine.outbox.is_empty()) => self.say_goodbye(),
-            Link::Online(_) => {}
-            Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. } => {
+        match &self.machine.connection {
+            Connection::Online(_) if flush_over || (on_disk && self.machine.outbox.is_empty()) => self.say_goodbye(),
+            Connection::Online(_) => {}
+            Connection::Down { .. }
+            | Connection::Dialing { .. }
+            | Connection::Identifying { .. }
+            | Connection::Closing { .. } => {
                 if flush_over || (on_disk && !may_wait_for_hub) {
                     self.said_everything();
                 }
@@ -125,9 +128,9 @@ impl Step<'_> {
     pub(in crate::machine) fn say_goodbye(&mut self) {
         let State::Draining { cause, step, left, .. } = &mut self.machine.state else { return };
         *step = DrainStep::Closing;
-        let task_id = left.as_ref().map(|carried| carried.task.id.clone());
+        let task_id = left.as_ref().map(|persisted| persisted.task.id.clone());
         let restarting = matches!(cause, Cause::Restart { .. });
-        let long_form = self.machine.link.online().is_some_and(|online| online.features.restart_v2);
+        let long_form = self.machine.connection.online().is_some_and(|online| online.features.restart_v2);
         if let (true, Some(restart)) = (restarting, self.machine.restarts.open.clone()) {
             let status = restarting_status(&restart.reason);
             self.order(Effect::Send(ToHub::AgentRestarting { restart, task_id, long_form }));
@@ -135,9 +138,9 @@ impl Step<'_> {
                 self.order(Effect::Send(ToHub::Status { status }));
             }
         }
-        let attempt = self.machine.link.attempt();
+        let attempt = self.machine.connection.attempt();
         let code = if restarting { CloseCode::Restarting } else { CloseCode::Stopping };
-        self.close_link(code, attempt, false);
+        self.close_connection(code, attempt, false);
     }
 
     /// There is nothing more to say: the process ends as soon as it is known what follows it.

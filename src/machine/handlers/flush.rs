@@ -2,12 +2,12 @@
 
 use alloc::boxed::Box;
 
-use crate::machine::model::connection::{Link, Standing};
+use crate::machine::model::connection::{Connection, HubView};
 use crate::machine::model::cordon::Cordon;
 use crate::machine::model::effect::{Effect, ToHub};
-use crate::machine::model::job::{Claim, Job, Saying, Stage};
+use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::{Disk, Journal};
-use crate::machine::model::machine::HeldAssignment;
+use crate::machine::model::machine::DeferredAssignment;
 use crate::machine::model::outbox::Verdict;
 use crate::machine::model::state::{Cause, DrainStep, State};
 use crate::machine::model::task::Outcome;
@@ -15,113 +15,113 @@ use crate::machine::step::Step;
 
 impl Step<'_> {
     /// Orders whatever is possible, due or necessary now. Settling twice orders nothing more than settling once.
-    pub(in crate::machine) fn settle(&mut self) {
+    pub(in crate::machine) fn flush(&mut self) {
         // `Exit` is the last effect ever.
         if let State::Exiting { .. } = self.machine.state {
             return;
         }
-        self.settle_held();
-        self.settle_job();
-        self.settle_outbox();
-        self.settle_drain();
-        self.settle_cordon();
-        self.settle_standing();
-        self.settle_link();
-        self.settle_disk();
-        self.settle_refused_results();
-        self.settle_replies();
+        self.flush_deferred();
+        self.flush_job();
+        self.flush_outbox();
+        self.flush_drain();
+        self.flush_cordon();
+        self.flush_hub_view();
+        self.flush_connection();
+        self.flush_journal();
+        self.flush_refused_results();
+        self.flush_replies();
     }
 
     /// An assignment that waited is taken or refused once nothing is open any more.
-    fn settle_held(&mut self) {
+    fn flush_deferred(&mut self) {
         let in_question = self.machine.state.job().is_some_and(Job::is_in_question);
         if !self.machine.state.is_leaving() && (self.machine.check.is_some() || in_question) {
             return;
         }
-        if let Some(HeldAssignment { task, assigned_at }) = self.machine.held.take() {
+        if let Some(DeferredAssignment { task, assigned_at }) = self.machine.deferred.take() {
             self.assigned(task, assigned_at);
         }
     }
 
-    fn settle_job(&mut self) {
+    fn flush_job(&mut self) {
         self.drop_idle_look();
-        let can_say = self.machine.link.can_say();
+        let can_say = self.machine.connection.can_say();
         let (now, policy) = (self.now, self.policy);
         let again_at = now.plus(policy.answer_timeout_ms);
         let durable = &self.machine.durable;
         let Some(job) = self.machine.state.job_mut() else { return };
         let in_journal = journal_holds(durable, job);
         let mut orders = alloc::vec::Vec::new();
-        match &mut job.claim {
-            Claim::Recovering { ask } => {
+        match &mut job.ownership {
+            Ownership::Recovering { ask } => {
                 if can_say && ask.is_due(now) {
-                    *ask = Saying::Said { again_at };
-                    let (task, last_status) = (job.carried.task.clone(), job.carried.stage.wire_status());
+                    *ask = Pending::Said { again_at };
+                    let (task, last_status) = (job.persisted.task.clone(), job.persisted.stage.wire_status());
                     orders.push(Effect::Send(ToHub::TaskRecovering { task, last_status }));
                 }
             }
-            Claim::Ours { report: Some(report), .. } => {
+            Ownership::Ours { report: Some(report), .. } => {
                 if can_say && report.again_at <= now {
                     report.again_at = again_at;
                     orders.push(Effect::Send(ToHub::StateReport {
-                        task_id: job.carried.task.id.clone(),
+                        task_id: job.persisted.task.id.clone(),
                         generation: report.generation,
-                        status: job.carried.stage.wire_status(),
-                        assigned_at: job.carried.assigned_at,
+                        status: job.persisted.stage.wire_status(),
+                        assigned_at: job.persisted.assigned_at,
                     }));
                 }
             }
-            Claim::Ours { accept, report: None } => {
+            Ownership::Ours { accept, report: None } => {
                 if can_say && in_journal && accept.is_due(now) {
-                    *accept = Saying::Said { again_at };
-                    orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.carried.task.id.clone() }));
+                    *accept = Pending::Said { again_at };
+                    orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.persisted.task.id.clone() }));
                 }
                 // The hub has heard that the task is ours: now it may start.
-                if job.carried.stage == Stage::Accepted && in_journal && *accept != Saying::Unsaid {
+                if job.persisted.stage == Stage::Accepted && in_journal && *accept != Pending::Unsaid {
                     job.start_waking(1);
                 }
             }
         }
-        if let Stage::Waking { attempt } = job.carried.stage
+        if let Stage::Waking { attempt } = job.persisted.stage
             && !job.wake_ordered
             && !job.is_recovering()
-            && durable.job.as_ref() == Some(&job.carried)
+            && durable.job.as_ref() == Some(&job.persisted)
         {
             job.wake_ordered = true;
-            orders.push(Effect::Wake { task: job.carried.task.clone(), attempt });
+            orders.push(Effect::Wake { task: job.persisted.task.clone(), attempt });
         }
         if can_say && !job.is_recovering() && job.progress_at <= now {
             job.progress_at = now.plus(policy.progress_interval_ms);
-            orders.push(Effect::Send(ToHub::TaskProgress { task_id: job.carried.task.id.clone() }));
+            orders.push(Effect::Send(ToHub::TaskProgress { task_id: job.persisted.task.id.clone() }));
         }
         self.effects.append(&mut orders);
     }
 
-    fn settle_outbox(&mut self) {
-        self.settle_refusal();
+    fn flush_outbox(&mut self) {
+        self.flush_refusal();
         let again_at = self.now.plus(self.policy.answer_timeout_ms);
         let machine = &mut self.machine;
-        let carried = machine.state.carried().map(|carried| &carried.task.id);
-        let shelf = &machine.shelf;
+        let persisted = machine.state.persisted().map(|persisted| &persisted.task.id);
+        let parked = &machine.parked;
         for pending in machine.outbox.pending_mut() {
             if !pending.cleaned && machine.durable.outbox.contains(&pending.verdict) {
                 pending.cleaned = true;
                 let task_id = &pending.verdict.task_id;
                 // Files of a task that is in hand again belong to the work on it.
-                let in_use = carried == Some(task_id) || shelf.items().iter().any(|item| item.task_id() == task_id);
+                let in_use = persisted == Some(task_id) || parked.items().iter().any(|item| item.task_id() == task_id);
                 if !in_use {
                     self.effects.push(Effect::CleanUp { task_id: task_id.clone() });
                 }
             }
         }
-        if machine.link.can_say() {
+        if machine.connection.can_say() {
             machine.outbox.let_others_go_first(self.now);
         }
         machine.outbox.take_turns(self.now);
-        let can_say = machine.link.can_say();
+        let can_say = machine.connection.can_say();
         // An existing hub lets the agent go with a verdict only after it has heard `task_accepted` on the same
         // connection; else it gives nothing more before its acceptance timer has run out. Who has a job or leaves can wait.
-        let forgets = machine.link.online().is_some_and(|online| !online.features.restart_v2);
+        let forgets = machine.connection.online().is_some_and(|online| !online.features.restart_v2);
         let accept_again = forgets && matches!(machine.state, State::Idle);
         if let Some(head) = machine.outbox.head_mut()
             && can_say
@@ -129,7 +129,7 @@ impl Step<'_> {
             && head.said.is_due(self.now)
             && machine.durable.outbox.contains(&head.verdict)
         {
-            head.said = Saying::Said { again_at };
+            head.said = Pending::Said { again_at };
             head.times_said = head.times_said.saturating_add(1);
             if head.verdict.accept_first || (accept_again && !head.accepted_here) {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
@@ -141,38 +141,38 @@ impl Step<'_> {
     }
 
     /// Idle, and the hub thinks otherwise.
-    fn settle_standing(&mut self) {
+    fn flush_hub_view(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
-        let can_say = self.machine.link.can_say();
-        if let Link::Online(online) = &mut self.machine.link
+        let can_say = self.machine.connection.can_say();
+        if let Connection::Online(online) = &mut self.machine.connection
             && idle
             && can_say
-            && online.standing == Standing::AtWork
+            && online.hub_view == HubView::AtWork
         {
-            online.standing = Standing::ToldAgain;
+            online.hub_view = HubView::ToldAgain;
             let identify = self.identify();
             self.order(Effect::Send(identify));
         }
     }
 
-    fn settle_link(&mut self) {
+    fn flush_connection(&mut self) {
         let wanted = match &self.machine.state {
             State::Idle => self.machine.cordon != Cordon::Away,
             State::Working { .. } | State::RestartPending { .. } => true,
             State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
             State::Draining { .. } | State::Exiting { .. } => false,
         };
-        if let Link::Down { retry_at, attempt, firm: _ } = self.machine.link
+        if let Connection::Down { retry_at, attempt, firm: _ } = self.machine.connection
             && wanted
             && retry_at <= self.now
         {
             let give_up_at = self.now.plus(self.policy.connect_timeout_ms);
-            self.machine.link = Link::Dialing { give_up_at, attempt };
+            self.machine.connection = Connection::Dialing { give_up_at, attempt };
             self.order(Effect::Dial);
         }
     }
 
-    fn settle_disk(&mut self) {
+    fn flush_journal(&mut self) {
         if let State::Exiting { .. } = self.machine.state {
             return;
         }

@@ -2,11 +2,11 @@
 
 use alloc::string::{String, ToString};
 
-use crate::machine::model::connection::{Features, Heartbeat, Link, Online, Standing};
+use crate::machine::model::connection::{Connection, Features, Heartbeat, HubView, Online};
 use crate::machine::model::cordon::Cordon;
 use crate::machine::model::effect::{CloseCode, Effect, Notice, RejectReason, ToHub};
 use crate::machine::model::event::FromHub;
-use crate::machine::model::job::{Claim, Report, Saying};
+use crate::machine::model::job::{Ownership, Pending, Report};
 use crate::machine::model::state::State;
 use crate::machine::step::Step;
 
@@ -14,27 +14,34 @@ use crate::machine::step::Step;
 const RATE_LIMIT_CAP_MS: u64 = 60_000;
 
 impl Step<'_> {
-    pub(in crate::machine) fn hub_said(&mut self, said: FromHub) {
+    pub(in crate::machine) fn hub_message(&mut self, said: FromHub) {
         self.note_sign_of_life();
-        match (&self.machine.link, said) {
-            (Link::Identifying { attempt, .. }, FromHub::Identified { features }) => {
+        match (&self.machine.connection, said) {
+            (Connection::Identifying { attempt, .. }, FromHub::Identified { features }) => {
                 let attempt = *attempt;
                 self.identified(features, attempt);
             }
-            (Link::Identifying { attempt, .. }, FromHub::IdentifyRefused { error }) => {
+            (Connection::Identifying { attempt, .. }, FromHub::IdentifyRefused { error }) => {
                 let attempt = *attempt;
                 self.order(Effect::Notify(Notice::IdentifyRefused { error }));
-                self.close_link(CloseCode::Unusable, attempt, true);
+                self.close_connection(CloseCode::Unusable, attempt, true);
             }
-            (Link::Online(_), said) => self.heard(said),
+            (Connection::Online(_), said) => self.on_hub_message(said),
             // A verdict may be answered while the closing handshake is under way: that still counts.
-            (Link::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => self.verdict_acknowledged(&task_id),
-            (Link::Closing { .. }, FromHub::VerdictRefused { complete, why }) => self.verdict_refused(complete, why),
-            (Link::Closing { .. }, FromHub::RefusedInOtherWords { complete, error }) => {
+            (Connection::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => {
+                self.verdict_acknowledged(&task_id)
+            }
+            (Connection::Closing { .. }, FromHub::VerdictRefused { complete, why }) => {
+                self.verdict_refused(complete, why)
+            }
+            (Connection::Closing { .. }, FromHub::RefusedInOtherWords { complete, error }) => {
                 self.refused_in_other_words(complete, error);
             }
             (
-                Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
+                Connection::Down { .. }
+                | Connection::Dialing { .. }
+                | Connection::Identifying { .. }
+                | Connection::Closing { .. },
                 FromHub::Identified { .. }
                 | FromHub::IdentifyRefused { .. }
                 | FromHub::Assigned { .. }
@@ -56,15 +63,15 @@ impl Step<'_> {
         }
     }
 
-    fn heard(&mut self, said: FromHub) {
+    fn on_hub_message(&mut self, said: FromHub) {
         match said {
             // The hub said before who we are; saying it again changes nothing else.
-            FromHub::Identified { .. } => self.stands(Standing::ToldAgain, Standing::Known),
+            FromHub::Identified { .. } => self.stands(HubView::ToldAgain, HubView::Known),
             FromHub::SignOfLife => {}
             FromHub::IdentifyRefused { error } => {
                 self.order(Effect::Notify(Notice::IdentifyRefused { error }));
-                let attempt = self.machine.link.attempt();
-                self.close_link(CloseCode::Unusable, attempt, true);
+                let attempt = self.machine.connection.attempt();
+                self.close_connection(CloseCode::Unusable, attempt, true);
             }
             FromHub::Assigned { task, assigned_at } => self.assigned(task, assigned_at),
             FromHub::AssignedInvalid { task_id, generation, why } => self.assigned_invalid(task_id, generation, why),
@@ -89,8 +96,8 @@ impl Step<'_> {
     fn forgotten(&mut self) {
         match &self.machine.state {
             State::Idle | State::Working { .. } | State::RestartPending { .. } => {
-                let attempt = self.machine.link.attempt();
-                self.close_link(CloseCode::Unusable, attempt, false);
+                let attempt = self.machine.connection.attempt();
+                self.close_connection(CloseCode::Unusable, attempt, false);
             }
             State::Draining { .. } | State::Exiting { .. } => {}
         }
@@ -99,7 +106,7 @@ impl Step<'_> {
     /// Anything the hub says proves that it lives: a missing pong is then no reason to hang up.
     fn note_sign_of_life(&mut self) {
         let interval = self.policy.ping_interval_ms;
-        if let Link::Online(online) = &mut self.machine.link
+        if let Connection::Online(online) = &mut self.machine.connection
             && let Heartbeat::Sent { at, .. } = online.heartbeat
         {
             online.heartbeat = Heartbeat::Due { at: at.plus(interval).max(self.now.plus(1)) };
@@ -108,13 +115,13 @@ impl Step<'_> {
 
     fn identified(&mut self, features: Features, attempt: u32) {
         let now = self.now;
-        self.machine.link = Link::Online(Online {
+        self.machine.connection = Connection::Online(Online {
             since: now,
             attempt,
             features,
             heartbeat: Heartbeat::Due { at: now.plus(self.policy.ping_interval_ms) },
             limited_until: None,
-            standing: Standing::Known,
+            hub_view: HubView::Known,
         });
         let returned = self.returned_from();
         self.machine.restarts.returned = None;
@@ -126,10 +133,10 @@ impl Step<'_> {
         let progress_at = now.plus(self.policy.progress_interval_ms);
         if let Some(job) = self.machine.state.job_mut() {
             job.progress_at = progress_at;
-            match &mut job.claim {
-                Claim::Recovering { ask } => *ask = Saying::Unsaid,
-                Claim::Ours { report, .. } => {
-                    *report = Some(Report { generation: job.carried.task.generation, again_at: now });
+            match &mut job.ownership {
+                Ownership::Recovering { ask } => *ask = Pending::Unsaid,
+                Ownership::Ours { report, .. } => {
+                    *report = Some(Report { generation: job.persisted.task.generation, again_at: now });
                 }
             }
         }
@@ -137,7 +144,7 @@ impl Step<'_> {
 
     fn assigned_invalid(&mut self, task_id: String, generation: u64, why: String) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task_id.clone(), why: RejectReason::Invalid }));
-        if self.machine.link.online().is_some_and(|online| online.features.task_rejected) {
+        if self.machine.connection.online().is_some_and(|online| online.features.task_rejected) {
             self.order(Effect::Send(ToHub::TaskRejected { task_id, generation, reason: RejectReason::Invalid }));
         } else if !self.machine.outbox.awaits_answer_to_failure() {
             self.order(Effect::Send(ToHub::TaskFailed { task_id, generation, reason: why }));
@@ -146,43 +153,43 @@ impl Step<'_> {
 
     fn accept_acknowledged(&mut self, task_id: &str) {
         if let Some(job) = self.machine.state.job_mut()
-            && job.carried.task.id.as_str() == task_id
-            && let Claim::Ours { accept: accept @ Saying::Said { .. }, .. } = &mut job.claim
+            && job.persisted.task.id.as_str() == task_id
+            && let Ownership::Ours { accept: accept @ Pending::Said { .. }, .. } = &mut job.ownership
         {
-            *accept = Saying::Answered;
+            *accept = Pending::Answered;
         }
     }
 
     fn verdict_acknowledged(&mut self, task_id: &str) {
         if self.machine.outbox.answered(task_id).is_some() {
-            self.stands(Standing::AtWork, Standing::Known);
+            self.stands(HubView::AtWork, HubView::Known);
         }
     }
 
     /// Where an existing hub's view of us was `from`, it is `to` now.
-    pub(in crate::machine) fn stands(&mut self, from: Standing, to: Standing) {
-        if let Link::Online(online) = &mut self.machine.link
-            && online.standing == from
+    pub(in crate::machine) fn stands(&mut self, from: HubView, to: HubView) {
+        if let Connection::Online(online) = &mut self.machine.connection
+            && online.hub_view == from
         {
-            online.standing = to;
+            online.hub_view = to;
         }
     }
 
     fn rate_limited(&mut self, retry_after_ms: u64) {
         let until = self.now.plus(retry_after_ms.clamp(1, RATE_LIMIT_CAP_MS));
-        let Link::Online(online) = &mut self.machine.link else { return };
+        let Connection::Online(online) = &mut self.machine.connection else { return };
         online.limited_until = Some(until);
-        if online.standing == Standing::ToldAgain {
-            online.standing = Standing::AtWork;
+        if online.hub_view == HubView::ToldAgain {
+            online.hub_view = HubView::AtWork;
         }
         // The hub does not say what it dropped: whatever has no answer is said again.
         if let Some(head) = self.machine.outbox.head_mut() {
             head.said.postpone(until);
         }
         if let Some(job) = self.machine.state.job_mut() {
-            match &mut job.claim {
-                Claim::Recovering { ask } => ask.postpone(until),
-                Claim::Ours { accept, report } => {
+            match &mut job.ownership {
+                Ownership::Recovering { ask } => ask.postpone(until),
+                Ownership::Ours { accept, report } => {
                     accept.postpone(until);
                     if let Some(report) = report {
                         report.again_at = until;
@@ -196,7 +203,7 @@ impl Step<'_> {
     /// task back, while a frame of a type unknown to it would count as a violation.
     pub(in crate::machine) fn refuse(&mut self, task: &crate::machine::Task, reason: RejectReason) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task.id.to_string(), why: reason }));
-        if let Some(online) = self.machine.link.online().filter(|online| online.features.task_rejected) {
+        if let Some(online) = self.machine.connection.online().filter(|online| online.features.task_rejected) {
             let reason = match reason {
                 RejectReason::Draining if !online.features.cordon => RejectReason::Busy,
                 RejectReason::Draining | RejectReason::Busy | RejectReason::Restarting | RejectReason::Invalid => {
@@ -212,7 +219,7 @@ impl Step<'_> {
     pub(in crate::machine) fn drop_left_behind(&mut self, task_id: &str) -> bool {
         match &mut self.machine.state {
             State::Draining { left, .. } | State::Exiting { left, .. } => {
-                left.take_if(|carried| carried.task.id.as_str() == task_id).is_some()
+                left.take_if(|persisted| persisted.task.id.as_str() == task_id).is_some()
             }
             State::Idle | State::Working { .. } | State::RestartPending { .. } => false,
         }

@@ -24,7 +24,7 @@ pub(in crate::machine) enum WaitOver {
 impl Job {
     /// Which wait is over by `now`.
     fn wait_over(&self, now: Timestamp) -> Option<WaitOver> {
-        let (at, over) = match self.carried.stage {
+        let (at, over) = match self.persisted.stage {
             Stage::AwaitingConfirmation { until } => (until, WaitOver::NobodyCame),
             Stage::Interrupted { until } => (until, WaitOver::Interrupted),
             Stage::RetryingWake { at, attempt } => (at, WaitOver::Rested { attempt }),

@@ -1,8 +1,8 @@
 //! Sessions that show themselves though their task was given up.
 
 use crate::machine::model::effect::Effect;
-use crate::machine::model::job::{Carried, Job, Sign};
-use crate::machine::model::late_session::Latecomer;
+use crate::machine::model::job::{Job, PersistedJob, Sign};
+use crate::machine::model::late_session::LateSession;
 use crate::machine::model::task::{Task, TaskId};
 use crate::machine::step::Step;
 
@@ -10,8 +10,8 @@ impl Step<'_> {
     /// A job for a task that no work is known of.
     pub(in crate::machine) fn begin(&mut self, task: Task, assigned_at: Option<u64>) -> Job {
         let mut job = Job::fresh(task, assigned_at, self.now, self.policy);
-        match self.machine.latecomers.woken_in(&job.carried.task.id) {
-            Some(boot) => job.carried.look_for_latecomer(boot, self.now, self.policy),
+        match self.machine.late_sessions.woken_in(&job.persisted.task.id) {
+            Some(boot) => job.persisted.look_for_late_session(boot, self.now, self.policy),
             // Nobody knows of a session: its sign would be waited on for ever, were it dead.
             None => self.judge_sign(&job.task().id, Sign::Old),
         }
@@ -27,10 +27,10 @@ impl Step<'_> {
     }
 
     /// The wake ended well: whom it woke may show up after the task was given up.
-    pub(in crate::machine) fn expect_latecomer(&mut self) {
+    pub(in crate::machine) fn expect_late_session(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
-        let Carried { task, machine_boot, .. } = &job.carried;
-        let latecomer = Latecomer { task_id: task.id.clone(), machine_boot: machine_boot.clone() };
-        self.machine.latecomers.expect(latecomer);
+        let PersistedJob { task, machine_boot, .. } = &job.persisted;
+        let late_session = LateSession { task_id: task.id.clone(), machine_boot: machine_boot.clone() };
+        self.machine.late_sessions.expect(late_session);
     }
 }

@@ -15,7 +15,7 @@ impl Step<'_> {
             }
             News::Resources => !self.machine.state.is_leaving(),
         };
-        if wanted && self.machine.link.online().is_some() {
+        if wanted && self.machine.connection.online().is_some() {
             self.order(Effect::PassOn(news));
         }
     }

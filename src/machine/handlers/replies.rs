@@ -26,7 +26,7 @@ impl Step<'_> {
     }
 
     /// AFTER the journal was looked at: what is being written may be what the answers wait for.
-    pub(in crate::machine) fn settle_replies(&mut self) {
+    pub(in crate::machine) fn flush_replies(&mut self) {
         let not_on_disk = match self.machine.disk {
             Disk::Writing { .. } => return,
             Disk::Ready => false,

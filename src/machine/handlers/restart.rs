@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::machine::model::effect::{Effect, Notice, RestartAnswer, ToHub};
-use crate::machine::model::policy::Comeback;
+use crate::machine::model::policy::RestartMethod;
 use crate::machine::model::reply::{Answer, Ticket};
-use crate::machine::model::restart_check::{ASKS_CAP, Ask, Check};
+use crate::machine::model::restart_check::{PENDING_RESTARTS_CAP, PendingRestart, RestartCheck};
 use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::state::{Cause, NextRun, State};
 use crate::machine::step::Step;
@@ -22,7 +22,7 @@ const CANCELLED: &str = "cancelled on the sidecar's machine";
 impl Step<'_> {
     /// Handles a restart command, from the hub or from this machine.
     pub(in crate::machine) fn restart_commanded(&mut self, order: RestartOrder, to: Option<Ticket>) {
-        let ask = Ask { order, asked_at: self.now, to };
+        let ask = PendingRestart { order, asked_at: self.now, to };
         match &self.machine.state {
             State::Idle | State::Working { .. } => self.ask_for_restart(ask),
             State::RestartPending { .. } => {
@@ -51,7 +51,7 @@ impl Step<'_> {
     }
 
     /// What is known already is answered at once; anything else waits for the check.
-    fn ask_for_restart(&mut self, ask: Ask) {
+    fn ask_for_restart(&mut self, ask: PendingRestart) {
         let id = ask.order.command_id.as_deref();
         let ledger = &self.machine.restarts;
         if ledger.was_cancelled(id) {
@@ -61,7 +61,7 @@ impl Step<'_> {
             return self.answer_ask(&ask, RestartAnswer::Duplicate, Answer::RestartRepeated);
         }
         if let Some(check) = &mut self.machine.check {
-            let room = check.asks().count() < ASKS_CAP;
+            let room = check.commands().count() < PENDING_RESTARTS_CAP;
             return match check.same_command(&ask.order) {
                 Some(known) => {
                     known.order.force |= ask.order.force;
@@ -71,7 +71,8 @@ impl Step<'_> {
                     }
                 }
                 None if room => check.joined.push(ask),
-                None => self.refuse_ask(&ask, format!("{ASKS_CAP} restart commands wait already for one answer")),
+                None => self
+                    .refuse_ask(&ask, format!("{PENDING_RESTARTS_CAP} restart commands wait already for one answer")),
             };
         }
         if let Some(wait_ms) = ledger.too_many(self.now, self.policy.restart_intensity) {
@@ -79,14 +80,19 @@ impl Step<'_> {
         }
         let number = self.next_question();
         let deadline = self.now.plus(self.policy.next_run_check_ms);
-        self.machine.check = Some(Check { number, deadline, first: ask, joined: Vec::new() });
+        self.machine.check = Some(RestartCheck { number, deadline, first: ask, joined: Vec::new() });
         self.order(Effect::CheckNextRun { number, leaving: false });
     }
 
     /// Handles the answer of the supervisor and of the next program.
-    pub(in crate::machine) fn next_run_checked(&mut self, number: u32, comeback: Comeback, no_return: Option<String>) {
+    pub(in crate::machine) fn next_run_checked(
+        &mut self,
+        number: u32,
+        restart_method: RestartMethod,
+        cannot_start: Option<String>,
+    ) {
         if self.machine.check.as_ref().is_some_and(|check| check.number == number) {
-            return match no_return {
+            return match cannot_start {
                 Some(detail) => self.refuse_check(&detail),
                 // Figures that were read meanwhile may allow fewer.
                 None => match self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
@@ -99,8 +105,8 @@ impl Step<'_> {
             &mut self.machine.state
             && *next_run == (NextRun::Asked { number })
         {
-            *next_run = NextRun::of(comeback, no_return.is_some());
-            if let Some(why) = no_return {
+            *next_run = NextRun::of(restart_method, cannot_start.is_some());
+            if let Some(why) = cannot_start {
                 self.order(Effect::Notify(Notice::GoesOnAsItIs { why }));
             }
         }
@@ -108,7 +114,7 @@ impl Step<'_> {
 
     /// The first command is accepted, and the others find what it led to.
     fn accept_check(&mut self) {
-        let Some(Check { first, joined, .. }) = self.machine.check.take() else { return };
+        let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() else { return };
         self.accept_restart(first);
         for ask in joined {
             self.restart_commanded(ask.order, ask.to);
@@ -117,7 +123,7 @@ impl Step<'_> {
 
     /// Every waiting command is refused, in order.
     fn refuse_check(&mut self, detail: &str) {
-        let Some(Check { first, joined, .. }) = self.machine.check.take() else { return };
+        let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() else { return };
         for ask in core::iter::once(first).chain(joined) {
             self.refuse_ask(&ask, detail.into());
         }
@@ -133,8 +139,8 @@ impl Step<'_> {
         }
     }
 
-    fn accept_restart(&mut self, ask: Ask) {
-        let Ask { order, asked_at, to } = ask;
+    fn accept_restart(&mut self, ask: PendingRestart) {
+        let PendingRestart { order, asked_at, to } = ask;
         self.machine.restarts.accept(&order, self.now, self.policy.restart_intensity);
         self.order(Effect::Notify(Notice::RestartAccepted {
             reason: order.reason.clone(),
@@ -151,7 +157,7 @@ impl Step<'_> {
             State::Working { job } if !order.force => {
                 self.machine.state = State::RestartPending { job, order, deadline };
             }
-            State::Working { job } => self.drain_for_restart(order, Some(job.carried)),
+            State::Working { job } => self.drain_for_restart(order, Some(job.persisted)),
             State::Idle | State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
                 self.drain_for_restart(order, None);
             }
@@ -161,7 +167,7 @@ impl Step<'_> {
     /// Takes a restart back that has not begun to leave: one that waits for its task, or for the check. Once the sidecar
     /// leaves it is too late.
     pub(in crate::machine) fn restart_cancelled(&mut self, to: Option<Ticket>) {
-        if let Some(Check { first, joined, .. }) = self.machine.check.take() {
+        if let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() {
             for ask in core::iter::once(first).chain(joined) {
                 self.machine.restarts.note_cancelled(ask.order.command_id.as_deref());
                 self.cancelled(&ask);
@@ -172,7 +178,7 @@ impl Step<'_> {
             State::RestartPending { job, order, .. } => {
                 self.machine.state = State::Working { job };
                 self.machine.restarts.cancel();
-                self.cancelled(&Ask { order, asked_at: self.now, to: None });
+                self.cancelled(&PendingRestart { order, asked_at: self.now, to: None });
                 self.reply_cancelled(to);
             }
             state @ (State::Idle | State::Working { .. }) => {
@@ -191,7 +197,7 @@ impl Step<'_> {
         self.reply_once_on_disk(to, Answer::RestartCancelled { after });
     }
 
-    fn cancelled(&mut self, ask: &Ask) {
+    fn cancelled(&mut self, ask: &PendingRestart) {
         self.order(Effect::Notify(Notice::RestartCancelled { reason: ask.order.reason.clone() }));
         self.tell_old_hub(&format!("restart {CANCELLED}"));
         self.answer_ask(ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
@@ -212,7 +218,7 @@ impl Step<'_> {
         )
     }
 
-    fn refuse_ask(&mut self, ask: &Ask, detail: String) {
+    fn refuse_ask(&mut self, ask: &PendingRestart, detail: String) {
         let reason = ask.order.reason.clone();
         self.order(Effect::Notify(Notice::RestartRefused { reason, detail: detail.clone() }));
         self.tell_old_hub(&format!("restart refused: {detail}"));
@@ -220,13 +226,13 @@ impl Step<'_> {
         self.answer_ask(ask, RestartAnswer::Refused { detail }, answer);
     }
 
-    fn answer_ask(&mut self, ask: &Ask, to_hub: RestartAnswer, to_operator: Answer) {
+    fn answer_ask(&mut self, ask: &PendingRestart, to_hub: RestartAnswer, to_operator: Answer) {
         self.answer_hub(&ask.order, to_hub);
         self.reply(ask.to, to_operator);
     }
 
     fn answer_hub(&mut self, order: &RestartOrder, answer: RestartAnswer) {
-        let knows = self.machine.link.online().is_some_and(|online| online.features.restart_v2);
+        let knows = self.machine.connection.online().is_some_and(|online| online.features.restart_v2);
         if let (true, Some(command_id)) = (knows, order.command_id.clone()) {
             self.order(Effect::Send(ToHub::RestartAck { command_id, answer }));
         }
@@ -234,7 +240,7 @@ impl Step<'_> {
 
     /// A hub without `restart_ack` shows what became of its command in the agent's status.
     fn tell_old_hub(&mut self, what: &str) {
-        if self.machine.link.online().is_some_and(|online| !online.features.restart_v2) {
+        if self.machine.connection.online().is_some_and(|online| !online.features.restart_v2) {
             let state = self.machine.state.work_status();
             self.order(Effect::Send(ToHub::Status { status: format!("{state} ({what})") }));
         }

@@ -18,10 +18,10 @@ impl Step<'_> {
         let Some(limit_ms) = policy.result_hook_ms else { return self.finish(outcome) };
         let number = self.next_question();
         let Some(job) = self.machine.state.job_mut() else { return };
-        if job.carried.stage != Stage::Accepted {
+        if job.persisted.stage != Stage::Accepted {
             // The agent is not waited for any more; whatever a reboot has ended, it had left its result.
-            job.carried.woken.get_or_insert(job.carried.task.generation);
-            job.carried.stage = Stage::Running;
+            job.persisted.woken.get_or_insert(job.persisted.task.generation);
+            job.persisted.stage = Stage::Running;
         }
         job.review = Some(Review { number, outcome: outcome.clone(), deadline: now.plus(limit_ms) });
         let task = job.task().clone();

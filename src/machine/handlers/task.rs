@@ -6,11 +6,11 @@ use alloc::string::ToString;
 use crate::machine::handlers::last_look::WaitOver;
 use crate::machine::model::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
 use crate::machine::model::event::WakeOutcome;
-use crate::machine::model::job::{Claim, Job, Saying, Stage};
+use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
-use crate::machine::model::machine::{HeldAssignment, Machine};
-use crate::machine::model::outbox::{OUTBOX_CAP, Pending, Verdict};
-use crate::machine::model::parked_work::Shelved;
+use crate::machine::model::machine::{DeferredAssignment, Machine};
+use crate::machine::model::outbox::{OUTBOX_CAP, PendingVerdict, Verdict};
+use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::state::State;
 use crate::machine::model::task::{Outcome, Task, TaskId};
 use crate::machine::step::Step;
@@ -24,12 +24,12 @@ impl Step<'_> {
                     self.adopt(task);
                 }
             }
-            State::Working { job } if job.is_in_question() => self.hold(task, assigned_at),
+            State::Working { job } if job.is_in_question() => self.defer(task, assigned_at),
             State::Working { .. } => self.refuse(&task, RejectReason::Busy),
             State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
                 self.refuse(&task, RejectReason::Restarting);
             }
-            State::Idle if self.machine.check.is_some() => self.hold(task, assigned_at),
+            State::Idle if self.machine.check.is_some() => self.defer(task, assigned_at),
             State::Idle => self.take(task, assigned_at),
         }
     }
@@ -45,21 +45,21 @@ impl Step<'_> {
             return;
         }
         let done = self.machine.finished(&task.id);
-        let job = match (done, self.machine.shelf.take(&task.id)) {
+        let job = match (done, self.machine.parked.take(&task.id)) {
             (Some(outcome), _) => {
                 self.answer_at_once(task, outcome);
                 return;
             }
-            (None, Some(Shelved::Finished { result, .. })) => {
+            (None, Some(ParkedTask::Finished { result, .. })) => {
                 self.answer_at_once(task, Outcome::Completed { result });
                 return;
             }
-            (None, Some(Shelved::UnderWay(carried))) => {
+            (None, Some(ParkedTask::UnderWay(persisted))) => {
                 let mut job = Job::fresh(task.clone(), assigned_at, self.now, self.policy);
                 // Work on the shelf in `Waking` has its wake command still running: it was ordered before.
-                job.wake_ordered = matches!(carried.stage, Stage::Waking { .. });
-                job.carried = carried;
-                job.carried.assigned_at = assigned_at;
+                job.wake_ordered = matches!(persisted.stage, Stage::Waking { .. });
+                job.persisted = persisted;
+                job.persisted.assigned_at = assigned_at;
                 let sign = job.adopt(task, self.now, self.policy);
                 self.judge_sign(&job.task().id, sign);
                 job
@@ -96,29 +96,29 @@ impl Step<'_> {
 
     /// Keeps an assignment until it can be decided, unless its verdict is on its way already: that is answered meanwhile, and
     /// then nobody would know that the work is done.
-    fn hold(&mut self, task: Task, assigned_at: Option<u64>) {
+    fn defer(&mut self, task: Task, assigned_at: Option<u64>) {
         if self.machine.outbox.answers(&task.id, task.generation) {
             return;
         }
-        if self.machine.held.as_ref().is_some_and(|held| held.task.id != task.id) {
-            self.refuse_held(RejectReason::Busy);
+        if self.machine.deferred.as_ref().is_some_and(|deferred| deferred.task.id != task.id) {
+            self.refuse_deferred(RejectReason::Busy);
         }
-        self.machine.held = Some(HeldAssignment { task, assigned_at });
+        self.machine.deferred = Some(DeferredAssignment { task, assigned_at });
     }
 
-    pub(in crate::machine) fn refuse_held(&mut self, reason: RejectReason) {
-        if let Some(held) = self.machine.held.take() {
-            self.refuse(&held.task, reason);
+    pub(in crate::machine) fn refuse_deferred(&mut self, reason: RejectReason) {
+        if let Some(deferred) = self.machine.deferred.take() {
+            self.refuse(&deferred.task, reason);
         }
     }
 
     /// An operator wants no new work; what is under way or done here for the assignment that waits is none.
-    pub(in crate::machine) fn refuse_held_new_work(&mut self) {
+    pub(in crate::machine) fn refuse_deferred_new_work(&mut self) {
         let known = |id: &TaskId| {
-            self.machine.finished(id).is_some() || self.machine.shelf.items().iter().any(|item| item.task_id() == id)
+            self.machine.finished(id).is_some() || self.machine.parked.items().iter().any(|item| item.task_id() == id)
         };
-        if self.machine.held.as_ref().is_some_and(|held| !known(&held.task.id)) {
-            self.refuse_held(RejectReason::Draining);
+        if self.machine.deferred.as_ref().is_some_and(|deferred| !known(&deferred.task.id)) {
+            self.refuse_deferred(RejectReason::Draining);
         }
     }
 
@@ -140,9 +140,9 @@ impl Step<'_> {
     }
 
     pub(in crate::machine) fn report_answered(&mut self, task_id: &str, go_on: bool) {
-        let asked = |job: &Job| match &job.claim {
-            Claim::Ours { report: Some(report), .. } => report.generation == job.task().generation,
-            Claim::Ours { report: None, .. } | Claim::Recovering { .. } => false,
+        let asked = |job: &Job| match &job.ownership {
+            Ownership::Ours { report: Some(report), .. } => report.generation == job.task().generation,
+            Ownership::Ours { report: None, .. } | Ownership::Recovering { .. } => false,
         };
         if !self.has_job(task_id, asked) {
             return;
@@ -156,7 +156,7 @@ impl Step<'_> {
 
     /// As good as "continue": the hub takes the task back in its own time if it is not ours any more.
     pub(in crate::machine) fn report_not_understood(&mut self) {
-        let asked = |job: &Job| matches!(job.claim, Claim::Ours { report: Some(_), .. });
+        let asked = |job: &Job| matches!(job.ownership, Ownership::Ours { report: Some(_), .. });
         if self.machine.state.job().is_some_and(asked) {
             self.go_on_with_job();
         }
@@ -165,20 +165,20 @@ impl Step<'_> {
     fn go_on_with_job(&mut self) {
         let Some(job) = self.machine.state.job_mut() else { return };
         // The hub's timer for the acceptance still runs: it wants to hear it again.
-        job.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+        job.ownership = Ownership::Ours { accept: Pending::Unsaid, report: None };
     }
 
     pub(in crate::machine) fn task_cancelled(&mut self, task_id: &str) {
-        self.machine.held.take_if(|held| held.task.id.as_str() == task_id);
+        self.machine.deferred.take_if(|deferred| deferred.task.id.as_str() == task_id);
         let Ok(id) = TaskId::new(task_id) else { return };
-        let shelved = self.machine.shelf.take(&id).is_some();
+        let parked = self.machine.parked.take(&id).is_some();
         let in_hand = self.has_job(task_id, |_| true);
         if in_hand {
             self.end_job();
         }
-        let expected = self.machine.latecomers.forget(&id);
+        let expected = self.machine.late_sessions.forget(&id);
         let left_behind = self.drop_left_behind(task_id);
-        if in_hand || shelved || expected || left_behind {
+        if in_hand || parked || expected || left_behind {
             self.order(Effect::CleanUp { task_id: id });
         }
     }
@@ -193,17 +193,17 @@ impl Step<'_> {
         let now = self.now;
         let confirm_by = now.plus(self.policy.confirmation_timeout_ms);
         if let Some(job) = self.machine.state.job_mut()
-            && job.carried.task.id == *task_id
-            && job.carried.woken == Some(generation)
+            && job.persisted.task.id == *task_id
+            && job.persisted.woken == Some(generation)
         {
-            let awaited = job.carried.stage == (Stage::Waking { attempt });
+            let awaited = job.persisted.stage == (Stage::Waking { attempt });
             if awaited {
                 job.wake_ordered = false;
-                job.carried.stage = match outcome {
+                job.persisted.stage = match outcome {
                     WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
                     WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
                         // Known to have failed: waking again repeats nothing.
-                        job.carried.woken = None;
+                        job.persisted.woken = None;
                         Stage::RetryingWake { at: now, attempt }
                     }
                 };
@@ -219,19 +219,19 @@ impl Step<'_> {
         }
         let succeeded = matches!(outcome, WakeOutcome::Succeeded);
         let mut failed = false;
-        for item in self.machine.shelf.items_mut() {
-            if let Shelved::UnderWay(carried) = item
-                && carried.task.id == *task_id
-                && carried.woken == Some(generation)
-                && carried.stage == (Stage::Waking { attempt })
+        for item in self.machine.parked.items_mut() {
+            if let ParkedTask::UnderWay(persisted) = item
+                && persisted.task.id == *task_id
+                && persisted.woken == Some(generation)
+                && persisted.stage == (Stage::Waking { attempt })
             {
-                carried.stage = Stage::AwaitingConfirmation { until: confirm_by };
+                persisted.stage = Stage::AwaitingConfirmation { until: confirm_by };
                 failed = !succeeded;
             }
         }
         if failed {
             // Nothing is under way after all.
-            self.machine.shelf.take(task_id);
+            self.machine.parked.take(task_id);
         }
     }
 
@@ -260,7 +260,7 @@ impl Step<'_> {
         };
         let Some(job) = self.machine.state.job_mut() else { return };
         if let (Some(delay), Some(_)) = (self.policy.wake_retry_delay_ms(attempt), attempt.checked_add(1)) {
-            job.carried.stage = Stage::RetryingWake { at: self.now.plus(delay), attempt };
+            job.persisted.stage = Stage::RetryingWake { at: self.now.plus(delay), attempt };
             return;
         }
         let plural = if attempt == 1 { "" } else { "s" };
@@ -272,11 +272,11 @@ impl Step<'_> {
         if job.is_recovering() {
             return;
         }
-        match job.carried.stage {
+        match job.persisted.stage {
             Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => {
                 // A confirmation after a failed wake means that the wake had started the agent after all.
-                job.carried.woken.get_or_insert(job.carried.task.generation);
-                job.carried.stage = Stage::Running;
+                job.persisted.woken.get_or_insert(job.persisted.task.generation);
+                job.persisted.stage = Stage::Running;
             }
             // Not woken yet, seen before, or a sign from before the reboot.
             Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => {}
@@ -288,7 +288,7 @@ impl Step<'_> {
         let Some(job) = self.machine.state.job_mut() else { return };
         job.last_look = None;
         // Woken for an earlier hand-out, if at all: this hand-out gets a wake of its own.
-        let anew = !job.carried.woken_for_this_generation();
+        let anew = !job.persisted.woken_for_this_generation();
         let task_id = job.task().id.clone();
         match over {
             WaitOver::Rested { attempt } => job.start_waking(attempt.saturating_add(1)),
@@ -313,7 +313,7 @@ impl Step<'_> {
     /// here on is of somebody who comes late.
     fn give_up(&mut self, outcome: Outcome) {
         let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };
-        self.expect_latecomer();
+        self.expect_late_session();
         self.order(Effect::WithdrawWake { task_id });
         self.conclude(outcome, true);
     }
@@ -326,13 +326,16 @@ impl Step<'_> {
 
     fn conclude(&mut self, outcome: Outcome, nobody_came: bool) {
         let Some(job) = self.machine.state.job() else { return };
-        let accept_first = matches!(job.claim, Claim::Ours { accept: Saying::Unsaid, .. });
+        let accept_first = matches!(job.ownership, Ownership::Ours { accept: Pending::Unsaid, .. });
         // With a report open, what was accepted was accepted on a connection before. Only existing hubs care.
-        let accepted_here = self.machine.link.online().is_some_and(|online| !online.features.restart_v2)
-            && matches!(job.claim, Claim::Ours { accept: Saying::Said { .. } | Saying::Answered, report: None });
+        let accepted_here = self.machine.connection.online().is_some_and(|online| !online.features.restart_v2)
+            && matches!(
+                job.ownership,
+                Ownership::Ours { accept: Pending::Said { .. } | Pending::Answered, report: None }
+            );
         let Task { id: task_id, generation, .. } = job.task().clone();
         if let Outcome::Completed { .. } = outcome {
-            self.machine.latecomers.forget(&task_id);
+            self.machine.late_sessions.forget(&task_id);
         }
         let verdict = Verdict { task_id: task_id.clone(), generation, outcome, accept_first, nobody_came, refusals: 0 };
         let completed = verdict.outcome.is_completed();
@@ -345,11 +348,11 @@ impl Step<'_> {
     /// The hub took the job back. What is under way is kept in case it comes again.
     fn job_taken_back(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
-        let unordered = matches!(job.carried.stage, Stage::Waking { .. }) && !job.wake_ordered;
-        if job.carried.is_under_way() && !unordered {
-            let carried = job.carried.clone();
-            self.order(Effect::Notify(Notice::TaskTakenBack { task_id: carried.task.id.clone() }));
-            self.shelve(Shelved::UnderWay(carried));
+        let unordered = matches!(job.persisted.stage, Stage::Waking { .. }) && !job.wake_ordered;
+        if job.persisted.is_under_way() && !unordered {
+            let persisted = job.persisted.clone();
+            self.order(Effect::Notify(Notice::TaskTakenBack { task_id: persisted.task.id.clone() }));
+            self.park(ParkedTask::UnderWay(persisted));
         } else {
             // Nobody is at work on it: what was laid out for the wake is of no use any more.
             let task_id = job.task().id.clone();
@@ -358,8 +361,8 @@ impl Step<'_> {
         self.end_job();
     }
 
-    pub(in crate::machine) fn shelve(&mut self, item: Shelved) {
-        if let Some(evicted) = self.machine.shelf.put(item) {
+    pub(in crate::machine) fn park(&mut self, item: ParkedTask) {
+        if let Some(evicted) = self.machine.parked.put(item) {
             self.order(Effect::CleanUp { task_id: evicted.task_id().clone() });
         }
     }
@@ -377,8 +380,8 @@ impl Step<'_> {
     pub(in crate::machine) fn refuse_what_was_not_journalled(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let (durable, id) = (&self.machine.durable, &job.task().id);
-        let known = durable.job.as_ref().is_some_and(|carried| carried.task.id == *id)
-            || durable.shelf.iter().any(|item| item.task_id() == id);
+        let known = durable.job.as_ref().is_some_and(|persisted| persisted.task.id == *id)
+            || durable.parked.iter().any(|item| item.task_id() == id);
         if !job.is_recovering() && !known {
             let task = job.task().clone();
             self.refuse(&task, RejectReason::Busy);
@@ -394,7 +397,7 @@ impl Step<'_> {
 impl Machine {
     /// How the work ended that is already done for the task, under whatever generation, where the hub has not answered it.
     fn finished(&self, task_id: &TaskId) -> Option<Outcome> {
-        let ends = |pending: &&Pending| pending.verdict.task_id == *task_id && pending.ends_later_hand_outs();
+        let ends = |pending: &&PendingVerdict| pending.verdict.task_id == *task_id && pending.ends_later_hand_outs();
         self.outbox.pending().find(ends).map(|pending| pending.verdict.outcome.clone())
     }
 }

@@ -5,13 +5,13 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::machine::model::connection::Standing;
+use crate::machine::model::connection::HubView;
 use crate::machine::model::effect::{Effect, Notice};
 use crate::machine::model::event::VerdictRefusal;
-use crate::machine::model::job::Saying;
+use crate::machine::model::job::Pending;
 use crate::machine::model::journal::Disk;
-use crate::machine::model::outbox::{Course, Pending, REFUSALS_CAP, RESULT_REFUSED, Verdict};
-use crate::machine::model::parked_work::Shelved;
+use crate::machine::model::outbox::{Delivery, PendingVerdict, REFUSALS_CAP, RESULT_REFUSED, Verdict};
+use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::state::State;
 use crate::machine::model::task::{Outcome, TaskId};
 use crate::machine::step::Step;
@@ -25,14 +25,14 @@ impl Step<'_> {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.refused(complete) else { return };
         if accepted_here {
-            self.stands(Standing::Known, Standing::AtWork);
+            self.stands(HubView::Known, HubView::AtWork);
         }
         let task_id = verdict.task_id.clone();
-        let superseded = self.machine.state.carried().is_some_and(|carried| carried.task.id == task_id)
+        let superseded = self.machine.state.persisted().is_some_and(|persisted| persisted.task.id == task_id)
             || self.machine.outbox.iter().any(|other| other.task_id == task_id);
         let kept = match (&verdict.outcome, why) {
             (Outcome::Completed { result }, VerdictRefusal::NotNow) if !superseded => {
-                self.shelve(Shelved::Finished { task_id: task_id.clone(), result: result.clone() });
+                self.park(ParkedTask::Finished { task_id: task_id.clone(), result: result.clone() });
                 true
             }
             (Outcome::Completed { .. }, VerdictRefusal::Never) => {
@@ -57,15 +57,15 @@ impl Step<'_> {
     pub(in crate::machine) fn count_refusal(&mut self, error: String) {
         let linger_until = self.now.plus(LINGER_MS.min(self.policy.answer_timeout_ms));
         let Some(head) = self.machine.outbox.head_mut() else { return };
-        if head.said == Saying::Unsaid || head.course != Course::Open {
+        if head.said == Pending::Unsaid || head.delivery != Delivery::Open {
             return;
         }
         head.losses = 0;
         head.verdict.refusals = head.verdict.refusals.saturating_add(1).min(REFUSALS_CAP);
         let (task_id, times) = (head.verdict.task_id.clone(), head.verdict.refusals);
         if times < REFUSALS_CAP {
-            head.course = Course::Refused;
-            head.said = Saying::Said { again_at: linger_until };
+            head.delivery = Delivery::Refused;
+            head.said = Pending::Said { again_at: linger_until };
             self.order(Effect::Notify(Notice::VerdictRefusedInOtherWords { task_id, times, error }));
         } else {
             self.give_up_verdict(error);
@@ -76,7 +76,7 @@ impl Step<'_> {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.take_in_flight() else { return };
         if accepted_here {
-            self.stands(Standing::Known, Standing::AtWork);
+            self.stands(HubView::Known, HubView::AtWork);
         }
         match verdict.outcome {
             Outcome::Completed { .. } => self.put_aside(verdict, error, true),
@@ -89,32 +89,33 @@ impl Step<'_> {
 
     /// The verdict stays in the journal until its result lies elsewhere.
     fn put_aside(&mut self, verdict: Verdict, error: String, fails: bool) {
-        let course = Course::GivenUp { error, fails, write_at: Some(self.now) };
+        let delivery = Delivery::GivenUp { error, fails, write_at: Some(self.now) };
         // It was said, so the disk held it, and its files were cleaned up.
-        self.machine.outbox.put_back(Pending { course, cleaned: true, ..Pending::new(verdict, false) });
+        self.machine.outbox.put_back(PendingVerdict { delivery, cleaned: true, ..PendingVerdict::new(verdict, false) });
     }
 
     /// A refused verdict has lingered long enough: the others go on.
-    pub(in crate::machine) fn settle_refusal(&mut self) {
+    pub(in crate::machine) fn flush_refusal(&mut self) {
         let until = self.now.plus(self.policy.answer_timeout_ms);
-        let lingered = |pending: &Pending| pending.course == Course::Refused && pending.said.is_due(self.now);
+        let lingered =
+            |pending: &PendingVerdict| pending.delivery == Delivery::Refused && pending.said.is_due(self.now);
         if self.machine.outbox.in_flight().is_some_and(lingered) {
-            self.machine.outbox.step_aside(Course::Resting { until });
+            self.machine.outbox.step_aside(Delivery::Resting { until });
         }
     }
 
     /// Orders one result at a time to be written, while no journal is: an order is answered before the next is given.
-    pub(in crate::machine) fn settle_refused_results(&mut self) {
+    pub(in crate::machine) fn flush_refused_results(&mut self) {
         if self.machine.disk != Disk::Ready || matches!(self.machine.state, State::Exiting { .. }) {
             return;
         }
         let now = self.now;
-        let under_way = |pending: &Pending| matches!(pending.course, Course::GivenUp { write_at: None, .. });
+        let under_way = |pending: &PendingVerdict| matches!(pending.delivery, Delivery::GivenUp { write_at: None, .. });
         if self.machine.outbox.pending().any(under_way) {
             return;
         }
         for pending in self.machine.outbox.pending_mut() {
-            if let Course::GivenUp { write_at: write_at @ Some(_), .. } = &mut pending.course
+            if let Delivery::GivenUp { write_at: write_at @ Some(_), .. } = &mut pending.delivery
                 && write_at.is_some_and(|at| at <= now)
                 && let Outcome::Completed { result } = &pending.verdict.outcome
             {
@@ -137,11 +138,11 @@ impl Step<'_> {
         let Some(pending) = self.machine.outbox.pending_mut().find(|pending| {
             pending.verdict.task_id == *task_id
                 && pending.verdict.generation == generation
-                && matches!(pending.course, Course::GivenUp { write_at: None, .. })
+                && matches!(pending.delivery, Delivery::GivenUp { write_at: None, .. })
         }) else {
             return;
         };
-        let Course::GivenUp { error, fails, write_at } = &mut pending.course else { return };
+        let Delivery::GivenUp { error, fails, write_at } = &mut pending.delivery else { return };
         let Some(path) = path else {
             *write_at = Some(again_at);
             return;
@@ -153,7 +154,7 @@ impl Step<'_> {
                  (last answer: {error})"
             );
             let verdict = Verdict { outcome: Outcome::Failed { reason }, refusals: 0, ..pending.verdict.clone() };
-            *pending = Pending { cleaned: true, ..Pending::new(verdict, false) };
+            *pending = PendingVerdict { cleaned: true, ..PendingVerdict::new(verdict, false) };
         } else {
             self.machine.outbox.remove(task_id, generation);
         }

@@ -5,9 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Property, Step, Violation, at_work_on, holds, is_given_up, releases, verdict_said, violated};
+use super::{Property, StepRecord, Violation, at_work_on, holds, is_given_up, releases, verdict_said, violated};
 use crate::machine::{
-    Cause, Effect, Event, FromHub, Journal, Machine, Outcome, Shelved, State, TaskId, Timestamp, ToHub, WakeOutcome,
+    Cause, Effect, Event, FromHub, Journal, Machine, Outcome, ParkedTask, State, TaskId, Timestamp, ToHub, WakeOutcome,
 };
 
 /// How the last wake of a hand-out went.
@@ -35,7 +35,7 @@ impl History {
     ///
     /// # Errors
     /// The first property that does not hold.
-    pub fn observe(&mut self, step: &Step<'_>) -> Result<(), Violation> {
+    pub fn observe(&mut self, step: &StepRecord<'_>) -> Result<(), Violation> {
         self.hear(step);
         for effect in step.effects {
             self.one_verdict(effect)?;
@@ -76,7 +76,7 @@ impl History {
             self.at_work.extend(at_work_on(journal).cloned());
         }
         for id in &self.accepted {
-            if !holds(journal, id) && !shelved(journal, id) {
+            if !holds(journal, id) && !parked(journal, id) {
                 return violated(Property::NoLoss, format!("{id} was accepted and is not in the journal"));
             }
         }
@@ -91,7 +91,7 @@ impl History {
         }
     }
 
-    fn hear(&mut self, step: &Step<'_>) {
+    fn hear(&mut self, step: &StepRecord<'_>) {
         self.forget_an_uncounted_hand_out(step);
         if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event
             && let Some(wake @ LastWake::Possible) = self.wakes.get_mut(&(task_id.clone(), *generation))
@@ -124,7 +124,7 @@ impl History {
 
     /// Generation 0 means that the hub does not count (an existing hub does so for a task pushed past its queue): a
     /// hand-out of that number, of a task that we hold nothing of any more, is a new one.
-    fn forget_an_uncounted_hand_out(&mut self, step: &Step<'_>) {
+    fn forget_an_uncounted_hand_out(&mut self, step: &StepRecord<'_>) {
         if let Event::HubSaid(FromHub::Assigned { task, .. }) = step.event
             && task.generation == 0
             && !holds(&step.before.journal(), &task.id)
@@ -136,7 +136,7 @@ impl History {
     }
 
     /// What the hub took, took back or cancelled need not be kept any more.
-    fn forget_what_the_hub_answered_for(&mut self, step: &Step<'_>) {
+    fn forget_what_the_hub_answered_for(&mut self, step: &StepRecord<'_>) {
         let after = step.after.journal();
         self.accepted.retain(|id| holds(&after, id) || !(releases(step.event, id) || is_given_up(step, id)));
     }
@@ -184,9 +184,9 @@ impl History {
     }
 
     /// Left with the hub at the other end and no word said: only a second stop signal may do that.
-    fn announced_when_reachable(&self, step: &Step<'_>) -> Result<(), Violation> {
+    fn announced_when_reachable(&self, step: &StepRecord<'_>) -> Result<(), Violation> {
         let Some(Effect::Exit { cause: Cause::Restart { .. }, .. }) = step.effects.last() else { return Ok(()) };
-        let reachable = step.before.link.online().is_some() && step.after.link.online().is_some();
+        let reachable = step.before.connection.online().is_some() && step.after.connection.online().is_some();
         let hurried = matches!(step.event, Event::StopRequested { .. });
         if reachable && !self.announced && !hurried {
             return violated(Property::AnnouncedOnce, String::from("left without agent_restarting, the hub reachable"));
@@ -194,7 +194,7 @@ impl History {
         Ok(())
     }
 
-    fn restarts_bounded(&mut self, step: &Step<'_>) -> Result<(), Violation> {
+    fn restarts_bounded(&mut self, step: &StepRecord<'_>) -> Result<(), Violation> {
         if step.before.restarts.open.is_none() && step.after.restarts.open.is_some() {
             let limit = step.policy.restart_intensity;
             self.accepted_restarts.retain(|at| step.now.since(*at) < limit.window_ms);
@@ -235,7 +235,7 @@ impl History {
 
     fn nothing_lost(&self, machine: &Machine) -> Result<(), Violation> {
         for id in &self.accepted {
-            if !holds(&machine.durable, id) && !shelved(&machine.durable, id) {
+            if !holds(&machine.durable, id) && !parked(&machine.durable, id) {
                 return violated(Property::NoLoss, format!("{id} was accepted and the disk does not hold it"));
             }
         }
@@ -243,8 +243,8 @@ impl History {
     }
 }
 
-fn shelved(journal: &Journal, id: &TaskId) -> bool {
-    journal.shelf.iter().any(|item: &Shelved| item.task_id() == id)
+fn parked(journal: &Journal, id: &TaskId) -> bool {
+    journal.parked.iter().any(|item: &ParkedTask| item.task_id() == id)
 }
 
 /// A small stand-in for the content, so that a long history stays small (FNV-1a).

@@ -14,7 +14,7 @@ pub use history::History;
 use refusals::{is_given_up, refusal_blocks_nothing};
 
 use super::{
-    Cause, Effect, Ending, Event, FromHub, Journal, Machine, NextRun, Outcome, Phase, Policy, Shelved, Stage, State,
+    Cause, Effect, Ending, Event, FromHub, Journal, Machine, NextRun, Outcome, ParkedTask, Phase, Policy, Stage, State,
     TaskId, Ticket, Timestamp, ToHub,
 };
 
@@ -75,7 +75,7 @@ impl core::fmt::Display for Violation {
 
 /// One transition, as seen from outside.
 #[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
+pub struct StepRecord<'a> {
     /// The machine before.
     pub before: &'a Machine,
     /// What happened.
@@ -98,7 +98,7 @@ pub(super) fn violated(property: Property, detail: String) -> Result<(), Violati
 ///
 /// # Errors
 /// The first property that does not hold.
-pub fn check_step(step: &Step<'_>) -> Result<(), Violation> {
+pub fn check_step(step: &StepRecord<'_>) -> Result<(), Violation> {
     edges(step)?;
     nothing_started_while_leaving(step)?;
     durable_first(step)?;
@@ -127,7 +127,7 @@ pub fn edge_allowed(from: Phase, to: Phase) -> bool {
     }
 }
 
-fn edges(step: &Step<'_>) -> Result<(), Violation> {
+fn edges(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (from, to) = (step.before.state.phase(), step.after.state.phase());
     if !edge_allowed(from, to) {
         return violated(Property::Edges, format!("{from} -> {to}"));
@@ -160,7 +160,7 @@ fn leaves_for_restart(state: &State) -> bool {
     }
 }
 
-fn nothing_started_while_leaving(step: &Step<'_>) -> Result<(), Violation> {
+fn nothing_started_while_leaving(step: &StepRecord<'_>) -> Result<(), Violation> {
     let past_work = matches!(step.after.state.phase(), Phase::Draining | Phase::Exiting);
     let starts = step.effects.iter().find(|e| matches!(e, Effect::Wake { .. }));
     match (past_work, starts) {
@@ -174,7 +174,7 @@ fn holds(journal: &Journal, id: &TaskId) -> bool {
     journal.job.as_ref().is_some_and(|c| c.task.id == *id) || journal.outbox.iter().any(|v| v.task_id == *id)
 }
 
-fn durable_first(step: &Step<'_>) -> Result<(), Violation> {
+fn durable_first(step: &StepRecord<'_>) -> Result<(), Violation> {
     let durable = &step.after.durable;
     for effect in step.effects {
         let fine = match effect {
@@ -257,7 +257,7 @@ fn releases(event: &Event, id: &TaskId) -> bool {
     }
 }
 
-fn ownership(step: &Step<'_>) -> Result<(), Violation> {
+fn ownership(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (before, after) = (step.before.journal(), step.after.journal());
     let owned = before.job.iter().map(|c| &c.task.id).chain(before.outbox.iter().map(|v| &v.task_id));
     for id in owned {
@@ -276,7 +276,7 @@ fn ownership(step: &Step<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-fn repeats(step: &Step<'_>) -> Result<(), Violation> {
+fn repeats(step: &StepRecord<'_>) -> Result<(), Violation> {
     let moved = match (&step.before.state, &step.after.state) {
         (State::RestartPending { deadline: old, order: first, .. }, State::RestartPending { deadline, order, .. }) => {
             deadline != old || order != first
@@ -309,7 +309,7 @@ fn repeats(step: &Step<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-fn goodbye_order(step: &Step<'_>) -> Result<(), Violation> {
+fn goodbye_order(step: &StepRecord<'_>) -> Result<(), Violation> {
     let position = |wanted: fn(&Effect) -> bool| step.effects.iter().position(wanted);
     let Some(said) = position(|e| matches!(e, Effect::Send(ToHub::AgentRestarting { .. }))) else { return Ok(()) };
     let close = position(|e| matches!(e, Effect::CloseLink(_)));
@@ -322,7 +322,7 @@ fn goodbye_order(step: &Step<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-fn work_left(step: &Step<'_>) -> Result<(), Violation> {
+fn work_left(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (State::Draining { left: Some(left), cause, .. } | State::Exiting { left: Some(left), cause }) =
         &step.after.state
     else {
@@ -348,8 +348,8 @@ fn work_left(step: &Step<'_>) -> Result<(), Violation> {
 }
 
 /// By the command of this step, or by one that waited for a check.
-fn force_was_asked(step: &Step<'_>) -> bool {
-    let waiting = step.before.check.iter().flat_map(super::Check::asks).map(|ask| &ask.order);
+fn force_was_asked(step: &StepRecord<'_>) -> bool {
+    let waiting = step.before.check.iter().flat_map(super::RestartCheck::commands).map(|ask| &ask.order);
     waiting.chain(restart_order(step.event)).any(|order| order.force)
 }
 
@@ -360,7 +360,7 @@ fn restart_order(event: &Event) -> Option<&super::RestartOrder> {
     None
 }
 
-fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
+fn deadlines(step: &StepRecord<'_>) -> Result<(), Violation> {
     if !matches!(step.event, Event::DeadlineReached) {
         return Ok(());
     }
@@ -384,21 +384,22 @@ fn deadlines(step: &Step<'_>) -> Result<(), Violation> {
 }
 
 /// The answer to a check that is open: whether the restart may happen.
-fn check_answered(step: &Step<'_>) -> bool {
+fn check_answered(step: &StepRecord<'_>) -> bool {
     let open = step.before.check.as_ref().map(|check| check.number);
-    matches!(step.event, Event::NextRunChecked { number, no_return: None, .. } if open == Some(*number))
+    matches!(step.event, Event::NextRunChecked { number, cannot_start: None, .. } if open == Some(*number))
 }
 
-fn comes_back(step: &Step<'_>) -> Result<(), Violation> {
+fn comes_back(step: &StepRecord<'_>) -> Result<(), Violation> {
     if step.before.restarts.open.is_none() && step.after.restarts.open.is_some() && !check_answered(step) {
         return violated(Property::ComesBack, format!("a restart was accepted on {:?}", step.event));
     }
     let (known, found) = (next_run(&step.before.state), next_run(&step.after.state));
-    if let (Some(NextRun::Found(_)), Event::NextRunChecked { number, comeback, no_return }) = (found, step.event)
+    if let (Some(NextRun::Found(_)), Event::NextRunChecked { number, restart_method, cannot_start }) =
+        (found, step.event)
         && found != known
     {
         let asked = known == Some(NextRun::Asked { number: *number });
-        if !asked || found != Some(NextRun::of(*comeback, no_return.is_some())) {
+        if !asked || found != Some(NextRun::of(*restart_method, cannot_start.is_some())) {
             return violated(Property::ComesBack, format!("{:?} was taken for {found:?}", step.event));
         }
     } else if let (Some(NextRun::Found(_)), true) = (found, found != known) {
@@ -429,19 +430,19 @@ fn next_run(state: &State) -> Option<NextRun> {
 }
 
 /// Whoever asked is answered once: a command that waits for a check not before the check ends.
-fn answered(step: &Step<'_>) -> Result<(), Violation> {
+fn answered(step: &StepRecord<'_>) -> Result<(), Violation> {
     if step.before.state.phase() == Phase::Exiting {
         return Ok(());
     }
     let ids = |machine: &Machine| -> Vec<String> {
-        let asks = machine.check.iter().flat_map(super::Check::asks);
-        asks.filter_map(|ask| ask.order.command_id.clone()).collect()
+        let commands = machine.check.iter().flat_map(super::RestartCheck::commands);
+        commands.filter_map(|ask| ask.order.command_id.clone()).collect()
     };
     let (mut owed, waiting) = (ids(step.before), ids(step.after));
     owed.extend(restart_order(step.event).and_then(|order| order.command_id.clone()));
     owed.sort();
     owed.dedup();
-    let knows = step.before.link.online().is_some_and(|online| online.features.restart_v2);
+    let knows = step.before.connection.online().is_some_and(|online| online.features.restart_v2);
     for id in &owed {
         let is_answer =
             |e: &&Effect| matches!(e, Effect::Send(ToHub::RestartAck { command_id, .. }) if command_id == id);
@@ -454,10 +455,10 @@ fn answered(step: &Step<'_>) -> Result<(), Violation> {
     operators_answered(step)
 }
 
-fn operators_answered(step: &Step<'_>) -> Result<(), Violation> {
+fn operators_answered(step: &StepRecord<'_>) -> Result<(), Violation> {
     let tickets = |machine: &Machine| -> Vec<Ticket> {
-        let asks = machine.check.iter().flat_map(super::Check::asks).filter_map(|ask| ask.to);
-        asks.chain(machine.replies.iter().map(|reply| reply.to)).collect()
+        let commands = machine.check.iter().flat_map(super::RestartCheck::commands).filter_map(|ask| ask.to);
+        commands.chain(machine.replies.iter().map(|reply| reply.to)).collect()
     };
     let mut owed = tickets(step.before);
     owed.extend(match step.event {
@@ -508,7 +509,7 @@ fn operators_answered(step: &Step<'_>) -> Result<(), Violation> {
 }
 
 /// Nothing waits without a question, and nothing that waits is moved.
-fn open_questions(step: &Step<'_>) -> Result<(), Violation> {
+fn open_questions(step: &StepRecord<'_>) -> Result<(), Violation> {
     let after = step.after;
     let check = after.check.as_ref();
     if check.is_some() && !matches!(after.state.phase(), Phase::Idle | Phase::Working) {
@@ -519,8 +520,8 @@ fn open_questions(step: &Step<'_>) -> Result<(), Violation> {
     }
     let in_question = after.state.job().is_some_and(super::Job::is_in_question);
     let undecided = !after.state.is_leaving() && (check.is_some() || in_question);
-    if let (Some(held), false) = (&after.held, undecided) {
-        return violated(Property::OpenQuestions, format!("{} waits for nothing", held.task.id));
+    if let (Some(deferred), false) = (&after.deferred, undecided) {
+        return violated(Property::OpenQuestions, format!("{} waits for nothing", deferred.task.id));
     }
     let Some(check) = check else { return Ok(()) };
     match step.before.check.as_ref().filter(|before| before.number == check.number) {
@@ -542,13 +543,13 @@ fn open_questions(step: &Step<'_>) -> Result<(), Violation> {
 }
 
 /// Behind a cordon a job may come from the shelf, never from nothing.
-fn no_new_work_behind_a_cordon(step: &Step<'_>) -> Result<(), Violation> {
+fn no_new_work_behind_a_cordon(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (Some(job), true) = (step.after.state.job(), step.before.cordon.is_on() && step.after.cordon.is_on()) else {
         return Ok(());
     };
     let id = &job.task().id;
     let known = step.before.state.job().is_some_and(|before| before.task().id == *id)
-        || step.before.shelf.items().iter().any(|item| item.task_id() == id);
+        || step.before.parked.items().iter().any(|item| item.task_id() == id);
     if known {
         return Ok(());
     }
@@ -587,12 +588,12 @@ pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
 /// The task that the agent is known to be at work on, as far as a crash would leave it known. (What a crash forgets is
 /// still in the results folder, and seen again there.)
 pub(super) fn at_work_on(journal: &Journal) -> impl Iterator<Item = &TaskId> {
-    let shelved = journal.shelf.iter().filter_map(|item| match item {
-        Shelved::UnderWay(carried) => Some(carried),
-        Shelved::Finished { .. } => None,
+    let parked = journal.parked.iter().filter_map(|item| match item {
+        ParkedTask::UnderWay(persisted) => Some(persisted),
+        ParkedTask::Finished { .. } => None,
     });
-    let running = journal.job.iter().chain(shelved).filter(|carried| carried.stage == Stage::Running);
-    running.map(|carried| &carried.task.id)
+    let running = journal.job.iter().chain(parked).filter(|persisted| persisted.stage == Stage::Running);
+    running.map(|persisted| &persisted.task.id)
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Property, Step, Violation, violated};
+use super::{Property, StepRecord, Violation, violated};
 use crate::machine::{
-    Course, Disk, Event, FromHub, Outbox, Pending, Phase, REFUSALS_CAP, TaskId, Verdict, VerdictRefusal,
+    Delivery, Disk, Event, FromHub, Outbox, PendingVerdict, Phase, REFUSALS_CAP, TaskId, Verdict, VerdictRefusal,
 };
 
 /// The others are said meanwhile, it ends, and no result is dropped for it.
-pub(super) fn refusal_blocks_nothing(step: &Step<'_>) -> Result<(), Violation> {
+pub(super) fn refusal_blocks_nothing(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (before, after) = (&step.before.outbox, &step.after.outbox);
-    let listens = step.after.link.can_say() && step.after.disk == Disk::Ready && after.in_flight().is_none();
+    let listens = step.after.connection.can_say() && step.after.disk == Disk::Ready && after.in_flight().is_none();
     let waits = after.pending().find(|pending| listens && pending.is_open());
     if let (Some(pending), true) = (waits, step.after.state.phase() != Phase::Exiting) {
         return violated(Property::RefusalBlocksNothing, format!("{:?} waits for nothing", pending.verdict));
@@ -20,11 +20,13 @@ pub(super) fn refusal_blocks_nothing(step: &Step<'_>) -> Result<(), Violation> {
     if let [Some(then), Some(now)] = in_flight
         && then.verdict == now.verdict
         && then.times_said < now.times_said
-        && after.pending().skip(1).any(Pending::is_open)
+        && after.pending().skip(1).any(PendingVerdict::is_open)
     {
         return violated(Property::RefusalBlocksNothing, format!("{:?} was said again before the others", now.verdict));
     }
-    if let Some(pending) = after.pending().find(|p| p.course == Course::Refused && p.verdict.refusals >= REFUSALS_CAP) {
+    if let Some(pending) =
+        after.pending().find(|p| p.delivery == Delivery::Refused && p.verdict.refusals >= REFUSALS_CAP)
+    {
         return violated(Property::RefusalBlocksNothing, format!("{:?} is to be said once more", pending.verdict));
     }
     let results = |outbox: &Outbox| -> Vec<Verdict> {
@@ -56,7 +58,7 @@ fn ends_result(event: &Event, verdict: &Verdict) -> bool {
 }
 
 /// Whether a failure of the task was refused for the last time: it is said no more.
-pub(super) fn is_given_up(step: &Step<'_>, id: &TaskId) -> bool {
+pub(super) fn is_given_up(step: &StepRecord<'_>, id: &TaskId) -> bool {
     let refusal = matches!(
         step.event,
         Event::HubSaid(FromHub::RefusedInOtherWords { .. }) | Event::HubClosed { refusal: Some(_), .. }

@@ -9,9 +9,9 @@ const TOLD_CAP_MS: u64 = 600_000;
 
 /// Where the connection stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
-#[strum_discriminants(name(LinkName), derive(Hash, strum::IntoStaticStr, strum::Display))]
+#[strum_discriminants(name(ConnectionName), derive(Hash, strum::IntoStaticStr, strum::Display))]
 #[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the link's states.")]
-pub enum Link {
+pub enum Connection {
     /// None.
     Down {
         /// When to dial.
@@ -60,14 +60,14 @@ pub struct Online {
     /// The hub dropped something for its rate: nothing is said before this.
     pub limited_until: Option<Timestamp>,
     /// What an existing hub makes of us.
-    pub standing: Standing,
+    pub hub_view: HubView,
 }
 
 /// Whether an existing hub knows that we are free. It keeps what it thinks of an agent apart from the tasks, and a verdict
 /// that it refuses leaves that as it was: the agent counts as at work, and gets nothing more on this connection. Another
 /// `identify` on it makes the hub look again. (Hanging up would too, but it takes the task from whoever has it by then.)
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum HubView {
     /// It knows.
     #[default]
     Known,
@@ -117,7 +117,7 @@ impl Jitter {
     }
 }
 
-impl Link {
+impl Connection {
     /// Where a process starts: dial at once.
     pub const fn start(now: Timestamp) -> Self {
         Self::Down { retry_at: now, attempt: 0, firm: false }
@@ -178,16 +178,17 @@ mod tests {
     #[test]
     fn a_hub_that_names_a_year_does_not_keep_us_away_for_one() {
         let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
-        let identifying = Link::Identifying { give_up_at: now, attempt: 0 };
+        let identifying = Connection::Identifying { give_up_at: now, attempt: 0 };
         let after = |told| identifying.after_close(Some(told), Jitter(0), now, &policy);
-        assert_eq!(after(29_000), Link::Down { retry_at: now.plus(29_000), attempt: 1, firm: true });
-        assert_eq!(after(31_536_000_000), Link::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
+        assert_eq!(after(29_000), Connection::Down { retry_at: now.plus(29_000), attempt: 1, firm: true });
+        assert_eq!(after(31_536_000_000), Connection::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
     }
 
     /// How long and how firmly to stay away after `link` closes, and how many have failed then.
-    fn away(link: &Link, draw: u16) -> (u64, u32, bool) {
+    fn away(connection: &Connection, draw: u16) -> (u64, u32, bool) {
         let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
-        let Link::Down { retry_at, attempt, firm } = link.after_close(None, Jitter(draw), now, &policy) else {
+        let Connection::Down { retry_at, attempt, firm } = connection.after_close(None, Jitter(draw), now, &policy)
+        else {
             panic!("not down")
         };
         (retry_at.since(now), attempt, firm)
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_its_cap() {
         let draw = 1 << 15;
-        let failed = |attempt| away(&Link::Dialing { give_up_at: Timestamp::default(), attempt }, draw);
+        let failed = |attempt| away(&Connection::Dialing { give_up_at: Timestamp::default(), attempt }, draw);
         assert_eq!(failed(0), (500, 1, false));
         assert_eq!(failed(1), (1_000, 2, false));
         assert_eq!(failed(5), (16_000, 6, false));
@@ -206,13 +207,13 @@ mod tests {
 
     #[test]
     fn a_link_that_is_down_counts_like_one_that_failed() {
-        let down = Link::Down { retry_at: Timestamp::default(), attempt: 3, firm: true };
+        let down = Connection::Down { retry_at: Timestamp::default(), attempt: 3, firm: true };
         assert_eq!((down.attempt(), away(&down, 0)), (3, (0, 4, false)));
     }
 
     #[test]
     fn a_hub_that_refused_us_is_left_alone_for_long() {
-        let closing = |refused| Link::Closing { attempt: 0, refused };
+        let closing = |refused| Connection::Closing { attempt: 0, refused };
         assert_eq!(away(&closing(true), 0), (30_000, 1, true));
         assert_eq!(away(&closing(true), 1 << 15), (45_000, 1, true));
         assert_eq!(away(&closing(false), 1 << 15), (500, 1, false));
@@ -220,12 +221,16 @@ mod tests {
 
     #[test]
     fn only_a_link_that_held_starts_the_count_over() {
-        let held = |ms: u64| {
+        let deferred = |ms: u64| {
             let since = Timestamp::from_millis(1_000_000 - ms);
             let (heartbeat, features) = (Heartbeat::Due { at: since }, Features::default());
-            let standing = Standing::Known;
-            away(&Link::Online(Online { since, attempt: 4, features, heartbeat, limited_until: None, standing }), 0).1
+            let hub_view = HubView::Known;
+            away(
+                &Connection::Online(Online { since, attempt: 4, features, heartbeat, limited_until: None, hub_view }),
+                0,
+            )
+            .1
         };
-        assert_eq!((held(59_999), held(60_000)), (5, 1));
+        assert_eq!((deferred(59_999), deferred(60_000)), (5, 1));
     }
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use crate::machine::model::connection::{Features, Jitter};
 use crate::machine::model::news::News;
-use crate::machine::model::policy::Comeback;
+use crate::machine::model::policy::RestartMethod;
 use crate::machine::model::reply::Ticket;
 use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::state::StopSignal;
@@ -94,9 +94,9 @@ pub enum Event {
         /// The question that is answered.
         number: u32,
         /// Who would start the next run.
-        comeback: Comeback,
+        restart_method: RestartMethod,
         /// Why the program that would be started cannot, where it cannot: for people, with what to do.
-        no_return: Option<String>,
+        cannot_start: Option<String>,
     },
     /// There is something that could be told to the hub.
     NewsOffered(News),

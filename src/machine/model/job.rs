@@ -55,7 +55,7 @@ impl Stage {
 
 /// What of a job survives: exactly what the journal holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Carried {
+pub struct PersistedJob {
     /// The task.
     pub task: Task,
     /// How far it had come.
@@ -79,7 +79,7 @@ pub enum Sign {
 
 /// Something said to the hub that wants an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Saying {
+pub enum Pending {
     /// Not said on this connection.
     Unsaid,
     /// Said.
@@ -93,18 +93,18 @@ pub enum Saying {
 
 /// Whose a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Claim {
+pub enum Ownership {
     /// The hub handed it out to us in this process's life, or has confirmed it since.
     Ours {
         /// `task_accepted`.
-        accept: Saying,
+        accept: Pending,
         /// `state_report`, said after a reconnect; `None` when there is no question.
         report: Option<Report>,
     },
-    /// Carried over from a process before this one: the hub is asked first (`task_recovering`).
+    /// PersistedJob over from a process before this one: the hub is asked first (`task_recovering`).
     Recovering {
         /// The question.
-        ask: Saying,
+        ask: Pending,
     },
 }
 
@@ -121,9 +121,9 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Job {
     /// What survives a crash.
-    pub carried: Carried,
+    pub persisted: PersistedJob,
     /// Whose it is.
-    pub claim: Claim,
+    pub ownership: Ownership,
     /// In `Waking`: the order has been given (it is given once the journal holds the stage).
     pub wake_ordered: bool,
     /// When to give the next sign of life.
@@ -138,14 +138,14 @@ impl Job {
     /// A task that the hub just handed out.
     pub fn fresh(task: Task, assigned_at: Option<u64>, now: Timestamp, policy: &Policy) -> Self {
         Self {
-            carried: Carried {
+            persisted: PersistedJob {
                 task,
                 stage: Stage::Accepted,
                 woken: None,
                 machine_boot: policy.machine_boot.clone(),
                 assigned_at,
             },
-            claim: Claim::Ours { accept: Saying::Unsaid, report: None },
+            ownership: Ownership::Ours { accept: Pending::Unsaid, report: None },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
             review: None,
@@ -154,10 +154,10 @@ impl Job {
     }
 
     /// A task from the journal of a process before this one.
-    pub fn recovered(carried: Carried, now: Timestamp, policy: &Policy) -> Self {
+    pub fn recovered(persisted: PersistedJob, now: Timestamp, policy: &Policy) -> Self {
         Self {
-            carried: carried.after_crash(now, policy),
-            claim: Claim::Recovering { ask: Saying::Unsaid },
+            persisted: persisted.after_crash(now, policy),
+            ownership: Ownership::Recovering { ask: Pending::Unsaid },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
             review: None,
@@ -167,19 +167,19 @@ impl Job {
 
     /// The task.
     pub fn task(&self) -> &Task {
-        &self.carried.task
+        &self.persisted.task
     }
 
     /// Whether the hub has been asked and not answered.
     pub fn is_recovering(&self) -> bool {
-        matches!(self.claim, Claim::Recovering { .. })
+        matches!(self.ownership, Ownership::Recovering { .. })
     }
 
     /// Whether the hub has been asked whose the job is and has not answered: it may not be ours any more.
     pub fn is_in_question(&self) -> bool {
-        match &self.claim {
-            Claim::Recovering { .. } | Claim::Ours { report: Some(_), .. } => true,
-            Claim::Ours { report: None, .. } => false,
+        match &self.ownership {
+            Ownership::Recovering { .. } | Ownership::Ours { report: Some(_), .. } => true,
+            Ownership::Ours { report: None, .. } => false,
         }
     }
 
@@ -187,19 +187,19 @@ impl Job {
     /// thought of a sign that lies there.
     #[must_use]
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) -> Sign {
-        self.carried.task = task;
-        if let (Stage::Waking { attempt }, false) = (&self.carried.stage, self.wake_ordered) {
+        self.persisted.task = task;
+        if let (Stage::Waking { attempt }, false) = (&self.persisted.stage, self.wake_ordered) {
             // Planned and not ordered yet (the disk failed): it will be this hand-out's wake.
             self.start_waking(*attempt);
         }
-        let sign = self.carried.settle_in(now, policy);
-        self.claim = Claim::Ours { accept: Saying::Unsaid, report: None };
+        let sign = self.persisted.settle_in(now, policy);
+        self.ownership = Ownership::Ours { accept: Pending::Unsaid, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
         sign
     }
 }
 
-impl Carried {
+impl PersistedJob {
     /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated. No wait
     /// is longer than it would be if it began now: the clock may have been set back in between.
     pub(in crate::machine) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
@@ -237,7 +237,7 @@ impl Carried {
 
     /// A new hand-out of a task that was given up before anybody showed up for it: whoever was woken then may have come
     /// late, and is looked for before anybody else is woken.
-    pub(in crate::machine) fn look_for_latecomer(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
+    pub(in crate::machine) fn look_for_late_session(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
         self.stage = Stage::AwaitingConfirmation { until: now };
         self.machine_boot = woken_in.into();
         // Under way: no sign is called old.
@@ -260,7 +260,7 @@ impl Carried {
     }
 }
 
-impl Saying {
+impl Pending {
     /// Whether it is to be said now, for the first time or again.
     pub fn is_due(&self, now: Timestamp) -> bool {
         match self {
@@ -281,19 +281,19 @@ impl Saying {
 impl Job {
     /// The next wake of this hand-out; ordered once the journal holds it.
     pub(in crate::machine) fn start_waking(&mut self, attempt: u8) {
-        self.carried.stage = Stage::Waking { attempt };
-        self.carried.woken = Some(self.carried.task.generation);
+        self.persisted.stage = Stage::Waking { attempt };
+        self.persisted.woken = Some(self.persisted.task.generation);
         self.wake_ordered = false;
     }
 
     /// Nothing said on the lost connection counts unless it was answered.
-    pub(in crate::machine) fn link_lost(&mut self) {
-        match &mut self.claim {
-            Claim::Recovering { ask } => *ask = Saying::Unsaid,
-            Claim::Ours { accept, report } => {
+    pub(in crate::machine) fn connection_lost(&mut self) {
+        match &mut self.ownership {
+            Ownership::Recovering { ask } => *ask = Pending::Unsaid,
+            Ownership::Ours { accept, report } => {
                 *report = None;
-                if let Saying::Said { .. } = accept {
-                    *accept = Saying::Unsaid;
+                if let Pending::Said { .. } = accept {
+                    *accept = Pending::Unsaid;
                 }
             }
         }
@@ -310,8 +310,9 @@ mod tests {
     }
 
     fn recovered(stage: Stage, now: Timestamp) -> Stage {
-        let carried = Carried { task: task(), stage, woken: None, machine_boot: String::new(), assigned_at: None };
-        Job::recovered(carried, now, &Policy::default()).carried.stage
+        let persisted =
+            PersistedJob { task: task(), stage, woken: None, machine_boot: String::new(), assigned_at: None };
+        Job::recovered(persisted, now, &Policy::default()).persisted.stage
     }
 
     #[test]
@@ -337,9 +338,9 @@ mod tests {
         let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
         let settled = |stage| {
             let mut job = Job::fresh(task(), None, now, &policy);
-            job.carried.stage = stage;
+            job.persisted.stage = stage;
             assert_eq!(job.adopt(task(), now, &policy), Sign::Counts);
-            job.carried.stage
+            job.persisted.stage
         };
         let (soon, look, late) = (now.plus(1), now.plus(policy.look_ms), now.plus(policy.look_ms + 1));
         assert_eq!(settled(Stage::Interrupted { until: soon }), Stage::Interrupted { until: look });
@@ -354,9 +355,9 @@ mod tests {
         let after = Policy { machine_boot: "after".into(), ..Policy::default() };
         let rebooted = |stage| {
             let mut job = Job::fresh(task(), None, now, &Policy { machine_boot: "before".into(), ..Policy::default() });
-            job.carried.stage = stage;
+            job.persisted.stage = stage;
             let sign = job.adopt(task(), now, &after);
-            (sign, job.carried.stage, job.carried.machine_boot)
+            (sign, job.persisted.stage, job.persisted.machine_boot)
         };
         for stage in [Stage::Accepted, Stage::RetryingWake { at: now, attempt: 1 }] {
             assert_eq!(rebooted(stage.clone()), (Sign::Old, stage, "after".into()));

@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::machine::model::job::Carried;
-use crate::machine::model::late_session::Latecomer;
+use crate::machine::model::job::PersistedJob;
+use crate::machine::model::late_session::LateSession;
 use crate::machine::model::outbox::Verdict;
-use crate::machine::model::parked_work::Shelved;
+use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::restart_ledger::RestartLedger;
 use crate::machine::model::time::Timestamp;
 
@@ -14,11 +14,11 @@ use crate::machine::model::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Journal {
     /// The task in hand or left behind.
-    pub job: Option<Carried>,
+    pub job: Option<PersistedJob>,
     /// Work that the hub took back.
-    pub shelf: Vec<Shelved>,
+    pub parked: Vec<ParkedTask>,
     /// Sessions that may yet show themselves though their task was given up.
-    pub latecomers: Vec<Latecomer>,
+    pub late_sessions: Vec<LateSession>,
     /// Verdicts without an answer.
     pub outbox: Vec<Verdict>,
     /// Commanded restarts.

@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 use crate::machine::model::task::TaskId;
 
 /// At most this many; the oldest goes first.
-pub const LATECOMERS_CAP: usize = 16;
+pub const LATE_SESSIONS_CAP: usize = 16;
 
 /// A session that may yet show itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Latecomer {
+pub struct LateSession {
     /// For which task.
     pub task_id: TaskId,
     /// The machine's boot that it was woken in: in another one it does not run any more.
@@ -21,24 +21,24 @@ pub struct Latecomer {
 
 /// All of them, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Latecomers(Vec<Latecomer>);
+pub struct LateSessions(Vec<LateSession>);
 
-impl Latecomers {
+impl LateSessions {
     /// What a journal held.
-    pub fn recovered(items: Vec<Latecomer>) -> Self {
+    pub fn recovered(items: Vec<LateSession>) -> Self {
         Self(items)
     }
 
     /// All of them, oldest first.
-    pub fn items(&self) -> &[Latecomer] {
+    pub fn items(&self) -> &[LateSession] {
         &self.0
     }
 
     /// One more, in place of an earlier one for the same task.
-    pub fn expect(&mut self, latecomer: Latecomer) {
-        self.forget(&latecomer.task_id);
-        self.0.push(latecomer);
-        if self.0.len() > LATECOMERS_CAP {
+    pub fn expect(&mut self, late_session: LateSession) {
+        self.forget(&late_session.task_id);
+        self.0.push(late_session);
+        if self.0.len() > LATE_SESSIONS_CAP {
             self.0.remove(0);
         }
     }
@@ -60,27 +60,27 @@ impl Latecomers {
 mod tests {
     use super::*;
 
-    fn latecomer(name: &str, boot: &str) -> Latecomer {
-        Latecomer { task_id: TaskId::new(name).unwrap(), machine_boot: boot.into() }
+    fn late_session(name: &str, boot: &str) -> LateSession {
+        LateSession { task_id: TaskId::new(name).unwrap(), machine_boot: boot.into() }
     }
 
     #[test]
     fn as_many_are_expected_as_promised_the_latest() {
-        let mut all = Latecomers::default();
-        for n in 0..=LATECOMERS_CAP {
-            all.expect(latecomer(&alloc::format!("t{n}"), "b"));
+        let mut all = LateSessions::default();
+        for n in 0..=LATE_SESSIONS_CAP {
+            all.expect(late_session(&alloc::format!("t{n}"), "b"));
         }
-        assert_eq!(all.items().len(), LATECOMERS_CAP);
+        assert_eq!(all.items().len(), LATE_SESSIONS_CAP);
         let woken_in = |name| all.woken_in(&TaskId::new(name).unwrap());
         assert_eq!([woken_in("t0"), woken_in("t1"), woken_in("t16")], [None, Some("b"), Some("b")]);
     }
 
     #[test]
     fn the_last_wake_of_a_task_counts() {
-        let mut all = Latecomers::default();
+        let mut all = LateSessions::default();
         for (name, boot) in [("t", "b1"), ("u", "b1"), ("t", "b2")] {
-            all.expect(latecomer(name, boot));
+            all.expect(late_session(name, boot));
         }
-        assert_eq!(all.items(), [latecomer("u", "b1"), latecomer("t", "b2")]);
+        assert_eq!(all.items(), [late_session("u", "b1"), late_session("t", "b2")]);
     }
 }

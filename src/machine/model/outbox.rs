@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::machine::model::job::Saying;
+use crate::machine::model::job::Pending;
 use crate::machine::model::policy::Policy;
 use crate::machine::model::task::{Outcome, TaskId};
 use crate::machine::model::time::Timestamp;
@@ -39,7 +39,7 @@ pub struct Verdict {
 
 /// What may be done with a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Course {
+pub enum Delivery {
     /// It is said, or waits for its answer or its turn.
     Open,
     /// What was said last was refused. It stays in flight for a moment: whatever else the hub says of it is not taken for an
@@ -63,11 +63,11 @@ pub enum Course {
 
 /// A verdict on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pending {
+pub struct PendingVerdict {
     /// The verdict.
     pub verdict: Verdict,
     /// On this connection.
-    pub said: Saying,
+    pub said: Pending,
     /// How often, on this connection, without an answer.
     pub times_said: u32,
     /// An existing hub has heard `task_accepted` for this task on this connection.
@@ -75,31 +75,39 @@ pub struct Pending {
     /// Its files in the results folder have been cleaned up.
     pub cleaned: bool,
     /// What may be done with it.
-    pub course: Course,
+    pub delivery: Delivery,
     /// How many connections in a row were lost with it in flight.
     pub losses: u8,
 }
 
-impl Pending {
+impl PendingVerdict {
     pub(in crate::machine) fn new(verdict: Verdict, accepted_here: bool) -> Self {
         let cleaned = verdict.nobody_came;
-        Self { verdict, said: Saying::Unsaid, times_said: 0, accepted_here, cleaned, course: Course::Open, losses: 0 }
+        Self {
+            verdict,
+            said: Pending::Unsaid,
+            times_said: 0,
+            accepted_here,
+            cleaned,
+            delivery: Delivery::Open,
+            losses: 0,
+        }
     }
 
     /// Whether it ends a later hand-out of the task too: the work is done, and would come to the same.
     pub fn ends_later_hand_outs(&self) -> bool {
-        match (&self.verdict.outcome, &self.course) {
-            (Outcome::Completed { .. }, Course::GivenUp { fails, .. }) => *fails,
-            (Outcome::Completed { .. }, Course::Open | Course::Refused | Course::Resting { .. }) => true,
+        match (&self.verdict.outcome, &self.delivery) {
+            (Outcome::Completed { .. }, Delivery::GivenUp { fails, .. }) => *fails,
+            (Outcome::Completed { .. }, Delivery::Open | Delivery::Refused | Delivery::Resting { .. }) => true,
             (Outcome::Failed { reason }, _) => reason.starts_with(RESULT_REFUSED),
         }
     }
 
     /// Whether it may be said, or is in flight.
     pub fn is_open(&self) -> bool {
-        match self.course {
-            Course::Open | Course::Refused => true,
-            Course::Resting { .. } | Course::GivenUp { .. } => false,
+        match self.delivery {
+            Delivery::Open | Delivery::Refused => true,
+            Delivery::Resting { .. } | Delivery::GivenUp { .. } => false,
         }
     }
 }
@@ -107,7 +115,7 @@ impl Pending {
 /// Verdicts in the order they were reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Outbox {
-    pending: Vec<Pending>,
+    pending: Vec<PendingVerdict>,
     /// Answers that may still come to verdicts that were said more than once on this connection and are answered: an
     /// answer that names no task is taken for one of these first.
     late_answers: u32,
@@ -122,16 +130,17 @@ impl Outbox {
         let cleaned: Vec<bool> =
             verdicts.iter().map(|one| one.nobody_came || verdicts.iter().any(|other| is_later(other, one))).collect();
         let pending = verdicts.into_iter().zip(cleaned);
-        let pending = pending.map(|(verdict, cleaned)| Pending { cleaned, ..Pending::new(verdict, false) });
+        let pending =
+            pending.map(|(verdict, cleaned)| PendingVerdict { cleaned, ..PendingVerdict::new(verdict, false) });
         Self { pending: pending.collect(), late_answers: 0 }
     }
 
     /// Adds a verdict; a second one for the same hand-out is not one and is dropped. Returns whether it was added.
-    /// `accepted_here`: see [`Pending`].
+    /// `accepted_here`: see [`PendingVerdict`].
     pub fn push(&mut self, verdict: Verdict, accepted_here: bool) -> bool {
         let new = self.find(&verdict.task_id, verdict.generation).is_none();
         if new {
-            self.pending.push(Pending::new(verdict, accepted_here));
+            self.pending.push(PendingVerdict::new(verdict, accepted_here));
         }
         new
     }
@@ -140,21 +149,21 @@ impl Outbox {
     /// for this one, or each new hand-out would begin to count anew; an earlier one that is not in flight can count no more.
     pub fn push_anew(&mut self, verdict: Verdict) {
         let id = verdict.task_id.clone();
-        let is_earlier = |p: &Pending| p.verdict.task_id == id && p.ends_later_hand_outs();
-        let mut pending = Pending::new(verdict, false);
+        let is_earlier = |p: &PendingVerdict| p.verdict.task_id == id && p.ends_later_hand_outs();
+        let mut pending = PendingVerdict::new(verdict, false);
         for earlier in self.pending.iter().filter(|p| is_earlier(p)) {
             pending.verdict.refusals = pending.verdict.refusals.max(earlier.verdict.refusals);
             pending.losses = pending.losses.max(earlier.losses);
-            pending.course = match &earlier.course {
-                Course::Open | Course::Refused => pending.course,
-                Course::Resting { until } => Course::Resting { until: *until },
-                Course::GivenUp { error, fails, write_at } => {
+            pending.delivery = match &earlier.delivery {
+                Delivery::Open | Delivery::Refused => pending.delivery,
+                Delivery::Resting { until } => Delivery::Resting { until: *until },
+                Delivery::GivenUp { error, fails, write_at } => {
                     let write_at = write_at.or(Some(Timestamp::from_millis(0)));
-                    Course::GivenUp { error: error.clone(), fails: *fails, write_at }
+                    Delivery::GivenUp { error: error.clone(), fails: *fails, write_at }
                 }
             };
         }
-        self.pending.retain(|p| !is_earlier(p) || p.said != Saying::Unsaid);
+        self.pending.retain(|p| !is_earlier(p) || p.said != Pending::Unsaid);
         self.pending.push(pending);
     }
 
@@ -174,39 +183,39 @@ impl Outbox {
     }
 
     /// The verdicts with how far each has come, first reached first.
-    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
+    pub fn pending(&self) -> impl Iterator<Item = &PendingVerdict> {
         self.pending.iter()
     }
 
     /// The same, to be changed.
-    pub fn pending_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+    pub fn pending_mut(&mut self) -> impl Iterator<Item = &mut PendingVerdict> {
         self.pending.iter_mut()
     }
 
     /// The one that is in flight or next to be said.
-    pub fn head(&self) -> Option<&Pending> {
+    pub fn head(&self) -> Option<&PendingVerdict> {
         self.pending.first()
     }
 
     /// The same, to be changed.
-    pub fn head_mut(&mut self) -> Option<&mut Pending> {
+    pub fn head_mut(&mut self) -> Option<&mut PendingVerdict> {
         self.pending.first_mut()
     }
 
     /// Whether one was said on this connection and has no answer.
-    pub fn in_flight(&self) -> Option<&Pending> {
-        self.head().filter(|pending| pending.said != Saying::Unsaid)
+    pub fn in_flight(&self) -> Option<&PendingVerdict> {
+        self.head().filter(|pending| pending.said != Pending::Unsaid)
     }
 
     /// Ends the rests that are over by `now`, and brings the first that may be said to the head where none is in flight.
     pub fn take_turns(&mut self, now: Timestamp) {
         for pending in &mut self.pending {
-            if matches!(pending.course, Course::Resting { until } if until <= now) {
-                pending.course = Course::Open;
+            if matches!(pending.delivery, Delivery::Resting { until } if until <= now) {
+                pending.delivery = Delivery::Open;
             }
         }
         if self.in_flight().is_none()
-            && let Some(index) = self.pending.iter().position(Pending::is_open)
+            && let Some(index) = self.pending.iter().position(PendingVerdict::is_open)
         {
             let next = self.pending.remove(index);
             self.pending.insert(0, next);
@@ -216,30 +225,30 @@ impl Outbox {
     /// One in flight that has had no answer by `now` goes behind the others, if any may be said: a hub that does not answer
     /// this one may answer those. Its answer may still come.
     pub fn let_others_go_first(&mut self, now: Timestamp) {
-        let unanswered = |head: &Pending| head.course == Course::Open && head.said.is_due(now);
+        let unanswered = |head: &PendingVerdict| head.delivery == Delivery::Open && head.said.is_due(now);
         if self.in_flight().is_some_and(unanswered)
-            && self.pending.iter().skip(1).any(Pending::is_open)
+            && self.pending.iter().skip(1).any(PendingVerdict::is_open)
             && let Some(head) = self.pending.first_mut()
         {
-            head.said = Saying::Unsaid;
+            head.said = Pending::Unsaid;
             self.pending.rotate_left(1);
         }
     }
 
     /// The one in flight goes behind the others, on this course.
-    pub fn step_aside(&mut self, course: Course) {
+    pub fn step_aside(&mut self, delivery: Delivery) {
         if self.in_flight().is_none() {
             return;
         }
         let mut pending = self.pending.remove(0);
         self.late_answers += pending.times_said.saturating_sub(1);
-        (pending.said, pending.times_said, pending.course) = (Saying::Unsaid, 0, course);
+        (pending.said, pending.times_said, pending.delivery) = (Pending::Unsaid, 0, delivery);
         self.pending.push(pending);
     }
 
     /// An answer that names the task: takes its verdict out if that was said on this connection.
     pub fn answered(&mut self, task_id: &str) -> Option<Verdict> {
-        let is_it = |pending: &Pending| pending.times_said > 0 && pending.verdict.task_id.as_str() == task_id;
+        let is_it = |pending: &PendingVerdict| pending.times_said > 0 && pending.verdict.task_id.as_str() == task_id;
         let index = self.pending.iter().position(is_it)?;
         Some(self.take(index))
     }
@@ -269,7 +278,7 @@ impl Outbox {
     }
 
     /// Puts one that was taken out behind the others.
-    pub fn put_back(&mut self, pending: Pending) {
+    pub fn put_back(&mut self, pending: PendingVerdict) {
         self.pending.push(pending);
     }
 
@@ -280,7 +289,7 @@ impl Outbox {
 
     fn take_head(&mut self, matches: impl Fn(&Verdict) -> bool) -> Option<Verdict> {
         let head = self.pending.first()?;
-        if head.said == Saying::Unsaid || !matches(&head.verdict) {
+        if head.said == Pending::Unsaid || !matches(&head.verdict) {
             return None;
         }
         Some(self.take(0))
@@ -300,18 +309,18 @@ impl Outbox {
     /// The connection is gone: whatever was said may not have arrived. A verdict that was in flight goes behind the
     /// others, so that one that a hub cannot swallow does not hold the rest up. One that was refused rests; so does one that
     /// loses its second connection in a row, longer each time, as dials do: the link lives for the others meanwhile.
-    pub fn link_lost(&mut self, now: Timestamp, policy: &Policy) {
+    pub fn connection_lost(&mut self, now: Timestamp, policy: &Policy) {
         let was_in_flight = self.in_flight().is_some();
         if let (true, Some(head)) = (was_in_flight, self.pending.first_mut()) {
-            let refused = head.course == Course::Refused;
+            let refused = head.delivery == Delivery::Refused;
             let rest_ms = if refused { policy.answer_timeout_ms } else { policy.backoff_ms(head.losses.into()) };
             if refused || head.losses > 0 {
-                head.course = Course::Resting { until: now.plus(rest_ms) };
+                head.delivery = Delivery::Resting { until: now.plus(rest_ms) };
             }
             head.losses = if refused { 0 } else { head.losses.saturating_add(1).min(LOSSES_CAP) };
         }
         for pending in &mut self.pending {
-            pending.said = Saying::Unsaid;
+            pending.said = Pending::Unsaid;
             pending.times_said = 0;
             pending.accepted_here = false;
         }

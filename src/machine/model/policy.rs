@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// Who would undo an exit: found out before a restart is promised (see `docs/operating.md`, "Who brings it back").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
-pub enum Comeback {
+pub enum RestartMethod {
     /// The supervisor starts us again after exit 0.
     Supervisor,
     /// Nobody would: the process replaces itself (`exec`, same pid).

@@ -7,25 +7,25 @@ use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::time::Timestamp;
 
 /// At most this many commands wait for one answer; a further one is refused.
-pub const ASKS_CAP: usize = 8;
+pub const PENDING_RESTARTS_CAP: usize = 8;
 
 /// An open check of the next run. It exists only in `Idle` and `Working`, and no journal holds it: a crash leaves a command
 /// that was never accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Check {
+pub struct RestartCheck {
     /// Names the question, so that an answer to an earlier one changes nothing.
     pub number: u32,
     /// When to refuse for want of an answer; nothing moves it.
     pub deadline: Timestamp,
     /// The command that opened it.
-    pub first: Ask,
+    pub first: PendingRestart,
     /// Commands that came since, in their order.
-    pub joined: Vec<Ask>,
+    pub joined: Vec<PendingRestart>,
 }
 
 /// A restart command that waits for the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ask {
+pub struct PendingRestart {
     /// The command; a repeat of it may have added `force`.
     pub order: RestartOrder,
     /// When it came: the deadline of its task counts from here.
@@ -34,15 +34,15 @@ pub struct Ask {
     pub to: Option<Ticket>,
 }
 
-impl Check {
+impl RestartCheck {
     /// The commands, the first one first.
-    pub fn asks(&self) -> impl Iterator<Item = &Ask> {
+    pub fn commands(&self) -> impl Iterator<Item = &PendingRestart> {
         core::iter::once(&self.first).chain(&self.joined)
     }
 
-    pub(in crate::machine) fn same_command(&mut self, order: &RestartOrder) -> Option<&mut Ask> {
+    pub(in crate::machine) fn same_command(&mut self, order: &RestartOrder) -> Option<&mut PendingRestart> {
         let id = order.command_id.as_deref()?;
-        let mut asks = core::iter::once(&mut self.first).chain(&mut self.joined);
-        asks.find(|ask| ask.order.command_id.as_deref() == Some(id))
+        let mut commands = core::iter::once(&mut self.first).chain(&mut self.joined);
+        commands.find(|ask| ask.order.command_id.as_deref() == Some(id))
     }
 }

@@ -1,8 +1,8 @@
 //! The five states. Each holds exactly what it needs, so that a restart without a cause, a drain without a deadline or
 //! a second job cannot be written down.
 
-use crate::machine::model::job::{Carried, Job};
-use crate::machine::model::policy::Comeback;
+use crate::machine::model::job::{Job, PersistedJob};
+use crate::machine::model::policy::RestartMethod;
 use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::time::Timestamp;
 
@@ -39,14 +39,14 @@ pub enum State {
         /// How far the last words have come.
         step: DrainStep,
         /// The task that is left behind; the journal keeps it.
-        left: Option<Carried>,
+        left: Option<PersistedJob>,
     },
     /// The process ends.
     Exiting {
         /// Why.
         cause: Cause,
         /// The task that is left behind; the journal keeps it.
-        left: Option<Carried>,
+        left: Option<PersistedJob>,
     },
 }
 
@@ -110,11 +110,11 @@ pub enum Ending {
 
 impl NextRun {
     /// What the answer of the supervisor and of the next program means. An old program is better than none.
-    pub const fn of(comeback: Comeback, cannot_start: bool) -> Self {
-        Self::Found(match (cannot_start, comeback) {
-            (true, Comeback::Supervisor | Comeback::InPlace) => Ending::InPlaceAsIs,
-            (false, Comeback::Supervisor) => Ending::Exit,
-            (false, Comeback::InPlace) => Ending::InPlace,
+    pub const fn of(restart_method: RestartMethod, cannot_start: bool) -> Self {
+        Self::Found(match (cannot_start, restart_method) {
+            (true, RestartMethod::Supervisor | RestartMethod::InPlace) => Ending::InPlaceAsIs,
+            (false, RestartMethod::Supervisor) => Ending::Exit,
+            (false, RestartMethod::InPlace) => Ending::InPlace,
         })
     }
 }
@@ -175,10 +175,10 @@ impl State {
     }
 
     /// What the journal keeps of the job, in hand or left behind.
-    pub fn carried(&self) -> Option<&Carried> {
+    pub fn persisted(&self) -> Option<&PersistedJob> {
         match self {
             Self::Idle => None,
-            Self::Working { job } | Self::RestartPending { job, .. } => Some(&job.carried),
+            Self::Working { job } | Self::RestartPending { job, .. } => Some(&job.persisted),
             Self::Draining { left, .. } | Self::Exiting { left, .. } => left.as_ref(),
         }
     }

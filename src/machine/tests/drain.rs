@@ -22,7 +22,7 @@ fn draining() -> Machine {
         Event::HubOpened,
         Event::HubSaid(FromHub::Identified { features: Features::default() }),
         Event::RestartRequested { order, to: None },
-        Event::NextRunChecked { number: 1, comeback: Comeback::Supervisor, no_return: None },
+        Event::NextRunChecked { number: 1, restart_method: RestartMethod::Supervisor, cannot_start: None },
         Event::Persisted,
     ];
     let machine =
@@ -34,7 +34,7 @@ fn draining() -> Machine {
 fn redial_after(retry_after_ms: Option<u64>) -> u64 {
     let closed = Event::HubClosed { retry_after_ms, jitter: Jitter(u16::MAX), refusal: None };
     let (machine, _) = transition(draining(), closed, NOW, &Policy::default());
-    let Link::Down { retry_at, .. } = machine.link else { panic!("{:?}", machine.link) };
+    let Connection::Down { retry_at, .. } = machine.connection else { panic!("{:?}", machine.connection) };
     retry_at.since(NOW)
 }
 

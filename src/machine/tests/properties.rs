@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use strum::IntoEnumIterator;
 
-use crate::machine::invariants::{History, Step, Violation, check_step};
+use crate::machine::invariants::{History, StepRecord, Violation, check_step};
 use crate::machine::*;
 
 /// Over the four properties below, at least the 100,000 traces that the project promises.
@@ -40,7 +40,7 @@ enum Op {
     /// The hub answers whatever is in flight.
     Answers { kindly: bool },
     /// The supervisor, the hook and the results folder answer whatever was asked.
-    Tells { comeback: Comeback, no_return: bool, outcome: Outcome },
+    Tells { restart_method: RestartMethod, cannot_start: bool, outcome: Outcome },
     /// The disk fails or works again.
     DiskTurns { bad: bool },
     /// An operator has the figures read again.
@@ -83,7 +83,7 @@ impl Life {
         let (after, effects) = transition(before.clone(), event.clone(), self.now, &self.policy);
         let again = transition(before.clone(), event.clone(), self.now, &self.policy);
         assert_eq!((&after, &effects), (&again.0, &again.1), "not deterministic");
-        let step = Step {
+        let step = StepRecord {
             before: &before,
             event: &event,
             now: self.now,
@@ -102,11 +102,11 @@ impl Life {
         match &mut event {
             Event::HubSaid(FromHub::Assigned { task, .. }) => {
                 let last = self.generations.entry(task.id.clone()).or_insert(0);
-                let held = self.machine.state.job().is_some_and(|job| job.task().id == task.id)
+                let deferred = self.machine.state.job().is_some_and(|job| job.task().id == task.id)
                     || self.machine.outbox.find(&task.id, *last).is_some();
                 match task.generation {
-                    4 if held => {}
-                    5 if held && *last > 1 => {
+                    4 if deferred => {}
+                    5 if deferred && *last > 1 => {
                         task.generation = *last - 1;
                         return event;
                     }
@@ -122,7 +122,7 @@ impl Life {
             }
             Event::WakeFinished { task_id, generation, .. } => {
                 let last = self.generations.get(task_id).copied().unwrap_or(1);
-                let woken = self.machine.state.job().and_then(|job| job.carried.woken);
+                let woken = self.machine.state.job().and_then(|job| job.persisted.woken);
                 *generation = match (*generation, woken) {
                     (1..=3, Some(woken)) => woken,
                     _ => last,
@@ -214,7 +214,7 @@ impl Life {
                 None => Ok(()),
             },
             Op::Connects { features } => {
-                if let Link::Down { retry_at, .. } = self.machine.link {
+                if let Connection::Down { retry_at, .. } = self.machine.connection {
                     self.now = self.now.max(retry_at);
                     self.happens(Event::DeadlineReached)?;
                 }
@@ -222,7 +222,7 @@ impl Life {
                 self.happens(Event::HubSaid(FromHub::Identified { features: *features }))
             }
             Op::Answers { kindly } => self.answers(*kindly),
-            Op::Tells { comeback, no_return, outcome } => self.tells(*comeback, *no_return, outcome),
+            Op::Tells { restart_method, cannot_start, outcome } => self.tells(*restart_method, *cannot_start, outcome),
             Op::DiskTurns { bad } => {
                 self.disk_bad = *bad;
                 Ok(())
@@ -235,11 +235,11 @@ impl Life {
         }
     }
 
-    fn tells(&mut self, comeback: Comeback, no_return: bool, outcome: &Outcome) -> Result<(), Violation> {
+    fn tells(&mut self, restart_method: RestartMethod, cannot_start: bool, outcome: &Outcome) -> Result<(), Violation> {
         let (checks, review, look) = open_questions(&self.machine);
         for number in checks {
-            let no_return = no_return.then(|| "no config".into());
-            self.happens(Event::NextRunChecked { number, comeback, no_return })?;
+            let cannot_start = cannot_start.then(|| "no config".into());
+            self.happens(Event::NextRunChecked { number, restart_method, cannot_start })?;
         }
         if let Some(number) = review {
             self.happens(Event::ResultReviewed { number, outcome: outcome.clone() })?;
@@ -274,14 +274,16 @@ impl Life {
 
     /// What happens next where the hub refuses the verdicts on `task_id`, and takes the others.
     fn next_of_a_hub_that_refuses(&mut self, task_id: &str, by_close: bool) -> Event {
-        match self.machine.link {
-            Link::Dialing { .. } => return Event::HubOpened,
-            Link::Identifying { .. } => return Event::HubSaid(FromHub::Identified { features: Features::default() }),
-            Link::Closing { .. } => return closed(0, None),
-            Link::Down { .. } | Link::Online(_) => {}
+        match self.machine.connection {
+            Connection::Dialing { .. } => return Event::HubOpened,
+            Connection::Identifying { .. } => {
+                return Event::HubSaid(FromHub::Identified { features: Features::default() });
+            }
+            Connection::Closing { .. } => return closed(0, None),
+            Connection::Down { .. } | Connection::Online(_) => {}
         }
-        let head = self.machine.outbox.in_flight().filter(|_| self.machine.link.can_say());
-        match head.filter(|head| head.course == Course::Open).map(|head| head.verdict.task_id.to_string()) {
+        let head = self.machine.outbox.in_flight().filter(|_| self.machine.connection.can_say());
+        match head.filter(|head| head.delivery == Delivery::Open).map(|head| head.verdict.task_id.to_string()) {
             Some(said) if said != task_id => Event::HubSaid(FromHub::VerdictAcknowledged { task_id: said }),
             Some(_) if by_close => closed(0, Some("1009".into())),
             Some(_) => Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into() }),
@@ -397,8 +399,8 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
     ]
 }
 
-fn comeback() -> impl Strategy<Value = Comeback> {
-    prop_oneof![2 => Just(Comeback::Supervisor), 1 => Just(Comeback::InPlace)]
+fn restart_method() -> impl Strategy<Value = RestartMethod> {
+    prop_oneof![2 => Just(RestartMethod::Supervisor), 1 => Just(RestartMethod::InPlace)]
 }
 
 fn ticket() -> impl Strategy<Value = Option<Ticket>> {
@@ -406,11 +408,8 @@ fn ticket() -> impl Strategy<Value = Option<Ticket>> {
 }
 
 fn tells() -> impl Strategy<Value = Op> {
-    (comeback(), prop::bool::weighted(0.2), outcome()).prop_map(|(comeback, no_return, outcome)| Op::Tells {
-        comeback,
-        no_return,
-        outcome,
-    })
+    (restart_method(), prop::bool::weighted(0.2), outcome())
+        .prop_map(|(restart_method, cannot_start, outcome)| Op::Tells { restart_method, cannot_start, outcome })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -431,8 +430,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => id().prop_map(|task_id| Event::Confirmed { task_id }),
         1 => (0u32..6, outcome()).prop_map(|(number, outcome)| Event::ResultReviewed { number, outcome }),
         1 => (0u32..6).prop_map(|number| Event::ResultsLookedFor { number }),
-        2 => (0u32..6, comeback(), prop::option::weighted(0.3, Just("no config".to_owned())))
-            .prop_map(|(number, comeback, no_return)| Event::NextRunChecked { number, comeback, no_return }),
+        2 => (0u32..6, restart_method(), prop::option::weighted(0.3, Just("no config".to_owned())))
+            .prop_map(|(number, restart_method, cannot_start)| Event::NextRunChecked { number, restart_method, cannot_start }),
         1 => prop_oneof![Just(News::Resources), id().prop_map(|task_id| News::Output { task_id })]
             .prop_map(Event::NewsOffered),
         2 => (id(), outcome()).prop_map(|(task_id, outcome)| Event::ResultFound { task_id, outcome }),
@@ -519,11 +518,12 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn figures() -> impl Strategy<Value = Box<Policy>> {
     let leaving = (100u64..200_000, 100u64..60_000, 200u64..8_000, 0u32..4, 100u64..120_000);
     let working = (prop::collection::vec(0u64..40_000, 0..4), 100u64..60_000, 100u64..60_000);
-    let link = (100u64..60_000, 100u64..55_000, 100u64..60_000, 100u64..60_000, 10u64..5_000, 0u64..60_000);
-    (leaving, working, link).prop_map(|(leaving, working, link)| {
+    let connection = (100u64..60_000, 100u64..55_000, 100u64..60_000, 100u64..60_000, 10u64..5_000, 0u64..60_000);
+    (leaving, working, connection).prop_map(|(leaving, working, connection)| {
         let (restart_deadline_ms, drain_deadline_ms, stop_budget_ms, max, window_ms) = leaving;
         let (wake_retry_delays_ms, confirmation_timeout_ms, progress_interval_ms) = working;
-        let (answer_timeout_ms, ping_interval_ms, pong_timeout_ms, identify_timeout_ms, reconnect_min_ms, more) = link;
+        let (answer_timeout_ms, ping_interval_ms, pong_timeout_ms, identify_timeout_ms, reconnect_min_ms, more) =
+            connection;
         let stop_budget_ms = stop_budget_ms.min(drain_deadline_ms);
         Box::new(Policy {
             restart_deadline_ms,
@@ -624,7 +624,7 @@ proptest! {
         if life.machine.deadline(&life.policy).is_some_and(|(at, _)| at <= life.now) {
             life.happens(Event::DeadlineReached).unwrap();
         }
-        life.tells(Comeback::Supervisor, false, &Outcome::failed("no luck")).unwrap();
+        life.tells(RestartMethod::Supervisor, false, &Outcome::failed("no luck")).unwrap();
         prop_assume!(life.machine.restarts.open.is_some());
         let drain = life.policy.drain_deadline_ms;
         // A deadline that runs already stays, whatever figures were read since; one that ended during the check is over.

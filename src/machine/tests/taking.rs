@@ -30,7 +30,8 @@ fn cleans_up(effects: &[Effect]) -> bool {
 
 /// What becomes of a job of a process before this one, in that stage, when the hub has given it to somebody else.
 fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
-    let job = Some(Carried { task: task("t", 1), stage, woken: None, machine_boot: String::new(), assigned_at: None });
+    let job =
+        Some(PersistedJob { task: task("t", 1), stage, woken: None, machine_boot: String::new(), assigned_at: None });
     let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &Policy::default()).0;
     step(after(recovered, connected()), Event::HubSaid(FromHub::TaskReassigned { task_id: "t".into() }))
 }
@@ -39,11 +40,11 @@ fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
 fn only_work_that_somebody_may_be_at_is_kept_for_its_next_hand_out() {
     for idle in [Stage::Accepted, Stage::RetryingWake { at: NOW, attempt: 1 }] {
         let (machine, effects) = reassigned(idle);
-        assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 0));
+        assert_eq!((machine.state.phase(), machine.parked.items().len()), (Phase::Idle, 0));
         assert!(cleans_up(&effects), "{effects:?}");
     }
     let (machine, effects) = reassigned(Stage::Running);
-    assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 1));
+    assert_eq!((machine.state.phase(), machine.parked.items().len()), (Phase::Idle, 1));
     assert!(!cleans_up(&effects), "{effects:?}");
 }
 
@@ -56,7 +57,7 @@ fn a_wake_that_was_never_ordered_leaves_no_work_to_keep() {
     let planned = back.fold(accepted, |machine, event| step(machine, event).0);
     let no = FromHub::ReportAnswered { task_id: "t".into(), go_on: false };
     let (machine, effects) = step(planned, Event::HubSaid(no));
-    assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 0));
+    assert_eq!((machine.state.phase(), machine.parked.items().len()), (Phase::Idle, 0));
     assert!(cleans_up(&effects), "{effects:?}");
 }
 
@@ -78,7 +79,7 @@ fn a_task_that_a_failed_write_kept_off_the_disk_is_refused_though_another_is_the
     let (writing, _) = step(running, Event::ResultFound { task_id: id(), outcome });
     let (both, _) = step(writing, assigned("u", 1));
     assert_eq!(stage(&both), Some(Stage::Accepted));
-    assert_eq!(both.durable.job.as_ref().map(|carried| &carried.task.id), Some(&id()));
+    assert_eq!(both.durable.job.as_ref().map(|persisted| &persisted.task.id), Some(&id()));
     let refused = step(both, Event::PersistFailed).0;
     assert_eq!(refused.state.phase(), Phase::Idle);
 }
@@ -125,7 +126,7 @@ fn the_files_of_a_task_that_is_in_hand_again_are_left_to_the_work_on_it() {
 fn the_look_for_a_result_from_before_a_reboot_is_as_long_as_promised() {
     let policy = Policy { machine_boot: "after".into(), ..Policy::default() };
     let (woken, machine_boot) = (Some(1), "before".into());
-    let job = Some(Carried { task: task("t", 1), stage: Stage::Running, woken, machine_boot, assigned_at: None });
+    let job = Some(PersistedJob { task: task("t", 1), stage: Stage::Running, woken, machine_boot, assigned_at: None });
     let events = connected()
         .into_iter()
         .chain([Event::HubSaid(FromHub::TaskContinue { task_id: "t".into(), generation: Some(1) })]);
@@ -230,7 +231,7 @@ fn nobody_is_expected_for_a_task_that_was_cancelled_or_done_since() {
     let cancelled = Event::HubSaid(FromHub::TaskCancelled { task_id: "t".into() });
     let done = Event::ResultFound { task_id: id(), outcome: Outcome::Completed { result: "{}".into() } };
     let failed = Event::ResultFound { task_id: id(), outcome: Outcome::failed("no luck") };
-    let expected = |events: Vec<Event>| after(given_up(), events).latecomers.items().len();
+    let expected = |events: Vec<Event>| after(given_up(), events).late_sessions.items().len();
     assert_eq!(expected(vec![]), 1);
     assert_eq!(expected(vec![cancelled]), 0);
     assert_eq!(expected(vec![assigned("t", 2), done]), 0);
@@ -246,8 +247,8 @@ fn a_task_that_was_given_up_is_new_work_behind_a_cordon() {
 #[test]
 fn a_failed_write_keeps_work_from_the_shelf_and_refuses_what_was_only_looked_for() {
     let refused = step(step(given_up(), assigned("t", 2)).0, Event::PersistFailed).0;
-    assert_eq!((refused.state.phase(), refused.latecomers.items().len()), (Phase::Idle, 1));
-    let (shelved, _) = reassigned(Stage::Running);
-    let kept = step(after(shelved, [Event::Persisted]), assigned("t", 2)).0;
+    assert_eq!((refused.state.phase(), refused.late_sessions.items().len()), (Phase::Idle, 1));
+    let (parked, _) = reassigned(Stage::Running);
+    let kept = step(after(parked, [Event::Persisted]), assigned("t", 2)).0;
     assert_eq!(step(kept, Event::PersistFailed).0.state.phase(), Phase::Working);
 }

@@ -16,13 +16,13 @@ fn verdict(id: &str, generation: u64) -> Verdict {
     }
 }
 
-fn job(id: &str) -> Option<Carried> {
+fn job(id: &str) -> Option<PersistedJob> {
     let task = Task { id: TaskId::new(id).unwrap(), generation: 2, payload: "{}".into() };
-    Some(Carried { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None })
+    Some(PersistedJob { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None })
 }
 
 /// Whether the result of "t" is kept when the hub refuses its first verdict, and these things are there besides.
-fn is_kept(job: Option<Carried>, others: &[Verdict]) -> bool {
+fn is_kept(job: Option<PersistedJob>, others: &[Verdict]) -> bool {
     let outbox = [&[verdict("t", 1)], others].concat();
     let policy = Policy::default();
     let (machine, _) = Machine::recover(Journal { job, outbox, ..Journal::default() }, NOW, &policy);
@@ -33,7 +33,7 @@ fn is_kept(job: Option<Carried>, others: &[Verdict]) -> bool {
     ];
     let machine = events.into_iter().fold(machine, |machine, event| transition(machine, event, NOW, &policy).0);
     assert!(machine.outbox.find(&verdict("t", 1).task_id, 1).is_none(), "it was answered");
-    !machine.shelf.items().is_empty()
+    !machine.parked.items().is_empty()
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox, times_said| {
         let head = outbox.head_mut().unwrap();
-        (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
+        (head.said, head.times_said) = (Pending::Said { again_at: NOW }, times_said);
     };
     say(&mut outbox, 2);
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
@@ -85,15 +85,15 @@ fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
 
 #[test]
 fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() {
-    let after_loss = |said: Saying| {
+    let after_loss = |said: Pending| {
         let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)]);
         outbox.head_mut().unwrap().said = said;
-        outbox.link_lost(NOW, &Policy::default());
-        assert!(outbox.pending_mut().all(|pending| pending.said == Saying::Unsaid));
+        outbox.connection_lost(NOW, &Policy::default());
+        assert!(outbox.pending_mut().all(|pending| pending.said == Pending::Unsaid));
         outbox.iter().map(|verdict| verdict.task_id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(after_loss(Saying::Said { again_at: NOW }), ["u", "v", "t"]);
-    assert_eq!(after_loss(Saying::Unsaid), ["t", "u", "v"]);
+    assert_eq!(after_loss(Pending::Said { again_at: NOW }), ["u", "v", "t"]);
+    assert_eq!(after_loss(Pending::Unsaid), ["t", "u", "v"]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn without_an_answer_the_others_go_first_and_its_own_may_still_come() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox| {
         let head = outbox.head_mut().unwrap();
-        (head.said, head.times_said) = (Saying::Said { again_at: NOW.plus(10) }, head.times_said + 1);
+        (head.said, head.times_said) = (Pending::Said { again_at: NOW.plus(10) }, head.times_said + 1);
     };
     say(&mut outbox);
     outbox.let_others_go_first(NOW);
@@ -123,11 +123,11 @@ fn a_lost_link_brings_no_late_answer_to_the_next_one() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox, times_said| {
         let head = outbox.head_mut().unwrap();
-        (head.said, head.times_said) = (Saying::Said { again_at: NOW }, times_said);
+        (head.said, head.times_said) = (Pending::Said { again_at: NOW }, times_said);
     };
     say(&mut outbox, 2);
     outbox.answered("t");
-    outbox.link_lost(NOW, &Policy::default());
+    outbox.connection_lost(NOW, &Policy::default());
     say(&mut outbox, 1);
     assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
 }
@@ -155,7 +155,7 @@ fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
     assert_eq!((outbox.answered("t"), outbox.refused(true)), (None, None), "it was not said on this connection");
     let head = outbox.head_mut().unwrap();
-    (head.said, head.times_said) = (Saying::Said { again_at: NOW }, 1);
+    (head.said, head.times_said) = (Pending::Said { again_at: NOW }, 1);
     assert_eq!((outbox.answered("u"), outbox.refused(false)), (None, None), "an answer to something else");
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
 }
@@ -163,20 +163,20 @@ fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
 /// A hub that ends the connection over a result hands the task out anew each time.
 #[test]
 fn a_new_hand_out_does_not_count_refusals_anew() {
-    let resting = Course::Resting { until: NOW.plus(5) };
+    let resting = Delivery::Resting { until: NOW.plus(5) };
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let head = outbox.head_mut().unwrap();
-    (head.verdict.refusals, head.losses, head.course) = (3, 2, resting.clone());
+    (head.verdict.refusals, head.losses, head.delivery) = (3, 2, resting.clone());
     outbox.push_anew(verdict("t", 3));
     assert_eq!(outbox.to_journal(), [verdict("u", 1), Verdict { refusals: 3, ..verdict("t", 3) }]);
     let last = outbox.pending().last().unwrap();
-    assert_eq!((last.losses, &last.course), (2, &resting));
+    assert_eq!((last.losses, &last.delivery), (2, &resting));
 }
 
 #[test]
 fn a_verdict_in_flight_stays_for_its_answer_when_the_task_is_handed_out_anew() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
-    outbox.head_mut().unwrap().said = Saying::Said { again_at: NOW };
+    outbox.head_mut().unwrap().said = Pending::Said { again_at: NOW };
     outbox.push_anew(verdict("t", 3));
     assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 3)]);
 }
@@ -204,20 +204,20 @@ fn a_refused_result_fails_a_later_hand_out_too() {
     }
 }
 
-fn given_up(fails: bool, write_at: Option<Timestamp>) -> Course {
-    Course::GivenUp { error: "no".into(), fails, write_at }
+fn given_up(fails: bool, write_at: Option<Timestamp>) -> Delivery {
+    Delivery::GivenUp { error: "no".into(), fails, write_at }
 }
 
 #[test]
 fn a_result_that_is_put_aside_ends_later_hand_outs_where_its_failure_is_to_be_said() {
     for fails in [true, false] {
         let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
-        outbox.head_mut().unwrap().course = given_up(fails, None);
+        outbox.head_mut().unwrap().delivery = given_up(fails, None);
         assert_eq!(outbox.head().unwrap().ends_later_hand_outs(), fails);
         outbox.push_anew(verdict("t", 2));
-        let courses: Vec<&Course> = outbox.pending().map(|pending| &pending.course).collect();
+        let courses: Vec<&Delivery> = outbox.pending().map(|pending| &pending.delivery).collect();
         let anew = given_up(true, Some(Timestamp::from_millis(0)));
-        let all = if fails { vec![&anew] } else { vec![&outbox.head().unwrap().course, &Course::Open] };
+        let all = if fails { vec![&anew] } else { vec![&outbox.head().unwrap().delivery, &Delivery::Open] };
         assert_eq!(courses, all, "one that is written for the later hand-out is to be written again");
     }
 }
@@ -226,7 +226,7 @@ fn a_result_that_is_put_aside_ends_later_hand_outs_where_its_failure_is_to_be_sa
 fn what_is_not_in_flight_steps_not_aside() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let before = outbox.clone();
-    outbox.step_aside(Course::Refused);
+    outbox.step_aside(Delivery::Refused);
     assert_eq!(outbox, before);
 }
 
@@ -236,7 +236,7 @@ fn one_result_at_a_time_is_put_aside() {
     let outbox = vec![verdict("t", 1), verdict("u", 1)];
     let (mut machine, _) = Machine::recover(Journal { outbox, ..Journal::default() }, NOW, &policy);
     machine.disk = Disk::Ready;
-    machine.outbox.pending_mut().for_each(|pending| pending.course = given_up(true, Some(NOW)));
+    machine.outbox.pending_mut().for_each(|pending| pending.delivery = given_up(true, Some(NOW)));
     let writes =
         |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::KeepRefused { .. })).count();
     let (machine, effects) = transition(machine, Event::DeadlineReached, NOW, &policy);

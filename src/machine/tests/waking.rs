@@ -48,7 +48,7 @@ fn taken_back() -> Machine {
     let no = Event::HubSaid(FromHub::ReportAnswered { task_id: "t".into(), go_on: false });
     let [opened, identified] = connected();
     let machine = after(waking(), [closed, Event::DeadlineReached, opened, identified, no]);
-    assert_eq!((machine.state.phase(), machine.shelf.items().len()), (Phase::Idle, 1));
+    assert_eq!((machine.state.phase(), machine.parked.items().len()), (Phase::Idle, 1));
     machine
 }
 
@@ -61,36 +61,36 @@ fn failure() -> WakeOutcome {
 }
 
 pub(super) fn stage(machine: &Machine) -> Option<Stage> {
-    machine.state.job().map(|job| job.carried.stage.clone())
+    machine.state.job().map(|job| job.persisted.stage.clone())
 }
 
-fn shelved(machine: &Machine) -> Option<Stage> {
-    match machine.shelf.items().first()? {
-        Shelved::UnderWay(carried) => Some(carried.stage.clone()),
-        Shelved::Finished { .. } => None,
+fn parked(machine: &Machine) -> Option<Stage> {
+    match machine.parked.items().first()? {
+        ParkedTask::UnderWay(persisted) => Some(persisted.stage.clone()),
+        ParkedTask::Finished { .. } => None,
     }
 }
 
 #[test]
 fn a_wake_that_failed_leaves_nothing_on_the_shelf() {
-    assert_eq!(shelved(&after(taken_back(), [finished(1, 1, failure())])), None);
+    assert_eq!(parked(&after(taken_back(), [finished(1, 1, failure())])), None);
 }
 
 #[test]
 fn a_wake_that_worked_is_waited_for_on_the_shelf() {
     let machine = after(taken_back(), [finished(1, 1, WakeOutcome::Succeeded)]);
     let until = NOW.plus(Policy::default().confirmation_timeout_ms);
-    assert_eq!(shelved(&machine), Some(Stage::AwaitingConfirmation { until }));
+    assert_eq!(parked(&machine), Some(Stage::AwaitingConfirmation { until }));
 }
 
 #[test]
 fn the_answer_of_another_wake_says_nothing_of_the_one_on_the_shelf() {
     for other in [finished(2, 1, failure()), finished(1, 2, failure())] {
-        assert_eq!(shelved(&after(taken_back(), [other])), Some(Stage::Waking { attempt: 1 }));
+        assert_eq!(parked(&after(taken_back(), [other])), Some(Stage::Waking { attempt: 1 }));
     }
     let stranger = TaskId::new("u").unwrap();
     let other = Event::WakeFinished { task_id: stranger, generation: 1, attempt: 1, outcome: failure() };
-    assert_eq!(shelved(&after(taken_back(), [other])), Some(Stage::Waking { attempt: 1 }));
+    assert_eq!(parked(&after(taken_back(), [other])), Some(Stage::Waking { attempt: 1 }));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_failed_wake_is_tried_again_after_its_delay_and_the_task_fails_after_the_las
     };
     let machine = run(waking(), finished(1, 1, failure()), NOW);
     assert_eq!(stage(&machine), Some(Stage::RetryingWake { at: NOW.plus(5_000), attempt: 1 }));
-    assert!(machine.state.job().unwrap().carried.woken.is_none(), "known to have failed");
+    assert!(machine.state.job().unwrap().persisted.woken.is_none(), "known to have failed");
     let machine = run(machine, Event::DeadlineReached, NOW.plus(4_999));
     assert_eq!(stage(&machine), Some(Stage::RetryingWake { at: NOW.plus(5_000), attempt: 1 }));
     let machine = looked(machine, NOW.plus(5_000), &policy);
@@ -141,7 +141,7 @@ fn a_wait_is_over_after_a_last_look_and_not_before() {
     let until = NOW.plus(10);
     let waiting = |stage: Stage| {
         let mut machine = waking();
-        machine.state.job_mut().unwrap().carried.stage = stage;
+        machine.state.job_mut().unwrap().persisted.stage = stage;
         machine.durable = machine.journal();
         machine
     };

@@ -9,7 +9,7 @@ fn nested(levels: usize) -> String {
 
 fn refusal(text: &str, max_depth: usize) -> Refusal {
     let read = read_object(text.as_bytes(), max_depth);
-    let Err(Unread::Refused(refusal)) = read else { panic!("{read:?}") };
+    let Err(JsonError::Refused(refusal)) = read else { panic!("{read:?}") };
     refusal
 }
 
@@ -34,10 +34,10 @@ fn brackets_in_texts_are_no_levels() {
 #[test]
 fn what_is_no_json_is_told_as_that_however_deep() {
     for text in ["", "{", "[[[[[[[[", r#"{"a":[[[[}"#, "\"", "\"\\", "{\"$serde_json::private::RawValue\":"] {
-        assert!(matches!(read_object(text.as_bytes(), 3), Err(Unread::NotJson(_))), "{text}");
+        assert!(matches!(read_object(text.as_bytes(), 3), Err(JsonError::NotJson(_))), "{text}");
     }
     for text in ["[1]", "[[[[]]]]", "7"] {
-        assert!(matches!(read_object(text.as_bytes(), 3), Err(Unread::NotAnObject)), "{text}");
+        assert!(matches!(read_object(text.as_bytes(), 3), Err(JsonError::NotAnObject)), "{text}");
     }
 }
 

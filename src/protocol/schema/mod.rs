@@ -8,7 +8,7 @@ pub(crate) mod frames;
 use serde_json::{Map, Value, json};
 
 use crate::protocol::schema::frames::{frame_fields, known_types};
-use crate::protocol::{FrameError, MAX_JSON_DEPTH, Refusal, SidecarFrame, Unread, kind_of, read_object};
+use crate::protocol::{FrameError, JsonError, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of, read_object};
 
 /// What a field must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,12 +196,12 @@ pub enum Incoming {
 pub fn read_frame(text: &str) -> Incoming {
     let mut object = match read_object(text.as_bytes(), MAX_JSON_DEPTH) {
         Ok(object) => object,
-        Err(Unread::NotJson(_)) => return Incoming::NotJson,
-        Err(Unread::NotAnObject) => {
+        Err(JsonError::NotJson(_)) => return Incoming::NotJson,
+        Err(JsonError::NotAnObject) => {
             let detail = json!({"field": "message", "error": "wrong_type", "detail": "expected JSON object"});
             return Incoming::Invalid { message_type: None, errors: vec![detail] };
         }
-        Err(Unread::Refused(refusal)) => {
+        Err(JsonError::Refused(refusal)) => {
             return Incoming::Invalid { message_type: kind_of(text), errors: vec![refused("message", &refusal)] };
         }
     };

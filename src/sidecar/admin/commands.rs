@@ -10,7 +10,7 @@ use crate::machine::{self, Event, RestartOrder, StopSignal, Ticket};
 
 /// A wish of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum OperatorCommand {
     /// Restart, as if the hub had asked.
     Restart {
         /// Why, for people.
@@ -28,23 +28,23 @@ pub(crate) enum Wish {
 
 /// Something for the loop, from this machine.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum AdminRequest {
     /// The process is to end.
     Stop(StopSignal),
     /// An operator's wish.
-    Wish {
+    OperatorCommand {
         /// What.
-        wish: Wish,
+        command: OperatorCommand,
         /// Who, for the log; `None` for the library's user.
         by: Option<String>,
         /// Gets the answer.
-        asker: Option<oneshot::Sender<Answer>>,
+        asker: Option<oneshot::Sender<CommandResult>>,
     },
 }
 
 /// What became of a wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct CommandResult {
     /// It is, or will be, as wished.
     pub ok: bool,
     /// For people.
@@ -54,7 +54,7 @@ pub struct Answer {
     pub not_on_disk: bool,
 }
 
-impl Answer {
+impl CommandResult {
     /// Done as wished.
     pub(crate) fn yes(message: impl Into<String>) -> Self {
         Self { ok: true, message: message.into(), not_on_disk: false }
@@ -80,31 +80,31 @@ impl Answer {
     }
 }
 
-fn words(answer: machine::Answer) -> Answer {
+fn words(answer: machine::Answer) -> CommandResult {
     use machine::Answer as From;
     match answer {
         From::RestartAccepted { after: Some(task_id), .. } => {
-            Answer::yes(format!("accepted: restarts once task {task_id} has ended"))
+            CommandResult::yes(format!("accepted: restarts once task {task_id} has ended"))
         }
-        From::RestartAccepted { after: None, forced: true } => Answer::yes("accepted: restarts now"),
+        From::RestartAccepted { after: None, forced: true } => CommandResult::yes("accepted: restarts now"),
         From::RestartAccepted { after: None, forced: false } => {
-            Answer::yes("accepted: restarts now, there is no task to finish")
+            CommandResult::yes("accepted: restarts now, there is no task to finish")
         }
-        From::RestartRepeated => Answer::yes("a restart is under way already; this one changes nothing"),
-        From::RestartRefused { detail } => Answer::no(format!("refused: {detail}")),
-        From::Cancelled => Answer::no("cancelled by another operator before it began"),
-        From::Leaving => Answer::no("the sidecar is leaving already"),
-        From::RestartCancelled { after: Some(_) } => Answer::yes("the restart is cancelled; the task goes on"),
-        From::RestartCancelled { after: None } => Answer::yes("the restart is cancelled"),
-        From::NoRestartToCancel => Answer::no("there is no restart to cancel"),
-        From::TooLate => Answer::no("too late: the sidecar is leaving already"),
+        From::RestartRepeated => CommandResult::yes("a restart is under way already; this one changes nothing"),
+        From::RestartRefused { detail } => CommandResult::no(format!("refused: {detail}")),
+        From::Cancelled => CommandResult::no("cancelled by another operator before it began"),
+        From::Leaving => CommandResult::no("the sidecar is leaving already"),
+        From::RestartCancelled { after: Some(_) } => CommandResult::yes("the restart is cancelled; the task goes on"),
+        From::RestartCancelled { after: None } => CommandResult::yes("the restart is cancelled"),
+        From::NoRestartToCancel => CommandResult::no("there is no restart to cancel"),
+        From::TooLate => CommandResult::no("too late: the sidecar is leaving already"),
         From::Drains { after: Some(task_id) } => {
-            Answer::yes(format!("draining: task {task_id} is finished, and no new one taken before `resume`"))
+            CommandResult::yes(format!("draining: task {task_id} is finished, and no new one taken before `resume`"))
         }
-        From::Drains { after: None } => Answer::yes("draining: no task is taken before `resume`"),
-        From::DrainsAlready => Answer::yes("it drains already"),
-        From::Resumed => Answer::yes("resumed: tasks are taken again"),
-        From::TakesTasks => Answer::yes("it takes tasks already"),
+        From::Drains { after: None } => CommandResult::yes("draining: no task is taken before `resume`"),
+        From::DrainsAlready => CommandResult::yes("it drains already"),
+        From::Resumed => CommandResult::yes("resumed: tasks are taken again"),
+        From::TakesTasks => CommandResult::yes("it takes tasks already"),
     }
 }
 
@@ -122,31 +122,31 @@ impl std::error::Error for SidecarGone {}
 
 /// Who waits for which answer.
 #[derive(Debug, Default)]
-pub(crate) struct Askers {
+pub(crate) struct WaitingOperators {
     tickets: u64,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<CommandResult>>,
 }
 
-impl Askers {
+impl WaitingOperators {
     /// The request as an event for the machine.
-    pub(crate) fn admit(&mut self, request: Request) -> Event {
-        let (wish, by, asker) = match request {
-            Request::Stop(signal) => return Event::StopRequested { signal },
-            Request::Wish { wish, by, asker } => (wish, by, asker),
+    pub(crate) fn admit(&mut self, request: AdminRequest) -> Event {
+        let (command, by, asker) = match request {
+            AdminRequest::Stop(signal) => return Event::StopRequested { signal },
+            AdminRequest::OperatorCommand { command, by, asker } => (command, by, asker),
         };
         let to = asker.map(|asker| {
             self.tickets += 1;
             self.waiting.insert(Ticket(self.tickets), asker);
             Ticket(self.tickets)
         });
-        match wish {
-            Wish::Restart { reason, force } => {
+        match command {
+            OperatorCommand::Restart { reason, force } => {
                 let order = RestartOrder { reason, command_id: None, deadline_ms: None, force, by };
                 Event::RestartRequested { order, to }
             }
-            Wish::CancelRestart => Event::RestartCancelRequested { to },
-            Wish::Drain => Event::CordonRequested { on: true, to },
-            Wish::Resume => Event::CordonRequested { on: false, to },
+            OperatorCommand::CancelRestart => Event::RestartCancelRequested { to },
+            OperatorCommand::Drain => Event::CordonRequested { on: true, to },
+            OperatorCommand::Resume => Event::CordonRequested { on: false, to },
         }
     }
 
@@ -154,19 +154,19 @@ impl Askers {
     pub(crate) fn answer(&mut self, to: Ticket, answer: machine::Answer, not_on_disk: bool) {
         if let Some(asker) = self.waiting.remove(&to) {
             // Who asked may have left.
-            let _ = asker.send(Answer::of(answer, not_on_disk));
+            let _ = asker.send(CommandResult::of(answer, not_on_disk));
         }
     }
 }
 
 /// Passes wishes on to the loop.
 #[derive(Debug, Clone)]
-pub(crate) struct Wishes {
-    queue: mpsc::Sender<Request>,
+pub(crate) struct CommandSender {
+    queue: mpsc::Sender<AdminRequest>,
 }
 
-impl Wishes {
-    pub(crate) fn new(queue: mpsc::Sender<Request>) -> Self {
+impl CommandSender {
+    pub(crate) fn new(queue: mpsc::Sender<AdminRequest>) -> Self {
         Self { queue }
     }
 
@@ -174,9 +174,9 @@ impl Wishes {
     ///
     /// # Errors
     /// [`SidecarGone`]: there is no one to ask any more.
-    pub(crate) async fn ask(&self, wish: Wish, by: &str) -> Result<Answer, SidecarGone> {
+    pub(crate) async fn ask(&self, command: OperatorCommand, by: &str) -> Result<CommandResult, SidecarGone> {
         let (asker, answer) = oneshot::channel();
-        let request = Request::Wish { wish, by: Some(by.to_owned()), asker: Some(asker) };
+        let request = AdminRequest::OperatorCommand { command, by: Some(by.to_owned()), asker: Some(asker) };
         self.queue.send(request).await.map_err(|_| SidecarGone)?;
         answer.await.map_err(|_| SidecarGone)
     }
@@ -186,7 +186,7 @@ impl Wishes {
 mod tests {
     use super::*;
     use crate::machine::{
-        Comeback, Effect, Features, FromHub, Journal, Machine, Policy, Task, TaskId, Timestamp, transition,
+        Effect, Features, FromHub, Journal, Machine, Policy, RestartMethod, Task, TaskId, Timestamp, transition,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -194,13 +194,13 @@ mod tests {
     /// A machine, whose disk works and whose supervisor answers, and who asks it.
     struct Asked {
         machine: Machine,
-        askers: Askers,
+        askers: WaitingOperators,
     }
 
     impl Asked {
         fn fresh() -> Self {
             let machine = Machine::recover(Journal::default(), NOW, &Policy::default()).0;
-            Self { machine, askers: Askers::default() }
+            Self { machine, askers: WaitingOperators::default() }
         }
 
         fn with_task() -> Self {
@@ -222,25 +222,25 @@ mod tests {
                 if let Effect::Persist(_) = effect {
                     self.happens(Event::Persisted);
                 } else if let Effect::CheckNextRun { number, .. } = effect {
-                    let comeback = Comeback::Supervisor;
-                    self.happens(Event::NextRunChecked { number, comeback, no_return: None });
+                    let restart_method = RestartMethod::Supervisor;
+                    self.happens(Event::NextRunChecked { number, restart_method, cannot_start: None });
                 } else if let Effect::Reply { to, answer, not_on_disk } = effect {
                     self.askers.answer(to, answer, not_on_disk);
                 }
             }
         }
 
-        fn told(&mut self, wish: Wish) -> (bool, String) {
+        fn told(&mut self, command: OperatorCommand) -> (bool, String) {
             let (asker, mut answer) = oneshot::channel();
-            let event = self.askers.admit(Request::Wish { wish, by: None, asker: Some(asker) });
+            let event = self.askers.admit(AdminRequest::OperatorCommand { command, by: None, asker: Some(asker) });
             self.happens(event);
-            let Answer { ok, message, .. } = answer.try_recv().unwrap();
+            let CommandResult { ok, message, .. } = answer.try_recv().unwrap();
             (ok, message)
         }
     }
 
-    fn restart(force: bool) -> Wish {
-        Wish::Restart { reason: "r".into(), force }
+    fn restart(force: bool) -> OperatorCommand {
+        OperatorCommand::Restart { reason: "r".into(), force }
     }
 
     #[test]
@@ -249,8 +249,11 @@ mod tests {
         assert_eq!(asked.told(restart(false)), (true, "accepted: restarts once task t1 has ended".into()));
         let again = (true, "a restart is under way already; this one changes nothing".into());
         assert_eq!(asked.told(restart(false)), again);
-        assert_eq!(asked.told(Wish::CancelRestart), (true, "the restart is cancelled; the task goes on".into()));
-        assert_eq!(asked.told(Wish::CancelRestart), (false, "there is no restart to cancel".into()));
+        assert_eq!(
+            asked.told(OperatorCommand::CancelRestart),
+            (true, "the restart is cancelled; the task goes on".into())
+        );
+        assert_eq!(asked.told(OperatorCommand::CancelRestart), (false, "there is no restart to cancel".into()));
     }
 
     #[test]
@@ -265,7 +268,10 @@ mod tests {
     fn what_leaves_cannot_be_asked_again() {
         let mut asked = Asked::fresh();
         assert_eq!(asked.told(restart(false)), (true, "accepted: restarts now, there is no task to finish".into()));
-        assert_eq!(asked.told(Wish::CancelRestart), (false, "too late: the sidecar is leaving already".into()));
+        assert_eq!(
+            asked.told(OperatorCommand::CancelRestart),
+            (false, "too late: the sidecar is leaving already".into())
+        );
         assert_eq!(asked.told(restart(false)), (false, "the sidecar is leaving already".into()));
     }
 
@@ -281,9 +287,9 @@ mod tests {
     fn drain_and_resume_say_what_follows() {
         let mut asked = Asked::with_task();
         let drains = (true, "draining: task t1 is finished, and no new one taken before `resume`".into());
-        assert_eq!(asked.told(Wish::Drain), drains);
-        assert_eq!(asked.told(Wish::Drain), (true, "it drains already".into()));
-        assert_eq!(asked.told(Wish::Resume), (true, "resumed: tasks are taken again".into()));
-        assert_eq!(asked.told(Wish::Resume), (true, "it takes tasks already".into()));
+        assert_eq!(asked.told(OperatorCommand::Drain), drains);
+        assert_eq!(asked.told(OperatorCommand::Drain), (true, "it drains already".into()));
+        assert_eq!(asked.told(OperatorCommand::Resume), (true, "resumed: tasks are taken again".into()));
+        assert_eq!(asked.told(OperatorCommand::Resume), (true, "it takes tasks already".into()));
     }
 }

@@ -5,39 +5,44 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::sidecar::admin::commands::{Answer, SidecarGone, Wish, Wishes};
+use crate::sidecar::admin::commands::{CommandResult, CommandSender, OperatorCommand, SidecarGone};
 use crate::sidecar::admin::reload::Reloads;
-use crate::sidecar::admin::snapshot::Observed;
+use crate::sidecar::admin::snapshot::Snapshot;
 use crate::sidecar::admin::status::Status;
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// Looks at the sidecar from outside its loop, and asks it.
 #[derive(Debug, Clone)]
-pub(crate) struct Panel {
-    seen: watch::Receiver<Observed>,
-    wishes: Wishes,
+pub(crate) struct AdminHandle {
+    seen: watch::Receiver<Snapshot>,
+    commands: CommandSender,
     reloads: Reloads,
     pm2: Arc<Pm2>,
 }
 
-impl Panel {
-    pub(crate) fn new(seen: watch::Receiver<Observed>, wishes: Wishes, reloads: Reloads, pm2: Arc<Pm2>) -> Self {
-        Self { seen, wishes, reloads, pm2 }
+impl AdminHandle {
+    pub(crate) fn new(
+        seen: watch::Receiver<Snapshot>,
+        commands: CommandSender,
+        reloads: Reloads,
+        pm2: Arc<Pm2>,
+    ) -> Self {
+        Self { seen, commands, reloads, pm2 }
     }
 
     /// The sidecar as it stands; the document of the moment.
     pub(crate) fn status(&mut self) -> Status {
-        let observed = self.seen.borrow_and_update();
-        Status::of(&observed, &self.pm2)
+        let snapshot = self.seen.borrow_and_update();
+        Status::of(&snapshot, &self.pm2)
     }
 
     /// How long something has been due that the loop has not got to, ms: more than a moment shows that it stands still.
     pub(crate) fn overdue_ms(&self) -> u64 {
-        let observed = self.seen.borrow();
-        observed.next.map_or(0, |(at, _)| observed.clock.now().since(at))
+        let snapshot = self.seen.borrow();
+        snapshot.next.map_or(0, |(at, _)| snapshot.clock.now().since(at))
     }
 
-    /// Waits for the next step after the last [`Panel::status`].
+    /// Waits for the next step after the last [`AdminHandle::status`].
     ///
     /// # Errors
     /// [`SidecarGone`]: there will be none.
@@ -49,15 +54,15 @@ impl Panel {
     ///
     /// # Errors
     /// [`SidecarGone`]: there is no one to ask any more.
-    pub(crate) async fn ask(&self, wish: Wish, by: &str) -> Result<Answer, SidecarGone> {
-        self.wishes.ask(wish, by).await
+    pub(crate) async fn ask(&self, command: OperatorCommand, by: &str) -> Result<CommandResult, SidecarGone> {
+        self.commands.ask(command, by).await
     }
 
     /// Reads the configuration again, and answers what came of it.
     ///
     /// # Errors
     /// [`SidecarGone`]: there is no one to ask any more.
-    pub(crate) async fn reload(&self) -> Result<Answer, SidecarGone> {
+    pub(crate) async fn reload(&self) -> Result<CommandResult, SidecarGone> {
         self.reloads.ask().await
     }
 }

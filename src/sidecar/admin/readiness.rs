@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::handle::AdminHandle;
 
 /// pm2's default `listen_timeout` (`GRACEFUL_LISTEN_TIMEOUT` in its `constants.js`), ms.
 const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
@@ -35,12 +35,12 @@ pub(crate) fn bound(listen_timeout_ms: Option<u64>) -> Duration {
 }
 
 /// Finds out in the background. Called once the journal has been read: nobody is ready before.
-pub(crate) fn watch(mut panel: Panel, bound: Duration) -> watch::Receiver<Option<Ready>> {
+pub(crate) fn watch(mut admin: AdminHandle, bound: Duration) -> watch::Receiver<Option<Ready>> {
     let (found, ready) = watch::channel(None);
     tokio::spawn(async move {
         let identified = async {
-            while panel.status().hub.link != "online" {
-                if panel.changed().await.is_err() {
+            while admin.status().hub.link != "online" {
+                if admin.changed().await.is_err() {
                     return false;
                 }
             }

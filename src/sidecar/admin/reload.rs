@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::common::logging;
 use crate::machine::Policy;
-use crate::sidecar::admin::commands::{Answer, SidecarGone};
+use crate::sidecar::admin::commands::{CommandResult, SidecarGone};
 use crate::sidecar::config::{Config, Loaded, Merged};
 use crate::sidecar::policy::policy;
 use crate::sidecar::supervisor::pm2::Pm2;
@@ -15,7 +15,7 @@ use crate::sidecar::supervisor::pm2::Pm2;
 /// Asks for the configuration to be read again.
 #[derive(Debug, Clone)]
 pub(crate) struct Reloads {
-    queue: mpsc::Sender<oneshot::Sender<Answer>>,
+    queue: mpsc::Sender<oneshot::Sender<CommandResult>>,
 }
 
 impl Reloads {
@@ -23,7 +23,7 @@ impl Reloads {
     ///
     /// # Errors
     /// [`SidecarGone`]: there is no one to ask any more.
-    pub(crate) async fn ask(&self) -> Result<Answer, SidecarGone> {
+    pub(crate) async fn ask(&self) -> Result<CommandResult, SidecarGone> {
         let (asker, answer) = oneshot::channel();
         self.queue.send(asker).await.map_err(|_| SidecarGone)?;
         answer.await.map_err(|_| SidecarGone)
@@ -39,7 +39,7 @@ pub(crate) struct Settings {
 
 /// Starts the one task that reads the configuration again, one request after the other.
 pub(crate) fn start(config: Arc<Config>, pm2: Arc<Pm2>) -> (Reloads, mpsc::Receiver<Settings>) {
-    let (queue, mut requests) = mpsc::channel::<oneshot::Sender<Answer>>(1);
+    let (queue, mut requests) = mpsc::channel::<oneshot::Sender<CommandResult>>(1);
     let (settings, new_settings) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut current = config;
@@ -52,25 +52,25 @@ pub(crate) fn start(config: Arc<Config>, pm2: Arc<Pm2>) -> (Reloads, mpsc::Recei
     (Reloads { queue }, new_settings)
 }
 
-async fn reload(current: &mut Arc<Config>, pm2: &Pm2, settings: &mpsc::Sender<Settings>) -> Answer {
+async fn reload(current: &mut Arc<Config>, pm2: &Pm2, settings: &mpsc::Sender<Settings>) -> CommandResult {
     let old = Arc::clone(current);
     let read = tokio::task::spawn_blocking(move || old.read_again()).await;
     let Loaded { config, warnings } = match read {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
             tracing::error!(%error, "the configuration was not reloaded, and nothing has changed");
-            return Answer::no(format!("nothing has changed: {error}"));
+            return CommandResult::no(format!("nothing has changed: {error}"));
         }
         Err(error) => {
             tracing::error!(%error, "the configuration's reader died");
-            return Answer::no("nothing has changed: the reader died");
+            return CommandResult::no("nothing has changed: the reader died");
         }
     };
     let Merged { config, changed, need_restart } = current.merge(config);
     let config = Arc::new(config);
     let policy = policy(&config, pm2);
     if settings.send(Settings { config: Arc::clone(&config), policy }).await.is_err() {
-        return Answer::no(SidecarGone.to_string());
+        return CommandResult::no(SidecarGone.to_string());
     }
     logging::set_level(config.log_level);
     *current = config;
@@ -86,7 +86,7 @@ async fn reload(current: &mut Arc<Config>, pm2: &Pm2, settings: &mpsc::Sender<Se
     for warning in warnings {
         message += &format!("\nwarning: {warning}");
     }
-    Answer::yes(message)
+    CommandResult::yes(message)
 }
 
 fn outcome(changed: &[&str], need_restart: &[&str]) -> String {

@@ -5,20 +5,20 @@ use std::io;
 use tokio::sync::mpsc;
 
 use crate::machine::StopSignal;
-use crate::sidecar::admin::commands::Request;
+use crate::sidecar::admin::commands::AdminRequest;
 #[cfg(unix)]
 use crate::sidecar::admin::reload::Reloads;
 
 /// Where requests go.
 #[derive(Debug, Clone)]
 pub(crate) struct Requests {
-    pub(crate) queue: mpsc::Sender<Request>,
+    pub(crate) queue: mpsc::Sender<AdminRequest>,
 }
 
 impl Requests {
     /// Whether there is still someone to ask.
     pub(crate) async fn stop(&self, signal: StopSignal) -> bool {
-        self.queue.send(Request::Stop(signal)).await.is_ok()
+        self.queue.send(AdminRequest::Stop(signal)).await.is_ok()
     }
 }
 

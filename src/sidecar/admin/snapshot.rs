@@ -101,7 +101,7 @@ pub(crate) struct HubTrouble {
 
 /// The sidecar at one moment.
 #[derive(Debug, Clone)]
-pub(crate) struct Observed {
+pub(crate) struct Snapshot {
     /// What never changes.
     pub(crate) about: Arc<About>,
     /// The process's clock.
@@ -122,10 +122,10 @@ pub(crate) struct Observed {
     pub(crate) past: VecDeque<PastRestart>,
 }
 
-impl Observed {
+impl Snapshot {
     /// The process at its beginning.
     pub(crate) fn new(about: About, clock: Clock, machine: Machine, past: VecDeque<PastRestart>) -> Self {
-        let mut observed = Self {
+        let mut snapshot = Self {
             about: Arc::new(about),
             clock,
             machine,
@@ -136,22 +136,22 @@ impl Observed {
             in_hand: None,
             past,
         };
-        if let Some(returned) = observed.machine.restarts.returned.clone()
-            && !observed.past.iter().any(|past| past.is(&returned.restart))
+        if let Some(returned) = snapshot.machine.restarts.returned.clone()
+            && !snapshot.past.iter().any(|past| past.is(&returned.restart))
         {
-            observed.past.push_back(PastRestart::of(&returned.restart));
-            while observed.past.len() > PAST_CAP {
-                observed.past.pop_front();
+            snapshot.past.push_back(PastRestart::of(&returned.restart));
+            while snapshot.past.len() > PAST_CAP {
+                snapshot.past.pop_front();
             }
         }
-        observed.look_at_job(clock.now());
-        observed
+        snapshot.look_at_job(clock.now());
+        snapshot
     }
 
     /// Takes one step in.
     pub(crate) fn step(&mut self, event: &Event, after: &Machine, effects: &[Effect], now: Timestamp) {
         let before = std::mem::replace(&mut self.machine, after.clone());
-        if let (Some(was), Some(is)) = (before.link.online(), self.machine.link.online())
+        if let (Some(was), Some(is)) = (before.connection.online(), self.machine.connection.online())
             && let (Heartbeat::Sent { at, .. }, Heartbeat::Due { .. }) = (was.heartbeat, is.heartbeat)
         {
             self.latency_ms = Some(now.since(at));
@@ -226,7 +226,7 @@ impl Observed {
     }
 
     fn look_at_job(&mut self, now: Timestamp) {
-        let id = self.machine.state.carried().map(|carried| &carried.task.id);
+        let id = self.machine.state.persisted().map(|persisted| &persisted.task.id);
         if id != self.in_hand.as_ref().map(|(id, _)| id) {
             self.in_hand = id.map(|id| (id.clone(), now));
         }

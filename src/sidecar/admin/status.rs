@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::logging::Redactor;
 use crate::machine::{
-    Carried, Cause, Comeback, Cordon, Disk, Heartbeat, Link, LinkName, Outcome, Stage, StageName, State, Timestamp,
+    Cause, Connection, ConnectionName, Cordon, Disk, Heartbeat, Outcome, PersistedJob, RestartMethod, Stage, StageName,
+    State, Timestamp,
 };
-use crate::sidecar::admin::snapshot::{Observed, PastRestart};
+use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
 /// How many of the restarts that happened are shown, the latest first.
@@ -74,7 +75,7 @@ pub struct TaskPart {
     pub stage: String,
     /// What that waits for, for people.
     pub waits_for: String,
-    /// Carried over from a process before, and the hub has not said whose it is.
+    /// PersistedJob over from a process before, and the hub has not said whose it is.
     pub recovering: bool,
     /// Since this process has it.
     pub age_ms: u64,
@@ -141,7 +142,8 @@ pub struct JournalPart {
     /// Verdicts that the hub has not answered.
     pub outbox: Vec<VerdictPart>,
     /// Work that the hub took back, kept in case it comes again.
-    pub shelf: Vec<String>,
+    #[serde(rename = "shelf")]
+    pub parked: Vec<String>,
 }
 
 /// A verdict on its way.
@@ -208,34 +210,34 @@ pub struct CountsPart {
 
 impl Status {
     /// The document of the moment.
-    pub(crate) fn of(observed: &Observed, pm2: &Pm2) -> Self {
-        let now = observed.clock.now();
-        let machine = &observed.machine;
+    pub(crate) fn of(snapshot: &Snapshot, pm2: &Pm2) -> Self {
+        let now = snapshot.clock.now();
+        let machine = &snapshot.machine;
         let phase: &'static str = machine.state.phase().into();
         let status = Self {
-            agent_id: observed.about.agent_id.clone(),
+            agent_id: snapshot.about.agent_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            process: process(observed, now),
+            process: process(snapshot, now),
             phase: phase.to_owned(),
-            why: why(observed),
+            why: why(snapshot),
             draining: machine.cordon.is_on(),
-            task: machine.state.carried().map(|carried| task(carried, observed, now)),
+            task: machine.state.persisted().map(|persisted| task(persisted, snapshot, now)),
             leaving: leaving(&machine.state, now),
-            next: observed.next.map(|(at, wait)| NextPart { wait: wait.to_string(), in_ms: at.since(now) }),
-            hub: hub(observed, now),
-            journal: journal(observed),
+            next: snapshot.next.map(|(at, wait)| NextPart { wait: wait.to_string(), in_ms: at.since(now) }),
+            hub: hub(snapshot, now),
+            journal: journal(snapshot),
             supervisor: supervisor(pm2, now),
-            restarts: observed.past.iter().rev().take(PAST_SHOWN).map(restart).collect(),
+            restarts: snapshot.past.iter().rev().take(PAST_SHOWN).map(restart).collect(),
             counts: CountsPart {
-                taken: observed.counts.taken,
-                completed: observed.counts.completed,
-                failed: observed.counts.failed,
-                refused: observed.counts.refused,
-                wakes: observed.counts.wakes,
-                failed_writes: observed.counts.failed_writes,
+                taken: snapshot.counts.taken,
+                completed: snapshot.counts.completed,
+                failed: snapshot.counts.failed,
+                refused: snapshot.counts.refused,
+                wakes: snapshot.counts.wakes,
+                failed_writes: snapshot.counts.failed_writes,
             },
         };
-        status.without(&observed.about.redactor)
+        status.without(&snapshot.about.redactor)
     }
 
     /// Without the token, wherever a hub may have said it back to us.
@@ -279,34 +281,37 @@ pub(crate) fn example() -> Status {
     serde_json::from_value(document).unwrap()
 }
 
-fn process(observed: &Observed, now: Timestamp) -> ProcessPart {
+fn process(snapshot: &Snapshot, now: Timestamp) -> ProcessPart {
     ProcessPart {
         pid: std::process::id(),
-        boot_id: observed.about.boot_id.clone(),
-        uptime_ms: now.since(observed.about.started_at),
+        boot_id: snapshot.about.boot_id.clone(),
+        uptime_ms: now.since(snapshot.about.started_at),
         memory_bytes: OwnProcess::read().memory_bytes,
-        config: observed.about.config.clone(),
-        results_dir: observed.about.results_dir.clone(),
+        config: snapshot.about.config.clone(),
+        results_dir: snapshot.about.results_dir.clone(),
     }
 }
 
-fn why(observed: &Observed) -> String {
-    let machine = &observed.machine;
+fn why(snapshot: &Snapshot) -> String {
+    let machine = &snapshot.machine;
     if let Some(check) = &machine.check {
         let reason = &check.first.order.reason;
         return format!("is to restart ({reason}), and finds out whether it would come back");
     }
     match &machine.state {
-        State::Idle => match (machine.cordon, &machine.disk, &machine.link) {
+        State::Idle => match (machine.cordon, &machine.disk, &machine.connection) {
             (Cordon::Away, _, _) => "draining, and away from a hub that cannot be told so".into(),
             (Cordon::On, _, _) => "draining: no task is taken before `resume`".into(),
             (Cordon::Off, Disk::Failing { .. }, _) => "no task is taken: the journal cannot be written".into(),
-            (Cordon::Off, Disk::Ready | Disk::Writing { .. }, Link::Online(_)) => "waits for a task".into(),
+            (Cordon::Off, Disk::Ready | Disk::Writing { .. }, Connection::Online(_)) => "waits for a task".into(),
             (
                 Cordon::Off,
                 Disk::Ready | Disk::Writing { .. },
-                Link::Down { .. } | Link::Dialing { .. } | Link::Identifying { .. } | Link::Closing { .. },
-            ) => match &observed.hub_trouble {
+                Connection::Down { .. }
+                | Connection::Dialing { .. }
+                | Connection::Identifying { .. }
+                | Connection::Closing { .. },
+            ) => match &snapshot.hub_trouble {
                 Some(trouble) if trouble.refused => format!("the hub does not know it: {}", trouble.why),
                 Some(_) | None => "waits for the hub".into(),
             },
@@ -322,8 +327,8 @@ fn why(observed: &Observed) -> String {
     }
 }
 
-fn task(carried: &Carried, observed: &Observed, now: Timestamp) -> TaskPart {
-    let waits_for = match &carried.stage {
+fn task(persisted: &PersistedJob, snapshot: &Snapshot, now: Timestamp) -> TaskPart {
+    let waits_for = match &persisted.stage {
         Stage::Accepted => "the journal, or the hub, to have it".to_owned(),
         Stage::Waking { attempt } => format!("the wake command (attempt {attempt})"),
         Stage::RetryingWake { at, attempt } => {
@@ -336,13 +341,13 @@ fn task(carried: &Carried, observed: &Observed, now: Timestamp) -> TaskPart {
         Stage::Interrupted { .. } => "a result from before the machine was rebooted".to_owned(),
     };
     TaskPart {
-        task_id: carried.task.id.to_string(),
-        generation: carried.task.generation,
-        stage: StageName::from(&carried.stage).to_string(),
+        task_id: persisted.task.id.to_string(),
+        generation: persisted.task.generation,
+        stage: StageName::from(&persisted.stage).to_string(),
         waits_for,
-        recovering: observed.machine.state.job().is_some_and(crate::machine::Job::is_recovering),
-        age_ms: observed.in_hand.as_ref().map_or(0, |(_, since)| now.since(*since)),
-        assigned_at_ms: carried.assigned_at,
+        recovering: snapshot.machine.state.job().is_some_and(crate::machine::Job::is_recovering),
+        age_ms: snapshot.in_hand.as_ref().map_or(0, |(_, since)| now.since(*since)),
+        assigned_at_ms: persisted.assigned_at,
     }
 }
 
@@ -364,42 +369,42 @@ fn leaving(state: &State, now: Timestamp) -> Option<LeavingPart> {
     })
 }
 
-fn hub(observed: &Observed, now: Timestamp) -> HubPart {
-    let link = &observed.machine.link;
+fn hub(snapshot: &Snapshot, now: Timestamp) -> HubPart {
+    let link = &snapshot.machine.connection;
     let detail = match link {
-        Link::Down { retry_at, attempt, firm } => {
+        Connection::Down { retry_at, attempt, firm } => {
             let named = if *firm { ", a time that the hub named" } else { "" };
             let attempts = if *attempt == 1 { "1 attempt".to_owned() } else { format!("{attempt} attempts") };
             format!("{attempts} failed; the next in {} s{named}", retry_at.since(now).div_ceil(1_000))
         }
-        Link::Dialing { .. } => "connecting".to_owned(),
-        Link::Identifying { .. } => "waits for the hub to know us".to_owned(),
-        Link::Online(online) => match (online.heartbeat, online.limited_until) {
+        Connection::Dialing { .. } => "connecting".to_owned(),
+        Connection::Identifying { .. } => "waits for the hub to know us".to_owned(),
+        Connection::Online(online) => match (online.heartbeat, online.limited_until) {
             (_, Some(until)) => format!("rate limited for {} ms", until.since(now)),
             (Heartbeat::Sent { .. }, None) => "a ping waits for its answer".to_owned(),
             (Heartbeat::Due { .. }, None) => "known to the hub".to_owned(),
         },
-        Link::Closing { .. } => "taking leave".to_owned(),
+        Connection::Closing { .. } => "taking leave".to_owned(),
     };
     let features = link.online().map(|online| online.features).unwrap_or_default();
     let named =
         [("restart.v2", features.restart_v2), ("task_rejected", features.task_rejected), ("cordon", features.cordon)];
-    let trouble = observed.hub_trouble.as_ref();
+    let trouble = snapshot.hub_trouble.as_ref();
     HubPart {
-        url: observed.about.hub_url.clone(),
-        link: LinkName::from(link).to_string(),
+        url: snapshot.about.hub_url.clone(),
+        link: ConnectionName::from(link).to_string(),
         detail,
         trouble: trouble.map(|trouble| trouble.why.clone()),
         refused: trouble.is_some_and(|trouble| trouble.refused),
         online_for_ms: link.online().map(|online| now.since(online.since)),
-        latency_ms: observed.latency_ms,
-        reconnects: observed.counts.connections.saturating_sub(1),
+        latency_ms: snapshot.latency_ms,
+        reconnects: snapshot.counts.connections.saturating_sub(1),
         features: named.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
     }
 }
 
-fn journal(observed: &Observed) -> JournalPart {
-    let machine = &observed.machine;
+fn journal(snapshot: &Snapshot) -> JournalPart {
+    let machine = &snapshot.machine;
     let verdict = |verdict: &crate::machine::Verdict| VerdictPart {
         task_id: verdict.task_id.to_string(),
         generation: verdict.generation,
@@ -410,19 +415,19 @@ fn journal(observed: &Observed) -> JournalPart {
         .to_owned(),
     };
     JournalPart {
-        file: observed.about.queue_file.clone(),
+        file: snapshot.about.queue_file.clone(),
         writable: match machine.disk {
             Disk::Ready | Disk::Writing { failing: false, .. } => true,
             Disk::Failing { .. } | Disk::Writing { failing: true, .. } => false,
         },
         outbox: machine.outbox.iter().map(verdict).collect(),
-        shelf: machine.shelf.items().iter().map(|item| item.task_id().to_string()).collect(),
+        parked: machine.parked.items().iter().map(|item| item.task_id().to_string()).collect(),
     }
 }
 
 fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
     let facts = pm2.current_facts();
-    let (comeback, why_in_place) = pm2.comeback_at(now.as_millis());
+    let (restart_method, why_in_place) = pm2.restart_method_at(now.as_millis());
     SupervisorPart {
         kind: match (facts.under_pm2, facts.under_systemd) {
             (true, _) => "pm2",
@@ -434,9 +439,9 @@ fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
         pm_id: pm2.identity().pm_id,
         restart_count: facts.restart_time,
         kill_timeout_ms: facts.kill_timeout_ms,
-        restart_by: match comeback {
-            Comeback::Supervisor => "exit 0",
-            Comeback::InPlace => "exec in place",
+        restart_by: match restart_method {
+            RestartMethod::Supervisor => "exit 0",
+            RestartMethod::InPlace => "exec in place",
         }
         .to_owned(),
         because: why_in_place.map(|why| why.to_string()),

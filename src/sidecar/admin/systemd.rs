@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::supervisor::pm2::SupervisorFacts;
 
@@ -38,9 +38,9 @@ impl Systemd {
     }
 
     /// Says in the background when we are ready, and how we are.
-    pub(crate) fn report(&self, panel: Panel, ready: watch::Receiver<Option<Ready>>) {
+    pub(crate) fn report(&self, admin: AdminHandle, ready: watch::Receiver<Option<Ready>>) {
         if self.notifier.is_heard() {
-            tokio::spawn(report(self.notifier.clone(), panel, ready));
+            tokio::spawn(report(self.notifier.clone(), admin, ready));
         }
     }
 
@@ -63,11 +63,11 @@ impl Systemd {
     }
 }
 
-async fn report(notifier: Notifier, mut panel: Panel, mut ready: watch::Receiver<Option<Ready>>) {
+async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Receiver<Option<Ready>>) {
     let mut said = None;
     let mut is_ready = false;
     loop {
-        let status = panel.status();
+        let status = admin.status();
         if let (false, Some(how)) = (is_ready, *ready.borrow_and_update()) {
             notifier.say("READY=1");
             tracing::debug!(%how, "systemd was told that this is ready");
@@ -83,7 +83,7 @@ async fn report(notifier: Notifier, mut panel: Panel, mut ready: watch::Receiver
             said = Some(line);
         }
         tokio::select! {
-            changed = panel.changed() => {
+            changed = admin.changed() => {
                 if changed.is_err() {
                     return;
                 }

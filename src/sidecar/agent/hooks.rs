@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use crate::common::logging::Redactor;
-use crate::protocol::{MAX_JSON_DEPTH, Unread, read_object};
+use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
 use crate::sidecar::agent::wake::{Scrub, process_group};
 use crate::sidecar::config::Config;
 
@@ -181,9 +181,9 @@ fn answer_of(text: &str) -> Result<Map<String, Value>, String> {
     }
     let wanted = "it must print one JSON object, or nothing";
     read_object(text.as_bytes(), MAX_JSON_DEPTH).map_err(|unread| match unread {
-        Unread::NotJson(error) => format!("its answer is no JSON object ({error}); {wanted}"),
-        Unread::NotAnObject => format!("its answer is JSON but no object; {wanted}"),
-        Unread::Refused(refusal) => format!("its answer is not taken: {refusal}"),
+        JsonError::NotJson(error) => format!("its answer is no JSON object ({error}); {wanted}"),
+        JsonError::NotAnObject => format!("its answer is JSON but no object; {wanted}"),
+        JsonError::Refused(refusal) => format!("its answer is not taken: {refusal}"),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::protocol::stored_object;
 use crate::sidecar::agent::executor::{Plan, Who, who};
 use crate::sidecar::agent::hooks::{Begin, Hooks};
 use crate::sidecar::agent::side::Wakes;
-use crate::sidecar::agent::supervised::{self, RunOrder};
+use crate::sidecar::agent::supervised::{self, RunRequest};
 use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
 use crate::sidecar::config::{Config, ExecutorMode};
 
@@ -22,7 +22,7 @@ pub(crate) const NOT_KEPT: &str = "$agentcom.not_kept";
 const SUPERVISOR_MS: u64 = 30_000;
 
 /// What the work begins with.
-pub(crate) struct Beginner<'a> {
+pub(crate) struct Launcher<'a> {
     pub(crate) config: &'a Arc<Config>,
     pub(crate) hooks: &'a Hooks,
     pub(crate) runner: &'a Arc<dyn Wakes>,
@@ -30,7 +30,7 @@ pub(crate) struct Beginner<'a> {
     pub(crate) machine_boot: &'a str,
 }
 
-impl Beginner<'_> {
+impl Launcher<'_> {
     /// Orders what the configuration says for the task; the runner answers with one event.
     pub(crate) fn begin(&self, task: &Task, attempt: u8) {
         let work = Work {
@@ -125,9 +125,9 @@ impl Work {
         });
     }
 
-    fn run_order(&self, plan: &Plan) -> RunOrder {
+    fn run_order(&self, plan: &Plan) -> RunRequest {
         let repo = self.config.repo_dir.clone().filter(|_| plan.in_repo);
-        RunOrder {
+        RunRequest {
             task_id: self.task.id.to_string(),
             generation: self.task.generation,
             command: plan.command.clone(),
@@ -152,7 +152,7 @@ impl Work {
     }
 }
 
-fn text_of(order: &RunOrder) -> Result<Vec<u8>, String> {
+fn text_of(order: &RunRequest) -> Result<Vec<u8>, String> {
     serde_json::to_vec(order).map_err(|error| {
         let (beside, results) = (order.scratch_dir.display(), order.results_dir.display());
         format!(
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_name_in_utf_8_is_told_before_a_command_is_run() {
         use std::os::unix::ffi::OsStrExt as _;
-        let order = RunOrder {
+        let order = RunRequest {
             task_id: "t".into(),
             generation: 1,
             command: "true".into(),

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::{self, DurableError, Operation};
-use crate::common::fs::regular_file::{self, Unfit};
+use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 /// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
@@ -30,7 +30,7 @@ fn keep_in(folder: &Path, task_id: &str, result: &str) -> Result<PathBuf, Durabl
         match regular_file::read(&path, result.len() as u64) {
             Ok(found) if found == result.as_bytes() => return Ok(path),
             Err(error) if error.kind() == ErrorKind::NotFound => break,
-            Err(source) if Unfit::of(&source).is_none() => {
+            Err(source) if Unsuitable::of(&source).is_none() => {
                 return Err(DurableError { path, operation: Operation::Read, source });
             }
             Ok(_) | Err(_) => {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use crate::sidecar::admin::commands::Answer;
-use crate::sidecar::admin::socket::{Absent, CallError, Client, Request};
+use crate::sidecar::admin::commands::CommandResult;
+use crate::sidecar::admin::socket::{CallError, Client, OfflineView, SocketRequest};
 use crate::sidecar::admin::status::Status;
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::{out, show};
@@ -69,7 +69,7 @@ pub fn restart(options: &Options, args: RestartArgs) -> ExitCode {
 
 /// Takes a restart back that still waits for its task.
 pub fn cancel_restart(options: &Options) -> ExitCode {
-    with_operator(options, |operator| operator.ask(&Request::CancelRestart {}))
+    with_operator(options, |operator| operator.ask(&SocketRequest::CancelRestart {}))
 }
 
 /// Takes no more tasks.
@@ -79,12 +79,12 @@ pub fn drain(options: &Options, args: &DrainArgs) -> ExitCode {
 
 /// Takes tasks again.
 pub fn resume(options: &Options) -> ExitCode {
-    with_operator(options, |operator| operator.ask(&Request::Resume {}))
+    with_operator(options, |operator| operator.ask(&SocketRequest::Resume {}))
 }
 
 /// Has the configuration read again.
 pub fn reload(options: &Options) -> ExitCode {
-    with_operator(options, |operator| operator.ask(&Request::Reload {}))
+    with_operator(options, |operator| operator.ask(&SocketRequest::Reload {}))
 }
 
 /// How the wait for something ended.
@@ -136,7 +136,7 @@ impl Operator {
 
     fn absent(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
         let queue_file = &self.config.queue_file;
-        let absent = Absent::look(queue_file, journal::max_bytes(self.config.max_frame_bytes));
+        let absent = OfflineView::look(queue_file, journal::max_bytes(self.config.max_frame_bytes));
         let text = if options.json {
             json_line(&absent)
         } else {
@@ -197,7 +197,7 @@ impl Operator {
             Ok(status) => status,
             Err(error) => return complain(&error),
         };
-        let code = self.ask(&Request::Restart { reason, force })?;
+        let code = self.ask(&SocketRequest::Restart { reason, force })?;
         if code != ExitCode::Done || !wait {
             return Ok(code);
         }
@@ -242,7 +242,7 @@ impl Operator {
 
     /// With `wait` until no task is left.
     fn drain(&self, wait: bool) -> io::Result<ExitCode> {
-        let code = self.ask(&Request::Drain {})?;
+        let code = self.ask(&SocketRequest::Drain {})?;
         // What is not on disk yet is in force: it may be there by the time that the task has ended.
         if !wait || !matches!(code, ExitCode::Done | ExitCode::NotOnDisk) {
             return Ok(code);
@@ -284,17 +284,17 @@ impl Operator {
         }
     }
 
-    fn ask(&self, request: &Request) -> io::Result<ExitCode> {
+    fn ask(&self, request: &SocketRequest) -> io::Result<ExitCode> {
         match self.client.ask(request) {
-            Ok(Answer { ok: true, message, not_on_disk: false }) => {
+            Ok(CommandResult { ok: true, message, not_on_disk: false }) => {
                 say(&message)?;
                 Ok(ExitCode::Done)
             }
-            Ok(Answer { ok: true, message, not_on_disk: true }) => {
+            Ok(CommandResult { ok: true, message, not_on_disk: true }) => {
                 writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
                 Ok(ExitCode::NotOnDisk)
             }
-            Ok(Answer { ok: false, message, .. }) => {
+            Ok(CommandResult { ok: false, message, .. }) => {
                 writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
                 Ok(ExitCode::Refused)
             }

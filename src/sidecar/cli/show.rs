@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::sidecar::admin::socket::Absent;
+use crate::sidecar::admin::socket::OfflineView;
 use crate::sidecar::admin::status::Status;
 
 /// Something an operator should know first, and what to do about it.
@@ -70,7 +70,7 @@ pub(super) fn running_short(status: &Status) -> String {
 }
 
 /// A sidecar that does not answer, for people.
-pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &Absent) -> String {
+pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &OfflineView) -> String {
     let mut page = Page::new(match &absent.holder {
         Some(holder) => format!("{agent_id}: does not answer, but {holder} holds its state folder"),
         None => format!("{agent_id}: not running"),
@@ -188,11 +188,11 @@ fn journal(status: &Status) -> String {
         0 => "no verdict waits".to_owned(),
         count => format!("{} for the hub", waiting(count)),
     };
-    let shelf = match journal.shelf.len() {
+    let parked = match journal.parked.len() {
         0 => String::new(),
         count => format!(", {} shelved", many(count, "task")),
     };
-    format!("{state}, {waiting}{shelf}; {}", journal.file)
+    format!("{state}, {waiting}{parked}; {}", journal.file)
 }
 
 fn supervisor(status: &Status) -> String {

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::common::fs::regular_file::{self, Unfit};
+use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::logging::{LogFormat, LogLevel};
 use crate::common::secret::Secret;
 
@@ -221,9 +221,9 @@ impl Config {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-    let bytes = regular_file::read(path, MAX_FILE_BYTES).map_err(|error| match Unfit::of(&error) {
-        Some(Unfit::TooLarge { max_bytes, .. }) => ConfigError::TooLarge { path: path.to_owned(), max_bytes },
-        Some(Unfit::NoFile(_)) | None => unreadable(error),
+    let bytes = regular_file::read(path, MAX_FILE_BYTES).map_err(|error| match Unsuitable::of(&error) {
+        Some(Unsuitable::TooLarge { max_bytes, .. }) => ConfigError::TooLarge { path: path.to_owned(), max_bytes },
+        Some(Unsuitable::NoFile(_)) | None => unreadable(error),
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();

@@ -21,7 +21,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::sidecar::hub_connection::dial::{self, explain_tcp, explain_upgrade, shown};
 use crate::sidecar::hub_connection::{
-    CloseOrder, Closed, ConnectionId, GOING_AWAY, LinkConfig, LinkEvent, LinkWhat, Outgoing, SendError, disconnect,
+    CloseOrder, Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, ConnectionId, GOING_AWAY, Outgoing,
+    SendError, disconnect,
 };
 
 /// A large frame gets the time that a line of this speed (about a quarter of a megabit a second) needs for it, on top of
@@ -47,10 +48,10 @@ pub(super) struct Orders {
 /// Dials, converses, and delivers exactly one `Closed`, last.
 pub(super) async fn run<S, F>(
     id: ConnectionId,
-    config: &LinkConfig,
+    config: &ConnectionConfig,
     stream: F,
     mut orders: Orders,
-    events: &mpsc::Sender<LinkEvent>,
+    events: &mpsc::Sender<ConnectionEvent>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<S>>,
@@ -71,12 +72,12 @@ pub(super) async fn run<S, F>(
         }
     };
     // A receiver that is gone wants no events: nobody is left to tell.
-    for what in undelivered.into_iter().chain([LinkWhat::Closed(closed)]) {
-        let _ = events.send(LinkEvent { connection: id, what }).await;
+    for what in undelivered.into_iter().chain([ConnectionEventKind::Closed(closed)]) {
+        let _ = events.send(ConnectionEvent { connection: id, what }).await;
     }
 }
 
-async fn establish<S, F>(config: &LinkConfig, stream: F) -> Result<WebSocketStream<MaybeTlsStream<S>>, Closed>
+async fn establish<S, F>(config: &ConnectionConfig, stream: F) -> Result<WebSocketStream<MaybeTlsStream<S>>, Closed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<S>>,
@@ -108,7 +109,7 @@ struct Writing {
 }
 
 /// What woke the loop.
-enum Step {
+enum Next {
     Deliverable,
     NobodyListens,
     Flushed(Result<(), Error>),
@@ -121,12 +122,12 @@ enum Step {
 
 struct Conversation<'a, S> {
     socket: WebSocketStream<MaybeTlsStream<S>>,
-    config: &'a LinkConfig,
+    config: &'a ConnectionConfig,
     orders: Orders,
-    events: &'a mpsc::Sender<LinkEvent>,
+    events: &'a mpsc::Sender<ConnectionEvent>,
     id: ConnectionId,
     /// The one event that waits for room; while it waits, nothing is read, and TCP slows the hub down.
-    undelivered: Option<LinkWhat>,
+    undelivered: Option<ConnectionEventKind>,
     writing: Option<Writing>,
     /// Our own wish to close.
     closing: Option<CloseOrder>,
@@ -140,9 +141,9 @@ struct Conversation<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     fn new(
         socket: WebSocketStream<MaybeTlsStream<S>>,
-        config: &'a LinkConfig,
+        config: &'a ConnectionConfig,
         orders: Orders,
-        events: &'a mpsc::Sender<LinkEvent>,
+        events: &'a mpsc::Sender<ConnectionEvent>,
         id: ConnectionId,
     ) -> Self {
         Self {
@@ -151,7 +152,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             orders,
             events,
             id,
-            undelivered: Some(LinkWhat::Opened),
+            undelivered: Some(ConnectionEventKind::Opened),
             writing: None,
             closing: None,
             sends_drained: false,
@@ -161,7 +162,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     /// Runs until the end; returns how it ended and the event that still waits for room.
-    async fn converse(mut self) -> (Closed, Option<LinkWhat>) {
+    async fn converse(mut self) -> (Closed, Option<ConnectionEventKind>) {
         let closed = loop {
             // 1. Both close frames are on the wire: the handshake is complete.
             if self.close_said
@@ -177,22 +178,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             }
             // 3. One step.
             let ended = match self.step().await {
-                Step::Deliverable => None,
-                Step::NobodyListens => Some(Closed::failed("nobody listens to this link any more".into())),
-                Step::Flushed(outcome) => self.flushed(outcome),
-                Step::Read(item) => self.read(item).await,
-                Step::CloseOrdered(order) => {
+                Next::Deliverable => None,
+                Next::NobodyListens => Some(Closed::failed("nobody listens to this link any more".into())),
+                Next::Flushed(outcome) => self.flushed(outcome),
+                Next::Read(item) => self.read(item).await,
+                Next::CloseOrdered(order) => {
                     // What is queued still drains; new sends are refused.
                     self.orders.sends.close();
                     self.closing = Some(order);
                     None
                 }
-                Step::SendOrdered(outgoing) => self.write(outgoing),
-                Step::SendsDrained => {
+                Next::SendOrdered(outgoing) => self.write(outgoing),
+                Next::SendsDrained => {
                     self.sends_drained = true;
                     None
                 }
-                Step::TimeIsUp => Some(self.out_of_time()),
+                Next::TimeIsUp => Some(self.out_of_time()),
             };
             if let Some(closed) = ended {
                 break closed;
@@ -205,7 +206,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     /// Waits for whatever comes first. Every branch is cancel-safe.
-    async fn step(&mut self) -> Step {
+    async fn step(&mut self) -> Next {
         let deadline = self.deadline();
         let Self { socket, orders, events, id, undelivered, writing, closing, sends_drained, peer_closed, .. } = self;
         let (flush, read) = (writing.is_some(), undelivered.is_none() && peer_closed.is_none());
@@ -213,26 +214,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             // What is ready at the same time comes in this order, not by dice: orders before traffic, and no two orders
             // without a flush between them.
             biased;
-            () = until(deadline) => Step::TimeIsUp,
-            order = &mut orders.close, if closing.is_none() => Step::CloseOrdered(order.unwrap_or_else(|_| CloseOrder {
+            () = until(deadline) => Next::TimeIsUp,
+            order = &mut orders.close, if closing.is_none() => Next::CloseOrdered(order.unwrap_or_else(|_| CloseOrder {
                 // The owner was dropped without a word.
                 code: GOING_AWAY,
                 reason: String::new(),
                 deadline: Instant::now() + LAST_WORDS,
             })),
             send = orders.sends.recv(), if !flush && !*sends_drained && peer_closed.is_none() => match send {
-                Some(outgoing) => Step::SendOrdered(outgoing),
-                None => Step::SendsDrained,
+                Some(outgoing) => Next::SendOrdered(outgoing),
+                None => Next::SendsDrained,
             },
             step = poll_fn(|cx| poll_socket(socket, flush, read, cx)) => step,
             room = events.reserve(), if undelivered.is_some() => match room {
                 Ok(room) => {
                     if let Some(what) = undelivered.take() {
-                        room.send(LinkEvent { connection: *id, what });
+                        room.send(ConnectionEvent { connection: *id, what });
                     }
-                    Step::Deliverable
+                    Next::Deliverable
                 }
-                Err(_) => Step::NobodyListens,
+                Err(_) => Next::NobodyListens,
             },
         }
     }
@@ -281,9 +282,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     async fn read(&mut self, item: Option<Result<Message, Error>>) -> Option<Closed> {
         match item {
-            Some(Ok(Message::Text(text))) => self.undelivered = Some(LinkWhat::Frame(text.as_str().to_owned())),
+            Some(Ok(Message::Text(text))) => {
+                self.undelivered = Some(ConnectionEventKind::Frame(text.as_str().to_owned()))
+            }
             Some(Ok(Message::Binary(bytes))) => {
-                self.undelivered = Some(LinkWhat::Ignored { what: format!("binary frame of {} bytes", bytes.len()) });
+                self.undelivered =
+                    Some(ConnectionEventKind::Ignored { what: format!("binary frame of {} bytes", bytes.len()) });
             }
             // The library answers pings while it reads on; raw frames are never yielded by it.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
@@ -297,7 +301,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 }
             }
             Some(Err(e)) => {
-                self.last_words(&e).await;
+                self.final_messages(&e).await;
                 return Some(self.broken(&e));
             }
             None => return Some(self.broken(&Error::ConnectionClosed)),
@@ -316,7 +320,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     /// Tells a peer that broke the rules why it is dropped, if it reads at all.
-    async fn last_words(&mut self, e: &Error) {
+    async fn final_messages(&mut self, e: &Error) {
         let Some((code, reason)) = disconnect::fault(e) else { return };
         if !self.close_said {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
@@ -352,12 +356,12 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     flush: bool,
     read: bool,
     cx: &mut Context<'_>,
-) -> Poll<Step> {
+) -> Poll<Next> {
     if flush && let Poll::Ready(outcome) = Pin::new(&mut *socket).poll_flush(cx) {
-        return Poll::Ready(Step::Flushed(outcome));
+        return Poll::Ready(Next::Flushed(outcome));
     }
     if read && let Poll::Ready(item) = Pin::new(&mut *socket).poll_next(cx) {
-        return Poll::Ready(Step::Read(item));
+        return Poll::Ready(Next::Read(item));
     }
     Poll::Pending
 }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::stream::Mode;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
-use crate::sidecar::hub_connection::{LinkConfig, MAX_OUTGOING_BYTES, Roots};
+use crate::sidecar::hub_connection::{ConnectionConfig, MAX_OUTGOING_BYTES, Roots};
 
 /// What a connection's read and write buffers start with; the library's 128 KiB is what an idle daemon would pay for.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -62,7 +62,7 @@ pub(crate) async fn tcp(url: String) -> io::Result<TcpStream> {
 
 /// Turns a byte stream into a WebSocket, through TLS for `wss://`.
 pub(crate) async fn upgrade<S>(
-    config: &LinkConfig,
+    config: &ConnectionConfig,
     stream: S,
 ) -> Result<WebSocketStream<MaybeTlsStream<S>>, UpgradeError>
 where

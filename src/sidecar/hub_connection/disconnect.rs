@@ -4,7 +4,7 @@
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::sidecar::hub_connection::LinkConfig;
+use crate::sidecar::hub_connection::ConnectionConfig;
 use crate::sidecar::hub_connection::dial::shown;
 
 /// What a peer that broke the rules is told; none if it is not there to read it, or is not at fault.
@@ -21,7 +21,7 @@ pub(super) fn fault(e: &Error) -> Option<(CloseCode, &'static str)> {
 }
 
 /// What an error on an open connection means and what to do.
-pub(super) fn explain(config: &LinkConfig, e: &Error) -> String {
+pub(super) fn explain(config: &ConnectionConfig, e: &Error) -> String {
     let url = shown(&config.url);
     let dropped = matches!(e, Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
     if let Error::Capacity(CapacityError::MessageTooLong { size, max_size }) = e {
@@ -36,7 +36,7 @@ pub(super) fn explain(config: &LinkConfig, e: &Error) -> String {
 }
 
 /// What it means that a limit passed, while `closing` or in the middle of a write.
-pub(super) fn explain_silence(config: &LinkConfig, closing: bool) -> String {
+pub(super) fn explain_silence(config: &ConnectionConfig, closing: bool) -> String {
     let url = shown(&config.url);
     if closing {
         let limit = config.close_timeout_ms;

@@ -1,7 +1,7 @@
-//! Holds at most one WebSocket connection to the hub and turns what happens on it into [`LinkEvent`]s.
+//! Holds at most one WebSocket connection to the hub and turns what happens on it into [`ConnectionEvent`]s.
 //! It does not decide when to dial, reads no frame's meaning, keeps no protocol state, and never retries.
 //!
-//! The law: **every dial ends in exactly one [`LinkWhat::Closed`], and nothing follows it.**
+//! The law: **every dial ends in exactly one [`ConnectionEventKind::Closed`], and nothing follows it.**
 
 mod close_reason;
 mod conversation;
@@ -37,14 +37,14 @@ const GOING_AWAY: u16 = 1001;
 
 /// Where and how to connect.
 #[derive(Debug, Clone)]
-pub struct LinkConfig {
+pub struct ConnectionConfig {
     /// `ws://` or `wss://`; anything else ends each dial in a `Closed` that says so.
     pub url: String,
     /// How long name lookup, TCP, TLS and the upgrade may take together.
     pub connect_timeout_ms: u64,
     /// The largest incoming message; a larger one ends the connection.
     pub max_frame_bytes: usize,
-    /// How long, from [`HubLink::close`], the peer may take to answer the close frame.
+    /// How long, from [`HubConnection::close`], the peer may take to answer the close frame.
     pub close_timeout_ms: u64,
     /// How long one frame may take to be handed to the kernel before the connection is declared dead; large frames get
     /// more, 1 ms for each 32 bytes.
@@ -53,7 +53,7 @@ pub struct LinkConfig {
     pub roots: Roots,
 }
 
-impl LinkConfig {
+impl ConnectionConfig {
     /// A configuration with the usual limits: 10 s to connect and to write, 1 MiB frames, 5 s to close, native roots.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -89,16 +89,16 @@ impl core::fmt::Display for ConnectionId {
 
 /// Something that happened on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkEvent {
+pub struct ConnectionEvent {
     /// Which connection.
     pub connection: ConnectionId,
     /// What happened.
-    pub what: LinkWhat,
+    pub what: ConnectionEventKind,
 }
 
 /// What can happen on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkWhat {
+pub enum ConnectionEventKind {
     /// The upgrade succeeded: frames may be sent.
     Opened,
     /// A text message, whole and valid UTF-8.
@@ -199,22 +199,22 @@ struct Live {
 }
 
 /// The link to the hub. Dropping it closes the connection with 1001.
-pub struct HubLink {
-    config: LinkConfig,
-    events: mpsc::Sender<LinkEvent>,
+pub struct HubConnection {
+    config: ConnectionConfig,
+    events: mpsc::Sender<ConnectionEvent>,
     live: Option<Live>,
     dials: u64,
     connector: Option<Connector>,
 }
 
-impl HubLink {
+impl HubConnection {
     /// A link that is not connected. Events go to `events`; when it is full, reading from the hub pauses.
-    pub fn new(config: LinkConfig, events: mpsc::Sender<LinkEvent>) -> Self {
+    pub fn new(config: ConnectionConfig, events: mpsc::Sender<ConnectionEvent>) -> Self {
         Self::over(config, events, None)
     }
 
     /// As [`Self::new`]; [`Self::dial`] goes over `connector`, where there is one, instead of TCP.
-    pub fn over(config: LinkConfig, events: mpsc::Sender<LinkEvent>, connector: Option<Connector>) -> Self {
+    pub fn over(config: ConnectionConfig, events: mpsc::Sender<ConnectionEvent>, connector: Option<Connector>) -> Self {
         Self { config, events, live: None, dials: 0, connector }
     }
 
@@ -258,7 +258,8 @@ impl HubLink {
             // One `Closed` per dial is a promise that even a bug must not break.
             if tokio::spawn(conversation).await.is_err_and(|error| error.is_panic()) {
                 let closed = Closed::failed("a bug: the connection's task panicked; see the log".to_owned());
-                let _ = reporter.send(LinkEvent { connection: id, what: LinkWhat::Closed(closed) }).await;
+                let _ =
+                    reporter.send(ConnectionEvent { connection: id, what: ConnectionEventKind::Closed(closed) }).await;
             }
         });
         self.live = Some(Live { sends, close: Some(close), open, task });

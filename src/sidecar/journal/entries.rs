@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::machine::{
-    Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId,
+    Journal, LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Returned, Stage, Task, TaskId,
     Timestamp, Verdict,
 };
 use crate::protocol::stored_object;
@@ -105,13 +105,13 @@ enum OutcomeEntry {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub(super) enum ShelfEntry {
+pub(super) enum ParkedEntry {
     UnderWay(Box<TaskEntry>),
     Finished { task_id: String, result: Map<String, Value> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LatecomerEntry {
+pub(super) struct LateSessionEntry {
     task_id: String,
     machine_boot: String,
 }
@@ -149,30 +149,30 @@ fn task_id(raw: &str) -> Result<TaskId, BadJournal> {
 }
 
 impl TaskEntry {
-    pub(super) fn from_carried(carried: &Carried) -> Self {
-        let assignment = stored_object(&carried.task.payload);
+    pub(super) fn from_carried(persisted: &PersistedJob) -> Self {
+        let assignment = stored_object(&persisted.task.payload);
         let mut rest = assignment.clone();
         rest.retain(|key, _| NODES.contains(&key.as_str()));
-        let stage = StageEntry::from_stage(&carried.stage);
-        let wake_attempts = match carried.stage {
+        let stage = StageEntry::from_stage(&persisted.stage);
+        let wake_attempts = match persisted.stage {
             Stage::Accepted => 0,
             Stage::Waking { attempt } | Stage::RetryingWake { attempt, .. } => u64::from(attempt),
             Stage::AwaitingConfirmation { .. } | Stage::Running | Stage::Interrupted { .. } => 1,
         };
-        let machine_boot = carried.machine_boot.clone();
-        let woken = carried.woken.map(|generation| WokenEntry { generation, machine_boot: machine_boot.clone() });
+        let machine_boot = persisted.machine_boot.clone();
+        let woken = persisted.woken.map(|generation| WokenEntry { generation, machine_boot: machine_boot.clone() });
         Self {
-            task_id: carried.task.id.to_string(),
-            generation: Some(carried.task.generation),
-            status: Some(carried.stage.wire_status().to_owned()),
-            assigned_at: carried.assigned_at,
+            task_id: persisted.task.id.to_string(),
+            generation: Some(persisted.task.generation),
+            status: Some(persisted.stage.wire_status().to_owned()),
+            assigned_at: persisted.assigned_at,
             wake_attempts: Some(wake_attempts),
             sidecar: Some(OurPart { stage, woken, machine_boot: Some(machine_boot), assignment }),
             rest,
         }
     }
 
-    fn into_carried(self, boot: Boot<'_>) -> Result<Carried, BadJournal> {
+    fn into_carried(self, boot: Boot<'_>) -> Result<PersistedJob, BadJournal> {
         let id = task_id(&self.task_id)?;
         let generation = self.generation.unwrap_or(0);
         let (stage, woken, machine_boot, payload) = match self.sidecar {
@@ -185,7 +185,7 @@ impl TaskEntry {
             None => self.as_node_left_it(generation, boot),
         };
         let task = Task { id, generation, payload: Value::Object(payload).to_string().into() };
-        Ok(Carried { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
+        Ok(PersistedJob { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
     }
 
     /// The Node sidecar does not write down in which boot it woke the agent: a task assigned before this boot began
@@ -231,10 +231,10 @@ impl TaskEntry {
             });
             return Ok(());
         }
-        let carried = self.into_carried(boot)?;
+        let persisted = self.into_carried(boot)?;
         match &journal.job {
-            None => journal.job = Some(carried),
-            Some(_) => journal.shelf.push(Shelved::UnderWay(carried)),
+            None => journal.job = Some(persisted),
+            Some(_) => journal.parked.push(ParkedTask::UnderWay(persisted)),
         }
         Ok(())
     }
@@ -300,33 +300,33 @@ impl VerdictEntry {
     }
 }
 
-impl ShelfEntry {
-    pub(super) fn from_shelved(item: &Shelved) -> Self {
+impl ParkedEntry {
+    pub(super) fn from_parked(item: &ParkedTask) -> Self {
         match item {
-            Shelved::UnderWay(carried) => Self::UnderWay(Box::new(TaskEntry::from_carried(carried))),
-            Shelved::Finished { task_id, result } => {
+            ParkedTask::UnderWay(persisted) => Self::UnderWay(Box::new(TaskEntry::from_carried(persisted))),
+            ParkedTask::Finished { task_id, result } => {
                 Self::Finished { task_id: task_id.to_string(), result: stored_object(result) }
             }
         }
     }
 
-    pub(super) fn into_shelved(self, boot: Boot<'_>) -> Result<Shelved, BadJournal> {
+    pub(super) fn into_parked(self, boot: Boot<'_>) -> Result<ParkedTask, BadJournal> {
         Ok(match self {
-            Self::UnderWay(entry) => Shelved::UnderWay(entry.into_carried(boot)?),
+            Self::UnderWay(entry) => ParkedTask::UnderWay(entry.into_carried(boot)?),
             Self::Finished { task_id: raw, result } => {
-                Shelved::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
+                ParkedTask::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
             }
         })
     }
 }
 
-impl LatecomerEntry {
-    pub(super) fn from_latecomer(latecomer: &Latecomer) -> Self {
-        Self { task_id: latecomer.task_id.to_string(), machine_boot: latecomer.machine_boot.clone() }
+impl LateSessionEntry {
+    pub(super) fn from_late_session(late_session: &LateSession) -> Self {
+        Self { task_id: late_session.task_id.to_string(), machine_boot: late_session.machine_boot.clone() }
     }
 
-    pub(super) fn into_latecomer(self) -> Result<Latecomer, BadJournal> {
-        Ok(Latecomer { task_id: task_id(&self.task_id)?, machine_boot: self.machine_boot })
+    pub(super) fn into_late_session(self) -> Result<LateSession, BadJournal> {
+        Ok(LateSession { task_id: task_id(&self.task_id)?, machine_boot: self.machine_boot })
     }
 }
 

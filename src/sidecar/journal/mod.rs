@@ -7,13 +7,13 @@ pub mod state_lock;
 
 use core::fmt;
 
-use entries::{LatecomerEntry, RestartsEntry, ShelfEntry, TaskEntry, VerdictEntry};
+use entries::{LateSessionEntry, ParkedEntry, RestartsEntry, TaskEntry, VerdictEntry};
 use layout::Layout;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::machine::{Journal, OUTBOX_CAP, SHELF_CAP};
+use crate::machine::{Journal, OUTBOX_CAP, PARKED_WORK_CAP};
 use crate::protocol::{read_part, read_stored};
 use crate::sidecar::agent::results::outcome::MAX_RESULT_BYTES;
 
@@ -30,7 +30,7 @@ const REST_BYTES: u64 = 16 << 20;
 /// A file that is larger is not this sidecar's, or `max_frame_bytes` was lowered meanwhile.
 pub fn max_bytes(max_frame_bytes: u64) -> u64 {
     // One more of each: what the Node sidecar was asking about, and the verdict on the task in hand.
-    let (tasks, verdicts) = (SHELF_CAP as u64 + 2, OUTBOX_CAP as u64 + 1);
+    let (tasks, verdicts) = (PARKED_WORK_CAP as u64 + 2, OUTBOX_CAP as u64 + 1);
     2 * tasks * max_frame_bytes + verdicts * MAX_RESULT_BYTES as u64 + REST_BYTES
 }
 
@@ -59,9 +59,11 @@ struct File {
     active: Option<TaskEntry>,
     recovering: Option<TaskEntry>,
     outbox: Vec<VerdictEntry>,
-    shelf: Vec<ShelfEntry>,
+    #[serde(rename = "shelf")]
+    parked: Vec<ParkedEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    latecomers: Vec<LatecomerEntry>,
+    #[serde(rename = "latecomers")]
+    late_sessions: Vec<LateSessionEntry>,
     restarts: RestartsEntry,
     /// An operator's `drain`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -78,8 +80,8 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         active: journal.job.as_ref().map(TaskEntry::from_carried),
         recovering: None,
         outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
-        shelf: journal.shelf.iter().map(ShelfEntry::from_shelved).collect(),
-        latecomers: journal.latecomers.iter().map(LatecomerEntry::from_latecomer).collect(),
+        parked: journal.parked.iter().map(ParkedEntry::from_parked).collect(),
+        late_sessions: journal.late_sessions.iter().map(LateSessionEntry::from_late_session).collect(),
         restarts: RestartsEntry::from_ledger(&journal.restarts),
         cordoned: journal.cordoned,
         other: other.clone(),
@@ -132,9 +134,9 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
     let restarts: RestartsEntry = parts.one("restarts");
     let mut journal = Journal {
         job: None,
-        shelf: parts.all("shelf", |entry: ShelfEntry| entry.into_shelved(boot)),
+        parked: parts.all("shelf", |entry: ParkedEntry| entry.into_parked(boot)),
         outbox: parts.all("outbox", VerdictEntry::into_verdict),
-        latecomers: parts.all("latecomers", LatecomerEntry::into_latecomer),
+        late_sessions: parts.all("latecomers", LateSessionEntry::into_late_session),
         restarts: restarts.into_ledger(),
         cordoned: parts.one("cordoned"),
     };

@@ -6,23 +6,23 @@ use crate::machine::{Event, FromHub, Jitter, Notice, REFUSALS_CAP, TaskId, WakeO
 use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::outcome_of;
 use crate::sidecar::agent::wake::WakeEvent;
-use crate::sidecar::hub_connection::{LinkEvent, LinkWhat};
-use crate::sidecar::shell::environment::Dice;
+use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
+use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbound;
 
 /// What happened on the connection of the agent of that id; nothing where it means nothing to the machine.
-pub(crate) fn link_event(event: LinkEvent, agent_id: &str, dice: &Dice) -> Option<Event> {
+pub(crate) fn link_event(event: ConnectionEvent, agent_id: &str, random: &RandomBytes) -> Option<Event> {
     match event.what {
-        LinkWhat::Opened => Some(Event::HubOpened),
-        LinkWhat::Frame(text) => {
+        ConnectionEventKind::Opened => Some(Event::HubOpened),
+        ConnectionEventKind::Frame(text) => {
             tracing::trace!(frame = text, "heard");
-            Some(Event::HubSaid(inbound::hear(&text, agent_id)))
+            Some(Event::HubSaid(inbound::decode_frame(&text, agent_id)))
         }
-        LinkWhat::Ignored { what } => {
+        ConnectionEventKind::Ignored { what } => {
             tracing::warn!(what, "something that is no text frame was ignored");
             Some(Event::HubSaid(FromHub::SignOfLife))
         }
-        LinkWhat::Closed(closed) => {
+        ConnectionEventKind::Closed(closed) => {
             tracing::info!(
                 code = closed.code,
                 reason = closed.reason,
@@ -30,15 +30,15 @@ pub(crate) fn link_event(event: LinkEvent, agent_id: &str, dice: &Dice) -> Optio
                 error = closed.error,
                 "the connection to the hub ended"
             );
-            Some(inbound::closed(&closed, draw(dice)))
+            Some(inbound::closed(&closed, draw(random)))
         }
     }
 }
 
 /// The shell's dice.
-fn draw(dice: &Dice) -> Jitter {
+fn draw(random: &RandomBytes) -> Jitter {
     let mut bytes = [0; 2];
-    if dice(&mut bytes) {
+    if random(&mut bytes) {
         Jitter(u16::from_le_bytes(bytes))
     } else {
         // Without dice, the middle: still a wait.

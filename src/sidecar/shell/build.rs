@@ -12,12 +12,12 @@ use crate::common::fs::atomic_file::{self, DurableError, ReadOutcome};
 use crate::common::logging::Redactor;
 use crate::machine::{Effect, Ending, Journal, Machine, Policy, Timestamp};
 use crate::protocol::Pm2Info;
-use crate::sidecar::admin::commands::Wishes;
-use crate::sidecar::admin::handle::Panel;
-use crate::sidecar::admin::pm2_channel::Voice;
+use crate::sidecar::admin::commands::CommandSender;
+use crate::sidecar::admin::handle::AdminHandle;
+use crate::sidecar::admin::pm2_channel::ChannelWriter;
 use crate::sidecar::admin::resources::Resources;
 use crate::sidecar::admin::signals::{self, Requests};
-use crate::sidecar::admin::snapshot::{About, Observed};
+use crate::sidecar::admin::snapshot::{About, Snapshot};
 #[cfg(unix)]
 use crate::sidecar::admin::socket;
 use crate::sidecar::admin::systemd::Systemd;
@@ -29,13 +29,13 @@ use crate::sidecar::agent::supervised::{Runs, RunsConfig};
 use crate::sidecar::agent::wake::RunnerConfig;
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
-use crate::sidecar::hub_connection::{HubLink, LinkConfig};
+use crate::sidecar::hub_connection::{ConnectionConfig, HubConnection};
 use crate::sidecar::journal::{self, Boot, Found};
 use crate::sidecar::policy::policy;
-use crate::sidecar::shell::environment::{Dice, Outside};
+use crate::sidecar::shell::environment::{Environment, RandomBytes};
 use crate::sidecar::shell::event_loop::{Adapters, RESTART_HISTORY, Sidecar};
 use crate::sidecar::shell::inbox::Inbox;
-use crate::sidecar::shell::outbound::Introduction;
+use crate::sidecar::shell::outbound::Identity;
 use crate::sidecar::shell::restart_check::{NextRunChecks, Pm2AndProgram};
 use crate::sidecar::supervisor::pm2::{Pm2, scrub_child_env};
 use crate::sidecar::supervisor::preflight::Preflight;
@@ -103,24 +103,29 @@ impl Started {
 /// # Errors
 /// [`StartError`]: the state folder is unusable, or signals cannot be listened for.
 pub fn start(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Started, StartError> {
-    start_with(config, pm2, preflight, Outside::real())
+    start_with(config, pm2, preflight, Environment::real())
 }
 
 /// As [`start`], in a world of the caller's (a simulated one, say).
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_in(config: Config, pm2: Pm2, outside: Outside) -> Result<Started, StartError> {
-    start_with(config, pm2, None, outside)
+pub fn start_in(config: Config, pm2: Pm2, environment: Environment) -> Result<Started, StartError> {
+    start_with(config, pm2, None, environment)
 }
 
-fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: Outside) -> Result<Started, StartError> {
-    let Outside { dice, now_ms, threads, connector, on_a_machine, agent, look_ahead } = outside;
+fn start_with(
+    config: Config,
+    pm2: Pm2,
+    preflight: Option<Preflight>,
+    environment: Environment,
+) -> Result<Started, StartError> {
+    let Environment { random, now_ms, threads, connector, on_a_machine, agent, look_ahead } = environment;
     let config = Arc::new(config);
     let pm2 = Arc::new(pm2);
     let clock = Clock::start_at(now_ms());
     let policy = policy(&config, &pm2);
-    if let (_, Some(why)) = pm2.comeback_at(clock.now().as_millis()) {
+    if let (_, Some(why)) = pm2.restart_method_at(clock.now().as_millis()) {
         tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
     }
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
@@ -143,19 +148,19 @@ fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: O
     let (output_events, output_inbox) = mpsc::channel(INBOX);
     let (figures, figures_inbox) = mpsc::channel(1);
 
-    let introduction = introduction(&config, &pm2, boot_id(&dice, clock));
+    let introduction = introduction(&config, &pm2, boot_id(&random, clock));
     let about = about(&config, &introduction, clock.now());
-    let (show, seen) = watch::channel(Observed::new(about, clock, machine.clone(), past.unwrap_or_default()));
-    let panel = Panel::new(seen, Wishes::new(control.clone()), reloads, pm2.clone());
-    let ready = readiness::watch(panel.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let (show, seen) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
+    let admin = AdminHandle::new(seen, CommandSender::new(control.clone()), reloads, pm2.clone());
+    let ready = readiness::watch(admin.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
     let systemd = Systemd::of_this_process(pm2.facts());
-    systemd.report(panel.clone(), ready.clone());
-    let voice = if on_a_machine { speak_with_pm2(&pm2, requests, panel.clone(), ready) } else { Voice::mute() };
+    systemd.report(admin.clone(), ready.clone());
+    let voice = if on_a_machine { speak_with_pm2(&pm2, requests, admin.clone(), ready) } else { ChannelWriter::mute() };
 
     let look_ahead = look_ahead.unwrap_or_else(|| Arc::new(Pm2AndProgram { pm2: pm2.clone(), preflight, clock }));
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
-        link: HubLink::over(link_config(&config, &policy), link_events, connector),
+        link: HubConnection::over(link_config(&config, &policy), link_events, connector),
         resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
         runs: on_a_machine.then(|| {
             let runs = RunsConfig {
@@ -170,7 +175,7 @@ fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: O
             wake_events,
         ),
         results: agent.results(ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms), results_events),
-        dice,
+        random,
         threads,
         voice,
         systemd,
@@ -182,15 +187,15 @@ fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: O
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
     let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
     if let Some(address) = config.http_listen {
-        tokio::spawn(http::serve(address, panel.clone()));
+        tokio::spawn(http::serve(address, admin.clone()));
     }
     #[cfg(unix)]
-    let plate = if on_a_machine { socket::start(&config.queue_file, panel) } else { None };
+    let plate = if on_a_machine { socket::start(&config.queue_file, admin) } else { None };
     let sidecar = Sidecar {
         machine,
         introduction,
         show,
-        askers: Default::default(),
+        waiting: Default::default(),
         offered: None,
         policy,
         config,
@@ -223,15 +228,20 @@ fn start_with(config: Config, pm2: Pm2, preflight: Option<Preflight>, outside: O
 fn speak_with_pm2(
     pm2: &Arc<Pm2>,
     requests: Requests,
-    panel: Panel,
+    admin: AdminHandle,
     ready: watch::Receiver<Option<readiness::Ready>>,
-) -> Voice {
-    crate::sidecar::admin::pm2_channel::open(pm2, requests, panel, ready)
+) -> ChannelWriter {
+    crate::sidecar::admin::pm2_channel::open(pm2, requests, admin, ready)
 }
 
 #[cfg(not(unix))]
-fn speak_with_pm2(_: &Arc<Pm2>, _: Requests, _: Panel, _: watch::Receiver<Option<readiness::Ready>>) -> Voice {
-    Voice::mute()
+fn speak_with_pm2(
+    _: &Arc<Pm2>,
+    _: Requests,
+    _: AdminHandle,
+    _: watch::Receiver<Option<readiness::Ready>>,
+) -> ChannelWriter {
+    ChannelWriter::mute()
 }
 
 fn scrub(command: &mut tokio::process::Command) {
@@ -291,19 +301,19 @@ fn set_aside(
     })
 }
 
-fn link_config(config: &Config, policy: &Policy) -> LinkConfig {
-    LinkConfig {
+fn link_config(config: &Config, policy: &Policy) -> ConnectionConfig {
+    ConnectionConfig {
         connect_timeout_ms: config.connect_timeout_ms,
         max_frame_bytes: usize::try_from(config.max_frame_bytes).unwrap_or(usize::MAX),
         close_timeout_ms: policy.close_timeout_ms,
-        ..LinkConfig::new(config.hub_url.clone())
+        ..ConnectionConfig::new(config.hub_url.clone())
     }
 }
 
-fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Introduction {
+fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
     /// From exit to `identified`, without what pm2 is told to wait on top.
     const USUAL_GAP_MS: u64 = 500;
-    Introduction {
+    Identity {
         agent_id: config.agent_id.clone(),
         token: config.token.clone(),
         capabilities: config.capabilities.clone(),
@@ -313,7 +323,7 @@ fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Introduction {
     }
 }
 
-fn about(config: &Config, introduction: &Introduction, started_at: Timestamp) -> About {
+fn about(config: &Config, introduction: &Identity, started_at: Timestamp) -> About {
     About {
         agent_id: config.agent_id.clone(),
         hub_url: config.hub_url.clone(),
@@ -327,9 +337,9 @@ fn about(config: &Config, introduction: &Introduction, started_at: Timestamp) ->
 }
 
 /// A name for this run of the process.
-fn boot_id(dice: &Dice, clock: Clock) -> String {
+fn boot_id(random: &RandomBytes, clock: Clock) -> String {
     let mut bytes = [0; 16];
-    if dice(&mut bytes) {
+    if random(&mut bytes) {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     } else {
         // Without dice: the pid and the time tell two runs on one machine apart.

@@ -1,5 +1,5 @@
 //! What the daemon stands on besides its configuration: dice, the wall clock, threads for blocking work, the way to the
-//! hub, and the agent's side. The real one is [`Outside::real`]; a simulation gives another. It decides nothing.
+//! hub, and the agent's side. The real one is [`Environment::real`]; a simulation gives another. It decides nothing.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,12 +9,12 @@ use crate::sidecar::hub_connection::transport::Connector;
 use crate::sidecar::supervisor::look_ahead::LookAhead;
 
 /// Fills a buffer with random bytes; false when there are none.
-pub type Dice = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
+pub type RandomBytes = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
 /// What the daemon stands on.
-pub struct Outside {
+pub struct Environment {
     /// Random bytes.
-    pub dice: Dice,
+    pub random: RandomBytes,
     /// The wall clock, asked once; ms since the epoch.
     pub now_ms: fn() -> u64,
     /// Whether the journal is written on a thread for blocking work, so that a slow disk does not stop the link.
@@ -29,11 +29,11 @@ pub struct Outside {
     pub look_ahead: Option<Arc<dyn LookAhead>>,
 }
 
-impl Outside {
+impl Environment {
     /// The world.
     pub fn real() -> Self {
         Self {
-            dice: Arc::new(|bytes| getrandom::fill(bytes).is_ok()),
+            random: Arc::new(|bytes| getrandom::fill(bytes).is_ok()),
             now_ms: || {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)

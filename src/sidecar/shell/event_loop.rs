@@ -19,12 +19,12 @@ use crate::common::logging::Redactor;
 use crate::machine::Timestamp;
 use crate::machine::{Effect, Ending, Event, Machine, News, Policy, TaskId, transition};
 use crate::protocol::Pm2Info;
-use crate::sidecar::admin::commands::{Askers, Request};
-use crate::sidecar::admin::pm2_channel::Voice;
+use crate::sidecar::admin::commands::{AdminRequest, WaitingOperators};
+use crate::sidecar::admin::pm2_channel::ChannelWriter;
 use crate::sidecar::admin::reload::Settings;
 use crate::sidecar::admin::resources::Resources;
 use crate::sidecar::admin::restart_handle::RestartHandle;
-use crate::sidecar::admin::snapshot::Observed;
+use crate::sidecar::admin::snapshot::Snapshot;
 use crate::sidecar::admin::systemd::Systemd;
 use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::agent::result_hook::ResultHook;
@@ -32,11 +32,11 @@ use crate::sidecar::agent::side::{Results, Wakes};
 use crate::sidecar::agent::supervised::{OutputBatch, Runs};
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
-use crate::sidecar::hub_connection::{HubLink, LinkEvent, LinkWhat};
+use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind, HubConnection};
 use crate::sidecar::shell::adapter_events::{found_event, link_event, wake_event};
-use crate::sidecar::shell::environment::Dice;
+use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbox::{Arrival, Inbox};
-use crate::sidecar::shell::outbound::Introduction;
+use crate::sidecar::shell::outbound::Identity;
 use crate::sidecar::shell::restart_check::NextRunChecks;
 use crate::sidecar::shell::step_log;
 use crate::sidecar::supervisor::pm2::Pm2;
@@ -46,20 +46,20 @@ pub(crate) const RESTART_HISTORY: &str = "restart_history";
 
 /// What the loop works with.
 pub(crate) struct Adapters {
-    pub(crate) link: HubLink,
+    pub(crate) link: HubConnection,
     pub(crate) runner: Arc<dyn Wakes>,
     pub(crate) results: Box<dyn Results>,
     pub(crate) next_run: NextRunChecks,
     pub(crate) result_hook: ResultHook,
     /// Where commands may be run.
     pub(crate) runs: Option<Runs>,
-    pub(crate) dice: Dice,
+    pub(crate) random: RandomBytes,
     /// Whether blocking work gets a thread.
     pub(crate) threads: bool,
     pub(crate) resources: Resources,
     pub(crate) pm2: Arc<Pm2>,
     /// Speaks to pm2.
-    pub(crate) voice: Voice,
+    pub(crate) voice: ChannelWriter,
     /// And to systemd.
     pub(crate) systemd: Systemd,
     /// What pm2 said last, as far as it says more than the environment.
@@ -78,18 +78,18 @@ pub struct Sidecar {
     pub(crate) machine: Machine,
     pub(crate) policy: Policy,
     pub(crate) config: Arc<Config>,
-    pub(crate) introduction: Introduction,
+    pub(crate) introduction: Identity,
     pub(crate) clock: Clock,
     pub(crate) inbox: Inbox,
     /// The local socket's name, for as long as the loop runs.
     #[cfg(unix)]
-    pub(crate) _plate: Option<crate::sidecar::admin::socket::NamePlate>,
+    pub(crate) _plate: Option<crate::sidecar::admin::socket::SocketGuard>,
     pub(crate) adapters: Adapters,
-    pub(crate) control: mpsc::Sender<Request>,
+    pub(crate) control: mpsc::Sender<AdminRequest>,
     /// What others may see.
-    pub(crate) show: watch::Sender<Observed>,
+    pub(crate) show: watch::Sender<Snapshot>,
     /// Who waits for which answer.
-    pub(crate) askers: Askers,
+    pub(crate) waiting: WaitingOperators,
     /// The content of the event that is being handled.
     pub(crate) offered: Option<Offered>,
     /// Fields that other writers left in `queue.json`.
@@ -145,13 +145,13 @@ impl Sidecar {
     /// What arrived, as the machine's event; nothing where it means nothing to the machine.
     fn event(&mut self, arrival: Arrival) -> Option<Event> {
         match arrival {
-            Arrival::Request(request) => Some(self.askers.admit(request)),
+            Arrival::AdminRequest(request) => Some(self.waiting.admit(request)),
             Arrival::Answer(event) => Some(event),
             Arrival::Wake(wake) => Some(wake_event(wake)),
             Arrival::Results(found) => Some(found_event(found, &self.redactor)),
-            Arrival::Link(event) => {
+            Arrival::Connection(event) => {
                 self.note_end(&event);
-                link_event(event, &self.config.agent_id, &self.adapters.dice)
+                link_event(event, &self.config.agent_id, &self.adapters.random)
             }
             Arrival::Settings(Settings { config, policy }) => {
                 // The machine is not told: where it stands does not change, only what its next step decides by.
@@ -172,9 +172,9 @@ impl Sidecar {
     }
 
     /// Lets people see why a connection ended; the machine needs no words.
-    fn note_end(&self, event: &LinkEvent) {
-        if let LinkWhat::Closed(closed) = &event.what {
-            self.show.send_modify(|observed| observed.link_ended(closed.in_words()));
+    fn note_end(&self, event: &ConnectionEvent) {
+        if let ConnectionEventKind::Closed(closed) = &event.what {
+            self.show.send_modify(|snapshot| snapshot.link_ended(closed.in_words()));
         }
     }
 
@@ -192,15 +192,15 @@ impl Sidecar {
         step_log::log(&before, &event, &after, &effects);
         #[cfg(debug_assertions)]
         self.check(&before, &event, now, &after, &effects);
-        self.show.send_modify(|observed| {
-            observed.step(&event, &after, &effects, now);
-            observed.next = after.deadline(&self.policy);
+        self.show.send_modify(|snapshot| {
+            snapshot.step(&event, &after, &effects, now);
+            snapshot.next = after.deadline(&self.policy);
         });
         let stops = |machine: &Machine| machine.state.stops_for_good();
         if stops(&after) && !stops(&before) {
             self.adapters.systemd.stopping();
         }
-        self.adapters.resources.set_online(after.link.online().is_some());
+        self.adapters.resources.set_online(after.connection.online().is_some());
         self.machine = after;
         effects
     }
@@ -208,8 +208,8 @@ impl Sidecar {
     /// A debug build judges itself: a property that does not hold is a bug, and the run ends here, loudly.
     #[cfg(debug_assertions)]
     fn check(&mut self, before: &Machine, event: &Event, now: Timestamp, after: &Machine, effects: &[Effect]) {
-        use crate::machine::invariants::{Step, check_step};
-        let step = Step { before, event, now, policy: &self.policy, after, effects };
+        use crate::machine::invariants::{StepRecord, check_step};
+        let step = StepRecord { before, event, now, policy: &self.policy, after, effects };
         if let Err(violation) = check_step(&step).and_then(|()| self.history.observe(&step)) {
             panic!("{violation}; event {event:?}; machine before: {before:?}");
         }

@@ -24,7 +24,7 @@ const SUPERSEDED_WAIT_MS: u64 = 60_000;
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
 /// Reads one text frame to the agent of that id. Whatever it is, it shows that the hub lives.
-pub fn hear(text: &str, agent_id: &str) -> FromHub {
+pub fn decode_frame(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
         Ok(HubFrame::AgentLeft { agent_id: left }) if left == agent_id => FromHub::Forgotten,
         Ok(HubFrame::TaskAssign(mut assignment)) => {
@@ -193,7 +193,7 @@ mod tests {
     use serde_json::json;
 
     fn hear_json(value: &Value) -> FromHub {
-        hear(&value.to_string(), "alice")
+        decode_frame(&value.to_string(), "alice")
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_hub_cannot_say_that_a_task_is_not_kept() {
         let frame = r#"{"type": "task_assign", "task_id": "t-1", "generation": 3, "$agentcom.not_kept": "no"}"#;
-        let FromHub::Assigned { task, .. } = hear(frame, "alice") else { panic!() };
+        let FromHub::Assigned { task, .. } = decode_frame(frame, "alice") else { panic!() };
         assert!(!task.payload.contains(NOT_KEPT), "{}", task.payload);
     }
 
@@ -217,7 +217,10 @@ mod tests {
     fn a_task_that_cannot_be_kept_is_taken_by_its_name_with_why_it_fails() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let frame = |task_id: &str| {
-            hear(&format!(r#"{{"x":{deep},"type":"task_assign","task_id":"{task_id}","generation":3}}"#), "alice")
+            decode_frame(
+                &format!(r#"{{"x":{deep},"type":"task_assign","task_id":"{task_id}","generation":3}}"#),
+                "alice",
+            )
         };
         let heard = frame("t-1");
         let FromHub::Assigned { task, .. } = heard else { panic!("{heard:?}") };
@@ -227,9 +230,9 @@ mod tests {
         assert!(why.starts_with("task_too_deep: field \"x\": nested 201 levels deep"), "{why}");
         assert!(matches!(frame("../x"), FromHub::AssignedInvalid { .. }));
         let nameless = format!(r#"{{"x":{deep},"type":"task_assign"}}"#);
-        assert_eq!(hear(&nameless, "alice"), FromHub::SignOfLife);
+        assert_eq!(decode_frame(&nameless, "alice"), FromHub::SignOfLife);
         let unknown = format!(r#"{{"x":{deep},"type":"channel_message"}}"#);
-        assert_eq!(hear(&unknown, "alice"), FromHub::SignOfLife);
+        assert_eq!(decode_frame(&unknown, "alice"), FromHub::SignOfLife);
     }
 
     #[test]

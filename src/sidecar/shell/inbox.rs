@@ -5,21 +5,21 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::machine::Event;
-use crate::sidecar::admin::commands::Request;
+use crate::sidecar::admin::commands::AdminRequest;
 use crate::sidecar::admin::reload::Settings;
 use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::supervised::OutputBatch;
 use crate::sidecar::agent::wake::WakeEvent;
-use crate::sidecar::hub_connection::LinkEvent;
+use crate::sidecar::hub_connection::ConnectionEvent;
 
 /// The adapters' ends.
 pub(crate) struct Inbox {
-    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) requests: mpsc::Receiver<AdminRequest>,
     pub(crate) answers: mpsc::Receiver<Event>,
     pub(crate) wakes: mpsc::Receiver<WakeEvent>,
     pub(crate) results: mpsc::Receiver<ResultsEvent>,
     pub(crate) settings: mpsc::Receiver<Settings>,
-    pub(crate) link: mpsc::Receiver<LinkEvent>,
+    pub(crate) link: mpsc::Receiver<ConnectionEvent>,
     pub(crate) output: mpsc::Receiver<OutputBatch>,
     pub(crate) figures: mpsc::Receiver<Map<String, Value>>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Inbox {
 #[derive(Debug)]
 pub(crate) enum Arrival {
     /// A signal, or something that an operator asks.
-    Request(Request),
+    AdminRequest(AdminRequest),
     /// The answer to a question of the machine's.
     Answer(Event),
     /// A wake command ended.
@@ -38,7 +38,7 @@ pub(crate) enum Arrival {
     /// The configuration was read again.
     Settings(Settings),
     /// Something happened on the connection.
-    Link(LinkEvent),
+    Connection(ConnectionEvent),
     /// A run wrote something.
     Output(OutputBatch),
     /// The machine's load was measured.
@@ -50,12 +50,12 @@ impl Inbox {
     pub(crate) async fn next(&mut self) -> Arrival {
         tokio::select! {
             biased;
-            Some(request) = self.requests.recv() => Arrival::Request(request),
+            Some(request) = self.requests.recv() => Arrival::AdminRequest(request),
             Some(answer) = self.answers.recv() => Arrival::Answer(answer),
             Some(wake) = self.wakes.recv() => Arrival::Wake(wake),
             Some(found) = self.results.recv() => Arrival::Results(found),
             Some(settings) = self.settings.recv() => Arrival::Settings(settings),
-            Some(event) = self.link.recv() => Arrival::Link(event),
+            Some(event) = self.link.recv() => Arrival::Connection(event),
             Some(batch) = self.output.recv() => Arrival::Output(batch),
             Some(figures) = self.figures.recv() => Arrival::Figures(figures),
             else => std::future::pending().await,

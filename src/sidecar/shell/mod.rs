@@ -15,5 +15,5 @@ mod tests;
 
 pub use build::{StartError, Started, start, start_in};
 pub use event_loop::Sidecar;
-pub use inbound::{CLOSE_SUPERSEDED, hear};
-pub use outbound::{Introduction, speak};
+pub use inbound::{CLOSE_SUPERSEDED, decode_frame};
+pub use outbound::{Identity, encode_frame};

@@ -12,7 +12,7 @@ use crate::sidecar::agent::supervised::OutputBatch;
 
 /// What every `identify` carries.
 #[derive(Debug, Clone)]
-pub struct Introduction {
+pub struct Identity {
     /// Who we are.
     pub agent_id: String,
     /// The agent's secret.
@@ -28,7 +28,7 @@ pub struct Introduction {
 }
 
 /// The frame for `what`; `pm2` is asked only for `identify`.
-pub fn speak(what: ToHub, who: &Introduction, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
+pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
     match what {
         ToHub::Identify { status, restarted } => SidecarFrame::Identify(Box::new(Identify {
             agent_id: who.agent_id.clone(),
@@ -143,7 +143,7 @@ pub(crate) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
 }
 
 /// The machine's load, as the Node sidecar says it.
-pub(crate) fn resource_report(who: &Introduction, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+pub(crate) fn resource_report(who: &Identity, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
     let mut rest = figures;
     rest.insert("agent_id".into(), who.agent_id.clone().into());
     rest.insert("timestamp".into(), now_ms.into());
@@ -155,8 +155,8 @@ mod tests {
     use super::*;
     use crate::machine::OpenRestart;
 
-    fn who() -> Introduction {
-        Introduction {
+    fn who() -> Identity {
+        Identity {
             agent_id: "a".into(),
             token: Secret::new("t"),
             capabilities: vec!["code".into()],
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn said(what: ToHub) -> Value {
-        serde_json::from_str(&speak(what, &who(), Pm2Info::default).to_text()).unwrap()
+        serde_json::from_str(&encode_frame(what, &who(), Pm2Info::default).to_text()).unwrap()
     }
 
     #[test]

@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::machine::{Comeback, Event};
+use crate::machine::{Event, RestartMethod};
 use crate::sidecar::clock::Clock;
-use crate::sidecar::supervisor::look_ahead::{Found, LookAhead};
+use crate::sidecar::supervisor::look_ahead::{LookAhead, NextRunFound};
 use crate::sidecar::supervisor::pm2::Pm2;
 use crate::sidecar::supervisor::preflight::Preflight;
 
@@ -33,9 +33,9 @@ impl NextRunChecks {
         }
         let (look, answers) = (self.look.clone(), self.answers.clone());
         let looking = tokio::spawn(async move {
-            if let Some(Found { comeback, no_return }) = look.look(leaving).await {
+            if let Some(NextRunFound { restart_method, cannot_start }) = look.look(leaving).await {
                 // A loop that has ended wants no answer.
-                let _ = answers.send(Event::NextRunChecked { number, comeback, no_return }).await;
+                let _ = answers.send(Event::NextRunChecked { number, restart_method, cannot_start }).await;
             }
         });
         self.looking = Some(looking.abort_handle());
@@ -55,7 +55,7 @@ pub(crate) struct Pm2AndProgram {
 }
 
 impl LookAhead for Pm2AndProgram {
-    fn look(&self, leaving: bool) -> BoxFuture<'_, Option<Found>> {
+    fn look(&self, leaving: bool) -> BoxFuture<'_, Option<NextRunFound>> {
         Box::pin(async move {
             let can_start = async {
                 match &self.preflight {
@@ -63,11 +63,11 @@ impl LookAhead for Pm2AndProgram {
                     None => Ok(()),
                 }
             };
-            let comeback = async { Ok(self.pm2.who_starts_the_next_run(self.clock).await) };
+            let restart_method = async { Ok(self.pm2.who_starts_the_next_run(self.clock).await) };
             // A program that cannot start is started by nobody, so pm2 is not waited for then.
-            match tokio::try_join!(can_start, comeback) {
-                Ok(((), comeback)) => Some(Found { comeback: comeback?, no_return: None }),
-                Err(why) => Some(Found { comeback: Comeback::InPlace, no_return: Some(why) }),
+            match tokio::try_join!(can_start, restart_method) {
+                Ok(((), restart_method)) => Some(NextRunFound { restart_method: restart_method?, cannot_start: None }),
+                Err(why) => Some(NextRunFound { restart_method: RestartMethod::InPlace, cannot_start: Some(why) }),
             }
         })
     }
@@ -90,7 +90,7 @@ mod tests {
         let pm2 = Arc::new(Pm2::from_env(|_| None));
         let look = Arc::new(Pm2AndProgram { pm2, preflight: None, clock: Clock::start_at(0) });
         NextRunChecks::new(look, answers).check(7, false);
-        let found = Event::NextRunChecked { number: 7, comeback: Comeback::InPlace, no_return: None };
+        let found = Event::NextRunChecked { number: 7, restart_method: RestartMethod::InPlace, cannot_start: None };
         assert_eq!(heard.recv().await, Some(found));
     }
 }

@@ -6,8 +6,8 @@ use crate::machine::{Effect, EffectName, Event, EventName, FromHub, FromHubName,
 /// or of whether a restart is being checked, is worth `info`; traffic is worth `debug`.
 pub(crate) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) {
     let (from, to) = (before.state.phase(), after.state.phase());
-    let stage = |machine: &Machine| machine.state.job().map(|job| StageName::from(&job.carried.stage));
-    let online = |machine: &Machine| machine.link.online().is_some();
+    let stage = |machine: &Machine| machine.state.job().map(|job| StageName::from(&job.persisted.stage));
+    let online = |machine: &Machine| machine.connection.online().is_some();
     let checks = |machine: &Machine| machine.check.is_some();
     let moved = from != to
         || stage(before) != stage(after)
@@ -20,9 +20,10 @@ pub(crate) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[E
     let said: Option<&'static str> =
         if let Event::HubSaid(said) = event { Some(FromHubName::from(said).into()) } else { None };
     let ordered = effects.iter().map(effect_name).collect::<Vec<_>>().join(" ");
-    let task_id = after.state.carried().or(before.state.carried()).map(|carried| carried.task.id.to_string());
+    let task_id = after.state.persisted().or(before.state.persisted()).map(|persisted| persisted.task.id.to_string());
     let stage: Option<&'static str> = stage(after).map(Into::into);
-    let (phase, link): (&'static str, &'static str) = (to.into(), crate::machine::LinkName::from(&after.link).into());
+    let (phase, link): (&'static str, &'static str) =
+        (to.into(), crate::machine::ConnectionName::from(&after.connection).into());
     if moved {
         tracing::info!(event = event_name, said, from = %from, phase, stage, link, task_id, effects = ordered, "moved");
     } else if let Event::HubSaid(FromHub::SignOfLife) = event {

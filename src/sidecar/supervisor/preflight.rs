@@ -163,7 +163,7 @@ impl Shared {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = self.start(&mut command)?;
-        let (mut said, mut complained) = (Ear::on(child.stdout.take()), Ear::on(child.stderr.take()));
+        let (mut said, mut complained) = (OutputReader::on(child.stdout.take()), OutputReader::on(child.stderr.take()));
         let end = Instant::now() + PROBE_BOUND;
         loop {
             // BEFORE it is listened to, so that its last words are heard; that is always done, so that nothing keeps it.
@@ -245,12 +245,12 @@ impl Ended {
 }
 
 /// Hears what a program says without waiting for it, and keeps the beginning. A grandchild may hold the pipe open.
-struct Ear<P> {
+struct OutputReader<P> {
     pipe: Option<P>,
     heard: Vec<u8>,
 }
 
-impl<P: Read + Quiet> Ear<P> {
+impl<P: Read + Quiet> OutputReader<P> {
     fn on(pipe: Option<P>) -> Self {
         // A pipe that would hold us up is left alone.
         Self { pipe: pipe.filter(|pipe| pipe.never_waits().is_ok()), heard: Vec::new() }

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Waits for them in the background. To be called inside the runtime, BEFORE this program starts a child of its own.
 pub fn reap() {
-    let mut left = adopted();
+    let mut left = children_of_this_process();
     if left.is_empty() {
         return;
     }
@@ -31,7 +31,7 @@ pub fn reap() {
 }
 
 /// Nearly always none, which costs one system call.
-fn adopted() -> Vec<Pid> {
+fn children_of_this_process() -> Vec<Pid> {
     let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     if waitid(WaitId::All, any).is_err() {
         return Vec::new();

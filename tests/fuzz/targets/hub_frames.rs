@@ -7,8 +7,8 @@
 
 mod life;
 
-use agentcom::machine::{Comeback, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
-use agentcom::sidecar::shell::hear;
+use agentcom::machine::{RestartMethod, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
+use agentcom::sidecar::shell::decode_frame;
 use agentcom::protocol::HubFrame;
 use life::Life;
 
@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             let again = serde_json::to_string(&frame).expect("a frame is plain JSON");
             assert_eq!(HubFrame::parse(&again).as_ref(), Ok(&frame), "{again}");
         }
-        life.happens(Event::HubSaid(hear(line, "a")));
+        life.happens(Event::HubSaid(decode_frame(line, "a")));
     }
 });
 
@@ -59,9 +59,9 @@ fn word(life: &mut Life, word: &str) {
 }
 
 /// The answer to the question that was asked last.
-fn checked(life: &mut Life, no_return: Option<String>) {
+fn checked(life: &mut Life, cannot_start: Option<String>) {
     let number = life.machine().questions;
-    life.happens(Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return });
+    life.happens(Event::NextRunChecked { number, restart_method: RestartMethod::Supervisor, cannot_start });
 }
 
 fn order() -> RestartOrder {
@@ -77,7 +77,7 @@ fn about_job(life: &mut Life, event: impl FnOnce(agentcom::machine::TaskId) -> E
 
 fn woken(life: &mut Life, outcome: WakeOutcome) {
     let Some(job) = life.machine().state.job() else { return };
-    let (Some(woken), agentcom::machine::Stage::Waking { attempt }) = (job.carried.woken, &job.carried.stage) else {
+    let (Some(woken), agentcom::machine::Stage::Waking { attempt }) = (job.persisted.woken, &job.persisted.stage) else {
         return;
     };
     let (task_id, generation, attempt) = (job.task().id.clone(), woken, *attempt);

@@ -4,7 +4,7 @@
 // Each target uses a part of it.
 #![allow(dead_code)]
 
-use agentcom::machine::invariants::{Step, check_step};
+use agentcom::machine::invariants::{StepRecord, check_step};
 use agentcom::machine::{Disk, Effect, Event, Journal, Machine, Phase, Policy, Timestamp, transition};
 use agentcom::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
 
@@ -71,7 +71,7 @@ impl Life {
         let before = self.machine.clone();
         let (after, effects) = transition(before.clone(), event.clone(), self.now, &self.policy);
         let (now, policy) = (self.now, &self.policy);
-        let step = Step { before: &before, event: &event, now, policy, after: &after, effects: &effects };
+        let step = StepRecord { before: &before, event: &event, now, policy, after: &after, effects: &effects };
         if let Err(violation) = check_step(&step) {
             panic!("{violation}\non {event:?}\nin {before:#?}");
         }

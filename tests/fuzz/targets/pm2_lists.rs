@@ -7,7 +7,7 @@
 use std::future::Future as _;
 use std::task::{Context, Poll, Waker};
 
-use agentcom::sidecar::supervisor::pm2::{NoJlist, Pm2Error, Pm2Process, parse_jlist, read_reply};
+use agentcom::sidecar::supervisor::pm2::{ListError, Pm2Error, Pm2Process, parse_jlist, read_reply};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // As an answer, whatever it is.
@@ -18,8 +18,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             let framed = [b"\n[PM2] Spawning daemon\n", bytes, b"\n>>>> In-memory PM2 is out-of-date\n"].concat();
             assert_eq!(parse_jlist(&framed).as_ref(), Ok(list));
         }
-        Err(NoJlist::Broken { at }) => assert!(*at < bytes.len()),
-        Err(NoJlist::Absent { bytes: length }) => assert_eq!(*length, bytes.len()),
+        Err(ListError::Broken { at }) => assert!(*at < bytes.len()),
+        Err(ListError::Absent { bytes: length }) => assert_eq!(*length, bytes.len()),
     }
     // Where the whole of it is a list of objects, the socket says the same. (In other lists `jlist` may see an empty one on a
     // line of its own.)

@@ -6,7 +6,7 @@
 #![no_main]
 
 use agentcom::hub::scheduler::agents::ConnId;
-use agentcom::hub::scheduler::{Desk, Say};
+use agentcom::hub::scheduler::{Scheduler, Outgoing};
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Status, Submission};
@@ -61,7 +61,7 @@ fn submission() -> Submission {
 }
 
 struct Hub {
-    desk: Desk,
+    scheduler: Scheduler,
     now: u64,
     conn: ConnId,
     next: u64,
@@ -73,7 +73,7 @@ struct Hub {
 impl Hub {
     fn new() -> Self {
         Self {
-            desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0),
+            scheduler: Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 0),
             now: 0,
             conn: 0,
             next: 0,
@@ -88,9 +88,9 @@ impl Hub {
             SidecarFrame::Identify(identify) => {
                 self.conn += 1;
                 self.agent = identify.agent_id.clone();
-                self.desk.identified(self.conn, &identify, self.now);
+                self.scheduler.identified(self.conn, &identify, self.now);
             }
-            other => self.desk.heard(self.conn, other, self.now),
+            other => self.scheduler.frame_received(self.conn, other, self.now),
         }
     }
 
@@ -99,24 +99,24 @@ impl Hub {
         match word {
             "submit" => {
                 let id = format!("t{}", self.next);
-                self.desk.submit(id.clone(), submission(), self.now);
+                self.scheduler.submit(id.clone(), submission(), self.now);
                 self.submitted.push(id);
             }
             "command" | "force" => {
                 let force = word == "force";
                 let request = RestartRequest { reason: "r".into(), deadline_ms: None, force, by: "ops".into() };
-                self.desk.command_restart(format!("c{}", self.next), &self.agent, request, self.now);
+                self.scheduler.command_restart(format!("c{}", self.next), &self.agent, request, self.now);
             }
             "written" => {
                 for id in std::mem::take(&mut self.unread) {
-                    self.desk.delivered(&id, self.now);
+                    self.scheduler.delivered(&id, self.now);
                 }
             }
-            "gone" => self.desk.disconnected(self.conn, self.now),
+            "gone" => self.scheduler.disconnected(self.conn, self.now),
             "later" => {
-                if let Some(at) = self.desk.deadline() {
+                if let Some(at) = self.scheduler.deadline() {
                     self.now = self.now.max(at);
-                    self.desk.tick(self.now);
+                    self.scheduler.tick(self.now);
                 }
             }
             _ => {}
@@ -124,9 +124,9 @@ impl Hub {
     }
 
     fn check(&mut self) {
-        let mut changed = self.desk.take_changes().tasks.len();
-        for say in self.desk.take_says() {
-            let Say::Frame { conn: _, text, receipt } = say else { continue };
+        let mut changed = self.scheduler.take_changes().tasks.len();
+        for say in self.scheduler.take_outgoing() {
+            let Outgoing::Frame { conn: _, text, receipt } = say else { continue };
             self.unread.extend(receipt);
             match HubFrame::parse(&text) {
                 // `status_updated` is for original sidecars, and has no meaning to ours.
@@ -140,7 +140,7 @@ impl Hub {
         }
         let mut holders = std::collections::HashSet::new();
         for id in &self.submitted {
-            let task = self.desk.tasks().get(id).unwrap_or_else(|| panic!("{id} is lost"));
+            let task = self.scheduler.tasks().get(id).unwrap_or_else(|| panic!("{id} is lost"));
             if let Status::Assigned { agent_id, .. } = &task.status {
                 assert!(holders.insert(agent_id), "{agent_id} holds two tasks");
             }

@@ -4,8 +4,8 @@ use std::fs;
 
 use agentcom::common::fs::atomic_file::{ReadOutcome, read_or_quarantine};
 use agentcom::machine::{
-    Carried, Journal, Latecomer, OpenRestart, Outcome, RestartLedger, Shelved, Stage as JobStage, Task, TaskId,
-    Timestamp, Verdict,
+    Journal, LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Stage as JobStage, Task,
+    TaskId, Timestamp, Verdict,
 };
 use agentcom::sidecar::journal;
 use agentcom::sidecar::journal::{Boot, Found};
@@ -16,9 +16,9 @@ use crate::support::sidecar::Agent;
 
 const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: None };
 
-fn carried(id: &str) -> Carried {
+fn persisted(id: &str) -> PersistedJob {
     let payload = json!({"task_id": id, "generation": 3, "description": "wörk", "metadata": {"k": [1, null]}});
-    Carried {
+    PersistedJob {
         task: Task { id: TaskId::new(id).unwrap(), generation: 3, payload: payload.to_string().into() },
         stage: JobStage::Running,
         woken: Some(3),
@@ -31,12 +31,12 @@ fn carried(id: &str) -> Carried {
 fn journal() -> Journal {
     let id = |id| TaskId::new(id).unwrap();
     Journal {
-        job: Some(carried("t-1")),
-        shelf: vec![
-            Shelved::UnderWay(carried("t-2")),
-            Shelved::Finished { task_id: id("t-3"), result: r#"{"status":"success"}"#.into() },
+        job: Some(persisted("t-1")),
+        parked: vec![
+            ParkedTask::UnderWay(persisted("t-2")),
+            ParkedTask::Finished { task_id: id("t-3"), result: r#"{"status":"success"}"#.into() },
         ],
-        latecomers: vec![Latecomer { task_id: id("t-5"), machine_boot: "this-boot".into() }],
+        late_sessions: vec![LateSession { task_id: id("t-5"), machine_boot: "this-boot".into() }],
         outbox: vec![Verdict {
             task_id: id("t-4"),
             generation: 9,

@@ -36,32 +36,32 @@ fn an_agent_may_identify_twice_on_one_connection() {
 #[test]
 fn connected_is_who_has_a_socket() {
     let mut rig = Rig::new();
-    assert!(!rig.desk.is_connected("a"));
+    assert!(!rig.scheduler.is_connected("a"));
     rig.join(1, "a", Some("boot-1"));
-    assert!(rig.desk.is_connected("a") && !rig.desk.is_connected("b"));
+    assert!(rig.scheduler.is_connected("a") && !rig.scheduler.is_connected("b"));
     rig.restart(false).unwrap();
     rig.drop_conn(1);
-    assert!(!rig.desk.is_connected("a"), "it is due back");
+    assert!(!rig.scheduler.is_connected("a"), "it is due back");
 }
 
 #[test]
 fn how_an_agent_stands_is_shown_while_it_is_here_or_due_back() {
     let mut rig = Rig::new();
-    assert_eq!((rig.desk.state_json("a"), rig.desk.states_json()), (None, vec![]));
+    assert_eq!((rig.scheduler.state_json("a"), rig.scheduler.states_json()), (None, vec![]));
     rig.join(1, "a", Some("boot-1"));
     rig.submit("t");
-    let state = rig.desk.state_json("a").unwrap();
+    let state = rig.scheduler.state_json("a").unwrap();
     assert_eq!([&state["agent_id"], &state["fsm_state"], &state["current_task_id"]], ["a", "assigned", "t"]);
-    assert_eq!(rig.desk.states_json(), [state]);
+    assert_eq!(rig.scheduler.states_json(), [state]);
     rig.hear(1, complete("t", 1));
     rig.restart(false).unwrap();
     rig.drop_conn(1);
-    assert_eq!(rig.desk.state_json("a").unwrap()["fsm_state"], "restarting");
+    assert_eq!(rig.scheduler.state_json("a").unwrap()["fsm_state"], "restarting");
     // All that a hub knows of it which was started since.
-    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
-    let desk = Desk::load(Vec::new(), restarts, Policy::default(), rig.now);
-    assert_eq!(desk.states_json().len(), 1);
-    assert_eq!(desk.state_json("a").unwrap()["connected_at"], json!(null));
+    let restarts = rig.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
+    let scheduler = Scheduler::load(Vec::new(), restarts, Policy::default(), rig.now);
+    assert_eq!(scheduler.states_json().len(), 1);
+    assert_eq!(scheduler.state_json("a").unwrap()["connected_at"], json!(null));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_run_from_before_a_command_is_not_its_return() {
 fn the_numbers_of_a_hubs_connections_begin_anew_with_it() {
     let mut rig = Rig::new();
     rig.join(7, "a", None);
-    rig.desk = Desk::load(Vec::new(), Vec::new(), Policy::default(), rig.now);
+    rig.scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), rig.now);
     assert_eq!(rig.join(1, "a", None), ["1:identified"]);
 }
 

@@ -8,7 +8,7 @@ use crate::protocol::{Identify, SidecarFrame};
 
 fn node(rig: &mut Rig, conn: u64, agent_id: &str) -> Vec<String> {
     let identify = Identify { agent_id: agent_id.into(), client_type: Some("sidecar".into()), ..Identify::default() };
-    rig.desk.identified(conn, &identify, rig.now);
+    rig.scheduler.identified(conn, &identify, rig.now);
     rig.said()
 }
 
@@ -151,7 +151,7 @@ fn what_the_process_before_it_had_not_woken_is_handed_out_anew() {
     let mut rig = back();
     rig.tick_at(Policy::default().report_ms);
     for status in ["accepted", "failed"] {
-        let generation = rig.desk.tasks().get("t").unwrap().generation;
+        let generation = rig.scheduler.tasks().get("t").unwrap().generation;
         let said = rig.hear(2, recovers(status));
         assert_eq!(said[0], "2:task_reassign", "{status}");
         assert_eq!(said[1], format!("2:task_assign t#{}", generation + 2), "{status}");

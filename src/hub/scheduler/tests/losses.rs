@@ -16,13 +16,13 @@ fn lose(rig: &mut Rig, runs: Range<u64>) {
 }
 
 fn losses(rig: &Rig) -> u64 {
-    rig.desk.tasks().get("t").unwrap().losses
+    rig.scheduler.tasks().get("t").unwrap().losses
 }
 
 fn node(rig: &mut Rig, conn: ConnId, uptime_ms: Option<u64>) {
     let pm2_info = Some(Pm2Info { uptime_ms, restart_count: Some(0), ..Pm2Info::default() });
     let identify = Identify { agent_id: "a".into(), pm2_info, ..Identify::default() };
-    rig.desk.identified(conn, &identify, rig.now);
+    rig.scheduler.identified(conn, &identify, rig.now);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_task_that_ends_whoever_takes_it_is_a_dead_letter_in_the_end_and_says_why() 
     lose(&mut rig, 0..most - 1);
     assert_eq!(rig.status("t"), format!("queued#{}", 2 * (most - 1)));
     lose(&mut rig, most - 1..most);
-    let task = rig.desk.tasks().get("t").unwrap();
+    let task = rig.scheduler.tasks().get("t").unwrap();
     assert_eq!(task.status.name(), "dead_letter");
     let why = task.last_error.clone().unwrap();
     assert!(why.contains("agent_disconnect") && why.contains("by a") && why.contains(&most.to_string()), "{why}");
@@ -52,7 +52,7 @@ fn a_task_that_hangs_whoever_takes_it_is_a_dead_letter_too() {
         rig.tick_at(silent);
         rig.tick_at(silent + reject_retry_ms);
     }
-    assert_eq!(rig.desk.tasks().get("t").unwrap().status.name(), "dead_letter");
+    assert_eq!(rig.scheduler.tasks().get("t").unwrap().status.name(), "dead_letter");
     assert_eq!(rig.fsm("a"), "idle");
 }
 
@@ -66,7 +66,7 @@ fn a_link_that_flaps_under_the_same_run_costs_the_task_nothing() {
         rig.drop_conn(conn);
     }
     rig.join(100, "a", Some("boot-1"));
-    assert_eq!((losses(&rig), rig.desk.tasks().get("t").unwrap().status.name()), (0, "assigned"));
+    assert_eq!((losses(&rig), rig.scheduler.tasks().get("t").unwrap().status.name()), (0, "assigned"));
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn recovers() -> SidecarFrame {
 
 #[test]
 fn an_original_sidecar_that_has_the_task_in_hand_still_lost_nothing() {
-    for says in [reports("t"), rejects("busy")] {
+    for outgoing in [reports("t"), rejects("busy")] {
         let mut rig = node_back();
-        rig.hear(2, says);
+        rig.hear(2, outgoing);
         assert_eq!(losses(&rig), 0);
         rig.hear(2, reports("t"));
         assert_eq!(losses(&rig), 0, "what is forgiven is forgiven once");
@@ -138,9 +138,9 @@ fn an_original_sidecar_that_has_the_task_in_hand_still_lost_nothing() {
 
 #[test]
 fn a_word_that_another_process_could_say_forgives_nothing() {
-    for says in [reports("u"), rejects("restarting"), recovers()] {
+    for outgoing in [reports("u"), rejects("restarting"), recovers()] {
         let mut rig = node_back();
-        rig.hear(2, says);
+        rig.hear(2, outgoing);
         assert_eq!(losses(&rig), 1);
     }
     let mut rig = node_back();
@@ -166,7 +166,7 @@ fn a_healthy_original_sidecar_on_a_link_that_flaps_keeps_its_task_from_becoming_
         rig.hear(conn, if conn == 1 { accepted("t") } else { reports("t") });
         rig.drop_conn(conn);
     }
-    assert_eq!((losses(&rig), rig.desk.tasks().get("t").unwrap().status.name()), (1, "queued"));
+    assert_eq!((losses(&rig), rig.scheduler.tasks().get("t").unwrap().status.name()), (1, "queued"));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_dead_letter_that_is_revived_may_be_lost_as_often_again() {
     let mut rig = Rig::new();
     rig.submit("t");
     lose(&mut rig, 0..Policy::default().max_losses);
-    rig.desk.revive("t", rig.now).unwrap();
+    rig.scheduler.revive("t", rig.now).unwrap();
     assert_eq!(losses(&rig), 0);
 }
 
@@ -207,7 +207,7 @@ fn losses_outlive_the_hub_and_a_task_of_an_older_hub_has_none() {
     let mut rig = Rig::new();
     rig.submit("t");
     lose(&mut rig, 0..3);
-    let mut stored = serde_json::to_value(rig.desk.tasks().get("t").unwrap()).unwrap();
+    let mut stored = serde_json::to_value(rig.scheduler.tasks().get("t").unwrap()).unwrap();
     let task: Task = serde_json::from_value(stored.clone()).unwrap();
     assert_eq!(task.losses, 3);
     stored.as_object_mut().unwrap().remove("losses");

@@ -39,13 +39,13 @@ fn the_line_is_in_the_order_of_joining_whatever_the_names() {
 #[test]
 fn as_many_agents_are_connected_as_have_a_socket() {
     let mut rig = Rig::new();
-    let mut counts = vec![rig.desk.connected_count()];
+    let mut counts = vec![rig.scheduler.connected_count()];
     for (conn, agent_id) in [(1, "a"), (2, "b"), (3, "b")] {
         rig.join(conn, agent_id, None);
-        counts.push(rig.desk.connected_count());
+        counts.push(rig.scheduler.connected_count());
     }
     rig.drop_conn(1);
-    counts.push(rig.desk.connected_count());
+    counts.push(rig.scheduler.connected_count());
     assert_eq!(counts, [0, 1, 2, 2, 1]);
 }
 
@@ -61,7 +61,7 @@ fn a_failed_task_is_tried_again_until_its_tries_are_spent_and_anew_when_somebody
     assert_eq!(rig.hear(1, failed(1)), ["1:task_ack retried", "1:task_assign t#3"]);
     assert_eq!(rig.hear(1, failed(3)), ["1:task_ack retried", "1:task_assign t#5"]);
     assert_eq!(rig.hear(1, failed(5)), ["1:task_ack dead_letter"]);
-    rig.desk.revive("t", rig.now).unwrap();
+    rig.scheduler.revive("t", rig.now).unwrap();
     assert_eq!(rig.said(), ["1:task_assign t#7"]);
 }
 
@@ -89,7 +89,7 @@ fn a_status_is_answered_and_shown() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
     assert_eq!(rig.hear(1, SidecarFrame::Status { status: "reading".into() }), ["1:status_updated"]);
-    assert_eq!(rig.desk.agents_json()[0]["status"], "reading");
+    assert_eq!(rig.scheduler.agents_json()[0]["status"], "reading");
 }
 
 #[test]
@@ -135,12 +135,12 @@ fn a_busy_agent_whose_work_is_not_its_own_any_more_may_get_a_task_at_once() {
 
 #[test]
 fn how_long_a_busy_agent_gets_no_task_is_the_policys_to_say() {
-    let desk = Desk::load(Vec::new(), Vec::new(), Policy { reject_retry_ms: 7, ..Policy::default() }, 0);
-    let mut rig = Rig { desk, now: 0 };
+    let scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy { reject_retry_ms: 7, ..Policy::default() }, 0);
+    let mut rig = Rig { scheduler, now: 0 };
     rig.join(1, "a", None);
     rig.submit("t");
     rig.hear(1, rejected("busy"));
-    assert_eq!(rig.desk.deadline(), Some(7));
+    assert_eq!(rig.scheduler.deadline(), Some(7));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_invalid_task_is_a_dead_letter_with_the_reason() {
     rig.submit("t");
     rig.hear(1, rejected("invalid"));
     assert_eq!(rig.status("t"), "dead_letter#1");
-    assert_eq!(rig.desk.tasks().get("t").unwrap().last_error.as_deref(), Some("rejected as invalid by a"));
+    assert_eq!(rig.scheduler.tasks().get("t").unwrap().last_error.as_deref(), Some("rejected as invalid by a"));
     assert_eq!(rig.fsm("a"), "idle");
 }
 
@@ -289,7 +289,7 @@ fn a_cancelled_task_is_said_to_its_holder_who_is_free_again() {
     rig.join(1, "a", None);
     rig.submit("t");
     rig.submit("u");
-    rig.desk.cancel("t", "ops", 1).unwrap();
+    rig.scheduler.cancel("t", "ops", 1).unwrap();
     assert_eq!(rig.said(), ["1:task_cancelled", "1:task_assign u#1"]);
 }
 
@@ -299,8 +299,8 @@ fn after_a_restart_of_the_hub_a_kept_assignment_waits_for_its_holder_and_is_then
     rig.join(1, "a", Some("boot-1"));
     rig.submit("t");
     rig.hear(1, accepted("t"));
-    let stored = rig.desk.tasks().list().into_iter().cloned().collect();
-    let mut rig = Rig { desk: Desk::load(stored, Vec::new(), Policy::default(), 1_000), now: 1_000 };
+    let stored = rig.scheduler.tasks().list().into_iter().cloned().collect();
+    let mut rig = Rig { scheduler: Scheduler::load(stored, Vec::new(), Policy::default(), 1_000), now: 1_000 };
     assert_eq!(rig.join(1, "a", Some("boot-1")), ["1:identified"]);
     assert_eq!(rig.hear(1, report(1)), ["1:state_report_ack continue"]);
     assert!(rig.tick_at(200_000).is_empty());
@@ -312,8 +312,8 @@ fn after_a_restart_of_the_hub_an_assignment_that_may_never_have_been_said_is_sai
     let mut rig = Rig::new();
     rig.join(1, "a", Some("boot-1"));
     rig.submit("t");
-    let stored = rig.desk.tasks().list().into_iter().cloned().collect();
-    let mut rig = Rig { desk: Desk::load(stored, Vec::new(), Policy::default(), 1_000), now: 1_000 };
+    let stored = rig.scheduler.tasks().list().into_iter().cloned().collect();
+    let mut rig = Rig { scheduler: Scheduler::load(stored, Vec::new(), Policy::default(), 1_000), now: 1_000 };
     rig.join(1, "a", Some("boot-1"));
     assert_eq!(rig.tick_at(3_000), ["1:task_assign t#1"]);
 }
@@ -330,8 +330,8 @@ fn the_line_holds_no_idle_agent_beside_work_it_could_do() {
     rig.drop_conn(1);
     rig.hear(2, complete("u", 1));
     rig.join(3, "a", None);
-    let waiting = rig.desk.tasks().list().iter().filter(|task| task.status == Status::Queued).count();
-    let idle = rig.desk.agents_json().iter().filter(|agent| agent["fsm_state"] == "idle").count();
+    let waiting = rig.scheduler.tasks().list().iter().filter(|task| task.status == Status::Queued).count();
+    let idle = rig.scheduler.agents_json().iter().filter(|agent| agent["fsm_state"] == "idle").count();
     assert_eq!((waiting, idle), (0, 0));
 }
 
@@ -341,7 +341,7 @@ fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
     rig.join(1, "a", None);
     let report = json!({"cpu_percent": 1.5, "protocol_version": 1, "junk": "x".repeat(9_999)});
     rig.hear(1, SidecarFrame::ResourceReport { rest: report.as_object().unwrap().clone() });
-    assert_eq!(rig.desk.agents_json()[0]["resources"], json!({"cpu_percent": 1.5}));
+    assert_eq!(rig.scheduler.agents_json()[0]["resources"], json!({"cpu_percent": 1.5}));
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_cordoned_agent_gets_no_task_until_it_says_so() {
     rig.join(1, "a", Some("b1"));
     rig.hear(1, SidecarFrame::Cordon { on: true });
     assert_eq!(rig.submit("t1"), Vec::<String>::new());
-    let shown = rig.desk.agents_json();
+    let shown = rig.scheduler.agents_json();
     assert_eq!((&shown[0]["fsm_state"], &shown[0]["cordoned"]), (&json!("draining"), &json!(true)));
     assert_eq!(rig.hear(1, SidecarFrame::Cordon { on: false }), ["1:task_assign t1#1"]);
 }

@@ -139,7 +139,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// The desk, the world around it, and the store as a crash would find it.
 struct World {
-    desk: Desk,
+    scheduler: Scheduler,
     now: u64,
     tasks: BTreeMap<String, Task>,
     restarts: BTreeMap<String, Restart>,
@@ -166,7 +166,7 @@ fn name(agent: u8) -> String {
 impl World {
     fn new() -> Self {
         Self {
-            desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), 0),
+            scheduler: Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 0),
             now: 0,
             tasks: BTreeMap::new(),
             restarts: BTreeMap::new(),
@@ -200,7 +200,7 @@ impl World {
             Op::JoinLate { agent, speaks } => self.join_late(agent, speaks),
             Op::Drop { agent } => {
                 if let Some(conn) = self.conns.remove(&agent) {
-                    self.desk.disconnected(conn, self.now);
+                    self.scheduler.disconnected(conn, self.now);
                     self.in_hand.remove(&name(agent));
                 }
             }
@@ -208,15 +208,15 @@ impl World {
             Op::Command { agent, force } => {
                 let request = RestartRequest { reason: "r".into(), deadline_ms: None, force, by: "ops".into() };
                 let id = format!("c{}", self.fresh());
-                self.desk.command_restart(id, &name(agent), request, self.now);
+                self.scheduler.command_restart(id, &name(agent), request, self.now);
             }
             Op::Written => {
                 for id in std::mem::take(&mut self.unread) {
-                    self.desk.delivered(&id, self.now);
+                    self.scheduler.delivered(&id, self.now);
                 }
             }
             Op::Ack { agent, outcome } => {
-                let open = self.desk.restarts.open_for(&name(agent)).map(|open| open.command_id.clone());
+                let open = self.scheduler.restarts.open_for(&name(agent)).map(|open| open.command_id.clone());
                 let outcomes = [RestartAckOutcome::Accepted, RestartAckOutcome::Duplicate, RestartAckOutcome::Refused];
                 let outcome = outcomes[usize::from(outcome)];
                 let command_id = open.unwrap_or_else(|| "none".into());
@@ -263,19 +263,19 @@ impl World {
             }
             Op::Cancel { nth } => {
                 if let Some(id) = self.nth_task(nth) {
-                    let _ = self.desk.cancel(&id, "ops", self.now);
+                    let _ = self.scheduler.cancel(&id, "ops", self.now);
                 }
             }
             Op::Revive { nth } => {
                 if let Some(id) = self.nth_task(nth) {
-                    let _ = self.desk.revive(&id, self.now);
+                    let _ = self.scheduler.revive(&id, self.now);
                 }
             }
             Op::Wait { ms } => self.now += u64::from(ms),
             Op::Tick => self.tick(),
             Op::HubCrash => {
                 let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
-                self.desk = Desk::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
+                self.scheduler = Scheduler::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
                 self.conns.clear();
                 self.in_hand.clear();
                 self.opened.clear();
@@ -300,16 +300,19 @@ impl World {
             return self.joined(agent, speaks, conn, run);
         }
         let before = self.print();
-        self.desk.identified(conn, &speaks.identify(agent, run), self.now);
+        self.scheduler.identified(conn, &speaks.identify(agent, run), self.now);
         assert_eq!(self.print(), before, "a connection that was heard late changed something");
-        let says: Vec<Say> = self.desk.take_says();
-        assert!(matches!(says[..], [Say::Close { conn: closed, code: 4001, .. }] if closed == conn), "{says:?}");
+        let outgoing: Vec<Outgoing> = self.scheduler.take_outgoing();
+        assert!(
+            matches!(outgoing[..], [Outgoing::Close { conn: closed, code: 4001, .. }] if closed == conn),
+            "{outgoing:?}"
+        );
     }
 
     fn print(&self) -> u64 {
         use std::hash::Hasher as _;
         let mut hasher = std::hash::DefaultHasher::new();
-        self.desk.digest(self.now, |conn| usize::try_from(conn).unwrap(), &mut hasher);
+        self.scheduler.state_hash(self.now, |conn| usize::try_from(conn).unwrap(), &mut hasher);
         hasher.finish()
     }
 
@@ -321,7 +324,7 @@ impl World {
         // The first agent can do more than the others.
         let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
         let identify = Identify { capabilities, ..speaks.identify(agent, run) };
-        self.desk.identified(conn, &identify, self.now);
+        self.scheduler.identified(conn, &identify, self.now);
     }
 
     fn submit(&mut self, gpu: bool, urgent: bool) {
@@ -336,32 +339,32 @@ impl World {
             submitted_by: "ops".into(),
         };
         self.submitted.push(id.clone());
-        self.desk.submit(id, submission, self.now);
+        self.scheduler.submit(id, submission, self.now);
     }
 
     /// Jumps to the next deadline and does what is due; afterwards nothing may be due at the same time.
     fn tick(&mut self) {
-        if let Some(at) = self.desk.deadline() {
+        if let Some(at) = self.scheduler.deadline() {
             self.now = self.now.max(at);
-            self.desk.tick(self.now);
-            assert!(self.desk.deadline().is_none_or(|next| next > self.now), "the desk spins at {}", self.now);
+            self.scheduler.tick(self.now);
+            assert!(self.scheduler.deadline().is_none_or(|next| next > self.now), "the desk spins at {}", self.now);
         }
     }
 
     fn hear(&mut self, agent: u8, frame: SidecarFrame) {
         if let Some(conn) = self.conns.get(&agent) {
-            self.desk.heard(*conn, frame, self.now);
+            self.scheduler.frame_received(*conn, frame, self.now);
         }
     }
 
     fn held(&self, agent: u8) -> (String, u64) {
-        let task = self.desk.tasks.task_of(&name(agent));
+        let task = self.scheduler.tasks.task_of(&name(agent));
         task.map_or_else(|| ("none".into(), 0), |task| (task.id.clone(), task.generation))
     }
 
     /// The nth task there is, or the one that it holds.
     fn named(&self, agent: u8, nth: Option<u8>) -> (String, u64) {
-        let named = nth.and_then(|nth| self.nth_task(nth)).and_then(|id| self.desk.tasks.get(&id));
+        let named = nth.and_then(|nth| self.nth_task(nth)).and_then(|id| self.scheduler.tasks.get(&id));
         named.map_or_else(|| self.held(agent), |task| (task.id.clone(), task.generation))
     }
 
@@ -372,7 +375,7 @@ impl World {
 
     /// Stores what is to be stored, then reads what was said, as the core does.
     fn store_and_read(&mut self) {
-        let changes = self.desk.take_changes();
+        let changes = self.scheduler.take_changes();
         for (id, task) in changes.tasks {
             match task {
                 Some(task) => self.tasks.insert(id, task.clone()),
@@ -385,8 +388,8 @@ impl World {
                 None => self.restarts.remove(&id),
             };
         }
-        for say in self.desk.take_says() {
-            let Say::Frame { conn, text, receipt } = say else { continue };
+        for say in self.scheduler.take_outgoing() {
+            let Outgoing::Frame { conn, text, receipt } = say else { continue };
             self.unread.extend(receipt);
             let frame: Value = serde_json::from_str(&text).unwrap();
             self.agent_reads(conn, &frame);
@@ -432,13 +435,17 @@ impl World {
             }
         }
         for (agent_id, task_id) in &self.in_hand {
-            assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(task_id), "{agent_id} works on it");
+            assert_eq!(
+                self.scheduler.tasks.task_of(agent_id).map(|task| &task.id),
+                Some(task_id),
+                "{agent_id} works on it"
+            );
         }
     }
 
     /// Whoever gets a task is not fenced, and holds it on disk under this generation.
     fn check_assignment(&self, agent_id: &str, frame: &Value) {
-        let open = self.desk.restarts.open_for(agent_id).map(|open| open.commanded_at);
+        let open = self.scheduler.restarts.open_for(agent_id).map(|open| open.commanded_at);
         let stored = &self.tasks[frame["task_id"].as_str().unwrap()];
         // Said again after a return, an assignment may be older than the fence.
         let since = frame["assigned_at"].as_u64().unwrap();
@@ -450,33 +457,34 @@ impl World {
     fn check(&mut self) {
         let mut held = HashMap::new();
         for id in &self.submitted {
-            let task = self.desk.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
+            let task = self.scheduler.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
             assert_eq!(self.tasks.get(id), Some(task), "{id} is not stored as it is");
             let last = self.generations.insert(id.clone(), task.generation).unwrap_or_default();
             assert!(last <= task.generation, "{id} went back from generation {last}");
             assert!(task.losses < Policy::default().max_losses || task.status.is_final(), "{id} goes round for ever");
             if let Status::Assigned { agent_id, .. } = &task.status {
                 assert_eq!(held.insert(agent_id.clone(), id.clone()), None, "{agent_id} holds two tasks");
-                assert_eq!(self.desk.tasks.task_of(agent_id).map(|task| &task.id), Some(id));
+                assert_eq!(self.scheduler.tasks.task_of(agent_id).map(|task| &task.id), Some(id));
             }
         }
         for agent in 0..AGENTS {
             let agent_id = name(agent);
-            assert_eq!(self.desk.tasks.task_of(&agent_id).map(|task| &task.id), held.get(&agent_id));
-            let open = self.desk.restarts.of_agent(&agent_id).iter().filter(|restart| restart.phase.is_open()).count();
+            assert_eq!(self.scheduler.tasks.task_of(&agent_id).map(|task| &task.id), held.get(&agent_id));
+            let open =
+                self.scheduler.restarts.of_agent(&agent_id).iter().filter(|restart| restart.phase.is_open()).count();
             assert!(open <= 1, "{agent_id} has {open} open restarts");
-            assert_eq!(open == 1, self.desk.restarts.open_for(&agent_id).is_some());
-            for restart in self.desk.restarts.of_agent(&agent_id) {
+            assert_eq!(open == 1, self.scheduler.restarts.open_for(&agent_id).is_some());
+            for restart in self.scheduler.restarts.of_agent(&agent_id) {
                 assert_eq!(self.restarts.get(&restart.command_id), Some(restart), "a restart is not stored as it is");
             }
             if let Some(task_id) = self.in_hand.get(&agent_id) {
-                let holds = self.desk.tasks.task_of(&agent_id).map(|task| &task.id);
+                let holds = self.scheduler.tasks.task_of(&agent_id).map(|task| &task.id);
                 assert_eq!(holds, Some(task_id), "{agent_id} was not told that its task was taken from it");
             }
-            if self.desk.is_free(&agent_id) {
-                let able = &self.desk.agents.get(&agent_id).unwrap().can_do;
+            if self.scheduler.is_free(&agent_id) {
+                let able = &self.scheduler.agents.get(&agent_id).unwrap().can_do;
                 assert_eq!(
-                    self.desk.tasks.first_for(&agent_id, able),
+                    self.scheduler.tasks.first_for(&agent_id, able),
                     None,
                     "{agent_id} is idle beside work it could do"
                 );

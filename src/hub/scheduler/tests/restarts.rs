@@ -48,7 +48,7 @@ fn an_overdue_absence_gives_the_task_to_another() {
     rig.join(2, "b", None);
     rig.restart(false).unwrap();
     rig.drop_conn(1);
-    let at = rig.desk.deadline().unwrap();
+    let at = rig.scheduler.deadline().unwrap();
     assert_eq!(rig.tick_at(at), ["2:task_assign t#3"]);
     assert_eq!(rig.fsm("a"), "gone");
     assert_eq!(rig.phase(), Phase::Overdue);
@@ -113,15 +113,15 @@ fn an_agent_away_on_a_restart_has_time_to_come_back_after_a_hub_that_was_down_fo
     rig.submit("t1");
     rig.restart(false);
     rig.drop_conn(1);
-    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
-    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let tasks = rig.scheduler.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
     let hour = 3_600_000;
-    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), hour), now: hour };
+    let mut rig = Rig { scheduler: Scheduler::load(tasks, restarts, Policy::default(), hour), now: hour };
     rig.tick_at(hour + 1_000);
-    assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 1, "taken back before the holder could come back");
+    assert_eq!(rig.scheduler.tasks().get("t1").unwrap().generation, 1, "taken back before the holder could come back");
     rig.join(2, "a", Some("boot-2"));
-    assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Back);
-    assert_eq!(rig.desk.tasks().task_of("a").unwrap().generation, 1);
+    assert_eq!(rig.scheduler.restarts().of_agent("a")[0].phase, Phase::Back);
+    assert_eq!(rig.scheduler.tasks().task_of("a").unwrap().generation, 1);
 }
 
 #[test]
@@ -131,13 +131,13 @@ fn an_agent_that_never_comes_back_after_a_restart_of_the_hub_is_overdue_all_the_
     rig.submit("t1");
     rig.restart(false);
     rig.drop_conn(1);
-    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
-    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
+    let tasks = rig.scheduler.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
     let hour = 3_600_000;
-    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), hour), now: hour };
+    let mut rig = Rig { scheduler: Scheduler::load(tasks, restarts, Policy::default(), hour), now: hour };
     rig.tick_at(hour + Policy::default().accept_timeout_ms);
-    assert_eq!(rig.desk.restarts().of_agent("a")[0].phase, Phase::Overdue);
-    assert_eq!(rig.desk.tasks().get("t1").unwrap().generation, 2);
+    assert_eq!(rig.scheduler.restarts().of_agent("a")[0].phase, Phase::Overdue);
+    assert_eq!(rig.scheduler.tasks().get("t1").unwrap().generation, 2);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_restart_that_was_cancelled_on_the_machine_ends_refused_and_lifts_the_fence(
     rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Accepted)));
     assert_eq!(rig.submit("t1"), Vec::<String>::new());
     assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Refused))), ["1:task_assign t1#1"]);
-    assert_eq!(rig.desk.restarts().get("c0").unwrap().phase, Phase::Refused);
+    assert_eq!(rig.scheduler.restarts().get("c0").unwrap().phase, Phase::Refused);
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn an_agent_that_is_gone_leaves_no_timer_behind() {
     let mut rig = Rig::new();
     rig.join(1, "a", Some("boot-1"));
     rig.hear(1, SidecarFrame::AgentRestarting(Restarting::default()));
-    assert!(rig.desk.deadline().is_some());
+    assert!(rig.scheduler.deadline().is_some());
     rig.drop_conn(1);
-    assert_eq!(rig.desk.deadline(), None);
+    assert_eq!(rig.scheduler.deadline(), None);
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn an_original_peer_is_told_why() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
     rig.restart(false).unwrap();
-    let says = rig.desk.take_says();
-    let [Say::Frame { text, receipt, .. }] = says.as_slice() else { panic!("{says:?}") };
+    let outgoing = rig.scheduler.take_outgoing();
+    let [Outgoing::Frame { text, receipt, .. }] = outgoing.as_slice() else { panic!("{outgoing:?}") };
     let frame: Value = serde_json::from_str(text).unwrap();
     assert_eq!(frame, json!({"type": "restart_sidecar", "reason": "update"}));
     assert_eq!(receipt.as_deref(), Some("c0"));
@@ -181,11 +181,11 @@ fn an_agent_away_on_a_restart_keeps_its_task_over_a_restart_of_the_hub_until_it_
     rig.join(1, "a", Some("boot-1"));
     rig.submit("t1");
     rig.restart(false);
-    let tasks = rig.desk.tasks().list().into_iter().cloned().collect();
-    let restarts = rig.desk.restarts().of_agent("a").into_iter().cloned().collect();
-    let mut rig = Rig { desk: Desk::load(tasks, restarts, Policy::default(), 1_000), now: 1_000 };
-    assert_eq!((rig.fsm("a").as_str(), rig.desk.agents_json().len()), ("restarting", 1));
-    let overdue = rig.desk.restarts().get("c0").unwrap().overdue_at;
+    let tasks = rig.scheduler.tasks().list().into_iter().cloned().collect();
+    let restarts = rig.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
+    let mut rig = Rig { scheduler: Scheduler::load(tasks, restarts, Policy::default(), 1_000), now: 1_000 };
+    assert_eq!((rig.fsm("a").as_str(), rig.scheduler.agents_json().len()), ("restarting", 1));
+    let overdue = rig.scheduler.restarts().get("c0").unwrap().overdue_at;
     assert!(overdue > 1_000 + Policy::default().accept_timeout_ms);
     rig.tick_at(overdue - 1);
     assert_eq!(rig.status("t1"), "assigned#1");

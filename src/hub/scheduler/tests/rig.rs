@@ -7,12 +7,12 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::{Phase, RestartRequest};
 use crate::hub::scheduler::restart_ledger::Commanded;
 use crate::hub::scheduler::task::{Priority, Submission};
-use crate::hub::scheduler::{Desk, Say};
+use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::protocol::{Identify, SidecarFrame};
 
 /// A desk, a clock, and what was said.
 pub(crate) struct Rig {
-    pub(crate) desk: Desk,
+    pub(crate) scheduler: Scheduler,
     pub(crate) now: u64,
 }
 
@@ -23,12 +23,12 @@ impl Rig {
 
     /// A desk that is opened at that time.
     pub(crate) fn at(now: u64) -> Self {
-        Self { desk: Desk::load(Vec::new(), Vec::new(), Policy::default(), now), now }
+        Self { scheduler: Scheduler::load(Vec::new(), Vec::new(), Policy::default(), now), now }
     }
 
     pub(crate) fn join(&mut self, conn: ConnId, agent_id: &str, boot: Option<&str>) -> Vec<String> {
         let identify = Identify { agent_id: agent_id.into(), boot_id: boot.map(str::to_owned), ..Identify::default() };
-        self.desk.identified(conn, &identify, self.now);
+        self.scheduler.identified(conn, &identify, self.now);
         self.said()
     }
 
@@ -39,17 +39,17 @@ impl Rig {
     /// With these fields besides.
     pub(crate) fn submit_with(&mut self, task_id: &str, extra: Map<String, Value>) -> Vec<String> {
         let submission = Submission { extra, ..submission(Priority::Normal) };
-        self.desk.submit(task_id.into(), submission, self.now);
+        self.scheduler.submit(task_id.into(), submission, self.now);
         self.said()
     }
 
     pub(crate) fn hear(&mut self, conn: ConnId, frame: SidecarFrame) -> Vec<String> {
-        self.desk.heard(conn, frame, self.now);
+        self.scheduler.frame_received(conn, frame, self.now);
         self.said()
     }
 
     pub(crate) fn drop_conn(&mut self, conn: ConnId) -> Vec<String> {
-        self.desk.disconnected(conn, self.now);
+        self.scheduler.disconnected(conn, self.now);
         self.said()
     }
 
@@ -60,20 +60,20 @@ impl Rig {
     /// Under this command id.
     pub(crate) fn restart_as(&mut self, command_id: String, force: bool) -> Option<Commanded> {
         let request = RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() };
-        self.desk.command_restart(command_id, "a", request, self.now)
+        self.scheduler.command_restart(command_id, "a", request, self.now)
     }
 
     pub(crate) fn tick_at(&mut self, now: u64) -> Vec<String> {
         self.now = now;
-        self.desk.tick(now);
+        self.scheduler.tick(now);
         self.said()
     }
 
     /// What was said since the last look, as `connection:type` (and `#generation` of an assignment).
     pub(crate) fn said(&mut self) -> Vec<String> {
-        let short = |say: Say| match say {
-            Say::Close { conn, code, reason: _ } => format!("{conn}:close {code}"),
-            Say::Frame { conn, text, receipt: _ } => {
+        let short = |say: Outgoing| match say {
+            Outgoing::Close { conn, code, reason: _ } => format!("{conn}:close {code}"),
+            Outgoing::Frame { conn, text, receipt: _ } => {
                 let frame: Value = serde_json::from_str(&text).unwrap();
                 let detail = match frame["type"].as_str().unwrap() {
                     "task_assign" => format!(" {}#{}", frame["task_id"].as_str().unwrap(), frame["generation"]),
@@ -87,22 +87,22 @@ impl Rig {
                 format!("{conn}:{}{detail}", frame["type"].as_str().unwrap())
             }
         };
-        self.desk.take_says().into_iter().map(short).collect()
+        self.scheduler.take_outgoing().into_iter().map(short).collect()
     }
 
     pub(crate) fn status(&self, task_id: &str) -> String {
-        let task = self.desk.tasks().get(task_id).unwrap();
+        let task = self.scheduler.tasks().get(task_id).unwrap();
         format!("{}#{}", task.status.name(), task.generation)
     }
 
     pub(crate) fn fsm(&self, agent_id: &str) -> String {
-        let agents = self.desk.agents_json();
+        let agents = self.scheduler.agents_json();
         let found = agents.iter().find(|agent| agent["agent_id"] == agent_id);
         found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.desk.restarts().of_agent("a")[0].phase
+        self.scheduler.restarts().of_agent("a")[0].phase
     }
 }
 

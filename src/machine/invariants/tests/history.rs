@@ -204,8 +204,8 @@ fn an_accepted_task_stays_on_disk() {
     let mut told = Told::truly(working(), nothing(), NOW);
     told.after.durable = Journal::default();
     assert_eq!(told.breaks_in(&mut accepted()), Property::NoLoss);
-    let carried = working().durable.job.unwrap();
-    told.after.durable.shelf = vec![Shelved::UnderWay(carried)];
+    let persisted = working().durable.job.unwrap();
+    told.after.durable.parked = vec![ParkedTask::UnderWay(persisted)];
     assert_eq!(accepted().observe(&told.step()), Ok(()), "on the shelf it is kept");
 }
 

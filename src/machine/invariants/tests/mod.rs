@@ -33,9 +33,9 @@ impl Told {
         told
     }
 
-    fn step(&self) -> Step<'_> {
+    fn step(&self) -> StepRecord<'_> {
         let Self { before, event, now, policy, after, effects } = self;
-        Step { before, event, now: *now, policy, after, effects }
+        StepRecord { before, event, now: *now, policy, after, effects }
     }
 
     /// What this step breaks by itself.
@@ -119,7 +119,7 @@ fn answer(effect: &Effect) -> Option<Event> {
 
 /// The next run would be started, and can start.
 fn well(number: u32) -> Event {
-    Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return: None }
+    Event::NextRunChecked { number, restart_method: RestartMethod::Supervisor, cannot_start: None }
 }
 
 /// `machine` with a restart command that waits for its check.

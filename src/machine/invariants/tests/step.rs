@@ -72,9 +72,9 @@ fn work_goes_on_behind_a_cordon_in_hand_and_from_the_shelf() {
     Told::truly(cordoned, nothing(), NOW);
     let back = [closed(), Event::DeadlineReached, Event::HubOpened, identified()];
     let taken_back = Event::HubSaid(FromHub::ReportAnswered { task_id: "t".into(), go_on: false });
-    let shelved = after(working(), back.into_iter().chain([taken_back, Event::CordonRequested { on: true, to: None }]));
-    assert_eq!((shelved.state.phase(), shelved.shelf.items().len()), (Phase::Idle, 1));
-    let told = Told::truly(shelved, assigned(2), NOW);
+    let parked = after(working(), back.into_iter().chain([taken_back, Event::CordonRequested { on: true, to: None }]));
+    assert_eq!((parked.state.phase(), parked.parked.items().len()), (Phase::Idle, 1));
+    let told = Told::truly(parked, assigned(2), NOW);
     assert_eq!(told.after.state.phase(), Phase::Working);
 }
 
@@ -227,7 +227,7 @@ fn the_goodbye_comes_before_the_close_and_after_every_verdict() {
 /// `machine` with its task left behind, now.
 fn leaves_behind(machine: &Machine, forced: bool) -> State {
     let cause = to_restart(forced, NextRun::Asked { number: 1 });
-    let left = machine.state.carried().cloned();
+    let left = machine.state.persisted().cloned();
     State::Draining { cause, deadline: NOW.plus(5_000), step: DrainStep::Flushing, left }
 }
 
@@ -242,10 +242,11 @@ fn no_work_is_left_behind_without_a_reason() {
     assert_eq!(told.breaks(), Property::NoWorkLeft);
     let asked = |force| {
         let order = RestartOrder { command_id: None, force, ..restart() };
-        Ask { order, asked_at: NOW, to: None }
+        PendingRestart { order, asked_at: NOW, to: None }
     };
     told.event = well(1);
-    let check = |force| Check { number: 1, deadline: NOW.plus(6_000), first: asked(false), joined: vec![asked(force)] };
+    let check =
+        |force| RestartCheck { number: 1, deadline: NOW.plus(6_000), first: asked(false), joined: vec![asked(force)] };
     told.before.check = Some(check(false));
     assert_eq!(told.breaks(), Property::NoWorkLeft);
     told.before.check = Some(check(true));
@@ -267,7 +268,7 @@ fn no_work_is_left_behind_before_the_deadline() {
 #[test]
 fn a_stop_leaves_work_behind_when_it_is_asked_for_only() {
     let mut told = Told::truly(working(), stop(), NOW);
-    assert!(told.after.state.carried().is_some());
+    assert!(told.after.state.persisted().is_some());
     told.event = nothing();
     assert_eq!(told.breaks(), Property::NoWorkLeft);
 }
@@ -318,8 +319,12 @@ fn no_restart_is_accepted_from_which_nobody_returns() {
         told.event = event;
         told.breaks()
     };
-    let no_return = Some("no config".into());
-    let bad = |number| Event::NextRunChecked { number, comeback: Comeback::Supervisor, no_return: no_return.clone() };
+    let cannot_start = Some("no config".into());
+    let bad = |number| Event::NextRunChecked {
+        number,
+        restart_method: RestartMethod::Supervisor,
+        cannot_start: cannot_start.clone(),
+    };
     assert_eq!((refused(bad(1)), refused(well(2))), (Property::ComesBack, Property::ComesBack));
 }
 
@@ -366,16 +371,17 @@ fn a_process_ends_as_its_supervisor_was_found_to_answer() {
 fn what_follows_is_known_by_an_answer_only() {
     let asked = checking(idle(), restart());
     let asked = transition(asked, well(1), NOW, &Policy::default()).0;
-    let told =
-        |number, comeback| Told::truly(asked.clone(), Event::NextRunChecked { number, comeback, no_return: None }, NOW);
-    assert_eq!(told(1, Comeback::Supervisor).after, asked, "the answer to the question before");
-    let mut without = told(2, Comeback::Supervisor);
+    let told = |number, restart_method| {
+        Told::truly(asked.clone(), Event::NextRunChecked { number, restart_method, cannot_start: None }, NOW)
+    };
+    assert_eq!(told(1, RestartMethod::Supervisor).after, asked, "the answer to the question before");
+    let mut without = told(2, RestartMethod::Supervisor);
     without.event = nothing();
     assert_eq!(without.breaks(), Property::ComesBack);
-    let mut otherwise = told(2, Comeback::InPlace);
-    otherwise.after = told(2, Comeback::Supervisor).after;
+    let mut otherwise = told(2, RestartMethod::InPlace);
+    otherwise.after = told(2, RestartMethod::Supervisor).after;
     assert_eq!(otherwise.breaks(), Property::ComesBack);
-    let mut of_another = told(2, Comeback::Supervisor);
+    let mut of_another = told(2, RestartMethod::Supervisor);
     of_another.event = well(1);
     assert_eq!(of_another.breaks(), Property::ComesBack);
 }
@@ -427,7 +433,7 @@ fn an_operator_gets_one_answer() {
 #[test]
 fn nothing_moves_an_open_check() {
     let machine = checking(idle(), restart());
-    let spoiled = |by: fn(&mut Check)| {
+    let spoiled = |by: fn(&mut RestartCheck)| {
         let mut told = Told::truly(machine.clone(), nothing(), NOW);
         by(told.after.check.as_mut().unwrap());
         told.breaks()
@@ -460,12 +466,12 @@ fn a_check_is_open_before_a_restart_and_not_after() {
 #[test]
 fn an_assignment_waits_for_a_question_only() {
     let told = Told::truly(checking(idle(), restart()), assigned(1), NOW);
-    assert!(told.after.held.is_some());
+    assert!(told.after.deferred.is_some());
     let mut taken = Told::truly(checking(idle(), restart()), assigned(1), NOW);
-    taken.after.held = None;
+    taken.after.deferred = None;
     taken.after.state = after(idle(), [assigned(1)]).state;
     assert_eq!(taken.breaks(), Property::OpenQuestions);
     let mut spoiled = Told::truly(idle(), nothing(), NOW);
-    spoiled.after.held = told.after.held;
+    spoiled.after.deferred = told.after.deferred;
     assert_eq!(spoiled.breaks(), Property::OpenQuestions);
 }

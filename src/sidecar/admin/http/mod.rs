@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::status::Status;
 
 /// How long a request's head may take to arrive.
@@ -47,7 +47,7 @@ const OVERDUE_MS: u64 = 30_000;
 
 /// Serves at the address for as long as the process lives. A port that is taken is said and tried again: it may be the
 /// predecessor's, who is just leaving.
-pub(crate) async fn serve(address: SocketAddr, panel: Panel) {
+pub(crate) async fn serve(address: SocketAddr, admin: AdminHandle) {
     let listener = listen(address).await;
     match listener.local_addr() {
         Ok(address) => tracing::info!(%address, "the local HTTP listener is open"),
@@ -59,9 +59,9 @@ pub(crate) async fn serve(address: SocketAddr, panel: Panel) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let panel = panel.clone();
+                let admin = admin.clone();
                 tokio::spawn(async move {
-                    attend(stream, panel, address.ip().is_loopback()).await;
+                    attend(stream, admin, address.ip().is_loopback()).await;
                     drop(place);
                 });
             }
@@ -100,15 +100,15 @@ fn why_not(error: &io::Error) -> &'static str {
     }
 }
 
-async fn attend(stream: TcpStream, panel: Panel, local: bool) {
+async fn attend(stream: TcpStream, admin: AdminHandle, local: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut panel = panel.clone();
+        let mut admin = admin.clone();
         async move {
             let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
             Ok::<_, Infallible>(if local && !host.is_none_or(is_this_machine) {
                 plain(StatusCode::FORBIDDEN, "call me by my address, or localhost\n".into())
             } else {
-                answer(request.method(), request.uri().path(), &mut panel)
+                answer(request.method(), request.uri().path(), &mut admin)
             })
         }
     });
@@ -135,19 +135,19 @@ fn is_this_machine(host: &str) -> bool {
 
 type Answer = Response<Full<Bytes>>;
 
-fn answer(method: &Method, path: &str, panel: &mut Panel) -> Answer {
+fn answer(method: &Method, path: &str, admin: &mut AdminHandle) -> Answer {
     if method != Method::GET && method != Method::HEAD {
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
     match path {
-        "/live" => live(panel.overdue_ms()),
-        "/ready" => ready(&panel.status()),
-        "/metrics" => typed(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::write(&panel.status())),
+        "/live" => live(admin.overdue_ms()),
+        "/ready" => ready(&admin.status()),
+        "/metrics" => typed(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::write(&admin.status())),
         "/state" => {
             // Texts and numbers only: nothing here can fail to serialize.
-            let document = serde_json::to_string(&panel.status()).unwrap_or_default() + "\n";
+            let document = serde_json::to_string(&admin.status()).unwrap_or_default() + "\n";
             typed(StatusCode::OK, "application/json", document)
         }
         _ => plain(StatusCode::NOT_FOUND, "/live /ready /metrics /state\n".into()),

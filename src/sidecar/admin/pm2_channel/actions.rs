@@ -5,8 +5,8 @@ use serde_json::Value;
 use strum::IntoEnumIterator;
 
 use crate::protocol::{Limit, clip};
-use crate::sidecar::admin::commands::{Answer, Wish};
-use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::commands::{CommandResult, OperatorCommand};
+use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
 
 /// Who asks, for the log.
@@ -43,31 +43,31 @@ pub(super) fn advertised() -> impl Iterator<Item = Message> {
 }
 
 /// Does what was asked for, and answers.
-pub(super) async fn act(panel: &mut Panel, name: &str, opts: &Value) -> Returned {
-    let wish = match name.parse() {
-        Ok(Action::Status) => return Returned::Status(Box::new(panel.status())),
+pub(super) async fn act(admin: &mut AdminHandle, name: &str, opts: &Value) -> Returned {
+    let command = match name.parse() {
+        Ok(Action::Status) => return Returned::Status(Box::new(admin.status())),
         Ok(Action::Restart) => restart(opts),
-        Ok(Action::Drain) => Ok(Wish::Drain),
-        Ok(Action::Resume) => Ok(Wish::Resume),
-        Ok(Action::CancelRestart) => Ok(Wish::CancelRestart),
+        Ok(Action::Drain) => Ok(OperatorCommand::Drain),
+        Ok(Action::Resume) => Ok(OperatorCommand::Resume),
+        Ok(Action::CancelRestart) => Ok(OperatorCommand::CancelRestart),
         Err(_) => Err(format!("there is no action of this name; there are {}", names())),
     };
-    Returned::Answer(match wish {
-        Ok(wish) => panel.ask(wish, BY).await.unwrap_or_else(|gone| refused(gone.to_string())),
+    Returned::CommandResult(match command {
+        Ok(command) => admin.ask(command, BY).await.unwrap_or_else(|gone| refused(gone.to_string())),
         Err(message) => refused(message),
     })
 }
 
 /// An answer that something is not done.
-pub(super) fn refused(message: impl Into<String>) -> Answer {
-    Answer::no(message)
+pub(super) fn refused(message: impl Into<String>) -> CommandResult {
+    CommandResult::no(message)
 }
 
 fn names() -> String {
     Action::iter().map(<&str>::from).collect::<Vec<_>>().join(", ")
 }
 
-fn restart(opts: &Value) -> Result<Wish, String> {
+fn restart(opts: &Value) -> Result<OperatorCommand, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Opts {
@@ -75,7 +75,7 @@ fn restart(opts: &Value) -> Result<Wish, String> {
         #[serde(default)]
         force: bool,
     }
-    let wish = |reason: Option<&str>, force| Wish::Restart {
+    let command = |reason: Option<&str>, force| OperatorCommand::Restart {
         reason: clip(reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(REASON), Limit::Reason),
         force,
     };
@@ -83,15 +83,15 @@ fn restart(opts: &Value) -> Result<Wish, String> {
         let opts: Opts = serde_json::from_value(value).map_err(|error| {
             format!("restart takes a reason, or force, or {{\"reason\": .., \"force\": ..}}: {error}")
         })?;
-        Ok(wish(opts.reason.as_deref(), opts.force))
+        Ok(command(opts.reason.as_deref(), opts.force))
     };
     match opts {
-        Value::Null => Ok(wish(None, false)),
+        Value::Null => Ok(command(None, false)),
         Value::String(text) => match (text.trim(), serde_json::from_str(text)) {
-            ("force" | "--force", _) => Ok(wish(None, true)),
+            ("force" | "--force", _) => Ok(command(None, true)),
             (_, Ok(value @ Value::Object(_))) => object(value),
             // Any other text is a reason, also one that happens to be JSON.
-            (reason, _) => Ok(wish(Some(reason), false)),
+            (reason, _) => Ok(command(Some(reason), false)),
         },
         value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => object(value.clone()),
     }
@@ -103,8 +103,8 @@ mod tests {
 
     use super::*;
 
-    fn asks(reason: &str, force: bool) -> Result<Wish, String> {
-        Ok(Wish::Restart { reason: reason.into(), force })
+    fn asks(reason: &str, force: bool) -> Result<OperatorCommand, String> {
+        Ok(OperatorCommand::Restart { reason: reason.into(), force })
     }
 
     #[test]
@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn a_reason_is_cut_to_what_hubs_take() {
-        let Ok(Wish::Restart { reason, .. }) = restart(&json!("x".repeat(50_000))) else { panic!("refused") };
+        let Ok(OperatorCommand::Restart { reason, .. }) = restart(&json!("x".repeat(50_000))) else {
+            panic!("refused")
+        };
         assert_eq!(reason.chars().count(), Limit::Reason.chars());
     }
 }

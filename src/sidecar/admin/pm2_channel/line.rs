@@ -1,7 +1,7 @@
 //! What is said to pm2, as types, and the lines they become. It writes nothing.
 //!
 //! pm2 runs every line through `JSON.parse` and reads properties of what comes out: one line that is no JSON, or `null`,
-//! ends the pm2 daemon and every app below it (measured on 7.0.4; `God/ForkMode.js`). So a [`Line`] is made here only,
+//! ends the pm2 daemon and every app below it (measured on 7.0.4; `God/ForkMode.js`). So a [`ChannelLine`] is made here only,
 //! from a type, and checked as text before it exists.
 
 use core::fmt;
@@ -9,7 +9,7 @@ use core::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::sidecar::admin::commands::Answer;
+use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::pm2_channel::figures::Monitor;
 use crate::sidecar::admin::status::Status;
 
@@ -68,14 +68,14 @@ pub(super) enum Axm {
 #[serde(untagged)]
 pub(super) enum Returned {
     /// What became of a wish.
-    Answer(Answer),
+    CommandResult(CommandResult),
     /// The sidecar as it stands.
     Status(Box<Status>),
 }
 
 /// One whole line for pm2's channel, its newline included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line(Vec<u8>);
+pub(super) struct ChannelLine(Vec<u8>);
 
 /// Why a text must not be sent to pm2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl fmt::Display for BadLine {
     }
 }
 
-impl Line {
+impl ChannelLine {
     /// The line of a message.
     ///
     /// # Errors

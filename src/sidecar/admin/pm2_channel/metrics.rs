@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::figures::{Monitor, shown};
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message};
-use crate::sidecar::admin::pm2_channel::writer::Voice;
+use crate::sidecar::admin::pm2_channel::writer::ChannelWriter;
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::admin::status::Status;
 
@@ -41,16 +41,16 @@ fn rows(rows: Vec<(&'static str, String)>) -> Message {
 }
 
 /// pm2 forgets the figures of a process that has ended and goes on showing its table: the last one says so.
-pub(super) fn last_words(status: &Status) -> Message {
+pub(super) fn final_messages(status: &Status) -> Message {
     rows(vec![("Agent", status.agent_id.clone()), ("State", format!("has ended: {}", status.why))])
 }
 
 /// Says all of it until the sidecar is gone.
-pub(super) async fn show(mut panel: Panel, voice: Voice, mut ready: watch::Receiver<Option<Ready>>) {
+pub(super) async fn show(mut admin: AdminHandle, voice: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
     let mut said: Option<(Monitor, Message)> = None;
     let mut ages_at = Instant::now();
     loop {
-        let status = panel.status();
+        let status = admin.status();
         let table = table(&status, *ready.borrow_and_update());
         let monitor = Monitor::of(&status);
         let facts = (monitor.clone().without_ages(), table.clone());
@@ -73,7 +73,7 @@ pub(super) async fn show(mut panel: Panel, voice: Voice, mut ready: watch::Recei
         };
         // What changed while it slept shows at once.
         tokio::select! {
-            changed = panel.changed() => if changed.is_err() { return },
+            changed = admin.changed() => if changed.is_err() { return },
             Ok(()) = ready.changed() => {}
             () = older => {}
         }
@@ -84,5 +84,5 @@ pub(super) async fn show(mut panel: Panel, voice: Voice, mut ready: watch::Recei
 #[cfg(test)]
 pub(super) fn everything(status: &Status) -> Vec<Message> {
     let monitor = Message::Axm(Axm::Monitor(Box::new(Monitor::of(status))));
-    vec![monitor, table(status, None), table(status, Some(Ready::WithoutHub)), last_words(status)]
+    vec![monitor, table(status, None), table(status, Some(Ready::WithoutHub)), final_messages(status)]
 }

@@ -19,13 +19,13 @@ mod writer;
 
 #[cfg(unix)]
 pub(crate) use self::socket::open;
-pub(crate) use self::writer::Voice;
+pub(crate) use self::writer::ChannelWriter;
 
 use crate::sidecar::admin::status::Status;
 
-impl Voice {
+impl ChannelWriter {
     /// What pm2 is to show of a process that is about to end.
-    pub(crate) fn say_last_words(&self, status: &Status) {
-        self.say(metrics::last_words(status));
+    pub(crate) fn say_final_messages(&self, status: &Status) {
+        self.say(metrics::final_messages(status));
     }
 }

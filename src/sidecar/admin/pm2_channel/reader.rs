@@ -11,7 +11,7 @@ const NAME_CAP: usize = 64;
 
 /// A line from pm2.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Heard {
+pub(super) enum ChannelMessage {
     /// `shutdown_with_message`: stop.
     Shutdown,
     /// `pm2 trigger`: a name, and what stood behind it.
@@ -29,14 +29,14 @@ pub(super) enum Heard {
 
 /// Cuts pieces into lines.
 #[derive(Debug, Default)]
-pub(super) struct Ear {
+pub(super) struct ChannelReader {
     line: Vec<u8>,
     skipping: bool,
 }
 
-impl Ear {
+impl ChannelReader {
     /// Takes the next piece; answers the lines that it completes.
-    pub(super) fn take(&mut self, piece: &[u8]) -> Vec<Heard> {
+    pub(super) fn take(&mut self, piece: &[u8]) -> Vec<ChannelMessage> {
         let mut heard = Vec::new();
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
@@ -47,7 +47,7 @@ impl Ear {
                 self.line.extend_from_slice(text);
             }
             if ends {
-                heard.push(if self.skipping { Heard::TooLong } else { understand(&self.line) });
+                heard.push(if self.skipping { ChannelMessage::TooLong } else { understand(&self.line) });
                 self.line.clear();
                 self.skipping = false;
             }
@@ -57,17 +57,17 @@ impl Ear {
 }
 
 /// `"drain"` where there is nothing more to say, else `{"msg": "drain", "opts": ..., ...}` (`God.msgProcess`).
-fn understand(line: &[u8]) -> Heard {
+fn understand(line: &[u8]) -> ChannelMessage {
     match serde_json::from_slice::<Value>(line) {
-        Ok(Value::String(text)) if text == "shutdown" => Heard::Shutdown,
-        Ok(Value::String(name)) => Heard::Trigger { name: clipped(&name), opts: Value::Null },
+        Ok(Value::String(text)) if text == "shutdown" => ChannelMessage::Shutdown,
+        Ok(Value::String(name)) => ChannelMessage::Trigger { name: clipped(&name), opts: Value::Null },
         Ok(Value::Object(mut object)) => match (object.remove("msg"), object.remove("opts")) {
             (Some(Value::String(name)), opts) => {
-                Heard::Trigger { name: clipped(&name), opts: opts.unwrap_or(Value::Null) }
+                ChannelMessage::Trigger { name: clipped(&name), opts: opts.unwrap_or(Value::Null) }
             }
-            _ => Heard::Nothing,
+            _ => ChannelMessage::Nothing,
         },
-        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | Err(_) => Heard::Nothing,
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | Err(_) => ChannelMessage::Nothing,
     }
 }
 
@@ -81,44 +81,44 @@ mod tests {
 
     use super::*;
 
-    fn heard(text: &str) -> Vec<Heard> {
-        Ear::default().take(text.as_bytes())
+    fn heard(text: &str) -> Vec<ChannelMessage> {
+        ChannelReader::default().take(text.as_bytes())
     }
 
-    fn trigger(name: &str, opts: Value) -> Heard {
-        Heard::Trigger { name: name.into(), opts }
+    fn trigger(name: &str, opts: Value) -> ChannelMessage {
+        ChannelMessage::Trigger { name: name.into(), opts }
     }
 
     #[test]
     fn pm2s_messages_are_told_apart() {
         let lines =
             "\"shutdown\"\n\"drain\"\n{\"msg\":\"restart\",\"opts\":\"force\",\"name\":\"alice\"}\n{\"msg\":7}\n";
-        let expected = [Heard::Shutdown, trigger("drain", Value::Null), trigger("restart", json!("force"))];
+        let expected = [ChannelMessage::Shutdown, trigger("drain", Value::Null), trigger("restart", json!("force"))];
         assert_eq!(heard(lines)[..3], expected);
-        assert_eq!(heard(lines)[3..], [Heard::Nothing]);
+        assert_eq!(heard(lines)[3..], [ChannelMessage::Nothing]);
     }
 
     #[test]
     fn whatever_is_no_message_means_nothing() {
         for line in ["", "null", "[]", "7", "{", "\"open", "\u{fffd}", "{\"opts\":1}"] {
-            assert_eq!(heard(&format!("{line}\n")), [Heard::Nothing], "{line}");
+            assert_eq!(heard(&format!("{line}\n")), [ChannelMessage::Nothing], "{line}");
         }
     }
 
     #[test]
     fn a_line_may_come_in_pieces() {
-        let mut ear = Ear::default();
+        let mut ear = ChannelReader::default();
         assert_eq!(ear.take(b"\"shut"), []);
-        assert_eq!(ear.take(b"down\"\n\"dra"), [Heard::Shutdown]);
+        assert_eq!(ear.take(b"down\"\n\"dra"), [ChannelMessage::Shutdown]);
         assert_eq!(ear.take(b"in\"\n"), [trigger("drain", Value::Null)]);
     }
 
     #[test]
     fn a_line_too_long_is_left_out_whole_and_the_next_one_heard() {
-        let mut ear = Ear::default();
+        let mut ear = ChannelReader::default();
         assert_eq!(ear.take(&vec![b'"'; LINE_CAP]), []);
         assert_eq!(ear.take(&vec![b'x'; LINE_CAP]), []);
-        assert_eq!(ear.take(b"shutdown\"\n\"shutdown\"\n"), [Heard::TooLong, Heard::Shutdown]);
+        assert_eq!(ear.take(b"shutdown\"\n\"shutdown\"\n"), [ChannelMessage::TooLong, ChannelMessage::Shutdown]);
         assert!(ear.line.capacity() <= LINE_CAP);
     }
 }

@@ -9,10 +9,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::machine::StopSignal;
-use crate::sidecar::admin::handle::Panel;
+use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
-use crate::sidecar::admin::pm2_channel::reader::{self, Ear, Heard};
-use crate::sidecar::admin::pm2_channel::writer::{Step, Voice};
+use crate::sidecar::admin::pm2_channel::reader::{self, ChannelMessage, ChannelReader};
+use crate::sidecar::admin::pm2_channel::writer::{ChannelWriter, WriteStep};
 use crate::sidecar::admin::pm2_channel::{actions, inherited_fd, metrics};
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::admin::signals::Requests;
@@ -27,8 +27,13 @@ const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
 /// Takes the channel over, where pm2 gave us one, and says and hears on it in the background. Whoever reads `ready` from
 /// elsewhere learns of it at the same time.
-pub(crate) fn open(pm2: &Arc<Pm2>, requests: Requests, panel: Panel, ready: watch::Receiver<Option<Ready>>) -> Voice {
-    let Some(number) = pm2.facts().channel_fd else { return Voice::mute() };
+pub(crate) fn open(
+    pm2: &Arc<Pm2>,
+    requests: Requests,
+    admin: AdminHandle,
+    ready: watch::Receiver<Option<Ready>>,
+) -> ChannelWriter {
+    let Some(number) = pm2.facts().channel_fd else { return ChannelWriter::mute() };
     let socket = match inherited_fd::take_channel(number).and_then(into_async) {
         Ok(socket) => Arc::new(socket),
         Err(error) => {
@@ -36,15 +41,15 @@ pub(crate) fn open(pm2: &Arc<Pm2>, requests: Requests, panel: Panel, ready: watc
                 descriptor = number, %error,
                 "pm2's channel cannot be used: its shutdown message and triggers will not be heard, nor our figures shown"
             );
-            return Voice::mute();
+            return ChannelWriter::mute();
         }
     };
-    let voice = Voice::new();
+    let voice = ChannelWriter::new();
     actions::advertised().for_each(|message| voice.say(message));
     tokio::spawn(write(socket.clone(), voice.clone()));
-    tokio::spawn(metrics::show(panel.clone(), voice.clone(), ready.clone()));
+    tokio::spawn(metrics::show(admin.clone(), voice.clone(), ready.clone()));
     tokio::spawn(say_ready(voice.clone(), ready));
-    tokio::spawn(read(socket, Listener { voice: voice.clone(), requests, panel, pm2: pm2.clone() }));
+    tokio::spawn(read(socket, Listener { voice: voice.clone(), requests, admin, pm2: pm2.clone() }));
     voice
 }
 
@@ -54,19 +59,19 @@ fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<UnixStream>
 }
 
 /// The only place that writes to the channel.
-async fn write(socket: Arc<UnixStream>, voice: Voice) {
+async fn write(socket: Arc<UnixStream>, voice: ChannelWriter) {
     loop {
         match voice.step(|bytes| socket.try_write(bytes)) {
-            Ok(Step::Wrote) => {}
-            Ok(Step::Quiet) => voice.wait().await,
-            Ok(Step::Full) => {
+            Ok(WriteStep::Wrote) => {}
+            Ok(WriteStep::Quiet) => voice.wait().await,
+            Ok(WriteStep::Full) => {
                 // Woken by a pipe that takes more, or by `finish`; an error shows itself at the next write.
                 tokio::select! {
                     _ = socket.writable() => {}
                     () = voice.wait() => {}
                 }
             }
-            Ok(Step::Closed) => return,
+            Ok(WriteStep::Closed) => return,
             Err(error) => {
                 tracing::debug!(%error, "pm2's channel takes nothing any more");
                 return;
@@ -75,21 +80,21 @@ async fn write(socket: Arc<UnixStream>, voice: Voice) {
     }
 }
 
-async fn say_ready(voice: Voice, mut ready: watch::Receiver<Option<Ready>>) {
+async fn say_ready(voice: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
     if ready.wait_for(Option::is_some).await.is_ok() {
         voice.say(Message::Ready);
     }
 }
 
 struct Listener {
-    voice: Voice,
+    voice: ChannelWriter,
     requests: Requests,
-    panel: Panel,
+    admin: AdminHandle,
     pm2: Arc<Pm2>,
 }
 
 async fn read(socket: Arc<UnixStream>, listener: Listener) {
-    let (mut ear, mut piece) = (Ear::default(), vec![0; 8 * 1024]);
+    let (mut ear, mut piece) = (ChannelReader::default(), vec![0; 8 * 1024]);
     let triggers = Arc::new(Semaphore::new(TRIGGERS_AT_ONCE));
     loop {
         let read = match socket.readable().await {
@@ -122,16 +127,16 @@ impl Listener {
     }
 
     /// Whether there is still someone to act for.
-    async fn act(&self, heard: Heard, triggers: &Arc<Semaphore>) -> bool {
+    async fn act(&self, heard: ChannelMessage, triggers: &Arc<Semaphore>) -> bool {
         match heard {
-            Heard::Shutdown => return self.requests.stop(StopSignal::SupervisorMessage).await,
-            Heard::Trigger { name, opts } => match triggers.clone().try_acquire_owned() {
+            ChannelMessage::Shutdown => return self.requests.stop(StopSignal::SupervisorMessage).await,
+            ChannelMessage::Trigger { name, opts } => match triggers.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    let (voice, mut panel, answering) =
-                        (self.voice.clone(), self.panel.clone(), self.voice.answering());
+                    let (voice, mut admin, answering) =
+                        (self.voice.clone(), self.admin.clone(), self.voice.answering());
                     let not_before = Instant::now() + ANSWER_AFTER;
                     tokio::spawn(async move {
-                        let returned = actions::act(&mut panel, &name, &opts).await;
+                        let returned = actions::act(&mut admin, &name, &opts).await;
                         tracing::info!(action = name, "pm2 triggered an action");
                         tokio::time::sleep_until(not_before).await;
                         voice.say(reply(name, returned));
@@ -140,11 +145,11 @@ impl Listener {
                 }
                 Err(_) => self.refuse(name, "too many triggers at once"),
             },
-            Heard::TooLong => {
+            ChannelMessage::TooLong => {
                 tracing::warn!(cap_bytes = reader::LINE_CAP, "a message from pm2 was too long to be read");
                 self.refuse(String::new(), "the message was too long to be read");
             }
-            Heard::Nothing => tracing::debug!("a message from pm2 without a meaning here"),
+            ChannelMessage::Nothing => tracing::debug!("a message from pm2 without a meaning here"),
         }
         true
     }
@@ -153,7 +158,7 @@ impl Listener {
         let (voice, answering) = (self.voice.clone(), self.voice.answering());
         tokio::spawn(async move {
             tokio::time::sleep(ANSWER_AFTER).await;
-            voice.say(reply(name, Returned::Answer(actions::refused(why))));
+            voice.say(reply(name, Returned::CommandResult(actions::refused(why))));
             drop(answering);
         });
     }

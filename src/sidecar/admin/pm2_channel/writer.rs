@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::sidecar::admin::commands::Answer;
-use crate::sidecar::admin::pm2_channel::line::{Axm, BadLine, Line, Message, Returned};
+use crate::sidecar::admin::commands::CommandResult;
+use crate::sidecar::admin::pm2_channel::line::{Axm, BadLine, ChannelLine, Message, Returned};
 
 /// Messages kept for a pm2 that does not read, besides the latest figures.
 const QUEUE_CAP: usize = 64;
 
 /// Says things to pm2; without a channel, to nobody.
 #[derive(Debug, Clone)]
-pub(crate) struct Voice(Arc<Shared>);
+pub(crate) struct ChannelWriter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    queue: Mutex<Queue>,
+    queue: Mutex<SendQueue>,
     /// There is something new to say.
     said: Notify,
     /// Everything has been said.
@@ -32,7 +32,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct SendQueue {
     messages: VecDeque<Message>,
     /// Of figures only the latest are worth saying.
     monitor: Option<Message>,
@@ -50,7 +50,7 @@ struct Queue {
 
 /// What a step of the writer came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum WriteStep {
     /// Go on.
     Wrote,
     /// There is nothing to say.
@@ -61,7 +61,7 @@ pub(super) enum Step {
     Closed,
 }
 
-impl Voice {
+impl ChannelWriter {
     /// With nobody to speak to.
     pub(crate) fn mute() -> Self {
         let voice = Self::new();
@@ -73,7 +73,7 @@ impl Voice {
         Self(Arc::new(Shared { queue: Mutex::default(), said: Notify::new(), settled: Notify::new() }))
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, SendQueue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,7 +104,7 @@ impl Voice {
         self.0.said.notify_one();
     }
 
-    /// While it lives, an answer is being found: [`Voice::finish`] waits for it.
+    /// While it lives, an answer is being found: [`ChannelWriter::finish`] waits for it.
     pub(super) fn answering(&self) -> Answering {
         self.queue().pending += 1;
         Answering(self.clone())
@@ -114,23 +114,23 @@ impl Voice {
     ///
     /// # Errors
     /// The pipe has failed. Nothing is said on it any more.
-    pub(super) fn step(&self, write: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<Step> {
+    pub(super) fn step(&self, write: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<WriteStep> {
         let mut queue = self.queue();
         if queue.closed {
-            return Ok(Step::Closed);
+            return Ok(WriteStep::Closed);
         }
         if queue.owed.is_empty() {
             let Some(message) = queue.next() else {
                 if queue.pending == 0 {
                     self.0.settled.notify_one();
                 }
-                return Ok(Step::Quiet);
+                return Ok(WriteStep::Quiet);
             };
             match line_of(message) {
                 Ok(line) => queue.owed = line.into_bytes(),
                 Err(error) => {
                     tracing::error!(%error, "a message to pm2 was held back");
-                    return Ok(Step::Wrote);
+                    return Ok(WriteStep::Wrote);
                 }
             }
         }
@@ -144,10 +144,10 @@ impl Voice {
                 let written = written.min(queue.owed.len());
                 queue.owed.drain(..written);
                 queue.begun = !queue.owed.is_empty();
-                Ok(Step::Wrote)
+                Ok(WriteStep::Wrote)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Full),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::Wrote),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(WriteStep::Full),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(WriteStep::Wrote),
             Err(error) => {
                 queue.closed = true;
                 self.0.settled.notify_one();
@@ -180,7 +180,7 @@ impl Voice {
     }
 }
 
-impl Queue {
+impl SendQueue {
     fn next(&mut self) -> Option<Message> {
         self.messages.pop_front().or_else(|| self.table.take()).or_else(|| self.monitor.take())
     }
@@ -192,12 +192,12 @@ impl Queue {
 }
 
 /// An answer too long for a line is answered by less, so that nobody waits for it.
-fn line_of(message: Message) -> Result<Line, BadLine> {
-    match (Line::of(&message), message) {
+fn line_of(message: Message) -> Result<ChannelLine, BadLine> {
+    match (ChannelLine::of(&message), message) {
         (Err(BadLine::TooLong { bytes }), Message::Axm(Axm::Reply { action_name, .. })) => {
             let action_name = action_name.chars().take(64).collect();
-            let answer = Answer::no(format!("the answer is too long to be shown here: {bytes} bytes"));
-            Line::of(&Message::Axm(Axm::Reply { action_name, returned: Returned::Answer(answer) }))
+            let answer = CommandResult::no(format!("the answer is too long to be shown here: {bytes} bytes"));
+            ChannelLine::of(&Message::Axm(Axm::Reply { action_name, returned: Returned::CommandResult(answer) }))
         }
         (line, _) => line,
     }
@@ -205,7 +205,7 @@ fn line_of(message: Message) -> Result<Line, BadLine> {
 
 /// An answer that is being found.
 #[derive(Debug)]
-pub(super) struct Answering(Voice);
+pub(super) struct Answering(ChannelWriter);
 
 impl Drop for Answering {
     fn drop(&mut self) {

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sidecar::admin::commands::Answer;
+use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::socket::listener;
-use crate::sidecar::admin::socket::messages::{Reply, Request};
+use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
 use crate::sidecar::admin::status::Status;
 
 /// How long an answer may take; the sidecar itself gives up on its loop after 10 s.
@@ -88,7 +88,7 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub fn status(&self) -> Result<Status, CallError> {
-        match self.call(&Request::Status {})?.next() {
+        match self.call(&SocketRequest::Status {})?.next() {
             Some(Ok(status)) => Ok(status),
             Some(Err(error)) => Err(error),
             None => Err(CallError::Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -100,24 +100,24 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub fn watch(&self) -> Result<impl Iterator<Item = Result<Status, CallError>>, CallError> {
-        self.call(&Request::Watch {})
+        self.call(&SocketRequest::Watch {})
     }
 
     /// Asks for something to be done.
     ///
     /// # Errors
     /// [`CallError`]. A refusal is none: it is an answer.
-    pub fn ask(&self, request: &Request) -> Result<Answer, CallError> {
+    pub fn ask(&self, request: &SocketRequest) -> Result<CommandResult, CallError> {
         match self.call(request)?.reply() {
-            Some(Ok(Reply::Answer(answer))) => Ok(answer),
-            Some(Ok(reply @ Reply::Status(_))) => Err(odd(&reply)),
-            Some(Ok(Reply::Error(why))) => Err(CallError::Unanswered(why)),
+            Some(Ok(SocketReply::CommandResult(answer))) => Ok(answer),
+            Some(Ok(reply @ SocketReply::Status(_))) => Err(odd(&reply)),
+            Some(Ok(SocketReply::Error(why))) => Err(CallError::Unanswered(why)),
             Some(Err(error)) => Err(error),
             None => Err(CallError::Broken(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 
-    fn call(&self, request: &Request) -> Result<Replies, CallError> {
+    fn call(&self, request: &SocketRequest) -> Result<Replies, CallError> {
         let mut stream = listener::connect(&self.socket).map_err(|error| self.not_connected(error))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(CallError::Broken)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(CallError::Broken)?;
@@ -144,7 +144,7 @@ impl Client {
     }
 }
 
-fn odd(reply: &Reply) -> CallError {
+fn odd(reply: &SocketReply) -> CallError {
     CallError::Broken(io::Error::new(io::ErrorKind::InvalidData, format!("this was no answer: {reply:?}")))
 }
 
@@ -152,7 +152,7 @@ fn odd(reply: &Reply) -> CallError {
 struct Replies(BufReader<UnixStream>);
 
 impl Replies {
-    fn reply(&mut self) -> Option<Result<Reply, CallError>> {
+    fn reply(&mut self) -> Option<Result<SocketReply, CallError>> {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(0) => None,
@@ -170,9 +170,9 @@ impl Iterator for Replies {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(match self.reply()? {
-            Ok(Reply::Status(status)) => Ok(*status),
-            Ok(reply @ Reply::Answer(_)) => Err(odd(&reply)),
-            Ok(Reply::Error(why)) => Err(CallError::Unanswered(why)),
+            Ok(SocketReply::Status(status)) => Ok(*status),
+            Ok(reply @ SocketReply::CommandResult(_)) => Err(odd(&reply)),
+            Ok(SocketReply::Error(why)) => Err(CallError::Unanswered(why)),
             Err(error) => Err(error),
         })
     }

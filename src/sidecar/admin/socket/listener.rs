@@ -23,9 +23,9 @@ pub(super) fn path_of(queue_file: &Path) -> io::Result<PathBuf> {
 
 /// The socket's name in its folder; gone when it is dropped.
 #[derive(Debug)]
-pub(crate) struct NamePlate(PathBuf);
+pub(crate) struct SocketGuard(PathBuf);
 
-impl Drop for NamePlate {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         // What cannot be removed is replaced by the next run.
         let _ = remove_socket(&self.0);
@@ -37,7 +37,7 @@ impl Drop for NamePlate {
 ///
 /// # Errors
 /// Anything that keeps a socket from being there.
-pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, NamePlate)> {
+pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, SocketGuard)> {
     let path = path_of(queue_file)?;
     remove_socket(&path)?;
     // Bound in a folder that only we may enter, closed to others there, then put in place.
@@ -51,7 +51,7 @@ pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, NamePlate)> {
     let bound = bind(&hidden, &inside).and_then(|listener| {
         fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
         fs::rename(&inside, &path)?;
-        Ok((listener, NamePlate(path)))
+        Ok((listener, SocketGuard(path)))
     });
     let cleared = clear(&hidden, &inside);
     let open = bound?;

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sidecar::admin::commands::Answer;
+use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::status::Status;
 
 /// What may be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub enum SocketRequest {
     /// The state as it is.
     Status {},
     /// The state as it is, and again whenever it changes.
@@ -35,16 +35,16 @@ pub enum Request {
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub enum SocketReply {
     /// To `status`, and to `watch` again and again.
     Status(Box<Status>),
     /// To everything else that was understood.
-    Answer(Answer),
+    CommandResult(CommandResult),
     /// Nothing was done.
     Error(String),
 }
 
-impl Reply {
+impl SocketReply {
     /// The reply's line.
     pub(super) fn to_line(&self) -> Vec<u8> {
         // Texts and numbers only: nothing here can fail to serialize.

@@ -17,23 +17,23 @@ mod offline;
 mod serve;
 
 pub use client::{CallError, Client};
-pub(crate) use listener::NamePlate;
-pub use offline::{Absent, Kept, KeptTask};
+pub(crate) use listener::SocketGuard;
+pub use offline::{OfflineView, StoredTask, StoredWork};
 use std::path::Path;
 
-use crate::sidecar::admin::handle::Panel;
-pub use messages::{Reply, Request};
+use crate::sidecar::admin::handle::AdminHandle;
+pub use messages::{SocketReply, SocketRequest};
 
 /// Opens the socket of the sidecar whose journal that is, and answers at it for as long as the process lives. Without it
 /// the sidecar works all the same: that is a warning. Call it inside the runtime, holding the state folder's lock.
-pub(crate) fn start(queue_file: &Path, panel: Panel) -> Option<NamePlate> {
+pub(crate) fn start(queue_file: &Path, admin: AdminHandle) -> Option<SocketGuard> {
     let opened = listener::open(queue_file).and_then(|(listener, plate)| {
         listener.set_nonblocking(true)?;
         Ok((tokio::net::UnixListener::from_std(listener)?, plate))
     });
     match opened {
         Ok((listener, plate)) => {
-            tokio::spawn(serve::serve(listener, panel));
+            tokio::spawn(serve::serve(listener, admin));
             Some(plate)
         }
         Err(error) => {

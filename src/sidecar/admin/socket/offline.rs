@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
-use crate::machine::{Carried, Outcome, StageName, Verdict};
+use crate::machine::{Outcome, PersistedJob, StageName, Verdict};
 use crate::sidecar::admin::status::VerdictPart;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
 use crate::sidecar::journal::{self, Boot, Found};
@@ -15,33 +15,34 @@ use crate::sidecar::supervisor::pm2::{machine_boot_id, machine_booted_at_ms};
 
 /// The document that `status` gives of a sidecar that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Absent {
+pub struct OfflineView {
     /// Always false: tells it from the document of a running one.
     pub running: bool,
     /// The process that holds the state folder all the same.
     pub holder: Option<Holder>,
     /// What the journal keeps; nothing where there is none yet.
-    pub journal: Option<Kept>,
+    pub journal: Option<StoredWork>,
     /// Why the journal cannot be told.
     pub journal_error: Option<String>,
 }
 
 /// What a journal keeps for the next run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct StoredWork {
     /// The task in hand.
-    pub task: Option<KeptTask>,
+    pub task: Option<StoredTask>,
     /// Verdicts that the hub has not answered.
     pub outbox: Vec<VerdictPart>,
     /// Work that the hub took back, kept in case it comes again.
-    pub shelf: Vec<String>,
+    #[serde(rename = "shelf")]
+    pub parked: Vec<String>,
     /// An operator wants no new task to be taken.
     pub draining: bool,
 }
 
-/// `Kept.task`.
+/// `StoredWork.task`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptTask {
+pub struct StoredTask {
     /// Which.
     pub task_id: String,
     /// Its hand-out.
@@ -50,7 +51,7 @@ pub struct KeptTask {
     pub stage: String,
 }
 
-impl Absent {
+impl OfflineView {
     /// Looks at the folder; a journal has at most `max_bytes`.
     pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
         let (journal, journal_error) = kept(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
@@ -60,7 +61,7 @@ impl Absent {
 }
 
 /// What counts of the journal, and what of it makes no sense.
-fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<Kept>, Option<String>), String> {
+fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>, Option<String>), String> {
     let bytes = match regular_file::read(queue_file, max_bytes) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, None)),
@@ -70,10 +71,10 @@ fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<Kept>, Option<Strin
     let found = journal::from_bytes(&bytes, Boot { id: &boot_id, since_ms: machine_booted_at_ms() });
     match found {
         Ok(Found::Journal { journal, other: _, unread }) => {
-            let kept = Kept {
+            let kept = StoredWork {
                 task: journal.job.as_ref().map(task),
                 outbox: journal.outbox.iter().map(verdict).collect(),
-                shelf: journal.shelf.iter().map(|item| item.task_id().to_string()).collect(),
+                parked: journal.parked.iter().map(|item| item.task_id().to_string()).collect(),
                 draining: journal.cordoned,
             };
             let makes_no_sense = || format!("{} makes no sense: {}", queue_file.display(), unread.join("; "));
@@ -84,11 +85,11 @@ fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<Kept>, Option<Strin
     }
 }
 
-fn task(carried: &Carried) -> KeptTask {
-    KeptTask {
-        task_id: carried.task.id.to_string(),
-        generation: carried.task.generation,
-        stage: StageName::from(&carried.stage).to_string(),
+fn task(persisted: &PersistedJob) -> StoredTask {
+    StoredTask {
+        task_id: persisted.task.id.to_string(),
+        generation: persisted.task.generation,
+        stage: StageName::from(&persisted.stage).to_string(),
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
         let text = r#"{"schema":1,"active":{"task_id":"t1","generation":2},"outbox":[{"task_id":"t0","generation":1,
             "verdict":"failed","reason":"r"}],"cordoned":true}"#;
         std::fs::write(&queue, text).unwrap();
-        let absent = Absent::look(&queue, 1_000);
+        let absent = OfflineView::look(&queue, 1_000);
         let kept = absent.journal.unwrap();
         assert_eq!((kept.task.unwrap().task_id.as_str(), kept.outbox[0].verdict.as_str()), ("t1", "failed"));
         assert_eq!((kept.draining, absent.holder), (true, None));
@@ -128,12 +129,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         let lock = StateLock::acquire(&queue, Some("one"), std::time::Duration::ZERO).unwrap();
-        let holder = Absent::look(&queue, 1_000).holder.unwrap();
+        let holder = OfflineView::look(&queue, 1_000).holder.unwrap();
         assert_eq!((holder.name.as_deref(), holder.pid), (Some("one"), Some(std::process::id())));
         drop(lock);
         assert_eq!(
-            Absent::look(&queue, 1_000),
-            Absent { running: false, holder: None, journal: None, journal_error: None }
+            OfflineView::look(&queue, 1_000),
+            OfflineView { running: false, holder: None, journal: None, journal_error: None }
         );
     }
 
@@ -142,7 +143,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         std::fs::write(&queue, "rubbish").unwrap();
-        let why = Absent::look(&queue, 1_000).journal_error.unwrap();
+        let why = OfflineView::look(&queue, 1_000).journal_error.unwrap();
         assert!(why.contains("makes no sense"), "{why}");
         assert_eq!(std::fs::read_to_string(&queue).unwrap(), "rubbish");
     }

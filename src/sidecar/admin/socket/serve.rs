@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::protocol::{Limit, clip};
-use crate::sidecar::admin::commands::Wish;
-use crate::sidecar::admin::handle::Panel;
-use crate::sidecar::admin::socket::messages::{Reply, Request};
+use crate::sidecar::admin::commands::OperatorCommand;
+use crate::sidecar::admin::handle::AdminHandle;
+use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
 
 /// The longest request, bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
@@ -33,7 +33,7 @@ const BY: &str = "operator";
 const NO_REASON: &str = "operator_requested";
 
 /// Answers at the door for as long as the process lives.
-pub(crate) async fn serve(listener: UnixListener, panel: Panel) {
+pub(crate) async fn serve(listener: UnixListener, admin: AdminHandle) {
     let callers = Arc::new(Semaphore::new(MAX_CALLERS));
     let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
     loop {
@@ -41,9 +41,9 @@ pub(crate) async fn serve(listener: UnixListener, panel: Panel) {
         let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (panel, watchers) = (panel.clone(), Arc::clone(&watchers));
+                let (admin, watchers) = (admin.clone(), Arc::clone(&watchers));
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, panel, &watchers).await {
+                    if let Err(error) = attend(stream, admin, &watchers).await {
                         tracing::debug!(%error, "a caller at the local socket left early");
                     }
                     drop(permit);
@@ -57,32 +57,32 @@ pub(crate) async fn serve(listener: UnixListener, panel: Panel) {
     }
 }
 
-async fn attend(stream: UnixStream, mut panel: Panel, watchers: &Semaphore) -> std::io::Result<()> {
+async fn attend(stream: UnixStream, mut admin: AdminHandle, watchers: &Semaphore) -> std::io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     if !may_ask(peer, rustix::process::geteuid().as_raw()) {
         tracing::warn!(uid = peer, "another user's process was turned away at the local socket");
-        return say(&mut write, &Reply::Error("this sidecar is another user's".into())).await;
+        return say(&mut write, &SocketReply::Error("this sidecar is another user's".into())).await;
     }
     let mut line = Vec::new();
     let mut limited = BufReader::new(read.take(MAX_REQUEST_BYTES as u64 + 1));
     timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
     let reply = match understand(&line) {
-        Err(why) => Reply::Error(why),
-        Ok(Request::Status {}) => Reply::Status(Box::new(panel.status())),
-        Ok(Request::Watch {}) => match watchers.try_acquire() {
-            Ok(_place) => return watch(&mut write, panel).await,
-            Err(_) => Reply::Error(format!("{MAX_WATCHERS} watch already; ask for the status instead")),
+        Err(why) => SocketReply::Error(why),
+        Ok(SocketRequest::Status {}) => SocketReply::Status(Box::new(admin.status())),
+        Ok(SocketRequest::Watch {}) => match watchers.try_acquire() {
+            Ok(_place) => return watch(&mut write, admin).await,
+            Err(_) => SocketReply::Error(format!("{MAX_WATCHERS} watch already; ask for the status instead")),
         },
-        Ok(Request::Restart { reason, force }) => {
+        Ok(SocketRequest::Restart { reason, force }) => {
             let reason = reason.filter(|reason| !reason.trim().is_empty());
             let reason = clip(reason.as_deref().unwrap_or(NO_REASON), Limit::Reason);
-            ask(&panel, Wish::Restart { reason, force }).await
+            ask(&admin, OperatorCommand::Restart { reason, force }).await
         }
-        Ok(Request::CancelRestart {}) => ask(&panel, Wish::CancelRestart).await,
-        Ok(Request::Drain {}) => ask(&panel, Wish::Drain).await,
-        Ok(Request::Resume {}) => ask(&panel, Wish::Resume).await,
-        Ok(Request::Reload {}) => answered(timeout(LOOP_PATIENCE, panel.reload()).await),
+        Ok(SocketRequest::CancelRestart {}) => ask(&admin, OperatorCommand::CancelRestart).await,
+        Ok(SocketRequest::Drain {}) => ask(&admin, OperatorCommand::Drain).await,
+        Ok(SocketRequest::Resume {}) => ask(&admin, OperatorCommand::Resume).await,
+        Ok(SocketRequest::Reload {}) => answered(timeout(LOOP_PATIENCE, admin.reload()).await),
     };
     say(&mut write, &reply).await
 }
@@ -92,39 +92,42 @@ fn may_ask(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
-fn understand(line: &[u8]) -> Result<Request, String> {
+fn understand(line: &[u8]) -> Result<SocketRequest, String> {
     if line.len() > MAX_REQUEST_BYTES {
         return Err(format!("a request has at most {MAX_REQUEST_BYTES} bytes"));
     }
     serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
 }
 
-async fn ask(panel: &Panel, wish: Wish) -> Reply {
-    answered(timeout(LOOP_PATIENCE, panel.ask(wish, BY)).await)
+async fn ask(admin: &AdminHandle, command: OperatorCommand) -> SocketReply {
+    answered(timeout(LOOP_PATIENCE, admin.ask(command, BY)).await)
 }
 
 fn answered<T>(
-    outcome: Result<Result<crate::sidecar::admin::commands::Answer, crate::sidecar::admin::commands::SidecarGone>, T>,
-) -> Reply {
+    outcome: Result<
+        Result<crate::sidecar::admin::commands::CommandResult, crate::sidecar::admin::commands::SidecarGone>,
+        T,
+    >,
+) -> SocketReply {
     match outcome {
-        Ok(Ok(answer)) => Reply::Answer(answer),
-        Ok(Err(gone)) => Reply::Error(gone.to_string()),
-        Err(_) => Reply::Error(
+        Ok(Ok(answer)) => SocketReply::CommandResult(answer),
+        Ok(Err(gone)) => SocketReply::Error(gone.to_string()),
+        Err(_) => SocketReply::Error(
             "the sidecar is in the middle of something slow (its disk?): it has the request and will see to it".into(),
         ),
     }
 }
 
-async fn watch(write: &mut OwnedWriteHalf, mut panel: Panel) -> std::io::Result<()> {
+async fn watch(write: &mut OwnedWriteHalf, mut admin: AdminHandle) -> std::io::Result<()> {
     loop {
-        say(write, &Reply::Status(Box::new(panel.status()))).await?;
-        if let Ok(Err(_gone)) = timeout(WATCH_INTERVAL, panel.changed()).await {
+        say(write, &SocketReply::Status(Box::new(admin.status()))).await?;
+        if let Ok(Err(_gone)) = timeout(WATCH_INTERVAL, admin.changed()).await {
             return Ok(());
         }
     }
 }
 
-async fn say(write: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
+async fn say(write: &mut OwnedWriteHalf, reply: &SocketReply) -> std::io::Result<()> {
     timeout(PATIENCE, write.write_all(&reply.to_line())).await?
 }
 
@@ -140,10 +143,10 @@ mod tests {
 
     #[test]
     fn requests_are_what_the_pages_say() {
-        assert_eq!(understand(b"{\"op\":\"status\"}\n"), Ok(Request::Status {}));
-        let restart = Request::Restart { reason: Some("r".into()), force: true };
+        assert_eq!(understand(b"{\"op\":\"status\"}\n"), Ok(SocketRequest::Status {}));
+        let restart = SocketRequest::Restart { reason: Some("r".into()), force: true };
         assert_eq!(understand(br#"{"op":"restart","reason":"r","force":true}"#), Ok(restart));
-        assert_eq!(understand(br#"{"op":"restart"}"#), Ok(Request::Restart { reason: None, force: false }));
+        assert_eq!(understand(br#"{"op":"restart"}"#), Ok(SocketRequest::Restart { reason: None, force: false }));
         for rubbish in [&b""[..], b"\n", b"status", br#"{"op":"stop"}"#, br#"{"op":"drain","for":1}"#, b"\xff\n", b"[]"]
         {
             assert!(understand(rubbish).is_err(), "{rubbish:?}");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::common::fs::regular_file::{self, Unfit};
-use crate::protocol::{MAX_RESULT_DEPTH, Refusal, Unread, read_object};
+use crate::common::fs::regular_file::{self, Unsuitable};
+use crate::protocol::{JsonError, MAX_RESULT_DEPTH, Refusal, read_object};
 use crate::sidecar::agent::refused_results;
 use crate::sidecar::agent::results::ResultsConfig;
 use crate::sidecar::agent::results::outcome::{MAX_RESULT_BYTES, ResultContent, too_large};
@@ -132,7 +132,7 @@ enum Flaw {
 
 impl From<io::Error> for Flaw {
     fn from(e: io::Error) -> Self {
-        if let Some(unfit) = Unfit::of(&e) {
+        if let Some(unfit) = Unsuitable::of(&e) {
             Self::Here(unfit.to_string())
         } else if e.kind() == io::ErrorKind::NotFound {
             Self::Gone
@@ -155,9 +155,9 @@ fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
             Some(bytes) => Err(Flaw::TooLarge(bytes)),
             None => Ok(classify(object)),
         },
-        Err(Unread::Refused(refusal)) => Err(Flaw::Refused(refusal)),
-        Err(Unread::NotAnObject) => Err(Flaw::Here("is JSON but not an object".into())),
-        Err(Unread::NotJson(e)) => Err(Flaw::Here(format!("is not JSON: {e}"))),
+        Err(JsonError::Refused(refusal)) => Err(Flaw::Refused(refusal)),
+        Err(JsonError::NotAnObject) => Err(Flaw::Here("is JSON but not an object".into())),
+        Err(JsonError::NotJson(e)) => Err(Flaw::Here(format!("is not JSON: {e}"))),
     }
 }
 

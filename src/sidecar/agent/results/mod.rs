@@ -110,7 +110,7 @@ impl ResultsWatcher {
             let watch = before.remove(&task).unwrap_or_else(|| state.fresh_watch());
             state.watched.insert(task, watch);
         }
-        let State { watched, undelivered, .. } = &mut *state;
+        let WatchState { watched, undelivered, .. } = &mut *state;
         undelivered.retain(|event| event.task_id().is_none_or(|task| watched.contains_key(task)));
         drop(state);
         self.shared.poke.notify_one();
@@ -180,18 +180,18 @@ struct Shared {
     config: ResultsConfig,
     poke: Notify,
     /// Never held while a file is read.
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchState> {
         // Every change below is a single step; a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WatchState {
     watched: BTreeMap<String, Watch>,
     /// A look that was asked for and has not begun.
     look_asked: Option<u32>,
@@ -210,7 +210,7 @@ struct Watch {
     candidate: Option<Candidate>,
 }
 
-impl State {
+impl WatchState {
     fn is_idle(&self) -> bool {
         self.watched.is_empty() && self.look_asked.is_none()
     }

@@ -24,7 +24,7 @@ const PROGRESS: &str = "progress";
 
 /// What a claim says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct ClaimRecord {
     /// The supervisor.
     pub(super) pid: u32,
     /// The hand-out it runs or ran.
@@ -67,7 +67,7 @@ fn start_ticks(pid: u32) -> Option<u64> {
 pub(super) struct Claim {
     file: File,
     path: PathBuf,
-    note: Note,
+    note: ClaimRecord,
 }
 
 /// What became of a claim.
@@ -80,7 +80,7 @@ pub(super) enum Taken {
 
 impl Claim {
     /// Claims the task for this process, after whatever is being ended for it has ended.
-    pub(super) fn take(scratch: &Path, task_id: &str, note: Note) -> io::Result<Taken> {
+    pub(super) fn take(scratch: &Path, task_id: &str, note: ClaimRecord) -> io::Result<Taken> {
         fs::create_dir_all(scratch)?;
         // One claimant at a time: between the look and the rename nobody else may come.
         let gate = regular_file::open_with(&scratch.join("runs.lock"), private().create(true))?;
@@ -88,10 +88,10 @@ impl Claim {
         wait_for_the_ending(scratch, task_id)?;
         let path = path_of(scratch, task_id, CLAIM);
         match look_at(&path)? {
-            Standing::Absent => {}
-            Standing::Running(_) => return Ok(Taken::Before),
-            Standing::Over(before) if before.generation == note.generation => return Ok(Taken::Before),
-            Standing::Over(_) | Standing::Unreadable => {
+            ClaimState::Absent => {}
+            ClaimState::Running(_) => return Ok(Taken::Before),
+            ClaimState::Over(before) if before.generation == note.generation => return Ok(Taken::Before),
+            ClaimState::Over(_) | ClaimState::Unreadable => {
                 // An earlier hand-out's.
                 let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
             }
@@ -140,18 +140,18 @@ impl Claim {
 
 /// How a claim stands.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(super) enum ClaimState {
     Absent,
     /// Its supervisor lives.
-    Running(Option<Note>),
+    Running(Option<ClaimRecord>),
     /// Its supervisor has ended.
-    Over(Note),
+    Over(ClaimRecord),
     /// Not a claim.
     Unreadable,
 }
 
 /// How the task's claim stands.
-pub(super) fn standing(scratch: &Path, task_id: &str) -> io::Result<Standing> {
+pub(super) fn standing(scratch: &Path, task_id: &str) -> io::Result<ClaimState> {
     look_at(&path_of(scratch, task_id, CLAIM))
 }
 
@@ -165,21 +165,21 @@ pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
 pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
     let path = path_of(scratch, task_id, CLAIM);
     let standing = look_at(&path);
-    let claimed = standing.as_ref().is_ok_and(|standing| !matches!(standing, Standing::Absent));
+    let claimed = standing.as_ref().is_ok_and(|standing| !matches!(standing, ClaimState::Absent));
     match standing {
-        Ok(Standing::Absent) => {}
-        Ok(Standing::Running(Some(note))) => {
+        Ok(ClaimState::Absent) => {}
+        Ok(ClaimState::Running(Some(note))) => {
             // The name first: from here on the supervisor knows that it is not wanted.
             let ending = ending_path(scratch, task_id, note.pid);
             if fs::rename(&path, &ending).is_ok() {
                 terminate(note.pid);
             }
         }
-        Ok(Standing::Over(note)) => {
+        Ok(ClaimState::Over(note)) => {
             end_orphan(&note);
             let _ = fs::remove_file(&path);
         }
-        Ok(Standing::Running(None) | Standing::Unreadable) => {
+        Ok(ClaimState::Running(None) | ClaimState::Unreadable) => {
             let _ = fs::remove_file(&path);
         }
         Err(error) => tracing::warn!(file = %path.display(), %error, "cannot look at a task's run"),
@@ -197,17 +197,17 @@ pub(super) fn end_leftovers(scratch: &Path) {
             continue;
         }
         match look_at(&path) {
-            Ok(Standing::Running(Some(note))) => terminate(note.pid),
-            Ok(Standing::Over(_) | Standing::Unreadable) => {
+            Ok(ClaimState::Running(Some(note))) => terminate(note.pid),
+            Ok(ClaimState::Over(_) | ClaimState::Unreadable) => {
                 let _ = fs::remove_file(&path);
             }
-            Ok(Standing::Absent | Standing::Running(None)) | Err(_) => {}
+            Ok(ClaimState::Absent | ClaimState::Running(None)) | Err(_) => {}
         }
     }
 }
 
 /// What a supervisor that was killed left running.
-pub(super) fn end_orphan(note: &Note) {
+pub(super) fn end_orphan(note: &ClaimRecord) {
     if let Some(command) = note.command
         && command.is_alive()
     {
@@ -226,7 +226,7 @@ fn wait_for_the_ending(scratch: &Path, task_id: &str) -> io::Result<()> {
     loop {
         let names = fs::read_dir(scratch)?.flatten().map(|entry| entry.file_name());
         let ending: Vec<_> = names.filter(|name| name.to_str().is_some_and(of_the_task)).collect();
-        let under_way = ending.iter().any(|name| matches!(look_at(&scratch.join(name)), Ok(Standing::Running(_))));
+        let under_way = ending.iter().any(|name| matches!(look_at(&scratch.join(name)), Ok(ClaimState::Running(_))));
         if !under_way {
             ending.iter().for_each(|name| drop(fs::remove_file(scratch.join(name))));
             return Ok(());
@@ -238,10 +238,10 @@ fn wait_for_the_ending(scratch: &Path, task_id: &str) -> io::Result<()> {
     }
 }
 
-fn look_at(path: &Path) -> io::Result<Standing> {
+fn look_at(path: &Path) -> io::Result<ClaimState> {
     let file = match regular_file::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Absent),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClaimState::Absent),
         Err(error) => return Err(error),
     };
     let locked = match file.try_lock_shared() {
@@ -251,11 +251,11 @@ fn look_at(path: &Path) -> io::Result<Standing> {
     };
     let mut text = Vec::new();
     file.take(MAX_CLAIM_BYTES).read_to_end(&mut text)?;
-    let note = serde_json::from_slice::<Note>(&text).ok();
+    let note = serde_json::from_slice::<ClaimRecord>(&text).ok();
     Ok(match (locked, note) {
-        (true, note) => Standing::Running(note),
-        (false, Some(note)) => Standing::Over(note),
-        (false, None) => Standing::Unreadable,
+        (true, note) => ClaimState::Running(note),
+        (false, Some(note)) => ClaimState::Over(note),
+        (false, None) => ClaimState::Unreadable,
     })
 }
 
@@ -306,9 +306,9 @@ fn terminate(_: u32) {}
 mod tests {
     use super::*;
 
-    fn note(generation: u64) -> Note {
+    fn note(generation: u64) -> ClaimRecord {
         // A number that no process has.
-        Note { pid: u32::MAX, generation, machine_boot: "b".into(), claimed_at_ms: 1, command: None }
+        ClaimRecord { pid: u32::MAX, generation, machine_boot: "b".into(), claimed_at_ms: 1, command: None }
     }
 
     fn take(scratch: &Path, generation: u64) -> Option<Claim> {

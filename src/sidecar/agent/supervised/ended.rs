@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{MAX_RESULT_DEPTH, Unread, read_object};
+use crate::protocol::{JsonError, MAX_RESULT_DEPTH, read_object};
 use crate::sidecar::agent::results::outcome::{MAX_FILE_BYTES, ResultContent};
 use crate::sidecar::agent::supervised::output::{Stream, cut_to_end};
 use crate::sidecar::agent::wake::process_group;
@@ -100,8 +100,10 @@ fn printed_result(text: &str) -> Map<String, Value> {
     let last = text.trim_end().lines().next_back().unwrap_or_default();
     let printed = |text: &str| match read_object(text.as_bytes(), MAX_RESULT_DEPTH) {
         Ok(object) => Some(object),
-        Err(Unread::Refused(refusal)) => Some(ResultContent::refused("what the command printed", &refusal).to_object()),
-        Err(Unread::NotJson(_) | Unread::NotAnObject) => None,
+        Err(JsonError::Refused(refusal)) => {
+            Some(ResultContent::refused("what the command printed", &refusal).to_object())
+        }
+        Err(JsonError::NotJson(_) | JsonError::NotAnObject) => None,
     };
     [text, last].into_iter().find_map(printed).unwrap_or_default()
 }

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::common::fs::{atomic_file, regular_file};
-use crate::sidecar::agent::supervised::claim_record::{self, Note, Standing, progress_path, standing};
-use crate::sidecar::agent::supervised::output::{FILE_BYTES, Line, cut_to_end};
+use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, progress_path, standing};
+use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -148,23 +148,23 @@ async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mps
 }
 
 /// One look: the new lines of progress, or nothing where there is no run.
-fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<Line>>) {
+fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<OutputLine>>) {
     let task_id = task.task_id.as_str();
     match standing(&config.scratch_dir, task_id) {
-        Ok(Standing::Running(note)) => {
+        Ok(ClaimState::Running(note)) => {
             // What an earlier sidecar saw is not told again.
             let ours = note.is_none_or(|note| note.claimed_at_ms >= since_ms);
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), ours);
             (reader, Some(lines))
         }
-        Ok(Standing::Over(note)) => {
+        Ok(ClaimState::Over(note)) => {
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), note.claimed_at_ms >= since_ms);
             if task.begun_for == Some(note.generation) {
                 tell_a_lost_end(config, task_id, &note);
             }
             (reader, Some(lines))
         }
-        Ok(Standing::Absent | Standing::Unreadable) => (reader, None),
+        Ok(ClaimState::Absent | ClaimState::Unreadable) => (reader, None),
         Err(error) => {
             tracing::warn!(task_id, %error, "cannot look at a task's run");
             (reader, None)
@@ -173,7 +173,7 @@ fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) 
 }
 
 /// A supervisor that ended without a result was killed: somebody has to say so.
-fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &Note) {
+fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &ClaimRecord) {
     let path = config.results_dir.join(format!("{task_id}.json"));
     // What a reboot ended is the machine's to judge: it may be begun anew.
     if note.machine_boot != config.machine_boot || path.exists() {
@@ -186,7 +186,7 @@ fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &Note) {
     let result = json!({"status": "failed", "reason": reason});
     match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
         // Cleaned up in this very moment: it must not pass for the result of a later hand-out.
-        Ok(()) if !matches!(standing(&config.scratch_dir, task_id), Ok(Standing::Over(now)) if now == *note) => {
+        Ok(()) if !matches!(standing(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *note) => {
             let _ = std::fs::remove_file(&path);
         }
         Ok(()) => {}
@@ -203,7 +203,7 @@ struct Reader {
 
 impl Reader {
     /// The lines that are new.
-    fn read(&mut self, path: &std::path::Path, from_the_start: bool) -> Vec<Line> {
+    fn read(&mut self, path: &std::path::Path, from_the_start: bool) -> Vec<OutputLine> {
         self.read_bytes(path, from_the_start).unwrap_or_default();
         let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<u8> = self.rest.drain(..whole).collect();
@@ -239,7 +239,7 @@ impl Batch {
         Self { stream, text: String::new(), left_out: 0, sent: None }
     }
 
-    fn add(&mut self, line: &Line) {
+    fn add(&mut self, line: &OutputLine) {
         if line.left_out > 0 {
             // What stands before a gap is old.
             self.left_out += self.text.len() as u64 + line.left_out;
@@ -271,8 +271,8 @@ fn now_ms() -> u64 {
 mod tests {
     use super::*;
 
-    fn line(text: &str, left_out: u64) -> Line {
-        Line { stream: "stdout".into(), text: text.into(), left_out }
+    fn line(text: &str, left_out: u64) -> OutputLine {
+        OutputLine { stream: "stdout".into(), text: text.into(), left_out }
     }
 
     #[tokio::test(start_paused = true)]

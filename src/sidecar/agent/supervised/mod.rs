@@ -16,7 +16,7 @@ mod request;
 mod supervise;
 
 pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
-pub use request::RunOrder;
+pub use request::RunRequest;
 pub use supervise::{main_if_asked, program};
 
 pub(crate) use supervise::arguments;

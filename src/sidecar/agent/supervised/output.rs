@@ -22,7 +22,7 @@ pub(super) const FILE_BYTES: u64 = 1024 * 1024;
 
 /// One line of progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Line {
+pub(super) struct OutputLine {
     /// `stdout` or `stderr`.
     pub(super) stream: String,
     pub(super) text: String,
@@ -92,13 +92,13 @@ impl Stream {
     }
 
     /// What has come since the last time.
-    fn take_line(&mut self) -> Option<Line> {
+    fn take_line(&mut self) -> Option<OutputLine> {
         if self.line.is_empty() {
             return None;
         }
         self.left_out += cut_to_end(&mut self.line, LINE_BYTES);
         let (text, left_out) = (std::mem::take(&mut self.line), std::mem::take(&mut self.left_out));
-        Some(Line { stream: self.name.to_owned(), text, left_out })
+        Some(OutputLine { stream: self.name.to_owned(), text, left_out })
     }
 }
 
@@ -113,7 +113,7 @@ impl Progress {
 
     /// Adds what has come. A disk that is full costs the progress, not the run.
     pub(super) fn write(&mut self, streams: [&mut Stream; 2]) {
-        let lines: Vec<Line> = streams.into_iter().filter_map(Stream::take_line).collect();
+        let lines: Vec<OutputLine> = streams.into_iter().filter_map(Stream::take_line).collect();
         let Some(file) = &mut self.0 else { return };
         for line in lines {
             let Ok(mut text) = serde_json::to_vec(&line) else { continue };

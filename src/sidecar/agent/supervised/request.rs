@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// One command to run for one hand-out of a task.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunOrder {
+pub struct RunRequest {
     /// The task; a plain file name.
     pub task_id: String,
     /// The hand-out: run once at most.
@@ -27,7 +27,7 @@ pub struct RunOrder {
     pub secrets: Vec<String>,
 }
 
-impl core::fmt::Debug for RunOrder {
+impl core::fmt::Debug for RunRequest {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         // Without the secrets.
         f.debug_struct("RunOrder")

@@ -23,11 +23,11 @@ use tokio::time::{sleep, sleep_until};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use crate::sidecar::agent::supervised::claim_record::{Claim, GRACE, Note, Process, Taken, progress_path};
+use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, Taken, progress_path};
 use crate::sidecar::agent::supervised::ended::{Ended, How};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
 use crate::sidecar::agent::supervised::pipes::Pipes;
-use crate::sidecar::agent::supervised::request::RunOrder;
+use crate::sidecar::agent::supervised::request::RunRequest;
 use crate::sidecar::agent::wake::process_group;
 
 /// What the program is called with to be a supervisor; not for people.
@@ -106,7 +106,7 @@ fn pass_on() -> Result<(), String> {
 fn detached() -> Result<(), String> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(|e| format!("the order cannot be read: {e}"))?;
-    let order: RunOrder = serde_json::from_slice(&text).map_err(|e| format!("the order makes no sense: {e}"))?;
+    let order: RunRequest = serde_json::from_slice(&text).map_err(|e| format!("the order makes no sense: {e}"))?;
     leave_session();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
@@ -153,8 +153,8 @@ fn answer(text: &str) {
     let _ = stdout.flush();
 }
 
-async fn supervise(order: RunOrder) {
-    let note = Note {
+async fn supervise(order: RunRequest) {
+    let note = ClaimRecord {
         pid: std::process::id(),
         generation: order.generation,
         machine_boot: order.machine_boot.clone(),
@@ -208,12 +208,12 @@ async fn supervise(order: RunOrder) {
     }
 }
 
-fn show_started(order: &RunOrder) -> io::Result<()> {
+fn show_started(order: &RunRequest) -> io::Result<()> {
     fs::create_dir_all(&order.results_dir)?;
     regular_file::make_empty(&order.results_dir.join(format!("{}.started", order.task_id)))
 }
 
-fn spawn(order: &RunOrder) -> io::Result<Child> {
+fn spawn(order: &RunRequest) -> io::Result<Child> {
     let mut command = Command::new(program());
     command.args([SUPERVISE, HELD]).arg(&order.command).current_dir(&order.cwd).kill_on_drop(false);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -221,13 +221,13 @@ fn spawn(order: &RunOrder) -> io::Result<Child> {
     command.spawn()
 }
 
-fn streams(order: &RunOrder) -> [Stream; 2] {
+fn streams(order: &RunRequest) -> [Stream; 2] {
     let secrets: Vec<Secret> = order.secrets.iter().cloned().map(Secret::new).collect();
     let redactor = Redactor::new(&secrets);
     [Stream::new("stdout", redactor.clone()), Stream::new("stderr", redactor)]
 }
 
-async fn watch(order: &RunOrder, child: &mut Child, leader: Option<u32>, mut stop: StopSignal) -> Ended {
+async fn watch(order: &RunRequest, child: &mut Child, leader: Option<u32>, mut stop: StopSignal) -> Ended {
     let mut streams = streams(order);
     let mut progress = Progress::create(&progress_path(&order.scratch_dir, &order.task_id));
     let mut pipes = Pipes::of(child);
@@ -305,7 +305,7 @@ async fn end_group(leader: u32) {
 }
 
 /// Puts the result where the sidecar finds it, now or when there is one again.
-async fn leave_result(order: &RunOrder, claim: &Claim, result: &Value) {
+async fn leave_result(order: &RunRequest, claim: &Claim, result: &Value) {
     let path = order.results_dir.join(format!("{}.json", order.task_id));
     let bytes = result.to_string().into_bytes();
     while claim.is_wanted() {

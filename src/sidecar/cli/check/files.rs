@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::common::fs::atomic_file::{self, folder_of};
-use crate::common::fs::regular_file::{self, Unfit};
+use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::machine::Journal;
 use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::cli::check::named;
@@ -167,9 +167,9 @@ pub(super) fn journal(config: &Config) -> Finding {
             return Finding::ok("journal", format!("{}: none yet", path.display()));
         }
         Err(error) => {
-            let then = match Unfit::of(&error) {
-                Some(Unfit::NoFile(_)) => "move it away, or set `queue_file` elsewhere".to_owned(),
-                Some(Unfit::TooLarge { .. }) => {
+            let then = match Unsuitable::of(&error) {
+                Some(Unsuitable::NoFile(_)) => "move it away, or set `queue_file` elsewhere".to_owned(),
+                Some(Unsuitable::TooLarge { .. }) => {
                     "if `max_frame_bytes` was lowered, raise it again; else let `run` move it aside \
                      and begin empty (a task in it will be handed out again by the hub)"
                         .to_owned()
@@ -198,7 +198,7 @@ pub(super) fn journal(config: &Config) -> Finding {
 
 fn in_words(journal: &Journal) -> String {
     let job = match &journal.job {
-        Some(carried) => format!("task {} in hand", carried.task.id),
+        Some(persisted) => format!("task {} in hand", persisted.task.id),
         None => "no task in hand".to_owned(),
     };
     format!("{job}, {} verdicts unanswered", journal.outbox.len())

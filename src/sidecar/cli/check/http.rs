@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use crate::sidecar::cli::check::finding::Finding;
-use crate::sidecar::cli::hub_client::{Question, ask};
+use crate::sidecar::cli::hub_client::{HttpRequest, ask};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::Holder;
@@ -45,7 +45,7 @@ fn cannot(address: SocketAddr, error: &io::Error) -> Finding {
 /// Whether the sidecar that runs is who answers there.
 async fn ours(config: &Config, address: SocketAddr) -> Finding {
     let base = format!("http://{address}");
-    let question = Question { base: &base, path: "/state", token: None, body: None, timeout: PATIENCE };
+    let question = HttpRequest { base: &base, path: "/state", token: None, body: None, timeout: PATIENCE };
     match ask(question).await {
         Ok(answer) if answer.body["agent_id"] == config.agent_id.as_str() => {
             Finding::ok("http", format!("the running sidecar answers at {base}"))

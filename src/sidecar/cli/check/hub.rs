@@ -8,7 +8,7 @@ use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::cli::hub_client::{HubAddress, ask, token};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
-use crate::sidecar::hub_connection::{LinkConfig, dial};
+use crate::sidecar::hub_connection::{ConnectionConfig, dial};
 
 /// For the closing handshake of a connection that nobody needs.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ async fn connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
     };
     findings.push(Finding::ok("hub tcp", format!("connected in {} ms", begun.elapsed().as_millis())));
     let tls = url.starts_with("wss");
-    match within(limit, dial::upgrade(&LinkConfig::new(url), stream)).await {
+    match within(limit, dial::upgrade(&ConnectionConfig::new(url), stream)).await {
         Some(Ok(mut socket)) => {
             if tls {
                 findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
@@ -87,7 +87,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
 
 /// What the hub thinks of our token.
 async fn standing(config: &Config) -> Finding {
-    use token::Standing;
+    use token::TokenStatus;
     let base = match &config.hub_api_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         // It was just connected to.
@@ -103,18 +103,18 @@ async fn standing(config: &Config) -> Finding {
         config.path.display()
     );
     match token::standing(&base, agent, &config.token, limit).await {
-        Ok(Standing::Ours) => {
+        Ok(TokenStatus::Ours) => {
             Finding::ok("token", format!("{base} takes it as {agent:?}'s (asked over HTTP, without an identify)"))
         }
-        Ok(Standing::Known) => Finding::ok(
+        Ok(TokenStatus::Known) => Finding::ok(
             "token",
             format!("{base} knows it, and does not tell whose it is (asked over HTTP, without an identify)"),
         ),
-        Ok(Standing::Anothers) => {
+        Ok(TokenStatus::Anothers) => {
             problem("token", format!("{base} knows it as another agent's, not {agent:?}'s")).then(renew)
         }
-        Ok(Standing::Unknown) => problem("token", format!("{base} does not know it")).then(renew),
-        Ok(Standing::Unclear { why }) => {
+        Ok(TokenStatus::Unknown) => problem("token", format!("{base} does not know it")).then(renew),
+        Ok(TokenStatus::Unclear { why }) => {
             Finding::warning("token", format!("whether {base} knows it is unclear: {why}"))
                 .then("the sidecar's log says `identified` when the hub takes it")
         }

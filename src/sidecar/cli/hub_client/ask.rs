@@ -23,7 +23,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// What is asked.
 #[derive(Debug)]
-pub(crate) struct Question<'a> {
+pub(crate) struct HttpRequest<'a> {
     /// The hub, `http://` or `https://`.
     pub(crate) base: &'a str,
     /// From `/` on.
@@ -38,14 +38,14 @@ pub(crate) struct Question<'a> {
 
 /// What was answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     /// The HTTP status.
     pub(crate) status: u16,
     /// The body; `Null` where it is no JSON.
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl HttpResponse {
     /// What the hub says is wrong: `error`, and our hub's `hint` or first `errors[].detail`.
     pub(crate) fn why(&self) -> String {
         let text = |value: &Value| value.as_str().map(|text| text.chars().take(300).collect::<String>());
@@ -86,7 +86,7 @@ impl fmt::Display for AskError {
 ///
 /// # Errors
 /// [`AskError`]: no answer, and how far it came.
-pub(crate) async fn ask(question: Question<'_>) -> Result<Answer, AskError> {
+pub(crate) async fn ask(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
     let (base, after) = (question.base.to_owned(), question.timeout);
     tokio::time::timeout(after, answered(question)).await.unwrap_or_else(|_| {
         let why = format!(
@@ -116,7 +116,7 @@ pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
     }
 }
 
-async fn answered(question: Question<'_>) -> Result<Answer, AskError> {
+async fn answered(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
     resolve(question.base).await?;
     // The link's own way to connect, which knows WebSocket addresses; `http` and `ws` differ in nothing else.
     let ws = question.base.replacen("http", "ws", 1);
@@ -139,7 +139,7 @@ fn explain_tcp(base: &str, error: &std::io::Error) -> String {
     dial::explain_tcp(&base.replacen("http", "ws", 1), error).replacen("ws", "http", 1)
 }
 
-async fn converse<S>(question: Question<'_>, stream: S) -> Result<Answer, AskError>
+async fn converse<S>(question: HttpRequest<'_>, stream: S) -> Result<HttpResponse, AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -158,10 +158,10 @@ where
         // What is answered is shown to people.
         text = text.replace(token.expose(), REDACTED);
     }
-    Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+    Ok(HttpResponse { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
 }
 
-fn request(question: &Question<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+fn request(question: &HttpRequest<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let uri: Uri = format!("{}{}", question.base, question.path).parse()?;
     let host = uri.authority().map(ToString::to_string).unwrap_or_default();
     let target = uri.path_and_query().map_or("/", |path| path.as_str());

@@ -6,4 +6,4 @@ pub(super) mod ask;
 pub(super) mod token;
 
 pub(super) use address::HubAddress;
-pub(super) use ask::{AskError, Question, ask};
+pub(super) use ask::{AskError, HttpRequest, ask};

@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use crate::common::secret::Secret;
-use crate::sidecar::cli::hub_client::{AskError, Question, ask};
+use crate::sidecar::cli::hub_client::{AskError, HttpRequest, ask};
 
 /// How a token stands.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum TokenStatus {
     /// It may act as this agent.
     Ours,
     /// The hub knows it; it does not tell whose it is.
@@ -32,23 +32,28 @@ pub(crate) enum Standing {
 ///
 /// # Errors
 /// [`AskError`]: the hub is not there.
-pub(crate) async fn standing(base: &str, agent: &str, token: &Secret, timeout: Duration) -> Result<Standing, AskError> {
+pub(crate) async fn standing(
+    base: &str,
+    agent: &str,
+    token: &Secret,
+    timeout: Duration,
+) -> Result<TokenStatus, AskError> {
     let path = format!("/api/admin/agents/{}/restarts", encoded(agent));
-    let answer = ask(Question { base, path: &path, token: Some(token), body: None, timeout }).await?;
+    let answer = ask(HttpRequest { base, path: &path, token: Some(token), body: None, timeout }).await?;
     match answer.status {
-        200 => return Ok(Standing::Ours),
-        401 => return Ok(Standing::Unknown),
-        403 => return Ok(Standing::Anothers),
+        200 => return Ok(TokenStatus::Ours),
+        401 => return Ok(TokenStatus::Unknown),
+        403 => return Ok(TokenStatus::Anothers),
         404 | 405 => {}
-        _ => return Ok(Standing::Unclear { why: answer.why() }),
+        _ => return Ok(TokenStatus::Unclear { why: answer.why() }),
     }
     let path = "/api/tasks/task-of-no-agentcom-sidecar-check";
-    let answer = ask(Question { base, path, token: Some(token), body: None, timeout }).await?;
+    let answer = ask(HttpRequest { base, path, token: Some(token), body: None, timeout }).await?;
     Ok(match answer.status {
-        200 => Standing::Known,
-        404 if answer.body["error"] == "task_not_found" || !answer.body["task_id"].is_null() => Standing::Known,
-        401 | 403 => Standing::Unknown,
-        _ => Standing::Unclear { why: answer.why() },
+        200 => TokenStatus::Known,
+        404 if answer.body["error"] == "task_not_found" || !answer.body["task_id"].is_null() => TokenStatus::Known,
+        401 | 403 => TokenStatus::Unknown,
+        _ => TokenStatus::Unclear { why: answer.why() },
     })
 }
 

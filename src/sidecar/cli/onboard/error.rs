@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::DurableError;
-use crate::common::fs::regular_file::Unfit;
+use crate::common::fs::regular_file::Unsuitable;
 use crate::sidecar::cli::hub_client::{AskError, HubAddress};
 use crate::sidecar::config::{Config, ConfigError};
 use crate::sidecar::exit_code::ExitCode;
@@ -144,9 +144,9 @@ impl fmt::Display for OnboardError {
             Self::Address(why) => write!(f, "`--hub`: {why}"),
             Self::TokenFile { path, source } => {
                 write!(f, "no token in {}: {source}; the token is the last word of that file", path.display())?;
-                match Unfit::of(source) {
-                    Some(Unfit::NoFile(_)) => write!(f, " (`--token-file -` reads it from stdin, a pipe too)"),
-                    Some(Unfit::TooLarge { .. }) | None => Ok(()),
+                match Unsuitable::of(source) {
+                    Some(Unsuitable::NoFile(_)) => write!(f, " (`--token-file -` reads it from stdin, a pipe too)"),
+                    Some(Unsuitable::TooLarge { .. }) | None => Ok(()),
                 }
             }
             Self::ThereAlready { path, what } => {

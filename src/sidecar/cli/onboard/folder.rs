@@ -13,12 +13,12 @@ const PROBE: [u8; 8_192] = [b' '; 8_192];
 /// The folders of a new agent. What was made for it goes again when it is dropped, so that an agent that was not
 /// registered leaves nothing.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct AgentFolder {
     results: PathBuf,
     made: Vec<PathBuf>,
 }
 
-impl Place {
+impl AgentFolder {
     /// The agent is there: everything stays. Answers the results folder.
     pub(super) fn keep(mut self) -> PathBuf {
         self.made.clear();
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for AgentFolder {
     fn drop(&mut self) {
         // The innermost first; one that somebody has put something into meanwhile stays.
         for path in self.made.iter().rev() {
@@ -45,10 +45,10 @@ impl Drop for Place {
 ///
 /// # Errors
 /// [`OnboardError::Folder`].
-pub(super) fn prepare(config: &Path) -> Result<Place, OnboardError> {
+pub(super) fn prepare(config: &Path) -> Result<AgentFolder, OnboardError> {
     let folder = folder_of(config);
     let results = folder.join("results");
-    let mut place = Place { results: results.clone(), made: Vec::new() };
+    let mut place = AgentFolder { results: results.clone(), made: Vec::new() };
     for path in [folder, &results] {
         place.make(path).map_err(|source| OnboardError::Folder { path: path.to_owned(), doing: "make", source })?;
         probe(path).map_err(|source| OnboardError::Folder { path: path.to_owned(), doing: "write to", source })?;

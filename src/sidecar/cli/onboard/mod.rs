@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::secret::Secret;
 use crate::protocol::Limit;
-use crate::sidecar::cli::hub_client::{HubAddress, Question, ask};
+use crate::sidecar::cli::hub_client::{HttpRequest, HubAddress, ask};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{complain, print};
 use crate::sidecar::cli::runtime;
@@ -149,7 +149,7 @@ fn admin_token() -> Result<Option<Secret>, OnboardError> {
 }
 
 async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {
-    let question = Question { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
+    let question = HttpRequest { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
     // Both hubs call themselves so.
     if answer.status == 200 && answer.body["service"] == "agent_com" {
@@ -159,7 +159,7 @@ async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {
 }
 
 async fn register(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Result<Secret, OnboardError> {
-    let question = Question {
+    let question = HttpRequest {
         base: &hub.http,
         path: "/api/onboard/register",
         token: admin,
@@ -180,12 +180,12 @@ async fn register(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Resul
 
 /// The token that was given, if the hub knows it as this agent's.
 async fn verified(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret, OnboardError> {
-    use crate::sidecar::cli::hub_client::token::{Standing, standing};
+    use crate::sidecar::cli::hub_client::token::{TokenStatus, standing};
     let why = match standing(&hub.http, name, &token, ASK_TIMEOUT).await.map_err(OnboardError::Unreachable)? {
-        Standing::Ours | Standing::Known => return Ok(token),
-        Standing::Anothers => format!("it is another agent's, not {name}'s"),
-        Standing::Unknown => "it does not know it".to_owned(),
-        Standing::Unclear { why } => why,
+        TokenStatus::Ours | TokenStatus::Known => return Ok(token),
+        TokenStatus::Anothers => format!("it is another agent's, not {name}'s"),
+        TokenStatus::Unknown => "it does not know it".to_owned(),
+        TokenStatus::Unclear { why } => why,
     };
     Err(OnboardError::BadToken { hub: hub.http.clone(), why })
 }

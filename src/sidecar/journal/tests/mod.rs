@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::machine::{
-    Carried, Latecomer, OpenRestart, Outcome, RestartLedger, Returned, Shelved, Stage, Task, TaskId, Timestamp, Verdict,
+    LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Returned, Stage, Task, TaskId,
+    Timestamp, Verdict,
 };
 use crate::protocol::stored_object;
 
@@ -22,9 +23,9 @@ fn read(value: &Value) -> Journal {
     journal_of(value.to_string().as_bytes()).0
 }
 
-fn carried(stage: Stage) -> Carried {
+fn persisted(stage: Stage) -> PersistedJob {
     let payload = json!({"task_id": "t-1", "generation": 3, "description": "d", "metadata": {"k": 1}, "novel": [1]});
-    Carried {
+    PersistedJob {
         task: Task { id: TaskId::new("t-1").unwrap(), generation: 3, payload: payload.to_string().into() },
         stage,
         woken: Some(2),
@@ -41,12 +42,12 @@ fn full_journal(stage: Stage) -> Journal {
         leaving_at: Some(Timestamp::from_millis(7)),
     };
     Journal {
-        job: Some(carried(stage)),
-        shelf: vec![
-            Shelved::UnderWay(carried(Stage::Running)),
-            Shelved::Finished { task_id: TaskId::new("t-2").unwrap(), result: r#"{"status":"success"}"#.into() },
+        job: Some(persisted(stage)),
+        parked: vec![
+            ParkedTask::UnderWay(persisted(Stage::Running)),
+            ParkedTask::Finished { task_id: TaskId::new("t-2").unwrap(), result: r#"{"status":"success"}"#.into() },
         ],
-        latecomers: vec![Latecomer { task_id: TaskId::new("t-5").unwrap(), machine_boot: "b".into() }],
+        late_sessions: vec![LateSession { task_id: TaskId::new("t-5").unwrap(), machine_boot: "b".into() }],
         outbox: vec![
             Verdict {
                 task_id: TaskId::new("t-3").unwrap(),
@@ -126,7 +127,7 @@ fn the_node_sidecar_finds_what_it_checks_a_result_by() {
     let steps = json!([{"type": "command_succeeds", "target": "true"}]);
     let payload = json!({"task_id": "t-1", "generation": 3, "description": "d", "verification_steps": steps,
         "skip_verification": true, "branch": "b", "novel": [1]});
-    let mut job = carried(Stage::Running);
+    let mut job = persisted(Stage::Running);
     job.task.payload = payload.to_string().into();
     let journal = Journal { job: Some(job), ..Journal::default() };
     let active = serde_json::from_slice::<Value>(&to_bytes(&journal, &Map::new())).unwrap()["active"].take();
@@ -178,7 +179,7 @@ fn a_node_sidecars_second_task_is_kept_too() {
     });
     let journal = read(&node);
     assert_eq!(journal.job.unwrap().stage, Stage::Accepted);
-    assert_eq!(journal.shelf.len(), 1);
+    assert_eq!(journal.parked.len(), 1);
 }
 
 #[test]
@@ -226,8 +227,8 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
         match pointer.split('/').nth(1).unwrap() {
             "active" => expected.job = None,
             "outbox" => drop(expected.outbox.remove(0)),
-            "shelf" => drop(expected.shelf.remove(1)),
-            "latecomers" => expected.latecomers.clear(),
+            "shelf" => drop(expected.parked.remove(1)),
+            "latecomers" => expected.late_sessions.clear(),
             "restarts" => expected.restarts = RestartLedger::default(),
             "cordoned" => expected.cordoned = false,
             _ => {}
@@ -244,8 +245,9 @@ fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
         let mut journal = full_journal(Stage::Running);
         let job = journal.job.as_mut().unwrap();
         job.task.payload = object.as_str().into();
-        journal.shelf[0] = Shelved::UnderWay(job.clone());
-        journal.shelf[1] = Shelved::Finished { task_id: TaskId::new("t-2").unwrap(), result: object.as_str().into() };
+        journal.parked[0] = ParkedTask::UnderWay(job.clone());
+        journal.parked[1] =
+            ParkedTask::Finished { task_id: TaskId::new("t-2").unwrap(), result: object.as_str().into() };
         journal.outbox[0].outcome = Outcome::Completed { result: object.as_str().into() };
         assert_eq!(journal_of(&to_bytes(&journal, &Map::new())).0, journal, "{depth}");
     }
@@ -292,7 +294,7 @@ fn a_task_takes_no_more_room_than_its_assignment_twice() {
     let metadata = nested(100_000);
     let payload = format!(r#"{{"description":"d","metadata":{metadata}}}"#);
     let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: payload.as_str().into() };
-    let job = Carried { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None };
+    let job = PersistedJob { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None };
     let with = to_bytes(&Journal { job: Some(job), ..Journal::default() }, &Map::new()).len();
     let grown = with - to_bytes(&Journal::default(), &Map::new()).len();
     assert!(grown <= 2 * payload.len() + 2_000, "{grown} bytes for {}", payload.len());

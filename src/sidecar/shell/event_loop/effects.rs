@@ -9,14 +9,14 @@ use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file;
 use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
 use crate::protocol::{Pm2Info, SidecarFrame};
-use crate::sidecar::agent::launch::Beginner;
+use crate::sidecar::agent::launch::Launcher;
 use crate::sidecar::agent::refused_results;
 use crate::sidecar::agent::supervised::Watched;
 use crate::sidecar::hub_connection::SendError;
 use crate::sidecar::journal;
 use crate::sidecar::shell::adapter_events::notify;
 use crate::sidecar::shell::event_loop::{Offered, RESTART_HISTORY, Sidecar};
-use crate::sidecar::shell::outbound::{output, resource_report, speak};
+use crate::sidecar::shell::outbound::{encode_frame, output, resource_report};
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// Close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
@@ -57,7 +57,7 @@ impl Sidecar {
                     }
                     Effect::LookForResults { number } => self.adapters.results.look(number),
                     Effect::PassOn(_) => self.pass_on(),
-                    Effect::Reply { to, answer, not_on_disk } => self.askers.answer(to, answer, not_on_disk),
+                    Effect::Reply { to, answer, not_on_disk } => self.waiting.answer(to, answer, not_on_disk),
                     Effect::Notify(notice) => notify(&notice),
                     Effect::KeepRefused { task_id, generation, result } => {
                         next = Some(self.keep_refused(task_id, generation, result).await);
@@ -123,7 +123,7 @@ impl Sidecar {
     fn send(&mut self, what: ToHub) {
         let asked = self.adapters.pm2_said.borrow().clone();
         let pm2 = &self.adapters.pm2;
-        let frame = speak(what, &self.introduction, || pm2_info(pm2, asked));
+        let frame = encode_frame(what, &self.introduction, || pm2_info(pm2, asked));
         self.send_frame(frame);
     }
 
@@ -140,7 +140,7 @@ impl Sidecar {
 
     fn wake(&self, task: &Task, attempt: u8) {
         let (runner, machine_boot) = (&self.adapters.runner, self.policy.machine_boot.as_str());
-        Beginner { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
+        Launcher { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
     }
 
     /// What was offered last; the machine wants the hub to have it.
@@ -195,7 +195,7 @@ impl Sidecar {
             .state
             .job()
             .filter(|_| self.watched.is_some())
-            .map(|job| Watched { task_id: job.task().id.to_string(), begun_for: job.carried.woken });
+            .map(|job| Watched { task_id: job.task().id.to_string(), begun_for: job.persisted.woken });
         if let Some(runs) = &self.adapters.runs {
             runs.watch(run);
         }

@@ -1,17 +1,17 @@
 //! The way out, once the machine has ordered the exit: nothing is decided any more, the peers only hear the last words.
 
 use crate::sidecar::admin::status::Status;
-use crate::sidecar::hub_connection::LinkWhat;
+use crate::sidecar::hub_connection::ConnectionEventKind;
 use crate::sidecar::shell::event_loop::Sidecar;
 
 impl Sidecar {
     /// The last words may still be on their way when the deadline has come: they get a moment, not more.
     pub(super) async fn end(&mut self) {
         const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(150);
-        if matches!(self.machine.link, crate::machine::Link::Closing { .. }) {
+        if matches!(self.machine.connection, crate::machine::Connection::Closing { .. }) {
             let closed = async {
                 while let Some(event) = self.inbox.link.recv().await {
-                    if let LinkWhat::Closed(_) = event.what {
+                    if let ConnectionEventKind::Closed(_) = event.what {
                         return;
                     }
                 }
@@ -31,7 +31,7 @@ impl Sidecar {
         while self.inbox.requests.try_recv().is_ok() {}
         self.adapters.next_run.close();
         let status = Status::of(&self.show.borrow(), &self.adapters.pm2);
-        self.adapters.voice.say_last_words(&status);
+        self.adapters.voice.say_final_messages(&status);
         let between_lines = self.adapters.voice.finish(LAST_ANSWERS).await;
         #[cfg(unix)]
         if !between_lines {

@@ -8,17 +8,17 @@ use serde_json::Map;
 
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use crate::machine::{Carried, Event, FromHub, Journal, Outcome, Shelved, Stage, Task, TaskId, ToHub, Verdict};
+use crate::machine::{Event, FromHub, Journal, Outcome, ParkedTask, PersistedJob, Stage, Task, TaskId, ToHub, Verdict};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
-use crate::protocol::{MAX_RESULT_DEPTH, Pm2Info, Unread, read_object};
+use crate::protocol::{JsonError, MAX_RESULT_DEPTH, Pm2Info, read_object};
 use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::ResultContent;
-use crate::sidecar::agent::supervised::RunOrder;
+use crate::sidecar::agent::supervised::RunRequest;
 use crate::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
 use crate::sidecar::shell::adapter_events::found_event;
-use crate::sidecar::shell::inbound::hear;
-use crate::sidecar::shell::outbound::{Introduction, speak};
+use crate::sidecar::shell::inbound::decode_frame;
+use crate::sidecar::shell::outbound::{Identity, encode_frame};
 
 fn reads_back(journal: &Journal) {
     let bytes = to_bytes(journal, &Map::new());
@@ -32,7 +32,7 @@ fn reads_back(journal: &Journal) {
 
 /// Whatever is said is a frame that our hub takes.
 fn is_taken(what: ToHub) {
-    let who = Introduction {
+    let who = Identity {
         agent_id: "a".into(),
         token: Secret::new("t"),
         capabilities: vec!["[[[".into()],
@@ -40,7 +40,7 @@ fn is_taken(what: ToHub) {
         boot_id: "b".into(),
         expected_back_ms: 1,
     };
-    let text = speak(what, &who, Pm2Info::default).to_text();
+    let text = encode_frame(what, &who, Pm2Info::default).to_text();
     assert!(matches!(read_frame(&text), Incoming::Frame(_)), "{text}");
 }
 
@@ -50,15 +50,15 @@ fn id() -> TaskId {
 
 /// In hand, on the shelf, and asked about.
 fn a_task_is_kept(task: &Task) {
-    let carried = Carried {
+    let persisted = PersistedJob {
         task: task.clone(),
         stage: Stage::Running,
         woken: Some(1),
         machine_boot: "b".into(),
         assigned_at: None,
     };
-    let shelf = vec![Shelved::UnderWay(carried.clone())];
-    reads_back(&Journal { job: Some(carried), shelf, ..Journal::default() });
+    let parked = vec![ParkedTask::UnderWay(persisted.clone())];
+    reads_back(&Journal { job: Some(persisted), parked, ..Journal::default() });
     is_taken(ToHub::TaskRecovering { task: task.clone(), last_status: "working" });
 }
 
@@ -78,8 +78,8 @@ fn a_result_is_kept(content: ResultContent) -> bool {
     reads_back(&Journal { outbox: vec![verdict], ..Journal::default() });
     match outcome {
         Outcome::Completed { result } => {
-            let shelf = vec![Shelved::Finished { task_id: id(), result: result.clone() }];
-            reads_back(&Journal { shelf, ..Journal::default() });
+            let parked = vec![ParkedTask::Finished { task_id: id(), result: result.clone() }];
+            reads_back(&Journal { parked, ..Journal::default() });
             is_taken(ToHub::TaskComplete { task_id: id(), generation: 1, result });
             true
         }
@@ -109,7 +109,7 @@ fn an_assignment_is_read_back_from_the_journal_and_asked_about_in_a_frame_that_a
         prop::sample::select(&["metadata", "description", "verification_steps", "routing_decision", "novel"][..]);
     proptest!(config(500), |(field in field, value in any_text::value())| {
         let text = format!(r#"{{"type":"task_assign","{field}":{value},"task_id":"t","generation":2}}"#);
-        let heard = hear(&text, "alice");
+        let heard = decode_frame(&text, "alice");
         let FromHub::Assigned { task, .. } = heard else { panic!("lost: {heard:?} of {text}") };
         a_task_is_kept(&task);
     });
@@ -121,8 +121,8 @@ fn a_result_is_read_back_from_the_journal_and_said_in_a_frame_that_a_hub_takes()
     proptest!(config(500), |(text in result_text())| {
         let content = match read_object(text.as_bytes(), MAX_RESULT_DEPTH) {
             Ok(object) => ResultContent::of(object),
-            Err(Unread::Refused(refusal)) => ResultContent::refused("t.json", &refusal),
-            Err(other @ (Unread::NotJson(_) | Unread::NotAnObject)) => panic!("{other:?}"),
+            Err(JsonError::Refused(refusal)) => ResultContent::refused("t.json", &refusal),
+            Err(other @ (JsonError::NotJson(_) | JsonError::NotAnObject)) => panic!("{other:?}"),
         };
         completed.set(completed.get() + usize::from(a_result_is_kept(content)));
     });
@@ -132,7 +132,7 @@ fn a_result_is_read_back_from_the_journal_and_said_in_a_frame_that_a_hub_takes()
 #[test]
 fn an_order_to_run_a_command_is_read_as_it_was_given() {
     proptest!(config(200), |(command in any_text::value(), secret in ".{0,20}")| {
-        let order = RunOrder {
+        let order = RunRequest {
             task_id: "t".into(),
             generation: u64::MAX,
             command,
@@ -144,6 +144,6 @@ fn an_order_to_run_a_command_is_read_as_it_was_given() {
             secrets: vec![secret],
         };
         let text = serde_json::to_vec(&order).unwrap();
-        prop_assert_eq!(serde_json::from_slice::<RunOrder>(&text).unwrap(), order);
+        prop_assert_eq!(serde_json::from_slice::<RunRequest>(&text).unwrap(), order);
     });
 }

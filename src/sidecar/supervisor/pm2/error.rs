@@ -3,7 +3,7 @@
 use core::fmt;
 use std::time::Duration;
 
-use crate::sidecar::supervisor::pm2::process_list::NoJlist;
+use crate::sidecar::supervisor::pm2::process_list::ListError;
 
 /// A list of a thousand apps with large environments.
 pub(super) const MAX_OUTPUT_BYTES: u64 = 32 << 20;
@@ -29,7 +29,7 @@ pub enum Pm2Error {
     /// The conversation over its socket broke off.
     Rpc(std::io::Error),
     /// It said something else than a list.
-    Garbage(NoJlist),
+    Garbage(ListError),
     /// It has a list and we are not in it.
     NotListed,
 }

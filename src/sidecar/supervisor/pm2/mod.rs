@@ -26,9 +26,9 @@ pub use child_env::{injected, scrub_child_env};
 pub use error::Pm2Error;
 pub use identity::{NameSource, ProcessIdentity};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
-pub use process_list::{HAND_OVER, Launch, NoJlist, Pm2Process, ProcessStatus, find_us, parse_dump, parse_jlist};
+pub use process_list::{HAND_OVER, Launch, ListError, Pm2Process, ProcessStatus, find_us, parse_dump, parse_jlist};
 pub use query::{QUERY_TIMEOUT, find_pm2, query, query_jlist};
-pub use restart_strategy::{Comeback, WhyExec, comeback};
+pub use restart_strategy::{RestartStrategy, WhyExec, strategy_for};
 pub use rpc::read_reply;
 pub use settings::SupervisorFacts;
 
@@ -111,7 +111,7 @@ impl Pm2 {
 
     /// Who would start the next run after an exit now, by pm2's own list: over its socket in some milliseconds, else by
     /// `pm2 jlist -s`. Not listed, or not to be asked, means nobody. `None`: pm2 lives and did not answer within 4 s.
-    pub(crate) async fn who_starts_the_next_run(&self, clock: Clock) -> Option<machine::Comeback> {
+    pub(crate) async fn who_starts_the_next_run(&self, clock: Clock) -> Option<machine::RestartMethod> {
         if self.current_facts().could_be_restarted_by_pm2() {
             // Less than what waits for the answer: a check, or the drain by default.
             let list = tokio::time::timeout(WHO_STARTS_TIMEOUT, self.list()).await;
@@ -124,18 +124,18 @@ impl Pm2 {
                 Err(error) => tracing::warn!(%error, "pm2 cannot be asked whether it would start the next run"),
             }
         }
-        let (comeback, why_not) = self.comeback_at(clock.now().as_millis());
+        let (restart_method, why_not) = self.restart_method_at(clock.now().as_millis());
         if let Some(why) = why_not {
             tracing::info!(%why, "pm2 would not start the next run: a restart replaces this process in place");
         }
-        Some(comeback)
+        Some(restart_method)
     }
 
     /// Who would start the next run at `now_ms` (since the epoch), as far as it is known, and why nobody would.
-    pub(crate) fn comeback_at(&self, now_ms: u64) -> (machine::Comeback, Option<WhyExec>) {
-        match comeback(&self.current_facts(), now_ms) {
-            Comeback::SupervisorRestarts => (machine::Comeback::Supervisor, None),
-            Comeback::ExecInPlace(why) => (machine::Comeback::InPlace, Some(why)),
+    pub(crate) fn restart_method_at(&self, now_ms: u64) -> (machine::RestartMethod, Option<WhyExec>) {
+        match strategy_for(&self.current_facts(), now_ms) {
+            RestartStrategy::SupervisorRestarts => (machine::RestartMethod::Supervisor, None),
+            RestartStrategy::ExecInPlace(why) => (machine::RestartMethod::InPlace, Some(why)),
         }
     }
 

@@ -136,7 +136,7 @@ impl fmt::Display for ProcessStatus {
 
 /// Why there is no list in an output. It quotes nothing of it: the output holds secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoJlist {
+pub enum ListError {
     /// Nothing in it looks like pm2's list.
     Absent {
         /// How long it was, bytes.
@@ -149,7 +149,7 @@ pub enum NoJlist {
     },
 }
 
-impl fmt::Display for NoJlist {
+impl fmt::Display for ListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent { bytes } => write!(f, "no process list in {bytes} bytes of output"),
@@ -158,13 +158,13 @@ impl fmt::Display for NoJlist {
     }
 }
 
-impl core::error::Error for NoJlist {}
+impl core::error::Error for ListError {}
 
 /// Finds pm2's list in an output with banners before, after or on the same line. Total: any bytes have an answer.
 ///
 /// # Errors
-/// [`NoJlist`] when there is none, or only a broken one. An empty list is none of these: it stands on a line of its own.
-pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
+/// [`ListError`] when there is none, or only a broken one. An empty list is none of these: it stands on a line of its own.
+pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
     let mut broken = None;
     let mut at = 0;
     for _ in 0..MAX_CANDIDATES {
@@ -183,29 +183,29 @@ pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
         }
     }
     match broken {
-        Some(at) => Err(NoJlist::Broken { at }),
+        Some(at) => Err(ListError::Broken { at }),
         None if has_empty_list(output) => Ok(Vec::new()),
-        None => Err(NoJlist::Absent { bytes: output.len() }),
+        None => Err(ListError::Absent { bytes: output.len() }),
     }
 }
 
 /// The answer of pm2's own socket, `{"args": [[...]]}` or `{"error": ...}`.
-pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
+pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
     #[derive(Deserialize)]
     struct Reply {
         args: Vec<Vec<RawApp>>,
     }
-    let reply: Reply = serde_json::from_slice(json).map_err(|_| NoJlist::Absent { bytes: json.len() })?;
-    let apps = reply.args.into_iter().next().ok_or(NoJlist::Absent { bytes: json.len() })?;
+    let reply: Reply = serde_json::from_slice(json).map_err(|_| ListError::Absent { bytes: json.len() })?;
+    let apps = reply.args.into_iter().next().ok_or(ListError::Absent { bytes: json.len() })?;
     Ok(apps.into_iter().map(RawApp::into_process).collect())
 }
 
 /// The apps in a `dump.pm2`: they have no process and no number there.
 ///
 /// # Errors
-/// [`NoJlist::Absent`] when it is something else.
-pub fn parse_dump(json: &[u8]) -> Result<Vec<Pm2Process>, NoJlist> {
-    let apps: Vec<RawEnv> = serde_json::from_slice(json).map_err(|_| NoJlist::Absent { bytes: json.len() })?;
+/// [`ListError::Absent`] when it is something else.
+pub fn parse_dump(json: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
+    let apps: Vec<RawEnv> = serde_json::from_slice(json).map_err(|_| ListError::Absent { bytes: json.len() })?;
     let app = |mut env: RawEnv| RawApp { name: env.name.take(), pm2_env: Some(env), ..RawApp::default() };
     Ok(apps.into_iter().map(app).map(RawApp::into_process).collect())
 }

@@ -7,7 +7,7 @@ use crate::sidecar::supervisor::pm2::settings::SupervisorFacts;
 
 /// What a commanded restart has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comeback {
+pub enum RestartStrategy {
     /// Exit 0: pm2 starts the next run.
     SupervisorRestarts,
     /// `exec` of our own program in the same process: an exit would be the end.
@@ -56,27 +56,27 @@ impl fmt::Display for WhyExec {
 }
 
 /// Decides from the settings as they are now; `now_ms` since the epoch.
-pub fn comeback(facts: &SupervisorFacts, now_ms: u64) -> Comeback {
+pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
     if facts.under_systemd {
-        Comeback::ExecInPlace(WhyExec::UnderSystemd)
+        RestartStrategy::ExecInPlace(WhyExec::UnderSystemd)
     } else if !facts.under_pm2 {
-        Comeback::ExecInPlace(WhyExec::NotUnderPm2)
+        RestartStrategy::ExecInPlace(WhyExec::NotUnderPm2)
     } else if facts.pm2_gone {
-        Comeback::ExecInPlace(WhyExec::Pm2Gone)
+        RestartStrategy::ExecInPlace(WhyExec::Pm2Gone)
     } else if facts.parent_is_pm2 == Some(false) {
-        Comeback::ExecInPlace(WhyExec::NotPm2sChild)
+        RestartStrategy::ExecInPlace(WhyExec::NotPm2sChild)
     } else if facts.silent {
-        Comeback::ExecInPlace(WhyExec::CannotBeAsked)
+        RestartStrategy::ExecInPlace(WhyExec::CannotBeAsked)
     } else if facts.unlisted {
-        Comeback::ExecInPlace(WhyExec::Unlisted)
+        RestartStrategy::ExecInPlace(WhyExec::Unlisted)
     } else if !facts.autorestart {
-        Comeback::ExecInPlace(WhyExec::AutorestartOff)
+        RestartStrategy::ExecInPlace(WhyExec::AutorestartOff)
     } else if facts.stop_exit_codes.contains(&0) {
-        Comeback::ExecInPlace(WhyExec::ZeroStops)
+        RestartStrategy::ExecInPlace(WhyExec::ZeroStops)
     } else if is_one_too_many(facts, now_ms) {
-        Comeback::ExecInPlace(WhyExec::CrashLoopGuard)
+        RestartStrategy::ExecInPlace(WhyExec::CrashLoopGuard)
     } else {
-        Comeback::SupervisorRestarts
+        RestartStrategy::SupervisorRestarts
     }
 }
 
@@ -107,70 +107,70 @@ mod tests {
 
     #[test]
     fn pm2_with_autorestart_brings_us_back() {
-        assert_eq!(comeback(&under_pm2(&[]), LATER), Comeback::SupervisorRestarts);
+        assert_eq!(strategy_for(&under_pm2(&[]), LATER), RestartStrategy::SupervisorRestarts);
     }
 
     #[test]
     fn other_final_codes_do_not_matter() {
-        assert_eq!(comeback(&under_pm2(&[("stop_exit_codes", "5")]), LATER), Comeback::SupervisorRestarts);
+        assert_eq!(strategy_for(&under_pm2(&[("stop_exit_codes", "5")]), LATER), RestartStrategy::SupervisorRestarts);
     }
 
     #[test]
     fn without_pm2_nobody_does() {
         let facts = SupervisorFacts::from_env(|_| None);
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::NotUnderPm2));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::NotUnderPm2));
     }
 
     #[test]
     fn under_systemd_the_process_stays() {
         let facts = SupervisorFacts::from_env(|key| (key == "NOTIFY_SOCKET").then(|| "/run/notify".to_owned()));
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::UnderSystemd));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::UnderSystemd));
         let both = under_pm2(&[("NOTIFY_SOCKET", "/run/notify")]);
-        assert_eq!(comeback(&both, LATER), Comeback::SupervisorRestarts, "pm2 below systemd is still pm2");
+        assert_eq!(strategy_for(&both, LATER), RestartStrategy::SupervisorRestarts, "pm2 below systemd is still pm2");
     }
 
     #[test]
     fn a_grandchild_of_pm2_cannot_rely_on_it() {
         let facts = SupervisorFacts { parent_is_pm2: Some(false), ..under_pm2(&[]) };
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::NotPm2sChild));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::NotPm2sChild));
     }
 
     #[test]
     fn a_pm2_that_has_died_starts_nobody() {
         let facts = SupervisorFacts { pm2_gone: true, ..under_pm2(&[]) };
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::Pm2Gone));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::Pm2Gone));
     }
 
     #[test]
     fn a_pm2_that_cannot_be_asked_is_not_relied_on() {
         let facts = SupervisorFacts { silent: true, ..under_pm2(&[]) };
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::CannotBeAsked));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::CannotBeAsked));
     }
 
     #[test]
     fn a_pm2_that_does_not_list_us_starts_nobody() {
         let facts = SupervisorFacts { unlisted: true, ..under_pm2(&[]) };
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::Unlisted));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::Unlisted));
     }
 
     #[test]
     fn autorestart_off_is_final() {
         let facts = under_pm2(&[("autorestart", "false")]);
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::AutorestartOff));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::AutorestartOff));
     }
 
     #[test]
     fn zero_among_the_stop_codes_is_final() {
         let facts = under_pm2(&[("stop_exit_codes", "0")]);
-        assert_eq!(comeback(&facts, LATER), Comeback::ExecInPlace(WhyExec::ZeroStops));
+        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::ZeroStops));
     }
 
     #[test]
     fn an_exit_that_pm2_would_take_for_the_last_straw_is_avoided() {
         let facts = under_pm2(&[("unstable_restarts", "15")]);
-        assert_eq!(comeback(&facts, 1_005_300), Comeback::ExecInPlace(WhyExec::CrashLoopGuard));
-        assert_eq!(comeback(&facts, 1_006_300), Comeback::SupervisorRestarts);
+        assert_eq!(strategy_for(&facts, 1_005_300), RestartStrategy::ExecInPlace(WhyExec::CrashLoopGuard));
+        assert_eq!(strategy_for(&facts, 1_006_300), RestartStrategy::SupervisorRestarts);
         let calmer = under_pm2(&[("unstable_restarts", "14")]);
-        assert_eq!(comeback(&calmer, 1_005_300), Comeback::SupervisorRestarts);
+        assert_eq!(strategy_for(&calmer, 1_005_300), RestartStrategy::SupervisorRestarts);
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::sidecar::supervisor::pm2::error::{MAX_OUTPUT_BYTES, Pm2Error};
-use crate::sidecar::supervisor::pm2::process_list::{NoJlist, Pm2Process, parse_rpc_reply};
+use crate::sidecar::supervisor::pm2::process_list::{ListError, Pm2Process, parse_rpc_reply};
 
 const REQUEST: &str = r#"j:{"type":"call","method":"getMonitorData","args":[{}]}"#;
 /// Any text that names the call; the reply repeats it.
@@ -32,7 +32,7 @@ pub(super) async fn query_rpc(home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> 
 /// [`Pm2Error::Rpc`] where it breaks off or is no frame, [`Pm2Error::Garbage`] where the frame holds no list.
 pub async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<Pm2Process>, Pm2Error> {
     let reply = first_argument(stream).await.map_err(Pm2Error::Rpc)?;
-    let nothing = || Pm2Error::Garbage(NoJlist::Absent { bytes: reply.len() });
+    let nothing = || Pm2Error::Garbage(ListError::Absent { bytes: reply.len() });
     parse_rpc_reply(reply.strip_prefix(b"j:").ok_or_else(nothing)?).map_err(Pm2Error::Garbage)
 }
 

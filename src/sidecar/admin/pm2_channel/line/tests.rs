@@ -38,7 +38,7 @@ fn messages(status: &Status, name: &str, message: &str) -> Vec<Message> {
     messages.extend(actions::advertised());
     messages.extend([
         Message::Ready,
-        reply(Returned::Answer(answer)),
+        reply(Returned::CommandResult(answer)),
         reply(Returned::Status(Box::new(status.clone()))),
     ]);
     messages
@@ -69,7 +69,7 @@ proptest! {
         texts in proptest::collection::vec(text(), 1..6), number: u64, name in text(), message in text(),
     ) {
         for message in messages(&status(&texts, number), &name, &message) {
-            match Line::of(&message) {
+            match ChannelLine::of(&message) {
                 Ok(line) => prop_assert!(survives(&line.into_bytes())),
                 // Held back whole: only what has its size from outside.
                 Err(BadLine::TooLong { .. }) => prop_assert!(matches!(message, Message::Axm(Axm::Reply { .. })), "too long"),
@@ -114,14 +114,14 @@ fn only_known_shapes_pass() {
 
 #[test]
 fn the_lines_are_the_ones_that_pm2_knows() {
-    let line = |message| String::from_utf8(Line::of(&message).unwrap().into_bytes()).unwrap();
+    let line = |message| String::from_utf8(ChannelLine::of(&message).unwrap().into_bytes()).unwrap();
     assert_eq!(line(Message::Ready), "\"ready\"\n");
     let action = actions::advertised().next().unwrap();
     assert_eq!(
         line(action),
         "{\"type\":\"axm:action\",\"data\":{\"action_name\":\"status\",\"action_type\":\"custom\",\"arity\":0}}\n"
     );
-    let reply = Axm::Reply { action_name: "drain".into(), returned: Returned::Answer(actions::refused("no")) };
+    let reply = Axm::Reply { action_name: "drain".into(), returned: Returned::CommandResult(actions::refused("no")) };
     assert_eq!(
         line(Message::Axm(reply)),
         "{\"type\":\"axm:reply\",\"data\":{\"action_name\":\"drain\",\"return\":{\"ok\":false,\"message\":\"no\"}}}\n"

@@ -8,14 +8,14 @@ fn table(text: &str) -> Message {
 }
 
 fn reply(name: &str, message: &str) -> Message {
-    let answer = Answer::yes(message);
-    Message::Axm(Axm::Reply { action_name: name.to_owned(), returned: Returned::Answer(answer) })
+    let answer = CommandResult::yes(message);
+    Message::Axm(Axm::Reply { action_name: name.to_owned(), returned: Returned::CommandResult(answer) })
 }
 
 /// Everything that goes out as long as pm2 reads.
-fn all(voice: &Voice) -> String {
+fn all(voice: &ChannelWriter) -> String {
     let mut out = Vec::new();
-    while voice.step(|bytes| take(bytes, bytes.len(), &mut out)).unwrap() == Step::Wrote {}
+    while voice.step(|bytes| take(bytes, bytes.len(), &mut out)).unwrap() == WriteStep::Wrote {}
     String::from_utf8(out).unwrap()
 }
 
@@ -25,7 +25,7 @@ fn take(bytes: &[u8], at_most: usize, out: &mut Vec<u8>) -> io::Result<usize> {
     Ok(taken)
 }
 
-fn finish(voice: &Voice) -> bool {
+fn finish(voice: &ChannelWriter) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(voice.finish(Duration::ZERO))
 }
@@ -64,7 +64,7 @@ proptest! {
     /// and nothing behind that.
     #[test]
     fn only_whole_lines_and_nothing_after_the_last(turns in proptest::collection::vec(turn(), 1..120)) {
-        let voice = Voice::new();
+        let voice = ChannelWriter::new();
         let mut out = Vec::new();
         let mut ended = None;
         for turn in turns {
@@ -98,7 +98,7 @@ proptest! {
 
 #[test]
 fn without_a_channel_nothing_is_kept() {
-    let voice = Voice::mute();
+    let voice = ChannelWriter::mute();
     voice.say(Message::Ready);
     assert!(voice.queue().messages.is_empty());
     assert_eq!(all(&voice), "");
@@ -106,14 +106,14 @@ fn without_a_channel_nothing_is_kept() {
 
 #[test]
 fn of_figures_only_the_latest_are_said() {
-    let voice = Voice::new();
+    let voice = ChannelWriter::new();
     ["a", "b", "c"].iter().for_each(|text| voice.say(table(text)));
     assert_eq!(all(&voice).lines().count(), 1);
 }
 
 #[test]
 fn what_pm2_does_not_read_is_left_out_message_by_message() {
-    let voice = Voice::new();
+    let voice = ChannelWriter::new();
     for n in 0..QUEUE_CAP + 10 {
         voice.say(reply(&n.to_string(), ""));
     }
@@ -126,7 +126,7 @@ fn what_pm2_does_not_read_is_left_out_message_by_message() {
 
 #[test]
 fn an_answer_too_long_is_still_an_answer() {
-    let voice = Voice::new();
+    let voice = ChannelWriter::new();
     voice.say(reply(&"n".repeat(100_000), &"x".repeat(400_000)));
     let said = all(&voice);
     assert!(said.len() < 300 && said.contains("too long to be shown"), "{said}");
@@ -134,27 +134,27 @@ fn an_answer_too_long_is_still_an_answer() {
 
 #[test]
 fn half_a_line_is_nobodys_to_go_on_with() {
-    let voice = Voice::new();
+    let voice = ChannelWriter::new();
     voice.say(Message::Ready);
     let mut out = Vec::new();
-    assert_eq!(voice.step(|bytes| take(bytes, 3, &mut out)).unwrap(), Step::Wrote);
+    assert_eq!(voice.step(|bytes| take(bytes, 3, &mut out)).unwrap(), WriteStep::Wrote);
     assert!(!finish(&voice));
-    assert_eq!(voice.step(|bytes| take(bytes, 9, &mut out)).unwrap(), Step::Closed);
+    assert_eq!(voice.step(|bytes| take(bytes, 9, &mut out)).unwrap(), WriteStep::Closed);
     assert_eq!(out, b"\"re");
 }
 
 #[tokio::test]
 async fn it_waits_for_answers_that_are_being_found() {
-    let voice = Voice::new();
+    let voice = ChannelWriter::new();
     let (answering, speaker) = (voice.answering(), voice.clone());
     let written = Arc::new(Mutex::new(Vec::new()));
     let out = written.clone();
     let writer = tokio::spawn(async move {
         loop {
             match speaker.step(|bytes| take(bytes, usize::MAX, &mut out.lock().unwrap())).unwrap() {
-                Step::Wrote => {}
-                Step::Quiet | Step::Full => speaker.wait().await,
-                Step::Closed => return,
+                WriteStep::Wrote => {}
+                WriteStep::Quiet | WriteStep::Full => speaker.wait().await,
+                WriteStep::Closed => return,
             }
         }
     });

@@ -91,13 +91,13 @@ fn an_empty_list_on_its_own_line_means_no_apps() {
 #[test]
 fn an_empty_list_inside_a_broken_one_means_nothing() {
     let half = &TWO[..TWO.find("\"stop_exit").unwrap()];
-    assert!(matches!(parse_jlist(half.replace(":[],", ":\n[]\n,").as_bytes()), Err(NoJlist::Broken { .. })));
+    assert!(matches!(parse_jlist(half.replace(":[],", ":\n[]\n,").as_bytes()), Err(ListError::Broken { .. })));
 }
 
 #[test]
 fn output_without_a_list_says_so_without_quoting_it() {
     let error = parse_jlist(b"[PM2][ERROR] TOKEN=s3cret").unwrap_err();
-    assert_eq!(error, NoJlist::Absent { bytes: 25 });
+    assert_eq!(error, ListError::Absent { bytes: 25 });
     assert!(!error.to_string().contains("s3cret"));
 }
 
@@ -112,7 +112,7 @@ fn a_dump_holds_apps_without_their_frames() {
     );
     assert_eq!(list[0].environment, [("ADMIN".into(), Secret::new("s3cret"))]);
     assert_eq!(list[1], Pm2Process::default());
-    assert_eq!(parse_dump(b"{}"), Err(NoJlist::Absent { bytes: 2 }));
+    assert_eq!(parse_dump(b"{}"), Err(ListError::Absent { bytes: 2 }));
 }
 
 #[test]
