@@ -1,37 +1,60 @@
 //! A sidecar that restarts on command and loses nothing, and the hub at its other end.
 //!
-//! **The story.** A hub hands tasks to agents. Beside each agent, under pm2, runs a sidecar that takes one task at a time,
-//! wakes the agent for it and reports the result. When the hub says `restart_sidecar`, the sidecar finishes its task, sees
-//! the verdict answered, says `agent_restarting`, closes the connection by handshake, exits 0, and pm2 brings it back.
+//! ```no_run
+//! use agentcom::sidecar::config::Config;
+//! use agentcom::sidecar::shell::start;
+//! use agentcom::{Pm2, RestartHandle};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pm2 = Pm2::of_this_process();
+//!     println!("{:?} is {}", pm2.process_name(), pm2.status().await?);
+//!
+//!     let config = Config::load("config.json".as_ref())?.config;
+//!     let started = start(config, pm2, None)?;
+//!     let handle: RestartHandle = started.sidecar().restart_handle();
+//!     tokio::spawn(async move { handle.graceful_restart("a new model").await });
+//!     println!("the sidecar ends: {}", started.run().await);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! **The story.** A hub assigns tasks to agents. Beside each agent, under pm2, runs a sidecar that takes one task at a time,
+//! wakes the agent for it and reports the result. On `restart_sidecar` the sidecar finishes its task, waits until the hub
+//! has acknowledged the verdict, sends `agent_restarting`, closes the connection by handshake and exits 0, and pm2 starts it
+//! again.
 //!
 //! **The law.** Everything that happens goes through one pure function, [`machine::transition`]; everything that is done
 //! is an effect that it returned. Nothing is promised before the disk holds it.
 //!
 //! **The map.**
 //!
-//! | module | what it is | what it is not |
+//! | module | purpose | imports |
 //! |---|---|---|
-//! | [`machine`] | the sidecar's decisions, under `no_std`; the properties that must hold, in code | I/O, clocks, dice |
-//! | `shell` | the loop that feeds the machine and carries its effects out, one adapter a file | decisions |
-//! | `wire` | the frames that both programs share | sockets |
-//! | `config` | `config.json`, raw to checked | |
-//! | `regular_file` | reading files that others may have put there | writing |
-//! | `cli` | the sidecar's commands, one a file | what they do to a running sidecar |
-//! | `hub` | the other end: task queue and restart ledger as pure folds, sockets, HTTP, store | |
+//! | [`machine`] | the sidecar's decisions, under `no_std`, and the properties that must hold | nothing |
+//! | `protocol` | the frames of both sides, their limits and the schema check | nothing |
+//! | `common` | files, the log, signals, secrets | `protocol` |
+//! | `sidecar` | the event loop and its adapters, the configuration, the command line | all but `hub` |
+//! | `hub` | the scheduler (pure), the store, WebSocket, HTTP, the command line | `protocol`, `common` |
 //!
-//! **As a library.** `shell::pm2::Pm2` knows the process's pm2 name, status and figures; `shell::start` makes a sidecar
-//! of a checked configuration; `shell::Sidecar::restart_handle` gives a handle whose `graceful_restart` asks it to restart
-//! as a hub's command would. Without the default feature `shell` only [`machine`] is built.
-#![cfg_attr(all(not(feature = "shell"), not(test)), no_std)]
+//! `docs/architecture.md` has the rooms below these and the walk of a restart frame; `docs/glossary.md` the words.
+//!
+//! **Features.** `sidecar` and `hub` (both by default) build one program each. Without them only [`machine`] is built.
+#![cfg_attr(all(not(feature = "host"), not(test)), no_std)]
 
 extern crate alloc;
 
-#[cfg(feature = "shell")]
+#[cfg(feature = "host")]
 pub mod common;
-#[cfg(feature = "shell")]
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod machine;
-#[cfg(feature = "shell")]
+#[cfg(feature = "host")]
 pub mod protocol;
-#[cfg(feature = "shell")]
+#[cfg(feature = "sidecar")]
 pub mod sidecar;
+
+#[cfg(feature = "sidecar")]
+pub use sidecar::admin::restart_handle::RestartHandle;
+#[cfg(feature = "sidecar")]
+pub use sidecar::supervisor::pm2::Pm2;

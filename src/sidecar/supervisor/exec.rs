@@ -105,7 +105,7 @@ impl Program {
     #[cfg(unix)]
     fn exec(&self, file: &Path) -> io::Error {
         use std::os::unix::process::CommandExt;
-        if let Err(error) = crate::sidecar::admin::pm2_channel::inherited_fd::keep_across_exec() {
+        if let Err(error) = crate::sidecar::supervisor::inherited_fd::keep_across_exec() {
             tracing::warn!(%error, "the next run will not have pm2's channel");
         }
         // By the old name, so that it looks for its next self at the same path.

@@ -8,8 +8,6 @@
 
 mod actions;
 mod figures;
-#[cfg(unix)]
-pub(crate) mod inherited_fd;
 mod line;
 mod metrics;
 mod reader;

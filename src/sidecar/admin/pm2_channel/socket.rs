@@ -13,9 +13,10 @@ use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
 use crate::sidecar::admin::pm2_channel::reader::{self, ChannelMessage, ChannelReader};
 use crate::sidecar::admin::pm2_channel::writer::{ChannelWriter, WriteStep};
-use crate::sidecar::admin::pm2_channel::{actions, inherited_fd, metrics};
+use crate::sidecar::admin::pm2_channel::{actions, metrics};
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::admin::signals::Requests;
+use crate::sidecar::supervisor::inherited_fd;
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// Triggers answered at the same time; one more is refused.

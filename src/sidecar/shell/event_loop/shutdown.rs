@@ -36,7 +36,7 @@ impl Sidecar {
         #[cfg(unix)]
         if !between_lines {
             tracing::warn!("pm2 does not read its channel: a program that replaces this one goes without it");
-            crate::sidecar::admin::pm2_channel::inherited_fd::abandon();
+            crate::sidecar::supervisor::inherited_fd::abandon();
         }
     }
 }

@@ -1,0 +1,160 @@
+//! The layout of `src` that `docs/architecture.md` describes: which room may import which, no circle of imports, no name of
+//! the former layout, and no regression file without its source file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[path = "layout/imports.rs"]
+mod imports;
+
+use imports::Crate;
+
+/// The rooms of each top-level module, the lowest first: a room may import those before it. A file belongs to the longest
+/// room that is a prefix of its module path.
+const ROOMS: &[&str] = &[
+    "machine::model",
+    "machine::step",
+    "machine::handlers",
+    "machine::timers",
+    "machine",
+    "protocol",
+    "common",
+    "hub::scheduler",
+    "hub::state",
+    "hub",
+    "sidecar::exit_code",
+    "sidecar::clock",
+    "sidecar::config",
+    "sidecar::hub_connection",
+    "sidecar::agent",
+    "sidecar::journal",
+    "sidecar::supervisor",
+    "sidecar::policy",
+    "sidecar::admin",
+    "sidecar::shell",
+    "sidecar::cli",
+];
+
+/// What each top-level module may import beside itself.
+const TOP_LEVEL: &[(&str, &[&str])] = &[
+    ("machine", &[]),
+    ("protocol", &[]),
+    ("common", &["protocol"]),
+    ("hub", &["protocol", "common"]),
+    ("sidecar", &["machine", "protocol", "common"]),
+];
+
+/// Whether `module` is `room` or lies below it.
+fn lies_in(module: &str, room: &str) -> bool {
+    module.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The place in [`ROOMS`] of the room that a module belongs to.
+fn room_of(module: &str) -> Option<usize> {
+    (0..ROOMS.len()).filter(|room| lies_in(module, ROOMS[*room])).max_by_key(|room| ROOMS[*room].len())
+}
+
+/// Whether a module may import another.
+fn may_import(from: &str, to: &str) -> bool {
+    let top = |module: &str| module.split("::").next().map(str::to_owned);
+    match (room_of(from), room_of(to)) {
+        // The root of the crate re-exports what it wants, and is imported by nothing.
+        (None, _) | (_, None) => true,
+        _ if top(from) != top(to) => {
+            TOP_LEVEL.iter().any(|(room, allowed)| lies_in(from, room) && allowed.iter().any(|room| lies_in(to, room)))
+        }
+        (Some(below), Some(above)) => above <= below || lies_in(to, from),
+    }
+}
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below a folder of the repository.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_room_imports_only_the_rooms_below_it() {
+    let wrong: Vec<String> = Crate::read(top())
+        .imports()
+        .into_iter()
+        .filter(|(from, to)| !may_import(from, to))
+        .map(|(from, to)| format!("{from} imports {to}"))
+        .collect();
+    assert!(wrong.is_empty(), "see ROOMS and TOP_LEVEL in tests/layout.rs:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_lies_in_a_room() {
+    let outside: Vec<String> = Crate::read(top())
+        .modules()
+        .filter(|module| !["", "sidecar"].contains(module) && room_of(module).is_none())
+        .map(str::to_owned)
+        .collect();
+    assert!(outside.is_empty(), "name their room in ROOMS of tests/layout.rs: {outside:?}");
+}
+
+/// A circle between a module and one below it is none: a parent re-exports its children, which name its types.
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut edges: BTreeSet<(String, String)> = Crate::read(top())
+        .imports()
+        .into_iter()
+        .filter(|(from, to)| !lies_in(from, to) && !lies_in(to, from))
+        .collect();
+    // A file that imports nothing that is left, or that nothing left imports, is in no circle.
+    loop {
+        let from: BTreeSet<String> = edges.iter().map(|(from, _)| from.clone()).collect();
+        let to: BTreeSet<String> = edges.iter().map(|(_, to)| to.clone()).collect();
+        let before = edges.len();
+        edges.retain(|edge| to.contains(&edge.0) && from.contains(&edge.1));
+        if edges.len() == before {
+            break;
+        }
+    }
+    let edges: Vec<String> = edges.iter().map(|(from, to)| format!("{from} imports {to}")).collect();
+    assert!(edges.is_empty(), "circles of imports run through these:\n{}", edges.join("\n"));
+}
+
+/// The names of the layout before version 0.2.0: `path PATH` or `type NAME` a line.
+#[test]
+fn no_former_name_comes_back() {
+    let source = Crate::read(top());
+    let types = source.types();
+    for line in include_str!("layout/old_names.txt").lines() {
+        match line.split_once(' ') {
+            Some(("path", path)) => {
+                assert!(!top().join(path).exists(), "{path} is a former path: see docs/architecture.md")
+            }
+            Some(("type", name)) => {
+                assert!(!types.contains_key(name), "{name} is a former name: see the table in docs/architecture.md");
+            }
+            Some(_) | None => panic!("tests/layout/old_names.txt: neither `path PATH` nor `type NAME`: {line}"),
+        }
+    }
+}
+
+/// proptest finds the failures of the past by the path of the source file.
+#[test]
+fn every_regression_file_has_its_source_file() {
+    let folder = top().join("proptest-regressions");
+    let regressions = files_below(&folder);
+    assert!(!regressions.is_empty(), "proptest-regressions is empty");
+    for file in regressions {
+        let source = top().join("src").join(file.strip_prefix(&folder).unwrap()).with_extension("rs");
+        assert!(source.exists(), "{} has no {}: move it along", file.display(), source.display());
+    }
+}
