@@ -1,0 +1,27 @@
+//! Texts of others, made fit for one line of a log, a table or an error.
+
+/// Returns the first `most` characters.
+pub(crate) fn first_chars(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Returns the text with each control character, line breaks among them, as a space: it can neither move a cursor nor
+/// look like a further line.
+pub(crate) fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_on_a_character() {
+        assert_eq!([first_chars("äöü", 2), first_chars("äöü", 3), first_chars("", 3)], ["äö", "äöü", ""]);
+    }
+
+    #[test]
+    fn a_line_stays_one() {
+        assert_eq!(on_one_line("a\nb\u{1b}[2J\tc"), "a b [2J c");
+    }
+}
