@@ -76,31 +76,16 @@ impl World {
 
     /// What the disk makes of an order to write, if it is one.
     fn outcome_of_write(&mut self, effect: &Effect) -> Option<Event> {
-        match effect {
-            Effect::Persist(_) if self.disk_bad => Some(Event::PersistFailed),
-            Effect::Persist(journal) => {
-                self.on_disk = (**journal).clone();
-                Some(Event::Persisted)
-            }
-            Effect::KeepRefused { task_id, generation, .. } => {
-                let path = (!self.disk_bad).then(|| "rejected".to_owned());
-                Some(Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path })
-            }
-            Effect::Send(_)
-            | Effect::Wake { .. }
-            | Effect::Dial
-            | Effect::CloseLink(_)
-            | Effect::CleanUp { .. }
-            | Effect::WithdrawWake { .. }
-            | Effect::DropSign { .. }
-            | Effect::CheckNextRun { .. }
-            | Effect::RunResultHook { .. }
-            | Effect::LookForResults { .. }
-            | Effect::PassOn(_)
-            | Effect::Reply { .. }
-            | Effect::Notify(_)
-            | Effect::Exit { .. } => None,
+        if let Effect::KeepRefused { task_id, generation, .. } = effect {
+            let path = (!self.disk_bad).then(|| "rejected".to_owned());
+            return Some(Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path });
         }
+        let Effect::Persist(journal) = effect else { return None };
+        if self.disk_bad {
+            return Some(Event::PersistFailed);
+        }
+        self.on_disk = (**journal).clone();
+        Some(Event::Persisted)
     }
 
     /// The next process.

@@ -215,30 +215,11 @@ impl Player {
     }
 
     fn happens(&mut self, event: &Event) -> Result<(), String> {
-        match event {
-            Event::Persisted => {
-                let journal = self.writing.take().ok_or("no write is under way")?;
+        if let Event::Persisted | Event::PersistFailed = event {
+            let journal = self.writing.take().ok_or("no write is under way")?;
+            if *event == Event::Persisted {
                 self.on_disk = journal;
             }
-            Event::PersistFailed => {
-                self.writing.take().ok_or("no write is under way")?;
-            }
-            Event::DeadlineReached
-            | Event::HubOpened
-            | Event::HubClosed { .. }
-            | Event::HubSaid(_)
-            | Event::WakeFinished { .. }
-            | Event::Confirmed { .. }
-            | Event::ResultFound { .. }
-            | Event::ResultReviewed { .. }
-            | Event::ResultsLookedFor { .. }
-            | Event::StopRequested { .. }
-            | Event::RestartRequested { .. }
-            | Event::RestartCancelRequested { .. }
-            | Event::CordonRequested { .. }
-            | Event::NextRunChecked { .. }
-            | Event::NewsOffered(_)
-            | Event::RefusedResultWritten { .. } => {}
         }
         let effects = self.step(event)?;
         self.carry_out(&effects)

@@ -82,24 +82,7 @@ impl Life {
     fn write(&mut self, mut effects: Vec<Effect>) {
         // A write lets out what waited for it, which may order a write again; a handful is the most there ever is.
         for _ in 0..8 {
-            let journal = effects.into_iter().find_map(|effect| match effect {
-                Effect::Persist(journal) => Some(*journal),
-                Effect::Send(_)
-                | Effect::Wake { .. }
-                | Effect::Dial
-                | Effect::CloseLink(_)
-                | Effect::CleanUp { .. }
-                | Effect::WithdrawWake { .. }
-                | Effect::DropSign { .. }
-                | Effect::CheckNextRun { .. }
-                | Effect::RunResultHook { .. }
-                | Effect::LookForResults { .. }
-                | Effect::PassOn(_)
-                | Effect::Reply { .. }
-                | Effect::Notify(_)
-                | Effect::Exit { .. }
-                | Effect::KeepRefused { .. } => None,
-            });
+            let journal = effects.into_iter().find_map(|effect| if let Effect::Persist(journal) = effect { Some(*journal) } else { None });
             let Some(journal) = journal else { return self.at_peace_with_the_disk() };
             assert_read_back(&journal);
             effects = if self.disk_bad {
