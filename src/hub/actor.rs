@@ -1,13 +1,14 @@
-//! The one owner of the hub's state: applies a batch of events, stores what changed, and only then lets anything out.
-//! It decides nothing itself; the desk does.
+//! The owner of the hub's state: applies a batch of events, stores what changed, and only then sends frames and
+//! answers.
+//! The decisions are made by the [`Scheduler`].
 //!
-//! The law: nothing is said or answered BEFORE what it rests on is on disk.
+//! Nothing is sent or answered before the state that it relies on is on disk. Each round of [`Actor::run`]:
 //!
-//! 1. Wait for messages, the next deadline, or the end.
-//! 2. Apply all that arrived, and what is due.
-//! 3. Store, in one commit for the whole batch.
-//! 4. Outgoing.
-//! 5. Answer.
+//! 1. Waits for messages, the next deadline, or the stop signal.
+//! 2. Applies all messages that arrived, and everything that is due.
+//! 3. Stores the changes, in one commit for the whole batch.
+//! 4. Sends the outgoing frames.
+//! 5. Answers the requests.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -24,58 +25,58 @@ use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{TokenHash, Tokens, Which};
 use crate::protocol::{Identify, SidecarFrame};
 
-/// Messages that may wait before whoever sends one waits too.
+/// The number of messages that the inbox holds; a sender waits while it is full.
 const INBOX: usize = 1_024;
-/// Messages in one commit at most.
+/// The largest number of messages in one commit.
 const BATCH: usize = 256;
-/// The longest sleep without a deadline.
+/// The longest sleep when no deadline is set, in ms.
 const LONGEST_SLEEP_MS: u64 = 1_000;
 
-/// An order to one socket's task.
+/// An order to the task of one socket.
 #[derive(Debug)]
 pub enum ToSocket {
-    /// Write a frame; then report the restart command in it, if there is one.
+    /// Write this frame; then report the restart command in it as written, if there is one.
     Frame(String, Option<String>),
-    /// Close with this code and reason.
+    /// Close the socket with this code and reason.
     Close(u16, &'static str),
 }
 
-/// Why an identify was refused. The names are the wire's.
+/// The reason why an identify was refused. The names are those of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum IdentifyRefused {
-    /// Nobody's token.
+    /// The hub does not know the token.
     InvalidToken,
-    /// Somebody else's.
+    /// The token belongs to another agent.
     TokenAgentMismatch,
 }
 
-/// What the core owns.
+/// The state that the actor owns.
 #[derive(Debug)]
 pub struct HubState {
-    /// The decisions.
+    /// The scheduler, which makes all decisions.
     pub scheduler: Scheduler,
-    /// The tokens.
+    /// All tokens.
     pub tokens: Tokens,
-    /// What an operator set.
+    /// The settings that an operator made.
     pub settings: Settings,
     /// The token that each connection identified with.
     pub proved_by: HashMap<ConnId, TokenHash>,
-    /// Connections whose token is worth nothing any more, to be closed.
+    /// Connections whose token was revoked, to be closed.
     pub dismissed: Vec<ConnId>,
-    /// What of the store could not be read at the start.
+    /// The records of the store that could not be read at the start.
     pub unread: Vec<UnreadRecord>,
 }
 
 impl HubState {
-    /// What was stored, with nobody connected.
+    /// Creates the state from what was stored, with no agent connected.
     pub fn new(scheduler: Scheduler, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
         Self { scheduler, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new(), unread }
     }
 }
 
-/// Makes tokens of the name worthless, in the same step for those who are connected with one: the hub hears nothing more
-/// from them. The answer is how many tokens those were.
+/// Revokes tokens of the name and returns how many. Connections that identified with one of them count as closed from
+/// this step on: no later frame of theirs is applied.
 pub fn revoke(state: &mut HubState, name: &str, which: &Which, now_ms: u64) -> usize {
     let revoked = state.tokens.revoke(name, which);
     let tokens = &state.tokens;
@@ -105,21 +106,21 @@ enum Message {
     Ask(Question),
 }
 
-/// The hub is stopping.
+/// The error of a request to a hub that is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopping;
 
-/// The way to the core, for sockets and HTTP alike.
+/// The sender side of the actor's inbox, for sockets and HTTP alike.
 #[derive(Clone)]
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
 }
 
 impl Handle {
-    /// Proves an agent and enters it. Its frames come to `socket`, `identified` first.
+    /// Identifies an agent and registers its connection. Its frames are sent to `socket`, `identified` first.
     ///
     /// # Errors
-    /// [`Stopping`]; the inner error where the token does not prove the agent.
+    /// Returns [`Stopping`] if the hub is stopping; the inner error if the token does not prove the agent.
     pub async fn identify(
         &self,
         conn: ConnId,
@@ -131,34 +132,35 @@ impl Handle {
         answer.await.map_err(|_| Stopping)
     }
 
-    /// A frame of an identified agent.
+    /// Applies a frame of an identified agent.
     ///
     /// # Errors
-    /// [`Stopping`].
+    /// Returns [`Stopping`] if the hub is stopping.
     pub async fn frame_received(&self, conn: ConnId, frame: SidecarFrame) -> Result<(), Stopping> {
         self.send(Message::Heard(conn, frame)).await
     }
 
-    /// A restart frame was written to its socket.
+    /// Records that a restart frame was written to its socket.
     ///
     /// # Errors
-    /// [`Stopping`].
+    /// Returns [`Stopping`] if the hub is stopping.
     pub async fn written(&self, command_id: String) -> Result<(), Stopping> {
         self.send(Message::Written(command_id)).await
     }
 
-    /// A connection is gone.
+    /// Records that a connection is closed.
     ///
     /// # Errors
-    /// [`Stopping`].
+    /// Returns [`Stopping`] if the hub is stopping.
     pub async fn gone(&self, conn: ConnId) -> Result<(), Stopping> {
         self.send(Message::Gone(conn)).await
     }
 
-    /// Runs `work` on the state; its answer arrives after everything it changed is on disk. `work` also gets the time.
+    /// Runs `work` on the state and the current time (ms since the epoch), and returns its result once everything that
+    /// it changed is on disk.
     ///
     /// # Errors
-    /// [`Stopping`].
+    /// Returns [`Stopping`] if the hub is stopping.
     pub async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut HubState, u64) -> T + Send + 'static,
@@ -167,7 +169,7 @@ impl Handle {
         let question: Question = Box::new(move |state, now_ms| {
             let value = work(state, now_ms);
             Box::new(move || {
-                // Whoever asked may have gone; the change stands.
+                // The caller may have gone; the change stands.
                 let _ = reply.send(value);
             })
         });
@@ -180,7 +182,7 @@ impl Handle {
     }
 }
 
-/// The core before it runs.
+/// The actor, before it runs.
 pub struct Actor {
     state: HubState,
     store: Store,
@@ -189,20 +191,21 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// The core over a store, and the way to it.
+    /// Creates an actor over a store, and the handle to it.
     pub fn new(state: HubState, store: Store) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         (Self { state, store, sockets: HashMap::new(), inbox }, Handle { inbox: sender })
     }
 
-    /// Runs until `stop`. Commits block: give it a thread of its own.
+    /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
     ///
     /// # Errors
-    /// The first commit that failed: memory is ahead of the disk then, so the hub must end and start from the disk.
+    /// Returns the error of the first commit that fails: memory is then ahead of the disk, so the hub must end and
+    /// start again from the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            // 1.
+            // 1. Wait.
             let wait_ms = self.state.scheduler.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
@@ -210,29 +213,29 @@ impl Actor {
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
                 () = nap => {}
             }
-            // Sockets that close because we stop must not look like agents that left: looked at AFTER receiving.
+            // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
                 return Ok(());
             }
-            // 2.
+            // 2. Apply.
             let now = now_ms();
             let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
             if self.state.scheduler.deadline().is_some_and(|at| at <= now) {
                 self.state.scheduler.tick(now);
             }
-            // 3.
+            // 3. Store.
             let aside = Aside { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
             tell(&changes);
-            // 4.
+            // 4. Send.
             for say in self.state.scheduler.take_outgoing() {
                 self.say(say);
             }
             for conn in std::mem::take(&mut self.state.dismissed) {
                 self.say(Outgoing::Close { conn, code: 1008, reason: "the token was revoked" });
             }
-            // 5.
+            // 5. Answer.
             for answer in answers {
                 answer();
             }
@@ -244,7 +247,7 @@ impl Actor {
             Message::Identify { conn, identify, socket, reply } => {
                 let result = self.identify(conn, &identify, socket, now_ms);
                 return Some(Box::new(move || {
-                    // The socket may have closed meanwhile; it then says so itself.
+                    // The socket may have closed meanwhile; its task then reports that itself.
                     let _ = reply.send(result);
                 }));
             }
@@ -284,14 +287,15 @@ impl Actor {
         };
         let Some(socket) = self.sockets.get(&conn) else { return };
         if socket.try_send(order).is_err() {
-            // Full: the peer does not read. Without this sender its socket's task ends, and says that it is gone.
+            // The channel is full: the peer does not read. Dropping this sender ends the socket's task, which reports
+            // the connection as closed.
             tracing::warn!(conn, "a socket does not keep up and is closed");
             self.sockets.remove(&conn);
         }
     }
 }
 
-/// What was stored, for whoever reads the log: restarts and dead letters always, other tasks at debug level.
+/// Logs what was stored: restarts and dead letters always, other tasks at debug level.
 fn tell(changes: &Changes<'_>) {
     for (command_id, restart) in &changes.restarts {
         if let Some(restart) = restart {
@@ -311,8 +315,8 @@ fn tell(changes: &Changes<'_>) {
     }
 }
 
-/// Now, in ms since the epoch: the wall clock as it stood when first asked, running on the monotonic one. Whatever is done
-/// to the machine's clock meanwhile makes no timeout longer or shorter.
+/// Returns the current time in ms since the epoch: the wall clock at the first call plus the monotonic time since
+/// then. A change of the machine's clock lengthens or shortens no timeout.
 pub fn now_ms() -> u64 {
     static STARTED: OnceLock<(u64, Instant)> = OnceLock::new();
     let (wall_ms, started) = STARTED.get_or_init(|| {

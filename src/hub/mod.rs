@@ -1,18 +1,20 @@
-//! The hub: the other end of many sidecars. It hands out tasks, commands restarts, and knows how each went; it runs no
-//! task itself and pushes no chatter between agents.
+//! The hub: the other end of many sidecars. It assigns tasks, commands restarts, and records how each went. It runs no
+//! task itself and passes no messages between agents.
 //!
-//! | part | what | pure |
+//! | part | what it is | pure |
 //! |---|---|---|
-//! | [`task`], [`tasks`], [`verdicts`], [`assignments`], [`lost`], [`queue`](mod@queue), [`kept`] | the queue: lanes, generations, retries, dead letters, deadlines | yes |
-//! | [`restart`], [`restarts`] | the ledger of commanded restarts | yes |
-//! | [`agents`], [`line`] | who is here, and who is idle | yes |
-//! | [`scheduler`] (with `hears`, `original` and `shows`) | the decisions: events in, changes and frames out | yes |
-//! | [`digest`] | what decides the desk's future, as one hash | yes |
-//! | [`actor`] | the one owner: applies, stores, and only then says | no |
-//! | [`store`], [`auth`], [`settings`], [`control`] | what survives; tokens; the private door | no |
-//! | [`socket`], [`http`] (with `http_tasks`, `http_admin` and `elsewhere`), [`validate`] (with `shapes`), [`reply`] | the two ways in | no |
-//! | [`web`] (with `room`) | the door: bounds on time, bytes and numbers | no |
-//! | [`serve`], [`cli`] (with `token_cli`, `token_file` and `store_cli`), [`limits`] | the life of the process | no |
+//! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
+//! | [`state`] | what outlives the process: the store, tokens and settings | no |
+//! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
+//! | [`websocket`] | the connection of one agent | no |
+//! | [`http`] | the HTTP API | no |
+//! | [`listener`] | accepts connections and serves HTTP on them, with limits on time, bytes and numbers | no |
+//! | [`connection_limit`] | the limit on connections without an identified agent | no |
+//! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
+//! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
+//! | [`cli`] | the command line | no |
+//! | [`random`] | random ids and secrets from the operating system | no |
+//! | [`fd_limit`] | the limit on open files | no |
 
 pub mod actor;
 pub mod admin_socket;

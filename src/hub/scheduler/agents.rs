@@ -1,5 +1,5 @@
-//! Who is here: the connected agents and those away on a restart that we commanded. A plain registry: it knows nothing
-//! of tasks or commands and decides nothing.
+//! The registry of agents: those that are connected, and those that are away on a restart that the hub commanded. It
+//! knows nothing of tasks or commands.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,64 +9,66 @@ use crate::hub::scheduler::lost_assignments::AgentRun;
 use crate::hub::scheduler::restart::Run;
 use crate::protocol::Identify;
 
-/// Names one connection for the life of the hub's process. Connections are numbered as they are opened, before their peer
-/// hears that they are: whoever dials again after a connection of its own, or in place of a process that is gone, has the
-/// higher number.
+/// The number of a connection, unique for the life of the hub's process. Connections are numbered as they are opened,
+/// before the peer learns that they are open: a connection that replaces an earlier one of the same process, or of a
+/// process that has ended, has the higher number.
 pub type ConnId = u64;
 
-/// What an identify comes to.
+/// The result of registering an identify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
-    /// The agent is here, on this connection.
+    /// The agent is registered on this connection.
     Here {
         /// The connection that this one supersedes.
         older: Option<ConnId>,
     },
-    /// It has been here on a connection that was opened later. Whoever said this is gone, and was read too late.
+    /// The agent has already identified on a connection that was opened later: the sender of this identify is gone,
+    /// and its frame was read too late.
     Late,
 }
 
 /// One agent.
 #[derive(Debug, Clone)]
 pub struct Agent {
-    /// Its socket; none while it is away on a restart.
+    /// The agent's connection; `None` while it is away on a restart.
     pub conn: Option<ConnId>,
-    /// For people.
+    /// The display name.
     pub name: String,
-    /// What it says of itself.
+    /// The status text that the agent reports.
     pub status: String,
-    /// As it said them.
+    /// The capabilities, as the agent sent them.
     pub capabilities: Vec<Value>,
-    /// Their names, for matching.
+    /// The names of the capabilities, for matching.
     pub can_do: BTreeSet<String>,
-    /// ms since the epoch.
+    /// The time of the identify, in ms since the epoch.
     pub connected_at: u64,
-    /// Its run of the process.
+    /// The run of the agent's process, as restarts see it.
     pub run: Run,
-    /// An original Node sidecar: a sidecar that does not name its runs.
+    /// Whether this is a legacy sidecar: a sidecar that sends no `boot_id`.
     pub original: bool,
-    /// The life of its process, as far as it can be told from another.
+    /// The run of the agent's process, as far as it can be told from another.
     pub life: AgentRun,
-    /// What it told of itself at identify (`version`, `client_type`, `pm2_info`).
+    /// The agent's description of itself at identify (`version`, `client_type`, `pm2_info`).
     pub about: Value,
-    /// Its last `resource_report`.
+    /// The last `resource_report`.
     pub resources: Map<String, Value>,
-    /// It said `agent_restarting`: it takes nothing more on this connection.
+    /// Whether the agent sent `agent_restarting`: it takes nothing more on this connection.
     pub leaving: bool,
-    /// Its operator wants it to take no task.
+    /// Whether the agent's operator wants it to take no task.
     pub cordoned: bool,
-    /// It rejected a task as busy: it gets none before this, unless its state changes. ms since the epoch.
+    /// The time before which the agent gets no task unless its state changes, because it rejected one as busy, in ms
+    /// since the epoch.
     pub unavailable_until: Option<u64>,
 }
 
 impl Agent {
-    /// Whether it speaks `restart.v2`: such a peer names its runs.
+    /// Returns whether the agent speaks `restart.v2`: such a peer sends a `boot_id`.
     pub fn is_v2(&self) -> bool {
         self.run.boot_id.is_some()
     }
 
     fn new(conn: ConnId, identify: &Identify, now_ms: u64) -> Self {
-        // An original agent may say a capability as "code" or as {"name": "code"}.
+        // A legacy agent may send a capability as "code" or as {"name": "code"}.
         let name_of = |value: &Value| value.as_str().or_else(|| value.get("name")?.as_str()).map(str::to_owned);
         Self {
             conn: Some(conn),
@@ -91,18 +93,19 @@ impl Agent {
     }
 }
 
-/// The registry.
+/// All agents.
 #[derive(Debug, Clone, Default)]
 pub struct Agents {
     all: HashMap<String, Agent>,
     by_conn: HashMap<ConnId, String>,
-    /// By agent, also of those that have left: the newest connection that it identified on.
+    /// The newest connection that each agent identified on, also for agents that have left.
     pub(crate) newest: BTreeMap<String, ConnId>,
     unavailable: BTreeSet<(u64, String)>,
 }
 
 impl Agents {
-    /// Enters the agent, or the agent anew, under this connection, unless it has identified on a newer one.
+    /// Registers the agent on this connection, in place of an earlier registration, unless it has identified on a
+    /// newer one.
     pub fn enter(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Entered {
         if self.newest.get(&identify.agent_id).is_some_and(|newest| *newest > conn) {
             return Entered::Late;
@@ -119,7 +122,8 @@ impl Agents {
         Entered::Here { older }
     }
 
-    /// Forgets the connection; the answer is the agent it was current for. The agent stays, without a socket.
+    /// Forgets the connection and returns the agent whose current connection it was. The agent stays registered,
+    /// without a connection.
     pub fn disconnect(&mut self, conn: ConnId) -> Option<String> {
         let agent_id = self.by_conn.remove(&conn)?;
         if let Some(agent) = self.all.get_mut(&agent_id) {
@@ -134,40 +138,40 @@ impl Agents {
         self.all.remove(agent_id);
     }
 
-    /// The agent that this connection is current for.
+    /// Returns the agent whose current connection this is.
     pub fn on(&self, conn: ConnId) -> Option<&str> {
         self.by_conn.get(&conn).map(String::as_str)
     }
 
-    /// One agent.
+    /// Returns one agent.
     pub fn get(&self, agent_id: &str) -> Option<&Agent> {
         self.all.get(agent_id)
     }
 
-    /// One agent, to change.
+    /// Returns one agent for modification.
     pub fn get_mut(&mut self, agent_id: &str) -> Option<&mut Agent> {
         self.all.get_mut(agent_id)
     }
 
-    /// One agent and its socket, where it is connected.
+    /// Returns one agent and its connection, if it is connected.
     pub fn connected(&self, agent_id: &str) -> Option<(&Agent, ConnId)> {
         let agent = self.all.get(agent_id)?;
         Some((agent, agent.conn?))
     }
 
-    /// All agents, by id.
+    /// Returns all agents, sorted by id.
     pub fn list(&self) -> Vec<(&str, &Agent)> {
         let mut agents: Vec<(&str, &Agent)> = self.all.iter().map(|(id, agent)| (id.as_str(), agent)).collect();
         agents.sort_by_key(|(id, _)| *id);
         agents
     }
 
-    /// How many have a socket.
+    /// Returns the number of connected agents.
     pub fn connected_count(&self) -> usize {
         self.by_conn.len()
     }
 
-    /// It gets no task before `until_ms`.
+    /// Lets the agent get no task before `until_ms` (ms since the epoch).
     pub fn set_unavailable(&mut self, agent_id: &str, until_ms: u64) {
         self.set_available(agent_id);
         if let Some(agent) = self.all.get_mut(agent_id) {
@@ -176,7 +180,7 @@ impl Agents {
         }
     }
 
-    /// Its state changed: it may get a task again.
+    /// Lets the agent get a task again, because its state changed.
     pub fn set_available(&mut self, agent_id: &str) {
         if let Some(agent) = self.all.get_mut(agent_id)
             && let Some(until_ms) = agent.unavailable_until.take()
@@ -185,7 +189,7 @@ impl Agents {
         }
     }
 
-    /// Those whose time of getting no task is over.
+    /// Makes the agents available whose time without tasks is over, and returns their ids.
     pub fn available_again(&mut self, now_ms: u64) -> Vec<String> {
         let later = self.unavailable.split_off(&(now_ms + 1, String::new()));
         let due = std::mem::replace(&mut self.unavailable, later);
@@ -196,7 +200,7 @@ impl Agents {
         due
     }
 
-    /// When `available_again` will next have something to say, ms since the epoch.
+    /// Returns when `available_again` will next have a result, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         self.unavailable.first().map(|(until_ms, _)| *until_ms)
     }

@@ -1,5 +1,5 @@
-//! What each agent holds, and until when the hub waits for it. Volatile and pure: it knows nothing of the tasks beyond
-//! their ids, and after a restart of the hub every holder starts anew.
+//! The assignment that each agent holds, and until when the hub waits for it. Volatile and pure: it knows only the ids
+//! of the tasks, and after a restart of the hub every holder has the full time again.
 
 use std::collections::HashMap;
 
@@ -8,20 +8,20 @@ use serde_json::Value;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::task::Task;
 
-/// Why a task is taken back from a holder that showed no life for too long.
+/// The reason for reclaiming a task from a holder that showed no sign of life for too long.
 pub const STALE: &str = "stale";
 
-/// What is due at a time.
+/// An action that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
-    /// When the holder showed no life for too long, or the task should be done by now: take the task back from it.
+    /// Reclaim the task: the holder showed no sign of life for too long, or the task should be done by now.
     TakeBack {
         /// The holder.
         agent_id: String,
         /// `not_accepted`, [`STALE`] or `overdue`.
         why: &'static str,
     },
-    /// When a returned holder did not mention a task it never accepted: say the same assignment again.
+    /// Send the same assignment again: a holder that returned did not mention a task that it had never accepted.
     SayAgain {
         /// The holder.
         agent_id: String,
@@ -31,23 +31,26 @@ pub enum Due {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActiveAssignment {
     pub(crate) task_id: String,
-    /// When the assignment is taken back unless the agent confirms it; none once it has.
+    /// The time when the assignment is reclaimed unless the agent confirms it; `None` once it has.
     pub(crate) confirm_by: Option<u64>,
-    /// When the assignment is said again unless the agent mentions it.
+    /// The time when the assignment is sent again unless the agent mentions it.
     pub(crate) say_again_at: Option<u64>,
-    /// The last sign of life.
+    /// The time of the last sign of life.
     pub(crate) alive_at: u64,
-    /// The task's `complete_by`, if it was handed out before that: once late, a task is not taken back for it again.
+    /// The task's `complete_by`, if it was assigned before that time: a task that is late already is not reclaimed for
+    /// it again.
     pub(crate) overdue_at: Option<u64>,
-    /// The holder is away on a restart that we commanded: its end is the restart ledger's business.
+    /// Whether the holder is away on a restart that the hub commanded: the restart ledger decides when that ends.
     pub(crate) away: bool,
-    /// The holder, an original sidecar, took it over from the process before it: nothing wakes or times that work any more.
+    /// Whether the holder, a legacy sidecar, took the task over from its previous process: it neither wakes nor times
+    /// that work any more.
     pub(crate) carried: bool,
-    /// The older generation that the holder, an original sidecar, goes on under: it cannot be told of another.
+    /// The older generation under which the holder, a legacy sidecar, continues the task: the hub cannot send it
+    /// another one.
     pub(crate) also: Option<u64>,
 }
 
-/// All holders. Times are ms since the epoch.
+/// All holders. Times are in ms since the epoch.
 #[derive(Debug, Clone, Default)]
 pub struct Assignments {
     policy: Policy,
@@ -55,22 +58,22 @@ pub struct Assignments {
 }
 
 impl Assignments {
-    /// Nobody holds anything.
+    /// Creates the state in which no agent holds a task.
     pub fn new(policy: Policy) -> Self {
         Self { policy, held: HashMap::new() }
     }
 
-    /// The task that the agent holds.
+    /// Returns the id of the task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&str> {
         self.held.get(agent_id).map(|held| held.task_id.as_str())
     }
 
-    /// Everything that is known of what the agent holds.
+    /// Returns the assignment that the agent holds.
     pub(crate) fn get(&self, agent_id: &str) -> Option<&ActiveAssignment> {
         self.held.get(agent_id)
     }
 
-    /// Hands it to the agent, which has to confirm it.
+    /// Assigns the task to the agent, which has to confirm it.
     pub fn hand(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
         let complete_by = task.submission.extra.get("complete_by").and_then(Value::as_u64);
         let held = ActiveAssignment {
@@ -86,12 +89,13 @@ impl Assignments {
         self.held.insert(agent_id.to_owned(), held);
     }
 
-    /// The agent holds nothing any more.
+    /// Removes the agent's assignment.
     pub fn release(&mut self, agent_id: &str) {
         self.held.remove(agent_id);
     }
 
-    /// A sign of life, which confirms too. `false` where the agent does not hold this task.
+    /// Records a sign of life, which also confirms the assignment. Returns `false` if the agent does not hold this
+    /// task.
     pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         let Some(held) = self.held.get_mut(agent_id).filter(|held| held.task_id == task_id) else { return false };
         held.confirm_by = None;
@@ -101,14 +105,14 @@ impl Assignments {
         true
     }
 
-    /// The agent left on a restart that we commanded.
+    /// Records that the agent left on a restart that the hub commanded.
     pub fn left(&mut self, agent_id: &str) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.away = true;
         }
     }
 
-    /// The agent must answer for its task anew, as after a hand-out.
+    /// Requires the agent to confirm its task again, as after a new assignment.
     pub fn ask(&mut self, agent_id: &str, now_ms: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
@@ -116,21 +120,22 @@ impl Assignments {
         }
     }
 
-    /// The agent took its task over from the process before it.
+    /// Records that the agent took its task over from its previous process.
     pub fn carried_over(&mut self, agent_id: &str) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.carried = true;
         }
     }
 
-    /// A verdict under this older generation counts too.
+    /// Accepts a verdict under this older generation too.
     pub fn goes_on_under(&mut self, agent_id: &str, generation: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.also = Some(generation);
         }
     }
 
-    /// The agent is connected again: it has to confirm anew, and may never have heard what it had not accepted.
+    /// Records that the agent is connected again: it has to confirm its task again, and may never have received one
+    /// that it had not accepted.
     pub fn returned(&mut self, agent_id: &str, say_again: bool, now_ms: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
@@ -140,7 +145,7 @@ impl Assignments {
         }
     }
 
-    /// What is due by now. A saying is due once; a taking back until it is done.
+    /// Returns what is due by now. Sending again is due once; a reclaim is due until it is done.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
         let stale_ms = self.policy.stale_timeout_ms;
         let is_over = |at: u64| at <= now_ms;
@@ -163,7 +168,7 @@ impl Assignments {
         due
     }
 
-    /// When `due` will next have something to say.
+    /// Returns when `due` will next have a result.
     pub fn deadline(&self) -> Option<u64> {
         let stale_ms = self.policy.stale_timeout_ms;
         let waits = |held: &ActiveAssignment| {

@@ -1,4 +1,4 @@
-//! What the desk does with each frame of an agent. Part of the desk: pure, and one arm a frame.
+//! The scheduler's handling of an agent's frames: pure, and one match arm for each frame.
 
 use serde_json::{Map, Value, json};
 
@@ -11,12 +11,12 @@ use crate::protocol::{
 };
 
 impl Scheduler {
-    /// A frame from an identified agent. From a connection that a newer one superseded nothing counts any more.
+    /// Applies a frame of an identified agent. A frame from a superseded connection is ignored.
     pub fn frame_received(&mut self, conn: ConnId, frame: SidecarFrame, now_ms: u64) {
         let Some(agent_id) = self.agents.on(conn).map(str::to_owned) else { return };
         let agent_id = agent_id.as_str();
         match frame {
-            // Proving who one is goes through the tokens, never through here.
+            // Identities are checked by the owner of the tokens before a frame gets here.
             SidecarFrame::Identify(_) => {
                 let error = HubError { error: "already_identified".to_owned(), ..HubError::default() };
                 self.say(agent_id, &HubFrame::Error(error));
@@ -56,15 +56,15 @@ impl Scheduler {
     }
 
     fn hear_status(&mut self, agent_id: &str, status: String) {
-        // Words for people: whether the agent is free is not read off them.
+        // The status is free text: it does not decide whether the agent is free.
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.status = status;
         }
         self.say_text(agent_id, json!({"type": "status_updated"}).to_string(), None);
     }
 
-    /// A word on a task from whoever is at it. `false` where that is not its holder, who hears so: it may have missed that the
-    /// task was taken from it, and would work on it beside another agent.
+    /// Records a sign of life of the task. If the sender does not hold the task, it is sent a cancellation and the
+    /// result is `false`: it may have missed that the task was reclaimed, and would work on it beside another agent.
     fn hear_life(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         let holds = self.tasks.alive(agent_id, task_id, now_ms) || self.has_it_still(agent_id, task_id, now_ms);
         if !holds {
@@ -85,7 +85,7 @@ impl Scheduler {
             return;
         }
         if reason == "busy" {
-            // An original sidecar so answers a task that it has in hand.
+            // A legacy sidecar answers so for a task that it already works on.
             self.tasks.still_in_hand(agent_id, task_id);
         }
         if self.is_busy_with_it(agent_id, task_id, reason, now_ms) {
@@ -123,7 +123,7 @@ impl Scheduler {
     }
 
     fn hear_recovering(&mut self, agent_id: &str, task_id: String, last_status: Option<&str>, now_ms: u64) {
-        // Asked by a process that found the task in its predecessor's journal.
+        // Sent by a process that found the task in the journal of the process before it.
         self.tasks.began_anew(agent_id);
         self.settle_what_was_carried_over(agent_id, &task_id, last_status, now_ms);
         let held = self.tasks.alive(agent_id, &task_id, now_ms);
@@ -136,9 +136,9 @@ impl Scheduler {
         self.has_reported(agent_id);
     }
 
-    /// Continue only what the agent holds. Under another generation it must hear of the new assignment first: a peer that
-    /// adopts running work gets it (again, since it may have gone down with another connection), and one that does not
-    /// must drop the work.
+    /// Answers a state report: the agent may continue only what it holds. If it reports another generation, it must
+    /// receive the current assignment first: a peer that adopts running work gets it (again, since it may have been
+    /// lost with another connection), and any other must abort the work.
     fn hear_state_report(&mut self, agent_id: &str, task_id: String, said: Option<u64>, now_ms: u64) {
         self.tasks.still_in_hand(agent_id, &task_id);
         if self.goes_on_under(agent_id, &task_id, said, now_ms) {
@@ -162,7 +162,7 @@ impl Scheduler {
     }
 
     fn hear_resources(&mut self, agent_id: &str, mut report: Map<String, Value>) {
-        // /api/agents shows them to everybody, so nothing else may ride along.
+        // /api/agents shows these fields without a token, so unknown ones are dropped.
         let figures = frame_fields("resource_report").unwrap_or_default();
         report.retain(|key, _| figures.iter().any(|field| field.is(key)));
         if let Some(agent) = self.agents.get_mut(agent_id) {
@@ -183,7 +183,7 @@ impl Scheduler {
             agent.leaving = true;
             agent.status = clip(&format!("restarting: {}", said.reason), Limit::Status);
         }
-        // Who announces it and stays is not fenced for ever.
+        // An agent that announces a restart and stays must not be fenced for ever.
         let gone_by = now_ms.saturating_add(self.policy.drain_deadline_ms + self.policy.restart_margin_ms);
         self.agents.set_unavailable(agent_id, gone_by);
         self.touched.push(agent_id.to_owned());
@@ -195,7 +195,7 @@ impl Scheduler {
         }
     }
 
-    /// The agent's state changed: it may be free, and a rejection of before counts no more.
+    /// Records that the agent's state changed: it may be free, and an earlier rejection no longer counts.
     fn changed(&mut self, agent_id: &str) {
         self.agents.set_available(agent_id);
         self.touched.push(agent_id.to_owned());
@@ -205,8 +205,9 @@ impl Scheduler {
         self.say(agent_id, &HubFrame::TaskAck { task_id: task_id.to_owned(), status });
     }
 
-    /// A verdict does not count. A peer that adopts work and holds the task under a newer generation may have missed that
-    /// assignment (it went down with another connection, and `task_accepted` names no generation): it hears it again.
+    /// Answers a verdict that does not count. A peer that adopts work and holds the task under a newer generation may
+    /// have missed that assignment (it was lost with another connection, and `task_accepted` names no generation), so
+    /// it is sent again.
     fn refuse(&mut self, agent_id: &str, what: &str, task_id: &str, why: VerdictError) {
         let name: &'static str = why.into();
         self.say(agent_id, &HubFrame::Error(HubError { error: format!("{what}: {name}"), ..HubError::default() }));

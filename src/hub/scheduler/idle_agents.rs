@@ -1,8 +1,8 @@
-//! The line of idle agents, longest idle first. It only keeps the order; who belongs in it is the desk's business.
+//! The queue of idle agents, longest idle first. It keeps only the order; the scheduler decides which agents are idle.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Agents that could take a task and found none they can do.
+/// Agents that could take a task and found none that they can do.
 #[derive(Debug, Clone, Default)]
 pub struct IdleAgents {
     order: BTreeSet<(u64, String)>,
@@ -11,7 +11,7 @@ pub struct IdleAgents {
 }
 
 impl IdleAgents {
-    /// Joins at the end, or keeps its place.
+    /// Adds the agent at the end; an agent that is present keeps its position.
     pub fn join(&mut self, agent_id: &str) {
         if self.place.contains_key(agent_id) {
             return;
@@ -21,14 +21,14 @@ impl IdleAgents {
         self.next += 1;
     }
 
-    /// Leaves, if it was there.
+    /// Removes the agent, if it is present.
     pub fn leave(&mut self, agent_id: &str) {
         if let Some(place) = self.place.remove(agent_id) {
             self.order.remove(&(place, agent_id.to_owned()));
         }
     }
 
-    /// The agents in order.
+    /// Returns the agents in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(|(_, agent_id)| agent_id.as_str())
     }

@@ -1,9 +1,9 @@
-//! What the desk grants an original Node sidecar, which cannot adopt work: every hand-out to it is woken. Part of the desk:
-//! pure. It grants nothing to a sidecar that names its runs.
+//! Special cases for legacy sidecars (AgentCom's original Node sidecar), which cannot adopt work: every assignment to
+//! one wakes its agent. Part of the scheduler, and pure. A sidecar that sends a `boot_id` gets none of this.
 //!
-//! Source: the original's public code and recorded conversations. It has one place for a task and one for a task of the
-//! process before it, which it asks about (`task_recovering`); it answers `busy` while the first is taken, and says
-//! nothing while its agent works.
+//! Source: the legacy sidecar's public code and recorded conversations. It has one slot for a task and one for a task
+//! of its previous process, which it asks about (`task_recovering`); it answers `busy` while the first slot is taken,
+//! and sends nothing while its agent works.
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::queue::can_do;
@@ -14,8 +14,8 @@ impl Scheduler {
         self.agents.get(agent_id).is_some_and(|agent| agent.original)
     }
 
-    /// Whoever goes loses its task, and may be at work on it all the same. Of ours too: an original sidecar may come in its
-    /// place.
+    /// Records the task that a disconnecting agent had accepted: the agent loses the task, and may still be working on
+    /// it. Recorded for every kind of sidecar, since a legacy sidecar may take the agent's place.
     pub(crate) fn note_what_it_leaves_with(&mut self, agent_id: &str) {
         if self.tasks.had_accepted(agent_id)
             && let Some(held) = self.tasks.assignments.get(agent_id)
@@ -26,7 +26,8 @@ impl Scheduler {
         }
     }
 
-    /// It speaks of the task that it has in hand right after `identified`. Until then it gets no other.
+    /// Makes a legacy agent that may have a task in hand unavailable until it has reported it, which it does right
+    /// after `identified`.
     pub(crate) fn let_it_report_first(&mut self, agent_id: &str, now_ms: u64) {
         if !self.is_original(agent_id) {
             self.tasks.lost_assignments.left_with_nothing(agent_id);
@@ -42,8 +43,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether its `busy` is about the very task that it is asked about: it has accepted it, now or when it last went, and
-    /// holds no other.
+    /// Returns whether a legacy agent's `busy` refers to the task that it was sent: it has accepted that task, now or
+    /// before it last disconnected, and holds no other.
     pub(crate) fn is_busy_with_it(&mut self, agent_id: &str, task_id: &str, reason: &str, now_ms: u64) -> bool {
         if reason != "busy" || !self.is_original(agent_id) {
             return false;
@@ -52,7 +53,8 @@ impl Scheduler {
         self.tasks.had_accepted(agent_id) || self.knows_it_under(agent_id, task_id, left_with, now_ms)
     }
 
-    /// Whether it holds the task, and knows it under that older generation: it had accepted that before it last went.
+    /// Returns whether the agent holds the task and had accepted it under this older generation before it last
+    /// disconnected. If so, that generation counts from now on.
     pub(crate) fn knows_it_under(&mut self, agent_id: &str, task_id: &str, said: Option<u64>, now_ms: u64) -> bool {
         let holds = self.tasks.task_of(agent_id).is_some_and(|task| task.id == task_id);
         let Some(said) =
@@ -65,21 +67,24 @@ impl Scheduler {
         true
     }
 
-    /// It speaks of what it had accepted before it last went. Where nobody was given that since, it goes on.
+    /// Lets a legacy agent continue the task that it had accepted before it last disconnected, if the task was not
+    /// assigned since. Returns whether it does.
     pub(crate) fn has_it_still(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         let left_with = self.tasks.lost_assignments.left_with(agent_id, task_id);
         self.goes_on_under(agent_id, task_id, left_with, now_ms)
     }
 
-    /// A verdict on what it had accepted before it last went, and nobody was given since, is as good as any.
+    /// Gives the task back to a legacy agent whose verdict on it is late, if the task was not assigned since: the
+    /// verdict then counts.
     pub(crate) fn take_late_verdict(&mut self, agent_id: &str, task_id: &str, generation: u64, now_ms: u64) {
         if self.tasks.lost_assignments.left_with(agent_id, task_id) == Some(generation) {
             self.goes_on_under(agent_id, task_id, Some(generation), now_ms);
         }
     }
 
-    /// Asks a silent one whether it still works, by saying its assignment again: it is busy, or begins anew. Not one that
-    /// carried the task over from the process before it: it would be busy for ever with a session that nobody watches.
+    /// Asks a silent legacy agent whether it still works, by sending its assignment again: it answers `busy`, or
+    /// starts again. An agent that carried the task over from its previous process is not asked: it would answer
+    /// `busy` for ever because of a session that no process watches.
     pub(crate) fn ask_the_original(&mut self, agent_id: &str, now_ms: u64) -> bool {
         let may_ask = self.is_original(agent_id)
             && self.tasks.had_accepted(agent_id)
@@ -92,8 +97,9 @@ impl Scheduler {
         may_ask
     }
 
-    /// It asks about a task of the process before it. What had not been woken nobody will wake: that is handed out anew.
-    /// What runs is its own again, also after a longer absence, as long as nobody else was given it.
+    /// Handles a legacy agent's question about a task of its previous process. A task that had not been woken will not
+    /// be woken any more, so it is reclaimed. A task that runs is the agent's again, also after a longer absence, if
+    /// it was not assigned to another agent.
     pub(crate) fn settle_what_was_carried_over(
         &mut self,
         agent_id: &str,
@@ -122,8 +128,8 @@ impl Scheduler {
         }
     }
 
-    /// It has a task in hand that was taken back meanwhile. Where nobody else was given it, it goes on; its verdict names
-    /// the generation that it knows, since the answer to a report can name no other.
+    /// Lets a legacy agent continue a task that was reclaimed meanwhile, if it was not assigned to another agent. Its
+    /// verdict will name the generation that it knows, since the answer to a report cannot name another one.
     pub(crate) fn goes_on_under(&mut self, agent_id: &str, task_id: &str, said: Option<u64>, now_ms: u64) -> bool {
         let Some(said) = said.filter(|_| self.is_original(agent_id)) else { return false };
         let older = self.tasks.get(task_id).is_some_and(|task| said < task.generation);
@@ -134,7 +140,7 @@ impl Scheduler {
         goes_on
     }
 
-    /// Hands it the task that it works on already, if that waits for somebody.
+    /// Assigns the task to the agent that already works on it, if the task is queued.
     fn give_back(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         let Some((agent, _)) = self.agents.connected(agent_id) else { return false };
         let waits = self.tasks.get(task_id).filter(|task| task.status == Status::Queued);

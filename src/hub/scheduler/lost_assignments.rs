@@ -1,31 +1,31 @@
-//! Which agent broke off which task, to tell a link that broke from a process that ended. Volatile and pure: it counts
-//! nothing; the queue does.
+//! The last task that each agent lost, to tell a broken connection from a process that ended. Volatile and pure: the
+//! losses are counted in `tasks`.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use crate::protocol::Identify;
 
-/// Two accounts of when a process began may differ so much, ms: pm2 is asked, and the answer travels.
+/// The largest difference between two reports of when a process began, in ms: pm2 is asked, and the answer takes time.
 const SAME_START_MS: u64 = 2_000;
 
-/// One life of an agent's process.
+/// One run of an agent's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentRun {
     boot_id: Option<String>,
-    /// By pm2's account, where the process does not name its runs. ms since the epoch.
+    /// The start time according to pm2, for a process that sends no `boot_id`, in ms since the epoch.
     began_at: Option<u64>,
 }
 
 impl AgentRun {
-    /// The life that an identify speaks for.
+    /// Returns the run that sent an identify.
     pub fn of(identify: &Identify, now_ms: u64) -> Self {
         let uptime = identify.pm2_info.as_ref().and_then(|info| info.uptime_ms);
         let began_at = uptime.filter(|_| identify.boot_id.is_none()).map(|uptime| now_ms.saturating_sub(uptime));
         Self { boot_id: identify.boot_id.clone(), began_at }
     }
 
-    /// Whether both are the same, where that can be told.
+    /// Returns whether both are the same run; `None` if that cannot be told.
     fn is(&self, other: &Self) -> Option<bool> {
         match (&self.boot_id, &other.boot_id) {
             (Some(one), Some(other)) => Some(one == other),
@@ -38,22 +38,23 @@ impl AgentRun {
     }
 }
 
-/// The last loss of each agent that is away, or here again without a word on whether it is the same process.
+/// The last loss of each agent that is away, or that is back without proof of whether it is the same process.
 #[derive(Debug, Clone, Default)]
 pub struct LostAssignments {
     by_agent: BTreeMap<String, (String, AgentRun)>,
-    /// The hand-out that the agent had accepted when it went: where an original sidecar comes back, it may be at work on it.
+    /// The task and generation that each agent had accepted when it disconnected: a legacy sidecar that connects again
+    /// may still be working on it.
     left_with: BTreeMap<String, (String, u64)>,
 }
 
 impl LostAssignments {
-    /// The agent broke the task off.
+    /// Records that the agent lost the task.
     pub fn note(&mut self, agent_id: &str, task_id: &str, life: AgentRun) {
         self.by_agent.insert(agent_id.to_owned(), (task_id.to_owned(), life));
     }
 
-    /// The agent is here again: the task that it broke off, if it lives the same life. Where nothing tells, what it says
-    /// of the task will.
+    /// Returns the task that a returning agent had lost, if it is the same run. If that cannot be told, the loss is
+    /// kept until the agent's frames about the task decide it.
     pub fn returned(&mut self, agent_id: &str, life: &AgentRun) -> Option<String> {
         let (_, before) = self.by_agent.get(agent_id)?;
         let same = before.is(life)?;
@@ -61,39 +62,41 @@ impl LostAssignments {
         same.then_some(task_id)
     }
 
-    /// The agent has the task in hand, as only the process has that took it. Whether it had lost it.
+    /// Removes the agent's loss of this task and returns whether there was one: the agent reports the task as only the
+    /// process that accepted it can.
     pub fn has_it_still(&mut self, agent_id: &str, task_id: &str) -> bool {
         let lost = self.by_agent.get(agent_id).is_some_and(|(lost, _)| lost == task_id);
         lost && self.by_agent.remove(agent_id).is_some()
     }
 
-    /// The agent is another process than before.
+    /// Forgets everything about the agent's previous process.
     pub fn began_anew(&mut self, agent_id: &str) {
         self.by_agent.remove(agent_id);
         self.left_with_nothing(agent_id);
     }
 
-    /// The agent has nothing in hand from before it went, or says so in its own way.
+    /// Forgets what the agent had accepted: it has nothing in hand from before it disconnected, or reports it by
+    /// itself.
     pub fn left_with_nothing(&mut self, agent_id: &str) {
         self.left_with.remove(agent_id);
     }
 
-    /// The agent went away, and had accepted this.
+    /// Records what the agent had accepted when it disconnected.
     pub fn leaves_with(&mut self, agent_id: &str, task_id: &str, generation: u64) {
         self.left_with.insert(agent_id.to_owned(), (task_id.to_owned(), generation));
     }
 
-    /// The generation of the task under which the agent had accepted it when it last went.
+    /// Returns the generation of the task that the agent had accepted when it last disconnected.
     pub fn left_with(&self, agent_id: &str, task_id: &str) -> Option<u64> {
         self.left_with.get(agent_id).filter(|(left, _)| left == task_id).map(|(_, generation)| *generation)
     }
 
-    /// Whether the agent may have something in hand from before it went.
+    /// Returns whether the agent may have a task in hand from before it disconnected.
     pub fn may_have(&self, agent_id: &str) -> bool {
         self.left_with.contains_key(agent_id)
     }
 
-    /// Feeds what decides the future of agents that name their runs to `hasher`.
+    /// Feeds the state that decides the future of agents with a `boot_id` to `hasher`.
     pub(crate) fn state_hash(&self, hasher: &mut impl Hasher) {
         for (agent_id, (task_id, life)) in &self.by_agent {
             (agent_id, task_id, &life.boot_id, life.began_at).hash(hasher);

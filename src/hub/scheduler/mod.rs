@@ -1,8 +1,10 @@
-//! The hub's decisions, in one pure place: events in, changes and frames out. No clock, no sockets and no storage:
-//! its one caller, `core`, says the time, stores the changes, and only then lets the frames out.
+//! The hub's decisions, as pure code: events in, changes and frames out. No clock, no sockets and no storage: its one
+//! caller, the actor, passes the time, stores the changes, and only then sends the frames.
 //!
-//! The fence: an agent with an open restart command gets no task, from the very step that records the command.
-//! The line: after every event no idle agent stands beside a waiting task that it could do.
+//! Two invariants:
+//!
+//! - An agent with an open restart command is fenced: it gets no task from the step on that records the command.
+//! - After every event, no agent is idle while a task is queued that it could do.
 
 pub mod agents;
 pub mod assignments;
@@ -39,34 +41,34 @@ use crate::protocol::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED,
 pub enum Outgoing {
     /// Write a frame.
     Frame {
-        /// To whom.
+        /// The connection to write to.
         conn: ConnId,
-        /// What.
+        /// The frame as JSON text.
         text: String,
-        /// The restart command in it: report when it was written.
+        /// The id of the restart command in the frame, to be reported as written.
         receipt: Option<String>,
     },
     /// Close the socket.
     Close {
-        /// Whose.
+        /// The connection to close.
         conn: ConnId,
         /// The WebSocket close code.
         code: u16,
-        /// For people.
+        /// The reason, as text for people.
         reason: &'static str,
     },
 }
 
-/// What was stored, and what is to be stored next.
+/// The records that changed and are to be stored.
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
-    /// Tasks by id; none means deleted.
+    /// Tasks by id; `None` means deleted.
     pub tasks: Vec<(String, Option<&'a Task>)>,
-    /// Restarts by command id; none means deleted.
+    /// Restarts by command id; `None` means deleted.
     pub restarts: Vec<(String, Option<&'a Restart>)>,
 }
 
-/// Everything the hub knows.
+/// The scheduler's state.
 #[derive(Debug, Clone, Default)]
 pub struct Scheduler {
     pub(super) policy: Policy,
@@ -80,7 +82,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// What was stored, as it stands now. Nobody is connected yet.
+    /// Restores the scheduler from what was stored, with no agent connected.
     pub fn load(tasks: Vec<Task>, restarts: Vec<Restart>, policy: Policy, now_ms: u64) -> Self {
         let mut scheduler = Self {
             policy,
@@ -88,7 +90,7 @@ impl Scheduler {
             restarts: Restarts::load(restarts, policy),
             ..Self::default()
         };
-        // Who came back while the hub was down could not say so: it gets the time that every holder gets.
+        // An agent that came back while the hub was down could not report it: it gets the time that every holder gets.
         scheduler.restarts.wait_until(now_ms + policy.accept_timeout_ms);
         let fenced: Vec<String> = scheduler.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
@@ -97,8 +99,8 @@ impl Scheduler {
         scheduler
     }
 
-    /// An agent proved who it is. The connection that was opened last wins, in whatever order they are read; the older one
-    /// is closed, and its task moves here.
+    /// Registers an agent that proved its identity. The connection that was opened last wins, in whatever order they
+    /// are read; the older one is closed, and the agent's task moves to the new one.
     pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
         let agent_id = identify.agent_id.as_str();
         let superseded = |conn| Outgoing::Close { conn, code: 4001, reason: "superseded by a newer connection" };
@@ -121,7 +123,8 @@ impl Scheduler {
         self.settle(now_ms);
     }
 
-    /// A connection is gone. An agent away on our command keeps its task; any other loses it at once.
+    /// Records that a connection is closed. An agent that is away on a commanded restart keeps its task; any other
+    /// loses it at once.
     pub fn disconnected(&mut self, conn: ConnId, now_ms: u64) {
         let Some(agent_id) = self.agents.disconnect(conn) else { return };
         if self.restarts.closed(&agent_id, now_ms) {
@@ -134,7 +137,8 @@ impl Scheduler {
         self.settle(now_ms);
     }
 
-    /// The agent went away without our command. Of one that had announced it, nothing speaks against its task.
+    /// Reclaims the task of an agent that left without a restart command. It counts as a loss of the task unless the
+    /// agent had announced that it leaves.
     fn break_off(&mut self, agent_id: &str, now_ms: u64) {
         const WHY: &str = "agent_disconnect";
         self.note_what_it_leaves_with(agent_id);
@@ -144,21 +148,21 @@ impl Scheduler {
         }
     }
 
-    /// A restart frame was written to its socket.
+    /// Records that a restart frame was written to its socket.
     pub fn delivered(&mut self, command_id: &str, now_ms: u64) {
         self.restarts.delivered(command_id, now_ms);
     }
 
-    /// A new task.
+    /// Adds a new task.
     pub fn submit(&mut self, task_id: String, submission: Submission, now_ms: u64) {
         self.tasks.submit(task_id, submission, now_ms);
         self.settle(now_ms);
     }
 
-    /// The task is not wanted any more.
+    /// Cancels the task.
     ///
     /// # Errors
-    /// The name of the status that it already ended in, or `not_found`.
+    /// Returns the name of the status that the task already ended in, or `not_found`.
     pub fn cancel(&mut self, task_id: &str, by: &str, now_ms: u64) -> Result<(), &'static str> {
         if let Some(holder) = self.tasks.cancel(task_id, by, now_ms)? {
             self.say_cancelled(&holder, task_id);
@@ -168,17 +172,18 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Gives a dead letter all its tries again.
+    /// Queues a dead letter again, with all its tries.
     ///
     /// # Errors
-    /// The name of the status that it is in instead, or `not_found`.
+    /// Returns the name of the task's status if it is no dead letter, or `not_found`.
     pub fn revive(&mut self, task_id: &str, now_ms: u64) -> Result<(), &'static str> {
         self.tasks.revive(task_id, now_ms)?;
         self.settle(now_ms);
         Ok(())
     }
 
-    /// Commands a restart and fences the agent, in one step. None: the agent is not connected and no command is open.
+    /// Commands a restart and fences the agent, in one step. Returns `None` if the agent is not connected and no
+    /// command is open.
     pub fn command_restart(
         &mut self,
         command_id: String,
@@ -188,7 +193,7 @@ impl Scheduler {
     ) -> Option<Commanded> {
         let run = match self.agents.connected(agent_id) {
             Some((agent, _)) => agent.run.clone(),
-            // A repeat, which goes to nobody.
+            // A repeat; there is no connection to send it to.
             None => self.restarts.open_for(agent_id).map(|_| Run::default())?,
         };
         let commanded = self.restarts.command(command_id, agent_id, &run, request, now_ms);
@@ -202,7 +207,7 @@ impl Scheduler {
         Some(commanded)
     }
 
-    /// Does what is due by now.
+    /// Does everything that is due by now.
     pub fn tick(&mut self, now_ms: u64) {
         for agent_id in self.restarts.expire(now_ms) {
             if self.agents.connected(&agent_id).is_none() {
@@ -222,7 +227,7 @@ impl Scheduler {
                         STALE => self.tasks.lose(&agent_id, why, None, now_ms),
                         _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
                     }
-                    // Whoever let a task lie is not the first to get it again.
+                    // An agent that left a task lying is not the first to get it again.
                     self.agents.set_unavailable(&agent_id, now_ms + self.policy.reject_retry_ms);
                     self.touched.push(agent_id);
                 }
@@ -234,12 +239,12 @@ impl Scheduler {
         self.settle(now_ms);
     }
 
-    /// When `tick` will next have something to do, ms since the epoch.
+    /// Returns when `tick` will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         [self.restarts.deadline(), self.tasks.deadline(), self.agents.deadline()].into_iter().flatten().min()
     }
 
-    /// What must be stored before anything is said.
+    /// Returns the changes that must be stored before any frame is sent.
     pub fn take_changes(&mut self) -> Changes<'_> {
         let task_ids = self.tasks.take_dirty();
         let command_ids = self.restarts.take_dirty();
@@ -251,27 +256,27 @@ impl Scheduler {
         }
     }
 
-    /// What is to be said, in order.
+    /// Returns the frames to send, in order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.outgoing)
     }
 
-    /// All tasks.
+    /// Returns all tasks.
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
     }
 
-    /// All commanded restarts.
+    /// Returns all commanded restarts.
     pub fn restarts(&self) -> &Restarts {
         &self.restarts
     }
 
-    /// Whether the agent has a socket.
+    /// Returns whether the agent is connected.
     pub fn is_connected(&self, agent_id: &str) -> bool {
         self.agents.connected(agent_id).is_some()
     }
 
-    /// How many agents have a socket.
+    /// Returns the number of connected agents.
     pub fn connected_count(&self) -> usize {
         self.agents.connected_count()
     }
@@ -295,7 +300,8 @@ impl Scheduler {
         self.say_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
     }
 
-    /// Tells the agent that the task is not its own (any more): whoever takes a task from its holder says so.
+    /// Tells the agent that it does not hold the task (any more). Required wherever a task is reclaimed from its
+    /// holder.
     pub(super) fn say_cancelled(&mut self, agent_id: &str, task_id: &str) {
         self.say(agent_id, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
     }
@@ -306,7 +312,8 @@ impl Scheduler {
         }
     }
 
-    /// Restores the line: whoever became free takes the first task it can do, then new tasks go to whoever is idle.
+    /// Restores the idle invariant: an agent that became free takes the first task that it can do, then new tasks go
+    /// to idle agents.
     pub(super) fn settle(&mut self, now_ms: u64) {
         for agent_id in std::mem::take(&mut self.touched) {
             if !self.is_free(&agent_id) {
@@ -344,7 +351,7 @@ impl Scheduler {
     }
 }
 
-/// A frame as text.
+/// Returns the frame as JSON text.
 pub fn text_of(frame: &HubFrame) -> String {
     // Maps with string keys and plain values: nothing here can fail to serialize.
     serde_json::to_string(frame).unwrap_or_default()

@@ -1,44 +1,47 @@
-//! The hub's timings, in one place. It decides nothing; the folds read it.
+//! The hub's timeouts and limits, in one place.
 
-/// How long the hub waits for what. All in ms.
+/// The timeouts and limits of a hub. Times are in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// An assignment that nobody accepted for this long is taken back (the original hub: 60 s).
+    /// The time after which an assignment that was not accepted is reclaimed (the legacy hub: 60 s).
     pub accept_timeout_ms: u64,
-    /// A task without a sign of life for this long is taken back (the original hub: 10 min).
+    /// The time after which a task without a sign of life is reclaimed (the legacy hub: 10 min).
     pub stale_timeout_ms: u64,
-    /// After a return, how long the agent may take to mention a task it never accepted before it is said again.
+    /// The time that a returned agent has to mention a task that it never accepted, before the assignment is sent
+    /// again.
     pub reconcile_ms: u64,
-    /// After it identified, how long an original sidecar gets no task unless it speaks of one before: it reports what it
-    /// has in hand at once, and takes it for new work when the same task comes first.
+    /// The time after its identify in which a legacy sidecar gets no task unless it reports an earlier one: it reports
+    /// the task that it has in hand at once, and would take that task for new work if the hub sent it first.
     pub report_ms: u64,
-    /// How long an agent that rejected a task as busy gets none, unless its state changes sooner.
+    /// The time for which an agent that rejected a task as busy gets none, unless its state changes sooner.
     pub reject_retry_ms: u64,
-    /// How long a running task may hold a restart up, where the command does not say.
+    /// The time for which a running task may delay a restart, if the command does not set it.
     pub restart_deadline_ms: u64,
-    /// How long a sidecar may take to say its last words.
+    /// The time that a sidecar has to send its final messages.
     pub drain_deadline_ms: u64,
-    /// What a restart may take beyond both before it is called overdue.
+    /// The time beyond both that a restart may take before it is overdue.
     pub restart_margin_ms: u64,
-    /// How often agents may break off a task, by going away unannounced or by showing no life, before it is a dead letter.
+    /// The number of times that agents may lose a task, by leaving unannounced or by showing no sign of life, before
+    /// it is a dead letter.
     pub max_losses: u64,
-    /// A socket that is silent for this long is dropped (the original hub: 60 s).
+    /// The time after which a silent socket is closed (the legacy hub: 60 s).
     pub silence_timeout_ms: u64,
-    /// How long a connection may take to identify.
+    /// The time that a connection has to identify.
     pub identify_timeout_ms: u64,
-    /// How long the head of a request, its answer, or the pause before the next may take.
+    /// The time that the head of a request, its answer, or the pause before the next request may take.
     pub request_timeout_ms: u64,
-    /// How many connections there may be that no agent has identified on.
+    /// The largest number of connections on which no agent has identified.
     pub max_unidentified: usize,
-    /// How many tasks that have not ended there may be before none is taken any more.
+    /// The number of unfinished tasks from which on no new one is accepted.
     pub max_unfinished: usize,
-    /// What they may weigh together, bytes of JSON.
+    /// The total size of the unfinished tasks from which on no new one is accepted, in bytes of JSON.
     pub max_unfinished_bytes: u64,
-    /// How many finished tasks are kept; the oldest go first.
+    /// The number of finished tasks that are kept; the oldest are dropped first.
     pub keep_finished: usize,
-    /// What the finished tasks may weigh together, bytes of JSON; the oldest go first, the newest always stays.
+    /// The total size of the finished tasks that are kept, in bytes of JSON; the oldest are dropped first, the newest
+    /// always stays.
     pub keep_finished_bytes: u64,
-    /// How many finished restarts are kept for each agent; the oldest go first.
+    /// The number of finished restarts that are kept for each agent; the oldest are dropped first.
     pub keep_restarts: usize,
 }
 

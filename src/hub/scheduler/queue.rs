@@ -1,19 +1,19 @@
-//! The tasks that wait, by what they want of whoever takes them: an agent finds its first one without a look at those it
-//! cannot do. It keeps only the order; the tasks are the queue's owner's.
+//! The queued tasks, grouped by what they require of an agent: an agent's first task is found without looking at those
+//! that it cannot do. Only the order is kept here; the tasks themselves belong to `tasks`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hub::scheduler::task::{Priority, Submission, Task};
 
-/// Where a task waits: its lane, then the order of submission.
+/// The position of a task in the queue: its lane, then the order of submission.
 pub type Turn = (Priority, u64);
 
-/// What a task wants of whoever takes it.
+/// What a task requires of the agent that takes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Wants {
-    /// That it is this agent.
+    /// The agent is this one.
     Agent(String),
-    /// That it has all of these capabilities.
+    /// The agent has all of these capabilities.
     Capabilities(BTreeSet<String>),
 }
 
@@ -25,7 +25,7 @@ impl Wants {
         }
     }
 
-    /// Who is named for it can do it, whatever it says of itself, as at the original hub.
+    /// An agent that is named by the task can do it, whatever its capabilities, as at the legacy hub.
     fn fits(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> bool {
         match self {
             Self::Agent(wanted) => wanted == agent_id,
@@ -34,19 +34,19 @@ impl Wants {
     }
 }
 
-/// All that wait.
+/// All queued tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskQueue {
     by_wants: BTreeMap<Wants, BTreeMap<Turn, String>>,
 }
 
 impl TaskQueue {
-    /// The task waits.
+    /// Adds the task.
     pub fn insert(&mut self, task: &Task) {
         self.by_wants.entry(Wants::of(&task.submission)).or_default().insert(turn(task), task.id.clone());
     }
 
-    /// The task waits no more, if it did.
+    /// Removes the task, if it is queued.
     pub fn remove(&mut self, task: &Task) {
         let wants = Wants::of(&task.submission);
         if let Some(waiting) = self.by_wants.get_mut(&wants) {
@@ -57,7 +57,7 @@ impl TaskQueue {
         }
     }
 
-    /// The first task that this agent can do.
+    /// Returns the first task that this agent can do.
     pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<&str> {
         let firsts = self
             .by_wants
@@ -68,12 +68,12 @@ impl TaskQueue {
     }
 }
 
-/// Whether the agent can do the task.
+/// Returns whether the agent can do the task.
 pub fn can_do(agent_id: &str, capabilities: &BTreeSet<String>, submission: &Submission) -> bool {
     Wants::of(submission).fits(agent_id, capabilities)
 }
 
-/// The task's turn.
+/// Returns the task's position in the queue.
 pub fn turn(task: &Task) -> Turn {
     (task.submission.priority, task.seq)
 }

@@ -1,44 +1,44 @@
-//! One commanded restart: the command, every step it took, and how it reads over HTTP. It moves nowhere by itself; the
-//! ledger in `restarts` moves it.
+//! One commanded restart: the command, its steps, and its JSON for the HTTP API. The ledger in `restart_ledger` moves
+//! it from phase to phase.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::protocol::{Identify, RestartCommand};
 
-/// How many steps a restart keeps.
+/// The largest number of steps that a restart keeps.
 const STEPS_CAP: usize = 200;
 
-/// How far a commanded restart has come.
+/// The phase of a commanded restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Phase {
-    /// Recorded, and the agent fenced.
+    /// The command is recorded, and the agent fenced.
     Commanded,
     /// The frame was written to the agent's socket.
     Delivered,
-    /// The agent promised it.
+    /// The agent accepted the command.
     Accepted,
-    /// The agent said its last words.
+    /// The agent sent `agent_restarting`.
     Draining,
-    /// Its socket closed after that.
+    /// The agent's socket closed after that.
     Exiting,
-    /// End: the agent identified again, as another run.
+    /// Final: the agent identified again, as another run.
     Back,
-    /// End: the agent will not do it.
+    /// Final: the agent refused the command.
     Refused,
-    /// End, until the agent comes back late: it took longer than it could have.
+    /// Final unless the agent comes back later: the restart took too long.
     Overdue,
 }
 
 impl Phase {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Whether the command still fences its agent.
+    /// Returns whether the command still fences its agent.
     pub const fn is_open(self) -> bool {
         match self {
             Self::Commanded | Self::Delivered | Self::Accepted | Self::Draining | Self::Exiting => true,
@@ -47,42 +47,42 @@ impl Phase {
     }
 }
 
-/// One line of a restart's story.
+/// One step of a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestartStep {
-    /// A phase, or what happened inside one: `sent_again`, `force_added`, `socket_closed`, `reconnected`, `duplicate`.
+    /// A phase, or an event inside one: `sent_again`, `force_added`, `socket_closed`, `reconnected`, `duplicate`.
     pub step: String,
-    /// When, ms since the epoch.
+    /// The time of the step, in ms since the epoch.
     pub at_ms: u64,
-    /// What else is known.
+    /// Further details, as the event has them.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub detail: Value,
 }
 
-/// What the API was asked for.
+/// A restart request of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartRequest {
-    /// Why, for people.
+    /// The reason, as text for people.
     pub reason: String,
-    /// How long a running task may hold it up, ms; the hub's default where absent.
+    /// The time for which a running task may delay the restart, in ms; the hub's default if absent.
     pub deadline_ms: Option<u64>,
-    /// Do not wait for the task.
+    /// Whether to restart without waiting for the task.
     pub force: bool,
-    /// Whose token it was.
+    /// The name that the request's token proves.
     pub by: String,
 }
 
-/// What the hub knows of a run when it is told to end.
+/// What the hub knows about a run of an agent's process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
-    /// `identify.boot_id`; a peer that says it knows `restart.v2`.
+    /// `identify.boot_id`; a peer that sends it speaks `restart.v2`.
     pub boot_id: Option<String>,
     /// `identify.pm2_info.restart_count`.
     pub restart_count: Option<u64>,
 }
 
 impl Run {
-    /// The run that an identify speaks for.
+    /// Returns the run that sent an identify.
     pub fn of(identify: &Identify) -> Self {
         let restart_count = identify.pm2_info.as_ref().and_then(|info| info.restart_count);
         Self { boot_id: identify.boot_id.clone(), restart_count }
@@ -92,48 +92,49 @@ impl Run {
 /// One commanded restart, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
-    /// Names the command across repeats.
+    /// The command's id, the same for every repeat.
     pub command_id: String,
-    /// Whom it restarts.
+    /// The agent to restart.
     pub agent_id: String,
-    /// Why, for people.
+    /// The reason, as text for people.
     pub reason: String,
-    /// Who asked first.
+    /// The name that the first request's token proved.
     pub by: String,
-    /// How long a running task may hold it up, where the command said, ms.
+    /// The time for which a running task may delay the restart, if the command sets it, in ms.
     pub deadline_ms: Option<u64>,
-    /// Whether it does not wait for the task.
+    /// Whether the restart does not wait for the task.
     pub force: bool,
-    /// Whether the agent was told so.
+    /// Whether `force` was sent to the agent.
     pub force_told: bool,
-    /// The order of the commands.
+    /// The command's number, in the order of the commands.
     pub seq: u64,
-    /// ms since the epoch.
+    /// The time of the command, in ms since the epoch.
     pub commanded_at: u64,
-    /// When it is called overdue, ms since the epoch.
+    /// The time from which on the restart is overdue, in ms since the epoch.
     pub overdue_at: u64,
-    /// How far it came.
+    /// The current phase.
     pub phase: Phase,
-    /// The run that was told to end; absent for a peer that does not name its runs.
+    /// The `boot_id` of the run that is to end; `None` for a peer that sends none.
     pub boot_before: Option<String>,
-    /// pm2's restart count of that run, where the peer said it.
+    /// pm2's restart count of that run, if the peer sent it.
     pub count_before: Option<u64>,
-    /// When the agent was last heard before it went away, ms since the epoch.
+    /// The time when the agent announced that it leaves, or when its socket closed, in ms since the epoch.
     pub left_at: Option<u64>,
-    /// The run that came back.
+    /// The `boot_id` of the run that came back.
     pub boot_after: Option<String>,
-    /// From the last words (or the closing of the socket) to the next identify, by the hub's clock, ms.
+    /// The time from the announcement (or the closing of the socket) to the next identify, by the hub's clock, in ms.
     pub gap_ms: Option<u64>,
-    /// The same by the agent's own account (`identify.restarted.gap_ms`), ms.
+    /// The same time as the agent reports it (`identify.restarted.gap_ms`), in ms.
     pub reported_gap_ms: Option<u64>,
-    /// Whether work was left under way, where the agent said.
+    /// Whether the agent left unfinished work, if it reported that.
     pub forced: Option<bool>,
-    /// Everything that happened, oldest first.
+    /// All steps, oldest first.
     pub steps: Vec<RestartStep>,
 }
 
 impl Restart {
-    /// Writes one line of the story. A flapping link cannot make it long: past the cap the oldest but one goes.
+    /// Adds a step. Past [`STEPS_CAP`] the second oldest is dropped, so a connection that flaps cannot make the list
+    /// long.
     pub fn note(&mut self, step: &str, detail: Value, now_ms: u64) {
         if self.steps.len() >= STEPS_CAP {
             self.steps.remove(1);
@@ -141,11 +142,11 @@ impl Restart {
         self.steps.push(RestartStep { step: step.to_owned(), at_ms: now_ms, detail });
     }
 
-    /// Whether an identify comes from another run than the one that was told to end.
+    /// Returns whether an identify comes from another run than the one that is to end.
     ///
-    /// A run that names itself is another one when the name differs. An original Node sidecar names none: it is another
-    /// run when it had said `agent_restarting`, when pm2's count is another one and not 0 (`pm2 reset` makes it 0, and
-    /// ends nobody), or, where pm2 said no count, when the socket had closed.
+    /// For a run with a `boot_id`, that is so if the `boot_id` differs. A legacy sidecar sends none: it is another run
+    /// if it had sent `agent_restarting`, if pm2's restart count differs and is not 0 (`pm2 reset` sets it to 0 and
+    /// ends no process), or, if pm2's count is unknown, if the socket had closed.
     pub fn is_ended_by(&self, run: &Run) -> bool {
         match (&self.boot_before, &run.boot_id) {
             (Some(before), Some(now)) => before != now,
@@ -160,13 +161,13 @@ impl Restart {
         }
     }
 
-    /// The agent identified as another run: the end, late or not.
+    /// Ends the restart: the agent identified as another run, in time or late.
     pub fn come_back(&mut self, identify: &Identify, now_ms: u64) {
         let late = self.phase == Phase::Overdue;
         self.phase = Phase::Back;
         self.boot_after = identify.boot_id.clone();
         self.gap_ms = self.left_at.map(|left_at| now_ms.saturating_sub(left_at));
-        // A return may report a restart of its own; only what it says of this command belongs here.
+        // The agent may report another restart; only a report of this command belongs here.
         let own = identify.restarted.as_ref().filter(|told| told.command_id.as_ref() == Some(&self.command_id));
         if let Some(own) = own {
             self.reported_gap_ms = Some(own.gap_ms);
@@ -176,7 +177,7 @@ impl Restart {
         self.note(Phase::Back.name(), detail, now_ms);
     }
 
-    /// The frame for an agent that knows `restart.v2`, or for one that knows only `reason`.
+    /// Returns the frame for an agent that knows `restart.v2`, or for one that knows only `reason`.
     pub fn frame(&self, v2: bool) -> RestartCommand {
         if !v2 {
             return RestartCommand { reason: Some(self.reason.clone()), ..RestartCommand::default() };
@@ -190,7 +191,7 @@ impl Restart {
         }
     }
 
-    /// The restart as the API shows it.
+    /// Returns the restart as the API shows it.
     pub fn to_json(&self) -> Value {
         json!({
             "command_id": self.command_id,

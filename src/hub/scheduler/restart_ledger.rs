@@ -1,5 +1,6 @@
-//! The restart ledger, as a pure fold: every command reaches one end that the hub can name (back, refused, overdue).
-//! No clock, no sockets and no storage: the caller says the time, sends what is to be sent, and stores what is `dirty`.
+//! The ledger of commanded restarts, as pure code: every command ends in a phase that the hub can name (back, refused,
+//! overdue). No clock, no sockets and no storage: the caller passes the time, sends the frames, and stores what is
+//! `dirty`.
 //!
 //! At most one command is open for an agent, and an agent with an open command is fenced: it gets no new task.
 
@@ -11,30 +12,30 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::{Phase, Restart, RestartRequest, Run};
 use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
-/// The longest deadline that the hub believes a sidecar: a day.
+/// The longest deadline that the hub accepts from a sidecar, in ms: a day.
 const MAX_DEADLINE_MS: u64 = 86_400_000;
 
-/// What a command came to.
+/// The result of a restart request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commanded {
-    /// The open command's name: the first's, for a repeat.
+    /// The open command's id: for a repeat, that of the first request.
     pub command_id: String,
-    /// The open command's reason: the first's, for a repeat.
+    /// The open command's reason: for a repeat, that of the first request.
     pub reason: String,
-    /// Whether the frame is to be sent: it is new, or `force` is.
+    /// Whether the frame is to be sent: the command is new, or its `force` is.
     pub send: bool,
     /// Whether a command was open already.
     pub repeated: bool,
 }
 
-/// What an identify means for the agent's open command.
+/// The effect of an identify on the agent's open command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Return {
-    /// There is none open: it ended with this return, or earlier.
+    /// No command is open: it ended with this identify, or earlier.
     Free,
-    /// One is still open, and the peer has it or must not get it again.
+    /// A command is still open, and the peer has it or must not get it again.
     StillFenced,
-    /// One is still open and the peer may not have it: send it again, under the same name.
+    /// A command is still open and the peer may not have it: send it again, under the same id.
     SendAgain(String),
 }
 
@@ -50,7 +51,7 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// The ledger as it was stored.
+    /// Restores the ledger from what was stored.
     pub fn load(stored: Vec<Restart>, policy: Policy) -> Self {
         let mut ledger = Self { policy, ..Self::default() };
         for restart in stored {
@@ -60,7 +61,7 @@ impl Restarts {
         ledger
     }
 
-    /// Calls no open command overdue before this time.
+    /// Lets no open command become overdue before this time (ms since the epoch).
     pub fn wait_until(&mut self, at_ms: u64) {
         for id in self.open.values() {
             if let Some(restart) = self.all.get_mut(id).filter(|restart| restart.overdue_at < at_ms) {
@@ -70,33 +71,34 @@ impl Restarts {
         }
     }
 
-    /// One command.
+    /// Returns one command.
     pub fn get(&self, command_id: &str) -> Option<&Restart> {
         self.all.get(command_id)
     }
 
-    /// The agent's commands, newest first.
+    /// Returns the agent's commands, newest first.
     pub fn of_agent(&self, agent_id: &str) -> Vec<&Restart> {
         let ids = self.by_agent.get(agent_id).into_iter().flatten().rev();
         ids.filter_map(|(_, id)| self.all.get(id)).collect()
     }
 
-    /// The agent's open command: while there is one, the agent is fenced.
+    /// Returns the agent's open command: while there is one, the agent is fenced.
     pub fn open_for(&self, agent_id: &str) -> Option<&Restart> {
         self.open.get(agent_id).and_then(|id| self.all.get(id))
     }
 
-    /// All fenced agents.
+    /// Returns all fenced agents.
     pub fn fenced(&self) -> impl Iterator<Item = &str> {
         self.open.keys().map(String::as_str)
     }
 
-    /// The commands to store (or, where `get` has none, to delete) since the last call.
+    /// Returns the ids of the commands to store (or, if `get` returns none, to delete) since the last call.
     pub fn take_dirty(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Records a command and fences the agent, or answers with the one that is open. `run` is the connected run.
+    /// Records a command and fences the agent, or returns the command that is open already. `run` is the connected
+    /// run.
     pub fn command(
         &mut self,
         command_id: String,
@@ -148,7 +150,7 @@ impl Restarts {
         Commanded { command_id, reason: request.reason, send: true, repeated: false }
     }
 
-    /// The frame was written to the agent's socket.
+    /// Records that the frame was written to the agent's socket.
     pub fn delivered(&mut self, command_id: &str, now_ms: u64) {
         let Some(restart) = self.all.get_mut(command_id) else { return };
         restart.force_told = restart.force;
@@ -161,7 +163,7 @@ impl Restarts {
         self.dirty.insert(command_id.to_owned());
     }
 
-    /// The agent answered the command. `true` where that ended the fence.
+    /// Records the agent's answer to the command. Returns whether that ended the fence.
     pub fn acknowledged(&mut self, agent_id: &str, ack: &RestartAck, now_ms: u64) -> bool {
         let policy = self.policy;
         let Some(restart) = self.open_mut(agent_id, Some(&ack.command_id)) else { return false };
@@ -183,14 +185,15 @@ impl Restarts {
         }
         if let Some(deadline_ms) = ack.deadline_ms {
             let slack = policy.drain_deadline_ms + policy.restart_margin_ms;
-            // Whatever it says and however often, a command ends within a day.
+            // Whatever the agent answers and however often, a command ends within a day.
             let latest = restart.commanded_at + MAX_DEADLINE_MS;
             restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + slack;
         }
         false
     }
 
-    /// The agent said its last words. Of an overdue restart that is noted too: it will be told from a blink of the link.
+    /// Records that the agent announced its restart. An overdue restart records it too: it tells the restart from a
+    /// short loss of the connection.
     pub fn draining(&mut self, agent_id: &str, said: &Restarting, now_ms: u64) {
         let named = said.command_id.as_deref();
         let Some(restart) = self.waited_for(agent_id, named) else { return };
@@ -206,7 +209,7 @@ impl Restarts {
         restart.note(Phase::Draining.name(), detail, now_ms);
     }
 
-    /// The agent's socket closed. `true` where that is a planned absence.
+    /// Records that the agent's socket closed. Returns whether that is a planned absence.
     pub fn closed(&mut self, agent_id: &str, now_ms: u64) -> bool {
         let Some(restart) = self.waited_for(agent_id, None) else { return false };
         if restart.phase == Phase::Draining {
@@ -219,12 +222,12 @@ impl Restarts {
         restart.phase.is_open()
     }
 
-    /// The agent identified. Another run ends the open command, and late also an overdue one.
+    /// Records that the agent identified. Another run ends the open command, and also an overdue one.
     pub fn identified(&mut self, agent_id: &str, identify: &Identify, now_ms: u64) -> Return {
         let run = Run::of(identify);
         let waits = |restart: &&Restart| restart.phase.is_open() || restart.phase == Phase::Overdue;
         let waiting: Vec<&Restart> = self.of_agent(agent_id).into_iter().filter(waits).collect();
-        // All that wait were aimed at the one run before this: evidence of its end counts for each of them.
+        // All of them are about the one run before this: evidence that it ended counts for each.
         if waiting.iter().any(|restart| restart.is_ended_by(&run)) {
             let ids: Vec<String> = waiting.iter().map(|restart| restart.command_id.clone()).collect();
             self.open.remove(agent_id);
@@ -244,14 +247,15 @@ impl Restarts {
         Return::StillFenced
     }
 
-    /// Whether the connection that began at `since` was the return from a commanded restart.
+    /// Returns whether the connection that began at `since` (ms since the epoch) was the return from a commanded
+    /// restart.
     pub fn ended_with(&self, agent_id: &str, since: Option<u64>) -> bool {
         let ended =
             |restart: &Restart| restart.phase == Phase::Back && restart.steps.last().map(|step| step.at_ms) == since;
         self.of_agent(agent_id).into_iter().any(ended)
     }
 
-    /// Calls what took too long overdue, and says whose restarts those were: they are no longer fenced.
+    /// Makes every command that took too long overdue, and returns the agents, which are no longer fenced.
     pub fn expire(&mut self, now_ms: u64) -> Vec<String> {
         let late = |id: &&String| self.all.get(*id).is_some_and(|restart| restart.overdue_at <= now_ms);
         let ids: Vec<String> = self.open.values().filter(late).cloned().collect();
@@ -268,7 +272,7 @@ impl Restarts {
         agents
     }
 
-    /// When `expire` will next have something to say, ms since the epoch.
+    /// Returns when `expire` will next have a result, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         self.open.values().filter_map(|id| self.all.get(id)).map(|restart| restart.overdue_at).min()
     }
@@ -282,7 +286,7 @@ impl Restarts {
         self.all.insert(id, restart);
     }
 
-    /// The agent's open command, where it is the named one; whoever asks is about to change it.
+    /// Returns the agent's open command if it is the named one, and marks it as dirty.
     fn open_mut(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
         let id = self.open.get(agent_id)?;
         if command_id.is_some_and(|named| named != id) {
@@ -292,7 +296,7 @@ impl Restarts {
         self.all.get_mut(id)
     }
 
-    /// The agent's open command, or else its newest, where that is overdue: it may still come to its other end.
+    /// Returns the agent's open command, or else its newest if that is overdue: it may still become `Back`.
     fn waited_for(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
         if self.open.contains_key(agent_id) {
             return self.open_mut(agent_id, command_id);

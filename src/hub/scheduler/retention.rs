@@ -1,12 +1,12 @@
-//! What the tasks weigh: the finished ones, of which the oldest make room, and the others, which leave room for no more at
-//! some point. It keeps no task.
+//! The sizes of the tasks: of the finished ones, of which the oldest are dropped, and of the unfinished ones, whose
+//! total limits new submissions. The tasks themselves are kept in `tasks`.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::task::Task;
 
-/// The finished tasks in the order in which they ended.
+/// The finished tasks, in the order in which they ended.
 #[derive(Debug, Clone, Default)]
 pub struct Retention {
     order: VecDeque<(String, u64)>,
@@ -14,14 +14,14 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The task has ended.
+    /// Adds a task that has ended.
     pub fn push(&mut self, task: &Task) {
         let weight = task.weight();
         self.bytes += weight;
         self.order.push_back((task.id.clone(), weight));
     }
 
-    /// The task is not finished any more.
+    /// Removes a task that is no longer finished.
     pub fn remove(&mut self, task_id: &str) {
         if let Some(at) = self.order.iter().position(|(id, _)| id == task_id)
             && let Some((_, weight)) = self.order.remove(at)
@@ -30,7 +30,8 @@ impl Retention {
         }
     }
 
-    /// The oldest, where there are too many or they weigh too much. The newest always stays: somebody waits for it.
+    /// Removes and returns the oldest task, if there are too many or their total is too large. The newest always
+    /// stays: a client may be waiting for it.
     pub fn pop_over(&mut self, policy: &Policy) -> Option<String> {
         let over = self.order.len() > policy.keep_finished || self.bytes > policy.keep_finished_bytes;
         if !over || self.order.len() <= 1 {
@@ -42,7 +43,7 @@ impl Retention {
     }
 }
 
-/// The tasks that have not ended, by what they weighed when they began to wait.
+/// The unfinished tasks, with their sizes at the time they were queued.
 #[derive(Debug, Clone, Default)]
 pub struct Unfinished {
     weights: HashMap<String, u64>,
@@ -50,7 +51,7 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// The task waits, or is under way.
+    /// Adds a task that is queued or assigned.
     pub fn add(&mut self, task: &Task) {
         let weight = task.weight();
         self.remove(&task.id);
@@ -58,12 +59,12 @@ impl Unfinished {
         self.weights.insert(task.id.clone(), weight);
     }
 
-    /// The task has ended.
+    /// Removes a task that has ended.
     pub fn remove(&mut self, task_id: &str) {
         self.bytes -= self.weights.remove(task_id).unwrap_or_default();
     }
 
-    /// Whether there is room for another of this weight.
+    /// Returns whether another task of this size may be added.
     pub fn has_room(&self, policy: &Policy, weight: u64) -> bool {
         self.weights.len() < policy.max_unfinished && self.bytes.saturating_add(weight) <= policy.max_unfinished_bytes
     }
@@ -79,7 +80,7 @@ mod tests {
         Task::new(id.into(), 1, submission(Priority::Normal), 0)
     }
 
-    /// ConnectionLimit for so many finished tasks of that weight, however many there are.
+    /// A policy with space for the bytes of this number of finished tasks.
     fn room_for(tasks: u64) -> Policy {
         Policy { keep_finished_bytes: tasks * task("a").weight(), ..Policy::default() }
     }

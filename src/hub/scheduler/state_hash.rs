@@ -1,5 +1,5 @@
-//! What decides a desk's future, fed to a hasher: two desks that feed the same act alike from here on. For checks that
-//! enumerate the hub's states; it leaves out what only people read (histories, times of the past, words).
+//! A hash of everything that decides a scheduler's future: two schedulers with the same hash act alike from here on.
+//! It serves checks that enumerate the hub's states, and leaves out what is only shown (histories, past times, texts).
 
 use std::hash::{Hash, Hasher};
 
@@ -9,10 +9,10 @@ use crate::hub::scheduler::assignments::ActiveAssignment;
 use crate::hub::scheduler::restart::{Phase, Restart};
 use crate::hub::scheduler::task::{Status, Task};
 
-/// What lies further off than a day is equally far.
+/// Times further away than a day count as equally far.
 const FAR_MS: u64 = 86_400_000;
 
-/// Times counted from the present: what is due by now is equally due.
+/// The present; times are counted from it, and everything that is due by now counts as equally due.
 struct FromNow(u64);
 
 impl FromNow {
@@ -22,10 +22,10 @@ impl FromNow {
 }
 
 impl Scheduler {
-    /// Feeds the desk to `hasher` with every time counted from `now_ms` and every connection by its `rank`, so that lives
-    /// which differ only in their dates, or in how many connections have been before, are the same. The rank is how many
-    /// of the connections that may still be heard are as old or older. What is not yet stored or said is left out: take it
-    /// before.
+    /// Feeds the scheduler to `hasher` with every time counted from `now_ms` and every connection by its `rank`, so
+    /// that states which differ only in their dates, or in how many connections were opened before, are the same. The
+    /// rank is the number of connections that are as old or older and may still deliver frames. Changes and frames
+    /// that were not yet taken are left out: take them before.
     pub fn state_hash(&self, now_ms: u64, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
         let from_now = FromNow(now_ms);
         for task in self.tasks.list() {
@@ -41,7 +41,7 @@ impl Scheduler {
             hash_agent(agent, &from_now, hasher);
         }
         for (agent_id, newest) in &self.agents.newest {
-            // Where nothing older can be heard any more it decides nothing.
+            // It decides nothing if no older connection can deliver a frame any more.
             Some((agent_id, rank(*newest))).filter(|(_, rank)| *rank > 0).hash(hasher);
         }
         let mut restarts: Vec<&Restart> = self.restarts.all.values().collect();
@@ -69,7 +69,7 @@ fn hash_assignment(held: &ActiveAssignment, stale_ms: u64, from_now: &FromNow, h
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
     (away, due(confirm_by), due(say_again_at), due(overdue_at)).hash(hasher);
     (carried, also).hash(hasher);
-    // Who is away cannot go stale, and is alive anew on the return.
+    // A holder that is away cannot become stale, and its return is a sign of life.
     (!away).then(|| from_now.ms(alive_at.saturating_add(stale_ms))).hash(hasher);
 }
 
@@ -78,7 +78,7 @@ fn hash_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&agent.run.boot_id, agent.run.restart_count, &agent.can_do).hash(hasher);
 }
 
-/// The day within which every command ends is further off than anything here looks.
+/// The latest end of a command, a day after it, is left out: the enumerations do not look that far ahead.
 fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&restart.command_id, &restart.agent_id, restart.phase.name()).hash(hasher);
     let said_so = restart.steps.iter().any(|step| step.step == Phase::Draining.name());
@@ -86,7 +86,7 @@ fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher)
         Phase::Commanded | Phase::Delivered | Phase::Accepted | Phase::Draining | Phase::Exiting => {
             (from_now.ms(restart.overdue_at), restart.deadline_ms).hash(hasher);
         }
-        // It may still come to its other end.
+        // It may still become `Back`.
         Phase::Overdue => {}
         Phase::Back | Phase::Refused => return,
     }

@@ -1,61 +1,61 @@
-//! One task: what was asked, how far it came, and how it reads on the wire and over HTTP. It moves nowhere by itself;
-//! the queue in `tasks` moves it.
+//! One task: the submission, its status, and its JSON for the wire and the HTTP API. `tasks` moves it from status to
+//! status.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::protocol::{Assignment, MAX_JSON_DEPTH, within};
 
-/// How many history entries a task keeps, newest first (the original hub keeps as many).
+/// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
 const HISTORY_CAP: usize = 50;
 
-/// The lane of a task. The numbers are those of the original hub's API.
+/// The lane of a task. The numbers are those of the legacy hub's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Priority {
-    /// Before everything.
+    /// Before all other lanes.
     Urgent,
-    /// Before the usual.
+    /// Before `Normal`.
     High,
-    /// The usual.
+    /// The default.
     Normal,
-    /// When there is nothing else.
+    /// When no other task is queued.
     Low,
 }
 
 impl Priority {
-    /// All lanes, the first first.
+    /// All lanes, the most urgent first.
     pub const ALL: [Self; 4] = [Self::Urgent, Self::High, Self::Normal, Self::Low];
 
-    /// The number that the API shows: 0 (urgent) to 3 (low).
+    /// Returns the number that the API shows: 0 (urgent) to 3 (low).
     pub const fn number(self) -> u8 {
         self as u8
     }
 }
 
-/// What was asked for.
+/// A task as it was submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
-    /// For the agent to read.
+    /// The description, for the agent to read.
     pub description: String,
-    /// For the agent to read, as it came.
+    /// The metadata, for the agent to read, as it was submitted.
     pub metadata: Map<String, Value>,
     /// The lane.
     pub priority: Priority,
-    /// How many failures make a dead letter; at least 1.
+    /// The number of failures that make a dead letter; at least 1.
     pub max_retries: u64,
-    /// All of these the agent must have.
+    /// The capabilities that the agent must have, all of them.
     pub needed_capabilities: Vec<String>,
     /// The other fields that the API takes and the assignment carries (`repo`, `branch`, `file_hints`, ...).
     pub extra: Map<String, Value>,
-    /// The agent or operator whose token it was.
+    /// The agent or operator that the request's token proves.
     pub submitted_by: String,
 }
 
 impl Submission {
-    /// The one agent that is to do it, if it names one: `assign_to`, or what the original's clients put into the metadata
-    /// (`assign_to`, and `target_agent` of `agentcom-submit --target`).
+    /// Returns the one agent that is to do the task, if the task names one: `assign_to`, or what AgentCom's own
+    /// clients put into the metadata (`assign_to`, and `target_agent` of `agentcom-submit --target`).
     pub fn assign_to(&self) -> Option<&str> {
         let named = self.extra.get("assign_to");
         let named = named.or_else(|| self.metadata.get("assign_to")).or_else(|| self.metadata.get("target_agent"));
@@ -63,46 +63,46 @@ impl Submission {
     }
 }
 
-/// Where a task stands.
+/// The status of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "is", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Status {
-    /// Waiting for an agent.
+    /// The task waits for an agent.
     Queued,
-    /// Handed to an agent under the task's generation.
+    /// The task is assigned to an agent under its current generation.
     Assigned {
-        /// To whom.
+        /// The holder.
         agent_id: String,
-        /// When, ms since the epoch.
+        /// The time of the assignment, in ms since the epoch.
         assigned_at: u64,
-        /// Whether the agent has said `task_accepted` for this generation.
+        /// Whether the agent has sent `task_accepted` for this generation.
         accepted: bool,
     },
-    /// Done.
+    /// The task is done.
     Completed {
-        /// By whom.
+        /// The agent that did it.
         agent_id: String,
-        /// When it was handed out, ms since the epoch.
+        /// The time of the assignment, in ms since the epoch.
         assigned_at: u64,
         /// The agent's result.
         result: Map<String, Value>,
         /// The verdict's other fields (`tokens_used`, `verification_report`, ...).
         report: Map<String, Value>,
     },
-    /// Out of tries, or invalid.
+    /// The task has no tries left, or is invalid.
     DeadLetter,
-    /// Not wanted any more.
+    /// The task was cancelled.
     Cancelled,
 }
 
 impl Status {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn name(&self) -> &'static str {
         self.into()
     }
 
-    /// Whether nothing will move it any more unless somebody asks.
+    /// Returns whether the task stays in this status unless a request changes it.
     pub const fn is_final(&self) -> bool {
         match self {
             Self::Queued | Self::Assigned { .. } => false,
@@ -111,47 +111,47 @@ impl Status {
     }
 }
 
-/// One line of a task's history.
+/// One entry of a task's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// What happened: `queued`, `assigned`, `accepted`, `reclaimed`, `retry`, `completed`, `dead_letter`, `cancelled`.
+    /// The event: `queued`, `assigned`, `accepted`, `reclaimed`, `retry`, `completed`, `dead_letter`, `cancelled`.
     pub event: String,
-    /// When, ms since the epoch.
+    /// The time of the event, in ms since the epoch.
     pub timestamp: u64,
-    /// Why, or by whom.
+    /// The reason, or the agent or operator behind the event.
     pub details: Value,
 }
 
 /// One task, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// `task-` and 16 hex digits.
+    /// The task's id: `task-` and 16 hex digits.
     pub id: String,
-    /// The order of submission: FIFO inside a lane.
+    /// The task's number in the order of submission: FIFO inside a lane.
     pub seq: u64,
-    /// What was asked for.
+    /// The task as it was submitted.
     pub submission: Submission,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// Counts hand-outs and take-backs: a verdict for another generation changes nothing.
+    /// The number of assignments and reclaims so far: a verdict for another generation changes nothing.
     pub generation: u64,
-    /// Failures so far.
+    /// The number of failures so far.
     pub retry_count: u64,
-    /// How often an agent broke it off: went away unannounced, or showed no life.
+    /// The number of times that an agent lost the task: it left unannounced, or showed no sign of life.
     #[serde(default)]
     pub losses: u64,
-    /// The last failure's reason.
+    /// The reason of the last failure.
     pub last_error: Option<String>,
-    /// ms since the epoch.
+    /// The time of the submission, in ms since the epoch.
     pub created_at: u64,
-    /// ms since the epoch.
+    /// The time of the last history entry, in ms since the epoch.
     pub updated_at: u64,
-    /// Newest first.
+    /// The history, newest first.
     pub history: Vec<HistoryEntry>,
 }
 
 impl Task {
-    /// A task that waits for an agent.
+    /// Creates a task that waits for an agent.
     pub fn new(id: String, seq: u64, submission: Submission, now_ms: u64) -> Self {
         let mut task = Self {
             id,
@@ -170,14 +170,14 @@ impl Task {
         task
     }
 
-    /// Writes one line of history and moves `updated_at`.
+    /// Adds an entry to the history and sets `updated_at`.
     pub fn note(&mut self, event: &str, details: Value, now_ms: u64) {
         self.history.insert(0, HistoryEntry { event: event.to_owned(), timestamp: now_ms, details });
         self.history.truncate(HISTORY_CAP);
         self.updated_at = now_ms;
     }
 
-    /// Who holds it, or did it.
+    /// Returns the agent that holds the task, or did it.
     pub fn holder(&self) -> Option<&str> {
         match &self.status {
             Status::Assigned { agent_id, .. } | Status::Completed { agent_id, .. } => Some(agent_id),
@@ -185,7 +185,7 @@ impl Task {
         }
     }
 
-    /// The `task_assign` frame for the current generation.
+    /// Returns the `task_assign` frame for the current generation.
     pub fn assignment(&self) -> Assignment {
         let asked = &self.submission;
         let assigned_at = match &self.status {
@@ -208,7 +208,7 @@ impl Task {
                 "effective_tier": if tier.is_null() { json!("standard") } else { tier.clone() },
                 "source": if tier.is_null() { "default" } else { "explicit" },
             },
-            // A decision of null sends the task to the agent's wake_command, which is what every sidecar here has.
+            // A null decision sends the task to the agent's wake_command, which every sidecar of this hub has.
             "routing_decision": Value::Null,
             "skip_verification": extra("skip_verification", json!(false)),
             "verification_timeout_ms": extra("verification_timeout_ms", Value::Null),
@@ -218,19 +218,19 @@ impl Task {
             Value::Object(map) => map,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
         };
-        // A task that version 0.1.0 took may be nested deeper than a sidecar takes it.
+        // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
         Assignment { task_id: self.id.clone(), generation: self.generation, rest: within(rest, MAX_JSON_DEPTH) }
     }
 
-    /// What it weighs on disk, bytes.
+    /// Returns the task's size on disk, in bytes.
     pub fn weight(&self) -> u64 {
         let mut weight = Weight(0);
-        // A counter cannot fail, and neither can a task: it is stored in the same words.
+        // Counting cannot fail, and neither can serializing a task: it is stored in the same form.
         let _ = serde_json::to_writer(&mut weight, self);
         weight.0
     }
 
-    /// The task as the API shows it.
+    /// Returns the task as the API shows it.
     pub fn to_json(&self) -> Value {
         let asked = &self.submission;
         let (assigned_to, assigned_at, result, report) = match &self.status {
@@ -274,7 +274,7 @@ impl Task {
     }
 }
 
-/// Counts what is written.
+/// A writer that only counts the bytes.
 struct Weight(u64);
 
 impl std::io::Write for Weight {

@@ -1,7 +1,7 @@
-//! The queue, as a pure fold: who waits, who holds what under which generation, and when the hub must act.
-//! No clock, no sockets and no storage: the caller says the time, sends what is to be said, and stores what is `dirty`.
+//! All tasks, as pure code: which are queued, which agent holds which under which generation, and when the hub must
+//! act. No clock, no sockets and no storage: the caller passes the time, sends the frames, and stores what is `dirty`.
 //!
-//! A rule kept from the original hub: +1 on the generation for every hand-out and every take-back. Verdicts are in
+//! A rule of the legacy hub is kept: every assignment and every reclaim adds 1 to the generation. Verdicts are in
 //! `verdicts`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,7 +33,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// The queue as it was stored. Assignments have `accept_timeout_ms` from now to come back.
+    /// Restores the tasks from what was stored. Holders have `accept_timeout_ms` from now to confirm their
+    /// assignments.
     pub fn load(stored: Vec<Task>, policy: Policy, now_ms: u64) -> Self {
         let mut tasks = Self { policy, assignments: Assignments::new(policy), ..Self::default() };
         let mut finished: Vec<(u64, String)> = Vec::new();
@@ -55,48 +56,48 @@ impl Tasks {
         for task in finished.iter().filter_map(|(_, id)| tasks.all.get(id)) {
             tasks.retention.push(task);
         }
-        // The bounds may be lower than those of the hub before.
+        // The limits may be lower than they were before the restart.
         tasks.prune();
         tasks
     }
 
-    /// One task.
+    /// Returns one task.
     pub fn get(&self, task_id: &str) -> Option<&Task> {
         self.all.get(task_id)
     }
 
-    /// All tasks, by lane and order of submission.
+    /// Returns all tasks, by lane and order of submission.
     pub fn list(&self) -> Vec<&Task> {
         self.list_after(None).collect()
     }
 
-    /// The same, from after this turn on.
+    /// Returns the tasks after this position, by lane and order of submission.
     pub fn list_after(&self, after: Option<Turn>) -> impl Iterator<Item = &Task> {
         let rest = self.order.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
         rest.filter_map(|(_, id)| self.all.get(id))
     }
 
-    /// The task that the agent holds.
+    /// Returns the task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&Task> {
         self.assignments.task_of(agent_id).and_then(|task_id| self.all.get(task_id))
     }
 
-    /// The tasks to store (or, where `get` has none, to delete) since the last call.
+    /// Returns the ids of the tasks to store (or, if `get` returns none, to delete) since the last call.
     pub fn take_dirty(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The tasks that began to wait since the last call: somebody idle may be able to do them.
+    /// Returns the tasks that were queued since the last call: an idle agent may be able to do them.
     pub fn take_queued(&mut self) -> Vec<String> {
         std::mem::take(&mut self.queued)
     }
 
-    /// Whether another task of so many bytes may be submitted. One that ends leaves room for others.
+    /// Returns whether another task of so many bytes may be submitted. A task that ends makes room for others.
     pub fn has_room(&self, bytes: u64) -> bool {
         self.unfinished.has_room(&self.policy, bytes)
     }
 
-    /// Puts a new task in its lane.
+    /// Queues a new task.
     pub fn submit(&mut self, id: String, submission: Submission, now_ms: u64) {
         let task = Task::new(id, self.next_seq, submission, now_ms);
         self.next_seq += 1;
@@ -104,12 +105,13 @@ impl Tasks {
         self.enqueue(task);
     }
 
-    /// The first waiting task that this agent, with these capabilities, can do.
+    /// Returns the first queued task that this agent, with these capabilities, can do.
     pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<String> {
         self.queue.first_for(agent_id, capabilities).map(str::to_owned)
     }
 
-    /// Hands a waiting task to an agent that holds none. `false`, and nothing changed, where either is not so.
+    /// Assigns a queued task to an agent that holds none. Returns `false`, and changes nothing, if the task is not
+    /// queued or the agent holds another.
     pub fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) -> bool {
         if self.assignments.task_of(agent_id).is_some() {
             return false;
@@ -127,7 +129,7 @@ impl Tasks {
         true
     }
 
-    /// The agent said that the task is its own.
+    /// Records that the agent accepted the task.
     pub fn accepted(&mut self, agent_id: &str, task_id: &str, now_ms: u64) {
         if !self.alive(agent_id, task_id, now_ms) {
             return;
@@ -140,20 +142,21 @@ impl Tasks {
         }
     }
 
-    /// A sign of life of the task from its holder. `false` where it comes from somebody else.
+    /// Records a sign of life of the task. Returns `false` if the agent does not hold it.
     pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         self.assignments.alive(agent_id, task_id, now_ms)
     }
 
-    /// Takes the agent's task back, if it holds one, and says which it was.
+    /// Reclaims the agent's task and returns its id, if the agent holds one.
     pub fn take_back(&mut self, agent_id: &str, why: &str, now_ms: u64) -> Option<String> {
         let task_id = self.assignments.task_of(agent_id)?.to_owned();
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
         Some(task_id)
     }
 
-    /// Takes the task back from an agent that broke it off. What ends or hangs whoever takes it must not go round for
-    /// ever: too many losses make a dead letter. `life` is whose loss it was: [`Tasks::returned`] forgives it to the same.
+    /// Reclaims the task from an agent that lost it. A task that ends or hangs every agent that takes it must not be
+    /// assigned for ever: too many losses make it a dead letter. `life` is the run that lost it; [`Tasks::returned`]
+    /// forgives the loss if the same run comes back.
     pub fn lose(&mut self, agent_id: &str, why: &str, life: Option<AgentRun>, now_ms: u64) {
         let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         let Some(task) = self.all.get_mut(&task_id) else { return };
@@ -172,23 +175,23 @@ impl Tasks {
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
     }
 
-    /// The agent is here. If it lives the same life as when it lost a task, only the link had broken: that loss counts no
-    /// more, whoever has the task now.
+    /// Records that the agent is connected. If it is the same run that had lost a task, only the connection had
+    /// broken: the loss no longer counts, whichever agent has the task now.
     pub fn returned(&mut self, agent_id: &str, life: &AgentRun) {
         if let Some(task_id) = self.lost_assignments.returned(agent_id, life) {
             self.forgive(&task_id);
         }
     }
 
-    /// The agent says of the task what only the process can that took it. Had it lost it, and could nothing else tell that
-    /// it lives the same life, that loss counts no more.
+    /// Records that the agent reported the task as only the process that accepted it can. A loss of the task that
+    /// could not be matched to a run no longer counts.
     pub fn still_in_hand(&mut self, agent_id: &str, task_id: &str) {
         if self.lost_assignments.has_it_still(agent_id, task_id) {
             self.forgive(task_id);
         }
     }
 
-    /// The agent's process is another one than before: what it lost stays lost.
+    /// Records that the agent's process is another one than before: its losses stand.
     pub fn began_anew(&mut self, agent_id: &str) {
         self.lost_assignments.began_anew(agent_id);
     }
@@ -200,7 +203,7 @@ impl Tasks {
         }
     }
 
-    /// The holder cannot do the task, and nobody could.
+    /// Makes the holder's task a dead letter: the holder cannot do it, and neither could another agent.
     pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
         let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         if let Some(task) = self.all.get_mut(&task_id) {
@@ -209,10 +212,10 @@ impl Tasks {
         self.finish(&task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
     }
 
-    /// The task is not wanted any more. The answer is its holder, if it had one; an error is its final status.
+    /// Cancels the task and returns its holder, if it had one.
     ///
     /// # Errors
-    /// The name of the status that it already ended in, or `not_found`.
+    /// Returns the name of the status that the task already ended in, or `not_found`.
     pub fn cancel(&mut self, task_id: &str, by: &str, now_ms: u64) -> Result<Option<String>, &'static str> {
         let task = self.all.get(task_id).ok_or("not_found")?;
         let holder = match &task.status {
@@ -224,10 +227,10 @@ impl Tasks {
         Ok(holder)
     }
 
-    /// Gives a dead letter all its tries again.
+    /// Queues a dead letter again, with all its tries.
     ///
     /// # Errors
-    /// The name of the status that it is in instead, or `not_found`.
+    /// Returns the name of the task's status if it is no dead letter, or `not_found`.
     pub fn revive(&mut self, task_id: &str, now_ms: u64) -> Result<(), &'static str> {
         let task = self.all.get_mut(task_id).ok_or("not_found")?;
         if task.status != Status::DeadLetter {
@@ -242,30 +245,30 @@ impl Tasks {
         Ok(())
     }
 
-    /// The holder left on a restart that we commanded: it keeps the task until the restart ends.
+    /// Records that the holder left on a restart that the hub commanded: it keeps the task until the restart ends.
     pub fn holder_left(&mut self, agent_id: &str) {
         self.assignments.left(agent_id);
     }
 
-    /// The holder is connected again and kept its task: it has to confirm it anew. What it had not accepted is said again
-    /// unless it mentions it; with `always`, so is what it had.
+    /// Records that the holder is connected again and kept its task: it has to confirm it again. An assignment that it
+    /// had not accepted is sent again unless it mentions the task; with `always`, so is one that it had accepted.
     pub fn holder_returned(&mut self, agent_id: &str, always: bool, now_ms: u64) {
         let say_again = always || !self.had_accepted(agent_id);
         self.assignments.returned(agent_id, say_again, now_ms);
     }
 
-    /// Whether the agent has accepted the task that it holds.
+    /// Returns whether the agent has accepted the task that it holds.
     pub fn had_accepted(&self, agent_id: &str) -> bool {
         let accepts = |task: &Task| matches!(task.status, Status::Assigned { accepted: true, .. });
         self.task_of(agent_id).is_some_and(accepts)
     }
 
-    /// What is due by now. The caller takes back and says again; a saying is due once.
+    /// Returns what is due by now, for the caller to reclaim or to send again. Sending again is due once.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
         self.assignments.due(now_ms)
     }
 
-    /// When `due` will next have something to say, ms since the epoch.
+    /// Returns when `due` will next have a result, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         self.assignments.deadline()
     }
@@ -282,7 +285,7 @@ impl Tasks {
         self.all.insert(task.id.clone(), task);
     }
 
-    /// Back into its lane, at its old place, under a new generation.
+    /// Queues the task again, at its old position, under a new generation.
     pub(crate) fn requeue(&mut self, task_id: &str, event: &str, details: Value, now_ms: u64) {
         let Some(mut task) = self.all.remove(task_id) else { return };
         self.release(&task.status);
@@ -305,7 +308,7 @@ impl Tasks {
         self.prune();
     }
 
-    /// Forgets the oldest finished tasks where there are too many.
+    /// Drops the oldest finished tasks while there are too many.
     fn prune(&mut self) {
         while let Some(oldest) = self.retention.pop_over(&self.policy) {
             if let Some(task) = self.all.remove(&oldest) {

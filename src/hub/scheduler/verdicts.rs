@@ -1,37 +1,37 @@
-//! What verdicts make of a task. Part of the queue: pure. A rule kept from the original hub: a verdict counts only for the
-//! generation it was done under, and here only from the agent that holds the task.
+//! The effect of verdicts on tasks: pure. A rule of the legacy hub is kept: a verdict counts only for the generation
+//! that it was made under; here also only from the agent that holds the task.
 
 use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::tasks::Tasks;
 
-/// Why a verdict was not taken. The names are the wire's.
+/// The reason why a verdict does not count. The names are those of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum VerdictError {
-    /// It was done under a generation that is not the current one, or by an agent that does not hold it.
+    /// The verdict is for another generation than the current one, or from an agent that does not hold the task.
     StaleGeneration,
-    /// The task is not assigned: the verdict had arrived already, or the task was taken back.
+    /// The task is not assigned: the verdict had arrived already, or the task was reclaimed.
     InvalidState,
     /// There is no such task.
     NotFound,
 }
 
-/// What a failure made of the task.
+/// The effect of a failure on the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failed {
-    /// It will be handed out again.
+    /// The task is queued again.
     Retried,
-    /// It has no tries left.
+    /// The task has no tries left.
     DeadLetter,
 }
 
 impl Tasks {
-    /// The task is done.
+    /// Completes the task.
     ///
     /// # Errors
-    /// [`VerdictError`], and nothing changed.
+    /// Returns [`VerdictError`], and changes nothing, if the verdict does not count.
     pub fn complete(
         &mut self,
         agent_id: &str,
@@ -48,10 +48,10 @@ impl Tasks {
         Ok(())
     }
 
-    /// The task failed.
+    /// Records a failure of the task.
     ///
     /// # Errors
-    /// [`VerdictError`], and nothing changed.
+    /// Returns [`VerdictError`], and changes nothing, if the verdict does not count.
     pub fn fail(
         &mut self,
         agent_id: &str,
@@ -72,7 +72,7 @@ impl Tasks {
         Ok(Failed::Retried)
     }
 
-    /// Whether a verdict counts; the answer is when the task was handed out.
+    /// Checks whether a verdict counts, and returns the time of the assignment.
     fn check_verdict(&self, agent_id: &str, task_id: &str, generation: u64) -> Result<u64, VerdictError> {
         let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
         match &task.status {

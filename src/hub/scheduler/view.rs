@@ -1,4 +1,4 @@
-//! How the API shows the agents. Part of the desk: pure, and it changes nothing.
+//! The agents as the API shows them: pure, and it changes nothing.
 
 use serde_json::{Value, json};
 
@@ -6,23 +6,23 @@ use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::task::Status;
 
 impl Scheduler {
-    /// Everybody who is here or due back, as the API shows them.
+    /// Returns all agents that are connected or expected back, as the API shows them.
     pub fn agents_json(&self) -> Vec<Value> {
         self.shown().map(|id| self.agent_json(id)).collect()
     }
 
     fn shown(&self) -> impl Iterator<Item = &str> {
-        // After a restart of the hub nothing but the id is known of an agent that is still away.
+        // After a restart of the hub, only the id is known of an agent that is still away.
         let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
         self.agents.list().into_iter().map(|(id, _)| id).chain(unknown)
     }
 
-    /// Everybody who is here or due back, as the original hub shows how agents stand.
+    /// Returns the states of all agents that are connected or expected back, as the legacy hub shows them.
     pub fn states_json(&self) -> Vec<Value> {
         self.shown().filter_map(|id| self.state_json(id)).collect()
     }
 
-    /// One of them; none if it is neither.
+    /// Returns the state of one agent; `None` if it is neither connected nor expected back.
     pub fn state_json(&self, agent_id: &str) -> Option<Value> {
         let agent = self.agents.get(agent_id);
         if agent.is_none() && self.restarts.open_for(agent_id).is_none() {
@@ -36,7 +36,8 @@ impl Scheduler {
             "fsm_state": self.fsm_state(agent_id),
             "current_task_id": self.tasks.task_of(agent_id).map(|task| task.id.as_str()),
             "capabilities": capabilities,
-            // There: `unresponsive`, for an agent that let an assignment go by. Nothing is held against anybody here.
+            // The legacy hub lists `unresponsive` here, for an agent that did not accept an assignment; this hub sets
+            // no flags.
             "flags": [],
             "connected_at": agent.map(|agent| agent.connected_at),
         }))
@@ -64,7 +65,7 @@ impl Scheduler {
         })
     }
 
-    /// The one word for an agent, in the original hub's terms, `restarting` and `draining` (idle, and wants to stay so).
+    /// Returns the agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
     fn fsm_state(&self, agent_id: &str) -> &'static str {
         let agent = self.agents.get(agent_id);
         if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {

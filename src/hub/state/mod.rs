@@ -1,4 +1,4 @@
-//! What outlives the process: the store, and what is kept in it beside tasks and restarts.
+//! The state that outlives the process: the store, and the tokens and settings in it.
 
 pub mod settings;
 pub mod store;

@@ -1,8 +1,8 @@
-//! What an operator set over HTTP, as names and values. It stores nothing; its caller does.
+//! The settings that an operator made over HTTP, as names and values. The caller stores them.
 
 use std::collections::BTreeMap;
 
-/// The repository that a new agent clones: [`Settings::get`].
+/// The name of the setting for the repository that a new agent clones.
 pub const DEFAULT_REPO: &str = "default_repo";
 
 /// All settings.
@@ -13,23 +13,23 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings as they were stored.
+    /// Restores the settings from what was stored.
     pub fn load(stored: Vec<(String, String)>) -> Self {
         Self { all: stored.into_iter().collect(), dirty: Vec::new() }
     }
 
-    /// One setting.
+    /// Returns the value of a setting.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all.get(name).map(String::as_str)
     }
 
-    /// Sets it.
+    /// Sets a setting.
     pub fn set(&mut self, name: &str, value: &str) {
         self.all.insert(name.to_owned(), value.to_owned());
         self.dirty.push((name.to_owned(), value.to_owned()));
     }
 
-    /// The settings to store since the last call.
+    /// Returns the settings to store since the last call.
     pub fn take_dirty(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.dirty)
     }

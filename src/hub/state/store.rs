@@ -1,5 +1,5 @@
-//! What survives: tasks, restarts and tokens in one redb file, one durable commit for each batch of changes. It keeps
-//! records as JSON by key and knows nothing of what they mean.
+//! The store: tasks, restarts, tokens and settings in one redb file, with one durable commit for each batch of
+//! changes. It keeps records as JSON by key and does not know what they mean.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
@@ -22,43 +22,43 @@ const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tok
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
-/// The schema that this hub writes. A file with a higher number is left alone.
+/// The schema number that this hub writes. A file with a higher number is left alone.
 const SCHEMA: u64 = 1;
 
-/// The pages that redb may keep in memory, bytes. Everything lives in memory anyway; its default is 1 GiB.
+/// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// Why the store could not be used.
+/// The reason why the store cannot be used.
 #[derive(Debug)]
 pub enum StoreError {
     /// Another process has the file open.
     Locked(PathBuf),
     /// The file was written by a newer hub.
     Newer {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// Its schema number.
+        /// The file's schema number.
         found: u64,
     },
-    /// Something that is no file stands in its place.
+    /// Something other than a regular file has the store's path.
     NoFile {
-        /// The place.
+        /// The path.
         path: PathBuf,
-        /// What stands there.
+        /// What was found there.
         unfit: Unsuitable,
     },
     /// A record could not be written as JSON.
     Record {
-        /// Which, as `table/key`.
+        /// The record, as `table/key`.
         key: String,
-        /// What serde said.
+        /// The error of serde.
         detail: String,
     },
     /// The file could not be read or written.
     File {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What redb said.
+        /// The error of redb.
         detail: String,
     },
 }
@@ -97,43 +97,42 @@ pub struct Stored {
     pub restarts: Vec<Restart>,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
-    /// What an operator set.
+    /// All settings, by name.
     pub settings: Vec<(String, String)>,
-    /// What could not be read.
+    /// The records that could not be read.
     pub unread: Vec<UnreadRecord>,
 }
 
-/// A record that cannot be read. It stays in its table as it is, byte for byte, and counts for nothing: nothing that is
-/// written has its key.
+/// A record that cannot be read. It stays in its table unchanged and is otherwise ignored: no new record gets its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadRecord {
-    /// The table.
+    /// The record's table.
     pub table: String,
-    /// The key in it; of a token, what `token list` calls its id.
+    /// The record's key; for a token, the id that `token list` prints.
     pub key: String,
-    /// How long it is.
+    /// The record's length, in bytes.
     pub bytes: usize,
-    /// What about it makes no sense, and where.
+    /// The error, and its place in the record.
     pub why: String,
 }
 
-/// What is to be stored beside tasks and restarts.
+/// The changes to store beside those of tasks and restarts.
 #[derive(Debug, Default)]
 pub struct Aside {
-    /// Tokens by hash; none means deleted.
+    /// Tokens by hash; `None` means deleted.
     pub tokens: Vec<tokens::Change>,
     /// Settings by name.
     pub settings: Vec<(String, String)>,
 }
 
-/// The open file.
+/// The open store.
 pub struct Store {
     db: Database,
     path: PathBuf,
 }
 
 impl Store {
-    /// Where the file is.
+    /// Returns the path of the store's file.
     pub fn path_in(data_dir: &Path) -> PathBuf {
         data_dir.join("hub.redb")
     }
@@ -141,7 +140,7 @@ impl Store {
     /// Opens `hub.redb` in the folder, or creates it.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] while another process has it open, and the others as they say.
+    /// Returns [`StoreError::Locked`] while another process has the file open, or the other errors as described there.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = Self::path_in(data_dir);
         regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
@@ -155,7 +154,7 @@ impl Store {
             }
             StoreError::File { path: path.clone(), detail: error.to_string() }
         })?;
-        // The folder may be older than we are, and open to others.
+        // The data folder may have existed before, and be open to other users.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
         let store = Self { db, path };
@@ -163,10 +162,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Reads everything. A record that cannot be read keeps no other from being read.
+    /// Reads everything. A record that cannot be read does not keep others from being read.
     ///
     /// # Errors
-    /// [`StoreError::File`]: the file itself cannot be read.
+    /// Returns [`StoreError::File`] if the file itself cannot be read.
     pub fn load(&self) -> Result<Stored, StoreError> {
         whole(&self.path, || self.load_whole())
     }
@@ -187,7 +186,7 @@ impl Store {
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            // As much of a hash as may be shown.
+            // The part of a hash that may be shown.
             let id: String = hex(key.value()).chars().take(12).collect();
             match TokenHash::try_from(key.value()) {
                 Ok(hash) => {
@@ -209,10 +208,10 @@ impl Store {
         Ok(stored)
     }
 
-    /// Writes a batch: all of it is on disk when this returns, or none of it.
+    /// Writes a batch atomically: all of it is on disk when this returns, or none of it.
     ///
     /// # Errors
-    /// [`StoreError`]; memory and disk differ then, and the caller must not go on.
+    /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
     pub fn commit(&self, changes: &Changes<'_>, aside: &Aside) -> Result<(), StoreError> {
         let Aside { tokens, settings } = aside;
         if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
@@ -255,7 +254,7 @@ impl Store {
         write.commit().map_err(|e| self.file_error(&e))
     }
 
-    /// Creates what is missing and refuses what a newer hub wrote.
+    /// Creates the tables that are missing and refuses a file that a newer hub wrote.
     fn prepare(&self) -> Result<(), StoreError> {
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
@@ -279,7 +278,8 @@ impl Store {
     }
 }
 
-/// Reads of the file, of which redb panics where a page that it relies on is damaged (4.6, `btree_base.rs`).
+/// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged
+/// (4.6, `btree_base.rs`).
 fn whole<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
@@ -291,7 +291,7 @@ fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, St
     serde_json::to_vec(value).map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
 }
 
-/// A record; none, and a line in `unread`, where it makes no sense.
+/// Decodes a record; if that fails, adds it to `unread` and returns `None`.
 fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mut Vec<UnreadRecord>) -> Option<T> {
     let line = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
     read_stored(bytes).map_err(|why| unread.push(line(why))).ok()

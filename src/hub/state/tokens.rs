@@ -1,4 +1,4 @@
-//! Tokens: who holds which, as SHA-256 only. It neither draws randomness nor stores anything; its caller does both.
+//! The tokens of agents and operators, as SHA-256 only. Random bytes and storage are the caller's part.
 //!
 //! A token is 256 random bits in hex, so a plain hash is enough: there is nothing to guess.
 
@@ -8,74 +8,74 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The random bits of a token, in bytes.
+/// The length of a token's random bytes.
 pub const SECRET_BYTES: usize = 32;
 
 /// A token's SHA-256.
 pub type TokenHash = [u8; 32];
 
-/// What a token proves.
+/// The identity that a token proves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
-    /// The agent, or the operator.
+    /// The name of the agent or operator.
     pub name: String,
-    /// Whether it may do everything.
+    /// Whether the token is an admin's, which may do everything.
     pub admin: bool,
-    /// ms since the epoch.
+    /// The time of issue, in ms since the epoch.
     pub created_at: u64,
 }
 
-/// The most tokens that a hub keeps. Registration is open, and must not fill the disk.
+/// The largest number of tokens that a hub keeps. Registration is open, and must not fill the disk.
 pub const MAX_TOKENS: usize = 10_000;
 
-/// Why no token was made.
+/// The reason why no token was issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotIssued {
-    /// The name has one already.
+    /// The name has a token already.
     NameTaken,
-    /// There are [`MAX_TOKENS`].
+    /// There are [`MAX_TOKENS`] tokens.
     Full,
 }
 
-/// A token as it is shown: never itself, and not its hash.
+/// A token as it is listed: without the token itself, and without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
-    /// Names the token among all: the first 12 hex digits of its hash.
+    /// The token's id: the first 12 hex digits of its hash.
     pub id: String,
-    /// The agent, or the operator.
+    /// The name of the agent or operator.
     pub agent_id: String,
-    /// Whether it may do everything.
+    /// Whether the token is an admin's, which may do everything.
     pub admin: bool,
-    /// ms since the epoch.
+    /// The time of issue, in ms since the epoch.
     pub created_at: u64,
 }
 
-/// Which tokens of a name are meant.
+/// A selection among the tokens of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// All of them.
+    /// All tokens.
     All,
-    /// Those that are no admin's.
+    /// The tokens that are no admin's.
     Agents,
-    /// The one of this id.
+    /// The token with this id.
     One(String),
 }
 
-/// A token to store, or (none) to delete.
+/// A token to store, or (`None`) to delete.
 pub type Change = (TokenHash, Option<Principal>);
 
 /// All tokens.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    /// By the first bytes of the hash; the rest is compared in constant time.
+    /// Tokens by the first bytes of the hash; the rest is compared in constant time.
     by_prefix: HashMap<[u8; 8], Vec<(TokenHash, Principal)>>,
-    /// How many tokens each name has.
+    /// The number of tokens of each name.
     names: HashMap<String, usize>,
     dirty: Vec<Change>,
 }
 
 impl Tokens {
-    /// The tokens as they were stored.
+    /// Restores the tokens from what was stored.
     pub fn load(stored: Vec<(TokenHash, Principal)>) -> Self {
         let mut tokens = Self::default();
         for (hash, principal) in stored {
@@ -84,11 +84,11 @@ impl Tokens {
         tokens
     }
 
-    /// Turns random bytes into a new token for the name. A name may hold several; `only_if_new` wants it to hold none. The
-    /// same bytes again are the same token.
+    /// Turns random bytes into a new token for the name. A name may have several; with `only_if_new` it must have
+    /// none. The same bytes give the same token, which is kept once.
     ///
     /// # Errors
-    /// [`NotIssued::NameTaken`], only with `only_if_new`, or [`NotIssued::Full`].
+    /// Returns [`NotIssued::NameTaken`] (only with `only_if_new`) or [`NotIssued::Full`].
     pub fn issue(
         &mut self,
         secret: [u8; SECRET_BYTES],
@@ -111,12 +111,12 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Whether the name has a token.
+    /// Returns whether the name has a token.
     pub fn holds(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }
 
-    /// Makes tokens of the name worthless, and says how many.
+    /// Revokes tokens of the name and returns how many.
     pub fn revoke(&mut self, name: &str, which: &Which) -> usize {
         let meant = |hash: &TokenHash, principal: &Principal| {
             let of_kind = match which {
@@ -142,13 +142,13 @@ impl Tokens {
         revoked
     }
 
-    /// Whether it is the hash of a token that proves somebody.
+    /// Returns whether this is the hash of a valid token.
     pub fn has(&self, hash: &TokenHash) -> bool {
         let candidates = self.by_prefix.get(&prefix(hash));
         candidates.is_some_and(|candidates| candidates.iter().any(|(stored, _)| stored == hash))
     }
 
-    /// All tokens, by name and age.
+    /// Returns all tokens, by name and age.
     pub fn list(&self) -> Vec<Shown> {
         let shown = |(hash, principal): &(TokenHash, Principal)| Shown {
             id: id_of(hash),
@@ -161,7 +161,7 @@ impl Tokens {
         all
     }
 
-    /// The hash under which a token that proves somebody is known.
+    /// Returns the hash of a valid token and the identity that it proves.
     pub fn known(&self, token: &str) -> Option<(TokenHash, &Principal)> {
         let hash = hash_of(token);
         let candidates = self.by_prefix.get(&prefix(&hash))?;
@@ -169,12 +169,12 @@ impl Tokens {
         Some((hash, principal))
     }
 
-    /// Whose token it is.
+    /// Returns the identity that a token proves, if it is valid.
     pub fn verify(&self, token: &str) -> Option<&Principal> {
         self.known(token).map(|(_, principal)| principal)
     }
 
-    /// The tokens to store or to delete since the last call.
+    /// Returns the tokens to store or to delete since the last call.
     pub fn take_dirty(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.dirty)
     }
@@ -185,7 +185,7 @@ impl Tokens {
     }
 }
 
-/// Bytes as lower-case hex.
+/// Returns the bytes as lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
