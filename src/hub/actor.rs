@@ -61,9 +61,9 @@ pub struct HubState {
     /// The settings that an operator made.
     pub settings: Settings,
     /// The token that each connection identified with.
-    pub proved_by: HashMap<ConnId, TokenHash>,
+    pub conn_tokens: HashMap<ConnId, TokenHash>,
     /// Connections whose token was revoked, to be closed.
-    pub dismissed: Vec<ConnId>,
+    pub revoked_conns: Vec<ConnId>,
     /// The records of the store that could not be read at the start.
     pub unread: Vec<UnreadRecord>,
 }
@@ -71,7 +71,7 @@ pub struct HubState {
 impl HubState {
     /// Creates the state from what was stored, with no agent connected.
     pub fn new(scheduler: Scheduler, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
-        Self { scheduler, tokens, settings, proved_by: HashMap::new(), dismissed: Vec::new(), unread }
+        Self { scheduler, tokens, settings, conn_tokens: HashMap::new(), revoked_conns: Vec::new(), unread }
     }
 }
 
@@ -80,13 +80,13 @@ impl HubState {
 pub fn revoke(state: &mut HubState, name: &str, which: &Which, now_ms: u64) -> usize {
     let revoked = state.tokens.revoke(name, which);
     let tokens = &state.tokens;
-    let dismissed: Vec<ConnId> =
-        state.proved_by.extract_if(|_, hash| !tokens.has(hash)).map(|(conn, _)| conn).collect();
-    for conn in &dismissed {
+    let revoked_conns: Vec<ConnId> =
+        state.conn_tokens.extract_if(|_, hash| !tokens.contains(hash)).map(|(conn, _)| conn).collect();
+    for conn in &revoked_conns {
         state.scheduler.disconnected(*conn, now_ms);
     }
-    tracing::info!(name, revoked, connections = dismissed.len(), "tokens are revoked");
-    state.dismissed.extend(dismissed);
+    tracing::info!(name, revoked, connections = revoked_conns.len(), "tokens are revoked");
+    state.revoked_conns.extend(revoked_conns);
     revoked
 }
 
@@ -100,7 +100,7 @@ enum Message {
         socket: mpsc::Sender<ToSocket>,
         reply: oneshot::Sender<Result<(), IdentifyRefused>>,
     },
-    Heard(ConnId, SidecarFrame),
+    Frame(ConnId, SidecarFrame),
     Written(String),
     Gone(ConnId),
     Ask(Question),
@@ -137,7 +137,7 @@ impl Handle {
     /// # Errors
     /// Returns [`Stopping`] if the hub is stopping.
     pub async fn frame_received(&self, conn: ConnId, frame: SidecarFrame) -> Result<(), Stopping> {
-        self.send(Message::Heard(conn, frame)).await
+        self.send(Message::Frame(conn, frame)).await
     }
 
     /// Records that a restart frame was written to its socket.
@@ -207,11 +207,11 @@ impl Actor {
         loop {
             // 1. Wait.
             let wait_ms = self.state.scheduler.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
-            let nap = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
+            let sleep = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
                 () = stop.cancelled() => {}
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
-                () = nap => {}
+                () = sleep => {}
             }
             // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
@@ -227,13 +227,13 @@ impl Actor {
             let aside = Aside { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
-            tell(&changes);
+            log_changes(&changes);
             // 4. Send.
-            for say in self.state.scheduler.take_outgoing() {
-                self.say(say);
+            for outgoing in self.state.scheduler.take_outgoing() {
+                self.send_to_socket(outgoing);
             }
-            for conn in std::mem::take(&mut self.state.dismissed) {
-                self.say(Outgoing::Close { conn, code: 1008, reason: "the token was revoked" });
+            for conn in std::mem::take(&mut self.state.revoked_conns) {
+                self.send_to_socket(Outgoing::Close { conn, code: 1008, reason: "the token was revoked" });
             }
             // 5. Answer.
             for answer in answers {
@@ -251,11 +251,11 @@ impl Actor {
                     let _ = reply.send(result);
                 }));
             }
-            Message::Heard(conn, frame) => self.state.scheduler.frame_received(conn, frame, now_ms),
+            Message::Frame(conn, frame) => self.state.scheduler.frame_received(conn, frame, now_ms),
             Message::Written(command_id) => self.state.scheduler.delivered(&command_id, now_ms),
             Message::Gone(conn) => {
                 self.sockets.remove(&conn);
-                self.state.proved_by.remove(&conn);
+                self.state.conn_tokens.remove(&conn);
                 self.state.scheduler.disconnected(conn, now_ms);
             }
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
@@ -270,18 +270,18 @@ impl Actor {
         socket: mpsc::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
-        let (hash, principal) = self.state.tokens.known(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
+        let (hash, principal) = self.state.tokens.find(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
         if principal.name != identify.agent_id {
             return Err(IdentifyRefused::TokenAgentMismatch);
         }
-        self.state.proved_by.insert(conn, hash);
+        self.state.conn_tokens.insert(conn, hash);
         self.sockets.insert(conn, socket);
         self.state.scheduler.identified(conn, identify, now_ms);
         Ok(())
     }
 
-    fn say(&mut self, say: Outgoing) {
-        let (conn, order) = match say {
+    fn send_to_socket(&mut self, outgoing: Outgoing) {
+        let (conn, order) = match outgoing {
             Outgoing::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
             Outgoing::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
         };
@@ -296,7 +296,7 @@ impl Actor {
 }
 
 /// Logs what was stored: restarts and dead letters always, other tasks at debug level.
-fn tell(changes: &Changes<'_>) {
+fn log_changes(changes: &Changes<'_>) {
     for (command_id, restart) in &changes.restarts {
         if let Some(restart) = restart {
             let step = restart.steps.last().map_or("", |step| step.step.as_str());

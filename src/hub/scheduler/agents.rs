@@ -39,15 +39,15 @@ pub struct Agent {
     /// The capabilities, as the agent sent them.
     pub capabilities: Vec<Value>,
     /// The names of the capabilities, for matching.
-    pub can_do: BTreeSet<String>,
+    pub capability_names: BTreeSet<String>,
     /// The time of the identify, in ms since the epoch.
     pub connected_at: u64,
     /// The run of the agent's process, as restarts see it.
     pub run: Run,
     /// Whether this is a legacy sidecar: a sidecar that sends no `boot_id`.
-    pub original: bool,
+    pub legacy: bool,
     /// The run of the agent's process, as far as it can be told from another.
-    pub life: AgentRun,
+    pub process_run: AgentRun,
     /// The agent's description of itself at identify (`version`, `client_type`, `pm2_info`).
     pub about: Value,
     /// The last `resource_report`.
@@ -74,12 +74,12 @@ impl Agent {
             conn: Some(conn),
             name: identify.name.clone().unwrap_or_else(|| identify.agent_id.clone()),
             status: identify.status.clone().unwrap_or_else(|| "connected".to_owned()),
-            can_do: identify.capabilities.iter().filter_map(name_of).collect(),
+            capability_names: identify.capabilities.iter().filter_map(name_of).collect(),
             capabilities: identify.capabilities.clone(),
             connected_at: now_ms,
             run: Run::of(identify),
-            original: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
-            life: AgentRun::of(identify, now_ms),
+            legacy: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
+            process_run: AgentRun::of(identify, now_ms),
             about: json!({
                 "version": identify.version,
                 "client_type": identify.client_type,
@@ -106,7 +106,7 @@ pub struct Agents {
 impl Agents {
     /// Registers the agent on this connection, in place of an earlier registration, unless it has identified on a
     /// newer one.
-    pub fn enter(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Entered {
+    pub fn register(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Entered {
         if self.newest.get(&identify.agent_id).is_some_and(|newest| *newest > conn) {
             return Entered::Late;
         }
@@ -139,7 +139,7 @@ impl Agents {
     }
 
     /// Returns the agent whose current connection this is.
-    pub fn on(&self, conn: ConnId) -> Option<&str> {
+    pub fn agent_on(&self, conn: ConnId) -> Option<&str> {
         self.by_conn.get(&conn).map(String::as_str)
     }
 
@@ -195,7 +195,7 @@ impl Agents {
         let due = std::mem::replace(&mut self.unavailable, later);
         let due: Vec<String> = due.into_iter().map(|(_, agent_id)| agent_id).collect();
         for agent_id in &due {
-            self.clear(agent_id, now_ms);
+            self.end_unavailability(agent_id, now_ms);
         }
         due
     }
@@ -205,7 +205,7 @@ impl Agents {
         self.unavailable.first().map(|(until_ms, _)| *until_ms)
     }
 
-    fn clear(&mut self, agent_id: &str, now_ms: u64) {
+    fn end_unavailability(&mut self, agent_id: &str, now_ms: u64) {
         if let Some(agent) = self.all.get_mut(agent_id)
             && agent.unavailable_until.is_some_and(|until_ms| until_ms <= now_ms)
         {

@@ -15,14 +15,14 @@ pub const STALE: &str = "stale";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
     /// Reclaim the task: the holder showed no sign of life for too long, or the task should be done by now.
-    TakeBack {
+    Reclaim {
         /// The holder.
         agent_id: String,
         /// `not_accepted`, [`STALE`] or `overdue`.
         why: &'static str,
     },
     /// Send the same assignment again: a holder that returned did not mention a task that it had never accepted.
-    SayAgain {
+    Resend {
         /// The holder.
         agent_id: String,
     },
@@ -34,9 +34,9 @@ pub(crate) struct ActiveAssignment {
     /// The time when the assignment is reclaimed unless the agent confirms it; `None` once it has.
     pub(crate) confirm_by: Option<u64>,
     /// The time when the assignment is sent again unless the agent mentions it.
-    pub(crate) say_again_at: Option<u64>,
+    pub(crate) resend_at: Option<u64>,
     /// The time of the last sign of life.
-    pub(crate) alive_at: u64,
+    pub(crate) last_alive_at: u64,
     /// The task's `complete_by`, if it was assigned before that time: a task that is late already is not reclaimed for
     /// it again.
     pub(crate) overdue_at: Option<u64>,
@@ -44,10 +44,10 @@ pub(crate) struct ActiveAssignment {
     pub(crate) away: bool,
     /// Whether the holder, a legacy sidecar, took the task over from its previous process: it neither wakes nor times
     /// that work any more.
-    pub(crate) carried: bool,
+    pub(crate) carried_over: bool,
     /// The older generation under which the holder, a legacy sidecar, continues the task: the hub cannot send it
     /// another one.
-    pub(crate) also: Option<u64>,
+    pub(crate) older_generation: Option<u64>,
 }
 
 /// All holders. Times are in ms since the epoch.
@@ -74,17 +74,17 @@ impl Assignments {
     }
 
     /// Assigns the task to the agent, which has to confirm it.
-    pub fn hand(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
+    pub fn assign(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
         let complete_by = task.submission.extra.get("complete_by").and_then(Value::as_u64);
         let held = ActiveAssignment {
             task_id: task.id.clone(),
             confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
-            say_again_at: None,
-            alive_at: now_ms,
+            resend_at: None,
+            last_alive_at: now_ms,
             overdue_at: complete_by.filter(|at| *at > now_ms),
             away: false,
-            carried: false,
-            also: None,
+            carried_over: false,
+            older_generation: None,
         };
         self.held.insert(agent_id.to_owned(), held);
     }
@@ -96,51 +96,51 @@ impl Assignments {
 
     /// Records a sign of life, which also confirms the assignment. Returns `false` if the agent does not hold this
     /// task.
-    pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+    pub fn record_sign_of_life(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
         let Some(held) = self.held.get_mut(agent_id).filter(|held| held.task_id == task_id) else { return false };
         held.confirm_by = None;
-        held.say_again_at = None;
-        held.alive_at = now_ms;
+        held.resend_at = None;
+        held.last_alive_at = now_ms;
         held.away = false;
         true
     }
 
     /// Records that the agent left on a restart that the hub commanded.
-    pub fn left(&mut self, agent_id: &str) {
+    pub fn holder_left(&mut self, agent_id: &str) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.away = true;
         }
     }
 
     /// Requires the agent to confirm its task again, as after a new assignment.
-    pub fn ask(&mut self, agent_id: &str, now_ms: u64) {
+    pub fn require_confirmation(&mut self, agent_id: &str, now_ms: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
-            held.alive_at = now_ms;
+            held.last_alive_at = now_ms;
         }
     }
 
     /// Records that the agent took its task over from its previous process.
-    pub fn carried_over(&mut self, agent_id: &str) {
+    pub fn set_carried_over(&mut self, agent_id: &str) {
         if let Some(held) = self.held.get_mut(agent_id) {
-            held.carried = true;
+            held.carried_over = true;
         }
     }
 
     /// Accepts a verdict under this older generation too.
-    pub fn goes_on_under(&mut self, agent_id: &str, generation: u64) {
+    pub fn accept_older_generation(&mut self, agent_id: &str, generation: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
-            held.also = Some(generation);
+            held.older_generation = Some(generation);
         }
     }
 
     /// Records that the agent is connected again: it has to confirm its task again, and may never have received one
     /// that it had not accepted.
-    pub fn returned(&mut self, agent_id: &str, say_again: bool, now_ms: u64) {
+    pub fn holder_returned(&mut self, agent_id: &str, resend: bool, now_ms: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
-            held.say_again_at = say_again.then_some(now_ms + self.policy.reconcile_ms);
-            held.alive_at = now_ms;
+            held.resend_at = resend.then_some(now_ms + self.policy.reconcile_ms);
+            held.last_alive_at = now_ms;
             held.away = false;
         }
     }
@@ -153,17 +153,17 @@ impl Assignments {
         for (agent_id, held) in self.held.iter_mut().filter(|(_, held)| !held.away) {
             let why = if held.confirm_by.is_some_and(is_over) {
                 "not_accepted"
-            } else if is_over(held.alive_at + stale_ms) {
+            } else if is_over(held.last_alive_at + stale_ms) {
                 STALE
             } else if held.overdue_at.is_some_and(is_over) {
                 "overdue"
             } else {
-                if held.say_again_at.take_if(|at| is_over(*at)).is_some() {
-                    due.push(Due::SayAgain { agent_id: agent_id.clone() });
+                if held.resend_at.take_if(|at| is_over(*at)).is_some() {
+                    due.push(Due::Resend { agent_id: agent_id.clone() });
                 }
                 continue;
             };
-            due.push(Due::TakeBack { agent_id: agent_id.clone(), why });
+            due.push(Due::Reclaim { agent_id: agent_id.clone(), why });
         }
         due
     }
@@ -172,8 +172,8 @@ impl Assignments {
     pub fn deadline(&self) -> Option<u64> {
         let stale_ms = self.policy.stale_timeout_ms;
         let waits = |held: &ActiveAssignment| {
-            let stale = Some(held.alive_at + stale_ms);
-            [held.confirm_by, held.say_again_at, held.overdue_at, stale].into_iter().flatten().min()
+            let stale = Some(held.last_alive_at + stale_ms);
+            [held.confirm_by, held.resend_at, held.overdue_at, stale].into_iter().flatten().min()
         };
         self.held.values().filter(|held| !held.away).filter_map(waits).min()
     }

@@ -26,7 +26,7 @@ impl AgentRun {
     }
 
     /// Returns whether both are the same run; `None` if that cannot be told.
-    fn is(&self, other: &Self) -> Option<bool> {
+    fn same_as(&self, other: &Self) -> Option<bool> {
         match (&self.boot_id, &other.boot_id) {
             (Some(one), Some(other)) => Some(one == other),
             (Some(_), None) | (None, Some(_)) => Some(false),
@@ -44,62 +44,62 @@ pub struct LostAssignments {
     by_agent: BTreeMap<String, (String, AgentRun)>,
     /// The task and generation that each agent had accepted when it disconnected: a legacy sidecar that connects again
     /// may still be working on it.
-    left_with: BTreeMap<String, (String, u64)>,
+    accepted: BTreeMap<String, (String, u64)>,
 }
 
 impl LostAssignments {
     /// Records that the agent lost the task.
-    pub fn note(&mut self, agent_id: &str, task_id: &str, life: AgentRun) {
-        self.by_agent.insert(agent_id.to_owned(), (task_id.to_owned(), life));
+    pub fn record(&mut self, agent_id: &str, task_id: &str, run: AgentRun) {
+        self.by_agent.insert(agent_id.to_owned(), (task_id.to_owned(), run));
     }
 
     /// Returns the task that a returning agent had lost, if it is the same run. If that cannot be told, the loss is
     /// kept until the agent's frames about the task decide it.
-    pub fn returned(&mut self, agent_id: &str, life: &AgentRun) -> Option<String> {
+    pub fn take_if_same_run(&mut self, agent_id: &str, run: &AgentRun) -> Option<String> {
         let (_, before) = self.by_agent.get(agent_id)?;
-        let same = before.is(life)?;
+        let same = before.same_as(run)?;
         let (task_id, _) = self.by_agent.remove(agent_id)?;
         same.then_some(task_id)
     }
 
     /// Removes the agent's loss of this task and returns whether there was one: the agent reports the task as only the
     /// process that accepted it can.
-    pub fn has_it_still(&mut self, agent_id: &str, task_id: &str) -> bool {
+    pub fn take_if_task(&mut self, agent_id: &str, task_id: &str) -> bool {
         let lost = self.by_agent.get(agent_id).is_some_and(|(lost, _)| lost == task_id);
         lost && self.by_agent.remove(agent_id).is_some()
     }
 
     /// Forgets everything about the agent's previous process.
-    pub fn began_anew(&mut self, agent_id: &str) {
+    pub fn forget_process(&mut self, agent_id: &str) {
         self.by_agent.remove(agent_id);
-        self.left_with_nothing(agent_id);
+        self.clear_accepted(agent_id);
     }
 
     /// Forgets what the agent had accepted: it has nothing in hand from before it disconnected, or reports it by
     /// itself.
-    pub fn left_with_nothing(&mut self, agent_id: &str) {
-        self.left_with.remove(agent_id);
+    pub fn clear_accepted(&mut self, agent_id: &str) {
+        self.accepted.remove(agent_id);
     }
 
     /// Records what the agent had accepted when it disconnected.
-    pub fn leaves_with(&mut self, agent_id: &str, task_id: &str, generation: u64) {
-        self.left_with.insert(agent_id.to_owned(), (task_id.to_owned(), generation));
+    pub fn set_accepted(&mut self, agent_id: &str, task_id: &str, generation: u64) {
+        self.accepted.insert(agent_id.to_owned(), (task_id.to_owned(), generation));
     }
 
     /// Returns the generation of the task that the agent had accepted when it last disconnected.
-    pub fn left_with(&self, agent_id: &str, task_id: &str) -> Option<u64> {
-        self.left_with.get(agent_id).filter(|(left, _)| left == task_id).map(|(_, generation)| *generation)
+    pub fn accepted_generation(&self, agent_id: &str, task_id: &str) -> Option<u64> {
+        self.accepted.get(agent_id).filter(|(left, _)| left == task_id).map(|(_, generation)| *generation)
     }
 
     /// Returns whether the agent may have a task in hand from before it disconnected.
-    pub fn may_have(&self, agent_id: &str) -> bool {
-        self.left_with.contains_key(agent_id)
+    pub fn has_accepted(&self, agent_id: &str) -> bool {
+        self.accepted.contains_key(agent_id)
     }
 
     /// Feeds the state that decides the future of agents with a `boot_id` to `hasher`.
     pub(crate) fn state_hash(&self, hasher: &mut impl Hasher) {
-        for (agent_id, (task_id, life)) in &self.by_agent {
-            (agent_id, task_id, &life.boot_id, life.began_at).hash(hasher);
+        for (agent_id, (task_id, run)) in &self.by_agent {
+            (agent_id, task_id, &run.boot_id, run.began_at).hash(hasher);
         }
     }
 }
@@ -110,24 +110,24 @@ mod tests {
 
     use super::*;
 
-    fn life(boot_id: &str) -> AgentRun {
+    fn run(boot_id: &str) -> AgentRun {
         AgentRun { boot_id: Some(boot_id.into()), began_at: None }
     }
 
     #[test]
     fn only_the_task_that_was_lost_is_in_hand_still() {
         let mut lost = LostAssignments::default();
-        lost.note("a", "t", life("b"));
-        assert!(!lost.has_it_still("a", "u"));
-        assert!(lost.has_it_still("a", "t"));
-        assert!(!lost.has_it_still("a", "t"), "once");
+        lost.record("a", "t", run("b"));
+        assert!(!lost.take_if_task("a", "u"));
+        assert!(lost.take_if_task("a", "t"));
+        assert!(!lost.take_if_task("a", "t"), "once");
     }
 
     #[test]
     fn whose_loss_of_what_it_was_decides_the_future() {
         let state_hash = |agent_id: &str, task_id: &str, boot_id: &str| {
             let mut lost = LostAssignments::default();
-            lost.note(agent_id, task_id, life(boot_id));
+            lost.record(agent_id, task_id, run(boot_id));
             let mut hasher = DefaultHasher::new();
             lost.state_hash(&mut hasher);
             hasher.finish()

@@ -25,7 +25,7 @@ pub(crate) mod tests;
 pub mod verdicts;
 mod view;
 
-use crate::hub::scheduler::agents::{Agents, ConnId, Entered};
+use crate::hub::scheduler::agents::{Agent, Agents, ConnId, Entered};
 use crate::hub::scheduler::assignments::{Due, STALE};
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::policy::Policy;
@@ -91,7 +91,7 @@ impl Scheduler {
             ..Self::default()
         };
         // An agent that came back while the hub was down could not report it: it gets the time that every holder gets.
-        scheduler.restarts.wait_until(now_ms + policy.accept_timeout_ms);
+        scheduler.restarts.postpone_overdue(now_ms + policy.accept_timeout_ms);
         let fenced: Vec<String> = scheduler.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
             scheduler.tasks.holder_left(&agent_id);
@@ -104,47 +104,49 @@ impl Scheduler {
     pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
         let agent_id = identify.agent_id.as_str();
         let superseded = |conn| Outgoing::Close { conn, code: 4001, reason: "superseded by a newer connection" };
-        match self.agents.enter(conn, identify, now_ms) {
+        match self.agents.register(conn, identify, now_ms) {
             Entered::Here { older } => self.outgoing.extend(older.map(superseded)),
             Entered::Late => return self.outgoing.push(superseded(conn)),
         }
         let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
-        self.say(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
+        self.send(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
         if let Some(agent) = self.agents.get(agent_id) {
-            self.tasks.returned(agent_id, &agent.life);
+            self.tasks.agent_returned(agent_id, &agent.process_run);
         }
-        self.tasks.holder_returned(agent_id, self.is_original(agent_id), now_ms);
-        self.let_it_report_first(agent_id, now_ms);
+        self.tasks.holder_returned(agent_id, self.is_legacy(agent_id), now_ms);
+        self.await_report(agent_id, now_ms);
         match self.restarts.identified(agent_id, identify, now_ms) {
             Return::Free | Return::StillFenced => {}
-            Return::SendAgain(command_id) => self.say_restart(&command_id),
+            Return::SendAgain(command_id) => self.send_restart(&command_id),
         }
         self.touched.push(agent_id.to_owned());
-        self.settle(now_ms);
+        self.dispatch(now_ms);
     }
 
     /// Records that a connection is closed. An agent that is away on a commanded restart keeps its task; any other
     /// loses it at once.
     pub fn disconnected(&mut self, conn: ConnId, now_ms: u64) {
         let Some(agent_id) = self.agents.disconnect(conn) else { return };
-        if self.restarts.closed(&agent_id, now_ms) {
+        if self.restarts.socket_closed(&agent_id, now_ms) {
             self.tasks.holder_left(&agent_id);
         } else {
-            self.break_off(&agent_id, now_ms);
+            self.reclaim_after_disconnect(&agent_id, now_ms);
             self.agents.remove(&agent_id);
         }
         self.touched.push(agent_id);
-        self.settle(now_ms);
+        self.dispatch(now_ms);
     }
 
     /// Reclaims the task of an agent that left without a restart command. It counts as a loss of the task unless the
     /// agent had announced that it leaves.
-    fn break_off(&mut self, agent_id: &str, now_ms: u64) {
+    fn reclaim_after_disconnect(&mut self, agent_id: &str, now_ms: u64) {
         const WHY: &str = "agent_disconnect";
-        self.note_what_it_leaves_with(agent_id);
+        self.record_accepted_task(agent_id);
         match self.agents.get(agent_id) {
-            Some(agent) if !agent.leaving => self.tasks.lose(agent_id, WHY, Some(agent.life.clone()), now_ms),
-            Some(_) | None => drop(self.tasks.take_back(agent_id, WHY, now_ms)),
+            Some(agent) if !agent.leaving => {
+                self.tasks.record_loss(agent_id, WHY, Some(agent.process_run.clone()), now_ms)
+            }
+            Some(_) | None => drop(self.tasks.reclaim(agent_id, WHY, now_ms)),
         }
     }
 
@@ -156,7 +158,7 @@ impl Scheduler {
     /// Adds a new task.
     pub fn submit(&mut self, task_id: String, submission: Submission, now_ms: u64) {
         self.tasks.submit(task_id, submission, now_ms);
-        self.settle(now_ms);
+        self.dispatch(now_ms);
     }
 
     /// Cancels the task.
@@ -165,10 +167,10 @@ impl Scheduler {
     /// Returns the name of the status that the task already ended in, or `not_found`.
     pub fn cancel(&mut self, task_id: &str, by: &str, now_ms: u64) -> Result<(), &'static str> {
         if let Some(holder) = self.tasks.cancel(task_id, by, now_ms)? {
-            self.say_cancelled(&holder, task_id);
+            self.send_cancelled(&holder, task_id);
             self.touched.push(holder);
         }
-        self.settle(now_ms);
+        self.dispatch(now_ms);
         Ok(())
     }
 
@@ -178,7 +180,7 @@ impl Scheduler {
     /// Returns the name of the task's status if it is no dead letter, or `not_found`.
     pub fn revive(&mut self, task_id: &str, now_ms: u64) -> Result<(), &'static str> {
         self.tasks.revive(task_id, now_ms)?;
-        self.settle(now_ms);
+        self.dispatch(now_ms);
         Ok(())
     }
 
@@ -200,10 +202,10 @@ impl Scheduler {
         // A peer that does not know command ids would restart once more for every repeat.
         let knows_repeats = run.boot_id.is_some();
         if commanded.send && (knows_repeats || !commanded.repeated) {
-            self.say_restart(&commanded.command_id);
+            self.send_restart(&commanded.command_id);
         }
         self.touched.push(agent_id.to_owned());
-        self.settle(now_ms);
+        self.dispatch(now_ms);
         Some(commanded)
     }
 
@@ -211,32 +213,32 @@ impl Scheduler {
     pub fn tick(&mut self, now_ms: u64) {
         for agent_id in self.restarts.expire(now_ms) {
             if self.agents.connected(&agent_id).is_none() {
-                self.tasks.take_back(&agent_id, "restart_overdue", now_ms);
+                self.tasks.reclaim(&agent_id, "restart_overdue", now_ms);
                 self.agents.remove(&agent_id);
             }
             self.touched.push(agent_id);
         }
         for due in self.tasks.due(now_ms) {
             match due {
-                Due::TakeBack { agent_id, why: STALE } if self.ask_the_original(&agent_id, now_ms) => {}
-                Due::TakeBack { agent_id, why } => {
+                Due::Reclaim { agent_id, why: STALE } if self.ask_legacy_agent(&agent_id, now_ms) => {}
+                Due::Reclaim { agent_id, why } => {
                     if let Some(task_id) = self.tasks.task_of(&agent_id).map(|task| task.id.clone()) {
-                        self.say_cancelled(&agent_id, &task_id);
+                        self.send_cancelled(&agent_id, &task_id);
                     }
                     match why {
-                        STALE => self.tasks.lose(&agent_id, why, None, now_ms),
-                        _ => drop(self.tasks.take_back(&agent_id, why, now_ms)),
+                        STALE => self.tasks.record_loss(&agent_id, why, None, now_ms),
+                        _ => drop(self.tasks.reclaim(&agent_id, why, now_ms)),
                     }
                     // An agent that left a task lying is not the first to get it again.
                     self.agents.set_unavailable(&agent_id, now_ms + self.policy.reject_retry_ms);
                     self.touched.push(agent_id);
                 }
-                Due::SayAgain { agent_id } => self.say_assignment(&agent_id),
+                Due::Resend { agent_id } => self.send_assignment(&agent_id),
             }
         }
         let again = self.agents.available_again(now_ms);
         self.touched.extend(again);
-        self.settle(now_ms);
+        self.dispatch(now_ms);
     }
 
     /// Returns when `tick` will next have something to do, in ms since the epoch.
@@ -282,62 +284,63 @@ impl Scheduler {
     }
 
     /// Sends a frame to the agent, if it is connected.
-    pub(super) fn say(&mut self, agent_id: &str, frame: &HubFrame) {
-        self.say_text(agent_id, text_of(frame), None);
+    pub(super) fn send(&mut self, agent_id: &str, frame: &HubFrame) {
+        self.send_text(agent_id, text_of(frame), None);
     }
 
-    pub(super) fn say_text(&mut self, agent_id: &str, text: String, receipt: Option<String>) {
+    pub(super) fn send_text(&mut self, agent_id: &str, text: String, receipt: Option<String>) {
         if let Some((_, conn)) = self.agents.connected(agent_id) {
             self.outgoing.push(Outgoing::Frame { conn, text, receipt });
         }
     }
 
-    fn say_restart(&mut self, command_id: &str) {
+    fn send_restart(&mut self, command_id: &str) {
         let Some(restart) = self.restarts.get(command_id) else { return };
         let agent_id = restart.agent_id.clone();
         let v2 = self.agents.get(&agent_id).is_some_and(|agent| agent.is_v2());
         let frame = HubFrame::RestartSidecar(restart.frame(v2));
-        self.say_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
+        self.send_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
     }
 
     /// Tells the agent that it does not hold the task (any more). Required wherever a task is reclaimed from its
     /// holder.
-    pub(super) fn say_cancelled(&mut self, agent_id: &str, task_id: &str) {
-        self.say(agent_id, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
+    pub(super) fn send_cancelled(&mut self, agent_id: &str, task_id: &str) {
+        self.send(agent_id, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
     }
 
-    pub(super) fn say_assignment(&mut self, agent_id: &str) {
+    pub(super) fn send_assignment(&mut self, agent_id: &str) {
         if let Some(assignment) = self.tasks.task_of(agent_id).map(Task::assignment) {
-            self.say(agent_id, &HubFrame::TaskAssign(assignment));
+            self.send(agent_id, &HubFrame::TaskAssign(assignment));
         }
     }
 
     /// Restores the idle invariant: an agent that became free takes the first task that it can do, then new tasks go
     /// to idle agents.
-    pub(super) fn settle(&mut self, now_ms: u64) {
+    pub(super) fn dispatch(&mut self, now_ms: u64) {
         for agent_id in std::mem::take(&mut self.touched) {
             if !self.is_free(&agent_id) {
                 self.idle_agents.leave(&agent_id);
                 continue;
             }
-            let fits = self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.can_do));
-            match fits {
+            let first =
+                self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.capability_names));
+            match first {
                 Some(task_id) => self.assign(&task_id, &agent_id, now_ms),
                 None => self.idle_agents.join(&agent_id),
             }
         }
         for task_id in self.tasks.take_queued() {
             let Some(task) = self.tasks.get(&task_id).filter(|task| task.status == Status::Queued) else { continue };
-            let able = |id: &str| self.agents.get(id).is_some_and(|agent| can_do(id, &agent.can_do, &task.submission));
+            let able = |id: &str| {
+                self.agents.get(id).is_some_and(|agent| can_do(id, &agent.capability_names, &task.submission))
+            };
             let Some(agent_id) = self.idle_agents.iter().find(|id| able(id)).map(str::to_owned) else { continue };
             self.assign(&task_id, &agent_id, now_ms);
         }
     }
 
     fn is_free(&self, agent_id: &str) -> bool {
-        let willing = |(agent, _): (&crate::hub::scheduler::agents::Agent, _)| {
-            !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none()
-        };
+        let willing = |(agent, _): (&Agent, _)| !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none();
         self.agents.connected(agent_id).is_some_and(willing)
             && self.restarts.open_for(agent_id).is_none()
             && self.tasks.task_of(agent_id).is_none()
@@ -346,7 +349,7 @@ impl Scheduler {
     fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) {
         self.idle_agents.leave(agent_id);
         if self.tasks.assign(task_id, agent_id, now_ms) {
-            self.say_assignment(agent_id);
+            self.send_assignment(agent_id);
         }
     }
 }

@@ -45,6 +45,13 @@ pub struct Policy {
     pub keep_restarts: usize,
 }
 
+impl Policy {
+    /// Returns the time that a restart may take once its agent's task no longer delays it, in ms.
+    pub(crate) const fn exit_ms(&self) -> u64 {
+        self.drain_deadline_ms + self.restart_margin_ms
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

@@ -10,14 +10,14 @@ pub type Turn = (Priority, u64);
 
 /// What a task requires of the agent that takes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Wants {
+enum Requirement {
     /// The agent is this one.
     Agent(String),
     /// The agent has all of these capabilities.
     Capabilities(BTreeSet<String>),
 }
 
-impl Wants {
+impl Requirement {
     fn of(submission: &Submission) -> Self {
         match submission.assign_to() {
             Some(agent_id) => Self::Agent(agent_id.to_owned()),
@@ -26,7 +26,7 @@ impl Wants {
     }
 
     /// An agent that is named by the task can do it, whatever its capabilities, as at the legacy hub.
-    fn fits(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> bool {
+    fn is_met_by(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> bool {
         match self {
             Self::Agent(wanted) => wanted == agent_id,
             Self::Capabilities(wanted) => wanted.is_subset(capabilities),
@@ -37,22 +37,22 @@ impl Wants {
 /// All queued tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskQueue {
-    by_wants: BTreeMap<Wants, BTreeMap<Turn, String>>,
+    by_requirement: BTreeMap<Requirement, BTreeMap<Turn, String>>,
 }
 
 impl TaskQueue {
     /// Adds the task.
     pub fn insert(&mut self, task: &Task) {
-        self.by_wants.entry(Wants::of(&task.submission)).or_default().insert(turn(task), task.id.clone());
+        self.by_requirement.entry(Requirement::of(&task.submission)).or_default().insert(turn(task), task.id.clone());
     }
 
     /// Removes the task, if it is queued.
     pub fn remove(&mut self, task: &Task) {
-        let wants = Wants::of(&task.submission);
-        if let Some(waiting) = self.by_wants.get_mut(&wants) {
+        let requirement = Requirement::of(&task.submission);
+        if let Some(waiting) = self.by_requirement.get_mut(&requirement) {
             waiting.remove(&turn(task));
             if waiting.is_empty() {
-                self.by_wants.remove(&wants);
+                self.by_requirement.remove(&requirement);
             }
         }
     }
@@ -60,9 +60,9 @@ impl TaskQueue {
     /// Returns the first task that this agent can do.
     pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<&str> {
         let firsts = self
-            .by_wants
+            .by_requirement
             .iter()
-            .filter(|(wants, _)| wants.fits(agent_id, capabilities))
+            .filter(|(requirement, _)| requirement.is_met_by(agent_id, capabilities))
             .filter_map(|(_, waiting)| waiting.iter().next());
         firsts.min_by_key(|(turn, _)| **turn).map(|(_, task_id)| task_id.as_str())
     }
@@ -70,7 +70,7 @@ impl TaskQueue {
 
 /// Returns whether the agent can do the task.
 pub fn can_do(agent_id: &str, capabilities: &BTreeSet<String>, submission: &Submission) -> bool {
-    Wants::of(submission).fits(agent_id, capabilities)
+    Requirement::of(submission).is_met_by(agent_id, capabilities)
 }
 
 /// Returns the task's position in the queue.

@@ -135,11 +135,16 @@ pub struct Restart {
 impl Restart {
     /// Adds a step. Past [`STEPS_CAP`] the second oldest is dropped, so a connection that flaps cannot make the list
     /// long.
-    pub fn note(&mut self, step: &str, detail: Value, now_ms: u64) {
+    pub fn add_step(&mut self, step: &str, detail: Value, now_ms: u64) {
         if self.steps.len() >= STEPS_CAP {
             self.steps.remove(1);
         }
         self.steps.push(RestartStep { step: step.to_owned(), at_ms: now_ms, detail });
+    }
+
+    /// Returns whether the agent announced that it leaves.
+    pub(crate) fn was_announced(&self) -> bool {
+        self.steps.iter().any(|step| step.step == Phase::Draining.name())
     }
 
     /// Returns whether an identify comes from another run than the one that is to end.
@@ -151,30 +156,28 @@ impl Restart {
         match (&self.boot_before, &run.boot_id) {
             (Some(before), Some(now)) => before != now,
             (None, Some(_)) | (Some(_), None) => true,
-            (None, None) => {
-                let said_so = self.steps.iter().any(|step| step.step == Phase::Draining.name());
-                match (self.count_before, run.restart_count) {
-                    (Some(before), Some(now)) => said_so || (now != before && now != 0),
-                    (None, _) | (_, None) => said_so || self.left_at.is_some(),
-                }
-            }
+            (None, None) if self.was_announced() => true,
+            (None, None) => match (self.count_before, run.restart_count) {
+                (Some(before), Some(now)) => now != before && now != 0,
+                (None, _) | (_, None) => self.left_at.is_some(),
+            },
         }
     }
 
     /// Ends the restart: the agent identified as another run, in time or late.
-    pub fn come_back(&mut self, identify: &Identify, now_ms: u64) {
+    pub fn mark_back(&mut self, identify: &Identify, now_ms: u64) {
         let late = self.phase == Phase::Overdue;
         self.phase = Phase::Back;
         self.boot_after = identify.boot_id.clone();
         self.gap_ms = self.left_at.map(|left_at| now_ms.saturating_sub(left_at));
         // The agent may report another restart; only a report of this command belongs here.
-        let own = identify.restarted.as_ref().filter(|told| told.command_id.as_ref() == Some(&self.command_id));
+        let own = identify.restarted.as_ref().filter(|report| report.command_id.as_ref() == Some(&self.command_id));
         if let Some(own) = own {
             self.reported_gap_ms = Some(own.gap_ms);
             self.forced = Some(own.forced);
         }
         let detail = json!({"boot_id": identify.boot_id, "late": late, "named_the_command": own.is_some()});
-        self.note(Phase::Back.name(), detail, now_ms);
+        self.add_step(Phase::Back.name(), detail, now_ms);
     }
 
     /// Returns the frame for an agent that knows `restart.v2`, or for one that knows only `reason`.

@@ -62,7 +62,7 @@ impl Restarts {
     }
 
     /// Lets no open command become overdue before this time (ms since the epoch).
-    pub fn wait_until(&mut self, at_ms: u64) {
+    pub fn postpone_overdue(&mut self, at_ms: u64) {
         for id in self.open.values() {
             if let Some(restart) = self.all.get_mut(id).filter(|restart| restart.overdue_at < at_ms) {
                 restart.overdue_at = at_ms;
@@ -111,16 +111,16 @@ impl Restarts {
             let upgrade = request.force && !open.force;
             if upgrade {
                 open.force = true;
-                let sooner = now_ms + self.policy.drain_deadline_ms + self.policy.restart_margin_ms;
+                let sooner = now_ms + self.policy.exit_ms();
                 open.overdue_at = open.overdue_at.min(sooner);
-                open.note("force_added", json!({"by": request.by}), now_ms);
+                open.add_step("force_added", json!({"by": request.by}), now_ms);
                 self.dirty.insert(open.command_id.clone());
             }
             let (command_id, reason) = (open.command_id.clone(), open.reason.clone());
             return Commanded { command_id, reason, send: upgrade, repeated: true };
         }
-        let asked = request.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_DEADLINE_MS);
-        let patience = if request.force { 0 } else { asked };
+        let asked_ms = request.deadline_ms.unwrap_or(self.policy.restart_deadline_ms).min(MAX_DEADLINE_MS);
+        let max_wait_ms = if request.force { 0 } else { asked_ms };
         let mut restart = Restart {
             command_id: command_id.clone(),
             agent_id: agent_id.to_owned(),
@@ -131,7 +131,7 @@ impl Restarts {
             force_told: false,
             seq: self.next_seq,
             commanded_at: now_ms,
-            overdue_at: now_ms + patience + self.policy.drain_deadline_ms + self.policy.restart_margin_ms,
+            overdue_at: now_ms + max_wait_ms + self.policy.exit_ms(),
             phase: Phase::Commanded,
             boot_before: run.boot_id.clone(),
             count_before: run.restart_count,
@@ -142,7 +142,7 @@ impl Restarts {
             forced: None,
             steps: Vec::new(),
         };
-        restart.note(Phase::Commanded.name(), json!({"by": request.by, "force": request.force}), now_ms);
+        restart.add_step(Phase::Commanded.name(), json!({"by": request.by, "force": request.force}), now_ms);
         self.next_seq += 1;
         self.dirty.insert(command_id.clone());
         self.insert(restart);
@@ -156,9 +156,9 @@ impl Restarts {
         restart.force_told = restart.force;
         if restart.phase == Phase::Commanded {
             restart.phase = Phase::Delivered;
-            restart.note(Phase::Delivered.name(), json!(null), now_ms);
+            restart.add_step(Phase::Delivered.name(), json!(null), now_ms);
         } else {
-            restart.note("sent_again", json!(null), now_ms);
+            restart.add_step("sent_again", json!(null), now_ms);
         }
         self.dirty.insert(command_id.to_owned());
     }
@@ -171,53 +171,52 @@ impl Restarts {
         match ack.outcome {
             RestartAckOutcome::Refused => {
                 restart.phase = Phase::Refused;
-                restart.note(Phase::Refused.name(), detail, now_ms);
+                restart.add_step(Phase::Refused.name(), detail, now_ms);
                 self.open.remove(agent_id);
                 return true;
             }
             RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate if restart.phase < Phase::Accepted => {
                 restart.phase = Phase::Accepted;
-                restart.note(Phase::Accepted.name(), detail, now_ms);
+                restart.add_step(Phase::Accepted.name(), detail, now_ms);
             }
             RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate => {
-                restart.note("duplicate", detail, now_ms);
+                restart.add_step("duplicate", detail, now_ms);
             }
         }
         if let Some(deadline_ms) = ack.deadline_ms {
-            let slack = policy.drain_deadline_ms + policy.restart_margin_ms;
             // Whatever the agent answers and however often, a command ends within a day.
             let latest = restart.commanded_at + MAX_DEADLINE_MS;
-            restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + slack;
+            restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + policy.exit_ms();
         }
         false
     }
 
     /// Records that the agent announced its restart. An overdue restart records it too: it tells the restart from a
     /// short loss of the connection.
-    pub fn draining(&mut self, agent_id: &str, said: &Restarting, now_ms: u64) {
-        let named = said.command_id.as_deref();
-        let Some(restart) = self.waited_for(agent_id, named) else { return };
+    pub fn draining(&mut self, agent_id: &str, restarting: &Restarting, now_ms: u64) {
+        let named = restarting.command_id.as_deref();
+        let Some(restart) = self.open_or_overdue_mut(agent_id, named) else { return };
         if restart.phase.is_open() {
             if restart.phase >= Phase::Draining {
                 return;
             }
             restart.phase = Phase::Draining;
         }
-        restart.forced = said.forced;
+        restart.forced = restarting.forced;
         restart.left_at = Some(now_ms);
-        let detail = json!({"expected_back_ms": said.expected_back_ms, "task_id": said.task_id});
-        restart.note(Phase::Draining.name(), detail, now_ms);
+        let detail = json!({"expected_back_ms": restarting.expected_back_ms, "task_id": restarting.task_id});
+        restart.add_step(Phase::Draining.name(), detail, now_ms);
     }
 
     /// Records that the agent's socket closed. Returns whether that is a planned absence.
-    pub fn closed(&mut self, agent_id: &str, now_ms: u64) -> bool {
-        let Some(restart) = self.waited_for(agent_id, None) else { return false };
+    pub fn socket_closed(&mut self, agent_id: &str, now_ms: u64) -> bool {
+        let Some(restart) = self.open_or_overdue_mut(agent_id, None) else { return false };
         if restart.phase == Phase::Draining {
             restart.phase = Phase::Exiting;
-            restart.note(Phase::Exiting.name(), json!(null), now_ms);
+            restart.add_step(Phase::Exiting.name(), json!(null), now_ms);
         } else {
             restart.left_at = Some(now_ms);
-            restart.note("socket_closed", json!(null), now_ms);
+            restart.add_step("socket_closed", json!(null), now_ms);
         }
         restart.phase.is_open()
     }
@@ -233,15 +232,15 @@ impl Restarts {
             self.open.remove(agent_id);
             for id in ids {
                 if let Some(restart) = self.all.get_mut(&id) {
-                    restart.come_back(identify, now_ms);
+                    restart.mark_back(identify, now_ms);
                 }
                 self.dirty.insert(id);
             }
         }
         let Some(restart) = self.open_mut(agent_id, None) else { return Return::Free };
-        restart.note("reconnected", json!({"boot_id": run.boot_id}), now_ms);
-        let unheard = restart.phase < Phase::Accepted || (restart.force && !restart.force_told);
-        if unheard && run.boot_id.is_some() {
+        restart.add_step("reconnected", json!({"boot_id": run.boot_id}), now_ms);
+        let unanswered = restart.phase < Phase::Accepted || (restart.force && !restart.force_told);
+        if unanswered && run.boot_id.is_some() {
             return Return::SendAgain(restart.command_id.clone());
         }
         Return::StillFenced
@@ -249,7 +248,7 @@ impl Restarts {
 
     /// Returns whether the connection that began at `since` (ms since the epoch) was the return from a commanded
     /// restart.
-    pub fn ended_with(&self, agent_id: &str, since: Option<u64>) -> bool {
+    pub fn was_return_at(&self, agent_id: &str, since: Option<u64>) -> bool {
         let ended =
             |restart: &Restart| restart.phase == Phase::Back && restart.steps.last().map(|step| step.at_ms) == since;
         self.of_agent(agent_id).into_iter().any(ended)
@@ -264,7 +263,7 @@ impl Restarts {
             let Some(restart) = self.all.get_mut(&id) else { continue };
             let stuck = restart.phase.name();
             restart.phase = Phase::Overdue;
-            restart.note(Phase::Overdue.name(), json!({"while": stuck}), now_ms);
+            restart.add_step(Phase::Overdue.name(), json!({"while": stuck}), now_ms);
             self.open.remove(&restart.agent_id);
             agents.push(restart.agent_id.clone());
             self.dirty.insert(id);
@@ -297,7 +296,7 @@ impl Restarts {
     }
 
     /// Returns the agent's open command, or else its newest if that is overdue: it may still become `Back`.
-    fn waited_for(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
+    fn open_or_overdue_mut(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
         if self.open.contains_key(agent_id) {
             return self.open_mut(agent_id, command_id);
         }

@@ -32,7 +32,7 @@ impl Retention {
 
     /// Removes and returns the oldest task, if there are too many or their total is too large. The newest always
     /// stays: a client may be waiting for it.
-    pub fn pop_over(&mut self, policy: &Policy) -> Option<String> {
+    pub fn pop_excess(&mut self, policy: &Policy) -> Option<String> {
         let over = self.order.len() > policy.keep_finished || self.bytes > policy.keep_finished_bytes;
         if !over || self.order.len() <= 1 {
             return None;
@@ -95,17 +95,17 @@ mod tests {
     fn the_oldest_go_while_there_are_too_many_and_as_many_as_allowed_stay() {
         let policy = Policy { keep_finished: 2, ..Policy::default() };
         let mut kept = kept(&["a", "b", "c"]);
-        assert_eq!(kept.pop_over(&policy).as_deref(), Some("a"));
-        assert_eq!(kept.pop_over(&policy), None);
+        assert_eq!(kept.pop_excess(&policy).as_deref(), Some("a"));
+        assert_eq!(kept.pop_excess(&policy), None);
     }
 
     #[test]
     fn the_oldest_go_while_they_weigh_too_much_and_what_just_fits_stays() {
         let mut kept = kept(&["a", "b", "c", "d"]);
-        assert_eq!(kept.pop_over(&room_for(4)), None);
-        assert_eq!(kept.pop_over(&room_for(2)).as_deref(), Some("a"));
-        assert_eq!(kept.pop_over(&room_for(2)).as_deref(), Some("b"));
-        assert_eq!(kept.pop_over(&room_for(2)), None);
+        assert_eq!(kept.pop_excess(&room_for(4)), None);
+        assert_eq!(kept.pop_excess(&room_for(2)).as_deref(), Some("a"));
+        assert_eq!(kept.pop_excess(&room_for(2)).as_deref(), Some("b"));
+        assert_eq!(kept.pop_excess(&room_for(2)), None);
     }
 
     #[test]
@@ -113,8 +113,8 @@ mod tests {
         let mut kept = kept(&["a", "b", "c"]);
         kept.remove("b");
         kept.remove("never there");
-        assert_eq!(kept.pop_over(&room_for(2)), None);
-        assert_eq!(kept.pop_over(&room_for(1)).as_deref(), Some("a"));
+        assert_eq!(kept.pop_excess(&room_for(2)), None);
+        assert_eq!(kept.pop_excess(&room_for(1)).as_deref(), Some("a"));
     }
 
     #[test]

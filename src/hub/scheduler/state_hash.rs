@@ -65,23 +65,31 @@ fn hash_task(task: &Task, hasher: &mut impl Hasher) {
 }
 
 fn hash_assignment(held: &ActiveAssignment, stale_ms: u64, from_now: &FromNow, hasher: &mut impl Hasher) {
-    let ActiveAssignment { task_id: _, confirm_by, say_again_at, alive_at, overdue_at, away, carried, also } = held;
+    let ActiveAssignment {
+        task_id: _,
+        confirm_by,
+        resend_at,
+        last_alive_at,
+        overdue_at,
+        away,
+        carried_over,
+        older_generation,
+    } = held;
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
-    (away, due(confirm_by), due(say_again_at), due(overdue_at)).hash(hasher);
-    (carried, also).hash(hasher);
+    (away, due(confirm_by), due(resend_at), due(overdue_at)).hash(hasher);
+    (carried_over, older_generation).hash(hasher);
     // A holder that is away cannot become stale, and its return is a sign of life.
-    (!away).then(|| from_now.ms(alive_at.saturating_add(stale_ms))).hash(hasher);
+    (!away).then(|| from_now.ms(last_alive_at.saturating_add(stale_ms))).hash(hasher);
 }
 
 fn hash_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
-    (agent.original, agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
-    (&agent.run.boot_id, agent.run.restart_count, &agent.can_do).hash(hasher);
+    (agent.legacy, agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
+    (&agent.run.boot_id, agent.run.restart_count, &agent.capability_names).hash(hasher);
 }
 
 /// The latest end of a command, a day after it, is left out: the enumerations do not look that far ahead.
 fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&restart.command_id, &restart.agent_id, restart.phase.name()).hash(hasher);
-    let said_so = restart.steps.iter().any(|step| step.step == Phase::Draining.name());
     match restart.phase {
         Phase::Commanded | Phase::Delivered | Phase::Accepted | Phase::Draining | Phase::Exiting => {
             (from_now.ms(restart.overdue_at), restart.deadline_ms).hash(hasher);
@@ -90,7 +98,7 @@ fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher)
         Phase::Overdue => {}
         Phase::Back | Phase::Refused => return,
     }
-    (restart.force, restart.force_told, restart.left_at.is_some(), said_so).hash(hasher);
+    (restart.force, restart.force_told, restart.left_at.is_some(), restart.was_announced()).hash(hasher);
     (&restart.boot_before, restart.count_before).hash(hasher);
 }
 

@@ -166,12 +166,12 @@ impl Task {
             updated_at: now_ms,
             history: Vec::new(),
         };
-        task.note("queued", json!("submitted"), now_ms);
+        task.add_history("queued", json!("submitted"), now_ms);
         task
     }
 
     /// Adds an entry to the history and sets `updated_at`.
-    pub fn note(&mut self, event: &str, details: Value, now_ms: u64) {
+    pub fn add_history(&mut self, event: &str, details: Value, now_ms: u64) {
         self.history.insert(0, HistoryEntry { event: event.to_owned(), timestamp: now_ms, details });
         self.history.truncate(HISTORY_CAP);
         self.updated_at = now_ms;

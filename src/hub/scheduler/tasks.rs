@@ -42,7 +42,7 @@ impl Tasks {
             tasks.next_seq = tasks.next_seq.max(task.seq + 1);
             match &task.status {
                 Status::Queued => tasks.queue.insert(&task),
-                Status::Assigned { agent_id, .. } => tasks.assignments.hand(agent_id, &task, now_ms),
+                Status::Assigned { agent_id, .. } => tasks.assignments.assign(agent_id, &task, now_ms),
                 Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                     finished.push((task.updated_at, task.id.clone()));
                 }
@@ -80,6 +80,11 @@ impl Tasks {
     /// Returns the task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&Task> {
         self.assignments.task_of(agent_id).and_then(|task_id| self.all.get(task_id))
+    }
+
+    /// Returns this task, if the agent holds it.
+    pub(crate) fn held_task(&self, agent_id: &str, task_id: &str) -> Option<&Task> {
+        self.task_of(agent_id).filter(|task| task.id == task_id)
     }
 
     /// Returns the ids of the tasks to store (or, if `get` returns none, to delete) since the last call.
@@ -123,41 +128,41 @@ impl Tasks {
         self.queue.remove(task);
         task.generation += 1;
         task.status = Status::Assigned { agent_id: agent_id.to_owned(), assigned_at: now_ms, accepted: false };
-        task.note("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
-        self.assignments.hand(agent_id, task, now_ms);
+        task.add_history("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
+        self.assignments.assign(agent_id, task, now_ms);
         self.dirty.insert(task_id.to_owned());
         true
     }
 
     /// Records that the agent accepted the task.
     pub fn accepted(&mut self, agent_id: &str, task_id: &str, now_ms: u64) {
-        if !self.alive(agent_id, task_id, now_ms) {
+        if !self.record_sign_of_life(agent_id, task_id, now_ms) {
             return;
         }
         let Some(task) = self.all.get_mut(task_id) else { return };
         if let Status::Assigned { accepted: accepted @ false, .. } = &mut task.status {
             *accepted = true;
-            task.note("accepted", json!({"agent_id": agent_id}), now_ms);
+            task.add_history("accepted", json!({"agent_id": agent_id}), now_ms);
             self.dirty.insert(task_id.to_owned());
         }
     }
 
     /// Records a sign of life of the task. Returns `false` if the agent does not hold it.
-    pub fn alive(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        self.assignments.alive(agent_id, task_id, now_ms)
+    pub fn record_sign_of_life(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+        self.assignments.record_sign_of_life(agent_id, task_id, now_ms)
     }
 
     /// Reclaims the agent's task and returns its id, if the agent holds one.
-    pub fn take_back(&mut self, agent_id: &str, why: &str, now_ms: u64) -> Option<String> {
+    pub fn reclaim(&mut self, agent_id: &str, why: &str, now_ms: u64) -> Option<String> {
         let task_id = self.assignments.task_of(agent_id)?.to_owned();
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
         Some(task_id)
     }
 
     /// Reclaims the task from an agent that lost it. A task that ends or hangs every agent that takes it must not be
-    /// assigned for ever: too many losses make it a dead letter. `life` is the run that lost it; [`Tasks::returned`]
-    /// forgives the loss if the same run comes back.
-    pub fn lose(&mut self, agent_id: &str, why: &str, life: Option<AgentRun>, now_ms: u64) {
+    /// assigned for ever: too many losses make it a dead letter. `run` is the run that lost it;
+    /// [`Tasks::agent_returned`] forgives the loss if the same run comes back.
+    pub fn record_loss(&mut self, agent_id: &str, why: &str, run: Option<AgentRun>, now_ms: u64) {
         let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         let Some(task) = self.all.get_mut(&task_id) else { return };
         task.losses += 1;
@@ -165,46 +170,45 @@ impl Tasks {
             let times = task.losses;
             let reason =
                 format!("broken off {times} times, the last by {agent_id} ({why}): it may end whoever takes it");
-            task.last_error = Some(reason.clone());
-            self.finish(&task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
-            return;
+            return self.move_to_dead_letters(agent_id, &reason, now_ms);
         }
-        if let Some(life) = life {
-            self.lost_assignments.note(agent_id, &task_id, life);
+        if let Some(run) = run {
+            self.lost_assignments.record(agent_id, &task_id, run);
         }
         self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
     }
 
     /// Records that the agent is connected. If it is the same run that had lost a task, only the connection had
     /// broken: the loss no longer counts, whichever agent has the task now.
-    pub fn returned(&mut self, agent_id: &str, life: &AgentRun) {
-        if let Some(task_id) = self.lost_assignments.returned(agent_id, life) {
-            self.forgive(&task_id);
+    pub fn agent_returned(&mut self, agent_id: &str, run: &AgentRun) {
+        if let Some(task_id) = self.lost_assignments.take_if_same_run(agent_id, run) {
+            self.forgive_loss(&task_id);
         }
     }
 
     /// Records that the agent reported the task as only the process that accepted it can. A loss of the task that
     /// could not be matched to a run no longer counts.
-    pub fn still_in_hand(&mut self, agent_id: &str, task_id: &str) {
-        if self.lost_assignments.has_it_still(agent_id, task_id) {
-            self.forgive(task_id);
+    pub fn confirm_in_hand(&mut self, agent_id: &str, task_id: &str) {
+        if self.lost_assignments.take_if_task(agent_id, task_id) {
+            self.forgive_loss(task_id);
         }
     }
 
     /// Records that the agent's process is another one than before: its losses stand.
-    pub fn began_anew(&mut self, agent_id: &str) {
-        self.lost_assignments.began_anew(agent_id);
+    pub fn process_replaced(&mut self, agent_id: &str) {
+        self.lost_assignments.forget_process(agent_id);
     }
 
-    fn forgive(&mut self, task_id: &str) {
+    /// Removes one loss from the task, unless it has ended.
+    fn forgive_loss(&mut self, task_id: &str) {
         if let Some(task) = self.all.get_mut(task_id).filter(|task| !task.status.is_final()) {
             task.losses = task.losses.saturating_sub(1);
             self.dirty.insert(task_id.to_owned());
         }
     }
 
-    /// Makes the holder's task a dead letter: the holder cannot do it, and neither could another agent.
-    pub fn condemn(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
+    /// Makes the agent's task a dead letter: another agent could not do it either.
+    pub fn move_to_dead_letters(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
         let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         if let Some(task) = self.all.get_mut(&task_id) {
             task.last_error = Some(reason.to_owned());
@@ -247,18 +251,18 @@ impl Tasks {
 
     /// Records that the holder left on a restart that the hub commanded: it keeps the task until the restart ends.
     pub fn holder_left(&mut self, agent_id: &str) {
-        self.assignments.left(agent_id);
+        self.assignments.holder_left(agent_id);
     }
 
     /// Records that the holder is connected again and kept its task: it has to confirm it again. An assignment that it
     /// had not accepted is sent again unless it mentions the task; with `always`, so is one that it had accepted.
     pub fn holder_returned(&mut self, agent_id: &str, always: bool, now_ms: u64) {
-        let say_again = always || !self.had_accepted(agent_id);
-        self.assignments.returned(agent_id, say_again, now_ms);
+        let resend = always || !self.has_accepted(agent_id);
+        self.assignments.holder_returned(agent_id, resend, now_ms);
     }
 
     /// Returns whether the agent has accepted the task that it holds.
-    pub fn had_accepted(&self, agent_id: &str) -> bool {
+    pub fn has_accepted(&self, agent_id: &str) -> bool {
         let accepts = |task: &Task| matches!(task.status, Status::Assigned { accepted: true, .. });
         self.task_of(agent_id).is_some_and(accepts)
     }
@@ -291,7 +295,7 @@ impl Tasks {
         self.release(&task.status);
         task.status = Status::Queued;
         task.generation += 1;
-        task.note(event, details, now_ms);
+        task.add_history(event, details, now_ms);
         self.enqueue(task);
     }
 
@@ -300,7 +304,7 @@ impl Tasks {
         self.release(&task.status);
         self.queue.remove(&task);
         task.status = status;
-        task.note(event, details, now_ms);
+        task.add_history(event, details, now_ms);
         self.dirty.insert(task_id.to_owned());
         self.unfinished.remove(task_id);
         self.retention.push(&task);
@@ -310,7 +314,7 @@ impl Tasks {
 
     /// Drops the oldest finished tasks while there are too many.
     fn prune(&mut self) {
-        while let Some(oldest) = self.retention.pop_over(&self.policy) {
+        while let Some(oldest) = self.retention.pop_excess(&self.policy) {
             if let Some(task) = self.all.remove(&oldest) {
                 self.order.remove(&turn(&task));
             }

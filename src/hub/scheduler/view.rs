@@ -8,10 +8,10 @@ use crate::hub::scheduler::task::Status;
 impl Scheduler {
     /// Returns all agents that are connected or expected back, as the API shows them.
     pub fn agents_json(&self) -> Vec<Value> {
-        self.shown().map(|id| self.agent_json(id)).collect()
+        self.listed_agents().map(|id| self.agent_json(id)).collect()
     }
 
-    fn shown(&self) -> impl Iterator<Item = &str> {
+    fn listed_agents(&self) -> impl Iterator<Item = &str> {
         // After a restart of the hub, only the id is known of an agent that is still away.
         let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
         self.agents.list().into_iter().map(|(id, _)| id).chain(unknown)
@@ -19,7 +19,7 @@ impl Scheduler {
 
     /// Returns the states of all agents that are connected or expected back, as the legacy hub shows them.
     pub fn states_json(&self) -> Vec<Value> {
-        self.shown().filter_map(|id| self.state_json(id)).collect()
+        self.listed_agents().filter_map(|id| self.state_json(id)).collect()
     }
 
     /// Returns the state of one agent; `None` if it is neither connected nor expected back.
@@ -28,8 +28,9 @@ impl Scheduler {
         if agent.is_none() && self.restarts.open_for(agent_id).is_none() {
             return None;
         }
-        let capabilities: Vec<Value> =
-            agent.map(|agent| agent.can_do.iter().map(|name| json!({"name": name})).collect()).unwrap_or_default();
+        let capabilities: Vec<Value> = agent
+            .map(|agent| agent.capability_names.iter().map(|name| json!({"name": name})).collect())
+            .unwrap_or_default();
         Some(json!({
             "agent_id": agent_id,
             "name": agent.map_or(agent_id, |agent| agent.name.as_str()),

@@ -147,7 +147,7 @@ impl Store {
         if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
             tracing::error!(file = %path.display(), "the store is an empty file: if it held anything, that is gone; an empty store is made of it");
         }
-        let opened = whole(&path, || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)))?;
+        let opened = catch_panic(&path, || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)))?;
         let db = opened.map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
                 return StoreError::Locked(path.clone());
@@ -158,7 +158,7 @@ impl Store {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
         let store = Self { db, path };
-        whole(&store.path, || store.prepare())?;
+        catch_panic(&store.path, || store.prepare())?;
         Ok(store)
     }
 
@@ -167,10 +167,10 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError::File`] if the file itself cannot be read.
     pub fn load(&self) -> Result<Stored, StoreError> {
-        whole(&self.path, || self.load_whole())
+        catch_panic(&self.path, || self.load_tables())
     }
 
-    fn load_whole(&self) -> Result<Stored, StoreError> {
+    fn load_tables(&self) -> Result<Stored, StoreError> {
         let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
         let mut stored = Stored::default();
         let table = read.open_table(TASKS).map_err(|e| self.file_error(&e))?;
@@ -280,7 +280,7 @@ impl Store {
 
 /// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged
 /// (4.6, `btree_base.rs`).
-fn whole<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
         Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
@@ -293,6 +293,6 @@ fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, St
 
 /// Decodes a record; if that fails, adds it to `unread` and returns `None`.
 fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mut Vec<UnreadRecord>) -> Option<T> {
-    let line = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
-    read_stored(bytes).map_err(|why| unread.push(line(why))).ok()
+    let record = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
+    read_stored(bytes).map_err(|why| unread.push(record(why))).ok()
 }

@@ -100,7 +100,7 @@ impl Tokens {
         }
         let token = hex(&secret);
         let hash = hash_of(&token);
-        if self.has(&hash) {
+        if self.contains(&hash) {
             return Ok(token);
         }
         if self.names.values().sum::<usize>() >= MAX_TOKENS {
@@ -118,7 +118,7 @@ impl Tokens {
 
     /// Revokes tokens of the name and returns how many.
     pub fn revoke(&mut self, name: &str, which: &Which) -> usize {
-        let meant = |hash: &TokenHash, principal: &Principal| {
+        let selected = |hash: &TokenHash, principal: &Principal| {
             let of_kind = match which {
                 Which::All => true,
                 Which::Agents => !principal.admin,
@@ -128,8 +128,8 @@ impl Tokens {
         };
         let before = self.dirty.len();
         for tokens in self.by_prefix.values_mut() {
-            let gone = tokens.extract_if(.., |(hash, principal)| meant(hash, principal));
-            self.dirty.extend(gone.map(|(hash, _)| (hash, None)));
+            let removed = tokens.extract_if(.., |(hash, principal)| selected(hash, principal));
+            self.dirty.extend(removed.map(|(hash, _)| (hash, None)));
         }
         self.by_prefix.retain(|_, tokens| !tokens.is_empty());
         let revoked = self.dirty.len() - before;
@@ -143,7 +143,7 @@ impl Tokens {
     }
 
     /// Returns whether this is the hash of a valid token.
-    pub fn has(&self, hash: &TokenHash) -> bool {
+    pub fn contains(&self, hash: &TokenHash) -> bool {
         let candidates = self.by_prefix.get(&prefix(hash));
         candidates.is_some_and(|candidates| candidates.iter().any(|(stored, _)| stored == hash))
     }
@@ -162,7 +162,7 @@ impl Tokens {
     }
 
     /// Returns the hash of a valid token and the identity that it proves.
-    pub fn known(&self, token: &str) -> Option<(TokenHash, &Principal)> {
+    pub fn find(&self, token: &str) -> Option<(TokenHash, &Principal)> {
         let hash = hash_of(token);
         let candidates = self.by_prefix.get(&prefix(&hash))?;
         let (_, principal) = candidates.iter().find(|(stored, _)| bool::from(stored.ct_eq(&hash)))?;
@@ -171,7 +171,7 @@ impl Tokens {
 
     /// Returns the identity that a token proves, if it is valid.
     pub fn verify(&self, token: &str) -> Option<&Principal> {
-        self.known(token).map(|(_, principal)| principal)
+        self.find(token).map(|(_, principal)| principal)
     }
 
     /// Returns the tokens to store or to delete since the last call.

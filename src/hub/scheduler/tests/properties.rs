@@ -482,7 +482,7 @@ impl World {
                 assert_eq!(holds, Some(task_id), "{agent_id} was not told that its task was taken from it");
             }
             if self.scheduler.is_free(&agent_id) {
-                let able = &self.scheduler.agents.get(&agent_id).unwrap().can_do;
+                let able = &self.scheduler.agents.get(&agent_id).unwrap().capability_names;
                 assert_eq!(
                     self.scheduler.tasks.first_for(&agent_id, able),
                     None,

@@ -43,7 +43,7 @@ fn the_whole_way_there_and_back_with_the_gap() {
     ledger.delivered("c1", 1);
     ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
     ledger.draining("a", &Restarting { command_id: Some("c1".into()), ..Restarting::default() }, 100);
-    assert!(ledger.closed("a", 103));
+    assert!(ledger.socket_closed("a", 103));
     let restarted = Restarted { command_id: Some("c1".into()), gap_ms: 38, ..Restarted::default() };
     let back = Identify { restarted: Some(restarted), ..identify(Some("boot-2")) };
     assert_eq!(ledger.identified("a", &back, 140), Return::Free);
@@ -58,11 +58,12 @@ fn the_whole_way_there_and_back_with_the_gap() {
 #[test]
 fn a_return_is_told_from_another_connection_by_its_time() {
     let mut ledger = v2();
-    assert!(!ledger.ended_with("a", Some(0)), "it is open");
-    ledger.closed("a", 103);
+    assert!(!ledger.was_return_at("a", Some(0)), "it is open");
+    ledger.socket_closed("a", 103);
     ledger.identified("a", &identify(Some("boot-2")), 140);
-    assert!(ledger.ended_with("a", Some(140)));
-    let others = [ledger.ended_with("a", Some(141)), ledger.ended_with("a", None), ledger.ended_with("b", Some(140))];
+    assert!(ledger.was_return_at("a", Some(140)));
+    let others =
+        [ledger.was_return_at("a", Some(141)), ledger.was_return_at("a", None), ledger.was_return_at("b", Some(140))];
     assert_eq!(others, [false; 3]);
 }
 
@@ -155,7 +156,7 @@ fn the_sidecars_own_deadline_moves_the_overdue_time() {
 fn the_same_run_that_has_not_answered_gets_the_command_again() {
     let mut ledger = v2();
     ledger.delivered("c1", 1);
-    ledger.closed("a", 2);
+    ledger.socket_closed("a", 2);
     assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 3), Return::SendAgain("c1".into()));
 }
 
@@ -177,7 +178,7 @@ fn another_run_is_back_whatever_was_heard_before() {
 fn a_node_sidecar_is_back_after_its_last_words() {
     let mut ledger = commanded_at(0, &Run::of(&node(4)));
     ledger.draining("a", &Restarting { reason: "update".into(), ..Restarting::default() }, 10);
-    ledger.closed("a", 20);
+    ledger.socket_closed("a", 20);
     // pm2's count may be unknown or reset; the words are enough.
     assert_eq!(ledger.identified("a", &node(0), 30), Return::Free);
     assert_eq!(phase(&ledger), Phase::Back);
@@ -186,7 +187,7 @@ fn a_node_sidecar_is_back_after_its_last_words() {
 #[test]
 fn a_node_sidecar_whose_link_only_blinked_is_not_back_and_gets_nothing_again() {
     let mut ledger = commanded_at(0, &Run::of(&node(4)));
-    ledger.closed("a", 20);
+    ledger.socket_closed("a", 20);
     assert_eq!(ledger.identified("a", &node(4), 30), Return::StillFenced);
     assert_eq!(phase(&ledger), Phase::Commanded);
     assert_eq!(ledger.identified("a", &node(5), 40), Return::Free);
@@ -195,7 +196,7 @@ fn a_node_sidecar_whose_link_only_blinked_is_not_back_and_gets_nothing_again() {
 #[test]
 fn a_peer_that_tells_nothing_of_its_runs_is_back_when_its_socket_had_closed() {
     let mut ledger = commanded_at(0, &Run::default());
-    ledger.closed("a", 20);
+    ledger.socket_closed("a", 20);
     assert_eq!(ledger.identified("a", &identify(None), 30), Return::Free);
 }
 
@@ -258,9 +259,9 @@ fn only_a_command_that_would_be_overdue_too_soon_is_put_off() {
     let mut ledger = v2();
     ledger.take_dirty();
     let at = ledger.deadline().unwrap();
-    ledger.wait_until(at);
+    ledger.postpone_overdue(at);
     assert!(ledger.take_dirty().is_empty());
-    ledger.wait_until(at + 1);
+    ledger.postpone_overdue(at + 1);
     assert_eq!((ledger.deadline(), ledger.take_dirty().contains("c1")), (Some(at + 1), true));
 }
 
@@ -279,7 +280,7 @@ fn force_that_was_added_while_the_agent_was_away_is_said_when_it_returns() {
     let mut ledger = v2();
     ledger.delivered("c1", 1);
     ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
-    ledger.closed("a", 3);
+    ledger.socket_closed("a", 3);
     ledger.command("c2".into(), "a", &Run::default(), request(true), 4);
     assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 5), Return::SendAgain("c1".into()));
     ledger.delivered("c1", 6);
@@ -292,7 +293,7 @@ fn the_last_words_of_an_overdue_restart_make_its_return_known() {
     let at = ledger.deadline().unwrap();
     ledger.expire(at);
     ledger.draining("a", &Restarting { reason: "update".into(), ..Restarting::default() }, at + 100);
-    assert!(!ledger.closed("a", at + 101), "an overdue absence is not a planned one");
+    assert!(!ledger.socket_closed("a", at + 101), "an overdue absence is not a planned one");
     ledger.identified("a", &identify(None), at + 150);
     let restart = ledger.get("c1").unwrap();
     assert_eq!((restart.phase, restart.gap_ms), (Phase::Back, Some(49)));
@@ -331,10 +332,10 @@ fn a_reset_of_pm2s_count_hides_no_return_and_feigns_none() {
     let mut ledger = commanded_at(0, &Run::of(&node(5)));
     ledger.delivered("c1", 1);
     // The link blinked after `pm2 reset`: still the same run.
-    ledger.closed("a", 2);
+    ledger.socket_closed("a", 2);
     ledger.identified("a", &node(0), 3);
     assert!(phase(&ledger).is_open());
-    ledger.closed("a", 4);
+    ledger.socket_closed("a", 4);
     assert_eq!(ledger.identified("a", &node(1), 5), Return::Free);
     assert_eq!(phase(&ledger), Phase::Back);
 }

@@ -39,7 +39,7 @@ fn lanes_come_in_order_and_inside_a_lane_the_first_comes_first() {
 fn a_task_taken_back_keeps_its_place_before_later_ones() {
     let mut tasks = queue_of(&[("t", Priority::Normal), ("later", Priority::Normal)]);
     tasks.assign("t", "a", 1);
-    tasks.take_back("a", "agent_disconnect", 2);
+    tasks.reclaim("a", "agent_disconnect", 2);
     assert_eq!(tasks.first_for("any", &BTreeSet::new()).as_deref(), Some("t"));
 }
 
@@ -57,7 +57,7 @@ fn an_agent_needs_every_capability_that_the_task_names() {
 fn every_hand_out_and_every_take_back_is_a_new_generation() {
     let mut tasks = one_assigned();
     assert_eq!(tasks.get("t").unwrap().generation, 1);
-    tasks.take_back("a", "agent_disconnect", 11);
+    tasks.reclaim("a", "agent_disconnect", 11);
     assert_eq!(tasks.get("t").unwrap().generation, 2);
     tasks.assign("t", "b", 12);
     assert_eq!(tasks.get("t").unwrap().generation, 3);
@@ -146,17 +146,17 @@ fn an_assignment_that_nobody_accepts_is_due_after_the_accept_timeout() {
     let mut tasks = one_assigned();
     assert_eq!(tasks.deadline(), Some(60_010));
     assert_eq!(tasks.due(60_009), []);
-    assert_eq!(tasks.due(60_010), [Due::TakeBack { agent_id: "a".into(), why: "not_accepted" }]);
+    assert_eq!(tasks.due(60_010), [Due::Reclaim { agent_id: "a".into(), why: "not_accepted" }]);
 }
 
 #[test]
 fn an_accepted_task_without_life_is_due_after_the_stale_timeout_and_progress_puts_that_off() {
     let mut tasks = one_assigned();
     tasks.accepted("a", "t", 1_000);
-    tasks.alive("a", "t", 300_000);
+    tasks.record_sign_of_life("a", "t", 300_000);
     assert_eq!(tasks.deadline(), Some(900_000));
     assert_eq!(tasks.due(899_999), []);
-    assert_eq!(tasks.due(900_000), [Due::TakeBack { agent_id: "a".into(), why: "stale" }]);
+    assert_eq!(tasks.due(900_000), [Due::Reclaim { agent_id: "a".into(), why: "stale" }]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_holder_away_on_a_restart_is_never_due() {
 fn a_returned_holder_that_never_accepted_hears_the_assignment_again_once() {
     let mut tasks = one_assigned();
     tasks.holder_returned("a", false, 100);
-    assert_eq!(tasks.due(2_100), [Due::SayAgain { agent_id: "a".into() }]);
+    assert_eq!(tasks.due(2_100), [Due::Resend { agent_id: "a".into() }]);
     assert_eq!(tasks.due(2_101), []);
 }
 
@@ -181,7 +181,7 @@ fn a_returned_holder_that_had_accepted_is_not_told_again_but_must_confirm() {
     tasks.accepted("a", "t", 11);
     tasks.holder_returned("a", false, 100);
     assert_eq!(tasks.due(60_099), []);
-    assert_eq!(tasks.due(60_100), [Due::TakeBack { agent_id: "a".into(), why: "not_accepted" }]);
+    assert_eq!(tasks.due(60_100), [Due::Reclaim { agent_id: "a".into(), why: "not_accepted" }]);
 }
 
 #[test]
@@ -281,8 +281,8 @@ fn a_task_that_is_still_held_at_its_completion_time_is_taken_back_once() {
     tasks.assign("t", "a", 10);
     tasks.accepted("a", "t", 11);
     assert_eq!(tasks.deadline(), Some(5_000));
-    assert_eq!(tasks.due(5_000), [Due::TakeBack { agent_id: "a".into(), why: "overdue" }]);
-    tasks.take_back("a", "overdue", 5_000);
+    assert_eq!(tasks.due(5_000), [Due::Reclaim { agent_id: "a".into(), why: "overdue" }]);
+    tasks.reclaim("a", "overdue", 5_000);
     tasks.assign("t", "b", 5_001);
     assert_eq!(tasks.due(5_002), []);
 }
@@ -337,7 +337,7 @@ fn a_dead_letter_that_is_revived_weighs_nothing_any_more() {
         tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
     }
     tasks.assign("1", "a", 1);
-    tasks.condemn("a", "invalid", 2);
+    tasks.move_to_dead_letters("a", "invalid", 2);
     tasks.revive("1", 3).unwrap();
     tasks.cancel("2", "ops", 4).unwrap();
     assert!(tasks.get("1").is_some() && tasks.get("2").is_some());
@@ -374,7 +374,7 @@ fn what_has_not_ended_leaves_room_for_no_more_at_some_point_and_what_ends_makes_
     assert!(!tasks.has_room(0), "too many");
     tasks.assign("1", "a", 1);
     assert!(!tasks.has_room(0), "under way is not ended");
-    tasks.condemn("a", "invalid", 2);
+    tasks.move_to_dead_letters("a", "invalid", 2);
     assert!(tasks.has_room(100));
     tasks.revive("1", 3).unwrap();
     assert!(!tasks.has_room(0));
