@@ -29,11 +29,13 @@ const SCHEMA: u64 = 1;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// The reason why the store cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the file open.
+    #[error("{0} is in use by another hub: stop it, or give this one another --data")]
     Locked(PathBuf),
     /// The file was written by a newer hub.
+    #[error("{path} has schema {found}, this hub knows {}: run the newer hub that wrote it", SCHEMA)]
     Newer {
         /// The file's path.
         path: PathBuf,
@@ -41,6 +43,7 @@ pub enum StoreError {
         found: u64,
     },
     /// Something other than a regular file has the store's path.
+    #[error("{path}: {unfit}: move it away, or give another --data")]
     NoFile {
         /// The path.
         path: PathBuf,
@@ -48,6 +51,7 @@ pub enum StoreError {
         unfit: Unsuitable,
     },
     /// A record could not be written as JSON.
+    #[error("record {key} cannot be written as JSON ({detail}): this is a bug")]
     Record {
         /// The record, as `table/key`.
         key: String,
@@ -55,6 +59,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The file could not be read or written.
+    #[error("{path}: {detail}: check the disk, its free space and the permissions")]
     File {
         /// The file's path.
         path: PathBuf,
@@ -62,31 +67,6 @@ pub enum StoreError {
         detail: String,
     },
 }
-
-impl std::fmt::Display for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Locked(path) => {
-                write!(f, "{} is in use by another hub: stop it, or give this one another --data", path.display())
-            }
-            Self::Newer { path, found } => {
-                let path = path.display();
-                write!(f, "{path} has schema {found}, this hub knows {SCHEMA}: run the newer hub that wrote it")
-            }
-            Self::NoFile { path, unfit } => {
-                write!(f, "{}: {unfit}: move it away, or give another --data", path.display())
-            }
-            Self::Record { key, detail } => {
-                write!(f, "record {key} cannot be written as JSON ({detail}): this is a bug")
-            }
-            Self::File { path, detail } => {
-                write!(f, "{}: {detail}: check the disk, its free space and the permissions", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
 
 /// Everything that was stored.
 #[derive(Debug, Default)]
