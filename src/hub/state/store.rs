@@ -5,7 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle as _,
+    WriteTransaction,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +19,11 @@ use crate::hub::scheduler::task::Task;
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
-const TASKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tasks");
-const RESTARTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("restarts");
+/// A table of JSON records by id.
+type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
+
+const TASKS: RecordTable = TableDefinition::new("tasks");
+const RESTARTS: RecordTable = TableDefinition::new("restarts");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -153,16 +159,8 @@ impl Store {
     fn load_tables(&self) -> Result<Stored, StoreError> {
         let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
         let mut stored = Stored::default();
-        let table = read.open_table(TASKS).map_err(|e| self.file_error(&e))?;
-        for entry in table.iter().map_err(|e| self.file_error(&e))? {
-            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            stored.tasks.extend(decode("tasks", key.value(), value.value(), &mut stored.unread));
-        }
-        let table = read.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
-        for entry in table.iter().map_err(|e| self.file_error(&e))? {
-            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            stored.restarts.extend(decode("restarts", key.value(), value.value(), &mut stored.unread));
-        }
+        stored.tasks = self.load_records(&read, TASKS, &mut stored.unread)?;
+        stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -188,6 +186,22 @@ impl Store {
         Ok(stored)
     }
 
+    /// Reads the records of one table; those that cannot be decoded are added to `unread`.
+    fn load_records<T: DeserializeOwned>(
+        &self,
+        read: &ReadTransaction,
+        definition: RecordTable,
+        unread: &mut Vec<UnreadRecord>,
+    ) -> Result<Vec<T>, StoreError> {
+        let table = read.open_table(definition).map_err(|e| self.file_error(&e))?;
+        let mut records = Vec::new();
+        for entry in table.iter().map_err(|e| self.file_error(&e))? {
+            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
+            records.extend(decode(definition.name(), key.value(), value.value(), unread));
+        }
+        Ok(records)
+    }
+
     /// Writes a batch atomically: all of it is on disk when this returns, or none of it.
     ///
     /// # Errors
@@ -199,22 +213,8 @@ impl Store {
         }
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
-            let mut table = write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
-            for (id, task) in &changes.tasks {
-                match task {
-                    Some(task) => table.insert(id.as_str(), encode("tasks", id, task)?.as_slice()).map(drop),
-                    None => table.remove(id.as_str()).map(drop),
-                }
-                .map_err(|e| self.file_error(&e))?;
-            }
-            let mut table = write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
-            for (id, restart) in &changes.restarts {
-                match restart {
-                    Some(restart) => table.insert(id.as_str(), encode("restarts", id, restart)?.as_slice()).map(drop),
-                    None => table.remove(id.as_str()).map(drop),
-                }
-                .map_err(|e| self.file_error(&e))?;
-            }
+            self.write_records(&write, TASKS, &changes.tasks)?;
+            self.write_records(&write, RESTARTS, &changes.restarts)?;
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {
@@ -232,6 +232,24 @@ impl Store {
             }
         }
         write.commit().map_err(|e| self.file_error(&e))
+    }
+
+    /// Writes the changed records of one table, and removes the deleted ones.
+    fn write_records<T: Serialize>(
+        &self,
+        write: &WriteTransaction,
+        definition: RecordTable,
+        changes: &[(String, Option<&T>)],
+    ) -> Result<(), StoreError> {
+        let mut table = write.open_table(definition).map_err(|e| self.file_error(&e))?;
+        for (id, record) in changes {
+            match record {
+                Some(record) => table.insert(id.as_str(), encode(definition.name(), id, record)?.as_slice()).map(drop),
+                None => table.remove(id.as_str()).map(drop),
+            }
+            .map_err(|e| self.file_error(&e))?;
+        }
+        Ok(())
     }
 
     /// Creates the tables that are missing and refuses a file that a newer hub wrote.
