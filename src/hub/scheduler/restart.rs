@@ -133,7 +133,7 @@ pub struct Restart {
 }
 
 impl Restart {
-    /// Adds a step. Past [`STEPS_CAP`] the second oldest is dropped, so a connection that flaps cannot make the list
+    /// Adds a step. Past `STEPS_CAP` the second oldest is dropped, so a connection that flaps cannot make the list
     /// long.
     pub fn add_step(&mut self, step: &str, detail: Value, now_ms: u64) {
         if self.steps.len() >= STEPS_CAP {

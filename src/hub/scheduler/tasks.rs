@@ -207,7 +207,7 @@ impl Tasks {
         }
     }
 
-    /// Makes the agent's task a dead letter: another agent could not do it either.
+    /// Makes the task that the agent holds a dead letter, for this reason.
     pub fn move_to_dead_letters(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
         let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
         if let Some(task) = self.all.get_mut(&task_id) {
