@@ -1,35 +1,36 @@
-//! Who does a task: its own shell line where the hub may give one, else the executor of its routing target, else the wake
-//! command. It reads the configuration and the assignment, and starts nothing.
+//! Chooses the executor of a task: the task's own shell line where the hub may send one, else the executor of its
+//! routing target, else the wake command. It reads the configuration and the assignment, and starts nothing.
 
 use serde_json::{Map, Value};
 
 use crate::sidecar::config::{Config, ExecutorMode};
 
-/// Who does a task.
+/// The executor of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// Whoever this runs or wakes.
+    /// A command that the sidecar runs.
     Runs(Plan),
-    /// An agent that finds its tasks by itself, as the Node sidecar takes it without a wake command: only its files tell.
+    /// An agent that finds its tasks by itself, as the legacy sidecar assumes it without a wake command: only its files
+    /// show its progress.
     Itself,
 }
 
-/// What is run for a task.
+/// The command that is run for a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// A shell line.
     pub(crate) command: String,
-    /// What its end means.
+    /// What the end of the command means.
     pub(crate) mode: ExecutorMode,
-    /// How long it may run, ms.
+    /// The command's time limit, ms.
     pub(crate) timeout_ms: u64,
-    /// More variables for it.
+    /// Additional environment variables.
     pub(crate) env: Vec<(String, String)>,
-    /// Whether it runs in the agent's repository, where there is one.
+    /// Whether the command runs in the agent's repository, where one is configured.
     pub(crate) in_repo: bool,
 }
 
-/// Who does the assignment `task`, or why nobody does.
+/// Chooses the executor of the assignment `task`, or returns why there is none.
 pub(crate) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, String> {
     if let Some(plan) = shell_command(config, task) {
         return Ok(Who::Runs(plan));
@@ -60,7 +61,7 @@ pub(crate) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, Str
     }
 }
 
-/// The task's routing target, where it names one.
+/// Returns the task's routing target, where it names one.
 fn target(task: &Map<String, Value>) -> Option<&str> {
     task.get("routing_decision")?.get("target_type")?.as_str().filter(|target| !target.is_empty())
 }
@@ -76,7 +77,7 @@ fn shell_command(config: &Config, task: &Map<String, Value>) -> Option<Plan> {
         return None;
     }
     let limit = config.shell_commands.timeout_ms;
-    // A task may ask for less.
+    // A task may ask for a shorter limit only.
     let asked = metadata.get("timeout_ms").and_then(Value::as_u64).filter(|asked| *asked > 0);
     Some(Plan {
         command: command.to_owned(),
@@ -162,7 +163,7 @@ mod tests {
         let on = r#""wake_command": "wake-all", "shell_commands": {"enabled": true}"#;
         let plan = planned(on, task).unwrap();
         assert_eq!((plan.command.as_str(), plan.mode, plan.timeout_ms), ("ls", ExecutorMode::Run, 60_000));
-        // A description is no command, whatever the original makes of it.
+        // A description is never run as a command, unlike in the legacy sidecar.
         assert_eq!(planned(on, json!({"description": "rm -rf /"})).unwrap().command, "wake-all");
     }
 

@@ -1,5 +1,5 @@
-//! Commands around a task, for git workflows and the like: JSON on stdin, JSON back on stdout. A hook that fails is told
-//! and never loses a task. When hooks run, and what their answers mean for a task, is said by those who call.
+//! Commands around a task, for git workflows and the like: JSON on stdin, JSON back on stdout. The failure of a hook is
+//! reported and never loses a task. The callers decide when hooks run and what their answers mean for a task.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,33 +15,33 @@ use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
 use crate::sidecar::agent::wake::{Scrub, process_group};
 use crate::sidecar::config::Config;
 
-/// How much a hook may answer, bytes.
+/// The longest answer that is read from a hook, bytes.
 const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
 
-/// How much of its stderr is quoted, bytes.
+/// How much of a hook's stderr is quoted, bytes.
 const QUOTED_BYTES: usize = 1_000;
 
-/// What every hook runs with.
+/// The configured hooks and what they run with.
 #[derive(Debug, Clone)]
 pub(crate) struct Hooks {
     start: Option<String>,
     result: Option<String>,
     limit: Duration,
     cwd: PathBuf,
-    /// For the files that a hook reads and writes.
+    /// The folder for the files that a hook reads and writes.
     scratch_dir: PathBuf,
     scrub: Scrub,
     redactor: Redactor,
 }
 
-/// What `on_task_start` makes of a task.
+/// The answer of `on_task_start`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Begin {
-    /// Not to be begun, and why.
+    /// Why the task must not be started, if so.
     pub(crate) refuse: Option<String>,
-    /// More variables.
+    /// Additional environment variables.
     pub(crate) env: Vec<(String, String)>,
-    /// Fields of the task, new or changed.
+    /// New or changed fields of the task.
     pub(crate) task: Map<String, Value>,
 }
 
@@ -53,17 +53,17 @@ impl Hooks {
         Self { start, result, limit: Duration::from_millis(config.hooks.timeout_ms), cwd, scratch_dir, scrub, redactor }
     }
 
-    /// The same with a configuration that was read again. What runs already runs on as it began.
+    /// Returns the hooks of a configuration that was read again. Hooks that already run are not affected.
     pub(crate) fn by(&self, config: &Config) -> Self {
         Self::new(config, self.scratch_dir.clone(), self.scrub, self.redactor.clone())
     }
 
-    /// Whether there is one before a task is begun.
+    /// Returns whether `on_task_start` is configured.
     pub(crate) fn has_start(&self) -> bool {
         self.start.is_some()
     }
 
-    /// Asks `on_task_start`. One that fails leaves a warning in the task (`hook_warning`), where the agent sees it.
+    /// Runs `on_task_start`. If it fails, a warning is added to the task (`hook_warning`), where the agent sees it.
     pub(crate) async fn before_start(&self, task: &Map<String, Value>, generation: u64, attempt: u8) -> Begin {
         let Some(line) = &self.start else { return Begin::default() };
         let input = json!({
@@ -81,7 +81,8 @@ impl Hooks {
         }
     }
 
-    /// Asks `on_task_result`; returns the result as it counts, where the hook changed it. One that fails changes nothing.
+    /// Runs `on_task_result`; returns the changed result, or `None` if the hook changed nothing. A hook that fails
+    /// changes nothing.
     pub(crate) async fn review(
         &self,
         task: Map<String, Value>,
@@ -106,10 +107,10 @@ impl Hooks {
         }
     }
 
-    /// Runs one: exit 0 and nothing or one JSON object on stdout.
+    /// Runs one hook and returns its answer. The hook must exit with code 0 and print nothing or one JSON object.
     async fn run(&self, line: &str, input: &Value) -> Result<Map<String, Value>, String> {
         let trouble = |error: io::Error| format!("its files cannot be made in {}: {error}", self.scratch_dir.display());
-        // Files, not pipes: a daemon that the hook leaves behind may hold them for ever and delays nothing.
+        // Files, not pipes: a daemon that the hook leaves behind may hold them open forever, and delays nothing.
         let mut stdin = self.file().map_err(trouble)?;
         let (stdout, stderr) = (self.file().map_err(trouble)?, self.file().map_err(trouble)?);
         stdin.write_all(input.to_string().as_bytes()).map_err(trouble)?;
@@ -126,7 +127,7 @@ impl Hooks {
         let ended = tokio::time::timeout(self.limit, child.wait()).await;
         let status = ended.map_err(|_| format!("it took longer than {limit} ms and was ended"))?;
         let status = status.map_err(|e| format!("it was lost: {e}"))?;
-        // What a hook leaves running is the operator's own.
+        // Processes that a finished hook leaves running belong to the operator.
         if let Some(guard) = guard.take() {
             std::mem::forget(guard);
         }
@@ -148,7 +149,7 @@ impl Hooks {
     }
 }
 
-/// Kills a hook's group: it took too long, or nobody wants its answer any more.
+/// Kills a hook's process group when dropped: the hook took too long, or its answer is no longer wanted.
 struct EndWhenDropped(u32);
 
 impl Drop for EndWhenDropped {
@@ -174,7 +175,7 @@ fn tail(file: File) -> String {
     text[at..].to_owned()
 }
 
-/// One JSON object, or nothing.
+/// Parses an answer: one JSON object, or nothing.
 fn answer_of(text: &str) -> Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
@@ -187,7 +188,7 @@ fn answer_of(text: &str) -> Result<Map<String, Value>, String> {
     })
 }
 
-/// A member that is an object; what is absent or `null` changes nothing.
+/// Removes and returns a member that must be an object; an absent one or `null` is an empty object.
 fn part(answer: &mut Map<String, Value>, key: &str) -> Result<Map<String, Value>, String> {
     match answer.remove(key) {
         None | Some(Value::Null) => Ok(Map::new()),

@@ -1,4 +1,5 @@
-//! Begins the work on a task: from the machine's order to the runner's. What the work is run by is `dispatch`'s to say.
+//! Starts the work on a task: turns the machine's order into an order to the wake runner. `executor` chooses the
+//! command.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,23 +16,23 @@ use crate::sidecar::agent::supervised::{self, RunRequest};
 use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
 use crate::sidecar::config::{Config, ExecutorMode};
 
-/// In the payload of a task that cannot be begun: why. No hub can say it.
+/// The key in the payload of a task that cannot be started, with the reason. A hub cannot send it.
 pub(crate) const NOT_KEPT: &str = "$agentcom.not_kept";
 
-/// How long a supervisor may take to say that the command is under way: it waits for an earlier run to end.
+/// How long the run's supervisor may take to confirm that the command runs, ms: it waits for an earlier run to end.
 const SUPERVISOR_MS: u64 = 30_000;
 
-/// What the work begins with.
+/// Starts the work on tasks.
 pub(crate) struct Launcher<'a> {
     pub(crate) config: &'a Arc<Config>,
     pub(crate) hooks: &'a Hooks,
     pub(crate) runner: &'a Arc<dyn Wakes>,
-    /// This boot of the machine.
+    /// The id of this boot of the machine.
     pub(crate) machine_boot: &'a str,
 }
 
 impl Launcher<'_> {
-    /// Orders what the configuration says for the task; the runner answers with one event.
+    /// Starts the task as the configuration says; the runner reports exactly one event.
     pub(crate) fn begin(&self, task: &Task, attempt: u8) {
         let work = Work {
             config: self.config.clone(),
@@ -66,7 +67,7 @@ impl Launcher<'_> {
     }
 }
 
-/// One task about to be begun.
+/// One task that is about to be started.
 struct Work {
     config: Arc<Config>,
     runner: Arc<dyn Wakes>,
@@ -89,7 +90,7 @@ impl Work {
         });
     }
 
-    /// Its sign is given for it, on disk, so that the next process finds it too.
+    /// Writes the task's `.started` file in place of the agent, so that the sidecar's next process finds it too.
     fn leave_to_the_agent(self) {
         tokio::task::spawn_blocking(move || {
             let folder = &self.config.results_dir;
@@ -140,7 +141,7 @@ impl Work {
         }
     }
 
-    /// The executor's variables, and over them the task's.
+    /// Returns the executor's variables, followed by the task's, which override them.
     fn variables(&self, payload: Map<String, Value>, more: Vec<(String, String)>) -> Vec<(String, String)> {
         let description = payload.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
         let own = [
@@ -161,7 +162,7 @@ fn text_of(order: &RunRequest) -> Result<Vec<u8>, String> {
     })
 }
 
-/// Where commands run: beside the configuration.
+/// Returns the folder in which commands run: the one of the configuration file.
 fn folder_of(config: &Config) -> PathBuf {
     config.path.parent().map(Into::into).unwrap_or_default()
 }

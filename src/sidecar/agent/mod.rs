@@ -1,4 +1,4 @@
-//! The agent's side: how a task is started, and how its result is found.
+//! The agent: how a task is started, and how its result is found.
 
 pub(crate) mod executor;
 pub(crate) mod hooks;

@@ -1,5 +1,5 @@
-//! Keeps results that the hub, or this program, would not take in `rejected/` of the results folder, where an operator finds them; where that
-//! cannot be written, beside the journal. It removes and overwrites no result there.
+//! Keeps results that the hub or this program refused in `rejected/` of the results folder, where an operator finds
+//! them, or beside the journal if that folder cannot be written. It removes and overwrites no result there.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -9,15 +9,17 @@ use crate::common::fs::atomic_file::{self, DurableError, Operation};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
-/// The folder in the results folder, and what follows the journal's name in that of the folder beside it.
+/// The folder's name in the results folder, and the extension of the fallback folder, which is named like the journal.
 const FOLDER: &str = "rejected";
 
-/// Puts the result there, durably, and says where: `<task_id>.json`, or `<task_id>.2.json` and so on where something else
-/// has that name. One that lies there already is not written again. A hub gives an agent no task while it waits for the
-/// last one's verdict, so a folder that cannot be written must not keep that back where the journal can be.
+/// Writes the result durably and returns its path: `<task_id>.json`, or `<task_id>.2.json` and so on if another file
+/// has that name. A result that is already there is not written again. A hub assigns no task to an agent while it waits
+/// for the last task's verdict, so a results folder that cannot be written must not block that where the journal's
+/// folder can be written.
 ///
 /// # Errors
-/// [`DurableError`] of the results folder, where no folder can be written: disk full, read-only, permission.
+/// Returns the [`DurableError`] of the results folder if neither folder can be written: disk full, read-only,
+/// permission.
 pub fn keep(results_dir: &Path, queue_file: &Path, task_id: &str, result: &str) -> Result<PathBuf, DurableError> {
     keep_in(&results_dir.join(FOLDER), task_id, result)
         .or_else(|error| keep_in(&queue_file.with_extension(FOLDER), task_id, result).map_err(|_| error))
@@ -39,19 +41,19 @@ fn keep_in(folder: &Path, task_id: &str, result: &str) -> Result<PathBuf, Durabl
             }
         }
     }
-    // A killed process may have left half of it.
+    // A process that was killed may have left a partial file.
     atomic_file::remove_leftovers(&path)?;
     atomic_file::write_atomic(&path, result.as_bytes())?;
     Ok(path)
 }
 
-/// Puts the result file at `path` there too, whatever it holds, and says where: `<name>.json`, or `<name>.2.json` and so on
-/// where something else has that name. The file stays, and is not put there twice.
+/// Copies the result file at `path` there too, whatever it holds, and returns the copy's path: `<name>.json`, or
+/// `<name>.2.json` and so on if another file has that name. The file itself stays, and is not copied twice.
 ///
 /// # Errors
-/// The disk does not take it, or there is no such file.
+/// The copy cannot be written, or there is no such file.
 pub fn keep_file(path: &Path) -> io::Result<PathBuf> {
-    // What a link leads to, which need not be on the same disk.
+    // The target of a symbolic link, which may be on another disk.
     let source = fs::canonicalize(path)?;
     let folder = path.with_file_name(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -74,7 +76,7 @@ pub fn keep_file(path: &Path) -> io::Result<PathBuf> {
     Ok(target)
 }
 
-/// Copies to a file that is new, and says whether it was.
+/// Copies to a new file; returns false if the target exists already.
 fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
     let mut new = match OpenOptions::new().write(true).create_new(true).open(target) {
         Ok(new) => new,
@@ -83,12 +85,12 @@ fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
     };
     let copied = fs::File::open(source).and_then(|mut file| io::copy(&mut file, &mut new)).and_then(|_| new.sync_all());
     copied.map(|()| true).inspect_err(|_| {
-        // Half a copy is of no use; if even that fails there is nothing better to do.
+        // A partial copy is useless; if removing it fails too, nothing better can be done.
         let _ = fs::remove_file(target);
     })
 }
 
-/// Whether two names lead to one file, or to files of a result's size that hold the same.
+/// Returns whether two paths name one file, or files of at most a result's size with equal content.
 fn is_same(one: &Path, other: &Path) -> bool {
     #[cfg(unix)]
     {

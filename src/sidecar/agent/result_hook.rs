@@ -1,5 +1,5 @@
-//! Runs `on_task_result` for the result that the machine has it look at, one at a time, and reports what the hook made of
-//! it. It decides nothing.
+//! Runs `on_task_result` for the result that the machine wants reviewed, one at a time, and reports the outcome as the
+//! hook leaves it. It decides nothing.
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -10,7 +10,7 @@ use crate::protocol::stored_object;
 use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::agent::results::outcome::{ResultContent, outcome_of};
 
-/// The hook that runs, if one does.
+/// Runs the result hook, at most one at a time.
 #[derive(Debug)]
 pub(crate) struct ResultHook {
     answers: mpsc::Sender<Event>,
@@ -18,12 +18,12 @@ pub(crate) struct ResultHook {
 }
 
 impl ResultHook {
-    /// Reports to `answers`.
+    /// Creates a runner that reports to `answers`.
     pub(crate) fn new(answers: mpsc::Sender<Event>) -> Self {
         Self { answers, running: None }
     }
 
-    /// Lets the hook look at a result, in place of any other.
+    /// Runs the hook for a result, in place of any hook that still runs.
     pub(crate) fn run(&mut self, number: u32, task: &Task, outcome: Outcome, hooks: &Hooks, redactor: &Redactor) {
         self.keep(None);
         let (hooks, redactor, answers) = (hooks.clone(), redactor.clone(), self.answers.clone());
@@ -37,13 +37,13 @@ impl ResultHook {
                 Some(changed) => outcome_of(ResultContent::of(changed), &redactor),
                 None => outcome,
             };
-            // A loop that has ended wants no answer.
+            // The event loop may have ended.
             let _ = answers.send(Event::ResultReviewed { number, outcome }).await;
         });
         self.running = Some((number, hook.abort_handle()));
     }
 
-    /// Ends the hook unless the machine still waits for it: `wanted` is the question that is open.
+    /// Aborts the hook unless the machine still waits for it: `wanted` is the number of the open review.
     pub(crate) fn keep(&mut self, wanted: Option<u32>) {
         if let Some((_, hook)) = self.running.take_if(|(number, _)| Some(*number) != wanted) {
             hook.abort();

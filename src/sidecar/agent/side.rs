@@ -1,4 +1,4 @@
-//! The agent's side as the event loop sees it; a simulation gives another.
+//! The interface between the event loop and the agent; a simulation implements it too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,30 @@ use tokio::sync::mpsc;
 use crate::sidecar::agent::results::{ResultsConfig, ResultsEvent, ResultsWatcher};
 use crate::sidecar::agent::wake::{RunnerConfig, WakeEvent, WakeOrder, WakeRunner};
 
-/// What runs wake commands; see [`WakeRunner`].
+/// Runs wake commands; see [`WakeRunner`].
 pub trait Wakes: Send + Sync {
-    /// Starts the command; it ends in exactly one event.
+    /// Starts the command, which leads to exactly one event.
     fn start(&self, order: WakeOrder);
-    /// Reports an outcome for which nothing had to be run.
+    /// Reports an outcome for which no command was run.
     fn answer(&self, event: WakeEvent);
-    /// Where tasks' files of passage are kept.
+    /// Returns the folder for files that are handed over to tasks.
     fn scratch_dir(&self) -> &Path;
-    /// Removes what was handed over for this task in files.
+    /// Removes the files that were handed over to this task.
     fn clean_up(&self, task_id: &str);
 }
 
-/// What finds the agent's files; see [`ResultsWatcher`].
+/// Finds the agent's files; see [`ResultsWatcher`].
 pub trait Results: Send + Sync {
     /// Watches exactly these tasks from now on.
     fn watch(&self, tasks: Vec<String>);
-    /// Looks now, and reports what is there, then [`ResultsEvent::Looked`] with this number.
+    /// Scans the folder now and reports what is there, then [`ResultsEvent::Looked`] with this number.
     fn look(&self, number: u32);
     /// Removes a task's files; returns what could not be removed and why.
     fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)>;
-    /// Removes a task's sign alone; returns whether there was one.
+    /// Removes a task's `.started` file only; returns whether there was one.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The file cannot be removed.
     fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)>;
 }
 
@@ -72,15 +72,15 @@ impl Results for ResultsWatcher {
     }
 }
 
-/// Makes the agent's side, inside the runtime, when the sidecar starts.
+/// Creates the agent's parts, inside the runtime, when the sidecar starts.
 pub trait AgentSide {
-    /// What runs wake commands and reports to `events`.
+    /// Creates the runner of wake commands, which reports to `events`.
     fn wakes(&self, config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Arc<dyn Wakes>;
-    /// What finds the agent's files and reports to `events`.
+    /// Creates the watcher of the agent's files, which reports to `events`.
     fn results(&self, config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Box<dyn Results>;
 }
 
-/// The agent of this machine.
+/// The agent on this machine.
 pub(crate) struct RealAgent;
 
 impl AgentSide for RealAgent {

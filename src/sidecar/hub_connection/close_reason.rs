@@ -1,10 +1,10 @@
-//! Close reasons as texts: cuts ours to what a close frame holds and reads the hub's cooldown.
-//! Both are pure and total; neither knows about sockets.
+//! Close reasons as texts: cuts a reason to what a close frame holds and parses the hub's cooldown. Both functions are
+//! pure and never fail; neither depends on sockets.
 
-/// The most bytes a close reason may have: a control frame carries 125, two of them the code (RFC 6455, 5.5).
+/// The longest close reason, bytes: a control frame carries 125, two of them the code (RFC 6455, 5.5).
 const MAX_REASON_BYTES: usize = 123;
 
-/// The longest start of `reason` that fits a close frame, cut on a character boundary.
+/// Returns the longest prefix of `reason` that fits in a close frame, cut at a character boundary.
 pub(super) fn cut(reason: &str) -> &str {
     let mut end = reason.len().min(MAX_REASON_BYTES);
     while !reason.is_char_boundary(end) {
@@ -13,8 +13,8 @@ pub(super) fn cut(reason: &str) -> &str {
     &reason[..end]
 }
 
-/// How long an existing hub asks to stay away, in ms, read from the reason of its close 1008:
-/// `"cooldown active: retry in 29s"`. None if the text does not say.
+/// Returns the cooldown that a legacy hub requests, in ms, parsed from the reason of its close 1008: `"cooldown active:
+/// retry in 29s"`. Returns `None` if the text contains none.
 pub fn cooldown_ms(reason: &str) -> Option<u64> {
     let (_, rest) = reason.split_once("retry in ")?;
     let rest = rest.trim_start();

@@ -1,5 +1,5 @@
-//! One connection from dial to `Closed`: a loop that reads, writes and closes over any byte stream.
-//! It decides nothing about the protocol above: texts go in and out unread.
+//! One connection from dial to `Closed`: a loop that reads, writes and closes over any byte stream. It decides nothing
+//! about the protocol above: texts pass through uninterpreted.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,19 +25,19 @@ use crate::sidecar::hub_connection::{
     SendError, disconnect,
 };
 
-/// A large frame gets the time that a line of this speed (about a quarter of a megabit a second) needs for it, on top of
-/// the write timeout.
+/// The slowest rate that is tolerated, bytes per ms (about a quarter of a megabit a second): a large frame gets the
+/// time that it needs at this rate, in addition to the write timeout.
 const SLOWEST_BYTES_PER_MS: u64 = 32;
 
-/// But not more than so many times the write timeout: a half-open link must come to an end.
+/// The most additional time, in multiples of the write timeout: a half-open connection must end.
 const MOST_EXTRA: u64 = 8;
 
-/// How long a peer that broke the protocol is given to read why it is dropped.
+/// How long a peer that violated the protocol is given to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 const DEAD: SendError = SendError::Gone { why: "the connection ended before the frame was written" };
 
-/// What the owner may ask of a running connection.
+/// The requests of the owner to a running connection.
 pub(super) struct Orders {
     pub(super) sends: mpsc::Receiver<Outgoing>,
     pub(super) close: oneshot::Receiver<CloseOrder>,
@@ -45,7 +45,7 @@ pub(super) struct Orders {
     pub(super) open: Arc<AtomicBool>,
 }
 
-/// Dials, converses, and delivers exactly one `Closed`, last.
+/// Dials, runs the connection, and delivers exactly one `Closed`, last.
 pub(super) async fn run<S, F>(
     id: ConnectionId,
     config: &ConnectionConfig,
@@ -71,7 +71,7 @@ pub(super) async fn run<S, F>(
             Conversation::new(socket, config, orders, events, id).converse().await
         }
     };
-    // A receiver that is gone wants no events: nobody is left to tell.
+    // The receiver may be gone.
     for what in undelivered.into_iter().chain([ConnectionEventKind::Closed(closed)]) {
         let _ = events.send(ConnectionEvent { connection: id, what }).await;
     }
@@ -108,7 +108,7 @@ struct Writing {
     done: Option<oneshot::Sender<Result<(), SendError>>>,
 }
 
-/// What woke the loop.
+/// The event that woke the loop.
 enum Next {
     Deliverable,
     NobodyListens,
@@ -126,15 +126,16 @@ struct Conversation<'a, S> {
     orders: Orders,
     events: &'a mpsc::Sender<ConnectionEvent>,
     id: ConnectionId,
-    /// The one event that waits for room; while it waits, nothing is read, and TCP slows the hub down.
+    /// The only event that waits for capacity in the channel; while it waits, nothing is read, and TCP slows the hub
+    /// down.
     undelivered: Option<ConnectionEventKind>,
     writing: Option<Writing>,
-    /// Our own wish to close.
+    /// The owner's request to close.
     closing: Option<CloseOrder>,
     sends_drained: bool,
-    /// Our close frame was handed to the library (and is on the wire once `writing` is none).
+    /// Whether the close frame of this side was passed to the library (it is on the wire once `writing` is none).
     close_said: bool,
-    /// The peer's close frame.
+    /// The code and reason of the peer's close frame.
     peer_closed: Option<(Option<u16>, String)>,
 }
 
@@ -161,7 +162,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         }
     }
 
-    /// Runs until the end; returns how it ended and the event that still waits for room.
+    /// Runs until the end; returns how it ended and the event that still waits for capacity.
     async fn converse(mut self) -> (Closed, Option<ConnectionEventKind>) {
         let closed = loop {
             // 1. Both close frames are on the wire: the handshake is complete.
@@ -172,7 +173,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 self.hang_up().await;
                 break Closed { code, reason, clean: true, error: None };
             }
-            // 2. Our close frame goes out AFTER everything that was queued before it.
+            // 2. The close frame is sent AFTER everything that was queued before it.
             if self.closing.is_some() && self.sends_drained && self.writing.is_none() && !self.close_said {
                 self.say_close();
             }
@@ -183,7 +184,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 Next::Flushed(outcome) => self.flushed(outcome),
                 Next::Read(item) => self.read(item).await,
                 Next::CloseOrdered(order) => {
-                    // What is queued still drains; new sends are refused.
+                    // Queued frames are still sent; new ones are refused.
                     self.orders.sends.close();
                     self.closing = Some(order);
                     None
@@ -205,18 +206,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         (closed, self.undelivered)
     }
 
-    /// Waits for whatever comes first. Every branch is cancel-safe.
+    /// Waits for the next event. Every branch is cancel-safe.
     async fn step(&mut self) -> Next {
         let deadline = self.deadline();
         let Self { socket, orders, events, id, undelivered, writing, closing, sends_drained, peer_closed, .. } = self;
         let (flush, read) = (writing.is_some(), undelivered.is_none() && peer_closed.is_none());
         tokio::select! {
-            // What is ready at the same time comes in this order, not by dice: orders before traffic, and no two orders
-            // without a flush between them.
+            // Branches that are ready at the same time run in this order, not at random: orders before traffic, and no
+            // two orders without a flush between them.
             biased;
             () = until(deadline) => Next::TimeIsUp,
             order = &mut orders.close, if closing.is_none() => Next::CloseOrdered(order.unwrap_or_else(|_| CloseOrder {
-                // The owner was dropped without a word.
+                // The owner was dropped without a close.
                 code: GOING_AWAY,
                 reason: String::new(),
                 deadline: Instant::now() + LAST_WORDS,
@@ -264,7 +265,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     fn flushed(&mut self, outcome: Result<(), Error>) -> Option<Closed> {
         let done = self.writing.take().and_then(|writing| writing.done);
         let answer = if outcome.is_ok() { Ok(()) } else { Err(DEAD) };
-        // Whoever gave up waiting does not need the answer.
+        // The sender may have stopped waiting.
         let _ = done.map(|done| done.send(answer));
         outcome.err().map(|e| self.broken(&e))
     }
@@ -275,7 +276,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         let code = if code.is_allowed() { code } else { CloseCode::Normal };
         let frame = CloseFrame { code, reason: Utf8Bytes::from(order.reason.as_str()) };
         self.close_said = true;
-        // An error shows again, with its text, at the flush or the read that follows.
+        // An error is reported again, with its text, by the flush or the read that follows.
         let _ = Pin::new(&mut self.socket).start_send(Message::Close(Some(frame)));
         self.writing = Some(Writing { until: order.deadline, done: None });
     }
@@ -289,7 +290,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 self.undelivered =
                     Some(ConnectionEventKind::Ignored { what: format!("binary frame of {} bytes", bytes.len()) });
             }
-            // The library answers pings while it reads on; raw frames are never yielded by it.
+            // The library answers pings while it reads on; it never yields raw frames.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(frame))) => {
                 self.peer_closed = Some(match frame {
@@ -309,7 +310,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         None
     }
 
-    /// The peer closes: the library has queued the answer, which needs only to be flushed. No frame may follow it.
+    /// Answers the peer's close frame: the library has queued the answer, which only needs a flush. No frame may follow
+    /// it.
     fn answer_close(&mut self) {
         if let Some(done) = self.writing.take().and_then(|writing| writing.done) {
             let _ = done.send(Err(DEAD));
@@ -319,7 +321,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         self.writing = Some(Writing { until, done: None });
     }
 
-    /// Tells a peer that broke the rules why it is dropped, if it reads at all.
+    /// Tells a peer that violated the protocol why it is disconnected, if it reads at all.
     async fn final_messages(&mut self, e: &Error) {
         let Some((code, reason)) = disconnect::fault(e) else { return };
         if !self.close_said {
@@ -328,7 +330,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         }
     }
 
-    /// Ends TLS and TCP in order, so that the last bytes are not overtaken by a reset.
+    /// Shuts TLS and TCP down in order, so that the last bytes are not overtaken by a reset.
     async fn hang_up(&mut self) {
         let stream = self.socket.get_mut();
         let shutdown = poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx));
@@ -350,7 +352,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 }
 
-/// One look at the socket: pending output first, then input.
+/// Polls the socket: pending output first, then input.
 fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<MaybeTlsStream<S>>,
     flush: bool,

@@ -1,5 +1,5 @@
-//! From a URL to an open WebSocket: name lookup, TCP, TLS, upgrade, each failure as a text that says what to do.
-//! It holds no deadline and no connection; the caller bounds it.
+//! Opens a WebSocket from a URL: name lookup, TCP, TLS, upgrade, each failure as a text that says what to do. It has no
+//! deadline and keeps no connection; the caller limits its time.
 
 use std::io;
 use std::sync::Arc;
@@ -16,19 +16,20 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 
 use crate::sidecar::hub_connection::{ConnectionConfig, MAX_OUTGOING_BYTES, Roots};
 
-/// What a connection's read and write buffers start with; the library's 128 KiB is what an idle daemon would pay for.
+/// The initial size of a connection's read and write buffers, bytes; an idle daemon would pay for the library's 128
+/// KiB.
 const BUFFER_BYTES: usize = 8 * 1024;
 
-/// Room beside one frame of the largest size: a frame header and control frames.
+/// The write buffer's space beyond one frame of the largest size, for a frame header and control frames, bytes.
 const WRITE_SLACK_BYTES: usize = 64 * 1024;
 
-/// A refused upgrade's body is quoted up to here.
+/// How much of a refused upgrade's body is quoted, characters.
 const BODY_EXCERPT_CHARS: usize = 200;
 
-/// An address that does not answer costs at most this long when there is another to try.
+/// The time limit for an address that does not answer, if there is another to try.
 const PER_ADDRESS: Duration = Duration::from_secs(3);
 
-/// Looks the host up and connects to the first of its addresses that answers.
+/// Looks up the host and connects to the first of its addresses that answers.
 pub(crate) async fn tcp(url: String) -> io::Result<TcpStream> {
     let uri = parse(&url)?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -83,16 +84,16 @@ where
     Ok(socket)
 }
 
-/// Why a stream did not become a WebSocket.
+/// The reason why a stream did not become a WebSocket.
 pub(crate) enum UpgradeError {
     /// The trust store is empty or unusable.
     Roots(String),
-    /// Anything that the WebSocket library reports. Boxed: it is large, and errors are rare.
+    /// Any error of the WebSocket library. Boxed: it is large, and errors are rare.
     Socket(Box<Error>),
 }
 
 impl UpgradeError {
-    /// Whether it failed before a byte of HTTP was said.
+    /// Returns whether it failed before any HTTP was exchanged.
     pub(crate) fn is_tls(&self) -> bool {
         match self {
             Self::Roots(_) => true,
@@ -105,7 +106,7 @@ fn tls_error(e: &io::Error) -> Option<&rustls::Error> {
     e.get_ref()?.downcast_ref()
 }
 
-/// What a failed TLS handshake means and what to do; `shown` names the peer.
+/// Describes a failed TLS handshake and what to do; `shown` is the peer's name.
 pub(crate) fn explain_handshake(shown: &str, e: &io::Error) -> String {
     match tls_error(e) {
         Some(tls) => explain_tls(shown, tls),
@@ -119,19 +120,19 @@ impl From<Error> for UpgradeError {
     }
 }
 
-/// How TLS is spoken: whom it trusts, with which provider.
+/// Returns the TLS client configuration: the trusted roots and the provider.
 ///
 /// # Errors
 /// The trust store is empty or unusable, with what to do.
 pub(crate) async fn tls(roots: Roots) -> Result<Arc<rustls::ClientConfig>, String> {
     let roots = match roots {
         Roots::Only(roots) => roots,
-        // Reads and parses a file of some 200 kB: not on the loop's thread.
+        // Reads and parses a file of some 200 kB: not on the event loop's thread.
         Roots::Native => tokio::task::spawn_blocking(native_roots)
             .await
             .unwrap_or_else(|e| Err(format!("reading the machine's certificates failed: {e}")))?,
     };
-    // The provider is named, not installed process-wide: no other part of the process is affected by it.
+    // The provider is passed explicitly, not installed process-wide: no other part of the process is affected.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -165,14 +166,14 @@ fn parse(url: &str) -> io::Result<Uri> {
     }
 }
 
-/// The URL as it may be logged: without user, password and query, any of which may hold a token.
+/// Returns the URL as it may be logged: without user, password and query, any of which may contain a token.
 pub(crate) fn shown(url: &str) -> String {
     let Ok(uri) = parse(url) else { return "the configured hub_url".into() };
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("ws"), uri.host().unwrap_or_default(), uri.path())
 }
 
-/// What a failed TCP connect means and what to do.
+/// Describes a failed TCP connect and what to do.
 pub(crate) fn explain_tcp(url: &str, e: &io::Error) -> String {
     let hint = if e.kind() == io::ErrorKind::ConnectionRefused {
         "; nothing listens there: is the hub running, and is the port right?"
@@ -184,7 +185,7 @@ pub(crate) fn explain_tcp(url: &str, e: &io::Error) -> String {
     format!("cannot connect to {}: {e}{hint}", shown(url))
 }
 
-/// What a failed TLS handshake or upgrade means and what to do.
+/// Describes a failed TLS handshake or upgrade and what to do.
 pub(crate) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
     let shown = shown(url);
     let e = match e {

@@ -1,5 +1,5 @@
-//! How an open connection can break, as texts for people and as close codes for the peer.
-//! It only names; the conversation decides what to do.
+//! How an open connection can fail, as texts for people and as close codes for the peer. It only describes; the
+//! conversation decides what to do.
 
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use crate::sidecar::hub_connection::ConnectionConfig;
 use crate::sidecar::hub_connection::dial::shown;
 
-/// What a peer that broke the rules is told; none if it is not there to read it, or is not at fault.
+/// Returns the close code and reason for a peer that violated the protocol; none if the peer is gone or not at fault.
 pub(super) fn fault(e: &Error) -> Option<(CloseCode, &'static str)> {
     if matches!(e, Error::Capacity(_)) {
         Some((CloseCode::Size, "message too large"))
@@ -20,7 +20,7 @@ pub(super) fn fault(e: &Error) -> Option<(CloseCode, &'static str)> {
     }
 }
 
-/// What an error on an open connection means and what to do.
+/// Describes an error on an open connection and what to do.
 pub(super) fn explain(config: &ConnectionConfig, e: &Error) -> String {
     let url = shown(&config.url);
     let dropped = matches!(e, Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
@@ -35,7 +35,7 @@ pub(super) fn explain(config: &ConnectionConfig, e: &Error) -> String {
     }
 }
 
-/// What it means that a limit passed, while `closing` or in the middle of a write.
+/// Describes a timeout, while `closing` or in the middle of a write.
 pub(super) fn explain_silence(config: &ConnectionConfig, closing: bool) -> String {
     let url = shown(&config.url);
     if closing {

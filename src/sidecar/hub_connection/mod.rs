@@ -1,7 +1,7 @@
-//! Holds at most one WebSocket connection to the hub and turns what happens on it into [`ConnectionEvent`]s.
-//! It does not decide when to dial, reads no frame's meaning, keeps no protocol state, and never retries.
+//! Holds at most one WebSocket connection to the hub and turns what happens on it into [`ConnectionEvent`]s. It does
+//! not decide when to dial, interprets no frame, keeps no protocol state, and never retries.
 //!
-//! The law: **every dial ends in exactly one [`ConnectionEventKind::Closed`], and nothing follows it.**
+//! The guarantee: **every dial ends in exactly one [`ConnectionEventKind::Closed`], and nothing follows it.**
 
 mod close_reason;
 mod conversation;
@@ -23,38 +23,40 @@ use crate::sidecar::hub_connection::transport::Connector;
 
 pub use close_reason::cooldown_ms;
 
-/// The largest text this end sends in one frame, in bytes: a result file at its cap still fits with every byte escaped.
+/// The largest text that is sent in one frame, bytes: a result file of the largest size still fits with every byte
+/// escaped.
 pub const MAX_OUTGOING_BYTES: usize = 64 * 1024 * 1024;
 
-/// Frames that may wait behind the one being written. A sidecar has a handful to say at a time: a hub that leaves so many
-/// unread does not read.
+/// How many frames may wait behind the one being written. A sidecar has a few to send at a time: a hub that leaves this
+/// many unread does not read.
 const SEND_QUEUE: usize = 64;
 
 const LOST: SendError = SendError::Gone { why: "the connection ended" };
 
-/// Close code for a connection that is replaced or whose owner is gone (RFC 6455, 7.4.1).
+/// The close code for a connection that is replaced or whose owner is gone (RFC 6455, 7.4.1).
 const GOING_AWAY: u16 = 1001;
 
-/// Where and how to connect.
+/// The configuration of connections to the hub.
 #[derive(Debug, Clone)]
 pub struct ConnectionConfig {
-    /// `ws://` or `wss://`; anything else ends each dial in a `Closed` that says so.
+    /// The hub's URL, `ws://` or `wss://`; with anything else each dial ends in a `Closed` that reports it.
     pub url: String,
-    /// How long name lookup, TCP, TLS and the upgrade may take together.
+    /// The time limit for name lookup, TCP, TLS and the upgrade together, ms.
     pub connect_timeout_ms: u64,
-    /// The largest incoming message; a larger one ends the connection.
+    /// The largest incoming message, bytes; a larger one ends the connection.
     pub max_frame_bytes: usize,
-    /// How long, from [`HubConnection::close`], the peer may take to answer the close frame.
+    /// The time from [`HubConnection::close`] within which the peer must answer the close frame, ms.
     pub close_timeout_ms: u64,
-    /// How long one frame may take to be handed to the kernel before the connection is declared dead; large frames get
-    /// more, 1 ms for each 32 bytes.
+    /// The time limit for passing one frame to the kernel, after which the connection is declared dead, ms; large
+    /// frames get more, 1 ms for each 32 bytes.
     pub write_timeout_ms: u64,
-    /// Whom `wss://` trusts.
+    /// The certificate authorities that `wss://` trusts.
     pub roots: Roots,
 }
 
 impl ConnectionConfig {
-    /// A configuration with the usual limits: 10 s to connect and to write, 1 MiB frames, 5 s to close, native roots.
+    /// Returns a configuration with the usual limits: 10 s to connect and to write, 1 MiB frames, 5 s to close, native
+    /// roots.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -70,14 +72,14 @@ impl ConnectionConfig {
 /// The certificate authorities that a `wss://` hub is checked against.
 #[derive(Debug, Clone)]
 pub enum Roots {
-    /// The machine's own, read anew for each dial (so that a repaired store counts without a restart);
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
+    /// The machine's own, read again for each dial (so that a repaired store counts without a restart); `SSL_CERT_FILE`
+    /// and `SSL_CERT_DIR` are honoured.
     Native,
     /// Exactly these.
     Only(Arc<rustls::RootCertStore>),
 }
 
-/// Names one dial and the connection it led to; later dials compare greater.
+/// The id of one dial and the connection it led to; later dials compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 
@@ -90,7 +92,7 @@ impl core::fmt::Display for ConnectionId {
 /// Something that happened on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionEvent {
-    /// Which connection.
+    /// The connection's id.
     pub connection: ConnectionId,
     /// What happened.
     pub what: ConnectionEventKind,
@@ -101,11 +103,11 @@ pub struct ConnectionEvent {
 pub enum ConnectionEventKind {
     /// The upgrade succeeded: frames may be sent.
     Opened,
-    /// A text message, whole and valid UTF-8.
+    /// A complete text message in valid UTF-8.
     Frame(String),
-    /// A message that this protocol has no use for; the connection goes on.
+    /// A message that this protocol has no use for; the connection continues.
     Ignored {
-        /// What it was, for the log.
+        /// A description, for the log.
         what: String,
     },
     /// The end, once per dial.
@@ -119,14 +121,14 @@ pub struct Closed {
     pub code: Option<u16>,
     /// The peer's close reason, or empty.
     pub reason: String,
-    /// Both close frames were exchanged, so everything sent before ours was read by the peer.
+    /// Whether both close frames were exchanged, so that the peer has read everything sent before this side's.
     pub clean: bool,
     /// What went wrong, where, and what to do about it; none after a clean close.
     pub error: Option<String>,
 }
 
 impl Closed {
-    /// Why, for people.
+    /// Returns the reason, for people.
     pub fn in_words(&self) -> String {
         match (&self.error, self.code) {
             (Some(error), _) => error.clone(),
@@ -140,19 +142,19 @@ impl Closed {
     }
 }
 
-/// Why a text was not sent.
+/// The reason why a text was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
-    /// No open connection took it. If one was open, its `Closed` is on the way.
+    /// No open connection accepted it. If one was open, its `Closed` follows.
     Gone {
-        /// What stood in the way.
+        /// The obstacle.
         why: &'static str,
     },
-    /// Too many frames wait already: the peer does not read.
+    /// Too many frames are waiting already: the peer does not read.
     Full,
-    /// Larger than [`MAX_OUTGOING_BYTES`]; it cannot be sent on any connection.
+    /// The text is larger than [`MAX_OUTGOING_BYTES`] and cannot be sent on any connection.
     TooLarge {
-        /// Its size.
+        /// Its size, bytes.
         bytes: usize,
     },
 }
@@ -176,13 +178,13 @@ impl core::fmt::Display for SendError {
 
 impl core::error::Error for SendError {}
 
-/// One text on its way to the socket, and whom to tell.
+/// A text that waits to be written, and the channel for the outcome.
 struct Outgoing {
     text: String,
     done: oneshot::Sender<Result<(), SendError>>,
 }
 
-/// The order to close, with the moment at which waiting ends.
+/// The request to close, with the deadline of the closing handshake.
 struct CloseOrder {
     code: u16,
     reason: String,
@@ -192,13 +194,13 @@ struct CloseOrder {
 /// The owner's end of one connection.
 struct Live {
     sends: mpsc::Sender<Outgoing>,
-    /// Taken by the first close: later ones change nothing.
+    /// Taken by the first close: later ones have no effect.
     close: Option<oneshot::Sender<CloseOrder>>,
     open: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
-/// The link to the hub. Dropping it closes the connection with 1001.
+/// The connection to the hub. Dropping it closes the connection with 1001.
 pub struct HubConnection {
     config: ConnectionConfig,
     events: mpsc::Sender<ConnectionEvent>,
@@ -208,18 +210,19 @@ pub struct HubConnection {
 }
 
 impl HubConnection {
-    /// A link that is not connected. Events go to `events`; when it is full, reading from the hub pauses.
+    /// Creates a connection that is not connected yet. Events go to `events`; when it is full, reading from the hub
+    /// pauses.
     pub fn new(config: ConnectionConfig, events: mpsc::Sender<ConnectionEvent>) -> Self {
         Self::over(config, events, None)
     }
 
-    /// As [`Self::new`]; [`Self::dial`] goes over `connector`, where there is one, instead of TCP.
+    /// Creates a connection like [`Self::new`]; [`Self::dial`] uses `connector`, if there is one, instead of TCP.
     pub fn over(config: ConnectionConfig, events: mpsc::Sender<ConnectionEvent>, connector: Option<Connector>) -> Self {
         Self { config, events, live: None, dials: 0, connector }
     }
 
-    /// Starts a dial in the background and names it. If a connection is still there, it is closed with 1001 and the new
-    /// dial begins only AFTER its `Closed` was delivered, so two never overlap.
+    /// Starts a dial in the background and returns its id. If a connection still exists, it is closed with 1001 and the
+    /// new dial begins only AFTER its `Closed` was delivered, so two never overlap.
     pub fn dial(&mut self) -> ConnectionId {
         match &self.connector {
             Some(connect) => {
@@ -233,7 +236,8 @@ impl HubConnection {
         }
     }
 
-    /// As [`Self::dial`], over a byte stream that `stream` yields instead of TCP (a simulated network, say).
+    /// Dials like [`Self::dial`], over the byte stream that `stream` yields instead of TCP (a simulated network, for
+    /// example).
     pub fn dial_over<S, F>(&mut self, stream: F) -> ConnectionId
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -250,12 +254,12 @@ impl HubConnection {
         let (config, events) = (self.config.clone(), self.events.clone());
         let task = tokio::spawn(async move {
             if let Some(previous) = previous {
-                // An error means that the task is gone, which is all that is waited for.
+                // An error means that the task is gone, which is all that is awaited.
                 let _ = previous.await;
             }
             let reporter = events.clone();
             let conversation = async move { conversation::run(id, &config, stream, orders, &events).await };
-            // One `Closed` per dial is a promise that even a bug must not break.
+            // Exactly one `Closed` per dial is guaranteed, even if the conversation panics.
             if tokio::spawn(conversation).await.is_err_and(|error| error.is_panic()) {
                 let closed = Closed::failed("a bug: the connection's task panicked; see the log".to_owned());
                 let _ =
@@ -266,20 +270,20 @@ impl HubConnection {
         id
     }
 
-    /// Sends one text frame: returns when it is in the kernel's hands, or when it is known that it never will be, which
-    /// takes at most the write timeout for each frame before it.
+    /// Sends one text frame: returns when the kernel has it, or when it is known that it never will, which takes at
+    /// most the write timeout for each frame before it.
     ///
     /// # Errors
-    /// [`SendError`]: it was not, or not all of it.
+    /// [`SendError`]: the frame was not sent, or not completely.
     pub async fn send(&self, text: String) -> Result<(), SendError> {
         self.post(text)?.await.unwrap_or(Err(LOST))
     }
 
-    /// Puts one text frame on its way and does not wait; what is returned says what becomes of it. A frame that does not
-    /// reach the kernel ends the connection.
+    /// Queues one text frame without waiting; the returned receiver yields the outcome. A frame that does not reach the
+    /// kernel ends the connection.
     ///
     /// # Errors
-    /// [`SendError`]: it was not put on its way.
+    /// [`SendError`]: the frame was not queued.
     pub fn post(&self, text: String) -> Result<oneshot::Receiver<Result<(), SendError>>, SendError> {
         if text.len() > MAX_OUTGOING_BYTES {
             return Err(SendError::TooLarge { bytes: text.len() });
@@ -299,13 +303,13 @@ impl HubConnection {
         Ok(answer)
     }
 
-    /// Starts the end: what is queued is sent, then a close frame with `code` and `reason` (cut to 123 bytes), then the
-    /// peer's close frame is awaited; after `close_timeout_ms` from now TCP is dropped anyway. Frames that arrive
-    /// meanwhile are still delivered. A second call, or one without a connection, changes nothing.
+    /// Starts to close: queued frames are sent, then a close frame with `code` and `reason` (cut to 123 bytes), then
+    /// the peer's close frame is awaited; after `close_timeout_ms` from now TCP is dropped anyway. Frames that arrive
+    /// meanwhile are still delivered. A second call, or one without a connection, has no effect.
     pub fn close(&mut self, code: u16, reason: &str) {
         let Some(order) = self.live.as_mut().and_then(|live| live.close.take()) else { return };
         let deadline = Instant::now() + Duration::from_millis(self.config.close_timeout_ms);
-        // An error means that the connection ended by itself; its `Closed` says how.
+        // An error means that the connection ended by itself; its `Closed` describes how.
         let _ = order.send(CloseOrder { code, reason: close_reason::cut(reason).to_owned(), deadline });
     }
 }

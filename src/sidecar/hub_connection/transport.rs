@@ -1,4 +1,4 @@
-//! The byte stream below the WebSocket, where it is not TCP.
+//! The byte stream under the WebSocket, where it is not TCP.
 
 use std::io;
 use std::sync::Arc;

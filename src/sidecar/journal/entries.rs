@@ -1,5 +1,5 @@
-//! The journal's parts as `queue.json` writes them, both ways. The Node sidecar's own fields are read and kept; what the file is
-//! as a whole is `journal_file`'s.
+//! The parts of the journal as `queue.json` has them, both ways. The legacy sidecar's own fields are read and kept; the
+//! parent module has the file as a whole.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,8 +11,8 @@ use crate::machine::{
 use crate::protocol::stored_object;
 use crate::sidecar::journal::{BadJournal, Boot};
 
-/// What the Node sidecar keeps of an assignment beside the fields of [`TaskEntry`]: where it takes our place, it checks and
-/// hands in the result by these.
+/// The fields of an assignment that the legacy sidecar keeps beside those of [`TaskEntry`]: if it takes over, it
+/// verifies and submits the result by these.
 const NODES: &[&str] = &[
     "description",
     "metadata",
@@ -28,7 +28,7 @@ const NODES: &[&str] = &[
     "max_verification_retries",
 ];
 
-/// A task as the Node sidecar writes it, and ours in `sidecar`.
+/// A task as the legacy sidecar writes it, with this sidecar's part in `sidecar`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TaskEntry {
     task_id: String,
@@ -52,10 +52,10 @@ struct OurPart {
     stage: StageEntry,
     #[serde(default)]
     woken: Option<WokenEntry>,
-    /// Where it is missing, the wake's counts.
+    /// If it is missing, the boot of `woken` counts.
     #[serde(default)]
     machine_boot: Option<String>,
-    /// The assignment, whole.
+    /// The whole assignment.
     assignment: Map<String, Value>,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct VerdictEntry {
     refusals: u8,
 }
 
-/// Whether there is nothing to write.
+/// Returns whether the field is left out.
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_zero(count: &u8) -> bool {
     *count == 0
@@ -128,7 +128,7 @@ pub(super) struct RestartsEntry {
     seen: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancelled: Option<String>,
-    /// Earlier ones, oldest first. (The first sidecars know of one only.)
+    /// Earlier cancelled ones, oldest first. (The first sidecars know of one only.)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     cancelled_before: Vec<String>,
 }
@@ -178,7 +178,7 @@ impl TaskEntry {
         let (stage, woken, machine_boot, payload) = match self.sidecar {
             Some(OurPart { stage, woken, machine_boot, assignment }) => {
                 let (woken, woken_in) = woken.map(|woken| (woken.generation, woken.machine_boot)).unzip();
-                // Where nothing tells, nothing is said to be gone.
+                // Without a recorded boot, the session is assumed to be of this one.
                 let machine_boot = machine_boot.or(woken_in).unwrap_or_else(|| boot.id.to_owned());
                 (stage.into_stage(), woken, machine_boot, assignment)
             }
@@ -188,14 +188,15 @@ impl TaskEntry {
         Ok(PersistedJob { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
     }
 
-    /// The Node sidecar does not write down in which boot it woke the agent: a task assigned before this boot began
-    /// cannot have a session any more. Nor has one that it did inside its own process: that work ended with it.
+    /// Interprets an entry of the legacy sidecar. It does not record in which boot it woke the agent: a task assigned
+    /// before this boot began cannot have a session any more. Nor has a task that it ran in its own process: that work
+    /// ended with it.
     fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, Map<String, Value>) {
         let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
         let stage = match self.status.as_deref() {
             Some("working") => Stage::Running,
             Some("accepted") | None => Stage::Accepted,
-            // Whether that wake reached the agent is unknown: its sign is awaited.
+            // Whether that wake reached the agent is unknown: its `.started` file is awaited.
             Some(_) => Stage::Waking { attempt },
         };
         let before_boot = matches!((self.assigned_at, boot.since_ms), (Some(at), Some(since)) if at < since);
@@ -211,8 +212,8 @@ impl TaskEntry {
         (stage, woken, machine_boot, payload)
     }
 
-    /// The Node sidecar does a task that is routed somewhere by itself, and wakes the agent only for the others. Source:
-    /// its reading of `routing_decision.target_type`.
+    /// Returns whether the legacy sidecar ran the task in its own process. It does so for a task with a routing target,
+    /// and wakes the agent only for the others. Source: its reading of `routing_decision.target_type`.
     fn was_done_inside(&self) -> bool {
         let target = self.rest.get("routing_decision").and_then(|decision| decision.get("target_type")?.as_str());
         target.is_some_and(|target| !target.is_empty() && target != "wake")
@@ -220,7 +221,7 @@ impl TaskEntry {
 
     pub(super) fn place(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {
         if self.sidecar.is_none() && self.status.as_deref() == Some("failed") {
-            // The Node sidecar had given it up and was killed before it could forget it.
+            // The legacy sidecar had failed it and was killed before it could remove it.
             journal.outbox.push(Verdict {
                 task_id: task_id(&self.task_id)?,
                 generation: self.generation.unwrap_or(0),

@@ -1,21 +1,21 @@
-//! How the journal's text is laid out: a line for each of our own fields, for people; what came from others stands on one
-//! line, so that nesting cannot blow it up. It changes no value.
+//! The layout of the journal's text: one line for each of the sidecar's own fields, for people to read; values from
+//! elsewhere are on a single line, so that nesting cannot inflate them. It changes no value.
 
 use std::io::{self, Write};
 
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-/// What lies deeper stands on one line.
+/// The depth up to which values are on lines of their own.
 const DEPTH: usize = 2;
 
-/// One value's layout.
+/// The formatter for one value.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     lines: PrettyFormatter<'static>,
     depth: usize,
 }
 
-/// By lines down to [`DEPTH`], else on one.
+/// Formats on separate lines up to [`DEPTH`], else on a single line.
 macro_rules! either {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         if $self.depth <= DEPTH { $self.lines.$method($($argument),*) } else { CompactFormatter.$method($($argument),*) }

@@ -1,5 +1,5 @@
-//! `queue.json`: the machine's journal as a file that people and the existing Node sidecar can read. It reads the Node
-//! sidecar's own file too (`{active, recovering}`), and puts what it does not know back where it found it.
+//! `queue.json`: the machine's journal as a file that people and the legacy sidecar can read. It reads the legacy
+//! sidecar's own file too (`{active, recovering}`), and preserves unknown fields.
 
 mod entries;
 mod layout;
@@ -17,24 +17,24 @@ use crate::machine::{Journal, OUTBOX_CAP, PARKED_WORK_CAP};
 use crate::protocol::{read_part, read_stored};
 use crate::sidecar::agent::results::outcome::MAX_RESULT_BYTES;
 
-/// The version of the file's own fields. A higher one is from a newer sidecar.
+/// The schema version of the file. A higher one is from a newer sidecar.
 const SCHEMA: u32 = 1;
 
-/// For the restarts, the names, and what other writers keep in the file, bytes.
+/// The allowance for the restarts, the ids, and the fields of other writers, bytes.
 const REST_BYTES: u64 = 16 << 20;
 
-/// The largest file that is written or read, bytes, where the hub's frames have at most `max_frame_bytes`: the task in
-/// hand and the shelf, each with its description and metadata twice (once where the Node sidecar looks for them), a full
-/// outbox, and the rest. With the default of 4 MiB it is 236,912,640 bytes.
+/// Returns the size of the largest file that is written or read, bytes, if the hub's frames have at most
+/// `max_frame_bytes`: the current task and the parked work, each with its description and metadata twice (once where
+/// the legacy sidecar looks for them), a full outbox, and the rest. With the default of 4 MiB it is 236,912,640 bytes.
 ///
-/// A file that is larger is not this sidecar's, or `max_frame_bytes` was lowered meanwhile.
+/// A larger file is not this sidecar's, or `max_frame_bytes` was lowered meanwhile.
 pub fn max_bytes(max_frame_bytes: u64) -> u64 {
-    // One more of each: what the Node sidecar was asking about, and the verdict on the task in hand.
+    // One more of each: the task that the legacy sidecar was recovering, and the verdict on the current task.
     let (tasks, verdicts) = (PARKED_WORK_CAP as u64 + 2, OUTBOX_CAP as u64 + 1);
     2 * tasks * max_frame_bytes + verdicts * MAX_RESULT_BYTES as u64 + REST_BYTES
 }
 
-/// Why a file is no journal.
+/// The reason why a file is not a journal.
 #[derive(Debug)]
 pub struct BadJournal(String);
 
@@ -44,12 +44,12 @@ impl fmt::Display for BadJournal {
     }
 }
 
-/// What the file cannot know by itself.
+/// The machine's boot, which the file cannot know by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
-    /// This boot of the machine.
+    /// The id of this boot.
     pub id: &'a str,
-    /// When it began, ms since the epoch, where that can be told.
+    /// When this boot began, ms since the epoch, if known.
     pub since_ms: Option<u64>,
 }
 
@@ -65,15 +65,15 @@ struct File {
     #[serde(rename = "latecomers")]
     late_sessions: Vec<LateSessionEntry>,
     restarts: RestartsEntry,
-    /// An operator's `drain`.
+    /// Whether an operator's `drain` is in effect.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cordoned: bool,
-    /// Fields of other writers.
+    /// The fields of other writers.
     #[serde(flatten)]
     other: Map<String, Value>,
 }
 
-/// The file's text for `journal`; `other` are fields of other writers, kept as they were.
+/// Returns the file's text for `journal`; `other` are the fields of other writers, kept as they were.
 pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
     let file = File {
         schema: SCHEMA,
@@ -87,37 +87,37 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         other: other.clone(),
     };
     let mut bytes = Vec::new();
-    // Maps with string keys and plain values into memory: nothing here can fail.
+    // Maps with string keys and plain values, into memory: this cannot fail.
     let _ = file.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Layout::default()));
     bytes.push(b'\n');
     bytes
 }
 
-/// What a file held.
+/// The content of a file.
 #[derive(Debug)]
 pub enum Found {
-    /// A journal.
+    /// A journal of this or an older version, or of the legacy sidecar.
     Journal {
-        /// What the machine goes on from.
+        /// The state from which the machine continues.
         journal: Box<Journal>,
-        /// Fields of other writers.
+        /// The fields of other writers.
         other: Map<String, Value>,
-        /// The parts that make no sense and count for nothing, each with why.
+        /// The invalid parts, which are ignored, each with the reason.
         unread: Vec<String>,
     },
-    /// A journal of a newer sidecar: not ours to touch.
+    /// A journal of a newer sidecar, which must not be changed.
     Newer {
-        /// Its version.
+        /// Its schema version.
         schema: u32,
     },
 }
 
-/// Reads the file. A part that makes no sense keeps no other from being read.
+/// Reads the file. An invalid part does not keep the others from being read.
 ///
 /// # Errors
-/// [`BadJournal`]: it is no JSON object.
+/// [`BadJournal`] if it is not a JSON object.
 pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
-    /// As much as can be read of any version's file.
+    /// The part that any version's file has.
     #[derive(Deserialize)]
     struct Version {
         #[serde(default)]
@@ -129,7 +129,7 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         return Ok(Found::Newer { schema });
     }
     let mut parts = Parts { file: read_stored(bytes).map_err(BadJournal)?, unread: Vec::new() };
-    // Known, and not another writer's.
+    // Removed, so that it does not count as another writer's field.
     let _: Option<u32> = parts.one("schema");
     let restarts: RestartsEntry = parts.one("restarts");
     let mut journal = Journal {
@@ -140,7 +140,7 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         restarts: restarts.into_ledger(),
         cordoned: parts.one("cordoned"),
     };
-    // The Node sidecar may have had one task and been asking about another.
+    // The legacy sidecar may have had one task and been recovering another.
     for name in ["active", "recovering"] {
         let entry: Option<TaskEntry> = parts.one(name);
         if let Some(Err(why)) = entry.map(|entry| entry.place(&mut journal, boot)) {
@@ -151,14 +151,14 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
     Ok(Found::Journal { journal: Box::new(journal), other: file, unread })
 }
 
-/// The file, part by part.
+/// The parts of the file that are not read yet.
 struct Parts {
     file: Map<String, Value>,
     unread: Vec<String>,
 }
 
 impl Parts {
-    /// A part; what a file without it has, where it makes no sense.
+    /// Removes and returns a part; its default if it is absent or invalid.
     fn one<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let part = self.file.remove(name).map_or_else(|| Ok(T::default()), |part| read_part(name, part));
         part.unwrap_or_else(|why| {
@@ -167,7 +167,7 @@ impl Parts {
         })
     }
 
-    /// The entries of a list that make sense.
+    /// Removes and returns the valid entries of a list.
     fn all<E: DeserializeOwned, T>(&mut self, name: &str, into: impl Fn(E) -> Result<T, BadJournal>) -> Vec<T> {
         let entries: Vec<Value> = self.one(name);
         let mut read = Vec::new();

@@ -1,8 +1,8 @@
-//! One copy per state folder: a lock that the kernel gives back when its holder dies, however it dies. It does not
-//! protect against a second machine on a network file system that keeps locks to itself.
+//! The lock that allows one sidecar per state folder. The kernel releases it when its holder ends for any reason. It
+//! does not protect against a second machine on a network file system whose locks are local.
 //!
-//! The lock file stays where it is (removing it would let two copies each lock a file of their own). Its descriptor is
-//! close-on-exec, so no child holds the lock, and a program that replaces itself by `exec` takes it anew.
+//! The lock file is never removed: otherwise two processes could each lock a file of their own. Its descriptor is
+//! close-on-exec, so no child holds the lock, and a program that replaces itself by `exec` acquires it again.
 
 use core::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -16,38 +16,38 @@ use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file::{self, DurableError, Operation};
 use crate::common::fs::regular_file;
 
-/// How often a lock that is taken is tried again.
+/// How long to wait before a lock that is held is tried again.
 const RETRY: Duration = Duration::from_millis(10);
-/// More than any holder writes.
+/// The most that is read of the lock file, bytes.
 const MAX_HOLDER_BYTES: u64 = 4_096;
 
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct StateLock {
-    // Open is what holds the lock.
+    // The open file holds the lock.
     _file: File,
     path: PathBuf,
 }
 
-/// Who holds the lock, as far as the file says.
+/// The process that holds the lock, as far as the lock file names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process.
+    /// Its process id.
     pub pid: Option<u32>,
     /// Its name in pm2.
     pub name: Option<String>,
-    /// Since when, ms since the epoch.
+    /// When it acquired the lock, ms since the epoch.
     pub since_ms: Option<u64>,
 }
 
-/// Why there is no lock.
+/// The reason why the lock was not acquired.
 #[derive(Debug)]
 pub enum LockError {
-    /// Another copy has it.
+    /// Another sidecar holds it.
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Who.
+        /// The process that holds it.
         holder: Holder,
     },
     /// The lock file cannot be used.
@@ -55,12 +55,13 @@ pub enum LockError {
 }
 
 impl StateLock {
-    /// Takes the lock of the folder that `queue_file` is in (through symbolic links), waiting up to `wait` for a
-    /// predecessor that is just leaving, or for a child of it that is between `fork` and `exec`. `name` is what to call us in the message that a second copy prints. Blocks the
-    /// calling thread: meant for before the runtime starts.
+    /// Acquires the lock of the folder that `queue_file` is in (through symbolic links), waiting up to `wait` for a
+    /// predecessor that is just exiting, or for a child of it that is between `fork` and `exec`. `name` identifies this
+    /// process in the message that a second sidecar prints. Blocks the calling thread: meant for before the runtime
+    /// starts.
     ///
     /// # Errors
-    /// [`LockError::Held`] says who has it; [`LockError::Unusable`] that the folder cannot hold a lock.
+    /// [`LockError::Held`] if another process holds the lock; [`LockError::Unusable`] if the folder cannot hold a lock.
     pub fn acquire(queue_file: &Path, name: Option<&str>, wait: Duration) -> Result<Self, LockError> {
         let path = lock_path(queue_file).map_err(LockError::Unusable)?;
         let unusable = |operation, source| LockError::Unusable(DurableError { path: path.clone(), operation, source });
@@ -77,13 +78,14 @@ impl StateLock {
                 Err(TryLockError::Error(source)) => return Err(unusable(Operation::Lock, source)),
             }
         }
-        // Without a name in it (a full disk) the lock holds all the same: a second copy then hears of an unknown process.
+        // Without a name in it (a full disk) the lock is held all the same: a second sidecar then reports an unknown
+        // process.
         let _ = write_holder(&mut file, name);
         Ok(Self { _file: file, path })
     }
 
-    /// Who serves the folder of `queue_file` now; `None` when nobody does. It makes no file and keeps no lock: a copy that
-    /// starts at this very moment waits some microseconds longer.
+    /// Returns the process that serves the folder of `queue_file` now; `None` if there is none. It creates no file and
+    /// keeps no lock: a sidecar that starts at this moment waits some microseconds longer.
     ///
     /// # Errors
     /// The lock file cannot be opened or tried.
@@ -102,7 +104,7 @@ impl StateLock {
         }
     }
 
-    /// The lock file.
+    /// Returns the path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -117,7 +119,7 @@ fn lock_path(queue_file: &Path) -> Result<PathBuf, DurableError> {
 fn open(path: &Path) -> io::Result<File> {
     std::fs::create_dir_all(atomic_file::folder_of(path))?;
     let mut options = OpenOptions::new();
-    // Not truncated: until the lock is ours, the content is the holder's.
+    // Not truncated: until the lock is acquired, the content is the holder's.
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -139,7 +141,8 @@ fn write_holder(file: &mut File, name: Option<&str>) -> io::Result<()> {
     Ok(())
 }
 
-/// The holder writes just after it locks, so what is read may be empty or the last holder's tail: unknown, then.
+/// Reads the holder, which writes just after it locks: the content may be empty or the end of the last holder's, which
+/// yields an unknown holder.
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
     match file.take(MAX_HOLDER_BYTES).read_to_string(&mut text) {

@@ -1,15 +1,16 @@
-//! Replaces the process by a new run of its own program: the restart where nobody else would do it. Same pid, same
-//! arguments, same environment; the program is whatever stands at its path by then. It returns only if it failed.
+//! Replaces the process by a new run of its own program: the restart for a process that no supervisor would restart.
+//! Same pid, same arguments, same environment; the program is whatever file is at its path by then. It returns only on
+//! failure.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file that this process runs, wherever it has been moved to.
+/// The file that this process runs, even if it has been moved.
 #[cfg(target_os = "linux")]
 const IMAGE: &str = "/proc/self/exe";
 
-/// What to run again.
+/// The program to run again.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
@@ -17,18 +18,18 @@ pub struct Program {
     image: Option<Stamp>,
 }
 
-/// Tells two files, or two states of one, apart.
+/// Distinguishes two files, or two states of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp {
     file: (u64, u64),
-    /// Who may do what with it: one that may not be executed cannot be started.
+    /// The permission bits: a file that may not be executed cannot be started.
     mode: u32,
     bytes: u64,
     modified: Option<std::time::SystemTime>,
 }
 
 impl Stamp {
-    /// Of the file at the path; `None` where there is none that can be looked at.
+    /// Returns the stamp of the file at the path; `None` if its metadata cannot be read.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         #[cfg(unix)]
@@ -43,13 +44,14 @@ impl Stamp {
 }
 
 impl Program {
-    /// This process's program. Call it at the start: once the file has been replaced, its path may not be found out.
+    /// Returns this process's program. Call it at the start: once the file has been replaced, its path may be unknown.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system does not provide the path.
     pub fn of_this_process() -> io::Result<Self> {
         let mut arguments = std::env::args_os();
-        // The path by which we were started, where it is one: a link in it may lead to another version the next time.
+        // The path by which this process was started, if it is one: a symbolic link in it may lead to another version
+        // the next time.
         let named = arguments.next().map(PathBuf::from).filter(|name| name.components().count() > 1);
         let path = match named.and_then(|name| std::path::absolute(name).ok()).filter(|path| path.is_file()) {
             Some(path) => path,
@@ -62,26 +64,26 @@ impl Program {
         Ok(Self { path, arguments: arguments.collect(), image })
     }
 
-    /// Where it stands.
+    /// Returns the program's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it was given.
+    /// Returns the arguments of this process.
     pub(crate) fn arguments(&self) -> &[OsString] {
         &self.arguments
     }
 
-    /// Whether another file stands at the path by now, or none.
+    /// Returns whether the file at the path has been replaced or removed.
     pub(crate) fn is_replaced(&self) -> bool {
         Stamp::of(&self.path) != self.image
     }
 
-    /// Runs the program that stands at the path now, in this process. If that is missing or broken, the one that this
-    /// process was started from, so that a bad upgrade does not take the agent away.
+    /// Runs the program at the path in this process. If that is missing or broken, runs the one that this process was
+    /// started from, so that a bad upgrade does not stop the agent.
     ///
     /// # Errors
-    /// Neither could be run.
+    /// Neither program could be run.
     #[cfg(unix)]
     pub fn run_again(&self) -> io::Error {
         let error = self.exec(&self.path);
@@ -89,10 +91,10 @@ impl Program {
         self.run_as_is()
     }
 
-    /// Runs the program that this process was started from anew, whatever stands at its path by now.
+    /// Runs the program that this process was started from again, whatever file is at its path by now.
     ///
     /// # Errors
-    /// It could not be run.
+    /// The program could not be run.
     #[cfg(unix)]
     pub fn run_as_is(&self) -> io::Error {
         #[cfg(target_os = "linux")]
@@ -108,14 +110,14 @@ impl Program {
         if let Err(error) = crate::sidecar::supervisor::inherited_fd::keep_across_exec() {
             tracing::warn!(%error, "the next run will not have pm2's channel");
         }
-        // By the old name, so that it looks for its next self at the same path.
+        // Under the same name, so that the next run uses the same path.
         std::process::Command::new(file).arg0(&self.path).args(&self.arguments).exec()
     }
 
-    /// Starts the program anew beside this process, which is about to end.
+    /// Starts the program in a new process; this one is about to end.
     ///
     /// # Errors
-    /// It could not be started.
+    /// The program could not be started.
     #[cfg(not(unix))]
     pub fn run_again(&self) -> io::Error {
         match std::process::Command::new(&self.path).args(&self.arguments).spawn() {
@@ -124,10 +126,10 @@ impl Program {
         }
     }
 
-    /// The same: a program that runs cannot be replaced here.
+    /// Does the same as [`Self::run_again`]: a running program cannot be replaced here.
     ///
     /// # Errors
-    /// It could not be started.
+    /// The program could not be started.
     #[cfg(not(unix))]
     pub fn run_as_is(&self) -> io::Error {
         self.run_again()

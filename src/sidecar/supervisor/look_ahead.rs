@@ -1,23 +1,23 @@
-//! What would follow this process: who would start the next run, and whether its program can start.
+//! The next run: how it would be started, and whether its program can start.
 
 use futures_util::future::BoxFuture;
 
 use crate::machine::RestartMethod;
 
-/// What was found of the run after this one.
+/// The findings about the run after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextRunFound {
-    /// Who would start it.
+    /// How it would be started.
     pub restart_method: RestartMethod,
-    /// Why its program cannot start, where it cannot.
+    /// Why its program cannot start, if so.
     pub cannot_start: Option<String>,
 }
 
-/// Finds out what would follow this process.
+/// Checks the next run before it is needed.
 pub trait LookAhead: Send + Sync {
-    /// What is found; `None` where nothing could be found out in time. `leaving`: only another program than the one that runs
-    /// is tried out.
+    /// Returns the findings; `None` if nothing could be found out in time. With `leaving`, the program is tried only if
+    /// it is not the one that runs.
     fn look(&self, leaving: bool) -> BoxFuture<'_, Option<NextRunFound>>;
-    /// Nothing is looked for any more.
+    /// Stops all checks for good.
     fn close(&self);
 }

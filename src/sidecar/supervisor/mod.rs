@@ -1,4 +1,4 @@
-//! What brings the process back: pm2, or the process itself by `exec`; and whether the next run can start.
+//! How the process is started again, by pm2 or in place by `exec`, and whether the next run can start.
 
 pub mod exec;
 #[cfg(unix)]

@@ -1,9 +1,9 @@
-//! Whether the program that a restart would start can start: tried out when its file, or the configuration, is not what
-//! this process began with. It finds out and says why not; what follows from that is the machine's to say.
+//! Checks whether the program that a restart would start can start: it is tried out if its file, or the configuration,
+//! has changed since this process started. It only reports why not; the machine decides what follows.
 //!
-//! The probe is `PROGRAM check --preflight` with this process's own options: the new program's word that it reads this
-//! configuration, this journal, and can use this folder. A program that does not know the command (exit code 2) is asked
-//! for its version. Either answer begins with the sidecar's name, or it is another program's.
+//! The probe is `PROGRAM check --preflight` with this process's own options: the new program confirms that it can read
+//! this configuration and this journal, and can use this folder. A program that does not know the command (exit code 2)
+//! is asked for its version. Either answer must begin with the sidecar's name, or it is another program's.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -20,23 +20,23 @@ use crate::sidecar::agent::wake::process_group;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::supervisor::exec::{Program, Stamp};
 
-/// What a probe may take; it takes some milliseconds.
+/// The time limit of a probe; it takes some milliseconds.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
 
-/// Until a disk that hangs is no longer waited for.
+/// The time limit of a whole check, which a hung disk may block.
 const LOOK_BOUND: Duration = Duration::from_secs(4);
 
-/// How much of a program's words is passed on, characters.
+/// How much of a program's output is passed on, characters.
 const HEARD_CHARS: usize = 300;
 
-/// What the sidecar's answers begin with.
+/// The prefix of the sidecar's answers.
 const ITS_NAME: &str = "agentcom-sidecar ";
 
-/// Variables that are for this process alone: a channel to pm2 or systemd is not the probe's to speak on.
+/// Variables that are for this process only: a probe must not use its channel to pm2 or systemd.
 const NOT_FOR_A_PROBE: [&str; 5] =
     ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// Looks at the next run before it is needed.
+/// Checks the next run before it is needed.
 #[derive(Debug, Clone)]
 pub struct Preflight(Arc<Shared>);
 
@@ -45,19 +45,20 @@ struct Shared {
     program: Program,
     config: PathBuf,
     config_at_start: Option<Stamp>,
-    /// Takes the token out of what a program complains of: it has read the configuration.
+    /// Removes the token from a program's error output: it has read the configuration.
     redactor: Redactor,
-    /// The program and the configuration that were tried out last and can start.
+    /// The program and the configuration that passed the last probe.
     passed: Mutex<Option<[Option<Stamp>; 2]>>,
-    /// The probe under way, not reaped yet.
+    /// The process id of the running probe, which is not reaped yet.
     probing: Mutex<Option<u32>>,
-    /// None is started any more.
+    /// No probe is started any more.
     closed: AtomicBool,
     looking: Mutex<()>,
 }
 
 impl Preflight {
-    /// For a process that was started as this program, with this configuration file and token. Call it at the start.
+    /// Creates the check for a process that was started as this program, with this configuration file and token. Call
+    /// it at the start.
     pub fn new(program: Program, config: PathBuf, token: &Secret) -> Self {
         let config_at_start = Stamp::of(&config);
         let redactor = Redactor::new(std::slice::from_ref(token));
@@ -73,11 +74,11 @@ impl Preflight {
         }))
     }
 
-    /// Whether the next run could start; at once where nothing has changed. Never on the caller's thread. `leaving`: only
-    /// another program than the one that runs is tried out.
+    /// Checks whether the next run could start; returns at once if nothing has changed. The check does not run on the
+    /// caller's thread. With `leaving`, the program is tried only if it is not the one that runs.
     ///
     /// # Errors
-    /// Why not, for people, with what to do.
+    /// Returns why not, for people, with what to do.
     pub(crate) async fn look(&self, leaving: bool) -> Result<(), String> {
         let shared = self.0.clone();
         let looked = tokio::task::spawn_blocking(move || {
@@ -93,10 +94,10 @@ impl Preflight {
         }
     }
 
-    /// Ends a probe that is under way: this process goes, and nobody would hear its answer.
+    /// Ends a running probe: this process exits, and its answer would not be read.
     pub(crate) fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
-        // Held for long only where a disk hangs; then the probe is left to itself.
+        // The lock is held for long only if a disk hangs; then the probe is left alone.
         for _ in 0..20 {
             if let Ok(probing) = self.0.probing.try_lock() {
                 #[cfg(unix)]
@@ -114,7 +115,7 @@ impl Shared {
     }
 
     fn look(&self) -> Result<(), String> {
-        // A look that nobody waits for any more may still be at it.
+        // An earlier check, given up by its caller, may still run.
         let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = [Stamp::of(self.program.path()), Stamp::of(&self.config)];
         let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,14 +160,15 @@ impl Shared {
         NOT_FOR_A_PROBE.iter().for_each(|name| {
             command.env_remove(name);
         });
-        // A group of its own: what it starts ends with it.
+        // A process group of its own, so that what the probe starts ends with it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = self.start(&mut command)?;
         let (mut said, mut complained) = (OutputReader::on(child.stdout.take()), OutputReader::on(child.stderr.take()));
         let end = Instant::now() + PROBE_BOUND;
         loop {
-            // BEFORE it is listened to, so that its last words are heard; that is always done, so that nothing keeps it.
+            // BEFORE its output is read, so that its last output is not missed. The output is always read, so that a
+            // full pipe does not block it.
             let exit = self.look_at(&mut child);
             said.listen();
             complained.listen();
@@ -198,7 +200,8 @@ impl Shared {
         Ok(child)
     }
 
-    /// Its exit, if it has ended. It is reaped under the lock only, so that a group that is named there is still its own.
+    /// Returns its exit status, if it has ended. It is reaped under the lock only, so that the id in `probing` always
+    /// names its own process group.
     fn look_at(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
         let mut probing = self.probing();
         let exit = child.try_wait();
@@ -208,28 +211,28 @@ impl Shared {
         exit
     }
 
-    /// Ends it with what it has started, and reaps it.
+    /// Kills it and everything that it started, and reaps it.
     fn kill(&self, child: &mut Child) {
         let mut probing = self.probing();
         #[cfg(unix)]
         process_group::kill(child.id());
-        // Gone already is what was wanted.
+        // A process that has ended already is fine.
         let _ = child.kill();
         let _ = child.wait();
         *probing = None;
     }
 }
 
-/// A probe that has ended by itself.
+/// A probe that ended by itself.
 struct Ended {
     status: ExitStatus,
-    /// `None` where it could not be heard.
+    /// `None` if its output could not be read.
     said: Option<String>,
     complained: Option<String>,
 }
 
 impl Ended {
-    /// Whether a sidecar has said yes. Another program's exit code 0 says nothing.
+    /// Returns whether the answer is a sidecar's and positive. Exit code 0 of another program means nothing.
     fn verdict(&self, asked: &str) -> Result<(), String> {
         let complained = self.complained.as_ref().filter(|text| !text.is_empty());
         let because = complained.map(|text| format!(" ({text})")).unwrap_or_default();
@@ -244,7 +247,7 @@ impl Ended {
     }
 }
 
-/// Hears what a program says without waiting for it, and keeps the beginning. A grandchild may hold the pipe open.
+/// Reads a program's output without waiting for it, and keeps the beginning. A grandchild may hold the pipe open.
 struct OutputReader<P> {
     pipe: Option<P>,
     heard: Vec<u8>,
@@ -252,7 +255,7 @@ struct OutputReader<P> {
 
 impl<P: Read + Quiet> OutputReader<P> {
     fn on(pipe: Option<P>) -> Self {
-        // A pipe that would hold us up is left alone.
+        // A pipe that would block is not read.
         Self { pipe: pipe.filter(|pipe| pipe.never_waits().is_ok()), heard: Vec::new() }
     }
 
@@ -260,7 +263,7 @@ impl<P: Read + Quiet> OutputReader<P> {
         const CAP: usize = 4 * 1024;
         let Some(pipe) = &mut self.pipe else { return };
         let mut piece = [0; 8 * 1024];
-        // As much at a time as a pipe holds: one that talks for ever does not keep us.
+        // At most as much at a time as a pipe holds: endless output does not block the loop.
         for _ in 0..16 {
             let Ok(length @ 1..) = pipe.read(&mut piece) else { return };
             let room = CAP.saturating_sub(self.heard.len()).min(length);
@@ -275,7 +278,7 @@ impl<P: Read + Quiet> OutputReader<P> {
     }
 }
 
-/// A pipe that can be told to answer at once.
+/// A pipe that can be made non-blocking.
 trait Quiet {
     fn never_waits(&self) -> io::Result<()>;
 }

@@ -1,17 +1,18 @@
-//! Children that this process has had since before its `exec` in place: they are waited for, so that none of them stays
-//! behind as a zombie. It learns nothing of how they end; what a command has done shows in its files.
+//! Waits for the children that this process has had since before its `exec` in place, so that none of them stays behind
+//! as a zombie. Their exit status is not used; the result of a command is in its files.
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, waitid, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for them in the background. To be called inside the runtime, BEFORE this program starts a child of its own.
+/// Waits for inherited children in the background. Must be called inside the runtime, BEFORE this program starts a
+/// child of its own.
 pub fn reap() {
     let mut left = children_of_this_process();
     if left.is_empty() {
         return;
     }
     tracing::debug!(children = left.len(), "children of the run before this one are waited for");
-    // BEFORE the first look: an end after it is signalled.
+    // BEFORE the first check: a child that ends after it is signalled.
     let mut ends = match signal(SignalKind::child()) {
         Ok(ends) => ends,
         Err(error) => {
@@ -21,7 +22,7 @@ pub fn reap() {
     };
     tokio::spawn(async move {
         loop {
-            // An error: it is nobody's child any more.
+            // An error means that it is not a child of this process any more.
             left.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
             if left.is_empty() || ends.recv().await.is_none() {
                 return;
@@ -30,7 +31,7 @@ pub fn reap() {
     });
 }
 
-/// Nearly always none, which costs one system call.
+/// Returns this process's children: nearly always none, which costs one system call.
 fn children_of_this_process() -> Vec<Pid> {
     let any = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     if waitid(WaitId::All, any).is_err() {
@@ -41,7 +42,7 @@ fn children_of_this_process() -> Vec<Pid> {
     pids.filter(|pid| parent_of(*pid) == Some(getpid().as_raw_pid())).filter_map(Pid::from_raw).collect()
 }
 
-/// Field 4 of `/proc/PID/stat`; the name in field 2 may hold spaces and parentheses.
+/// Returns field 4 of `/proc/PID/stat`; the name in field 2 may contain spaces and parentheses.
 fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()

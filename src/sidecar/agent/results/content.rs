@@ -1,5 +1,5 @@
-//! Reads one result file: whole, still being written, or nonsense, and if whole, what it says.
-//! It never waits: what is not settled is looked at again by the caller.
+//! Reads one result file and tells whether it is complete, still being written, or invalid. It never waits: the caller
+//! looks again at a file that is undecided.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -15,18 +15,18 @@ use crate::sidecar::agent::results::ResultsConfig;
 use crate::sidecar::agent::results::outcome::{MAX_RESULT_BYTES, ResultContent, too_large};
 
 impl ResultContent {
-    /// What counts in place of a result that no hub would take; `place` is where it stands.
+    /// Returns the failure that replaces a result that no hub would accept; `place` says where the result is.
     pub(crate) fn refused(place: impl core::fmt::Display, refusal: &Refusal) -> Self {
         let advice = "leave what is so in a file of its own, and name that in the result";
         Self::Failure { reason: format!("result_{}: {place}: {refusal}; or {advice}", refusal.name()) }
     }
 
-    /// What a result object says.
+    /// Interprets a result object.
     pub fn of(object: Map<String, Value>) -> Self {
         classify(object)
     }
 
-    /// The object for others to look at; of a failure, its reason.
+    /// Returns the content as an object, for hooks; a failure as its status and reason.
     pub fn to_object(&self) -> Map<String, Value> {
         let failed = |reason: String| {
             let pairs = [("status", "failed".to_owned()), ("reason", reason)];
@@ -40,23 +40,23 @@ impl ResultContent {
     }
 }
 
-/// What one look at a result file gives.
+/// The outcome of one look at a result file.
 #[derive(Debug)]
 pub(super) enum Look {
     Done(ResultContent),
-    /// Perhaps still being written.
+    /// The file may still be being written.
     Unsettled(Candidate),
 }
 
-/// A file that is no result yet.
+/// A file that is not a valid result yet.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     signature: Signature,
-    /// Since when it has looked like this.
+    /// Since when it has been unchanged.
     pub(super) since: Instant,
 }
 
-/// What changes when a file is written.
+/// The metadata that changes when a file is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Signature {
     length: u64,
@@ -70,15 +70,16 @@ impl Signature {
     }
 }
 
-/// Looks at `path`, knowing what the last look saw. None if nothing is there.
+/// Looks at `path`, given what the last look found. Returns `None` if nothing is there.
 pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConfig, now: Instant) -> Option<Look> {
-    // Follows links; a link to nothing is nothing, and so is what a folder in trouble hides: that is no verdict.
+    // Follows symbolic links. A dangling link counts as no file, and so does a path that cannot be reached: that is no
+    // verdict.
     let signature = Signature::of(&fs::metadata(path).ok()?);
     let same = before.filter(|before| before.signature == signature);
     let settled =
         same.is_some_and(|before| now.duration_since(before.since) >= Duration::from_millis(config.settle_ms));
-    // What did not parse is not read again until it changes or is about to be given up: file times are coarse, and a
-    // change within one tick must not be missed.
+    // A file that did not parse is not read again until it changes or is about to be given up: file times are coarse,
+    // and a change within one tick must not be missed.
     if same.is_some() && !settled {
         return same.cloned().map(Look::Unsettled);
     }
@@ -91,7 +92,7 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
                 format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", place.display());
             Some(Look::Done(ResultContent::Unreadable { error }))
         }
-        // It is whole: nothing that is still to be written would mend it.
+        // The object is complete: further writes would not mend it.
         Err(Flaw::Refused(refusal)) => Some(Look::Done(ResultContent::refused(kept(path).display(), &refusal))),
         Err(Flaw::TooLarge(bytes)) => {
             let reason = format!("{}; it is kept in {}", too_large(bytes), kept(path).display());
@@ -108,7 +109,7 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
     }
 }
 
-/// Where the file is found once the task that it fails has ended, and its own name has gone.
+/// Copies the file to where it can be found after the failed task's files are removed; returns the copy's path.
 fn kept(path: &Path) -> PathBuf {
     refused_results::keep_file(path).unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
@@ -116,17 +117,17 @@ fn kept(path: &Path) -> PathBuf {
     })
 }
 
-/// Why a file gave no object.
+/// Why a file yielded no object.
 enum Flaw {
-    /// It was removed meanwhile.
+    /// The file was removed meanwhile.
     Gone,
-    /// What stands there is no result.
+    /// The file is not a result.
     Here(String),
-    /// It is an object that no hub would take.
+    /// It is an object that no hub would accept.
     Refused(Refusal),
-    /// It is an object of so many bytes, more than a hub takes.
+    /// It is an object of this many bytes, more than a hub accepts.
     TooLarge(usize),
-    /// This machine's fault (no more open files, a disk error), so no word about the result.
+    /// A fault of this machine (no more open files, a disk error), which says nothing about the result.
     Trouble(io::Error),
 }
 
@@ -161,8 +162,8 @@ fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
     }
 }
 
-/// How many bytes the object has as it is passed on, where that is more than a hub takes: a number may be written with a
-/// fifth of the characters.
+/// Returns the size of the object as it is passed on, in bytes, if that is more than a hub accepts: a number may be
+/// written with a fifth of the characters.
 fn written_out(object: &Map<String, Value>, bytes_read: usize) -> Option<usize> {
     let bytes = || serde_json::to_string(object).map_or(0, |text| text.len());
     (bytes_read > MAX_RESULT_BYTES / 5).then(bytes).filter(|bytes| *bytes > MAX_RESULT_BYTES)
@@ -181,7 +182,7 @@ fn classify(object: Map<String, Value>) -> ResultContent {
     ResultContent::Failure { reason }
 }
 
-/// An empty or null reason says nothing.
+/// Returns whether a reason is given: an empty or null one is not.
 fn is_said(value: &Value) -> bool {
     !value.is_null() && value.as_str() != Some("")
 }

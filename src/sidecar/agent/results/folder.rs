@@ -1,5 +1,5 @@
-//! Keeps the results folder in being and an inotify watch on it, as far as the system allows.
-//! It reads no file, and a watch that cannot be had is not an error: the timer looks as well.
+//! Creates the results folder if needed and keeps an inotify watch on it, as far as the system allows. It reads no
+//! file, and a missing watch is not an error: a timer scans the folder too.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-/// How long to do without a watch before asking for one again (128 instances a user is the usual limit).
+/// How long to wait before another attempt to set up a watch (the usual limit is 128 instances per user).
 const RETRY: Duration = Duration::from_secs(30);
 
 /// The folder and the watch on it.
@@ -17,18 +17,18 @@ pub(super) struct Folder {
     dir: PathBuf,
     watch: Option<Watched>,
     next_try: Option<Instant>,
-    /// Trouble is said once, not every scan.
+    /// An error is logged once, not at every scan.
     last_error: Option<String>,
 }
 
 struct Watched {
-    /// Which folder it was: another one under the same name needs a watch of its own.
+    /// The identity of the watched folder: another one under the same name needs a watch of its own.
     identity: Identity,
-    /// Dropping it ends the watch.
+    /// Dropping the watcher ends the watch.
     _watcher: RecommendedWatcher,
 }
 
-/// Device, inode and birth: an inode number alone is given out again at once.
+/// Device, inode and creation time: an inode number alone is reused at once.
 type Identity = (u64, u64, Option<SystemTime>);
 
 impl Folder {
@@ -36,8 +36,8 @@ impl Folder {
         Self { dir, watch: None, next_try: None, last_error: None }
     }
 
-    /// Makes the folder if it is missing, and watches it if it is not watched: `changed` is called, from a thread of the
-    /// watcher, for every change in it.
+    /// Creates the folder if it is missing, and watches it if it is not watched: `changed` is called, from a thread of
+    /// the watcher, for every change in it.
     pub(super) fn ensure_watched(&mut self, changed: impl Fn() + Send + 'static) {
         let identity = match self.identity_or_create() {
             Ok(identity) => identity,
@@ -67,7 +67,7 @@ impl Folder {
     }
 
     fn identity_or_create(&self) -> io::Result<Identity> {
-        // Through it, so that what is no folder, or may not be entered, is told and not waited at.
+        // Through the folder, so that a path that is no folder, or may not be entered, is reported at once.
         match fs::metadata(self.dir.join(".")) {
             Ok(found) => Ok(identity(&found)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -88,7 +88,7 @@ impl Folder {
 
 fn watcher(dir: &std::path::Path, changed: impl Fn() + Send + 'static) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // An error (a queue that ran over, say) means that something may have been missed: look.
+        // An error (a queue overflow, for example) means that an event may have been missed, so it counts as a change.
         if event.map_or(true, |event| is_change(event.kind)) {
             changed();
         }
@@ -97,7 +97,7 @@ fn watcher(dir: &std::path::Path, changed: impl Fn() + Send + 'static) -> notify
     Ok(watcher)
 }
 
-/// Our own reading is reported too; to answer it by reading would never end.
+/// Returns whether the event is a change. Reads are reported too, and must not lead to another read.
 fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),

@@ -1,8 +1,8 @@
-//! Watches the results folder for what agent sessions leave there: `<task_id>.started` and `<task_id>.json`.
-//! It looks only at the files of watched tasks, gives no verdict on a task, and removes nothing unless told to.
+//! Watches the results folder for the files that agent sessions leave there: `<task_id>.started` and `<task_id>.json`.
+//! It looks only at the files of watched tasks, gives no verdict on a task, and removes nothing unless asked to.
 //!
-//! Watch first, then look: inotify gives no event for a file that is already there, and none at all for a folder that
-//! was removed and made again. So every notice only means "look now", and a timer looks as well.
+//! The watch is set up before the folder is scanned: inotify reports no file that is already there, and nothing at all
+//! for a folder that was removed and created again. So every notification only triggers a scan, and a timer does too.
 
 mod content;
 mod folder;
@@ -25,54 +25,56 @@ use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 pub use outcome::ResultContent;
 
-/// Between two looks at the least, so that a writer of many small pieces does not make us read as many times.
+/// The shortest time between two scans, so that a writer of many small pieces does not cause as many reads.
 const MIN_GAP: Duration = Duration::from_millis(20);
 
-/// Where and how to look.
+/// The watcher's configuration.
 #[derive(Debug, Clone)]
 pub struct ResultsConfig {
-    /// The folder; made when missing, and made again when removed while tasks are watched.
+    /// The folder; created when missing, and created again when removed while tasks are watched.
     pub dir: PathBuf,
-    /// How often to look without a notice, in ms.
+    /// How often to scan without a notification, ms.
     pub scan_ms: u64,
-    /// How long a file that is no JSON object must stay unchanged until it is believed, in ms. A JSON object is believed
-    /// at once: no beginning of one is one.
+    /// How long a file that is not a JSON object must stay unchanged before it is judged, ms. A JSON object is accepted
+    /// at once: no prefix of one is one.
     pub settle_ms: u64,
-    /// The largest result that is read, in bytes.
+    /// The largest result file that is read, bytes.
     pub max_bytes: u64,
 }
 
 impl ResultsConfig {
-    /// The usual limits: 2 s to settle, 2 MiB (our hub takes frames of 4 MiB, and drops the connection for a larger one).
+    /// Returns a configuration with the usual limits: files settle for 2 s and have at most 2 MiB (this project's hub
+    /// accepts frames of 4 MiB, and drops the connection for a larger one).
     pub fn new(dir: impl Into<PathBuf>, scan_ms: u64) -> Self {
         Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: MAX_FILE_BYTES }
     }
 }
 
-/// Something a session left.
+/// Something that a session left in the folder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultsEvent {
-    /// The session runs: `<task_id>.started` is there.
+    /// The session runs: `<task_id>.started` exists.
     Started {
-        /// Whose.
+        /// The task's id.
         task_id: String,
     },
-    /// The session is done: `<task_id>.json` is there, and whole.
+    /// The session is done: `<task_id>.json` exists and is complete.
     Result {
-        /// Whose.
+        /// The task's id.
         task_id: String,
-        /// What it says.
+        /// The content of the file.
         content: ResultContent,
     },
-    /// The answer to [`ResultsWatcher::look`]: everything that was there when it was called was reported BEFORE this.
+    /// The answer to [`ResultsWatcher::look`]: everything that was there at the time of the call was reported BEFORE
+    /// this.
     Looked {
-        /// The number that it was called with.
+        /// The number that was passed to the call.
         number: u32,
     },
 }
 
 impl ResultsEvent {
-    /// Whose it is; a look is nobody's.
+    /// Returns the id of the event's task; `Looked` has none.
     fn task_id(&self) -> Option<&str> {
         match self {
             Self::Started { task_id } | Self::Result { task_id, .. } => Some(task_id),
@@ -89,16 +91,16 @@ pub struct ResultsWatcher {
 }
 
 impl ResultsWatcher {
-    /// A watcher of no tasks yet. Each finding is reported once to `events`.
+    /// Creates a watcher of no tasks yet. Each finding is reported once to `events`.
     pub fn new(config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Self {
         let shared = Arc::new(Shared { config, poke: Notify::new(), state: Mutex::default() });
         let task = tokio::spawn(patrol(shared.clone(), events));
         Self { shared, task }
     }
 
-    /// Watches exactly these tasks from now on, and looks at once. A task that was watched before keeps what was
-    /// reported of it; a new one, or one that comes back, begins anew. A name that is not a plain file name is refused
-    /// with an error in the log.
+    /// Watches exactly these tasks from now on, and scans at once. A task that was watched before keeps what was
+    /// reported of it; a new one, or one that was not watched in between, starts anew. A name that is not a plain file
+    /// name is refused with an error in the log.
     pub fn watch(&self, tasks: Vec<String>) {
         let mut state = self.shared.lock();
         let mut before = std::mem::take(&mut state.watched);
@@ -116,25 +118,25 @@ impl ResultsWatcher {
         self.shared.poke.notify_one();
     }
 
-    /// Looks now, and reports what is there before it reports [`ResultsEvent::Looked`] with this number. A second call before
-    /// that takes the place of the first. While the folder's disk hangs, nothing is reported.
+    /// Scans now, and reports what is there before it reports [`ResultsEvent::Looked`] with this number. A second call
+    /// before that replaces the first. While the folder's disk hangs, nothing is reported.
     pub fn look(&self, number: u32) {
         self.shared.lock().look_asked = Some(number);
         self.shared.poke.notify_one();
     }
 
-    /// Removes both files of a task; returns what could not be removed and why. Files that are not there are fine. What
-    /// appears afterwards counts as new, if the task is still watched.
+    /// Removes both files of a task; returns what could not be removed and why. Missing files are no error. Files that
+    /// appear afterwards count as new, if the task is still watched.
     pub fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
         let sign = self.remove(task_id, STARTED);
         crash_point!("after removing the agent's sign, before its result");
         [sign, self.remove(task_id, RESULT)].into_iter().filter_map(Result::err).collect()
     }
 
-    /// Removes a task's `.started` alone; returns whether there was one. A later one counts as new.
+    /// Removes a task's `.started` file only; returns whether there was one. A later one counts as new.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The file cannot be removed.
     pub fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
         self.remove(task_id, STARTED)
     }
@@ -143,7 +145,7 @@ impl ResultsWatcher {
         if !is_plain_name(task_id) {
             return Err((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
         }
-        // The lock is held across the removal: a look that saw the old file reports into a watch that is over.
+        // The lock is held across the removal: a scan that saw the old file then reports into a watch that is over.
         let mut state = self.shared.lock();
         let path = file_of(&self.shared.config.dir, task_id, extension);
         let outcome = std::fs::remove_file(&path);
@@ -169,12 +171,12 @@ fn file_of(dir: &Path, task_id: &str, extension: &str) -> PathBuf {
     dir.join(format!("{task_id}.{extension}"))
 }
 
-/// The caller has checked it long before; a path that leaves the folder is worth a second look.
+/// Checks the name again, although the caller has: a path must not leave the folder.
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-/// What the watcher's owner and its patrol share.
+/// The state that the watcher's owner and its background task share.
 #[derive(Debug)]
 struct Shared {
     config: ResultsConfig,
@@ -185,7 +187,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, WatchState> {
-        // Every change below is a single step; a panic elsewhere leaves nothing half done.
+        // Every change below is a single step; a panic elsewhere leaves no inconsistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,9 +195,9 @@ impl Shared {
 #[derive(Debug, Default)]
 struct WatchState {
     watched: BTreeMap<String, Watch>,
-    /// A look that was asked for and has not begun.
+    /// The number of a scan that was requested and has not begun.
     look_asked: Option<u32>,
-    /// Found, marked as reported, and not in the channel yet.
+    /// Events that are marked as reported and not in the channel yet.
     undelivered: VecDeque<ResultsEvent>,
     watches: u64,
 }
@@ -203,7 +205,7 @@ struct WatchState {
 /// One watched task.
 #[derive(Debug, Clone)]
 struct Watch {
-    /// Tells this watch from an earlier one of the same task.
+    /// Distinguishes this watch from an earlier one of the same task.
     number: u64,
     started: bool,
     result: bool,
@@ -234,7 +236,7 @@ impl WatchState {
         }
     }
 
-    /// Takes over what a look found, unless the watch it looked for is over.
+    /// Merges what a scan found, unless the watch it was made for is over.
     fn merge(&mut self, task_id: &str, number: u64, found: Found) {
         let Some(watch) = self.watched.get_mut(task_id).filter(|watch| watch.number == number) else { return };
         if found.started && !watch.started {
@@ -253,13 +255,13 @@ impl WatchState {
     }
 }
 
-/// What one look found of one task.
+/// What one scan found of one task.
 struct Found {
     started: bool,
     result: Option<Look>,
 }
 
-/// Looks at the files of every watched task that has something left to report.
+/// Scans the files of every watched task that has something left to report.
 async fn look(shared: &Arc<Shared>) {
     let open: Vec<(String, Watch)> = {
         let state = shared.lock();
@@ -294,27 +296,28 @@ fn look_at(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> F
     } else {
         content::look(&file_of(&config.dir, task, RESULT), watch.candidate.as_ref(), config, now)
     };
-    // AFTER the result: a session writes this file first, so whoever sees its result sees this too.
+    // AFTER the result: a session writes the `.started` file first, so a scan that sees the result sees this file too.
     let started = watch.started || file_of(&config.dir, task, STARTED).is_file();
     Found { started, result }
 }
 
-/// The background half: watch, look, deliver, wait, for ever.
+/// Runs in the background: watches, scans, delivers and waits, forever.
 async fn patrol(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
     let mut folder = Folder::new(shared.config.dir.clone());
     loop {
-        // 1. Nothing to look for: sleep until there is.
+        // 1. Nothing to scan for: sleep until there is.
         if shared.lock().is_idle() {
             shared.poke.notified().await;
             continue;
         }
-        // 2. Watch BEFORE looking, so that nothing falls between.
+        // 2. Watch BEFORE the scan, so that no file is missed in between.
         folder = watch_folder(folder, &shared).await;
-        // 3. Look. What was asked for before this look is answered after it.
+        // 3. Scan. A request from before this scan is answered after it.
         let asked = shared.lock().look_asked.take();
         look(&shared).await;
         shared.lock().undelivered.extend(asked.map(|number| ResultsEvent::Looked { number }));
-        // 4. Deliver. Room is waited for without a lock, so that a task that is not watched any more is not reported.
+        // 4. Deliver. The channel's capacity is awaited without the lock; events of tasks that are no longer watched
+        //    are dropped meanwhile.
         while !shared.lock().undelivered.is_empty() {
             let Ok(room) = events.reserve().await else { return };
             let next = shared.lock().undelivered.pop_front();
@@ -322,14 +325,14 @@ async fn patrol(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
                 room.send(event);
             }
         }
-        // 5. Wait for a notice or the timer, but never less than the gap.
+        // 5. Wait for a notification or the timer, but at least the minimum gap.
         sleep(MIN_GAP).await;
         let pause = pause(&shared);
         let _ = timeout(pause, shared.poke.notified()).await;
     }
 }
 
-/// On a thread of its own: a disk that hangs must not hang the loop.
+/// Runs on a blocking thread: a disk that hangs must not block the event loop.
 async fn watch_folder(mut folder: Folder, shared: &Arc<Shared>) -> Folder {
     let waker = shared.clone();
     let watched = tokio::task::spawn_blocking(move || {
@@ -342,7 +345,8 @@ async fn watch_folder(mut folder: Folder, shared: &Arc<Shared>) -> Folder {
     })
 }
 
-/// Until the next look that nobody asks for: the timer, or the moment a doubtful file has settled.
+/// Returns the time until the next scan without a request: the timer, or the moment at which an undecided file has
+/// settled.
 fn pause(shared: &Shared) -> Duration {
     let scan = Duration::from_millis(shared.config.scan_ms);
     let settle = Duration::from_millis(shared.config.settle_ms);

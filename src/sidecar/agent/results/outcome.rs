@@ -1,4 +1,4 @@
-//! What a result says, as the outcome of its task, and how large it may be.
+//! The content of a result, as the outcome of its task, and its size limits.
 
 use serde_json::{Map, Value};
 
@@ -6,14 +6,15 @@ use crate::common::logging::Redactor;
 use crate::machine::Outcome;
 use crate::protocol::{Limit, clip};
 
-/// The longest result file that is read, bytes.
+/// The largest result file that is read, bytes.
 pub(crate) const MAX_FILE_BYTES: u64 = 2 << 20;
 
-/// The longest result, as the text that goes to the hub, bytes. Our hub takes frames of 4 MiB and drops the connection for
-/// a longer one, which would come again and again; a file of less may take more, since numbers are written out.
+/// The longest result, as the text that is sent to the hub, bytes. This project's hub accepts frames of 4 MiB and drops
+/// the connection for a longer one, which would be sent again and again; a smaller file may become longer, since
+/// numbers are written out.
 pub(crate) const MAX_RESULT_BYTES: usize = (4 << 20) - (64 << 10);
 
-/// What a result file says.
+/// The content of a result file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResultContent {
     /// `{"status":"success", ...}`.
@@ -23,21 +24,21 @@ pub enum ResultContent {
     },
     /// Any other object.
     Failure {
-        /// Its `reason`, else its `error`, else `"unknown"`; what is not a string, as compact JSON.
+        /// Its `reason`, else its `error`, else `"unknown"`; a value that is not a string, as compact JSON.
         reason: String,
     },
     /// Not a JSON object, too large, or not a file, and unchanged for the settling time.
     Unreadable {
-        /// What was found, where, and what is wanted instead.
+        /// What was found, where, and what is expected instead.
         error: String,
     },
 }
 
-/// What a result says, without the token.
+/// Converts a result's content to the task's outcome, without the token.
 pub(crate) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
     match content {
         ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
-        // It is cut when it is said, at the latest.
+        // At the latest it is cut when it is sent.
         ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
         ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
     }
@@ -50,7 +51,7 @@ fn completed(result: String) -> Outcome {
     }
 }
 
-/// The reason of a failure that stands for a result of so many bytes.
+/// Returns the reason of the failure that replaces a result of this many bytes.
 pub(crate) fn too_large(bytes: usize) -> String {
     format!(
         "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub \

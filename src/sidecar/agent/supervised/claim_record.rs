@@ -1,7 +1,8 @@
-//! Who runs a task: one file a task, whose lock says that its supervisor lives. It starts nothing; of processes it knows
-//! only how to end a run.
+//! The claim on a task's run: one file per task, whose lock shows that the run's supervisor lives. It starts nothing;
+//! all it can do to processes is end a run.
 //!
-//! The lock is an open file's (`flock`): it ends with the supervisor whatever ends that, and no child inherits it.
+//! The lock belongs to an open file (`flock`): the kernel releases it when the supervisor ends for any reason, and no
+//! child inherits it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,36 +13,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
 
-/// How long a command that has to end has between SIGTERM and SIGKILL (the original's figure).
+/// The time between SIGTERM and SIGKILL for a command that must end (the legacy sidecar's figure).
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// More than any claim has, bytes.
+/// The largest claim that is read, bytes.
 const MAX_CLAIM_BYTES: u64 = 64 * 1024;
 
 const CLAIM: &str = "run";
 const ENDING: &str = "ending";
 const PROGRESS: &str = "progress";
 
-/// What a claim says.
+/// The content of a claim file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClaimRecord {
-    /// The supervisor.
+    /// The supervisor's process id.
     pub(super) pid: u32,
-    /// The hand-out it runs or ran.
+    /// The generation of the assignment that it runs or ran.
     pub(super) generation: u64,
-    /// The machine's boot.
+    /// The id of the machine's boot.
     pub(super) machine_boot: String,
-    /// When it was claimed, ms since the epoch.
+    /// When the task was claimed, ms since the epoch.
     pub(super) claimed_at_ms: u64,
-    /// The command's process (which leads its group), once it runs.
+    /// The command's process, which leads its process group; none until it runs.
     pub(super) command: Option<Process>,
 }
 
-/// A process that cannot be mistaken for a later one with its number.
+/// A process, identified so that a later one with the same id is not mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    /// When it started, in the kernel's ticks; none where that cannot be told.
+    /// When it started, in the kernel's clock ticks; none where that is not known.
     pub(super) started: Option<u64>,
 }
 
@@ -55,14 +56,14 @@ impl Process {
     }
 }
 
-/// The field `starttime` of `/proc/PID/stat`; none where there is no such process, or no such file.
+/// Returns the field `starttime` of `/proc/PID/stat`; none where there is no such process, or no such file.
 fn start_ticks(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything; `starttime` is the 20th field after it (proc_pid_stat(5)).
+    // The name is in parentheses and may contain anything; `starttime` is the 20th field after it (proc_pid_stat(5)).
     text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// A claim that this process holds.
+/// A claim held by this process.
 #[derive(Debug)]
 pub(super) struct Claim {
     file: File,
@@ -70,19 +71,19 @@ pub(super) struct Claim {
     note: ClaimRecord,
 }
 
-/// What became of a claim.
+/// The outcome of [`Claim::take`].
 #[derive(Debug)]
 pub(super) enum Taken {
     Ours(Claim),
-    /// It is under way, or was run for this generation already.
+    /// The task is being run, or was run for this generation already.
     Before,
 }
 
 impl Claim {
-    /// Claims the task for this process, after whatever is being ended for it has ended.
+    /// Claims the task for this process, after any run of it that is being ended has ended.
     pub(super) fn take(scratch: &Path, task_id: &str, note: ClaimRecord) -> io::Result<Taken> {
         fs::create_dir_all(scratch)?;
-        // One claimant at a time: between the look and the rename nobody else may come.
+        // One claimant at a time: no other process may claim the task between the check and the rename.
         let gate = regular_file::open_with(&scratch.join("runs.lock"), private().create(true))?;
         gate.lock()?;
         wait_for_the_ending(scratch, task_id)?;
@@ -92,7 +93,7 @@ impl Claim {
             ClaimState::Running(_) => return Ok(Taken::Before),
             ClaimState::Over(before) if before.generation == note.generation => return Ok(Taken::Before),
             ClaimState::Over(_) | ClaimState::Unreadable => {
-                // An earlier hand-out's.
+                // It belongs to an earlier assignment.
                 let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
             }
         }
@@ -102,30 +103,31 @@ impl Claim {
         file.lock()?;
         let mut claim = Self { file, path, note };
         claim.write_note()?;
-        // Locked BEFORE it can be seen.
+        // Locked BEFORE it becomes visible.
         fs::rename(&fresh, &claim.path)?;
         Ok(Taken::Ours(claim))
     }
 
-    /// Notes the command's process.
+    /// Records the command's process.
     pub(super) fn runs(&mut self, command: Process) -> io::Result<()> {
         self.note.command = Some(command);
         self.write_note()
     }
 
-    /// Whether nobody has taken the claim away: that is how a run is told that nobody wants its result.
+    /// Returns whether the claim file is still in place. Its removal tells the supervisor that the run's result is not
+    /// wanted.
     pub(super) fn is_wanted(&self) -> bool {
         same_file(&self.file, &self.path)
     }
 
-    /// Nothing was started: it may be claimed again.
+    /// Removes the claim of a run that was not started, so that the task can be claimed again.
     pub(super) fn give_up(self) {
         if self.is_wanted() {
             let _ = fs::remove_file(&self.path);
         }
     }
 
-    /// After the end of a run that was not wanted any more.
+    /// Removes the files of a run that was ended because its result was not wanted.
     pub(super) fn forget(self, scratch: &Path, task_id: &str) {
         let _ = fs::remove_file(ending_path(scratch, task_id, self.note.pid));
     }
@@ -138,30 +140,30 @@ impl Claim {
     }
 }
 
-/// How a claim stands.
+/// The state of a claim.
 #[derive(Debug)]
 pub(super) enum ClaimState {
     Absent,
-    /// Its supervisor lives.
+    /// Its supervisor is alive.
     Running(Option<ClaimRecord>),
     /// Its supervisor has ended.
     Over(ClaimRecord),
-    /// Not a claim.
+    /// The file is not a claim.
     Unreadable,
 }
 
-/// How the task's claim stands.
+/// Returns the state of the task's claim.
 pub(super) fn standing(scratch: &Path, task_id: &str) -> io::Result<ClaimState> {
     look_at(&path_of(scratch, task_id, CLAIM))
 }
 
-/// Where the task's progress is.
+/// Returns the path of the task's progress file.
 pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
     path_of(scratch, task_id, PROGRESS)
 }
 
-/// Ends the task's run, if there is one, and removes its files: nobody wants its result. It does not wait. Returns whether
-/// there was a claim.
+/// Ends the task's run, if there is one, and removes its files; its result is not wanted. It does not wait. Returns
+/// whether there was a claim.
 pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
     let path = path_of(scratch, task_id, CLAIM);
     let standing = look_at(&path);
@@ -169,7 +171,7 @@ pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
     match standing {
         Ok(ClaimState::Absent) => {}
         Ok(ClaimState::Running(Some(note))) => {
-            // The name first: from here on the supervisor knows that it is not wanted.
+            // The rename comes first: from then on the supervisor knows that its result is not wanted.
             let ending = ending_path(scratch, task_id, note.pid);
             if fs::rename(&path, &ending).is_ok() {
                 terminate(note.pid);
@@ -188,9 +190,9 @@ pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
     claimed
 }
 
-/// Runs that an earlier sidecar was about to end are ended now.
+/// Ends the runs that an earlier sidecar was about to end.
 pub(super) fn end_leftovers(scratch: &Path) {
-    // A folder that is not there holds no files.
+    // A missing folder holds no files.
     let Ok(entries) = fs::read_dir(scratch) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_none_or(|extension| extension != ENDING) {
@@ -206,7 +208,7 @@ pub(super) fn end_leftovers(scratch: &Path) {
     }
 }
 
-/// What a supervisor that was killed left running.
+/// Kills the command that a killed supervisor left running.
 pub(super) fn end_orphan(note: &ClaimRecord) {
     if let Some(command) = note.command
         && command.is_alive()
@@ -267,7 +269,7 @@ fn ending_path(scratch: &Path, task_id: &str, pid: u32) -> PathBuf {
     scratch.join(format!("{task_id}.{pid}.{ENDING}"))
 }
 
-/// To be read and written, and nobody else's business.
+/// Returns options to open a file for reading and writing, private to this user if it is created.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -294,7 +296,7 @@ fn same_file(_: &File, path: &Path) -> bool {
 #[cfg(unix)]
 fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        // It may have ended a moment ago, which is as good.
+        // The process may have ended already, which is fine.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
@@ -307,7 +309,7 @@ mod tests {
     use super::*;
 
     fn note(generation: u64) -> ClaimRecord {
-        // A number that no process has.
+        // An id that no process has.
         ClaimRecord { pid: u32::MAX, generation, machine_boot: "b".into(), claimed_at_ms: 1, command: None }
     }
 

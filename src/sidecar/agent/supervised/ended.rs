@@ -1,4 +1,4 @@
-//! How a command ended, as the task's result. It writes nothing.
+//! Turns a command's end into the task's result. It writes nothing.
 
 use std::io;
 use std::process::ExitStatus;
@@ -11,17 +11,17 @@ use crate::sidecar::agent::results::outcome::{MAX_FILE_BYTES, ResultContent};
 use crate::sidecar::agent::supervised::output::{Stream, cut_to_end};
 use crate::sidecar::agent::wake::process_group;
 
-/// How much output a result carries, bytes.
+/// How much output a result includes, bytes.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
-/// How much of it a failure's reason quotes: a hub takes 2,000 characters.
+/// How much of the output a failure's reason quotes, bytes: a hub accepts 2,000 characters.
 const QUOTED_BYTES: usize = 1_800;
 
-/// How a command ended, and with what output.
+/// A command's end and its output.
 pub(super) struct Ended {
     pub(super) how: How,
     pub(super) streams: [Stream; 2],
-    /// The group to end, if anything was started.
+    /// The leader of the process group to end, if anything was started.
     pub(super) leader: Option<u32>,
 }
 
@@ -29,13 +29,13 @@ pub(super) enum How {
     NotStarted(io::Error),
     Exited(ExitStatus),
     TimedOut,
-    /// This process was asked to end.
+    /// This process received SIGTERM.
     Signalled,
     Lost(io::Error),
 }
 
 impl Ended {
-    /// What goes into the result file.
+    /// Returns the content of the result file.
     pub(super) fn result(&self, took: Duration, limit_ms: u64) -> Value {
         let [out, err] = &self.streams;
         let (text, lost) = out.kept();
@@ -72,7 +72,7 @@ impl Ended {
     }
 }
 
-/// The result with what the command printed, where a result file may have so many bytes; else it is a failure.
+/// Merges the printed result into `result`, if the whole still fits in a result file; otherwise returns a failure.
 fn with_printed(result: Map<String, Value>, printed: Map<String, Value>) -> Value {
     let mut whole = result.clone();
     whole.extend(printed);
@@ -94,8 +94,8 @@ fn with_printed(result: Map<String, Value>, printed: Map<String, Value>) -> Valu
     Value::Object(failed)
 }
 
-/// The result that the command printed: its whole output, or the last line of it, where that is a JSON object. One that no
-/// hub would take is a failure: what it says of the task cannot be passed on.
+/// Returns the result that the command printed: its whole output, or the last line of it, if that is a JSON object. An
+/// object that no hub would accept becomes a failure, since its content cannot be passed on.
 fn printed_result(text: &str) -> Map<String, Value> {
     let last = text.trim_end().lines().next_back().unwrap_or_default();
     let printed = |text: &str| match read_object(text.as_bytes(), MAX_RESULT_DEPTH) {

@@ -1,5 +1,5 @@
-//! Follows the run of the task in hand: passes its output on, batched, and tells its end when its supervisor can not.
-//! It starts and ends nothing but what a killed supervisor left behind.
+//! Follows the run of the current task: passes its output on in batches, and reports its end when its supervisor
+//! cannot. It starts nothing, and ends only what a killed supervisor left behind.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -14,46 +14,48 @@ use crate::common::fs::{atomic_file, regular_file};
 use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, progress_path, standing};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
 
-/// How often a run is looked at.
+/// How often the progress of a run is read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How often it is asked whether there is a run at all.
+/// How often to check for a run when there is none.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between two batches of one stream: with both, 40 frames a minute, where a hub takes 60 of an agent's tasks.
+/// The time between two batches of one stream: with both streams, 40 frames a minute, where a hub accepts 60 for an
+/// agent's tasks.
 const BATCH_EVERY: Duration = Duration::from_secs(3);
 
-/// How much text one batch holds, bytes.
+/// The most text in one batch, bytes.
 const BATCH_BYTES: usize = 8 * 1024;
 
-/// Where the runs are.
+/// The folders of the runs.
 #[derive(Debug, Clone)]
 pub struct RunsConfig {
-    /// Their claims and progress.
+    /// The folder of claims and progress files.
     pub scratch_dir: PathBuf,
-    /// Their results.
+    /// The results folder.
     pub results_dir: PathBuf,
-    /// This boot of the machine.
+    /// The id of this boot of the machine.
     pub machine_boot: String,
 }
 
-/// The task in hand.
+/// The task that is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
-    /// Which.
+    /// The task's id.
     pub task_id: String,
-    /// The hand-out that work was begun for, where it was. A claim of another one says nothing about this work.
+    /// The generation of the assignment for which work was started, if any. A claim of another generation says nothing
+    /// about this work.
     pub begun_for: Option<u64>,
 }
 
-/// Output of a run.
+/// A batch of a run's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputBatch {
-    /// Whose.
+    /// The task's id.
     pub task_id: String,
     /// `stdout` or `stderr`.
     pub stream: String,
-    /// The newest of what has come, with a note in front where something was left out.
+    /// The newest output, preceded by a note if some was left out.
     pub text: String,
 }
 
@@ -66,7 +68,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Follows nothing yet; what comes goes to `output`, and is left out where nobody takes it.
+    /// Creates a follower of no task yet. Output goes to `output`, and is dropped while that is full.
     pub fn new(config: RunsConfig, output: mpsc::Sender<OutputBatch>) -> Self {
         claim_record::end_leftovers(&config.scratch_dir);
         let (watched, watching) = watch::channel(None);
@@ -74,7 +76,7 @@ impl Runs {
         Self { config, watched, task }
     }
 
-    /// Follows this task from now on.
+    /// Follows this task from now on, or none.
     pub fn watch(&self, task: Option<Watched>) {
         self.watched.send_if_modified(|watched| {
             let changed = *watched != task;
@@ -116,7 +118,7 @@ async fn follow_all(
     }
 }
 
-/// Never ends: whoever follows decides when to follow something else.
+/// Follows one task. It never returns: the caller decides when to follow another one.
 async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
     let mut reader = Reader { at: None, rest: Vec::new() };
     let mut batches = [Batch::new("stdout"), Batch::new("stderr")];
@@ -147,12 +149,12 @@ async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mps
     }
 }
 
-/// One look: the new lines of progress, or nothing where there is no run.
+/// Returns the new lines of progress, or nothing if there is no run.
 fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<OutputLine>>) {
     let task_id = task.task_id.as_str();
     match standing(&config.scratch_dir, task_id) {
         Ok(ClaimState::Running(note)) => {
-            // What an earlier sidecar saw is not told again.
+            // Output that an earlier sidecar has read is not reported again.
             let ours = note.is_none_or(|note| note.claimed_at_ms >= since_ms);
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), ours);
             (reader, Some(lines))
@@ -172,10 +174,10 @@ fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) 
     }
 }
 
-/// A supervisor that ended without a result was killed: somebody has to say so.
+/// Writes a failure for a run whose supervisor ended without a result: it was killed.
 fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &ClaimRecord) {
     let path = config.results_dir.join(format!("{task_id}.json"));
-    // What a reboot ended is the machine's to judge: it may be begun anew.
+    // A run that a reboot ended is left to the machine, which may start it again.
     if note.machine_boot != config.machine_boot || path.exists() {
         return;
     }
@@ -185,7 +187,7 @@ fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &ClaimRecord) {
     tracing::warn!(task_id, pid = note.pid, "a run's supervisor is gone and left no result");
     let result = json!({"status": "failed", "reason": reason});
     match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
-        // Cleaned up in this very moment: it must not pass for the result of a later hand-out.
+        // Cleaned up during the write: the file must not pass for the result of a later assignment.
         Ok(()) if !matches!(standing(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *note) => {
             let _ = std::fs::remove_file(&path);
         }
@@ -194,7 +196,7 @@ fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &ClaimRecord) {
     }
 }
 
-/// Where the progress file has been read to.
+/// The position up to which the progress file has been read.
 #[derive(Debug)]
 struct Reader {
     at: Option<u64>,
@@ -202,12 +204,12 @@ struct Reader {
 }
 
 impl Reader {
-    /// The lines that are new.
+    /// Returns the new lines.
     fn read(&mut self, path: &std::path::Path, from_the_start: bool) -> Vec<OutputLine> {
         self.read_bytes(path, from_the_start).unwrap_or_default();
         let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<u8> = self.rest.drain(..whole).collect();
-        // A line that was begun under a shorter file is no line.
+        // A line that began before the file was truncated does not parse, and is skipped.
         lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
@@ -215,9 +217,9 @@ impl Reader {
         let mut file = regular_file::open(path)?;
         let length = file.metadata()?.len();
         let at = self.at.unwrap_or(if from_the_start { 0 } else { length });
-        // It was begun anew.
+        // The file was truncated.
         let at = if at > length { 0 } else { at };
-        // No supervisor writes more: what it is, nobody needs to know.
+        // A supervisor never writes more than this.
         let at = at.max(length.saturating_sub(FILE_BYTES));
         file.seek(SeekFrom::Start(at))?;
         let read = file.take(length - at).read_to_end(&mut self.rest)?;
@@ -226,7 +228,7 @@ impl Reader {
     }
 }
 
-/// What of one stream waits to be said.
+/// The output of one stream that waits to be sent.
 struct Batch {
     stream: &'static str,
     text: String,
@@ -241,7 +243,7 @@ impl Batch {
 
     fn add(&mut self, line: &OutputLine) {
         if line.left_out > 0 {
-            // What stands before a gap is old.
+            // Text before a gap is old.
             self.left_out += self.text.len() as u64 + line.left_out;
             self.text.clear();
         }
@@ -257,7 +259,7 @@ impl Batch {
         let text = note + &std::mem::take(&mut self.text);
         self.left_out = 0;
         self.sent = Some(Instant::now());
-        // A loop that has no room has more important things to do.
+        // A full channel means that the event loop has more important work.
         let _ = output.try_send(OutputBatch { task_id: task_id.to_owned(), stream: self.stream.to_owned(), text });
     }
 }
@@ -317,7 +319,7 @@ mod tests {
         assert_eq!(reader.read(&path, false), []);
     }
 
-    /// What one look makes of a claim of generation 1 whose supervisor is gone: the result file, if it writes one.
+    /// Reads a claim of generation 1 whose supervisor is gone; returns the result file, if one is written.
     fn after_a_look(machine_boot: &str, begun_for: Option<u64>) -> Option<serde_json::Value> {
         let folder = tempfile::tempdir().unwrap();
         let note = json!({"pid": 1, "generation": 1, "machine_boot": "b", "claimed_at_ms": 1, "command": null});

@@ -1,11 +1,11 @@
 //! Commands whose end is the task's end: a supervisor in a session of its own runs one and leaves `<task_id>.started`
 //! and `<task_id>.json` in the results folder, as an agent's session would. So the machine needs no state for them, and
-//! neither a restart nor a crash of the sidecar touches them. Nothing here decides what a task is run by.
+//! neither a restart nor a crash of the sidecar affects them. Nothing here chooses the command of a task.
 //!
 //! The files of a run, in the scratch folder (`<queue_file>.wake`):
-//! - `<task_id>.run`, the claim: locked for as long as the supervisor lives, kept until the task's files are cleaned up.
-//!   It names the generation, so that none is run twice.
-//! - `<task_id>.progress`, the output as it comes, in JSON lines; bounded, for whoever watches.
+//! - `<task_id>.run`, the claim: locked for as long as the supervisor lives, kept until the task's files are cleaned
+//!   up. It names the generation, so that none is run twice.
+//! - `<task_id>.progress`, the output as it is written, in JSON lines; bounded in size, for readers that follow it.
 
 mod claim_record;
 mod ended;

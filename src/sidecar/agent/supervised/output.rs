@@ -1,5 +1,5 @@
-//! What a command writes, on its way to whoever wants it: without secrets, its end kept for the result, and all of it,
-//! bounded in size and rate, as lines in the progress file. It waits for nothing.
+//! A command's output: without secrets, its end kept for the result, and all of it, bounded in size and rate, as lines
+//! in the progress file. It waits for nothing.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -11,13 +11,13 @@ use crate::common::fs::regular_file;
 use crate::common::logging::Redactor;
 use crate::sidecar::agent::supervised::claim_record::private;
 
-/// How much of a stream's end is kept: a result that is printed as one JSON object must fit.
+/// How much of a stream's end is kept, bytes: a result that is printed as one JSON object must fit.
 const KEPT_BYTES: usize = 1024 * 1024;
 
-/// How much of one stream one line of progress may hold, bytes.
+/// The most text of one stream in one line of progress, bytes.
 const LINE_BYTES: usize = 16 * 1024;
 
-/// The progress file is begun anew beyond this, bytes.
+/// The progress file is truncated when it exceeds this size, bytes.
 pub(super) const FILE_BYTES: u64 = 1024 * 1024;
 
 /// One line of progress.
@@ -26,7 +26,7 @@ pub(super) struct OutputLine {
     /// `stdout` or `stderr`.
     pub(super) stream: String,
     pub(super) text: String,
-    /// What was left out before the text, bytes.
+    /// How many bytes were left out before the text.
     pub(super) left_out: u64,
 }
 
@@ -34,15 +34,15 @@ pub(super) struct OutputLine {
 pub(super) struct Stream {
     name: &'static str,
     redactor: Redactor,
-    /// Bytes that are no whole character yet.
+    /// Bytes that do not form a whole character yet.
     bytes: Vec<u8>,
-    /// Text that may be the beginning of a secret.
+    /// Text that may be the start of a secret.
     held: String,
-    /// The end of all that was written.
+    /// The end of the whole output.
     kept: String,
-    /// Bytes that `kept` has lost.
+    /// How many bytes were dropped from the start of `kept`.
     lost: u64,
-    /// Not in the progress file yet.
+    /// Text that is not in the progress file yet.
     line: String,
     left_out: u64,
 }
@@ -53,7 +53,7 @@ impl Stream {
         Self { name, redactor, bytes, held, kept, lost: 0, line, left_out: 0 }
     }
 
-    /// Takes what was read.
+    /// Adds bytes that were read.
     pub(super) fn push(&mut self, read: &[u8]) {
         self.bytes.extend_from_slice(read);
         let whole = whole_characters(&self.bytes);
@@ -66,7 +66,7 @@ impl Stream {
         self.pass(&clean);
     }
 
-    /// Nothing more will come.
+    /// Flushes what is held back; nothing may be added afterwards.
     pub(super) fn finish(&mut self) {
         let rest = String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned();
         let last = std::mem::take(&mut self.held) + &rest;
@@ -74,14 +74,14 @@ impl Stream {
         self.pass(&last);
     }
 
-    /// Everything that was kept, and how many bytes before it were not.
+    /// Returns the kept text, and how many bytes before it were dropped.
     pub(super) fn kept(&self) -> (&str, u64) {
         (&self.kept, self.lost)
     }
 
     fn pass(&mut self, text: &str) {
         self.kept.push_str(text);
-        // Only now and then: cutting costs a copy.
+        // Only at twice the size: each cut costs a copy.
         if self.kept.len() > KEPT_BYTES * 2 {
             self.lost += cut_to_end(&mut self.kept, KEPT_BYTES);
         }
@@ -91,7 +91,7 @@ impl Stream {
         }
     }
 
-    /// What has come since the last time.
+    /// Returns the text since the last call as a line of progress.
     fn take_line(&mut self) -> Option<OutputLine> {
         if self.line.is_empty() {
             return None;
@@ -102,16 +102,16 @@ impl Stream {
     }
 }
 
-/// The file that a sidecar follows.
+/// The progress file, which a sidecar follows.
 pub(super) struct Progress(Option<File>);
 
 impl Progress {
-    /// A run goes on without it.
+    /// Creates the file; if that fails, the run continues without it.
     pub(super) fn create(path: &Path) -> Self {
         Self(regular_file::open_with(path, private().create(true).truncate(true)).ok())
     }
 
-    /// Adds what has come. A disk that is full costs the progress, not the run.
+    /// Appends the new output. On a full disk the progress is lost, not the run.
     pub(super) fn write(&mut self, streams: [&mut Stream; 2]) {
         let lines: Vec<OutputLine> = streams.into_iter().filter_map(Stream::take_line).collect();
         let Some(file) = &mut self.0 else { return };
@@ -127,7 +127,7 @@ impl Progress {
     }
 }
 
-/// Keeps at most the last `most` bytes; answers how many went.
+/// Keeps at most the last `most` bytes; returns how many bytes were removed.
 pub(super) fn cut_to_end(text: &mut String, most: usize) -> u64 {
     let mut at = text.len().saturating_sub(most);
     while !text.is_char_boundary(at) {
@@ -137,11 +137,11 @@ pub(super) fn cut_to_end(text: &mut String, most: usize) -> u64 {
     at as u64
 }
 
-/// How many of the bytes are no beginning of a character that is still coming.
+/// Returns the length of the bytes without an incomplete character at the end.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Ok(_) => bytes.len(),
-        // Bad bytes in the middle are shown as such; only an unfinished end is waited for.
+        // Invalid bytes in the middle are replaced; only an incomplete end is held back.
         Err(_) => {
             let tail = bytes.len().saturating_sub(3);
             let begin = (tail..bytes.len()).rev().find(|at| bytes[*at] >= 0xc0);

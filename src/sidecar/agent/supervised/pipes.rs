@@ -1,4 +1,4 @@
-//! A command's output, as it is read. It waits for the command's own words and for nobody else's.
+//! Reads a command's output. It waits for the command itself, and for no other process that holds its pipes.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use tokio::process::{Child, ChildStderr, ChildStdout};
 
 use crate::sidecar::agent::supervised::output::Stream;
 
-/// After the command's end: how long its output may stay open without a word. A daemon that it left behind may hold it
-/// for ever.
+/// How long the pipes may stay open and silent after the command's end. A daemon that the command left behind may hold
+/// them open forever.
 const QUIET: Duration = Duration::from_millis(100);
 const QUIET_AT_MOST: Duration = Duration::from_secs(2);
 
-/// The command's ends of its output.
+/// The read ends of the command's stdout and stderr.
 pub(super) struct Pipes {
     out: Option<ChildStdout>,
     err: Option<ChildStderr>,
@@ -30,7 +30,7 @@ impl Pipes {
         self.out.is_some() || self.err.is_some()
     }
 
-    /// Reads once, from whichever has something.
+    /// Reads once, from whichever pipe has data.
     pub(super) async fn read(&mut self, out: &mut Stream, err: &mut Stream) {
         let Self { out: from_out, err: from_err, out_bytes, err_bytes } = self;
         let (from, read, to) = tokio::select! {
@@ -45,7 +45,7 @@ impl Pipes {
         }
     }
 
-    /// What is still in the pipes, but no waiting for others that hold them.
+    /// Reads what is left in the pipes, without waiting for other processes that hold them open.
     pub(super) async fn drain(&mut self, out: &mut Stream, err: &mut Stream) {
         let give_up = Instant::now() + QUIET_AT_MOST;
         while self.are_open() && Instant::now() < give_up {
@@ -56,7 +56,7 @@ impl Pipes {
     }
 }
 
-/// How much was read; none at the end. A pipe that is gone has no answer.
+/// Returns how many bytes were read; none at the end. A closed pipe is forever pending.
 async fn read_from(pipe: &mut Option<impl AsyncRead + Unpin>, bytes: &mut [u8]) -> Option<usize> {
     match pipe {
         Some(pipe) => pipe.read(bytes).await.ok().filter(|read| *read > 0),

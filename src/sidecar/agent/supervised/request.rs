@@ -1,29 +1,30 @@
-//! What a supervisor is told, on its stdin: neither the list of processes nor an environment shows it.
+//! The request to a run's supervisor. It is passed on stdin, so that neither the process list nor an environment shows
+//! it.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// One command to run for one hand-out of a task.
+/// A command to run for one assignment of a task.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRequest {
-    /// The task; a plain file name.
+    /// The task's id; a plain file name.
     pub task_id: String,
-    /// The hand-out: run once at most.
+    /// The assignment's generation, which is run at most once.
     pub generation: u64,
-    /// A shell line.
+    /// The command, as a shell line.
     pub command: String,
-    /// Where it runs.
+    /// The folder in which the command runs.
     pub cwd: PathBuf,
-    /// How long it may run, ms.
+    /// The command's time limit, ms.
     pub timeout_ms: u64,
-    /// Where `<task_id>.started` and `<task_id>.json` go.
+    /// The folder for `<task_id>.started` and `<task_id>.json`.
     pub results_dir: PathBuf,
-    /// Where the claim and the progress go.
+    /// The folder for the claim and the progress file.
     pub scratch_dir: PathBuf,
-    /// This boot of the machine: what was under way before another one is over.
+    /// The id of this boot of the machine: a run of an earlier boot is over.
     pub machine_boot: String,
-    /// Texts that nothing written may hold.
+    /// Texts that must not appear in anything that is written.
     pub secrets: Vec<String>,
 }
 

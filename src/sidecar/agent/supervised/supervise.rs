@@ -1,12 +1,13 @@
-//! The supervisor of one command, as two processes of this program: the first passes the order on and answers whether
-//! the task is under way, the second leaves for a session of its own and stays until the command has ended.
+//! The supervisor of one command, as two processes of this program: the first passes the request on and reports whether
+//! the command runs, the second moves to a session of its own and stays until the command has ended.
 //!
-//! 1. Claim the task; under way or run before: nothing to do.
-//! 2. `<task_id>.started`.
-//! 3. Start a process for the command, leading a group of its own; note which, let it go on, and say that it is under way.
-//! 4. Until its end, its time limit, or SIGTERM: pass its output on.
-//! 5. `<task_id>.json`, whole, unless the claim was taken away meanwhile: nobody wants it then.
-//! 6. End what the command has left in its group.
+//! 1. Claim the task; if it is claimed already, there is nothing to do.
+//! 2. Write `<task_id>.started`.
+//! 3. Start a process for the command, leading a process group of its own; record its id, let it proceed, and report
+//!    that it runs.
+//! 4. Pass its output on until its end, its time limit, or SIGTERM.
+//! 5. Write `<task_id>.json`, whole, unless the claim was removed meanwhile: then the result is not wanted.
+//! 6. End what the command has left in its process group.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -30,23 +31,23 @@ use crate::sidecar::agent::supervised::pipes::Pipes;
 use crate::sidecar::agent::supervised::request::RunRequest;
 use crate::sidecar::agent::wake::process_group;
 
-/// What the program is called with to be a supervisor; not for people.
+/// The argument that makes the program a supervisor; internal.
 pub(super) const SUPERVISE: &str = "supervise-run";
 const DETACHED: &str = "detached";
-/// A command's process that waits until it is noted.
+/// The argument of the command's process, which waits until it is recorded.
 const HELD: &str = "held";
 const GO: &str = "go\n";
 
-/// Said when the task is under way.
+/// The answer when the task is under way.
 const UNDER_WAY: &str = "under way";
 
-/// How often new output goes to the progress file.
+/// How often new output is written to the progress file.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// How long until a result that the disk did not take is written again.
+/// How long to wait before a failed write of the result is retried.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
-/// This very program, also when another one stands at its path by now.
+/// Returns the path of the running program, even if another file has replaced it since.
 pub fn program() -> PathBuf {
     if cfg!(target_os = "linux") {
         "/proc/self/exe".into()
@@ -55,12 +56,12 @@ pub fn program() -> PathBuf {
     }
 }
 
-/// The arguments for [`program`].
+/// Returns the arguments for [`program`].
 pub(crate) fn arguments() -> [&'static str; 1] {
     [SUPERVISE]
 }
 
-/// Runs a supervisor if the arguments (without the program's name) ask for one. To be called first in `main`.
+/// Runs a supervisor if the arguments (without the program's name) ask for one. Must be called first in `main`.
 pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if arguments.next()? != SUPERVISE {
         return None;
@@ -80,7 +81,8 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
     })
 }
 
-/// The first process: it ends as soon as the second one has answered, so that that one is nobody's child.
+/// Runs the first process. It ends as soon as the second one has answered, so that the second one is not a child of the
+/// sidecar.
 fn pass_on() -> Result<(), String> {
     let mut order = Vec::new();
     io::stdin().read_to_end(&mut order).map_err(|e| format!("the order cannot be read: {e}"))?;
@@ -102,7 +104,7 @@ fn pass_on() -> Result<(), String> {
     }
 }
 
-/// The second process.
+/// Runs the second process.
 fn detached() -> Result<(), String> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(|e| format!("the order cannot be read: {e}"))?;
@@ -114,7 +116,8 @@ fn detached() -> Result<(), String> {
     Ok(())
 }
 
-/// The command's process, up to the command: without a supervisor who has noted it, nobody could end it any more.
+/// Runs the command's process up to the command itself. It waits until the supervisor has recorded it: a command that
+/// is not recorded could not be ended any more.
 fn held(command: &OsStr) -> Result<(), String> {
     let mut word = String::new();
     io::stdin().read_line(&mut word).map_err(|e| format!("the supervisor does not answer: {e}"))?;
@@ -139,7 +142,7 @@ fn become_it(mut command: std::process::Command) -> io::Result<()> {
 
 #[cfg(unix)]
 fn leave_session() {
-    // Refused only to the leader of a group, which a fresh child is not.
+    // Fails only for the leader of a process group, which a new child is not.
     let _ = rustix::process::setsid();
 }
 
@@ -148,7 +151,7 @@ fn leave_session() {}
 
 fn answer(text: &str) {
     let mut stdout = io::stdout();
-    // One line; the first process may have been ended, and then nobody listens.
+    // One line. The first process may have been ended, and then the answer is not read.
     let _ = writeln!(stdout, "{}", text.replace('\n', " "));
     let _ = stdout.flush();
 }
@@ -163,7 +166,7 @@ async fn supervise(order: RunRequest) {
             .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
         command: None,
     };
-    // BEFORE anybody can know whom to ask.
+    // BEFORE the claim makes this process known.
     let stop = StopSignal::listen();
     // 1
     let mut claim = match Claim::take(&order.scratch_dir, &order.task_id, note) {
@@ -186,10 +189,10 @@ async fn supervise(order: RunRequest) {
         }
         Ok(mut child) => {
             let leader = child.id();
-            // Without the note, a command whose supervisor is killed is not ended: no reason to end it now.
+            // Without the record, a command whose supervisor is killed is not ended: no reason to end it now.
             let _ = leader.map(|pid| claim.runs(Process::now(pid)));
             if let Some(mut stdin) = child.stdin.take() {
-                // Where it has ended already, its end is seen below.
+                // If the command has ended already, that is noticed below.
                 let _ = stdin.write_all(GO.as_bytes()).await;
             }
             answer(UNDER_WAY);
@@ -247,8 +250,8 @@ async fn watch(order: &RunRequest, child: &mut Child, leader: Option<u32>, mut s
     if !matches!(how, How::Exited(_))
         && let Some(leader) = leader
     {
-        // Both at once: a command that has ended counts as a member of its group until it is reaped, and would take all of
-        // the grace. Whatever it was, it is not a child that is left behind unreaped.
+        // Both at once: a command that has ended counts as a member of its group until it is reaped, and would use up
+        // the whole grace period. Either way no unreaped child is left behind.
         let reaped = tokio::time::timeout(GRACE * 2, child.wait());
         let _ = tokio::join!(end_group(leader), reaped);
     }
@@ -260,7 +263,7 @@ async fn watch(order: &RunRequest, child: &mut Child, leader: Option<u32>, mut s
     Ended { how, streams, leader }
 }
 
-/// Hears SIGTERM.
+/// Receives SIGTERM.
 struct StopSignal {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
@@ -292,7 +295,7 @@ impl StopSignal {
     }
 }
 
-/// SIGTERM, and SIGKILL for whoever is left after the grace.
+/// Sends SIGTERM to the group, and SIGKILL if a member is left after the grace period.
 async fn end_group(leader: u32) {
     let give_up = Instant::now() + GRACE;
     process_group::terminate(leader);
@@ -304,15 +307,15 @@ async fn end_group(leader: u32) {
     }
 }
 
-/// Puts the result where the sidecar finds it, now or when there is one again.
+/// Writes the result where the sidecar finds it, and retries until it is written.
 async fn leave_result(order: &RunRequest, claim: &Claim, result: &Value) {
     let path = order.results_dir.join(format!("{}.json", order.task_id));
     let bytes = result.to_string().into_bytes();
     while claim.is_wanted() {
-        // It has no log; the sidecar on the same disk complains of the same trouble.
+        // A failure is not logged: this process has no log, and the sidecar on the same disk reports the same failure.
         if atomic_file::write_atomic(&path, &bytes).is_ok() {
             if !claim.is_wanted() {
-                // Taken away in this very moment: what was written must not pass for the result of a later hand-out.
+                // The claim was removed during the write: the file must not pass for the result of a later assignment.
                 let _ = fs::remove_file(&path);
             }
             return;

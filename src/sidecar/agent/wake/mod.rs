@@ -1,9 +1,9 @@
-//! Runs wake commands: `sh -c`, the task's values in the environment, one [`WakeEvent`] for each order.
-//! It never retries, reads no results, and does not decide what an outcome means for the task.
+//! Runs wake commands: `sh -c`, the task's values in the environment, one [`WakeEvent`] for each order. It never
+//! retries, reads no results, and does not decide what an outcome means for the task.
 //!
-//! What is done is the exit of the command itself. A session that the command detached (`setsid agent &`) lives on with
-//! the same output file, and neither delays the outcome nor is touched by a timeout, which ends the command's process
-//! group only. When this process exits, commands that still run are left alone.
+//! A command is done when it exits itself. A session that the command detached (`setsid agent &`) lives on with the
+//! same output file; it neither delays the outcome nor is affected by a timeout, which ends the command's process group
+//! only. When this process exits, commands that still run are left alone.
 
 mod output_file;
 pub(crate) mod process_group;
@@ -25,78 +25,78 @@ use crate::common::secret::Secret;
 
 pub use crate::machine::WakeOutcome;
 
-/// How long a command that timed out has between SIGTERM and SIGKILL.
+/// The time between SIGTERM and SIGKILL for a command that timed out.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How long the kernel may take to end a killed process before it is left to the runtime's reaper.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
-/// Takes out of a child's environment what it must not inherit (pm2's variables and its channel).
+/// Removes from a child's environment what it must not inherit (pm2's variables and its channel).
 pub type Scrub = fn(&mut Command);
 
-/// Where the runner works.
+/// The runner's configuration.
 #[derive(Debug, Clone)]
 pub struct RunnerConfig {
-    /// A folder of this sidecar alone, for commands' output and for task values too long for the environment.
+    /// A folder used by this sidecar only, for commands' output and for task values too long for the environment.
     /// Created when missing.
     pub scratch_dir: PathBuf,
     /// Applied to every command BEFORE its own variables are set.
     pub scrub: Scrub,
-    /// Texts that no outcome may quote.
+    /// Texts that must not appear in an outcome.
     pub secrets: Vec<Secret>,
 }
 
 /// One command to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WakeOrder {
-    /// The task it is run for; a plain file name.
+    /// The id of the task; a plain file name.
     pub task_id: String,
     /// The task's generation.
     pub generation: u64,
-    /// Which try this is.
+    /// The number of this attempt.
     pub attempt: u32,
-    /// What to run.
+    /// The command.
     pub what: What,
-    /// Variables for it, usually `TASK_ID`, `TASK_JSON` and `TASK_DESCRIPTION`. NUL bytes are taken out. A value that
-    /// the kernel would refuse (128 KiB with its name) is left empty and handed over in a file of mode 0600 whose path
-    /// is in `<NAME>_FILE`; the file stays until [`WakeRunner::clean_up`].
+    /// The command's variables, usually `TASK_ID`, `TASK_JSON` and `TASK_DESCRIPTION`. NUL bytes are removed. A value
+    /// that the kernel would refuse (128 KiB with its name) is left empty and handed over in a file of mode 0600 whose
+    /// path is in `<NAME>_FILE`; the file stays until [`WakeRunner::clean_up`].
     pub env: Vec<(String, String)>,
-    /// How long it may run, in ms.
+    /// The command's time limit, ms.
     pub timeout_ms: u64,
-    /// Where it runs.
+    /// The folder in which the command runs.
     pub cwd: PathBuf,
 }
 
-/// What is run.
+/// What an order runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// A shell line.
     Shell(String),
-    /// Another program (our own), which is told what to do on its stdin.
+    /// A program (this one), which receives its request on stdin.
     Program {
-        /// Which.
+        /// The program's path.
         program: PathBuf,
-        /// What it is called with.
+        /// Its arguments.
         arguments: Vec<String>,
-        /// What it is told.
+        /// The content of its stdin.
         stdin: Vec<u8>,
     },
 }
 
-/// How one order ended.
+/// The end of one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WakeEvent {
-    /// As ordered.
+    /// The order's task id.
     pub task_id: String,
-    /// As ordered.
+    /// The order's generation.
     pub generation: u64,
-    /// As ordered.
+    /// The order's attempt.
     pub attempt: u32,
-    /// How it ended.
+    /// The outcome.
     pub outcome: WakeOutcome,
 }
 
-/// Runs commands, several at a time if so ordered.
+/// Runs commands, several at a time if ordered.
 #[derive(Debug, Clone)]
 pub struct WakeRunner {
     config: RunnerConfig,
@@ -104,8 +104,8 @@ pub struct WakeRunner {
 }
 
 impl WakeRunner {
-    /// A runner that reports to `events`. Output files that sessions of an earlier sidecar still write to are taken
-    /// over, abandoned ones removed, in the background.
+    /// Creates a runner that reports to `events`. Output files that sessions of an earlier sidecar still write to are
+    /// taken over, abandoned ones removed, in the background.
     pub fn new(config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Self {
         for file in output_file::left_behind(&config.scratch_dir) {
             tokio::spawn(file.keep_small());
@@ -113,27 +113,27 @@ impl WakeRunner {
         Self { config, events }
     }
 
-    /// Starts the command in the background; it ends in exactly one event.
+    /// Starts the command in the background, which leads to exactly one event.
     pub fn start(&self, order: WakeOrder) {
         let (config, events) = (self.config.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = run(&config, &order).await;
             let WakeOrder { task_id, generation, attempt, .. } = order;
-            // A receiver that is gone wants no events.
+            // The receiver may be gone.
             let _ = events.send(WakeEvent { task_id, generation, attempt, outcome }).await;
         });
     }
 
-    /// Reports an outcome for which nothing had to be run.
+    /// Reports an outcome for which no command was run.
     pub fn answer(&self, event: WakeEvent) {
         let events = self.events.clone();
         tokio::spawn(async move {
-            // A receiver that is gone wants no events.
+            // The receiver may be gone.
             let _ = events.send(event).await;
         });
     }
 
-    /// Where commands' files are.
+    /// Returns the folder of the commands' files.
     pub fn scratch_dir(&self) -> &Path {
         &self.config.scratch_dir
     }
@@ -191,7 +191,7 @@ async fn watch(
     }
 }
 
-/// Writes what the program is told. One that ends without reading it says why by its exit.
+/// Writes the program's stdin. A program that ends without reading it shows why by its exit.
 async fn tell(child: &mut Child, what: &What) {
     if let (What::Program { stdin, .. }, Some(mut pipe)) = (what, child.stdin.take())
         && let Err(error) = pipe.write_all(stdin).await
@@ -237,15 +237,15 @@ fn spawn(
     command.spawn().map_err(|e| format!("the wake command did not start: {e}; check wake_command and that sh is there"))
 }
 
-/// Ends the command's group: SIGTERM, SIGKILL after the grace, and reaps the command.
+/// Ends the command's process group: SIGTERM, then SIGKILL after the grace period. Reaps the command.
 async fn end(child: &mut Child) {
-    // None only if it was reaped already, and then nothing is left to end.
+    // None only if the command was reaped already, and then nothing is left to end.
     let Some(leader) = child.id() else { return };
     let deadline = Instant::now() + GRACE;
     process_group::terminate(leader);
     let mut reaped = timeout_at(deadline, child.wait()).await.is_ok();
-    // Reaping the leader does not free its number while the group has members, and numbers are handed out in a circle:
-    // the few ms between two looks cannot bring a stranger into it.
+    // Reaping the leader does not free its id while the group has members, and ids are assigned in a cycle: within the
+    // few ms between two checks the id cannot be reused by another group.
     while reaped && process_group::is_alive(leader) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,9 +1,10 @@
-//! Where a command's stdout and stderr go: an append-only file that outlives the command, since a session it detached
-//! may write to it for hours. It is kept small and removed when its last writer is gone; its text is only ever quoted.
+//! The file for a command's stdout and stderr: an append-only file that outlives the command, since a session that it
+//! detached may write to it for hours. It is kept small and removed when its last writer is gone; its text is only ever
+//! quoted.
 //!
-//! A pipe would break a session's writes once we exit, and `/dev/null` would leave a failure without a reason. Who still
-//! writes is known by a lock that belongs to the *open file* which the command inherited (`flock`): it is free only when
-//! the last process that holds this file has closed it, also when a later sidecar asks.
+//! A pipe would break a session's writes once this process exits, and `/dev/null` would leave a failure without a
+//! reason. Whether a writer is left shows in a lock that belongs to the *open file* which the command inherited
+//! (`flock`): it is free only when the last process that holds this file has closed it, also when a later sidecar asks.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -13,38 +14,38 @@ use std::time::Duration;
 
 use crate::common::fs::regular_file;
 
-/// How much of the end is read back.
+/// How much of the file's end is read, bytes.
 const TAIL_BYTES: u64 = 4 * 1024;
 
-/// How much of that is quoted: with what stands before it, no more than the 2,000 characters an existing hub takes as an
-/// error. Whoever cut it there would cut off its end, where the reason stands.
+/// How much of that is quoted, characters: with the text before it, at most the 2,000 characters that a legacy hub
+/// accepts as an error. A hub would cut off the end, where the reason is.
 const QUOTED_CHARS: usize = 1_900;
 
-/// A session's output beyond this is thrown away while a sidecar is there to do it.
+/// The size beyond which a session's output is discarded while a sidecar runs, bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// How often a file that still has writers is looked at.
+/// How often a file that still has writers is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What output files are called: `<label>.output`.
+/// The extension of output files: `<label>.output`.
 const EXTENSION: &str = "output";
 
-/// The output of one command, before it is started.
+/// The output file of a command that is not started yet.
 pub(super) struct OutputFile {
-    /// None if the scratch folder does not work: the command matters more than its output.
+    /// None if the scratch folder is unusable: the command matters more than its output.
     files: Option<Files>,
 }
 
 struct Files {
     path: PathBuf,
-    /// What the command inherits; carries the lock.
+    /// The handle that the command inherits; it carries the lock.
     writer: File,
-    /// An open file of its own, so that asking for the lock asks the writers.
+    /// A separate open file, so that trying the lock tests the writers.
     reader: File,
 }
 
 impl OutputFile {
-    /// A fresh file, or none with a warning.
+    /// Creates a new file; logs a warning and goes on without one if that fails.
     pub(super) fn create(scratch: &Path, label: &str) -> Self {
         let path = scratch.join(format!("{label}.{EXTENSION}"));
         let files = Self::open(scratch, path.clone());
@@ -56,10 +57,10 @@ impl OutputFile {
 
     fn open(scratch: &Path, path: PathBuf) -> std::io::Result<Files> {
         fs::create_dir_all(scratch)?;
-        // The same try of the same task again (after a crash): the old file stays with its writers, without a name.
+        // The same attempt of the same task again (after a crash): the old file stays with its writers, unlinked.
         let _ = fs::remove_file(&path);
         let mut options = OpenOptions::new();
-        // Appending, so that emptying the file under a writer leaves no hole.
+        // Append mode, so that truncating the file while it is written leaves no hole.
         options.append(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -69,25 +70,25 @@ impl OutputFile {
         Ok(Files { path, writer, reader })
     }
 
-    /// One more handle on the file for a child.
+    /// Returns another handle to the file, for a child.
     pub(super) fn stdio(&self) -> Stdio {
         let writer = self.files.as_ref().and_then(|files| files.writer.try_clone().ok());
         writer.map_or_else(Stdio::null, Stdio::from)
     }
 
-    /// Gives up our own writing end, AFTER the command has inherited it.
+    /// Closes this process's writing end, AFTER the command has inherited it.
     pub(super) fn close_writers(self) -> WrittenFile {
         WrittenFile { file: self.files.map(|files| (files.path, files.reader)) }
     }
 }
 
-/// The output of a command that was started.
+/// The output file of a command that was started.
 pub(super) struct WrittenFile {
     file: Option<(PathBuf, File)>,
 }
 
 impl WrittenFile {
-    /// The end of what was written, as text.
+    /// Returns the end of the output, as text.
     pub(super) fn tail(&self) -> String {
         let Some((_, file)) = &self.file else { return String::new() };
         match read_tail(file) {
@@ -107,7 +108,7 @@ impl WrittenFile {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        // A newer file under the same name belongs to someone else.
+        // A newer file under the same name belongs to another command.
         if is_at(&file, &path) {
             let _ = fs::remove_file(&path);
         }
@@ -116,7 +117,7 @@ impl WrittenFile {
 
 /// Opens the output files that an earlier sidecar left. Called BEFORE any command starts, so that none of them is new.
 pub(super) fn left_behind(scratch: &Path) -> Vec<WrittenFile> {
-    // A folder that is not there holds no files.
+    // A missing folder holds no files.
     let Ok(entries) = fs::read_dir(scratch) else { return Vec::new() };
     let paths = entries.flatten().map(|entry| entry.path());
     paths
@@ -130,7 +131,7 @@ pub(super) fn left_behind(scratch: &Path) -> Vec<WrittenFile> {
 
 fn last_chars(text: &str, count: usize) -> &str {
     match text.char_indices().rev().nth(count) {
-        // The character before the first one that is kept.
+        // The last character that is dropped.
         Some((i, before)) => &text[i + before.len_utf8()..],
         None => text,
     }
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(last_chars("", 2), "");
     }
 
-    /// Lets the looks pass by in jumped time until `condition` holds.
+    /// Advances the paused clock until `condition` holds.
     async fn eventually(condition: impl Fn() -> bool) {
         for _ in 0..1_000 {
             if condition() {

@@ -1,5 +1,5 @@
-//! Process groups, the one part of running a command that differs between systems.
-//! It sends signals and asks; it waits for nothing.
+//! Process groups, the only part of running a command that differs between systems. It sends and tests signals; it
+//! waits for nothing.
 
 #[cfg(unix)]
 mod unix {
@@ -9,7 +9,7 @@ mod unix {
     use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
     use tokio::process::Command;
 
-    /// Makes the command lead a group of its own, so that a timeout reaches all of it and nothing else.
+    /// Makes the command lead a process group of its own, so that a timeout reaches all of it and nothing else.
     pub(crate) fn lead(command: &mut Command) {
         command.process_group(0);
     }
@@ -23,11 +23,11 @@ mod unix {
     }
 
     fn signal(leader: u32, signal: Signal) {
-        // The one error that occurs is that the group is gone, which is what was wanted.
+        // The only error that occurs is that the group is gone, which is the aim.
         let _ = pid(leader).map(|group| kill_process_group(group, signal));
     }
 
-    /// Whether the group has a member left; a zombie that nobody reaped counts.
+    /// Returns whether the group has a member left; an unreaped zombie counts.
     pub(crate) fn is_alive(leader: u32) -> bool {
         pid(leader).is_some_and(|group| test_kill_process_group(group).is_ok())
     }
@@ -51,7 +51,7 @@ pub(crate) use unix::{is_alive, kill, lead, terminate};
 #[cfg(unix)]
 use unix::describe_signal;
 
-/// An exit in words.
+/// Describes an exit status in words.
 pub(crate) fn describe_exit(status: std::process::ExitStatus) -> String {
     match status.code() {
         Some(127) => "exited with code 127 (command not found)".to_owned(),

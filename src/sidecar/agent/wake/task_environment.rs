@@ -1,18 +1,18 @@
-//! Makes a task's values fit a child's environment: no NUL, and what is too long goes into a file.
-//! It knows nothing about what the values mean.
+//! Makes a task's values fit a child's environment: no NUL, and a value that is too long goes into a file. It does not
+//! interpret the values.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// The longest `NAME=value` with its closing NUL that Linux takes (`MAX_ARG_STRLEN`, 32 pages of 4 KiB).
+/// The longest `NAME=value` with its closing NUL that Linux accepts, bytes (`MAX_ARG_STRLEN`, 32 pages of 4 KiB).
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 
-/// What value files are called: `<task_id>.<NAME>.value`.
+/// The extension of value files: `<task_id>.<NAME>.value`.
 const EXTENSION: &str = "value";
 
-/// The variables as they can be set. Errors if a value that needs a file cannot get one: a command without its task
-/// would fail in a way nobody can read.
+/// Returns the variables as they can be set. Fails if a value that needs a file cannot get one: a command without its
+/// task would fail in a way that nothing explains.
 pub(super) fn fit(scratch: &Path, task_id: &str, env: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
     let mut fitting = Vec::with_capacity(env.len());
     for (name, value) in env {
@@ -40,16 +40,16 @@ pub(super) fn fit(scratch: &Path, task_id: &str, env: &[(String, String)]) -> Re
     Ok(fitting)
 }
 
-/// Removes the value files of a task; what cannot be removed is logged and left.
+/// Removes the value files of a task; a file that cannot be removed is logged and left.
 pub(super) fn remove_value_files(scratch: &Path, task_id: &str) {
-    // A folder that is not there holds no files.
+    // A missing folder holds no files.
     let Ok(entries) = fs::read_dir(scratch) else { return };
     let prefix = format!("{task_id}.");
     let suffix = format!(".{EXTENSION}");
     for entry in entries.flatten() {
         let name = entry.file_name();
         let is_ours = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(&suffix)).is_some_and(
-            // `a.b` must not take the files of task `a`: a variable's name has no dot.
+            // Cleaning up task `a` must not remove the files of task `a.b`: a variable's name has no dot.
             |variable| !variable.contains('.'),
         );
         if is_ours && let Err(error) = fs::remove_file(entry.path()) {
@@ -64,7 +64,7 @@ fn without_nul(value: &str) -> String {
 
 fn write_private(scratch: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(scratch)?;
-    // Never through what stands there: a retry writes a new file, and a link would lead elsewhere.
+    // Never writes to an existing file: a retry writes a new one, and a link would lead elsewhere.
     if let Err(e) = fs::remove_file(path)
         && e.kind() != io::ErrorKind::NotFound
     {

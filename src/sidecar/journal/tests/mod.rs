@@ -240,7 +240,7 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
 #[test]
 fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
     for depth in 60..=127 {
-        // Of an object that is so deep.
+        // The lines of an object of this depth.
         let object = format!(r#"{{"metadata":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
         let mut journal = full_journal(Stage::Running);
         let job = journal.job.as_mut().unwrap();
@@ -259,7 +259,8 @@ fn a_newer_sidecars_journal_is_told_apart_whatever_is_in_it() {
     assert!(matches!(newer, Found::Newer { schema: 99 }), "{newer:?}");
 }
 
-/// A JSON object of at least so many bytes, whose lists are nested so deep that one value a line would fill a disk.
+/// Returns a JSON object of at least this many bytes, whose lists are nested so deep that one value per line would fill
+/// a disk.
 fn nested(bytes: usize) -> String {
     let list = format!("{}{}1{}", "[".repeat(100), "1,".repeat(1_000), "]".repeat(100));
     let lists = vec![list; bytes / 2_200 + 1].join(",");

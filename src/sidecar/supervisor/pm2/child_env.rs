@@ -1,31 +1,31 @@
-//! What a child of ours must not inherit: pm2's private variables and channel, and our tokens. It changes the
-//! child's environment only, never ours, and it leaves `PM2_HOME` alone: the agent may well call pm2 itself.
+//! What a child of the sidecar must not inherit: pm2's private variables and channel, and the tokens. It changes the
+//! child's environment only, never this process's, and it keeps `PM2_HOME`: the agent may call pm2 itself.
 
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
 use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
 
-/// Ours alone, under pm2 or not: the agent has no use for the tokens, and is not the process that `PM2_PROCESS_NAME`
-/// names.
+/// Variables of this process only, under pm2 or not: the agent has no use for the tokens, and is not the process that
+/// `PM2_PROCESS_NAME` names.
 const OURS: &[&str] = &[
     TOKEN_VARIABLE,
     ADMIN_TOKEN_VARIABLE,
     "PM2_PROCESS_NAME",
-    // systemd's, about this process: a child that spoke there would speak for us.
+    // systemd's, about this process: a child that used them would report on this process's behalf.
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     "SYSTEMD_EXEC_PID",
 ];
 
-/// Node's channel to pm2. A Node program that finds these opens the channel and speaks on it; one wrong line there takes
-/// the whole pm2 daemon down.
+/// Node's channel to pm2. A Node program that finds these opens the channel and writes to it; one malformed line there
+/// crashes the whole pm2 daemon.
 const CHANNEL: &[&str] = &["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
 
 /// What pm2 exports to everything it starts in fork mode: the scalars of its `pm2_env`. Its own fields (`God.js`,
 /// `Common.js`, seen in a real environment), then the settings of `API/schema.json`, then what its command line leaves
-/// behind. A variable of the user's with one of these names never gets through pm2 in the first place.
+/// behind. A user's variable with one of these names never gets through pm2 in the first place.
 const PM2_EXPORTS: &[&str] = &[
     "pm_id",
     "name",
@@ -124,8 +124,8 @@ const PM2_EXPORTS: &[&str] = &[
     "PM2_PROGRAMMATIC",
 ];
 
-/// Which of `variables` a child must not inherit. Under pm2 (`pm_id` is there) all that pm2 put in, otherwise only what
-/// is never the user's own.
+/// Returns the names of those `variables` that a child must not inherit: under pm2 (`pm_id` is set) all that pm2 added,
+/// otherwise only those that are never the user's own.
 pub fn injected(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<OsString> {
     let variables: Vec<_> = variables.into_iter().collect();
     let value = |key: &str| variables.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_os_str());
@@ -143,9 +143,9 @@ fn value_is_module_config(variables: &[(OsString, OsString)], app: &OsStr) -> bo
     variables.iter().any(|(name, value)| name == app && value.to_str().is_some_and(|value| value.starts_with('{')))
 }
 
-/// Takes out of `command` what a child must not inherit from this process.
+/// Removes from `command` what a child must not inherit from this process.
 pub fn scrub_child_env(command: &mut Command) {
-    // On Windows names have no case, and `username` is the system's.
+    // On Windows names are case-insensitive, and `username` is the system's.
     if cfg!(windows) {
         OURS.iter().chain(CHANNEL).for_each(|name| {
             command.env_remove(name);

@@ -1,36 +1,36 @@
-//! Why pm2 did not tell.
+//! The reasons why a query to pm2 fails.
 
 use core::fmt;
 use std::time::Duration;
 
 use crate::sidecar::supervisor::pm2::process_list::ListError;
 
-/// A list of a thousand apps with large environments.
+/// The most output of pm2 that is read, bytes: enough for a thousand apps with large environments.
 pub(super) const MAX_OUTPUT_BYTES: u64 = 32 << 20;
 
-/// Why pm2 did not tell. The status is "unknown" then, and everything else works.
+/// The reason why a query to pm2 failed. pm2's status is "unknown" then, and everything else works.
 #[derive(Debug)]
 pub enum Pm2Error {
     /// There is no `pm2` on the `PATH`.
     NotFound,
     /// No daemon answers at `$PM2_HOME/rpc.sock`.
     NoDaemon,
-    /// `pm2` could not be run.
+    /// The `pm2` command could not be run.
     Spawn(std::io::Error),
-    /// It did not finish in time, and was killed.
+    /// It did not finish in time and was killed.
     TimedOut(Duration),
-    /// It failed.
+    /// The command failed.
     Failed {
         /// Its exit code; `None` after a signal.
         code: Option<i32>,
-        /// The first line of what it said on stderr.
+        /// The first line of its stderr.
         stderr: String,
     },
-    /// The conversation over its socket broke off.
+    /// The exchange over its socket failed.
     Rpc(std::io::Error),
-    /// It said something else than a list.
+    /// Its answer is not a process list.
     Garbage(ListError),
-    /// It has a list and we are not in it.
+    /// Its list does not contain this process.
     NotListed,
 }
 

@@ -1,31 +1,31 @@
-//! Who we are in pm2's eyes, from the environment alone. It asks no one.
+//! This process's identity in pm2, from the environment only. pm2 is not asked.
 
-/// Our name and number in pm2.
+/// This process's name and id in pm2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessIdentity {
-    /// The name, where the environment says it.
+    /// The name, if it is in the environment.
     pub name: Option<String>,
-    /// How we know the name.
+    /// The source of the name.
     pub source: NameSource,
-    /// pm2's number: the one thing that tells two instances of one name apart. `None`: pm2 did not start us.
+    /// pm2's id, the only thing that distinguishes two instances of one name. `None` if pm2 did not start this process.
     pub pm_id: Option<u32>,
-    /// Our process.
+    /// The process id.
     pub pid: u32,
 }
 
-/// How a name is known.
+/// The source of a process name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameSource {
     /// `PM2_PROCESS_NAME`, which `ecosystem.config.js` sets.
     ProcessNameVariable,
-    /// `name`, which pm2 exports beside `pm_id`.
+    /// `name`, which pm2 exports along with `pm_id`.
     Pm2Environment,
-    /// Not from the environment; `pm2 jlist` may know.
+    /// Not in the environment; `pm2 jlist` may have it.
     Unknown,
 }
 
 impl ProcessIdentity {
-    /// Reads `PM2_PROCESS_NAME`, `pm_id` and `name`. A `name` without a `pm_id` is someone else's variable.
+    /// Reads `PM2_PROCESS_NAME`, `pm_id` and `name`. A `name` without a `pm_id` is not pm2's variable.
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         let filled = |key: &str| env(key).filter(|value| !value.trim().is_empty());
         let pm_id = filled("pm_id").and_then(|value| value.trim().parse().ok());
@@ -37,7 +37,7 @@ impl ProcessIdentity {
         Self { name, source, pm_id, pid: std::process::id() }
     }
 
-    /// Whether pm2's variables are in our environment.
+    /// Returns whether pm2's variables are in the environment.
     pub fn under_pm2(&self) -> bool {
         self.pm_id.is_some()
     }

@@ -1,8 +1,9 @@
-//! What we know of our supervisor, pm2, and of ourselves below it. It asks and translates; it never restarts, stops or
-//! starts anything, and never makes pm2 start a daemon.
+//! What is known about the supervisor pm2, and about this process under it. This module queries and translates; it
+//! never restarts, stops or starts anything, and never makes pm2 start a daemon.
 //!
-//! What the design asked of the pm2 module: the process name ([`Pm2::process_name`]), its status ([`Pm2::status`]), its
-//! figures ([`Pm2::info`]). The fourth, a graceful restart, is an event for the machine and is offered by the shell.
+//! The design requires the process name ([`Pm2::process_name`]), its status ([`Pm2::status`]) and its figures
+//! ([`Pm2::info`]) of this module. A graceful restart, its fourth requirement, is an event for the machine and is
+//! offered by the shell.
 //!
 //! Facts about pm2 here are measured on 7.0.4 and read in its source (`God.js`, `God/ForkMode.js`, `API/schema.json`).
 
@@ -36,35 +37,35 @@ use crate::machine;
 use crate::protocol::Pm2Info;
 use crate::sidecar::clock::Clock;
 
-/// How long pm2 may take to tell, in all, before a restart goes on without its word.
+/// How long a query to pm2 may take in all before a restart proceeds without an answer.
 const WHO_STARTS_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Shown where pm2 cannot be asked.
+/// The status when pm2 cannot be asked.
 pub const UNKNOWN: &str = "unknown";
 
-/// Our supervisor, as far as it can be known.
+/// The supervisor pm2, as far as it is known.
 #[derive(Debug)]
 pub struct Pm2 {
     identity: ProcessIdentity,
-    /// What pm2 calls us, whatever `PM2_PROCESS_NAME` says: they differ once it was told another name.
+    /// pm2's name for this process, whatever `PM2_PROCESS_NAME` is: they differ if pm2 was given another name.
     listed_as: Option<String>,
     facts: SupervisorFacts,
     program: Option<PathBuf>,
     home: Option<PathBuf>,
-    /// A name that only `jlist` knew.
+    /// A name that only `jlist` contains.
     discovered: OnceLock<String>,
-    /// What pm2 said of us last.
+    /// This process's entry in pm2's last list.
     last_said: Mutex<Option<Pm2Process>>,
-    /// Its channel to us has ended.
+    /// Whether pm2's channel to this process has ended.
     gone: AtomicBool,
-    /// Its last list had no process with our id.
+    /// Whether pm2's last list had no process with this id.
     unlisted: AtomicBool,
-    /// It could not be asked the last time.
+    /// Whether the last query to pm2 failed.
     silent: AtomicBool,
 }
 
 impl Pm2 {
-    /// Reads the environment; asks no one.
+    /// Reads the environment; does not query pm2.
     pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Self {
         let text = |key: &str| env(key).and_then(|value| value.into_string().ok());
         let identity = ProcessIdentity::from_env(text);
@@ -82,24 +83,24 @@ impl Pm2 {
         }
     }
 
-    /// This process's own environment.
+    /// Reads this process's own environment.
     pub fn of_this_process() -> Self {
         Self::from_env(|key| std::env::var_os(key))
     }
 
-    /// Who the environment says we are.
+    /// Returns this process's identity, from the environment.
     pub fn identity(&self) -> &ProcessIdentity {
         &self.identity
     }
 
-    /// How pm2 was told to treat us, as far as the environment shows. Lists do not show there: see
+    /// Returns pm2's settings for this process, as far as the environment shows. Lists are not in the environment: see
     /// [`SupervisorFacts::refined_by`].
     pub fn facts(&self) -> &SupervisorFacts {
         &self.facts
     }
 
-    /// How pm2 would treat us now: the environment, corrected by what pm2 said last and by who our parent is by now. A pm2
-    /// that has died leaves its children to another parent, and nobody answers their exits.
+    /// Returns pm2's present settings: the environment, corrected by pm2's last list and by the present parent process.
+    /// When pm2 dies, its children get another parent, and no process reacts to their exits.
     pub fn current_facts(&self) -> SupervisorFacts {
         let said = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
         let mut facts = self.facts.clone().still_below_our_parent();
@@ -109,11 +110,12 @@ impl Pm2 {
         said.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
     }
 
-    /// Who would start the next run after an exit now, by pm2's own list: over its socket in some milliseconds, else by
-    /// `pm2 jlist -s`. Not listed, or not to be asked, means nobody. `None`: pm2 lives and did not answer within 4 s.
+    /// Returns how the next run would be started after an exit now, according to pm2's own list: over its socket in
+    /// some milliseconds, else by `pm2 jlist -s`. If this process is not listed or the query fails, no supervisor
+    /// starts the next run. Returns `None` if pm2 lives and did not answer within 4 s.
     pub(crate) async fn who_starts_the_next_run(&self, clock: Clock) -> Option<machine::RestartMethod> {
         if self.current_facts().could_be_restarted_by_pm2() {
-            // Less than what waits for the answer: a check, or the drain by default.
+            // Shorter than the callers' limits: a check, or the drain by default.
             let list = tokio::time::timeout(WHO_STARTS_TIMEOUT, self.list()).await;
             match list.unwrap_or(Err(Pm2Error::TimedOut(WHO_STARTS_TIMEOUT))) {
                 Ok(list) => drop(self.find_in(&list)),
@@ -131,7 +133,8 @@ impl Pm2 {
         Some(restart_method)
     }
 
-    /// Who would start the next run at `now_ms` (since the epoch), as far as it is known, and why nobody would.
+    /// Returns how the next run would be started at `now_ms` (since the epoch), as far as it is known, and why no
+    /// supervisor would start it.
     pub(crate) fn restart_method_at(&self, now_ms: u64) -> (machine::RestartMethod, Option<WhyExec>) {
         match strategy_for(&self.current_facts(), now_ms) {
             RestartStrategy::SupervisorRestarts => (machine::RestartMethod::Supervisor, None),
@@ -139,7 +142,7 @@ impl Pm2 {
         }
     }
 
-    /// pm2's list, and whether it can be asked at all.
+    /// Returns pm2's list, and records whether pm2 can be queried.
     async fn list(&self) -> Result<Vec<Pm2Process>, Pm2Error> {
         let home = self.home.as_deref().ok_or(Pm2Error::NoDaemon)?;
         let list = query(self.program.as_deref(), home, QUERY_TIMEOUT).await;
@@ -149,20 +152,20 @@ impl Pm2 {
         list
     }
 
-    /// Its channel to us has ended, and only the end of the daemon does that.
+    /// Records that pm2's channel to this process has ended, which only happens when the daemon ends.
     pub(crate) fn note_gone(&self) {
         self.gone.store(true, Ordering::Relaxed);
     }
 
-    /// Our entry, and what follows from it: how pm2 treats us, or that it does not know this process. An entry of our
-    /// number with another process in it is not about us.
+    /// Returns this process's entry, and records it, or that pm2 does not list this process. An entry with this id but
+    /// another pid is not about this process.
     fn find_in<'a>(&self, list: &'a [Pm2Process]) -> Option<&'a Pm2Process> {
         let us = find_us(list, &self.identity);
         let ours = us.filter(|us| us.pid == Some(self.identity.pid));
         if let Some(ours) = ours {
             *self.last_said.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours.clone());
         }
-        // Below a wrapper, or of a pm2 that has died, it is no news.
+        // Under a wrapper, or if pm2 has died, it is expected.
         let is_news = !self.unlisted.swap(ours.is_none(), Ordering::Relaxed) && ours.is_none();
         let facts = self.current_facts();
         if is_news && facts.under_pm2 && !facts.pm2_gone && facts.parent_is_pm2 != Some(false) {
@@ -175,18 +178,18 @@ impl Pm2 {
         us
     }
 
-    /// pm2's name for us, as far as it is known by now. [`Pm2::info`] and [`Pm2::status`] may discover it.
+    /// Returns pm2's name for this process, as far as it is known. [`Pm2::info`] and [`Pm2::status`] may discover it.
     pub fn process_name(&self) -> Option<&str> {
         self.identity.name.as_deref().or_else(|| self.discovered.get().map(String::as_str))
     }
 
-    /// The name by which an operator finds us in pm2's list.
+    /// Returns the name of this process in pm2's list, for operators.
     pub fn listed_as(&self) -> Option<&str> {
         self.listed_as.as_deref().or_else(|| self.process_name())
     }
 
-    /// Our entry in pm2's list: over pm2's socket in some milliseconds, else by `pm2 jlist -s` in 0.2 to 0.5 s (given up
-    /// after 5 s).
+    /// Queries this process's entry in pm2's list: over pm2's socket in some milliseconds, else by `pm2 jlist -s` in
+    /// 0.2 to 0.5 s (given up after 5 s).
     ///
     /// # Errors
     /// [`Pm2Error`] says why there is none; nothing depends on it.
@@ -196,31 +199,32 @@ impl Pm2 {
         if self.process_name().is_none()
             && let Some(name) = &us.name
         {
-            // Losing the race means that someone else stored the same answer.
+            // Losing the race means that another query stored the same name.
             let _ = self.discovered.set(name.clone());
         }
         Ok(us)
     }
 
-    /// pm2's folder, where the environment tells.
+    /// Returns pm2's folder, if the environment names it.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }
 
-    /// The `pm2` program, where one is found.
+    /// Returns the path of the `pm2` program, if one is found.
     pub fn program(&self) -> Option<&Path> {
         self.program.as_deref()
     }
 
-    /// What pm2 says our status is.
+    /// Queries this process's status in pm2.
     ///
     /// # Errors
-    /// [`Pm2Error`] where pm2 cannot be asked; show [`UNKNOWN`] then.
+    /// [`Pm2Error`] if pm2 cannot be queried; show [`UNKNOWN`] then.
     pub async fn status(&self) -> Result<ProcessStatus, Pm2Error> {
         Ok(self.ask().await?.status)
     }
 
-    /// `identify.pm2_info` as pm2 sees it; where pm2 cannot be asked, what we know ourselves and the status `unknown`.
+    /// Returns `identify.pm2_info` as pm2 reports it; if pm2 cannot be queried, this process's own figures and the
+    /// status `unknown`.
     pub async fn info(&self) -> Pm2Info {
         match self.ask().await {
             Ok(us) => self.info_from(&us),
@@ -228,8 +232,8 @@ impl Pm2 {
         }
     }
 
-    /// `identify.pm2_info` from one entry of pm2's list, completed by what we know ourselves: pm2 shows zeros until it
-    /// has measured.
+    /// Returns `identify.pm2_info` from one entry of pm2's list, completed by this process's own figures: pm2 shows
+    /// zeros until it has measured.
     pub fn info_from(&self, us: &Pm2Process) -> Pm2Info {
         let own = self.immediate_info();
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -243,9 +247,9 @@ impl Pm2 {
         }
     }
 
-    /// `identify.pm2_info` without asking anyone: the environment and `/proc`, well under a millisecond. Under pm2 the
-    /// status is `online`, which is what pm2 says of a process that it has started and that still runs; where pm2 waits
-    /// for `ready`, it is `launching`.
+    /// Returns `identify.pm2_info` without a query: from the environment and `/proc`, in well under a millisecond.
+    /// Under pm2 the status is `online`, which is what pm2 shows for a process that it has started and that still runs;
+    /// if pm2 waits for `ready`, it is `launching`.
     pub fn immediate_info(&self) -> Pm2Info {
         let own = OwnProcess::read();
         let status = match (self.identity.pm_id, self.facts.wait_ready) {

@@ -1,23 +1,23 @@
-//! What the system says of this process: its memory, its age, and which boot of the machine it lives in. Where there is
-//! no `/proc` every answer is `None`; nothing here is an error.
+//! What the system reports about this process: its memory, its age, and the boot of the machine it runs in. Where there
+//! is no `/proc` every value is `None`; nothing here is an error.
 
-/// This process, now.
+/// A snapshot of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OwnProcess {
-    /// Resident set, bytes.
+    /// The resident set size, bytes.
     pub memory_bytes: Option<u64>,
-    /// Since the process started (an `exec` in place does not reset it), ms.
+    /// The time since the process started (an `exec` in place does not reset it), ms.
     pub uptime_ms: Option<u64>,
-    /// When it started, in clock ticks since boot: with the pid and the boot id it names a process for ever.
+    /// When it started, in clock ticks since boot: with the pid and the boot id it identifies a process uniquely.
     pub start_ticks: Option<u64>,
-    /// User and system time, ms.
+    /// The user and system CPU time, ms.
     pub cpu_ms: Option<u64>,
-    /// Open file descriptors, the one that counts them not among them.
+    /// The number of open file descriptors, without the one that is opened to count them.
     pub open_files: Option<u64>,
 }
 
 impl OwnProcess {
-    /// Reads `/proc/self`: some tens of microseconds.
+    /// Reads `/proc/self`, which takes some tens of microseconds.
     #[cfg(target_os = "linux")]
     pub fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
@@ -39,21 +39,21 @@ impl OwnProcess {
         Self { memory_bytes, uptime_ms, start_ticks, cpu_ms, open_files }
     }
 
-    /// When it started, ms since the epoch.
+    /// Returns when the process started, ms since the epoch.
     pub fn started_at_ms(&self) -> Option<u64> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
         u64::try_from(now.as_millis()).ok()?.checked_sub(self.uptime_ms?)
     }
 
-    /// There is no `/proc` here.
+    /// Returns no values: there is no `/proc` here.
     #[cfg(not(target_os = "linux"))]
     pub fn read() -> Self {
         Self::default()
     }
 }
 
-/// Names this boot of the machine: another one after every reboot, and after every restart of the container. (In a
-/// container `boot_id` is the host's; what ends with the container is its process 1, so that one's start counts too.)
+/// Returns an id of this boot of the machine, which changes with every reboot and every restart of the container. (In a
+/// container `boot_id` is the host's; the container's process 1 ends with it, so its start time is part of the id.)
 #[cfg(target_os = "linux")]
 pub fn machine_boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -61,18 +61,18 @@ pub fn machine_boot_id() -> Option<String> {
     if id.is_empty() {
         return None;
     }
-    // Readable by everyone unless /proc is mounted with hidepid.
+    // Readable by every user unless /proc is mounted with hidepid.
     let init = std::fs::read_to_string("/proc/1/stat").ok().and_then(|stat| start_ticks(&stat));
     Some(init.map_or_else(|| id.to_owned(), |ticks| format!("{id}/{ticks}")))
 }
 
-/// There is no such thing here.
+/// Returns `None`: this system has no boot id.
 #[cfg(not(target_os = "linux"))]
 pub fn machine_boot_id() -> Option<String> {
     None
 }
 
-/// When this boot of the machine began, ms since the epoch (`btime` of `/proc/stat`, whole seconds).
+/// Returns when this boot of the machine began, ms since the epoch (`btime` of `/proc/stat`, whole seconds).
 #[cfg(target_os = "linux")]
 pub fn machine_booted_at_ms() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
@@ -80,20 +80,21 @@ pub fn machine_booted_at_ms() -> Option<u64> {
     seconds.trim().parse::<u64>().ok()?.checked_mul(1_000)
 }
 
-/// Elsewhere it is not known.
+/// Returns `None`: this system does not report it.
 #[cfg(not(target_os = "linux"))]
 pub fn machine_booted_at_ms() -> Option<u64> {
     None
 }
 
-/// Field 22 of `/proc/PID/stat`. The name in field 2 may hold spaces and parentheses, so counting starts after the last.
+/// Returns field 22 of `/proc/PID/stat`. The name in field 2 may contain spaces and parentheses, so counting starts
+/// after the last one.
 #[cfg(any(target_os = "linux", test))]
 fn start_ticks(stat: &str) -> Option<u64> {
     let after_name = &stat[stat.rfind(')')? + 1..];
     after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`: user and system time.
+/// Returns the sum of fields 14 and 15 of `/proc/PID/stat`, user and system time, in clock ticks.
 #[cfg(any(target_os = "linux", test))]
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let after_name = &stat[stat.rfind(')')? + 1..];
@@ -101,13 +102,13 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     fields.next()?.parse::<u64>().ok()?.checked_add(fields.next()?.parse().ok()?)
 }
 
-/// Field 2 of `/proc/PID/statm`.
+/// Returns field 2 of `/proc/PID/statm`, the number of resident pages.
 #[cfg(any(target_os = "linux", test))]
 fn resident_pages(statm: &str) -> Option<u64> {
     statm.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// `12345.67 ...` seconds, hundredths always with two digits.
+/// Returns the milliseconds of `12345.67 ...` seconds; the hundredths always have two digits.
 #[cfg(any(target_os = "linux", test))]
 fn seconds_as_ms(uptime: &str) -> Option<u64> {
     let (seconds, hundredths) = uptime.split_ascii_whitespace().next()?.split_once('.')?;

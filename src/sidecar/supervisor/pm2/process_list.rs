@@ -1,5 +1,5 @@
-//! Reads the output of `pm2 jlist`: one JSON array, somewhere among banners; and `dump.pm2`, what `pm2 save` makes of it. It
-//! keeps the few fields that are needed, and each app's environment as secrets, which are judged and never shown.
+//! Parses the output of `pm2 jlist`, one JSON array, somewhere among banners, and `dump.pm2`, which `pm2 save` writes.
+//! It keeps the few fields that are needed, and each app's environment as secrets, which are checked and never shown.
 
 use core::fmt;
 use std::path::PathBuf;
@@ -10,90 +10,91 @@ use serde_json::Value;
 use crate::common::secret::Secret;
 use crate::sidecar::supervisor::pm2::identity::ProcessIdentity;
 
-/// How many places that look like the start of a list are tried. Real output has one, and a few in banners.
+/// How many positions that look like the start of a list are tried. Real output has one, and a few in banners.
 const MAX_CANDIDATES: usize = 64;
 
-/// What a shell is told that starts a program whose path has a space: the words after it are the program and its arguments.
+/// The command of a shell that starts a program whose path has a space: the words after it are the program and its
+/// arguments.
 pub const HAND_OVER: &str = r#"exec "$0" "$@""#;
 
 /// One app in pm2's list.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pm2Process {
-    /// Its process; `None` when it does not run.
+    /// Its process id; `None` when it does not run.
     pub pid: Option<u32>,
-    /// pm2's number for it.
+    /// pm2's id for it.
     pub pm_id: Option<u32>,
     /// Its name.
     pub name: Option<String>,
-    /// What pm2 says of it.
+    /// Its status in pm2.
     pub status: ProcessStatus,
     /// When this run started, ms since the epoch.
     pub started_at_ms: Option<u64>,
     /// How often pm2 has restarted it.
     pub restart_time: Option<u64>,
-    /// Resident set, bytes; zero until pm2 has measured.
+    /// The resident set size, bytes; zero until pm2 has measured.
     pub memory_bytes: Option<u64>,
-    /// Per cent of one core.
+    /// The CPU use, per cent of one core.
     pub cpu_percent: Option<f64>,
     /// The version in its `package.json`.
     pub version: Option<String>,
-    /// Whether an exit is followed by a start.
+    /// Whether pm2 restarts it after an exit.
     pub autorestart: Option<bool>,
-    /// Exit codes after which it is not started again.
+    /// Exit codes after which it is not restarted.
     pub stop_exit_codes: Option<Vec<i64>>,
-    /// From SIGINT to SIGKILL, ms.
+    /// The time from SIGINT to SIGKILL, ms.
     pub kill_timeout_ms: Option<u64>,
-    /// What is told how it is run.
+    /// How it is run.
     pub launch: Launch,
-    /// The variables that pm2 hands it, those that are texts, by name.
+    /// The variables that pm2 passes to it, those that are texts, by name.
     pub environment: Vec<(String, Secret)>,
 }
 
-/// How pm2 was told to run an app.
+/// How pm2 runs an app.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Launch {
     /// The program or script.
     pub program: Option<PathBuf>,
-    /// The folder that it is run in.
+    /// The folder in which it is run.
     pub cwd: Option<PathBuf>,
-    /// What `--config` names among its arguments, else `AGENTCOM_CONFIG` in its environment.
+    /// The value of `--config` among its arguments, else of `AGENTCOM_CONFIG` in its environment.
     pub config: Option<PathBuf>,
     /// `fork_mode` or `cluster_mode`.
     pub exec_mode: Option<String>,
-    /// Whether a stop goes to everything below it too.
+    /// Whether a stop also signals the processes below it.
     pub treekill: Option<bool>,
-    /// The first wait of a growing series before a start, ms.
+    /// The first delay of a growing series before a restart, ms.
     pub exp_backoff_restart_delay_ms: Option<u64>,
-    /// As many unstable exits make pm2 give up.
+    /// How many unstable exits make pm2 give up.
     pub max_restarts: Option<u64>,
-    /// Whether pm2 waits for `ready` before it calls it online.
+    /// Whether pm2 waits for `ready` before the status becomes online.
     pub wait_ready: Option<bool>,
-    /// For how long, ms.
+    /// How long pm2 waits for `ready`, ms.
     pub listen_timeout_ms: Option<u64>,
-    /// What pm2 restarts it for when it changes: its whole folder, or files and folders of a list.
+    /// The paths whose change makes pm2 restart it: its whole folder, or the files and folders of a list.
     pub watched: Vec<PathBuf>,
 }
 
-/// pm2's word for what an app is doing (`constants.js`).
+/// An app's status in pm2 (`constants.js`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ProcessStatus {
-    /// It runs.
+    /// It is running.
     Online,
-    /// It was stopped, or ended and stays so.
+    /// It was stopped, or has ended and is not restarted.
     Stopped,
     /// It has been asked to stop.
     Stopping,
     /// It will be started after a delay (or never: see `docs`).
     WaitingRestart,
-    /// It has been started and has not said `ready`.
+    /// It has been started and has not sent `ready`.
     Launching,
-    /// pm2 has given it up.
+    /// pm2 has given up restarting it.
     Errored,
-    /// Started once, without a daemon.
+    /// It was started once, without a daemon.
     OneLaunch,
-    /// A word we have not met.
+    /// An unknown status.
     Other(String),
-    /// No word at all.
+    /// No status.
     #[default]
     Absent,
 }
@@ -112,7 +113,7 @@ impl ProcessStatus {
         }
     }
 
-    /// pm2's word, or `unknown`.
+    /// Returns pm2's text for the status, or `unknown`.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Online => "online",
@@ -134,17 +135,17 @@ impl fmt::Display for ProcessStatus {
     }
 }
 
-/// Why there is no list in an output. It quotes nothing of it: the output holds secrets.
+/// The reason why an output contains no list. It quotes nothing of it: the output contains secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListError {
     /// Nothing in it looks like pm2's list.
     Absent {
-        /// How long it was, bytes.
+        /// The length of the output, bytes.
         bytes: usize,
     },
     /// A list begins and then breaks off or turns into something else.
     Broken {
-        /// Where it begins, bytes.
+        /// The offset at which it begins, bytes.
         at: usize,
     },
 }
@@ -160,10 +161,10 @@ impl fmt::Display for ListError {
 
 impl core::error::Error for ListError {}
 
-/// Finds pm2's list in an output with banners before, after or on the same line. Total: any bytes have an answer.
+/// Finds pm2's list in an output with banners before, after or on the same line. Never panics, whatever the bytes.
 ///
 /// # Errors
-/// [`ListError`] when there is none, or only a broken one. An empty list is none of these: it stands on a line of its own.
+/// [`ListError`] if there is no list, or only a broken one. An empty list, which is on a line of its own, is no error.
 pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
     let mut broken = None;
     let mut at = 0;
@@ -174,7 +175,7 @@ pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
             Some(Ok(apps)) if apps.iter().all(RawApp::is_an_app) => {
                 return Ok(apps.into_iter().map(RawApp::into_process).collect());
             }
-            // JSON, but someone else's: what is inside it is not ours either.
+            // JSON, but another program's: the list cannot be inside it either.
             Some(Ok(_)) => at = start + values.byte_offset().max(1),
             Some(Err(_)) | None => {
                 broken.get_or_insert(start);
@@ -189,7 +190,7 @@ pub fn parse_jlist(output: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
     }
 }
 
-/// The answer of pm2's own socket, `{"args": [[...]]}` or `{"error": ...}`.
+/// Parses the reply of pm2's own socket, `{"args": [[...]]}` or `{"error": ...}`.
 pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
     #[derive(Deserialize)]
     struct Reply {
@@ -200,17 +201,17 @@ pub(super) fn parse_rpc_reply(json: &[u8]) -> Result<Vec<Pm2Process>, ListError>
     Ok(apps.into_iter().map(RawApp::into_process).collect())
 }
 
-/// The apps in a `dump.pm2`: they have no process and no number there.
+/// Parses a `dump.pm2`; its apps have no process and no id.
 ///
 /// # Errors
-/// [`ListError::Absent`] when it is something else.
+/// [`ListError::Absent`] if it is something else.
 pub fn parse_dump(json: &[u8]) -> Result<Vec<Pm2Process>, ListError> {
     let apps: Vec<RawEnv> = serde_json::from_slice(json).map_err(|_| ListError::Absent { bytes: json.len() })?;
     let app = |mut env: RawEnv| RawApp { name: env.name.take(), pm2_env: Some(env), ..RawApp::default() };
     Ok(apps.into_iter().map(app).map(RawApp::into_process).collect())
 }
 
-/// Our own entry: by number, else by process, else by a name that only one entry has.
+/// Returns this process's entry: by pm2's id, else by process id, else by a name that only one entry has.
 pub fn find_us<'a>(list: &'a [Pm2Process], us: &ProcessIdentity) -> Option<&'a Pm2Process> {
     let by_number = || list.iter().find(|app| app.pm_id.is_some() && app.pm_id == us.pm_id);
     let by_process = || list.iter().find(|app| app.pid == Some(us.pid));
@@ -221,7 +222,7 @@ pub fn find_us<'a>(list: &'a [Pm2Process], us: &ProcessIdentity) -> Option<&'a P
     by_number().or_else(by_process).or_else(by_name)
 }
 
-/// The next `[` that is followed by `{`: a banner's `[PM2]` is not worth a try.
+/// Returns the offset of the next `[` that is followed by `{`: a banner's `[PM2]` is not tried.
 fn next_list_of_objects(output: &[u8], from: usize) -> Option<usize> {
     let rest = output.get(from..)?;
     let opens = |index: usize| rest[index + 1..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
@@ -232,8 +233,8 @@ fn has_empty_list(output: &[u8]) -> bool {
     output.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"[]")
 }
 
-/// An app as it stands in the list. Scalars are taken as any JSON value: their types have varied. Everything else is
-/// skipped while parsing.
+/// An app as it is in the list. Scalars are read as any JSON value: their types have varied. Everything else is skipped
+/// while parsing.
 #[derive(Default, Deserialize)]
 struct RawApp {
     #[serde(default)]
@@ -319,7 +320,7 @@ impl RawApp {
     }
 }
 
-/// What of an object is text.
+/// Returns the fields of an object that are texts.
 fn texts(object: Value) -> Vec<(String, Secret)> {
     let Value::Object(fields) = object else { return Vec::new() };
     let text = |(name, value)| match value {
@@ -333,15 +334,15 @@ fn path(value: &Value) -> Option<PathBuf> {
     value.as_str().filter(|text| !text.is_empty()).map(PathBuf::from)
 }
 
-/// What runs: the script, or the program that a shell hands over to at once. So ecosystem.config.js and `onboard` start one
-/// whose path has a space.
+/// Returns the program that runs: the script, or the program that a shell replaces itself with. ecosystem.config.js and
+/// `onboard` start one this way if its path has a space.
 fn program(script: &Value, args: &Value) -> Option<PathBuf> {
     let mut words = args.as_array().into_iter().flatten().filter_map(Value::as_str);
     let hands_over = words.next() == Some("-c") && words.next() == Some(HAND_OVER);
     hands_over.then(|| words.next().map(PathBuf::from)).flatten().or_else(|| path(script))
 }
 
-/// The arguments are a list of texts, or one text that pm2 splits at spaces.
+/// Returns the value of `--config`. The arguments are a list of texts, or one text that pm2 splits at spaces.
 fn config_argument(args: &Value) -> Option<PathBuf> {
     let words = args.as_str().into_iter().flat_map(str::split_whitespace);
     let mut words = words.chain(args.as_array().into_iter().flatten().filter_map(Value::as_str));
@@ -354,7 +355,8 @@ fn config_argument(args: &Value) -> Option<PathBuf> {
     }
 }
 
-/// `watch` is a truth, or a list of paths below the folder. Where something is left out of it, nothing is known.
+/// Returns the watched paths. `watch` is a boolean, or a list of paths below the folder. With `ignore_watch`, what is
+/// watched is not known.
 fn watched(env: &RawEnv) -> Vec<PathBuf> {
     let Some(folder) = path(&env.pm_cwd) else { return Vec::new() };
     if !matches!(env.ignore_watch, Value::Null) {
@@ -379,7 +381,7 @@ fn truth(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// One code or a list of them, as numbers or as texts; pm2 takes all four.
+/// Returns the exit codes: one code or a list of them, as numbers or as texts; pm2 accepts all four.
 fn exit_codes(value: &Value) -> Option<Vec<i64>> {
     let one = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
     match value {

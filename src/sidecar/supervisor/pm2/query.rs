@@ -1,4 +1,4 @@
-//! Asks a running pm2 for its list: over its socket, else by `pm2 jlist -s`. It never makes pm2 start a daemon: where
+//! Queries a running pm2 for its list: over its socket, else by `pm2 jlist -s`. It never makes pm2 start a daemon: if
 //! none answers, pm2 is not run at all.
 
 use std::ffi::OsString;
@@ -18,9 +18,9 @@ use crate::sidecar::supervisor::pm2::rpc::query_rpc;
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the socket may take; it takes 1 to 5 ms.
 const RPC_TIMEOUT: Duration = Duration::from_secs(1);
-/// What is kept of pm2's complaints.
+/// How much of pm2's stderr is kept, bytes.
 const MAX_STDERR_BYTES: u64 = 4_096;
-/// How much of them is shown, characters.
+/// How much of it is shown, characters.
 const SHOWN_STDERR_CHARS: usize = 200;
 
 impl core::error::Error for Pm2Error {
@@ -33,10 +33,10 @@ impl core::error::Error for Pm2Error {
     }
 }
 
-/// Asks the daemon of `home` for its list in the quickest way that works. `program` is for the slow one.
+/// Queries the daemon of `home` for its list in the fastest way that works. `program` is for the slow one.
 ///
 /// # Errors
-/// [`Pm2Error`] of the last way that was tried.
+/// The [`Pm2Error`] of the last way that was tried.
 pub async fn query(program: Option<&Path>, home: &Path, timeout: Duration) -> Result<Vec<Pm2Process>, Pm2Error> {
     let quick = tokio::time::timeout(RPC_TIMEOUT.min(timeout), query_rpc(home)).await;
     match (quick.unwrap_or(Err(Pm2Error::TimedOut(RPC_TIMEOUT))), program) {
@@ -47,10 +47,10 @@ pub async fn query(program: Option<&Path>, home: &Path, timeout: Duration) -> Re
     }
 }
 
-/// Asks the daemon of `home` for its list by running `pm2 jlist -s`. Dropping the future kills the `pm2` that was asked.
+/// Queries the daemon of `home` for its list by running `pm2 jlist -s`. Dropping the future kills that `pm2`.
 ///
 /// # Errors
-/// [`Pm2Error`], each variant one way in which pm2 does not tell.
+/// [`Pm2Error`]; each variant is one way in which the query fails.
 pub async fn query_jlist(program: &Path, home: &Path, timeout: Duration) -> Result<Vec<Pm2Process>, Pm2Error> {
     let output = tokio::time::timeout(timeout, async {
         if !daemon_answers(home).await {
@@ -102,19 +102,19 @@ async fn daemon_answers(home: &Path) -> bool {
     tokio::net::UnixStream::connect(home.join("rpc.sock")).await.is_ok()
 }
 
-/// Elsewhere pm2 listens on a named pipe that cannot be told apart from a missing one without asking.
+/// On other systems pm2 listens on a named pipe; whether it exists cannot be tested without a query.
 #[cfg(not(unix))]
 async fn daemon_answers(_home: &Path) -> bool {
     false
 }
 
-/// pm2's folder: `PM2_HOME`, else `.pm2` in the home folder, as pm2 itself decides.
+/// Returns pm2's folder: `PM2_HOME`, else `.pm2` in the home folder, as pm2 itself decides.
 pub(super) fn pm2_home(env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let filled = |key: &str| env(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     filled("PM2_HOME").or_else(|| filled("HOME").map(|home| home.join(".pm2")))
 }
 
-/// The `pm2` program: on the `PATH`, else the one that `_` names, which is what the shell ran when someone typed
+/// Returns the path of the `pm2` program: on the `PATH`, else the one that `_` names, which is what the shell ran for
 /// `pm2 start`, and which pm2 passes on.
 pub fn find_pm2(env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let on_path = env("PATH").and_then(|path| {

@@ -1,37 +1,38 @@
-//! Who brings us back: whether an exit with code 0 is a restart, or whether we have to replace ourselves in place. It
-//! decides; it neither exits nor executes.
+//! The restart method: whether an exit with code 0 leads to a restart, or the process has to replace itself in place.
+//! This module decides; it neither exits nor executes.
 
 use core::fmt;
 
 use crate::sidecar::supervisor::pm2::settings::SupervisorFacts;
 
-/// What a commanded restart has to do.
+/// How a commanded restart is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartStrategy {
     /// Exit 0: pm2 starts the next run.
     SupervisorRestarts,
-    /// `exec` of our own program in the same process: an exit would be the end.
+    /// `exec` of this program in the same process: an exit would be final.
     ExecInPlace(WhyExec),
 }
 
-/// Why nobody would start us again.
+/// Why no supervisor would start the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhyExec {
-    /// pm2 did not start us.
+    /// pm2 did not start this process.
     NotUnderPm2,
-    /// systemd started us.
+    /// systemd started this process.
     UnderSystemd,
-    /// pm2's variables are there, but someone between it and us has to end first.
+    /// pm2's variables are set, but pm2 is not the parent process: the process in between has to end first.
     NotPm2sChild,
-    /// pm2 started us and has died since.
+    /// pm2 started this process and has died since.
     Pm2Gone,
-    /// pm2 could not be asked, so nothing says that it would.
+    /// pm2 could not be queried, so it is unknown whether it would.
     CannotBeAsked,
-    /// pm2 lists no process with our id. (7.0.4 starts anew what is deleted while it waits for its `ready`, and forgets it.)
+    /// pm2 lists no process with this id. (7.0.4 restarts an app that is deleted while pm2 waits for its `ready`, and
+    /// forgets it.)
     Unlisted,
-    /// pm2 was told not to.
+    /// `autorestart` is off.
     AutorestartOff,
-    /// pm2 was told that code 0 is final.
+    /// Exit code 0 is among pm2's `stop_exit_codes`.
     ZeroStops,
     /// pm2 would count this exit as one crash too many, because it comes so soon after a start.
     CrashLoopGuard,
@@ -55,7 +56,7 @@ impl fmt::Display for WhyExec {
     }
 }
 
-/// Decides from the settings as they are now; `now_ms` since the epoch.
+/// Decides from the present settings; `now_ms` is since the epoch.
 pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
     if facts.under_systemd {
         RestartStrategy::ExecInPlace(WhyExec::UnderSystemd)
@@ -80,12 +81,12 @@ pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
     }
 }
 
-/// pm2's rule (`God.handleExit`): an exit within `min_uptime` of the start counts while the first start is less than
-/// `min_uptime * max_restarts` ago; at `max_restarts` of them the process is `errored` for good.
+/// Applies pm2's rule (`God.handleExit`): an exit within `min_uptime` of the start counts while the first start is less
+/// than `min_uptime * max_restarts` ago; at `max_restarts` of them the process is `errored` for good.
 fn is_one_too_many(facts: &SupervisorFacts, now_ms: u64) -> bool {
     let (Some(started), Some(created)) = (facts.pm_uptime_ms, facts.created_at_ms) else { return false };
     let guarded = facts.min_uptime_ms.saturating_mul(facts.max_restarts);
-    // pm2 sees the exit a moment after we decide, so both comparisons err towards `exec`, which is always safe.
+    // pm2 sees the exit a moment after this decision, so both comparisons err towards `exec`, which is always safe.
     let too_soon = now_ms.saturating_sub(started) < facts.min_uptime_ms;
     too_soon
         && now_ms.saturating_sub(created) < guarded

@@ -1,9 +1,9 @@
-//! Asks a running pm2 for its list over its own socket: a millisecond and no process, where `pm2 jlist` takes 0.2 to
-//! 0.5 s. Undocumented, though unchanged from pm2 3.5 to 7.0; any surprise is an error, and the caller falls back to
-//! `jlist`.
+//! Requests the process list of a running pm2 over its own socket: a millisecond and no process, where `pm2 jlist`
+//! takes 0.2 to 0.5 s. The protocol is undocumented, though unchanged from pm2 3.5 to 7.0; anything unexpected is an
+//! error, and the caller falls back to `jlist`.
 //!
-//! The frames are AMP: a byte `version << 4 | arguments`, then each argument as a `u32` length, big-endian, and that many
-//! bytes, which begin with a letter for their kind (`j:` JSON, `s:` text).
+//! The frames are AMP: a byte `version << 4 | arguments`, then each argument as a `u32` length, big-endian, and that
+//! many bytes, which begin with a letter for their kind (`j:` JSON, `s:` text).
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ use crate::sidecar::supervisor::pm2::error::{MAX_OUTPUT_BYTES, Pm2Error};
 use crate::sidecar::supervisor::pm2::process_list::{ListError, Pm2Process, parse_rpc_reply};
 
 const REQUEST: &str = r#"j:{"type":"call","method":"getMonitorData","args":[{}]}"#;
-/// Any text that names the call; the reply repeats it.
+/// Any text that identifies the call; the reply repeats it.
 const CALL_ID: &str = "s:agentcom:0";
 const AMP_VERSION: u8 = 1;
 
-/// Asks the daemon of `home`. No timeout of its own.
+/// Requests the list from the daemon of `home`. Has no timeout of its own.
 #[cfg(unix)]
 pub(super) async fn query_rpc(home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> {
     let socket = tokio::net::UnixStream::connect(home.join("rpc.sock")).await;
@@ -26,24 +26,24 @@ pub(super) async fn query_rpc(home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> 
     read_reply(&mut socket).await
 }
 
-/// Reads the daemon's answer.
+/// Reads the daemon's reply.
 ///
 /// # Errors
-/// [`Pm2Error::Rpc`] where it breaks off or is no frame, [`Pm2Error::Garbage`] where the frame holds no list.
+/// [`Pm2Error::Rpc`] if the reply breaks off or is no frame, [`Pm2Error::Garbage`] if the frame contains no list.
 pub async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<Pm2Process>, Pm2Error> {
     let reply = first_argument(stream).await.map_err(Pm2Error::Rpc)?;
     let nothing = || Pm2Error::Garbage(ListError::Absent { bytes: reply.len() });
     parse_rpc_reply(reply.strip_prefix(b"j:").ok_or_else(nothing)?).map_err(Pm2Error::Garbage)
 }
 
-/// Elsewhere pm2 listens on a named pipe, which has not been tried.
+/// On other systems pm2 listens on a named pipe, which has not been tested.
 #[cfg(not(unix))]
 pub(super) async fn query_rpc(_home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> {
     Err(Pm2Error::NoDaemon)
 }
 
 fn frame(arguments: &[&str]) -> Vec<u8> {
-    // Both the count and the lengths are ours, and small.
+    // Neither cast truncates: the count and the lengths are constant and small.
     let mut bytes = vec![AMP_VERSION << 4 | arguments.len() as u8];
     for argument in arguments {
         bytes.extend_from_slice(&(argument.len() as u32).to_be_bytes());

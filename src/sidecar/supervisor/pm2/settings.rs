@@ -1,5 +1,5 @@
-//! How pm2 was told to treat us: the settings that decide whether an exit is a restart, and how long a stop may take.
-//! They are read, not judged; [`crate::sidecar::supervisor::pm2::restart_strategy`] judges.
+//! pm2's settings for this process: those that decide whether it restarts after an exit, and how long a stop may take.
+//! They are only read here; [`crate::sidecar::supervisor::pm2::restart_strategy`] decides.
 
 #[cfg(unix)]
 use std::ffi::OsString;
@@ -13,63 +13,65 @@ const DEFAULT_MIN_UPTIME_MS: u64 = 1_000;
 /// pm2's default `max_restarts` (`God.handleExit`).
 const DEFAULT_MAX_RESTARTS: u64 = 16;
 
-/// pm2's settings for this process. pm2 exports scalars only, so a list of several `stop_exit_codes` does not show in
-/// the environment; [`SupervisorFacts::refined_by`] adds it.
+/// pm2's settings for this process. pm2 exports scalars only, so a list of several `stop_exit_codes` is not in the
+/// environment; [`SupervisorFacts::refined_by`] adds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SupervisorFacts {
-    /// Whether pm2's variables are in our environment.
+    /// Whether pm2's variables are in the environment.
     pub under_pm2: bool,
-    /// Whether systemd started us, and not pm2.
+    /// Whether systemd started this process, and not pm2.
     pub under_systemd: bool,
-    /// Whether our parent is the pm2 daemon; `None` where that cannot be told. Variables can be inherited, parents not.
+    /// Whether the parent process is the pm2 daemon; `None` if that is not known. Variables can be inherited, parents
+    /// cannot.
     pub parent_is_pm2: Option<bool>,
-    /// Whether pm2 has died since it started us: another process is our parent by now, or its channel has ended.
+    /// Whether pm2 has died since it started this process: the parent process has changed, or pm2's channel has ended.
     pub pm2_gone: bool,
-    /// Whether pm2 lives and lists no process with our id: one that it forgot, whose exit it would not answer.
+    /// Whether pm2 lives and lists no process with this id: it has forgotten it and would not restart it.
     pub unlisted: bool,
-    /// Whether pm2 could not be asked for its list the last time: what it would do is not known.
+    /// Whether the last query for pm2's list failed: what pm2 would do is not known.
     pub silent: bool,
-    /// Our parent when this was read; `None` where that cannot be told.
+    /// The parent's process id when this was read; `None` if that is not known.
     pub parent: Option<u32>,
-    /// How often pm2 has restarted us (`pm2 reset` zeroes it).
+    /// How often pm2 has restarted this process (`pm2 reset` zeroes it).
     pub restart_time: Option<u64>,
     /// When pm2 started this run, ms since the epoch.
     pub pm_uptime_ms: Option<u64>,
     /// When pm2 started the first run (or the last one after it gave up), ms since the epoch.
     pub created_at_ms: Option<u64>,
-    /// Exits that came sooner than `min_uptime_ms`, before this run.
+    /// How many exits before this run came sooner than `min_uptime_ms`.
     pub unstable_restarts: u64,
-    /// An exit sooner than this counts as unstable.
+    /// An exit sooner than this after a start counts as unstable, ms.
     pub min_uptime_ms: u64,
-    /// As many unstable exits make pm2 give up.
+    /// How many unstable exits make pm2 give up.
     pub max_restarts: u64,
-    /// From SIGINT to SIGKILL, ms.
+    /// The time from SIGINT to SIGKILL, ms.
     pub kill_timeout_ms: u64,
-    /// Whether an exit is followed by a start.
+    /// Whether pm2 restarts the process after an exit.
     pub autorestart: bool,
-    /// Exit codes after which pm2 does not start us again.
+    /// Exit codes after which pm2 does not restart the process.
     pub stop_exit_codes: Vec<i64>,
-    /// From an exit to the next start, ms.
+    /// The delay from an exit to the next start, ms.
     pub restart_delay_ms: Option<u64>,
-    /// The first such wait of a growing series, ms.
+    /// The first such delay of a growing series, ms.
     pub exp_backoff_restart_delay_ms: Option<u64>,
-    /// Whether pm2 waits for `"ready"` before it calls us online.
+    /// Whether pm2 waits for `"ready"` before the status becomes online.
     pub wait_ready: bool,
-    /// How long pm2 waits for it, ms.
+    /// How long pm2 waits for `"ready"`, ms.
     pub listen_timeout_ms: Option<u64>,
-    /// Whether pm2 asks us to stop by a message instead of a signal.
+    /// Whether pm2 requests a stop by a message instead of a signal.
     pub shutdown_with_message: bool,
-    /// The descriptor of the channel to pm2.
+    /// The file descriptor of the channel to pm2.
     pub channel_fd: Option<i32>,
 }
 
 impl SupervisorFacts {
-    /// Reads what pm2 exported. Values that make no sense count as absent.
+    /// Reads what pm2 exported. Invalid values count as absent.
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         let number = |key: &str| env(key).and_then(|value| value.trim().parse::<u64>().ok());
         let is = |key: &str, wanted: &str| env(key).is_some_and(|value| value == wanted);
         let under_pm2 = number("pm_id").is_some();
-        // `SYSTEMD_EXEC_PID` names the process that systemd started (since version 248), whoever inherits it.
+        // `SYSTEMD_EXEC_PID` names the process that systemd started (since version 248), even where a child inherits
+        // it.
         let by_systemd = number("SYSTEMD_EXEC_PID") == Some(u64::from(std::process::id()));
         let under_systemd = !under_pm2 && (by_systemd || env("NOTIFY_SOCKET").is_some());
         Self {
@@ -98,20 +100,21 @@ impl SupervisorFacts {
         }
     }
 
-    /// Whether it is worth asking pm2 whether it would start us again: what the environment and the process tree rule out
-    /// need not be asked.
+    /// Returns whether pm2 could restart this process, as far as the environment and the process tree show. If not, pm2
+    /// need not be queried.
     pub fn could_be_restarted_by_pm2(&self) -> bool {
         self.under_pm2 && !self.pm2_gone && self.parent_is_pm2 != Some(false)
     }
 
-    /// The same, unless our parent has died since: whoever adopted us is not the pm2 that started us.
+    /// Sets `pm2_gone` if the parent process has changed since: the new parent is not the pm2 that started this
+    /// process.
     #[must_use]
     pub fn still_below_our_parent(mut self) -> Self {
         self.pm2_gone |= self.under_pm2 && parent() != self.parent;
         self
     }
 
-    /// The same with what `jlist` knows better: the lists, and settings changed since we were started.
+    /// Applies what `jlist` knows better: the lists, and settings changed since this process started.
     #[must_use]
     pub fn refined_by(mut self, us: &Pm2Process) -> Self {
         if let Some(autorestart) = us.autorestart {
@@ -127,7 +130,7 @@ impl SupervisorFacts {
     }
 }
 
-/// One code, or several between commas.
+/// Parses one code, or several separated by commas.
 fn exit_codes(text: &str) -> Vec<i64> {
     text.split(',').filter_map(|code| code.trim().parse().ok()).collect()
 }
@@ -142,11 +145,11 @@ fn parent() -> Option<u32> {
     None
 }
 
-/// More than any process id has, bytes.
+/// The largest pid file that is read, bytes.
 #[cfg(unix)]
 const MAX_PID_FILE_BYTES: u64 = 64;
 
-/// Whether the process that `$PM2_HOME/pm2.pid` names is our parent; `None` when there is no such file.
+/// Returns whether the process that `$PM2_HOME/pm2.pid` names is the parent process; `None` if there is no such file.
 #[cfg(unix)]
 fn parent_is_pm2(env: impl Fn(&str) -> Option<String>) -> Option<bool> {
     let home = crate::sidecar::supervisor::pm2::query::pm2_home(&|key: &str| env(key).map(OsString::from))?;
