@@ -389,14 +389,14 @@ async fn a_sign_is_dropped_alone_and_a_later_one_is_new() {
     let mut f = fixture(NEVER_MS, |_| {});
     f.write("t1.started", "");
     f.write("t1.json", "{}");
-    assert!(f.watcher.drop_sign("t1").unwrap());
-    assert!(!f.watcher.drop_sign("t1").unwrap(), "nothing is left of it");
+    assert!(f.watcher.remove_started("t1").unwrap());
+    assert!(!f.watcher.remove_started("t1").unwrap(), "nothing is left of it");
     let left: Vec<_> = fs::read_dir(f.dir()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["t1.json"]);
     f.watch(&["t2"]);
     f.write("t2.started", "");
     assert_eq!(f.next().await, started("t2"));
-    assert!(f.watcher.drop_sign("t2").unwrap());
+    assert!(f.watcher.remove_started("t2").unwrap());
     f.write("t2.started", "");
     assert_eq!(f.next().await, started("t2"));
 }

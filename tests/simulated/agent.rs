@@ -152,7 +152,7 @@ impl Results for Folder {
         Vec::new()
     }
 
-    fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
+    fn remove_started(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         looked.started.remove(task_id);
         Ok(lock(&self.world).started.remove(task_id).is_some())

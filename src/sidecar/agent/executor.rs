@@ -7,12 +7,12 @@ use crate::sidecar::config::{Config, ExecutorMode};
 
 /// The executor of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Executor {
     /// A command that the sidecar runs.
-    Runs(Plan),
+    Command(Plan),
     /// An agent that finds its tasks by itself, as the legacy sidecar assumes it without a wake command: only its files
     /// show its progress.
-    Itself,
+    Agent,
 }
 
 /// The command that is run for a task.
@@ -31,14 +31,14 @@ pub(crate) struct Plan {
 }
 
 /// Chooses the executor of the assignment `task`, or returns why there is none.
-pub(crate) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, String> {
+pub(crate) fn choose_executor(config: &Config, task: &Map<String, Value>) -> Result<Executor, String> {
     if let Some(plan) = shell_command(config, task) {
-        return Ok(Who::Runs(plan));
+        return Ok(Executor::Command(plan));
     }
-    let target = target(task);
+    let target = routing_target(task);
     let executor = target.and_then(|target| config.executors.iter().find(|executor| executor.target == target));
     if let Some(executor) = executor {
-        return Ok(Who::Runs(Plan {
+        return Ok(Executor::Command(Plan {
             command: executor.command.clone(),
             mode: executor.mode,
             timeout_ms: executor.timeout_ms,
@@ -47,7 +47,7 @@ pub(crate) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, Str
         }));
     }
     if let Some(command) = &config.wake_command {
-        return Ok(Who::Runs(Plan {
+        return Ok(Executor::Command(Plan {
             command: command.clone(),
             mode: ExecutorMode::Wake,
             timeout_ms: config.wake_timeout_ms,
@@ -56,13 +56,13 @@ pub(crate) fn who(config: &Config, task: &Map<String, Value>) -> Result<Who, Str
         }));
     }
     match target {
-        None | Some("wake") => Ok(Who::Itself),
-        Some(target) => Err(nobody(config, target)),
+        None | Some("wake") => Ok(Executor::Agent),
+        Some(target) => Err(no_executor_message(config, target)),
     }
 }
 
 /// Returns the task's routing target, where it names one.
-fn target(task: &Map<String, Value>) -> Option<&str> {
+fn routing_target(task: &Map<String, Value>) -> Option<&str> {
     task.get("routing_decision")?.get("target_type")?.as_str().filter(|target| !target.is_empty())
 }
 
@@ -88,7 +88,7 @@ fn shell_command(config: &Config, task: &Map<String, Value>) -> Option<Plan> {
     })
 }
 
-fn nobody(config: &Config, target: &str) -> String {
+fn no_executor_message(config: &Config, target: &str) -> String {
     let known: Vec<&str> = config.executors.iter().map(|executor| executor.target.as_str()).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     format!(
@@ -111,9 +111,9 @@ mod tests {
     }
 
     fn planned(more: &str, task: Value) -> Result<Plan, String> {
-        match who(&config(more), task.as_object().unwrap())? {
-            Who::Runs(plan) => Ok(plan),
-            Who::Itself => Err("left to the agent".into()),
+        match choose_executor(&config(more), task.as_object().unwrap())? {
+            Executor::Command(plan) => Ok(plan),
+            Executor::Agent => Err("left to the agent".into()),
         }
     }
 
@@ -150,9 +150,12 @@ mod tests {
     #[test]
     fn without_a_wake_command_a_task_that_is_routed_nowhere_is_left_to_the_agent() {
         for task in [json!({}), json!({"routing_decision": null})] {
-            assert_eq!(who(&config(EXECUTORS), task.as_object().unwrap()), Ok(Who::Itself));
+            assert_eq!(choose_executor(&config(EXECUTORS), task.as_object().unwrap()), Ok(Executor::Agent));
         }
-        assert_eq!(who(&config(r#""executors": {}"#), routed("wake").as_object().unwrap()), Ok(Who::Itself));
+        assert_eq!(
+            choose_executor(&config(r#""executors": {}"#), routed("wake").as_object().unwrap()),
+            Ok(Executor::Agent)
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) struct Hooks {
 
 /// The answer of `on_task_start`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Begin {
+pub(crate) struct StartAnswer {
     /// Why the task must not be started, if so.
     pub(crate) refuse: Option<String>,
     /// Additional environment variables.
@@ -48,13 +48,13 @@ pub(crate) struct Begin {
 impl Hooks {
     pub(crate) fn new(config: &Config, scratch_dir: PathBuf, scrub: Scrub, redactor: Redactor) -> Self {
         let (start, result) = (config.hooks.on_task_start.clone(), config.hooks.on_task_result.clone());
-        let beside = config.path.parent().unwrap_or(Path::new("/"));
-        let cwd = config.repo_dir.clone().unwrap_or_else(|| beside.to_owned());
+        let config_dir = config.path.parent().unwrap_or(Path::new("/"));
+        let cwd = config.repo_dir.clone().unwrap_or_else(|| config_dir.to_owned());
         Self { start, result, limit: Duration::from_millis(config.hooks.timeout_ms), cwd, scratch_dir, scrub, redactor }
     }
 
     /// Returns the hooks of a configuration that was read again. Hooks that already run are not affected.
-    pub(crate) fn by(&self, config: &Config) -> Self {
+    pub(crate) fn with_config(&self, config: &Config) -> Self {
         Self::new(config, self.scratch_dir.clone(), self.scrub, self.redactor.clone())
     }
 
@@ -64,19 +64,19 @@ impl Hooks {
     }
 
     /// Runs `on_task_start`. If it fails, a warning is added to the task (`hook_warning`), where the agent sees it.
-    pub(crate) async fn before_start(&self, task: &Map<String, Value>, generation: u64, attempt: u8) -> Begin {
-        let Some(line) = &self.start else { return Begin::default() };
+    pub(crate) async fn before_start(&self, task: &Map<String, Value>, generation: u64, attempt: u8) -> StartAnswer {
+        let Some(line) = &self.start else { return StartAnswer::default() };
         let input = json!({
             "hook": "on_task_start", "task_id": task.get("task_id"), "generation": generation, "attempt": attempt,
             "task": task,
         });
-        match self.run(line, &input).await.and_then(|answer| begin_of(&answer)) {
+        match self.run(line, &input).await.and_then(|answer| parse_start_answer(&answer)) {
             Ok(begin) => begin,
             Err(error) => {
                 tracing::warn!(hook = "on_task_start", error, "a hook failed; the task is begun without it");
                 let mut task = Map::new();
                 task.insert("hook_warning".into(), format!("on_task_start: {error}").into());
-                Begin { task, ..Begin::default() }
+                StartAnswer { task, ..StartAnswer::default() }
             }
         }
     }
@@ -94,7 +94,7 @@ impl Hooks {
             "hook": "on_task_result", "task_id": task.get("task_id"), "generation": generation, "task": task,
             "result": result,
         });
-        match self.run(line, &input).await.and_then(|mut answer| part(&mut answer, "result")) {
+        match self.run(line, &input).await.and_then(|mut answer| take_object(&mut answer, "result")) {
             Ok(changes) if changes.is_empty() => None,
             Ok(changes) => {
                 result.extend(changes);
@@ -109,20 +109,21 @@ impl Hooks {
 
     /// Runs one hook and returns its answer. The hook must exit with code 0 and print nothing or one JSON object.
     async fn run(&self, line: &str, input: &Value) -> Result<Map<String, Value>, String> {
-        let trouble = |error: io::Error| format!("its files cannot be made in {}: {error}", self.scratch_dir.display());
+        let file_error =
+            |error: io::Error| format!("its files cannot be made in {}: {error}", self.scratch_dir.display());
         // Files, not pipes: a daemon that the hook leaves behind may hold them open forever, and delays nothing.
-        let mut stdin = self.file().map_err(trouble)?;
-        let (stdout, stderr) = (self.file().map_err(trouble)?, self.file().map_err(trouble)?);
-        stdin.write_all(input.to_string().as_bytes()).map_err(trouble)?;
-        stdin.seek(SeekFrom::Start(0)).map_err(trouble)?;
-        let handle = |file: &File| file.try_clone().map(Stdio::from).map_err(trouble);
+        let mut stdin = self.file().map_err(file_error)?;
+        let (stdout, stderr) = (self.file().map_err(file_error)?, self.file().map_err(file_error)?);
+        stdin.write_all(input.to_string().as_bytes()).map_err(file_error)?;
+        stdin.seek(SeekFrom::Start(0)).map_err(file_error)?;
+        let handle = |file: &File| file.try_clone().map(Stdio::from).map_err(file_error);
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).current_dir(&self.cwd);
         (self.scrub)(&mut command);
         command.stdin(stdin).stdout(handle(&stdout)?).stderr(handle(&stderr)?);
         process_group::lead(&mut command);
         let mut child = command.spawn().map_err(|e| format!("it did not start in {}: {e}", self.cwd.display()))?;
-        let mut guard = child.id().map(EndWhenDropped);
+        let mut guard = child.id().map(KillOnDrop);
         let limit = self.limit.as_millis();
         let ended = tokio::time::timeout(self.limit, child.wait()).await;
         let status = ended.map_err(|_| format!("it took longer than {limit} ms and was ended"))?;
@@ -132,15 +133,15 @@ impl Hooks {
             std::mem::forget(guard);
         }
         if !status.success() {
-            let said = self.redactor.clean(tail(stderr));
+            let quoted = self.redactor.clean(tail(stderr));
             return Err(format!(
-                "it {}{}{said}",
+                "it {}{}{quoted}",
                 process_group::describe_exit(status),
-                if said.is_empty() { "" } else { ": " }
+                if quoted.is_empty() { "" } else { ": " }
             ));
         }
-        let text = text(stdout).map_err(|e| format!("its answer cannot be read: {e}"))?;
-        answer_of(&text)
+        let text = read_text(stdout).map_err(|e| format!("its answer cannot be read: {e}"))?;
+        parse_answer(&text)
     }
 
     fn file(&self) -> io::Result<File> {
@@ -150,15 +151,15 @@ impl Hooks {
 }
 
 /// Kills a hook's process group when dropped: the hook took too long, or its answer is no longer wanted.
-struct EndWhenDropped(u32);
+struct KillOnDrop(u32);
 
-impl Drop for EndWhenDropped {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         process_group::kill(self.0);
     }
 }
 
-fn text(mut file: File) -> io::Result<String> {
+fn read_text(mut file: File) -> io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
     file.take(ANSWER_BYTES).read_to_end(&mut bytes)?;
@@ -166,7 +167,7 @@ fn text(mut file: File) -> io::Result<String> {
 }
 
 fn tail(file: File) -> String {
-    let text = text(file).unwrap_or_default();
+    let text = read_text(file).unwrap_or_default();
     let text = text.trim();
     let mut at = text.len().saturating_sub(QUOTED_BYTES);
     while !text.is_char_boundary(at) {
@@ -176,7 +177,7 @@ fn tail(file: File) -> String {
 }
 
 /// Parses an answer: one JSON object, or nothing.
-fn answer_of(text: &str) -> Result<Map<String, Value>, String> {
+fn parse_answer(text: &str) -> Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
@@ -189,7 +190,7 @@ fn answer_of(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 /// Removes and returns a member that must be an object; an absent one or `null` is an empty object.
-fn part(answer: &mut Map<String, Value>, key: &str) -> Result<Map<String, Value>, String> {
+fn take_object(answer: &mut Map<String, Value>, key: &str) -> Result<Map<String, Value>, String> {
     match answer.remove(key) {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(part)) => Ok(part),
@@ -197,14 +198,14 @@ fn part(answer: &mut Map<String, Value>, key: &str) -> Result<Map<String, Value>
     }
 }
 
-fn begin_of(answer: &Map<String, Value>) -> Result<Begin, String> {
+fn parse_start_answer(answer: &Map<String, Value>) -> Result<StartAnswer, String> {
     let mut answer = answer.clone();
     let refuse = match answer.remove("refuse") {
         None | Some(Value::Null | Value::Bool(false)) => None,
         Some(Value::String(reason)) => Some(reason),
         Some(other) => return Err(format!("its answer has \"refuse\": {other}, which is no text")),
     };
-    let (env, task) = (part(&mut answer, "env")?, part(&mut answer, "task")?);
+    let (env, task) = (take_object(&mut answer, "env")?, take_object(&mut answer, "task")?);
     let variable = |(name, value): (String, Value)| {
         let plain = !name.is_empty() && !name.contains(['=', '\0']);
         match value.as_str().filter(|_| plain) {
@@ -213,20 +214,20 @@ fn begin_of(answer: &Map<String, Value>) -> Result<Begin, String> {
         }
     };
     let env = env.into_iter().map(variable).collect::<Result<_, _>>()?;
-    Ok(Begin { refuse, env, task })
+    Ok(StartAnswer { refuse, env, task })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn begin(answer: Value) -> Result<Begin, String> {
-        begin_of(answer.as_object().unwrap())
+    fn begin(answer: Value) -> Result<StartAnswer, String> {
+        parse_start_answer(answer.as_object().unwrap())
     }
 
     #[test]
     fn an_answer_may_add_and_refuse() {
-        assert_eq!(begin(json!({})).unwrap(), Begin::default());
+        assert_eq!(begin(json!({})).unwrap(), StartAnswer::default());
         let begun = begin(json!({"env": {"K": "v"}, "task": {"branch": "b"}, "refuse": null})).unwrap();
         assert_eq!(begun.env, [("K".to_owned(), "v".to_owned())]);
         assert_eq!(begun.task["branch"], "b");
@@ -236,8 +237,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_taken_of_an_answer_is_a_result_that_is_taken(value in crate::protocol::tests::any_text::value()) {
-            let answer = answer_of(&format!(r#"{{"result":{{"deep":{value}}}}}"#));
-            if let Ok(changes) = answer.and_then(|mut answer| part(&mut answer, "result")) {
+            let answer = parse_answer(&format!(r#"{{"result":{{"deep":{value}}}}}"#));
+            if let Ok(changes) = answer.and_then(|mut answer| take_object(&mut answer, "result")) {
                 let result = Value::Object(changes).to_string();
                 assert!(read_object(result.as_bytes(), crate::protocol::MAX_RESULT_DEPTH).is_ok(), "{result}");
             }

@@ -9,18 +9,18 @@ use serde_json::{Map, Value};
 use crate::common::fs::regular_file;
 use crate::machine::Task;
 use crate::protocol::stored_object;
-use crate::sidecar::agent::executor::{Plan, Who, who};
-use crate::sidecar::agent::hooks::{Begin, Hooks};
+use crate::sidecar::agent::executor::{Executor, Plan, choose_executor};
+use crate::sidecar::agent::hooks::{Hooks, StartAnswer};
 use crate::sidecar::agent::side::Wakes;
 use crate::sidecar::agent::supervised::{self, RunRequest};
 use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
 use crate::sidecar::config::{Config, ExecutorMode};
 
 /// The key in the payload of a task that cannot be started, with the reason. A hub cannot send it.
-pub(crate) const NOT_KEPT: &str = "$agentcom.not_kept";
+pub(crate) const CANNOT_START_KEY: &str = "$agentcom.not_kept";
 
 /// How long the run's supervisor may take to confirm that the command runs, ms: it waits for an earlier run to end.
-const SUPERVISOR_MS: u64 = 30_000;
+const SUPERVISOR_TIMEOUT_MS: u64 = 30_000;
 
 /// Starts the work on tasks.
 pub(crate) struct Launcher<'a> {
@@ -42,12 +42,12 @@ impl Launcher<'_> {
             attempt,
         };
         let payload = stored_object(&task.payload);
-        if let Some(why) = payload.get(NOT_KEPT).and_then(Value::as_str) {
+        if let Some(why) = payload.get(CANNOT_START_KEY).and_then(Value::as_str) {
             return work.refuse(why.to_owned());
         }
-        let plan = match who(self.config, &payload) {
-            Ok(Who::Runs(plan)) => plan,
-            Ok(Who::Itself) => return work.leave_to_the_agent(),
+        let plan = match choose_executor(self.config, &payload) {
+            Ok(Executor::Command(plan)) => plan,
+            Ok(Executor::Agent) => return work.leave_to_the_agent(),
             Err(reason) => return work.refuse(reason),
         };
         if !self.hooks.has_start() {
@@ -55,7 +55,7 @@ impl Launcher<'_> {
         }
         let hooks = self.hooks.clone();
         tokio::spawn(async move {
-            let Begin { refuse, env, task } = hooks.before_start(&payload, work.task.generation, attempt).await;
+            let StartAnswer { refuse, env, task } = hooks.before_start(&payload, work.task.generation, attempt).await;
             if let Some(reason) = refuse {
                 return work.refuse(format!("refused by on_task_start: {reason}"));
             }
@@ -94,11 +94,13 @@ impl Work {
     fn leave_to_the_agent(self) {
         tokio::task::spawn_blocking(move || {
             let folder = &self.config.results_dir;
-            let sign = folder.join(format!("{}.started", self.task.id));
-            let given = std::fs::create_dir_all(folder).and_then(|()| regular_file::make_empty(&sign));
-            self.answer(match given {
+            let started_file = folder.join(format!("{}.started", self.task.id));
+            let created = std::fs::create_dir_all(folder).and_then(|()| regular_file::make_empty(&started_file));
+            self.answer(match created {
                 Ok(()) => WakeOutcome::Succeeded,
-                Err(error) => WakeOutcome::Failed { error: format!("cannot write {}: {error}", sign.display()) },
+                Err(error) => {
+                    WakeOutcome::Failed { error: format!("cannot write {}: {error}", started_file.display()) }
+                }
             });
         });
     }
@@ -107,12 +109,12 @@ impl Work {
         let (what, timeout_ms) = match plan.mode {
             ExecutorMode::Wake => (What::Shell(plan.command.clone()), plan.timeout_ms),
             ExecutorMode::Run => {
-                let stdin = match text_of(&self.run_order(&plan)) {
+                let stdin = match encode_request(&self.run_request(&plan)) {
                     Ok(stdin) => stdin,
                     Err(why) => return self.refuse(why),
                 };
                 let arguments = supervised::arguments().map(str::to_owned).into();
-                (What::Program { program: supervised::program(), arguments, stdin }, SUPERVISOR_MS)
+                (What::Program { program: supervised::program(), arguments, stdin }, SUPERVISOR_TIMEOUT_MS)
             }
         };
         self.runner.start(WakeOrder {
@@ -122,17 +124,17 @@ impl Work {
             what,
             env: self.variables(payload, plan.env),
             timeout_ms,
-            cwd: folder_of(&self.config),
+            cwd: config_dir(&self.config),
         });
     }
 
-    fn run_order(&self, plan: &Plan) -> RunRequest {
+    fn run_request(&self, plan: &Plan) -> RunRequest {
         let repo = self.config.repo_dir.clone().filter(|_| plan.in_repo);
         RunRequest {
             task_id: self.task.id.to_string(),
             generation: self.task.generation,
             command: plan.command.clone(),
-            cwd: repo.unwrap_or_else(|| folder_of(&self.config)),
+            cwd: repo.unwrap_or_else(|| config_dir(&self.config)),
             timeout_ms: plan.timeout_ms,
             results_dir: self.config.results_dir.clone(),
             scratch_dir: self.runner.scratch_dir().to_owned(),
@@ -153,7 +155,7 @@ impl Work {
     }
 }
 
-fn text_of(order: &RunRequest) -> Result<Vec<u8>, String> {
+fn encode_request(order: &RunRequest) -> Result<Vec<u8>, String> {
     serde_json::to_vec(order).map_err(|error| {
         let (beside, results) = (order.scratch_dir.display(), order.results_dir.display());
         format!(
@@ -163,7 +165,7 @@ fn text_of(order: &RunRequest) -> Result<Vec<u8>, String> {
 }
 
 /// Returns the folder in which commands run: the one of the configuration file.
-fn folder_of(config: &Config) -> PathBuf {
+fn config_dir(config: &Config) -> PathBuf {
     config.path.parent().map(Into::into).unwrap_or_default()
 }
 
@@ -186,7 +188,7 @@ mod tests {
             machine_boot: "b".into(),
             secrets: Vec::new(),
         };
-        let why = text_of(&order).unwrap_err();
+        let why = encode_request(&order).unwrap_err();
         assert!(why.contains("UTF-8") && why.contains("/r"), "{why}");
     }
 }

@@ -61,12 +61,12 @@ pub fn keep_file(path: &Path) -> io::Result<PathBuf> {
     let mut target = folder.join(format!("{name}.json"));
     let mut number = 1_u32;
     loop {
-        let taken = match fs::hard_link(&source, &target) {
+        let exists = match fs::hard_link(&source, &target) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
             Ok(()) => false,
             Err(_) => !copy_new(&source, &target)?,
         };
-        if !taken || is_same(&source, &target) {
+        if !exists || have_same_content(&source, &target) {
             break;
         }
         number += 1;
@@ -91,7 +91,7 @@ fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
 }
 
 /// Returns whether two paths name one file, or files of at most a result's size with equal content.
-fn is_same(one: &Path, other: &Path) -> bool {
+fn have_same_content(one: &Path, other: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;

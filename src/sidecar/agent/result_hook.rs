@@ -13,20 +13,20 @@ use crate::sidecar::agent::results::outcome::{ResultContent, outcome_of};
 /// Runs the result hook, at most one at a time.
 #[derive(Debug)]
 pub(crate) struct ResultHook {
-    answers: mpsc::Sender<Event>,
+    events: mpsc::Sender<Event>,
     running: Option<(u32, AbortHandle)>,
 }
 
 impl ResultHook {
-    /// Creates a runner that reports to `answers`.
-    pub(crate) fn new(answers: mpsc::Sender<Event>) -> Self {
-        Self { answers, running: None }
+    /// Creates a runner that reports to `events`.
+    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
+        Self { events, running: None }
     }
 
     /// Runs the hook for a result, in place of any hook that still runs.
     pub(crate) fn run(&mut self, number: u32, task: &Task, outcome: Outcome, hooks: &Hooks, redactor: &Redactor) {
-        self.keep(None);
-        let (hooks, redactor, answers) = (hooks.clone(), redactor.clone(), self.answers.clone());
+        self.abort_unless(None);
+        let (hooks, redactor, events) = (hooks.clone(), redactor.clone(), self.events.clone());
         let (payload, generation) = (stored_object(&task.payload), task.generation);
         let hook = tokio::spawn(async move {
             let result = match &outcome {
@@ -38,13 +38,13 @@ impl ResultHook {
                 None => outcome,
             };
             // The event loop may have ended.
-            let _ = answers.send(Event::ResultReviewed { number, outcome }).await;
+            let _ = events.send(Event::ResultReviewed { number, outcome }).await;
         });
         self.running = Some((number, hook.abort_handle()));
     }
 
     /// Aborts the hook unless the machine still waits for it: `wanted` is the number of the open review.
-    pub(crate) fn keep(&mut self, wanted: Option<u32>) {
+    pub(crate) fn abort_unless(&mut self, wanted: Option<u32>) {
         if let Some((_, hook)) = self.running.take_if(|(number, _)| Some(*number) != wanted) {
             hook.abort();
         }

@@ -33,7 +33,7 @@ pub trait Results: Send + Sync {
     ///
     /// # Errors
     /// The file cannot be removed.
-    fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)>;
+    fn remove_started(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)>;
 }
 
 impl Wakes for WakeRunner {
@@ -67,8 +67,8 @@ impl Results for ResultsWatcher {
         Self::clean_up(self, task_id)
     }
 
-    fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
-        Self::drop_sign(self, task_id)
+    fn remove_started(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
+        Self::remove_started(self, task_id)
     }
 }
 

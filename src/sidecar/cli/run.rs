@@ -78,7 +78,7 @@ pub fn run(options: Options) -> ExitCode {
         }
         (Ending::InPlaceAsIs, Ok(program)) => {
             drop((log, lock));
-            complain(&program.run_as_is(), ExitCode::Internal)
+            complain(&program.run_current_image(), ExitCode::Internal)
         }
         (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => complain(&error, ExitCode::Internal),
     }

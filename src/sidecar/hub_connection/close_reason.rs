@@ -5,7 +5,7 @@
 const MAX_REASON_BYTES: usize = 123;
 
 /// Returns the longest prefix of `reason` that fits in a close frame, cut at a character boundary.
-pub(super) fn cut(reason: &str) -> &str {
+pub(super) fn truncate(reason: &str) -> &str {
     let mut end = reason.len().min(MAX_REASON_BYTES);
     while !reason.is_char_boundary(end) {
         end -= 1;
@@ -64,14 +64,14 @@ mod tests {
     #[test]
     fn a_reason_is_cut_on_a_character_boundary() {
         let long = "é".repeat(100);
-        assert_eq!(cut(&long), "é".repeat(61));
-        assert_eq!(cut("short"), "short");
+        assert_eq!(truncate(&long), "é".repeat(61));
+        assert_eq!(truncate("short"), "short");
     }
 
     proptest! {
         #[test]
         fn both_are_total(text in "\\PC*", tail in "\\PC{0,40}") {
-            prop_assert!(cut(&text).len() <= MAX_REASON_BYTES);
+            prop_assert!(truncate(&text).len() <= MAX_REASON_BYTES);
             let _ = cooldown_ms(&text);
             let _ = cooldown_ms(&format!("retry in {tail}"));
         }

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::sidecar::hub_connection::dial::{self, explain_tcp, explain_upgrade, shown};
+use crate::sidecar::hub_connection::dial::{self, explain_tcp, explain_upgrade, loggable_url};
 use crate::sidecar::hub_connection::{
     CloseOrder, Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, ConnectionId, GOING_AWAY, Outgoing,
     SendError, disconnect,
@@ -30,12 +30,12 @@ use crate::sidecar::hub_connection::{
 const SLOWEST_BYTES_PER_MS: u64 = 32;
 
 /// The most additional time, in multiples of the write timeout: a half-open connection must end.
-const MOST_EXTRA: u64 = 8;
+const MAX_EXTRA_FACTOR: u64 = 8;
 
 /// How long a peer that violated the protocol is given to read why it is disconnected.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
-const DEAD: SendError = SendError::Gone { why: "the connection ended before the frame was written" };
+const NOT_WRITTEN: SendError = SendError::Gone { why: "the connection ended before the frame was written" };
 
 /// The requests of the owner to a running connection.
 pub(super) struct Orders {
@@ -68,7 +68,7 @@ pub(super) async fn run<S, F>(
         Err(closed) => (closed, None),
         Ok(socket) => {
             orders.open.store(true, Ordering::Release);
-            Conversation::new(socket, config, orders, events, id).converse().await
+            Conversation::new(socket, config, orders, events, id).run_to_end().await
         }
     };
     // The receiver may be gone.
@@ -97,7 +97,7 @@ where
         Ok(Err(e)) => Err(Closed::failed(explain_upgrade(&config.url, &e))),
         Err(_) => Err(Closed::failed(format!(
             "{} took the connection but did not finish the WebSocket upgrade within {limit} ms; is it the hub, and is it alive?",
-            shown(&config.url)
+            loggable_url(&config.url)
         ))),
     }
 }
@@ -111,13 +111,13 @@ struct Writing {
 /// The event that woke the loop.
 enum Next {
     Deliverable,
-    NobodyListens,
+    ReceiverGone,
     Flushed(Result<(), Error>),
     Read(Option<Result<Message, Error>>),
     CloseOrdered(CloseOrder),
     SendOrdered(Outgoing),
     SendsDrained,
-    TimeIsUp,
+    TimedOut,
 }
 
 struct Conversation<'a, S> {
@@ -134,7 +134,7 @@ struct Conversation<'a, S> {
     closing: Option<CloseOrder>,
     sends_drained: bool,
     /// Whether the close frame of this side was passed to the library (it is on the wire once `writing` is none).
-    close_said: bool,
+    close_sent: bool,
     /// The code and reason of the peer's close frame.
     peer_closed: Option<(Option<u16>, String)>,
 }
@@ -157,30 +157,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             writing: None,
             closing: None,
             sends_drained: false,
-            close_said: false,
+            close_sent: false,
             peer_closed: None,
         }
     }
 
     /// Runs until the end; returns how it ended and the event that still waits for capacity.
-    async fn converse(mut self) -> (Closed, Option<ConnectionEventKind>) {
+    async fn run_to_end(mut self) -> (Closed, Option<ConnectionEventKind>) {
         let closed = loop {
             // 1. Both close frames are on the wire: the handshake is complete.
-            if self.close_said
+            if self.close_sent
                 && self.writing.is_none()
                 && let Some((code, reason)) = self.peer_closed.take()
             {
-                self.hang_up().await;
+                self.shut_down().await;
                 break Closed { code, reason, clean: true, error: None };
             }
             // 2. The close frame is sent AFTER everything that was queued before it.
-            if self.closing.is_some() && self.sends_drained && self.writing.is_none() && !self.close_said {
-                self.say_close();
+            if self.closing.is_some() && self.sends_drained && self.writing.is_none() && !self.close_sent {
+                self.send_close();
             }
             // 3. One step.
             let ended = match self.step().await {
                 Next::Deliverable => None,
-                Next::NobodyListens => Some(Closed::failed("nobody listens to this link any more".into())),
+                Next::ReceiverGone => Some(Closed::failed("nobody listens to this link any more".into())),
                 Next::Flushed(outcome) => self.flushed(outcome),
                 Next::Read(item) => self.read(item).await,
                 Next::CloseOrdered(order) => {
@@ -194,14 +194,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                     self.sends_drained = true;
                     None
                 }
-                Next::TimeIsUp => Some(self.out_of_time()),
+                Next::TimedOut => Some(self.timed_out()),
             };
             if let Some(closed) = ended {
                 break closed;
             }
         };
         if let Some(done) = self.writing.take().and_then(|writing| writing.done) {
-            let _ = done.send(Err(DEAD));
+            let _ = done.send(Err(NOT_WRITTEN));
         }
         (closed, self.undelivered)
     }
@@ -215,26 +215,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             // Branches that are ready at the same time run in this order, not at random: orders before traffic, and no
             // two orders without a flush between them.
             biased;
-            () = until(deadline) => Next::TimeIsUp,
+            () = sleep_until_deadline(deadline) => Next::TimedOut,
             order = &mut orders.close, if closing.is_none() => Next::CloseOrdered(order.unwrap_or_else(|_| CloseOrder {
                 // The owner was dropped without a close.
                 code: GOING_AWAY,
                 reason: String::new(),
-                deadline: Instant::now() + LAST_WORDS,
+                deadline: Instant::now() + GOODBYE_TIMEOUT,
             })),
             send = orders.sends.recv(), if !flush && !*sends_drained && peer_closed.is_none() => match send {
                 Some(outgoing) => Next::SendOrdered(outgoing),
                 None => Next::SendsDrained,
             },
             step = poll_fn(|cx| poll_socket(socket, flush, read, cx)) => step,
-            room = events.reserve(), if undelivered.is_some() => match room {
-                Ok(room) => {
+            permit = events.reserve(), if undelivered.is_some() => match permit {
+                Ok(permit) => {
                     if let Some(what) = undelivered.take() {
-                        room.send(ConnectionEvent { connection: *id, what });
+                        permit.send(ConnectionEvent { connection: *id, what });
                     }
                     Next::Deliverable
                 }
-                Err(_) => Next::NobodyListens,
+                Err(_) => Next::ReceiverGone,
             },
         }
     }
@@ -247,16 +247,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     fn write(&mut self, outgoing: Outgoing) -> Option<Closed> {
         let limit = self.config.write_timeout_ms;
-        let for_its_size = outgoing.text.len() as u64 / SLOWEST_BYTES_PER_MS;
-        let patience = limit.saturating_add(for_its_size.min(limit.saturating_mul(MOST_EXTRA)));
-        let until = Instant::now() + Duration::from_millis(patience);
+        let extra_ms = outgoing.text.len() as u64 / SLOWEST_BYTES_PER_MS;
+        let allowed_ms = limit.saturating_add(extra_ms.min(limit.saturating_mul(MAX_EXTRA_FACTOR)));
+        let until = Instant::now() + Duration::from_millis(allowed_ms);
         match Pin::new(&mut self.socket).start_send(Message::text(outgoing.text)) {
             Ok(()) => {
                 self.writing = Some(Writing { until, done: Some(outgoing.done) });
                 None
             }
             Err(e) => {
-                let _ = outgoing.done.send(Err(DEAD));
+                let _ = outgoing.done.send(Err(NOT_WRITTEN));
                 Some(self.broken(&e))
             }
         }
@@ -264,18 +264,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     fn flushed(&mut self, outcome: Result<(), Error>) -> Option<Closed> {
         let done = self.writing.take().and_then(|writing| writing.done);
-        let answer = if outcome.is_ok() { Ok(()) } else { Err(DEAD) };
+        let answer = if outcome.is_ok() { Ok(()) } else { Err(NOT_WRITTEN) };
         // The sender may have stopped waiting.
         let _ = done.map(|done| done.send(answer));
         outcome.err().map(|e| self.broken(&e))
     }
 
-    fn say_close(&mut self) {
+    fn send_close(&mut self) {
         let Some(order) = &self.closing else { return };
         let code = CloseCode::from(order.code);
         let code = if code.is_allowed() { code } else { CloseCode::Normal };
         let frame = CloseFrame { code, reason: Utf8Bytes::from(order.reason.as_str()) };
-        self.close_said = true;
+        self.close_sent = true;
         // An error is reported again, with its text, by the flush or the read that follows.
         let _ = Pin::new(&mut self.socket).start_send(Message::Close(Some(frame)));
         self.writing = Some(Writing { until: order.deadline, done: None });
@@ -297,12 +297,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                     Some(frame) => (Some(frame.code.into()), frame.reason.as_str().to_owned()),
                     None => (None, String::new()),
                 });
-                if !self.close_said {
+                if !self.close_sent {
                     self.answer_close();
                 }
             }
             Some(Err(e)) => {
-                self.final_messages(&e).await;
+                self.send_error_close(&e).await;
                 return Some(self.broken(&e));
             }
             None => return Some(self.broken(&Error::ConnectionClosed)),
@@ -314,30 +314,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     /// it.
     fn answer_close(&mut self) {
         if let Some(done) = self.writing.take().and_then(|writing| writing.done) {
-            let _ = done.send(Err(DEAD));
+            let _ = done.send(Err(NOT_WRITTEN));
         }
-        self.close_said = true;
+        self.close_sent = true;
         let until = Instant::now() + Duration::from_millis(self.config.close_timeout_ms);
         self.writing = Some(Writing { until, done: None });
     }
 
     /// Tells a peer that violated the protocol why it is disconnected, if it reads at all.
-    async fn final_messages(&mut self, e: &Error) {
-        let Some((code, reason)) = disconnect::fault(e) else { return };
-        if !self.close_said {
+    async fn send_error_close(&mut self, e: &Error) {
+        let Some((code, reason)) = disconnect::close_frame_for(e) else { return };
+        if !self.close_sent {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            let _ = timeout(LAST_WORDS, self.socket.send(Message::Close(Some(frame)))).await;
+            let _ = timeout(GOODBYE_TIMEOUT, self.socket.send(Message::Close(Some(frame)))).await;
         }
     }
 
     /// Shuts TLS and TCP down in order, so that the last bytes are not overtaken by a reset.
-    async fn hang_up(&mut self) {
+    async fn shut_down(&mut self) {
         let stream = self.socket.get_mut();
         let shutdown = poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx));
-        let _ = timeout(LAST_WORDS, shutdown).await;
+        let _ = timeout(GOODBYE_TIMEOUT, shutdown).await;
     }
 
-    fn out_of_time(&self) -> Closed {
+    fn timed_out(&self) -> Closed {
         let closing = self.closing.is_some() || self.peer_closed.is_some();
         self.unclean(disconnect::explain_silence(self.config, closing))
     }
@@ -368,7 +368,7 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     Poll::Pending
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn sleep_until_deadline(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,

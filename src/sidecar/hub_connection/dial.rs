@@ -167,7 +167,7 @@ fn parse(url: &str) -> io::Result<Uri> {
 }
 
 /// Returns the URL as it may be logged: without user, password and query, any of which may contain a token.
-pub(crate) fn shown(url: &str) -> String {
+pub(crate) fn loggable_url(url: &str) -> String {
     let Ok(uri) = parse(url) else { return "the configured hub_url".into() };
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("ws"), uri.host().unwrap_or_default(), uri.path())
@@ -182,12 +182,12 @@ pub(crate) fn explain_tcp(url: &str, e: &io::Error) -> String {
     } else {
         ""
     };
-    format!("cannot connect to {}: {e}{hint}", shown(url))
+    format!("cannot connect to {}: {e}{hint}", loggable_url(url))
 }
 
 /// Describes a failed TLS handshake or upgrade and what to do.
 pub(crate) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
-    let shown = shown(url);
+    let shown = loggable_url(url);
     let e = match e {
         UpgradeError::Roots(why) => return format!("cannot speak TLS to {shown}: {why}"),
         UpgradeError::Socket(e) => e,
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_logged_url_keeps_no_secrets() {
-        let shown = shown("wss://user:s3cret@hub.example:4443/ws?token=s3cret");
+        let shown = loggable_url("wss://user:s3cret@hub.example:4443/ws?token=s3cret");
         assert_eq!(shown, "wss://hub.example:4443/ws");
     }
 

@@ -5,10 +5,10 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError}
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::sidecar::hub_connection::ConnectionConfig;
-use crate::sidecar::hub_connection::dial::shown;
+use crate::sidecar::hub_connection::dial::loggable_url;
 
 /// Returns the close code and reason for a peer that violated the protocol; none if the peer is gone or not at fault.
-pub(super) fn fault(e: &Error) -> Option<(CloseCode, &'static str)> {
+pub(super) fn close_frame_for(e: &Error) -> Option<(CloseCode, &'static str)> {
     if matches!(e, Error::Capacity(_)) {
         Some((CloseCode::Size, "message too large"))
     } else if matches!(e, Error::Utf8(_)) {
@@ -22,7 +22,7 @@ pub(super) fn fault(e: &Error) -> Option<(CloseCode, &'static str)> {
 
 /// Describes an error on an open connection and what to do.
 pub(super) fn explain(config: &ConnectionConfig, e: &Error) -> String {
-    let url = shown(&config.url);
+    let url = loggable_url(&config.url);
     let dropped = matches!(e, Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
     if let Error::Capacity(CapacityError::MessageTooLong { size, max_size }) = e {
         format!("{url} sent a message of {size} bytes, at most {max_size} are allowed; raise max_frame_bytes if meant")
@@ -37,7 +37,7 @@ pub(super) fn explain(config: &ConnectionConfig, e: &Error) -> String {
 
 /// Describes a timeout, while `closing` or in the middle of a write.
 pub(super) fn explain_silence(config: &ConnectionConfig, closing: bool) -> String {
-    let url = shown(&config.url);
+    let url = loggable_url(&config.url);
     if closing {
         let limit = config.close_timeout_ms;
         format!("{url} did not finish the closing handshake within {limit} ms; what was sent last may not have arrived")

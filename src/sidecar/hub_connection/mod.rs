@@ -31,7 +31,7 @@ pub const MAX_OUTGOING_BYTES: usize = 64 * 1024 * 1024;
 /// many unread does not read.
 const SEND_QUEUE: usize = 64;
 
-const LOST: SendError = SendError::Gone { why: "the connection ended" };
+const CONNECTION_ENDED: SendError = SendError::Gone { why: "the connection ended" };
 
 /// The close code for a connection that is replaced or whose owner is gone (RFC 6455, 7.4.1).
 const GOING_AWAY: u16 = 1001;
@@ -276,7 +276,7 @@ impl HubConnection {
     /// # Errors
     /// [`SendError`]: the frame was not sent, or not completely.
     pub async fn send(&self, text: String) -> Result<(), SendError> {
-        self.post(text)?.await.unwrap_or(Err(LOST))
+        self.post(text)?.await.unwrap_or(Err(CONNECTION_ENDED))
     }
 
     /// Queues one text frame without waiting; the returned receiver yields the outcome. A frame that does not reach the
@@ -298,7 +298,7 @@ impl HubConnection {
         let (done, answer) = oneshot::channel();
         live.sends.try_send(Outgoing { text, done }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SendError::Full,
-            mpsc::error::TrySendError::Closed(_) => LOST,
+            mpsc::error::TrySendError::Closed(_) => CONNECTION_ENDED,
         })?;
         Ok(answer)
     }
@@ -310,6 +310,6 @@ impl HubConnection {
         let Some(order) = self.live.as_mut().and_then(|live| live.close.take()) else { return };
         let deadline = Instant::now() + Duration::from_millis(self.config.close_timeout_ms);
         // An error means that the connection ended by itself; its `Closed` describes how.
-        let _ = order.send(CloseOrder { code, reason: close_reason::cut(reason).to_owned(), deadline });
+        let _ = order.send(CloseOrder { code, reason: close_reason::truncate(reason).to_owned(), deadline });
     }
 }

@@ -13,7 +13,7 @@ use crate::sidecar::journal::{BadJournal, Boot};
 
 /// The fields of an assignment that the legacy sidecar keeps beside those of [`TaskEntry`]: if it takes over, it
 /// verifies and submits the result by these.
-const NODES: &[&str] = &[
+const LEGACY_FIELDS: &[&str] = &[
     "description",
     "metadata",
     "repo",
@@ -149,10 +149,10 @@ fn task_id(raw: &str) -> Result<TaskId, BadJournal> {
 }
 
 impl TaskEntry {
-    pub(super) fn from_carried(persisted: &PersistedJob) -> Self {
+    pub(super) fn from_job(persisted: &PersistedJob) -> Self {
         let assignment = stored_object(&persisted.task.payload);
         let mut rest = assignment.clone();
-        rest.retain(|key, _| NODES.contains(&key.as_str()));
+        rest.retain(|key, _| LEGACY_FIELDS.contains(&key.as_str()));
         let stage = StageEntry::from_stage(&persisted.stage);
         let wake_attempts = match persisted.stage {
             Stage::Accepted => 0,
@@ -172,7 +172,7 @@ impl TaskEntry {
         }
     }
 
-    fn into_carried(self, boot: Boot<'_>) -> Result<PersistedJob, BadJournal> {
+    fn into_job(self, boot: Boot<'_>) -> Result<PersistedJob, BadJournal> {
         let id = task_id(&self.task_id)?;
         let generation = self.generation.unwrap_or(0);
         let (stage, woken, machine_boot, payload) = match self.sidecar {
@@ -182,7 +182,7 @@ impl TaskEntry {
                 let machine_boot = machine_boot.or(woken_in).unwrap_or_else(|| boot.id.to_owned());
                 (stage.into_stage(), woken, machine_boot, assignment)
             }
-            None => self.as_node_left_it(generation, boot),
+            None => self.interpret_legacy(generation, boot),
         };
         let task = Task { id, generation, payload: Value::Object(payload).to_string().into() };
         Ok(PersistedJob { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
@@ -191,7 +191,7 @@ impl TaskEntry {
     /// Interprets an entry of the legacy sidecar. It does not record in which boot it woke the agent: a task assigned
     /// before this boot began cannot have a session any more. Nor has a task that it ran in its own process: that work
     /// ended with it.
-    fn as_node_left_it(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, Map<String, Value>) {
+    fn interpret_legacy(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, Map<String, Value>) {
         let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
         let stage = match self.status.as_deref() {
             Some("working") => Stage::Running,
@@ -200,7 +200,7 @@ impl TaskEntry {
             Some(_) => Stage::Waking { attempt },
         };
         let before_boot = matches!((self.assigned_at, boot.since_ms), (Some(at), Some(since)) if at < since);
-        let gone = before_boot || (stage == Stage::Running && self.was_done_inside());
+        let gone = before_boot || (stage == Stage::Running && self.ran_in_process());
         let machine_boot = if gone { String::new() } else { boot.id.to_owned() };
         let woken = (stage != Stage::Accepted).then_some(generation);
         let mut payload = self.rest.clone();
@@ -214,12 +214,12 @@ impl TaskEntry {
 
     /// Returns whether the legacy sidecar ran the task in its own process. It does so for a task with a routing target,
     /// and wakes the agent only for the others. Source: its reading of `routing_decision.target_type`.
-    fn was_done_inside(&self) -> bool {
+    fn ran_in_process(&self) -> bool {
         let target = self.rest.get("routing_decision").and_then(|decision| decision.get("target_type")?.as_str());
         target.is_some_and(|target| !target.is_empty() && target != "wake")
     }
 
-    pub(super) fn place(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {
+    pub(super) fn add_to(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {
         if self.sidecar.is_none() && self.status.as_deref() == Some("failed") {
             // The legacy sidecar had failed it and was killed before it could remove it.
             journal.outbox.push(Verdict {
@@ -232,7 +232,7 @@ impl TaskEntry {
             });
             return Ok(());
         }
-        let persisted = self.into_carried(boot)?;
+        let persisted = self.into_job(boot)?;
         match &journal.job {
             None => journal.job = Some(persisted),
             Some(_) => journal.parked.push(ParkedTask::UnderWay(persisted)),
@@ -304,7 +304,7 @@ impl VerdictEntry {
 impl ParkedEntry {
     pub(super) fn from_parked(item: &ParkedTask) -> Self {
         match item {
-            ParkedTask::UnderWay(persisted) => Self::UnderWay(Box::new(TaskEntry::from_carried(persisted))),
+            ParkedTask::UnderWay(persisted) => Self::UnderWay(Box::new(TaskEntry::from_job(persisted))),
             ParkedTask::Finished { task_id, result } => {
                 Self::Finished { task_id: task_id.to_string(), result: stored_object(result) }
             }
@@ -313,7 +313,7 @@ impl ParkedEntry {
 
     pub(super) fn into_parked(self, boot: Boot<'_>) -> Result<ParkedTask, BadJournal> {
         Ok(match self {
-            Self::UnderWay(entry) => ParkedTask::UnderWay(entry.into_carried(boot)?),
+            Self::UnderWay(entry) => ParkedTask::UnderWay(entry.into_job(boot)?),
             Self::Finished { task_id: raw, result } => {
                 ParkedTask::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
             }

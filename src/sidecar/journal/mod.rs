@@ -77,7 +77,7 @@ struct File {
 pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
     let file = File {
         schema: SCHEMA,
-        active: journal.job.as_ref().map(TaskEntry::from_carried),
+        active: journal.job.as_ref().map(TaskEntry::from_job),
         recovering: None,
         outbox: journal.outbox.iter().map(VerdictEntry::from_verdict).collect(),
         parked: journal.parked.iter().map(ParkedEntry::from_parked).collect(),
@@ -130,20 +130,20 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
     }
     let mut parts = Parts { file: read_stored(bytes).map_err(BadJournal)?, unread: Vec::new() };
     // Removed, so that it does not count as another writer's field.
-    let _: Option<u32> = parts.one("schema");
-    let restarts: RestartsEntry = parts.one("restarts");
+    let _: Option<u32> = parts.take("schema");
+    let restarts: RestartsEntry = parts.take("restarts");
     let mut journal = Journal {
         job: None,
-        parked: parts.all("shelf", |entry: ParkedEntry| entry.into_parked(boot)),
-        outbox: parts.all("outbox", VerdictEntry::into_verdict),
-        late_sessions: parts.all("latecomers", LateSessionEntry::into_late_session),
+        parked: parts.take_list("shelf", |entry: ParkedEntry| entry.into_parked(boot)),
+        outbox: parts.take_list("outbox", VerdictEntry::into_verdict),
+        late_sessions: parts.take_list("latecomers", LateSessionEntry::into_late_session),
         restarts: restarts.into_ledger(),
-        cordoned: parts.one("cordoned"),
+        cordoned: parts.take("cordoned"),
     };
     // The legacy sidecar may have had one task and been recovering another.
     for name in ["active", "recovering"] {
-        let entry: Option<TaskEntry> = parts.one(name);
-        if let Some(Err(why)) = entry.map(|entry| entry.place(&mut journal, boot)) {
+        let entry: Option<TaskEntry> = parts.take(name);
+        if let Some(Err(why)) = entry.map(|entry| entry.add_to(&mut journal, boot)) {
             parts.unread.push(format!("at {name}: {why}"));
         }
     }
@@ -159,7 +159,7 @@ struct Parts {
 
 impl Parts {
     /// Removes and returns a part; its default if it is absent or invalid.
-    fn one<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+    fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let part = self.file.remove(name).map_or_else(|| Ok(T::default()), |part| read_part(name, part));
         part.unwrap_or_else(|why| {
             self.unread.push(why);
@@ -168,8 +168,8 @@ impl Parts {
     }
 
     /// Removes and returns the valid entries of a list.
-    fn all<E: DeserializeOwned, T>(&mut self, name: &str, into: impl Fn(E) -> Result<T, BadJournal>) -> Vec<T> {
-        let entries: Vec<Value> = self.one(name);
+    fn take_list<E: DeserializeOwned, T>(&mut self, name: &str, into: impl Fn(E) -> Result<T, BadJournal>) -> Vec<T> {
+        let entries: Vec<Value> = self.take(name);
         let mut read = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
             let name = format!("{name}[{index}]");

@@ -66,11 +66,11 @@ impl StateLock {
         let path = lock_path(queue_file).map_err(LockError::Unusable)?;
         let unusable = |operation, source| LockError::Unusable(DurableError { path: path.clone(), operation, source });
         let mut file = open(&path).map_err(|source| unusable(Operation::Create, source))?;
-        let give_up = Instant::now() + wait;
+        let deadline = Instant::now() + wait;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < give_up => std::thread::sleep(RETRY),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY),
                 Err(TryLockError::WouldBlock) => {
                     let holder = read_holder(&mut file);
                     return Err(LockError::Held { path, holder });

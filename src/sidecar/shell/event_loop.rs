@@ -155,7 +155,7 @@ impl Sidecar {
             }
             Arrival::Settings(Settings { config, policy }) => {
                 // The machine is not told: where it stands does not change, only what its next step decides by.
-                self.hooks = self.hooks.by(&config);
+                self.hooks = self.hooks.with_config(&config);
                 (self.config, self.policy) = (config, policy);
                 None
             }

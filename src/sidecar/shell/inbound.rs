@@ -7,7 +7,7 @@ use crate::protocol::{
     Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
     Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
 };
-use crate::sidecar::agent::launch::NOT_KEPT;
+use crate::sidecar::agent::launch::CANNOT_START_KEY;
 use crate::sidecar::hub_connection::{Closed, cooldown_ms};
 
 /// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
@@ -28,7 +28,7 @@ pub fn decode_frame(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
         Ok(HubFrame::AgentLeft { agent_id: left }) if left == agent_id => FromHub::Forgotten,
         Ok(HubFrame::TaskAssign(mut assignment)) => {
-            assignment.rest.remove(NOT_KEPT);
+            assignment.rest.remove(CANNOT_START_KEY);
             from_assignment(assignment)
         }
         Ok(frame) => from_frame(frame),
@@ -150,7 +150,7 @@ fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
     let field = refusal.field().map(|field| format!("field {field:?}: ")).unwrap_or_default();
     let why = format!("task_{}: {field}{refusal}", refusal.name());
     tracing::warn!(task_id = assignment.task_id, why, "a task cannot be kept as it came, and will fail");
-    assignment.rest.insert(NOT_KEPT.to_owned(), why.into());
+    assignment.rest.insert(CANNOT_START_KEY.to_owned(), why.into());
     from_assignment(assignment)
 }
 
@@ -210,7 +210,7 @@ mod tests {
     fn a_hub_cannot_say_that_a_task_is_not_kept() {
         let frame = r#"{"type": "task_assign", "task_id": "t-1", "generation": 3, "$agentcom.not_kept": "no"}"#;
         let FromHub::Assigned { task, .. } = decode_frame(frame, "alice") else { panic!() };
-        assert!(!task.payload.contains(NOT_KEPT), "{}", task.payload);
+        assert!(!task.payload.contains(CANNOT_START_KEY), "{}", task.payload);
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let FromHub::Assigned { task, .. } = heard else { panic!("{heard:?}") };
         let payload: Value = serde_json::from_str(&task.payload).unwrap();
         assert_eq!((task.generation, &payload["task_id"]), (3, &json!("t-1")));
-        let why = payload[NOT_KEPT].as_str().unwrap();
+        let why = payload[CANNOT_START_KEY].as_str().unwrap();
         assert!(why.starts_with("task_too_deep: field \"x\": nested 201 levels deep"), "{why}");
         assert!(matches!(frame("../x"), FromHub::AssignedInvalid { .. }));
         let nameless = format!(r#"{{"x":{deep},"type":"task_assign"}}"#);

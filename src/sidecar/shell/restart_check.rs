@@ -63,7 +63,7 @@ impl LookAhead for Pm2AndProgram {
                     None => Ok(()),
                 }
             };
-            let restart_method = async { Ok(self.pm2.who_starts_the_next_run(self.clock).await) };
+            let restart_method = async { Ok(self.pm2.query_restart_method(self.clock).await) };
             // A program that cannot start is started by nobody, so pm2 is not waited for then.
             match tokio::try_join!(can_start, restart_method) {
                 Ok(((), restart_method)) => Some(NextRunFound { restart_method: restart_method?, cannot_start: None }),

@@ -88,7 +88,7 @@ impl Program {
     pub fn run_again(&self) -> io::Error {
         let error = self.exec(&self.path);
         tracing::error!(program = %self.path.display(), %error, "the program at this path cannot be run; going on with the old one");
-        self.run_as_is()
+        self.run_current_image()
     }
 
     /// Runs the program that this process was started from again, whatever file is at its path by now.
@@ -96,7 +96,7 @@ impl Program {
     /// # Errors
     /// The program could not be run.
     #[cfg(unix)]
-    pub fn run_as_is(&self) -> io::Error {
+    pub fn run_current_image(&self) -> io::Error {
         #[cfg(target_os = "linux")]
         let image = Path::new(IMAGE);
         #[cfg(not(target_os = "linux"))]
@@ -131,7 +131,7 @@ impl Program {
     /// # Errors
     /// The program could not be started.
     #[cfg(not(unix))]
-    pub fn run_as_is(&self) -> io::Error {
+    pub fn run_current_image(&self) -> io::Error {
         self.run_again()
     }
 }

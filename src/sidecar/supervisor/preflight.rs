@@ -21,19 +21,19 @@ use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::supervisor::exec::{Program, Stamp};
 
 /// The time limit of a probe; it takes some milliseconds.
-const PROBE_BOUND: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time limit of a whole check, which a hung disk may block.
-const LOOK_BOUND: Duration = Duration::from_secs(4);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How much of a program's output is passed on, characters.
-const HEARD_CHARS: usize = 300;
+const QUOTED_CHARS: usize = 300;
 
 /// The prefix of the sidecar's answers.
-const ITS_NAME: &str = "agentcom-sidecar ";
+const ANSWER_PREFIX: &str = "agentcom-sidecar ";
 
 /// Variables that are for this process only: a probe must not use its channel to pm2 or systemd.
-const NOT_FOR_A_PROBE: [&str; 5] =
+const REMOVED_VARIABLES: [&str; 5] =
     ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// Checks the next run before it is needed.
@@ -53,7 +53,7 @@ struct Shared {
     probing: Mutex<Option<u32>>,
     /// No probe is started any more.
     closed: AtomicBool,
-    looking: Mutex<()>,
+    check_lock: Mutex<()>,
 }
 
 impl Preflight {
@@ -70,7 +70,7 @@ impl Preflight {
             passed: Mutex::default(),
             probing: Mutex::default(),
             closed: AtomicBool::new(false),
-            looking: Mutex::default(),
+            check_lock: Mutex::default(),
         }))
     }
 
@@ -87,10 +87,10 @@ impl Preflight {
             }
             shared.look()
         });
-        match tokio::time::timeout(LOOK_BOUND, looked).await {
+        match tokio::time::timeout(CHECK_TIMEOUT, looked).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Err(format!("whether the next run can start was not found out: {error}")),
-            Err(_) => Err(self.0.says("its disk does not answer")),
+            Err(_) => Err(self.0.error_message("its disk does not answer")),
         }
     }
 
@@ -116,14 +116,14 @@ impl Shared {
 
     fn look(&self) -> Result<(), String> {
         // An earlier check, given up by its caller, may still run.
-        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.check_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = [Stamp::of(self.program.path()), Stamp::of(&self.config)];
         let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        let as_at_start = !self.program.is_replaced() && stamps[1] == self.config_at_start;
-        if as_at_start || passed().as_ref() == Some(&stamps) {
+        let unchanged = !self.program.is_replaced() && stamps[1] == self.config_at_start;
+        if unchanged || passed().as_ref() == Some(&stamps) {
             return Ok(());
         }
-        let verdict = self.probe().map_err(|why| self.says(&why));
+        let verdict = self.probe().map_err(|why| self.error_message(&why));
         match &verdict {
             Ok(()) => {
                 tracing::info!(program = %self.program.path().display(), "the next run's program or configuration is new, and can start");
@@ -134,7 +134,7 @@ impl Shared {
         verdict
     }
 
-    fn says(&self, why: &str) -> String {
+    fn error_message(&self, why: &str) -> String {
         format!(
             "the next run could not start: {}: {why}; put a program and a configuration there that can, and ask again",
             self.program.path().display()
@@ -146,8 +146,8 @@ impl Shared {
         if options.first().is_some_and(|first| first == OsStr::new("run")) {
             options = &options[1..];
         }
-        let before = ["check", "--preflight"].map(OsString::from);
-        let ended = self.run(before.iter().chain(options))?;
+        let subcommand = ["check", "--preflight"].map(OsString::from);
+        let ended = self.run(subcommand.iter().chain(options))?;
         if ended.status.code() == Some(ExitCode::Usage as i32) {
             return self.run([OsString::from("--version")].iter())?.verdict("--version");
         }
@@ -157,33 +157,33 @@ impl Shared {
     fn run<'a>(&self, arguments: impl Iterator<Item = &'a OsString>) -> Result<Ended, String> {
         let mut command = Command::new(self.program.path());
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        NOT_FOR_A_PROBE.iter().for_each(|name| {
+        REMOVED_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
         // A process group of its own, so that what the probe starts ends with it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = self.start(&mut command)?;
-        let (mut said, mut complained) = (OutputReader::on(child.stdout.take()), OutputReader::on(child.stderr.take()));
-        let end = Instant::now() + PROBE_BOUND;
+        let (mut stdout, mut stderr) = (OutputReader::new(child.stdout.take()), OutputReader::new(child.stderr.take()));
+        let end = Instant::now() + PROBE_TIMEOUT;
         loop {
             // BEFORE its output is read, so that its last output is not missed. The output is always read, so that a
             // full pipe does not block it.
-            let exit = self.look_at(&mut child);
-            said.listen();
-            complained.listen();
+            let exit = self.try_wait(&mut child);
+            stdout.read_available();
+            stderr.read_available();
             match exit {
                 Ok(Some(status)) => {
                     return Ok(Ended {
                         status,
-                        said: said.text(&self.redactor),
-                        complained: complained.text(&self.redactor),
+                        stdout: stdout.text(&self.redactor),
+                        stderr: stderr.text(&self.redactor),
                     });
                 }
                 Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
                 Ok(None) => {
                     self.kill(&mut child);
-                    return Err(format!("it gave no answer within {} s", PROBE_BOUND.as_secs()));
+                    return Err(format!("it gave no answer within {} s", PROBE_TIMEOUT.as_secs()));
                 }
                 Err(error) => return Err(format!("it was lost: {error}")),
             }
@@ -202,7 +202,7 @@ impl Shared {
 
     /// Returns its exit status, if it has ended. It is reaped under the lock only, so that the id in `probing` always
     /// names its own process group.
-    fn look_at(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    fn try_wait(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
         let mut probing = self.probing();
         let exit = child.try_wait();
         if !matches!(exit, Ok(None)) {
@@ -227,22 +227,22 @@ impl Shared {
 struct Ended {
     status: ExitStatus,
     /// `None` if its output could not be read.
-    said: Option<String>,
-    complained: Option<String>,
+    stdout: Option<String>,
+    stderr: Option<String>,
 }
 
 impl Ended {
     /// Returns whether the answer is a sidecar's and positive. Exit code 0 of another program means nothing.
-    fn verdict(&self, asked: &str) -> Result<(), String> {
-        let complained = self.complained.as_ref().filter(|text| !text.is_empty());
-        let because = complained.map(|text| format!(" ({text})")).unwrap_or_default();
-        match (self.status.code(), &self.said) {
-            (Some(0), Some(said)) if !said.starts_with(ITS_NAME) => {
-                Err(format!("`{asked}` answered {said:?}: that is not the sidecar{because}"))
+    fn verdict(&self, arguments: &str) -> Result<(), String> {
+        let stderr = self.stderr.as_ref().filter(|text| !text.is_empty());
+        let because = stderr.map(|text| format!(" ({text})")).unwrap_or_default();
+        match (self.status.code(), &self.stdout) {
+            (Some(0), Some(stdout)) if !stdout.starts_with(ANSWER_PREFIX) => {
+                Err(format!("`{arguments}` answered {stdout:?}: that is not the sidecar{because}"))
             }
             (Some(0), _) => Ok(()),
-            (Some(code), _) => Err(format!("`{asked}` ended with exit code {code}{because}")),
-            (None, _) => Err(format!("`{asked}` ended with {}{because}", self.status)),
+            (Some(code), _) => Err(format!("`{arguments}` ended with exit code {code}{because}")),
+            (None, _) => Err(format!("`{arguments}` ended with {}{because}", self.status)),
         }
     }
 }
@@ -250,50 +250,50 @@ impl Ended {
 /// Reads a program's output without waiting for it, and keeps the beginning. A grandchild may hold the pipe open.
 struct OutputReader<P> {
     pipe: Option<P>,
-    heard: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
-impl<P: Read + Quiet> OutputReader<P> {
-    fn on(pipe: Option<P>) -> Self {
+impl<P: Read + NonBlocking> OutputReader<P> {
+    fn new(pipe: Option<P>) -> Self {
         // A pipe that would block is not read.
-        Self { pipe: pipe.filter(|pipe| pipe.never_waits().is_ok()), heard: Vec::new() }
+        Self { pipe: pipe.filter(|pipe| pipe.set_nonblocking().is_ok()), bytes: Vec::new() }
     }
 
-    fn listen(&mut self) {
+    fn read_available(&mut self) {
         const CAP: usize = 4 * 1024;
         let Some(pipe) = &mut self.pipe else { return };
         let mut piece = [0; 8 * 1024];
         // At most as much at a time as a pipe holds: endless output does not block the loop.
         for _ in 0..16 {
             let Ok(length @ 1..) = pipe.read(&mut piece) else { return };
-            let room = CAP.saturating_sub(self.heard.len()).min(length);
-            self.heard.extend_from_slice(&piece[..room]);
+            let room = CAP.saturating_sub(self.bytes.len()).min(length);
+            self.bytes.extend_from_slice(&piece[..room]);
         }
     }
 
     fn text(&self, redactor: &Redactor) -> Option<String> {
         self.pipe.as_ref()?;
-        let text = redactor.clean(String::from_utf8_lossy(&self.heard).into_owned());
-        Some(text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(HEARD_CHARS).collect())
+        let text = redactor.clean(String::from_utf8_lossy(&self.bytes).into_owned());
+        Some(text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(QUOTED_CHARS).collect())
     }
 }
 
 /// A pipe that can be made non-blocking.
-trait Quiet {
-    fn never_waits(&self) -> io::Result<()>;
+trait NonBlocking {
+    fn set_nonblocking(&self) -> io::Result<()>;
 }
 
 #[cfg(unix)]
-impl<P: std::os::fd::AsFd> Quiet for P {
-    fn never_waits(&self) -> io::Result<()> {
+impl<P: std::os::fd::AsFd> NonBlocking for P {
+    fn set_nonblocking(&self) -> io::Result<()> {
         use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
         Ok(fcntl_setfl(self, fcntl_getfl(self)? | OFlags::NONBLOCK)?)
     }
 }
 
 #[cfg(not(unix))]
-impl<P> Quiet for P {
-    fn never_waits(&self) -> io::Result<()> {
+impl<P> NonBlocking for P {
+    fn set_nonblocking(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -7,14 +7,14 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Waits for inherited children in the background. Must be called inside the runtime, BEFORE this program starts a
 /// child of its own.
 pub fn reap() {
-    let mut left = children_of_this_process();
-    if left.is_empty() {
+    let mut remaining = children_of_this_process();
+    if remaining.is_empty() {
         return;
     }
-    tracing::debug!(children = left.len(), "children of the run before this one are waited for");
+    tracing::debug!(children = remaining.len(), "children of the run before this one are waited for");
     // BEFORE the first check: a child that ends after it is signalled.
-    let mut ends = match signal(SignalKind::child()) {
-        Ok(ends) => ends,
+    let mut child_signals = match signal(SignalKind::child()) {
+        Ok(child_signals) => child_signals,
         Err(error) => {
             tracing::warn!(%error, "children of the run before this one may stay behind as zombies");
             return;
@@ -23,8 +23,8 @@ pub fn reap() {
     tokio::spawn(async move {
         loop {
             // An error means that it is not a child of this process any more.
-            left.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
-            if left.is_empty() || ends.recv().await.is_none() {
+            remaining.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
+            if remaining.is_empty() || child_signals.recv().await.is_none() {
                 return;
             }
         }

@@ -119,7 +119,7 @@ async fn read(socket: Arc<UnixStream>, listener: Listener) {
 
 impl Listener {
     fn pm2_is_gone(&self, why: &str) {
-        self.pm2.note_gone();
+        self.pm2.mark_gone();
         tracing::warn!(
             why,
             "pm2's channel has ended: the pm2 daemon is gone, and nobody restarts this process; it serves on, and a \

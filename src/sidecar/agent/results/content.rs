@@ -85,24 +85,26 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
     }
     match read(path, config.max_bytes) {
         Ok(content) => Some(Look::Done(content)),
-        Err(Flaw::Gone) => None,
-        Err(Flaw::Here(what)) if settled => {
-            let place = if signature.is_file && signature.length > 0 { kept(path) } else { path.to_owned() };
+        Err(ReadFailure::Missing) => None,
+        Err(ReadFailure::Invalid(what)) if settled => {
+            let place = if signature.is_file && signature.length > 0 { keep_copy(path) } else { path.to_owned() };
             let error =
                 format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", place.display());
             Some(Look::Done(ResultContent::Unreadable { error }))
         }
         // The object is complete: further writes would not mend it.
-        Err(Flaw::Refused(refusal)) => Some(Look::Done(ResultContent::refused(kept(path).display(), &refusal))),
-        Err(Flaw::TooLarge(bytes)) => {
-            let reason = format!("{}; it is kept in {}", too_large(bytes), kept(path).display());
+        Err(ReadFailure::Refused(refusal)) => {
+            Some(Look::Done(ResultContent::refused(keep_copy(path).display(), &refusal)))
+        }
+        Err(ReadFailure::TooLarge(bytes)) => {
+            let reason = format!("{}; it is kept in {}", too_large(bytes), keep_copy(path).display());
             Some(Look::Done(ResultContent::Failure { reason }))
         }
-        Err(Flaw::Here(_)) => {
+        Err(ReadFailure::Invalid(_)) => {
             let since = same.map_or(now, |before| before.since);
             Some(Look::Unsettled(Candidate { signature, since }))
         }
-        Err(Flaw::Trouble(error)) => {
+        Err(ReadFailure::Io(error)) => {
             tracing::warn!(file = %path.display(), %error, "cannot read a result now; it will be tried again");
             Some(Look::Unsettled(Candidate { signature, since: now }))
         }
@@ -110,7 +112,7 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
 }
 
 /// Copies the file to where it can be found after the failed task's files are removed; returns the copy's path.
-fn kept(path: &Path) -> PathBuf {
+fn keep_copy(path: &Path) -> PathBuf {
     refused_results::keep_file(path).unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
         path.to_owned()
@@ -118,53 +120,53 @@ fn kept(path: &Path) -> PathBuf {
 }
 
 /// Why a file yielded no object.
-enum Flaw {
+enum ReadFailure {
     /// The file was removed meanwhile.
-    Gone,
+    Missing,
     /// The file is not a result.
-    Here(String),
+    Invalid(String),
     /// It is an object that no hub would accept.
     Refused(Refusal),
     /// It is an object of this many bytes, more than a hub accepts.
     TooLarge(usize),
     /// A fault of this machine (no more open files, a disk error), which says nothing about the result.
-    Trouble(io::Error),
+    Io(io::Error),
 }
 
-impl From<io::Error> for Flaw {
+impl From<io::Error> for ReadFailure {
     fn from(e: io::Error) -> Self {
         if let Some(unfit) = Unsuitable::of(&e) {
-            Self::Here(unfit.to_string())
+            Self::Invalid(unfit.to_string())
         } else if e.kind() == io::ErrorKind::NotFound {
-            Self::Gone
+            Self::Missing
         } else if e.kind() == io::ErrorKind::PermissionDenied {
-            Self::Here(format!("cannot be read: {e}"))
+            Self::Invalid(format!("cannot be read: {e}"))
         } else {
-            Self::Trouble(e)
+            Self::Io(e)
         }
     }
 }
 
-fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, Flaw> {
+fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, ReadFailure> {
     let bytes = regular_file::read(path, max_bytes)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(Flaw::Here("is empty".into()));
+        return Err(ReadFailure::Invalid("is empty".into()));
     }
     match read_object(text, MAX_RESULT_DEPTH) {
-        Ok(object) => match written_out(&object, text.len()) {
-            Some(bytes) => Err(Flaw::TooLarge(bytes)),
+        Ok(object) => match excess_size(&object, text.len()) {
+            Some(bytes) => Err(ReadFailure::TooLarge(bytes)),
             None => Ok(classify(object)),
         },
-        Err(JsonError::Refused(refusal)) => Err(Flaw::Refused(refusal)),
-        Err(JsonError::NotAnObject) => Err(Flaw::Here("is JSON but not an object".into())),
-        Err(JsonError::NotJson(e)) => Err(Flaw::Here(format!("is not JSON: {e}"))),
+        Err(JsonError::Refused(refusal)) => Err(ReadFailure::Refused(refusal)),
+        Err(JsonError::NotAnObject) => Err(ReadFailure::Invalid("is JSON but not an object".into())),
+        Err(JsonError::NotJson(e)) => Err(ReadFailure::Invalid(format!("is not JSON: {e}"))),
     }
 }
 
 /// Returns the size of the object as it is passed on, in bytes, if that is more than a hub accepts: a number may be
 /// written with a fifth of the characters.
-fn written_out(object: &Map<String, Value>, bytes_read: usize) -> Option<usize> {
+fn excess_size(object: &Map<String, Value>, bytes_read: usize) -> Option<usize> {
     let bytes = || serde_json::to_string(object).map_or(0, |text| text.len());
     (bytes_read > MAX_RESULT_BYTES / 5).then(bytes).filter(|bytes| *bytes > MAX_RESULT_BYTES)
 }
@@ -173,8 +175,8 @@ fn classify(object: Map<String, Value>) -> ResultContent {
     if object.get("status").and_then(Value::as_str) == Some("success") {
         return ResultContent::Success { result: object };
     }
-    let said = ["reason", "error"].iter().find_map(|key| object.get(*key).filter(|value| is_said(value)));
-    let reason = match said {
+    let given = ["reason", "error"].iter().find_map(|key| object.get(*key).filter(|value| is_given(value)));
+    let reason = match given {
         None => "unknown".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
@@ -183,7 +185,7 @@ fn classify(object: Map<String, Value>) -> ResultContent {
 }
 
 /// Returns whether a reason is given: an empty or null one is not.
-fn is_said(value: &Value) -> bool {
+fn is_given(value: &Value) -> bool {
     !value.is_null() && value.as_str() != Some("")
 }
 

@@ -43,7 +43,9 @@ impl Folder {
             Ok(identity) => identity,
             Err(error) => {
                 self.watch = None;
-                self.complain(format!("cannot use the results folder: {error}; make it, or let this user write there"));
+                self.warn_once(format!(
+                    "cannot use the results folder: {error}; make it, or let this user write there"
+                ));
                 return;
             }
         };
@@ -61,7 +63,7 @@ impl Folder {
             }
             Err(error) => {
                 self.next_try = Some(Instant::now() + RETRY);
-                self.complain(format!("no notices of new results, the timer still looks: {error}"));
+                self.warn_once(format!("no notices of new results, the timer still looks: {error}"));
             }
         }
     }
@@ -78,7 +80,7 @@ impl Folder {
         }
     }
 
-    fn complain(&mut self, error: String) {
+    fn warn_once(&mut self, error: String) {
         if self.last_error.as_ref() != Some(&error) {
             tracing::warn!(dir = %self.dir.display(), "{error}");
             self.last_error = Some(error);

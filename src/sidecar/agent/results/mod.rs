@@ -93,8 +93,8 @@ pub struct ResultsWatcher {
 impl ResultsWatcher {
     /// Creates a watcher of no tasks yet. Each finding is reported once to `events`.
     pub fn new(config: ResultsConfig, events: mpsc::Sender<ResultsEvent>) -> Self {
-        let shared = Arc::new(Shared { config, poke: Notify::new(), state: Mutex::default() });
-        let task = tokio::spawn(patrol(shared.clone(), events));
+        let shared = Arc::new(Shared { config, wake: Notify::new(), state: Mutex::default() });
+        let task = tokio::spawn(watch_loop(shared.clone(), events));
         Self { shared, task }
     }
 
@@ -115,29 +115,29 @@ impl ResultsWatcher {
         let WatchState { watched, undelivered, .. } = &mut *state;
         undelivered.retain(|event| event.task_id().is_none_or(|task| watched.contains_key(task)));
         drop(state);
-        self.shared.poke.notify_one();
+        self.shared.wake.notify_one();
     }
 
     /// Scans now, and reports what is there before it reports [`ResultsEvent::Looked`] with this number. A second call
     /// before that replaces the first. While the folder's disk hangs, nothing is reported.
     pub fn look(&self, number: u32) {
-        self.shared.lock().look_asked = Some(number);
-        self.shared.poke.notify_one();
+        self.shared.lock().requested_look = Some(number);
+        self.shared.wake.notify_one();
     }
 
     /// Removes both files of a task; returns what could not be removed and why. Missing files are no error. Files that
     /// appear afterwards count as new, if the task is still watched.
     pub fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
-        let sign = self.remove(task_id, STARTED);
+        let started = self.remove(task_id, STARTED);
         crash_point!("after removing the agent's sign, before its result");
-        [sign, self.remove(task_id, RESULT)].into_iter().filter_map(Result::err).collect()
+        [started, self.remove(task_id, RESULT)].into_iter().filter_map(Result::err).collect()
     }
 
     /// Removes a task's `.started` file only; returns whether there was one. A later one counts as new.
     ///
     /// # Errors
     /// The file cannot be removed.
-    pub fn drop_sign(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
+    pub fn remove_started(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
         self.remove(task_id, STARTED)
     }
 
@@ -149,7 +149,7 @@ impl ResultsWatcher {
         let mut state = self.shared.lock();
         let path = file_of(&self.shared.config.dir, task_id, extension);
         let outcome = std::fs::remove_file(&path);
-        state.forget(task_id, extension);
+        state.reset(task_id, extension);
         match outcome {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -180,7 +180,7 @@ fn is_plain_name(name: &str) -> bool {
 #[derive(Debug)]
 struct Shared {
     config: ResultsConfig,
-    poke: Notify,
+    wake: Notify,
     /// Never held while a file is read.
     state: Mutex<WatchState>,
 }
@@ -196,7 +196,7 @@ impl Shared {
 struct WatchState {
     watched: BTreeMap<String, Watch>,
     /// The number of a scan that was requested and has not begun.
-    look_asked: Option<u32>,
+    requested_look: Option<u32>,
     /// Events that are marked as reported and not in the channel yet.
     undelivered: VecDeque<ResultsEvent>,
     watches: u64,
@@ -214,7 +214,7 @@ struct Watch {
 
 impl WatchState {
     fn is_idle(&self) -> bool {
-        self.watched.is_empty() && self.look_asked.is_none()
+        self.watched.is_empty() && self.requested_look.is_none()
     }
 
     fn fresh_watch(&mut self) -> Watch {
@@ -222,7 +222,7 @@ impl WatchState {
         Watch { number: self.watches, started: false, result: false, candidate: None }
     }
 
-    fn forget(&mut self, task_id: &str, extension: &str) {
+    fn reset(&mut self, task_id: &str, extension: &str) {
         self.watches += 1;
         let number = self.watches;
         let Some(watch) = self.watched.get_mut(task_id) else { return };
@@ -274,7 +274,7 @@ async fn look(shared: &Arc<Shared>) {
     let config = shared.config.clone();
     let found = tokio::task::spawn_blocking(move || {
         let look = |(task, watch): (String, Watch)| {
-            let found = look_at(&config, &task, &watch, Instant::now());
+            let found = scan_task(&config, &task, &watch, Instant::now());
             (task, watch.number, found)
         };
         open.into_iter().map(look).collect::<Vec<_>>()
@@ -290,7 +290,7 @@ async fn look(shared: &Arc<Shared>) {
     }
 }
 
-fn look_at(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> Found {
+fn scan_task(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> Found {
     let result = if watch.result {
         None
     } else {
@@ -302,33 +302,33 @@ fn look_at(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> F
 }
 
 /// Runs in the background: watches, scans, delivers and waits, forever.
-async fn patrol(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
+async fn watch_loop(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
     let mut folder = Folder::new(shared.config.dir.clone());
     loop {
         // 1. Nothing to scan for: sleep until there is.
         if shared.lock().is_idle() {
-            shared.poke.notified().await;
+            shared.wake.notified().await;
             continue;
         }
         // 2. Watch BEFORE the scan, so that no file is missed in between.
         folder = watch_folder(folder, &shared).await;
         // 3. Scan. A request from before this scan is answered after it.
-        let asked = shared.lock().look_asked.take();
+        let requested = shared.lock().requested_look.take();
         look(&shared).await;
-        shared.lock().undelivered.extend(asked.map(|number| ResultsEvent::Looked { number }));
+        shared.lock().undelivered.extend(requested.map(|number| ResultsEvent::Looked { number }));
         // 4. Deliver. The channel's capacity is awaited without the lock; events of tasks that are no longer watched
         //    are dropped meanwhile.
         while !shared.lock().undelivered.is_empty() {
-            let Ok(room) = events.reserve().await else { return };
+            let Ok(permit) = events.reserve().await else { return };
             let next = shared.lock().undelivered.pop_front();
             if let Some(event) = next {
-                room.send(event);
+                permit.send(event);
             }
         }
         // 5. Wait for a notification or the timer, but at least the minimum gap.
         sleep(MIN_GAP).await;
-        let pause = pause(&shared);
-        let _ = timeout(pause, shared.poke.notified()).await;
+        let pause = time_to_next_scan(&shared);
+        let _ = timeout(pause, shared.wake.notified()).await;
     }
 }
 
@@ -336,7 +336,7 @@ async fn patrol(shared: Arc<Shared>, events: mpsc::Sender<ResultsEvent>) {
 async fn watch_folder(mut folder: Folder, shared: &Arc<Shared>) -> Folder {
     let waker = shared.clone();
     let watched = tokio::task::spawn_blocking(move || {
-        folder.ensure_watched(move || waker.poke.notify_one());
+        folder.ensure_watched(move || waker.wake.notify_one());
         folder
     });
     watched.await.unwrap_or_else(|error| {
@@ -347,10 +347,10 @@ async fn watch_folder(mut folder: Folder, shared: &Arc<Shared>) -> Folder {
 
 /// Returns the time until the next scan without a request: the timer, or the moment at which an undecided file has
 /// settled.
-fn pause(shared: &Shared) -> Duration {
+fn time_to_next_scan(shared: &Shared) -> Duration {
     let scan = Duration::from_millis(shared.config.scan_ms);
     let settle = Duration::from_millis(shared.config.settle_ms);
     let state = shared.lock();
-    let doubtful = state.watched.values().filter_map(|watch| watch.candidate.as_ref());
-    doubtful.map(|candidate| settle.saturating_sub(candidate.since.elapsed())).fold(scan, Duration::min)
+    let undecided = state.watched.values().filter_map(|watch| watch.candidate.as_ref());
+    undecided.map(|candidate| settle.saturating_sub(candidate.since.elapsed())).fold(scan, Duration::min)
 }

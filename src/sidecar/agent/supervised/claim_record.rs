@@ -68,72 +68,72 @@ fn start_ticks(pid: u32) -> Option<u64> {
 pub(super) struct Claim {
     file: File,
     path: PathBuf,
-    note: ClaimRecord,
+    record: ClaimRecord,
 }
 
 /// The outcome of [`Claim::take`].
 #[derive(Debug)]
-pub(super) enum Taken {
-    Ours(Claim),
+pub(super) enum TakeOutcome {
+    Claimed(Claim),
     /// The task is being run, or was run for this generation already.
-    Before,
+    AlreadyRun,
 }
 
 impl Claim {
     /// Claims the task for this process, after any run of it that is being ended has ended.
-    pub(super) fn take(scratch: &Path, task_id: &str, note: ClaimRecord) -> io::Result<Taken> {
+    pub(super) fn take(scratch: &Path, task_id: &str, record: ClaimRecord) -> io::Result<TakeOutcome> {
         fs::create_dir_all(scratch)?;
         // One claimant at a time: no other process may claim the task between the check and the rename.
-        let gate = regular_file::open_with(&scratch.join("runs.lock"), private().create(true))?;
-        gate.lock()?;
-        wait_for_the_ending(scratch, task_id)?;
+        let lock = regular_file::open_with(&scratch.join("runs.lock"), private_file_options().create(true))?;
+        lock.lock()?;
+        wait_for_ending_runs(scratch, task_id)?;
         let path = path_of(scratch, task_id, CLAIM);
-        match look_at(&path)? {
+        match read_state(&path)? {
             ClaimState::Absent => {}
-            ClaimState::Running(_) => return Ok(Taken::Before),
-            ClaimState::Over(before) if before.generation == note.generation => return Ok(Taken::Before),
+            ClaimState::Running(_) => return Ok(TakeOutcome::AlreadyRun),
+            ClaimState::Over(before) if before.generation == record.generation => return Ok(TakeOutcome::AlreadyRun),
             ClaimState::Over(_) | ClaimState::Unreadable => {
                 // It belongs to an earlier assignment.
                 let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
             }
         }
-        let fresh = scratch.join(format!("{task_id}.{}.claim", note.pid));
-        let _ = fs::remove_file(&fresh);
-        let file = private().create_new(true).open(&fresh)?;
+        let temporary = scratch.join(format!("{task_id}.{}.claim", record.pid));
+        let _ = fs::remove_file(&temporary);
+        let file = private_file_options().create_new(true).open(&temporary)?;
         file.lock()?;
-        let mut claim = Self { file, path, note };
-        claim.write_note()?;
+        let mut claim = Self { file, path, record };
+        claim.write_record()?;
         // Locked BEFORE it becomes visible.
-        fs::rename(&fresh, &claim.path)?;
-        Ok(Taken::Ours(claim))
+        fs::rename(&temporary, &claim.path)?;
+        Ok(TakeOutcome::Claimed(claim))
     }
 
     /// Records the command's process.
-    pub(super) fn runs(&mut self, command: Process) -> io::Result<()> {
-        self.note.command = Some(command);
-        self.write_note()
+    pub(super) fn set_command(&mut self, command: Process) -> io::Result<()> {
+        self.record.command = Some(command);
+        self.write_record()
     }
 
     /// Returns whether the claim file is still in place. Its removal tells the supervisor that the run's result is not
     /// wanted.
     pub(super) fn is_wanted(&self) -> bool {
-        same_file(&self.file, &self.path)
+        is_same_file(&self.file, &self.path)
     }
 
     /// Removes the claim of a run that was not started, so that the task can be claimed again.
-    pub(super) fn give_up(self) {
+    pub(super) fn release(self) {
         if self.is_wanted() {
             let _ = fs::remove_file(&self.path);
         }
     }
 
     /// Removes the files of a run that was ended because its result was not wanted.
-    pub(super) fn forget(self, scratch: &Path, task_id: &str) {
-        let _ = fs::remove_file(ending_path(scratch, task_id, self.note.pid));
+    pub(super) fn remove_ending_file(self, scratch: &Path, task_id: &str) {
+        let _ = fs::remove_file(ending_path(scratch, task_id, self.record.pid));
     }
 
-    fn write_note(&mut self) -> io::Result<()> {
-        let text = serde_json::to_vec(&self.note)?;
+    fn write_record(&mut self) -> io::Result<()> {
+        let text = serde_json::to_vec(&self.record)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&text)?;
         self.file.set_len(text.len() as u64)
@@ -153,8 +153,8 @@ pub(super) enum ClaimState {
 }
 
 /// Returns the state of the task's claim.
-pub(super) fn standing(scratch: &Path, task_id: &str) -> io::Result<ClaimState> {
-    look_at(&path_of(scratch, task_id, CLAIM))
+pub(super) fn claim_state(scratch: &Path, task_id: &str) -> io::Result<ClaimState> {
+    read_state(&path_of(scratch, task_id, CLAIM))
 }
 
 /// Returns the path of the task's progress file.
@@ -166,19 +166,19 @@ pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
 /// whether there was a claim.
 pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
     let path = path_of(scratch, task_id, CLAIM);
-    let standing = look_at(&path);
-    let claimed = standing.as_ref().is_ok_and(|standing| !matches!(standing, ClaimState::Absent));
-    match standing {
+    let state = read_state(&path);
+    let claimed = state.as_ref().is_ok_and(|state| !matches!(state, ClaimState::Absent));
+    match state {
         Ok(ClaimState::Absent) => {}
-        Ok(ClaimState::Running(Some(note))) => {
+        Ok(ClaimState::Running(Some(record))) => {
             // The rename comes first: from then on the supervisor knows that its result is not wanted.
-            let ending = ending_path(scratch, task_id, note.pid);
+            let ending = ending_path(scratch, task_id, record.pid);
             if fs::rename(&path, &ending).is_ok() {
-                terminate(note.pid);
+                terminate(record.pid);
             }
         }
-        Ok(ClaimState::Over(note)) => {
-            end_orphan(&note);
+        Ok(ClaimState::Over(record)) => {
+            kill_orphaned_command(&record);
             let _ = fs::remove_file(&path);
         }
         Ok(ClaimState::Running(None) | ClaimState::Unreadable) => {
@@ -191,15 +191,15 @@ pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
 }
 
 /// Ends the runs that an earlier sidecar was about to end.
-pub(super) fn end_leftovers(scratch: &Path) {
+pub(super) fn end_unwanted_runs(scratch: &Path) {
     // A missing folder holds no files.
     let Ok(entries) = fs::read_dir(scratch) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_none_or(|extension| extension != ENDING) {
             continue;
         }
-        match look_at(&path) {
-            Ok(ClaimState::Running(Some(note))) => terminate(note.pid),
+        match read_state(&path) {
+            Ok(ClaimState::Running(Some(record))) => terminate(record.pid),
             Ok(ClaimState::Over(_) | ClaimState::Unreadable) => {
                 let _ = fs::remove_file(&path);
             }
@@ -209,8 +209,8 @@ pub(super) fn end_leftovers(scratch: &Path) {
 }
 
 /// Kills the command that a killed supervisor left running.
-pub(super) fn end_orphan(note: &ClaimRecord) {
-    if let Some(command) = note.command
+pub(super) fn kill_orphaned_command(record: &ClaimRecord) {
+    if let Some(command) = record.command
         && command.is_alive()
     {
         tracing::warn!(pid = command.pid, "a command whose supervisor is gone is ended");
@@ -218,29 +218,29 @@ pub(super) fn end_orphan(note: &ClaimRecord) {
     }
 }
 
-fn wait_for_the_ending(scratch: &Path, task_id: &str) -> io::Result<()> {
-    let give_up = Instant::now() + GRACE * 3;
+fn wait_for_ending_runs(scratch: &Path, task_id: &str) -> io::Result<()> {
+    let deadline = Instant::now() + GRACE * 3;
     let prefix = format!("{task_id}.");
-    let of_the_task = |name: &str| {
+    let is_of_the_task = |name: &str| {
         let middle = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(ENDING)?.strip_suffix('.'));
         middle.is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
     };
     loop {
         let names = fs::read_dir(scratch)?.flatten().map(|entry| entry.file_name());
-        let ending: Vec<_> = names.filter(|name| name.to_str().is_some_and(of_the_task)).collect();
-        let under_way = ending.iter().any(|name| matches!(look_at(&scratch.join(name)), Ok(ClaimState::Running(_))));
+        let ending: Vec<_> = names.filter(|name| name.to_str().is_some_and(is_of_the_task)).collect();
+        let under_way = ending.iter().any(|name| matches!(read_state(&scratch.join(name)), Ok(ClaimState::Running(_))));
         if !under_way {
             ending.iter().for_each(|name| drop(fs::remove_file(scratch.join(name))));
             return Ok(());
         }
-        if Instant::now() > give_up {
+        if Instant::now() > deadline {
             return Err(io::Error::other("an earlier run of this task does not end"));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn look_at(path: &Path) -> io::Result<ClaimState> {
+fn read_state(path: &Path) -> io::Result<ClaimState> {
     let file = match regular_file::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClaimState::Absent),
@@ -253,10 +253,10 @@ fn look_at(path: &Path) -> io::Result<ClaimState> {
     };
     let mut text = Vec::new();
     file.take(MAX_CLAIM_BYTES).read_to_end(&mut text)?;
-    let note = serde_json::from_slice::<ClaimRecord>(&text).ok();
-    Ok(match (locked, note) {
-        (true, note) => ClaimState::Running(note),
-        (false, Some(note)) => ClaimState::Over(note),
+    let record = serde_json::from_slice::<ClaimRecord>(&text).ok();
+    Ok(match (locked, record) {
+        (true, record) => ClaimState::Running(record),
+        (false, Some(record)) => ClaimState::Over(record),
         (false, None) => ClaimState::Unreadable,
     })
 }
@@ -270,7 +270,7 @@ fn ending_path(scratch: &Path, task_id: &str, pid: u32) -> PathBuf {
 }
 
 /// Returns options to open a file for reading and writing, private to this user if it is created.
-pub(super) fn private() -> OpenOptions {
+pub(super) fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     #[cfg(unix)]
@@ -279,7 +279,7 @@ pub(super) fn private() -> OpenOptions {
 }
 
 #[cfg(unix)]
-fn same_file(file: &File, path: &Path) -> bool {
+fn is_same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
     match (file.metadata(), fs::metadata(path)) {
@@ -289,7 +289,7 @@ fn same_file(file: &File, path: &Path) -> bool {
 }
 
 #[cfg(not(unix))]
-fn same_file(_: &File, path: &Path) -> bool {
+fn is_same_file(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
@@ -308,15 +308,15 @@ fn terminate(_: u32) {}
 mod tests {
     use super::*;
 
-    fn note(generation: u64) -> ClaimRecord {
+    fn record(generation: u64) -> ClaimRecord {
         // An id that no process has.
         ClaimRecord { pid: u32::MAX, generation, machine_boot: "b".into(), claimed_at_ms: 1, command: None }
     }
 
     fn take(scratch: &Path, generation: u64) -> Option<Claim> {
-        match Claim::take(scratch, "t", note(generation)).unwrap() {
-            Taken::Ours(claim) => Some(claim),
-            Taken::Before => None,
+        match Claim::take(scratch, "t", record(generation)).unwrap() {
+            TakeOutcome::Claimed(claim) => Some(claim),
+            TakeOutcome::AlreadyRun => None,
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_claim_that_was_given_up_can_be_taken_again() {
         let scratch = tempfile::tempdir().unwrap();
-        take(scratch.path(), 1).unwrap().give_up();
+        take(scratch.path(), 1).unwrap().release();
         assert!(take(scratch.path(), 1).is_some());
     }
 
@@ -350,7 +350,7 @@ mod tests {
         assert!(claim.is_wanted());
         assert!(end_run(scratch.path(), "t"), "there was one");
         assert!(!claim.is_wanted());
-        claim.forget(scratch.path(), "t");
+        claim.remove_ending_file(scratch.path(), "t");
         assert!(!end_run(scratch.path(), "t"), "nothing of it is left");
         assert!(take(scratch.path(), 1).is_some(), "nothing of it is left");
     }

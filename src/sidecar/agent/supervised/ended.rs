@@ -19,13 +19,13 @@ const QUOTED_BYTES: usize = 1_800;
 
 /// A command's end and its output.
 pub(super) struct Ended {
-    pub(super) how: How,
+    pub(super) kind: EndKind,
     pub(super) streams: [Stream; 2],
     /// The leader of the process group to end, if anything was started.
     pub(super) leader: Option<u32>,
 }
 
-pub(super) enum How {
+pub(super) enum EndKind {
     NotStarted(io::Error),
     Exited(ExitStatus),
     TimedOut,
@@ -47,23 +47,23 @@ impl Ended {
             result.insert("output_left_out_bytes".into(), left_out.into());
         }
         result.insert("execution_ms".into(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into());
-        let reason = match &self.how {
-            How::Exited(status) => {
+        let reason = match &self.kind {
+            EndKind::Exited(status) => {
                 result.insert("exit_code".into(), json!(status.code()));
                 if status.success() {
                     result.insert("status".into(), "success".into());
                     let printed = printed_result(text);
-                    return with_printed(result, printed);
+                    return merge_printed(result, printed);
                 }
                 process_group::describe_exit(*status)
             }
-            How::TimedOut => format!("timed out: ran longer than {limit_ms} ms and was ended"),
-            How::Signalled => "was ended by SIGTERM to its supervisor (is the machine going down?)".to_owned(),
-            How::Lost(error) => format!("was lost: {error}"),
-            How::NotStarted(error) => format!("did not start: {error}; is `sh` there, and the working folder?"),
+            EndKind::TimedOut => format!("timed out: ran longer than {limit_ms} ms and was ended"),
+            EndKind::Signalled => "was ended by SIGTERM to its supervisor (is the machine going down?)".to_owned(),
+            EndKind::Lost(error) => format!("was lost: {error}"),
+            EndKind::NotStarted(error) => format!("did not start: {error}; is `sh` there, and the working folder?"),
         };
-        let said = if err.kept().0.trim().is_empty() { text } else { err.kept().0 };
-        let mut tail = said.trim().to_owned();
+        let quoted = if err.kept().0.trim().is_empty() { text } else { err.kept().0 };
+        let mut tail = quoted.trim().to_owned();
         cut_to_end(&mut tail, QUOTED_BYTES);
         let reason = if tail.is_empty() { format!("command {reason}") } else { format!("command {reason}: {tail}") };
         result.insert("status".into(), "failed".into());
@@ -73,7 +73,7 @@ impl Ended {
 }
 
 /// Merges the printed result into `result`, if the whole still fits in a result file; otherwise returns a failure.
-fn with_printed(result: Map<String, Value>, printed: Map<String, Value>) -> Value {
+fn merge_printed(result: Map<String, Value>, printed: Map<String, Value>) -> Value {
     let mut whole = result.clone();
     whole.extend(printed);
     let whole = Value::Object(whole);
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_too_large_for_a_result_file_with_its_numbers_written_out_is_a_failure() {
         let printed = printed_result(&format!("{{\"n\":[{}]}}", vec!["1e15"; 200_000].join(",")));
-        let result = with_printed(Map::from_iter([("output".to_owned(), json!("tail"))]), printed);
+        let result = merge_printed(Map::from_iter([("output".to_owned(), json!("tail"))]), printed);
         assert!(result["reason"].as_str().unwrap().starts_with("result_too_large: "), "{result}");
         assert_eq!((&result["status"], &result["output"], result.get("n")), (&json!("failed"), &json!("tail"), None));
     }

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::common::fs::{atomic_file, regular_file};
-use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, progress_path, standing};
+use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, claim_state, progress_path};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
 
 /// How often the progress of a run is read.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const READ_EVERY: Duration = Duration::from_millis(250);
 
 /// How often to check for a run when there is none.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The time between two batches of one stream: with both streams, 40 frames a minute, where a hub accepts 60 for an
 /// agent's tasks.
@@ -70,7 +70,7 @@ pub struct Runs {
 impl Runs {
     /// Creates a follower of no task yet. Output goes to `output`, and is dropped while that is full.
     pub fn new(config: RunsConfig, output: mpsc::Sender<OutputBatch>) -> Self {
-        claim_record::end_leftovers(&config.scratch_dir);
+        claim_record::end_unwanted_runs(&config.scratch_dir);
         let (watched, watching) = watch::channel(None);
         let task = tokio::spawn(follow_all(config.clone(), watching, output));
         Self { config, watched, task }
@@ -120,23 +120,23 @@ async fn follow_all(
 
 /// Follows one task. It never returns: the caller decides when to follow another one.
 async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
-    let mut reader = Reader { at: None, rest: Vec::new() };
+    let mut reader = Reader { position: None, unparsed: Vec::new() };
     let mut batches = [Batch::new("stdout"), Batch::new("stderr")];
     loop {
-        let look = {
+        let outcome = {
             let (config, task) = (config.clone(), task.clone());
-            tokio::task::spawn_blocking(move || look(&config, &task, reader, since_ms)).await
+            tokio::task::spawn_blocking(move || read_progress(&config, &task, reader, since_ms)).await
         };
         let found;
-        (reader, found) = match look {
-            Ok(look) => look,
+        (reader, found) = match outcome {
+            Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!(%error, "looking at a run failed; it will be tried again");
-                (Reader { at: None, rest: Vec::new() }, None)
+                (Reader { position: None, unparsed: Vec::new() }, None)
             }
         };
         let Some(lines) = found else {
-            sleep(ASK_EVERY).await;
+            sleep(CHECK_EVERY).await;
             continue;
         };
         for line in lines {
@@ -145,24 +145,29 @@ async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mps
         for batch in &mut batches {
             batch.send_if_due(&task.task_id, output);
         }
-        sleep(LOOK_EVERY).await;
+        sleep(READ_EVERY).await;
     }
 }
 
 /// Returns the new lines of progress, or nothing if there is no run.
-fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) -> (Reader, Option<Vec<OutputLine>>) {
+fn read_progress(
+    config: &RunsConfig,
+    task: &Watched,
+    mut reader: Reader,
+    since_ms: u64,
+) -> (Reader, Option<Vec<OutputLine>>) {
     let task_id = task.task_id.as_str();
-    match standing(&config.scratch_dir, task_id) {
-        Ok(ClaimState::Running(note)) => {
+    match claim_state(&config.scratch_dir, task_id) {
+        Ok(ClaimState::Running(record)) => {
             // Output that an earlier sidecar has read is not reported again.
-            let ours = note.is_none_or(|note| note.claimed_at_ms >= since_ms);
-            let lines = reader.read(&progress_path(&config.scratch_dir, task_id), ours);
+            let is_new = record.is_none_or(|record| record.claimed_at_ms >= since_ms);
+            let lines = reader.read(&progress_path(&config.scratch_dir, task_id), is_new);
             (reader, Some(lines))
         }
-        Ok(ClaimState::Over(note)) => {
-            let lines = reader.read(&progress_path(&config.scratch_dir, task_id), note.claimed_at_ms >= since_ms);
-            if task.begun_for == Some(note.generation) {
-                tell_a_lost_end(config, task_id, &note);
+        Ok(ClaimState::Over(record)) => {
+            let lines = reader.read(&progress_path(&config.scratch_dir, task_id), record.claimed_at_ms >= since_ms);
+            if task.begun_for == Some(record.generation) {
+                write_lost_run_result(config, task_id, &record);
             }
             (reader, Some(lines))
         }
@@ -175,20 +180,20 @@ fn look(config: &RunsConfig, task: &Watched, mut reader: Reader, since_ms: u64) 
 }
 
 /// Writes a failure for a run whose supervisor ended without a result: it was killed.
-fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &ClaimRecord) {
+fn write_lost_run_result(config: &RunsConfig, task_id: &str, record: &ClaimRecord) {
     let path = config.results_dir.join(format!("{task_id}.json"));
     // A run that a reboot ended is left to the machine, which may start it again.
-    if note.machine_boot != config.machine_boot || path.exists() {
+    if record.machine_boot != config.machine_boot || path.exists() {
         return;
     }
-    claim_record::end_orphan(note);
+    claim_record::kill_orphaned_command(record);
     let reason = "run_lost: the command's supervisor was killed (by hand, or for want of memory), and how the command \
                   ended is not known; it was ended";
-    tracing::warn!(task_id, pid = note.pid, "a run's supervisor is gone and left no result");
+    tracing::warn!(task_id, pid = record.pid, "a run's supervisor is gone and left no result");
     let result = json!({"status": "failed", "reason": reason});
     match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
         // Cleaned up during the write: the file must not pass for the result of a later assignment.
-        Ok(()) if !matches!(standing(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *note) => {
+        Ok(()) if !matches!(claim_state(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *record) => {
             let _ = std::fs::remove_file(&path);
         }
         Ok(()) => {}
@@ -199,16 +204,16 @@ fn tell_a_lost_end(config: &RunsConfig, task_id: &str, note: &ClaimRecord) {
 /// The position up to which the progress file has been read.
 #[derive(Debug)]
 struct Reader {
-    at: Option<u64>,
-    rest: Vec<u8>,
+    position: Option<u64>,
+    unparsed: Vec<u8>,
 }
 
 impl Reader {
     /// Returns the new lines.
     fn read(&mut self, path: &std::path::Path, from_the_start: bool) -> Vec<OutputLine> {
         self.read_bytes(path, from_the_start).unwrap_or_default();
-        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines: Vec<u8> = self.rest.drain(..whole).collect();
+        let whole = self.unparsed.iter().rposition(|byte| *byte == b'\n').map_or(0, |position| position + 1);
+        let lines: Vec<u8> = self.unparsed.drain(..whole).collect();
         // A line that began before the file was truncated does not parse, and is skipped.
         lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
@@ -216,14 +221,14 @@ impl Reader {
     fn read_bytes(&mut self, path: &std::path::Path, from_the_start: bool) -> io::Result<()> {
         let mut file = regular_file::open(path)?;
         let length = file.metadata()?.len();
-        let at = self.at.unwrap_or(if from_the_start { 0 } else { length });
+        let position = self.position.unwrap_or(if from_the_start { 0 } else { length });
         // The file was truncated.
-        let at = if at > length { 0 } else { at };
+        let position = if position > length { 0 } else { position };
         // A supervisor never writes more than this.
-        let at = at.max(length.saturating_sub(FILE_BYTES));
-        file.seek(SeekFrom::Start(at))?;
-        let read = file.take(length - at).read_to_end(&mut self.rest)?;
-        self.at = Some(at + read as u64);
+        let position = position.max(length.saturating_sub(FILE_BYTES));
+        file.seek(SeekFrom::Start(position))?;
+        let read = file.take(length - position).read_to_end(&mut self.unparsed)?;
+        self.position = Some(position + read as u64);
         Ok(())
     }
 }
@@ -301,7 +306,7 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         let one = serde_json::to_string(&line("one", 0)).unwrap();
         let two = serde_json::to_string(&line("two", 0)).unwrap();
-        let mut reader = Reader { at: None, rest: Vec::new() };
+        let mut reader = Reader { position: None, unparsed: Vec::new() };
         write(&format!("{one}\n{}", &two[..10]));
         assert_eq!(reader.read(&path, true), [line("one", 0)]);
         write(&format!("{one}\n{two}\n"));
@@ -315,22 +320,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.progress");
         std::fs::write(&path, serde_json::to_string(&line("old", 0)).unwrap() + "\n").unwrap();
-        let mut reader = Reader { at: None, rest: Vec::new() };
+        let mut reader = Reader { position: None, unparsed: Vec::new() };
         assert_eq!(reader.read(&path, false), []);
     }
 
     /// Reads a claim of generation 1 whose supervisor is gone; returns the result file, if one is written.
     fn after_a_look(machine_boot: &str, begun_for: Option<u64>) -> Option<serde_json::Value> {
         let folder = tempfile::tempdir().unwrap();
-        let note = json!({"pid": 1, "generation": 1, "machine_boot": "b", "claimed_at_ms": 1, "command": null});
-        std::fs::write(folder.path().join("t.run"), note.to_string()).unwrap();
+        let record = json!({"pid": 1, "generation": 1, "machine_boot": "b", "claimed_at_ms": 1, "command": null});
+        std::fs::write(folder.path().join("t.run"), record.to_string()).unwrap();
         let config = RunsConfig {
             scratch_dir: folder.path().to_owned(),
             results_dir: folder.path().to_owned(),
             machine_boot: machine_boot.to_owned(),
         };
         let task = Watched { task_id: "t".into(), begun_for };
-        look(&config, &task, Reader { at: None, rest: Vec::new() }, 0);
+        read_progress(&config, &task, Reader { position: None, unparsed: Vec::new() }, 0);
         let text = std::fs::read(folder.path().join("t.json")).ok()?;
         Some(serde_json::from_slice(&text).unwrap())
     }

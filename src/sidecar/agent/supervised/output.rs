@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
 use crate::common::logging::Redactor;
-use crate::sidecar::agent::supervised::claim_record::private;
+use crate::sidecar::agent::supervised::claim_record::private_file_options;
 
 /// How much of a stream's end is kept, bytes: a result that is printed as one JSON object must fit.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -37,7 +37,7 @@ pub(super) struct Stream {
     /// Bytes that do not form a whole character yet.
     bytes: Vec<u8>,
     /// Text that may be the start of a secret.
-    held: String,
+    pending: String,
     /// The end of the whole output.
     kept: String,
     /// How many bytes were dropped from the start of `kept`.
@@ -49,8 +49,8 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(name: &'static str, redactor: Redactor) -> Self {
-        let (bytes, held, kept, line) = (Vec::new(), String::new(), String::new(), String::new());
-        Self { name, redactor, bytes, held, kept, lost: 0, line, left_out: 0 }
+        let (bytes, pending, kept, line) = (Vec::new(), String::new(), String::new(), String::new());
+        Self { name, redactor, bytes, pending, kept, lost: 0, line, left_out: 0 }
     }
 
     /// Adds bytes that were read.
@@ -59,19 +59,19 @@ impl Stream {
         let whole = whole_characters(&self.bytes);
         let text = String::from_utf8_lossy(&self.bytes[..whole]).into_owned();
         self.bytes.drain(..whole);
-        self.held.push_str(&text);
-        let mut clean = self.redactor.clean(std::mem::take(&mut self.held));
-        let held = self.redactor.possible_beginning(&clean);
-        self.held = clean.split_off(clean.len() - held);
-        self.pass(&clean);
+        self.pending.push_str(&text);
+        let mut clean = self.redactor.clean(std::mem::take(&mut self.pending));
+        let pending = self.redactor.possible_beginning(&clean);
+        self.pending = clean.split_off(clean.len() - pending);
+        self.append(&clean);
     }
 
     /// Flushes what is held back; nothing may be added afterwards.
     pub(super) fn finish(&mut self) {
         let rest = String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned();
-        let last = std::mem::take(&mut self.held) + &rest;
+        let last = std::mem::take(&mut self.pending) + &rest;
         let last = self.redactor.clean(last);
-        self.pass(&last);
+        self.append(&last);
     }
 
     /// Returns the kept text, and how many bytes before it were dropped.
@@ -79,7 +79,7 @@ impl Stream {
         (&self.kept, self.lost)
     }
 
-    fn pass(&mut self, text: &str) {
+    fn append(&mut self, text: &str) {
         self.kept.push_str(text);
         // Only at twice the size: each cut costs a copy.
         if self.kept.len() > KEPT_BYTES * 2 {
@@ -108,7 +108,7 @@ pub(super) struct Progress(Option<File>);
 impl Progress {
     /// Creates the file; if that fails, the run continues without it.
     pub(super) fn create(path: &Path) -> Self {
-        Self(regular_file::open_with(path, private().create(true).truncate(true)).ok())
+        Self(regular_file::open_with(path, private_file_options().create(true).truncate(true)).ok())
     }
 
     /// Appends the new output. On a full disk the progress is lost, not the run.

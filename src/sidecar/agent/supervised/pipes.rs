@@ -9,8 +9,8 @@ use crate::sidecar::agent::supervised::output::Stream;
 
 /// How long the pipes may stay open and silent after the command's end. A daemon that the command left behind may hold
 /// them open forever.
-const QUIET: Duration = Duration::from_millis(100);
-const QUIET_AT_MOST: Duration = Duration::from_secs(2);
+const SILENCE_LIMIT: Duration = Duration::from_millis(100);
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// The read ends of the command's stdout and stderr.
 pub(super) struct Pipes {
@@ -33,23 +33,23 @@ impl Pipes {
     /// Reads once, from whichever pipe has data.
     pub(super) async fn read(&mut self, out: &mut Stream, err: &mut Stream) {
         let Self { out: from_out, err: from_err, out_bytes, err_bytes } = self;
-        let (from, read, to) = tokio::select! {
+        let (is_stdout, read, to) = tokio::select! {
             read = read_from(from_out, out_bytes) => (true, read, out),
             read = read_from(from_err, err_bytes) => (false, read, err),
         };
-        let bytes = if from { &self.out_bytes } else { &self.err_bytes };
+        let bytes = if is_stdout { &self.out_bytes } else { &self.err_bytes };
         match read {
             Some(read) => to.push(&bytes[..read]),
-            None if from => self.out = None,
+            None if is_stdout => self.out = None,
             None => self.err = None,
         }
     }
 
     /// Reads what is left in the pipes, without waiting for other processes that hold them open.
     pub(super) async fn drain(&mut self, out: &mut Stream, err: &mut Stream) {
-        let give_up = Instant::now() + QUIET_AT_MOST;
-        while self.are_open() && Instant::now() < give_up {
-            if tokio::time::timeout(QUIET, self.read(out, err)).await.is_err() {
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        while self.are_open() && Instant::now() < deadline {
+            if tokio::time::timeout(SILENCE_LIMIT, self.read(out, err)).await.is_err() {
                 return;
             }
         }

@@ -24,8 +24,8 @@ use tokio::time::{sleep, sleep_until};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, Taken, progress_path};
-use crate::sidecar::agent::supervised::ended::{Ended, How};
+use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, TakeOutcome, progress_path};
+use crate::sidecar::agent::supervised::ended::{EndKind, Ended};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
 use crate::sidecar::agent::supervised::pipes::Pipes;
 use crate::sidecar::agent::supervised::request::RunRequest;
@@ -35,8 +35,8 @@ use crate::sidecar::agent::wake::process_group;
 pub(super) const SUPERVISE: &str = "supervise-run";
 const DETACHED: &str = "detached";
 /// The argument of the command's process, which waits until it is recorded.
-const HELD: &str = "held";
-const GO: &str = "go\n";
+const COMMAND_PROCESS: &str = "held";
+const PROCEED: &str = "go\n";
 
 /// The answer when the task is under way.
 const UNDER_WAY: &str = "under way";
@@ -45,7 +45,7 @@ const UNDER_WAY: &str = "under way";
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// How long to wait before a failed write of the result is retried.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
+const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 /// Returns the path of the running program, even if another file has replaced it since.
 pub fn program() -> PathBuf {
@@ -68,9 +68,9 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
     }
     let part = arguments.next();
     let answer = match part.as_ref().and_then(|word| word.to_str()) {
-        Some(DETACHED) => detached(),
-        Some(HELD) => held(&arguments.next().unwrap_or_default()),
-        _ => pass_on(),
+        Some(DETACHED) => run_detached(),
+        Some(COMMAND_PROCESS) => run_command_process(&arguments.next().unwrap_or_default()),
+        _ => run_launcher(),
     };
     Some(match answer {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,15 +83,15 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
 
 /// Runs the first process. It ends as soon as the second one has answered, so that the second one is not a child of the
 /// sidecar.
-fn pass_on() -> Result<(), String> {
-    let mut order = Vec::new();
-    io::stdin().read_to_end(&mut order).map_err(|e| format!("the order cannot be read: {e}"))?;
+fn run_launcher() -> Result<(), String> {
+    let mut request = Vec::new();
+    io::stdin().read_to_end(&mut request).map_err(|e| format!("the order cannot be read: {e}"))?;
     let mut command = std::process::Command::new(program());
     command.args([SUPERVISE, DETACHED]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| format!("the supervisor did not start: {e}"))?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     if let Some(mut stdin) = stdin {
-        stdin.write_all(&order).map_err(|e| format!("the supervisor ended at once: {e}"))?;
+        stdin.write_all(&request).map_err(|e| format!("the supervisor ended at once: {e}"))?;
     }
     let mut answer = String::new();
     if let Some(stdout) = stdout {
@@ -105,38 +105,38 @@ fn pass_on() -> Result<(), String> {
 }
 
 /// Runs the second process.
-fn detached() -> Result<(), String> {
+fn run_detached() -> Result<(), String> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(|e| format!("the order cannot be read: {e}"))?;
-    let order: RunRequest = serde_json::from_slice(&text).map_err(|e| format!("the order makes no sense: {e}"))?;
+    let request: RunRequest = serde_json::from_slice(&text).map_err(|e| format!("the order makes no sense: {e}"))?;
     leave_session();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
-    runtime.block_on(supervise(order));
+    runtime.block_on(supervise(request));
     Ok(())
 }
 
 /// Runs the command's process up to the command itself. It waits until the supervisor has recorded it: a command that
 /// is not recorded could not be ended any more.
-fn held(command: &OsStr) -> Result<(), String> {
+fn run_command_process(command: &OsStr) -> Result<(), String> {
     let mut word = String::new();
     io::stdin().read_line(&mut word).map_err(|e| format!("the supervisor does not answer: {e}"))?;
-    if word != GO {
+    if word != PROCEED {
         return Err("the supervisor ended before the command began".to_owned());
     }
     let mut shell = std::process::Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::null());
-    become_it(shell).map_err(|e| format!("sh did not start: {e}"))
+    exec_in_place(shell).map_err(|e| format!("sh did not start: {e}"))
 }
 
 #[cfg(unix)]
-fn become_it(mut command: std::process::Command) -> io::Result<()> {
+fn exec_in_place(mut command: std::process::Command) -> io::Result<()> {
     use std::os::unix::process::CommandExt as _;
     Err(command.exec())
 }
 
 #[cfg(not(unix))]
-fn become_it(mut command: std::process::Command) -> io::Result<()> {
+fn exec_in_place(mut command: std::process::Command) -> io::Result<()> {
     std::process::exit(command.status()?.code().unwrap_or(1))
 }
 
@@ -149,18 +149,18 @@ fn leave_session() {
 #[cfg(not(unix))]
 fn leave_session() {}
 
-fn answer(text: &str) {
+fn send_answer(text: &str) {
     let mut stdout = io::stdout();
     // One line. The first process may have been ended, and then the answer is not read.
     let _ = writeln!(stdout, "{}", text.replace('\n', " "));
     let _ = stdout.flush();
 }
 
-async fn supervise(order: RunRequest) {
-    let note = ClaimRecord {
+async fn supervise(request: RunRequest) {
+    let record = ClaimRecord {
         pid: std::process::id(),
-        generation: order.generation,
-        machine_boot: order.machine_boot.clone(),
+        generation: request.generation,
+        machine_boot: request.machine_boot.clone(),
         claimed_at_ms: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
@@ -169,85 +169,87 @@ async fn supervise(order: RunRequest) {
     // BEFORE the claim makes this process known.
     let stop = StopSignal::listen();
     // 1
-    let mut claim = match Claim::take(&order.scratch_dir, &order.task_id, note) {
-        Ok(Taken::Ours(claim)) => claim,
-        Ok(Taken::Before) => return answer(UNDER_WAY),
-        Err(error) => return answer(&format!("cannot claim the task in {}: {error}", order.scratch_dir.display())),
+    let mut claim = match Claim::take(&request.scratch_dir, &request.task_id, record) {
+        Ok(TakeOutcome::Claimed(claim)) => claim,
+        Ok(TakeOutcome::AlreadyRun) => return send_answer(UNDER_WAY),
+        Err(error) => {
+            return send_answer(&format!("cannot claim the task in {}: {error}", request.scratch_dir.display()));
+        }
     };
     // 2
-    if let Err(error) = show_started(&order) {
-        claim.give_up();
-        return answer(&format!("cannot write to {}: {error}", order.results_dir.display()));
+    if let Err(error) = write_started(&request) {
+        claim.release();
+        return send_answer(&format!("cannot write to {}: {error}", request.results_dir.display()));
     }
     // 3
     let began = Instant::now();
-    let spawned = spawn(&order);
+    let spawned = spawn(&request);
     let ended = match spawned {
         Err(error) => {
-            answer(UNDER_WAY);
-            Ended { how: How::NotStarted(error), streams: streams(&order), leader: None }
+            send_answer(UNDER_WAY);
+            Ended { kind: EndKind::NotStarted(error), streams: new_streams(&request), leader: None }
         }
         Ok(mut child) => {
             let leader = child.id();
             // Without the record, a command whose supervisor is killed is not ended: no reason to end it now.
-            let _ = leader.map(|pid| claim.runs(Process::now(pid)));
+            let _ = leader.map(|pid| claim.set_command(Process::now(pid)));
             if let Some(mut stdin) = child.stdin.take() {
                 // If the command has ended already, that is noticed below.
-                let _ = stdin.write_all(GO.as_bytes()).await;
+                let _ = stdin.write_all(PROCEED.as_bytes()).await;
             }
-            answer(UNDER_WAY);
-            watch(&order, &mut child, leader, stop).await // 4
+            send_answer(UNDER_WAY);
+            watch(&request, &mut child, leader, stop).await // 4
         }
     };
     // 5
-    let result = ended.result(began.elapsed(), order.timeout_ms);
-    leave_result(&order, &claim, &result).await;
+    let result = ended.result(began.elapsed(), request.timeout_ms);
+    write_result(&request, &claim, &result).await;
     // 6
     if let Some(leader) = ended.leader {
         end_group(leader).await;
     }
     if !claim.is_wanted() {
-        claim.forget(&order.scratch_dir, &order.task_id);
+        claim.remove_ending_file(&request.scratch_dir, &request.task_id);
     }
 }
 
-fn show_started(order: &RunRequest) -> io::Result<()> {
-    fs::create_dir_all(&order.results_dir)?;
-    regular_file::make_empty(&order.results_dir.join(format!("{}.started", order.task_id)))
+fn write_started(request: &RunRequest) -> io::Result<()> {
+    fs::create_dir_all(&request.results_dir)?;
+    regular_file::make_empty(&request.results_dir.join(format!("{}.started", request.task_id)))
 }
 
-fn spawn(order: &RunRequest) -> io::Result<Child> {
+fn spawn(request: &RunRequest) -> io::Result<Child> {
     let mut command = Command::new(program());
-    command.args([SUPERVISE, HELD]).arg(&order.command).current_dir(&order.cwd).kill_on_drop(false);
+    command.args([SUPERVISE, COMMAND_PROCESS]).arg(&request.command).current_dir(&request.cwd).kill_on_drop(false);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     process_group::lead(&mut command);
     command.spawn()
 }
 
-fn streams(order: &RunRequest) -> [Stream; 2] {
-    let secrets: Vec<Secret> = order.secrets.iter().cloned().map(Secret::new).collect();
+fn new_streams(request: &RunRequest) -> [Stream; 2] {
+    let secrets: Vec<Secret> = request.secrets.iter().cloned().map(Secret::new).collect();
     let redactor = Redactor::new(&secrets);
     [Stream::new("stdout", redactor.clone()), Stream::new("stderr", redactor)]
 }
 
-async fn watch(order: &RunRequest, child: &mut Child, leader: Option<u32>, mut stop: StopSignal) -> Ended {
-    let mut streams = streams(order);
-    let mut progress = Progress::create(&progress_path(&order.scratch_dir, &order.task_id));
+async fn watch(request: &RunRequest, child: &mut Child, leader: Option<u32>, mut stop: StopSignal) -> Ended {
+    let mut streams = new_streams(request);
+    let mut progress = Progress::create(&progress_path(&request.scratch_dir, &request.task_id));
     let mut pipes = Pipes::of(child);
-    let limit = tokio::time::Instant::now() + Duration::from_millis(order.timeout_ms);
+    let limit = tokio::time::Instant::now() + Duration::from_millis(request.timeout_ms);
     let mut every = tokio::time::interval(PROGRESS_EVERY);
-    let how = loop {
+    let kind = loop {
         let [out, err] = &mut streams;
         tokio::select! {
             biased;
-            () = stop.asked() => break How::Signalled,
-            () = sleep_until(limit) => break How::TimedOut,
-            status = child.wait() => break status.map_or_else(How::Lost, How::Exited),
+            () = stop.recv() => break EndKind::Signalled,
+            () = sleep_until(limit) => break EndKind::TimedOut,
+            status = child.wait() => break status.map_or_else(EndKind::Lost, EndKind::Exited),
             _ = every.tick() => progress.write([out, err]),
             () = pipes.read(out, err), if pipes.are_open() => {}
         }
     };
-    if !matches!(how, How::Exited(_))
+    if !matches!(kind, EndKind::Exited(_))
         && let Some(leader) = leader
     {
         // Both at once: a command that has ended counts as a member of its group until it is reaped, and would use up
@@ -260,7 +262,7 @@ async fn watch(order: &RunRequest, child: &mut Child, leader: Option<u32>, mut s
     out.finish();
     err.finish();
     progress.write([out, err]);
-    Ended { how, streams, leader }
+    Ended { kind, streams, leader }
 }
 
 /// Receives SIGTERM.
@@ -282,7 +284,7 @@ impl StopSignal {
     }
 
     #[cfg(unix)]
-    async fn asked(&mut self) {
+    async fn recv(&mut self) {
         match &mut self.terminate {
             Some(terminate) => drop(terminate.recv().await),
             None => std::future::pending().await,
@@ -290,16 +292,16 @@ impl StopSignal {
     }
 
     #[cfg(not(unix))]
-    async fn asked(&mut self) {
+    async fn recv(&mut self) {
         std::future::pending().await
     }
 }
 
 /// Sends SIGTERM to the group, and SIGKILL if a member is left after the grace period.
 async fn end_group(leader: u32) {
-    let give_up = Instant::now() + GRACE;
+    let deadline = Instant::now() + GRACE;
     process_group::terminate(leader);
-    while process_group::is_alive(leader) && Instant::now() < give_up {
+    while process_group::is_alive(leader) && Instant::now() < deadline {
         sleep(Duration::from_millis(20)).await;
     }
     if process_group::is_alive(leader) {
@@ -308,8 +310,8 @@ async fn end_group(leader: u32) {
 }
 
 /// Writes the result where the sidecar finds it, and retries until it is written.
-async fn leave_result(order: &RunRequest, claim: &Claim, result: &Value) {
-    let path = order.results_dir.join(format!("{}.json", order.task_id));
+async fn write_result(request: &RunRequest, claim: &Claim, result: &Value) {
+    let path = request.results_dir.join(format!("{}.json", request.task_id));
     let bytes = result.to_string().into_bytes();
     while claim.is_wanted() {
         // A failure is not logged: this process has no log, and the sidecar on the same disk reports the same failure.
@@ -320,6 +322,6 @@ async fn leave_result(order: &RunRequest, claim: &Claim, result: &Value) {
             }
             return;
         }
-        sleep(WRITE_AGAIN).await;
+        sleep(WRITE_RETRY).await;
     }
 }

@@ -107,7 +107,7 @@ impl WakeRunner {
     /// Creates a runner that reports to `events`. Output files that sessions of an earlier sidecar still write to are
     /// taken over, abandoned ones removed, in the background.
     pub fn new(config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Self {
-        for file in output_file::left_behind(&config.scratch_dir) {
+        for file in output_file::open_leftover_files(&config.scratch_dir) {
             tokio::spawn(file.keep_small());
         }
         Self { config, events }
@@ -175,24 +175,24 @@ async fn watch(
     redactor: &Redactor,
 ) -> WakeOutcome {
     let limit = Duration::from_millis(timeout_ms);
-    let to_the_end = async {
-        tell(child, what).await;
+    let run_to_end = async {
+        write_stdin(child, what).await;
         child.wait().await
     };
-    let status = timeout(limit, to_the_end).await;
+    let status = timeout(limit, run_to_end).await;
     match status {
         Ok(Ok(status)) if status.success() => WakeOutcome::Succeeded,
-        Ok(Ok(status)) => WakeOutcome::Failed { error: describe(status, &redactor.clean(output.tail())) },
+        Ok(Ok(status)) => WakeOutcome::Failed { error: describe_failure(status, &redactor.clean(output.tail())) },
         Ok(Err(e)) => WakeOutcome::Failed { error: format!("the wake command was lost: {e}") },
         Err(_) => {
-            end(child).await;
+            terminate_group(child).await;
             WakeOutcome::TimedOut { after_ms: timeout_ms }
         }
     }
 }
 
 /// Writes the program's stdin. A program that ends without reading it shows why by its exit.
-async fn tell(child: &mut Child, what: &What) {
+async fn write_stdin(child: &mut Child, what: &What) {
     if let (What::Program { stdin, .. }, Some(mut pipe)) = (what, child.stdin.take())
         && let Err(error) = pipe.write_all(stdin).await
     {
@@ -238,7 +238,7 @@ fn spawn(
 }
 
 /// Ends the command's process group: SIGTERM, then SIGKILL after the grace period. Reaps the command.
-async fn end(child: &mut Child) {
+async fn terminate_group(child: &mut Child) {
     // None only if the command was reaped already, and then nothing is left to end.
     let Some(leader) = child.id() else { return };
     let deadline = Instant::now() + GRACE;
@@ -260,7 +260,7 @@ async fn end(child: &mut Child) {
     }
 }
 
-fn describe(status: ExitStatus, tail: &str) -> String {
+fn describe_failure(status: ExitStatus, tail: &str) -> String {
     let what = process_group::describe_exit(status);
     if tail.is_empty() { format!("wake command {what}") } else { format!("wake command {what}: {tail}") }
 }

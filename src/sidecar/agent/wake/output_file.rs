@@ -25,7 +25,7 @@ const QUOTED_CHARS: usize = 1_900;
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// How often a file that still has writers is checked.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// The extension of output files: `<label>.output`.
 const EXTENSION: &str = "output";
@@ -106,7 +106,7 @@ impl WrittenFile {
             {
                 tracing::warn!(file = %path.display(), %error, "cannot shorten a session's output");
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         // A newer file under the same name belongs to another command.
         if is_at(&file, &path) {
@@ -116,7 +116,7 @@ impl WrittenFile {
 }
 
 /// Opens the output files that an earlier sidecar left. Called BEFORE any command starts, so that none of them is new.
-pub(super) fn left_behind(scratch: &Path) -> Vec<WrittenFile> {
+pub(super) fn open_leftover_files(scratch: &Path) -> Vec<WrittenFile> {
     // A missing folder holds no files.
     let Ok(entries) = fs::read_dir(scratch) else { return Vec::new() };
     let paths = entries.flatten().map(|entry| entry.path());
@@ -178,7 +178,7 @@ mod tests {
             if condition() {
                 return;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         panic!("never happened");
     }

@@ -30,7 +30,7 @@ fn problem(check: &'static str, why: impl std::fmt::Display) -> Finding {
 /// Whether a WebSocket can be opened; a finding for each step.
 async fn connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let url = config.hub_url.as_str();
-    let shown = dial::shown(url);
+    let shown = dial::loggable_url(url);
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let late = |what: &str| format!("{shown}: {what} took longer than `connect_timeout_ms`, {} ms", limit.as_millis());
     let again = "is the host up, and does a firewall stand between?";

@@ -7,7 +7,7 @@ use crate::common::fs::atomic_file::folder_of;
 use crate::sidecar::cli::hub_client::HubAddress;
 use crate::sidecar::cli::quoted::quoted;
 use crate::sidecar::config::Loaded;
-use crate::sidecar::supervisor::pm2::HAND_OVER;
+use crate::sidecar::supervisor::pm2::SHELL_EXEC;
 
 /// The text for a terminal.
 pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered: bool) -> String {
@@ -48,7 +48,7 @@ fn pm2_start(name: &str, program: &str, config: &Path) -> String {
     let folder = quoted(&folder_of(config).display().to_string());
     // pm2 gives a path with a space in it to `bash -c`, without the arguments: a shell hands over to the program there.
     let (script, first) = match program.contains(' ') {
-        true => ("/bin/sh", format!("-c '{HAND_OVER}' {program} ")),
+        true => ("/bin/sh", format!("-c '{SHELL_EXEC}' {program} ")),
         false => (program, String::new()),
     };
     format!(

@@ -240,7 +240,7 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
 #[test]
 fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
     for depth in 60..=127 {
-        // The lines of an object of this depth.
+        // An object of this depth.
         let object = format!(r#"{{"metadata":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
         let mut journal = full_journal(Stage::Running);
         let job = journal.job.as_mut().unwrap();

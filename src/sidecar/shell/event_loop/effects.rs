@@ -169,7 +169,7 @@ impl Sidecar {
     }
 
     fn drop_sign(&self, task_id: &TaskId) {
-        match self.adapters.results.drop_sign(task_id.as_str()) {
+        match self.adapters.results.remove_started(task_id.as_str()) {
             Ok(true) => {
                 tracing::info!(%task_id, "a sign was there whose session is gone, or not known; it was removed")
             }
@@ -189,7 +189,7 @@ impl Sidecar {
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
         }
         let review = self.machine.state.job().and_then(|job| job.review.as_ref());
-        self.adapters.result_hook.keep(review.map(|review| review.number));
+        self.adapters.result_hook.abort_unless(review.map(|review| review.number));
         let run = self
             .machine
             .state

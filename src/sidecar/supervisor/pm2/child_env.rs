@@ -8,7 +8,7 @@ use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
 
 /// Variables of this process only, under pm2 or not: the agent has no use for the tokens, and is not the process that
 /// `PM2_PROCESS_NAME` names.
-const OURS: &[&str] = &[
+const PRIVATE_VARIABLES: &[&str] = &[
     TOKEN_VARIABLE,
     ADMIN_TOKEN_VARIABLE,
     "PM2_PROCESS_NAME",
@@ -21,7 +21,7 @@ const OURS: &[&str] = &[
 
 /// Node's channel to pm2. A Node program that finds these opens the channel and writes to it; one malformed line there
 /// crashes the whole pm2 daemon.
-const CHANNEL: &[&str] = &["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
+const CHANNEL_VARIABLES: &[&str] = &["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID"];
 
 /// What pm2 exports to everything it starts in fork mode: the scalars of its `pm2_env`. Its own fields (`God.js`,
 /// `Common.js`, seen in a real environment), then the settings of `API/schema.json`, then what its command line leaves
@@ -134,7 +134,9 @@ pub fn injected(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Ve
     let named_like_app = value("name").filter(|name| value_is_module_config(&variables, name));
     let is_injected = |name: &OsStr| {
         let listed = |list: &[&str]| name.to_str().is_some_and(|name| list.contains(&name));
-        listed(OURS) || listed(CHANNEL) || (under_pm2 && (listed(PM2_EXPORTS) || Some(name) == named_like_app))
+        listed(PRIVATE_VARIABLES)
+            || listed(CHANNEL_VARIABLES)
+            || (under_pm2 && (listed(PM2_EXPORTS) || Some(name) == named_like_app))
     };
     variables.iter().map(|(name, _)| name.clone()).filter(|name| is_injected(name)).collect()
 }
@@ -147,7 +149,7 @@ fn value_is_module_config(variables: &[(OsString, OsString)], app: &OsStr) -> bo
 pub fn scrub_child_env(command: &mut Command) {
     // On Windows names are case-insensitive, and `username` is the system's.
     if cfg!(windows) {
-        OURS.iter().chain(CHANNEL).for_each(|name| {
+        PRIVATE_VARIABLES.iter().chain(CHANNEL_VARIABLES).for_each(|name| {
             command.env_remove(name);
         });
         return;

@@ -27,7 +27,7 @@ pub use child_env::{injected, scrub_child_env};
 pub use error::Pm2Error;
 pub use identity::{NameSource, ProcessIdentity};
 pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
-pub use process_list::{HAND_OVER, Launch, ListError, Pm2Process, ProcessStatus, find_us, parse_dump, parse_jlist};
+pub use process_list::{Launch, ListError, Pm2Process, ProcessStatus, SHELL_EXEC, find_us, parse_dump, parse_jlist};
 pub use query::{QUERY_TIMEOUT, find_pm2, query, query_jlist};
 pub use restart_strategy::{RestartStrategy, WhyExec, strategy_for};
 pub use rpc::read_reply;
@@ -38,7 +38,7 @@ use crate::protocol::Pm2Info;
 use crate::sidecar::clock::Clock;
 
 /// How long a query to pm2 may take in all before a restart proceeds without an answer.
-const WHO_STARTS_TIMEOUT: Duration = Duration::from_secs(4);
+const RESTART_METHOD_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The status when pm2 cannot be asked.
 pub const UNKNOWN: &str = "unknown";
@@ -55,7 +55,7 @@ pub struct Pm2 {
     /// A name that only `jlist` contains.
     discovered: OnceLock<String>,
     /// This process's entry in pm2's last list.
-    last_said: Mutex<Option<Pm2Process>>,
+    last_entry: Mutex<Option<Pm2Process>>,
     /// Whether pm2's channel to this process has ended.
     gone: AtomicBool,
     /// Whether pm2's last list had no process with this id.
@@ -76,7 +76,7 @@ impl Pm2 {
             program: find_pm2(&env),
             home: query::pm2_home(&env),
             discovered: OnceLock::new(),
-            last_said: Mutex::new(None),
+            last_entry: Mutex::new(None),
             gone: AtomicBool::new(false),
             unlisted: AtomicBool::new(false),
             silent: AtomicBool::new(false),
@@ -102,23 +102,23 @@ impl Pm2 {
     /// Returns pm2's present settings: the environment, corrected by pm2's last list and by the present parent process.
     /// When pm2 dies, its children get another parent, and no process reacts to their exits.
     pub fn current_facts(&self) -> SupervisorFacts {
-        let said = self.last_said.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut facts = self.facts.clone().still_below_our_parent();
+        let last_entry = self.last_entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.facts.clone().with_current_parent();
         facts.pm2_gone |= self.gone.load(Ordering::Relaxed);
         facts.unlisted = facts.under_pm2 && self.unlisted.load(Ordering::Relaxed);
         facts.silent = facts.under_pm2 && self.silent.load(Ordering::Relaxed);
-        said.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
+        last_entry.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
     }
 
     /// Returns how the next run would be started after an exit now, according to pm2's own list: over its socket in
     /// some milliseconds, else by `pm2 jlist -s`. If this process is not listed or the query fails, no supervisor
     /// starts the next run. Returns `None` if pm2 lives and did not answer within 4 s.
-    pub(crate) async fn who_starts_the_next_run(&self, clock: Clock) -> Option<machine::RestartMethod> {
+    pub(crate) async fn query_restart_method(&self, clock: Clock) -> Option<machine::RestartMethod> {
         if self.current_facts().could_be_restarted_by_pm2() {
             // Shorter than the callers' limits: a check, or the drain by default.
-            let list = tokio::time::timeout(WHO_STARTS_TIMEOUT, self.list()).await;
-            match list.unwrap_or(Err(Pm2Error::TimedOut(WHO_STARTS_TIMEOUT))) {
-                Ok(list) => drop(self.find_in(&list)),
+            let list = tokio::time::timeout(RESTART_METHOD_TIMEOUT, self.list()).await;
+            match list.unwrap_or(Err(Pm2Error::TimedOut(RESTART_METHOD_TIMEOUT))) {
+                Ok(list) => drop(self.record_entry(&list)),
                 Err(error @ Pm2Error::TimedOut(_)) => {
                     tracing::warn!(%error, "whether pm2 would start the next run is not known");
                     return None;
@@ -153,17 +153,17 @@ impl Pm2 {
     }
 
     /// Records that pm2's channel to this process has ended, which only happens when the daemon ends.
-    pub(crate) fn note_gone(&self) {
+    pub(crate) fn mark_gone(&self) {
         self.gone.store(true, Ordering::Relaxed);
     }
 
     /// Returns this process's entry, and records it, or that pm2 does not list this process. An entry with this id but
     /// another pid is not about this process.
-    fn find_in<'a>(&self, list: &'a [Pm2Process]) -> Option<&'a Pm2Process> {
+    fn record_entry<'a>(&self, list: &'a [Pm2Process]) -> Option<&'a Pm2Process> {
         let us = find_us(list, &self.identity);
         let ours = us.filter(|us| us.pid == Some(self.identity.pid));
         if let Some(ours) = ours {
-            *self.last_said.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours.clone());
+            *self.last_entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours.clone());
         }
         // Under a wrapper, or if pm2 has died, it is expected.
         let is_news = !self.unlisted.swap(ours.is_none(), Ordering::Relaxed) && ours.is_none();
@@ -195,7 +195,7 @@ impl Pm2 {
     /// [`Pm2Error`] says why there is none; nothing depends on it.
     pub async fn ask(&self) -> Result<Pm2Process, Pm2Error> {
         let list = self.list().await?;
-        let us = self.find_in(&list).ok_or(Pm2Error::NotListed)?.clone();
+        let us = self.record_entry(&list).ok_or(Pm2Error::NotListed)?.clone();
         if self.process_name().is_none()
             && let Some(name) = &us.name
         {

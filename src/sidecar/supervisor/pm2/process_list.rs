@@ -15,7 +15,7 @@ const MAX_CANDIDATES: usize = 64;
 
 /// The command of a shell that starts a program whose path has a space: the words after it are the program and its
 /// arguments.
-pub const HAND_OVER: &str = r#"exec "$0" "$@""#;
+pub const SHELL_EXEC: &str = r#"exec "$0" "$@""#;
 
 /// One app in pm2's list.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -291,28 +291,28 @@ impl RawApp {
         let env = self.pm2_env.unwrap_or_default();
         let monit = self.monit.unwrap_or_default();
         Pm2Process {
-            pid: small(&self.pid).filter(|pid| *pid != 0),
-            pm_id: small(&self.pm_id).or_else(|| small(&env.pm_id)),
+            pid: as_u32(&self.pid).filter(|pid| *pid != 0),
+            pm_id: as_u32(&self.pm_id).or_else(|| as_u32(&env.pm_id)),
             name: self.name.as_str().map(str::to_owned),
             status: env.status.as_str().map(ProcessStatus::from_text).unwrap_or_default(),
-            started_at_ms: whole(&env.pm_uptime),
-            restart_time: whole(&env.restart_time),
-            memory_bytes: whole(&monit.memory),
+            started_at_ms: to_u64(&env.pm_uptime),
+            restart_time: to_u64(&env.restart_time),
+            memory_bytes: to_u64(&monit.memory),
             cpu_percent: monit.cpu.as_f64(),
             version: env.version.as_str().filter(|version| *version != "N/A").map(str::to_owned),
-            autorestart: truth(&env.autorestart),
+            autorestart: to_bool(&env.autorestart),
             stop_exit_codes: exit_codes(&env.stop_exit_codes),
-            kill_timeout_ms: whole(&env.kill_timeout),
+            kill_timeout_ms: to_u64(&env.kill_timeout),
             launch: Launch {
                 program: program(&env.pm_exec_path, &env.args),
                 cwd: path(&env.pm_cwd),
                 config: config_argument(&env.args).or_else(|| path(&env.config_variable)),
                 exec_mode: env.exec_mode.as_str().map(str::to_owned),
-                treekill: truth(&env.treekill),
-                exp_backoff_restart_delay_ms: whole(&env.exp_backoff_restart_delay),
-                max_restarts: whole(&env.max_restarts),
-                wait_ready: truth(&env.wait_ready),
-                listen_timeout_ms: whole(&env.listen_timeout),
+                treekill: to_bool(&env.treekill),
+                exp_backoff_restart_delay_ms: to_u64(&env.exp_backoff_restart_delay),
+                max_restarts: to_u64(&env.max_restarts),
+                wait_ready: to_bool(&env.wait_ready),
+                listen_timeout_ms: to_u64(&env.listen_timeout),
                 watched: watched(&env),
             },
             environment: texts(env.env),
@@ -338,7 +338,7 @@ fn path(value: &Value) -> Option<PathBuf> {
 /// `onboard` start one this way if its path has a space.
 fn program(script: &Value, args: &Value) -> Option<PathBuf> {
     let mut words = args.as_array().into_iter().flatten().filter_map(Value::as_str);
-    let hands_over = words.next() == Some("-c") && words.next() == Some(HAND_OVER);
+    let hands_over = words.next() == Some("-c") && words.next() == Some(SHELL_EXEC);
     hands_over.then(|| words.next().map(PathBuf::from)).flatten().or_else(|| path(script))
 }
 
@@ -364,20 +364,20 @@ fn watched(env: &RawEnv) -> Vec<PathBuf> {
     }
     match &env.watch {
         Value::Array(paths) => paths.iter().filter_map(path).map(|path| folder.join(path)).collect(),
-        watch if truth(watch) == Some(true) => vec![folder],
+        watch if to_bool(watch) == Some(true) => vec![folder],
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => Vec::new(),
     }
 }
 
-fn small(value: &Value) -> Option<u32> {
-    whole(value).and_then(|number| u32::try_from(number).ok())
+fn as_u32(value: &Value) -> Option<u32> {
+    to_u64(value).and_then(|number| u32::try_from(number).ok())
 }
 
-fn whole(value: &Value) -> Option<u64> {
+fn to_u64(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
-fn truth(value: &Value) -> Option<bool> {
+fn to_bool(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| value.as_str()?.parse().ok())
 }
 

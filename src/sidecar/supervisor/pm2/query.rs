@@ -67,10 +67,10 @@ async fn run(program: &Path, home: &Path) -> Result<Vec<u8>, Pm2Error> {
     scrub_child_env(command.as_std_mut());
     command.args(["jlist", "-s"]).env("PM2_HOME", home);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let not_run = |error: std::io::Error| {
+    let spawn_error = |error: std::io::Error| {
         if error.kind() == std::io::ErrorKind::NotFound { Pm2Error::NotFound } else { Pm2Error::Spawn(error) }
     };
-    let mut child = command.spawn().map_err(not_run)?;
+    let mut child = command.spawn().map_err(spawn_error)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (stdout, stderr, status) =
         tokio::join!(read(stdout, MAX_OUTPUT_BYTES), read(stderr, MAX_STDERR_BYTES), child.wait());

@@ -74,7 +74,7 @@ pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
         RestartStrategy::ExecInPlace(WhyExec::AutorestartOff)
     } else if facts.stop_exit_codes.contains(&0) {
         RestartStrategy::ExecInPlace(WhyExec::ZeroStops)
-    } else if is_one_too_many(facts, now_ms) {
+    } else if counts_as_crash_loop(facts, now_ms) {
         RestartStrategy::ExecInPlace(WhyExec::CrashLoopGuard)
     } else {
         RestartStrategy::SupervisorRestarts
@@ -83,7 +83,7 @@ pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
 
 /// Applies pm2's rule (`God.handleExit`): an exit within `min_uptime` of the start counts while the first start is less
 /// than `min_uptime * max_restarts` ago; at `max_restarts` of them the process is `errored` for good.
-fn is_one_too_many(facts: &SupervisorFacts, now_ms: u64) -> bool {
+fn counts_as_crash_loop(facts: &SupervisorFacts, now_ms: u64) -> bool {
     let (Some(started), Some(created)) = (facts.pm_uptime_ms, facts.created_at_ms) else { return false };
     let guarded = facts.min_uptime_ms.saturating_mul(facts.max_restarts);
     // pm2 sees the exit a moment after this decision, so both comparisons err towards `exec`, which is always safe.

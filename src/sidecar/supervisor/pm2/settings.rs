@@ -109,7 +109,7 @@ impl SupervisorFacts {
     /// Sets `pm2_gone` if the parent process has changed since: the new parent is not the pm2 that started this
     /// process.
     #[must_use]
-    pub fn still_below_our_parent(mut self) -> Self {
+    pub fn with_current_parent(mut self) -> Self {
         self.pm2_gone |= self.under_pm2 && parent() != self.parent;
         self
     }
@@ -210,9 +210,9 @@ mod tests {
     #[test]
     fn a_parent_that_is_gone_was_not_ours_to_rely_on() {
         let ours = SupervisorFacts { parent_is_pm2: Some(true), ..facts(&[("pm_id", "0")]) };
-        assert_eq!(ours.clone().still_below_our_parent(), ours);
+        assert_eq!(ours.clone().with_current_parent(), ours);
         let orphaned = SupervisorFacts { parent: ours.parent.map(|pid| pid + 1), ..ours };
-        assert!(orphaned.still_below_our_parent().pm2_gone);
+        assert!(orphaned.with_current_parent().pm2_gone);
     }
 
     #[cfg(unix)]
