@@ -143,40 +143,24 @@ impl Closed {
 }
 
 /// The reason why a text was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No open connection accepted it. If one was open, its `Closed` follows.
+    #[error("frame not sent: {why}; send it again on the next connection")]
     Gone {
         /// The obstacle.
         why: &'static str,
     },
     /// Too many frames are waiting already: the peer does not read.
+    #[error("frame not sent: {} frames wait already, since the hub does not read; close the link", SEND_QUEUE)]
     Full,
     /// The text is larger than [`MAX_OUTGOING_BYTES`] and cannot be sent on any connection.
+    #[error("frame not sent: {bytes} bytes, at most {} fit; shorten it", MAX_OUTGOING_BYTES)]
     TooLarge {
         /// Its size, bytes.
         bytes: usize,
     },
 }
-
-impl core::fmt::Display for SendError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Gone { why } => write!(f, "frame not sent: {why}; send it again on the next connection"),
-            Self::Full => {
-                write!(
-                    f,
-                    "frame not sent: {SEND_QUEUE} frames wait already, since the hub does not read; close the link"
-                )
-            }
-            Self::TooLarge { bytes } => {
-                write!(f, "frame not sent: {bytes} bytes, at most {MAX_OUTGOING_BYTES} fit; shorten it")
-            }
-        }
-    }
-}
-
-impl core::error::Error for SendError {}
 
 /// A text that waits to be written, and the channel for the outcome.
 struct Outgoing {

@@ -5,8 +5,6 @@ mod entries;
 mod layout;
 pub mod state_lock;
 
-use core::fmt;
-
 use entries::{LateSessionEntry, ParkedEntry, RestartsEntry, TaskEntry, VerdictEntry};
 use layout::Layout;
 use serde::de::DeserializeOwned;
@@ -35,14 +33,9 @@ pub fn max_bytes(max_frame_bytes: u64) -> u64 {
 }
 
 /// The reason why a file is not a journal.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct BadJournal(String);
-
-impl fmt::Display for BadJournal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The machine's boot, which the file cannot know by itself.
 #[derive(Debug, Clone, Copy)]

@@ -41,9 +41,14 @@ pub struct Holder {
 }
 
 /// The reason why the lock was not acquired.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another sidecar holds it.
+    #[error(
+        "another copy serves this agent: {holder} holds {}; stop it first (pm2 ls, pm2 stop), or give this copy a \
+         `queue_file` in a folder of its own",
+        path.display()
+    )]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -51,7 +56,8 @@ pub enum LockError {
         holder: Holder,
     },
     /// The lock file cannot be used.
-    Unusable(DurableError),
+    #[error("{0}")]
+    Unusable(#[source] DurableError),
 }
 
 impl StateLock {
@@ -163,29 +169,6 @@ impl fmt::Display for Holder {
         match self.since_ms.and_then(|since| now.checked_sub(Duration::from_millis(since))) {
             Some(age) => write!(f, ", for {} s now", age.as_secs()),
             None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held { path, holder } => write!(
-                f,
-                "another copy serves this agent: {holder} holds {}; stop it first (pm2 ls, pm2 stop), or give this copy \
-                 a `queue_file` in a folder of its own",
-                path.display()
-            ),
-            Self::Unusable(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl core::error::Error for LockError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Held { .. } => None,
-            Self::Unusable(error) => Some(error),
         }
     }
 }

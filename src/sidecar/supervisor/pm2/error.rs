@@ -1,6 +1,5 @@
 //! The reasons why a query to pm2 fails.
 
-use core::fmt;
 use std::time::Duration;
 
 use crate::sidecar::supervisor::pm2::process_list::ListError;
@@ -9,17 +8,22 @@ use crate::sidecar::supervisor::pm2::process_list::ListError;
 pub(super) const MAX_OUTPUT_BYTES: u64 = 32 << 20;
 
 /// The reason why a query to pm2 failed. pm2's status is "unknown" then, and everything else works.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Pm2Error {
     /// There is no `pm2` on the `PATH`.
+    #[error("pm2 unknown: no `pm2` on the PATH")]
     NotFound,
     /// No daemon answers at `$PM2_HOME/rpc.sock`.
+    #[error("pm2 unknown: no daemon answers at $PM2_HOME/rpc.sock")]
     NoDaemon,
     /// The `pm2` command could not be run.
-    Spawn(std::io::Error),
+    #[error("pm2 unknown: cannot run it: {0}")]
+    Spawn(#[source] std::io::Error),
     /// It did not finish in time and was killed.
+    #[error("pm2 unknown: no answer in {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// The command failed.
+    #[error("pm2 unknown: {}: {stderr}", describe_exit(*code))]
     Failed {
         /// Its exit code; `None` after a signal.
         code: Option<i32>,
@@ -27,25 +31,19 @@ pub enum Pm2Error {
         stderr: String,
     },
     /// The exchange over its socket failed.
-    Rpc(std::io::Error),
+    #[error("pm2 unknown: its socket: {0}")]
+    Rpc(#[source] std::io::Error),
     /// Its answer is not a process list.
-    Garbage(ListError),
+    #[error("pm2 unknown: {0}")]
+    Garbage(#[source] ListError),
     /// Its list does not contain this process.
+    #[error("pm2 unknown: it does not list this process")]
     NotListed,
 }
 
-impl fmt::Display for Pm2Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("pm2 unknown: no `pm2` on the PATH"),
-            Self::NoDaemon => f.write_str("pm2 unknown: no daemon answers at $PM2_HOME/rpc.sock"),
-            Self::Spawn(error) => write!(f, "pm2 unknown: cannot run it: {error}"),
-            Self::TimedOut(after) => write!(f, "pm2 unknown: no answer in {} ms", after.as_millis()),
-            Self::Failed { code: Some(code), stderr } => write!(f, "pm2 unknown: it exited with {code}: {stderr}"),
-            Self::Failed { code: None, stderr } => write!(f, "pm2 unknown: a signal ended it: {stderr}"),
-            Self::Rpc(error) => write!(f, "pm2 unknown: its socket: {error}"),
-            Self::Garbage(why) => write!(f, "pm2 unknown: {why}"),
-            Self::NotListed => f.write_str("pm2 unknown: it does not list this process"),
-        }
+fn describe_exit(code: Option<i32>) -> String {
+    match code {
+        Some(code) => format!("it exited with {code}"),
+        None => "a signal ended it".to_owned(),
     }
 }

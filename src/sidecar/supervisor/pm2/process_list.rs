@@ -136,30 +136,21 @@ impl fmt::Display for ProcessStatus {
 }
 
 /// The reason why an output contains no list. It quotes nothing of it: the output contains secrets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// Nothing in it looks like pm2's list.
+    #[error("no process list in {bytes} bytes of output")]
     Absent {
         /// The length of the output, bytes.
         bytes: usize,
     },
     /// A list begins and then breaks off or turns into something else.
+    #[error("the process list that begins at byte {at} of the output is broken")]
     Broken {
         /// The offset at which it begins, bytes.
         at: usize,
     },
 }
-
-impl fmt::Display for ListError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent { bytes } => write!(f, "no process list in {bytes} bytes of output"),
-            Self::Broken { at } => write!(f, "the process list that begins at byte {at} of the output is broken"),
-        }
-    }
-}
-
-impl core::error::Error for ListError {}
 
 /// Finds pm2's list in an output with banners before, after or on the same line. Never panics, whatever the bytes.
 ///

@@ -23,16 +23,6 @@ const MAX_STDERR_BYTES: u64 = 4_096;
 /// How much of it is shown, characters.
 const SHOWN_STDERR_CHARS: usize = 200;
 
-impl core::error::Error for Pm2Error {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Spawn(error) | Self::Rpc(error) => Some(error),
-            Self::Garbage(why) => Some(why),
-            Self::NotFound | Self::NoDaemon | Self::TimedOut(_) | Self::Failed { .. } | Self::NotListed => None,
-        }
-    }
-}
-
 /// Queries the daemon of `home` for its list in the fastest way that works. `program` is for the slow one.
 ///
 /// # Errors
