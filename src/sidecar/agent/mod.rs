@@ -6,6 +6,7 @@ pub(crate) mod launch;
 pub mod refused_results;
 pub(crate) mod result_hook;
 pub mod results;
+mod same_file;
 pub mod side;
 pub mod supervised;
 pub mod wake;

@@ -7,11 +7,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
+use crate::sidecar::agent::same_file::is_same_file;
 
 /// The time between SIGTERM and SIGKILL for a command that must end (the legacy sidecar's figure).
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -269,6 +270,12 @@ fn ending_path(scratch: &Path, task_id: &str, pid: u32) -> PathBuf {
     scratch.join(format!("{task_id}.{pid}.{ENDING}"))
 }
 
+/// Returns the current time, ms since the epoch.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Returns options to open a file for reading and writing, private to this user if it is created.
 pub(super) fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -276,21 +283,6 @@ pub(super) fn private_file_options() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-#[cfg(unix)]
-fn is_same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |found: fs::Metadata| (found.dev(), found.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
-        (Ok(_) | Err(_), _) => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_same_file(_: &File, path: &Path) -> bool {
-    path.exists()
 }
 
 #[cfg(unix)]

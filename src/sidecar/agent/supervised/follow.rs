@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::common::fs::{atomic_file, regular_file};
-use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, claim_state, progress_path};
+use crate::sidecar::agent::supervised::claim_record::{
+    self, ClaimRecord, ClaimState, claim_state, now_ms, progress_path,
+};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
 
 /// How often the progress of a run is read.
@@ -267,11 +269,6 @@ impl Batch {
         // A full channel means that the event loop has more important work.
         let _ = output.try_send(OutputBatch { task_id: task_id.to_owned(), stream: self.stream.to_owned(), text });
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
@@ -24,7 +24,9 @@ use tokio::time::{sleep, sleep_until};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, TakeOutcome, progress_path};
+use crate::sidecar::agent::supervised::claim_record::{
+    Claim, ClaimRecord, GRACE, Process, TakeOutcome, now_ms, progress_path,
+};
 use crate::sidecar::agent::supervised::ended::{EndKind, Ended};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
 use crate::sidecar::agent::supervised::pipes::Pipes;
@@ -161,9 +163,7 @@ async fn supervise(request: RunRequest) {
         pid: std::process::id(),
         generation: request.generation,
         machine_boot: request.machine_boot.clone(),
-        claimed_at_ms: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+        claimed_at_ms: now_ms(),
         command: None,
     };
     // BEFORE the claim makes this process known.

@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::common::fs::regular_file;
+use crate::sidecar::agent::same_file::is_same_file;
 
 /// How much of the file's end is read, bytes.
 const TAIL_BYTES: u64 = 4 * 1024;
@@ -109,7 +110,7 @@ impl WrittenFile {
             tokio::time::sleep(CHECK_EVERY).await;
         }
         // A newer file under the same name belongs to another command.
-        if is_at(&file, &path) {
+        if is_same_file(&file, &path) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -143,21 +144,6 @@ fn read_tail(mut file: &File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |found: fs::Metadata| (found.dev(), found.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
-        (Ok(_) | Err(_), _) => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }
 
 #[cfg(test)]
