@@ -1,7 +1,11 @@
-//! What both programs need and neither owns: files, the log, signals and secrets.
+//! What both programs need and neither owns: files, sockets, texts, the log, signals and secrets.
 
 pub(crate) mod crash_points;
 pub mod fs;
 pub mod logging;
+#[cfg(unix)]
+pub(crate) mod private_socket;
+pub(crate) mod proc_stat;
 pub mod secret;
 pub mod signals;
+pub(crate) mod text;

@@ -11,12 +11,31 @@ pub(crate) fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Returns the longest beginning of at most `most` bytes that ends on a character.
+pub(crate) fn first_bytes(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Returns the longest end of at most `most` bytes that begins on a character.
+pub(crate) fn last_bytes(text: &str, most: usize) -> &str {
+    let mut at = text.len().saturating_sub(most);
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    &text[at..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_text_is_cut_on_a_character() {
+        assert_eq!([first_bytes("äöü", 3), last_bytes("äöü", 3), last_bytes("ä", 9)], ["ä", "ü", "ä"]);
         assert_eq!([first_chars("äöü", 2), first_chars("äöü", 3), first_chars("", 3)], ["äö", "äöü", ""]);
     }
 

@@ -5,12 +5,14 @@
 //!
 //! Source: the real hub's schema listing and recorded conversations (see `docs/protocol.md`).
 
+mod agent_name;
 mod hub_frame;
 mod json;
 mod limits;
 pub mod schema;
 mod sidecar_frame;
 
+pub use agent_name::{BadAgentName, check_agent_name};
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use json::{
     JsonError, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, read_object, read_part,

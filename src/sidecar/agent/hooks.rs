@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use crate::common::logging::Redactor;
+use crate::common::text::last_bytes;
 use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
 use crate::sidecar::agent::wake::{Scrub, process_group};
 use crate::sidecar::config::Config;
@@ -168,12 +169,7 @@ fn read_text(mut file: File) -> io::Result<String> {
 
 fn tail(file: File) -> String {
     let text = read_text(file).unwrap_or_default();
-    let text = text.trim();
-    let mut at = text.len().saturating_sub(QUOTED_BYTES);
-    while !text.is_char_boundary(at) {
-        at += 1;
-    }
-    text[at..].to_owned()
+    last_bytes(text.trim(), QUOTED_BYTES).to_owned()
 }
 
 /// Parses an answer: one JSON object, or nothing.

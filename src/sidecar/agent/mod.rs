@@ -6,7 +6,6 @@ pub(crate) mod launch;
 pub mod refused_results;
 pub(crate) mod result_hook;
 pub mod results;
-mod same_file;
 pub mod side;
 pub mod supervised;
 pub mod wake;

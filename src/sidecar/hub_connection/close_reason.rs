@@ -1,16 +1,14 @@
 //! Close reasons as texts: cuts a reason to what a close frame holds and parses the hub's cooldown. Both functions are
 //! pure and never fail; neither depends on sockets.
 
+use crate::common::text::first_bytes;
+
 /// The longest close reason, bytes: a control frame carries 125, two of them the code (RFC 6455, 5.5).
 const MAX_REASON_BYTES: usize = 123;
 
 /// Returns the longest prefix of `reason` that fits in a close frame, cut at a character boundary.
 pub(super) fn truncate(reason: &str) -> &str {
-    let mut end = reason.len().min(MAX_REASON_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
+    first_bytes(reason, MAX_REASON_BYTES)
 }
 
 /// Returns the cooldown that a legacy hub requests, in ms, parsed from the reason of its close 1008: `"cooldown active:

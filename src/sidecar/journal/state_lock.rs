@@ -5,7 +5,7 @@
 //! close-on-exec, so no child holds the lock, and a program that replaces itself by `exec` acquires it again.
 
 use core::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file::{self, DurableError, Operation};
-use crate::common::fs::regular_file;
+use crate::common::fs::{private_options, regular_file};
 
 /// How long to wait before a lock that is held is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -124,11 +124,9 @@ fn lock_path(queue_file: &Path) -> Result<PathBuf, DurableError> {
 
 fn open(path: &Path) -> io::Result<File> {
     std::fs::create_dir_all(atomic_file::folder_of(path))?;
-    let mut options = OpenOptions::new();
+    let mut options = private_options();
     // Not truncated: until the lock is acquired, the content is the holder's.
     options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     regular_file::open_with(path, &mut options)
 }
 

@@ -4,6 +4,8 @@
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, waitid, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::common::proc_stat::ProcStat;
+
 /// Waits for inherited children in the background. Must be called inside the runtime, BEFORE this program starts a
 /// child of its own.
 pub fn reap() {
@@ -39,11 +41,6 @@ fn children_of_this_process() -> Vec<Pid> {
     }
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(getpid().as_raw_pid())).filter_map(Pid::from_raw).collect()
-}
-
-/// Returns field 4 of `/proc/PID/stat`; the name in field 2 may contain spaces and parentheses.
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()
+    let this = getpid().as_raw_pid();
+    pids.filter(|pid| ProcStat::of(*pid).is_some_and(|stat| stat.parent == this)).filter_map(Pid::from_raw).collect()
 }

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::common::crash_points::crash_point;
+use crate::machine::TaskId;
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 pub use outcome::ResultContent;
@@ -105,7 +106,7 @@ impl ResultsWatcher {
         let mut state = self.shared.lock();
         let mut before = std::mem::take(&mut state.watched);
         for task in tasks {
-            if !is_plain_name(&task) {
+            if !TaskId::new(&task).is_ok() {
                 tracing::error!(task, "not a plain file name: its results are not watched");
                 continue;
             }
@@ -142,7 +143,7 @@ impl ResultsWatcher {
     }
 
     fn remove(&self, task_id: &str, extension: &str) -> Result<bool, (PathBuf, io::Error)> {
-        if !is_plain_name(task_id) {
+        if !TaskId::new(task_id).is_ok() {
             return Err((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
         }
         // The lock is held across the removal: a scan that saw the old file then reports into a watch that is over.
@@ -169,11 +170,6 @@ const RESULT: &str = "json";
 
 fn file_of(dir: &Path, task_id: &str, extension: &str) -> PathBuf {
     dir.join(format!("{task_id}.{extension}"))
-}
-
-/// Checks the name again, although the caller has: a path must not leave the folder.
-fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 /// The state that the watcher's owner and its background task share.

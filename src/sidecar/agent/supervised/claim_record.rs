@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::fs::regular_file;
-use crate::sidecar::agent::same_file::is_same_file;
+use crate::common::fs::{private_options, regular_file, same_file};
+use crate::common::proc_stat::ProcStat;
 
 /// The time between SIGTERM and SIGKILL for a command that must end (the legacy sidecar's figure).
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -49,19 +49,12 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn now(pid: u32) -> Self {
-        Self { pid, started: start_ticks(pid) }
+        Self { pid, started: ProcStat::of(pid).map(|stat| stat.start_ticks) }
     }
 
     pub(super) fn is_alive(self) -> bool {
-        self.started.is_some() && start_ticks(self.pid) == self.started
+        self.started.is_some() && Self::now(self.pid).started == self.started
     }
-}
-
-/// Returns the field `starttime` of `/proc/PID/stat`; none where there is no such process, or no such file.
-fn start_ticks(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may contain anything; `starttime` is the 20th field after it (proc_pid_stat(5)).
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// A claim held by this process.
@@ -118,7 +111,7 @@ impl Claim {
     /// Returns whether the claim file is still in place. Its removal tells the supervisor that the run's result is not
     /// wanted.
     pub(super) fn is_wanted(&self) -> bool {
-        is_same_file(&self.file, &self.path)
+        same_file::is_at(&self.file, &self.path)
     }
 
     /// Removes the claim of a run that was not started, so that the task can be claimed again.
@@ -278,10 +271,8 @@ pub(super) fn now_ms() -> u64 {
 
 /// Returns options to open a file for reading and writing, private to this user if it is created.
 pub(super) fn private_file_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
+    let mut options = private_options();
     options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
 use crate::common::logging::Redactor;
+use crate::common::text::last_bytes;
 use crate::sidecar::agent::supervised::claim_record::private_file_options;
 
 /// How much of a stream's end is kept, bytes: a result that is printed as one JSON object must fit.
@@ -129,10 +130,7 @@ impl Progress {
 
 /// Keeps at most the last `most` bytes; returns how many bytes were removed.
 pub(super) fn cut_to_end(text: &mut String, most: usize) -> u64 {
-    let mut at = text.len().saturating_sub(most);
-    while !text.is_char_boundary(at) {
-        at += 1;
-    }
+    let at = text.len() - last_bytes(text, most).len();
     text.drain(..at);
     at as u64
 }

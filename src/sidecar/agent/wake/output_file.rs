@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::common::fs::regular_file;
-use crate::sidecar::agent::same_file::is_same_file;
+use crate::common::fs::{private_options, regular_file, same_file};
 
 /// How much of the file's end is read, bytes.
 const TAIL_BYTES: u64 = 4 * 1024;
@@ -60,11 +59,9 @@ impl OutputFile {
         fs::create_dir_all(scratch)?;
         // The same attempt of the same task again (after a crash): the old file stays with its writers, unlinked.
         let _ = fs::remove_file(&path);
-        let mut options = OpenOptions::new();
+        let mut options = private_options();
         // Append mode, so that truncating the file while it is written leaves no hole.
         options.append(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let writer = options.open(&path)?;
         writer.lock()?;
         let reader = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -110,7 +107,7 @@ impl WrittenFile {
             tokio::time::sleep(CHECK_EVERY).await;
         }
         // A newer file under the same name belongs to another command.
-        if is_same_file(&file, &path) {
+        if same_file::is_at(&file, &path) {
             let _ = fs::remove_file(&path);
         }
     }

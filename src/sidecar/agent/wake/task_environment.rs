@@ -1,9 +1,11 @@
 //! Makes a task's values fit a child's environment: no NUL, and a value that is too long goes into a file. It does not
 //! interpret the values.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use crate::common::fs::private_options;
 
 /// The longest `NAME=value` with its closing NUL that Linux accepts, bytes (`MAX_ARG_STRLEN`, 32 pages of 4 KiB).
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
@@ -70,9 +72,7 @@ fn write_private(scratch: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()>
     {
         return Err(e);
     }
-    let mut options = OpenOptions::new();
+    let mut options = private_options();
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)?.write_all(bytes)
 }

@@ -1,6 +1,8 @@
 //! What the system reports about this process: its memory, its age, and the boot of the machine it runs in. Where there
 //! is no `/proc` every value is `None`; nothing here is an error.
 
+use crate::common::proc_stat::ProcStat;
+
 /// A snapshot of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OwnProcess {
@@ -21,8 +23,8 @@ impl OwnProcess {
     #[cfg(target_os = "linux")]
     pub fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
-        let stat = read("/proc/self/stat");
-        let start_ticks = stat.as_deref().and_then(start_ticks);
+        let stat = ProcStat::of("self");
+        let start_ticks = stat.map(|stat| stat.start_ticks);
         let memory_bytes = read("/proc/self/statm").as_deref().and_then(resident_pages).map(|pages| {
             let page = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
             pages.saturating_mul(page)
@@ -31,10 +33,8 @@ impl OwnProcess {
             let machine_ms = read("/proc/uptime").as_deref().and_then(seconds_as_ms)?;
             machine_ms.checked_sub(start.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1))
         });
-        let cpu_ms = stat
-            .as_deref()
-            .and_then(cpu_ticks)
-            .map(|ticks| ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1));
+        let cpu_ms =
+            stat.map(|stat| stat.cpu_ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1));
         let open_files = std::fs::read_dir("/proc/self/fd").ok().and_then(|all| (all.count() as u64).checked_sub(1));
         Self { memory_bytes, uptime_ms, start_ticks, cpu_ms, open_files }
     }
@@ -62,7 +62,7 @@ pub fn machine_boot_id() -> Option<String> {
         return None;
     }
     // Readable by every user unless /proc is mounted with hidepid.
-    let init = std::fs::read_to_string("/proc/1/stat").ok().and_then(|stat| start_ticks(&stat));
+    let init = ProcStat::of(1).map(|stat| stat.start_ticks);
     Some(init.map_or_else(|| id.to_owned(), |ticks| format!("{id}/{ticks}")))
 }
 
@@ -86,22 +86,6 @@ pub fn machine_booted_at_ms() -> Option<u64> {
     None
 }
 
-/// Returns field 22 of `/proc/PID/stat`. The name in field 2 may contain spaces and parentheses, so counting starts
-/// after the last one.
-#[cfg(any(target_os = "linux", test))]
-fn start_ticks(stat: &str) -> Option<u64> {
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
-}
-
-/// Returns the sum of fields 14 and 15 of `/proc/PID/stat`, user and system time, in clock ticks.
-#[cfg(any(target_os = "linux", test))]
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let mut fields = after_name.split_ascii_whitespace().skip(14 - 3);
-    fields.next()?.parse::<u64>().ok()?.checked_add(fields.next()?.parse().ok()?)
-}
-
 /// Returns field 2 of `/proc/PID/statm`, the number of resident pages.
 #[cfg(any(target_os = "linux", test))]
 fn resident_pages(statm: &str) -> Option<u64> {
@@ -122,12 +106,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_full_of_parentheses_moves_no_field() {
-        let stat = "7 (a) b) (c) S 1 7 7 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 4242 100 5";
-        assert_eq!((start_ticks(stat), cpu_ticks(stat)), (Some(4_242), Some(42)));
-    }
-
-    #[test]
     fn the_machines_uptime_is_read_to_the_hundredth() {
         assert_eq!(seconds_as_ms("350735.47 234388.90"), Some(350_735_470));
     }
@@ -145,7 +123,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text in ".*") {
-            let _ = (start_ticks(&text), cpu_ticks(&text), resident_pages(&text), seconds_as_ms(&text));
+            let _ = (resident_pages(&text), seconds_as_ms(&text));
         }
     }
 }
