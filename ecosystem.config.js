@@ -9,12 +9,12 @@
 //   AGENTCOM_LOG_DIR     what they print                        (default: ./logs)
 //   AGENTCOM_AGENTS      a folder of agents                     (default: none)
 // Several agents on one machine: each in a folder of its own with its config.json, all of those in one folder, and that
-// in AGENTCOM_AGENTS. Each becomes an app named like its folder, and there is no other: `pm2 start` restarts each app of
-// this file that runs, and would move a hub to whatever address this shell names. AGENTCOM_CONFIG, AGENTCOM_NAME and the
-// hub's variables then name nothing, and `--only agentcom-hub` starts nothing.
+// in AGENTCOM_AGENTS. Each becomes an app named like its folder, and the file then has no hub: `pm2 start` restarts each app
+// of this file that runs, and would move a hub to the address in this shell's environment. AGENTCOM_CONFIG, AGENTCOM_NAME and
+// the hub's variables are then unused, and `--only agentcom-hub` starts nothing.
 
-// What looks like a secret (a token, a key, a password: `looksSecret`) goes to neither program: pm2 would keep it, and
-// `pm2 save` would write it to a file that others can read. The sidecar has its token from config.json, and a wake command
+// What looks like a secret (a token, a key, a password: `looksSecret`) is passed to neither program: pm2 would keep it, and
+// `pm2 save` would write it to a file that other users can read. The sidecar has its token from config.json, and a wake command
 // reads what its session needs from a file of mode 0600.
 
 const fs = require('fs');
@@ -31,11 +31,12 @@ const looksSecret = ([name, value]) =>
   ((SECRET_NAME.test(name) && !NAME_OF_A_FILE.test(name)) || HUB_TOKEN.test(value) || PASSWORD_IN_URL.test(value));
 
 const secrets = Object.entries(process.env).filter(looksSecret).map(([name]) => name);
-// From pm2's own process, which loads this file: `filter_env` takes nothing from an app that runs already and is restarted.
+// Deleted from pm2's own process, which loads this file: `filter_env` does not apply to an app that runs already and is
+// restarted.
 for (const name of secrets) delete process.env[name];
 if (secrets.length > 0) process.stderr.write(`ecosystem.config.js: kept from pm2, since they look like secrets: ${secrets.join(', ')}\n`);
 
-// pm2 takes relative paths from the folder of whoever calls it; these are meant from here.
+// pm2 resolves relative paths from the caller's folder; these are relative to this file.
 const here = (name, fallback) => path.resolve(__dirname, process.env[name] || fallback);
 
 const bin = here('AGENTCOM_BIN_DIR', 'target/release');
@@ -45,32 +46,32 @@ const sidecar = process.env.AGENTCOM_NAME || 'agentcom-sidecar';
 const hub = 'agentcom-hub';
 
 const common = {
-  // A binary, run as it is: 'cluster' mode would make pm2 load it as JavaScript and crash-loop without a word.
+  // A binary, run as it is: 'cluster' mode would make pm2 load it as JavaScript and crash-loop without a message.
   interpreter: 'none',
   exec_mode: 'fork',
   instances: 1,
 
-  // Exit 0 is how the sidecar asks to be started again, so every exit must be answered by a start. No stop_exit_codes:
+  // Exit 0 is how the sidecar asks to be started again, so a start must follow every exit. No stop_exit_codes:
   // beside a restart delay they leave a dead app that reads "waiting restart" for ever. A wrong config (exit 78) is
-  // therefore tried again, ever more slowly, and heals as soon as the file does; the error log says what is wrong with it.
+  // therefore tried again, ever more slowly, and works once the file is right; the error log says what is wrong with it.
   autorestart: true,
 
-  // 2, 3, 4, 6, 9, 13 ms ... x1.5 up to 15 s, and from the start again after 30 s of life. A commanded restart is the
-  // first in a while and costs 2 ms; a crash loop slows down. (1 would stay 1: pm2 rounds down.)
+  // 2, 3, 4, 6, 9, 13 ms ... x1.5 up to 15 s, and from the start again after a run of 30 s. A commanded restart is
+  // usually the first in a while and costs 2 ms; a crash loop slows down. (1 would stay 1: pm2 rounds down.)
   exp_backoff_restart_delay: 2,
 
   // pm2's other guard ("errored" after so many exits sooner than min_uptime) counts commanded restarts too, looks only
   // at the first min_uptime x max_restarts ms after `pm2 start`, and beside a delay it shows "waiting restart" for an app
-  // that it has given up. Out of reach, then: the delay above is the guard that always holds and never lies.
+  // that it has given up. So it is set too high to apply: the delay above is the guard, and it shows the true state.
   max_restarts: 100000,
 
-  // What works on behalf of the app is the app's to end or to leave alone; pm2 would interrupt it first.
+  // The app itself ends its children or leaves them running; pm2 would interrupt them first.
   treekill: false,
 
-  // pm2 looks for a git repository at every start otherwise.
+  // Otherwise pm2 looks for a git repository at every start.
   vizion: false,
 
-  // By parts of names, for a pm2 that gets this as JSON and so has an environment that was not cleaned above.
+  // Matches parts of names; for a pm2 that gets this as JSON, whose environment was not cleaned above.
   filter_env: ['AGENTCOM_TOKEN', 'ADMIN'],
 
   // Each line has its own time.
@@ -78,8 +79,8 @@ const common = {
   merge_logs: true,
 };
 
-// pm2 gives a path with a space in it to `bash -c`, in pieces and without the arguments. There a shell is what is started,
-// and hands over to the program under the same process id.
+// pm2 gives a path with a space in it to `bash -c`, in pieces and without the arguments. So a shell is started instead, which
+// replaces itself by the program under the same process id.
 const run = (program, args) =>
   program.includes(' ')
     ? { script: '/bin/sh', args: ['-c', 'exec "$0" "$@"', program, ...args] }
@@ -92,18 +93,18 @@ const app = (name, program, args, more) => ({
   out_file: path.join(logs, `${name}.out.log`),
   error_file: path.join(logs, `${name}.err.log`),
   ...more,
-  // PM2_PROCESS_NAME tells the program what pm2 calls it, whatever else is in its environment.
+  // PM2_PROCESS_NAME is the app's name in pm2, whatever else is in the environment.
   env: { PM2_PROCESS_NAME: name, ...more.env },
 });
 
-// Longer than the drain (drain_deadline_ms, 5 s by default), so that nothing is cut off in the middle.
+// Longer than the drain (drain_deadline_ms, 5 s by default), so that pm2 does not kill the sidecar during it.
 const sidecarApp = (name, config) =>
   app(name, 'agentcom-sidecar', ['run', '--config', config], {
     cwd: path.dirname(config),
     kill_timeout: 8000,
   });
 
-// The agents of the folder: their names and their config.json.
+// The agents in the folder: names and paths of config.json.
 function agentsIn(folder) {
   const agents = fs.readdirSync(folder).sort().map((name) => [name, path.join(folder, name, 'config.json')]);
   const found = agents.filter(([, file]) => fs.existsSync(file));
