@@ -1,17 +1,17 @@
-//! The places where a test build ends itself, numbered as they are reached: before and after each effect and each file
-//! system call that a journal depends on. In any other build the macro is empty and nothing of this is there.
+//! The points at which a test build kills itself, numbered as they are reached: before and after each effect and each
+//! file system call that a journal depends on. In any other build the macro is empty.
 //!
-//! `AGENTCOM_CRASH_LOG` names a file that gets one line for each place reached; a later process of the same story goes on
-//! counting where the file ends. `AGENTCOM_CRASH_AT` is a list of numbers (`17` or `17,40`): there the process kills
-//! itself with SIGKILL, whatever its threads are doing.
+//! `AGENTCOM_CRASH_LOG` names a file that gets one line for each point reached; a later process of the same test
+//! continues the count where the file ends. `AGENTCOM_CRASH_AT` is a list of numbers (`17` or `17,40`): at these points
+//! the process kills itself with SIGKILL, whatever its threads are doing.
 
-/// A place where a test build may end; takes what `format!` takes.
+/// Marks a point at which a test build may kill itself; takes the arguments of `format!`.
 #[cfg(feature = "crash-points")]
 macro_rules! crash_point {
     ($($name:tt)+) => { $crate::common::crash_points::reached(format_args!($($name)+)) };
 }
 
-/// A place where a test build may end; here it is nothing.
+/// Marks a point at which a test build may kill itself; in this build it does nothing.
 #[cfg(not(feature = "crash-points"))]
 macro_rules! crash_point {
     ($($name:tt)+) => {};
@@ -37,16 +37,16 @@ mod counting {
         log: Option<File>,
     }
 
-    /// Counts the place, and ends the process if it is the one.
+    /// Counts the point, and kills the process if its number is in the list.
     pub(crate) fn reached(name: Arguments<'_>) {
         static POINTS: OnceLock<Mutex<Points>> = OnceLock::new();
-        // Held to the end: no other thread gets past its own place once this one is to be the last.
+        // Held to the end: once this point kills the process, no other thread passes a point of its own.
         let mut points =
             POINTS.get_or_init(|| Mutex::new(Points::of_this_run())).lock().unwrap_or_else(PoisonError::into_inner);
         points.reached += 1;
         let number = points.reached;
         if let Some(log) = &mut points.log {
-            // One write, so that a line is there whole or not at all. A log that fails shows as a number missing in it.
+            // One write, so that a line is whole or absent. A failed write shows as a missing number in the log.
             let _ = log.write_all(format!("{number} {name}\n").as_bytes());
         }
         if points.ends.contains(&number) {

@@ -1,4 +1,4 @@
-//! What both programs need and neither owns: files, sockets, texts, the log, signals and secrets.
+//! What both programs share: files, sockets, texts, the log, signals and secrets.
 
 pub(crate) mod crash_points;
 pub mod fs;

@@ -1,11 +1,11 @@
-//! A text that must never be shown: it prints as `<redacted>` wherever it is formatted. It does not wipe memory.
+//! A text that must never be printed: it is formatted as `<redacted>`. It does not wipe memory.
 
 use core::fmt;
 
-/// What stands in for a secret in everything that people read.
+/// The replacement for a secret in everything that people read.
 pub const REDACTED: &str = "<redacted>";
 
-/// A secret text, such as the agent's token. Only [`Secret::expose`] gives it away.
+/// A secret text, such as the agent's token. Only [`Secret::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -15,7 +15,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself: for the frame or header that needs it, never for a log or an error.
+    /// Returns the secret itself: for the frame or header that needs it, never for a log or an error.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,9 +1,10 @@
-//! Signals that both programs treat alike.
+//! Signals that both programs handle in the same way.
 
 use std::io;
 
-/// A write beyond `ulimit -f` fails from here on, and is said and tried again like any other; the kernel's own way is to
-/// end the process in the middle of it (SIGXFSZ). What is started gets that way back. Call it inside the runtime.
+/// Makes a write beyond `ulimit -f` fail, so that it is logged and tried again like any other; by default the kernel
+/// ends the process in the middle of the write (SIGXFSZ). Child processes get the default back. Call it inside the
+/// runtime.
 ///
 /// # Errors
 /// The signal handler cannot be installed.
@@ -11,7 +12,7 @@ pub fn let_writes_fail() -> io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        // It stays when nobody listens any more.
+        // The handler stays installed after its stream is dropped.
         signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)?;
     }
     Ok(())

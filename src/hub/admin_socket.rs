@@ -1,6 +1,6 @@
-//! The hub's private door: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
-//! tokens of a running hub, and `agentcom-hub store check` asks what it could not read. Whoever may open the socket (its
-//! owner: mode 0600) may have any token; it serves nothing else.
+//! The hub's admin socket: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
+//! tokens of a running hub, and `agentcom-hub store check` asks which records it could not read. Every process that may
+//! open the socket (its owner's: mode 0600) may have any token; it serves nothing else.
 //!
 //! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}`,
 //! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`, `{"op":"check_store"}` ->
@@ -23,46 +23,47 @@ use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, Shown, Tokens, Which};
 
-/// The longest request, bytes.
+/// The maximum size of a request, in bytes.
 const MAX_REQUEST_BYTES: u64 = 4_096;
-/// How long either side waits for the other.
+/// How long each side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long `token` waits while the store is taken but no hub answers: one that is just starting or stopping.
+/// How long a command waits while the store is locked but no hub answers: a hub may be starting or stopping.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is wanted.
+/// A request of an operator command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
-    /// A new token.
+    /// Make a new token.
     Token {
-        /// The agent, or the operator.
+        /// The name of the agent or the operator.
         name: String,
-        /// May do everything.
+        /// Whether the token may do everything.
         #[serde(default)]
         admin: bool,
-        /// All other tokens of the name go.
+        /// Whether all other tokens of the name are revoked.
         #[serde(default)]
         replace: bool,
-        /// The token's bits, where the caller has drawn and written them down BEFORE asking; else they are drawn here.
+        /// The token's random bytes, if the caller generated and stored them before asking; else the hub generates
+        /// them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<[u8; SECRET_BYTES]>,
     },
-    /// All tokens.
+    /// List all tokens.
     List,
-    /// No more of a name's tokens, or of the one with this id.
+    /// Revoke all tokens of a name, or the one with this id.
     Revoke {
-        /// The agent, or the operator.
+        /// The name of the agent or the operator.
         name: String,
-        /// As in the list.
+        /// The token's id, as in the list.
         #[serde(default)]
         id: Option<String>,
     },
-    /// What of the store cannot be read.
+    /// List the records of the store that cannot be read.
     CheckStore,
 }
 
-/// What came of it: what was asked for, or an error.
+/// The response: the result of the request, or an error.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Response {
     /// The new token.
@@ -71,10 +72,10 @@ pub struct Response {
     /// All tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<Shown>>,
-    /// How many were revoked.
+    /// The number of tokens revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<usize>,
-    /// What of the store cannot be read.
+    /// The records of the store that cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<Vec<UnreadRecord>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,17 +88,17 @@ impl Response {
     }
 }
 
-/// Where the socket is.
+/// Returns the socket's path.
 pub fn path_in(data_dir: &Path) -> PathBuf {
     data_dir.join("hub.sock")
 }
 
-/// Opens the door. Call it only while holding the store: then no other hub can be behind a socket that is already there.
+/// Binds the socket. Call it only while holding the store's lock: then no other hub can be behind an existing socket.
 ///
 /// # Errors
-/// Anything that keeps a socket from being there, for instance a path of more than 107 bytes.
+/// Any error that prevents the socket, for instance a path of more than 107 bytes.
 pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
-    // Bound under another name, closed to others, then put in place: nobody ever finds it open.
+    // Bound under another name, restricted to its owner, then renamed: it is never accessible to others.
     let hidden = data_dir.join(".hub.sock");
     match std::fs::remove_file(&hidden) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -109,7 +110,7 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers at the door until `stop`.
+/// Answers requests until `stop`.
 pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
@@ -152,7 +153,7 @@ async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     write.write_all(text.as_bytes()).await
 }
 
-/// Does what is wanted. `drawn` is for a new token whose bits the caller leaves to us.
+/// Applies the request. `drawn` holds random bytes for a new token, used if the caller sent none.
 fn act(state: &mut HubState, request: Request, drawn: [u8; SECRET_BYTES], now_ms: u64) -> Response {
     match request {
         Request::Token { name, admin, replace, secret } => {
@@ -174,18 +175,18 @@ fn act(state: &mut HubState, request: Request, drawn: [u8; SECRET_BYTES], now_ms
     }
 }
 
-/// Why nothing came of it.
+/// The reason why a request failed.
 #[derive(Debug)]
 pub enum TokenError {
-    /// The hub said so.
+    /// The hub refused the request.
     Refused(String),
-    /// Something holds the store, but no hub answers.
+    /// Another process holds the store's lock, but no hub answers.
     Busy(StoreError),
-    /// A hub has the request and did not answer: it may do it yet.
+    /// The hub received the request and did not answer: it may still carry it out.
     Unanswered(std::io::Error),
     /// The store cannot be used.
     Store(StoreError),
-    /// There is no randomness.
+    /// The operating system gave no random bytes.
     NoEntropy(random::NoEntropy),
 }
 
@@ -206,7 +207,7 @@ impl std::fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
-/// Has it done by the hub that runs on this data dir, or else in its store.
+/// Sends the request to the hub that runs on this data dir, or applies it to the store if none runs.
 ///
 /// # Errors
 /// [`TokenError`].
@@ -221,7 +222,7 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
             Err(error @ StoreError::Locked(_)) if begun.elapsed() > LOCK_PATIENCE => {
                 return Err(TokenError::Busy(error));
             }
-            // A hub that is starting has the store a moment before it has the socket.
+            // A starting hub locks the store a moment before it binds the socket.
             Err(StoreError::Locked(_)) => std::thread::sleep(Duration::from_millis(25)),
             Err(
                 error @ (StoreError::Newer { .. }
@@ -239,7 +240,8 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
     }
 }
 
-/// Asks once: a request that a hub has already is not repeated, or it would do it twice. `None`: there is no hub.
+/// Sends the request to the running hub, once: a repeated request would be carried out twice. Returns `None` if no hub
+/// runs.
 fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
     let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path_in(data_dir)) else { return Ok(None) };
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -258,7 +260,7 @@ fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Option<Res
 fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
     let secret = random::secret().map_err(TokenError::NoEntropy)?;
     let stored = store.load().map_err(TokenError::Store)?;
-    // Nobody is connected, and the tasks are left as they are.
+    // No agent is connected, and the tasks are left as they are.
     let mut state =
         HubState::new(Scheduler::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
     let response = act(&mut state, request, secret, now_ms());

@@ -1,5 +1,5 @@
-//! The waiting room: every connection that no agent has proved its own yet, HTTP and WebSocket alike. It bounds how many
-//! there are and shows the oldest out when it is full; it reads no bytes.
+//! The limit on connections that no agent has identified on yet, HTTP and WebSocket alike. When the limit is reached,
+//! the oldest is closed; it reads no bytes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a connection may stay in a full room: a mass join is through in less, so only who dawdles is shown out.
+/// The time that a connection has to identify before it may be closed for another. A mass join needs less, so only slow
+/// or idle connections are closed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The room.
+/// The set of connections that count towards the limit.
 pub struct ConnectionLimit {
     places: Arc<Semaphore>,
     waiting: Mutex<Waiting>,
@@ -21,13 +22,13 @@ pub struct ConnectionLimit {
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    /// In the order of arrival.
+    /// Each connection's time of arrival and eviction token, in order of arrival.
     all: BTreeMap<u64, (Instant, CancellationToken)>,
 }
 
-/// A place in the room. Dropping it frees it: the connection ended, or an agent identified on it.
+/// One connection's slot. It is dropped, and so freed, when the connection ends or an agent identifies on it.
 pub struct Slot {
-    /// Cancelled when the connection is shown out.
+    /// The token that is cancelled when the connection must close.
     pub evicted: CancellationToken,
     number: u64,
     connection_limit: Arc<ConnectionLimit>,
@@ -35,19 +36,20 @@ pub struct Slot {
 }
 
 impl ConnectionLimit {
-    /// An empty room.
+    /// Creates a limit of `places` connections (at least 1).
     pub fn new(places: usize) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
         Arc::new(Self { places, waiting: Mutex::default() })
     }
 
-    /// A place for a new connection. Where there is none, the oldest goes as soon as it has had its grace.
+    /// Waits for a slot for a new connection. If all are in use, the oldest connection is closed once its grace has
+    /// passed.
     pub async fn enter(self: &Arc<Self>) -> Slot {
         loop {
             let oldest = self.waiting().all.values().next().cloned();
             let acquire = Arc::clone(&self.places).acquire_owned();
             let seated = match oldest.filter(|_| self.places.available_permits() == 0) {
-                // Somebody leaves where nobody is the oldest.
+                // There is a free place, or a connection is just leaving.
                 None => acquire.await,
                 Some((since, evicted)) => tokio::select! {
                     seated = acquire => seated,
@@ -55,19 +57,20 @@ impl ConnectionLimit {
                         tracing::debug!("too many connections that are not identified: the oldest is closed");
                         evicted.cancel();
                         self.waiting().all.pop_first();
-                        // Its own place is the one to wait for: nobody else has to go.
+                        // Its place becomes free, so no other connection has to be closed.
                         Arc::clone(&self.places).acquire_owned().await
                     }
                 },
             };
-            // The room is never closed.
+            // The semaphore is never closed.
             if let Ok(permit) = seated {
                 return self.seat(permit);
             }
         }
     }
 
-    /// No connection can be taken for want of something that one in here may hold: the oldest goes, if it had its grace.
+    /// Closes the oldest connection if its grace has passed. Called when no connection can be accepted for lack of a
+    /// resource that it may hold.
     pub fn make_room(&self) {
         let mut waiting = self.waiting();
         let dawdles = |(since, _): &(Instant, CancellationToken)| since.elapsed() >= GRACE;
@@ -78,7 +81,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of connections that count towards the limit.
     #[cfg(test)]
     fn count(&self) -> usize {
         self.waiting().all.len()
@@ -93,7 +96,7 @@ impl ConnectionLimit {
         Slot { evicted, number, connection_limit: Arc::clone(self), _permit: permit }
     }
 
-    /// Nothing in here can panic half-way.
+    /// Locks the list. A poisoned lock is usable: no step can panic half-way.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

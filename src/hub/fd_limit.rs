@@ -1,8 +1,9 @@
-//! The limit on open files, which is the limit on agents. It asks the system and decides nothing.
+//! The limit on open files, which limits the number of agents.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit on open files as far as the system lets us, for an agent costs one. Call it before the first socket.
+/// Raises the limit on open files as far as the system allows, because each agent costs one. Call it before the first
+/// socket.
 pub fn raise() {
     let now = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
@@ -12,7 +13,7 @@ pub fn raise() {
     tracing::debug!(files = files(), "open files");
 }
 
-/// How many files may be open.
+/// Returns the number of files that may be open.
 pub fn files() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(limit).unwrap_or(usize::MAX)

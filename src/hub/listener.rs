@@ -1,5 +1,5 @@
-//! The open door: takes connections and serves HTTP on each, within bounds on time, bytes and numbers, so that nobody who
-//! has proved nothing can hold the hub up. It knows no route.
+//! The TCP listener: accepts connections and serves HTTP on each, with limits on time, bytes and the number of
+//! connections, so that no unauthenticated client can hold the hub up. It knows no route.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,31 +28,31 @@ use tokio_util::task::TaskTracker;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::http::reply::ApiError;
 
-/// The longest head of a request, bytes.
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// How long a connection that no agent identified on may last, however busy.
+/// The lifetime of a connection that no agent identified on, however busy it is.
 const CONNECTION_LIFE: Duration = Duration::from_secs(600);
-/// How long a connection whose time is up may take to end what it is at.
+/// The time that a connection has to finish its current request after its lifetime ended or the hub stops.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How long a peer may take nothing of what we write.
+/// The longest time that a peer may leave written bytes unread.
 const STALL: Duration = Duration::from_secs(20);
-/// How long to wait when no connection can be taken (no files left).
+/// The pause after a failed accept (no file descriptors left).
 const RETRY: Duration = Duration::from_millis(200);
-/// How often that is said.
+/// The least time between two log lines about failed accepts.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// What counts as no bound on the bytes that a connection may say.
+/// The meter's value for no limit.
 const UNBOUNDED: u64 = u64::MAX;
 
-/// The bounds that an operator may set.
+/// The limits that an operator may set.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// How long a request's head, its whole answer, and the pause between two requests may take.
+    /// The time limit of a request's head, of its whole answer, and of the pause between two requests.
     pub request: Duration,
-    /// How many connections there may be that no agent has identified on.
+    /// The maximum number of connections that no agent has identified on.
     pub unidentified: usize,
 }
 
-/// What a request knows of its connection.
+/// A request's handle to its connection.
 #[derive(Clone)]
 pub struct Origin {
     slot: Arc<Slot>,
@@ -60,23 +60,24 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Cancelled when the connection has to make room for another.
+    /// Returns the token that is cancelled when the connection must make room for another.
     pub fn evicted(&self) -> &CancellationToken {
         &self.slot.evicted
     }
 
-    /// From now on the peer may say so many bytes; then the connection breaks.
+    /// Limits the bytes that the peer may send from now on; beyond that the connection breaks.
     pub fn allow(&self, bytes: u64) {
         self.meter.0.store(bytes, Ordering::Relaxed);
     }
 
-    /// An agent proved that the connection is its own: it leaves the room, and may say as much as it likes.
+    /// Marks the connection as identified: it no longer counts towards the connection limit, and may send any number of
+    /// bytes.
     pub fn identified(self) {
         self.allow(UNBOUNDED);
     }
 }
 
-/// Serves until `stop`, and then until the last connection has ended.
+/// Serves until `stop`, then waits until the last connection has ended.
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let connection_limit = ConnectionLimit::new(bounds.unidentified);
     let connections = TaskTracker::new();
@@ -110,14 +111,14 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
     connections.wait().await;
 }
 
-/// Whether only the connection that was to be taken is broken.
+/// Returns whether an accept error concerns only the connection that was being accepted.
 fn is_of_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
 async fn attend(stream: TcpStream, slot: Slot, router: Router, patience: Duration, stop: CancellationToken) {
-    // Frames are small and answers are awaited: waiting to fill a packet would only cost time.
+    // Frames are small and peers wait for answers, so delaying a packet to fill it only costs time.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
@@ -171,12 +172,12 @@ fn too_slow(patience: Duration) -> Response {
     answer
 }
 
-/// What a connection may still say, bytes.
+/// The number of bytes that the peer may still send.
 #[derive(Clone)]
 struct Meter(Arc<AtomicU64>);
 
 impl Meter {
-    /// `false` where it is too much.
+    /// Takes `bytes` off the rest. Returns `false` if the rest is smaller.
     fn take(&self, bytes: usize) -> bool {
         let bytes = u64::try_from(bytes).unwrap_or(UNBOUNDED);
         let less = |left: u64| if left == UNBOUNDED { Some(left) } else { left.checked_sub(bytes) };
@@ -184,7 +185,7 @@ impl Meter {
     }
 }
 
-/// A connection that breaks when its peer says more than it may, or takes nothing of what we write.
+/// A stream that breaks when its peer sends more than it may, or reads nothing for too long.
 struct Guarded {
     stream: TcpStream,
     meter: Meter,
@@ -192,7 +193,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    /// Passes what a write came to on, unless the peer has been stalling for too long.
+    /// Passes the outcome of a write on, or fails if the peer has stalled for too long.
     fn watch<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stall = None;

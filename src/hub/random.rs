@@ -1,11 +1,11 @@
-//! Random names and secrets from the operating system. It keeps none of them.
+//! Random ids and secrets from the operating system. It keeps none of them.
 
 use axum::http::StatusCode;
 
 use crate::hub::http::reply::ApiError;
 use crate::hub::state::tokens::{SECRET_BYTES, hex};
 
-/// The operating system gave no random bytes.
+/// The error that the operating system gave no random bytes.
 #[derive(Debug)]
 pub struct NoEntropy(getrandom::Error);
 
@@ -23,7 +23,7 @@ impl From<NoEntropy> for ApiError {
     }
 }
 
-/// The bits of a token.
+/// Returns the random bytes of a new token.
 ///
 /// # Errors
 /// [`NoEntropy`].
@@ -33,7 +33,7 @@ pub fn secret() -> Result<[u8; SECRET_BYTES], NoEntropy> {
     Ok(bytes)
 }
 
-/// 16 hex digits, as the original hub names its tasks.
+/// Returns a random id of 16 hex digits, as in the legacy hub's task ids.
 ///
 /// # Errors
 /// [`NoEntropy`].

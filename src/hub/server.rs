@@ -1,5 +1,5 @@
-//! The life of a hub: open the store, take the port, serve until told to stop, and leave within a second. It reads no
-//! arguments and no signals; `cli` does.
+//! The hub's lifecycle: opens the store, binds the port, serves until stopped, and ends within a second. It reads no
+//! arguments and handles no signals; `cli` does.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,48 +23,48 @@ use crate::hub::state::tokens::Tokens;
 use crate::hub::websocket::Patience;
 use crate::hub::{admin_socket, fd_limit};
 
-/// How long sockets and requests may take to end. pm2 kills after 1,600 ms.
+/// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);
-/// How long the store may be taken when we start: `agentcom-hub token` holds it for some milliseconds.
+/// How long to wait at start for a locked store: `agentcom-hub token` holds the lock for some milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a hub needs to know.
+/// The options of a hub.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `address:port`; port 0 takes any.
+    /// The address to listen on, as `address:port`; port 0 takes any free one.
     pub listen: String,
     /// The folder of `hub.redb` and `hub.sock`; created if missing.
     pub data_dir: PathBuf,
-    /// The timings.
+    /// The timings and limits.
     pub policy: Policy,
-    /// Whether only an admin registers agents. The original hub's registration is open.
+    /// Whether only an admin may register agents. The legacy hub's registration is open.
     pub closed_registration: bool,
 }
 
-/// Why a hub could not start, or could not go on.
+/// The reason why a hub could not start, or could not go on.
 #[derive(Debug)]
 pub enum ServeError {
     /// The data dir cannot be used.
     DataDir {
-        /// Which.
+        /// The data dir, or the socket in it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The store cannot be opened or read.
     Store(StoreError),
-    /// Somebody else listens there.
+    /// Another process listens on the address.
     AddressInUse(String),
-    /// One cannot listen there.
+    /// The address cannot be listened on.
     Listen {
-        /// Where.
+        /// The address.
         address: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A commit failed: what is in memory is not on disk, so nothing more may be answered.
+    /// A commit failed: memory is ahead of the disk, so nothing more may be answered.
     Commit(StoreError),
-    /// The core ended without having been told to.
+    /// The actor ended without having been told to.
     CoreDied(String),
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Serves until `stop`.
+/// Runs the hub until `stop`.
 ///
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
@@ -118,7 +118,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
     let runtime = tokio::runtime::Handle::current();
     let core_stop = stop.clone();
-    // Commits block, so the core has a thread of its own.
+    // Commits block, so the actor has a thread of its own.
     let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(core_stop)));
     tokio::spawn(admin_socket::serve(door, handle.clone(), stop.clone()));
 
@@ -144,7 +144,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     finish(actor, web, sockets, stop).await
 }
 
-/// Waits for the end, then gives everybody a moment to say goodbye.
+/// Waits for the end, then gives connections a moment to close.
 async fn finish(
     mut actor: JoinHandle<Result<(), StoreError>>,
     web: JoinHandle<()>,
@@ -160,7 +160,7 @@ async fn finish(
     sockets.close();
     let goodbye = async {
         sockets.wait().await;
-        // It ends by itself; a panic in there was said already.
+        // It ends by itself; a panic in it is in the log already.
         let _ = web.await;
     };
     if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
@@ -195,7 +195,7 @@ async fn open_store(data_dir: &Path) -> Result<Store, StoreError> {
     }
 }
 
-/// The folder holds the tokens' hashes and every result: nobody else's business.
+/// Creates a folder of mode 0700: it holds the tokens' hashes and every result.
 pub fn make_private_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)

@@ -1,5 +1,5 @@
-//! One agent's WebSocket: reads frames, checks their shape, writes what it is told. It decides nothing about tasks or
-//! restarts; the core hears every frame of an identified agent.
+//! One agent's WebSocket: reads frames, checks their shape, and writes what the actor orders. It decides nothing about
+//! tasks or restarts; every frame of an identified agent goes to the actor.
 
 use std::time::{Duration, Instant};
 
@@ -13,34 +13,35 @@ use crate::hub::scheduler::agents::ConnId;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame};
 
-/// The largest message, bytes. A result with a long output fits; a flood does not.
+/// The maximum size of a message, in bytes: enough for a result with a long output.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// What a connection costs while it is quiet, bytes.
+/// The read buffer of an idle connection, in bytes.
 pub const BUFFER_BYTES: usize = 4 << 10;
-/// Frames that may wait for a slow peer before it is dropped.
+/// The maximum number of frames queued for a slow peer before its connection is closed.
 const OUTBOX: usize = 256;
-/// How long one write may take.
+/// The time limit of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the peer may take to answer a close frame.
+/// The time that the peer has to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Invalid frames in a minute that close the socket, as at the original hub (which adds a cooldown; this one does not).
+/// The number of invalid frames within a minute that closes the socket, as on the legacy hub (which adds a cooldown;
+/// this hub does not).
 const MAX_VIOLATIONS: usize = 10;
 
-/// Frames that a peer may say before it identifies.
+/// The maximum number of frames that a peer may send before it identifies.
 const MAX_EARLY_FRAMES: usize = 10;
-/// What a peer may say before it identifies, bytes. An identify has some hundreds.
+/// The maximum number of bytes that a peer may send before it identifies. An identify frame has some hundreds.
 const MAX_EARLY_BYTES: u64 = 256 << 10;
 
-/// How long a socket is waited for.
+/// The time limits of a WebSocket.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// How long it may be silent.
+    /// The longest silence of the peer.
     pub silence: Duration,
-    /// How long it may take to identify.
+    /// The time that the peer has to identify.
     pub identify: Duration,
 }
 
-/// Serves one socket until it is closed, dropped, silent for too long, or the hub stops.
+/// Serves one socket until it closes or breaks, the peer is silent for too long, or the hub stops.
 pub async fn serve(
     socket: WebSocket,
     conn: ConnId,
@@ -67,17 +68,17 @@ pub async fn serve(
         session.close(code, reason).await;
     }
     if session.identified {
-        // A hub that stops keeps every assignment: it does not listen any more, and that is right.
+        // Fails only while the hub stops. That is fine: a stopping hub keeps every assignment.
         let _ = session.actor.gone(conn).await;
     }
 }
 
-/// Why a session is over.
+/// The reason why a session ended.
 #[derive(Debug)]
 enum End {
-    /// The peer closed, or the connection broke.
+    /// The peer closed the connection, or it broke.
     Peer,
-    /// We close, and say why.
+    /// The hub closes the connection with this code and reason.
     Close(u16, &'static str),
 }
 
@@ -85,12 +86,13 @@ struct Session {
     socket: WebSocket,
     conn: ConnId,
     actor: Handle,
-    /// Given to the core at identify; it is the only sender, so that the core can end the session by dropping it.
+    /// The sender for the actor, handed over at identify. It is the only one, so the actor ends the session by dropping
+    /// it.
     outbox: Option<mpsc::Sender<ToSocket>>,
-    /// Until an agent identified.
+    /// The connection's origin, until an agent has identified.
     origin: Option<Origin>,
     identified: bool,
-    /// Frames before that.
+    /// The number of frames received before that.
     early: usize,
     violations: Vec<Instant>,
 }
@@ -134,7 +136,7 @@ impl Session {
         match message {
             Message::Text(text) => self.hear_text(text.as_str()).await,
             Message::Binary(_) => Err(End::Close(1003, "text frames only")),
-            // The library answers these by itself; a close frame is followed by the end of the stream.
+            // The library answers these itself; after a close frame the stream ends.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
         }
     }
@@ -169,7 +171,7 @@ impl Session {
         let Some(outbox) = self.outbox.take() else {
             return self.refuse("already_identified").await;
         };
-        // From here on the core may know us: whatever happens, it must hear that we are gone.
+        // From here on the actor may know this connection, so it must be told when the connection is gone.
         self.identified = true;
         match self.actor.identify(self.conn, identify, outbox).await {
             Ok(Ok(())) => {
@@ -217,7 +219,7 @@ impl Session {
         }
     }
 
-    /// Says why, and gives the peer a moment to answer, so that it sees a close and not a reset.
+    /// Sends a close frame and gives the peer a moment to answer, so that it sees a close and not a reset.
     async fn close(&mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         let farewell = async {
@@ -225,7 +227,7 @@ impl Session {
                 while let Some(Ok(_)) = self.socket.recv().await {}
             }
         };
-        // A peer that does not answer is simply dropped.
+        // A peer that does not answer in time is dropped.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
     }
 }
@@ -234,7 +236,7 @@ fn stopping() -> End {
     End::Close(1001, "the hub is stopping")
 }
 
-/// A message over the limit is the one error that the peer should be told about.
+/// Converts a read error to the end of the session. Only a message over the limit is reported to the peer.
 fn end_of(error: &axum::Error) -> End {
     if error.to_string().contains("too long") { End::Close(1009, "message too big") } else { End::Peer }
 }

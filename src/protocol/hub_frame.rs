@@ -1,4 +1,4 @@
-//! Hub -> sidecar.
+//! The frames that a hub sends to a sidecar.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -11,13 +11,13 @@ use crate::protocol::FrameError;
 pub enum HubFrame {
     /// The answer to a valid `identify`.
     Identified {
-        /// Whom the hub takes us for.
+        /// The agent's id.
         agent_id: String,
-        /// What this hub can do beyond an existing installation; absent there.
+        /// The hub's features beyond those of a legacy hub, which does not send this.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         features: Vec<String>,
     },
-    /// Something was refused.
+    /// A frame or request was refused.
     Error(HubError),
     /// The answer to `ping`.
     Pong {
@@ -25,55 +25,55 @@ pub enum HubFrame {
         #[serde(default)]
         timestamp: Value,
     },
-    /// A task to do.
+    /// The assignment of a task.
     TaskAssign(Assignment),
-    /// A task frame of ours was taken.
+    /// The hub accepted one of the sidecar's task frames.
     TaskAck {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// What became of it.
+        /// The outcome for the task.
         status: TaskAckStatus,
     },
     /// The answer to `task_recovering`: the task is still assigned.
     TaskContinue {
-        /// Which task.
+        /// The task's id.
         task_id: String,
         /// The generation it is assigned under now.
         generation: Option<u64>,
     },
-    /// The answer to `task_recovering`: the hub has taken the task back.
+    /// The answer to `task_recovering`: the hub has reclaimed the task.
     TaskReassign {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
-    /// The task is not wanted any more.
+    /// The task was cancelled.
     TaskCancelled {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
     /// The answer to `state_report`.
     StateReportAck {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// Whether to go on with it.
+        /// Whether to continue the task.
         action: StateAction,
     },
-    /// Finish and restart yourself.
+    /// The command to finish and restart.
     RestartSidecar(RestartCommand),
-    /// A frame of ours was dropped for its rate (it does not say which).
+    /// The hub dropped a frame of the sidecar for its rate (without saying which).
     RateLimited {
-        /// When to try again, ms.
+        /// The time after which to try again, in ms.
         #[serde(default)]
         retry_after_ms: Option<u64>,
         /// `light`, `normal` or `heavy`.
         #[serde(default)]
         tier: Option<String>,
     },
-    /// Close to the rate limit.
+    /// The sidecar is close to the rate limit.
     RateLimitWarning {},
-    /// An agent is not there any more, as far as the hub knows.
+    /// The hub considers an agent gone.
     AgentLeft {
-        /// Which.
+        /// The agent's id.
         agent_id: String,
     },
 }
@@ -98,23 +98,24 @@ impl HubFrame {
     /// Reads a text frame from a hub.
     ///
     /// # Errors
-    /// [`FrameError`] says whether it is garbage, a type we do not know, or a known type with a bad field.
+    /// [`FrameError`] says whether the text is not a frame, of an unknown type, refused, or of a known type with an
+    /// invalid field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         crate::protocol::parse(text, Self::KNOWN)
     }
 }
 
-/// `error`: `error` names it; the rest is there for `validation_failed`.
+/// The `error` frame: `error` names the error; the other fields are for `validation_failed`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HubError {
-    /// `invalid_token`, `task_complete_failed: stale_generation`, `validation_failed`, ...
-    /// Whatever else a hub says there is read as its text: an error is an error in every form.
+    /// The error's name: `invalid_token`, `task_complete_failed: stale_generation`, `validation_failed`, ...
+    /// A value that is no string is read as its JSON text: it is an error in any form.
     #[serde(default, deserialize_with = "as_text")]
     pub error: String,
-    /// The type of our frame that failed validation.
+    /// The type of the sidecar's frame that failed validation.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "as_text_if_any")]
     pub message_type: Option<String>,
-    /// One entry a bad field.
+    /// One entry per invalid field.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "as_list")]
     pub errors: Vec<Value>,
 }
@@ -136,12 +137,13 @@ fn as_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::
     Ok(if let Value::Array(items) = value { items } else { vec![value] })
 }
 
-/// `task_assign`. The fields we act on are named; the whole object rides along untouched for the agent.
+/// The `task_assign` frame. Only the fields that the sidecar acts on are named; the others are kept unchanged for the
+/// agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// Which task.
+    /// The task's id.
     pub task_id: String,
-    /// The hub's count of hand-outs of this task.
+    /// The hub's count of assignments of this task.
     #[serde(default)]
     pub generation: u64,
     /// Everything else in the frame (`description`, `metadata`, `assigned_at`, `routing_decision`, ...).
@@ -150,7 +152,7 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// As much of an assignment in JSON that is not taken as names the task; none where it does not say it.
+    /// Reads the task's id and generation of an assignment whose JSON is refused. Returns `None` if it has no id.
     pub fn named_in(text: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Named {
@@ -162,57 +164,58 @@ impl Assignment {
         Some(Self { task_id, generation, rest: Map::new() })
     }
 
-    /// `assigned_at` in ms since the epoch, where the hub said it.
+    /// Returns `assigned_at` in ms since the epoch, if the hub sent it.
     pub fn assigned_at(&self) -> Option<u64> {
         self.rest.get("assigned_at").and_then(Value::as_u64)
     }
 }
 
-/// `task_ack.status`.
+/// The value of `task_ack.status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskAckStatus {
-    /// `task_accepted` was taken.
+    /// `task_accepted` was accepted.
     Accepted,
-    /// `task_complete` was taken.
+    /// `task_complete` was accepted.
     Complete,
-    /// `task_failed` was taken; terminal.
+    /// `task_failed` was accepted; terminal.
     Failed,
-    /// `task_failed` was taken; the task will be handed out again.
+    /// `task_failed` was accepted; the task will be assigned again.
     Retried,
-    /// `task_failed` was taken; the task has no tries left.
+    /// `task_failed` was accepted; the task has no attempts left.
     DeadLetter,
-    /// A status we have not met: an answer all the same.
+    /// An unknown status; it counts as an answer all the same.
     #[serde(other)]
     Other,
 }
 
-/// `state_report_ack.action`.
+/// The value of `state_report_ack.action`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StateAction {
-    /// The task is still ours.
+    /// The task is still assigned to the sidecar.
     Continue,
-    /// It is not.
+    /// The task is not assigned to the sidecar any more.
     Abort,
 }
 
-/// `restart_sidecar`. An existing hub says only `reason`; ours adds the rest (feature `restart.v2`).
+/// The `restart_sidecar` frame. A legacy hub sends only `reason`; this project's hub adds the rest (feature
+/// `restart.v2`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RestartCommand {
-    /// Why, for people.
+    /// The reason, for people.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Names the command across repeats.
+    /// The command's id, the same across repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
-    /// How long a running task may hold the restart up, ms.
+    /// The longest time, in ms, that a running task may delay the restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
-    /// Do not wait for the task.
+    /// Whether to restart without waiting for the task.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub force: bool,
-    /// Who asked.
+    /// The name of the principal that commanded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }

@@ -1,67 +1,70 @@
-//! Reads JSON, so that what one reader takes every later one reads again: what enters stays far below the depth at which
-//! serde_json stops, and what is our own is read beyond it. It knows no frames and no records.
+//! Reads JSON such that every later reader can read again what one accepted: received documents stay far below the
+//! depth at which serde_json stops, and the program's own files are read beyond it. It knows no frames and no records.
 //!
-//! Source: serde_json reads 127 levels of arrays and objects and writes any number; with its feature `raw_value`, which axum
-//! switches on, it takes an object that begins with [`RESERVED_KEY`] for JSON in a text.
+//! Source: serde_json reads 127 levels of arrays and objects and writes any number; with its feature `raw_value`, which
+//! axum switches on, it takes an object that begins with [`RESERVED_KEY`] for JSON in a text.
 
 use core::ops::Range;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
-/// The most levels of arrays and objects in a document that enters: a request's body, a frame, a hook's answer.
+/// The maximum number of levels of arrays and objects in a received document: a request's body, a frame, a hook's
+/// answer.
 ///
-/// Whatever enters is wrapped on its way: a task by the hub's record (3 levels) or the journal's shelf (4). So it stays at half of what
-/// serde_json reads, which is also what the strictest common readers of JSON take.
+/// Received documents are wrapped when they are stored: a task by the hub's record (3 levels) or the journal's parked
+/// work (4). So the limit is half of what serde_json reads, which is also what the strictest common JSON readers
+/// accept.
 pub const MAX_JSON_DEPTH: usize = 64;
 
-/// The most levels in an agent's result: it travels as a field of a frame.
+/// The maximum number of levels in an agent's result, which is sent as a field of a frame.
 pub const MAX_RESULT_DEPTH: usize = MAX_JSON_DEPTH - 1;
 
-/// The most levels in a file or record of our own. Version 0.1.0 took 127 and wrapped them in up to 4.
+/// The maximum number of levels in the program's own files and records. Version 0.1.0 accepted 127 and wrapped them in
+/// up to 4.
 pub const MAX_STORED_DEPTH: usize = 160;
 
-/// The key that no document may have: serde_json would read another one than was written, or fail.
+/// The key that no document may have: serde_json would read a different document than was written, or fail.
 pub const RESERVED_KEY: &str = "$serde_json::private::RawValue";
 
-/// How much of a field's name a refusal carries, characters.
+/// The maximum number of characters of a field's name in a refusal.
 const FIELD_CHARS: usize = 50;
 
-/// Why a text gave no object.
+/// The reason why a text could not be read as an object.
 #[derive(Debug)]
 pub enum JsonError {
-    /// It is no JSON.
+    /// The text is not JSON.
     NotJson(serde_json::Error),
-    /// It is JSON, but no object.
+    /// The text is JSON, but not an object.
     NotAnObject,
-    /// It is JSON that is not taken.
+    /// The text is JSON that is refused.
     Refused(Refusal),
 }
 
-/// What JSON is not taken for.
+/// The reason why JSON is refused.
 #[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Refusal {
-    /// Arrays and objects in arrays and objects, too many times.
+    /// Arrays and objects are nested too deep.
     TooDeep {
-        /// The object's field, at most 50 characters of its name.
+        /// The name of the object's field, cut to 50 characters.
         field: String,
-        /// The levels of the document.
+        /// The number of levels of the document.
         found: usize,
-        /// The levels that are taken.
+        /// The maximum number of levels.
         max: usize,
     },
-    /// [`RESERVED_KEY`] is among its keys.
+    /// [`RESERVED_KEY`] is among the keys.
     ReservedKey,
 }
 
 impl Refusal {
-    /// The name for programs.
+    /// Returns the reason's name for programs.
     pub fn name(&self) -> &'static str {
         self.into()
     }
 
-    /// The object's field that is not taken, where one can be named.
+    /// Returns the name of the refused field, if there is one.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::TooDeep { field, .. } => Some(field),
@@ -87,11 +90,11 @@ impl core::fmt::Display for Refusal {
 /// Reads one object that is nested at most `max_depth` levels deep, itself included.
 ///
 /// # Errors
-/// [`JsonError`]. What is no JSON is told as that, however deep.
+/// [`JsonError`]. A text that is not JSON is reported as such, however deep it is nested.
 pub fn read_object(text: &[u8], max_depth: usize) -> Result<Map<String, Value>, JsonError> {
     let Shape { depth, deepest_field, reserved_key } = Shape::of(text);
     if depth > max_depth || reserved_key {
-        // Read without recursion, and so without a limit.
+        // `IgnoredAny` is read without recursion, and so without a depth limit.
         serde_json::from_slice::<IgnoredAny>(text).map_err(JsonError::NotJson)?;
         if text.trim_ascii_start().first() != Some(&b'{') {
             return Err(JsonError::NotAnObject);
@@ -112,10 +115,10 @@ pub fn read_object(text: &[u8], max_depth: usize) -> Result<Map<String, Value>, 
     }
 }
 
-/// Reads a file or record of our own, of any version.
+/// Reads a file or record that this program, in any version, wrote.
 ///
 /// # Errors
-/// What makes no sense, and where.
+/// A text that says what is invalid, and where.
 pub fn read_stored<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let depth = Shape::of(text).depth;
     if depth > MAX_STORED_DEPTH {
@@ -131,12 +134,12 @@ pub fn read_stored<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let ended = deserializer.end();
     match read {
         Ok(read) => ended.map(|()| read).map_err(|error| error.to_string()),
-        // Once more, to tell where: noting the way at every step would take twice the time.
+        // Read again to find where: tracking the path in the first pass would take twice the time.
         Err(_) => serde_path_to_error::deserialize(&mut unlimited()).map_err(|error| told("", &error)),
     }
 }
 
-/// Reads what of a file or record of our own is called `name`.
+/// Reads the part called `name` of a file or record that this program wrote.
 ///
 /// # Errors
 /// As [`read_stored`].
@@ -146,7 +149,7 @@ pub fn read_part<T: DeserializeOwned>(name: &str, part: Value) -> Result<T, Stri
 
 fn told(name: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     match (name, error.path().to_string().as_str()) {
-        // Of the whole, which has no name.
+        // The error concerns the whole document, which has no name.
         ("", ".") => error.inner().to_string(),
         (name, ".") => format!("at {name}: {}", error.inner()),
         ("", path) => format!("at {path}: {}", error.inner()),
@@ -154,8 +157,8 @@ fn told(name: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> St
     }
 }
 
-/// The object with what lies deeper than `max_depth` levels, itself included, as the text that it is: what version 0.1.0
-/// took can so be passed on to those who take less.
+/// Returns the object with everything nested deeper than `max_depth` levels, itself included, replaced by its JSON
+/// text. This way documents that version 0.1.0 accepted can be passed on to readers with a lower limit.
 pub fn within(object: Map<String, Value>, max_depth: usize) -> Map<String, Value> {
     object.into_iter().map(|(key, value)| (key, value_within(value, max_depth.saturating_sub(1)))).collect()
 }
@@ -169,12 +172,12 @@ fn value_within(value: Value, levels: usize) -> Value {
     }
 }
 
-/// What a look at the brackets and keys of a text shows. Of a text that is no JSON it means nothing.
+/// The result of scanning the brackets and keys of a text. It is meaningless for a text that is not JSON.
 #[derive(Debug, Default)]
 struct Shape {
-    /// The levels of arrays and objects.
+    /// The number of levels of arrays and objects.
     depth: usize,
-    /// Where the key of the object's field stands that is nested deepest.
+    /// The position of the key of the object's most deeply nested field.
     deepest_field: Range<usize>,
     /// Whether [`RESERVED_KEY`] is a key.
     reserved_key: bool,
@@ -213,7 +216,7 @@ impl Shape {
     }
 }
 
-/// Behind the quote that ends the string whose inside begins at `at`.
+/// Returns the position after the closing quote of the string whose content begins at `at`.
 fn end_of_string(text: &[u8], mut at: usize) -> usize {
     loop {
         match text.get(at) {
@@ -229,14 +232,14 @@ fn is_key(text: &[u8], after: usize) -> bool {
     text.get(after..).unwrap_or_default().iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
 }
 
-/// `string` is quoted, and may write each character as an escape of six.
+/// Returns whether the quoted `string` is [`RESERVED_KEY`]; each character may be an escape of six.
 fn is_reserved(string: &[u8]) -> bool {
     string.len() <= 6 * RESERVED_KEY.len() + 2
         && serde_json::from_slice::<String>(string).is_ok_and(|string| string == RESERVED_KEY)
 }
 
-/// The object that `text` is. The machine's texts come from JSON objects only, as deep as a journal may be; anything else is
-/// an empty one.
+/// Returns the object that `text` holds, or an empty one for any other text. The machine's texts are always JSON
+/// objects, at most as deep as a journal may be.
 pub fn stored_object(text: &str) -> Map<String, Value> {
     read_stored(text.as_bytes()).unwrap_or_default()
 }

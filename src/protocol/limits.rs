@@ -1,6 +1,6 @@
-//! How long a field may be before an existing hub calls the frame invalid, and the one way to make a text fit.
+//! The field lengths beyond which a legacy hub calls a frame invalid, and the function that makes a text fit.
 
-/// The most characters (not bytes) that the existing hub takes in a field.
+/// The maximum number of characters (not bytes) that the legacy hub accepts in a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `agent_id`.
@@ -14,7 +14,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The limit in characters.
+    /// Returns the limit in characters.
     pub const fn chars(self) -> usize {
         match self {
             Self::AgentId => 128,

@@ -1,9 +1,9 @@
-//! The frames on the wire, as data, and how JSON is read: serde only, no sockets and no decisions.
+//! The frames on the wire as data, and how JSON is read: serde only, no sockets and no decisions.
 //!
-//! One text frame is one JSON object whose `"type"` names it. Both ends share these types, so a frame that one end can
-//! say and the other cannot read does not compile for long: the tests send every frame through both.
+//! One text frame is one JSON object whose `"type"` names it. Both ends share these types, and the tests send every
+//! frame through both, so one end cannot send what the other cannot read.
 //!
-//! Source: the real hub's schema listing and recorded conversations (see `docs/protocol.md`).
+//! Source: the legacy hub's schema listing and recorded conversations (see `docs/protocol.md`).
 
 mod agent_name;
 mod hub_frame;
@@ -23,34 +23,34 @@ pub use sidecar_frame::{
     Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, Verdict, WakeStatus,
 };
 
-/// Rides on every frame that a sidecar sends.
+/// The protocol version, part of every frame that a sidecar sends.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Said by a hub in `identified.features` when it knows the restart conversation of `docs/protocol.md`
+/// The entry of `identified.features` of a hub that knows the restart conversation of `docs/protocol.md`
 /// (`command_id`, `restart_ack`, the long form of `agent_restarting`, `identify.restarted`).
 pub const FEATURE_RESTART_V2: &str = "restart.v2";
 
-/// Said by a hub in `identified.features` when it understands `task_rejected`.
+/// The entry of `identified.features` of a hub that understands `task_rejected`.
 pub const FEATURE_TASK_REJECTED: &str = "task_rejected";
 
-/// Said by a hub in `identified.features` when it understands `cordon`.
+/// The entry of `identified.features` of a hub that understands `cordon`.
 pub const FEATURE_CORDON: &str = "cordon";
 
-/// Why a text frame could not be read.
+/// The reason why a text frame could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameError {
-    /// Not JSON, or not one JSON object with a string `type`.
+    /// The text is not JSON, or not one JSON object with a string `type`.
     NotAFrame(String),
-    /// A type this side does not know. Existing installations push many of those; they are ignored at debug level.
+    /// The type is unknown to this side. Legacy hubs push many of those; they are ignored at debug level.
     UnknownType(String),
-    /// A known type in JSON that is not taken.
+    /// The type is known, but the JSON is refused.
     Refused {
         /// The frame's `type`.
         kind: String,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
-    /// A known type whose fields are missing or of the wrong type; the text names the field.
+    /// The type is known, but a field is missing or of the wrong type; the text names the field.
     Malformed {
         /// The frame's `type`.
         kind: String,
@@ -72,7 +72,7 @@ impl core::fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// Reads one frame whose known types are `known`; everything else about it is up to serde.
+/// Reads one frame of one of the `known` types; serde checks everything else.
 fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T, FrameError> {
     let is_known = |kind: &str| match known.contains(&kind) {
         true => Ok(()),
@@ -102,7 +102,7 @@ fn no_type() -> FrameError {
     FrameError::NotAFrame("no string field \"type\"".into())
 }
 
-/// The `type` of a frame in JSON that is not taken.
+/// Returns the `type` of a frame whose JSON is refused.
 pub fn kind_of(text: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Named {

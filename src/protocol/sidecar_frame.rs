@@ -1,4 +1,4 @@
-//! Sidecar -> hub.
+//! The frames that a sidecar sends to a hub.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,36 +11,36 @@ use crate::protocol::{FrameError, PROTOCOL_VERSION};
 pub enum SidecarFrame {
     /// The first frame on a connection.
     Identify(Box<Identify>),
-    /// Heartbeat.
+    /// The heartbeat.
     Ping {},
-    /// What presence shows.
+    /// The status that the hub shows for the agent.
     Status {
-        /// At most 256 characters.
+        /// The text, at most 256 characters.
         status: String,
     },
-    /// The task is ours: the journal holds it.
+    /// The sidecar has accepted the task: it is in the journal.
     TaskAccepted {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
-    /// The task is not taken (feature `task_rejected`; an existing Node sidecar says it without `generation`).
+    /// The sidecar rejects the task (feature `task_rejected`; a legacy sidecar sends it without `generation`).
     TaskRejected {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// Its generation.
+        /// The assignment's generation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
-        /// `busy`, `restarting` or `invalid`.
+        /// The reason: `busy`, `restarting` or `invalid`.
         reason: String,
     },
     /// A sign of life of the task.
     TaskProgress {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// Per cent.
+        /// The progress, in per cent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         progress: Option<i64>,
-        /// Passed on to dashboards.
+        /// An event that is passed on to dashboards.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         execution_event: Option<Map<String, Value>>,
     },
@@ -48,77 +48,77 @@ pub enum SidecarFrame {
     TaskComplete(Verdict),
     /// The task failed.
     TaskFailed {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// The generation it was done under.
+        /// The generation that the task was executed under.
         generation: u64,
-        /// At most 2,000 characters. An existing sidecar may say `error` instead.
+        /// The reason, at most 2,000 characters. A legacy sidecar may send `error` instead.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// The other name for `reason`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
-    /// After a crash or restart: is this task still ours?
+    /// The question, after a crash or restart, whether the task is still assigned to the sidecar.
     TaskRecovering {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// How far it had come: `accepted`, `waking`, `waking_confirmation`, `working`.
+        /// The last status of the task: `accepted`, `waking`, `waking_confirmation`, `working`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_status: Option<String>,
-        /// Everything else (`description`, `metadata`, `generation`).
+        /// All other fields (`description`, `metadata`, `generation`).
         #[serde(flatten)]
         rest: Map<String, Value>,
     },
-    /// After a reconnect with a task under way: is this task still ours?
+    /// The question, after a reconnect with a running task, whether the task is still assigned to the sidecar.
     StateReport {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// How far it has come.
+        /// The status of the task.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<String>,
-        /// Its generation.
+        /// The assignment's generation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
-        /// When the hub assigned it, ms since the epoch.
+        /// The time of the assignment, in ms since the epoch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         assigned_at: Option<u64>,
     },
-    /// How a wake went.
+    /// The result of waking the agent.
     WakeResult {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// How.
+        /// The result.
         status: WakeStatus,
-        /// Counted from 1.
+        /// The number of the attempt, counted from 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attempt: Option<u64>,
-        /// What went wrong.
+        /// The error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
         /// The other name for `error`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The machine's load.
+    /// The load of the computer.
     ResourceReport {
-        /// `cpu_percent`, `ram_used_bytes`, ...
+        /// The figures: `cpu_percent`, `ram_used_bytes`, ...
         #[serde(flatten)]
         rest: Map<String, Value>,
     },
-    /// Whether the agent takes tasks at all (feature `cordon`).
+    /// Whether the agent is cordoned (feature `cordon`).
     Cordon {
-        /// It takes none.
+        /// Whether the agent takes no tasks.
         on: bool,
     },
-    /// The last words before a restart.
+    /// The final message before a restart.
     AgentRestarting(Restarting),
-    /// What became of a `restart_sidecar` (feature `restart.v2`).
+    /// The answer to a `restart_sidecar` (feature `restart.v2`).
     RestartAck(RestartAck),
 }
 
 impl SidecarFrame {
-    /// The types [`SidecarFrame::parse`] knows.
+    /// The types that [`SidecarFrame::parse`] knows.
     pub const KNOWN: &'static [&'static str] = &[
         "identify",
         "ping",
@@ -140,12 +140,13 @@ impl SidecarFrame {
     /// Reads a text frame from a sidecar.
     ///
     /// # Errors
-    /// [`FrameError`] says whether it is garbage, a type we do not know, or a known type with a bad field.
+    /// [`FrameError`] says whether the text is not a frame, of an unknown type, refused, or of a known type with an
+    /// invalid field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         crate::protocol::parse(text, Self::KNOWN)
     }
 
-    /// The frame's `type`.
+    /// Returns the frame's `type`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Identify(_) => "identify",
@@ -166,7 +167,7 @@ impl SidecarFrame {
         }
     }
 
-    /// The frame as text, with the protocol version that rides on every one.
+    /// Returns the frame as text, including the protocol version.
     pub fn to_text(&self) -> String {
         #[derive(Serialize)]
         struct Versioned<'a> {
@@ -175,154 +176,154 @@ impl SidecarFrame {
             protocol_version: u32,
         }
         let framed = Versioned { frame: self, protocol_version: PROTOCOL_VERSION };
-        // Maps with string keys and plain values: nothing here can fail to serialize.
+        // Maps with string keys and plain values: this cannot fail.
         serde_json::to_string(&framed).unwrap_or_default()
     }
 }
 
-/// `identify`.
+/// The `identify` frame.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Identify {
-    /// Who we are.
+    /// The agent's id.
     pub agent_id: String,
-    /// The agent's secret.
+    /// The agent's token, a secret.
     pub token: String,
-    /// For people; the agent id by default.
+    /// The agent's name for people; its id by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// `idle` or `restarting: <reason>`.
+    /// The status: `idle` or `restarting: <reason>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// What tasks we can do.
+    /// The agent's capabilities: the kinds of tasks that it can do.
     #[serde(default)]
     pub capabilities: Vec<Value>,
-    /// `sidecar`.
+    /// The kind of client: `sidecar`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_type: Option<String>,
-    /// What pm2 says of us.
+    /// pm2's figures of the sidecar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pm2_info: Option<Pm2Info>,
-    /// A local Ollama endpoint.
+    /// The URL of a local Ollama endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ollama_url: Option<String>,
-    /// Names this run of the process; another one after every start.
+    /// The id of this run of the process; a new one after every start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
     /// The sidecar's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The commanded restart that this run is the return from.
+    /// The commanded restart that started this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<Restarted>,
 }
 
-/// `identify.pm2_info`, as the Node sidecar sends it.
+/// The value of `identify.pm2_info`, as the legacy sidecar sends it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pm2Info {
     /// pm2's name for the process.
     #[serde(default)]
     pub name: Option<String>,
-    /// `online`, or `unknown` when pm2 cannot be asked.
+    /// The process status: `online`, or `unknown` when pm2 cannot be asked.
     #[serde(default)]
     pub status: Option<String>,
-    /// Since the process started, ms.
+    /// The time since the process started, in ms.
     #[serde(default)]
     pub uptime_ms: Option<u64>,
-    /// pm2's count.
+    /// pm2's count of restarts.
     #[serde(default)]
     pub restart_count: Option<u64>,
-    /// Resident set, bytes.
+    /// The resident set size, in bytes.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
 }
 
-/// `identify.restarted`.
+/// The value of `identify.restarted`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarted {
-    /// The command that caused it, where the hub named one.
+    /// The id of the command that caused it, if the hub sent one.
     #[serde(default)]
     pub command_id: Option<String>,
     /// The command's reason.
     #[serde(default)]
     pub reason: String,
-    /// Whether work was left under way.
+    /// Whether a running task was left behind.
     #[serde(default)]
     pub forced: bool,
-    /// From leaving (the drain's begin) to this `identify`, ms.
+    /// The time from the beginning of the drain to this `identify`, in ms.
     #[serde(default)]
     pub gap_ms: u64,
 }
 
-/// `task_complete`.
+/// The `task_complete` frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Which task.
+    /// The task's id.
     pub task_id: String,
-    /// The generation it was done under.
+    /// The generation that the task was executed under.
     pub generation: u64,
-    /// The agent's result file.
+    /// The content of the agent's result file.
     #[serde(default)]
     pub result: Option<Map<String, Value>>,
-    /// Everything else (`verification_report`, `tokens_used`, ...).
+    /// All other fields (`verification_report`, `tokens_used`, ...).
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
 
-/// `wake_result.status`.
+/// The value of `wake_result.status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WakeStatus {
     /// The wake command exited 0.
     Success,
-    /// It did not.
+    /// The wake command did not exit 0.
     Failed,
-    /// It took too long, or the agent never confirmed.
+    /// The wake command took too long, or the agent never confirmed.
     Timeout,
 }
 
-/// `agent_restarting`.
+/// The `agent_restarting` frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarting {
     /// The command's reason.
     #[serde(default)]
     pub reason: String,
-    /// The command, where the hub named one.
+    /// The command's id, if the hub sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
-    /// Whether work is left under way.
+    /// Whether a running task is left behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<bool>,
-    /// When to expect the next `identify`, ms from now.
+    /// The time until the next `identify` is expected, in ms from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_back_ms: Option<u64>,
-    /// The task that is left under way.
+    /// The id of the running task that is left behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<String>,
 }
 
-/// `restart_ack`.
+/// The `restart_ack` frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartAck {
-    /// The command this answers.
+    /// The id of the command that this answers.
     pub command_id: String,
-    /// What became of it.
+    /// The outcome of the command.
     pub outcome: RestartAckOutcome,
-    /// Why, for people.
+    /// The explanation, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// When a running task will be left behind at the latest, ms from now.
+    /// The latest time at which a running task will be left behind, in ms from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
 }
 
-/// `restart_ack.outcome`.
+/// The value of `restart_ack.outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartAckOutcome {
-    /// It will happen.
+    /// The restart will happen.
     Accepted,
-    /// It is already under way, or was this run's cause: nothing more will happen.
+    /// The restart is already under way, or it started this run: nothing more will happen.
     Duplicate,
-    /// It will not happen; `detail` says why.
+    /// The restart will not happen; `detail` says why.
     Refused,
 }

@@ -1,5 +1,5 @@
 //! Files that survive a crash at any instant: written whole or not at all, and never overwritten when they cannot be
-//! read. It knows nothing of what is in them, and it does not lock: one writer a file is the caller's promise
+//! read. It does not interpret their content and does not lock: the caller guarantees one writer per file
 //! ([`crate::sidecar::journal::state_lock`]).
 
 use core::fmt;
@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::common::crash_points::crash_point;
 use crate::common::fs::regular_file::{self, Unsuitable};
 
-/// How many symbolic links are followed before they count as a loop; Linux's own figure.
+/// The number of symbolic links that are followed before they count as a loop; Linux's own figure.
 const MAX_LINKS: u32 = 40;
 
-/// What was being done to a file when the system refused.
+/// The operation on a file that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Following symbolic links to the file.
@@ -25,28 +25,28 @@ pub enum Operation {
     Create,
     /// Writing.
     Write,
-    /// Waiting until the disk has it.
+    /// Flushing to disk.
     Sync,
-    /// Putting the new file in the old one's place.
+    /// Replacing the old file by the new one.
     Replace,
     /// Reading.
     Read,
-    /// Moving a file that cannot be read aside.
+    /// Moving aside a file that cannot be read.
     MoveAside,
-    /// Copying a file that cannot be read as a whole.
+    /// Copying a file that cannot be read completely.
     CopyAside,
     /// Locking.
     Lock,
 }
 
-/// The system refused; says what, where, why and what to do about it.
+/// A failed file operation: its text says what failed, where, why and what to do about it.
 #[derive(Debug)]
 pub struct DurableError {
-    /// The file that was meant.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What was being done.
+    /// The operation that failed.
     pub operation: Operation,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -96,10 +96,9 @@ impl core::error::Error for DurableError {
     }
 }
 
-/// Puts `bytes` at `path`, whole: a temporary file (mode 0600) in the same folder, fsync, rename, fsync of the folder.
-/// After `Ok` the bytes survive a power cut; after `Err` the old content stands, or, where the folder's fsync failed, the
-/// new. A symbolic link is written through to
-/// its target, and a missing folder is created.
+/// Writes `bytes` to `path` atomically: a temporary file (mode 0600) in the same folder, fsync, rename, fsync of the
+/// folder. After `Ok` the bytes survive a power cut; after `Err` the file has its old content, or, if the folder's
+/// fsync failed, the new. A symbolic link is followed to its target, and a missing folder is created.
 ///
 /// # Errors
 /// [`DurableError`]: disk full, read-only, permission, a loop of links.
@@ -114,7 +113,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(suffix);
     crash_point!("before the temporary file");
-    // tempfile's own mode is 0600, which is what a file with task texts wants.
+    // tempfile's default mode is 0600, as required for a file with task texts.
     let mut temporary = match builder.tempfile_in(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(folder).map_err(failed(Operation::CreateFolder))?;
@@ -136,7 +135,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     Ok(())
 }
 
-/// As [`write_atomic`], unless `bytes` are more than `max_bytes`: nobody would read them again.
+/// Writes as [`write_atomic`], unless there are more than `max_bytes`: a larger file could not be read again.
 ///
 /// # Errors
 /// As [`write_atomic`], and [`Unsuitable::TooLarge`].
@@ -150,7 +149,8 @@ pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<(
     }
 }
 
-/// Removes temporary files that a killed predecessor left beside `path`; says how many. Call it at start, under the lock.
+/// Removes temporary files that a killed process left beside `path`, and returns how many. Call it at start, under the
+/// lock.
 ///
 /// # Errors
 /// [`DurableError`] when the folder cannot be listed or a leftover not removed. A missing folder has no leftovers.
@@ -178,27 +178,27 @@ pub fn remove_leftovers(path: &Path) -> Result<usize, DurableError> {
     Ok(removed)
 }
 
-/// What reading a file came to.
+/// The outcome of reading a file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReadOutcome<T> {
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// There is one, and it makes sense.
+    /// The file was read and parsed.
     Parsed(T),
-    /// There was one that makes no sense: it is now at `moved_to`, untouched. The caller logs it as an error.
+    /// The file could not be parsed and was moved to `moved_to`, unchanged. The caller logs it as an error.
     Quarantined {
-        /// Where it is now.
+        /// The new path of the file.
         moved_to: PathBuf,
-        /// What was wrong with it.
+        /// What is wrong with the file.
         why: String,
     },
 }
 
-/// Reads `path` and gives its bytes to `parse`. A file that does not parse, or has more than `max_bytes`, is moved aside
-/// as `<name>.corrupt-<UTC time>`, under a name that nothing had before.
+/// Reads `path` and gives its bytes to `parse`. A file that does not parse, or has more than `max_bytes`, is moved
+/// aside as `<name>.corrupt-<UTC time>`, under a name that did not exist before.
 ///
 /// # Errors
-/// [`DurableError`] when it is no regular file, or cannot be read or not be moved aside: it still stands where it was.
+/// [`DurableError`] when it is not a regular file, or cannot be read or moved aside: it is still in its place then.
 pub fn read_or_quarantine<T, E: fmt::Display>(
     path: &Path,
     max_bytes: u64,
@@ -223,8 +223,8 @@ pub fn read_or_quarantine<T, E: fmt::Display>(
     Ok(ReadOutcome::Quarantined { moved_to, why })
 }
 
-/// Copies `path`, which may be a symbolic link, as `<name>.corrupt-<UTC time>`, under a name that nothing had before; says
-/// which. The copy survives a power cut.
+/// Copies `path`, which may be a symbolic link, to `<name>.corrupt-<UTC time>`, a name that did not exist before, and
+/// returns the copy's path. The copy survives a power cut.
 ///
 /// # Errors
 /// [`DurableError`]: disk full, read-only, permission.
@@ -233,7 +233,7 @@ pub fn copy_aside(path: &Path) -> Result<PathBuf, DurableError> {
     let copied = claim_aside(&target).and_then(|aside| {
         crash_point!("after claiming a name to copy aside to");
         fs::copy(&target, &aside).and_then(|_| File::open(&aside)?.sync_all()).inspect_err(|_| {
-            // Half a copy is of no use; if even that fails there is nothing better to do.
+            // A partial copy is useless. A failure to remove it is ignored: nothing else can be done.
             let _ = fs::remove_file(&aside);
         })?;
         crash_point!("after copying aside, before the folder's fsync");
@@ -246,11 +246,11 @@ pub fn copy_aside(path: &Path) -> Result<PathBuf, DurableError> {
 
 fn move_aside(target: &Path) -> io::Result<PathBuf> {
     crash_point!("before claiming a name to move aside to");
-    // The name is claimed first, because a rename overwrites.
+    // The name is reserved first, because a rename overwrites.
     let aside = claim_aside(target)?;
     crash_point!("after claiming it, before moving aside");
     fs::rename(target, &aside).inspect_err(|_| {
-        // Only our empty placeholder goes; if even that fails there is nothing better to do.
+        // Only the empty placeholder is removed. A failure to remove it is ignored: nothing else can be done.
         let _ = fs::remove_file(&aside);
     })?;
     crash_point!("after moving aside, before the folder's fsync");
@@ -259,7 +259,7 @@ fn move_aside(target: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Makes an empty file beside `target`, for what is kept of it.
+/// Creates an empty file beside `target`, reserving the name for its copy or for the file itself.
 fn claim_aside(target: &Path) -> io::Result<PathBuf> {
     let stamp = utc_stamp(SystemTime::now());
     let mut attempt = 1_u32;
@@ -278,14 +278,14 @@ fn claim_aside(target: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Where `path` leads: symbolic links are followed, also to a target that does not exist yet.
+/// Returns the path that `path` leads to: symbolic links are followed, also to a target that does not exist yet.
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
     let failed = |source| DurableError { path: path.to_owned(), operation: Operation::Resolve, source };
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&target) {
             Ok(link) => target = folder_of(&target).join(link),
-            // Not a link, or not there: this is it.
+            // Not a link, or absent: this is the target.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
                 return Ok(target);
             }
@@ -295,7 +295,7 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, DurableError> {
     Err(failed(io::Error::other(format!("more than {MAX_LINKS} symbolic links"))))
 }
 
-/// The folder that a file stands in.
+/// Returns the folder of a file.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -309,13 +309,14 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Elsewhere a folder cannot be opened as a file, and a rename is as durable as the system makes it.
+/// Does nothing: on other systems a folder cannot be opened as a file, and a rename is as durable as the system makes
+/// it.
 #[cfg(not(unix))]
 fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `20261124T055401Z`.
+/// Returns the time in UTC, as in `20261124T055401Z`.
 fn utc_stamp(now: SystemTime) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);

@@ -1,4 +1,4 @@
-//! Files: written so that a crash leaves the old one or the new one, and read though others may have put them there.
+//! Files: written so that a crash leaves the old one or the new one, and read safely if other programs put them there.
 
 use std::fs::OpenOptions;
 

@@ -1,20 +1,21 @@
-//! Opens files that others may have put there: regular ones, through symbolic links, without ever waiting for another
-//! process, and of no more than the caller's size. It does not know what is in them, and creates none of its own accord.
+//! Opens files that other programs may have put there: regular files only, through symbolic links, without waiting for
+//! another process, and up to the caller's maximum size. It does not interpret their content, and creates none unless
+//! the caller's options say so.
 //!
-//! A named pipe that nobody writes to holds whoever opens it for ever, and opening a device may do anything.
+//! Opening a named pipe without a writer blocks for ever, and opening a device may have any effect.
 
 use core::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// What stands where a file should be.
+/// The kind of an object that is not a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub enum Kind {
     /// A folder.
     #[strum(to_string = "a folder")]
     Folder,
-    /// A FIFO.
+    /// A named pipe (FIFO).
     #[strum(to_string = "a named pipe")]
     Pipe,
     /// A Unix socket.
@@ -23,27 +24,27 @@ pub enum Kind {
     /// A block or character device.
     #[strum(to_string = "a device")]
     Device,
-    /// Whatever else a system may have.
+    /// Any other kind that a system may have.
     #[strum(to_string = "something that is no file")]
     Other,
 }
 
-/// Why a file that is there was not read; it comes inside an [`io::Error`].
+/// The reason why an existing file was not read; it is wrapped in an [`io::Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsuitable {
-    /// It is no regular file.
+    /// It is not a regular file.
     NoFile(Kind),
-    /// It is larger than whatever it should be can get.
+    /// It is larger than it may be.
     TooLarge {
-        /// Its size; as much as was read of one that grew meanwhile.
+        /// Its size, in bytes; for a file that grew meanwhile, the number of bytes read.
         bytes: u64,
-        /// The most that is read.
+        /// The maximum size, in bytes.
         max_bytes: u64,
     },
 }
 
 impl Unsuitable {
-    /// What is unfit, if that is the reason.
+    /// Returns the [`Unsuitable`] that `error` wraps, if any.
     pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
     }
@@ -73,33 +74,33 @@ impl From<Unsuitable> for io::Error {
     }
 }
 
-/// Opens it to be read.
+/// Opens a regular file for reading.
 ///
 /// # Errors
-/// What the system says, or [`Unsuitable::NoFile`].
+/// The system's error, or [`Unsuitable::NoFile`].
 pub fn open(path: &Path) -> io::Result<File> {
     open_with(path, OpenOptions::new().read(true))
 }
 
-/// Opens it as `options` say (which may create it).
+/// Opens a regular file with `options` (which may create it).
 ///
 /// # Errors
-/// What the system says, or [`Unsuitable::NoFile`].
+/// The system's error, or [`Unsuitable::NoFile`].
 pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // Before it is opened: a device would notice. What cannot be looked at is the opening's to tell.
+    // Checked before opening, because opening a device may have effects. An error here shows again when opening.
     if let Ok(found) = fs::metadata(path) {
         must_be_a_file(&found)?;
     }
     let file = without_waiting(options).open(path)?;
-    // What was opened may be another than what was looked at.
+    // The opened file may be a different one than the checked one.
     must_be_a_file(&file.metadata()?)?;
     Ok(file)
 }
 
-/// Reads all of it, if it has no more than `max_bytes`.
+/// Reads a regular file of at most `max_bytes`.
 ///
 /// # Errors
-/// What the system says, or [`Unsuitable`].
+/// The system's error, or [`Unsuitable`].
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let bytes = file.metadata()?.len();
@@ -107,7 +108,7 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(Unsuitable::TooLarge { bytes, max_bytes }.into());
     }
     let mut content = Vec::new();
-    // One byte more than allowed tells a file that grew meanwhile from one that fits.
+    // One byte more than allowed detects a file that grew meanwhile.
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut content)?;
     match content.len() as u64 {
         bytes if bytes > max_bytes => Err(Unsuitable::TooLarge { bytes, max_bytes }.into()),
@@ -115,15 +116,15 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Makes an empty file of it, whether or not one is there.
+/// Creates an empty file, or truncates the existing one.
 ///
 /// # Errors
-/// What the system says, or [`Unsuitable::NoFile`].
+/// The system's error, or [`Unsuitable::NoFile`].
 pub fn make_empty(path: &Path) -> io::Result<()> {
     open_with(path, OpenOptions::new().write(true).create(true).truncate(true)).map(drop)
 }
 
-/// Opening fails where it would wait for whoever is at a named pipe's other end. A regular file knows no difference.
+/// Makes opening fail where it would wait for the other end of a named pipe. Regular files are not affected.
 pub fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     {
@@ -133,7 +134,7 @@ pub fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Whether a path that is there leads to a regular file; one that is not there may become one.
+/// Checks that a path leads to a regular file, or to nothing yet.
 ///
 /// # Errors
 /// [`Unsuitable::NoFile`], and nothing else.

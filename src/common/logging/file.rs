@@ -1,5 +1,5 @@
-//! The log file: capped, with a few predecessors, back again when someone deletes or moves it. It gives up no more than
-//! single lines: a full disk or a missing folder is tried again.
+//! The log file: limited in size, with a few predecessors, and created again when it is deleted or moved. Failures lose
+//! single lines only: a full disk or a missing folder is tried again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ use crate::common::fs::atomic_file::folder_of;
 use crate::common::fs::regular_file;
 use crate::common::logging::queue::{Trouble, WriteLine};
 
-/// How soon a file that could not be opened is tried again.
+/// The pause before a file that could not be opened is tried again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// `sidecar.log`, and when it is full `sidecar.log.1` and so on, the oldest dropped.
+/// A log file with rotation: `sidecar.log` becomes `sidecar.log.1` when it is full, and so on; the oldest is dropped.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct RotatingFile {
 struct Open {
     file: File,
     bytes: u64,
-    /// Whether the last write broke off in the middle of a line.
+    /// Whether the last write ended in the middle of a line.
     torn: bool,
 }
 
@@ -50,7 +50,7 @@ impl RotatingFile {
         written
     }
 
-    /// `.3` becomes `.4`, ..., the file itself `.1`.
+    /// Renames the files: `.3` becomes `.4`, ..., the file itself `.1`.
     fn rotate(&self) -> io::Result<()> {
         for age in (1..self.max_files).rev() {
             let from = if age == 1 { self.path.clone() } else { self.predecessor(age - 1) };
@@ -87,9 +87,9 @@ impl WriteLine for RotatingFile {
 impl Open {
     fn at(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        // A device or a pipe will do, but nobody waits for whoever is to read it.
+        // A device or a pipe is accepted, but opening it must not wait for a reader.
         regular_file::without_waiting(options.append(true).create(true));
-        // Tasks are described in here; the group may read, as with other logs.
+        // The log contains task descriptions; the group may read it, as with other logs.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
         let file = match options.open(path) {
@@ -100,7 +100,7 @@ impl Open {
             other => other?,
         };
         let bytes = file.metadata()?.len();
-        // A predecessor may have been killed in the middle of a line; an empty line between two is harmless.
+        // A previous process may have been killed in the middle of a line; an empty line between two is harmless.
         Ok(Self { file, bytes, torn: bytes > 0 && !ends_a_line(path) })
     }
 
@@ -112,7 +112,7 @@ impl Open {
         }
         let written = self.file.write_all(line);
         if written.is_err() {
-            // How much got through is unknown; the next line starts afresh.
+            // How many bytes were written is unknown; the next line starts with a newline.
             self.torn = true;
         }
         self.bytes = self.file.metadata().map_or(self.bytes + line.len() as u64, |metadata| metadata.len());
@@ -132,7 +132,7 @@ fn ends_a_line(path: &Path) -> bool {
     last_byte().is_ok_and(|byte| byte == b'\n')
 }
 
-/// Whether `path` still leads to the open file: not deleted, not moved away by another log rotation.
+/// Returns whether `path` still leads to the open file: not deleted, not moved by another log rotation.
 #[cfg(unix)]
 fn is_still_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -1,41 +1,41 @@
-//! What is worth a line of the log, and in which form lines are written.
+//! The log's levels and formats.
 
-/// What is worth a log line. `notice` is the original's level between info and warning; nothing here is logged at it,
-/// so it shows warnings and errors.
+/// The least severe level that is logged. `notice` is the legacy sidecar's level between info and warning; no event
+/// here has it, so it shows warnings and errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Everything, other crates too.
+    /// Everything, including other crates' events.
     Trace,
     /// Every frame, event and effect.
     Debug,
-    /// What happened.
+    /// Normal operation.
     #[default]
     Info,
-    /// As warnings.
+    /// The same as `Warning`.
     Notice,
-    /// What went wrong and was coped with.
+    /// Failures that the program handled.
     Warning,
-    /// What needs a person.
+    /// Failures that need a person.
     Error,
 }
 
-/// How the log looks on stdout; in its file it is JSON always.
+/// The format of the log on stdout; its file is always JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text in a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// One line of text, for people.
     Text,
 }
 
 impl LogFormat {
-    /// Every name.
+    /// All names.
     pub const NAMES: &'static str = "auto, json, text";
 
-    /// Reads a name.
+    /// Parses a name.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "auto" => Self::Auto,
@@ -47,10 +47,10 @@ impl LogFormat {
 }
 
 impl LogLevel {
-    /// Every name that is understood: the original's first, then Rust's.
+    /// All names: the legacy sidecar's first, then Rust's.
     pub const NAMES: &'static str = "debug, info, notice, warning (warn), error, trace";
 
-    /// Reads a name of either world.
+    /// Parses a name of the legacy sidecar or of Rust.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "trace" => Self::Trace,

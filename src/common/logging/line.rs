@@ -1,4 +1,4 @@
-//! From an event's text to a clean line: secrets are blotted out before anything is queued. It does not write.
+//! Turns an event's text into a line and replaces secrets before the line is queued. It does not write.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::common::logging::queue::LineQueue;
 use crate::common::secret::{REDACTED, Secret};
 
-/// Shorter texts would blot out ordinary words.
+/// The least length of a secret, in bytes: replacing shorter texts would damage ordinary words.
 const SHORTEST_SECRET: usize = 4;
 
-/// Replaces secrets in lines.
+/// The replacer of secrets in lines.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Redactor {
     needles: Vec<Secret>,
@@ -22,14 +22,14 @@ impl Redactor {
         let mut needles: Vec<String> = Vec::new();
         for secret in secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
             needles.push(secret.to_owned());
-            // As it looks inside a JSON string, and inside a JSON string inside one.
+            // As it appears inside a JSON string, and inside a JSON string within a JSON string.
             let mut escaped = secret.to_owned();
             for _ in 0..2 {
                 escaped = inside_json(&escaped);
                 needles.push(escaped.clone());
             }
         }
-        // The longest first, so that none leaves the rest of another.
+        // The longest first, so that a shorter needle does not leave the rest of a longer one.
         needles.sort_by_key(|needle| core::cmp::Reverse(needle.len()));
         needles.dedup();
         Self { needles: needles.into_iter().map(Secret::new).collect() }
@@ -44,7 +44,7 @@ impl Redactor {
 }
 
 impl Redactor {
-    /// How many bytes at the end of `text` may be the beginning of a secret whose rest is still to come.
+    /// Returns how many bytes at the end of `text` may be the beginning of a secret whose rest is still to come.
     pub(crate) fn possible_beginning(&self, text: &str) -> usize {
         let of_one = |needle: &str| {
             let beginnings = needle.char_indices().map(|(at, _)| at).rev();
@@ -59,7 +59,7 @@ fn inside_json(text: &str) -> String {
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
 }
 
-/// Gives the subscriber a writer an event.
+/// The factory that gives the subscriber one writer per event.
 #[derive(Debug)]
 pub(super) struct LineMaker {
     queues: Vec<Arc<LineQueue>>,
@@ -80,7 +80,7 @@ impl<'a> MakeWriter<'a> for LineMaker {
     }
 }
 
-/// One event's line; it goes out when it is dropped.
+/// One event's line; dropping it queues it.
 #[derive(Debug)]
 pub(super) struct LogLine<'a> {
     maker: &'a LineMaker,

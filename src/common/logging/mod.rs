@@ -1,9 +1,9 @@
-//! The log: lines on stdout (JSON, or text in a terminal) and, JSON and capped, in a file. It never blocks the daemon, never kills it and never lets a
-//! secret through; under pressure it drops lines and says how many. It decides nothing about what is worth a line but
-//! the level.
+//! The log: lines on stdout (JSON, or text in a terminal) and in a file (JSON, of limited size). It never blocks or
+//! kills the daemon and never writes a secret; when lines come too fast it drops some and writes how many. It filters
+//! by level only.
 //!
 //! Each sink has a thread and a bounded queue of its own, so that a pm2 that reads slowly (its pipe takes about 94 KiB)
-//! does not hold up the file, and a full disk not stdout.
+//! does not delay the file, nor a full disk stdout.
 
 mod file;
 mod level;
@@ -28,27 +28,27 @@ pub(crate) use line::Redactor;
 use queue::LineQueue;
 use text::TextFormat;
 
-/// A log file never grows beyond this, bytes (the original's figure).
+/// The maximum size of a log file, in bytes (the legacy sidecar's figure).
 pub const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
-/// The log file and its four predecessors, `.1` (the youngest) to `.4`.
+/// The number of log files: the current one and its four predecessors, `.1` (the newest) to `.4`.
 pub const MAX_FILES: u32 = 5;
-/// How long a dropped [`Guard`] waits for the last lines.
+/// How long a dropped [`Guard`] waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What to log, and where.
+/// The configuration of the log.
 #[derive(Debug, Default)]
 pub struct LogConfig {
-    /// What is worth a line.
+    /// The least severe level that is logged.
     pub level: LogLevel,
-    /// How it looks on stdout; in the file it is JSON.
+    /// The format of lines on stdout; the file's is JSON.
     pub format: LogFormat,
-    /// The file beside stdout.
+    /// The log file, besides stdout.
     pub file: Option<PathBuf>,
-    /// Texts that no line may hold; they become `<redacted>`.
+    /// Texts that no line may contain; they are replaced by `<redacted>`.
     pub secrets: Vec<Secret>,
 }
 
-/// Keeps the log going. When it is dropped, lines still queued are written, within 200 ms; later ones are lost.
+/// The guard that keeps the log running. Dropping it writes the queued lines, for up to 200 ms; later lines are lost.
 #[derive(Debug)]
 #[must_use = "the log ends when the guard is dropped"]
 pub struct Guard {
@@ -58,29 +58,29 @@ pub struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let give_up = Instant::now() + FLUSH_TIMEOUT;
-        // All are told first, so that they finish side by side.
+        // All are closed before the first wait, so that they finish in parallel.
         self.queues.iter().for_each(|queue| queue.close());
         self.queues.iter().for_each(|queue| queue.wait_until_done(give_up));
     }
 }
 
-/// Changes what is worth a line in the log of this process.
+/// The handle that changes the level of this process's log.
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// What is worth a line from now on. Without a log it changes nothing.
+/// Sets the log's level. Does nothing before [`init`].
 pub fn set_level(level: LogLevel) {
     if let Some(handle) = LEVEL.get() {
-        // Fails only where the log has ended.
+        // Fails only after the log has ended.
         let _ = handle.reload(targets(level));
     }
 }
 
-/// Starts the log of this process, and turns panics into error lines. A second call changes nothing but the panic hook,
-/// and its guard guards nothing that is used.
+/// Starts the log of this process, and logs panics as error lines. A second call replaces only the panic hook, and its
+/// guard has no effect.
 pub fn init(config: LogConfig) -> Guard {
     let style = Style::of_this_process(config.format);
     let (subscriber, level, guard) = subscriber(config, style, stdout());
-    // Fails only where a subscriber is already set: that one goes on.
+    // Fails only if a subscriber is already set: that one stays.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let _ = LEVEL.set(level);
     }
@@ -95,7 +95,7 @@ pub fn init(config: LogConfig) -> Guard {
     guard
 }
 
-/// How lines look on stdout.
+/// The style of lines on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Json,
@@ -105,7 +105,7 @@ enum Style {
 impl Style {
     fn of_this_process(format: LogFormat) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        // no-color.org: set, and not empty. A terminal that knows no colours says so.
+        // no-color.org: NO_COLOR counts if it is set and not empty. TERM=dumb is a terminal without colours.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         match format {
@@ -116,7 +116,8 @@ impl Style {
     }
 }
 
-/// The same with another writer for stdout and without touching the process.
+/// Creates the subscriber that writes to `out` as stdout, its level handle and its guard, without installing anything
+/// in the process.
 fn subscriber(
     config: LogConfig,
     style: Style,
@@ -124,7 +125,7 @@ fn subscriber(
 ) -> (impl tracing::Subscriber + Send + Sync, reload::Handle<Targets, Registry>, Guard) {
     let stdout = LineQueue::start("log-stdout", queue::Stream::new(out), None);
     let mut queues = vec![Arc::clone(&stdout)];
-    // JSON wherever a program may read.
+    // The sinks that programs may read get JSON.
     let mut as_json = match style {
         Style::Json => vec![Arc::clone(&stdout)],
         Style::Text { .. } => Vec::new(),
@@ -154,7 +155,7 @@ fn subscriber(
     (subscriber, handle, Guard { queues })
 }
 
-/// Other crates speak up only to warn, except at `trace`.
+/// Returns the filter for a level. Other crates log warnings and errors only, except at `trace`.
 fn targets(level: LogLevel) -> Targets {
     let (ours, others) = match level {
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
@@ -163,11 +164,12 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Notice | LogLevel::Warning => (LevelFilter::WARN, LevelFilter::WARN),
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
     };
-    // A target is matched by how it begins: the library and both programs.
+    // Targets match by prefix: this one is the library and both programs.
     Targets::new().with_default(others).with_target("agentcom", ours)
 }
 
-/// Stdout without std's lock and buffer: a thread that is stuck in a write must not hold what others need to exit.
+/// Returns stdout without std's lock and buffer: a thread that is blocked in a write must not hold a lock that others
+/// need to exit.
 #[cfg(unix)]
 fn stdout() -> Box<dyn Write + Send> {
     use std::os::fd::AsFd;

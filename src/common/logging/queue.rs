@@ -1,29 +1,29 @@
-//! A bounded queue of lines between the daemon and a thread that may block for ever. Pushing never waits; what does not
-//! fit is counted, and the count stands in the log where the lines would have.
+//! A bounded queue of lines between the daemon and a thread that may block for ever. Pushing never waits; lines that do
+//! not fit are counted, and the count is logged in their place.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most that waits, bytes and lines.
+/// The limits of the queue, in bytes and in lines.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 const MAX_QUEUED_LINES: usize = 4_096;
-/// How soon a descriptor that would block is tried again.
+/// The pause before a descriptor that would block is tried again.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Where lines go in the end.
+/// A sink of lines.
 pub(super) trait WriteLine: Send + 'static {
-    /// Writes one line, newline included.
+    /// Writes one line, including the newline.
     fn write_line(&mut self, line: &[u8]) -> Result<(), Trouble>;
 }
 
-/// A line was not written.
+/// The reason why a line was not written.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// This one; the next may fare better. The text says why.
+    /// This line failed; the next may succeed. The text says why.
     Lost(String),
-    /// Nobody reads any more.
+    /// The reader is gone: the sink has ended.
     Over,
 }
 
@@ -44,8 +44,8 @@ struct QueueState {
 }
 
 impl LineQueue {
-    /// Starts the thread that empties the queue into `sink`; trouble is told to `complain`. Without threads to be had,
-    /// the sink stays silent.
+    /// Starts the thread that empties the queue into `sink`; failures are logged to `complain`. If no thread can be
+    /// started, the sink gets no lines.
     pub(super) fn start(name: &str, sink: impl WriteLine, complain: Option<Arc<Self>>) -> Arc<Self> {
         let queue = Arc::new(Self::default());
         let worker = Arc::clone(&queue);
@@ -62,7 +62,7 @@ impl LineQueue {
         if state.closed {
             return;
         }
-        // A line alone is taken whatever its length, or it could never be written.
+        // A line of any length fits into an empty queue, or it could never be written.
         let too_much = state.bytes > 0 && state.bytes + line.len() > MAX_QUEUED_BYTES;
         if too_much || state.lines.len() >= MAX_QUEUED_LINES {
             state.dropped += 1;
@@ -73,7 +73,7 @@ impl LineQueue {
         self.changed.notify_all();
     }
 
-    /// No more lines; what is queued is still written.
+    /// Closes the queue to new lines; queued ones are still written.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.admit_count_of_dropped();
@@ -101,7 +101,7 @@ impl LineQueue {
                 Err(Trouble::Over) => break,
                 Err(Trouble::Lost(why)) => {
                     lost += 1;
-                    // Once a streak: the one place left to say it must not be flooded.
+                    // Once per series of failures: the remaining sink must not be flooded.
                     if let Some(complain) = complain.filter(|_| lost == 1) {
                         complain.push(notice(&format!("the log file cannot be written: {why}"), None));
                     }
@@ -131,7 +131,7 @@ impl LineQueue {
         self.changed.notify_all();
     }
 
-    /// A panic while the lock was held left the queue usable: every step leaves it consistent.
+    /// Locks the state. A poisoned lock is usable: every step leaves the state consistent.
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,7 +155,7 @@ fn dropped_notice(lines: u64) -> Arc<[u8]> {
     notice(&format!("{lines} log lines dropped here: they came faster than they could be written"), Some(lines))
 }
 
-/// A line of the log's own, in the form of the others.
+/// Returns a line of the log itself, in the JSON form of the others.
 fn notice(message: &str, dropped: Option<u64>) -> Arc<[u8]> {
     use tracing_subscriber::fmt::format::Writer;
     use tracing_subscriber::fmt::time::{FormatTime, SystemTime as Clock};
@@ -170,7 +170,7 @@ fn notice(message: &str, dropped: Option<u64>) -> Arc<[u8]> {
     format!("{line}\n").into_bytes().into()
 }
 
-/// Stdout, or anything else that is written to until nobody reads it.
+/// The sink for stdout, or another stream that is written to until its reader is gone.
 pub(super) struct Stream {
     out: Box<dyn Write + Send>,
 }
@@ -189,12 +189,12 @@ impl WriteLine for Stream {
                 Ok(0) => return Err(Trouble::Over),
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Someone who shares the descriptor made it non-blocking.
+                // Another process that shares the descriptor made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(WOULD_BLOCK_PAUSE),
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Err(Trouble::Lost(error.to_string()));
                 }
-                // EPIPE, a closed descriptor, a terminal that is gone: the end of stdout, not of the daemon.
+                // EPIPE, a closed descriptor, a closed terminal: stdout has ended, but the daemon goes on.
                 Err(_) => return Err(Trouble::Over),
             }
         }

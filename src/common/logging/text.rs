@@ -1,5 +1,5 @@
-//! A line of the log for a person at a terminal: time (UTC), level, message, fields. Nothing that others wrote steers the
-//! terminal or looks like a line of its own; it decides nothing about what is said.
+//! Log lines for a person at a terminal: time (UTC), level, message, fields. Logged values cannot control the terminal
+//! or imitate a line of their own. It does not decide what is logged.
 
 use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,10 +10,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Formats events as text.
+/// The formatter that writes events as text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TextFormat {
-    /// With the colours that every terminal has.
+    /// Whether to use the colours that every terminal has.
     pub(super) colour: bool,
 }
 
@@ -58,7 +58,7 @@ fn time_of_day() -> String {
     format!("{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The message, and the fields behind it.
+/// The message of an event, and the fields after it.
 #[derive(Default)]
 struct Parts {
     message: String,
@@ -71,7 +71,7 @@ impl Parts {
         if name == "message" {
             self.message = value;
         } else if value.is_empty() || value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=')) {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(self.fields, " {name}=\"{}\"", value.replace('"', "'"));
         } else {
             let _ = write!(self.fields, " {name}={value}");
@@ -89,7 +89,7 @@ impl Visit for Parts {
     }
 }
 
-/// Without control characters, and without those that turn the reading direction.
+/// Replaces control characters, and those that change the reading direction, by spaces.
 fn tame(text: &str) -> String {
     let odd = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

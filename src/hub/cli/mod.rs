@@ -1,4 +1,4 @@
-//! The hub's command line: what it takes, what it prints, and how it exits. It holds no logic of the hub.
+//! The hub's command line: arguments, output and exit codes. It holds no logic of the hub.
 
 mod store;
 mod token;
@@ -130,7 +130,7 @@ struct TimingArgs {
     restart_margin_ms: u64,
 }
 
-/// A time that ends: 0 would spin, and nobody waits a year.
+/// Parses a duration in ms, from 1 to a year: 0 would make a busy loop.
 fn ms() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=31_536_000_000)
 }
@@ -158,7 +158,7 @@ impl ServeArgs {
     }
 }
 
-/// Does what the command line says.
+/// Runs the command and returns the exit code.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => run_serve(&args),
@@ -168,7 +168,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_serve(args: &ServeArgs) -> ExitCode {
-    // Until the end of this function: dropping it writes the last lines.
+    // Held until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     fd_limit::raise();
     let options = Options {
@@ -191,7 +191,7 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
             Err(error) => Err(ServeError::CoreDied(format!("signals cannot be received: {error}"))),
         }
     });
-    // Whatever still blocks must not hold the exit up.
+    // A blocked thread must not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,7 +202,7 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
     }
 }
 
-/// SIGINT is what pm2 sends and what Ctrl-C is, SIGTERM is what everybody else sends.
+/// Cancels `stop` on SIGINT (pm2 and Ctrl-C) and on SIGTERM (all other supervisors).
 fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -228,7 +228,7 @@ fn exit_code(error: &ServeError) -> u8 {
 }
 
 pub(super) fn fail(code: u8, message: &str) -> ExitCode {
-    // Nobody may be reading; the code says enough then.
+    // stderr may be closed; the exit code is enough then.
     let _ = writeln!(std::io::stderr(), "agentcom-hub: {message}");
     ExitCode::from(code)
 }

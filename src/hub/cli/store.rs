@@ -1,4 +1,4 @@
-//! `agentcom-hub store`: what it takes and what it prints. What cannot be read is the store's to say.
+//! `agentcom-hub store`: arguments and output. The store itself determines which records cannot be read.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub(crate) enum StoreAction {
     },
 }
 
-/// Does what the command line says.
+/// Runs the command and returns the exit code.
 pub(crate) fn run(action: &StoreAction) -> ExitCode {
     let StoreAction::Check { json, data } = action;
     let path = Store::path_in(&data.dir);

@@ -1,4 +1,4 @@
-//! `agentcom-hub token`: what it takes and what it prints. The tokens themselves are `control`'s.
+//! `agentcom-hub token`: arguments and output. The requests themselves go through `admin_socket`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub(crate) struct DataArgs {
     pub(crate) dir: PathBuf,
 }
 
-/// Does what the command line says.
+/// Runs the command and returns the exit code.
 pub(crate) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
     match action {
         Some(TokenAction::List { json, data }) => {
@@ -103,8 +103,8 @@ fn make(new: NewToken) -> ExitCode {
     }
 }
 
-/// Has the token in the file BEFORE the hub knows it: a disk that fails then costs no token, and none of those that
-/// `--replace` revokes.
+/// Makes a token and writes it to a file. The file is written before the hub learns of the token, so that a failing
+/// disk costs neither the new token nor those that `--replace` revokes.
 fn make_into(
     out: &Path,
     data: &DataArgs,
@@ -118,7 +118,7 @@ fn make_into(
         Ok(secret) => secret,
         Err(error) => return fail(70, &error.to_string()),
     };
-    // FILE may be meant to stand in it.
+    // FILE may lie in the data dir.
     if let Err(code) = make_data_dir(data) {
         return code;
     }
@@ -156,7 +156,7 @@ const fn file_code(error: &TokenFileError) -> u8 {
 
 fn listed(tokens: &[Shown], json: bool) -> String {
     if json {
-        // Names and numbers: nothing here can fail to serialize.
+        // Strings and numbers only: this cannot fail.
         return serde_json::to_string(tokens).unwrap_or_default() + "\n";
     }
     let now = now_ms();
@@ -175,7 +175,8 @@ fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String)
     }
 }
 
-/// Has it done by the running hub, or else in the store; `Err` is the exit code, with all said.
+/// Sends the request to the running hub, or applies it to the store where none runs. On failure prints the error and
+/// returns the exit code as `Err`.
 pub(crate) fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
     make_data_dir(data)?;
     admin_socket::request(&data.dir, request).map_err(|error| fail(code_of(&error), &error.to_string()))

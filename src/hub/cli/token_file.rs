@@ -1,4 +1,4 @@
-//! The file that `agentcom-hub token --out` writes: one new token, for its user's eyes only. It makes no tokens.
+//! The file that `agentcom-hub token --out` writes: one new token, readable by its owner only. It makes no tokens.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::folder_of;
 
-/// A new file of mode 0600. It goes again when it is dropped, unless it is [kept](Self::keep).
+/// A new file of mode 0600. Dropping it removes the file, unless it is [kept](Self::keep).
 #[derive(Debug)]
 pub(crate) struct TokenFile {
     path: PathBuf,
@@ -16,14 +16,14 @@ pub(crate) struct TokenFile {
     kept: bool,
 }
 
-/// Why the token is not in the file; nothing was made at the hub then.
+/// The reason why the token is not in the file; the hub has made no token then.
 #[derive(Debug)]
 pub(crate) enum TokenFileError {
-    /// Something has that name, be it a link that leads nowhere.
+    /// The name exists already, possibly as a dangling symbolic link.
     Taken(PathBuf),
-    /// There can be no such file.
+    /// The file cannot be created.
     Create(PathBuf, io::Error),
-    /// The disk does not take it.
+    /// The file cannot be written.
     Write(PathBuf, io::Error),
 }
 
@@ -53,12 +53,12 @@ impl fmt::Display for TokenFileError {
 }
 
 impl TokenFile {
-    /// Creates the file and writes the token into it, one line; both are on the disk AFTER `Ok`.
+    /// Creates the file and writes the token into it as one line; both are on disk after `Ok`.
     ///
     /// # Errors
-    /// [`TokenFileError`]; no file is left then that was not there before.
+    /// [`TokenFileError`]; no new file is left behind then.
     pub(crate) fn create(path: &Path, token: &str) -> Result<Self, TokenFileError> {
-        // Exclusively: what has that name is not opened, and a link not followed.
+        // Exclusive creation: an existing file is not opened, and a symbolic link not followed.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| {
             let taken = error.kind() == io::ErrorKind::AlreadyExists;
@@ -85,7 +85,7 @@ impl TokenFile {
 impl Drop for TokenFile {
     fn drop(&mut self) {
         if !self.kept {
-            // Retention, it would hold a token that no hub knows.
+            // Its token is unknown to the hub.
             let _ = fs::remove_file(&self.path);
         }
     }

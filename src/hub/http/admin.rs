@@ -1,5 +1,6 @@
-//! The routes for tokens and settings, on the original hub's paths: reads requests, asks the core, writes JSON. It
-//! decides only who may do what: there any token may, here an admin's (and an agent may give up its own).
+//! The routes for tokens and settings, on the legacy hub's paths. Each reads the request, asks the actor and writes
+//! JSON. The only decision here is permission: the legacy hub accepts any token, this one an admin's (and an agent may
+//! revoke its own).
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::hub::state::tokens::{NotIssued, Principal, Which};
 use crate::hub::{actor, random};
 use crate::protocol::schema::{Kind, may, must};
 
-/// The caller, who must be an admin.
+/// Returns the caller's principal, which must be an admin.
 pub(crate) async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
     let who = authenticate(&app.actor, headers).await?;
     if who.admin { Ok(who) } else { Err(ApiError::forbidden(&who.name, what)) }
@@ -56,7 +57,7 @@ pub(crate) async fn revoke_tokens(
     }
     let Query(query) =
         query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
-    // Whoever is no admin must not be able to take an admin's token away that goes by the same name.
+    // A caller that is no admin must not be able to revoke an admin's token of the same name.
     let which = match (query.get("id"), who.admin) {
         (None, false) => Which::Agents,
         (None, true) => Which::All,
@@ -68,14 +69,14 @@ pub(crate) async fn revoke_tokens(
     ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
 }
 
-/// A new token in place of all that the agent has.
+/// Replaces all tokens of the agent by a new one.
 pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     admin(&app, &headers, "reset a token").await?;
     let agent_id = path_id(id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
     let issued = app.actor.ask(move |state, now_ms| {
-        // An admin's token stays: it is not what an agent lost.
+        // An admin token of the same name stays: the agent does not use it.
         let revoked = actor::revoke(state, &name, &Which::Agents, now_ms);
         let principal = Principal { name, admin: false, created_at: now_ms };
         (revoked > 0).then(|| state.tokens.issue(secret, principal, false))
@@ -91,11 +92,12 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
 
 pub(crate) async fn default_repo(State(app): Shared) -> Reply {
     let repo = app.actor.ask(|state, _| state.settings.get(DEFAULT_REPO).map(str::to_owned)).await?;
-    // The original's hub says `default_repo`; its add-agent.js also looks for `url`.
+    // The legacy hub sends `default_repo`; its add-agent.js also looks for `url`.
     ok(json!({"default_repo": repo, "url": repo, "configured": repo.is_some()}))
 }
 
-/// What every new agent clones and then runs from: not for any agent to say, as it is at the original hub.
+/// Sets the repository that every new agent clones and runs from. Only an admin may, unlike on the legacy hub, where
+/// any agent may.
 pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let who = admin(&app, &headers, "set the default repository").await?;
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
@@ -106,7 +108,7 @@ pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, bod
     ok(json!({"status": "ok", "default_repo": url}))
 }
 
-/// Why there is no token, over HTTP.
+/// Converts the reason why no token was issued to an HTTP error.
 pub(crate) fn not_issued(why: NotIssued) -> ApiError {
     match why {
         NotIssued::NameTaken => {

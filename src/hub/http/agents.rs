@@ -1,5 +1,5 @@
-//! The routes about single agents on the original hub's paths: how each stands, and a task for one that is here. Reads
-//! requests, asks the core, writes JSON; it decides nothing.
+//! The routes about single agents on the legacy hub's paths: their state, and a task for a connected agent. Each reads
+//! the request, asks the actor and writes JSON; it decides nothing.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,14 +12,14 @@ use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::protocol::schema::{Kind, may, must};
 
-/// How all agents stand.
+/// Returns the state of every agent.
 pub(crate) async fn states(State(app): Shared, headers: HeaderMap) -> Reply {
     authenticate(&app.actor, &headers).await?;
     let agents = app.actor.ask(|state, _| state.scheduler.states_json()).await?;
     ok(json!({"agents": agents}))
 }
 
-/// How one stands.
+/// Returns the state of one agent.
 pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
@@ -31,8 +31,8 @@ pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
     })?)
 }
 
-/// A task for one agent that is here. Unlike at the original hub it is one like any other: it waits while the agent has
-/// another, and its verdict counts.
+/// Submits a task for one connected agent. Unlike on the legacy hub it is a task like any other: it waits while the
+/// agent has another one, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let who = authenticate(&app.actor, &headers).await?;
     let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));

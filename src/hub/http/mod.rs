@@ -1,4 +1,5 @@
-//! The hub over HTTP: reads requests, asks the core, writes JSON. It decides nothing about tasks or restarts.
+//! The hub's HTTP routes: each reads the request, asks the actor and writes JSON. They decide nothing about tasks or
+//! restarts.
 //!
 //! | route | token | answer |
 //! |---|---|---|
@@ -52,24 +53,24 @@ use crate::hub::state::tokens::Principal;
 use crate::hub::{random, websocket};
 use crate::protocol::schema::{Kind, may, must};
 
-/// No task holds a restart up for longer than a day; the sidecar sees it the same way.
+/// The longest time, in ms, that a running task may delay a restart: a day, which is also the sidecar's limit.
 const MAX_DEADLINE_MS: u64 = 86_400_000;
 
-/// What every route sees.
+/// The state that all routes share.
 pub struct App {
-    /// The way to the core.
+    /// The handle to the actor.
     pub actor: Handle,
-    /// Where we listen: the address for those who sent no `Host`.
+    /// The address that the hub listens on, used for callers that sent no `Host`.
     pub listen: String,
-    /// How long sockets are waited for.
+    /// The time limits of every WebSocket.
     pub patience: websocket::Patience,
-    /// Whether only an admin registers agents.
+    /// Whether only an admin may register agents.
     pub closed: bool,
-    /// Ends every socket.
+    /// The token whose cancellation ends every WebSocket.
     pub stop: CancellationToken,
-    /// Every socket's task.
+    /// The task of every WebSocket.
     pub sockets: TaskTracker,
-    /// Names connections.
+    /// The id of the next connection.
     pub next_conn: AtomicU64,
 }
 
@@ -78,7 +79,7 @@ pub(super) type Reply = Result<(StatusCode, Json<Value>), ApiError>;
 pub(super) type Body = Result<Bytes, BytesRejection>;
 pub(super) type Id = Result<Path<String>, PathRejection>;
 
-/// All routes.
+/// Returns the router with all routes.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/ws", get(websocket))
@@ -127,7 +128,8 @@ async fn websocket(
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
         .map_err(|rejection| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", &rejection.body_text()))?;
-    // BEFORE the peer hears that the connection stands, and so before it says anything on it, ends, or dials again.
+    // Assigned before the peer receives the 101, and so before it sends a frame, closes or connects again: ids increase
+    // in the order of connections.
     let conn = app.next_conn.fetch_add(1, Ordering::Relaxed);
     let upgrade = upgrade
         .read_buffer_size(websocket::BUFFER_BYTES)
@@ -186,7 +188,7 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// How the caller reached us: by its `Host`, and whether a proxy before us speaks TLS.
+/// Returns whether the caller uses TLS (through a proxy), and the host that it reached the hub by (its `Host` header).
 fn reached_as(headers: &HeaderMap, listen: &str) -> (bool, String) {
     let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let plain = |host: &&str| {

@@ -1,7 +1,6 @@
-//! What the original hub serves and this one does not, so that whoever asks hears why and where to look instead. It
-//! serves nothing.
+//! The paths that the legacy hub serves and this hub does not, with the reason and the alternative for the 404 answer.
 
-/// Paths by their beginning, and what is there instead.
+/// Path prefixes, each with its explanation or alternative; the first match counts.
 const NOT_OFFERED: &[(&str, &str)] = &[
     ("/api/message", MESSAGES),
     ("/api/mailbox", MESSAGES),
@@ -40,7 +39,7 @@ const MESSAGES: &str = "agents do not talk to each other here";
 const BACKUP: &str = "stop the hub and copy its data folder, or copy a snapshot of the file system";
 const DASHBOARD: &str = "there is no dashboard: GET /health, /api/agents and /api/tasks/stats say how it is";
 
-/// What to do instead of asking for this path, where the original hub serves it.
+/// Returns the alternative to a path that only the legacy hub serves, or `None` for any other path.
 pub(crate) fn instead_of(path: &str) -> Option<&'static str> {
     NOT_OFFERED.iter().find(|(beginning, _)| path.starts_with(beginning)).map(|(_, instead)| *instead)
 }

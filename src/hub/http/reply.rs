@@ -1,5 +1,5 @@
-//! What every HTTP route shares: errors that say what was found, where, and what to do next; bodies; bearer tokens.
-//! It knows no route.
+//! What all HTTP routes share: errors that say what was found, where, and what to do next; request bodies; bearer
+//! tokens. It knows no route.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// An answer that is not the one that was asked for. Always JSON, always with `error`.
+/// An error answer: a JSON object that always has `error`.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -24,12 +24,12 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// `error` is for programs; `hint` says what to do.
+    /// Creates an error. `error` is for programs; `hint` tells people what to do.
     pub fn new(status: StatusCode, error: &str, hint: &str) -> Self {
         Self { status, body: json!({"error": error, "hint": hint}) }
     }
 
-    /// Adds a field.
+    /// Adds a field to the body.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         if let Some(body) = self.body.as_object_mut() {
@@ -38,24 +38,24 @@ impl ApiError {
         self
     }
 
-    /// The body has these fields wrong.
+    /// Creates the 422 error for a request with these invalid fields.
     pub fn invalid(errors: Vec<Value>) -> Self {
         let hint = "correct the named fields; nothing was changed";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", hint).with("errors", errors)
     }
 
-    /// One field is wrong in a way that its type does not say.
+    /// Creates the 422 error for one field whose value is invalid although its type is right.
     pub fn invalid_field(field: &str, error: &str, detail: String) -> Self {
         Self::invalid(vec![json!({"field": field, "error": error, "detail": detail})])
     }
 
-    /// The token proves somebody who may not do this.
+    /// Creates the 403 error for a principal that lacks the permission.
     pub fn forbidden(name: &str, what: &str) -> Self {
         let hint = format!("the token of {name} may not {what}; use an admin token (agentcom-hub token NAME --admin)");
         Self::new(StatusCode::FORBIDDEN, "forbidden", &hint)
     }
 
-    /// No such task.
+    /// Creates the 404 error for an unknown task.
     pub fn task_not_found(task_id: &str) -> Self {
         let hint = "GET /api/tasks lists the tasks that this hub knows";
         Self::new(StatusCode::NOT_FOUND, "task_not_found", hint).with("task_id", task_id)
@@ -74,10 +74,11 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The request's body as an object of the given shape. No body at all is an empty object.
+/// Reads the request's body as an object with the given fields. An absent body counts as an empty object.
 ///
 /// # Errors
-/// 413 too large, 415 not JSON by its content type, 400 not JSON by its text, 422 nested too deep or not of the shape.
+/// 413 if it is too large, 415 if its content type is not JSON, 400 if its text is not JSON, 422 if it is nested too
+/// deep or a field is invalid.
 pub fn read_body(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -95,10 +96,10 @@ pub fn read_body(
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
 
-/// Whether it can be an agent's name.
+/// Checks that a text can be an agent's name.
 ///
 /// # Errors
-/// 422.
+/// 422 if it cannot.
 pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     if agent_id.trim().is_empty() || agent_id.chars().any(char::is_control) {
         let detail = "must hold a visible character and no control characters".to_owned();
@@ -124,10 +125,10 @@ fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, A
     })
 }
 
-/// Whom the request's bearer token proves.
+/// Returns the principal of the request's bearer token.
 ///
 /// # Errors
-/// 401 where there is none, or it is nobody's.
+/// 401 if there is no token, or it is unknown.
 pub async fn authenticate(actor: &Handle, headers: &HeaderMap) -> Result<Principal, ApiError> {
     let unauthorized = || {
         let hint = "provide Authorization: Bearer <token>; agentcom-hub token NAME makes one";

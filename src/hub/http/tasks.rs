@@ -1,4 +1,4 @@
-//! The task routes: reads requests, asks the core, writes JSON. It decides nothing about tasks.
+//! The task routes: each reads the request, asks the actor and writes JSON. They decide nothing about tasks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,11 +17,11 @@ use crate::hub::scheduler::tasks::Tasks;
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Field, Kind, may, must};
 
-/// The most tasks in one answer.
+/// The maximum number of tasks in one answer.
 const MAX_LISTED: usize = 10_000;
-/// What the tasks of one answer may weigh, bytes; the last one may go over it.
+/// The maximum size of the tasks in one answer, in bytes; the last task may exceed it.
 const MAX_LISTED_BYTES: u64 = 16 << 20;
-/// The most tasks, the most bytes, and the most looks that one question to the core may cost.
+/// The limits of one request to the actor: tasks returned, bytes returned, and tasks examined.
 const CHUNK: usize = 250;
 const CHUNK_BYTES: u64 = 1 << 20;
 const LOOK: usize = 5_000;
@@ -64,14 +64,14 @@ pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// There is no room for another task.
+/// Returns the 503 error for a full queue.
 pub(crate) fn queue_full() -> ApiError {
     let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
 pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
-    // Taken silently, it would promise an order that nobody keeps.
+    // Accepted silently, it would promise an order that the scheduler does not keep.
     if body.get("depends_on").is_some_and(|value| !value.is_null() && *value != json!([])) {
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
         return Err(ApiError::invalid_field("depends_on", "unsupported", detail.to_owned()));
@@ -82,7 +82,7 @@ pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Res
     };
     let needed_capabilities = body.get("needed_capabilities").and_then(texts).unwrap_or_default();
     let metadata = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
-    // Three failures make a dead letter, as at the original hub.
+    // Three failures make a dead letter, as on the legacy hub.
     let max_retries = body.get("max_retries").and_then(Value::as_u64).unwrap_or(3);
     let description = text(&body, "description").unwrap_or_default().to_owned();
     const OWN: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
@@ -101,7 +101,7 @@ pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Res
 
 type Asked = Result<Query<HashMap<String, String>>, QueryRejection>;
 
-/// Which tasks are asked for.
+/// The filter of a task list.
 #[derive(Clone, Default)]
 struct Filter {
     status: Option<String>,
@@ -147,7 +147,7 @@ pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -
     page(&app, filter, limit, after).await
 }
 
-/// The list with `status=dead_letter`, whatever status the query names.
+/// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
 pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: Asked) -> Reply {
     let query = query.map(|Query(mut query)| {
         query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
@@ -156,8 +156,8 @@ pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: Asked) 
     list(app, headers, query).await
 }
 
-/// Tasks by lane and order of submission, and where to go on. The core is asked for a few at a time: it has better things
-/// to do than to copy all of them at once.
+/// Lists tasks by lane and order of submission, with a cursor for the next page. Tasks are copied from the actor in
+/// chunks, because copying all of them in one step would block it for too long.
 async fn page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) -> Reply {
     let mut shown: Vec<Value> = Vec::new();
     let mut bytes = 0;
@@ -177,13 +177,13 @@ async fn page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) 
     ok(json!({"count": shown.len(), "tasks": shown, "cursor": cursor}))
 }
 
-/// A few tasks in order.
+/// One chunk of a task list, in order.
 struct Chunk {
     tasks: Vec<Task>,
     bytes: u64,
-    /// The turn of the last one looked at, taken or not.
+    /// The turn of the last task examined, whether or not it matched.
     reached: Option<Turn>,
-    /// Whether there are others after that.
+    /// Whether there are tasks after that one.
     more: bool,
 }
 
@@ -208,7 +208,7 @@ pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
     ok(app.actor.ask(|state, _| count(state.scheduler.tasks())).await?)
 }
 
-/// How many tasks there are, as the original hub counts: dead letters apart, lanes of those that wait.
+/// Counts tasks as the legacy hub does: dead letters separately, and only queued tasks by priority.
 fn count(tasks: &Tasks) -> Value {
     let mut by_status: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut by_priority: BTreeMap<u8, u64> = BTreeMap::new();
@@ -232,9 +232,9 @@ fn count(tasks: &Tasks) -> Value {
     })
 }
 
-/// A lane by its name or its number.
+/// Parses a priority's name or number.
 fn priority_of(named: &str) -> Result<Priority, ApiError> {
-    // The original's agentcom-submit offers `critical`, which its hub files under normal; whoever says it means it.
+    // The legacy agentcom-submit offers `critical`, which the legacy hub treats as normal; its users mean urgent.
     let named = if named == "critical" { "urgent" } else { named };
     let by_number = Priority::ALL.into_iter().find(|lane| lane.number().to_string() == named);
     by_number.or_else(|| named.parse().ok()).ok_or_else(|| {
@@ -243,7 +243,7 @@ fn priority_of(named: &str) -> Result<Priority, ApiError> {
     })
 }
 
-/// Where a list goes on.
+/// Parses the cursor of a task list.
 fn turn_of(cursor: &str) -> Result<Turn, ApiError> {
     let parts = cursor.split_once('-');
     let turn = parts.and_then(|(lane, seq)| {
@@ -286,7 +286,7 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
     ok(json!({"status": "requeued", "task_id": id, "priority": priority}))
 }
 
-/// The caller, who must be an admin or the one who submitted the task.
+/// Returns the caller's principal and the task's id. The caller must be an admin or the task's submitter.
 async fn submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Principal, String), ApiError> {
     let who = authenticate(&app.actor, headers).await?;
     let id = path_id(id)?;

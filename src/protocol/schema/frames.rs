@@ -1,12 +1,12 @@
-//! The shape of every frame that a sidecar may say, as a table. The checking itself is in `validate`.
+//! The fields of every frame that a sidecar may send, as a table. The checks themselves are in `schema`.
 //!
-//! Source: the original hub's schema listing, and `docs/protocol.md` for what is ours.
+//! Source: the legacy hub's schema listing, and `docs/protocol.md` for the additions of this project.
 
 use crate::protocol::schema::{Field, Kind, may, must};
 
 const TASK: Field = must("task_id", Kind::Text);
 
-/// Each frame's fields beside `type`.
+/// Each frame's fields besides `type`.
 const FRAMES: &[(&str, &[Field])] = &[
     (
         "identify",
@@ -90,12 +90,12 @@ const FRAMES: &[(&str, &[Field])] = &[
     ),
 ];
 
-/// The fields of a frame beside `type`; none for a type that this hub does not know.
+/// Returns the fields of a frame besides `type`, or `None` for a type that this hub does not know.
 pub(crate) fn frame_fields(kind: &str) -> Option<&'static [Field]> {
     FRAMES.iter().find(|(name, _)| *name == kind).map(|(_, fields)| *fields)
 }
 
-/// Every type that this hub knows, in order of the alphabet.
+/// Returns every type that this hub knows, in alphabetical order.
 pub(crate) fn known_types() -> Vec<&'static str> {
     let mut known: Vec<&str> = FRAMES.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();

@@ -1,7 +1,7 @@
-//! Whether what came in has the shape it must have, field by field, in the original hub's words. It looks at shapes
-//! only: whether a task exists or a token is right is somebody else's question.
+//! Checks received frames and bodies field by field, and reports errors in the legacy hub's words. It checks shapes
+//! only: not whether a task exists or a token is valid.
 //!
-//! Source: the original hub's schema listing (`GET /api/schemas` there) and its answers on the wire.
+//! Source: the legacy hub's schema listing (`GET /api/schemas` there) and its answers on the wire.
 
 pub(crate) mod frames;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::protocol::schema::frames::{frame_fields, known_types};
 use crate::protocol::{FrameError, JsonError, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of, read_object};
 
-/// What a field must be.
+/// The type of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Any string.
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// What every item of an array must be.
+    /// Returns the type of every item of an array, if it has one.
     const fn item(self) -> Option<Self> {
         match self {
             Self::Texts => Some(Self::Text),
@@ -77,37 +77,37 @@ pub struct Field {
 }
 
 impl Field {
-    /// Whether it is the field of this name.
+    /// Returns whether the field has this name.
     pub fn is(&self, name: &str) -> bool {
         self.name == name
     }
 }
 
-/// A field that must be there.
+/// Creates a required field.
 pub const fn must(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, required: true }
 }
 
-/// A field that may be there. `null` counts as absent.
+/// Creates an optional field. `null` counts as absent.
 pub const fn may(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, required: false }
 }
 
-/// The most characters in a field, where there is a limit.
+/// Returns the maximum number of characters in a field, if it has a limit.
 fn limit(field: &str) -> Option<usize> {
     match field {
         "agent_id" | "task_id" => Some(128),
         "description" => Some(10_000),
         "status" | "token" | "name" => Some(256),
         "error" | "reason" | "detail" => Some(2_000),
-        // The ledger and the registry keep these.
+        // The ledger and the registry store these.
         "command_id" | "boot_id" | "version" | "client_type" => Some(256),
         "repo" | "ollama_url" => Some(512),
         _ => None,
     }
 }
 
-/// One line for each field that is not as it must be.
+/// Returns one error entry for each invalid field.
 pub fn check(object: &Map<String, Value>, fields: &[Field]) -> Vec<Value> {
     fields.iter().filter_map(|field| check_field(object.get(field.name), field)).collect()
 }
@@ -131,7 +131,7 @@ fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
     }
     let max = limit(name)?;
     let text = value.as_str()?;
-    // Bytes first: counting the characters of a long text is only worth it near the limit.
+    // Bytes first: a text with no more bytes than `max` needs no counting of characters.
     if text.len() <= max || text.chars().count() <= max {
         return None;
     }
@@ -140,7 +140,7 @@ fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
     Some(json!({"field": name, "error": "too_long", "detail": detail, "value": format!("{start}...")}))
 }
 
-/// One line for JSON that is not taken; `whole` is what a refusal that names no field is about.
+/// Returns the error entry for refused JSON; `whole` is the field's name for a refusal that names no field.
 pub(crate) fn refused(whole: &str, refusal: &Refusal) -> Value {
     json!({"field": refusal.field().unwrap_or(whole), "error": refusal.name(), "detail": refusal.to_string()})
 }
@@ -150,7 +150,8 @@ fn wrong_type(field: String, kind: Kind, value: &Value) -> Value {
     json!({"field": field, "error": "wrong_type", "detail": detail, "value": shorten(value)})
 }
 
-/// A wrong value is echoed only where it is small: an error must not be a way to make the hub say a megabyte.
+/// Returns the value as an error echoes it: shortened if it is large, so that an error cannot make the hub send a
+/// megabyte.
 fn shorten(value: &Value) -> Value {
     match value {
         Value::String(text) if text.len() > 50 => json!(format!("{}...", text.chars().take(50).collect::<String>())),
@@ -174,20 +175,20 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// What a text frame is.
+/// The result of reading a text frame.
 #[derive(Debug)]
 pub enum Incoming {
     /// A frame to act on.
     Frame(SidecarFrame),
-    /// A frame that an original sidecar may say and this hub has no use for.
+    /// A frame that a legacy sidecar may send and this hub has no use for.
     Ignored,
-    /// Not JSON.
+    /// A text that is not JSON.
     NotJson,
-    /// JSON, but not a frame as it must be.
+    /// JSON that is not a valid frame.
     Invalid {
-        /// Its `type`, where it has one.
+        /// The frame's `type`, if it has one.
         message_type: Option<String>,
-        /// One line a field.
+        /// One entry per invalid field.
         errors: Vec<Value>,
     },
 }
@@ -242,8 +243,8 @@ pub fn read_frame(text: &str) -> Incoming {
     }
 }
 
-/// What pm2 says is for people: a figure that is not as it should be must not keep the agent out. A wall clock that was
-/// set back makes an original sidecar's uptime negative, for instance.
+/// Removes unknown and invalid fields. pm2's figures are for people only, so an invalid one must not keep the agent
+/// out: a wall clock that was set back makes a legacy sidecar's uptime negative, for instance.
 fn keep_what_fits(pm2_info: &mut Map<String, Value>) {
     const PM2_INFO: &[Field] = &[
         may("name", Kind::Text),

@@ -1,5 +1,5 @@
-//! JSON as others may write it, for the properties that what is taken is read again: at any depth around the limits, with
-//! the keys and numbers that readers stumble over.
+//! JSON as others may write it, for the properties that what is taken is read again: at any depth around the limits,
+//! with the keys and numbers that readers stumble over.
 
 use proptest::prelude::*;
 
