@@ -8,7 +8,7 @@ use std::io;
 ///
 /// # Errors
 /// The signal handler cannot be installed.
-pub fn let_writes_fail() -> io::Result<()> {
+pub fn handle_file_size_signal() -> io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

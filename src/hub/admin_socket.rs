@@ -26,9 +26,9 @@ use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, Shown, Token
 /// The maximum size of a request, in bytes.
 const MAX_REQUEST_BYTES: u64 = 4_096;
 /// How long each side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits while the store is locked but no hub answers: a hub may be starting or stopping.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request of an operator command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,14 +99,14 @@ pub fn path_in(data_dir: &Path) -> PathBuf {
 /// Any error that prevents the socket, for instance a path of more than 107 bytes.
 pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
     // Bound under another name, restricted to its owner, then renamed: it is never accessible to others.
-    let hidden = data_dir.join(".hub.sock");
-    match std::fs::remove_file(&hidden) {
+    let temporary = data_dir.join(".hub.sock");
+    match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&hidden)?;
-    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&hidden, path_in(data_dir))?;
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&temporary, path_in(data_dir))?;
     Ok(listener)
 }
 
@@ -121,7 +121,7 @@ pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToke
             Ok((stream, _)) => {
                 let actor = actor.clone();
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer(stream, actor)).await {
+                    if let Ok(Err(error)) = tokio::time::timeout(TIMEOUT, answer(stream, actor)).await {
                         tracing::debug!(%error, "a caller at the control socket left early");
                     }
                 });
@@ -141,7 +141,7 @@ async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     let response = match serde_json::from_str::<Request>(&line) {
         Ok(request) => match random::secret() {
             Ok(secret) => actor
-                .ask(move |state, now_ms| act(state, request, secret, now_ms))
+                .ask(move |state, now_ms| apply(state, request, secret, now_ms))
                 .await
                 .unwrap_or_else(|_| Response::error("the hub is stopping")),
             Err(error) => Response::error(error.to_string()),
@@ -153,14 +153,15 @@ async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     write.write_all(text.as_bytes()).await
 }
 
-/// Applies the request. `drawn` holds random bytes for a new token, used if the caller sent none.
-fn act(state: &mut HubState, request: Request, drawn: [u8; SECRET_BYTES], now_ms: u64) -> Response {
+/// Applies the request. `new_secret` holds random bytes for a new token, used if the caller sent none.
+fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES], now_ms: u64) -> Response {
     match request {
         Request::Token { name, admin, replace, secret } => {
             if replace {
                 actor::revoke(state, &name, &Which::All, now_ms);
             }
-            match state.tokens.issue(secret.unwrap_or(drawn), Principal { name, admin, created_at: now_ms }, false) {
+            match state.tokens.issue(secret.unwrap_or(new_secret), Principal { name, admin, created_at: now_ms }, false)
+            {
                 Ok(token) => Response { token: Some(token), ..Response::default() },
                 Err(NotIssued::NameTaken) => Response::error("the name is taken"),
                 Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),
@@ -212,14 +213,14 @@ impl std::error::Error for TokenError {}
 /// # Errors
 /// [`TokenError`].
 pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenError> {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let response = loop {
-        if let Some(response) = ask_running(data_dir, request).map_err(TokenError::Unanswered)? {
+        if let Some(response) = send_to_running_hub(data_dir, request).map_err(TokenError::Unanswered)? {
             break response;
         }
         match Store::open(data_dir) {
-            Ok(store) => break act_offline(&store, request.clone())?,
-            Err(error @ StoreError::Locked(_)) if begun.elapsed() > LOCK_PATIENCE => {
+            Ok(store) => break apply_offline(&store, request.clone())?,
+            Err(error @ StoreError::Locked(_)) if started_at.elapsed() > LOCK_TIMEOUT => {
                 return Err(TokenError::Busy(error));
             }
             // A starting hub locks the store a moment before it binds the socket.
@@ -242,10 +243,10 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
 
 /// Sends the request to the running hub, once: a repeated request would be carried out twice. Returns `None` if no hub
 /// runs.
-fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
+fn send_to_running_hub(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
     let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path_in(data_dir)) else { return Ok(None) };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut text = serde_json::to_string(request)?;
     text.push('\n');
     stream.write_all(text.as_bytes())?;
@@ -257,13 +258,13 @@ fn ask_running(data_dir: &Path, request: &Request) -> std::io::Result<Option<Res
     Ok(Some(serde_json::from_str(&line)?))
 }
 
-fn act_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
+fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
     let secret = random::secret().map_err(TokenError::NoEntropy)?;
     let stored = store.load().map_err(TokenError::Store)?;
     // No agent is connected, and the tasks are left as they are.
     let mut state =
         HubState::new(Scheduler::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
-    let response = act(&mut state, request, secret, now_ms());
+    let response = apply(&mut state, request, secret, now_ms());
     let aside = Aside { tokens: state.tokens.take_dirty(), ..Aside::default() };
     store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;
     Ok(response)

@@ -16,11 +16,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The set of connections that count towards the limit.
 pub struct ConnectionLimit {
     places: Arc<Semaphore>,
-    waiting: Mutex<Waiting>,
+    unidentified: Mutex<Unidentified>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Unidentified {
     next: u64,
     /// Each connection's time of arrival and eviction token, in order of arrival.
     all: BTreeMap<u64, (Instant, CancellationToken)>,
@@ -39,32 +39,32 @@ impl ConnectionLimit {
     /// Creates a limit of `places` connections (at least 1).
     pub fn new(places: usize) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
-        Arc::new(Self { places, waiting: Mutex::default() })
+        Arc::new(Self { places, unidentified: Mutex::default() })
     }
 
     /// Waits for a slot for a new connection. If all are in use, the oldest connection is closed once its grace has
     /// passed.
     pub async fn enter(self: &Arc<Self>) -> Slot {
         loop {
-            let oldest = self.waiting().all.values().next().cloned();
+            let oldest = self.lock().all.values().next().cloned();
             let acquire = Arc::clone(&self.places).acquire_owned();
-            let seated = match oldest.filter(|_| self.places.available_permits() == 0) {
+            let acquired = match oldest.filter(|_| self.places.available_permits() == 0) {
                 // There is a free place, or a connection is just leaving.
                 None => acquire.await,
                 Some((since, evicted)) => tokio::select! {
-                    seated = acquire => seated,
+                    acquired = acquire => acquired,
                     () = tokio::time::sleep_until(since + GRACE) => {
                         tracing::debug!("too many connections that are not identified: the oldest is closed");
                         evicted.cancel();
-                        self.waiting().all.pop_first();
+                        self.lock().all.pop_first();
                         // Its place becomes free, so no other connection has to be closed.
                         Arc::clone(&self.places).acquire_owned().await
                     }
                 },
             };
             // The semaphore is never closed.
-            if let Ok(permit) = seated {
-                return self.seat(permit);
+            if let Ok(permit) = acquired {
+                return self.assign_slot(permit);
             }
         }
     }
@@ -72,10 +72,10 @@ impl ConnectionLimit {
     /// Closes the oldest connection if its grace has passed. Called when no connection can be accepted for lack of a
     /// resource that it may hold.
     pub fn make_room(&self) {
-        let mut waiting = self.waiting();
-        let dawdles = |(since, _): &(Instant, CancellationToken)| since.elapsed() >= GRACE;
-        if let Some(oldest) = waiting.all.first_entry()
-            && dawdles(oldest.get())
+        let mut unidentified = self.lock();
+        let past_grace = |(since, _): &(Instant, CancellationToken)| since.elapsed() >= GRACE;
+        if let Some(oldest) = unidentified.all.first_entry()
+            && past_grace(oldest.get())
         {
             oldest.remove().1.cancel();
         }
@@ -84,27 +84,27 @@ impl ConnectionLimit {
     /// Returns the number of connections that count towards the limit.
     #[cfg(test)]
     fn count(&self) -> usize {
-        self.waiting().all.len()
+        self.lock().all.len()
     }
 
-    fn seat(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
+    fn assign_slot(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
         let evicted = CancellationToken::new();
-        let mut waiting = self.waiting();
-        let number = waiting.next;
-        waiting.next += 1;
-        waiting.all.insert(number, (Instant::now(), evicted.clone()));
+        let mut unidentified = self.lock();
+        let number = unidentified.next;
+        unidentified.next += 1;
+        unidentified.all.insert(number, (Instant::now(), evicted.clone()));
         Slot { evicted, number, connection_limit: Arc::clone(self), _permit: permit }
     }
 
     /// Locks the list. A poisoned lock is usable: no step can panic half-way.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Unidentified> {
+        self.unidentified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.connection_limit.waiting().all.remove(&self.number);
+        self.connection_limit.lock().all.remove(&self.number);
     }
 }
 

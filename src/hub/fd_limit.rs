@@ -10,11 +10,11 @@ pub fn raise() {
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
         tracing::warn!(%error, limit = now.current, "the limit on open files could not be raised");
     }
-    tracing::debug!(files = files(), "open files");
+    tracing::debug!(files = max_open_files(), "open files");
 }
 
 /// Returns the number of files that may be open.
-pub fn files() -> usize {
+pub fn max_open_files() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(limit).unwrap_or(usize::MAX)
 }

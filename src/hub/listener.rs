@@ -31,15 +31,15 @@ use crate::hub::http::reply::ApiError;
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// The lifetime of a connection that no agent identified on, however busy it is.
-const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+const MAX_LIFETIME: Duration = Duration::from_secs(600);
 /// The time that a connection has to finish its current request after its lifetime ended or the hub stops.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that a peer may leave written bytes unread.
-const STALL: Duration = Duration::from_secs(20);
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after a failed accept (no file descriptors left).
-const RETRY: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The least time between two log lines about failed accepts.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The meter's value for no limit.
 const UNBOUNDED: u64 = u64::MAX;
 
@@ -81,7 +81,7 @@ impl Origin {
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let connection_limit = ConnectionLimit::new(bounds.unidentified);
     let connections = TaskTracker::new();
-    let mut complained_at = None;
+    let mut logged_at = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -93,16 +93,16 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
                     () = stop.cancelled() => break,
                     slot = connection_limit.enter() => slot,
                 };
-                connections.spawn(attend(stream, slot, router.clone(), bounds.request, stop.clone()));
+                connections.spawn(serve_connection(stream, slot, router.clone(), bounds.request, stop.clone()));
             }
-            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) if is_peer_error(&error) => {}
             Err(error) => {
-                if complained_at.is_none_or(|at: Instant| at.elapsed() > COMPLAIN_EVERY) {
+                if logged_at.is_none_or(|at: Instant| at.elapsed() > LOG_INTERVAL) {
                     tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
-                    complained_at = Some(Instant::now());
+                    logged_at = Some(Instant::now());
                 }
                 connection_limit.make_room();
-                sleep(RETRY).await;
+                sleep(ACCEPT_RETRY_PAUSE).await;
             }
         }
     }
@@ -112,12 +112,18 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
 }
 
 /// Returns whether an accept error concerns only the connection that was being accepted.
-fn is_of_the_peer(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
-async fn attend(stream: TcpStream, slot: Slot, router: Router, patience: Duration, stop: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    slot: Slot,
+    router: Router,
+    request_timeout: Duration,
+    stop: CancellationToken,
+) {
     // Frames are small and peers wait for answers, so delaying a packet to fill it only costs time.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
@@ -131,41 +137,41 @@ async fn attend(stream: TcpStream, slot: Slot, router: Router, patience: Duratio
         request.extensions_mut().insert(origin.clone());
         let answer = router.call(request.map(Body::new));
         async move {
-            Ok::<Response, Infallible>(match timeout(patience, answer).await {
+            Ok::<Response, Infallible>(match timeout(request_timeout, answer).await {
                 Ok(Ok(answer)) => answer,
-                Err(_) => too_slow(patience),
+                Err(_) => too_slow_response(request_timeout),
             })
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(request_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(stream, service)
         .with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return note(ended),
+        ended = connection.as_mut() => return log_end(ended),
         () = evicted.cancelled() => return,
         () = stop.cancelled() => {}
-        () = sleep(CONNECTION_LIFE) => {}
+        () = sleep(MAX_LIFETIME) => {}
     }
     connection.as_mut().graceful_shutdown();
-    if let Ok(ended) = timeout(LAST_WORDS, connection).await {
-        note(ended);
+    if let Ok(ended) = timeout(SHUTDOWN_TIMEOUT, connection).await {
+        log_end(ended);
     }
 }
 
-fn note(ended: hyper::Result<()>) {
+fn log_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection broke off");
     }
 }
 
-fn too_slow(patience: Duration) -> Response {
+fn too_slow_response(request_timeout: Duration) -> Response {
     let hint = format!(
         "a request and its answer may take {} ms; it may have been done: look before you send it again",
-        patience.as_millis()
+        request_timeout.as_millis()
     );
     let mut answer = ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", &hint).into_response();
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -194,12 +200,12 @@ struct Guarded {
 
 impl Guarded {
     /// Passes the outcome of a write on, or fails if the peer has stalled for too long.
-    fn watch<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn check_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stall = None;
             return written;
         }
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(STALL)));
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT)));
         match stall.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -221,7 +227,7 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(written, cx)
+        self.check_stall(written, cx)
     }
 
     fn poll_write_vectored(
@@ -230,7 +236,7 @@ impl AsyncWrite for Guarded {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.watch(written, cx)
+        self.check_stall(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -26,7 +26,7 @@ use crate::hub::{admin_socket, fd_limit};
 /// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);
 /// How long to wait at start for a locked store: `agentcom-hub token` holds the lock for some milliseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The options of a hub.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         );
     }
     let counts = (stored.tasks.len(), stored.restarts.len(), stored.tokens.len());
-    let door = admin_socket::bind(&data_dir)
+    let admin_listener = admin_socket::bind(&data_dir)
         .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(&data_dir), error })?;
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
@@ -117,10 +117,10 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
     let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
     let runtime = tokio::runtime::Handle::current();
-    let core_stop = stop.clone();
+    let actor_stop = stop.clone();
     // Commits block, so the actor has a thread of its own.
-    let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(core_stop)));
-    tokio::spawn(admin_socket::serve(door, handle.clone(), stop.clone()));
+    let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(actor_stop)));
+    tokio::spawn(admin_socket::serve(admin_listener, handle.clone(), stop.clone()));
 
     let app = Arc::new(App {
         actor: handle,
@@ -137,7 +137,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let sockets = app.sockets.clone();
     let bounds = Bounds {
         request: Duration::from_millis(policy.request_timeout_ms),
-        unidentified: policy.max_unidentified.min(fd_limit::files() / 4),
+        unidentified: policy.max_unidentified.min(fd_limit::max_open_files() / 4),
     };
     let web = tokio::spawn(listener::serve(listener, router(app), bounds, stop.clone()));
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
@@ -155,7 +155,7 @@ async fn finish(
         () = stop.cancelled() => actor.await,
         ended = &mut actor => ended,
     };
-    let told = stop.is_cancelled();
+    let stop_requested = stop.is_cancelled();
     stop.cancel();
     sockets.close();
     let goodbye = async {
@@ -167,7 +167,7 @@ async fn finish(
         tracing::info!("some connections did not end in time and are cut");
     }
     match ended {
-        Ok(Ok(())) if told => Ok(()),
+        Ok(Ok(())) if stop_requested => Ok(()),
         Ok(Ok(())) => Err(ServeError::CoreDied("it was not told to".to_owned())),
         Ok(Err(error)) => Err(ServeError::Commit(error)),
         Err(error) => Err(ServeError::CoreDied(error.to_string())),
@@ -184,10 +184,10 @@ async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
 }
 
 async fn open_store(data_dir: &Path) -> Result<Store, StoreError> {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     loop {
         match Store::open(data_dir) {
-            Err(StoreError::Locked(_)) if begun.elapsed() < LOCK_PATIENCE => {
+            Err(StoreError::Locked(_)) if started_at.elapsed() < LOCK_TIMEOUT => {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
             other => return other,

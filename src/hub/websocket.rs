@@ -59,7 +59,7 @@ pub async fn serve(
         outbox: Some(outbox),
         origin: Some(origin),
         identified: false,
-        early: 0,
+        early_frames: 0,
         violations: Vec::new(),
     };
     let end = session.run(orders, patience, &stop).await;
@@ -93,14 +93,14 @@ struct Session {
     origin: Option<Origin>,
     identified: bool,
     /// The number of frames received before that.
-    early: usize,
+    early_frames: usize,
     violations: Vec<Instant>,
 }
 
 impl Session {
     async fn run(&mut self, mut orders: mpsc::Receiver<ToSocket>, patience: Patience, stop: &CancellationToken) -> End {
-        let mut heard_at = Instant::now();
-        let identify_by = heard_at + patience.identify;
+        let mut received_at = Instant::now();
+        let identify_by = received_at + patience.identify;
         let evicted = self.origin.as_ref().map(|origin| origin.evicted().clone()).unwrap_or_default();
         loop {
             let step = tokio::select! {
@@ -110,7 +110,7 @@ impl Session {
                     Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason)),
                     None => Err(End::Close(1008, "too slow: frames were not read")),
                 },
-                () = tokio::time::sleep_until((heard_at + patience.silence).into()) => Err(End::Close(1002, "silent for too long")),
+                () = tokio::time::sleep_until((received_at + patience.silence).into()) => Err(End::Close(1002, "silent for too long")),
                 () = tokio::time::sleep_until(identify_by.into()), if !self.identified => {
                     Err(End::Close(1008, "not identified in time"))
                 }
@@ -118,10 +118,10 @@ impl Session {
                     Err(End::Close(1013, "too many connections that are not identified"))
                 }
                 message = self.socket.recv() => {
-                    heard_at = Instant::now();
+                    received_at = Instant::now();
                     match message {
-                        Some(Ok(message)) => self.hear(message).await,
-                        Some(Err(error)) => Err(end_of(&error)),
+                        Some(Ok(message)) => self.receive(message).await,
+                        Some(Err(error)) => Err(end_after_error(&error)),
                         None => Err(End::Peer),
                     }
                 }
@@ -132,31 +132,31 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, message: Message) -> Result<(), End> {
+    async fn receive(&mut self, message: Message) -> Result<(), End> {
         match message {
-            Message::Text(text) => self.hear_text(text.as_str()).await,
+            Message::Text(text) => self.receive_text(text.as_str()).await,
             Message::Binary(_) => Err(End::Close(1003, "text frames only")),
             // The library answers these itself; after a close frame the stream ends.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
         }
     }
 
-    async fn hear_text(&mut self, text: &str) -> Result<(), End> {
+    async fn receive_text(&mut self, text: &str) -> Result<(), End> {
         match read_frame(text) {
             Incoming::Frame(SidecarFrame::Identify(identify)) => self.identify(identify).await,
             Incoming::Frame(_) | Incoming::Ignored if !self.identified => {
-                self.refuse("not_identified").await?;
-                self.early += 1;
-                if self.early >= MAX_EARLY_FRAMES {
+                self.send_error("not_identified").await?;
+                self.early_frames += 1;
+                if self.early_frames >= MAX_EARLY_FRAMES {
                     return Err(End::Close(1008, "too many frames before identify"));
                 }
                 Ok(())
             }
             Incoming::Frame(SidecarFrame::Ping {}) => self.send(&HubFrame::Pong { timestamp: now_ms().into() }).await,
-            Incoming::Frame(frame) => self.actor.frame_received(self.conn, frame).await.map_err(|_| stopping()),
+            Incoming::Frame(frame) => self.actor.frame_received(self.conn, frame).await.map_err(|_| hub_stopping()),
             Incoming::Ignored => Ok(()),
             Incoming::NotJson => {
-                self.refuse("invalid_json").await?;
+                self.send_error("invalid_json").await?;
                 self.count_violation()
             }
             Incoming::Invalid { message_type, errors } => {
@@ -169,7 +169,7 @@ impl Session {
 
     async fn identify(&mut self, identify: Box<Identify>) -> Result<(), End> {
         let Some(outbox) = self.outbox.take() else {
-            return self.refuse("already_identified").await;
+            return self.send_error("already_identified").await;
         };
         // From here on the actor may know this connection, so it must be told when the connection is gone.
         self.identified = true;
@@ -183,10 +183,10 @@ impl Session {
             Ok(Err(refused)) => {
                 self.identified = false;
                 let why: &'static str = refused.into();
-                self.refuse(why).await?;
+                self.send_error(why).await?;
                 Err(End::Close(1008, why))
             }
-            Err(_) => Err(stopping()),
+            Err(_) => Err(hub_stopping()),
         }
     }
 
@@ -200,7 +200,7 @@ impl Session {
         Ok(())
     }
 
-    async fn refuse(&mut self, error: &str) -> Result<(), End> {
+    async fn send_error(&mut self, error: &str) -> Result<(), End> {
         self.send(&HubFrame::Error(HubError { error: error.to_owned(), ..HubError::default() })).await
     }
 
@@ -214,7 +214,7 @@ impl Session {
             return Err(End::Peer);
         }
         match receipt {
-            Some(command_id) => self.actor.written(command_id).await.map_err(|_| stopping()),
+            Some(command_id) => self.actor.written(command_id).await.map_err(|_| hub_stopping()),
             None => Ok(()),
         }
     }
@@ -222,21 +222,21 @@ impl Session {
     /// Sends a close frame and gives the peer a moment to answer, so that it sees a close and not a reset.
     async fn close(&mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let farewell = async {
+        let closing = async {
             if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
                 while let Some(Ok(_)) = self.socket.recv().await {}
             }
         };
         // A peer that does not answer in time is dropped.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
 
-fn stopping() -> End {
+fn hub_stopping() -> End {
     End::Close(1001, "the hub is stopping")
 }
 
 /// Converts a read error to the end of the session. Only a message over the limit is reported to the peer.
-fn end_of(error: &axum::Error) -> End {
+fn end_after_error(error: &axum::Error) -> End {
     if error.to_string().contains("too long") { End::Close(1009, "message too big") } else { End::Peer }
 }

@@ -135,7 +135,7 @@ pub fn read_stored<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     match read {
         Ok(read) => ended.map(|()| read).map_err(|error| error.to_string()),
         // Read again to find where: tracking the path in the first pass would take twice the time.
-        Err(_) => serde_path_to_error::deserialize(&mut unlimited()).map_err(|error| told("", &error)),
+        Err(_) => serde_path_to_error::deserialize(&mut unlimited()).map_err(|error| describe_error("", &error)),
     }
 }
 
@@ -144,10 +144,10 @@ pub fn read_stored<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 /// # Errors
 /// As [`read_stored`].
 pub fn read_part<T: DeserializeOwned>(name: &str, part: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(part).map_err(|error| told(name, &error))
+    serde_path_to_error::deserialize(part).map_err(|error| describe_error(name, &error))
 }
 
-fn told(name: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+fn describe_error(name: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     match (name, error.path().to_string().as_str()) {
         // The error concerns the whole document, which has no name.
         ("", ".") => error.inner().to_string(),
@@ -159,15 +159,15 @@ fn told(name: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> St
 
 /// Returns the object with everything nested deeper than `max_depth` levels, itself included, replaced by its JSON
 /// text. This way documents that version 0.1.0 accepted can be passed on to readers with a lower limit.
-pub fn within(object: Map<String, Value>, max_depth: usize) -> Map<String, Value> {
-    object.into_iter().map(|(key, value)| (key, value_within(value, max_depth.saturating_sub(1)))).collect()
+pub fn limit_depth(object: Map<String, Value>, max_depth: usize) -> Map<String, Value> {
+    object.into_iter().map(|(key, value)| (key, limit_value_depth(value, max_depth.saturating_sub(1)))).collect()
 }
 
-fn value_within(value: Value, levels: usize) -> Value {
+fn limit_value_depth(value: Value, levels: usize) -> Value {
     match value {
         Value::Array(_) | Value::Object(_) if levels == 0 => Value::String(value.to_string()),
-        Value::Array(items) => items.into_iter().map(|item| value_within(item, levels - 1)).collect(),
-        Value::Object(object) => Value::Object(within(object, levels)),
+        Value::Array(items) => items.into_iter().map(|item| limit_value_depth(item, levels - 1)).collect(),
+        Value::Object(object) => Value::Object(limit_depth(object, levels)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
     }
 }

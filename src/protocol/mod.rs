@@ -15,8 +15,8 @@ mod sidecar_frame;
 pub use agent_name::{BadAgentName, check_agent_name};
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use json::{
-    JsonError, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, read_object, read_part,
-    read_stored, stored_object, within,
+    JsonError, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, limit_depth, read_object,
+    read_part, read_stored, stored_object,
 };
 pub use limits::{Limit, clip};
 pub use sidecar_frame::{

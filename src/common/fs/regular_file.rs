@@ -64,13 +64,13 @@ impl fmt::Display for Unsuitable {
 impl core::error::Error for Unsuitable {}
 
 impl From<Unsuitable> for io::Error {
-    fn from(unfit: Unsuitable) -> Self {
-        let kind = match unfit {
+    fn from(unsuitable: Unsuitable) -> Self {
+        let kind = match unsuitable {
             Unsuitable::NoFile(Kind::Folder) => io::ErrorKind::IsADirectory,
             Unsuitable::NoFile(Kind::Pipe | Kind::Socket | Kind::Device | Kind::Other) => io::ErrorKind::InvalidInput,
             Unsuitable::TooLarge { .. } => io::ErrorKind::FileTooLarge,
         };
-        Self::new(kind, unfit)
+        Self::new(kind, unsuitable)
     }
 }
 
@@ -89,11 +89,11 @@ pub fn open(path: &Path) -> io::Result<File> {
 pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Checked before opening, because opening a device may have effects. An error here shows again when opening.
     if let Ok(found) = fs::metadata(path) {
-        must_be_a_file(&found)?;
+        require_regular_file(&found)?;
     }
-    let file = without_waiting(options).open(path)?;
+    let file = non_blocking(options).open(path)?;
     // The opened file may be a different one than the checked one.
-    must_be_a_file(&file.metadata()?)?;
+    require_regular_file(&file.metadata()?)?;
     Ok(file)
 }
 
@@ -125,7 +125,7 @@ pub fn make_empty(path: &Path) -> io::Result<()> {
 }
 
 /// Makes opening fail where it would wait for the other end of a named pipe. Regular files are not affected.
-pub fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+pub fn non_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     {
         let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits();
@@ -139,10 +139,10 @@ pub fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
 /// # Errors
 /// [`Unsuitable::NoFile`], and nothing else.
 pub fn check(path: &Path) -> Result<(), Unsuitable> {
-    fs::metadata(path).map_or(Ok(()), |found| must_be_a_file(&found))
+    fs::metadata(path).map_or(Ok(()), |found| require_regular_file(&found))
 }
 
-fn must_be_a_file(found: &Metadata) -> Result<(), Unsuitable> {
+fn require_regular_file(found: &Metadata) -> Result<(), Unsuitable> {
     if found.is_file() { Ok(()) } else { Err(Unsuitable::NoFile(kind_of(found))) }
 }
 

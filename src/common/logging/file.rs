@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::fs::atomic_file::folder_of;
 use crate::common::fs::regular_file;
-use crate::common::logging::queue::{Trouble, WriteLine};
+use crate::common::logging::queue::{LineError, WriteLine};
 
 /// The pause before a file that could not be opened is tried again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -70,16 +70,16 @@ impl RotatingFile {
 }
 
 impl WriteLine for RotatingFile {
-    fn write_line(&mut self, line: &[u8]) -> Result<(), Trouble> {
+    fn write_line(&mut self, line: &[u8]) -> Result<(), LineError> {
         if self.open.is_none() && self.try_again_at.is_some_and(|at| Instant::now() < at) {
-            return Err(Trouble::Lost("tried a moment ago".to_owned()));
+            return Err(LineError::Lost("tried a moment ago".to_owned()));
         }
         self.try_again_at = None;
         self.try_write(line).map_err(|error| {
             if self.open.is_none() {
                 self.try_again_at = Some(Instant::now() + REOPEN_PAUSE);
             }
-            Trouble::Lost(format!("{}: {error}", self.path.display()))
+            LineError::Lost(format!("{}: {error}", self.path.display()))
         })
     }
 }
@@ -88,7 +88,7 @@ impl Open {
     fn at(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         // A device or a pipe is accepted, but opening it must not wait for a reader.
-        regular_file::without_waiting(options.append(true).create(true));
+        regular_file::non_blocking(options.append(true).create(true));
         // The log contains task descriptions; the group may read it, as with other logs.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
@@ -101,7 +101,7 @@ impl Open {
         };
         let bytes = file.metadata()?.len();
         // A previous process may have been killed in the middle of a line; an empty line between two is harmless.
-        Ok(Self { file, bytes, torn: bytes > 0 && !ends_a_line(path) })
+        Ok(Self { file, bytes, torn: bytes > 0 && !ends_with_newline(path) })
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
@@ -120,7 +120,7 @@ impl Open {
     }
 }
 
-fn ends_a_line(path: &Path) -> bool {
+fn ends_with_newline(path: &Path) -> bool {
     use std::io::{Read, Seek, SeekFrom};
     let last_byte = || {
         let mut file = regular_file::open(path)?;

@@ -25,7 +25,7 @@ impl Redactor {
             // As it appears inside a JSON string, and inside a JSON string within a JSON string.
             let mut escaped = secret.to_owned();
             for _ in 0..2 {
-                escaped = inside_json(&escaped);
+                escaped = json_escaped(&escaped);
                 needles.push(escaped.clone());
             }
         }
@@ -54,7 +54,7 @@ impl Redactor {
     }
 }
 
-fn inside_json(text: &str) -> String {
+fn json_escaped(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
 }

@@ -57,10 +57,10 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let give_up = Instant::now() + FLUSH_TIMEOUT;
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
         // All are closed before the first wait, so that they finish in parallel.
         self.queues.iter().for_each(|queue| queue.close());
-        self.queues.iter().for_each(|queue| queue.wait_until_done(give_up));
+        self.queues.iter().for_each(|queue| queue.wait_until_done(deadline));
     }
 }
 

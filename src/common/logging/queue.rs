@@ -15,12 +15,12 @@ const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
 /// A sink of lines.
 pub(super) trait WriteLine: Send + 'static {
     /// Writes one line, including the newline.
-    fn write_line(&mut self, line: &[u8]) -> Result<(), Trouble>;
+    fn write_line(&mut self, line: &[u8]) -> Result<(), LineError>;
 }
 
 /// The reason why a line was not written.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum LineError {
     /// This line failed; the next may succeed. The text says why.
     Lost(String),
     /// The reader is gone: the sink has ended.
@@ -44,13 +44,13 @@ struct QueueState {
 }
 
 impl LineQueue {
-    /// Starts the thread that empties the queue into `sink`; failures are logged to `complain`. If no thread can be
+    /// Starts the thread that empties the queue into `sink`; failures are logged to `fallback`. If no thread can be
     /// started, the sink gets no lines.
-    pub(super) fn start(name: &str, sink: impl WriteLine, complain: Option<Arc<Self>>) -> Arc<Self> {
+    pub(super) fn start(name: &str, sink: impl WriteLine, fallback: Option<Arc<Self>>) -> Arc<Self> {
         let queue = Arc::new(Self::default());
         let worker = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name(name.to_owned());
-        if thread.spawn(move || worker.empty_into(sink, complain.as_deref())).is_err() {
+        if thread.spawn(move || worker.write_lines_to(sink, fallback.as_deref())).is_err() {
             queue.finish();
         }
         queue
@@ -81,16 +81,16 @@ impl LineQueue {
         self.changed.notify_all();
     }
 
-    /// Waits until everything is written, or until `give_up`.
-    pub(super) fn wait_until_done(&self, give_up: Instant) {
+    /// Waits until everything is written, or until `deadline`.
+    pub(super) fn wait_until_done(&self, deadline: Instant) {
         let mut state = self.lock();
         while !state.done {
-            let Some(left) = give_up.checked_duration_since(Instant::now()) else { return };
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn empty_into(&self, mut sink: impl WriteLine, complain: Option<&Self>) {
+    fn write_lines_to(&self, mut sink: impl WriteLine, fallback: Option<&Self>) {
         let mut lost = 0_u64;
         while let Some(line) = self.next() {
             if lost > 0 && sink.write_line(&dropped_notice(lost)).is_ok() {
@@ -98,12 +98,12 @@ impl LineQueue {
             }
             match sink.write_line(&line) {
                 Ok(()) => {}
-                Err(Trouble::Over) => break,
-                Err(Trouble::Lost(why)) => {
+                Err(LineError::Over) => break,
+                Err(LineError::Lost(why)) => {
                     lost += 1;
                     // Once per series of failures: the remaining sink must not be flooded.
-                    if let Some(complain) = complain.filter(|_| lost == 1) {
-                        complain.push(notice(&format!("the log file cannot be written: {why}"), None));
+                    if let Some(fallback) = fallback.filter(|_| lost == 1) {
+                        fallback.push(notice(&format!("the log file cannot be written: {why}"), None));
                     }
                 }
             }
@@ -182,20 +182,20 @@ impl Stream {
 }
 
 impl WriteLine for Stream {
-    fn write_line(&mut self, line: &[u8]) -> Result<(), Trouble> {
+    fn write_line(&mut self, line: &[u8]) -> Result<(), LineError> {
         let mut rest = line;
         while !rest.is_empty() {
             match self.out.write(rest) {
-                Ok(0) => return Err(Trouble::Over),
+                Ok(0) => return Err(LineError::Over),
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Another process that shares the descriptor made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(WOULD_BLOCK_PAUSE),
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Err(Trouble::Lost(error.to_string()));
+                    return Err(LineError::Lost(error.to_string()));
                 }
                 // EPIPE, a closed descriptor, a closed terminal: stdout has ended, but the daemon goes on.
-                Err(_) => return Err(Trouble::Over),
+                Err(_) => return Err(LineError::Over),
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ where
         let mut parts = Parts::default();
         event.record(&mut parts);
         let level = *event.metadata().level();
-        let (on, off) = if self.colour { (paint(level), "\x1b[0m") } else { ("", "") };
+        let (on, off) = if self.colour { (colour_of(level), "\x1b[0m") } else { ("", "") };
         write!(
             writer,
             "{} {on}{level}{off}{:<pad$}{}",
@@ -43,7 +43,7 @@ where
     }
 }
 
-fn paint(level: Level) -> &'static str {
+fn colour_of(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
         Level::WARN => "\x1b[33m",
@@ -67,7 +67,7 @@ struct Parts {
 
 impl Parts {
     fn add(&mut self, name: &str, value: &str) {
-        let value = tame(value);
+        let value = strip_control_characters(value);
         if name == "message" {
             self.message = value;
         } else if value.is_empty() || value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=')) {
@@ -90,9 +90,9 @@ impl Visit for Parts {
 }
 
 /// Replaces control characters, and those that change the reading direction, by spaces.
-fn tame(text: &str) -> String {
-    let odd = |c: char| {
+fn strip_control_characters(text: &str) -> String {
+    let is_unsafe = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect()
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::logging::{self, LogConfig, LogLevel};
-use crate::common::signals::let_writes_fail;
+use crate::common::signals::handle_file_size_signal;
 use crate::hub::cli::store::StoreAction;
 use crate::hub::cli::token::{DataArgs, NewToken, TokenAction};
 use crate::hub::fd_limit;
@@ -182,7 +182,7 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
         Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),
     };
     let result = runtime.block_on(async {
-        if let Err(error) = let_writes_fail() {
+        if let Err(error) = handle_file_size_signal() {
             tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
         }
         let stop = CancellationToken::new();

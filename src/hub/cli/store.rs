@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::hub::admin_socket::Request;
 use crate::hub::cli::fail;
-use crate::hub::cli::token::{DataArgs, asked, print};
+use crate::hub::cli::token::{DataArgs, print, request_or_fail};
 use crate::hub::state::store::{Store, UnreadRecord};
 
 /// The exit code for a store with records that cannot be read.
@@ -33,7 +33,7 @@ pub(crate) fn run(action: &StoreAction) -> ExitCode {
     if !path.exists() {
         return fail(78, &format!("there is no store at {}: name the hub's data dir with --data", path.display()));
     }
-    let unread = match asked(data, &Request::CheckStore) {
+    let unread = match request_or_fail(data, &Request::CheckStore) {
         Ok(answer) => answer.unread.unwrap_or_default(),
         Err(code) => return code,
     };

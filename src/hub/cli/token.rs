@@ -65,12 +65,12 @@ pub(crate) struct DataArgs {
 pub(crate) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
     match action {
         Some(TokenAction::List { json, data }) => {
-            ask(&data, &Request::List, |answer| listed(&answer.tokens.unwrap_or_default(), json))
+            request_and_print(&data, &Request::List, |answer| format_tokens(&answer.tokens.unwrap_or_default(), json))
         }
         Some(TokenAction::Revoke { name, id, data }) => {
             let request = Request::Revoke { name: name.clone(), id: id.clone() };
             let which = id.map(|id| format!(" with id {id}")).unwrap_or_default();
-            match asked(&data, &request) {
+            match request_or_fail(&data, &request) {
                 Ok(Response { revoked: Some(0), .. }) => {
                     fail(1, &format!("{name} has no token{which}; agentcom-hub token list shows what there is"))
                 }
@@ -78,11 +78,11 @@ pub(crate) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
                 Err(code) => code,
             }
         }
-        None => make(new),
+        None => make_token(new),
     }
 }
 
-fn make(new: NewToken) -> ExitCode {
+fn make_token(new: NewToken) -> ExitCode {
     let NewToken { name, admin, replace, out, data } = new;
     let name = name.unwrap_or_default();
     if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
@@ -90,7 +90,7 @@ fn make(new: NewToken) -> ExitCode {
     }
     let kind = if admin { "admin token" } else { "token" };
     match out {
-        Some(out) => make_into(&out, &data, (&name, kind), |secret| Request::Token {
+        Some(out) => make_token_file(&out, &data, (&name, kind), |secret| Request::Token {
             name: name.clone(),
             admin,
             replace,
@@ -98,14 +98,16 @@ fn make(new: NewToken) -> ExitCode {
         }),
         None => {
             let request = Request::Token { name: name.clone(), admin, replace, secret: None };
-            ask(&data, &request, |answer| format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default()))
+            request_and_print(&data, &request, |answer| {
+                format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default())
+            })
         }
     }
 }
 
 /// Makes a token and writes it to a file. The file is written before the hub learns of the token, so that a failing
 /// disk costs neither the new token nor those that `--replace` revokes.
-fn make_into(
+fn make_token_file(
     out: &Path,
     data: &DataArgs,
     (name, kind): (&str, &str),
@@ -125,14 +127,14 @@ fn make_into(
     let token = hex(&secret);
     let file = match TokenFile::create(out, &token) {
         Ok(file) => file,
-        Err(error) => return fail(file_code(&error), &error.to_string()),
+        Err(error) => return fail(file_exit_code(&error), &error.to_string()),
     };
     match admin_socket::request(&data.dir, &request(secret)) {
         Err(error @ TokenError::Unanswered(_)) => {
             file.keep();
             let then =
                 format!("{} stays: its token may become valid; where it does not, remove the file", out.display());
-            fail(code_of(&error), &format!("{error}. {then}"))
+            fail(exit_code_of(&error), &format!("{error}. {then}"))
         }
         Ok(answer) if answer.token.as_ref() == Some(&token) => {
             file.keep();
@@ -143,18 +145,18 @@ fn make_into(
             "the running hub is older than this program and made a token of its own, which nobody has seen: restart the \
              hub, `agentcom-hub token list` and `token revoke --id` the newest, then try again",
         ),
-        Err(error) => fail(code_of(&error), &error.to_string()),
+        Err(error) => fail(exit_code_of(&error), &error.to_string()),
     }
 }
 
-const fn file_code(error: &TokenFileError) -> u8 {
+const fn file_exit_code(error: &TokenFileError) -> u8 {
     match error {
         TokenFileError::Taken(_) | TokenFileError::Create(..) => 78,
         TokenFileError::Write(..) => 74,
     }
 }
 
-fn listed(tokens: &[Shown], json: bool) -> String {
+fn format_tokens(tokens: &[Shown], json: bool) -> String {
     if json {
         // Strings and numbers only: this cannot fail.
         return serde_json::to_string(tokens).unwrap_or_default() + "\n";
@@ -168,21 +170,21 @@ fn listed(tokens: &[Shown], json: bool) -> String {
     tokens.iter().map(line).collect()
 }
 
-fn ask(data: &DataArgs, request: &Request, say: impl FnOnce(Response) -> String) -> ExitCode {
-    match asked(data, request) {
-        Ok(answer) => print(&say(answer)),
+fn request_and_print(data: &DataArgs, request: &Request, render: impl FnOnce(Response) -> String) -> ExitCode {
+    match request_or_fail(data, request) {
+        Ok(answer) => print(&render(answer)),
         Err(code) => code,
     }
 }
 
 /// Sends the request to the running hub, or applies it to the store where none runs. On failure prints the error and
 /// returns the exit code as `Err`.
-pub(crate) fn asked(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
+pub(crate) fn request_or_fail(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
     make_data_dir(data)?;
-    admin_socket::request(&data.dir, request).map_err(|error| fail(code_of(&error), &error.to_string()))
+    admin_socket::request(&data.dir, request).map_err(|error| fail(exit_code_of(&error), &error.to_string()))
 }
 
-const fn code_of(error: &TokenError) -> u8 {
+const fn exit_code_of(error: &TokenError) -> u8 {
     match error {
         TokenError::Busy(_) | TokenError::Unanswered(_) => 75,
         TokenError::Store(_) => 78,

@@ -18,13 +18,13 @@ use crate::hub::{actor, random};
 use crate::protocol::schema::{Kind, may, must};
 
 /// Returns the caller's principal, which must be an admin.
-pub(crate) async fn admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
-    let who = authenticate(&app.actor, headers).await?;
-    if who.admin { Ok(who) } else { Err(ApiError::forbidden(&who.name, what)) }
+pub(crate) async fn require_admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
+    let caller = authenticate(&app.actor, headers).await?;
+    if caller.admin { Ok(caller) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 
 pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    admin(&app, &headers, "make tokens").await?;
+    require_admin(&app, &headers, "make tokens").await?;
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text), may("admin", Kind::Flag)])?;
     let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
     check_name(&agent_id)?;
@@ -34,12 +34,12 @@ pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Bod
     let issued = app
         .actor
         .ask(move |state, created_at| state.tokens.issue(secret, Principal { name, admin, created_at }, false));
-    let token = issued.await?.map_err(not_issued)?;
+    let token = issued.await?.map_err(not_issued_error)?;
     Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "admin": admin}))))
 }
 
 pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Reply {
-    admin(&app, &headers, "list tokens").await?;
+    require_admin(&app, &headers, "list tokens").await?;
     let tokens = app.actor.ask(|state, _| state.tokens.list()).await?;
     ok(json!({"tokens": tokens}))
 }
@@ -50,19 +50,19 @@ pub(crate) async fn revoke_tokens(
     id: Id,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
 ) -> Reply {
-    let who = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
-    if !who.admin && who.name != agent_id {
-        return Err(ApiError::forbidden(&who.name, "revoke another's tokens"));
+    if !caller.admin && caller.name != agent_id {
+        return Err(ApiError::forbidden(&caller.name, "revoke another's tokens"));
     }
     let Query(query) =
         query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
     // A caller that is no admin must not be able to revoke an admin's token of the same name.
-    let which = match (query.get("id"), who.admin) {
+    let which = match (query.get("id"), caller.admin) {
         (None, false) => Which::Agents,
         (None, true) => Which::All,
         (Some(id), true) => Which::One(id.clone()),
-        (Some(_), false) => return Err(ApiError::forbidden(&who.name, "choose among its tokens")),
+        (Some(_), false) => return Err(ApiError::forbidden(&caller.name, "choose among its tokens")),
     };
     let name = agent_id.clone();
     let revoked = app.actor.ask(move |state, now_ms| actor::revoke(state, &name, &which, now_ms)).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn revoke_tokens(
 
 /// Replaces all tokens of the agent by a new one.
 pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    admin(&app, &headers, "reset a token").await?;
+    require_admin(&app, &headers, "reset a token").await?;
     let agent_id = path_id(id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
@@ -85,7 +85,7 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
         let hint = "it has no token; POST /api/onboard/register makes its first";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
     };
-    let token = issued.await?.ok_or_else(unknown)?.map_err(not_issued)?;
+    let token = issued.await?.ok_or_else(unknown)?.map_err(not_issued_error)?;
     let hint = "put it into the agent's config.json and restart its sidecar";
     Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "hint": hint}))))
 }
@@ -99,17 +99,17 @@ pub(crate) async fn default_repo(State(app): Shared) -> Reply {
 /// Sets the repository that every new agent clones and runs from. Only an admin may, unlike on the legacy hub, where
 /// any agent may.
 pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let who = admin(&app, &headers, "set the default repository").await?;
+    let caller = require_admin(&app, &headers, "set the default repository").await?;
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
     let url = text(&body, "url").unwrap_or_default().to_owned();
     let value = url.clone();
     app.actor.ask(move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
-    tracing::info!(%url, by = %who.name, "the default repository was set");
+    tracing::info!(%url, by = %caller.name, "the default repository was set");
     ok(json!({"status": "ok", "default_repo": url}))
 }
 
 /// Converts the reason why no token was issued to an HTTP error.
-pub(crate) fn not_issued(why: NotIssued) -> ApiError {
+pub(crate) fn not_issued_error(why: NotIssued) -> ApiError {
     match why {
         NotIssued::NameTaken => {
             let hint = "use the token it got then, or make another with agentcom-hub token NAME on the hub's machine";

@@ -13,19 +13,19 @@ use crate::hub::scheduler::task::{Priority, Submission};
 use crate::protocol::schema::{Kind, may, must};
 
 /// Returns the state of every agent.
-pub(crate) async fn states(State(app): Shared, headers: HeaderMap) -> Reply {
+pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Reply {
     authenticate(&app.actor, &headers).await?;
     let agents = app.actor.ask(|state, _| state.scheduler.states_json()).await?;
     ok(json!({"agents": agents}))
 }
 
 /// Returns the state of one agent.
-pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
     let wanted = agent_id.clone();
-    let shown = app.actor.ask(move |state, _| state.scheduler.state_json(&wanted)).await?;
-    ok(shown.ok_or_else(|| {
+    let found = app.actor.ask(move |state, _| state.scheduler.state_json(&wanted)).await?;
+    ok(found.ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
     })?)
@@ -34,7 +34,7 @@ pub(crate) async fn state(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 /// Submits a task for one connected agent. Unlike on the legacy hub it is a task like any other: it waits while the
 /// agent has another one, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let who = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.actor, &headers).await?;
     let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;
@@ -46,7 +46,7 @@ pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body
         max_retries: 3,
         needed_capabilities: Vec::new(),
         extra: Map::from_iter([("assign_to".to_owned(), json!(agent_id))]),
-        submitted_by: who.name,
+        submitted_by: caller.name,
     };
     let task_id = format!("task-{}", random::id()?);
     let (id, wanted) = (task_id.clone(), agent_id.clone());

@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::Handle;
-use crate::hub::http::not_offered::instead_of;
+use crate::hub::http::not_offered::alternative_to;
 use crate::hub::http::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
 use crate::hub::listener::Origin;
 use crate::hub::scheduler::restart::RestartRequest;
@@ -85,13 +85,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ws", get(websocket))
         .route("/health", get(health))
         .route("/api/agents", get(agents))
-        .route("/api/agents/states", get(agents::states))
-        .route("/api/agents/{id}/state", get(agents::state))
+        .route("/api/agents/states", get(agents::list_states))
+        .route("/api/agents/{id}/state", get(agents::get_state))
         .route("/api/onboard/register", post(register))
         .route("/api/tasks", get(tasks::list).post(tasks::submit))
         .route("/api/tasks/dead-letter", get(tasks::dead_letters))
         .route("/api/tasks/stats", get(tasks::stats))
-        .route("/api/tasks/{id}", get(tasks::one))
+        .route("/api/tasks/{id}", get(tasks::get_task))
         .route("/api/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/tasks/{id}/retry", post(tasks::retry))
         .route("/api/admin/push-task", post(agents::push_task))
@@ -108,7 +108,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> ApiError {
-    if let Some(instead) = instead_of(uri.path()) {
+    if let Some(instead) = alternative_to(uri.path()) {
         let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
         return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
     }
@@ -163,7 +163,8 @@ async fn agents(State(app): Shared) -> Reply {
 
 async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     if app.closed {
-        admin::admin(&app, &headers, "register agents: this hub was started with --closed-registration").await?;
+        admin::require_admin(&app, &headers, "register agents: this hub was started with --closed-registration")
+            .await?;
     }
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text)])?;
     let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
@@ -175,8 +176,8 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
         (issued, state.settings.get(DEFAULT_REPO).map(str::to_owned))
     });
     let (issued, default_repo) = issued.await?;
-    let token = issued.map_err(|why| admin::not_issued(why).with("agent_id", agent_id.as_str()))?;
-    let (tls, host) = reached_as(&headers, &app.listen);
+    let token = issued.map_err(|why| admin::not_issued_error(why).with("agent_id", agent_id.as_str()))?;
+    let (tls, host) = tls_and_host(&headers, &app.listen);
     let (ws, http) = if tls { ("wss", "https") } else { ("ws", "http") };
     let answer = json!({
         "agent_id": agent_id,
@@ -189,20 +190,20 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
 }
 
 /// Returns whether the caller uses TLS (through a proxy), and the host that it reached the hub by (its `Host` header).
-fn reached_as(headers: &HeaderMap, listen: &str) -> (bool, String) {
-    let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let plain = |host: &&str| {
+fn tls_and_host(headers: &HeaderMap, listen: &str) -> (bool, String) {
+    let header_text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_plain = |host: &&str| {
         !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
     };
-    let host = said(header::HOST.as_str()).filter(plain).unwrap_or(listen).to_owned();
-    (said("x-forwarded-proto") == Some("https"), host)
+    let host = header_text(header::HOST.as_str()).filter(is_plain).unwrap_or(listen).to_owned();
+    (header_text("x-forwarded-proto") == Some("https"), host)
 }
 
 async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
-    let who = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
-    if !who.admin && who.name != agent_id {
-        return Err(ApiError::forbidden(&who.name, "restart another agent"));
+    if !caller.admin && caller.name != agent_id {
+        return Err(ApiError::forbidden(&caller.name, "restart another agent"));
     }
     let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
     let body = read_body(&headers, body, &fields)?;
@@ -215,7 +216,7 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
         reason: text(&body, "reason").unwrap_or("admin_commanded").to_owned(),
         deadline_ms,
         force: body.get("force").and_then(Value::as_bool).unwrap_or(false),
-        by: who.name,
+        by: caller.name,
     };
     let command_id = format!("restart-{}", random::id()?);
     let target = agent_id.clone();
@@ -237,10 +238,10 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
 }
 
 async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let who = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
-    if !who.admin && who.name != agent_id {
-        return Err(ApiError::forbidden(&who.name, "read another agent's restarts"));
+    if !caller.admin && caller.name != agent_id {
+        return Err(ApiError::forbidden(&caller.name, "read another agent's restarts"));
     }
     let wanted = agent_id.clone();
     let restarts = app.actor.ask(move |state, _| {

@@ -40,6 +40,6 @@ const BACKUP: &str = "stop the hub and copy its data folder, or copy a snapshot 
 const DASHBOARD: &str = "there is no dashboard: GET /health, /api/agents and /api/tasks/stats say how it is";
 
 /// Returns the alternative to a path that only the legacy hub serves, or `None` for any other path.
-pub(crate) fn instead_of(path: &str) -> Option<&'static str> {
-    NOT_OFFERED.iter().find(|(beginning, _)| path.starts_with(beginning)).map(|(_, instead)| *instead)
+pub(crate) fn alternative_to(path: &str) -> Option<&'static str> {
+    NOT_OFFERED.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, instead)| *instead)
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::actor::{Handle, Stopping};
 use crate::hub::state::tokens::Principal;
-use crate::protocol::schema::{Field, check, refused};
+use crate::protocol::schema::{Field, check, refusal_error};
 use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
 
 /// The largest request body, bytes.
@@ -117,7 +117,7 @@ fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, A
     }
     read_object(body, MAX_JSON_DEPTH).map_err(|unread| match unread {
         JsonError::NotAnObject => ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()),
-        JsonError::Refused(refusal) => ApiError::invalid(vec![refused("body", &refusal)]),
+        JsonError::Refused(refusal) => ApiError::invalid(vec![refusal_error("body", &refusal)]),
         JsonError::NotJson(error) => {
             let hint = format!("the body is not JSON: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint)

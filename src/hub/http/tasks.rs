@@ -22,9 +22,9 @@ const MAX_LISTED: usize = 10_000;
 /// The maximum size of the tasks in one answer, in bytes; the last task may exceed it.
 const MAX_LISTED_BYTES: u64 = 16 << 20;
 /// The limits of one request to the actor: tasks returned, bytes returned, and tasks examined.
-const CHUNK: usize = 250;
+const CHUNK_TASKS: usize = 250;
 const CHUNK_BYTES: u64 = 1 << 20;
-const LOOK: usize = 5_000;
+const CHUNK_EXAMINED: usize = 5_000;
 
 pub(crate) const TASK_FIELDS: &[Field] = &[
     must("description", Kind::Text),
@@ -47,9 +47,9 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
 ];
 
 pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let who = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.actor, &headers).await?;
     let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
-    let submission = submission_of(read_body(&headers, body, TASK_FIELDS)?, who)?;
+    let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, caller)?;
     let task_id = format!("task-{}", random::id()?);
     let priority = submission.priority.number();
     let id = task_id.clone();
@@ -70,13 +70,13 @@ pub(crate) fn queue_full() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
-pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Result<Submission, ApiError> {
+pub(crate) fn parse_submission(mut body: Map<String, Value>, caller: Principal) -> Result<Submission, ApiError> {
     // Accepted silently, it would promise an order that the scheduler does not keep.
     if body.get("depends_on").is_some_and(|value| !value.is_null() && *value != json!([])) {
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
         return Err(ApiError::invalid_field("depends_on", "unsupported", detail.to_owned()));
     }
-    let priority = text(&body, "priority").map_or(Ok(Priority::Normal), priority_of)?;
+    let priority = text(&body, "priority").map_or(Ok(Priority::Normal), parse_priority)?;
     let texts = |value: &Value| {
         value.as_array().map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     };
@@ -85,9 +85,9 @@ pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Res
     // Three failures make a dead letter, as on the legacy hub.
     let max_retries = body.get("max_retries").and_then(Value::as_u64).unwrap_or(3);
     let description = text(&body, "description").unwrap_or_default().to_owned();
-    const OWN: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
-    let known = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !OWN.contains(&key);
-    body.retain(|key, value| known(key) && !value.is_null());
+    const TYPED_FIELDS: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
+    let is_extra = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !TYPED_FIELDS.contains(&key);
+    body.retain(|key, value| is_extra(key) && !value.is_null());
     Ok(Submission {
         description,
         metadata,
@@ -95,11 +95,11 @@ pub(crate) fn submission_of(mut body: Map<String, Value>, who: Principal) -> Res
         max_retries,
         needed_capabilities,
         extra: body,
-        submitted_by: who.name,
+        submitted_by: caller.name,
     })
 }
 
-type Asked = Result<Query<HashMap<String, String>>, QueryRejection>;
+type ListQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
 
 /// The filter of a task list.
 #[derive(Clone, Default)]
@@ -111,7 +111,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, task: &Task) -> bool {
+    fn matches(&self, task: &Task) -> bool {
         self.status.as_deref().is_none_or(|status| status == task.status.name())
             && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
             && self
@@ -122,7 +122,7 @@ impl Filter {
     }
 }
 
-pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -> Reply {
+pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: ListQuery) -> Reply {
     authenticate(&app.actor, &headers).await?;
     let Query(query) =
         query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
@@ -131,7 +131,7 @@ pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -
         let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
         return Err(ApiError::invalid_field("status", "invalid", detail));
     }
-    let priority = query.get("priority").map(|named| priority_of(named)).transpose()?;
+    let priority = query.get("priority").map(|named| parse_priority(named)).transpose()?;
     let filter = Filter {
         status: query.get("status").cloned(),
         assigned_to: query.get("assigned_to").cloned(),
@@ -143,12 +143,12 @@ pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: Asked) -
         Some(Ok(limit @ 1..)) => limit.min(MAX_LISTED),
         Some(_) => return Err(ApiError::invalid_field("limit", "invalid", format!("expected 1 to {MAX_LISTED}"))),
     };
-    let after = query.get("cursor").map(|cursor| turn_of(cursor)).transpose()?;
-    page(&app, filter, limit, after).await
+    let after = query.get("cursor").map(|cursor| parse_cursor(cursor)).transpose()?;
+    list_page(&app, filter, limit, after).await
 }
 
 /// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
-pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: Asked) -> Reply {
+pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: ListQuery) -> Reply {
     let query = query.map(|Query(mut query)| {
         query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
         Query(query)
@@ -158,23 +158,24 @@ pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: Asked) 
 
 /// Lists tasks by lane and order of submission, with a cursor for the next page. Tasks are copied from the actor in
 /// chunks, because copying all of them in one step would block it for too long.
-async fn page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) -> Reply {
-    let mut shown: Vec<Value> = Vec::new();
+async fn list_page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) -> Reply {
+    let mut listed: Vec<Value> = Vec::new();
     let mut bytes = 0;
     let more = loop {
         let filter = filter.clone();
-        let want = CHUNK.min(limit - shown.len());
+        let chunk_limit = CHUNK_TASKS.min(limit - listed.len());
         let from = after;
-        let chunk = app.actor.ask(move |state, _| chunk(state.scheduler.tasks(), &filter, from, want)).await?;
+        let chunk =
+            app.actor.ask(move |state, _| read_chunk(state.scheduler.tasks(), &filter, from, chunk_limit)).await?;
         bytes += chunk.bytes;
-        shown.extend(chunk.tasks.iter().map(Task::to_json));
+        listed.extend(chunk.tasks.iter().map(Task::to_json));
         after = chunk.reached.or(after);
-        if !chunk.more || shown.len() >= limit || bytes >= MAX_LISTED_BYTES {
+        if !chunk.more || listed.len() >= limit || bytes >= MAX_LISTED_BYTES {
             break chunk.more;
         }
     };
     let cursor = after.filter(|_| more).map(|(lane, seq)| format!("{}-{seq}", lane.number()));
-    ok(json!({"count": shown.len(), "tasks": shown, "cursor": cursor}))
+    ok(json!({"count": listed.len(), "tasks": listed, "cursor": cursor}))
 }
 
 /// One chunk of a task list, in order.
@@ -187,15 +188,15 @@ struct Chunk {
     more: bool,
 }
 
-fn chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, want: usize) -> Chunk {
+fn read_chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, limit: usize) -> Chunk {
     let mut chunk = Chunk { tasks: Vec::new(), bytes: 0, reached: None, more: false };
-    for (looked_at, task) in tasks.list_after(after).enumerate() {
-        if looked_at >= LOOK || chunk.tasks.len() >= want || chunk.bytes >= CHUNK_BYTES {
+    for (examined, task) in tasks.list_after(after).enumerate() {
+        if examined >= CHUNK_EXAMINED || chunk.tasks.len() >= limit || chunk.bytes >= CHUNK_BYTES {
             chunk.more = true;
             break;
         }
         chunk.reached = Some(turn(task));
-        if filter.takes(task) {
+        if filter.matches(task) {
             chunk.bytes += task.weight();
             chunk.tasks.push(task.clone());
         }
@@ -205,11 +206,11 @@ fn chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, want: usize) -> Ch
 
 pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
     authenticate(&app.actor, &headers).await?;
-    ok(app.actor.ask(|state, _| count(state.scheduler.tasks())).await?)
+    ok(app.actor.ask(|state, _| count_tasks(state.scheduler.tasks())).await?)
 }
 
 /// Counts tasks as the legacy hub does: dead letters separately, and only queued tasks by priority.
-fn count(tasks: &Tasks) -> Value {
+fn count_tasks(tasks: &Tasks) -> Value {
     let mut by_status: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut by_priority: BTreeMap<u8, u64> = BTreeMap::new();
     let mut dead_letter = 0_u64;
@@ -233,7 +234,7 @@ fn count(tasks: &Tasks) -> Value {
 }
 
 /// Parses a priority's name or number.
-fn priority_of(named: &str) -> Result<Priority, ApiError> {
+fn parse_priority(named: &str) -> Result<Priority, ApiError> {
     // The legacy agentcom-submit offers `critical`, which the legacy hub treats as normal; its users mean urgent.
     let named = if named == "critical" { "urgent" } else { named };
     let by_number = Priority::ALL.into_iter().find(|lane| lane.number().to_string() == named);
@@ -244,7 +245,7 @@ fn priority_of(named: &str) -> Result<Priority, ApiError> {
 }
 
 /// Parses the cursor of a task list.
-fn turn_of(cursor: &str) -> Result<Turn, ApiError> {
+fn parse_cursor(cursor: &str) -> Result<Turn, ApiError> {
     let parts = cursor.split_once('-');
     let turn = parts.and_then(|(lane, seq)| {
         let lane = Priority::ALL.into_iter().find(|known| known.number().to_string() == lane)?;
@@ -256,7 +257,7 @@ fn turn_of(cursor: &str) -> Result<Turn, ApiError> {
     })
 }
 
-pub(crate) async fn one(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+pub(crate) async fn get_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     authenticate(&app.actor, &headers).await?;
     let id = path_id(id)?;
     let wanted = id.clone();
@@ -265,18 +266,18 @@ pub(crate) async fn one(State(app): Shared, headers: HeaderMap, id: Id) -> Reply
 }
 
 pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (who, id) = submitter(&app, &headers, id, "cancel another's task").await?;
+    let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task").await?;
     let wanted = id.clone();
     let done = app.actor.ask(move |state, now_ms| {
         let before = state.scheduler.tasks().get(&wanted).map(|task| task.status.name());
-        state.scheduler.cancel(&wanted, &who.name, now_ms).map(|()| before)
+        state.scheduler.cancel(&wanted, &caller.name, now_ms).map(|()| before)
     });
     let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
     ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
 }
 
 pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (_, id) = submitter(&app, &headers, id, "retry another's task").await?;
+    let (_, id) = require_submitter(&app, &headers, id, "retry another's task").await?;
     let wanted = id.clone();
     let done = app.actor.ask(move |state, now_ms| {
         state.scheduler.revive(&wanted, now_ms)?;
@@ -287,15 +288,20 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 }
 
 /// Returns the caller's principal and the task's id. The caller must be an admin or the task's submitter.
-async fn submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Principal, String), ApiError> {
-    let who = authenticate(&app.actor, headers).await?;
+async fn require_submitter(
+    app: &App,
+    headers: &HeaderMap,
+    id: Id,
+    what: &str,
+) -> Result<(Principal, String), ApiError> {
+    let caller = authenticate(&app.actor, headers).await?;
     let id = path_id(id)?;
     let wanted = id.clone();
     let owner = app
         .actor
         .ask(move |state, _| state.scheduler.tasks().get(&wanted).map(|task| task.submission.submitted_by.clone()));
     let owner = owner.await?.ok_or_else(|| ApiError::task_not_found(&id))?;
-    if who.admin || who.name == owner { Ok((who, id)) } else { Err(ApiError::forbidden(&who.name, what)) }
+    if caller.admin || caller.name == owner { Ok((caller, id)) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 
 fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{Assignment, MAX_JSON_DEPTH, within};
+use crate::protocol::{Assignment, MAX_JSON_DEPTH, limit_depth};
 
 /// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
 const HISTORY_CAP: usize = 50;
@@ -219,7 +219,7 @@ impl Task {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
         };
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
-        Assignment { task_id: self.id.clone(), generation: self.generation, rest: within(rest, MAX_JSON_DEPTH) }
+        Assignment { task_id: self.id.clone(), generation: self.generation, rest: limit_depth(rest, MAX_JSON_DEPTH) }
     }
 
     /// Returns the task's size on disk, in bytes.

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use proptest::prelude::*;
 
 use crate::hub::http::reply::read_body;
-use crate::hub::http::tasks::{TASK_FIELDS, submission_of};
+use crate::hub::http::tasks::{TASK_FIELDS, parse_submission};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
@@ -104,7 +104,7 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
         let read = read_body(&headers, Ok(Bytes::from(body)), TASK_FIELDS);
         let who = Principal { name: "ops".into(), admin: true, created_at: 1 };
         let mut scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 0);
-        if let Ok(submission) = read.and_then(|body| submission_of(body, who)) {
+        if let Ok(submission) = read.and_then(|body| parse_submission(body, who)) {
             taken.borrow_mut().0 += 1;
             scheduler.submit("t".into(), submission, 1);
             stored.reads_back(&mut scheduler);

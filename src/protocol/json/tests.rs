@@ -97,7 +97,7 @@ proptest! {
     fn what_is_brought_within_a_depth_is_within_it_and_what_was_stays_as_it_was(value in any_json(), max in 1_usize..6) {
         let object: Map<String, Value> = [("a".to_owned(), value)].into_iter().collect();
         let before = depth_of(&Value::Object(object.clone()));
-        let after = within(object.clone(), max);
+        let after = limit_depth(object.clone(), max);
         prop_assert_eq!(depth_of(&Value::Object(after.clone())), before.min(max));
         prop_assert!(before > max || after == object);
     }

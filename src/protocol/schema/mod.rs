@@ -141,7 +141,7 @@ fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
 }
 
 /// Returns the error entry for refused JSON; `whole` is the field's name for a refusal that names no field.
-pub(crate) fn refused(whole: &str, refusal: &Refusal) -> Value {
+pub(crate) fn refusal_error(whole: &str, refusal: &Refusal) -> Value {
     json!({"field": refusal.field().unwrap_or(whole), "error": refusal.name(), "detail": refusal.to_string()})
 }
 
@@ -203,7 +203,7 @@ pub fn read_frame(text: &str) -> Incoming {
             return Incoming::Invalid { message_type: None, errors: vec![detail] };
         }
         Err(JsonError::Refused(refusal)) => {
-            return Incoming::Invalid { message_type: kind_of(text), errors: vec![refused("message", &refusal)] };
+            return Incoming::Invalid { message_type: kind_of(text), errors: vec![refusal_error("message", &refusal)] };
         }
     };
     let kind = match object.get("type") {
@@ -228,7 +228,7 @@ pub fn read_frame(text: &str) -> Incoming {
     }
     object.retain(|_, value| !value.is_null());
     if let Some(Value::Object(info)) = object.get_mut("pm2_info") {
-        keep_what_fits(info);
+        remove_invalid_fields(info);
     }
     match SidecarFrame::parse(&Value::Object(object).to_string()) {
         Ok(frame) => Incoming::Frame(frame),
@@ -237,7 +237,7 @@ pub fn read_frame(text: &str) -> Incoming {
             Incoming::Invalid { message_type: Some(kind), errors: vec![error] }
         }
         Err(FrameError::Refused { kind, refusal }) => {
-            Incoming::Invalid { message_type: Some(kind), errors: vec![refused("message", &refusal)] }
+            Incoming::Invalid { message_type: Some(kind), errors: vec![refusal_error("message", &refusal)] }
         }
         Err(FrameError::NotAFrame(_) | FrameError::UnknownType(_)) => Incoming::NotJson,
     }
@@ -245,7 +245,7 @@ pub fn read_frame(text: &str) -> Incoming {
 
 /// Removes unknown and invalid fields. pm2's figures are for people only, so an invalid one must not keep the agent
 /// out: a wall clock that was set back makes a legacy sidecar's uptime negative, for instance.
-fn keep_what_fits(pm2_info: &mut Map<String, Value>) {
+fn remove_invalid_fields(pm2_info: &mut Map<String, Value>) {
     const PM2_INFO: &[Field] = &[
         may("name", Kind::Text),
         may("status", Kind::Text),

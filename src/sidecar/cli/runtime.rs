@@ -1,6 +1,6 @@
 //! The one-threaded runtime that a command works in, where the system lets it have one. It runs nothing.
 
-use crate::common::signals::let_writes_fail;
+use crate::common::signals::handle_file_size_signal;
 
 /// With fewer open files the runtime panics, and nothing could be done with it.
 #[cfg(unix)]
@@ -21,6 +21,6 @@ pub(super) fn make() -> Result<tokio::runtime::Runtime, String> {
     }
     let unmade = |error| format!("the runtime cannot be made: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unmade)?;
-    runtime.block_on(async { let_writes_fail() }).map_err(unmade)?;
+    runtime.block_on(async { handle_file_size_signal() }).map_err(unmade)?;
     Ok(runtime)
 }

@@ -6,7 +6,7 @@ use crate::common::secret::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
 use crate::protocol::{
     Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
-    SidecarFrame, Verdict, WakeStatus, clip, stored_object, within,
+    SidecarFrame, Verdict, WakeStatus, clip, limit_depth, stored_object,
 };
 use crate::sidecar::agent::supervised::OutputBatch;
 
@@ -60,7 +60,7 @@ pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) 
         }
         ToHub::TaskComplete { task_id, generation, result } => {
             // A result that version 0.1.0 took may be nested deeper than a hub takes it.
-            let mut result = within(stored_object(&result), MAX_RESULT_DEPTH);
+            let mut result = limit_depth(stored_object(&result), MAX_RESULT_DEPTH);
             let mut rest = Map::new();
             // Beside the result is where hubs look for it, and where the Node sidecar puts it. An existing hub's queue
             // stumbles over a summary that is no object, and takes the connection down with it.
@@ -76,7 +76,7 @@ pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) 
         }
         ToHub::TaskRecovering { task, last_status } => {
             // So may a task.
-            let mut rest = within(stored_object(&task.payload), MAX_JSON_DEPTH);
+            let mut rest = limit_depth(stored_object(&task.payload), MAX_JSON_DEPTH);
             rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
             // Not the payload's: the hub may have handed the task out anew since.
             rest.insert("generation".into(), task.generation.into());
