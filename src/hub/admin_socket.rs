@@ -177,36 +177,24 @@ fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES],
 }
 
 /// The reason why a request failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The hub refused the request.
+    #[error("the hub said no: {0}")]
     Refused(String),
     /// Another process holds the store's lock, but no hub answers.
+    #[error("no hub answers at the control socket, but {0}")]
     Busy(StoreError),
     /// The hub received the request and did not answer: it may still carry it out.
+    #[error("the hub was told and did not answer ({0}): it may do it yet. See with agentcom-hub token list")]
     Unanswered(std::io::Error),
     /// The store cannot be used.
+    #[error("{0}")]
     Store(StoreError),
     /// The operating system gave no random bytes.
+    #[error("{0}")]
     NoEntropy(random::NoEntropy),
 }
-
-impl std::fmt::Display for TokenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(why) => write!(f, "the hub said no: {why}"),
-            Self::Busy(error) => write!(f, "no hub answers at the control socket, but {error}"),
-            Self::Unanswered(error) => write!(
-                f,
-                "the hub was told and did not answer ({error}): it may do it yet. See with agentcom-hub token list"
-            ),
-            Self::Store(error) => error.fmt(f),
-            Self::NoEntropy(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TokenError {}
 
 /// Sends the request to the hub that runs on this data dir, or applies it to the store if none runs.
 ///

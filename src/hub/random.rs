@@ -6,16 +6,9 @@ use crate::hub::http::reply::ApiError;
 use crate::hub::state::tokens::{SECRET_BYTES, hex};
 
 /// The error that the operating system gave no random bytes.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system gave no random bytes ({0}): check that getrandom(2) is allowed here")]
 pub struct NoEntropy(getrandom::Error);
-
-impl std::fmt::Display for NoEntropy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the operating system gave no random bytes ({}): check that getrandom(2) is allowed here", self.0)
-    }
-}
-
-impl std::error::Error for NoEntropy {}
 
 impl From<NoEntropy> for ApiError {
     fn from(error: NoEntropy) -> Self {

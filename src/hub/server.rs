@@ -42,9 +42,10 @@ pub struct Options {
 }
 
 /// The reason why a hub could not start, or could not go on.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The data dir cannot be used.
+    #[error("the data dir {} cannot be used: {error}; give another with --data", .path.display())]
     DataDir {
         /// The data dir, or the socket in it.
         path: PathBuf,
@@ -52,10 +53,13 @@ pub enum ServeError {
         error: io::Error,
     },
     /// The store cannot be opened or read.
+    #[error("{0}")]
     Store(StoreError),
     /// Another process listens on the address.
+    #[error("{0} is taken by another process (ss -ltnp shows which): stop it, or give --listen")]
     AddressInUse(String),
     /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}; give another --listen")]
     Listen {
         /// The address.
         address: String,
@@ -63,31 +67,12 @@ pub enum ServeError {
         error: io::Error,
     },
     /// A commit failed: memory is ahead of the disk, so nothing more may be answered.
+    #[error("a change could not be stored, and the hub stops rather than lose it: {0}")]
     Commit(StoreError),
     /// The actor ended without having been told to.
+    #[error("the hub's core ended: {0}; this is a bug")]
     CoreDied(String),
 }
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::DataDir { path, error } => {
-                write!(f, "the data dir {} cannot be used: {error}; give another with --data", path.display())
-            }
-            Self::Store(error) => error.fmt(f),
-            Self::AddressInUse(address) => {
-                write!(f, "{address} is taken by another process (ss -ltnp shows which): stop it, or give --listen")
-            }
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}; give another --listen"),
-            Self::Commit(error) => {
-                write!(f, "a change could not be stored, and the hub stops rather than lose it: {error}")
-            }
-            Self::CoreDied(why) => write!(f, "the hub's core ended: {why}; this is a bug"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}
 
 /// Runs the hub until `stop`.
 ///

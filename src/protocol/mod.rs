@@ -37,13 +37,16 @@ pub const FEATURE_TASK_REJECTED: &str = "task_rejected";
 pub const FEATURE_CORDON: &str = "cordon";
 
 /// The reason why a text frame could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The text is not JSON, or not one JSON object with a string `type`.
+    #[error("not a frame: {0}")]
     NotAFrame(String),
     /// The type is unknown to this side. Legacy hubs push many of those; they are ignored at debug level.
+    #[error("unknown frame type {0:?}")]
     UnknownType(String),
     /// The type is known, but the JSON is refused.
+    #[error("{kind} frame is not taken: {refusal}")]
     Refused {
         /// The frame's `type`.
         kind: String,
@@ -51,6 +54,7 @@ pub enum FrameError {
         refusal: Refusal,
     },
     /// The type is known, but a field is missing or of the wrong type; the text names the field.
+    #[error("malformed {kind} frame: {detail}")]
     Malformed {
         /// The frame's `type`.
         kind: String,
@@ -58,19 +62,6 @@ pub enum FrameError {
         detail: String,
     },
 }
-
-impl core::fmt::Display for FrameError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::NotAFrame(why) => write!(f, "not a frame: {why}"),
-            Self::UnknownType(kind) => write!(f, "unknown frame type {kind:?}"),
-            Self::Refused { kind, refusal } => write!(f, "{kind} frame is not taken: {refusal}"),
-            Self::Malformed { kind, detail } => write!(f, "malformed {kind} frame: {detail}"),
-        }
-    }
-}
-
-impl core::error::Error for FrameError {}
 
 /// Reads one frame of one of the `known` types; serde checks everything else.
 fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T, FrameError> {

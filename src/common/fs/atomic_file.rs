@@ -40,7 +40,8 @@ pub enum Operation {
 }
 
 /// A failed file operation: its text says what failed, where, why and what to do about it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {} {}: {source}{}", .operation.verb(), .path.display(), advice(.path, *.operation, .source))]
 pub struct DurableError {
     /// The path of the file.
     pub path: PathBuf,
@@ -50,49 +51,47 @@ pub struct DurableError {
     pub source: io::Error,
 }
 
-impl fmt::Display for DurableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let doing = match self.operation {
-            Operation::Resolve => "follow the links to",
-            Operation::CreateFolder => "create the folder of",
-            Operation::Create => "create a file beside",
-            Operation::Write => "write",
-            Operation::Sync => "flush",
-            Operation::Replace => "replace",
-            Operation::Read => "read",
-            Operation::MoveAside => "move aside",
-            Operation::CopyAside => "make a copy beside",
-            Operation::Lock => "lock",
-        };
-        write!(f, "cannot {doing} {}: {}", self.path.display(), self.source)?;
-        let folder = self.path.parent().unwrap_or(Path::new("/")).display();
-        if self.source.kind() == io::ErrorKind::StorageFull {
-            write!(f, "; free some space on the disk of {folder}")
-        } else if self.source.kind() == io::ErrorKind::QuotaExceeded {
-            write!(f, "; this user's disk quota is used up")
-        } else if self.source.kind() == io::ErrorKind::ReadOnlyFilesystem {
-            write!(f, "; {folder} is read-only: remount it, or set `queue_file` elsewhere")
-        } else if self.source.kind() == io::ErrorKind::PermissionDenied {
-            write!(f, "; give the user that runs this process write permission on {folder}")
-        } else if self.source.kind() == io::ErrorKind::NotADirectory {
-            write!(f, "; a file stands where {folder} should be a folder: move it away, or set `queue_file` elsewhere")
-        } else if let Some(Unsuitable::NoFile(_)) = Unsuitable::of(&self.source) {
-            write!(f, "; move it away, or set `queue_file` elsewhere")
-        } else if let Some(Unsuitable::TooLarge { .. }) = Unsuitable::of(&self.source) {
-            write!(f, "; `max_frame_bytes` decides how large it may get")
-        } else if self.source.kind() == io::ErrorKind::IsADirectory {
-            write!(f, "; a folder stands where the file should be: move it away, or set `queue_file` elsewhere")
-        } else if self.operation == Operation::Resolve {
-            write!(f, "; make the links lead to a file, or set `queue_file` elsewhere")
-        } else {
-            Ok(())
+impl Operation {
+    /// Returns the verb for the error's text: "cannot ... the file".
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Resolve => "follow the links to",
+            Self::CreateFolder => "create the folder of",
+            Self::Create => "create a file beside",
+            Self::Write => "write",
+            Self::Sync => "flush",
+            Self::Replace => "replace",
+            Self::Read => "read",
+            Self::MoveAside => "move aside",
+            Self::CopyAside => "make a copy beside",
+            Self::Lock => "lock",
         }
     }
 }
 
-impl core::error::Error for DurableError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(&self.source)
+/// Returns what to do about the error, beginning with a semicolon, or an empty text.
+fn advice(path: &Path, operation: Operation, source: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(Path::new("/")).display();
+    if source.kind() == io::ErrorKind::StorageFull {
+        format!("; free some space on the disk of {folder}")
+    } else if source.kind() == io::ErrorKind::QuotaExceeded {
+        "; this user's disk quota is used up".to_owned()
+    } else if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        format!("; {folder} is read-only: remount it, or set `queue_file` elsewhere")
+    } else if source.kind() == io::ErrorKind::PermissionDenied {
+        format!("; give the user that runs this process write permission on {folder}")
+    } else if source.kind() == io::ErrorKind::NotADirectory {
+        format!("; a file stands where {folder} should be a folder: move it away, or set `queue_file` elsewhere")
+    } else if let Some(Unsuitable::NoFile(_)) = Unsuitable::of(source) {
+        "; move it away, or set `queue_file` elsewhere".to_owned()
+    } else if let Some(Unsuitable::TooLarge { .. }) = Unsuitable::of(source) {
+        "; `max_frame_bytes` decides how large it may get".to_owned()
+    } else if source.kind() == io::ErrorKind::IsADirectory {
+        "; a folder stands where the file should be: move it away, or set `queue_file` elsewhere".to_owned()
+    } else if operation == Operation::Resolve {
+        "; make the links lead to a file, or set `queue_file` elsewhere".to_owned()
+    } else {
+        String::new()
     }
 }
 

@@ -4,7 +4,6 @@
 //!
 //! Opening a named pipe without a writer blocks for ever, and opening a device may have any effect.
 
-use core::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -30,11 +29,13 @@ pub enum Kind {
 }
 
 /// The reason why an existing file was not read; it is wrapped in an [`io::Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsuitable {
     /// It is not a regular file.
+    #[error("{0} stands where the file should be")]
     NoFile(Kind),
     /// It is larger than it may be.
+    #[error("it has {bytes} bytes, more than the {max_bytes} that it may have")]
     TooLarge {
         /// Its size, in bytes; for a file that grew meanwhile, the number of bytes read.
         bytes: u64,
@@ -49,19 +50,6 @@ impl Unsuitable {
         error.get_ref()?.downcast_ref().copied()
     }
 }
-
-impl fmt::Display for Unsuitable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoFile(kind) => write!(f, "{kind} stands where the file should be"),
-            Self::TooLarge { bytes, max_bytes } => {
-                write!(f, "it has {bytes} bytes, more than the {max_bytes} that it may have")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Unsuitable {}
 
 impl From<Unsuitable> for io::Error {
     fn from(unsuitable: Unsuitable) -> Self {

@@ -1,6 +1,5 @@
 //! The file that `agentcom-hub token --out` writes: one new token, readable by its owner only. It makes no tokens.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,39 +16,26 @@ pub(crate) struct TokenFile {
 }
 
 /// The reason why the token is not in the file; the hub has made no token then.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenFileError {
     /// The name exists already, possibly as a dangling symbolic link.
+    #[error(
+        "{} is there already and was left as it is, and no token was made: name another file with --out, \
+         or move that one away", .0.display()
+    )]
     Taken(PathBuf),
     /// The file cannot be created.
+    #[error(
+        "cannot create {}: {}, and no token was made: --out needs a folder that is there and that you can write in",
+        .0.display(), .1
+    )]
     Create(PathBuf, io::Error),
     /// The file cannot be written.
+    #[error(
+        "cannot write {}: {}, and no token was made: free some space on its disk, or name a file elsewhere with --out",
+        .0.display(), .1
+    )]
     Write(PathBuf, io::Error),
-}
-
-impl fmt::Display for TokenFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Taken(path) => write!(
-                f,
-                "{} is there already and was left as it is, and no token was made: name another file with --out, \
-                 or move that one away",
-                path.display()
-            ),
-            Self::Create(path, error) => write!(
-                f,
-                "cannot create {}: {error}, and no token was made: --out needs a folder that is there and that you can \
-                 write in",
-                path.display()
-            ),
-            Self::Write(path, error) => write!(
-                f,
-                "cannot write {}: {error}, and no token was made: free some space on its disk, or name a file elsewhere \
-                 with --out",
-                path.display()
-            ),
-        }
-    }
 }
 
 impl TokenFile {
