@@ -1,20 +1,11 @@
 //! Random ids and secrets from the operating system. It keeps none of them.
 
-use axum::http::StatusCode;
-
-use crate::hub::http::reply::ApiError;
 use crate::hub::state::tokens::{SECRET_BYTES, hex};
 
 /// The error that the operating system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system gave no random bytes ({0}): check that getrandom(2) is allowed here")]
 pub struct NoEntropy(getrandom::Error);
-
-impl From<NoEntropy> for ApiError {
-    fn from(error: NoEntropy) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no_entropy", &error.to_string())
-    }
-}
 
 /// Returns the random bytes of a new token.
 ///

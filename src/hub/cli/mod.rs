@@ -1,10 +1,11 @@
 //! The hub's command line: arguments, output and exit codes. It holds no logic of the hub.
 
+mod output;
+mod request;
 mod store;
 mod token;
 mod token_file;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::handle_file_size_signal;
+use crate::hub::cli::output::fail;
+use crate::hub::cli::request::DataArgs;
 use crate::hub::cli::store::StoreAction;
-use crate::hub::cli::token::{DataArgs, NewToken, TokenAction};
+use crate::hub::cli::token::{NewToken, TokenAction};
 use crate::hub::fd_limit;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
@@ -225,10 +228,4 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::Commit(_) => 74,
         ServeError::CoreDied(_) => 70,
     }
-}
-
-pub(super) fn fail(code: u8, message: &str) -> ExitCode {
-    // stderr may be closed; the exit code is enough then.
-    let _ = writeln!(std::io::stderr(), "agentcom-hub: {message}");
-    ExitCode::from(code)
 }

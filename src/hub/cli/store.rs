@@ -6,8 +6,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::hub::admin_socket::Request;
-use crate::hub::cli::fail;
-use crate::hub::cli::token::{DataArgs, print, request_or_fail};
+use crate::hub::cli::output::{fail, print};
+use crate::hub::cli::request::{DataArgs, request_or_fail};
 use crate::hub::state::store::{Store, UnreadRecord};
 
 /// The exit code for a store with records that cannot be read.

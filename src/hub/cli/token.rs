@@ -1,6 +1,5 @@
 //! `agentcom-hub token`: arguments and output. The requests themselves go through `admin_socket`.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,10 +7,10 @@ use clap::{Args, Subcommand};
 
 use crate::hub::actor::now_ms;
 use crate::hub::admin_socket::{self, Request, Response, TokenError};
-use crate::hub::cli::fail;
+use crate::hub::cli::output::{fail, print};
+use crate::hub::cli::request::{DataArgs, exit_code_of, make_data_dir, request_or_fail};
 use crate::hub::cli::token_file::{TokenFile, TokenFileError};
 use crate::hub::random;
-use crate::hub::server::{ServeError, make_private_dir};
 use crate::hub::state::tokens::{SECRET_BYTES, Shown, hex};
 
 #[derive(Debug, Subcommand)]
@@ -52,13 +51,6 @@ pub(crate) struct NewToken {
     out: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DataArgs {
-    /// The folder of the hub's store; created if missing
-    #[arg(long = "data", value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = "./agentcom-hub-data")]
-    pub(crate) dir: PathBuf,
 }
 
 /// Runs the command and returns the exit code.
@@ -174,32 +166,5 @@ fn request_and_print(data: &DataArgs, request: &Request, render: impl FnOnce(Res
     match request_or_fail(data, request) {
         Ok(answer) => print(&render(answer)),
         Err(code) => code,
-    }
-}
-
-/// Sends the request to the running hub, or applies it to the store where none runs. On failure prints the error and
-/// returns the exit code as `Err`.
-pub(crate) fn request_or_fail(data: &DataArgs, request: &Request) -> Result<Response, ExitCode> {
-    make_data_dir(data)?;
-    admin_socket::request(&data.dir, request).map_err(|error| fail(exit_code_of(&error), &error.to_string()))
-}
-
-const fn exit_code_of(error: &TokenError) -> u8 {
-    match error {
-        TokenError::Busy(_) | TokenError::Unanswered(_) => 75,
-        TokenError::Store(_) => 78,
-        TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
-    }
-}
-
-fn make_data_dir(data: &DataArgs) -> Result<(), ExitCode> {
-    make_private_dir(&data.dir)
-        .map_err(|error| fail(78, &ServeError::DataDir { path: data.dir.clone(), error }.to_string()))
-}
-
-pub(crate) fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(74),
     }
 }

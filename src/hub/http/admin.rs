@@ -2,16 +2,15 @@
 //! JSON. The only decision here is permission: the legacy hub accepts any token, this one an admin's (and an agent may
 //! revoke its own).
 
-use std::collections::HashMap;
-
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::hub::http::reply::{ApiError, authenticate, check_name, read_body};
-use crate::hub::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
+use crate::hub::http::request::{
+    App, Body, Id, QueryParameters, Reply, Shared, ok, path_id, read_query, require_agent_or_admin, required_text,
+};
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::{NotIssued, Principal, Which};
 use crate::hub::{actor, random};
@@ -26,7 +25,7 @@ pub(crate) async fn require_admin(app: &App, headers: &HeaderMap, what: &str) ->
 pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     require_admin(&app, &headers, "make tokens").await?;
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text), may("admin", Kind::Flag)])?;
-    let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
+    let agent_id = required_text(&body, "agent_id");
     check_name(&agent_id)?;
     let admin = body.get("admin").and_then(serde_json::Value::as_bool).unwrap_or(false);
     let secret = random::secret()?;
@@ -44,19 +43,11 @@ pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Reply
     ok(json!({"tokens": tokens}))
 }
 
-pub(crate) async fn revoke_tokens(
-    State(app): Shared,
-    headers: HeaderMap,
-    id: Id,
-    query: Result<Query<HashMap<String, String>>, QueryRejection>,
-) -> Reply {
+pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id, query: QueryParameters) -> Reply {
     let caller = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
-    if !caller.admin && caller.name != agent_id {
-        return Err(ApiError::forbidden(&caller.name, "revoke another's tokens"));
-    }
-    let Query(query) =
-        query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
+    require_agent_or_admin(&caller, &agent_id, "revoke another's tokens")?;
+    let query = read_query(query)?;
     // A caller that is no admin must not be able to revoke an admin's token of the same name.
     let which = match (query.get("id"), caller.admin) {
         (None, false) => Which::Agents,
@@ -101,7 +92,7 @@ pub(crate) async fn default_repo(State(app): Shared) -> Reply {
 pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let caller = require_admin(&app, &headers, "set the default repository").await?;
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
-    let url = text(&body, "url").unwrap_or_default().to_owned();
+    let url = required_text(&body, "url");
     let value = url.clone();
     app.actor.ask(move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
     tracing::info!(%url, by = %caller.name, "the default repository was set");

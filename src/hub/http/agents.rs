@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::hub::http::reply::{ApiError, authenticate, read_body};
+use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
 use crate::hub::http::tasks::queue_full;
-use crate::hub::http::{Body, Id, Reply, Shared, ok, path_id, text};
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::protocol::schema::{Kind, may, must};
@@ -35,12 +35,12 @@ pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) ->
 /// agent has another one, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let caller = authenticate(&app.actor, &headers).await?;
-    let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
+    let weight = body_bytes(&body);
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;
-    let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
+    let agent_id = required_text(&body, "agent_id");
     let submission = Submission {
-        description: text(&body, "description").unwrap_or_default().to_owned(),
+        description: required_text(&body, "description"),
         metadata: body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
         priority: Priority::Normal,
         max_retries: 3,

@@ -25,27 +25,25 @@ mod admin;
 mod agents;
 mod not_offered;
 pub mod reply;
+mod request;
 pub(crate) mod tasks;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
-use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use serde_json::{Value, json};
 
-use crate::hub::actor::Handle;
 use crate::hub::http::not_offered::alternative_to;
 use crate::hub::http::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
+pub use crate::hub::http::request::App;
+use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id, require_agent_or_admin, required_text, text};
 use crate::hub::listener::Origin;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::state::settings::DEFAULT_REPO;
@@ -55,29 +53,6 @@ use crate::protocol::schema::{Kind, may, must};
 
 /// The longest time, in ms, that a running task may delay a restart: a day, which is also the sidecar's limit.
 const MAX_DEADLINE_MS: u64 = 86_400_000;
-
-/// The state that all routes share.
-pub struct App {
-    /// The handle to the actor.
-    pub actor: Handle,
-    /// The address that the hub listens on, used for callers that sent no `Host`.
-    pub listen: String,
-    /// The time limits of every WebSocket.
-    pub patience: websocket::Patience,
-    /// Whether only an admin may register agents.
-    pub closed: bool,
-    /// The token whose cancellation ends every WebSocket.
-    pub stop: CancellationToken,
-    /// The task of every WebSocket.
-    pub sockets: TaskTracker,
-    /// The id of the next connection.
-    pub next_conn: AtomicU64,
-}
-
-pub(super) type Shared = State<Arc<App>>;
-pub(super) type Reply = Result<(StatusCode, Json<Value>), ApiError>;
-pub(super) type Body = Result<Bytes, BytesRejection>;
-pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// Returns the router with all routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -167,7 +142,7 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
             .await?;
     }
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text)])?;
-    let agent_id = text(&body, "agent_id").unwrap_or_default().to_owned();
+    let agent_id = required_text(&body, "agent_id");
     check_name(&agent_id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
@@ -202,9 +177,7 @@ fn tls_and_host(headers: &HeaderMap, listen: &str) -> (bool, String) {
 async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
     let caller = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
-    if !caller.admin && caller.name != agent_id {
-        return Err(ApiError::forbidden(&caller.name, "restart another agent"));
-    }
+    require_agent_or_admin(&caller, &agent_id, "restart another agent")?;
     let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
     let body = read_body(&headers, body, &fields)?;
     let deadline_ms = body.get("deadline_ms").and_then(Value::as_u64);
@@ -240,9 +213,7 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
 async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let caller = authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
-    if !caller.admin && caller.name != agent_id {
-        return Err(ApiError::forbidden(&caller.name, "read another agent's restarts"));
-    }
+    require_agent_or_admin(&caller, &agent_id, "read another agent's restarts")?;
     let wanted = agent_id.clone();
     let restarts = app.actor.ask(move |state, _| {
         state
@@ -254,18 +225,4 @@ async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply 
             .collect::<Vec<Value>>()
     });
     ok(json!({"agent_id": agent_id, "restarts": restarts.await?}))
-}
-
-pub(super) fn path_id(id: Id) -> Result<String, ApiError> {
-    let refused =
-        |rejection: PathRejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", &rejection.body_text());
-    id.map(|Path(id)| id).map_err(refused)
-}
-
-pub(super) fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-    body.get(key).and_then(Value::as_str)
-}
-
-pub(super) fn ok(body: Value) -> Reply {
-    Ok((StatusCode::OK, Json(body)))
 }

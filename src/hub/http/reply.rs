@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::hub::actor::{Handle, Stopping};
+use crate::hub::random::NoEntropy;
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Field, check, refusal_error};
 use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
@@ -65,6 +66,12 @@ impl ApiError {
 impl From<Stopping> for ApiError {
     fn from(_: Stopping) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the hub is stopping; ask again in a moment")
+    }
+}
+
+impl From<NoEntropy> for ApiError {
+    fn from(error: NoEntropy) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no_entropy", &error.to_string())
     }
 }
 

@@ -1,15 +1,16 @@
 //! The task routes: each reads the request, asks the actor and writes JSON. They decide nothing about tasks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::hub::http::reply::{ApiError, authenticate, read_body};
-use crate::hub::http::{App, Body, Id, Reply, Shared, ok, path_id, text};
+use crate::hub::http::request::{
+    App, Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text, text,
+};
 use crate::hub::random;
 use crate::hub::scheduler::queue::{Turn, turn};
 use crate::hub::scheduler::task::{Priority, Status, Submission, Task};
@@ -48,7 +49,7 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
 
 pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let caller = authenticate(&app.actor, &headers).await?;
-    let weight = body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX));
+    let weight = body_bytes(&body);
     let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, caller)?;
     let task_id = format!("task-{}", random::id()?);
     let priority = submission.priority.number();
@@ -84,7 +85,7 @@ pub(crate) fn parse_submission(mut body: Map<String, Value>, caller: Principal) 
     let metadata = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     // Three failures make a dead letter, as on the legacy hub.
     let max_retries = body.get("max_retries").and_then(Value::as_u64).unwrap_or(3);
-    let description = text(&body, "description").unwrap_or_default().to_owned();
+    let description = required_text(&body, "description");
     const TYPED_FIELDS: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
     let is_extra = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !TYPED_FIELDS.contains(&key);
     body.retain(|key, value| is_extra(key) && !value.is_null());
@@ -98,8 +99,6 @@ pub(crate) fn parse_submission(mut body: Map<String, Value>, caller: Principal) 
         submitted_by: caller.name,
     })
 }
-
-type ListQuery = Result<Query<HashMap<String, String>>, QueryRejection>;
 
 /// The filter of a task list.
 #[derive(Clone, Default)]
@@ -122,10 +121,9 @@ impl Filter {
     }
 }
 
-pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: ListQuery) -> Reply {
+pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Reply {
     authenticate(&app.actor, &headers).await?;
-    let Query(query) =
-        query.map_err(|rejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))?;
+    let query = read_query(query)?;
     const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
     if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
         let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
@@ -148,7 +146,7 @@ pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: ListQuer
 }
 
 /// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
-pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: ListQuery) -> Reply {
+pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: QueryParameters) -> Reply {
     let query = query.map(|Query(mut query)| {
         query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
         Query(query)

@@ -2,7 +2,7 @@
 //!
 //! Source: the legacy hub's schema listing, and `docs/protocol.md` for the additions of this project.
 
-use crate::protocol::schema::{Field, Kind, may, must};
+use crate::protocol::schema::field::{Field, Kind, may, must};
 
 const TASK: Field = must("task_id", Kind::Text);
 

@@ -3,95 +3,14 @@
 //!
 //! Source: the legacy hub's schema listing (`GET /api/schemas` there) and its answers on the wire.
 
+mod field;
 pub(crate) mod frames;
 
 use serde_json::{Map, Value, json};
 
+pub use crate::protocol::schema::field::{Field, Kind, may, must};
 use crate::protocol::schema::frames::{frame_fields, known_types};
 use crate::protocol::{FrameError, JsonError, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of, read_object};
-
-/// The type of a field's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Any string.
-    Text,
-    /// A whole number.
-    Integer,
-    /// A whole number, 0 or more.
-    Count,
-    /// Any number.
-    Number,
-    /// `true` or `false`.
-    Flag,
-    /// An object.
-    Object,
-    /// An array of strings.
-    Texts,
-    /// An array of objects.
-    Objects,
-    /// An array of anything.
-    List,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "string",
-            Self::Integer => "integer",
-            Self::Count => "integer of 0 or more",
-            Self::Number => "number",
-            Self::Flag => "boolean",
-            Self::Object => "object",
-            Self::Texts | Self::Objects | Self::List => "array",
-        }
-    }
-
-    fn fits(self, value: &Value) -> bool {
-        match self {
-            Self::Text => value.is_string(),
-            Self::Integer => value.is_i64() || value.is_u64(),
-            Self::Count => value.is_u64(),
-            Self::Number => value.is_number(),
-            Self::Flag => value.is_boolean(),
-            Self::Object => value.is_object(),
-            Self::Texts | Self::Objects | Self::List => value.is_array(),
-        }
-    }
-
-    /// Returns the type of every item of an array, if it has one.
-    const fn item(self) -> Option<Self> {
-        match self {
-            Self::Texts => Some(Self::Text),
-            Self::Objects => Some(Self::Object),
-            Self::Text | Self::Integer | Self::Count | Self::Number | Self::Flag | Self::Object | Self::List => None,
-        }
-    }
-}
-
-/// One field of a message or a body.
-#[derive(Debug, Clone, Copy)]
-pub struct Field {
-    name: &'static str,
-    kind: Kind,
-    required: bool,
-}
-
-impl Field {
-    /// Returns whether the field has this name.
-    pub fn is(&self, name: &str) -> bool {
-        self.name == name
-    }
-}
-
-/// Creates a required field.
-pub const fn must(name: &'static str, kind: Kind) -> Field {
-    Field { name, kind, required: true }
-}
-
-/// Creates an optional field. `null` counts as absent.
-pub const fn may(name: &'static str, kind: Kind) -> Field {
-    Field { name, kind, required: false }
-}
 
 /// Returns the maximum number of characters in a field, if it has a limit.
 fn limit(field: &str) -> Option<usize> {

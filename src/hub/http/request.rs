@@ -1,0 +1,96 @@
+//! What all routes share: the state, the extracted parts of a request, and helpers to read them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::actor::Handle;
+use crate::hub::http::reply::ApiError;
+use crate::hub::state::tokens::Principal;
+use crate::hub::websocket::Patience;
+
+/// The state that all routes share.
+pub struct App {
+    /// The handle to the actor.
+    pub actor: Handle,
+    /// The address that the hub listens on, used for callers that sent no `Host`.
+    pub listen: String,
+    /// The time limits of every WebSocket.
+    pub patience: Patience,
+    /// Whether only an admin may register agents.
+    pub closed: bool,
+    /// The token whose cancellation ends every WebSocket.
+    pub stop: CancellationToken,
+    /// The task of every WebSocket.
+    pub sockets: TaskTracker,
+    /// The id of the next connection.
+    pub next_conn: AtomicU64,
+}
+
+/// The extracted state.
+pub(super) type Shared = State<Arc<App>>;
+/// The answer of a route.
+pub(super) type Reply = Result<(StatusCode, Json<Value>), ApiError>;
+/// The extracted body.
+pub(super) type Body = Result<Bytes, BytesRejection>;
+/// The extracted id in the path.
+pub(super) type Id = Result<Path<String>, PathRejection>;
+/// The extracted query.
+pub(super) type QueryParameters = Result<Query<HashMap<String, String>>, QueryRejection>;
+
+/// Returns the id in the path.
+///
+/// # Errors
+/// 400 if it is not UTF-8.
+pub(super) fn path_id(id: Id) -> Result<String, ApiError> {
+    let refused =
+        |rejection: PathRejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", &rejection.body_text());
+    id.map(|Path(id)| id).map_err(refused)
+}
+
+/// Returns a text of the body.
+pub(super) fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    body.get(key).and_then(Value::as_str)
+}
+
+/// Returns a required text of the body, which `read_body` has checked.
+pub(super) fn required_text(body: &Map<String, Value>, key: &str) -> String {
+    text(body, key).unwrap_or_default().to_owned()
+}
+
+/// Returns the size of the body, in bytes.
+pub(super) fn body_bytes(body: &Body) -> u64 {
+    body.as_ref().map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX))
+}
+
+/// Returns the parameters of the query.
+///
+/// # Errors
+/// 400 if the query cannot be parsed.
+pub(super) fn read_query(query: QueryParameters) -> Result<HashMap<String, String>, ApiError> {
+    let refused =
+        |rejection: QueryRejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text());
+    query.map(|Query(query)| query).map_err(refused)
+}
+
+/// Checks that the caller is the agent itself or an admin; `what` names the action that others may not do.
+///
+/// # Errors
+/// 403 if the caller is neither.
+pub(super) fn require_agent_or_admin(caller: &Principal, agent_id: &str, what: &str) -> Result<(), ApiError> {
+    if caller.admin || caller.name == agent_id { Ok(()) } else { Err(ApiError::forbidden(&caller.name, what)) }
+}
+
+/// Returns the 200 answer with this body.
+pub(super) fn ok(body: Value) -> Reply {
+    Ok((StatusCode::OK, Json(body)))
+}
