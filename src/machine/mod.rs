@@ -1,16 +1,17 @@
-//! The pure core: one machine, one transition function, and what must always hold of them.
+//! The sidecar's pure core: one state machine, one transition function, and the invariants that hold for both.
 //!
-//! **The law.** Nothing happens to a machine but by [`transition`], and nothing comes out of it but the effects that it
-//! returns. It reads no clock, does no I/O, draws no dice and never panics; whoever calls it carries the effects out in
-//! order and reports what became of them as further events.
+//! **The law.** A machine changes only through [`transition`], and its only output is the list of effects that
+//! [`transition`] returns. It reads no clock, does no I/O, draws no random numbers and never panics. The caller carries
+//! the effects out in order and reports their results as further events.
 //!
-//! **Durability** is a comparison, not a habit: the machine knows what the disk holds ([`Machine::durable`]), orders a
-//! `Persist` whenever that differs from what must survive ([`Machine::journal`]), and lets nothing out that depends on
-//! the write before the write has been confirmed.
+//! **Durability** is decided by comparison: the machine knows what the disk holds ([`Machine::durable`]), orders a
+//! `Persist` whenever that differs from what must survive a crash ([`Machine::journal`]), and orders no effect that
+//! depends on the write before the write is confirmed.
 //!
-//! **Time** is data: a deadline stands in the state that waits for it, and [`Machine::deadline`] names the earliest.
+//! **Time** is data: a deadline is stored in the state that waits for it, and [`Machine::deadline`] returns the
+//! earliest.
 //!
-//! It does not know frames, files, processes or pm2; see `shell` for those. It compiles under `no_std` + `alloc`.
+//! The core does not know frames, files, processes or pm2; `sidecar::shell` does. It compiles under `no_std` + `alloc`.
 
 mod handlers;
 pub mod invariants;

@@ -1,4 +1,4 @@
-//! The machine of a new process.
+//! Builds the machine of a new process from the journal.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ use crate::machine::model::time::Timestamp;
 use crate::machine::step::Step;
 
 impl Machine {
-    /// The machine of a new process that found `journal` on disk, and its first effects.
+    /// Returns the machine of a new process that found `journal` on disk, and its first effects.
     pub fn recover(journal: Journal, now: Timestamp, policy: &Policy) -> (Self, Vec<Effect>) {
         let durable = journal.clone();
         let state = match journal.job {
@@ -48,7 +48,7 @@ impl Machine {
     }
 }
 
-/// The first effects of a process.
+/// Orders the first effects of a process.
 pub(in crate::machine) fn begin(machine: Machine, now: Timestamp, policy: &Policy) -> (Machine, Vec<Effect>) {
     let mut step = Step { machine, now, policy, effects: Vec::new() };
     step.flush();

@@ -1,6 +1,6 @@
-//! The table of the machine's moves, found by driving the shipped [`transition`] through everything that can happen to
-//! one representative of each kind of machine. It is what `agentcom-sidecar machine` prints and what `docs/states.md` is
-//! checked against; it decides nothing, and it knows only the kinds that [`Kind`] tells apart.
+//! The table of the machine's moves, computed by applying [`transition`] to one representative of each kind of machine
+//! with every possible event. `agentcom-sidecar machine` prints it and `docs/states.md` is checked against it. The
+//! machine does not use it, and it distinguishes only the kinds that [`Kind`] does.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
@@ -13,24 +13,25 @@ use crate::machine::{
     VerdictRefusal, WakeOutcome, transition,
 };
 
-/// One possible move: in `from`, this event may lead to `to` (which may be the same).
+/// One possible move: in the state `from` the event may lead to the state `to` (which may be the same).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Move {
-    /// Where the machine is.
+    /// The state before.
     pub from: Phase,
-    /// What happens: an [`EventName`].
+    /// The event's name, an [`EventName`].
     pub event: &'static str,
-    /// For `HubSaid`, what the hub says: a [`FromHubName`].
+    /// The hub message's name, a [`FromHubName`], if the event is `HubSaid`.
     pub said: Option<&'static str>,
-    /// Where the machine is then.
+    /// The state after.
     pub to: Phase,
 }
 
-/// Where a process begins, as drawn.
+/// The initial states as drawn in the diagram, each with its label.
 pub const BEGINNINGS: [(Phase, &str); 2] =
     [(Phase::Idle, "nothing in the journal"), (Phase::Working, "a task in the journal")];
 
-/// The edges as drawn, each with its reason. Every other edge passes through `Draining` without a stop there.
+/// The edges as drawn in the diagram, each with its label. Every other edge passes through `Draining` without stopping
+/// there.
 pub const DRAWN: [(Phase, Phase, &str); 8] = [
     (Phase::Idle, Phase::Working, "a task is assigned"),
     (Phase::Idle, Phase::Draining, "a checked restart, or a stop signal"),
@@ -42,12 +43,13 @@ pub const DRAWN: [(Phase, Phase, &str); 8] = [
     (Phase::Draining, Phase::Exiting, "everything said and the link closed, or the drain deadline, or a second signal"),
 ];
 
-/// The edges among `moves`: from one state to another.
+/// Returns the edges among `moves`: those from one state to another.
 pub fn edges(moves: &BTreeSet<Move>) -> BTreeSet<(Phase, Phase)> {
     moves.iter().filter(|step| step.from != step.to).map(|step| (step.from, step.to)).collect()
 }
 
-/// The diagram of `docs/states.md` and the README, without its fences: those of [`DRAWN`] that are among `moves`.
+/// Returns the diagram of `docs/states.md` and the README, without its fences: the edges of [`DRAWN`] that are among
+/// `moves`.
 pub fn mermaid(moves: &BTreeSet<Move>) -> String {
     use core::fmt::Write as _;
     let edges = edges(moves);
@@ -63,7 +65,7 @@ pub fn mermaid(moves: &BTreeSet<Move>) -> String {
     text
 }
 
-/// What tells representatives apart: two machines of one kind are taken to have the same moves.
+/// The distinguishing properties of a machine: two machines of the same kind are assumed to have the same moves.
 type Kind = (Phase, &'static str, Option<&'static str>, [bool; 15]);
 
 fn kind(machine: &Machine) -> Kind {
@@ -103,11 +105,11 @@ fn kind(machine: &Machine) -> Kind {
     (machine.state.phase(), ConnectionName::from(&machine.connection).into(), stage, details)
 }
 
-/// Every move that was found, in the order of the states.
+/// Returns every move that was found, in the order of the states.
 pub fn moves() -> BTreeSet<Move> {
     let start = Timestamp::from_millis(1_000_000);
     let mut found = BTreeSet::new();
-    // Without time there is no goodbye: moves of their own.
+    // Without a stop budget there is no time for a goodbye, which gives further moves.
     let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
     let hooked = Policy { result_hook_ms: Some(1_000), ..Policy::default() };
     for policy in [Policy::default(), hurried, hooked] {
@@ -146,17 +148,17 @@ pub fn moves() -> BTreeSet<Move> {
                 found.insert(Move { from, event: event_name, said, to: after.state.phase() });
                 meet(&mut open, after, at);
             }
-            // A crash here: the next process finds what the disk holds.
+            // A crash at this point: the next process finds what the disk holds.
             meet(&mut open, Machine::recover(machine.durable, now, &policy).0, now);
         }
     }
     found
 }
 
-/// Everything that can happen to this machine, each kind at least once, with its time.
+/// Returns the events that this machine can meet, each kind at least once, with their times.
 fn happenings(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event, Timestamp)> {
     let due = machine.deadline(policy).map_or(now, |(at, _)| at.max(now));
-    // So late that whatever can be due is.
+    // Late enough that every deadline is due.
     let late = now.plus(policy.restart_deadline_ms);
     let mut happenings: Vec<(Event, Timestamp)> = Vec::new();
     happenings.extend([(Event::DeadlineReached, due), (Event::DeadlineReached, late)]);
@@ -165,13 +167,13 @@ fn happenings(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event,
     happenings
 }
 
-/// The task in hand (or left behind), else one that nobody has met.
+/// Returns the task in hand or left behind, otherwise a new one.
 fn task_of(machine: &Machine) -> Option<Task> {
     machine.state.persisted().map(|persisted| persisted.task.clone()).or_else(|| task("t", 1))
 }
 
 fn task(id: &str, generation: u64) -> Option<Task> {
-    // The ids here are plain names; one that is none would show as a table without moves.
+    // The ids here are valid; an invalid one would show as a table without moves.
     TaskId::new(id).ok().map(|id| Task { id, generation, payload: "{}".into() })
 }
 
@@ -223,7 +225,7 @@ fn own_events(machine: &Machine) -> Vec<Event> {
     events
 }
 
-/// Answers to the questions that the machine may have open: the last it has asked, and one before.
+/// Returns answers to the questions that the machine may have open: the last one asked and the one before it.
 fn answers(machine: &Machine) -> Vec<Event> {
     let mut events = Vec::new();
     for number in [machine.questions, machine.questions.wrapping_sub(1)] {
@@ -267,7 +269,7 @@ fn hub_words(machine: &Machine) -> Vec<FromHub> {
         FromHub::TaskCancelled { task_id: id() },
     ]);
     words.extend([true, false].map(|go_on| FromHub::ReportAnswered { task_id: id(), go_on }));
-    // The task in hand, the same under a new hand-out, and another.
+    // The task in hand, the same task in a new assignment, and another task.
     let again = task(mine.id.as_str(), mine.generation + 1);
     let tasks = [Some(mine), again, task("u", 1)];
     words.extend(tasks.into_iter().flatten().map(|task| FromHub::Assigned { task, assigned_at: None }));

@@ -1,4 +1,4 @@
-//! One event under way: the machine as it changes, and what is ordered so far.
+//! The working state of one transition: the machine as it changes, and the effects ordered so far.
 
 use alloc::vec::Vec;
 
@@ -7,7 +7,7 @@ use crate::machine::model::machine::Machine;
 use crate::machine::model::policy::Policy;
 use crate::machine::model::time::Timestamp;
 
-/// One transition under way.
+/// A transition in progress.
 pub(in crate::machine) struct Step<'a> {
     pub(in crate::machine) machine: Machine,
     pub(in crate::machine) now: Timestamp,
@@ -16,18 +16,18 @@ pub(in crate::machine) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Orders `effect` after those ordered so far.
+    /// Appends `effect` to the ordered effects.
     pub(in crate::machine) fn order(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
 
-    /// Names the next question.
+    /// Returns the number of the next question.
     pub(in crate::machine) fn next_question(&mut self) -> u32 {
         self.machine.questions = self.machine.questions.wrapping_add(1);
         self.machine.questions
     }
 
-    /// Says something if the hub knows us on this connection; what is lost otherwise is news, not an obligation.
+    /// Sends `what` if the connection is online; otherwise drops it. Only for messages that may be lost.
     pub(in crate::machine) fn say_if_online(&mut self, what: ToHub) {
         if self.machine.connection.online().is_some() {
             self.order(Effect::Send(what));

@@ -1,4 +1,5 @@
-//! "When do you next want to be woken, and why?" Nothing is ever cancelled: the answer is read off the state each time.
+//! Computes the machine's next deadline and its purpose. No timer is ever cancelled: the deadline is computed from the
+//! state each time.
 
 use crate::machine::model::connection::{Connection, Heartbeat};
 use crate::machine::model::cordon::Cordon;
@@ -9,54 +10,54 @@ use crate::machine::model::outbox::{Delivery, PendingVerdict};
 use crate::machine::model::state::{Cause, DrainStep, State};
 use crate::machine::model::time::Timestamp;
 
-/// What a deadline is for.
+/// The purpose of a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display, strum::EnumIter)]
 #[strum(serialize_all = "snake_case")]
 pub enum Wait {
-    /// When to dial the hub.
+    /// The next dial.
     Reconnect,
-    /// When to give up a connection that does not come to stand.
+    /// The time limit for establishing the connection.
     Connect,
-    /// When to give up a hub that does not say who we are.
+    /// The time limit for the hub's `identified`.
     Identified,
-    /// When to ping.
+    /// The next ping.
     Ping,
-    /// When to call the link dead for want of a pong.
+    /// The time limit for the pong; after it the connection counts as dead.
     Pong,
-    /// When the hub will listen again.
+    /// The end of the hub's rate limit.
     RateLimit,
-    /// When to wake the agent again after a failed wake.
+    /// The next wake after a failed one.
     WakeRetry,
-    /// When to stop waiting for the agent to show itself.
+    /// The time limit for the agent's confirmation.
     Confirmation,
-    /// When to stop looking for a result from before a reboot.
+    /// The time limit for finding a result from before a reboot.
     Interrupted,
-    /// When to give up on a last look into the results folder.
+    /// The time limit for the last look into the results folder.
     LastLook,
-    /// When to let a result count that the hook has not answered for.
+    /// The time limit for the result hook; after it the result counts as it was found.
     ResultHook,
-    /// When to give the next sign of life of a task.
+    /// The next `task_progress`.
     Progress,
-    /// When to say again what has not been answered.
+    /// The next repeat of a message without an answer.
     Answer,
-    /// When to write the journal again after a failure.
+    /// The next journal write after a failed one.
     JournalRetry,
-    /// When to refuse a restart for want of knowing whether the next run would start.
+    /// The time limit for the restart check; after it the restart is refused.
     NextRunCheck,
-    /// When to leave a task behind for a restart.
+    /// The restart deadline; after it the task is left behind.
     RestartDeadline,
-    /// When to say the last words whatever is unanswered.
+    /// The time limit for outstanding answers during the drain; after it the goodbye is sent.
     FlushDeadline,
-    /// When to go whatever has been said.
+    /// The time limit for the drain; after it the process ends.
     DrainDeadline,
-    /// When to say again what was refused, or to try again to put its result aside.
+    /// The next repeat of a refused verdict, or the next attempt to write its result to the results folder.
     Refused,
 }
 
 type Due = Option<(Timestamp, Wait)>;
 
 impl Machine {
-    /// The earliest moment at which [`crate::machine::Event::DeadlineReached`] is wanted, and what for.
+    /// Returns the earliest time at which [`crate::machine::Event::DeadlineReached`] is due, and its purpose.
     pub fn deadline(&self, policy: &crate::machine::Policy) -> Option<(Timestamp, Wait)> {
         if let State::Exiting { .. } = self.state {
             return None;

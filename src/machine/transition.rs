@@ -1,4 +1,4 @@
-//! The one way through: an event in, a machine and a list of effects out.
+//! The transition function: an event in, a machine and a list of effects out.
 
 use alloc::vec::Vec;
 
@@ -11,11 +11,11 @@ use crate::machine::model::state::{DrainStep, State};
 use crate::machine::model::time::Timestamp;
 use crate::machine::step::Step;
 
-/// What `event`, at `now`, does to `machine`. Pure and total: every event is defined in every state.
+/// Applies `event` at `now` to `machine`. Pure and total: every event is defined in every state.
 ///
 /// 1. The event is applied.
-/// 2. Whatever is thereby possible, due or necessary is ordered ("settling"): what the gates of durability, link and
-///    rate let through, and a `Persist` when what must survive differs from what is on disk.
+/// 2. Everything that is now possible, due or necessary is ordered (the flush): what durability, the connection and the
+///    hub's rate limit permit, and a `Persist` when what must survive differs from what is on disk.
 pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Policy) -> (Machine, Vec<Effect>) {
     if let State::Exiting { .. } = machine.state {
         return (machine, Vec::new());
@@ -60,9 +60,9 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
 }
 
 impl Step<'_> {
-    /// Whatever waits for this moment. What waits to be said again or written again is the settling's business.
+    /// Handles every deadline that is due. The flush repeats messages and journal writes that are due again.
     fn deadline_reached(&mut self) {
-        // BEFORE a link that is given up: whoever waits is told on it.
+        // BEFORE the connection is given up: the refusals are sent on it.
         self.check_deadline();
         self.connection_deadline();
         self.job_deadline();
@@ -70,7 +70,7 @@ impl Step<'_> {
         match &self.machine.state {
             State::RestartPending { deadline, .. } if *deadline <= self.now => self.leave_work_behind(),
             State::Draining { deadline, step, .. } if *deadline <= self.now => {
-                // Called too late to wait for the close frame, not too late for the last words.
+                // Too late to wait for the close frame, but the goodbye can still be sent.
                 if (*step, self.machine.connection.online().is_some()) == (DrainStep::Flushing, true) {
                     self.say_goodbye();
                 }

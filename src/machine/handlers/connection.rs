@@ -1,4 +1,4 @@
-//! The connection opens, is lost, or is late.
+//! Handles the connection's opening, loss and deadlines.
 
 use crate::machine::model::connection::{Connection, Heartbeat};
 use crate::machine::model::effect::{CloseCode, Effect, ToHub};
@@ -6,6 +6,7 @@ use crate::machine::model::state::{DrainStep, State};
 use crate::machine::step::Step;
 
 impl Step<'_> {
+    /// Sends `identify` on the new connection.
     pub(in crate::machine) fn hub_opened(&mut self) {
         if let Connection::Dialing { attempt, .. } = self.machine.connection {
             let give_up_at = self.now.plus(self.policy.identify_timeout_ms);
@@ -15,6 +16,7 @@ impl Step<'_> {
         }
     }
 
+    /// Handles the connection's deadlines: the handshake limits, the rate limit, the ping and the pong.
     pub(in crate::machine) fn connection_deadline(&mut self) {
         let now = self.now;
         match &mut self.machine.connection {
@@ -48,13 +50,13 @@ impl Step<'_> {
         }
     }
 
-    /// Starts the closing handshake; the adapter answers with `HubClosed`.
+    /// Starts the closing handshake; the caller answers with `HubClosed`.
     pub(in crate::machine) fn close_connection(&mut self, code: CloseCode, attempt: u32, refused: bool) {
         self.machine.connection = Connection::Closing { attempt, refused };
         self.order(Effect::CloseLink(code));
     }
 
-    /// The connection is gone: nothing said on it is known to have arrived unless it was answered.
+    /// Handles the loss of the connection: a message sent on it without an answer is not known to have arrived.
     pub(in crate::machine) fn connection_lost(&mut self) {
         self.machine.outbox.connection_lost(self.now, self.policy);
         self.machine.deferred = None;

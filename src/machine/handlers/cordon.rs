@@ -1,5 +1,5 @@
-//! An operator's `drain` and `resume`: the task in hand is finished and no new one taken until further notice. It says
-//! nothing about restarts, which go on as ever.
+//! The operator commands `drain` and `resume`: after `drain` the task in hand is finished and no new one is taken until
+//! `resume`. Restarts are not affected.
 
 use crate::machine::model::connection::Connection;
 use crate::machine::model::cordon::Cordon;
@@ -9,6 +9,7 @@ use crate::machine::model::state::State;
 use crate::machine::step::Step;
 
 impl Step<'_> {
+    /// Handles `drain` (`on`) or `resume`.
     pub(in crate::machine) fn cordon_requested(&mut self, on: bool, to: Option<Ticket>) {
         let after = self.machine.state.job().map(|job| job.task().id.clone());
         let (done, already) = match on {
@@ -32,7 +33,7 @@ impl Step<'_> {
         self.tell_cordon();
     }
 
-    /// What a hub is told of it: in its own word where it has one, else in words for people.
+    /// Reports the cordon to the hub: by a `cordon` frame if the hub knows it, and by the status text.
     pub(in crate::machine) fn tell_cordon(&mut self) {
         let on = self.machine.cordon.is_on();
         let Some(online) = self.machine.connection.online() else { return };
@@ -44,12 +45,13 @@ impl Step<'_> {
                 let status = self.machine.presence().into();
                 self.order(Effect::Send(ToHub::Status { status }));
             }
-            // There presence shows the leaving.
+            // In these states the status shows that the sidecar is leaving.
             State::Draining { .. } | State::Exiting { .. } => {}
         }
     }
 
-    /// With nothing to do and nothing to say, a hub that cannot be told is left.
+    /// Closes an idle connection to a hub that does not know `task_rejected`: nothing would keep that hub from
+    /// assigning tasks.
     pub(in crate::machine) fn flush_cordon(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
         let deaf = self.machine.connection.online().is_some_and(|online| !online.features.task_rejected);

@@ -1,4 +1,4 @@
-//! Stop signals, and the way out.
+//! Stop signals, the drain and the exit.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -12,11 +12,11 @@ use crate::machine::model::state::{Cause, DrainStep, NextRun, State, StopSignal}
 use crate::machine::model::time::Timestamp;
 use crate::machine::step::Step;
 
-/// Between dials while the last words wait for a connection.
+/// The delay in ms before the next dial while the goodbye waits for a connection.
 const DRAIN_REDIAL_MS: u64 = 250;
 
 impl Step<'_> {
-    /// The deadline, or `force`: the restart happens now; the journal keeps the job.
+    /// Begins the pending restart now, at its deadline or by `force`; the journal keeps the job.
     pub(in crate::machine) fn leave_work_behind(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::RestartPending { job, order, .. } => {
@@ -28,6 +28,7 @@ impl Step<'_> {
         }
     }
 
+    /// Handles a stop signal: the first one drains, the second one exits at once.
     pub(in crate::machine) fn stop_requested(&mut self, signal: StopSignal) {
         let budget = self.now.plus(self.policy.stop_budget_ms);
         self.stop_ends_check(signal);
@@ -57,7 +58,8 @@ impl Step<'_> {
         }
     }
 
-    /// Leaves for a restart. Once more it is asked what would follow: the answer to the command may be hours old.
+    /// Begins the drain for a restart and checks the next run again, because the answer to the command may be hours
+    /// old.
     pub(in crate::machine) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<PersistedJob>) {
         let number = self.next_question();
         self.order(Effect::CheckNextRun { number, leaving: true });
@@ -65,7 +67,7 @@ impl Step<'_> {
         self.drain(Cause::Restart { order, forced, signalled: false, next_run }, left);
     }
 
-    /// No new work from here on. `left` is what is left under way.
+    /// Begins the drain: no new work is taken. `left` is the job that is left under way.
     fn drain(&mut self, cause: Cause, left: Option<PersistedJob>) {
         let forced = left.is_some();
         let deadline = self.now.plus(match &cause {
@@ -82,25 +84,26 @@ impl Step<'_> {
         }
     }
 
-    /// The link was lost before the last words: they are still owed, and time is short.
+    /// Brings the next dial forward, because the goodbye is still to be sent and the drain is short.
     pub(in crate::machine) fn hasten_redial(&mut self) {
         if let Connection::Down { retry_at, firm: false, .. } = &mut self.machine.connection {
             *retry_at = (*retry_at).min(self.now.plus(DRAIN_REDIAL_MS));
         }
     }
 
-    /// When the last words are said whatever is still unanswered: the closing handshake needs the rest.
+    /// Returns the time at which the goodbye is sent even with answers outstanding: the closing handshake needs the
+    /// rest of the drain.
     pub(in crate::machine) fn flush_deadline(&self, deadline: Timestamp) -> Timestamp {
         deadline.minus(self.policy.close_budget_ms)
     }
 
-    /// The drain's next step, where it is possible or due.
+    /// Takes the drain's next step if it is possible or due.
     pub(in crate::machine) fn flush_drain(&mut self) {
         let State::Draining { cause, deadline, step, .. } = &self.machine.state else { return };
         match step {
             DrainStep::Flushing => {}
             DrainStep::Closing => return,
-            // A connection that was being made stands after all.
+            // A dial that was in progress has succeeded.
             DrainStep::Checking if self.machine.connection.online().is_some() => return self.say_goodbye(),
             DrainStep::Checking => return self.said_everything(),
         }
@@ -124,7 +127,7 @@ impl Step<'_> {
         }
     }
 
-    /// The last words, then the close frame: `agent_restarting` is said here and nowhere else.
+    /// Sends the goodbye, then the close frame. `agent_restarting` is sent here and nowhere else.
     pub(in crate::machine) fn say_goodbye(&mut self) {
         let State::Draining { cause, step, left, .. } = &mut self.machine.state else { return };
         *step = DrainStep::Closing;
@@ -143,7 +146,7 @@ impl Step<'_> {
         self.close_connection(code, attempt, false);
     }
 
-    /// There is nothing more to say: the process ends as soon as it is known what follows it.
+    /// Ends the process once it is known what follows it; there is nothing more to send.
     pub(in crate::machine) fn said_everything(&mut self) {
         let State::Draining { cause, step, .. } = &mut self.machine.state else { return };
         if cause.awaits_check() {
@@ -153,7 +156,7 @@ impl Step<'_> {
         }
     }
 
-    /// The end. What must survive is written once more if it is not on disk, then the process goes.
+    /// Ends the process. The journal is written first if it differs from the one on disk.
     pub(in crate::machine) fn exit(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Draining { cause, left, .. } => {
@@ -163,7 +166,7 @@ impl Step<'_> {
                 if journal_differs {
                     self.order(Effect::Persist(Box::new(journal)));
                 }
-                // What waited for the disk waits no longer: the write before this is the last.
+                // Answers that waited for the disk are sent now: the write ordered above is the last.
                 self.give_replies(journal_differs);
                 let ending = cause.ending();
                 self.order(Effect::Exit { cause, ending });
@@ -174,20 +177,20 @@ impl Step<'_> {
         }
     }
 
-    /// The first words on a connection.
+    /// Returns the `identify` message, the first one on a connection.
     pub(in crate::machine) fn identify(&self) -> ToHub {
         let status = match &self.machine.state {
             State::Draining { cause: Cause::Restart { order, .. }, .. } => restarting_status(&order.reason),
             State::Draining { cause: Cause::Stop { .. }, .. } => "stopping".to_string(),
             State::Idle | State::Working { .. } | State::RestartPending { .. } | State::Exiting { .. } => {
-                // A task in hand is the hub's to know; it asks no one's presence for it.
+                // The hub knows the task in hand and does not read it from the status.
                 if self.machine.cordon.is_on() { self.machine.presence() } else { "idle" }.to_string()
             }
         };
         ToHub::Identify { status, restarted: self.returned_from() }
     }
 
-    /// The restart that this run returned from, until a hub has been told.
+    /// Returns the restart that this run returned from, until it has been reported to a hub.
     pub(in crate::machine) fn returned_from(&self) -> Option<ReturnedFrom> {
         let Returned { restart } = self.machine.restarts.returned.as_ref()?;
         let gap_ms = restart.leaving_at.map_or(0, |at| self.now.since(at));

@@ -1,4 +1,4 @@
-//! What follows from where the machine stands: everything that the gates of durability, link and rate let through now.
+//! The flush: orders everything that durability, the connection and the rate limit permit in the present state.
 
 use alloc::boxed::Box;
 
@@ -14,7 +14,7 @@ use crate::machine::model::task::Outcome;
 use crate::machine::step::Step;
 
 impl Step<'_> {
-    /// Orders whatever is possible, due or necessary now. Settling twice orders nothing more than settling once.
+    /// Orders everything that is possible, due or necessary now. A second flush orders nothing more than the first.
     pub(in crate::machine) fn flush(&mut self) {
         // `Exit` is the last effect ever.
         if let State::Exiting { .. } = self.machine.state {
@@ -32,7 +32,7 @@ impl Step<'_> {
         self.flush_replies();
     }
 
-    /// An assignment that waited is taken or refused once nothing is open any more.
+    /// Takes or refuses the deferred assignment once no check and no question about the job is open.
     fn flush_deferred(&mut self) {
         let in_question = self.machine.state.job().is_some_and(Job::is_in_question);
         if !self.machine.state.is_leaving() && (self.machine.check.is_some() || in_question) {
@@ -43,6 +43,7 @@ impl Step<'_> {
         }
     }
 
+    /// Orders the messages and the wake that the job in hand is due.
     fn flush_job(&mut self) {
         self.drop_idle_look();
         let can_say = self.machine.connection.can_say();
@@ -76,7 +77,7 @@ impl Step<'_> {
                     *accept = Pending::Said { again_at };
                     orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.persisted.task.id.clone() }));
                 }
-                // The hub has heard that the task is ours: now it may start.
+                // The acceptance has been sent to the hub: now the task may start.
                 if job.persisted.stage == Stage::Accepted && in_journal && *accept != Pending::Unsaid {
                     job.start_waking(1);
                 }
@@ -97,6 +98,7 @@ impl Step<'_> {
         self.effects.append(&mut orders);
     }
 
+    /// Orders the clean-up for durable verdicts, and sends the verdict at the head if it is due.
     fn flush_outbox(&mut self) {
         self.flush_refusal();
         let again_at = self.now.plus(self.policy.answer_timeout_ms);
@@ -107,7 +109,7 @@ impl Step<'_> {
             if !pending.cleaned && machine.durable.outbox.contains(&pending.verdict) {
                 pending.cleaned = true;
                 let task_id = &pending.verdict.task_id;
-                // Files of a task that is in hand again belong to the work on it.
+                // The files of a task that is in hand or parked belong to the work on it.
                 let in_use = persisted == Some(task_id) || parked.items().iter().any(|item| item.task_id() == task_id);
                 if !in_use {
                     self.effects.push(Effect::CleanUp { task_id: task_id.clone() });
@@ -119,8 +121,9 @@ impl Step<'_> {
         }
         machine.outbox.take_turns(self.now);
         let can_say = machine.connection.can_say();
-        // An existing hub lets the agent go with a verdict only after it has heard `task_accepted` on the same
-        // connection; else it gives nothing more before its acceptance timer has run out. Who has a job or leaves can wait.
+        // A legacy hub frees the agent with a verdict only after `task_accepted` on the same connection; otherwise it
+        // assigns nothing more until its acceptance timer has run out. With a job in hand or while leaving, that can
+        // wait.
         let forgets = machine.connection.online().is_some_and(|online| !online.features.restart_v2);
         let accept_again = forgets && matches!(machine.state, State::Idle);
         if let Some(head) = machine.outbox.head_mut()
@@ -133,14 +136,14 @@ impl Step<'_> {
             head.times_said = head.times_said.saturating_add(1);
             if head.verdict.accept_first || (accept_again && !head.accepted_here) {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
-                // It names no generation: an existing hub takes it for whichever hand-out it counts on now.
+                // `task_accepted` names no generation: a legacy hub applies it to its present assignment of the task.
                 head.accepted_here = forgets;
             }
             self.effects.push(Effect::Send(say_verdict(&head.verdict)));
         }
     }
 
-    /// Idle, and the hub thinks otherwise.
+    /// Sends `identify` again if the sidecar is idle and a legacy hub counts it as at work.
     fn flush_hub_view(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
         let can_say = self.machine.connection.can_say();
@@ -155,6 +158,7 @@ impl Step<'_> {
         }
     }
 
+    /// Dials if a connection is wanted and the dial is due.
     fn flush_connection(&mut self) {
         let wanted = match &self.machine.state {
             State::Idle => self.machine.cordon != Cordon::Away,
@@ -172,6 +176,7 @@ impl Step<'_> {
         }
     }
 
+    /// Orders a journal write if the journal differs from the one on disk, or if a failed write is due again.
     fn flush_journal(&mut self) {
         if let State::Exiting { .. } = self.machine.state {
             return;

@@ -1,4 +1,4 @@
-//! What the hub says, one arm a frame.
+//! Handles the hub's messages, one match arm for each.
 
 use alloc::string::{String, ToString};
 
@@ -10,10 +10,11 @@ use crate::machine::model::job::{Ownership, Pending, Report};
 use crate::machine::model::state::State;
 use crate::machine::step::Step;
 
-/// A hub that names a longer time than this is not believed.
+/// The longest rate-limit time in ms that is taken from a hub; a longer one is shortened to this.
 const RATE_LIMIT_CAP_MS: u64 = 60_000;
 
 impl Step<'_> {
+    /// Handles a message from the hub by the connection's state.
     pub(in crate::machine) fn hub_message(&mut self, said: FromHub) {
         self.note_sign_of_life();
         match (&self.machine.connection, said) {
@@ -27,7 +28,7 @@ impl Step<'_> {
                 self.close_connection(CloseCode::Unusable, attempt, true);
             }
             (Connection::Online(_), said) => self.on_hub_message(said),
-            // A verdict may be answered while the closing handshake is under way: that still counts.
+            // An answer to a verdict counts even during the closing handshake.
             (Connection::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => {
                 self.verdict_acknowledged(&task_id)
             }
@@ -63,9 +64,10 @@ impl Step<'_> {
         }
     }
 
+    /// Handles a message on a connection that is online.
     fn on_hub_message(&mut self, said: FromHub) {
         match said {
-            // The hub said before who we are; saying it again changes nothing else.
+            // A repeated `identified` changes nothing but the hub's view.
             FromHub::Identified { .. } => self.stands(HubView::ToldAgain, HubView::Known),
             FromHub::SignOfLife => {}
             FromHub::IdentifyRefused { error } => {
@@ -90,9 +92,9 @@ impl Step<'_> {
         }
     }
 
-    /// An existing hub knows one connection of an agent. When another one of ours ends that it had taken for that, it
-    /// says so on this one, and tasks and commands go nowhere: only a new connection helps. Who is leaving needs neither,
-    /// and answers come all the same.
+    /// Closes a connection that a legacy hub has forgotten. Such a hub knows one connection of an agent. When an older
+    /// one ends that it took for the present one, it reports that on this connection, and its tasks and commands do not
+    /// arrive any more: only a new connection helps. A sidecar that is leaving needs neither, and answers still arrive.
     fn forgotten(&mut self) {
         match &self.machine.state {
             State::Idle | State::Working { .. } | State::RestartPending { .. } => {
@@ -103,7 +105,7 @@ impl Step<'_> {
         }
     }
 
-    /// Anything the hub says proves that it lives: a missing pong is then no reason to hang up.
+    /// Counts any message from the hub as the pong.
     fn note_sign_of_life(&mut self) {
         let interval = self.policy.ping_interval_ms;
         if let Connection::Online(online) = &mut self.machine.connection
@@ -166,7 +168,7 @@ impl Step<'_> {
         }
     }
 
-    /// Where an existing hub's view of us was `from`, it is `to` now.
+    /// Changes a legacy hub's view of this agent to `to` if it is `from`.
     pub(in crate::machine) fn stands(&mut self, from: HubView, to: HubView) {
         if let Connection::Online(online) = &mut self.machine.connection
             && online.hub_view == from
@@ -182,7 +184,7 @@ impl Step<'_> {
         if online.hub_view == HubView::ToldAgain {
             online.hub_view = HubView::AtWork;
         }
-        // The hub does not say what it dropped: whatever has no answer is said again.
+        // The hub does not name the message that it dropped: every one without an answer is sent again.
         if let Some(head) = self.machine.outbox.head_mut() {
             head.said.postpone(until);
         }
@@ -199,8 +201,8 @@ impl Step<'_> {
         }
     }
 
-    /// Refuses an assignment in the words this hub knows. An existing hub knows none: there, silence makes it take the
-    /// task back, while a frame of a type unknown to it would count as a violation.
+    /// Refuses an assignment by `task_rejected` if the hub knows it. A legacy hub does not: without an answer it
+    /// reclaims the task, while a frame of an unknown type would count as a violation.
     pub(in crate::machine) fn refuse(&mut self, task: &crate::machine::Task, reason: RejectReason) {
         self.order(Effect::Notify(Notice::AssignmentRefused { task_id: task.id.to_string(), why: reason }));
         if let Some(online) = self.machine.connection.online().filter(|online| online.features.task_rejected) {
@@ -215,7 +217,7 @@ impl Step<'_> {
         }
     }
 
-    /// Whether the state is one in which the journal keeps a task that is not a job any more.
+    /// Forgets the task left behind if it is `task_id`. Returns whether it was.
     pub(in crate::machine) fn drop_left_behind(&mut self, task_id: &str) -> bool {
         match &mut self.machine.state {
             State::Draining { left, .. } | State::Exiting { left, .. } => {

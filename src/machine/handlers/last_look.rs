@@ -1,5 +1,5 @@
-//! The last look: before a wait for the agent's files is called over, the results folder is looked at once more, since what
-//! is there counts, noticed or not. Whatever the look finds is reported before the look itself.
+//! The last look: before a wait for the agent's files ends, the results folder is read once more, because a file that
+//! is there counts whether or not it was noticed. What the look finds is reported before the end of the look.
 
 use crate::machine::model::effect::Effect;
 use crate::machine::model::job::{Job, Stage};
@@ -7,22 +7,22 @@ use crate::machine::model::last_look::LastLook;
 use crate::machine::model::time::Timestamp;
 use crate::machine::step::Step;
 
-/// What was waited for, and has not come in time.
+/// A wait that has ended without its file.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::machine) enum WaitOver {
-    /// The agent was woken, and did not begin.
+    /// The agent was woken and has not confirmed the start.
     NobodyCame,
-    /// The machine was rebooted, and no result lies there from before.
+    /// The machine was rebooted, and there is no result from before the reboot.
     Interrupted,
-    /// A wake had failed, so often, and is tried again.
+    /// The delay after a failed wake is over.
     Rested {
-        /// Which attempt failed.
+        /// The number of the failed attempt.
         attempt: u8,
     },
 }
 
 impl Job {
-    /// Which wait is over by `now`.
+    /// Returns the wait of the job's stage if it is over by `now`.
     fn wait_over(&self, now: Timestamp) -> Option<WaitOver> {
         let (at, over) = match self.persisted.stage {
             Stage::AwaitingConfirmation { until } => (until, WaitOver::NobodyCame),
@@ -35,7 +35,8 @@ impl Job {
 }
 
 impl Step<'_> {
-    /// What a job's stage waits for has not come in time: looks once more, or gives up after a look without an answer.
+    /// Handles the deadline of the job's stage: orders a last look, or gives up if a last look was not answered in
+    /// time.
     pub(in crate::machine) fn job_deadline(&mut self) {
         let (now, limit_ms) = (self.now, self.policy.last_look_ms);
         let Some(job) = self.machine.state.job() else { return };
@@ -53,7 +54,7 @@ impl Step<'_> {
         }
     }
 
-    /// The folder was looked at, and everything in it reported.
+    /// Handles the end of a last look: every file in the folder has been reported.
     pub(in crate::machine) fn results_looked_for(&mut self, number: u32) {
         let now = self.now;
         let Some(job) = self.machine.state.job_mut() else { return };
@@ -63,7 +64,7 @@ impl Step<'_> {
         }
     }
 
-    /// A look whose reason is gone is not waited for.
+    /// Drops a last look whose wait has ended for another reason.
     pub(in crate::machine) fn drop_idle_look(&mut self) {
         let now = self.now;
         if let Some(job) = self.machine.state.job_mut()

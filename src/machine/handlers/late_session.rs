@@ -1,4 +1,4 @@
-//! Sessions that show themselves though their task was given up.
+//! Late sessions: sessions that start work after their task was given up.
 
 use crate::machine::model::effect::Effect;
 use crate::machine::model::job::{Job, PersistedJob, Sign};
@@ -7,18 +7,18 @@ use crate::machine::model::task::{Task, TaskId};
 use crate::machine::step::Step;
 
 impl Step<'_> {
-    /// A job for a task that no work is known of.
+    /// Returns a job for a task that has no known work.
     pub(in crate::machine) fn begin(&mut self, task: Task, assigned_at: Option<u64>) -> Job {
         let mut job = Job::fresh(task, assigned_at, self.now, self.policy);
         match self.machine.late_sessions.woken_in(&job.persisted.task.id) {
             Some(boot) => job.persisted.look_for_late_session(boot, self.now, self.policy),
-            // Nobody knows of a session: its sign would be waited on for ever, were it dead.
+            // No session is known, so the sign of a dead one would be waited for without end.
             None => self.judge_sign(&job.task().id, Sign::Old),
         }
         job
     }
 
-    /// BEFORE the journal says that the job is ours in this boot.
+    /// Drops an old sign. Must run BEFORE the journal names this boot for the job.
     pub(in crate::machine) fn judge_sign(&mut self, task_id: &TaskId, sign: Sign) {
         match sign {
             Sign::Counts => {}
@@ -26,7 +26,7 @@ impl Step<'_> {
         }
     }
 
-    /// The wake ended well: whom it woke may show up after the task was given up.
+    /// Remembers that the wake succeeded: its session may start after the task was given up.
     pub(in crate::machine) fn expect_late_session(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let PersistedJob { task, machine_boot, .. } = &job.persisted;

@@ -1,4 +1,4 @@
-//! What happens: one file for each kind of event, each a part of [`transition`](super::transition()).
+//! The event handlers: one file for each kind of event, each a part of [`transition`](super::transition()).
 
 mod connection;
 mod cordon;

@@ -1,13 +1,13 @@
-//! News for the hub that is no obligation: output of a run, figures of the machine's load. The shell holds the content and
-//! offers it; whether it is passed on follows from where the machine stands.
+//! Optional news for the hub: output of a run and load figures. The caller keeps the content and offers it; the machine
+//! decides whether it is passed on.
 
 use crate::machine::model::effect::Effect;
 use crate::machine::model::news::News;
 use crate::machine::step::Step;
 
 impl Step<'_> {
-    /// Passes news on while the hub knows us: output of the task in hand while nobody doubts that it is ours, figures while
-    /// the sidecar is not on its way out. Everything else is dropped.
+    /// Passes news on while the connection is online: output of the task in hand unless its ownership is in question,
+    /// and load figures unless the sidecar is leaving. Everything else is dropped.
     pub(in crate::machine) fn news_offered(&mut self, news: News) {
         let wanted = match &news {
             News::Output { task_id } => {

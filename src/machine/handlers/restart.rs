@@ -1,5 +1,5 @@
-//! Restart commands, and the question that each of them opens: who would bring this process back, and could the next run
-//! start? Nothing is promised before the answer; everything that arrives meanwhile is heard.
+//! Restart commands and the restart check: would this process be started again, and can the next run start? Nothing is
+//! promised before the answer; events that arrive meanwhile are handled.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,14 +13,14 @@ use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::state::{Cause, NextRun, State};
 use crate::machine::step::Step;
 
-/// No task holds a restart up for longer than a day, whatever the command says.
+/// The longest time that a task may delay a restart (one day), whatever the command says.
 const MAX_RESTART_DEADLINE_MS: u64 = 86_400_000;
 
-/// What the hub is told of a restart that an operator cancelled.
+/// The detail sent to the hub for a restart that an operator cancelled.
 const CANCELLED: &str = "cancelled on the sidecar's machine";
 
 impl Step<'_> {
-    /// Handles a restart command, from the hub or from this machine.
+    /// Handles a restart command from the hub or from an operator on this machine.
     pub(in crate::machine) fn restart_commanded(&mut self, order: RestartOrder, to: Option<Ticket>) {
         let ask = PendingRestart { order, asked_at: self.now, to };
         match &self.machine.state {
@@ -50,7 +50,7 @@ impl Step<'_> {
         }
     }
 
-    /// What is known already is answered at once; anything else waits for the check.
+    /// Answers a known command at once; opens or joins a check for any other.
     fn ask_for_restart(&mut self, ask: PendingRestart) {
         let id = ask.order.command_id.as_deref();
         let ledger = &self.machine.restarts;
@@ -94,7 +94,7 @@ impl Step<'_> {
         if self.machine.check.as_ref().is_some_and(|check| check.number == number) {
             return match cannot_start {
                 Some(detail) => self.refuse_check(&detail),
-                // Figures that were read meanwhile may allow fewer.
+                // A config that was reloaded meanwhile may permit fewer restarts.
                 None => match self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
                     Some(wait_ms) => self.refuse_check(&self.too_many(wait_ms)),
                     None => self.accept_check(),
@@ -112,7 +112,7 @@ impl Step<'_> {
         }
     }
 
-    /// The first command is accepted, and the others find what it led to.
+    /// Accepts the first waiting command and handles the others in the state that follows.
     fn accept_check(&mut self) {
         let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() else { return };
         self.accept_restart(first);
@@ -121,7 +121,7 @@ impl Step<'_> {
         }
     }
 
-    /// Every waiting command is refused, in order.
+    /// Refuses every waiting command, in order.
     fn refuse_check(&mut self, detail: &str) {
         let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() else { return };
         for ask in core::iter::once(first).chain(joined) {
@@ -129,7 +129,7 @@ impl Step<'_> {
         }
     }
 
-    /// Refuses whatever waits for a check that has lasted too long.
+    /// Refuses the commands that wait for a check past its deadline.
     pub(in crate::machine) fn check_deadline(&mut self) {
         if self.machine.check.as_ref().is_some_and(|check| check.deadline <= self.now) {
             let limit = self.policy.next_run_check_ms;
@@ -139,6 +139,7 @@ impl Step<'_> {
         }
     }
 
+    /// Accepts a restart: drains at once, or after the task in hand.
     fn accept_restart(&mut self, ask: PendingRestart) {
         let PendingRestart { order, asked_at, to } = ask;
         self.machine.restarts.accept(&order, self.now, self.policy.restart_intensity);
@@ -164,8 +165,7 @@ impl Step<'_> {
         }
     }
 
-    /// Takes a restart back that has not begun to leave: one that waits for its task, or for the check. Once the sidecar
-    /// leaves it is too late.
+    /// Cancels a restart that waits for its task or for the check. Once the sidecar is draining it is too late.
     pub(in crate::machine) fn restart_cancelled(&mut self, to: Option<Ticket>) {
         if let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() {
             for ask in core::iter::once(first).chain(joined) {
@@ -203,7 +203,7 @@ impl Step<'_> {
         self.answer_ask(ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
     }
 
-    /// The process stops: no restart is promised any more.
+    /// Refuses the commands that wait for a check, because the process is stopping.
     pub(in crate::machine) fn stop_ends_check(&mut self, signal: crate::machine::StopSignal) {
         self.refuse_check(&stopping(&signal));
     }
@@ -238,7 +238,7 @@ impl Step<'_> {
         }
     }
 
-    /// A hub without `restart_ack` shows what became of its command in the agent's status.
+    /// Reports the command's outcome in the agent's status to a hub that does not know `restart_ack`.
     fn tell_old_hub(&mut self, what: &str) {
         if self.machine.connection.online().is_some_and(|online| !online.features.restart_v2) {
             let state = self.machine.state.work_status();

@@ -1,4 +1,4 @@
-//! A task's way: handed out, woken, confirmed, done; taken back, continued, cancelled.
+//! The lifecycle of a task: assigned, confirmed, finished; reclaimed, continued, cancelled.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -16,7 +16,7 @@ use crate::machine::model::task::{Outcome, Task, TaskId};
 use crate::machine::step::Step;
 
 impl Step<'_> {
-    /// The hub hands a task out to us.
+    /// Handles an assignment.
     pub(in crate::machine) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
         match &mut self.machine.state {
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
@@ -34,9 +34,9 @@ impl Step<'_> {
         }
     }
 
-    /// Takes a task in `Idle`: from what is already done or under way for it, else afresh.
+    /// Takes a task in `Idle`: from finished or parked work on it, otherwise as new.
     fn take(&mut self, task: Task, assigned_at: Option<u64>) {
-        // Said again, or overtaken on its way: the verdict for this hand-out or a later one is on its own way already.
+        // A repeated or outdated assignment: the verdict on this one or a later one is in the outbox already.
         if self.machine.outbox.answers(&task.id, task.generation) {
             return;
         }
@@ -56,7 +56,7 @@ impl Step<'_> {
             }
             (None, Some(ParkedTask::UnderWay(persisted))) => {
                 let mut job = Job::fresh(task.clone(), assigned_at, self.now, self.policy);
-                // Work on the shelf in `Waking` has its wake command still running: it was ordered before.
+                // Parked work in `Waking` has its wake command still running: it was ordered before.
                 job.wake_ordered = matches!(persisted.stage, Stage::Waking { .. });
                 job.persisted = persisted;
                 job.persisted.assigned_at = assigned_at;
@@ -64,7 +64,7 @@ impl Step<'_> {
                 self.judge_sign(&job.task().id, sign);
                 job
             }
-            // What is under way or done already is not new work, and came before this.
+            // Parked and finished work is not new work and was handled above.
             (None, None) if self.machine.cordon.is_on() => {
                 self.refuse(&task, RejectReason::Draining);
                 return;
@@ -75,7 +75,7 @@ impl Step<'_> {
         self.machine.state = State::Working { job };
     }
 
-    /// The verdict for a hand-out of work that is done already: it never becomes a job.
+    /// Reaches the verdict on an assignment whose work is finished already; it never becomes a job.
     fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
         let Task { id: task_id, generation, .. } = task;
         let verdict = Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false, refusals: 0 };
@@ -85,7 +85,7 @@ impl Step<'_> {
         self.order(Effect::Notify(Notice::VerdictReached { task_id, completed }));
     }
 
-    /// The job in hand was handed out to us again, or confirmed as ours.
+    /// Continues the job in hand under a new assignment of it, or after the hub confirmed it.
     fn adopt(&mut self, task: Task) {
         if let Some(job) = self.machine.state.job_mut() {
             let sign = job.adopt(task, self.now, self.policy);
@@ -94,8 +94,8 @@ impl Step<'_> {
         }
     }
 
-    /// Keeps an assignment until it can be decided, unless its verdict is on its way already: that is answered meanwhile, and
-    /// then nobody would know that the work is done.
+    /// Defers an assignment until it can be decided. One whose verdict is in the outbox already is dropped: once that
+    /// verdict is answered, nothing here would show that the work is finished.
     fn defer(&mut self, task: Task, assigned_at: Option<u64>) {
         if self.machine.outbox.answers(&task.id, task.generation) {
             return;
@@ -106,13 +106,14 @@ impl Step<'_> {
         self.machine.deferred = Some(DeferredAssignment { task, assigned_at });
     }
 
+    /// Refuses the deferred assignment.
     pub(in crate::machine) fn refuse_deferred(&mut self, reason: RejectReason) {
         if let Some(deferred) = self.machine.deferred.take() {
             self.refuse(&deferred.task, reason);
         }
     }
 
-    /// An operator wants no new work; what is under way or done here for the assignment that waits is none.
+    /// Refuses the deferred assignment after `drain`, unless there is parked or finished work on its task.
     pub(in crate::machine) fn refuse_deferred_new_work(&mut self) {
         let known = |id: &TaskId| {
             self.machine.finished(id).is_some() || self.machine.parked.items().iter().any(|item| item.task_id() == id)
@@ -122,6 +123,7 @@ impl Step<'_> {
         }
     }
 
+    /// Handles the hub's confirmation of the recovering job.
     pub(in crate::machine) fn task_continue(&mut self, task_id: &str, generation: Option<u64>) {
         let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id.as_str() == task_id) else { return };
         let known = job.task().generation;
@@ -132,13 +134,15 @@ impl Step<'_> {
         }
     }
 
+    /// Handles the hub's answer that the recovering job is assigned elsewhere.
     pub(in crate::machine) fn task_reassigned(&mut self, task_id: &str) {
-        // The answer to a question: once the task has been handed out to us anew, it is stale.
+        // It answers `task_recovering`: once the task has been assigned to this agent again, the answer is stale.
         if self.has_job(task_id, |job| job.is_recovering()) {
             self.job_taken_back();
         }
     }
 
+    /// Handles the hub's answer to `state_report`.
     pub(in crate::machine) fn report_answered(&mut self, task_id: &str, go_on: bool) {
         let asked = |job: &Job| match &job.ownership {
             Ownership::Ours { report: Some(report), .. } => report.generation == job.task().generation,
@@ -154,7 +158,8 @@ impl Step<'_> {
         self.go_on_with_job();
     }
 
-    /// As good as "continue": the hub takes the task back in its own time if it is not ours any more.
+    /// Handles a hub that does not know `state_report`: the job continues, and the hub reclaims the task later if it is
+    /// no longer assigned to this agent.
     pub(in crate::machine) fn report_not_understood(&mut self) {
         let asked = |job: &Job| matches!(job.ownership, Ownership::Ours { report: Some(_), .. });
         if self.machine.state.job().is_some_and(asked) {
@@ -164,10 +169,11 @@ impl Step<'_> {
 
     fn go_on_with_job(&mut self) {
         let Some(job) = self.machine.state.job_mut() else { return };
-        // The hub's timer for the acceptance still runs: it wants to hear it again.
+        // The hub's acceptance timer is still running, so `task_accepted` is sent again.
         job.ownership = Ownership::Ours { accept: Pending::Unsaid, report: None };
     }
 
+    /// Handles a cancellation: forgets the task and removes its files.
     pub(in crate::machine) fn task_cancelled(&mut self, task_id: &str) {
         self.machine.deferred.take_if(|deferred| deferred.task.id.as_str() == task_id);
         let Ok(id) = TaskId::new(task_id) else { return };
@@ -183,6 +189,7 @@ impl Step<'_> {
         }
     }
 
+    /// Handles the end of a wake command, for the job in hand or for parked work.
     pub(in crate::machine) fn wake_finished(
         &mut self,
         task_id: &TaskId,
@@ -202,13 +209,13 @@ impl Step<'_> {
                 job.persisted.stage = match outcome {
                     WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
                     WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
-                        // Known to have failed: waking again repeats nothing.
+                        // The wake is known to have failed: another one starts no second session.
                         job.persisted.woken = None;
                         Stage::RetryingWake { at: now, attempt }
                     }
                 };
             }
-            // News only: while the hub is asked whose the task is, it would be an answer to nothing.
+            // A `wake_result` is news only; while the task's ownership is in question it would answer nothing.
             if !job.is_in_question() {
                 self.report_wake(task_id.clone(), attempt, &outcome);
             }
@@ -230,11 +237,12 @@ impl Step<'_> {
             }
         }
         if failed {
-            // Nothing is under way after all.
+            // The wake failed, so no session is at work.
             self.machine.parked.take(task_id);
         }
     }
 
+    /// Reports a wake's outcome to the hub.
     fn report_wake(&mut self, task_id: TaskId, attempt: u8, outcome: &WakeOutcome) {
         let report = match outcome {
             WakeOutcome::Succeeded => WakeReport::Success,
@@ -247,7 +255,7 @@ impl Step<'_> {
         self.say_if_online(ToHub::WakeResult { task_id, attempt: Some(attempt), report });
     }
 
-    /// After a failed wake: the next try's time, or the task's failure when there is none left.
+    /// Schedules the next attempt after a failed wake, or fails the task if no attempt is left.
     fn plan_next_wake(&mut self, attempt: u8, outcome: &WakeOutcome) {
         let why = match outcome {
             WakeOutcome::Succeeded => return,
@@ -267,6 +275,7 @@ impl Step<'_> {
         self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
     }
 
+    /// Handles the agent's confirmation that it works on the task.
     pub(in crate::machine) fn confirmed(&mut self, task_id: &TaskId) {
         let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
         if job.is_recovering() {
@@ -278,16 +287,16 @@ impl Step<'_> {
                 job.persisted.woken.get_or_insert(job.persisted.task.generation);
                 job.persisted.stage = Stage::Running;
             }
-            // Not woken yet, seen before, or a sign from before the reboot.
+            // Not woken yet, confirmed before, or a sign from before the reboot.
             Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => {}
         }
     }
 
-    /// The wait of a job's stage is over, and the folder holds nothing that would change that.
+    /// Ends the wait of the job's stage after the last look: wakes again, or fails the task.
     pub(in crate::machine) fn give_up_waiting(&mut self, over: WaitOver) {
         let Some(job) = self.machine.state.job_mut() else { return };
         job.last_look = None;
-        // Woken for an earlier hand-out, if at all: this hand-out gets a wake of its own.
+        // No wake was for this assignment: it gets one of its own.
         let anew = !job.persisted.woken_for_this_generation();
         let task_id = job.task().id.clone();
         match over {
@@ -300,7 +309,7 @@ impl Step<'_> {
             }
             WaitOver::Interrupted if anew => {
                 job.start_waking(1);
-                // The sign of the agent that the reboot ended must not pass for the next one's.
+                // The sign of the session that the reboot ended must not pass for the next one's.
                 self.order(Effect::CleanUp { task_id });
             }
             WaitOver::Interrupted => {
@@ -309,8 +318,8 @@ impl Step<'_> {
         }
     }
 
-    /// The wake ended well, the folder was looked at for the last time, and nobody came. What lies in the results folder from
-    /// here on is of somebody who comes late.
+    /// Fails the task because the wake succeeded and no session started, as the last look showed. Files that appear in
+    /// the results folder from now on belong to a late session.
     fn give_up(&mut self, outcome: Outcome) {
         let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };
         self.expect_late_session();
@@ -318,16 +327,17 @@ impl Step<'_> {
         self.conclude(outcome, true);
     }
 
-    /// The job has ended, and what it left is cleaned up once the verdict is on disk. (A wake that failed may have left
-    /// something too.)
+    /// Ends the job; its files are cleaned up once the verdict is on disk. (A wake that failed may have left files
+    /// too.)
     pub(in crate::machine) fn finish(&mut self, outcome: Outcome) {
         self.conclude(outcome, false);
     }
 
+    /// Puts the job's verdict into the outbox and ends the job.
     fn conclude(&mut self, outcome: Outcome, nobody_came: bool) {
         let Some(job) = self.machine.state.job() else { return };
         let accept_first = matches!(job.ownership, Ownership::Ours { accept: Pending::Unsaid, .. });
-        // With a report open, what was accepted was accepted on a connection before. Only existing hubs care.
+        // While a report is open, the acceptance was sent on an earlier connection. Only legacy hubs distinguish that.
         let accepted_here = self.machine.connection.online().is_some_and(|online| !online.features.restart_v2)
             && matches!(
                 job.ownership,
@@ -345,7 +355,7 @@ impl Step<'_> {
         self.end_job();
     }
 
-    /// The hub took the job back. What is under way is kept in case it comes again.
+    /// Ends a job that the hub reclaimed. Work under way is parked in case the task is assigned again.
     fn job_taken_back(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let unordered = matches!(job.persisted.stage, Stage::Waking { .. }) && !job.wake_ordered;
@@ -354,20 +364,21 @@ impl Step<'_> {
             self.order(Effect::Notify(Notice::TaskTakenBack { task_id: persisted.task.id.clone() }));
             self.park(ParkedTask::UnderWay(persisted));
         } else {
-            // Nobody is at work on it: what was laid out for the wake is of no use any more.
+            // No session is at work on it: the files for its wake are not needed any more.
             let task_id = job.task().id.clone();
             self.order(Effect::CleanUp { task_id });
         }
         self.end_job();
     }
 
+    /// Parks work, and cleans up after the oldest if there is too much of it.
     pub(in crate::machine) fn park(&mut self, item: ParkedTask) {
         if let Some(evicted) = self.machine.parked.put(item) {
             self.order(Effect::CleanUp { task_id: evicted.task_id().clone() });
         }
     }
 
-    /// There is no job any more: what waited for that goes on.
+    /// Ends the job in hand, and begins the restart that waited for it.
     pub(in crate::machine) fn end_job(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::RestartPending { order, .. } => self.drain_for_restart(order, None),
@@ -376,7 +387,7 @@ impl Step<'_> {
         }
     }
 
-    /// The disk would not take a task that nobody has been promised anything about: it was never accepted.
+    /// Refuses the task in hand after a failed journal write if the disk does not hold it: it was never accepted.
     pub(in crate::machine) fn refuse_what_was_not_journalled(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let (durable, id) = (&self.machine.durable, &job.task().id);
@@ -389,13 +400,14 @@ impl Step<'_> {
         }
     }
 
+    /// Returns whether the job in hand is for `task_id` and satisfies `also`.
     fn has_job(&self, task_id: &str, also: impl Fn(&Job) -> bool) -> bool {
         self.machine.state.job().is_some_and(|job| job.task().id.as_str() == task_id && also(job))
     }
 }
 
 impl Machine {
-    /// How the work ended that is already done for the task, under whatever generation, where the hub has not answered it.
+    /// Returns the outcome of finished work on the task, of any generation, that the hub has not answered yet.
     fn finished(&self, task_id: &TaskId) -> Option<Outcome> {
         let ends = |pending: &&PendingVerdict| pending.verdict.task_id == *task_id && pending.ends_later_hand_outs();
         self.outbox.pending().find(ends).map(|pending| pending.verdict.outcome.clone())

@@ -1,6 +1,6 @@
-//! What becomes of a verdict that the hub does not take. One that it answers by name is settled by that answer; one that it
-//! refuses in any other words is said again, behind the others, and given up after [`REFUSALS_CAP`] refusals. No result is
-//! dropped: it is put aside before its verdict goes.
+//! Refused verdicts. A known refusal (`stale_generation`, `invalid_state`, `not_found`) ends the verdict. With any
+//! other error the verdict is sent again, after the others, and is given up after [`REFUSALS_CAP`] refusals. No result
+//! is dropped: it is written to the results folder before its verdict is removed.
 
 use alloc::format;
 use alloc::string::String;
@@ -16,11 +16,12 @@ use crate::machine::model::state::State;
 use crate::machine::model::task::{Outcome, TaskId};
 use crate::machine::step::Step;
 
-/// How long a refused verdict stays in flight: an answer that comes late, or a connection that is closed for it, is its own.
+/// The time in ms that a refused verdict stays in flight, so that a late answer or a closed connection is counted for
+/// it and not for the next verdict.
 const LINGER_MS: u64 = 1_000;
 
 impl Step<'_> {
-    /// The hub answered the verdict in flight: it does not count.
+    /// Handles a known refusal of the verdict in flight.
     pub(in crate::machine) fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.refused(complete) else { return };
@@ -44,7 +45,7 @@ impl Step<'_> {
         self.order(Effect::Notify(Notice::VerdictRefused { task_id, kept }));
     }
 
-    /// The hub said an error that is no answer to anything.
+    /// Handles an error from the hub that is not a known answer to any message.
     pub(in crate::machine) fn refused_in_other_words(&mut self, complete: Option<bool>, error: String) {
         let Some(in_flight) = self.machine.outbox.in_flight() else { return };
         let other = complete.is_some_and(|complete| complete != in_flight.verdict.outcome.is_completed());
@@ -53,7 +54,7 @@ impl Step<'_> {
         }
     }
 
-    /// What was said last counts as refused, once.
+    /// Counts one refusal for the verdict that was sent last.
     pub(in crate::machine) fn count_refusal(&mut self, error: String) {
         let linger_until = self.now.plus(LINGER_MS.min(self.policy.answer_timeout_ms));
         let Some(head) = self.machine.outbox.head_mut() else { return };
@@ -72,6 +73,7 @@ impl Step<'_> {
         }
     }
 
+    /// Gives the verdict in flight up after its last refusal.
     fn give_up_verdict(&mut self, error: String) {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.take_in_flight() else { return };
@@ -87,14 +89,14 @@ impl Step<'_> {
         }
     }
 
-    /// The verdict stays in the journal until its result lies elsewhere.
+    /// Keeps the verdict in the journal until its result is written to the results folder.
     fn put_aside(&mut self, verdict: Verdict, error: String, fails: bool) {
         let delivery = Delivery::GivenUp { error, fails, write_at: Some(self.now) };
-        // It was said, so the disk held it, and its files were cleaned up.
+        // The verdict was sent, so the disk held it, and its files were cleaned up.
         self.machine.outbox.put_back(PendingVerdict { delivery, cleaned: true, ..PendingVerdict::new(verdict, false) });
     }
 
-    /// A refused verdict has lingered long enough: the others go on.
+    /// Moves a refused verdict behind the others once it has been in flight for [`LINGER_MS`].
     pub(in crate::machine) fn flush_refusal(&mut self) {
         let until = self.now.plus(self.policy.answer_timeout_ms);
         let lingered =
@@ -104,7 +106,7 @@ impl Step<'_> {
         }
     }
 
-    /// Orders one result at a time to be written, while no journal is: an order is answered before the next is given.
+    /// Orders the next refused result to be written, one at a time and only while no journal write is in progress.
     pub(in crate::machine) fn flush_refused_results(&mut self) {
         if self.machine.disk != Disk::Ready || matches!(self.machine.state, State::Exiting { .. }) {
             return;
@@ -127,7 +129,8 @@ impl Step<'_> {
         }
     }
 
-    /// The result lies at `path`: the task fails, where the hub knows it. Not written, it is tried again.
+    /// Handles the outcome of writing a refused result. Once it is at `path`, the verdict becomes a failure if the hub
+    /// knows the task; without a path the write is tried again.
     pub(in crate::machine) fn refused_result_written(
         &mut self,
         task_id: &TaskId,

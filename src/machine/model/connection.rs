@@ -1,129 +1,132 @@
-//! The one connection to the hub, as far as the machine needs to know it. The adapter reports exactly one
-//! `HubClosed` for every `Dial`; nothing is dialled before that.
+//! The connection to the hub, as far as the machine needs to know it. The caller reports exactly one `HubClosed` for
+//! every `Dial`; the machine dials again only after it.
 
 use crate::machine::model::policy::Policy;
 use crate::machine::model::time::Timestamp;
 
-/// A hub that names a longer time than this is not believed: the longest cooldown of an existing hub is 5 min.
+/// The longest `retry_after_ms` that is taken from a hub; a longer one is shortened to this. (The longest cooldown of a
+/// legacy hub is 5 min.)
 const TOLD_CAP_MS: u64 = 600_000;
 
-/// Where the connection stands.
+/// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(ConnectionName), derive(Hash, strum::IntoStaticStr, strum::Display))]
-#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the link's states.")]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the connection's states.")]
 pub enum Connection {
-    /// None.
+    /// There is no connection.
     Down {
-        /// When to dial.
+        /// The time of the next dial.
         retry_at: Timestamp,
-        /// How many have failed in a row.
+        /// The number of attempts that have failed in a row.
         attempt: u32,
-        /// The hub named that time, or does not want us: not even a restart makes it earlier.
+        /// Whether the time is fixed because the hub named it or refused the agent: not even a restart brings it
+        /// forward.
         firm: bool,
     },
-    /// Being made.
+    /// The connection is being established.
     Dialing {
-        /// When to give it up.
+        /// The time limit.
         give_up_at: Timestamp,
-        /// How many have failed in a row before.
+        /// The number of attempts that have failed in a row before.
         attempt: u32,
     },
-    /// Made; the hub has not said who we are.
+    /// The connection is established; the hub has not sent `identified`.
     Identifying {
-        /// When to give it up.
+        /// The time limit.
         give_up_at: Timestamp,
-        /// How many have failed in a row before.
+        /// The number of attempts that have failed in a row before.
         attempt: u32,
     },
-    /// The hub knows us.
+    /// The hub has sent `identified`.
     Online(Online),
-    /// Not wanted any more; the adapter's `HubClosed` is awaited, which it sends in bounded time.
+    /// The connection is not wanted any more; the caller's `HubClosed` is awaited, which it sends in bounded time.
     Closing {
-        /// How many have failed in a row.
+        /// The number of attempts that have failed in a row.
         attempt: u32,
-        /// The hub refused us: no use in coming back soon.
+        /// Whether the hub refused the agent: an early dial would be refused too.
         refused: bool,
     },
 }
 
-/// A connection on which the hub knows us.
+/// A connection on which the hub has sent `identified`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Online {
-    /// Since when.
+    /// The time at which it became online.
     pub since: Timestamp,
-    /// How many had failed in a row before.
+    /// The number of attempts that had failed in a row before.
     pub attempt: u32,
-    /// What the hub can do beyond an existing installation.
+    /// The hub's features beyond those of a legacy hub.
     pub features: Features,
-    /// The heartbeat.
+    /// The state of the heartbeat.
     pub heartbeat: Heartbeat,
-    /// The hub dropped something for its rate: nothing is said before this.
+    /// The end of the hub's rate limit, if one is in force: nothing is sent before it.
     pub limited_until: Option<Timestamp>,
-    /// What an existing hub makes of us.
+    /// A legacy hub's view of this agent.
     pub hub_view: HubView,
 }
 
-/// Whether an existing hub knows that we are free. It keeps what it thinks of an agent apart from the tasks, and a verdict
-/// that it refuses leaves that as it was: the agent counts as at work, and gets nothing more on this connection. Another
-/// `identify` on it makes the hub look again. (Hanging up would too, but it takes the task from whoever has it by then.)
+/// A legacy hub's view of whether this agent is free. Such a hub stores the agent's state apart from the tasks, and a
+/// verdict that it refuses leaves that state as it was: the agent counts as at work and is assigned nothing more on
+/// this connection. Another `identify` on it makes the hub determine the state anew. (A new connection would too, but
+/// the hub then reclaims the task from the agent that has it by then.)
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum HubView {
-    /// It knows.
+    /// The hub's view is right.
     #[default]
     Known,
-    /// A verdict on work that was accepted on this connection was refused.
+    /// A verdict on work that was accepted on this connection was refused: the hub counts the agent as at work.
     AtWork,
-    /// `identify` was said again for that, and is not answered.
+    /// `identify` was sent again for that and is not answered.
     ToldAgain,
 }
 
-/// The heartbeat.
+/// The state of the heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Heartbeat {
-    /// The next ping.
+    /// The next ping is due at `at`.
     Due {
-        /// When.
+        /// The time of the next ping.
         at: Timestamp,
     },
-    /// A ping without an answer.
+    /// A ping was sent and is not answered.
     Sent {
-        /// When it was sent.
+        /// The time at which it was sent.
         at: Timestamp,
-        /// When the link counts as dead.
+        /// The time limit for the pong; after it the connection counts as dead.
         answer_by: Timestamp,
     },
 }
 
-/// What a hub said in `identified.features`.
+/// The features that a hub names in `identified.features`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Features {
-    /// It knows the restart conversation.
+    /// Whether the hub knows the restart frames.
     pub restart_v2: bool,
-    /// It understands `task_rejected`.
+    /// Whether the hub knows `task_rejected`.
     pub task_rejected: bool,
-    /// It understands `cordon`.
+    /// Whether the hub knows `cordon`.
     pub cordon: bool,
 }
 
-/// One draw of the shell's dice: a share of the whole in 65,536ths.
+/// A random fraction in units of 1/65,536, drawn by the caller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Jitter(pub u16);
 
 impl Jitter {
-    /// That share of `ms`.
+    /// Returns this fraction of `ms`.
     pub const fn of(self, ms: u64) -> u64 {
-        // Rounded down; the product of a day in ms and 65,535 is far from the end of u64.
+        // Rounded down; the product of a day in ms and 65,535 is far below `u64::MAX`.
         ms.saturating_mul(self.0 as u64) / 65_536
     }
 }
 
 impl Connection {
-    /// Where a process starts: dial at once.
+    /// Returns the initial state of a process: the first dial is due at once.
     pub const fn start(now: Timestamp) -> Self {
         Self::Down { retry_at: now, attempt: 0, firm: false }
     }
 
-    /// How many attempts have failed in a row.
+    /// Returns the number of attempts that have failed in a row.
     pub const fn attempt(&self) -> u32 {
         match self {
             Self::Down { attempt, .. }
@@ -134,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// The connection, where the hub knows us.
+    /// Returns the connection if it is online.
     pub const fn online(&self) -> Option<&Online> {
         match self {
             Self::Online(online) => Some(online),
@@ -142,7 +145,7 @@ impl Connection {
         }
     }
 
-    /// Whether something may be said now.
+    /// Returns whether a message may be sent now.
     pub const fn can_say(&self) -> bool {
         match self.online() {
             Some(online) => online.limited_until.is_none(),
@@ -150,8 +153,9 @@ impl Connection {
         }
     }
 
-    /// Where to go after the connection is gone. A hub that named a time is believed, within reason; otherwise full jitter over a cap
-    /// that doubles from `reconnect_min_ms` to `reconnect_max_ms`, and starts over only after a link that held.
+    /// Returns the state after the connection has closed. The hub's `retry_after_ms` is kept, up to a limit; otherwise
+    /// the wait is full jitter under an upper bound that doubles from `reconnect_min_ms` to `reconnect_max_ms`, and
+    /// that starts over only after a connection that lasted for `reconnect_max_ms`.
     pub fn after_close(&self, retry_after_ms: Option<u64>, jitter: Jitter, now: Timestamp, policy: &Policy) -> Self {
         let (failed, refused) = match self {
             Self::Online(online) if now.since(online.since) >= policy.reconnect_max_ms => (0, false),
@@ -184,7 +188,8 @@ mod tests {
         assert_eq!(after(31_536_000_000), Connection::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
     }
 
-    /// How long and how firmly to stay away after `link` closes, and how many have failed then.
+    /// Returns the wait in ms after `connection` closes, the number of failed attempts then, and whether the time is
+    /// fixed.
     fn away(connection: &Connection, draw: u16) -> (u64, u32, bool) {
         let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
         let Connection::Down { retry_at, attempt, firm } = connection.after_close(None, Jitter(draw), now, &policy)

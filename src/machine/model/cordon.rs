@@ -1,20 +1,21 @@
-//! Whether new tasks are taken.
+//! The cordon: whether new tasks are taken.
 
-/// Whether new tasks are taken. The journal keeps whether it is on.
+/// Whether new tasks are taken. The journal holds whether the cordon is on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Cordon {
-    /// They are.
+    /// New tasks are taken.
     #[default]
     Off,
-    /// None are.
+    /// No new tasks are taken.
     On,
-    /// None are, and the hub's end of the link is left alone: it knows no refusal, and would hand out a task a minute.
+    /// No new tasks are taken, and there is no connection: the hub does not know `task_rejected` and would assign a
+    /// task every minute.
     Away,
 }
 
 impl Cordon {
-    /// Whether new tasks are refused.
+    /// Returns whether new tasks are refused.
     pub const fn is_on(self) -> bool {
         match self {
             Self::Off => false,

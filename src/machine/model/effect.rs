@@ -1,4 +1,4 @@
-//! What is to be done: orders, carried out in the order of the list, each awaited before the next.
+//! Effects: the machine's orders. The caller carries them out in the order of the list, each awaited before the next.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -11,94 +11,94 @@ use crate::machine::model::restart_ledger::OpenRestart;
 use crate::machine::model::state::{Cause, Ending};
 use crate::machine::model::task::{Outcome, Task, TaskId};
 
-/// Something to be done.
+/// An effect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(EffectName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
 #[strum_discriminants(doc = "The names of the effects.")]
 pub enum Effect {
-    /// Write the journal, whole and durably. The next event is `Persisted` or `PersistFailed`; whatever depends on the
-    /// write is ordered only after the former.
+    /// Write the whole journal durably. The next event is `Persisted` or `PersistFailed`; effects that depend on the
+    /// write are ordered only after the former.
     Persist(Box<Journal>),
-    /// Say this to the hub.
+    /// Send this message to the hub.
     Send(ToHub),
-    /// Run the wake command; answers with `WakeFinished`.
+    /// Run the wake command; answered by `WakeFinished`.
     Wake {
-        /// For this task, in this generation.
+        /// The task, in its present generation.
         task: Task,
-        /// Counted from 1.
+        /// The number of the attempt, counted from 1.
         attempt: u8,
     },
-    /// Connect to the hub; answers with `HubOpened` or `HubClosed`.
+    /// Connect to the hub; answered by `HubOpened` or `HubClosed`.
     Dial,
-    /// Close the connection by handshake; answers with `HubClosed`.
+    /// Close the connection by the closing handshake; answered by `HubClosed`.
     CloseLink(CloseCode),
-    /// Remove the task's files from the results folder, and what was laid out for its wake.
+    /// Remove the task's files from the results folder, and the files for its wake.
     CleanUp {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// Remove what was laid out for the task's wake, and nothing from the results folder: nobody came, and who comes late
-    /// needs what he leaves there.
+    /// Remove the files for the task's wake, and nothing from the results folder: a late session may still write there.
     WithdrawWake {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// Remove the task's `.started` alone: whoever wrote it is not at work on the task any more, or nobody knows of him.
+    /// Remove only the task's `.started` file: its session is not at work on the task any more, or is not known.
     DropSign {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// Find out who would start the next run, and whether its program can start; answers with `NextRunChecked`, or not at
-    /// all. An order with a higher number takes the place of one before it.
+    /// Check the restart method for the next run and whether its program can start; answered by `NextRunChecked`, or
+    /// not at all. An order with a higher number replaces an earlier one.
     CheckNextRun {
-        /// Names the question.
+        /// The question's number.
         number: u32,
-        /// The restart has begun: only another program than the one that runs is tried out, since a configuration that broke
-        /// meanwhile keeps every program from starting.
+        /// Whether the restart has begun. Then the program is tried only if it differs from the running one, because a
+        /// config that broke meanwhile keeps every program from starting.
         leaving: bool,
     },
-    /// Let the result hook look at a result; answers with `ResultReviewed`. A job has one at a time: the highest number.
+    /// Run the result hook on a result; answered by `ResultReviewed`. A job has one review at a time, the one with the
+    /// highest number.
     RunResultHook {
-        /// Names the question.
+        /// The question's number.
         number: u32,
         /// The task.
         task: Task,
         /// The result.
         outcome: Outcome,
     },
-    /// Look into the results folder now, report what is there, and answer with `ResultsLookedFor`.
+    /// Read the results folder now and report the files there; answered by `ResultsLookedFor`.
     LookForResults {
-        /// Names the question.
+        /// The question's number.
         number: u32,
     },
-    /// Pass on the news that were offered last; they are news, not an obligation.
+    /// Pass on the news that was offered last; it may be lost.
     PassOn(News),
-    /// Answer an operator.
+    /// Answer an operator's request.
     Reply {
-        /// Who asked.
+        /// The request's ticket.
         to: Ticket,
-        /// What became of it.
+        /// The answer.
         answer: Answer,
-        /// A crash would forget it: the journal cannot be written.
+        /// Whether a crash would lose the granted change because the journal cannot be written.
         not_on_disk: bool,
     },
-    /// Tell the operator.
+    /// Log a notice for the operator.
     Notify(Notice),
-    /// End the process. The last effect ever.
+    /// End the process. It is the machine's last effect.
     Exit {
-        /// Why.
+        /// The reason.
         cause: Cause,
-        /// How.
+        /// The way to end.
         ending: Ending,
     },
-    /// Write a result that the hub will not take where an operator finds it, durably; answers with
-    /// `RefusedResultWritten`. Writing it again changes nothing.
+    /// Write a refused result durably to a place where an operator finds it; answered by `RefusedResultWritten`.
+    /// Writing it again changes nothing.
     KeepRefused {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// For which hand-out.
+        /// The assignment's generation.
         generation: u64,
-        /// A JSON object.
+        /// The result, a JSON object.
         result: Arc<str>,
     },
 }
@@ -107,18 +107,18 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum CloseCode {
-    /// 1012: we come back.
+    /// 1012: the sidecar restarts.
     Restarting,
-    /// 1001: we may not.
+    /// 1001: the sidecar stops.
     Stopping,
-    /// 1001: we take no tasks, and this hub knows no other way to hear of it.
+    /// 1001: the sidecar takes no tasks, and this hub knows no message for that.
     Cordoned,
-    /// 1000: the link is of no use.
+    /// 1000: the connection is of no use.
     Unusable,
 }
 
 impl CloseCode {
-    /// The code on the wire (RFC 6455 and its registry).
+    /// Returns the code on the wire (RFC 6455 and its registry).
     pub const fn code(self) -> u16 {
         match self {
             Self::Restarting => 1012,
@@ -127,7 +127,7 @@ impl CloseCode {
         }
     }
 
-    /// The reason on the wire.
+    /// Returns the reason on the wire.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Restarting => "restarting",
@@ -138,216 +138,216 @@ impl CloseCode {
     }
 }
 
-/// What is worth an operator's eye beyond the log of events and effects.
+/// A notice for operators beyond the log of events and effects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Notice {
-    /// The hub does not know this token or agent.
+    /// The hub refused this token or agent.
     IdentifyRefused {
-        /// The hub's word.
+        /// The hub's error.
         error: String,
     },
-    /// An assignment was not taken.
+    /// An assignment was refused.
     AssignmentRefused {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// Why.
+        /// The reason.
         why: RejectReason,
     },
-    /// The hub knows us on a new connection.
+    /// The hub has sent `identified` on a new connection.
     Connected {
-        /// The restart that this run returned from, the first time a hub is told of it.
+        /// The restart that this run returned from, if it was not reported to a hub before.
         returned: Option<ReturnedFrom>,
     },
     /// A task was taken.
     TaskTaken {
-        /// Which.
+        /// The task's id.
         task_id: TaskId,
     },
     /// A verdict on a task was reached.
     VerdictReached {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// Whether it was completed, and not failed.
+        /// Whether the task is completed, and not failed.
         completed: bool,
     },
     /// A commanded restart was accepted.
     RestartAccepted {
         /// The command's reason.
         reason: String,
-        /// Names the command, where the hub does that.
+        /// The command's id, if the hub sends one.
         command_id: Option<String>,
-        /// Who asked, where known.
+        /// The operator who sent the command, if known.
         by: Option<String>,
     },
-    /// The program at this process's path cannot start: the restart goes on with the one that runs.
+    /// The program at this process's path cannot start: the restart uses the running one.
     GoesOnAsItIs {
-        /// Why it cannot.
+        /// The reason why it cannot start.
         why: String,
     },
     /// A commanded restart was refused.
     RestartRefused {
         /// The command's reason.
         reason: String,
-        /// Why.
+        /// The reason.
         detail: String,
     },
     /// The journal cannot be written.
     JournalFailing,
-    /// It can again.
+    /// The journal can be written again.
     JournalRecovered,
-    /// A verdict was not taken.
+    /// The hub refused a verdict.
     VerdictRefused {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// Whether its result is kept in case the task comes back.
+        /// Whether its result is parked in case the task is assigned again.
         kept: bool,
     },
-    /// A restart was taken back before it happened.
+    /// A restart was cancelled before it began.
     RestartCancelled {
         /// The command's reason.
         reason: String,
     },
-    /// An operator wants no new task to be taken, or tasks to be taken again.
+    /// An operator set or removed the cordon.
     Cordoned {
-        /// Whether none are taken.
+        /// Whether no new tasks are taken.
         on: bool,
     },
-    /// The hub took a task back that is under way; the work is kept in case it comes back.
+    /// The hub reclaimed a task that is under way; the work is parked in case the task is assigned again.
     TaskTakenBack {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// A verdict was refused in words that are no answer, and is said again.
+    /// A verdict was refused with an unknown error, and is sent again.
     VerdictRefusedInOtherWords {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// How often so far.
+        /// The number of refusals so far.
         times: u8,
-        /// The hub's words.
+        /// The hub's error text.
         error: String,
     },
     /// A verdict is given up.
     VerdictGivenUp {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// What the hub said last.
+        /// The hub's last error text.
         error: String,
-        /// Where its result lies now; none for a `task_failed`.
+        /// The path of its written result; `None` for a `task_failed`.
         kept: Option<String>,
     },
 }
 
-/// Why an assignment is not taken.
+/// The reason for refusing an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum RejectReason {
-    /// There is a job, or the journal cannot take one.
+    /// There is a job already, or the journal cannot be written.
     Busy,
-    /// No new work before the restart.
+    /// No new work is taken before the restart.
     Restarting,
-    /// No new work before the operator says `resume`; `busy` to a hub without the feature `cordon`.
+    /// No new work is taken before the operator's `resume`; sent as `busy` to a hub without the feature `cordon`.
     Draining,
-    /// The task id is no plain name.
+    /// The task id is invalid.
     Invalid,
 }
 
-/// What the sidecar can say. The adapter makes frames of it and adds what never changes (agent id, token, version).
+/// A message to the hub. The caller builds the frame and adds the fields that never change (agent id, token, version).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(ToHubName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
-#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of what the sidecar says.")]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the sidecar's messages.")]
 pub enum ToHub {
-    /// The first words on a connection.
+    /// The first message on a connection.
     Identify {
-        /// What presence shows.
+        /// The status text for the hub's presence.
         status: String,
         /// The restart that this run returned from.
         restarted: Option<ReturnedFrom>,
     },
-    /// Heartbeat.
+    /// The heartbeat.
     Ping,
-    /// What presence shows.
+    /// The status for the hub's presence.
     Status {
-        /// The text.
+        /// The status text.
         status: String,
     },
-    /// The task is ours.
+    /// The task is accepted.
     TaskAccepted {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// The task is not taken.
+    /// The task is refused.
     TaskRejected {
-        /// The id as it came.
+        /// The id as the hub sent it.
         task_id: String,
-        /// Its generation.
+        /// The task's generation.
         generation: u64,
-        /// Why.
+        /// The reason.
         reason: RejectReason,
     },
-    /// The task lives.
+    /// The task is in progress.
     TaskProgress {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// The task is done.
+    /// The task is completed.
     TaskComplete {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// For which hand-out.
+        /// The assignment's generation.
         generation: u64,
-        /// A JSON object.
+        /// The result, a JSON object.
         result: Arc<str>,
     },
     /// The task failed.
     TaskFailed {
-        /// Which task; raw, since a task id that is no plain name fails too.
+        /// The task's id as raw text, since a task with an invalid id fails too.
         task_id: String,
-        /// For which hand-out.
+        /// The assignment's generation.
         generation: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Is this task still ours?
+    /// Asks whether the task from an earlier process is still assigned to this agent.
     TaskRecovering {
         /// The task.
         task: Task,
-        /// How far it had come.
+        /// The wire name of its stage.
         last_status: &'static str,
     },
-    /// We have this task; is it still ours?
+    /// Reports the task in hand and asks whether it is still assigned to this agent.
     StateReport {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// Its generation.
+        /// The task's generation.
         generation: u64,
-        /// How far it has come.
+        /// The wire name of its stage.
         status: &'static str,
-        /// When the hub assigned it.
+        /// The time at which the hub assigned it, in ms since the epoch.
         assigned_at: Option<u64>,
     },
-    /// How a wake went.
+    /// The outcome of a wake.
     WakeResult {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// Which attempt; absent when the confirmation, not the command, timed out.
+        /// The number of the attempt; absent if the confirmation, and not the command, timed out.
         attempt: Option<u8>,
-        /// How.
+        /// The outcome.
         report: WakeReport,
     },
-    /// What became of a restart command (only to a hub that knows it).
+    /// The answer to a restart command (only to a hub that knows it).
     RestartAck {
-        /// The command.
+        /// The command's id.
         command_id: String,
-        /// What became of it.
+        /// The answer.
         answer: RestartAnswer,
     },
-    /// Whether tasks are taken at all (only to a hub that knows it).
+    /// Whether new tasks are taken (only to a hub that knows it).
     Cordon {
-        /// None are taken.
+        /// Whether no new tasks are taken.
         on: bool,
     },
-    /// The last words before a restart.
+    /// The goodbye before a restart.
     AgentRestarting {
         /// The restart.
         restart: OpenRestart,
@@ -363,40 +363,40 @@ pub enum ToHub {
 pub struct ReturnedFrom {
     /// The restart.
     pub restart: OpenRestart,
-    /// From the drain's begin to now, ms.
+    /// The time in ms since the drain began.
     pub gap_ms: u64,
 }
 
-/// How a wake went, for the hub.
+/// The outcome of a wake, for the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WakeReport {
     /// The command exited 0.
     Success,
-    /// It did not.
+    /// The command failed.
     Failed {
-        /// For people.
+        /// A description for operators.
         error: String,
     },
-    /// The command, or the agent's confirmation, took too long.
+    /// The command or the agent's confirmation timed out.
     TimedOut {
-        /// Which.
+        /// The description of which one timed out.
         error: String,
     },
 }
 
-/// What became of a restart command.
+/// The answer to a restart command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RestartAnswer {
-    /// It will happen.
+    /// The restart is accepted.
     Accepted {
-        /// The latest a running task is left behind, ms from now.
+        /// The time in ms until a running task is left behind.
         deadline_ms: u64,
     },
-    /// It is under way or done.
+    /// The command was carried out or is in progress.
     Duplicate,
-    /// It will not happen.
+    /// The restart is refused.
     Refused {
-        /// Why.
+        /// The reason.
         detail: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What has happened: past facts, as the adapters report them.
+//! Events: facts that the caller reports to the machine.
 
 use alloc::string::String;
 
@@ -10,233 +10,233 @@ use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::state::StopSignal;
 use crate::machine::model::task::{Outcome, Task, TaskId};
 
-/// Something that has happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(EventName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
 #[strum_discriminants(doc = "The names of the events.")]
 pub enum Event {
-    /// The time that [`crate::machine::Machine::deadline`] named has come.
+    /// The deadline of [`crate::machine::Machine::deadline`] has been reached.
     DeadlineReached,
-    /// The dialled connection stands.
+    /// The dialled connection is established.
     HubOpened,
-    /// The connection is gone, or could not be made. Exactly once a dial.
+    /// The connection is closed or could not be established. Exactly once for each dial.
     HubClosed {
-        /// The hub named a time before which it will not have us.
+        /// The time in ms before which the hub accepts no new connection, if it named one.
         retry_after_ms: Option<u64>,
-        /// A draw for the reconnect.
+        /// The random fraction for the reconnect.
         jitter: Jitter,
-        /// For people: the hub ended it because of what it had read.
+        /// The reason, for operators, if the hub closed it because of a message that it had read.
         refusal: Option<String>,
     },
-    /// The hub said something.
+    /// The hub sent a message.
     HubSaid(FromHub),
     /// The wake command ended.
     WakeFinished {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// The hand-out it was ordered for.
+        /// The generation that it was ordered for.
         generation: u64,
-        /// The attempt it was ordered as.
+        /// The number of the attempt that it was ordered as.
         attempt: u8,
-        /// How.
+        /// The command's outcome.
         outcome: WakeOutcome,
     },
-    /// The agent has shown that it works on the task.
+    /// The agent has confirmed that it works on the task.
     Confirmed {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// The agent's result is there.
+    /// The agent's result was found.
     ResultFound {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// What it says.
+        /// The result's outcome.
         outcome: Outcome,
     },
-    /// The result hook has looked at a result.
+    /// The result hook has reviewed a result.
     ResultReviewed {
-        /// The question that is answered.
+        /// The question's number.
         number: u32,
-        /// What counts.
+        /// The outcome that counts.
         outcome: Outcome,
     },
-    /// The results folder was looked at. Whatever was found there was reported BEFORE this.
+    /// The results folder was read. Every file found there was reported BEFORE this event.
     ResultsLookedFor {
-        /// The question that is answered.
+        /// The question's number.
         number: u32,
     },
-    /// Somebody wants the process to end.
+    /// A stop of the process was requested.
     StopRequested {
-        /// How it was said.
+        /// The source of the request.
         signal: StopSignal,
     },
-    /// A restart was asked for on this machine, by an operator or the library's user.
+    /// A restart was requested on this machine, by an operator or by the program that uses the library.
     RestartRequested {
         /// The command.
         order: RestartOrder,
-        /// Who is to be answered, if anybody waits for it.
+        /// The ticket for the answer, if a client waits for one.
         to: Option<Ticket>,
     },
-    /// An operator on this machine takes a restart back that has not begun.
+    /// An operator on this machine cancels a restart that has not begun.
     RestartCancelRequested {
-        /// Who is to be answered.
+        /// The ticket for the answer.
         to: Option<Ticket>,
     },
-    /// An operator on this machine wants no new task to be taken, or (`on: false`) tasks to be taken again.
+    /// An operator on this machine wants no new tasks to be taken, or (`on: false`) tasks to be taken again.
     CordonRequested {
-        /// Whether to take none.
+        /// Whether new tasks are refused.
         on: bool,
-        /// Who is to be answered.
+        /// The ticket for the answer.
         to: Option<Ticket>,
     },
-    /// It was found out what would follow this process.
+    /// The check of the next run has an answer.
     NextRunChecked {
-        /// The question that is answered.
+        /// The question's number.
         number: u32,
-        /// Who would start the next run.
+        /// The restart method for the next run.
         restart_method: RestartMethod,
-        /// Why the program that would be started cannot, where it cannot: for people, with what to do.
+        /// The reason why the next program cannot start, if it cannot: for operators, with a remedy.
         cannot_start: Option<String>,
     },
-    /// There is something that could be told to the hub.
+    /// The caller has news that may be passed on to the hub.
     NewsOffered(News),
-    /// The journal that was ordered to be written is on disk.
+    /// The ordered journal write succeeded.
     Persisted,
-    /// It is not.
+    /// The ordered journal write failed.
     PersistFailed,
     /// The answer to [`crate::machine::Effect::KeepRefused`].
     RefusedResultWritten {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// The hand-out.
+        /// The verdict's generation.
         generation: u64,
-        /// For people: where the result lies now; none where it could not be written.
+        /// The path of the written result, for operators; `None` if it could not be written.
         path: Option<String>,
     },
 }
 
-/// How a wake command ended.
+/// The outcome of a wake command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WakeOutcome {
-    /// Exit code 0.
+    /// It exited with code 0.
     Succeeded,
-    /// It did not start, exited otherwise, or died of a signal.
+    /// It did not start, exited with another code, or was killed by a signal.
     Failed {
-        /// For people: what happened, with the end of what it wrote; at most 2,000 characters in all.
+        /// A description for operators, with the end of the command's output; at most 2,000 characters in all.
         error: String,
     },
-    /// It ran too long and was ended.
+    /// It exceeded its time limit and was ended.
     TimedOut {
-        /// The limit, ms.
+        /// The limit in ms.
         after_ms: u64,
     },
-    /// Nothing was started, and another try would end the same way.
+    /// Nothing was started, and another attempt would end in the same way.
     Refused {
-        /// For people: why.
+        /// The reason, for operators.
         reason: String,
     },
 }
 
-/// What a hub can say that matters here. The adapter has read the frame; task ids in answers stay raw text, since an
-/// answer about a task that we cannot hold matches nothing anyway.
+/// A message from the hub. The caller has parsed the frame. Task ids in answers stay raw text: an answer with an
+/// invalid id matches no task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(FromHubName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
-#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of what the hub says.")]
+#[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the hub's messages.")]
 pub enum FromHub {
-    /// We are known.
+    /// The hub knows this agent.
     Identified {
-        /// What this hub can do.
+        /// The hub's features.
         features: Features,
     },
-    /// We are not.
+    /// The hub does not know this agent or refuses its token.
     IdentifyRefused {
-        /// The hub's word for why.
+        /// The hub's reason.
         error: String,
     },
-    /// A task is handed out to us.
+    /// A task is assigned to this agent.
     Assigned {
         /// The task.
         task: Task,
-        /// When, by the hub's clock (ms since the epoch).
+        /// The time of the assignment by the hub's clock, in ms since the epoch.
         assigned_at: Option<u64>,
     },
-    /// A task whose id is no plain name is handed out to us.
+    /// A task with an invalid id is assigned to this agent.
     AssignedInvalid {
-        /// The id as it came.
+        /// The id as the hub sent it.
         task_id: String,
-        /// Its generation.
+        /// The task's generation.
         generation: u64,
-        /// What is wrong with it.
+        /// The reason why the id is invalid.
         why: String,
     },
-    /// `task_accepted` was taken.
+    /// The answer to `task_accepted`.
     AcceptAcknowledged {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
-    /// A verdict was taken.
+    /// The hub has taken a verdict.
     VerdictAcknowledged {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
-    /// A verdict was answered with an error, which names no task.
+    /// The hub answered a verdict with a known error, which names no task.
     VerdictRefused {
-        /// Whether it was a `task_complete` (else a `task_failed`).
+        /// Whether the verdict was a `task_complete`, and not a `task_failed`.
         complete: bool,
-        /// What follows.
+        /// The kind of refusal.
         why: VerdictRefusal,
     },
-    /// The recovering task is still ours.
+    /// The recovering task is still assigned to this agent.
     TaskContinue {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// Its generation by now, where the hub says it.
+        /// The task's present generation, if the hub sends it.
         generation: Option<u64>,
     },
-    /// The recovering task is not ours any more.
+    /// The recovering task is not assigned to this agent any more.
     TaskReassigned {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
-    /// The task is not wanted any more.
+    /// The task is cancelled.
     TaskCancelled {
-        /// Which task.
+        /// The task's id.
         task_id: String,
     },
     /// The answer to `state_report`.
     ReportAnswered {
-        /// Which task.
+        /// The task's id.
         task_id: String,
-        /// The task is still ours.
+        /// Whether the task is still assigned to this agent.
         go_on: bool,
     },
-    /// The hub does not know `state_report`: it has no view of its own of whose the task is.
+    /// The hub does not know `state_report` and does not tell whether the task is still assigned to this agent.
     ReportNotUnderstood,
-    /// Finish and restart.
+    /// A restart command: finish the task and restart.
     RestartCommanded(RestartOrder),
-    /// Something of ours was dropped for its rate.
+    /// The hub dropped a message because of its rate limit.
     RateLimited {
-        /// When to try again, ms from now.
+        /// The time until the next attempt, in ms.
         retry_after_ms: u64,
     },
-    /// We left: the hub has forgotten this connection, and what it has for us goes nowhere.
+    /// The hub has forgotten this connection: its tasks and commands do not arrive here any more.
     Forgotten,
-    /// A pong, or anything else without a meaning here: a sign of life.
+    /// A pong, or any other message without a meaning here: a sign of life.
     SignOfLife,
-    /// An error that is no answer to anything that we say: it is about the verdict in flight, if there is one.
+    /// An error that is not a known answer to any message: it concerns the verdict in flight, if there is one.
     RefusedInOtherWords {
-        /// Whether it is about a `task_complete` (else a `task_failed`), where the hub says that.
+        /// Whether it concerns a `task_complete`, and not a `task_failed`, if the hub tells.
         complete: Option<bool>,
-        /// The hub's words.
+        /// The hub's error text.
         error: String,
     },
 }
 
-/// Why a hub would not take a verdict.
+/// The kind of a verdict's refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VerdictRefusal {
-    /// The task was handed out anew since (`stale_generation`), or is in no state to be ended (`invalid_state`):
-    /// the work may still count when the same task comes back.
+    /// The task has been assigned again since (`stale_generation`), or its state does not permit a verdict
+    /// (`invalid_state`): the work may still count when the same task is assigned again.
     NotNow,
     /// The hub does not know the task (`not_found`).
     Never,

@@ -1,4 +1,4 @@
-//! One task in our hands: how far it has come, whose it is, and what of that survives a crash.
+//! The job: a task in hand, with its stage, its ownership and the part that survives a crash.
 
 use alloc::string::String;
 
@@ -8,41 +8,41 @@ use crate::machine::model::review::Review;
 use crate::machine::model::task::Task;
 use crate::machine::model::time::Timestamp;
 
-/// How far a job has come. A deadline stands in the variant that waits for it.
+/// The stage of a job. A deadline is stored in the variant that waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(StageName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
 #[strum_discriminants(strum(serialize_all = "snake_case"), doc = "The names of the stages.")]
 pub enum Stage {
-    /// Taken, not woken: nothing has been started for it in this generation.
+    /// The task is taken and not woken: nothing has been started for it in this generation.
     Accepted,
-    /// The wake command was ordered and has not answered.
+    /// The wake command is ordered and has not ended.
     Waking {
-        /// Counted from 1.
+        /// The number of the attempt, counted from 1.
         attempt: u8,
     },
     /// The wake command is known to have failed.
     RetryingWake {
-        /// When to wake again.
+        /// The time of the next wake.
         at: Timestamp,
-        /// The attempt that failed.
+        /// The number of the attempt that failed.
         attempt: u8,
     },
-    /// Woken, or possibly woken; the agent has not shown itself.
+    /// The agent was woken, or possibly woken, and has not confirmed.
     AwaitingConfirmation {
-        /// When to stop waiting for it.
+        /// The time limit for the confirmation.
         until: Timestamp,
     },
-    /// The agent has shown itself; its result is awaited without a limit.
+    /// The agent has confirmed; its result is awaited without a limit.
     Running,
-    /// The machine rebooted under it: nobody works on it any more, but a result may have been written before.
+    /// The machine was rebooted meanwhile: no session works on it any more, but a result may have been written before.
     Interrupted {
-        /// When to stop looking for that result.
+        /// The time limit for finding that result.
         until: Timestamp,
     },
 }
 
 impl Stage {
-    /// The existing sidecar's word for it, used on the wire and in `queue.json`.
+    /// Returns the legacy sidecar's name for the stage, used on the wire and in `queue.json`.
     pub fn wire_status(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -53,57 +53,58 @@ impl Stage {
     }
 }
 
-/// What of a job survives: exactly what the journal holds.
+/// The part of a job that survives a crash, exactly as the journal holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PersistedJob {
     /// The task.
     pub task: Task,
-    /// How far it had come.
+    /// The stage.
     pub stage: Stage,
-    /// The generation of the last wake not known to have failed: none is woken twice.
+    /// The generation of the last wake that is not known to have failed; no generation is woken twice.
     pub woken: Option<u64>,
-    /// The machine's boot in which the task was last ours: whoever had shown himself in another one is gone.
+    /// The machine's boot in which the job was last confirmed as assigned to this agent; a session of another boot has
+    /// ended.
     pub machine_boot: String,
-    /// When the hub assigned it (ms since the epoch), where it said so.
+    /// The time at which the hub assigned it, in ms since the epoch, if the hub sent it.
     pub assigned_at: Option<u64>,
 }
 
-/// What a `.started` tells that lies there when a task becomes ours.
+/// The meaning of a `.started` file that exists when a task is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
-    /// What it always does: somebody is at work. (In [`Stage::Interrupted`] it tells nothing.)
+    /// A session is at work. (In [`Stage::Interrupted`] the file has no meaning.)
     Counts,
-    /// Whoever gave it was ended by a reboot.
+    /// The session that wrote it was ended by a reboot.
     Old,
 }
 
-/// Something said to the hub that wants an answer.
+/// A message to the hub that expects an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pending {
-    /// Not said on this connection.
+    /// Not sent on this connection.
     Unsaid,
-    /// Said.
+    /// Sent, and not answered.
     Said {
-        /// When to say it again.
+        /// The time at which it is sent again.
         again_at: Timestamp,
     },
     /// Answered.
     Answered,
 }
 
-/// Whose a job is.
+/// The ownership of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ownership {
-    /// The hub handed it out to us in this process's life, or has confirmed it since.
+    /// The hub assigned the job to this agent during this process, or has confirmed it since.
     Ours {
-        /// `task_accepted`.
+        /// The state of `task_accepted`.
         accept: Pending,
-        /// `state_report`, said after a reconnect; `None` when there is no question.
+        /// The `state_report` that is sent after a reconnect; `None` once it is answered.
         report: Option<Report>,
     },
-    /// PersistedJob over from a process before this one: the hub is asked first (`task_recovering`).
+    /// The job is from an earlier process: the hub is asked first (`task_recovering`).
     Recovering {
-        /// The question.
+        /// The state of `task_recovering`.
         ask: Pending,
     },
 }
@@ -111,31 +112,31 @@ pub enum Ownership {
 /// A `state_report` without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Report {
-    /// The generation reported: an answer to an older one is stale.
+    /// The reported generation; an answer to an older one is stale.
     pub generation: u64,
-    /// When to say it again.
+    /// The time at which it is sent again.
     pub again_at: Timestamp,
 }
 
-/// One task in our hands.
+/// A task in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Job {
-    /// What survives a crash.
+    /// The part that survives a crash.
     pub persisted: PersistedJob,
-    /// Whose it is.
+    /// The ownership.
     pub ownership: Ownership,
-    /// In `Waking`: the order has been given (it is given once the journal holds the stage).
+    /// Whether, in `Waking`, the wake has been ordered (it is ordered once the journal holds the stage).
     pub wake_ordered: bool,
-    /// When to give the next sign of life.
+    /// The time of the next `task_progress`.
     pub progress_at: Timestamp,
-    /// The result that the hook is looking at.
+    /// The review of the result by the result hook.
     pub review: Option<Review>,
-    /// The look into the results folder that decides whether a wait is over.
+    /// The last look into the results folder before a wait is given up.
     pub last_look: Option<LastLook>,
 }
 
 impl Job {
-    /// A task that the hub just handed out.
+    /// Creates the job for a new assignment.
     pub fn fresh(task: Task, assigned_at: Option<u64>, now: Timestamp, policy: &Policy) -> Self {
         Self {
             persisted: PersistedJob {
@@ -153,7 +154,7 @@ impl Job {
         }
     }
 
-    /// A task from the journal of a process before this one.
+    /// Creates the job from an earlier process's journal.
     pub fn recovered(persisted: PersistedJob, now: Timestamp, policy: &Policy) -> Self {
         Self {
             persisted: persisted.after_crash(now, policy),
@@ -165,17 +166,17 @@ impl Job {
         }
     }
 
-    /// The task.
+    /// Returns the task.
     pub fn task(&self) -> &Task {
         &self.persisted.task
     }
 
-    /// Whether the hub has been asked and not answered.
+    /// Returns whether the job is from an earlier process and the hub has not confirmed it yet.
     pub fn is_recovering(&self) -> bool {
         matches!(self.ownership, Ownership::Recovering { .. })
     }
 
-    /// Whether the hub has been asked whose the job is and has not answered: it may not be ours any more.
+    /// Returns whether a question to the hub about the job's ownership is open: the hub may have assigned it elsewhere.
     pub fn is_in_question(&self) -> bool {
         match &self.ownership {
             Ownership::Recovering { .. } | Ownership::Ours { report: Some(_), .. } => true,
@@ -183,13 +184,13 @@ impl Job {
         }
     }
 
-    /// Takes the job (back) under the hand-out `task`: what is under way is kept, not repeated. Returns what is to be
-    /// thought of a sign that lies there.
+    /// Continues the job under the assignment `task`: work under way is kept, not repeated. Returns the meaning of a
+    /// `.started` file that exists.
     #[must_use]
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) -> Sign {
         self.persisted.task = task;
         if let (Stage::Waking { attempt }, false) = (&self.persisted.stage, self.wake_ordered) {
-            // Planned and not ordered yet (the disk failed): it will be this hand-out's wake.
+            // Planned and not ordered yet (the disk failed): it becomes this assignment's wake.
             self.start_waking(*attempt);
         }
         let sign = self.persisted.settle_in(now, policy);
@@ -200,8 +201,9 @@ impl Job {
 }
 
 impl PersistedJob {
-    /// What a crash leaves known: an ordered wake may have started the agent, so it is waited for, not repeated. No wait
-    /// is longer than it would be if it began now: the clock may have been set back in between.
+    /// Returns the job after a crash: an ordered wake may have started the agent, so its confirmation is awaited and
+    /// the wake is not repeated. No wait is longer than one that begins now, because the clock may have been set back
+    /// in between.
     pub(in crate::machine) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
         self.stage = match self.stage {
@@ -217,8 +219,8 @@ impl PersistedJob {
         self
     }
 
-    /// Judges the stage afresh when the job becomes ours (again): a reboot ended what was under way, and files that
-    /// are already there get time to be seen before a wait is called over.
+    /// Updates the stage when the hub assigns or confirms the job: a reboot has ended work under way, and a wait lasts
+    /// long enough for existing files to be reported.
     fn settle_in(&mut self, now: Timestamp, policy: &Policy) -> Sign {
         let look = now.plus(policy.look_ms);
         let rebooted = self.machine_boot != policy.machine_boot;
@@ -235,16 +237,15 @@ impl PersistedJob {
         if rebooted { Sign::Old } else { Sign::Counts }
     }
 
-    /// A new hand-out of a task that was given up before anybody showed up for it: whoever was woken then may have come
-    /// late, and is looked for before anybody else is woken.
+    /// Starts a new assignment of a task with a late session: its files are looked for before another session is woken.
     pub(in crate::machine) fn look_for_late_session(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
         self.stage = Stage::AwaitingConfirmation { until: now };
         self.machine_boot = woken_in.into();
-        // Under way: no sign is called old.
+        // The stage counts as under way, so no sign is old.
         let _ = self.settle_in(now, policy);
     }
 
-    /// Whether somebody may be working on it.
+    /// Returns whether a session may be at work on it.
     pub fn is_under_way(&self) -> bool {
         match self.stage {
             Stage::Accepted | Stage::RetryingWake { .. } => false,
@@ -254,14 +255,14 @@ impl PersistedJob {
         }
     }
 
-    /// Whether the last wake was for the present hand-out.
+    /// Returns whether the last wake was for the present assignment.
     pub fn woken_for_this_generation(&self) -> bool {
         self.woken == Some(self.task.generation)
     }
 }
 
 impl Pending {
-    /// Whether it is to be said now, for the first time or again.
+    /// Returns whether the message is to be sent now, for the first time or again.
     pub fn is_due(&self, now: Timestamp) -> bool {
         match self {
             Self::Unsaid => true,
@@ -270,7 +271,7 @@ impl Pending {
         }
     }
 
-    /// What was said may have been dropped: it is said again at `until`.
+    /// Sets the repeat of a sent message to `until`, because the hub may have dropped it.
     pub(in crate::machine) fn postpone(&mut self, until: Timestamp) {
         if let Self::Said { again_at } = self {
             *again_at = until;
@@ -279,14 +280,14 @@ impl Pending {
 }
 
 impl Job {
-    /// The next wake of this hand-out; ordered once the journal holds it.
+    /// Plans the next wake of this assignment; it is ordered once the journal holds it.
     pub(in crate::machine) fn start_waking(&mut self, attempt: u8) {
         self.persisted.stage = Stage::Waking { attempt };
         self.persisted.woken = Some(self.persisted.task.generation);
         self.wake_ordered = false;
     }
 
-    /// Nothing said on the lost connection counts unless it was answered.
+    /// Resets the messages that were sent on the lost connection and not answered.
     pub(in crate::machine) fn connection_lost(&mut self) {
         match &mut self.ownership {
             Ownership::Recovering { ask } => *ask = Pending::Unsaid,

@@ -1,4 +1,4 @@
-//! What must survive a crash, and what is known to have reached the disk.
+//! The journal: the data that must survive a crash, and its state on disk.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,38 +10,39 @@ use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::restart_ledger::RestartLedger;
 use crate::machine::model::time::Timestamp;
 
-/// Everything that must survive. The store writes it whole (`queue.json`).
+/// Everything that must survive a crash. The store writes it as a whole (`queue.json`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Journal {
     /// The task in hand or left behind.
     pub job: Option<PersistedJob>,
-    /// Work that the hub took back.
+    /// Work that the hub reclaimed.
     pub parked: Vec<ParkedTask>,
-    /// Sessions that may yet show themselves though their task was given up.
+    /// Sessions that may still start although their task was given up.
     pub late_sessions: Vec<LateSession>,
     /// Verdicts without an answer.
     pub outbox: Vec<Verdict>,
     /// Commanded restarts.
     pub restarts: RestartLedger,
-    /// An operator wants no new task to be taken: that outlives a restart.
+    /// Whether an operator wants no new tasks to be taken; survives a restart.
     pub cordoned: bool,
 }
 
-/// How the machine's journal stands to the one on disk.
+/// The state of the journal write.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Disk {
-    /// No write is under way.
+    /// No write is in progress.
     Ready,
-    /// A write is under way; its outcome is the next event.
+    /// A write is in progress; its outcome is the next event.
     Writing {
-        /// What is being written.
+        /// The journal that is being written.
         journal: Box<Journal>,
-        /// The write before it failed.
+        /// Whether the write before it failed.
         failing: bool,
     },
-    /// The last write failed. It is tried again whether or not anything changed: no task is taken before one succeeds.
+    /// The last write failed. It is tried again whether or not the journal changed; no task is taken before one
+    /// succeeds.
     Failing {
-        /// When to try again.
+        /// The time of the next attempt.
         retry_at: Timestamp,
     },
 }

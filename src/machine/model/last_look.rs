@@ -1,12 +1,12 @@
-//! The last look at the results folder before a wait is given up.
+//! The last look into the results folder before a wait is given up.
 
 use crate::machine::model::time::Timestamp;
 
 /// A look into the results folder that has not been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LastLook {
-    /// Names the question.
+    /// The question's number.
     pub number: u32,
-    /// When a folder that does not answer is no longer waited for.
+    /// The time limit for the answer.
     pub until: Timestamp,
 }

@@ -1,40 +1,40 @@
-//! Sessions that may yet show themselves: their wake ended well, nobody came in time, and the task was given up. When the
-//! same task comes again, its files are looked at before anybody is woken. It holds no work: what is known to be under way
-//! is the job or on the shelf.
+//! Late sessions: their wake succeeded, no session started in time, and the task was given up. When the same task is
+//! assigned again, its files are looked for before another session is woken. Work that is known to be under way is not
+//! here but in the job or in the parked work.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::machine::model::task::TaskId;
 
-/// At most this many; the oldest goes first.
+/// The most late sessions; the oldest is dropped first.
 pub const LATE_SESSIONS_CAP: usize = 16;
 
-/// A session that may yet show itself.
+/// A session that may still start.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LateSession {
-    /// For which task.
+    /// The task's id.
     pub task_id: TaskId,
-    /// The machine's boot that it was woken in: in another one it does not run any more.
+    /// The machine's boot in which the session was woken; in another boot it does not run any more.
     pub machine_boot: String,
 }
 
-/// All of them, oldest first.
+/// All late sessions, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LateSessions(Vec<LateSession>);
 
 impl LateSessions {
-    /// What a journal held.
+    /// Returns the late sessions of a journal.
     pub fn recovered(items: Vec<LateSession>) -> Self {
         Self(items)
     }
 
-    /// All of them, oldest first.
+    /// Returns the late sessions, oldest first.
     pub fn items(&self) -> &[LateSession] {
         &self.0
     }
 
-    /// One more, in place of an earlier one for the same task.
+    /// Adds a late session in place of an earlier one for the same task.
     pub fn expect(&mut self, late_session: LateSession) {
         self.forget(&late_session.task_id);
         self.0.push(late_session);
@@ -43,14 +43,14 @@ impl LateSessions {
         }
     }
 
-    /// Nobody is expected for the task any more; returns whether somebody was.
+    /// Removes the task's late session. Returns whether there was one.
     pub fn forget(&mut self, task_id: &TaskId) -> bool {
         let before = self.0.len();
         self.0.retain(|known| known.task_id != *task_id);
         self.0.len() < before
     }
 
-    /// The boot in which somebody was woken for the task who may yet show up.
+    /// Returns the boot in which the task's late session was woken.
     pub fn woken_in(&self, task_id: &TaskId) -> Option<&str> {
         self.0.iter().find(|known| known.task_id == *task_id).map(|known| known.machine_boot.as_str())
     }

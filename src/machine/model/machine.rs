@@ -1,4 +1,4 @@
-//! The whole of a sidecar, as a value.
+//! The machine: the whole state of a sidecar as one value.
 
 use alloc::vec::Vec;
 
@@ -15,35 +15,36 @@ use crate::machine::model::restart_ledger::RestartLedger;
 use crate::machine::model::state::State;
 use crate::machine::model::task::{Task, TaskId};
 
-/// The sidecar: what excludes is a sum ([`State`], [`Connection`], [`Disk`]), what coexists is this product.
+/// The sidecar's state. Alternatives are enums ([`State`], [`Connection`], [`Disk`]); what coexists are the fields
+/// here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Machine {
-    /// Where it is in its life, with the task in hand.
+    /// The lifecycle state, with the task in hand.
     pub state: State,
     /// The connection to the hub.
     pub connection: Connection,
     /// Verdicts without an answer.
     pub outbox: Outbox,
-    /// Work that the hub took back, in case it comes again.
+    /// Work that the hub reclaimed, in case the task is assigned again.
     pub parked: ParkedWork,
-    /// Sessions that may yet show themselves though their task was given up.
+    /// Sessions that may still start although their task was given up.
     pub late_sessions: LateSessions,
     /// Commanded restarts.
     pub restarts: RestartLedger,
-    /// The journal being written.
+    /// The journal write.
     pub disk: Disk,
     /// The journal on disk.
     pub durable: Journal,
-    /// An assignment that came while the hub was being asked about the task in hand, or during a check; taken or refused
-    /// when the answer is there.
+    /// An assignment that came while a question about the task in hand was open, or during a restart check; taken or
+    /// refused once the answer has arrived.
     pub deferred: Option<DeferredAssignment>,
-    /// Restart commands that wait until it is known that the next run would start.
+    /// The open restart check with the commands that wait for it.
     pub check: Option<RestartCheck>,
     /// Answers to operators that wait for the disk.
     pub replies: Vec<PendingReply>,
-    /// How many questions this process has asked, each named by its number.
+    /// The number of questions that this process has asked; the last one has this number.
     pub questions: u32,
-    /// Whether new tasks are taken at all.
+    /// Whether new tasks are taken.
     pub cordon: Cordon,
 }
 
@@ -52,12 +53,12 @@ pub struct Machine {
 pub struct DeferredAssignment {
     /// The task.
     pub task: Task,
-    /// When the hub assigned it.
+    /// The time at which the hub assigned it, in ms since the epoch.
     pub assigned_at: Option<u64>,
 }
 
 impl Machine {
-    /// What must survive a crash; when nothing is being written, equal to what is on disk.
+    /// Returns what must survive a crash; equal to the journal on disk while no write is in progress.
     pub fn journal(&self) -> Journal {
         Journal {
             job: self.state.persisted().cloned(),
@@ -69,7 +70,7 @@ impl Machine {
         }
     }
 
-    /// What presence shows of work.
+    /// Returns the status text that the hub's presence shows.
     pub fn presence(&self) -> &'static str {
         match self.cordon {
             Cordon::Off => self.state.work_status(),
@@ -77,8 +78,8 @@ impl Machine {
         }
     }
 
-    /// The task whose files in the results folder are awaited. A recovering task's are left alone until the hub has
-    /// said whose it is: they keep.
+    /// Returns the task whose files in the results folder are awaited. The files of a recovering task are not read
+    /// until the hub has answered; they remain.
     pub fn watching(&self) -> Option<&TaskId> {
         let job = self.state.job()?;
         match (&job.ownership, &job.persisted.stage) {

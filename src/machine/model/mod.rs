@@ -1,4 +1,4 @@
-//! What is: the state of a sidecar, what happens to it, and what it orders.
+//! The machine's data types: its state, its events and its effects.
 
 pub(in crate::machine) mod connection;
 pub(in crate::machine) mod cordon;

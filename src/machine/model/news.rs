@@ -1,15 +1,15 @@
-//! What happened outside the protocol and the hub may be told.
+//! Optional news for the hub.
 
 use crate::machine::model::task::TaskId;
 
-/// Something that could be told to the hub.
+/// News that may be passed on to the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum News {
-    /// A batch of a run's output.
+    /// A batch of output of a run.
     Output {
-        /// Of which task.
+        /// The task's id.
         task_id: TaskId,
     },
-    /// The machine's load.
+    /// The load figures of the machine.
     Resources,
 }

@@ -1,4 +1,5 @@
-//! Verdicts that the hub has not answered. One is in flight at a time, so an answer that names no task is still clear.
+//! The outbox: verdicts that the hub has not answered. One is in flight at a time, so an answer that names no task is
+//! unambiguous.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,79 +9,82 @@ use crate::machine::model::policy::Policy;
 use crate::machine::model::task::{Outcome, TaskId};
 use crate::machine::model::time::Timestamp;
 
-/// At most this many unanswered verdicts; beyond it no further task is taken.
+/// The most unanswered verdicts; once there are so many, no further task is taken.
 pub const OUTBOX_CAP: usize = 32;
 
-/// A verdict that the hub refuses so often, in whatever words, is given up.
+/// The number of refusals with unknown errors after which a verdict is given up.
 pub const REFUSALS_CAP: u8 = 5;
 
-/// How the reason of a failure begins that stands for a result that the hub refused.
+/// The prefix of the reason of a failure that replaces a refused result.
 pub(in crate::machine) const RESULT_REFUSED: &str = "result_refused: ";
 
-/// So many connections lost in a row are told apart: the rests are as long as they get.
+/// The greatest counted number of connections lost in a row; the wait after it is the longest one.
 const LOSSES_CAP: u8 = 16;
 
-/// What of a verdict survives a crash.
+/// A verdict on a task: the part that survives a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Verdict {
-    /// Which task.
+    /// The task's id.
     pub task_id: TaskId,
-    /// For which hand-out.
+    /// The assignment's generation.
     pub generation: u64,
-    /// How it ended.
+    /// The task's outcome.
     pub outcome: Outcome,
-    /// The hand-out was never taken as a job (its result was already here): `task_accepted` is said right before.
+    /// Whether `task_accepted` is sent right before it, because the assignment never became a job (its result was
+    /// already here).
     pub accept_first: bool,
-    /// Nobody had come for the hand-out: what lies in the results folder is of somebody who comes late, and stays.
+    /// Whether no session had started for the assignment: files in the results folder belong to a late session and
+    /// remain.
     pub nobody_came: bool,
-    /// How often the hub refused it in words that are no answer; journalled, since a process may not live to the last.
+    /// The number of refusals with unknown errors; journalled, because a process may end before the last one.
     pub refusals: u8,
 }
 
-/// What may be done with a verdict.
+/// The state of a verdict's delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// It is said, or waits for its answer or its turn.
+    /// It may be sent, or waits for its answer or its turn.
     Open,
-    /// What was said last was refused. It stays in flight for a moment: whatever else the hub says of it is not taken for an
-    /// answer to the next one.
+    /// It was refused when it was sent last. It stays in flight for a moment, so that a further message from the hub
+    /// about it is not taken for an answer to the next one.
     Refused,
-    /// It is not said before this time, and the others go first.
+    /// It waits while the others are sent first.
     Resting {
-        /// The time.
+        /// The time before which it is not sent.
         until: Timestamp,
     },
-    /// It is said no more: its result is put aside.
+    /// It is not sent any more; its result is written to the results folder.
     GivenUp {
-        /// What the hub said last.
+        /// The hub's last error text.
         error: String,
-        /// Whether the hub wants to hear of the failure: it knows the task.
+        /// Whether the failure is sent to the hub afterwards, because the hub knows the task.
         fails: bool,
-        /// When to try again to write the result; none while a write is under way.
+        /// The time of the next attempt to write the result; `None` while a write is in progress.
         write_at: Option<Timestamp>,
     },
 }
 
-/// A verdict on its way.
+/// A verdict with the state of its delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PendingVerdict {
     /// The verdict.
     pub verdict: Verdict,
-    /// On this connection.
+    /// Whether it was sent on this connection.
     pub said: Pending,
-    /// How often, on this connection, without an answer.
+    /// The number of times that it was sent on this connection without an answer.
     pub times_said: u32,
-    /// An existing hub has heard `task_accepted` for this task on this connection.
+    /// Whether `task_accepted` was sent to a legacy hub for this task on this connection.
     pub accepted_here: bool,
-    /// Its files in the results folder have been cleaned up.
+    /// Whether its files in the results folder have been cleaned up.
     pub cleaned: bool,
-    /// What may be done with it.
+    /// The state of its delivery.
     pub delivery: Delivery,
-    /// How many connections in a row were lost with it in flight.
+    /// The number of connections that were lost in a row with it in flight.
     pub losses: u8,
 }
 
 impl PendingVerdict {
+    /// Creates a verdict that has not been sent yet.
     pub(in crate::machine) fn new(verdict: Verdict, accepted_here: bool) -> Self {
         let cleaned = verdict.nobody_came;
         Self {
@@ -94,7 +98,8 @@ impl PendingVerdict {
         }
     }
 
-    /// Whether it ends a later hand-out of the task too: the work is done, and would come to the same.
+    /// Returns whether it also decides a later assignment of the task: the work is finished, and doing it again would
+    /// lead to the same outcome.
     pub fn ends_later_hand_outs(&self) -> bool {
         match (&self.verdict.outcome, &self.delivery) {
             (Outcome::Completed { .. }, Delivery::GivenUp { fails, .. }) => *fails,
@@ -103,7 +108,7 @@ impl PendingVerdict {
         }
     }
 
-    /// Whether it may be said, or is in flight.
+    /// Returns whether it may be sent or is in flight.
     pub fn is_open(&self) -> bool {
         match self.delivery {
             Delivery::Open | Delivery::Refused => true,
@@ -112,18 +117,18 @@ impl PendingVerdict {
     }
 }
 
-/// Verdicts in the order they were reached.
+/// The verdicts in the order in which they are sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Outbox {
     pending: Vec<PendingVerdict>,
-    /// Answers that may still come to verdicts that were said more than once on this connection and are answered: an
-    /// answer that names no task is taken for one of these first.
+    /// The number of answers that may still come for verdicts that were sent more than once on this connection and are
+    /// answered. An answer that names no task is counted for these first.
     late_answers: u32,
 }
 
 impl Outbox {
-    /// What a journal held. Their files may not have been cleaned up yet, but for those of a task with a verdict on a later
-    /// hand-out: none is taken while that is to be done for the one before it.
+    /// Returns the outbox of a journal. The files of its verdicts may still have to be cleaned up, except for a task
+    /// with a verdict on a later assignment: that one was taken only after the clean-up for the earlier verdict.
     pub fn recovered(verdicts: Vec<Verdict>) -> Self {
         let is_later =
             |verdict: &Verdict, than: &Verdict| verdict.task_id == than.task_id && verdict.generation > than.generation;
@@ -135,8 +140,8 @@ impl Outbox {
         Self { pending: pending.collect(), late_answers: 0 }
     }
 
-    /// Adds a verdict; a second one for the same hand-out is not one and is dropped. Returns whether it was added.
-    /// `accepted_here`: see [`PendingVerdict`].
+    /// Adds a verdict, unless there is one on the same assignment. Returns whether it was added. For `accepted_here`
+    /// see [`PendingVerdict`].
     pub fn push(&mut self, verdict: Verdict, accepted_here: bool) -> bool {
         let new = self.find(&verdict.task_id, verdict.generation).is_none();
         if new {
@@ -145,8 +150,9 @@ impl Outbox {
         new
     }
 
-    /// Adds a verdict on a later hand-out of a task whose work had ended before. What the hub made of the earlier verdict holds
-    /// for this one, or each new hand-out would begin to count anew; an earlier one that is not in flight can count no more.
+    /// Adds a verdict on a later assignment of a task whose work was finished before. It takes over the refusals of the
+    /// earlier verdict, so that a new assignment does not restart the count; an earlier verdict that is not in flight
+    /// is removed.
     pub fn push_anew(&mut self, verdict: Verdict) {
         let id = verdict.task_id.clone();
         let is_earlier = |p: &PendingVerdict| p.verdict.task_id == id && p.ends_later_hand_outs();
@@ -167,47 +173,48 @@ impl Outbox {
         self.pending.push(pending);
     }
 
-    /// The verdict on this hand-out.
+    /// Returns the verdict on this assignment.
     pub fn find(&self, task_id: &TaskId, generation: u64) -> Option<&Verdict> {
         self.iter().find(|v| v.task_id == *task_id && v.generation == generation)
     }
 
-    /// Whether there is a verdict on this hand-out of the task or a later one.
+    /// Returns whether there is a verdict on this assignment of the task or on a later one.
     pub fn answers(&self, task_id: &TaskId, generation: u64) -> bool {
         self.iter().any(|v| v.task_id == *task_id && v.generation >= generation)
     }
 
-    /// The verdicts, first reached first.
+    /// Returns the verdicts in the order in which they are sent.
     pub fn iter(&self) -> impl Iterator<Item = &Verdict> {
         self.pending.iter().map(|p| &p.verdict)
     }
 
-    /// The verdicts with how far each has come, first reached first.
+    /// Returns the verdicts with the state of their delivery, in the order in which they are sent.
     pub fn pending(&self) -> impl Iterator<Item = &PendingVerdict> {
         self.pending.iter()
     }
 
-    /// The same, to be changed.
+    /// Returns the verdicts mutably, in the order in which they are sent.
     pub fn pending_mut(&mut self) -> impl Iterator<Item = &mut PendingVerdict> {
         self.pending.iter_mut()
     }
 
-    /// The one that is in flight or next to be said.
+    /// Returns the verdict that is in flight or is sent next.
     pub fn head(&self) -> Option<&PendingVerdict> {
         self.pending.first()
     }
 
-    /// The same, to be changed.
+    /// Returns the head mutably.
     pub fn head_mut(&mut self) -> Option<&mut PendingVerdict> {
         self.pending.first_mut()
     }
 
-    /// Whether one was said on this connection and has no answer.
+    /// Returns the verdict that was sent on this connection and is not answered.
     pub fn in_flight(&self) -> Option<&PendingVerdict> {
         self.head().filter(|pending| pending.said != Pending::Unsaid)
     }
 
-    /// Ends the rests that are over by `now`, and brings the first that may be said to the head where none is in flight.
+    /// Ends the waits that are over by `now`, and moves the first verdict that may be sent to the head if none is in
+    /// flight.
     pub fn take_turns(&mut self, now: Timestamp) {
         for pending in &mut self.pending {
             if matches!(pending.delivery, Delivery::Resting { until } if until <= now) {
@@ -222,8 +229,8 @@ impl Outbox {
         }
     }
 
-    /// One in flight that has had no answer by `now` goes behind the others, if any may be said: a hub that does not answer
-    /// this one may answer those. Its answer may still come.
+    /// Moves a verdict without an answer by `now` behind the others if one of them may be sent: a hub that does not
+    /// answer this one may answer those. Its answer may still come.
     pub fn let_others_go_first(&mut self, now: Timestamp) {
         let unanswered = |head: &PendingVerdict| head.delivery == Delivery::Open && head.said.is_due(now);
         if self.in_flight().is_some_and(unanswered)
@@ -235,7 +242,7 @@ impl Outbox {
         }
     }
 
-    /// The one in flight goes behind the others, on this course.
+    /// Moves the verdict in flight behind the others and sets its delivery.
     pub fn step_aside(&mut self, delivery: Delivery) {
         if self.in_flight().is_none() {
             return;
@@ -246,15 +253,16 @@ impl Outbox {
         self.pending.push(pending);
     }
 
-    /// An answer that names the task: takes its verdict out if that was said on this connection.
+    /// Removes and returns the verdict on the task that an answer names, if it was sent on this connection.
     pub fn answered(&mut self, task_id: &str) -> Option<Verdict> {
         let is_it = |pending: &PendingVerdict| pending.times_said > 0 && pending.verdict.task_id.as_str() == task_id;
         let index = self.pending.iter().position(is_it)?;
         Some(self.take(index))
     }
 
-    /// An answer that names no task, to a `task_complete` or a `task_failed`: takes the head out if it is one that was
-    /// said on this connection, unless the answer is a late one to a verdict before it.
+    /// Removes and returns the verdict that a refusal without a task's name is for: the head, if it was sent on this
+    /// connection as `task_complete` (`complete`) or `task_failed`, unless the refusal is a late answer to an earlier
+    /// one.
     pub fn refused(&mut self, complete: bool) -> Option<Verdict> {
         if self.is_late_answer() {
             return None;
@@ -262,7 +270,8 @@ impl Outbox {
         self.take_head(|verdict| verdict.outcome.is_completed() == complete)
     }
 
-    /// Whether an answer that names no task is one to a verdict that was said before the head; it is counted as heard then.
+    /// Returns whether an answer that names no task is for a verdict that was sent before the head, and if so, counts
+    /// it as received.
     pub fn is_late_answer(&mut self) -> bool {
         if self.late_answers > 0 {
             self.late_answers -= 1;
@@ -272,17 +281,17 @@ impl Outbox {
         said_before.map(|pending| pending.times_said -= 1).is_some()
     }
 
-    /// Takes out the one in flight, whatever it is.
+    /// Removes and returns the verdict in flight.
     pub fn take_in_flight(&mut self) -> Option<Verdict> {
         self.take_head(|_| true)
     }
 
-    /// Puts one that was taken out behind the others.
+    /// Adds a removed verdict again, behind the others.
     pub fn put_back(&mut self, pending: PendingVerdict) {
         self.pending.push(pending);
     }
 
-    /// Drops the verdict on this hand-out.
+    /// Removes the verdict on this assignment.
     pub fn remove(&mut self, task_id: &TaskId, generation: u64) {
         self.pending.retain(|p| p.verdict.task_id != *task_id || p.verdict.generation != generation);
     }
@@ -301,14 +310,15 @@ impl Outbox {
         pending.verdict
     }
 
-    /// Whether a `task_failed` is in flight: the answer to a second one could not be told from its own.
+    /// Returns whether a `task_failed` is in flight: the answer to another one could not be distinguished from its own.
     pub fn awaits_answer_to_failure(&self) -> bool {
         self.in_flight().is_some_and(|pending| !pending.verdict.outcome.is_completed())
     }
 
-    /// The connection is gone: whatever was said may not have arrived. A verdict that was in flight goes behind the
-    /// others, so that one that a hub cannot swallow does not hold the rest up. One that was refused rests; so does one that
-    /// loses its second connection in a row, longer each time, as dials do: the link lives for the others meanwhile.
+    /// Handles the loss of the connection: messages sent on it may not have arrived. A verdict in flight moves behind
+    /// the others, so that one that a hub cannot process does not block them. A refused one waits before it is sent
+    /// again; so does one in flight at the second loss in a row, longer each time, as for dials: the connection serves
+    /// the others meanwhile.
     pub fn connection_lost(&mut self, now: Timestamp, policy: &Policy) {
         let was_in_flight = self.in_flight().is_some();
         if let (true, Some(head)) = (was_in_flight, self.pending.first_mut()) {
@@ -330,17 +340,17 @@ impl Outbox {
         }
     }
 
-    /// Whether everything was answered.
+    /// Returns whether every verdict is answered.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// How many are not.
+    /// Returns the number of unanswered verdicts.
     pub fn len(&self) -> usize {
         self.pending.len()
     }
 
-    /// What the journal holds.
+    /// Returns the verdicts for the journal.
     pub fn to_journal(&self) -> Vec<Verdict> {
         self.iter().cloned().collect()
     }

@@ -1,5 +1,5 @@
-//! Work that the hub took back while it was under way or done. It is kept for a while: when the same task comes back
-//! under a new generation, the work is adopted instead of repeated.
+//! Parked work: work that the hub reclaimed while it was under way or after it was done. When the same task is assigned
+//! again under a new generation, the work is adopted instead of repeated.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,25 +7,25 @@ use alloc::vec::Vec;
 use crate::machine::model::job::PersistedJob;
 use crate::machine::model::task::TaskId;
 
-/// At most this many; the oldest goes first.
+/// The most parked tasks; the oldest is dropped first.
 pub const PARKED_WORK_CAP: usize = 8;
 
-/// One piece of work.
+/// Parked work on one task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ParkedTask {
-    /// Somebody may still be working on it.
+    /// Work that a session may still be at.
     UnderWay(PersistedJob),
-    /// It is done, and its result did not count for the generation it was done under.
+    /// Finished work whose result did not count for the generation in which it was done.
     Finished {
-        /// Which task.
+        /// The task's id.
         task_id: TaskId,
-        /// The agent's result: a JSON object.
+        /// The agent's result, a JSON object.
         result: Arc<str>,
     },
 }
 
 impl ParkedTask {
-    /// Which task.
+    /// Returns the task's id.
     pub fn task_id(&self) -> &TaskId {
         match self {
             Self::UnderWay(persisted) => &persisted.task.id,
@@ -34,17 +34,17 @@ impl ParkedTask {
     }
 }
 
-/// What is kept, oldest first.
+/// All parked work, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ParkedWork(Vec<ParkedTask>);
 
 impl ParkedWork {
-    /// What a journal held.
+    /// Returns the parked work of a journal.
     pub fn recovered(items: Vec<ParkedTask>) -> Self {
         Self(items)
     }
 
-    /// Keeps `item` in place of anything older for the same task. Returns what had to go for it.
+    /// Parks `item` in place of older work on the same task. Returns the work that was dropped to make room.
     #[must_use]
     pub fn put(&mut self, item: ParkedTask) -> Option<ParkedTask> {
         self.0.retain(|kept| kept.task_id() != item.task_id());
@@ -52,18 +52,18 @@ impl ParkedWork {
         (self.0.len() > PARKED_WORK_CAP).then(|| self.0.remove(0))
     }
 
-    /// Takes the task's work off the shelf.
+    /// Removes and returns the parked work on the task.
     pub fn take(&mut self, task_id: &TaskId) -> Option<ParkedTask> {
         let index = self.0.iter().position(|kept| kept.task_id() == task_id)?;
         Some(self.0.remove(index))
     }
 
-    /// What is kept, oldest first.
+    /// Returns the parked work, oldest first.
     pub fn items(&self) -> &[ParkedTask] {
         &self.0
     }
 
-    /// The same, to be changed.
+    /// Returns the parked work mutably, oldest first.
     pub fn items_mut(&mut self) -> &mut [ParkedTask] {
         &mut self.0
     }

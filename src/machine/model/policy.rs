@@ -1,92 +1,93 @@
-//! The figures the machine decides by. All of them come from the config or from facts about the process; none changes
-//! while the machine runs a transition.
+//! The figures that the machine decides by. They come from the config or from facts about the process; none changes
+//! during a transition.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Who would undo an exit: found out before a restart is promised (see `docs/operating.md`, "Who brings it back").
+/// What starts the next run after an exit; checked before a restart is promised (see `docs/operating.md`, "Who brings
+/// it back").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum RestartMethod {
-    /// The supervisor starts us again after exit 0.
+    /// The supervisor starts the process again after exit 0.
     Supervisor,
-    /// Nobody would: the process replaces itself (`exec`, same pid).
+    /// No supervisor would start it again: the process replaces itself (`exec`, same pid).
     InPlace,
 }
 
 /// Restart intensity, as in OTP supervisors: at most `max` commanded restarts in any `window_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Intensity {
-    /// How many.
+    /// The greatest number of restarts.
     pub max: u32,
-    /// In how long, ms.
+    /// The window in ms.
     pub window_ms: u64,
 }
 
-/// What the machine decides by. Times are in milliseconds.
+/// The figures that the machine decides by. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// How long a running task may hold a commanded restart up, where the command does not say.
+    /// The time that a running task may delay a commanded restart, if the command names none.
     pub restart_deadline_ms: u64,
-    /// How long the last words may take after that.
+    /// The time limit for the drain of a restart.
     pub drain_deadline_ms: u64,
-    /// The same for a stop signal: must fit well inside the supervisor's kill timeout.
+    /// The time limit for the drain after a stop signal; must fit well inside the supervisor's kill timeout.
     pub stop_budget_ms: u64,
-    /// The tail of the drain that is kept for the closing handshake.
+    /// The end of the drain that is reserved for the closing handshake.
     pub close_budget_ms: u64,
-    /// Bounds commanded restarts.
+    /// The limit on commanded restarts.
     pub restart_intensity: Intensity,
-    /// How long it may take to find out what would follow this process, before a restart is refused for it. Longer than
-    /// the shell's own bounds for asking.
+    /// The time limit for the restart check; after it the restart is refused. Longer than the caller's own limits for
+    /// the questions of the check.
     pub next_run_check_ms: u64,
-    /// How long the hook that looks at a result may take, where there is one. Longer than the shell's own bound for it.
+    /// The time limit for the result hook; `None` if there is no hook. Longer than the caller's own limit for it.
     pub result_hook_ms: Option<u64>,
-    /// How long a last look into the results folder may take.
+    /// The time limit for a last look into the results folder.
     pub last_look_ms: u64,
-    /// The waits before the second, third, ... wake.
+    /// The delays before the second, third, ... wake.
     pub wake_retry_delays_ms: Vec<u64>,
-    /// From a successful wake to the agent's sign that it started.
+    /// The time limit from a successful wake to the agent's confirmation.
     pub confirmation_timeout_ms: u64,
-    /// How long the results folder gets to show what was already there when a job is adopted.
+    /// The time within which files that are already in the results folder are reported when a job is adopted.
     pub look_ms: u64,
-    /// Between signs of life of a task (the hub takes silent tasks back).
+    /// The interval of `task_progress` (the hub reclaims tasks without it).
     pub progress_interval_ms: u64,
-    /// Until something said and not answered is said again.
+    /// The time until a message without an answer is sent again.
     pub answer_timeout_ms: u64,
-    /// Until a failed write of the journal is tried again.
+    /// The time until a failed journal write is tried again.
     pub persist_retry_ms: u64,
-    /// Between pings.
+    /// The interval of pings.
     pub ping_interval_ms: u64,
-    /// Until a missing pong means the link is dead.
+    /// The time limit for a pong; after it the connection counts as dead.
     pub pong_timeout_ms: u64,
-    /// For the TCP, TLS and WebSocket handshakes together.
+    /// The time limit for the TCP, TLS and WebSocket handshakes together.
     pub connect_timeout_ms: u64,
-    /// From `identify` to `identified`.
+    /// The time limit from `identify` to `identified`.
     pub identify_timeout_ms: u64,
-    /// For the closing handshake of a link that is not wanted any more.
+    /// The time limit for the closing handshake of a connection that is not wanted any more.
     pub close_timeout_ms: u64,
-    /// The cap of the first reconnect's full-jitter draw; doubles with every failure.
+    /// The upper bound of the first reconnect's full jitter; doubles with every failure.
     pub reconnect_min_ms: u64,
-    /// Where the doubling ends.
+    /// The greatest upper bound of the full jitter.
     pub reconnect_max_ms: u64,
-    /// Names the machine's boot: work that was under way in another boot is gone.
+    /// The id of the machine's boot; work that was under way in another boot has ended.
     pub machine_boot: String,
 }
 
 impl Policy {
-    /// The longest wait after `failed` tries in a row to reach the hub, ms: doubles from the first to the longest.
+    /// Returns the longest wait in ms after `failed` failed dials in a row: it doubles from the first to the greatest.
     pub fn backoff_ms(&self, failed: u32) -> u64 {
         self.reconnect_min_ms.saturating_mul(1 << failed.min(16)).min(self.reconnect_max_ms)
     }
 
-    /// How long to wait after the `failed`th wake (counted from 1), ms; `None` when it was the last.
+    /// Returns the delay in ms after the `failed`th wake (counted from 1); `None` after the last one.
     pub fn wake_retry_delay_ms(&self, failed: u8) -> Option<u64> {
         self.wake_retry_delays_ms.get(usize::from(failed).saturating_sub(1)).copied()
     }
 }
 
 impl Default for Policy {
-    /// The defaults of `docs/configuration.md`.
+    /// Returns the defaults of `docs/configuration.md`.
     fn default() -> Self {
         Self {
             restart_deadline_ms: 120_000,

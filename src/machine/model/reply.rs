@@ -1,64 +1,64 @@
-//! What an operator is answered.
+//! Answers to operator commands.
 
 use alloc::string::String;
 
 use crate::machine::model::task::TaskId;
 
-/// At most this many answers wait for the disk; a further one is given at once, as not on disk.
+/// The most answers that wait for the disk; a further one is sent at once, marked as not on disk.
 pub const REPLIES_CAP: usize = 16;
 
-/// Names an operator's request, so that its answer finds the one who asked.
+/// The number of an operator's request, by which its answer is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// What became of an operator's request.
+/// The answer to an operator's request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// The restart will happen.
+    /// The restart is accepted.
     RestartAccepted {
-        /// The task that it waits for.
+        /// The task that the restart waits for.
         after: Option<TaskId>,
-        /// It waits for none because it was asked not to.
+        /// Whether the command has `force`, so that the restart waits for no task.
         forced: bool,
     },
-    /// One is pending already; this request changes nothing.
+    /// A restart is pending already; this request changes nothing.
     RestartRepeated,
-    /// The restart will not happen.
+    /// The restart is refused.
     RestartRefused {
-        /// Why.
+        /// The reason.
         detail: String,
     },
-    /// The request was cancelled by another operator.
+    /// Another operator cancelled the restart.
     Cancelled,
     /// The sidecar is leaving already.
     Leaving,
-    /// No restart is pending any more.
+    /// The restart is cancelled.
     RestartCancelled {
-        /// The task that goes on.
+        /// The task in hand, which continues.
         after: Option<TaskId>,
     },
-    /// None was pending.
+    /// No restart was pending.
     NoRestartToCancel,
-    /// It has begun.
+    /// The restart has begun and cannot be cancelled.
     TooLate,
-    /// No new task is taken.
+    /// No new task is taken from now on.
     Drains {
-        /// The task that is finished first.
+        /// The task in hand, which is finished first.
         after: Option<TaskId>,
     },
-    /// None was taken before either.
+    /// No new task was taken before either.
     DrainsAlready,
-    /// Tasks are taken again.
+    /// Tasks are taken again from now on.
     Resumed,
-    /// They were taken before too.
+    /// Tasks were taken before too.
     TakesTasks,
 }
 
-/// An answer to be given once the disk holds what it grants.
+/// An answer that is sent once the disk holds what it grants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PendingReply {
-    /// To whom.
+    /// The request's ticket.
     pub to: Ticket,
-    /// What.
+    /// The answer.
     pub answer: Answer,
 }

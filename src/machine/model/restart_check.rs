@@ -1,4 +1,4 @@
-//! Restart commands that wait until it is known whether the next run would start.
+//! The restart check: restart commands wait for it until it is known whether the next run can start.
 
 use alloc::vec::Vec;
 
@@ -6,40 +6,41 @@ use crate::machine::model::reply::Ticket;
 use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::time::Timestamp;
 
-/// At most this many commands wait for one answer; a further one is refused.
+/// The most commands that wait for one check; a further one is refused.
 pub const PENDING_RESTARTS_CAP: usize = 8;
 
-/// An open check of the next run. It exists only in `Idle` and `Working`, and no journal holds it: a crash leaves a command
-/// that was never accepted.
+/// An open restart check. It exists only in `Idle` and `Working` and is not in the journal: after a crash its commands
+/// were never accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RestartCheck {
-    /// Names the question, so that an answer to an earlier one changes nothing.
+    /// The question's number, so that an answer to an earlier one changes nothing.
     pub number: u32,
-    /// When to refuse for want of an answer; nothing moves it.
+    /// The time limit for the answer, after which the commands are refused; no event moves it.
     pub deadline: Timestamp,
-    /// The command that opened it.
+    /// The command that opened the check.
     pub first: PendingRestart,
-    /// Commands that came since, in their order.
+    /// The commands that came since, in order.
     pub joined: Vec<PendingRestart>,
 }
 
-/// A restart command that waits for the answer.
+/// A restart command that waits for the check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PendingRestart {
     /// The command; a repeat of it may have added `force`.
     pub order: RestartOrder,
-    /// When it came: the deadline of its task counts from here.
+    /// The time at which the command came; the restart deadline counts from here.
     pub asked_at: Timestamp,
-    /// Which operator is to be told, if one asked.
+    /// The ticket of the operator to answer, if an operator sent the command.
     pub to: Option<Ticket>,
 }
 
 impl RestartCheck {
-    /// The commands, the first one first.
+    /// Returns the commands in order, the first one first.
     pub fn commands(&self) -> impl Iterator<Item = &PendingRestart> {
         core::iter::once(&self.first).chain(&self.joined)
     }
 
+    /// Returns the waiting command with the id of `order`, if there is one.
     pub(in crate::machine) fn same_command(&mut self, order: &RestartOrder) -> Option<&mut PendingRestart> {
         let id = order.command_id.as_deref()?;
         let mut commands = core::iter::once(&mut self.first).chain(&mut self.joined);

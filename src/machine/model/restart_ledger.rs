@@ -1,4 +1,4 @@
-//! The ledger of commanded restarts: how many lately, which one is open, which one this run returned from.
+//! The ledger of commanded restarts: the recent ones, the open one, and the one that this run returned from.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,62 +6,62 @@ use alloc::vec::Vec;
 use crate::machine::model::policy::Intensity;
 use crate::machine::model::time::Timestamp;
 
-/// Command ids remembered to know a repeat after the restart.
+/// The number of command ids that are remembered, so that a repeat is recognised after the restart.
 pub const SEEN_CAP: usize = 16;
 
-/// A restart as it was commanded.
+/// A restart command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RestartOrder {
-    /// For people.
+    /// The reason, for operators.
     pub reason: String,
-    /// Names the command across repeats, where the hub does that.
+    /// The command's id, the same in each repeat, if the hub sends one.
     pub command_id: Option<String>,
-    /// How long a running task may hold it up; the policy's time where absent.
+    /// The time in ms that a running task may delay the restart; the policy's time if absent.
     pub deadline_ms: Option<u64>,
-    /// Do not wait for the task.
+    /// Whether the restart does not wait for the task.
     pub force: bool,
-    /// Who asked, where known.
+    /// The operator who sent the command, if known.
     pub by: Option<String>,
 }
 
-/// The restart that is under way.
+/// The restart that is in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OpenRestart {
     /// The first command's id.
     pub command_id: Option<String>,
     /// The first command's reason.
     pub reason: String,
-    /// Work is left under way.
+    /// Whether work is left under way.
     pub forced: bool,
-    /// When the drain began.
+    /// The time at which the drain began.
     pub leaving_at: Option<Timestamp>,
 }
 
-/// What to tell the hub after the return.
+/// The return from a restart, to be reported to the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Returned {
     /// The restart that this run returned from.
     pub restart: OpenRestart,
 }
 
-/// What the journal remembers of commanded restarts.
+/// The commanded restarts as the journal holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct RestartLedger {
-    /// When the latest were accepted, oldest first; only as many as the intensity looks at.
+    /// The times at which the latest were accepted, oldest first; only those within the intensity's window.
     pub recent: Vec<Timestamp>,
-    /// The one under way.
+    /// The restart in progress.
     pub open: Option<OpenRestart>,
-    /// The one this run returned from, until a hub has been told.
+    /// The restart that this run returned from, until it has been reported to a hub.
     pub returned: Option<Returned>,
-    /// Ids of commands already carried out or under way, oldest first.
+    /// The ids of commands that were carried out or are in progress, oldest first.
     pub seen: Vec<String>,
-    /// The ids of commands that were cancelled on this machine, oldest first, to say so again when a hub repeats one.
+    /// The ids of commands that were cancelled on this machine, oldest first, to refuse a repeat from the hub again.
     pub cancelled: Vec<String>,
 }
 
 impl RestartLedger {
-    /// The ledger in the process after: what was open has happened, however the process ended. A clock that was set
-    /// back must not make old restarts look like future ones for ever.
+    /// Returns the ledger for the next process: the open restart has happened, however the process ended. A clock that
+    /// was set back must not leave old restarts in the future.
     pub fn recovered(mut self, now: Timestamp) -> Self {
         if let Some(restart) = self.open.take() {
             self.returned = Some(Returned { restart });
@@ -72,12 +72,12 @@ impl RestartLedger {
         self
     }
 
-    /// Whether this command was already carried out or is under way.
+    /// Returns whether this command was carried out or is in progress.
     pub fn knows(&self, command_id: Option<&str>) -> bool {
         command_id.is_some_and(|id| self.seen.iter().any(|seen| seen == id))
     }
 
-    /// Whether one more would be too many: how long until it would not, in ms.
+    /// Returns the time in ms until another restart is permitted; `None` if it is permitted now.
     pub fn too_many(&self, now: Timestamp, limit: Intensity) -> Option<u64> {
         let within = self.recent.iter().filter(|at| now.since(**at) < limit.window_ms).count();
         if (within as u64) < u64::from(limit.max) {
@@ -87,7 +87,7 @@ impl RestartLedger {
         Some(oldest.map_or(limit.window_ms, |at| limit.window_ms - now.since(*at)))
     }
 
-    /// Opens a restart.
+    /// Accepts a restart and opens it.
     pub fn accept(&mut self, order: &RestartOrder, now: Timestamp, limit: Intensity) {
         self.recent.retain(|at| now.since(*at) < limit.window_ms);
         self.recent.push(now);
@@ -100,7 +100,7 @@ impl RestartLedger {
         });
     }
 
-    /// Takes the open restart back: it counts no more against the intensity.
+    /// Cancels the open restart: it no longer counts against the intensity.
     pub fn cancel(&mut self) {
         if let Some(open) = self.open.take() {
             self.recent.pop();
@@ -108,7 +108,7 @@ impl RestartLedger {
         }
     }
 
-    /// Whether this command was cancelled on this machine.
+    /// Returns whether this command was cancelled on this machine.
     pub fn was_cancelled(&self, command_id: Option<&str>) -> bool {
         command_id.is_some_and(|id| self.cancelled.iter().any(|cancelled| cancelled == id))
     }
@@ -118,13 +118,13 @@ impl RestartLedger {
         remember(&mut self.cancelled, command_id);
     }
 
-    /// Remembers a command id, the open restart's or a repeat's.
+    /// Remembers the id of the open restart's command or of a repeat.
     pub fn note(&mut self, command_id: Option<&str>) {
         remember(&mut self.seen, command_id);
     }
 }
 
-/// Keeps the latest ids, each once.
+/// Adds `id` to the latest ids, each once.
 fn remember(ids: &mut Vec<String>, id: Option<&str>) {
     let Some(id) = id else { return };
     if !ids.iter().any(|known| known == id) {

@@ -1,15 +1,15 @@
-//! A result that the result hook is looking at.
+//! The review of a result by the result hook.
 
 use crate::machine::model::task::Outcome;
 use crate::machine::model::time::Timestamp;
 
-/// A result that the hook is looking at.
+/// A review in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Review {
-    /// Names the question, so that an answer about an earlier result changes nothing.
+    /// The question's number, so that an answer about an earlier result changes nothing.
     pub number: u32,
-    /// The result as it was found: what counts when the hook does not answer.
+    /// The result as it was found; it counts if the hook does not answer.
     pub outcome: Outcome,
-    /// When to stop waiting for the hook.
+    /// The time limit for the hook's answer.
     pub deadline: Timestamp,
 }

@@ -1,115 +1,117 @@
 //! The five states. Each holds exactly what it needs, so that a restart without a cause, a drain without a deadline or
-//! a second job cannot be written down.
+//! a second job cannot be represented.
 
 use crate::machine::model::job::{Job, PersistedJob};
 use crate::machine::model::policy::RestartMethod;
 use crate::machine::model::restart_ledger::RestartOrder;
 use crate::machine::model::time::Timestamp;
 
-/// Where the sidecar is in its life.
+/// The sidecar's lifecycle state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(
     name(Phase),
     derive(Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumIter, strum::Display)
 )]
-#[strum_discriminants(doc = "The names of the states: the one source of them for logs, status, docs and tests.")]
+#[strum_discriminants(doc = "The names of the states, as used in logs, status, docs and tests.")]
 pub enum State {
-    /// No task.
+    /// There is no task.
     Idle,
-    /// One task.
+    /// There is one task.
     Working {
         /// The task.
         job: Job,
     },
-    /// One task, and a restart as soon as it ends.
+    /// There is one task, and a restart follows as soon as it ends.
     RestartPending {
         /// The task.
         job: Job,
-        /// The first command.
+        /// The first restart command.
         order: RestartOrder,
-        /// When the task will be left behind; no repeat moves it.
+        /// The time at which the task is left behind; no repeat moves it.
         deadline: Timestamp,
     },
-    /// No new work: what is still to be said is said, then the link is closed.
+    /// No new work is taken: outstanding messages are sent, then the connection is closed.
     Draining {
-        /// Why.
+        /// The reason for leaving.
         cause: Cause,
-        /// When it ends, whatever has been said.
+        /// The time at which the process ends, whatever has been sent.
         deadline: Timestamp,
-        /// How far the last words have come.
+        /// The step of the drain.
         step: DrainStep,
-        /// The task that is left behind; the journal keeps it.
+        /// The task that is left behind; the journal holds it.
         left: Option<PersistedJob>,
     },
-    /// The process ends.
+    /// The process is ending.
     Exiting {
-        /// Why.
+        /// The reason for leaving.
         cause: Cause,
-        /// The task that is left behind; the journal keeps it.
+        /// The task that is left behind; the journal holds it.
         left: Option<PersistedJob>,
     },
 }
 
-/// How far the last words have come.
+/// A step of the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum DrainStep {
-    /// Verdicts are being delivered.
+    /// Verdicts are being sent.
     Flushing,
-    /// The goodbye is said; the peer's close frame is awaited.
+    /// The goodbye is sent; the hub's close frame is awaited.
     Closing,
-    /// There is nothing more to say; what was asked of the next run is awaited.
+    /// There is nothing more to send; the answer about the next run is awaited.
     Checking,
 }
 
-/// Why the sidecar leaves.
+/// The reason why the sidecar leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A commanded restart.
     Restart {
-        /// The first command.
+        /// The first restart command.
         order: RestartOrder,
-        /// Work is left under way.
+        /// Whether work is left under way.
         forced: bool,
-        /// A stop signal came on top: the next one ends the process at once.
+        /// Whether a stop signal came during the restart; the next one ends the process at once.
         signalled: bool,
-        /// What follows this process.
+        /// What starts the next run.
         next_run: NextRun,
     },
-    /// A stop signal, or the supervisor's message.
+    /// A stop signal or the supervisor's message.
     Stop {
-        /// Which.
+        /// The signal.
         signal: StopSignal,
     },
 }
 
-/// What follows a process that leaves for a restart. It is asked anew when the sidecar begins to leave: what the restart was
-/// promised by may have changed while the task went on.
+/// What starts the next run after a process that leaves for a restart. It is checked again when the drain begins,
+/// because the answer that the promise was based on may have changed while the task went on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NextRun {
-    /// Not known yet.
+    /// The answer is not known yet.
     Asked {
-        /// Names the question.
+        /// The question's number.
         number: u32,
     },
-    /// Known.
+    /// The answer is known.
     Found(Ending),
 }
 
-/// How a process ends.
+/// The way in which a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Ending {
-    /// Exit 0: the supervisor starts the next run, or the process was told to stop.
+    /// Exit with code 0: the supervisor starts the next run, or the process was told to stop.
     Exit,
-    /// The process replaces itself (`exec`, same pid) by the program at its path: nobody would start it again.
+    /// The process replaces itself (`exec`, same pid) by the program at its path, because no supervisor would start it
+    /// again.
     InPlace,
-    /// The process replaces itself by the very program that it runs: the one at its path cannot start.
+    /// The process replaces itself by the program that it runs, because the one at its path cannot start.
     InPlaceAsIs,
 }
 
 impl NextRun {
-    /// What the answer of the supervisor and of the next program means. An old program is better than none.
+    /// Returns the ending for the answers about the supervisor and the next program. An old program is better than
+    /// none.
     pub const fn of(restart_method: RestartMethod, cannot_start: bool) -> Self {
         Self::Found(match (cannot_start, restart_method) {
             (true, RestartMethod::Supervisor | RestartMethod::InPlace) => Ending::InPlaceAsIs,
@@ -120,7 +122,7 @@ impl NextRun {
 }
 
 impl Cause {
-    /// How the process is to end. What was not found out in time counts as "nobody brings it back".
+    /// Returns how the process ends. Without an answer in time it is assumed that no supervisor would start it again.
     pub const fn ending(&self) -> Ending {
         match self {
             Self::Restart { signalled: false, next_run: NextRun::Found(ending), .. } => *ending,
@@ -129,7 +131,7 @@ impl Cause {
         }
     }
 
-    /// Whether it matters what follows this process, and is not known yet.
+    /// Returns whether the ending depends on an answer that is not known yet.
     pub const fn awaits_check(&self) -> bool {
         match self {
             Self::Restart { signalled: false, next_run: NextRun::Asked { .. }, .. } => true,
@@ -138,13 +140,13 @@ impl Cause {
     }
 }
 
-/// What asked us to stop.
+/// The source of a stop request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display, strum::EnumIter)]
 pub enum StopSignal {
     /// SIGINT: pm2's stop, restart, reload and delete; Ctrl-C.
     #[strum(serialize = "SIGINT")]
     Interrupt,
-    /// SIGTERM: systemd and people.
+    /// SIGTERM: systemd and operators.
     #[strum(serialize = "SIGTERM")]
     Terminate,
     /// pm2's `shutdown` message (`shutdown_with_message`).
@@ -153,12 +155,12 @@ pub enum StopSignal {
 }
 
 impl State {
-    /// The state's name.
+    /// Returns the state's name.
     pub fn phase(&self) -> Phase {
         Phase::from(self)
     }
 
-    /// The job in hand.
+    /// Returns the job in hand.
     pub fn job(&self) -> Option<&Job> {
         match self {
             Self::Working { job } | Self::RestartPending { job, .. } => Some(job),
@@ -166,7 +168,7 @@ impl State {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the job in hand mutably.
     pub fn job_mut(&mut self) -> Option<&mut Job> {
         match self {
             Self::Working { job } | Self::RestartPending { job, .. } => Some(job),
@@ -174,7 +176,7 @@ impl State {
         }
     }
 
-    /// What the journal keeps of the job, in hand or left behind.
+    /// Returns the journalled part of the job, in hand or left behind.
     pub fn persisted(&self) -> Option<&PersistedJob> {
         match self {
             Self::Idle => None,
@@ -183,12 +185,12 @@ impl State {
         }
     }
 
-    /// What presence shows of the work in hand.
+    /// Returns the status text for the work in hand.
     pub fn work_status(&self) -> &'static str {
         if self.job().is_some() { "working" } else { "idle" }
     }
 
-    /// Whether it leaves without meaning to come back by itself.
+    /// Returns whether the sidecar leaves without starting again by itself.
     pub fn stops_for_good(&self) -> bool {
         match self {
             Self::Draining { cause, .. } | Self::Exiting { cause, .. } => match cause {
@@ -199,7 +201,7 @@ impl State {
         }
     }
 
-    /// Whether the sidecar is past the point of taking work.
+    /// Returns whether the sidecar takes no more work because it is leaving.
     pub fn is_leaving(&self) -> bool {
         match self {
             Self::Idle | Self::Working { .. } => false,

@@ -1,36 +1,36 @@
-//! What a hub hands out and what comes of it. A task's content is opaque here: text that rides along for the agent.
+//! Tasks and their outcomes. A task's content is opaque here: text that is passed to the agent.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::sync::Arc;
 
 /// A task id that is a plain file name: letters, digits, `.`, `_`, `-`, at most 128 of them, no leading dot.
-/// It names files in the results folder, so nothing else is ever let in.
+/// It names files in the results folder, so no other id is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(Arc<str>);
 
-/// Why a task id was refused.
+/// The reason why a task id is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
 pub enum BadTaskId {
-    /// Nothing there.
+    /// The id is empty.
     #[strum(to_string = "the task id is empty")]
     Empty,
-    /// Over 128 characters.
+    /// The id is longer than 128 characters.
     #[strum(to_string = "the task id is longer than 128 characters")]
     TooLong,
-    /// It would be a hidden file.
+    /// The id starts with a dot and would name a hidden file.
     #[strum(to_string = "the task id starts with a dot")]
     LeadingDot,
-    /// Something a file name should not have.
+    /// The id has a character that is not allowed.
     #[strum(to_string = "the task id has a character other than letters, digits, '.', '_' and '-'")]
     BadCharacter,
 }
 
 impl TaskId {
-    /// Checks `raw`.
+    /// Creates a task id from `raw`.
     ///
     /// # Errors
-    /// [`BadTaskId`] says what is wrong with it.
+    /// [`BadTaskId`] if `raw` is not a plain file name.
     pub fn new(raw: &str) -> Result<Self, BadTaskId> {
         if raw.is_empty() {
             return Err(BadTaskId::Empty);
@@ -47,7 +47,7 @@ impl TaskId {
         Ok(Self(raw.into()))
     }
 
-    /// The id as the hub wrote it.
+    /// Returns the id as the hub wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -59,39 +59,39 @@ impl core::fmt::Display for TaskId {
     }
 }
 
-/// A task as the hub handed it out.
+/// A task as the hub assigned it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Task {
-    /// Which task.
+    /// The task's id.
     pub id: TaskId,
-    /// The hub's count of hand-outs: a verdict holds for one generation only.
+    /// The hub's count of assignments of the task; a verdict is valid for one generation only.
     pub generation: u64,
-    /// The assignment's JSON object, for the agent.
+    /// The assignment's JSON object for the agent.
     pub payload: Arc<str>,
 }
 
-/// How a task ended.
+/// The outcome of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The agent's result: a JSON object.
+    /// The task is completed.
     Completed {
-        /// Opaque here.
+        /// The agent's result, a JSON object; opaque here.
         result: Arc<str>,
     },
-    /// It failed.
+    /// The task failed.
     Failed {
-        /// For people and for the hub's retry.
+        /// The reason, for operators and for the hub's retry.
         reason: String,
     },
 }
 
 impl Outcome {
-    /// A failure with this reason.
+    /// Creates a failure with this reason.
     pub fn failed(reason: &str) -> Self {
         Self::Failed { reason: reason.to_owned() }
     }
 
-    /// Whether it is said as `task_complete`; otherwise as `task_failed`.
+    /// Returns whether the outcome is sent as `task_complete`, and not as `task_failed`.
     pub fn is_completed(&self) -> bool {
         match self {
             Self::Completed { .. } => true,

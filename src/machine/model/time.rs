@@ -1,31 +1,31 @@
-//! Time as data. Nothing here reads a clock: the shell says what time it is, and never says an earlier one later.
+//! Time as data. The core reads no clock: the caller passes the time with each event, and it never decreases.
 
-/// Milliseconds since the Unix epoch, as the shell's clock counts them (monotonic within one process).
+/// Milliseconds since the Unix epoch by the caller's clock (monotonic within one process).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The given milliseconds since the epoch.
+    /// Creates a timestamp from milliseconds since the epoch.
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms)
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// `ms` later; saturates at the end of time, which is never reached.
+    /// Returns the time `ms` later, at most the greatest timestamp.
     pub const fn plus(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// `ms` earlier, not before the epoch.
+    /// Returns the time `ms` earlier, not before the epoch.
     pub const fn minus(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
     }
 
-    /// Milliseconds from `earlier` to here; 0 if it is not earlier.
+    /// Returns the milliseconds from `earlier` to this time; 0 if `earlier` is not earlier.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
