@@ -15,7 +15,7 @@ use strum::IntoEnumIterator;
 use scenario::story;
 
 const DOC: &str = include_str!("../docs/states.md");
-const INVARIANTS: &str = include_str!("../src/machine/invariants/mod.rs");
+const PROPERTIES: &str = include_str!("../src/machine/invariants/property.rs");
 
 type Edges = BTreeSet<(String, String)>;
 
@@ -85,7 +85,7 @@ fn the_stories_walk_every_edge_and_no_other() {
 /// The number and the text of each property are those of its doc comment, the name is the code's.
 #[test]
 fn the_properties_are_those_of_the_code() {
-    let texts: Vec<(&str, &str)> = INVARIANTS
+    let texts: Vec<(&str, &str)> = PROPERTIES
         .lines()
         .filter_map(|line| line.trim().strip_prefix("/// ")?.split_once(". "))
         .filter(|(number, _)| number.parse::<u8>().is_ok())

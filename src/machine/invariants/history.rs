@@ -1,25 +1,27 @@
-//! The properties that span a whole life and the lives after it: what was promised, woken, answered and announced.
+//! The properties that span a whole process and those after it: accepted tasks, wakes, verdicts and restarts.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Property, StepRecord, Violation, at_work_on, holds, is_given_up, releases, verdict_said, violated};
+use super::durability::{at_work_on, holds, releases, verdict_said};
+use super::refusals::is_given_up;
+use super::{Property, StepRecord, Violation, violated};
 use crate::machine::{
     Cause, Effect, Event, FromHub, Journal, Machine, Outcome, ParkedTask, State, TaskId, Timestamp, ToHub, WakeOutcome,
 };
 
-/// How the last wake of a hand-out went.
+/// The outcome of an assignment's last wake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum LastWake {
-    /// It may have started the agent.
+    /// The wake may have started the agent.
     Possible,
-    /// It is known to have failed.
+    /// The wake is known to have failed.
     Failed,
 }
 
-/// Everything that happened so far, as far as a property asks for it. Fed with every transition, and told of crashes.
+/// The history of a machine, as far as the properties need it. It observes every transition and every crash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct History {
     accepted: BTreeSet<TaskId>,
@@ -31,12 +33,12 @@ pub struct History {
 }
 
 impl History {
-    /// Judges one transition by what went before, and remembers it.
+    /// Checks one transition against the history, and records it.
     ///
     /// # Errors
     /// The first property that does not hold.
     pub fn observe(&mut self, step: &StepRecord<'_>) -> Result<(), Violation> {
-        self.hear(step);
+        self.record_event(step);
         for effect in step.effects {
             self.one_verdict(effect)?;
             self.no_double_wake(effect)?;
@@ -49,20 +51,20 @@ impl History {
         self.announced_when_reachable(step)?;
         self.restarts_bounded(step)?;
         self.nothing_lost(step.after)?;
-        // What ended a moment ago may still be on disk: only what is meant to stay there counts.
+        // Work that has just ended may still be on disk: only work that is also in the present journal counts.
         let wanted = step.after.journal();
         let known = at_work_on(&step.after.durable).filter(|id| at_work_on(&wanted).any(|wanted| wanted == *id));
         self.at_work.extend(known.cloned());
         Ok(())
     }
 
-    /// The process died; `journal` is what the next one finds. `rebooted`: the machine did too.
+    /// Records a crash. `journal` is what the next process finds, and `rebooted` whether the machine was rebooted too.
     ///
     /// # Errors
     /// A task that was accepted and is not in the journal.
     pub fn crashed(&mut self, journal: &Journal, rebooted: bool) -> Result<(), Violation> {
         self.announced = false;
-        // A restart that never reached the disk did not happen as a restart: the process crashed.
+        // A restart that never reached the disk was not a restart but a crash.
         let mut on_disk = journal.restarts.recent.clone();
         self.accepted_restarts.retain(|at| match on_disk.iter().position(|kept| kept == at) {
             Some(index) => {
@@ -83,15 +85,15 @@ impl History {
         Ok(())
     }
 
-    /// Counts time anew: everything remembered lies `ms` further back. For checks that keep the present at one fixed
-    /// moment, so that lives which differ only in their dates are the same.
+    /// Moves every recorded time back by `ms`. For checks that keep the present time fixed, so that histories that
+    /// differ only in their dates are equal.
     pub fn earlier_by(&mut self, ms: u64) {
         for at in &mut self.accepted_restarts {
             *at = at.minus(ms);
         }
     }
 
-    fn hear(&mut self, step: &StepRecord<'_>) {
+    fn record_event(&mut self, step: &StepRecord<'_>) {
         self.forget_an_uncounted_hand_out(step);
         if let Event::WakeFinished { task_id, generation, attempt: _, outcome } = step.event
             && let Some(wake @ LastWake::Possible) = self.wakes.get_mut(&(task_id.clone(), *generation))
@@ -109,7 +111,8 @@ impl History {
         if let Event::RefusedResultWritten { task_id, generation, path: Some(_) } = step.event {
             self.verdicts.remove(&(task_id.clone(), *generation));
         }
-        // A verdict, a cancellation or an eviction ends the work: files gone, a later hand-out starts afresh.
+        // A verdict, a cancellation or an eviction ends the work: its files are removed, and a later assignment is new
+        // work.
         for effect in step.effects {
             if let Effect::CleanUp { task_id } = effect {
                 self.at_work.remove(task_id);
@@ -122,8 +125,9 @@ impl History {
         }
     }
 
-    /// Generation 0 means that the hub does not count (an existing hub does so for a task pushed past its queue): a
-    /// hand-out of that number, of a task that we hold nothing of any more, is a new one.
+    /// Forgets an earlier assignment of generation 0. It means that the hub does not count assignments (a legacy hub,
+    /// for a task that is pushed past its queue), so an assignment of a task that the machine does not hold any more is
+    /// a new one.
     fn forget_an_uncounted_hand_out(&mut self, step: &StepRecord<'_>) {
         if let Event::HubSaid(FromHub::Assigned { task, .. }) = step.event
             && task.generation == 0
@@ -135,7 +139,7 @@ impl History {
         }
     }
 
-    /// What the hub took, took back or cancelled need not be kept any more.
+    /// Forgets accepted tasks that the hub has answered, reclaimed or cancelled.
     fn forget_what_the_hub_answered_for(&mut self, step: &StepRecord<'_>) {
         let after = step.after.journal();
         self.accepted.retain(|id| holds(&after, id) || !(releases(step.event, id) || is_given_up(step, id)));
@@ -164,7 +168,7 @@ impl History {
         Ok(())
     }
 
-    /// The sign of a session at work is what the next process knows it by.
+    /// Checks that the sign of a session at work is kept: the next process recognises the session by it.
     fn sign_is_old(&self, effect: &Effect) -> Result<(), Violation> {
         let Effect::DropSign { task_id } = effect else { return Ok(()) };
         if self.at_work.contains(task_id) {
@@ -183,7 +187,7 @@ impl History {
         Ok(())
     }
 
-    /// Left with the hub at the other end and no word said: only a second stop signal may do that.
+    /// Checks that the restart was announced if the hub was reachable; only after a second stop signal it need not be.
     fn announced_when_reachable(&self, step: &StepRecord<'_>) -> Result<(), Violation> {
         let Some(Effect::Exit { cause: Cause::Restart { .. }, .. }) = step.effects.last() else { return Ok(()) };
         let reachable = step.before.connection.online().is_some() && step.after.connection.online().is_some();
@@ -210,7 +214,7 @@ impl History {
         {
             self.accepted_restarts.pop();
         }
-        // The shell may call late; what the machine plans is bounded from the moment it was called.
+        // The caller may be late; the machine's deadlines are bounded from the time of the call.
         let planned = match (&step.before.state, &step.after.state) {
             (State::RestartPending { .. } | State::Draining { .. }, State::RestartPending { .. }) => return Ok(()),
             (State::Draining { .. }, State::Draining { .. }) => return Ok(()),
@@ -247,7 +251,7 @@ fn parked(journal: &Journal, id: &TaskId) -> bool {
     journal.parked.iter().any(|item: &ParkedTask| item.task_id() == id)
 }
 
-/// A small stand-in for the content, so that a long history stays small (FNV-1a).
+/// Returns a hash of the outcome (FNV-1a), so that a long history stays small.
 fn fingerprint(outcome: &Outcome) -> u64 {
     let (kind, text): (u8, &str) = match outcome {
         Outcome::Completed { result } => (1, result),

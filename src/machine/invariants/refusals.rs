@@ -1,4 +1,4 @@
-//! What must hold of a verdict that the hub refuses.
+//! The properties of refused verdicts.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -8,7 +8,7 @@ use crate::machine::{
     Delivery, Disk, Event, FromHub, Outbox, PendingVerdict, Phase, REFUSALS_CAP, TaskId, Verdict, VerdictRefusal,
 };
 
-/// The others are said meanwhile, it ends, and no result is dropped for it.
+/// Checks that the other verdicts are sent meanwhile, that the refused one ends, and that no result is dropped.
 pub(super) fn refusal_blocks_nothing(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (before, after) = (&step.before.outbox, &step.after.outbox);
     let listens = step.after.connection.can_say() && step.after.disk == Disk::Ready && after.in_flight().is_none();
@@ -45,7 +45,7 @@ pub(super) fn refusal_blocks_nothing(step: &StepRecord<'_>) -> Result<(), Violat
     }
 }
 
-/// Whether the hub took the result or handed its task out anew, or it lies where an operator finds it.
+/// Returns whether the hub has taken the result, or has assigned its task again, or the result is written elsewhere.
 fn ends_result(event: &Event, verdict: &Verdict) -> bool {
     let (id, generation) = (&verdict.task_id, verdict.generation);
     if let Event::RefusedResultWritten { task_id, generation: written, path: Some(_) } = event {
@@ -57,7 +57,7 @@ fn ends_result(event: &Event, verdict: &Verdict) -> bool {
     matches!(event, Event::HubSaid(FromHub::VerdictRefused { why: VerdictRefusal::NotNow, .. }))
 }
 
-/// Whether a failure of the task was refused for the last time: it is said no more.
+/// Returns whether a failure of the task was refused for the last time and is not sent any more.
 pub(super) fn is_given_up(step: &StepRecord<'_>, id: &TaskId) -> bool {
     let refusal = matches!(
         step.event,

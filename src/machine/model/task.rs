@@ -10,19 +10,19 @@ use alloc::sync::Arc;
 pub struct TaskId(Arc<str>);
 
 /// The reason why a task id is invalid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadTaskId {
     /// The id is empty.
-    #[strum(to_string = "the task id is empty")]
+    #[error("the task id is empty")]
     Empty,
     /// The id is longer than 128 characters.
-    #[strum(to_string = "the task id is longer than 128 characters")]
+    #[error("the task id is longer than 128 characters")]
     TooLong,
     /// The id starts with a dot and would name a hidden file.
-    #[strum(to_string = "the task id starts with a dot")]
+    #[error("the task id starts with a dot")]
     LeadingDot,
     /// The id has a character that is not allowed.
-    #[strum(to_string = "the task id has a character other than letters, digits, '.', '_' and '-'")]
+    #[error("the task id has a character other than letters, digits, '.', '_' and '-'")]
     BadCharacter,
 }
 
