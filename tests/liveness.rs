@@ -137,7 +137,7 @@ impl World {
             && self.machine.check.is_none()
             && self.machine.replies.is_empty()
             && self.machine.disk == Disk::Ready
-            && self.machine.connection.can_say()
+            && self.machine.connection.can_send()
     }
 
     /// What the world owes the machine already: connections and wake commands under way.

@@ -44,12 +44,12 @@ impl Machine {
             questions: 0,
             cordon: if journal.cordoned { Cordon::On } else { Cordon::Off },
         };
-        begin(machine, now, policy)
+        first_effects(machine, now, policy)
     }
 }
 
 /// Orders the first effects of a process.
-pub(in crate::machine) fn begin(machine: Machine, now: Timestamp, policy: &Policy) -> (Machine, Vec<Effect>) {
+pub(in crate::machine) fn first_effects(machine: Machine, now: Timestamp, policy: &Policy) -> (Machine, Vec<Effect>) {
     let mut step = Step { machine, now, policy, effects: Vec::new() };
     step.flush();
     (step.machine, step.effects)

@@ -113,16 +113,16 @@ pub fn moves() -> BTreeSet<Move> {
     let hurried = Policy { stop_budget_ms: 0, ..Policy::default() };
     let hooked = Policy { result_hook_ms: Some(1_000), ..Policy::default() };
     for policy in [Policy::default(), hurried, hooked] {
-        let mut met: BTreeSet<Kind> = BTreeSet::new();
+        let mut visited: BTreeSet<Kind> = BTreeSet::new();
         let mut open = Vec::new();
-        let mut meet = |open: &mut Vec<_>, machine: Machine, now| {
-            if met.insert(kind(&machine)) {
+        let mut visit = |open: &mut Vec<_>, machine: Machine, now| {
+            if visited.insert(kind(&machine)) {
                 open.push((machine, now));
             }
         };
-        meet(&mut open, Machine::recover(Journal::default(), start, &policy).0, start);
+        visit(&mut open, Machine::recover(Journal::default(), start, &policy).0, start);
         while let Some((machine, now)) = open.pop() {
-            for (event, at) in happenings(&machine, now, &policy) {
+            for (event, at) in possible_events(&machine, now, &policy) {
                 let said = match &event {
                     Event::HubSaid(said) => Some(FromHubName::from(said).into()),
                     Event::DeadlineReached
@@ -146,25 +146,25 @@ pub fn moves() -> BTreeSet<Move> {
                 let (from, event_name) = (machine.state.phase(), EventName::from(&event).into());
                 let (after, _) = transition(machine.clone(), event, at, &policy);
                 found.insert(Move { from, event: event_name, said, to: after.state.phase() });
-                meet(&mut open, after, at);
+                visit(&mut open, after, at);
             }
             // A crash at this point: the next process finds what the disk holds.
-            meet(&mut open, Machine::recover(machine.durable, now, &policy).0, now);
+            visit(&mut open, Machine::recover(machine.durable, now, &policy).0, now);
         }
     }
     found
 }
 
-/// Returns the events that this machine can meet, each kind at least once, with their times.
-fn happenings(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event, Timestamp)> {
+/// Returns the events that this machine can visit, each kind at least once, with their times.
+fn possible_events(machine: &Machine, now: Timestamp, policy: &Policy) -> Vec<(Event, Timestamp)> {
     let due = machine.deadline(policy).map_or(now, |(at, _)| at.max(now));
     // Late enough that every deadline is due.
     let late = now.plus(policy.restart_deadline_ms);
-    let mut happenings: Vec<(Event, Timestamp)> = Vec::new();
-    happenings.extend([(Event::DeadlineReached, due), (Event::DeadlineReached, late)]);
-    happenings.extend(own_events(machine).into_iter().map(|event| (event, now)));
-    happenings.extend(hub_words(machine).into_iter().map(|said| (Event::HubSaid(said), now)));
-    happenings
+    let mut events: Vec<(Event, Timestamp)> = Vec::new();
+    events.extend([(Event::DeadlineReached, due), (Event::DeadlineReached, late)]);
+    events.extend(local_events(machine).into_iter().map(|event| (event, now)));
+    events.extend(hub_messages(machine).into_iter().map(|said| (Event::HubSaid(said), now)));
+    events
 }
 
 /// Returns the task in hand or left behind, otherwise a new one.
@@ -181,7 +181,7 @@ fn order(force: bool) -> RestartOrder {
     RestartOrder { reason: "table".into(), command_id: None, deadline_ms: None, force, by: None }
 }
 
-fn own_events(machine: &Machine) -> Vec<Event> {
+fn local_events(machine: &Machine) -> Vec<Event> {
     let mut events = Vec::new();
     events.extend([
         Event::HubOpened,
@@ -241,12 +241,12 @@ fn answers(machine: &Machine) -> Vec<Event> {
     events
 }
 
-fn hub_words(machine: &Machine) -> Vec<FromHub> {
-    let mut words = Vec::new();
+fn hub_messages(machine: &Machine) -> Vec<FromHub> {
+    let mut messages = Vec::new();
     let full = Features { restart_v2: true, task_rejected: true, cordon: true };
-    words.extend([full, Features::default()].map(|features| FromHub::Identified { features }));
-    words.extend([false, true].map(|force| FromHub::RestartCommanded(order(force))));
-    words.extend([
+    messages.extend([full, Features::default()].map(|features| FromHub::Identified { features }));
+    messages.extend([false, true].map(|force| FromHub::RestartCommanded(order(force))));
+    messages.extend([
         FromHub::IdentifyRefused { error: "table".into() },
         FromHub::AssignedInvalid { task_id: "/".into(), generation: 1, why: "table".into() },
         FromHub::ReportNotUnderstood,
@@ -256,24 +256,24 @@ fn hub_words(machine: &Machine) -> Vec<FromHub> {
     ]);
     for complete in [true, false] {
         let why = [VerdictRefusal::NotNow, VerdictRefusal::Never];
-        words.extend(why.map(|why| FromHub::VerdictRefused { complete, why }));
-        words.push(FromHub::RefusedInOtherWords { complete: Some(complete), error: "table".into() });
+        messages.extend(why.map(|why| FromHub::VerdictRefused { complete, why }));
+        messages.push(FromHub::RefusedInOtherWords { complete: Some(complete), error: "table".into() });
     }
-    let Some(mine) = task_of(machine) else { return words };
+    let Some(mine) = task_of(machine) else { return messages };
     let id = || mine.id.as_str().to_owned();
-    words.extend([
+    messages.extend([
         FromHub::AcceptAcknowledged { task_id: id() },
         FromHub::VerdictAcknowledged { task_id: id() },
         FromHub::TaskContinue { task_id: id(), generation: None },
         FromHub::TaskReassigned { task_id: id() },
         FromHub::TaskCancelled { task_id: id() },
     ]);
-    words.extend([true, false].map(|go_on| FromHub::ReportAnswered { task_id: id(), go_on }));
+    messages.extend([true, false].map(|go_on| FromHub::ReportAnswered { task_id: id(), go_on }));
     // The task in hand, the same task in a new assignment, and another task.
     let again = task(mine.id.as_str(), mine.generation + 1);
     let tasks = [Some(mine), again, task("u", 1)];
-    words.extend(tasks.into_iter().flatten().map(|task| FromHub::Assigned { task, assigned_at: None }));
-    words
+    messages.extend(tasks.into_iter().flatten().map(|task| FromHub::Assigned { task, assigned_at: None }));
+    messages
 }
 
 #[cfg(test)]

@@ -2,12 +2,11 @@
 //! state each time.
 
 use crate::machine::model::connection::{Connection, Heartbeat};
-use crate::machine::model::cordon::Cordon;
 use crate::machine::model::job::{Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
 use crate::machine::model::machine::Machine;
 use crate::machine::model::outbox::{Delivery, PendingVerdict};
-use crate::machine::model::state::{Cause, DrainStep, State};
+use crate::machine::model::state::{DrainStep, State};
 use crate::machine::model::time::Timestamp;
 
 /// The purpose of a deadline.
@@ -79,7 +78,7 @@ impl Machine {
             State::Idle | State::Working { .. } | State::Exiting { .. } => None,
             State::RestartPending { deadline, .. } => Some((*deadline, Wait::RestartDeadline)),
             State::Draining { deadline, step: DrainStep::Flushing, .. } => {
-                Some((deadline.minus(policy.close_budget_ms), Wait::FlushDeadline))
+                Some((policy.flush_deadline(*deadline), Wait::FlushDeadline))
             }
             State::Draining { deadline, step: DrainStep::Closing | DrainStep::Checking, .. } => {
                 Some((*deadline, Wait::DrainDeadline))
@@ -88,14 +87,13 @@ impl Machine {
     }
 
     fn connection_due(&self) -> Due {
-        let dials = match &self.state {
-            State::Idle => self.cordon != Cordon::Away,
-            State::Working { .. } | State::RestartPending { .. } => true,
-            State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
-            State::Draining { .. } | State::Exiting { .. } => return None,
-        };
+        let wanted = self.wants_connection();
+        // Behind a cordon an unwanted connection is still served until it is closed; a drain has its own deadline.
+        if !wanted && !matches!(self.state, State::Idle) {
+            return None;
+        }
         match &self.connection {
-            Connection::Down { retry_at, .. } => dials.then_some((*retry_at, Wait::Reconnect)),
+            Connection::Down { retry_at, .. } => wanted.then_some((*retry_at, Wait::Reconnect)),
             Connection::Dialing { give_up_at, .. } => Some((*give_up_at, Wait::Connect)),
             Connection::Identifying { give_up_at, .. } => Some((*give_up_at, Wait::Identified)),
             Connection::Closing { .. } => None,
@@ -119,15 +117,15 @@ impl Machine {
 
     fn job_due(&self) -> Due {
         let job = self.state.job()?;
-        let can_say = self.connection.can_say();
-        let said_again = |saying: &Pending| match saying {
-            Pending::Said { again_at } if can_say => Some((*again_at, Wait::Answer)),
+        let can_send = self.connection.can_send();
+        let repeat_due = |saying: &Pending| match saying {
+            Pending::Said { again_at } if can_send => Some((*again_at, Wait::Answer)),
             Pending::Said { .. } | Pending::Unsaid | Pending::Answered => None,
         };
         let (accept, report) = match &job.ownership {
-            Ownership::Recovering { ask } => return said_again(ask),
-            Ownership::Ours { accept, report: None } => (said_again(accept), None),
-            Ownership::Ours { report: Some(report), .. } => (None, can_say.then_some((report.again_at, Wait::Answer))),
+            Ownership::Recovering { ask } => return repeat_due(ask),
+            Ownership::Ours { accept, report: None } => (repeat_due(accept), None),
+            Ownership::Ours { report: Some(report), .. } => (None, can_send.then_some((report.again_at, Wait::Answer))),
         };
         let stage = match job.persisted.stage {
             Stage::RetryingWake { at, .. } => Some((at, Wait::WakeRetry)),
@@ -135,24 +133,24 @@ impl Machine {
             Stage::Interrupted { until } => Some((until, Wait::Interrupted)),
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => None,
         };
-        let progress = can_say.then_some((job.progress_at, Wait::Progress));
+        let progress = can_send.then_some((job.progress_at, Wait::Progress));
         let stage = job.last_look.map(|look| (look.until, Wait::LastLook)).or(stage);
         let review = job.review.as_ref().map(|review| (review.deadline, Wait::ResultHook));
         [accept, report, stage, review, progress].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn outbox_due(&self) -> Due {
-        let can_say = self.connection.can_say();
+        let can_send = self.connection.can_send();
         let head = self.outbox.head()?;
         let answer = match head.said {
-            Pending::Said { again_at } if can_say => Some((again_at, Wait::Answer)),
+            Pending::Said { again_at } if can_send => Some((again_at, Wait::Answer)),
             Pending::Said { .. } | Pending::Unsaid | Pending::Answered => None,
         };
-        let rests_until = |pending: &PendingVerdict| match pending.delivery {
-            Delivery::Resting { until } if can_say => Some((until, Wait::Refused)),
+        let refused_due = |pending: &PendingVerdict| match pending.delivery {
+            Delivery::Resting { until } if can_send => Some((until, Wait::Refused)),
             Delivery::GivenUp { write_at: Some(at), .. } if self.disk == Disk::Ready => Some((at, Wait::Refused)),
             Delivery::Open | Delivery::Refused | Delivery::Resting { .. } | Delivery::GivenUp { .. } => None,
         };
-        self.outbox.pending().filter_map(rests_until).chain(answer).min_by_key(|(at, _)| *at)
+        self.outbox.pending().filter_map(refused_due).chain(answer).min_by_key(|(at, _)| *at)
     }
 }

@@ -33,7 +33,7 @@ pub fn transition(machine: Machine, event: Event, now: Timestamp, policy: &Polic
                 step.connection_lost();
             }
         }
-        Event::HubSaid(said) => step.hub_message(said),
+        Event::HubSaid(message) => step.hub_message(message),
         Event::WakeFinished { task_id, generation, attempt, outcome } => {
             step.wake_finished(&task_id, generation, attempt, outcome);
         }

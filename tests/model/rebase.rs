@@ -95,7 +95,7 @@ impl Shift {
 
     pub fn history(self, history: &mut Arc<History>) {
         if self.0 > 0 {
-            Arc::make_mut(history).earlier_by(self.0);
+            Arc::make_mut(history).shift_back(self.0);
         }
     }
 

@@ -492,7 +492,7 @@ fn in_hand_is_not_given_up(world: &World) -> Result<(), Violation> {
             && job.task().generation == generation
             && matches!(job.ownership, Ownership::Ours { report: None, .. })
     });
-    if in_hand && is_quiet && machine.connection.can_say() {
+    if in_hand && is_quiet && machine.connection.can_send() {
         return Err(violated(
             "timer_is_stopped",
             format!("{id} generation {generation} is taken back as not accepted"),

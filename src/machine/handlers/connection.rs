@@ -11,7 +11,7 @@ impl Step<'_> {
         if let Connection::Dialing { attempt, .. } = self.machine.connection {
             let give_up_at = self.now.plus(self.policy.identify_timeout_ms);
             self.machine.connection = Connection::Identifying { give_up_at, attempt };
-            let identify = self.identify();
+            let identify = self.identify_message();
             self.order(Effect::Send(identify));
         }
     }
@@ -65,7 +65,7 @@ impl Step<'_> {
         }
         if let State::Draining { step, .. } = &self.machine.state {
             match step {
-                DrainStep::Closing => self.said_everything(),
+                DrainStep::Closing => self.finish_drain(),
                 DrainStep::Flushing => self.hasten_redial(),
                 DrainStep::Checking => {}
             }

@@ -30,11 +30,11 @@ impl Step<'_> {
                 *retry_at = (*retry_at).min(self.now);
             }
         }
-        self.tell_cordon();
+        self.report_cordon();
     }
 
     /// Reports the cordon to the hub: by a `cordon` frame if the hub knows it, and by the status text.
-    pub(in crate::machine) fn tell_cordon(&mut self) {
+    pub(in crate::machine) fn report_cordon(&mut self) {
         let on = self.machine.cordon.is_on();
         let Some(online) = self.machine.connection.online() else { return };
         if online.features.cordon {
@@ -54,8 +54,8 @@ impl Step<'_> {
     /// assigning tasks.
     pub(in crate::machine) fn flush_cordon(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
-        let deaf = self.machine.connection.online().is_some_and(|online| !online.features.task_rejected);
-        if self.machine.cordon == Cordon::On && idle && deaf {
+        let knows_no_rejection = self.machine.connection.online().is_some_and(|online| !online.features.task_rejected);
+        if self.machine.cordon == Cordon::On && idle && knows_no_rejection {
             self.machine.cordon = Cordon::Away;
             let attempt = self.machine.connection.attempt();
             self.close_connection(CloseCode::Cordoned, attempt, false);

@@ -9,7 +9,6 @@ use crate::machine::model::effect::{CloseCode, Effect, ReturnedFrom, ToHub};
 use crate::machine::model::job::PersistedJob;
 use crate::machine::model::restart_ledger::{RestartOrder, Returned};
 use crate::machine::model::state::{Cause, DrainStep, NextRun, State, StopSignal};
-use crate::machine::model::time::Timestamp;
 use crate::machine::step::Step;
 
 /// The delay in ms before the next dial while the goodbye waits for a connection.
@@ -31,7 +30,7 @@ impl Step<'_> {
     /// Handles a stop signal: the first one drains, the second one exits at once.
     pub(in crate::machine) fn stop_requested(&mut self, signal: StopSignal) {
         let budget = self.now.plus(self.policy.stop_budget_ms);
-        self.stop_ends_check(signal);
+        self.refuse_check_for_stop(signal);
         match core::mem::replace(&mut self.machine.state, State::Idle) {
             State::Idle => self.drain(Cause::Stop { signal }, None),
             State::Working { job } | State::RestartPending { job, .. } => {
@@ -91,12 +90,6 @@ impl Step<'_> {
         }
     }
 
-    /// Returns the time at which the goodbye is sent even with answers outstanding: the closing handshake needs the
-    /// rest of the drain.
-    pub(in crate::machine) fn flush_deadline(&self, deadline: Timestamp) -> Timestamp {
-        deadline.minus(self.policy.close_budget_ms)
-    }
-
     /// Takes the drain's next step if it is possible or due.
     pub(in crate::machine) fn flush_drain(&mut self) {
         let State::Draining { cause, deadline, step, .. } = &self.machine.state else { return };
@@ -105,9 +98,9 @@ impl Step<'_> {
             DrainStep::Closing => return,
             // A dial that was in progress has succeeded.
             DrainStep::Checking if self.machine.connection.online().is_some() => return self.say_goodbye(),
-            DrainStep::Checking => return self.said_everything(),
+            DrainStep::Checking => return self.finish_drain(),
         }
-        let flush_over = self.flush_deadline(*deadline) <= self.now;
+        let flush_over = self.policy.flush_deadline(*deadline) <= self.now;
         let on_disk = self.machine.journal() == self.machine.durable;
         let may_wait_for_hub = match cause {
             Cause::Restart { .. } => true,
@@ -121,7 +114,7 @@ impl Step<'_> {
             | Connection::Identifying { .. }
             | Connection::Closing { .. } => {
                 if flush_over || (on_disk && !may_wait_for_hub) {
-                    self.said_everything();
+                    self.finish_drain();
                 }
             }
         }
@@ -147,7 +140,7 @@ impl Step<'_> {
     }
 
     /// Ends the process once it is known what follows it; there is nothing more to send.
-    pub(in crate::machine) fn said_everything(&mut self) {
+    pub(in crate::machine) fn finish_drain(&mut self) {
         let State::Draining { cause, step, .. } = &mut self.machine.state else { return };
         if cause.awaits_check() {
             *step = DrainStep::Checking;
@@ -167,7 +160,7 @@ impl Step<'_> {
                     self.order(Effect::Persist(Box::new(journal)));
                 }
                 // Answers that waited for the disk are sent now: the write ordered above is the last.
-                self.give_replies(journal_differs);
+                self.order_replies(journal_differs);
                 let ending = cause.ending();
                 self.order(Effect::Exit { cause, ending });
             }
@@ -178,7 +171,7 @@ impl Step<'_> {
     }
 
     /// Returns the `identify` message, the first one on a connection.
-    pub(in crate::machine) fn identify(&self) -> ToHub {
+    pub(in crate::machine) fn identify_message(&self) -> ToHub {
         let status = match &self.machine.state {
             State::Draining { cause: Cause::Restart { order, .. }, .. } => restarting_status(&order.reason),
             State::Draining { cause: Cause::Stop { .. }, .. } => "stopping".to_string(),

@@ -3,13 +3,12 @@
 use alloc::boxed::Box;
 
 use crate::machine::model::connection::{Connection, HubView};
-use crate::machine::model::cordon::Cordon;
 use crate::machine::model::effect::{Effect, ToHub};
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::{Disk, Journal};
 use crate::machine::model::machine::DeferredAssignment;
 use crate::machine::model::outbox::Verdict;
-use crate::machine::model::state::{Cause, DrainStep, State};
+use crate::machine::model::state::State;
 use crate::machine::model::task::Outcome;
 use crate::machine::step::Step;
 
@@ -45,8 +44,8 @@ impl Step<'_> {
 
     /// Orders the messages and the wake that the job in hand is due.
     fn flush_job(&mut self) {
-        self.drop_idle_look();
-        let can_say = self.machine.connection.can_say();
+        self.drop_obsolete_look();
+        let can_send = self.machine.connection.can_send();
         let (now, policy) = (self.now, self.policy);
         let again_at = now.plus(policy.answer_timeout_ms);
         let durable = &self.machine.durable;
@@ -55,14 +54,14 @@ impl Step<'_> {
         let mut orders = alloc::vec::Vec::new();
         match &mut job.ownership {
             Ownership::Recovering { ask } => {
-                if can_say && ask.is_due(now) {
+                if can_send && ask.is_due(now) {
                     *ask = Pending::Said { again_at };
                     let (task, last_status) = (job.persisted.task.clone(), job.persisted.stage.wire_status());
                     orders.push(Effect::Send(ToHub::TaskRecovering { task, last_status }));
                 }
             }
             Ownership::Ours { report: Some(report), .. } => {
-                if can_say && report.again_at <= now {
+                if can_send && report.again_at <= now {
                     report.again_at = again_at;
                     orders.push(Effect::Send(ToHub::StateReport {
                         task_id: job.persisted.task.id.clone(),
@@ -73,7 +72,7 @@ impl Step<'_> {
                 }
             }
             Ownership::Ours { accept, report: None } => {
-                if can_say && in_journal && accept.is_due(now) {
+                if can_send && in_journal && accept.is_due(now) {
                     *accept = Pending::Said { again_at };
                     orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.persisted.task.id.clone() }));
                 }
@@ -91,7 +90,7 @@ impl Step<'_> {
             job.wake_ordered = true;
             orders.push(Effect::Wake { task: job.persisted.task.clone(), attempt });
         }
-        if can_say && !job.is_recovering() && job.progress_at <= now {
+        if can_send && !job.is_recovering() && job.progress_at <= now {
             job.progress_at = now.plus(policy.progress_interval_ms);
             orders.push(Effect::Send(ToHub::TaskProgress { task_id: job.persisted.task.id.clone() }));
         }
@@ -110,24 +109,24 @@ impl Step<'_> {
                 pending.cleaned = true;
                 let task_id = &pending.verdict.task_id;
                 // The files of a task that is in hand or parked belong to the work on it.
-                let in_use = persisted == Some(task_id) || parked.items().iter().any(|item| item.task_id() == task_id);
+                let in_use = persisted == Some(task_id) || parked.contains(task_id);
                 if !in_use {
                     self.effects.push(Effect::CleanUp { task_id: task_id.clone() });
                 }
             }
         }
-        if machine.connection.can_say() {
-            machine.outbox.let_others_go_first(self.now);
+        if machine.connection.can_send() {
+            machine.outbox.rotate_unanswered(self.now);
         }
-        machine.outbox.take_turns(self.now);
-        let can_say = machine.connection.can_say();
+        machine.outbox.select_head(self.now);
+        let can_send = machine.connection.can_send();
         // A legacy hub frees the agent with a verdict only after `task_accepted` on the same connection; otherwise it
         // assigns nothing more until its acceptance timer has run out. With a job in hand or while leaving, that can
         // wait.
-        let forgets = machine.connection.online().is_some_and(|online| !online.features.restart_v2);
-        let accept_again = forgets && matches!(machine.state, State::Idle);
+        let legacy_hub = machine.connection.is_legacy_hub();
+        let accept_again = legacy_hub && matches!(machine.state, State::Idle);
         if let Some(head) = machine.outbox.head_mut()
-            && can_say
+            && can_send
             && head.is_open()
             && head.said.is_due(self.now)
             && machine.durable.outbox.contains(&head.verdict)
@@ -137,37 +136,31 @@ impl Step<'_> {
             if head.verdict.accept_first || (accept_again && !head.accepted_here) {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
                 // `task_accepted` names no generation: a legacy hub applies it to its present assignment of the task.
-                head.accepted_here = forgets;
+                head.accepted_here = legacy_hub;
             }
-            self.effects.push(Effect::Send(say_verdict(&head.verdict)));
+            self.effects.push(Effect::Send(verdict_message(&head.verdict)));
         }
     }
 
     /// Sends `identify` again if the sidecar is idle and a legacy hub counts it as at work.
     fn flush_hub_view(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
-        let can_say = self.machine.connection.can_say();
+        let can_send = self.machine.connection.can_send();
         if let Connection::Online(online) = &mut self.machine.connection
             && idle
-            && can_say
+            && can_send
             && online.hub_view == HubView::AtWork
         {
             online.hub_view = HubView::ToldAgain;
-            let identify = self.identify();
+            let identify = self.identify_message();
             self.order(Effect::Send(identify));
         }
     }
 
     /// Dials if a connection is wanted and the dial is due.
     fn flush_connection(&mut self) {
-        let wanted = match &self.machine.state {
-            State::Idle => self.machine.cordon != Cordon::Away,
-            State::Working { .. } | State::RestartPending { .. } => true,
-            State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
-            State::Draining { .. } | State::Exiting { .. } => false,
-        };
         if let Connection::Down { retry_at, attempt, firm: _ } = self.machine.connection
-            && wanted
+            && self.machine.wants_connection()
             && retry_at <= self.now
         {
             let give_up_at = self.now.plus(self.policy.connect_timeout_ms);
@@ -199,7 +192,7 @@ fn journal_holds(durable: &Journal, job: &Job) -> bool {
     durable.job.as_ref().is_some_and(|c| c.task.id == task.id && c.task.generation == task.generation)
 }
 
-fn say_verdict(verdict: &Verdict) -> ToHub {
+fn verdict_message(verdict: &Verdict) -> ToHub {
     let (task_id, generation) = (verdict.task_id.clone(), verdict.generation);
     match &verdict.outcome {
         Outcome::Completed { result } => ToHub::TaskComplete { task_id, generation, result: result.clone() },

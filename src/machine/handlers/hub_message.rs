@@ -15,9 +15,9 @@ const RATE_LIMIT_CAP_MS: u64 = 60_000;
 
 impl Step<'_> {
     /// Handles a message from the hub by the connection's state.
-    pub(in crate::machine) fn hub_message(&mut self, said: FromHub) {
+    pub(in crate::machine) fn hub_message(&mut self, message: FromHub) {
         self.note_sign_of_life();
-        match (&self.machine.connection, said) {
+        match (&self.machine.connection, message) {
             (Connection::Identifying { attempt, .. }, FromHub::Identified { features }) => {
                 let attempt = *attempt;
                 self.identified(features, attempt);
@@ -27,7 +27,7 @@ impl Step<'_> {
                 self.order(Effect::Notify(Notice::IdentifyRefused { error }));
                 self.close_connection(CloseCode::Unusable, attempt, true);
             }
-            (Connection::Online(_), said) => self.on_hub_message(said),
+            (Connection::Online(_), message) => self.on_hub_message(message),
             // An answer to a verdict counts even during the closing handshake.
             (Connection::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => {
                 self.verdict_acknowledged(&task_id)
@@ -65,10 +65,10 @@ impl Step<'_> {
     }
 
     /// Handles a message on a connection that is online.
-    fn on_hub_message(&mut self, said: FromHub) {
-        match said {
+    fn on_hub_message(&mut self, message: FromHub) {
+        match message {
             // A repeated `identified` changes nothing but the hub's view.
-            FromHub::Identified { .. } => self.stands(HubView::ToldAgain, HubView::Known),
+            FromHub::Identified { .. } => self.change_hub_view(HubView::ToldAgain, HubView::Known),
             FromHub::SignOfLife => {}
             FromHub::IdentifyRefused { error } => {
                 self.order(Effect::Notify(Notice::IdentifyRefused { error }));
@@ -130,7 +130,7 @@ impl Step<'_> {
         self.order(Effect::Notify(Notice::Connected { returned }));
         if self.machine.cordon.is_on() {
             self.machine.cordon = Cordon::On;
-            self.tell_cordon();
+            self.report_cordon();
         }
         let progress_at = now.plus(self.policy.progress_interval_ms);
         if let Some(job) = self.machine.state.job_mut() {
@@ -164,12 +164,12 @@ impl Step<'_> {
 
     fn verdict_acknowledged(&mut self, task_id: &str) {
         if self.machine.outbox.answered(task_id).is_some() {
-            self.stands(HubView::AtWork, HubView::Known);
+            self.change_hub_view(HubView::AtWork, HubView::Known);
         }
     }
 
     /// Changes a legacy hub's view of this agent to `to` if it is `from`.
-    pub(in crate::machine) fn stands(&mut self, from: HubView, to: HubView) {
+    pub(in crate::machine) fn change_hub_view(&mut self, from: HubView, to: HubView) {
         if let Connection::Online(online) = &mut self.machine.connection
             && online.hub_view == from
         {
@@ -218,7 +218,7 @@ impl Step<'_> {
     }
 
     /// Forgets the task left behind if it is `task_id`. Returns whether it was.
-    pub(in crate::machine) fn drop_left_behind(&mut self, task_id: &str) -> bool {
+    pub(in crate::machine) fn forget_left_behind(&mut self, task_id: &str) -> bool {
         match &mut self.machine.state {
             State::Draining { left, .. } | State::Exiting { left, .. } => {
                 left.take_if(|persisted| persisted.task.id.as_str() == task_id).is_some()

@@ -30,7 +30,7 @@ impl Step<'_> {
                 let status = "unwell: the sidecar cannot write its journal (disk full or read-only?)".into();
                 self.say_if_online(ToHub::Status { status });
             }
-            self.refuse_what_was_not_journalled();
+            self.refuse_unjournalled_job();
         }
     }
 }

@@ -11,11 +11,11 @@ use crate::machine::step::Step;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::machine) enum WaitOver {
     /// The agent was woken and has not confirmed the start.
-    NobodyCame,
+    Unconfirmed,
     /// The machine was rebooted, and there is no result from before the reboot.
     Interrupted,
     /// The delay after a failed wake is over.
-    Rested {
+    RetryDue {
         /// The number of the failed attempt.
         attempt: u8,
     },
@@ -25,9 +25,9 @@ impl Job {
     /// Returns the wait of the job's stage if it is over by `now`.
     fn wait_over(&self, now: Timestamp) -> Option<WaitOver> {
         let (at, over) = match self.persisted.stage {
-            Stage::AwaitingConfirmation { until } => (until, WaitOver::NobodyCame),
+            Stage::AwaitingConfirmation { until } => (until, WaitOver::Unconfirmed),
             Stage::Interrupted { until } => (until, WaitOver::Interrupted),
-            Stage::RetryingWake { at, attempt } => (at, WaitOver::Rested { attempt }),
+            Stage::RetryingWake { at, attempt } => (at, WaitOver::RetryDue { attempt }),
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => return None,
         };
         (at <= now && !self.is_recovering()).then_some(over)
@@ -65,7 +65,7 @@ impl Step<'_> {
     }
 
     /// Drops a last look whose wait has ended for another reason.
-    pub(in crate::machine) fn drop_idle_look(&mut self) {
+    pub(in crate::machine) fn drop_obsolete_look(&mut self) {
         let now = self.now;
         if let Some(job) = self.machine.state.job_mut()
             && job.wait_over(now).is_none()

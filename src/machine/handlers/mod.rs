@@ -14,3 +14,4 @@ mod restart;
 mod result_hook;
 mod task;
 mod verdict_refusal;
+mod wake;

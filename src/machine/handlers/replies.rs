@@ -33,11 +33,11 @@ impl Step<'_> {
             Disk::Ready => false,
             Disk::Failing { .. } => true,
         };
-        self.give_replies(not_on_disk);
+        self.order_replies(not_on_disk);
     }
 
     /// Orders every waiting answer.
-    pub(in crate::machine) fn give_replies(&mut self, not_on_disk: bool) {
+    pub(in crate::machine) fn order_replies(&mut self, not_on_disk: bool) {
         let replies: Vec<PendingReply> = core::mem::take(&mut self.machine.replies);
         self.effects.extend(replies.into_iter().map(|PendingReply { to, answer }| Effect::Reply {
             to,

@@ -43,7 +43,7 @@ impl Step<'_> {
                 self.answer_ask(&ask, RestartAnswer::Duplicate, Answer::Leaving);
             }
             State::Draining { cause: Cause::Stop { signal }, .. } => {
-                let detail = stopping(signal);
+                let detail = stopping_detail(signal);
                 self.answer_ask(&ask, RestartAnswer::Refused { detail }, Answer::Leaving);
             }
             State::Exiting { .. } => {}
@@ -75,8 +75,8 @@ impl Step<'_> {
                     .refuse_ask(&ask, format!("{PENDING_RESTARTS_CAP} restart commands wait already for one answer")),
             };
         }
-        if let Some(wait_ms) = ledger.too_many(self.now, self.policy.restart_intensity) {
-            return self.refuse_ask(&ask, self.too_many(wait_ms));
+        if let Some(wait_ms) = ledger.intensity_wait_ms(self.now, self.policy.restart_intensity) {
+            return self.refuse_ask(&ask, self.intensity_refusal(wait_ms));
         }
         let number = self.next_question();
         let deadline = self.now.plus(self.policy.next_run_check_ms);
@@ -95,8 +95,8 @@ impl Step<'_> {
             return match cannot_start {
                 Some(detail) => self.refuse_check(&detail),
                 // A config that was reloaded meanwhile may permit fewer restarts.
-                None => match self.machine.restarts.too_many(self.now, self.policy.restart_intensity) {
-                    Some(wait_ms) => self.refuse_check(&self.too_many(wait_ms)),
+                None => match self.machine.restarts.intensity_wait_ms(self.now, self.policy.restart_intensity) {
+                    Some(wait_ms) => self.refuse_check(&self.intensity_refusal(wait_ms)),
                     None => self.accept_check(),
                 },
             };
@@ -170,7 +170,7 @@ impl Step<'_> {
         if let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() {
             for ask in core::iter::once(first).chain(joined) {
                 self.machine.restarts.note_cancelled(ask.order.command_id.as_deref());
-                self.cancelled(&ask);
+                self.report_cancelled(&ask);
             }
             return self.reply_cancelled(to);
         }
@@ -178,7 +178,7 @@ impl Step<'_> {
             State::RestartPending { job, order, .. } => {
                 self.machine.state = State::Working { job };
                 self.machine.restarts.cancel();
-                self.cancelled(&PendingRestart { order, asked_at: self.now, to: None });
+                self.report_cancelled(&PendingRestart { order, asked_at: self.now, to: None });
                 self.reply_cancelled(to);
             }
             state @ (State::Idle | State::Working { .. }) => {
@@ -197,18 +197,18 @@ impl Step<'_> {
         self.reply_once_on_disk(to, Answer::RestartCancelled { after });
     }
 
-    fn cancelled(&mut self, ask: &PendingRestart) {
+    fn report_cancelled(&mut self, ask: &PendingRestart) {
         self.order(Effect::Notify(Notice::RestartCancelled { reason: ask.order.reason.clone() }));
-        self.tell_old_hub(&format!("restart {CANCELLED}"));
+        self.report_to_legacy_hub(&format!("restart {CANCELLED}"));
         self.answer_ask(ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
     }
 
     /// Refuses the commands that wait for a check, because the process is stopping.
-    pub(in crate::machine) fn stop_ends_check(&mut self, signal: crate::machine::StopSignal) {
-        self.refuse_check(&stopping(&signal));
+    pub(in crate::machine) fn refuse_check_for_stop(&mut self, signal: crate::machine::StopSignal) {
+        self.refuse_check(&stopping_detail(&signal));
     }
 
-    fn too_many(&self, wait_ms: u64) -> String {
+    fn intensity_refusal(&self, wait_ms: u64) -> String {
         let limit = self.policy.restart_intensity;
         format!(
             "restart intensity: already {} commanded restarts within {} s, the next one is possible in {} s",
@@ -221,7 +221,7 @@ impl Step<'_> {
     fn refuse_ask(&mut self, ask: &PendingRestart, detail: String) {
         let reason = ask.order.reason.clone();
         self.order(Effect::Notify(Notice::RestartRefused { reason, detail: detail.clone() }));
-        self.tell_old_hub(&format!("restart refused: {detail}"));
+        self.report_to_legacy_hub(&format!("restart refused: {detail}"));
         let answer = Answer::RestartRefused { detail: detail.clone() };
         self.answer_ask(ask, RestartAnswer::Refused { detail }, answer);
     }
@@ -239,14 +239,14 @@ impl Step<'_> {
     }
 
     /// Reports the command's outcome in the agent's status to a hub that does not know `restart_ack`.
-    fn tell_old_hub(&mut self, what: &str) {
-        if self.machine.connection.online().is_some_and(|online| !online.features.restart_v2) {
+    fn report_to_legacy_hub(&mut self, what: &str) {
+        if self.machine.connection.is_legacy_hub() {
             let state = self.machine.state.work_status();
             self.order(Effect::Send(ToHub::Status { status: format!("{state} ({what})") }));
         }
     }
 }
 
-fn stopping(signal: &crate::machine::StopSignal) -> String {
+fn stopping_detail(signal: &crate::machine::StopSignal) -> String {
     format!("the sidecar is stopping ({signal})")
 }

@@ -1,11 +1,9 @@
 //! The lifecycle of a task: assigned, confirmed, finished; reclaimed, continued, cancelled.
 
-use alloc::format;
 use alloc::string::ToString;
 
 use crate::machine::handlers::last_look::WaitOver;
 use crate::machine::model::effect::{Effect, Notice, RejectReason, ToHub, WakeReport};
-use crate::machine::model::event::WakeOutcome;
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
 use crate::machine::model::machine::{DeferredAssignment, Machine};
@@ -81,7 +79,7 @@ impl Step<'_> {
         let verdict = Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false, refusals: 0 };
         let completed = verdict.outcome.is_completed();
         let task_id = verdict.task_id.clone();
-        self.machine.outbox.push_anew(verdict);
+        self.machine.outbox.push_for_later_assignment(verdict);
         self.order(Effect::Notify(Notice::VerdictReached { task_id, completed }));
     }
 
@@ -115,9 +113,7 @@ impl Step<'_> {
 
     /// Refuses the deferred assignment after `drain`, unless there is parked or finished work on its task.
     pub(in crate::machine) fn refuse_deferred_new_work(&mut self) {
-        let known = |id: &TaskId| {
-            self.machine.finished(id).is_some() || self.machine.parked.items().iter().any(|item| item.task_id() == id)
-        };
+        let known = |id: &TaskId| self.machine.finished(id).is_some() || self.machine.parked.contains(id);
         if self.machine.deferred.as_ref().is_some_and(|deferred| !known(&deferred.task.id)) {
             self.refuse_deferred(RejectReason::Draining);
         }
@@ -138,7 +134,7 @@ impl Step<'_> {
     pub(in crate::machine) fn task_reassigned(&mut self, task_id: &str) {
         // It answers `task_recovering`: once the task has been assigned to this agent again, the answer is stale.
         if self.has_job(task_id, |job| job.is_recovering()) {
-            self.job_taken_back();
+            self.job_reclaimed();
         }
     }
 
@@ -152,7 +148,7 @@ impl Step<'_> {
             return;
         }
         if !go_on {
-            self.job_taken_back();
+            self.job_reclaimed();
             return;
         }
         self.go_on_with_job();
@@ -183,112 +179,9 @@ impl Step<'_> {
             self.end_job();
         }
         let expected = self.machine.late_sessions.forget(&id);
-        let left_behind = self.drop_left_behind(task_id);
+        let left_behind = self.forget_left_behind(task_id);
         if in_hand || parked || expected || left_behind {
             self.order(Effect::CleanUp { task_id: id });
-        }
-    }
-
-    /// Handles the end of a wake command, for the job in hand or for parked work.
-    pub(in crate::machine) fn wake_finished(
-        &mut self,
-        task_id: &TaskId,
-        generation: u64,
-        attempt: u8,
-        outcome: WakeOutcome,
-    ) {
-        let now = self.now;
-        let confirm_by = now.plus(self.policy.confirmation_timeout_ms);
-        if let Some(job) = self.machine.state.job_mut()
-            && job.persisted.task.id == *task_id
-            && job.persisted.woken == Some(generation)
-        {
-            let awaited = job.persisted.stage == (Stage::Waking { attempt });
-            if awaited {
-                job.wake_ordered = false;
-                job.persisted.stage = match outcome {
-                    WakeOutcome::Succeeded => Stage::AwaitingConfirmation { until: confirm_by },
-                    WakeOutcome::Failed { .. } | WakeOutcome::TimedOut { .. } | WakeOutcome::Refused { .. } => {
-                        // The wake is known to have failed: another one starts no second session.
-                        job.persisted.woken = None;
-                        Stage::RetryingWake { at: now, attempt }
-                    }
-                };
-            }
-            // A `wake_result` is news only; while the task's ownership is in question it would answer nothing.
-            if !job.is_in_question() {
-                self.report_wake(task_id.clone(), attempt, &outcome);
-            }
-            if awaited {
-                self.plan_next_wake(attempt, &outcome);
-            }
-            return;
-        }
-        let succeeded = matches!(outcome, WakeOutcome::Succeeded);
-        let mut failed = false;
-        for item in self.machine.parked.items_mut() {
-            if let ParkedTask::UnderWay(persisted) = item
-                && persisted.task.id == *task_id
-                && persisted.woken == Some(generation)
-                && persisted.stage == (Stage::Waking { attempt })
-            {
-                persisted.stage = Stage::AwaitingConfirmation { until: confirm_by };
-                failed = !succeeded;
-            }
-        }
-        if failed {
-            // The wake failed, so no session is at work.
-            self.machine.parked.take(task_id);
-        }
-    }
-
-    /// Reports a wake's outcome to the hub.
-    fn report_wake(&mut self, task_id: TaskId, attempt: u8, outcome: &WakeOutcome) {
-        let report = match outcome {
-            WakeOutcome::Succeeded => WakeReport::Success,
-            WakeOutcome::Failed { error } => WakeReport::Failed { error: error.clone() },
-            WakeOutcome::Refused { reason } => WakeReport::Failed { error: reason.clone() },
-            WakeOutcome::TimedOut { after_ms } => {
-                WakeReport::TimedOut { error: format!("the wake command was stopped after {after_ms} ms") }
-            }
-        };
-        self.say_if_online(ToHub::WakeResult { task_id, attempt: Some(attempt), report });
-    }
-
-    /// Schedules the next attempt after a failed wake, or fails the task if no attempt is left.
-    fn plan_next_wake(&mut self, attempt: u8, outcome: &WakeOutcome) {
-        let why = match outcome {
-            WakeOutcome::Succeeded => return,
-            WakeOutcome::Refused { reason } => {
-                self.finish(Outcome::Failed { reason: reason.clone() });
-                return;
-            }
-            WakeOutcome::Failed { error } => error.clone(),
-            WakeOutcome::TimedOut { after_ms } => format!("stopped after {after_ms} ms"),
-        };
-        let Some(job) = self.machine.state.job_mut() else { return };
-        if let (Some(delay), Some(_)) = (self.policy.wake_retry_delay_ms(attempt), attempt.checked_add(1)) {
-            job.persisted.stage = Stage::RetryingWake { at: self.now.plus(delay), attempt };
-            return;
-        }
-        let plural = if attempt == 1 { "" } else { "s" };
-        self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
-    }
-
-    /// Handles the agent's confirmation that it works on the task.
-    pub(in crate::machine) fn confirmed(&mut self, task_id: &TaskId) {
-        let Some(job) = self.machine.state.job_mut().filter(|job| job.task().id == *task_id) else { return };
-        if job.is_recovering() {
-            return;
-        }
-        match job.persisted.stage {
-            Stage::Waking { .. } | Stage::RetryingWake { .. } | Stage::AwaitingConfirmation { .. } => {
-                // A confirmation after a failed wake means that the wake had started the agent after all.
-                job.persisted.woken.get_or_insert(job.persisted.task.generation);
-                job.persisted.stage = Stage::Running;
-            }
-            // Not woken yet, confirmed before, or a sign from before the reboot.
-            Stage::Accepted | Stage::Running | Stage::Interrupted { .. } => {}
         }
     }
 
@@ -300,9 +193,9 @@ impl Step<'_> {
         let anew = !job.persisted.woken_for_this_generation();
         let task_id = job.task().id.clone();
         match over {
-            WaitOver::Rested { attempt } => job.start_waking(attempt.saturating_add(1)),
-            WaitOver::NobodyCame if anew => job.start_waking(1),
-            WaitOver::NobodyCame => {
+            WaitOver::RetryDue { attempt } => job.start_waking(attempt.saturating_add(1)),
+            WaitOver::Unconfirmed if anew => job.start_waking(1),
+            WaitOver::Unconfirmed => {
                 let report = WakeReport::TimedOut { error: "confirmation_timeout".to_string() };
                 self.say_if_online(ToHub::WakeResult { task_id, attempt: None, report });
                 self.give_up(Outcome::failed("confirmation_timeout"));
@@ -338,7 +231,7 @@ impl Step<'_> {
         let Some(job) = self.machine.state.job() else { return };
         let accept_first = matches!(job.ownership, Ownership::Ours { accept: Pending::Unsaid, .. });
         // While a report is open, the acceptance was sent on an earlier connection. Only legacy hubs distinguish that.
-        let accepted_here = self.machine.connection.online().is_some_and(|online| !online.features.restart_v2)
+        let accepted_here = self.machine.connection.is_legacy_hub()
             && matches!(
                 job.ownership,
                 Ownership::Ours { accept: Pending::Said { .. } | Pending::Answered, report: None }
@@ -356,7 +249,7 @@ impl Step<'_> {
     }
 
     /// Ends a job that the hub reclaimed. Work under way is parked in case the task is assigned again.
-    fn job_taken_back(&mut self) {
+    fn job_reclaimed(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let unordered = matches!(job.persisted.stage, Stage::Waking { .. }) && !job.wake_ordered;
         if job.persisted.is_under_way() && !unordered {
@@ -388,7 +281,7 @@ impl Step<'_> {
     }
 
     /// Refuses the task in hand after a failed journal write if the disk does not hold it: it was never accepted.
-    pub(in crate::machine) fn refuse_what_was_not_journalled(&mut self) {
+    pub(in crate::machine) fn refuse_unjournalled_job(&mut self) {
         let Some(job) = self.machine.state.job() else { return };
         let (durable, id) = (&self.machine.durable, &job.task().id);
         let known = durable.job.as_ref().is_some_and(|persisted| persisted.task.id == *id)
@@ -409,7 +302,8 @@ impl Step<'_> {
 impl Machine {
     /// Returns the outcome of finished work on the task, of any generation, that the hub has not answered yet.
     fn finished(&self, task_id: &TaskId) -> Option<Outcome> {
-        let ends = |pending: &&PendingVerdict| pending.verdict.task_id == *task_id && pending.ends_later_hand_outs();
+        let ends =
+            |pending: &&PendingVerdict| pending.verdict.task_id == *task_id && pending.decides_later_assignments();
         self.outbox.pending().find(ends).map(|pending| pending.verdict.outcome.clone())
     }
 }

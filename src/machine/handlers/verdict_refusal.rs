@@ -26,7 +26,7 @@ impl Step<'_> {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.refused(complete) else { return };
         if accepted_here {
-            self.stands(HubView::Known, HubView::AtWork);
+            self.change_hub_view(HubView::Known, HubView::AtWork);
         }
         let task_id = verdict.task_id.clone();
         let superseded = self.machine.state.persisted().is_some_and(|persisted| persisted.task.id == task_id)
@@ -49,7 +49,7 @@ impl Step<'_> {
     pub(in crate::machine) fn refused_in_other_words(&mut self, complete: Option<bool>, error: String) {
         let Some(in_flight) = self.machine.outbox.in_flight() else { return };
         let other = complete.is_some_and(|complete| complete != in_flight.verdict.outcome.is_completed());
-        if !other && !self.machine.outbox.is_late_answer() {
+        if !other && !self.machine.outbox.take_late_answer() {
             self.count_refusal(error);
         }
     }
@@ -78,7 +78,7 @@ impl Step<'_> {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
         let Some(verdict) = self.machine.outbox.take_in_flight() else { return };
         if accepted_here {
-            self.stands(HubView::Known, HubView::AtWork);
+            self.change_hub_view(HubView::Known, HubView::AtWork);
         }
         match verdict.outcome {
             Outcome::Completed { .. } => self.put_aside(verdict, error, true),
@@ -102,7 +102,7 @@ impl Step<'_> {
         let lingered =
             |pending: &PendingVerdict| pending.delivery == Delivery::Refused && pending.said.is_due(self.now);
         if self.machine.outbox.in_flight().is_some_and(lingered) {
-            self.machine.outbox.step_aside(Delivery::Resting { until });
+            self.machine.outbox.move_behind_others(Delivery::Resting { until });
         }
     }
 

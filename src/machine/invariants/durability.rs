@@ -15,7 +15,7 @@ pub(super) fn holds(journal: &Journal, id: &TaskId) -> bool {
 pub(super) fn durable_first(step: &StepRecord<'_>) -> Result<(), Violation> {
     let durable = &step.after.durable;
     for effect in step.effects {
-        let fine = match effect {
+        let permitted = match effect {
             Effect::Send(ToHub::TaskAccepted { task_id }) => holds(durable, task_id),
             Effect::Send(ToHub::TaskComplete { task_id, generation, .. }) => {
                 durable.outbox.iter().any(|v| v.task_id == *task_id && v.generation == *generation)
@@ -44,7 +44,7 @@ pub(super) fn durable_first(step: &StepRecord<'_>) -> Result<(), Violation> {
             | Effect::Exit { .. }
             | Effect::KeepRefused { .. } => true,
         };
-        if !fine {
+        if !permitted {
             return violated(Property::DurableFirst, format!("{effect:?} while the disk holds {durable:?}"));
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn durable_first(step: &StepRecord<'_>) -> Result<(), Violation> {
 pub(super) fn releases(event: &Event, id: &TaskId) -> bool {
     let names = |task_id: &str| task_id == id.as_str();
     match event {
-        Event::HubSaid(said) => match said {
+        Event::HubSaid(message) => match message {
             FromHub::VerdictAcknowledged { task_id }
             | FromHub::TaskReassigned { task_id }
             | FromHub::TaskCancelled { task_id } => names(task_id),

@@ -87,7 +87,7 @@ impl History {
 
     /// Moves every recorded time back by `ms`. For checks that keep the present time fixed, so that histories that
     /// differ only in their dates are equal.
-    pub fn earlier_by(&mut self, ms: u64) {
+    pub fn shift_back(&mut self, ms: u64) {
         for at in &mut self.accepted_restarts {
             *at = at.minus(ms);
         }
@@ -147,9 +147,9 @@ impl History {
 
     fn one_verdict(&mut self, effect: &Effect) -> Result<(), Violation> {
         let Some((id, generation, outcome)) = verdict_said(effect) else { return Ok(()) };
-        let print = fingerprint(&outcome);
-        let first = self.verdicts.entry((id.clone(), generation)).or_insert(Some(print));
-        if *first != Some(print) {
+        let hash = fingerprint(&outcome);
+        let first = self.verdicts.entry((id.clone(), generation)).or_insert(Some(hash));
+        if *first != Some(hash) {
             return violated(Property::OneVerdict, format!("a second verdict on {id} generation {generation}"));
         }
         Ok(())

@@ -134,14 +134,14 @@ pub(super) fn work_left(step: &StepRecord<'_>) -> Result<(), Violation> {
     else {
         return Ok(());
     };
-    let why_now = match (&step.before.state, cause) {
+    let permitted = match (&step.before.state, cause) {
         (State::Draining { .. } | State::Exiting { .. }, _) => true,
         (_, Cause::Stop { .. }) => matches!(step.event, Event::StopRequested { .. }),
         (State::RestartPending { deadline, .. }, Cause::Restart { .. }) if *deadline <= step.now => true,
         (_, Cause::Restart { forced, .. }) => *forced && force_was_asked(step),
     };
-    let safe = step.after.journal().job.as_ref() == Some(left);
-    if !why_now || !safe {
+    let journalled = step.after.journal().job.as_ref() == Some(left);
+    if !permitted || !journalled {
         return violated(Property::NoWorkLeft, format!("{} was left behind on {:?}", left.task.id, step.event));
     }
     if let Some(Effect::Exit { .. }) = step.effects.last() {

@@ -11,7 +11,7 @@ use crate::machine::{
 /// Checks that the other verdicts are sent meanwhile, that the refused one ends, and that no result is dropped.
 pub(super) fn refusal_blocks_nothing(step: &StepRecord<'_>) -> Result<(), Violation> {
     let (before, after) = (&step.before.outbox, &step.after.outbox);
-    let listens = step.after.connection.can_say() && step.after.disk == Disk::Ready && after.in_flight().is_none();
+    let listens = step.after.connection.can_send() && step.after.disk == Disk::Ready && after.in_flight().is_none();
     let waits = after.pending().find(|pending| listens && pending.is_open());
     if let (Some(pending), true) = (waits, step.after.state.phase() != Phase::Exiting) {
         return violated(Property::RefusalBlocksNothing, format!("{:?} waits for nothing", pending.verdict));

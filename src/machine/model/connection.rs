@@ -6,7 +6,7 @@ use crate::machine::model::time::Timestamp;
 
 /// The longest `retry_after_ms` that is taken from a hub; a longer one is shortened to this. (The longest cooldown of a
 /// legacy hub is 5 min.)
-const TOLD_CAP_MS: u64 = 600_000;
+const RETRY_AFTER_CAP_MS: u64 = 600_000;
 
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
@@ -145,8 +145,13 @@ impl Connection {
         }
     }
 
+    /// Returns whether the connection is online with a legacy hub.
+    pub fn is_legacy_hub(&self) -> bool {
+        self.online().is_some_and(|online| !online.features.restart_v2)
+    }
+
     /// Returns whether a message may be sent now.
-    pub const fn can_say(&self) -> bool {
+    pub const fn can_send(&self) -> bool {
         match self.online() {
             Some(online) => online.limited_until.is_none(),
             None => false,
@@ -166,7 +171,7 @@ impl Connection {
         };
         let cap = if refused { policy.reconnect_max_ms } else { policy.backoff_ms(failed) };
         let wait = match retry_after_ms {
-            Some(told) => told.min(TOLD_CAP_MS).saturating_add(jitter.of(policy.reconnect_min_ms)),
+            Some(named_ms) => named_ms.min(RETRY_AFTER_CAP_MS).saturating_add(jitter.of(policy.reconnect_min_ms)),
             None if refused => cap / 2 + jitter.of(cap / 2),
             None => jitter.of(cap),
         };
@@ -185,7 +190,10 @@ mod tests {
         let identifying = Connection::Identifying { give_up_at: now, attempt: 0 };
         let after = |told| identifying.after_close(Some(told), Jitter(0), now, &policy);
         assert_eq!(after(29_000), Connection::Down { retry_at: now.plus(29_000), attempt: 1, firm: true });
-        assert_eq!(after(31_536_000_000), Connection::Down { retry_at: now.plus(TOLD_CAP_MS), attempt: 1, firm: true });
+        assert_eq!(
+            after(31_536_000_000),
+            Connection::Down { retry_at: now.plus(RETRY_AFTER_CAP_MS), attempt: 1, firm: true }
+        );
     }
 
     /// Returns the wait in ms after `connection` closes, the number of failed attempts then, and whether the time is

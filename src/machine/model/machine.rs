@@ -12,7 +12,7 @@ use crate::machine::model::parked_work::ParkedWork;
 use crate::machine::model::reply::PendingReply;
 use crate::machine::model::restart_check::RestartCheck;
 use crate::machine::model::restart_ledger::RestartLedger;
-use crate::machine::model::state::State;
+use crate::machine::model::state::{Cause, DrainStep, State};
 use crate::machine::model::task::{Task, TaskId};
 
 /// The sidecar's state. Alternatives are enums ([`State`], [`Connection`], [`Disk`]); what coexists are the fields
@@ -75,6 +75,16 @@ impl Machine {
         match self.cordon {
             Cordon::Off => self.state.work_status(),
             Cordon::On | Cordon::Away => "draining: takes no new task",
+        }
+    }
+
+    /// Returns whether a connection to the hub is wanted in the present state.
+    pub(in crate::machine) fn wants_connection(&self) -> bool {
+        match &self.state {
+            State::Idle => self.cordon != Cordon::Away,
+            State::Working { .. } | State::RestartPending { .. } => true,
+            State::Draining { cause: Cause::Restart { .. }, step: DrainStep::Flushing, .. } => true,
+            State::Draining { .. } | State::Exiting { .. } => false,
         }
     }
 

@@ -100,7 +100,7 @@ impl PendingVerdict {
 
     /// Returns whether it also decides a later assignment of the task: the work is finished, and doing it again would
     /// lead to the same outcome.
-    pub fn ends_later_hand_outs(&self) -> bool {
+    pub fn decides_later_assignments(&self) -> bool {
         match (&self.verdict.outcome, &self.delivery) {
             (Outcome::Completed { .. }, Delivery::GivenUp { fails, .. }) => *fails,
             (Outcome::Completed { .. }, Delivery::Open | Delivery::Refused | Delivery::Resting { .. }) => true,
@@ -153,9 +153,9 @@ impl Outbox {
     /// Adds a verdict on a later assignment of a task whose work was finished before. It takes over the refusals of the
     /// earlier verdict, so that a new assignment does not restart the count; an earlier verdict that is not in flight
     /// is removed.
-    pub fn push_anew(&mut self, verdict: Verdict) {
+    pub fn push_for_later_assignment(&mut self, verdict: Verdict) {
         let id = verdict.task_id.clone();
-        let is_earlier = |p: &PendingVerdict| p.verdict.task_id == id && p.ends_later_hand_outs();
+        let is_earlier = |p: &PendingVerdict| p.verdict.task_id == id && p.decides_later_assignments();
         let mut pending = PendingVerdict::new(verdict, false);
         for earlier in self.pending.iter().filter(|p| is_earlier(p)) {
             pending.verdict.refusals = pending.verdict.refusals.max(earlier.verdict.refusals);
@@ -215,7 +215,7 @@ impl Outbox {
 
     /// Ends the waits that are over by `now`, and moves the first verdict that may be sent to the head if none is in
     /// flight.
-    pub fn take_turns(&mut self, now: Timestamp) {
+    pub fn select_head(&mut self, now: Timestamp) {
         for pending in &mut self.pending {
             if matches!(pending.delivery, Delivery::Resting { until } if until <= now) {
                 pending.delivery = Delivery::Open;
@@ -231,7 +231,7 @@ impl Outbox {
 
     /// Moves a verdict without an answer by `now` behind the others if one of them may be sent: a hub that does not
     /// answer this one may answer those. Its answer may still come.
-    pub fn let_others_go_first(&mut self, now: Timestamp) {
+    pub fn rotate_unanswered(&mut self, now: Timestamp) {
         let unanswered = |head: &PendingVerdict| head.delivery == Delivery::Open && head.said.is_due(now);
         if self.in_flight().is_some_and(unanswered)
             && self.pending.iter().skip(1).any(PendingVerdict::is_open)
@@ -243,7 +243,7 @@ impl Outbox {
     }
 
     /// Moves the verdict in flight behind the others and sets its delivery.
-    pub fn step_aside(&mut self, delivery: Delivery) {
+    pub fn move_behind_others(&mut self, delivery: Delivery) {
         if self.in_flight().is_none() {
             return;
         }
@@ -264,7 +264,7 @@ impl Outbox {
     /// connection as `task_complete` (`complete`) or `task_failed`, unless the refusal is a late answer to an earlier
     /// one.
     pub fn refused(&mut self, complete: bool) -> Option<Verdict> {
-        if self.is_late_answer() {
+        if self.take_late_answer() {
             return None;
         }
         self.take_head(|verdict| verdict.outcome.is_completed() == complete)
@@ -272,7 +272,7 @@ impl Outbox {
 
     /// Returns whether an answer that names no task is for a verdict that was sent before the head, and if so, counts
     /// it as received.
-    pub fn is_late_answer(&mut self) -> bool {
+    pub fn take_late_answer(&mut self) -> bool {
         if self.late_answers > 0 {
             self.late_answers -= 1;
             return true;

@@ -58,6 +58,11 @@ impl ParkedWork {
         Some(self.0.remove(index))
     }
 
+    /// Returns whether work on the task is parked.
+    pub fn contains(&self, task_id: &TaskId) -> bool {
+        self.0.iter().any(|kept| kept.task_id() == task_id)
+    }
+
     /// Returns the parked work, oldest first.
     pub fn items(&self) -> &[ParkedTask] {
         &self.0

@@ -4,6 +4,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::machine::model::time::Timestamp;
+
 /// What starts the next run after an exit; checked before a restart is promised (see `docs/operating.md`, "Who brings
 /// it back").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
@@ -78,6 +80,12 @@ impl Policy {
     /// Returns the longest wait in ms after `failed` failed dials in a row: it doubles from the first to the greatest.
     pub fn backoff_ms(&self, failed: u32) -> u64 {
         self.reconnect_min_ms.saturating_mul(1 << failed.min(16)).min(self.reconnect_max_ms)
+    }
+
+    /// Returns the time at which the goodbye is sent even with answers outstanding: the closing handshake needs the
+    /// rest of a drain that ends at `deadline`.
+    pub(in crate::machine) fn flush_deadline(&self, deadline: Timestamp) -> Timestamp {
+        deadline.minus(self.close_budget_ms)
     }
 
     /// Returns the delay in ms after the `failed`th wake (counted from 1); `None` after the last one.

@@ -78,7 +78,7 @@ impl RestartLedger {
     }
 
     /// Returns the time in ms until another restart is permitted; `None` if it is permitted now.
-    pub fn too_many(&self, now: Timestamp, limit: Intensity) -> Option<u64> {
+    pub fn intensity_wait_ms(&self, now: Timestamp, limit: Intensity) -> Option<u64> {
         let within = self.recent.iter().filter(|at| now.since(**at) < limit.window_ms).count();
         if (within as u64) < u64::from(limit.max) {
             return None;
@@ -163,11 +163,11 @@ mod tests {
         let limit = Intensity { max: 2, window_ms: 100 };
         let at = Timestamp::from_millis;
         let ledger = RestartLedger { recent: [at(1_000), at(1_030)].into(), ..RestartLedger::default() };
-        assert_eq!(ledger.too_many(at(1_040), limit), Some(60));
-        assert_eq!(ledger.too_many(at(1_099), limit), Some(1));
-        assert_eq!(ledger.too_many(at(1_100), limit), None);
-        assert_eq!(ledger.too_many(at(1_100), Intensity { max: 1, ..limit }), Some(30));
-        assert_eq!(ledger.too_many(at(2_000), Intensity { max: 0, ..limit }), Some(100));
+        assert_eq!(ledger.intensity_wait_ms(at(1_040), limit), Some(60));
+        assert_eq!(ledger.intensity_wait_ms(at(1_099), limit), Some(1));
+        assert_eq!(ledger.intensity_wait_ms(at(1_100), limit), None);
+        assert_eq!(ledger.intensity_wait_ms(at(1_100), Intensity { max: 1, ..limit }), Some(30));
+        assert_eq!(ledger.intensity_wait_ms(at(2_000), Intensity { max: 0, ..limit }), Some(100));
     }
 
     #[test]

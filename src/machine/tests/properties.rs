@@ -282,7 +282,7 @@ impl Life {
             Connection::Closing { .. } => return closed(0, None),
             Connection::Down { .. } | Connection::Online(_) => {}
         }
-        let head = self.machine.outbox.in_flight().filter(|_| self.machine.connection.can_say());
+        let head = self.machine.outbox.in_flight().filter(|_| self.machine.connection.can_send());
         match head.filter(|head| head.delivery == Delivery::Open).map(|head| head.verdict.task_id.to_string()) {
             Some(said) if said != task_id => Event::HubSaid(FromHub::VerdictAcknowledged { task_id: said }),
             Some(_) if by_close => closed(0, Some("1009".into())),

@@ -50,7 +50,7 @@ fn a_restart_that_is_refused_moves_nothing() {
 fn the_hub_may_hand_the_task_in_hand_out_again_and_anew() {
     let (machine, _) = Machine::recover(Journal::default(), Timestamp::default(), &Policy::default());
     let mut generations = Vec::new();
-    for said in hub_words(&machine) {
+    for said in hub_messages(&machine) {
         if let FromHub::Assigned { task, .. } = said
             && task.id.as_str() == "t"
         {

@@ -104,16 +104,16 @@ fn without_an_answer_the_others_go_first_and_its_own_may_still_come() {
         (head.said, head.times_said) = (Pending::Said { again_at: NOW.plus(10) }, head.times_said + 1);
     };
     say(&mut outbox);
-    outbox.let_others_go_first(NOW);
+    outbox.rotate_unanswered(NOW);
     assert_eq!(outbox.head().unwrap().verdict, verdict("t", 1), "it is waited for");
-    outbox.let_others_go_first(NOW.plus(10));
+    outbox.rotate_unanswered(NOW.plus(10));
     assert_eq!(outbox.in_flight(), None);
     assert_eq!(outbox.head().unwrap().verdict, verdict("u", 1));
     say(&mut outbox);
     assert_eq!(outbox.refused(true), None, "it may be the answer to the first");
     assert_eq!(outbox.refused(true), Some(verdict("u", 1)));
     say(&mut outbox);
-    outbox.let_others_go_first(NOW.plus(10));
+    outbox.rotate_unanswered(NOW.plus(10));
     assert_eq!(outbox.in_flight().map(|pending| &pending.verdict), Some(&verdict("t", 1)), "there are no others");
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
 }
@@ -167,7 +167,7 @@ fn a_new_hand_out_does_not_count_refusals_anew() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let head = outbox.head_mut().unwrap();
     (head.verdict.refusals, head.losses, head.delivery) = (3, 2, resting.clone());
-    outbox.push_anew(verdict("t", 3));
+    outbox.push_for_later_assignment(verdict("t", 3));
     assert_eq!(outbox.to_journal(), [verdict("u", 1), Verdict { refusals: 3, ..verdict("t", 3) }]);
     let last = outbox.pending().last().unwrap();
     assert_eq!((last.losses, &last.delivery), (2, &resting));
@@ -177,7 +177,7 @@ fn a_new_hand_out_does_not_count_refusals_anew() {
 fn a_verdict_in_flight_stays_for_its_answer_when_the_task_is_handed_out_anew() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
     outbox.head_mut().unwrap().said = Pending::Said { again_at: NOW };
-    outbox.push_anew(verdict("t", 3));
+    outbox.push_for_later_assignment(verdict("t", 3));
     assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 3)]);
 }
 
@@ -213,8 +213,8 @@ fn a_result_that_is_put_aside_ends_later_hand_outs_where_its_failure_is_to_be_sa
     for fails in [true, false] {
         let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
         outbox.head_mut().unwrap().delivery = given_up(fails, None);
-        assert_eq!(outbox.head().unwrap().ends_later_hand_outs(), fails);
-        outbox.push_anew(verdict("t", 2));
+        assert_eq!(outbox.head().unwrap().decides_later_assignments(), fails);
+        outbox.push_for_later_assignment(verdict("t", 2));
         let courses: Vec<&Delivery> = outbox.pending().map(|pending| &pending.delivery).collect();
         let anew = given_up(true, Some(Timestamp::from_millis(0)));
         let all = if fails { vec![&anew] } else { vec![&outbox.head().unwrap().delivery, &Delivery::Open] };
@@ -226,7 +226,7 @@ fn a_result_that_is_put_aside_ends_later_hand_outs_where_its_failure_is_to_be_sa
 fn what_is_not_in_flight_steps_not_aside() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let before = outbox.clone();
-    outbox.step_aside(Delivery::Refused);
+    outbox.move_behind_others(Delivery::Refused);
     assert_eq!(outbox, before);
 }
 

@@ -161,7 +161,7 @@ fn a_restart_that_never_reached_the_disk_does_not_count() {
 fn time_counted_anew_moves_what_is_remembered() {
     let mut history = History::default();
     restarts_up_to_the_limit(&mut history);
-    history.earlier_by(Policy::default().restart_intensity.window_ms);
+    history.shift_back(Policy::default().restart_intensity.window_ms);
     assert_eq!(history.observe(&accepts(idle(), restart(), NOW).step()), Ok(()));
 }
 

@@ -21,7 +21,7 @@ fn broken(event: Event, spoil: impl FnOnce(&mut Machine)) -> Option<Property> {
 #[test]
 fn a_refused_verdict_does_not_wait_where_it_could_be_said() {
     let waits = broken(error(), |machine| {
-        machine.outbox.step_aside(Delivery::Open);
+        machine.outbox.move_behind_others(Delivery::Open);
         machine.disk = Disk::Ready;
     });
     assert_eq!(waits, Some(Property::RefusalBlocksNothing));
