@@ -3,7 +3,8 @@
 
 use crate::machine::model::connection::Connection;
 use crate::machine::model::cordon::Cordon;
-use crate::machine::model::effect::{CloseCode, Effect, Notice, ToHub};
+use crate::machine::model::effect::{CloseCode, Effect, ToHub};
+use crate::machine::model::notice::Notice;
 use crate::machine::model::reply::{Answer, Ticket};
 use crate::machine::model::state::State;
 use crate::machine::step::Step;

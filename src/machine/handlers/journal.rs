@@ -1,7 +1,8 @@
 //! Handles the outcome of a journal write.
 
-use crate::machine::model::effect::{Effect, Notice, ToHub};
+use crate::machine::model::effect::{Effect, ToHub};
 use crate::machine::model::journal::Disk;
+use crate::machine::model::notice::Notice;
 use crate::machine::step::Step;
 
 impl Step<'_> {

@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::machine::model::effect::{Effect, Notice, RestartAnswer, ToHub};
+use crate::machine::model::effect::{Effect, RestartAnswer, ToHub};
+use crate::machine::model::notice::Notice;
 use crate::machine::model::policy::RestartMethod;
 use crate::machine::model::reply::{Answer, Ticket};
 use crate::machine::model::restart_check::{PENDING_RESTARTS_CAP, PendingRestart, RestartCheck};

@@ -6,10 +6,11 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::machine::model::connection::HubView;
-use crate::machine::model::effect::{Effect, Notice};
+use crate::machine::model::effect::Effect;
 use crate::machine::model::event::VerdictRefusal;
 use crate::machine::model::job::Pending;
 use crate::machine::model::journal::Disk;
+use crate::machine::model::notice::Notice;
 use crate::machine::model::outbox::{Delivery, PendingVerdict, REFUSALS_CAP, RESULT_REFUSED, Verdict};
 use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::state::State;

@@ -10,6 +10,7 @@ pub(in crate::machine) mod last_look;
 pub(in crate::machine) mod late_session;
 pub(in crate::machine) mod machine;
 pub(in crate::machine) mod news;
+pub(in crate::machine) mod notice;
 pub(in crate::machine) mod outbox;
 pub(in crate::machine) mod parked_work;
 pub(in crate::machine) mod policy;
