@@ -1,43 +1,43 @@
-//! The codes the sidecar exits with. It names them; it does not decide when.
+//! The codes the sidecar exits with.
 //!
-//! Those from 64 up are the meanings of BSD's `sysexits.h`. None is above 127, where a shell reports signals, and none is
-//! 1, with which Node programs under pm2 report everything.
+//! Those from 64 up have the meanings of BSD's `sysexits.h`. None is above 127, where a shell reports signals, and none is
+//! 1, with which Node programs under pm2 report every failure.
 
 use std::process::ExitCode as ProcessExit;
 
 use strum::IntoEnumIterator as _;
 
-/// Why the process ended, as its parent sees it.
+/// The reason why the process ended, as its parent sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Done: a commanded restart or a stop, both as wanted.
+    /// Success: a commanded restart, a stop, or a command that did its work.
     Done = 0,
-    /// The command line is wrong (clap's own code too).
+    /// The command line is wrong (also clap's own code).
     Usage = 2,
-    /// What was asked for could not be had: no sidecar runs, `onboard` was refused, `check` found a problem.
+    /// The request could not be met: no sidecar runs, `onboard` was refused, `check` found a problem.
     Unavailable = 69,
-    /// A bug, or something that should not happen.
+    /// A bug: something that should not happen.
     Internal = 70,
-    /// What was asked for is in force, and the journal cannot be written: a crash would forget it.
+    /// The request is in force, but the journal cannot be written: a crash would lose it.
     NotOnDisk = 73,
-    /// The state folder cannot be used: read-only, full, another user's, or no file more may be opened.
+    /// The state folder cannot be used: read-only, full, another user's, or the limit of open files is reached.
     StateUnusable = 74,
-    /// Another copy serves this state folder.
+    /// Another process serves this state folder.
     AlreadyRunning = 75,
-    /// The running sidecar refused what a command asked of it.
+    /// The running sidecar refused the command.
     Refused = 77,
     /// The configuration is missing or wrong; a restart will not help.
     Config = 78,
 }
 
 impl ExitCode {
-    /// Every code, in order.
+    /// Returns every code, in ascending order.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::iter()
     }
 
-    /// What it means, for the help, the man page and the docs.
+    /// Returns the code's meaning, as printed in the help, the man page and the docs.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done: a commanded restart (pm2 starts the next run), a stop, or whatever was asked for",

@@ -1,4 +1,4 @@
-//! The sidecar: everything of it that touches the world. What it decides, [`machine`](crate::machine) decides.
+//! The sidecar's I/O. All decisions are taken in [`machine`](crate::machine).
 
 pub mod admin;
 pub mod agent;

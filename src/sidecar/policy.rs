@@ -1,16 +1,16 @@
-//! The figures that the machine decides by, from the configuration and what pm2 was told.
+//! Derives the machine's [`Policy`] from the configuration and the supervisor's settings.
 
 use crate::machine::{Intensity, Policy};
 use crate::sidecar::config::Config;
 use crate::sidecar::supervisor::pm2::{Pm2, machine_boot_id};
 
-/// What of pm2's kill timeout is left for everything but the goodbye.
+/// The part of pm2's kill timeout that is reserved for everything but the goodbye, in ms.
 pub(crate) const STOP_RESERVE_MS: u64 = 600;
 
-/// What the machine gives the result hook on top of its own time limit.
+/// The time that the machine grants the result hook beyond the hook's own time limit, in ms.
 const RESULT_HOOK_SLACK_MS: u64 = 5_000;
 
-/// The figures that the machine decides by.
+/// Returns the policy for this configuration and supervisor.
 pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
     let facts = pm2.facts();
     let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));

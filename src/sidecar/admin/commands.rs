@@ -1,5 +1,5 @@
-//! What an operator on this machine may ask of a running sidecar, and the machine's answers in words. It keeps who waits for
-//! which answer; it decides nothing.
+//! The operator commands to a running sidecar, and the machine's answers as text. Keeps track of the operators that wait
+//! for an answer.
 
 use std::collections::BTreeMap;
 
@@ -8,64 +8,64 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::machine::{self, Event, RestartOrder, StopSignal, Ticket};
 
-/// A wish of an operator.
+/// An operator's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OperatorCommand {
-    /// Restart, as if the hub had asked.
+    /// Restart, as on the hub's command.
     Restart {
-        /// Why, for people.
+        /// The reason, for the log and the hub.
         reason: String,
         /// Do not wait for the task.
         force: bool,
     },
-    /// Take a restart back that has not begun.
+    /// Cancel a restart that has not begun.
     CancelRestart,
-    /// Finish the task in hand and take no more.
+    /// Finish the current task and accept no other.
     Drain,
-    /// Take tasks again.
+    /// Accept tasks again.
     Resume,
 }
 
-/// Something for the loop, from this machine.
+/// A request to the event loop from this machine.
 #[derive(Debug)]
 pub(crate) enum AdminRequest {
     /// The process is to end.
     Stop(StopSignal),
-    /// An operator's wish.
+    /// An operator's command.
     OperatorCommand {
-        /// What.
+        /// The command.
         command: OperatorCommand,
-        /// Who, for the log; `None` for the library's user.
+        /// The requester's name for the log; `None` for a program that embeds the sidecar.
         by: Option<String>,
-        /// Gets the answer.
+        /// Receives the answer.
         asker: Option<oneshot::Sender<CommandResult>>,
     },
 }
 
-/// What became of a wish.
+/// The outcome of an operator command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandResult {
-    /// It is, or will be, as wished.
+    /// Whether the command is or will be carried out.
     pub ok: bool,
-    /// For people.
+    /// The outcome as text.
     pub message: String,
-    /// Whether a crash would forget it, because the journal cannot be written. It is not said where it would not.
+    /// Whether a crash would lose it, because the journal cannot be written. Left out if false.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub not_on_disk: bool,
 }
 
 impl CommandResult {
-    /// Done as wished.
+    /// Returns the outcome of a command that is carried out.
     pub(crate) fn yes(message: impl Into<String>) -> Self {
         Self { ok: true, message: message.into(), not_on_disk: false }
     }
 
-    /// Not done, and why.
+    /// Returns the outcome of a command that is not carried out; `message` says why.
     pub(crate) fn no(message: impl Into<String>) -> Self {
         Self { ok: false, message: message.into(), not_on_disk: false }
     }
 
-    /// The machine's answer in words.
+    /// Translates the machine's answer.
     fn of(answer: machine::Answer, not_on_disk: bool) -> Self {
         let answer = words(answer);
         if !not_on_disk || !answer.ok {
@@ -108,7 +108,7 @@ fn words(answer: machine::Answer) -> CommandResult {
     }
 }
 
-/// The sidecar has ended already.
+/// The error of a request to a sidecar that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SidecarGone;
 
@@ -120,7 +120,7 @@ impl core::fmt::Display for SidecarGone {
 
 impl std::error::Error for SidecarGone {}
 
-/// Who waits for which answer.
+/// The operators that wait for an answer.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingOperators {
     tickets: u64,
@@ -128,7 +128,7 @@ pub(crate) struct WaitingOperators {
 }
 
 impl WaitingOperators {
-    /// The request as an event for the machine.
+    /// Translates a request to the machine's event, and keeps the requester until it is answered.
     pub(crate) fn admit(&mut self, request: AdminRequest) -> Event {
         let (command, by, asker) = match request {
             AdminRequest::Stop(signal) => return Event::StopRequested { signal },
@@ -150,16 +150,16 @@ impl WaitingOperators {
         }
     }
 
-    /// Gives the answer to whoever holds the ticket.
+    /// Sends the answer to the holder of the ticket.
     pub(crate) fn answer(&mut self, to: Ticket, answer: machine::Answer, not_on_disk: bool) {
         if let Some(asker) = self.waiting.remove(&to) {
-            // Who asked may have left.
+            // Fails only if the requester has left.
             let _ = asker.send(CommandResult::of(answer, not_on_disk));
         }
     }
 }
 
-/// Passes wishes on to the loop.
+/// Sends operator commands to the event loop.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandSender {
     queue: mpsc::Sender<AdminRequest>,
@@ -170,10 +170,10 @@ impl CommandSender {
         Self { queue }
     }
 
-    /// Asks, and waits for what the machine makes of it. `by` is for the log: `operator`, `pm2 trigger`.
+    /// Sends a command and waits for the machine's answer. `by` is for the log: `operator`, `pm2 trigger`.
     ///
     /// # Errors
-    /// [`SidecarGone`]: there is no one to ask any more.
+    /// [`SidecarGone`]: the sidecar has ended.
     pub(crate) async fn ask(&self, command: OperatorCommand, by: &str) -> Result<CommandResult, SidecarGone> {
         let (asker, answer) = oneshot::channel();
         let request = AdminRequest::OperatorCommand { command, by: Some(by.to_owned()), asker: Some(asker) };
@@ -191,7 +191,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    /// A machine, whose disk works and whose supervisor answers, and who asks it.
+    /// A machine with a working disk and an answering supervisor, and the operators that ask it.
     struct Asked {
         machine: Machine,
         askers: WaitingOperators,

@@ -1,4 +1,4 @@
-//! How people and supervisors look at a running sidecar and command it: the local socket, HTTP, pm2's channel, systemd.
+//! The admin interfaces of a running sidecar, for operators and supervisors: the local socket, HTTP, pm2's channel, systemd.
 
 pub(crate) mod commands;
 pub(crate) mod handle;

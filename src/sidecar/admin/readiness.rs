@@ -1,5 +1,5 @@
-//! When the sidecar is ready, for whoever waits for it (pm2's `wait_ready`, systemd's `Type=notify`): the hub knows us,
-//! or it cannot be reached and we serve all the same. It tells; it starts nothing.
+//! The sidecar's readiness, for a supervisor that waits for it (pm2's `wait_ready`, systemd's `Type=notify`): the hub has
+//! identified us, or has not within a time limit and the sidecar serves without it.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::sidecar::admin::handle::AdminHandle;
 /// pm2's default `listen_timeout` (`GRACEFUL_LISTEN_TIMEOUT` in its `constants.js`), ms.
 const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
 
-/// How the sidecar is ready.
+/// The way in which the sidecar became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ready {
-    /// The hub knows us.
+    /// The hub identified us.
     Identified,
-    /// It did not within the time that a supervisor waits.
+    /// The hub did not identify us within the time limit.
     WithoutHub,
 }
 
@@ -28,13 +28,13 @@ impl core::fmt::Display for Ready {
     }
 }
 
-/// How long to wait for the hub before saying so without it: well within what pm2 waits (`listen_timeout`), after which
-/// pm2 calls any process online.
+/// Returns how long to wait for the hub before reporting readiness without it: two thirds of pm2's `listen_timeout`, after
+/// which pm2 considers any process online.
 pub(crate) fn bound(listen_timeout_ms: Option<u64>) -> Duration {
     Duration::from_millis(listen_timeout_ms.unwrap_or(DEFAULT_LISTEN_TIMEOUT_MS).saturating_mul(2) / 3)
 }
 
-/// Finds out in the background. Called once the journal has been read: nobody is ready before.
+/// Watches for the readiness in the background. Must be called after the journal has been read.
 pub(crate) fn watch(mut admin: AdminHandle, bound: Duration) -> watch::Receiver<Option<Ready>> {
     let (found, ready) = watch::channel(None);
     tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! Reads the configuration again while the process runs (`reload`, SIGHUP) and hands the loop new figures. It never goes
-//! through the machine: where the sidecar stands is not touched, only what it decides by from its next step on.
+//! Reads the configuration again while the process runs (`reload`, SIGHUP) and sends the event loop the new settings. The
+//! machine's state is not touched; the settings apply from its next step on.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::sidecar::config::{Config, Loaded, Merged};
 use crate::sidecar::policy::policy;
 use crate::sidecar::supervisor::pm2::Pm2;
 
-/// Asks for the configuration to be read again.
+/// Sends reload requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Reloads {
     queue: mpsc::Sender<oneshot::Sender<CommandResult>>,
 }
 
 impl Reloads {
-    /// Reads the configuration again, and answers what came of it.
+    /// Requests a reload and returns its outcome.
     ///
     /// # Errors
-    /// [`SidecarGone`]: there is no one to ask any more.
+    /// [`SidecarGone`]: the sidecar has ended.
     pub(crate) async fn ask(&self) -> Result<CommandResult, SidecarGone> {
         let (asker, answer) = oneshot::channel();
         self.queue.send(asker).await.map_err(|_| SidecarGone)?;
@@ -30,14 +30,14 @@ impl Reloads {
     }
 }
 
-/// What the loop goes by from now on.
+/// The settings that a reload gives the event loop.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) config: Arc<Config>,
     pub(crate) policy: Policy,
 }
 
-/// Starts the one task that reads the configuration again, one request after the other.
+/// Starts the task that serves reload requests, one after the other.
 pub(crate) fn start(config: Arc<Config>, pm2: Arc<Pm2>) -> (Reloads, mpsc::Receiver<Settings>) {
     let (queue, mut requests) = mpsc::channel::<oneshot::Sender<CommandResult>>(1);
     let (settings, new_settings) = mpsc::channel(1);
@@ -45,7 +45,7 @@ pub(crate) fn start(config: Arc<Config>, pm2: Arc<Pm2>) -> (Reloads, mpsc::Recei
         let mut current = config;
         while let Some(asker) = requests.recv().await {
             let answer = reload(&mut current, &pm2, &settings).await;
-            // Who asked may have left.
+            // Fails only if the requester has left.
             let _ = asker.send(answer);
         }
     });

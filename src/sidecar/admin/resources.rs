@@ -1,5 +1,5 @@
-//! The machine's load, measured now and then while the hub knows us: what the Node sidecar reports, from the same
-//! sources. It measures in the background, off the loop, and sends nothing itself.
+//! The load of this computer, measured periodically while the hub connection is online: the same figures as the legacy
+//! sidecar's, from the same sources. It is measured in the background and passed to the event loop.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-/// The first report after `identified` comes as soon as the original's.
+/// The delay of the first report after `identified` (the legacy sidecar's).
 const FIRST_AFTER: Duration = Duration::from_secs(5);
 
-/// How long Ollama may take to answer (the original's figure).
+/// The time limit for Ollama's answer (the legacy sidecar's).
 const OLLAMA_LIMIT: Duration = Duration::from_secs(5);
 
-/// Far more than its list of running models has.
+/// The longest answer of Ollama that is read, in bytes: far more than a list of running models has.
 const OLLAMA_BYTES: u64 = 1 << 20;
 
-/// Measures for as long as the receiver lives.
+/// Measures the load as long as the receiver of the figures lives.
 #[derive(Debug)]
 pub(crate) struct Resources {
     online: watch::Sender<bool>,
 }
 
 impl Resources {
-    /// Reports to `figures` every `interval_ms` while online; never, if that is 0.
+    /// Starts the measurements: every `interval_ms` while online, to `figures`; never if `interval_ms` is 0.
     pub(crate) fn start(
         interval_ms: u64,
         ollama_url: Option<String>,
@@ -38,7 +38,7 @@ impl Resources {
         Self { online }
     }
 
-    /// Whether the hub knows us.
+    /// Sets whether the hub connection is online.
     pub(crate) fn set_online(&self, online: bool) {
         self.online.send_if_modified(|known| std::mem::replace(known, online) != online);
     }
@@ -68,7 +68,7 @@ async fn report(
     }
 }
 
-/// What is known now; what is not known is left out.
+/// Measures the load. Unknown figures are left out.
 async fn measure(ollama_url: Option<&str>) -> Map<String, Value> {
     let mut figures = tokio::task::spawn_blocking(of_the_system).await.unwrap_or_default();
     if let Some(url) = ollama_url
@@ -93,16 +93,15 @@ fn of_the_system() -> Map<String, Value> {
     figures
 }
 
-/// The load average of one minute, as per cent of all cores: at most 100, with one decimal (the original's reckoning).
+/// Returns the one-minute load average in per cent of all cores: at most 100, with one decimal (as the legacy sidecar).
 fn cpu_percent(loadavg: &str, cores: usize) -> Option<f64> {
     let load: f64 = loadavg.split_whitespace().next()?.parse().ok()?;
-    // A machine has few cores: exact.
     #[allow(clippy::cast_precision_loss, reason = "a machine has few cores")]
     let share = load / cores.max(1) as f64;
     Some(((share * 1_000.0).round() / 10.0).min(100.0))
 }
 
-/// Used and total, bytes. Free is what is available, as Node counts it.
+/// Returns the used and the total memory, in bytes. Available memory counts as free, as in Node.
 fn memory(meminfo: &str) -> Option<(u64, u64)> {
     let kib = |name: &str| -> Option<u64> {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -112,13 +111,13 @@ fn memory(meminfo: &str) -> Option<(u64, u64)> {
     Some((total.saturating_sub(available).saturating_mul(1024), total.saturating_mul(1024)))
 }
 
-/// What the models that a local Ollama has loaded take of the video memory, bytes. Only `http://` is asked.
+/// Returns the video memory that the models loaded by a local Ollama use, in bytes. Only `http://` URLs are supported.
 async fn video_memory(url: &str) -> Option<u64> {
     let authority = url.strip_prefix("http://")?.split('/').next()?;
     let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
     let ask = async {
         let mut stream = TcpStream::connect(&address).await?;
-        // HTTP/1.0: the answer ends with the connection, and comes in no chunks.
+        // HTTP/1.0: the answer ends with the connection and is not chunked.
         let request = format!("GET /api/ps HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

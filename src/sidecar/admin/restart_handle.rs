@@ -1,11 +1,12 @@
-//! The handle by which a program that embeds the sidecar restarts it.
+//! The handle by which a program that embeds the sidecar can restart it.
 
 use tokio::sync::mpsc;
 
 use crate::sidecar::admin::commands::{AdminRequest, OperatorCommand, SidecarGone};
 
-/// Asks a running sidecar to restart itself, as a hub's command would: it finishes its task, says `agent_restarting`,
-/// and exits 0 to be brought back (or replaces itself where nobody would bring it back).
+/// A handle by which a running sidecar is asked to restart, as by the hub's command: it finishes its task, sends
+/// `agent_restarting`, and exits with 0 for the supervisor to start it again (or replaces itself in place if no supervisor
+/// would).
 #[derive(Debug, Clone)]
 pub struct RestartHandle {
     requests: mpsc::Sender<AdminRequest>,
@@ -16,10 +17,10 @@ impl RestartHandle {
         Self { requests }
     }
 
-    /// Asks for one restart with this reason. Whether it is granted (restart intensity) shows in the log and at the hub.
+    /// Requests one restart with this reason. Whether it is accepted (restart intensity) shows in the log and at the hub.
     ///
     /// # Errors
-    /// [`SidecarGone`] when there is no one to ask.
+    /// [`SidecarGone`]: the sidecar has ended.
     pub async fn graceful_restart(&self, reason: &str) -> Result<(), SidecarGone> {
         let command = OperatorCommand::Restart { reason: reason.to_owned(), force: false };
         self.requests

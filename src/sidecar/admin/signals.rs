@@ -1,4 +1,4 @@
-//! Signals: SIGINT and SIGTERM stop the process, SIGHUP reads the configuration again. They are passed on; the machine decides.
+//! Signal handlers: SIGINT and SIGTERM stop the process, SIGHUP reads the configuration again.
 
 use std::io;
 
@@ -9,23 +9,23 @@ use crate::sidecar::admin::commands::AdminRequest;
 #[cfg(unix)]
 use crate::sidecar::admin::reload::Reloads;
 
-/// Where requests go.
+/// Sends stop requests to the event loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Requests {
     pub(crate) queue: mpsc::Sender<AdminRequest>,
 }
 
 impl Requests {
-    /// Whether there is still someone to ask.
+    /// Requests a stop. Returns false if the event loop has ended.
     pub(crate) async fn stop(&self, signal: StopSignal) -> bool {
         self.queue.send(AdminRequest::Stop(signal)).await.is_ok()
     }
 }
 
-/// Listens for SIGINT and SIGTERM.
+/// Installs the handlers of SIGINT and SIGTERM.
 ///
 /// # Errors
-/// Signal handlers that cannot be installed: then the process could not be stopped without losing its goodbye.
+/// The signal handlers cannot be installed: the process could not be stopped without losing its goodbye.
 #[cfg(unix)]
 pub(crate) fn listen(requests: Requests) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,8 @@ pub(crate) fn listen(requests: Requests) -> io::Result<()> {
     Ok(())
 }
 
-/// SIGHUP: the configuration is read again. In a terminal it means that the terminal is gone, and stops the process.
+/// Installs the handler of SIGHUP, which reads the configuration again. With a terminal, SIGHUP means that the terminal is
+/// gone, and stops the process.
 ///
 /// # Errors
 /// The signal handler cannot be installed.
@@ -59,7 +60,7 @@ pub(crate) fn hangups(requests: Requests, reloads: Reloads) -> io::Result<()> {
             let there = if in_terminal {
                 requests.stop(StopSignal::Terminate).await
             } else {
-                // What came of it is in the log.
+                // The outcome is logged there.
                 reloads.ask().await.is_ok()
             };
             if !there {
@@ -70,7 +71,7 @@ pub(crate) fn hangups(requests: Requests, reloads: Reloads) -> io::Result<()> {
     Ok(())
 }
 
-/// Listens for Ctrl-C.
+/// Installs the handler of Ctrl-C.
 ///
 /// # Errors
 /// None here.

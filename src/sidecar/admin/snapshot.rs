@@ -1,5 +1,5 @@
-//! What the loop lets others see of itself: the machine as it stands, and what is counted beside it. Whoever looks gets a
-//! copy; nothing here is asked for a decision.
+//! The snapshot of the sidecar that the event loop publishes for the admin interfaces: the machine's state, and counters
+//! beside it. No decision depends on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,64 +10,64 @@ use crate::common::logging::Redactor;
 use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait};
 use crate::sidecar::clock::Clock;
 
-/// Restarts remembered beside the journal, for people.
+/// The number of past restarts that are kept beside the journal, for operators.
 pub(crate) const PAST_CAP: usize = 20;
 
-/// What never changes while the process runs.
+/// The facts that do not change while the process runs.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
-    /// Who we are.
+    /// The agent's id.
     pub(crate) agent_id: String,
-    /// Where the hub is.
+    /// The hub's URL.
     pub(crate) hub_url: String,
-    /// Names this run.
+    /// The id of this run of the process.
     pub(crate) boot_id: String,
-    /// The configuration file.
+    /// The path of the configuration file.
     pub(crate) config: String,
-    /// The journal.
+    /// The path of the journal.
     pub(crate) queue_file: String,
-    /// Where the agent leaves its files.
+    /// The folder in which the agent leaves its files.
     pub(crate) results_dir: String,
-    /// When the process began, by its clock.
+    /// The start of the process, by its clock.
     pub(crate) started_at: Timestamp,
-    /// Takes the token out of what others have said.
+    /// Removes the token from texts of the hub's and of operators.
     pub(crate) redactor: Redactor,
 }
 
-/// What has been counted since the process began.
+/// The counters since the process began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Connections on which the hub knew us.
+    /// Connections on which the hub identified us.
     pub(crate) connections: u64,
-    /// Tasks taken.
+    /// Assignments accepted.
     pub(crate) taken: u64,
-    /// Verdicts reached: completed.
+    /// Tasks completed.
     pub(crate) completed: u64,
-    /// Verdicts reached: failed.
+    /// Tasks failed.
     pub(crate) failed: u64,
-    /// Assignments not taken.
+    /// Assignments refused.
     pub(crate) refused: u64,
     /// Wake commands started.
     pub(crate) wakes: u64,
-    /// Writes of the journal that failed.
+    /// Failed writes of the journal.
     pub(crate) failed_writes: u64,
 }
 
-/// A commanded restart that has happened. Kept in the journal file for people; nothing is decided by it.
+/// A past commanded restart. Kept in the journal file for operators; no decision depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PastRestart {
-    /// The command, where the hub named one.
+    /// The command's id, if the hub gave one.
     #[serde(default)]
     pub(crate) command_id: Option<String>,
     /// The command's reason.
     pub(crate) reason: String,
-    /// Whether work was left under way.
+    /// Whether a task was left unfinished.
     #[serde(default)]
     pub(crate) forced: bool,
-    /// When the drain began, ms since the epoch.
+    /// The start of the drain, in ms since the epoch.
     #[serde(default)]
     pub(crate) left_at_ms: Option<u64>,
-    /// From there to the hub's `identified`, ms; absent until then.
+    /// The time from there to the hub's `identified`, in ms; absent until then.
     #[serde(default)]
     pub(crate) gap_ms: Option<u64>,
 }
@@ -88,42 +88,42 @@ impl PastRestart {
     }
 }
 
-/// Why the hub is not there, for people.
+/// The reason why there is no connection to the hub, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HubTrouble {
-    /// In the words of the hub, or of the attempt that failed.
+    /// The hub's text, or the error of the attempt that failed.
     pub(crate) why: String,
-    /// The hub said that it does not know us.
+    /// Whether the hub refused to identify us.
     pub(crate) refused: bool,
-    /// It was said on the connection of now: its end says less.
+    /// Whether it belongs to the current connection, whose end is less informative.
     fresh: bool,
 }
 
-/// The sidecar at one moment.
+/// The sidecar's state at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
-    /// What never changes.
+    /// The facts that do not change.
     pub(crate) about: Arc<About>,
     /// The process's clock.
     pub(crate) clock: Clock,
-    /// Where it stands.
+    /// The machine's state.
     pub(crate) machine: Machine,
-    /// What it waits for.
+    /// The next deadline and what it is for.
     pub(crate) next: Option<(Timestamp, Wait)>,
-    /// What has been counted.
+    /// The counters.
     pub(crate) counts: Counts,
-    /// Why the last attempt to reach the hub, or the last connection, came to nothing.
+    /// Why the last attempt to connect failed, or the last connection ended.
     pub(crate) hub_trouble: Option<HubTrouble>,
-    /// From the last ping to the hub's next word, ms.
+    /// The time from the last ping to the hub's next frame, in ms.
     pub(crate) latency_ms: Option<u64>,
-    /// The task in hand and since when, by this process.
+    /// The current task, and since when this process has it.
     pub(crate) in_hand: Option<(TaskId, Timestamp)>,
-    /// Commanded restarts, oldest first.
+    /// The past restarts, oldest first.
     pub(crate) past: VecDeque<PastRestart>,
 }
 
 impl Snapshot {
-    /// The process at its beginning.
+    /// Creates the snapshot of a process at its start.
     pub(crate) fn new(about: About, clock: Clock, machine: Machine, past: VecDeque<PastRestart>) -> Self {
         let mut snapshot = Self {
             about: Arc::new(about),
@@ -148,7 +148,7 @@ impl Snapshot {
         snapshot
     }
 
-    /// Takes one step in.
+    /// Updates the snapshot after a step of the machine.
     pub(crate) fn step(&mut self, event: &Event, after: &Machine, effects: &[Effect], now: Timestamp) {
         let before = std::mem::replace(&mut self.machine, after.clone());
         if let (Some(was), Some(is)) = (before.connection.online(), self.machine.connection.online())
@@ -218,7 +218,7 @@ impl Snapshot {
         }
     }
 
-    /// A dial or a connection ended; why, in words.
+    /// Records why an attempt to connect or a connection ended. A refusal on the same connection is kept, since it says more.
     pub(crate) fn link_ended(&mut self, why: String) {
         if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
             self.hub_trouble = Some(HubTrouble { why, refused: false, fresh: true });

@@ -1,5 +1,5 @@
-//! The sidecar's state as one document, for people and programs: what `status` prints, `/state` shows and pm2's `status`
-//! action answers. It reads what the loop lets be seen; it holds no secret and decides nothing.
+//! The status document: the sidecar's state for operators and programs, as shown by `status`, `/state` and pm2's `status`
+//! action. It contains no secret.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,190 +11,190 @@ use crate::machine::{
 use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
-/// How many of the restarts that happened are shown, the latest first.
+/// The number of past restarts in the document.
 const PAST_SHOWN: usize = 10;
 
-/// The document. `_ms` are milliseconds, `_at_ms` since the epoch, `_bytes` bytes.
+/// The status document. Fields in `_ms` are milliseconds, in `_at_ms` milliseconds since the epoch, in `_bytes` bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Who.
+    /// The agent's id.
     pub agent_id: String,
-    /// This program's version.
+    /// The sidecar's version.
     pub version: String,
-    /// Its process.
+    /// The sidecar's process.
     pub process: ProcessPart,
-    /// `Idle`, `Working`, `RestartPending`, `Draining` or `Exiting`.
+    /// The machine's phase: `Idle`, `Working`, `RestartPending`, `Draining` or `Exiting`.
     pub phase: String,
-    /// Why it is there, for people.
+    /// An explanation of the phase, for operators.
     pub why: String,
-    /// Whether an operator wants no new task to be taken.
+    /// Whether an operator has ordered that no new task is accepted.
     pub draining: bool,
-    /// The task in hand, or left behind.
+    /// The current task, or the one that a restart leaves unfinished.
     pub task: Option<TaskPart>,
     /// The restart or stop under way.
     pub leaving: Option<LeavingPart>,
-    /// What the machine waits for next.
+    /// The machine's next deadline.
     pub next: Option<NextPart>,
-    /// The hub.
+    /// The hub and the connection to it.
     pub hub: HubPart,
-    /// What must survive.
+    /// The journal.
     pub journal: JournalPart,
-    /// Our supervisor.
+    /// The supervisor.
     pub supervisor: SupervisorPart,
-    /// Commanded restarts that happened, the latest first.
+    /// The past commanded restarts, the latest first.
     pub restarts: Vec<RestartPart>,
-    /// What was counted since the process began.
+    /// The counters since the process began.
     pub counts: CountsPart,
 }
 
-/// `Status.process`.
+/// The sidecar's process (`Status.process`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessPart {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
-    /// Names this run.
+    /// The id of this run of the process.
     pub boot_id: String,
-    /// Since this run began.
+    /// The time since this run began.
     pub uptime_ms: u64,
-    /// Resident set.
+    /// The resident set size.
     pub memory_bytes: Option<u64>,
-    /// The configuration file.
+    /// The path of the configuration file.
     pub config: String,
-    /// Where the agent leaves its files.
+    /// The folder in which the agent leaves its files.
     pub results_dir: String,
 }
 
-/// `Status.task`.
+/// The current task (`Status.task`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskPart {
-    /// Which.
+    /// The task's id.
     pub task_id: String,
-    /// Its hand-out.
+    /// The assignment's generation.
     pub generation: u64,
-    /// How far it has come.
+    /// The stage that the task has reached.
     pub stage: String,
-    /// What that waits for, for people.
+    /// What the stage waits for, for operators.
     pub waits_for: String,
-    /// PersistedJob over from a process before, and the hub has not said whose it is.
+    /// Whether it is left from a previous run and the hub has not yet said who works on it.
     pub recovering: bool,
-    /// Since this process has it.
+    /// The time since this process has it.
     pub age_ms: u64,
-    /// When the hub handed it out, by its clock.
+    /// The time of the assignment, by the hub's clock.
     pub assigned_at_ms: Option<u64>,
 }
 
-/// `Status.leaving`.
+/// The restart or stop under way (`Status.leaving`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeavingPart {
     /// `restart` or `stop`.
     pub kind: String,
     /// The command's reason, or the signal.
     pub reason: String,
-    /// Names the command, where the hub did.
+    /// The command's id, if the hub gave one.
     pub command_id: Option<String>,
-    /// Who asked, where known.
+    /// The requester, if known.
     pub by: Option<String>,
-    /// Until the task is left behind (`RestartPending`) or the process goes (`Draining`).
+    /// The time until the task is left unfinished (`RestartPending`) or the process ends (`Draining`).
     pub deadline_in_ms: Option<u64>,
 }
 
-/// `Status.next`.
+/// The machine's next deadline (`Status.next`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NextPart {
-    /// What for.
+    /// What happens at the deadline.
     pub wait: String,
-    /// In how long.
+    /// The time until the deadline.
     pub in_ms: u64,
 }
 
-/// `Status.hub`.
+/// The hub and the connection to it (`Status.hub`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HubPart {
-    /// Where.
+    /// The hub's URL.
     pub url: String,
-    /// `down`, `dialing`, `identifying`, `online` or `closing`.
+    /// The connection's state: `down`, `dialing`, `identifying`, `online` or `closing`.
     pub link: String,
-    /// For people.
+    /// An explanation of the state, for operators.
     pub detail: String,
-    /// Why the last attempt or connection came to nothing; absent while the hub knows us.
+    /// Why the last attempt to connect failed or the last connection ended; absent while online.
     #[serde(default)]
     pub trouble: Option<String>,
-    /// The hub said that it does not know us.
+    /// Whether the hub refused to identify us.
     #[serde(default)]
     pub refused: bool,
-    /// Since it knows us on this connection.
+    /// The time since the hub identified us on this connection.
     pub online_for_ms: Option<u64>,
-    /// From the last ping to its next word.
+    /// The time from the last ping to the hub's next frame.
     pub latency_ms: Option<u64>,
-    /// Connections after the first.
+    /// The number of connections after the first.
     pub reconnects: u64,
-    /// What it can do beyond an existing installation.
+    /// The hub's features beyond those of a legacy hub.
     pub features: Vec<String>,
 }
 
-/// `Status.journal`.
+/// The journal (`Status.journal`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalPart {
-    /// The file.
+    /// The path of the file.
     pub file: String,
     /// Whether the last write succeeded.
     pub writable: bool,
-    /// Verdicts that the hub has not answered.
+    /// The verdicts that the hub has not acknowledged.
     pub outbox: Vec<VerdictPart>,
-    /// Work that the hub took back, kept in case it comes again.
+    /// The ids of tasks that the hub reclaimed and whose work is parked.
     #[serde(rename = "shelf")]
     pub parked: Vec<String>,
 }
 
-/// A verdict on its way.
+/// A verdict that the hub has not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictPart {
-    /// Which task.
+    /// The task's id.
     pub task_id: String,
-    /// Which hand-out.
+    /// The assignment's generation.
     pub generation: u64,
-    /// `completed` or `failed`.
+    /// The verdict: `completed` or `failed`.
     pub verdict: String,
 }
 
-/// `Status.supervisor`.
+/// The supervisor (`Status.supervisor`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SupervisorPart {
-    /// `pm2`, `systemd` or `none`.
+    /// The kind of supervisor: `pm2`, `systemd` or `none`.
     pub kind: String,
-    /// pm2's name for us.
+    /// This process's name in pm2.
     pub name: Option<String>,
-    /// pm2's number for us.
+    /// This process's number in pm2.
     pub pm_id: Option<u32>,
     /// pm2's count of restarts when this run began.
     pub restart_count: Option<u64>,
-    /// From a stop's signal to the kill.
+    /// The time from a stop signal to the kill.
     pub kill_timeout_ms: u64,
-    /// What a commanded restart does: `exit 0` or `exec in place`.
+    /// The restart method of a commanded restart: `exit 0` or `exec in place`.
     pub restart_by: String,
-    /// Why it is not `exit 0`.
+    /// Why the restart method is not `exit 0`.
     pub because: Option<String>,
 }
 
-/// One of `Status.restarts`.
+/// A past commanded restart (`Status.restarts`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestartPart {
     /// The command's reason.
     pub reason: String,
-    /// Names the command, where the hub did.
+    /// The command's id, if the hub gave one.
     pub command_id: Option<String>,
-    /// Whether work was left under way.
+    /// Whether a task was left unfinished.
     pub forced: bool,
-    /// When the drain began.
+    /// The start of the drain.
     pub left_at_ms: Option<u64>,
-    /// From there until the hub knew us again; absent until it does.
+    /// The time from there until the hub identified us again; absent until it does.
     pub gap_ms: Option<u64>,
 }
 
-/// `Status.counts`.
+/// The counters since the process began (`Status.counts`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountsPart {
-    /// Tasks taken.
+    /// Assignments accepted.
     pub taken: u64,
     /// Tasks completed.
     pub completed: u64,
@@ -204,12 +204,12 @@ pub struct CountsPart {
     pub refused: u64,
     /// Wake commands started.
     pub wakes: u64,
-    /// Writes of the journal that failed.
+    /// Failed writes of the journal.
     pub failed_writes: u64,
 }
 
 impl Status {
-    /// The document of the moment.
+    /// Returns the document for a snapshot.
     pub(crate) fn of(snapshot: &Snapshot, pm2: &Pm2) -> Self {
         let now = snapshot.clock.now();
         let machine = &snapshot.machine;
@@ -240,7 +240,7 @@ impl Status {
         status.without(&snapshot.about.redactor)
     }
 
-    /// Without the token, wherever a hub may have said it back to us.
+    /// Removes the token from every text that comes from the hub or from operators.
     fn without(mut self, redactor: &Redactor) -> Self {
         let clean = |text: &mut String| *text = redactor.clean(std::mem::take(text));
         clean(&mut self.why);
@@ -256,13 +256,13 @@ impl Status {
         self
     }
 
-    /// Whether it serves: the readiness of `/ready`. A task in hand does not count against it.
+    /// Returns whether the sidecar is ready, as in `/ready`. It is ready also with a current task.
     pub fn is_ready(&self) -> bool {
         self.hub.link == "online" && self.journal.writable && !self.draining && self.leaving.is_none()
     }
 }
 
-/// A sidecar without trouble, for the tests of those who show it.
+/// Returns the document of a sidecar without trouble, for tests.
 #[cfg(test)]
 pub(crate) fn example() -> Status {
     let document = serde_json::json!({

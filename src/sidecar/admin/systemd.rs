@@ -1,5 +1,5 @@
-//! systemd's notification protocol (`sd_notify(3)`): that we are ready, that we stop, that the loop turns, and a line for
-//! `systemctl status`. Datagrams to `NOTIFY_SOCKET`, never waited for; without that variable it says nothing at all.
+//! systemd's notification protocol (`sd_notify(3)`): readiness, stopping, the watchdog, and a line for `systemctl status`.
+//! Sends datagrams to `NOTIFY_SOCKET` without waiting; without that variable nothing is sent.
 
 use std::time::Duration;
 
@@ -10,46 +10,46 @@ use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::supervisor::pm2::SupervisorFacts;
 
-/// Between two lines for `systemctl status`.
+/// The least time between two lines for `systemctl status`.
 const THROTTLE: Duration = Duration::from_secs(1);
 
-/// The longest line for `systemctl status`, characters.
+/// The longest line for `systemctl status`, in characters.
 const STATUS_CHARS: usize = 200;
 
-/// Tells systemd.
+/// Sends notifications to systemd.
 #[derive(Debug)]
 pub(crate) struct Systemd {
     notifier: Notifier,
-    /// Half of the time after which systemd would take us for hung.
+    /// The interval of the watchdog notifications: half of systemd's watchdog timeout.
     feed_every: Option<Duration>,
     fed_at: Instant,
 }
 
 impl Systemd {
-    /// From this process's environment. A process that pm2 started is pm2's, whoever started that.
+    /// Reads this process's environment. Under pm2 nothing is sent, even if systemd started pm2.
     pub(crate) fn of_this_process(facts: &SupervisorFacts) -> Self {
         let env = |key: &str| std::env::var(key).ok().filter(|_| !facts.under_pm2);
         let notifier = Notifier::from_env(env);
-        // A watchdog that is another process's is not ours to feed.
+        // A watchdog for another process is not ours to feed.
         let ours = env("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(std::process::id()));
         let usec = env("WATCHDOG_USEC").and_then(|usec| usec.parse::<u64>().ok()).filter(|usec| ours && *usec > 0);
         let feed_every = usec.map(|usec| Duration::from_micros(usec / 2)).filter(|_| notifier.is_heard());
         Self { notifier, feed_every, fed_at: Instant::now() }
     }
 
-    /// Says in the background when we are ready, and how we are.
+    /// Reports the readiness and the state in the background.
     pub(crate) fn report(&self, admin: AdminHandle, ready: watch::Receiver<Option<Ready>>) {
         if self.notifier.is_heard() {
             tokio::spawn(report(self.notifier.clone(), admin, ready));
         }
     }
 
-    /// We end, and are not to be thought hung or crashed.
+    /// Reports that the process is stopping.
     pub(crate) fn stopping(&self) {
         self.notifier.say("STOPPING=1");
     }
 
-    /// The loop turns: called by the loop, and by nothing else.
+    /// Feeds the watchdog if it is due. Called only by the event loop, to show that it is alive.
     pub(crate) fn feed(&mut self) {
         if self.feed_at().is_some_and(|at| at <= Instant::now()) {
             self.notifier.say("WATCHDOG=1");
@@ -57,7 +57,7 @@ impl Systemd {
         }
     }
 
-    /// When the loop should turn next for it.
+    /// Returns when the watchdog is to be fed next.
     pub(crate) fn feed_at(&self) -> Option<Instant> {
         self.feed_every.map(|every| self.fed_at + every)
     }
@@ -87,7 +87,7 @@ async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Re
                 if changed.is_err() {
                     return;
                 }
-                // Readiness is not throttled: it comes by the other way.
+                // Only state changes are throttled; readiness is reported at once.
                 tokio::select! {
                     () = tokio::time::sleep(THROTTLE) => {}
                     Ok(()) = ready.changed() => {}
@@ -98,7 +98,7 @@ async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Re
     }
 }
 
-/// Sends datagrams, or nothing.
+/// Sends datagrams to systemd's socket; does nothing without one.
 #[derive(Debug, Clone)]
 #[cfg_attr(not(unix), derive(Default))]
 struct Notifier {
@@ -126,14 +126,14 @@ impl Notifier {
     fn say(&self, text: &str) {
         let Some(socket) = &self.socket else { return };
         let (from, to) = &**socket;
-        // One that is full or gone is not waited for; systemd judges by what arrives.
+        // A socket that is full or gone is not waited for.
         if let Err(error) = from.send_to_addr(text.as_bytes(), to) {
             tracing::debug!(%error, text, "systemd was not told");
         }
     }
 }
 
-/// A path, or with `@` in front a name in Linux's abstract namespace.
+/// Opens the socket to `name`: a path, or after an `@` a name in Linux's abstract namespace.
 #[cfg(unix)]
 fn open(name: &str) -> std::io::Result<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)> {
     use std::os::unix::net::{SocketAddr, UnixDatagram};

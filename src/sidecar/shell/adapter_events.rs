@@ -1,5 +1,4 @@
-//! What the adapters report, as the machine's events, and what the machine notices, as log lines. It translates; what an
-//! event means is the machine's to say.
+//! Translates the adapters' reports to the machine's events, and the machine's notices to log lines.
 
 use crate::common::logging::Redactor;
 use crate::machine::{Event, FromHub, Jitter, Notice, REFUSALS_CAP, TaskId, WakeOutcome};
@@ -10,7 +9,7 @@ use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
 use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbound;
 
-/// What happened on the connection of the agent of that id; nothing where it means nothing to the machine.
+/// Translates an event of the hub connection; `None` if the machine has no use for it.
 pub(crate) fn link_event(event: ConnectionEvent, agent_id: &str, random: &RandomBytes) -> Option<Event> {
     match event.what {
         ConnectionEventKind::Opened => Some(Event::HubOpened),
@@ -35,18 +34,18 @@ pub(crate) fn link_event(event: ConnectionEvent, agent_id: &str, random: &Random
     }
 }
 
-/// The shell's dice.
+/// Returns a random jitter.
 fn draw(random: &RandomBytes) -> Jitter {
     let mut bytes = [0; 2];
     if random(&mut bytes) {
         Jitter(u16::from_le_bytes(bytes))
     } else {
-        // Without dice, the middle: still a wait.
+        // Without random bytes, the middle of the range.
         Jitter(u16::MAX / 2)
     }
 }
 
-/// How the wake command ended.
+/// Translates and logs the end of a wake command.
 pub(crate) fn wake_event(event: WakeEvent) -> Event {
     let WakeEvent { task_id, attempt, outcome, .. } = &event;
     match outcome {
@@ -60,12 +59,13 @@ pub(crate) fn wake_event(event: WakeEvent) -> Event {
     let outcome = event.outcome;
     match (TaskId::new(&event.task_id), u8::try_from(event.attempt)) {
         (Ok(task_id), Ok(attempt)) => Event::WakeFinished { task_id, generation: event.generation, attempt, outcome },
-        // Orders carry checked ids and small counts; an echo of anything else means nothing.
+        // Cannot happen: the machine orders wakes with checked ids and small attempt numbers only.
         (Err(_), _) | (_, Err(_)) => Event::HubSaid(FromHub::SignOfLife),
     }
 }
 
-/// What the agent left in the results folder, without the token: an agent that reads config.json may print it.
+/// Translates a file that the agent left in the results folder. The token is removed from its content, since an agent that
+/// reads config.json may print it.
 pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     let (raw, outcome) = match event {
         ResultsEvent::Looked { number } => return Event::ResultsLookedFor { number },
@@ -73,7 +73,7 @@ pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
         ResultsEvent::Result { task_id, content } => (task_id, Some(content)),
     };
     let Ok(task_id) = TaskId::new(&raw) else {
-        // Only ids of the machine's are watched; an echo of anything else means nothing.
+        // Cannot happen: only ids of the machine's are watched.
         return Event::HubSaid(FromHub::SignOfLife);
     };
     match outcome {
@@ -82,7 +82,7 @@ pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     }
 }
 
-/// What is worth an operator's eye, in the log.
+/// Logs a notice of the machine's.
 pub(crate) fn notify(notice: &Notice) {
     let kind: &'static str = notice.into();
     match notice {

@@ -1,4 +1,4 @@
-//! From a checked configuration to a running sidecar: the journal is read, the machine recovered, the adapters made.
+//! Builds a sidecar from a checked configuration: reads the journal, recovers the machine and creates the adapters.
 //! The caller holds the state folder's lock and has set up logging.
 
 use std::fs;
@@ -40,22 +40,22 @@ use crate::sidecar::shell::restart_check::{NextRunChecks, Pm2AndProgram};
 use crate::sidecar::supervisor::pm2::{Pm2, scrub_child_env};
 use crate::sidecar::supervisor::preflight::Preflight;
 
-/// Events that may wait for the loop; beyond it the adapters wait.
+/// The capacity of each channel to the event loop; adapters wait when it is full.
 const INBOX: usize = 64;
 
-/// pm2 is asked once the restart is over, since its answer costs a fifth of a second of CPU.
+/// The delay before pm2 is asked about this process: its answer costs 0.2 s of CPU, which must not fall into a restart.
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// Why a sidecar cannot start.
+/// An error that keeps a sidecar from starting.
 #[derive(Debug)]
 pub enum StartError {
-    /// The journal cannot be read, or not be moved aside.
+    /// The journal cannot be read, or cannot be moved aside.
     Journal(DurableError),
-    /// The journal is a newer sidecar's, and stays where it is.
+    /// The journal was written by a newer version; it is left in place.
     Newer {
-        /// The file.
+        /// The journal file.
         path: PathBuf,
-        /// Its version.
+        /// The journal's schema version.
         schema: u32,
     },
     /// Signal handlers cannot be installed.
@@ -86,27 +86,27 @@ pub struct Started {
 }
 
 impl Started {
-    /// The sidecar, for a handle to it.
+    /// Returns the sidecar, to get a handle to it.
     pub fn sidecar(&self) -> &Sidecar {
         &self.sidecar
     }
 
-    /// Runs until the process is to end.
+    /// Runs the sidecar until the process is to end.
     pub async fn run(self) -> Ending {
         self.sidecar.run(self.first).await
     }
 }
 
-/// Makes everything ready. Must be called inside the runtime. With `preflight`, the sidecar tries out what it would be
-/// restarted as before it promises a restart.
+/// Builds a sidecar. Must be called inside the runtime. With `preflight`, the sidecar tries out the program that a restart
+/// would start before it accepts the restart.
 ///
 /// # Errors
-/// [`StartError`]: the state folder is unusable, or signals cannot be listened for.
+/// [`StartError`]: the state folder is unusable, or signal handlers cannot be installed.
 pub fn start(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Started, StartError> {
     start_with(config, pm2, preflight, Environment::real())
 }
 
-/// As [`start`], in a world of the caller's (a simulated one, say).
+/// Builds a sidecar in an environment of the caller's, for instance a simulated one. See [`start`].
 ///
 /// # Errors
 /// As [`start`].
@@ -129,7 +129,7 @@ fn start_with(
         tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
     }
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
-    // For people only: what is no history is none.
+    // Shown to operators only: an unreadable history counts as empty.
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
@@ -275,7 +275,7 @@ fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<Str
     }
 }
 
-/// Keeps the file as it is under another name, BEFORE it is written without what makes no sense in it.
+/// Copies the journal file aside, then writes it without the parts that cannot be read.
 fn set_aside(
     path: &Path,
     max_bytes: u64,
@@ -291,8 +291,8 @@ fn set_aside(
         );
     }
     atomic_file::write_atomic_up_to(max_bytes, path, &journal::to_bytes(journal, other)).inspect_err(|_| {
-        // The next start copies the file again, and copies would eat what room a full disk has. Failing only the folder's
-        // fsync, the write may have replaced the file: the copy is the only one then.
+        // The next start copies the file again, so a copy would fill a full disk further. It is removed only if the file
+        // is unchanged: where only the folder's fsync failed, the file may have been replaced.
         if let (Ok(file), Ok(copy)) = (fs::read(path), fs::read(&copied_to))
             && file == copy
         {
@@ -311,7 +311,7 @@ fn link_config(config: &Config, policy: &Policy) -> ConnectionConfig {
 }
 
 fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
-    /// From exit to `identified`, without what pm2 is told to wait on top.
+    /// The usual time from exit to `identified`, without pm2's `restart_delay`, in ms.
     const USUAL_GAP_MS: u64 = 500;
     Identity {
         agent_id: config.agent_id.clone(),
@@ -336,18 +336,18 @@ fn about(config: &Config, introduction: &Identity, started_at: Timestamp) -> Abo
     }
 }
 
-/// A name for this run of the process.
+/// Returns a new id for this run of the process.
 fn boot_id(random: &RandomBytes, clock: Clock) -> String {
     let mut bytes = [0; 16];
     if random(&mut bytes) {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     } else {
-        // Without dice: the pid and the time tell two runs on one machine apart.
+        // Without random bytes, the pid and the time tell two runs on one machine apart.
         format!("{}-{}", std::process::id(), clock.now().as_millis())
     }
 }
 
-/// Asks pm2 in the background what it knows of us; `identify` does not wait for it.
+/// Asks pm2 in the background about this process; `identify` does not wait for the answer.
 fn ask_pm2(pm2: &Arc<Pm2>) -> watch::Receiver<Option<Pm2Info>> {
     let (answer, answers) = watch::channel(None);
     let pm2 = pm2.clone();
@@ -357,7 +357,7 @@ fn ask_pm2(pm2: &Arc<Pm2>) -> watch::Receiver<Option<Pm2Info>> {
             Ok(us) => {
                 let info = pm2.info_from(&us);
                 tracing::info!(name = info.name, status = info.status, restarts = info.restart_count, "pm2 knows us");
-                // A receiver that is gone wants no answer.
+                // Fails only once the event loop has ended.
                 let _ = answer.send(Some(info));
             }
             Err(error) => tracing::info!(%error, "pm2 was not asked, or does not know us"),

@@ -1,5 +1,5 @@
-//! What the daemon stands on besides its configuration: dice, the wall clock, threads for blocking work, the way to the
-//! hub, and the agent's side. The real one is [`Environment::real`]; a simulation gives another. It decides nothing.
+//! What the daemon depends on besides its configuration: random bytes, the wall clock, threads for blocking work, the
+//! transport to the hub, and the agent's side. [`Environment::real`] is the real one; a simulation passes another.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,29 +8,31 @@ use crate::sidecar::agent::side::{AgentSide, RealAgent};
 use crate::sidecar::hub_connection::transport::Connector;
 use crate::sidecar::supervisor::look_ahead::LookAhead;
 
-/// Fills a buffer with random bytes; false when there are none.
+/// A function that fills a buffer with random bytes and returns false if there are none.
 pub type RandomBytes = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
-/// What the daemon stands on.
+/// What the daemon depends on besides its configuration.
 pub struct Environment {
-    /// Random bytes.
+    /// The source of random bytes.
     pub random: RandomBytes,
-    /// The wall clock, asked once; ms since the epoch.
+    /// The wall clock, read once; ms since the epoch.
     pub now_ms: fn() -> u64,
-    /// Whether the journal is written on a thread for blocking work, so that a slow disk does not stop the link.
+    /// Whether the journal is written on a thread for blocking work, so that a slow disk does not block the
+    /// connection.
     pub threads: bool,
-    /// The way to the hub, where it is not TCP.
+    /// The transport to the hub, if it is not TCP.
     pub connector: Option<Connector>,
-    /// Whether there is a machine around it: signals, pm2's channel, the operators' socket, commands run as tasks.
+    /// Whether the process uses what belongs to a real machine: signals, pm2's channel, the local socket, commands run as
+    /// tasks.
     pub on_a_machine: bool,
-    /// The agent's side.
+    /// The adapters on the agent's side.
     pub agent: Box<dyn AgentSide>,
-    /// What finds out what would follow, where it is not pm2 and the program at our path.
+    /// The restart check, if it is not the one that asks pm2 and tries out the program at our path.
     pub look_ahead: Option<Arc<dyn LookAhead>>,
 }
 
 impl Environment {
-    /// The world.
+    /// Returns the real environment.
     pub fn real() -> Self {
         Self {
             random: Arc::new(|bytes| getrandom::fill(bytes).is_ok()),

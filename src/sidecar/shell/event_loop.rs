@@ -1,9 +1,8 @@
-//! The daemon's one loop: what happened or is due goes through the machine, and its effects are carried out in order.
-//! It decides nothing; see `machine` for what is decided and why.
+//! The daemon's event loop. It takes no decisions; see `machine`.
 //!
-//! 1. Wait for what happens next, or for the machine's deadline, whichever is first.
-//! 2. Put it through [`transition`].
-//! 3. Carry the effects out, each before the next; a write's outcome is the next event.
+//! 1. Wait for the next event or the machine's deadline, whichever is first.
+//! 2. Pass it to [`transition`].
+//! 3. Carry out the effects, one after the other; the outcome of a write is the next event.
 
 mod effects;
 mod shutdown;
@@ -41,32 +40,32 @@ use crate::sidecar::shell::restart_check::NextRunChecks;
 use crate::sidecar::shell::step_log;
 use crate::sidecar::supervisor::pm2::Pm2;
 
-/// The journal file's field for the restarts that happened.
+/// The journal file's field for past restarts.
 pub(crate) const RESTART_HISTORY: &str = "restart_history";
 
-/// What the loop works with.
+/// The adapters that carry out the machine's effects.
 pub(crate) struct Adapters {
     pub(crate) link: HubConnection,
     pub(crate) runner: Arc<dyn Wakes>,
     pub(crate) results: Box<dyn Results>,
     pub(crate) next_run: NextRunChecks,
     pub(crate) result_hook: ResultHook,
-    /// Where commands may be run.
+    /// The commands run as tasks; `None` where commands cannot be run (in a simulation).
     pub(crate) runs: Option<Runs>,
     pub(crate) random: RandomBytes,
-    /// Whether blocking work gets a thread.
+    /// Whether blocking work runs on a thread of its own.
     pub(crate) threads: bool,
     pub(crate) resources: Resources,
     pub(crate) pm2: Arc<Pm2>,
-    /// Speaks to pm2.
+    /// The writer on pm2's channel.
     pub(crate) voice: ChannelWriter,
-    /// And to systemd.
+    /// The notifications to systemd.
     pub(crate) systemd: Systemd,
-    /// What pm2 said last, as far as it says more than the environment.
+    /// pm2's last answer about this process, as far as it tells more than the environment.
     pub(crate) pm2_said: watch::Receiver<Option<Pm2Info>>,
 }
 
-/// News for the hub, until the machine has said whether they are passed on.
+/// The content of a [`News`] event, kept until the machine has decided whether it is passed on to the hub.
 #[derive(Debug)]
 pub(crate) enum Offered {
     Output(OutputBatch),
@@ -81,34 +80,34 @@ pub struct Sidecar {
     pub(crate) introduction: Identity,
     pub(crate) clock: Clock,
     pub(crate) inbox: Inbox,
-    /// The local socket's name, for as long as the loop runs.
+    /// Keeps the local socket's file as long as the loop runs.
     #[cfg(unix)]
     pub(crate) _plate: Option<crate::sidecar::admin::socket::SocketGuard>,
     pub(crate) adapters: Adapters,
     pub(crate) control: mpsc::Sender<AdminRequest>,
-    /// What others may see.
+    /// Publishes the state for the admin interfaces.
     pub(crate) show: watch::Sender<Snapshot>,
-    /// Who waits for which answer.
+    /// The operators that wait for an answer.
     pub(crate) waiting: WaitingOperators,
-    /// The content of the event that is being handled.
+    /// The content of the [`News`] event that is being handled.
     pub(crate) offered: Option<Offered>,
-    /// Fields that other writers left in `queue.json`.
+    /// Fields of `queue.json` that other programs wrote.
     pub(crate) foreign_fields: Map<String, Value>,
     pub(crate) watched: Option<TaskId>,
     pub(crate) hooks: Hooks,
-    /// Takes the token out of what others wrote.
+    /// Removes the token from texts of the agent's and the hub's.
     pub(crate) redactor: Redactor,
     #[cfg(debug_assertions)]
     pub(crate) history: crate::machine::invariants::History,
 }
 
 impl Sidecar {
-    /// Asks this sidecar to restart itself.
+    /// Returns a handle by which this sidecar can be asked to restart.
     pub fn restart_handle(&self) -> RestartHandle {
         RestartHandle::new(self.control.clone())
     }
 
-    /// Runs until the machine exits. `first` are the effects of its recovery.
+    /// Runs until the machine exits. `first` holds the effects of its recovery.
     pub(crate) async fn run(mut self, first: Vec<Effect>) -> Ending {
         let mut ending = self.perform_all(first).await;
         loop {
@@ -122,7 +121,8 @@ impl Sidecar {
         }
     }
 
-    /// What happens next, or the deadline. A deadline that has passed comes first: a busy hub cannot put it off.
+    /// Waits for the next event or the machine's deadline. A deadline that has passed comes first, so that a busy hub
+    /// cannot delay it.
     async fn next_event(&mut self) -> Event {
         loop {
             self.adapters.systemd.feed();
@@ -142,7 +142,7 @@ impl Sidecar {
         }
     }
 
-    /// What arrived, as the machine's event; nothing where it means nothing to the machine.
+    /// Translates an arrival to the machine's event; `None` if the machine has no use for it.
     fn event(&mut self, arrival: Arrival) -> Option<Event> {
         match arrival {
             Arrival::AdminRequest(request) => Some(self.waiting.admit(request)),
@@ -154,7 +154,7 @@ impl Sidecar {
                 link_event(event, &self.config.agent_id, &self.adapters.random)
             }
             Arrival::Settings(Settings { config, policy }) => {
-                // The machine is not told: where it stands does not change, only what its next step decides by.
+                // No event: the machine's state does not change, only what its next step decides by.
                 self.hooks = self.hooks.with_config(&config);
                 (self.config, self.policy) = (config, policy);
                 None
@@ -171,7 +171,7 @@ impl Sidecar {
         }
     }
 
-    /// Lets people see why a connection ended; the machine needs no words.
+    /// Publishes why a connection ended. The machine does not need the text.
     fn note_end(&self, event: &ConnectionEvent) {
         if let ConnectionEventKind::Closed(closed) = &event.what {
             self.show.send_modify(|snapshot| snapshot.link_ended(closed.in_words()));
@@ -205,7 +205,10 @@ impl Sidecar {
         effects
     }
 
-    /// A debug build judges itself: a property that does not hold is a bug, and the run ends here, loudly.
+    /// Checks the step against the machine's invariants (debug builds only).
+    ///
+    /// # Panics
+    /// An invariant does not hold.
     #[cfg(debug_assertions)]
     fn check(&mut self, before: &Machine, event: &Event, now: Timestamp, after: &Machine, effects: &[Effect]) {
         use crate::machine::invariants::{StepRecord, check_step};

@@ -1,4 +1,4 @@
-//! Frames from the hub, as the machine's events. It translates; what an event means is the machine's to say.
+//! Decodes frames from the hub to the machine's events.
 
 use serde_json::Value;
 
@@ -10,20 +10,20 @@ use crate::protocol::{
 use crate::sidecar::agent::launch::CANNOT_START_KEY;
 use crate::sidecar::hub_connection::{Closed, cooldown_ms};
 
-/// The close code of a hub that has a newer connection of this agent (ours says it; see `docs/protocol.md`).
+/// The close code of a hub that has a newer connection of this agent (sent by our hub; see `docs/protocol.md`).
 pub const CLOSE_SUPERSEDED: u16 = 4001;
 
-/// The close codes of a hub that would not have what it read: unsupported data, invalid data, policy, too big, and an error of
-/// its own. (1002 is said of silence too, the others of a hub that goes.)
+/// The close codes of a hub that refused what it received: unsupported data, invalid data, policy violation, too big, and
+/// internal error. (1002 is also sent after silence; the other codes are sent by a hub that goes away.)
 const REFUSING_CLOSES: [u16; 5] = [1003, 1007, 1008, 1009, 1011];
 
-/// After that, coming back at once would only push the other one out in turn.
+/// The wait after [`CLOSE_SUPERSEDED`], in ms: reconnecting at once would supersede the other connection in turn.
 const SUPERSEDED_WAIT_MS: u64 = 60_000;
 
-/// What a rate-limited frame's sender waits when the hub does not say how long.
+/// The wait after a rate-limited frame, in ms, if the hub names none.
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
-/// Reads one text frame to the agent of that id. Whatever it is, it shows that the hub lives.
+/// Decodes one text frame to the agent `agent_id`. A frame without a meaning is still a sign of life.
 pub fn decode_frame(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
         Ok(HubFrame::AgentLeft { agent_id: left }) if left == agent_id => FromHub::Forgotten,
@@ -60,7 +60,7 @@ fn from_frame(frame: HubFrame) -> FromHub {
         HubFrame::TaskAssign(assignment) => from_assignment(assignment),
         HubFrame::TaskAck { task_id, status } => match status {
             TaskAckStatus::Accepted => FromHub::AcceptAcknowledged { task_id },
-            // An answer of any kind ends the wait for one.
+            // Any answer ends the wait for one.
             TaskAckStatus::Complete
             | TaskAckStatus::Failed
             | TaskAckStatus::Retried
@@ -108,7 +108,7 @@ fn from_error(error: &HubError) -> FromHub {
             FromHub::IdentifyRefused { error: format!("validation_failed: {}", serde_json::json!(error.errors)) }
         }
         ("validation_failed", Some("state_report")) => FromHub::ReportNotUnderstood,
-        // Known of existing hubs, and expected: `docs/protocol.md`.
+        // Expected of legacy hubs: see `docs/protocol.md`.
         ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
         (_, Some(kind @ ("task_complete" | "task_failed"))) => {
             let words = format!("{text}: {}", serde_json::json!(error.errors));
@@ -140,8 +140,8 @@ fn from_assignment(assignment: Assignment) -> FromHub {
     }
 }
 
-/// A task that cannot be kept as it came is taken by its name alone, and fails when it is to be begun. So its failure is kept
-/// and said like any other; and where work on it is under way, because an older sidecar took it, that goes on.
+/// Decodes an assignment whose content cannot be stored: the task is accepted by its id alone, and fails when it is to be
+/// started. Its failure is stored and reported like any other; work on it that an older sidecar has begun goes on.
 fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
     let Some(mut assignment) = Assignment::named_in(text) else {
         tracing::warn!(%refusal, bytes = text.len(), "an assignment that names no task was ignored");
@@ -154,7 +154,7 @@ fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
     from_assignment(assignment)
 }
 
-/// The assignment as the agent gets it: one JSON object, whole, without the frame's `type`.
+/// Returns the assignment as the agent gets it: one JSON object with all fields but the frame's `type`.
 fn payload(assignment: &Assignment) -> String {
     let mut object = assignment.rest.clone();
     object.remove("type");
@@ -174,7 +174,7 @@ fn order(command: RestartCommand) -> RestartOrder {
     }
 }
 
-/// The end of a connection, with a draw for the way back.
+/// Translates the end of a connection. `jitter` randomizes the wait before the next one.
 pub(crate) fn closed(closed: &Closed, jitter: Jitter) -> Event {
     let retry_after_ms = match closed.code {
         Some(1008) => cooldown_ms(&closed.reason),

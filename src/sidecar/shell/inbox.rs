@@ -1,5 +1,5 @@
-//! Everything that reaches the loop, in one place. What one adapter reports keeps its order; of what is ready at the same
-//! moment, this machine's own comes before the hub's, so that a hub that talks without end delays no signal.
+//! The event loop's inbox. The reports of one adapter keep their order. Of the reports that are ready at the same time,
+//! those of this machine come before the hub's, so that a hub that sends without end cannot delay a signal.
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -12,7 +12,7 @@ use crate::sidecar::agent::supervised::OutputBatch;
 use crate::sidecar::agent::wake::WakeEvent;
 use crate::sidecar::hub_connection::ConnectionEvent;
 
-/// The adapters' ends.
+/// The receiving ends of the adapters' channels.
 pub(crate) struct Inbox {
     pub(crate) requests: mpsc::Receiver<AdminRequest>,
     pub(crate) answers: mpsc::Receiver<Event>,
@@ -24,29 +24,29 @@ pub(crate) struct Inbox {
     pub(crate) figures: mpsc::Receiver<Map<String, Value>>,
 }
 
-/// What arrived.
+/// A report of an adapter.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    /// A signal, or something that an operator asks.
+    /// A signal or an operator command.
     AdminRequest(AdminRequest),
-    /// The answer to a question of the machine's.
+    /// The answer to an effect of the machine's.
     Answer(Event),
     /// A wake command ended.
     Wake(WakeEvent),
-    /// The agent left something.
+    /// The agent left a file in the results folder.
     Results(ResultsEvent),
     /// The configuration was read again.
     Settings(Settings),
     /// Something happened on the connection.
     Connection(ConnectionEvent),
-    /// A run wrote something.
+    /// A run of a command wrote output.
     Output(OutputBatch),
     /// The machine's load was measured.
     Figures(Map<String, Value>),
 }
 
 impl Inbox {
-    /// Waits for what comes next. Dropped in the middle, nothing is lost.
+    /// Waits for the next report. Cancel safe: nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Arrival {
         tokio::select! {
             biased;

@@ -1,5 +1,5 @@
-//! The I/O shell: one loop, and one adapter a file. Adapters translate between the world and the machine's events and
-//! effects; none of them decides.
+//! The I/O shell around the machine: the event loop and the translations between the adapters and the machine's events
+//! and effects. It takes no decisions.
 
 pub(crate) mod adapter_events;
 pub(crate) mod build;

@@ -1,4 +1,5 @@
-//! What the machine says, as frames. It adds what never changes (who we are, pm2's word on us); it decides nothing.
+//! Encodes the machine's messages to the hub as frames. Adds what the machine does not know: the agent's identity and
+//! pm2's information.
 
 use serde_json::{Map, Value, json};
 
@@ -10,24 +11,24 @@ use crate::protocol::{
 };
 use crate::sidecar::agent::supervised::OutputBatch;
 
-/// What every `identify` carries.
+/// The constant content of `identify`.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Who we are.
+    /// The agent's id.
     pub agent_id: String,
     /// The agent's secret.
     pub token: Secret,
-    /// What tasks the agent can do.
+    /// The kinds of tasks that the agent can do.
     pub capabilities: Vec<String>,
-    /// A local Ollama endpoint.
+    /// The URL of a local Ollama endpoint.
     pub ollama_url: Option<String>,
-    /// Names this run of the process.
+    /// The id of this run of the process.
     pub boot_id: String,
-    /// How long a restart is likely to keep us away, ms.
+    /// The likely duration of a restart, in ms.
     pub expected_back_ms: u64,
 }
 
-/// The frame for `what`; `pm2` is asked only for `identify`.
+/// Encodes a message as a frame. `pm2` is called only for `identify`.
 pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
     match what {
         ToHub::Identify { status, restarted } => SidecarFrame::Identify(Box::new(Identify {
@@ -59,11 +60,11 @@ pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) 
             SidecarFrame::TaskProgress { task_id: task_id.to_string(), progress: None, execution_event: None }
         }
         ToHub::TaskComplete { task_id, generation, result } => {
-            // A result that version 0.1.0 took may be nested deeper than a hub takes it.
+            // Version 0.1.0 accepted results that are nested deeper than a hub accepts.
             let mut result = limit_depth(stored_object(&result), MAX_RESULT_DEPTH);
             let mut rest = Map::new();
-            // Beside the result is where hubs look for it, and where the Node sidecar puts it. An existing hub's queue
-            // stumbles over a summary that is no object, and takes the connection down with it.
+            // Hubs expect the report beside the result, where the legacy sidecar puts it. A legacy hub's queue crashes on
+            // a summary that is no object, and the connection with it.
             let report = result.get("verification_report").and_then(Value::as_object);
             if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
                 rest.extend(result.remove_entry("verification_report"));
@@ -75,10 +76,10 @@ pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) 
             SidecarFrame::TaskFailed { task_id, generation, reason, error: None }
         }
         ToHub::TaskRecovering { task, last_status } => {
-            // So may a task.
+            // Version 0.1.0 accepted such tasks too.
             let mut rest = limit_depth(stored_object(&task.payload), MAX_JSON_DEPTH);
             rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
-            // Not the payload's: the hub may have handed the task out anew since.
+            // Not the payload's generation: the hub may have assigned the task again since.
             rest.insert("generation".into(), task.generation.into());
             SidecarFrame::TaskRecovering { task_id: task.id.to_string(), last_status: Some(last_status.into()), rest }
         }
@@ -133,7 +134,7 @@ fn ack(command_id: String, answer: RestartAnswer) -> RestartAck {
     RestartAck { command_id, outcome, detail, deadline_ms }
 }
 
-/// Output of a running task, as the Node sidecar says it.
+/// Returns the frame for output of a running task, in the legacy sidecar's form.
 pub(crate) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
     let event = json!({
         "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
@@ -142,7 +143,7 @@ pub(crate) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
     SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
 }
 
-/// The machine's load, as the Node sidecar says it.
+/// Returns the frame for the machine's load, in the legacy sidecar's form.
 pub(crate) fn resource_report(who: &Identity, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
     let mut rest = figures;
     rest.insert("agent_id".into(), who.agent_id.clone().into());

@@ -1,5 +1,5 @@
-//! Finds out what would follow this process: whether the supervisor would start the next run, and whether the program at our
-//! path can start. It reports what it found, and decides nothing; what cannot be found out in time is not reported.
+//! The restart check: finds out whether the supervisor would start the next run, and whether the program at our path can
+//! start. What cannot be found out in time is not reported.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::sidecar::supervisor::look_ahead::{LookAhead, NextRunFound};
 use crate::sidecar::supervisor::pm2::Pm2;
 use crate::sidecar::supervisor::preflight::Preflight;
 
-/// Looks at the supervisor and at the next program.
+/// Runs restart checks in the background and reports their results.
 pub(crate) struct NextRunChecks {
     look: Arc<dyn LookAhead>,
     answers: mpsc::Sender<Event>,
@@ -21,12 +21,12 @@ pub(crate) struct NextRunChecks {
 }
 
 impl NextRunChecks {
-    /// Reports to `answers` what `look` finds.
+    /// Creates a runner that reports to `answers` what `look` finds.
     pub(crate) fn new(look: Arc<dyn LookAhead>, answers: mpsc::Sender<Event>) -> Self {
         Self { look, answers, looking: None }
     }
 
-    /// Looks, in the background; an earlier look is not waited for any more.
+    /// Starts a check in the background; an earlier one is aborted.
     pub(crate) fn check(&mut self, number: u32, leaving: bool) {
         if let Some(earlier) = self.looking.take() {
             earlier.abort();
@@ -34,20 +34,20 @@ impl NextRunChecks {
         let (look, answers) = (self.look.clone(), self.answers.clone());
         let looking = tokio::spawn(async move {
             if let Some(NextRunFound { restart_method, cannot_start }) = look.look(leaving).await {
-                // A loop that has ended wants no answer.
+                // Fails only once the event loop has ended.
                 let _ = answers.send(Event::NextRunChecked { number, restart_method, cannot_start }).await;
             }
         });
         self.looking = Some(looking.abort_handle());
     }
 
-    /// Nobody would hear an answer any more.
+    /// Ends a check that is under way; its answer could not be received any more.
     pub(crate) fn close(&self) {
         self.look.close();
     }
 }
 
-/// pm2, and the program at our path where that is tried out.
+/// The real restart check: asks pm2 and, with `preflight`, tries out the program at our path.
 pub(crate) struct Pm2AndProgram {
     pub(crate) pm2: Arc<Pm2>,
     pub(crate) preflight: Option<Preflight>,
@@ -64,7 +64,7 @@ impl LookAhead for Pm2AndProgram {
                 }
             };
             let restart_method = async { Ok(self.pm2.query_restart_method(self.clock).await) };
-            // A program that cannot start is started by nobody, so pm2 is not waited for then.
+            // No supervisor could start such a program, so pm2's answer is not awaited then.
             match tokio::try_join!(can_start, restart_method) {
                 Ok(((), restart_method)) => Some(NextRunFound { restart_method: restart_method?, cannot_start: None }),
                 Err(why) => Some(NextRunFound { restart_method: RestartMethod::InPlace, cannot_start: Some(why) }),

@@ -1,9 +1,9 @@
-//! One line a transition, in the machine's own names. It writes logs and nothing else.
+//! Logs one line per transition, in the machine's own names.
 
 use crate::machine::{Effect, EffectName, Event, EventName, FromHub, FromHubName, Machine, StageName, ToHubName};
 
-/// Writes what happened, what was ordered, and where the machine stands now. A change of phase, of whether the hub is there,
-/// or of whether a restart is being checked, is worth `info`; traffic is worth `debug`.
+/// Logs the event, the effects, and the machine's new state: at `info` if the phase, the stage, the hub's presence or a
+/// restart check changed, at `debug` otherwise, and at `trace` for mere signs of life.
 pub(crate) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[Effect]) {
     let (from, to) = (before.state.phase(), after.state.phase());
     let stage = |machine: &Machine| machine.state.job().map(|job| StageName::from(&job.persisted.stage));

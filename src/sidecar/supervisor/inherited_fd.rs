@@ -1,5 +1,5 @@
-//! The one place that takes over a file descriptor by number: pm2 hands its channel down as one (`NODE_CHANNEL_FD`).
-//! It does nothing else; the rest of the crate is free of `unsafe`.
+//! Takes over a file descriptor by number: pm2 passes its channel down as one (`NODE_CHANNEL_FD`). The rest of the crate is
+//! free of `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -10,20 +10,20 @@ use std::sync::{Mutex, PoisonError};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The descriptor under the number that the supervisor gave it: open as long as the process is.
+/// The descriptor under the number that the supervisor gave it; open as long as the process lives, unless abandoned.
 static ORIGINAL: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// Takes over the supervisor's channel and closes it to children. At most once a process, and only before anything else
-/// could have opened a file under that number: at start.
+/// Takes over the supervisor's channel and sets it close-on-exec. Must be called at start, before anything else could have
+/// opened a file under that number, and at most once per process.
 ///
 /// # Errors
-/// A number below 3, a second call, a number that is not open, or not a socket.
+/// The number is below 3, not open or not a socket, or this is a second call.
 pub(crate) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     if number < 3 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{number} is no channel")));
     }
-    // SAFETY of the probe: `BorrowedFd::borrow_raw` wants an open descriptor other than -1; whether it is open is what
-    // `fcntl` tells, which is defined for any number.
+    // SAFETY: `BorrowedFd::borrow_raw` requires an open descriptor other than -1. Whether this one is open is what `fcntl`
+    // finds out, which is defined for any number.
     let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_getfd(probe)?;
     let stat = rustix::fs::fstat(probe)?;
@@ -33,8 +33,8 @@ pub(crate) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the channel has been taken"));
     }
-    // SAFETY: the descriptor is open (fcntl answered) and a socket; it was inherited for this purpose, nobody else in
-    // this process owns it, and the flag above makes this the only taking.
+    // SAFETY: the descriptor is open (`fcntl` succeeded) and a socket. It was inherited for this purpose, so nothing else
+    // in this process owns it, and the flag above makes this the only call.
     let owned = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
     let channel = owned.try_clone()?;
@@ -42,12 +42,12 @@ pub(crate) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     Ok(UnixStream::from(channel))
 }
 
-/// Leaves the channel to nobody: the program that may replace this one must not go on with it.
+/// Closes the channel, so that the program that may replace this one does not inherit it.
 pub(crate) fn abandon() {
     drop(ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// Lets the channel, where it was taken, through to the program that is about to replace this one.
+/// Passes the channel, if it was taken over, on to the program that is about to replace this one.
 ///
 /// # Errors
 /// The kernel refuses to change the descriptor's flags.

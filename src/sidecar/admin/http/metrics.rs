@@ -1,5 +1,5 @@
-//! The sidecar's figures for Prometheus. Names, units and meanings are documented in `docs/operating.md`; the figures are
-//! the status document's and the system's.
+//! The sidecar's metrics for Prometheus, from the status document and the system. Names, units and meanings are documented
+//! in `docs/operating.md`.
 
 use strum::IntoEnumIterator as _;
 
@@ -8,7 +8,7 @@ use crate::sidecar::admin::http::prometheus::{Kind, Text};
 use crate::sidecar::admin::status::Status;
 use crate::sidecar::supervisor::pm2::OwnProcess;
 
-/// All of them, as text.
+/// Returns all metrics in Prometheus' text format.
 pub(super) fn write(status: &Status) -> String {
     let mut text = Text::default();
     state(&mut text, status);
@@ -75,7 +75,7 @@ fn task(text: &mut Text, status: &Status) {
 fn hub(text: &mut Text, status: &Status) {
     text.family("agentcom_sidecar_hub_up", Kind::Gauge, "1 while the hub knows us on a connection.")
         .sample(u8::from(status.hub.link == "online"));
-    // Without a measurement there is no figure, rather than a wrong one.
+    // Without a measurement there is no sample, rather than a wrong one.
     let mut latency =
         text.family("agentcom_sidecar_hub_latency_seconds", Kind::Gauge, "From the last ping to the hub's next word.");
     if let Some(ms) = status.hub.latency_ms.filter(|_| status.hub.online_for_ms.is_some()) {
@@ -159,7 +159,7 @@ fn process(text: &mut Text, status: &Status) {
     }
 }
 
-/// Milliseconds as seconds, to the millisecond.
+/// Formats milliseconds as seconds with three decimals.
 fn seconds(ms: u64) -> String {
     format!("{}.{:03}", ms / 1_000, ms % 1_000)
 }

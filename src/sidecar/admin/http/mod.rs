@@ -1,6 +1,6 @@
-//! The local HTTP listener, where the configuration asks for one: health for supervisors, figures for Prometheus, the
-//! state for whoever looks. It only reads; it asks for no password, which is why it stays on this machine by default, and
-//! turns away a web page whose name was made to lead here (DNS rebinding).
+//! The local HTTP listener, if one is configured: health checks, metrics for Prometheus, and the state. It is read-only
+//! and has no authentication. So it listens on this machine by default, and there refuses requests whose `Host` is a
+//! foreign name (DNS rebinding).
 //!
 //! | path | answer |
 //! |---|---|
@@ -32,21 +32,21 @@ use tokio::time::{sleep, timeout};
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::status::Status;
 
-/// How long a request's head may take to arrive.
+/// The time limit for a request's head to arrive.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a connection may last; each carries one request.
+/// The time limit of a connection; each carries one request.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// The longest head of a request, bytes.
+/// The longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Connections at once; more wait in the kernel's queue.
+/// The connection limit; further connections wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
-/// How often a port that is taken is tried again.
+/// The interval at which a port that is taken is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// What is due and has not been got to for so long shows a loop that stands still.
+/// The event loop counts as stuck once a deadline is overdue by this much, in ms.
 const OVERDUE_MS: u64 = 30_000;
 
-/// Serves at the address for as long as the process lives. A port that is taken is said and tried again: it may be the
-/// predecessor's, who is just leaving.
+/// Serves at the address as long as the process lives. A port that is taken is logged and tried again: it may belong to
+/// the previous run, which is about to end.
 pub(crate) async fn serve(address: SocketAddr, admin: AdminHandle) {
     let listener = listen(address).await;
     match listener.local_addr() {
@@ -55,7 +55,7 @@ pub(crate) async fn serve(address: SocketAddr, admin: AdminHandle) {
     }
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        // Never closed: there is always a permit to wait for.
+        // The semaphore is never closed: this waits for a permit.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -76,7 +76,7 @@ pub(crate) async fn serve(address: SocketAddr, admin: AdminHandle) {
 async fn listen(address: SocketAddr) -> TcpListener {
     let mut said = false;
     loop {
-        // With SO_REUSEADDR, as tokio binds: connections of the run before do not keep the port.
+        // tokio sets SO_REUSEADDR: connections of the previous run do not block the port.
         match TcpListener::bind(address).await {
             Ok(listener) => return listener,
             Err(error) => {
@@ -125,7 +125,8 @@ async fn attend(stream: TcpStream, admin: AdminHandle, local: bool) {
     }
 }
 
-/// Whether a `Host` header names this machine for sure: any other name may be a web page's.
+/// Returns whether a `Host` header certainly names this machine: an address or `localhost`. Any other name may be a web
+/// page's.
 fn is_this_machine(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     host.parse::<SocketAddr>().is_ok()
@@ -146,7 +147,7 @@ fn answer(method: &Method, path: &str, admin: &mut AdminHandle) -> Answer {
         "/ready" => ready(&admin.status()),
         "/metrics" => typed(StatusCode::OK, prometheus::CONTENT_TYPE, metrics::write(&admin.status())),
         "/state" => {
-            // Texts and numbers only: nothing here can fail to serialize.
+            // Strings and numbers only: serialization cannot fail.
             let document = serde_json::to_string(&admin.status()).unwrap_or_default() + "\n";
             typed(StatusCode::OK, "application/json", document)
         }
@@ -170,7 +171,7 @@ fn ready(status: &Status) -> Answer {
     plain(StatusCode::SERVICE_UNAVAILABLE, reasons.iter().map(|reason| format!("{reason}\n")).collect())
 }
 
-/// Why it does not serve; empty where [`Status::is_ready`].
+/// Returns the reasons why the sidecar is not ready; empty if [`Status::is_ready`].
 fn not_ready(status: &Status) -> Vec<String> {
     let mut reasons = Vec::new();
     if !status.journal.writable {

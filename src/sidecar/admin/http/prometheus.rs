@@ -1,23 +1,22 @@
-//! Prometheus' text format, 0.0.4: families of samples, each with its help and type. It writes what it is given; it
-//! chooses no name.
+//! Prometheus' text format, version 0.0.4: families of samples, each with its help and type.
 //!
 //! Source: prometheus.io, "Exposition formats", text-based format.
 
 use std::fmt::{Display, Write as _};
 
-/// What the text calls itself.
+/// The text's media type.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a family counts.
+/// The type of a metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Only grows, from 0 at the process's start.
+    /// A count that only grows, from 0 at the process's start.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
 }
 
-/// The text as it grows.
+/// A text under construction.
 #[derive(Debug, Default)]
 pub(super) struct Text(String);
 
@@ -28,18 +27,18 @@ impl Text {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {}\n# TYPE {name} {kind}", escaped(help, false));
         Family { text: &mut self.0, name }
     }
 
-    /// The whole.
+    /// Returns the finished text.
     pub(super) fn finish(self) -> String {
         self.0
     }
 }
 
-/// One family's samples.
+/// A metric family whose samples are being written.
 #[derive(Debug)]
 pub(super) struct Family<'a> {
     text: &'a mut String,
@@ -47,12 +46,12 @@ pub(super) struct Family<'a> {
 }
 
 impl Family<'_> {
-    /// A sample without labels.
+    /// Writes a sample without labels.
     pub(super) fn sample(&mut self, value: impl Display) {
         let _ = writeln!(self.text, "{} {value}", self.name);
     }
 
-    /// A sample with labels.
+    /// Writes a sample with labels.
     pub(super) fn labelled(&mut self, labels: &[(&'static str, &str)], value: impl Display) {
         let labels: Vec<_> =
             labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value, true))).collect();

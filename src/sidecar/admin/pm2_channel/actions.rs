@@ -1,4 +1,4 @@
-//! What `pm2 trigger` may ask of us. Each is a wish for the machine, or a look at it; nothing is decided here.
+//! The actions of `pm2 trigger`: operator commands, and the status.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,29 +9,29 @@ use crate::sidecar::admin::commands::{CommandResult, OperatorCommand};
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
 
-/// Who asks, for the log.
+/// The requester's name for the log.
 const BY: &str = "pm2 trigger";
 
-/// A restart's reason where none is given.
+/// The reason of a restart if none is given.
 const REASON: &str = "pm2 trigger";
 
-/// The actions that pm2 is told of.
+/// An action that is announced to pm2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "kebab-case")]
 pub(super) enum Action {
-    /// The sidecar as it stands.
+    /// Return the status document.
     Status,
-    /// A graceful restart, as if the hub had asked. Takes a reason, or `force`, or `{"reason": .., "force": ..}`.
+    /// Restart, as on the hub's command. Takes a reason, or `force`, or `{"reason": .., "force": ..}`.
     Restart,
-    /// Finish the task in hand and take no more.
+    /// Finish the current task and accept no other.
     Drain,
-    /// Take tasks again.
+    /// Accept tasks again.
     Resume,
-    /// Take a restart back that still waits for its task.
+    /// Cancel a restart that still waits for its task.
     CancelRestart,
 }
 
-/// The messages that tell pm2 of them.
+/// Returns the messages that announce the actions to pm2.
 pub(super) fn advertised() -> impl Iterator<Item = Message> {
     Action::iter().map(|action| {
         Message::Axm(Axm::Action {
@@ -42,7 +42,7 @@ pub(super) fn advertised() -> impl Iterator<Item = Message> {
     })
 }
 
-/// Does what was asked for, and answers.
+/// Carries out the action `name` and returns the answer.
 pub(super) async fn act(admin: &mut AdminHandle, name: &str, opts: &Value) -> Returned {
     let command = match name.parse() {
         Ok(Action::Status) => return Returned::Status(Box::new(admin.status())),
@@ -58,7 +58,7 @@ pub(super) async fn act(admin: &mut AdminHandle, name: &str, opts: &Value) -> Re
     })
 }
 
-/// An answer that something is not done.
+/// Returns the answer to a refused action.
 pub(super) fn refused(message: impl Into<String>) -> CommandResult {
     CommandResult::no(message)
 }
@@ -90,7 +90,7 @@ fn restart(opts: &Value) -> Result<OperatorCommand, String> {
         Value::String(text) => match (text.trim(), serde_json::from_str(text)) {
             ("force" | "--force", _) => Ok(command(None, true)),
             (_, Ok(value @ Value::Object(_))) => object(value),
-            // Any other text is a reason, also one that happens to be JSON.
+            // Any other text is a reason, even if it happens to be JSON.
             (reason, _) => Ok(command(Some(reason), false)),
         },
         value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => object(value.clone()),

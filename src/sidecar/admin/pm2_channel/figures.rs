@@ -1,16 +1,16 @@
-//! The sidecar's figures as pm2 shows them in `pm2 monit` and `pm2 show`.
+//! The sidecar's metrics in the form in which pm2 shows them in `pm2 monit` and `pm2 show`.
 
 use serde::Serialize;
 
 use crate::sidecar::admin::status::Status;
 
-/// A text in pm2's tables, characters.
+/// The longest text in pm2's tables, in characters.
 const SHOWN_CHARS: usize = 120;
 
-/// What is shown where there is nothing to show.
+/// The placeholder for an absent value.
 pub(super) const NONE: &str = "-";
 
-/// The figures, in the order in which pm2 shows them.
+/// The metrics, in the order in which pm2 shows them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Monitor {
     #[serde(rename = "State")]
@@ -41,7 +41,7 @@ pub(super) struct Monitor {
     last_gap: Figure,
 }
 
-/// One figure.
+/// A metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Figure {
     value: Shown,
@@ -71,8 +71,8 @@ impl Figure {
     }
 }
 
-/// A text as a terminal may show it: what comes from a hub or an operator must not move the cursor, nor pass for one of
-/// `pm2 monit`'s own tags (`{bold}`).
+/// Returns a text that is safe to show in a terminal: a text from a hub or an operator must neither move the cursor nor
+/// contain one of `pm2 monit`'s tags (`{bold}`).
 pub(super) fn shown(text: &str) -> String {
     let plain = |c: char| match c {
         '{' => '(',
@@ -109,7 +109,7 @@ impl Monitor {
         }
     }
 
-    /// The same but for what only time changes.
+    /// Returns the metrics without those that change with time alone.
     pub(super) fn without_ages(mut self) -> Self {
         self.task_age = Figure::text(NONE);
         self
@@ -125,7 +125,7 @@ pub(super) fn takes_tasks(status: &Status) -> &'static str {
     }
 }
 
-/// Of the latest, which are the ones that are remembered.
+/// Returns the number of recent commanded restarts; older ones are not kept.
 pub(super) fn on_command(status: &Status) -> String {
     let forced = status.restarts.iter().filter(|restart| restart.forced).count();
     match (status.restarts.len(), forced) {

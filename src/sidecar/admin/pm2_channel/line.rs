@@ -1,8 +1,8 @@
-//! What is said to pm2, as types, and the lines they become. It writes nothing.
+//! The messages to pm2, and their encoding as lines.
 //!
-//! pm2 runs every line through `JSON.parse` and reads properties of what comes out: one line that is no JSON, or `null`,
-//! ends the pm2 daemon and every app below it (measured on 7.0.4; `God/ForkMode.js`). So a [`ChannelLine`] is made here only,
-//! from a type, and checked as text before it exists.
+//! pm2 passes every line to `JSON.parse` and reads properties of the result: one line that is not JSON, or is `null`, ends
+//! the pm2 daemon and every app under it (measured on 7.0.4; `God/ForkMode.js`). So a [`ChannelLine`] can only be created
+//! here, from a typed message, and its text is checked first.
 
 use core::fmt;
 
@@ -13,86 +13,86 @@ use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::pm2_channel::figures::Monitor;
 use crate::sidecar::admin::status::Status;
 
-/// The longest line, bytes. A status with everything at its bounds takes a tenth of it.
+/// The longest line, in bytes. A status with everything at its limits takes a tenth of it.
 pub(super) const MAX_LINE_BYTES: usize = 256 * 1024;
 
-/// What releases pm2's `wait_ready`.
+/// The line that ends pm2's `wait_ready`.
 const READY: &str = "\"ready\"";
 
-/// Something to say.
+/// A message to pm2.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Message {
-    /// We serve.
+    /// The process is ready.
     Ready,
-    /// Anything else.
+    /// Any other message.
     Axm(Axm),
 }
 
-/// pm2's objects (`Daemon.js`, `God.bus.on('axm:...')`). None has a `cmd`, which Node would take for its own, nor the
-/// type `error`, which an event emitter throws.
+/// pm2's message objects (`Daemon.js`, `God.bus.on('axm:...')`). None has a `cmd`, which Node would take for a message of its
+/// own, nor the type `error`, which an event emitter throws.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", content = "data")]
 pub(super) enum Axm {
-    /// Something that `pm2 trigger` may ask for.
+    /// The announcement of an action of `pm2 trigger`.
     #[serde(rename = "axm:action")]
     Action {
-        /// Its name on the command line.
+        /// The action's name on the command line.
         action_name: &'static str,
-        /// `custom`.
+        /// Always `custom`.
         action_type: &'static str,
-        /// How many arguments it takes.
+        /// The number of arguments.
         arity: u8,
     },
-    /// Figures for `pm2 show` and `pm2 monit`.
+    /// The metrics for `pm2 show` and `pm2 monit`.
     #[serde(rename = "axm:monitor")]
     Monitor(Box<Monitor>),
-    /// A table for `pm2 show`.
+    /// The table for `pm2 show`.
     #[serde(rename = "axm:option:configuration")]
     Table {
-        /// Rows of two.
+        /// The rows: name and text.
         human_info: Vec<(&'static str, String)>,
     },
     /// The answer to a `pm2 trigger`.
     #[serde(rename = "axm:reply")]
     Reply {
-        /// What was asked for; it comes from outside.
+        /// The triggered action's name, as pm2 sent it.
         action_name: String,
-        /// What became of it.
+        /// The action's answer.
         #[serde(rename = "return")]
         returned: Returned,
     },
 }
 
-/// What an action answers.
+/// The answer to an action.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Returned {
-    /// What became of a wish.
+    /// The outcome of an operator command.
     CommandResult(CommandResult),
-    /// The sidecar as it stands.
+    /// The status document.
     Status(Box<Status>),
 }
 
-/// One whole line for pm2's channel, its newline included.
+/// A complete line for pm2's channel, including its newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ChannelLine(Vec<u8>);
 
-/// Why a text must not be sent to pm2.
+/// The reason why a text must not be sent to pm2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BadLine {
-    /// It could not be written as JSON.
+    /// It cannot be encoded as JSON.
     NotWritten(String),
     /// It is longer than [`MAX_LINE_BYTES`].
     TooLong {
-        /// How long.
+        /// The line's length, in bytes.
         bytes: usize,
     },
-    /// It has a control character in it, perhaps a newline.
+    /// It contains a control character, for instance a newline.
     ControlCharacter {
-        /// Where, bytes.
+        /// The character's offset, in bytes.
         at: usize,
     },
-    /// It is not one of the shapes that pm2 knows.
+    /// It does not have the shape of a message that pm2 knows.
     Shape(String),
 }
 
@@ -108,10 +108,10 @@ impl fmt::Display for BadLine {
 }
 
 impl ChannelLine {
-    /// The line of a message.
+    /// Encodes a message as a line.
     ///
     /// # Errors
-    /// [`BadLine`]: it must not be sent.
+    /// [`BadLine`]: the message must not be sent.
     pub(super) fn of(message: &Message) -> Result<Self, BadLine> {
         let text = match message {
             Message::Ready => READY.to_owned(),
@@ -123,19 +123,19 @@ impl ChannelLine {
         Ok(Self(bytes))
     }
 
-    /// Its bytes.
+    /// Returns the line's bytes.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// Whether pm2 survives this text as a line, whoever wrote it.
+/// Checks that pm2 survives this text as a line, whatever its source.
 pub(super) fn check(text: &str) -> Result<(), BadLine> {
     const TYPES: [&str; 4] = ["axm:action", "axm:monitor", "axm:option:configuration", "axm:reply"];
     if text.len() > MAX_LINE_BYTES {
         return Err(BadLine::TooLong { bytes: text.len() });
     }
-    // JSON writes them as escapes; as they are, they stand only between tokens, where we write none.
+    // In JSON strings they are escaped; unescaped they may stand between tokens only, where we write none.
     if let Some(at) = text.bytes().position(|byte| byte < b' ') {
         return Err(BadLine::ControlCharacter { at });
     }
@@ -148,7 +148,7 @@ pub(super) fn check(text: &str) -> Result<(), BadLine> {
     let known = object.get("type").and_then(Value::as_str).is_some_and(|kind| TYPES.contains(&kind));
     match (known, object.get("data"), object.len()) {
         (true, Some(Value::Object(data)), 2) if !data.contains_key("name") && !data.contains_key("pid") => Ok(()),
-        // `data.name` and `data.pid` would make pm2 take us for another app.
+        // With `data.name` or `data.pid`, pm2 would attribute the message to another app.
         (true, Some(_), 2) => shape("data that is no object, or renames the app"),
         (true, _, _) => shape("not exactly type and data"),
         (false, _, _) => shape("an unknown type"),

@@ -1,5 +1,5 @@
-//! The sidecar as pm2 shows it: figures for `pm2 monit` and `pm2 show`, and a table on top of the latter. They are said
-//! when they change, at most once a second, and ages every ten seconds; an idle sidecar says nothing.
+//! Reports the sidecar's state to pm2: metrics for `pm2 monit` and `pm2 show`, and a table on top of the latter. They are
+//! sent when they change, at most once a second; ages every ten seconds. An idle sidecar sends nothing.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::sidecar::admin::pm2_channel::writer::ChannelWriter;
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::admin::status::Status;
 
-/// Between two changes said.
+/// The least time between two reports.
 const THROTTLE: Duration = Duration::from_secs(1);
 
-/// Between two looks at a clock's hand.
+/// The interval at which ages are reported.
 const AGES: Duration = Duration::from_secs(10);
 
-/// The table on top of `pm2 show`.
+/// Returns the table on top of `pm2 show`.
 fn table(status: &Status, ready: Option<Ready>) -> Message {
     let hub = format!("{} ({})", status.hub.link, status.hub.url);
     let supervisor = &status.supervisor;
@@ -40,12 +40,13 @@ fn rows(rows: Vec<(&'static str, String)>) -> Message {
     Message::Axm(Axm::Table { human_info: rows.into_iter().map(|(name, text)| (name, shown(&text))).collect() })
 }
 
-/// pm2 forgets the figures of a process that has ended and goes on showing its table: the last one says so.
+/// Returns the table of a process that is about to end. pm2 forgets the metrics of such a process but goes on showing its
+/// table.
 pub(super) fn final_messages(status: &Status) -> Message {
     rows(vec![("Agent", status.agent_id.clone()), ("State", format!("has ended: {}", status.why))])
 }
 
-/// Says all of it until the sidecar is gone.
+/// Reports the state until the sidecar ends.
 pub(super) async fn show(mut admin: AdminHandle, voice: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
     let mut said: Option<(Monitor, Message)> = None;
     let mut ages_at = Instant::now();
@@ -71,7 +72,7 @@ pub(super) async fn show(mut admin: AdminHandle, voice: ChannelWriter, mut ready
             }
             tokio::time::sleep_until(ages_at + AGES).await;
         };
-        // What changed while it slept shows at once.
+        // A change during the sleep is reported at once.
         tokio::select! {
             changed = admin.changed() => if changed.is_err() { return },
             Ok(()) = ready.changed() => {}
@@ -80,7 +81,7 @@ pub(super) async fn show(mut admin: AdminHandle, voice: ChannelWriter, mut ready
     }
 }
 
-/// All that is ever said of a status.
+/// Returns every message that is ever sent about a status.
 #[cfg(test)]
 pub(super) fn everything(status: &Status) -> Vec<Message> {
     let monitor = Message::Axm(Axm::Monitor(Box::new(Monitor::of(status))));

@@ -1,9 +1,9 @@
-//! pm2's channel, both ways: what it asks of us (`"shutdown"`, `pm2 trigger`) goes to the machine, what we are
-//! (`"ready"`, figures, answers) goes to it. Nothing is decided here, and nothing here ever waits for pm2.
+//! pm2's channel in both directions: requests from pm2 (`"shutdown"`, `pm2 trigger`), and readiness, metrics and answers to
+//! pm2. Nothing here ever waits for pm2.
 //!
-//! The protocol is Node's: lines of JSON on the descriptor that `NODE_CHANNEL_FD` names. See `line` for what a wrong one
-//! would do.
-// Elsewhere there is no channel that we know how to take over.
+//! The protocol is Node's: lines of JSON on the descriptor that `NODE_CHANNEL_FD` names. See `line` for the effect of a
+//! malformed one.
+// The channel is supported on Unix only.
 #![cfg_attr(not(unix), allow(dead_code))]
 
 mod actions;
@@ -22,7 +22,7 @@ pub(crate) use self::writer::ChannelWriter;
 use crate::sidecar::admin::status::Status;
 
 impl ChannelWriter {
-    /// What pm2 is to show of a process that is about to end.
+    /// Sends pm2 what it is to show of a process that is about to end.
     pub(crate) fn say_final_messages(&self, status: &Status) {
         self.say(metrics::final_messages(status));
     }

@@ -1,33 +1,32 @@
-//! What pm2 says on its channel: lines of JSON, cut out of whatever pieces arrive. It is told apart here and acted upon
-//! elsewhere.
+//! Decodes pm2's messages: lines of JSON that arrive in arbitrary pieces.
 
 use serde_json::Value;
 
-/// A longer line is not kept.
+/// The longest line that is read, in bytes.
 pub(super) const LINE_CAP: usize = 64 * 1024;
 
-/// Names from outside are kept this long, characters.
+/// The longest action name that is kept, in characters.
 const NAME_CAP: usize = 64;
 
-/// A line from pm2.
+/// A message from pm2.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ChannelMessage {
-    /// `shutdown_with_message`: stop.
+    /// The order to stop (pm2's `shutdown_with_message`).
     Shutdown,
-    /// `pm2 trigger`: a name, and what stood behind it.
+    /// An action of `pm2 trigger`.
     Trigger {
-        /// Which action.
+        /// The action's name.
         name: String,
-        /// pm2's `opts`: a text from the command line, anything from a program; null without.
+        /// pm2's `opts`: a string from the command line, any value from a program, null if absent.
         opts: Value,
     },
-    /// Longer than [`LINE_CAP`].
+    /// A line longer than [`LINE_CAP`].
     TooLong,
-    /// Anything else.
+    /// A line without a meaning here.
     Nothing,
 }
 
-/// Cuts pieces into lines.
+/// Splits the received pieces into lines.
 #[derive(Debug, Default)]
 pub(super) struct ChannelReader {
     line: Vec<u8>,
@@ -35,7 +34,7 @@ pub(super) struct ChannelReader {
 }
 
 impl ChannelReader {
-    /// Takes the next piece; answers the lines that it completes.
+    /// Reads the next piece and returns the messages that it completes.
     pub(super) fn take(&mut self, piece: &[u8]) -> Vec<ChannelMessage> {
         let mut heard = Vec::new();
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
@@ -56,7 +55,7 @@ impl ChannelReader {
     }
 }
 
-/// `"drain"` where there is nothing more to say, else `{"msg": "drain", "opts": ..., ...}` (`God.msgProcess`).
+/// Decodes a line: `"drain"` for an action without options, else `{"msg": "drain", "opts": ..., ...}` (`God.msgProcess`).
 fn understand(line: &[u8]) -> ChannelMessage {
     match serde_json::from_slice::<Value>(line) {
         Ok(Value::String(text)) if text == "shutdown" => ChannelMessage::Shutdown,

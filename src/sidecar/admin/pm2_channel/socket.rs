@@ -1,4 +1,4 @@
-//! The socket that pm2 handed down: taken over, read and written. The one place that writes to it is [`write`].
+//! Takes over the socket that pm2 passed down, reads from it and writes to it. Only [`write`] writes to it.
 
 use std::io;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::sidecar::admin::signals::Requests;
 use crate::sidecar::supervisor::inherited_fd;
 use crate::sidecar::supervisor::pm2::Pm2;
 
-/// Triggers answered at the same time; one more is refused.
+/// The number of triggers that are answered at the same time; further ones are refused.
 const TRIGGERS_AT_ONCE: usize = 16;
 
-/// From a trigger to its answer, at least: an answer that overtakes the daemon's own word to `pm2 trigger` leaves that
-/// command waiting for ever (`API/Extra.js` counts answers only once it knows how many there will be).
+/// The least time from a trigger to its answer: if the answer overtakes the daemon's own reply to `pm2 trigger`, that
+/// command waits for ever (`API/Extra.js` counts answers only once it knows how many there will be).
 const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
-/// Takes the channel over, where pm2 gave us one, and says and hears on it in the background. Whoever reads `ready` from
-/// elsewhere learns of it at the same time.
+/// Takes over the channel, if pm2 passed one down, and serves it in the background. Readiness is reported when `ready` is
+/// set.
 pub(crate) fn open(
     pm2: &Arc<Pm2>,
     requests: Requests,
@@ -59,14 +59,14 @@ fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<UnixStream>
     UnixStream::from_std(channel)
 }
 
-/// The only place that writes to the channel.
+/// Writes the queued messages to the channel.
 async fn write(socket: Arc<UnixStream>, voice: ChannelWriter) {
     loop {
         match voice.step(|bytes| socket.try_write(bytes)) {
             Ok(WriteStep::Wrote) => {}
             Ok(WriteStep::Quiet) => voice.wait().await,
             Ok(WriteStep::Full) => {
-                // Woken by a pipe that takes more, or by `finish`; an error shows itself at the next write.
+                // Woken when the pipe accepts more, or by `finish`; an error shows at the next write.
                 tokio::select! {
                     _ = socket.writable() => {}
                     () = voice.wait() => {}
@@ -127,7 +127,7 @@ impl Listener {
         );
     }
 
-    /// Whether there is still someone to act for.
+    /// Handles a message. Returns false if the event loop has ended.
     async fn act(&self, heard: ChannelMessage, triggers: &Arc<Semaphore>) -> bool {
         match heard {
             ChannelMessage::Shutdown => return self.requests.stop(StopSignal::SupervisorMessage).await,

@@ -1,9 +1,9 @@
-//! The one writer on pm2's channel. Whole lines only, each checked right before its first byte goes out; a line that has
-//! begun is finished before anything else is said, or nothing is said on that channel ever again.
+//! The queue of messages to pm2 and their writing. Lines are written whole, each checked right before its first byte is
+//! written; a line that has been begun is finished before the next one, or nothing more is written to the channel.
 //!
-//! Nobody waits for pm2: what it does not read is kept up to a bound, then left out, message by message. A half line is
-//! harmless as long as nothing follows it (Node throws away what has no newline when the channel closes), so a process
-//! may end in the middle of one; only the program that replaces this one in place must not go on behind it.
+//! No caller waits for pm2: messages that it does not read are queued up to a limit, then dropped one by one. Half a line is
+//! harmless as long as nothing follows it (Node discards a line without a newline when the channel closes), so a process
+//! may end in the middle of one; but the program that replaces this one in place must not write behind it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,54 +15,56 @@ use tokio::sync::Notify;
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::pm2_channel::line::{Axm, BadLine, ChannelLine, Message, Returned};
 
-/// Messages kept for a pm2 that does not read, besides the latest figures.
+/// The number of messages that are queued for a pm2 that does not read, besides the latest metrics.
 const QUEUE_CAP: usize = 64;
 
-/// Says things to pm2; without a channel, to nobody.
+/// Sends messages to pm2; discards them if there is no channel.
 #[derive(Debug, Clone)]
 pub(crate) struct ChannelWriter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<SendQueue>,
-    /// There is something new to say.
+    /// Notified when there is something new to send.
     said: Notify,
-    /// Everything has been said.
+    /// Notified when everything has been sent.
     settled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct SendQueue {
     messages: VecDeque<Message>,
-    /// Of figures only the latest are worth saying.
+    /// The latest metrics; older ones are replaced.
     monitor: Option<Message>,
+    /// The latest table; older ones are replaced.
     table: Option<Message>,
-    /// What the line under way still lacks.
+    /// The rest of the current line.
     owed: Vec<u8>,
-    /// Its first byte has gone out.
+    /// Whether the current line has been partly written.
     begun: bool,
-    /// Nothing is said any more.
+    /// Whether nothing is sent any more.
     closed: bool,
-    /// Answers that are still being found.
+    /// The number of answers that are being prepared.
     pending: usize,
+    /// The number of dropped messages.
     left_out: u64,
 }
 
-/// What a step of the writer came to.
+/// The outcome of a step of the writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WriteStep {
-    /// Go on.
+    /// Something was written; continue.
     Wrote,
-    /// There is nothing to say.
+    /// There is nothing to send.
     Quiet,
-    /// pm2 has not read what is in the pipe.
+    /// The pipe is full: pm2 does not read.
     Full,
-    /// Nothing is to be said any more.
+    /// Nothing is sent any more.
     Closed,
 }
 
 impl ChannelWriter {
-    /// With nobody to speak to.
+    /// Creates a writer without a channel.
     pub(crate) fn mute() -> Self {
         let voice = Self::new();
         voice.queue().closed = true;
@@ -77,7 +79,7 @@ impl ChannelWriter {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says it as soon as pm2 reads; never waits.
+    /// Queues a message; never waits.
     pub(super) fn say(&self, message: Message) {
         let mut queue = self.queue();
         if queue.closed {
@@ -104,16 +106,16 @@ impl ChannelWriter {
         self.0.said.notify_one();
     }
 
-    /// While it lives, an answer is being found: [`ChannelWriter::finish`] waits for it.
+    /// Registers an answer that is being prepared. [`ChannelWriter::finish`] waits until the returned guard is dropped.
     pub(super) fn answering(&self) -> Answering {
         self.queue().pending += 1;
         Answering(self.clone())
     }
 
-    /// Writes until there is nothing more to say, as far as `write` takes it: the next bytes of the next line.
+    /// Passes the rest of the current line, or else the next one, to `write` once.
     ///
     /// # Errors
-    /// The pipe has failed. Nothing is said on it any more.
+    /// The pipe has failed. Nothing is sent any more.
     pub(super) fn step(&self, write: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<WriteStep> {
         let mut queue = self.queue();
         if queue.closed {
@@ -156,13 +158,13 @@ impl ChannelWriter {
         }
     }
 
-    /// Waits until there is something to say.
+    /// Waits until there is something to send.
     pub(super) async fn wait(&self) {
         self.0.said.notified().await;
     }
 
-    /// Lets what has been said go out, for at most `bound`, and says nothing after that. Whether the channel is between
-    /// two lines, so that another program may go on with it.
+    /// Flushes the queue for at most `bound`, then closes it. Returns whether the channel is between two lines, so that
+    /// another program may write to it.
     pub(crate) async fn finish(&self, bound: Duration) -> bool {
         let settled = async {
             while !self.queue().is_settled() {
@@ -191,7 +193,7 @@ impl SendQueue {
     }
 }
 
-/// An answer too long for a line is answered by less, so that nobody waits for it.
+/// Encodes a message. An answer that is too long is replaced by a short one, so that `pm2 trigger` does not wait for ever.
 fn line_of(message: Message) -> Result<ChannelLine, BadLine> {
     match (ChannelLine::of(&message), message) {
         (Err(BadLine::TooLong { bytes }), Message::Axm(Axm::Reply { action_name, .. })) => {
@@ -203,7 +205,7 @@ fn line_of(message: Message) -> Result<ChannelLine, BadLine> {
     }
 }
 
-/// An answer that is being found.
+/// The guard of an answer that is being prepared.
 #[derive(Debug)]
 pub(super) struct Answering(ChannelWriter);
 

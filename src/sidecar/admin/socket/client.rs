@@ -1,5 +1,4 @@
-//! The other end of the local socket, for a command line: one question, one answer, and how it failed. It prints nothing
-//! and starts nothing.
+//! The client of the local socket, for the command line.
 
 use core::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -12,33 +11,33 @@ use crate::sidecar::admin::socket::listener;
 use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
 use crate::sidecar::admin::status::Status;
 
-/// How long an answer may take; the sidecar itself gives up on its loop after 10 s.
+/// The time limit for an answer; the sidecar itself waits at most 10 s for its event loop.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Asks the sidecar that serves a state folder.
+/// A client of the sidecar that serves a state folder.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
 }
 
-/// Why there is no answer.
+/// An error of a request on the local socket.
 #[derive(Debug)]
 pub enum CallError {
-    /// Nobody is behind the socket.
+    /// No process listens on the socket.
     NotRunning {
-        /// The socket.
+        /// The socket's path.
         socket: PathBuf,
     },
-    /// The socket is another user's.
+    /// The socket belongs to another user.
     NotAllowed {
-        /// The socket.
+        /// The socket's path.
         socket: PathBuf,
     },
-    /// It takes callers in and says nothing.
+    /// The sidecar accepted the connection but did not answer in time.
     Silent,
-    /// It did not understand, or would not say.
+    /// The sidecar refused the request; its reason.
     Unanswered(String),
-    /// The conversation broke off; the sidecar may be leaving.
+    /// The connection broke off; the sidecar may be about to end.
     Broken(io::Error),
 }
 
@@ -70,20 +69,20 @@ impl core::error::Error for CallError {
 }
 
 impl Client {
-    /// For the sidecar whose journal that is.
+    /// Creates a client of the sidecar whose journal is `queue_file`.
     ///
     /// # Errors
-    /// The journal's path leads nowhere (a loop of symbolic links).
+    /// The journal's path cannot be resolved (a loop of symbolic links).
     pub fn for_queue_file(queue_file: &Path) -> io::Result<Self> {
         Ok(Self { socket: listener::path_of(queue_file)? })
     }
 
-    /// The socket.
+    /// Returns the socket's path.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The sidecar as it stands.
+    /// Returns the sidecar's state.
     ///
     /// # Errors
     /// [`CallError`].
@@ -95,7 +94,7 @@ impl Client {
         }
     }
 
-    /// The sidecar as it stands, and again whenever that changes and once a second, until it goes.
+    /// Returns the sidecar's state now, at every change, and at least once a second, until the sidecar ends.
     ///
     /// # Errors
     /// [`CallError`].
@@ -103,10 +102,10 @@ impl Client {
         self.call(&SocketRequest::Watch {})
     }
 
-    /// Asks for something to be done.
+    /// Sends a command and returns its outcome.
     ///
     /// # Errors
-    /// [`CallError`]. A refusal is none: it is an answer.
+    /// [`CallError`]. A refused command is not an error but an outcome.
     pub fn ask(&self, request: &SocketRequest) -> Result<CommandResult, CallError> {
         match self.call(request)?.reply() {
             Some(Ok(SocketReply::CommandResult(answer))) => Ok(answer),
@@ -121,11 +120,11 @@ impl Client {
         let mut stream = listener::connect(&self.socket).map_err(|error| self.not_connected(error))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(CallError::Broken)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(CallError::Broken)?;
-        // Texts only: nothing here can fail to serialize.
+        // Strings only: serialization cannot fail.
         let mut line = serde_json::to_vec(request).unwrap_or_default();
         line.push(b'\n');
         match stream.write_all(&line) {
-            // A caller that is turned away is not heard, and told why: that is there to be read.
+            // A refused client's request is not read, but the reason was sent and can be read.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(CallError::Broken(error)),
             Ok(()) | Err(_) => {}
         }
@@ -148,7 +147,7 @@ fn odd(reply: &SocketReply) -> CallError {
     CallError::Broken(io::Error::new(io::ErrorKind::InvalidData, format!("this was no answer: {reply:?}")))
 }
 
-/// The lines that come back.
+/// The reply lines of a connection.
 struct Replies(BufReader<UnixStream>);
 
 impl Replies {

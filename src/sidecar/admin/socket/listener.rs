@@ -1,5 +1,4 @@
-//! Where the local socket stands, and how it comes there: never open to others, not even for a moment, and whatever the
-//! length of its path. It takes no caller in.
+//! Creates the local socket: never accessible to other users, not even for a moment, and at a path of any length.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -11,36 +10,36 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file;
 
-/// A socket's address holds 107 bytes of path on Linux, 103 elsewhere.
+/// The longest path that a socket's address holds everywhere, in bytes (107 on Linux, 103 elsewhere).
 const LONGEST_PATH: usize = 103;
 
-/// The socket of the sidecar whose journal that is (through symbolic links): beside it, `.sock` added.
+/// Returns the socket's path for a journal: the journal's (symbolic links resolved) with `.sock` appended.
 pub(super) fn path_of(queue_file: &Path) -> io::Result<PathBuf> {
     let mut path = atomic_file::resolve(queue_file).map_err(|error| error.source)?.into_os_string();
     path.push(".sock");
     Ok(path.into())
 }
 
-/// The socket's name in its folder; gone when it is dropped.
+/// Removes the socket's file when it is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketGuard(PathBuf);
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
-        // What cannot be removed is replaced by the next run.
+        // A file that cannot be removed is replaced by the next run.
         let _ = remove_socket(&self.0);
     }
 }
 
-/// Opens the door. Call it only while holding the state folder's lock: then nobody is behind a socket that is already
+/// Creates the listener. The caller must hold the state folder's lock: then no process listens on a socket that is already
 /// there, and it is replaced.
 ///
 /// # Errors
-/// Anything that keeps a socket from being there.
+/// The socket cannot be created.
 pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, SocketGuard)> {
     let path = path_of(queue_file)?;
     remove_socket(&path)?;
-    // Bound in a folder that only we may enter, closed to others there, then put in place.
+    // Bound in a folder that only this user may enter, restricted there, then moved into place.
     let mut hidden = atomic_file::folder_of(&path).join(".").into_os_string();
     hidden.push(path.file_name().unwrap_or_default());
     hidden.push(".new");
@@ -59,7 +58,7 @@ pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, SocketGuard)>
     Ok(open)
 }
 
-/// Only ever a socket: what else may stand there is somebody's file.
+/// Removes the file at `path` if it is a socket. Any other file is not ours, and an error.
 fn remove_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => absent_is_fine(fs::remove_file(path)),
@@ -91,7 +90,7 @@ fn bind(folder: &Path, inside: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(short.join("s"))
 }
 
-/// Connects to the socket, whatever the length of its path.
+/// Connects to the socket at a path of any length.
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     if fits(path) {
         return UnixStream::connect(path);
@@ -104,7 +103,7 @@ fn fits(path: &Path) -> bool {
     path.as_os_str().as_bytes().len() <= LONGEST_PATH
 }
 
-/// A short path to the same file, good as long as the descriptor is held.
+/// Returns a short path to the same file, valid as long as the descriptor is held.
 #[cfg(target_os = "linux")]
 fn by_descriptor(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     use std::os::fd::AsRawFd as _;

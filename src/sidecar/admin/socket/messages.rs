@@ -1,53 +1,53 @@
-//! What is said over the local socket. Both ends share it; it does no I/O.
+//! The messages on the local socket, shared by both ends.
 
 use serde::{Deserialize, Serialize};
 
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::status::Status;
 
-/// What may be asked.
+/// A request on the local socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SocketRequest {
-    /// The state as it is.
+    /// Return the state.
     Status {},
-    /// The state as it is, and again whenever it changes.
+    /// Return the state now and whenever it changes.
     Watch {},
-    /// Restart, as if the hub had asked.
+    /// Restart, as on the hub's command.
     Restart {
-        /// Why, for people.
+        /// The reason, for the log and the hub.
         #[serde(default)]
         reason: Option<String>,
         /// Do not wait for the task.
         #[serde(default)]
         force: bool,
     },
-    /// Take a restart back that still waits for its task.
+    /// Cancel a restart that still waits for its task.
     CancelRestart {},
-    /// Finish the task in hand and take no more.
+    /// Finish the current task and accept no other.
     Drain {},
-    /// Take tasks again.
+    /// Accept tasks again.
     Resume {},
     /// Read the configuration again.
     Reload {},
 }
 
-/// What is answered.
+/// A reply on the local socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SocketReply {
-    /// To `status`, and to `watch` again and again.
+    /// The reply to `status`, and repeatedly to `watch`.
     Status(Box<Status>),
-    /// To everything else that was understood.
+    /// The reply to any other valid request.
     CommandResult(CommandResult),
-    /// Nothing was done.
+    /// The reason why the request was not carried out.
     Error(String),
 }
 
 impl SocketReply {
-    /// The reply's line.
+    /// Encodes the reply as a line.
     pub(super) fn to_line(&self) -> Vec<u8> {
-        // Texts and numbers only: nothing here can fail to serialize.
+        // Strings and numbers only: serialization cannot fail.
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
         line

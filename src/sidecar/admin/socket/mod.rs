@@ -1,7 +1,7 @@
-//! The local socket: an operator on this machine looks at a running sidecar and asks it. It passes questions on and
-//! answers back; it decides nothing, and nobody but the sidecar's own user (and root) gets a word out of it.
+//! The local socket, by which an operator on this machine inspects and commands a running sidecar. Only processes of the
+//! sidecar's own user and of root get answers.
 //!
-//! One connection, one request: a line of JSON, answered by a line of JSON (`watch`: by lines without end).
+//! Each connection carries one request: a line of JSON, answered by a line of JSON (`watch`: by lines without end).
 //!
 //! | request | answer |
 //! |---|---|
@@ -24,8 +24,8 @@ use std::path::Path;
 use crate::sidecar::admin::handle::AdminHandle;
 pub use messages::{SocketReply, SocketRequest};
 
-/// Opens the socket of the sidecar whose journal that is, and answers at it for as long as the process lives. Without it
-/// the sidecar works all the same: that is a warning. Call it inside the runtime, holding the state folder's lock.
+/// Opens the socket for the journal `queue_file` and serves it as long as the process lives. If it cannot be opened, a
+/// warning is logged and the sidecar works without it. Must be called inside the runtime, holding the state folder's lock.
 pub(crate) fn start(queue_file: &Path, admin: AdminHandle) -> Option<SocketGuard> {
     let opened = listener::open(queue_file).and_then(|(listener, plate)| {
         listener.set_nonblocking(true)?;

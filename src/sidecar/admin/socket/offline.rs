@@ -1,5 +1,5 @@
-//! What can be said of a sidecar that does not answer: who holds its state folder, and what its journal keeps. It reads;
-//! it writes nothing, moves nothing aside and starts nothing.
+//! The view of a sidecar that does not answer: the holder of its state folder, and the content of its journal. Reads only:
+//! nothing is written, moved aside or started.
 
 use std::io;
 use std::path::Path;
@@ -13,54 +13,54 @@ use crate::sidecar::journal::state_lock::{Holder, StateLock};
 use crate::sidecar::journal::{self, Boot, Found};
 use crate::sidecar::supervisor::pm2::{machine_boot_id, machine_booted_at_ms};
 
-/// The document that `status` gives of a sidecar that does not answer.
+/// The document that `status` prints of a sidecar that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfflineView {
-    /// Always false: tells it from the document of a running one.
+    /// Always false, which tells it from the document of a running sidecar.
     pub running: bool,
-    /// The process that holds the state folder all the same.
+    /// The process that holds the state folder, if any.
     pub holder: Option<Holder>,
-    /// What the journal keeps; nothing where there is none yet.
+    /// The journal's content; `None` if there is no journal yet.
     pub journal: Option<StoredWork>,
-    /// Why the journal cannot be told.
+    /// Why the journal, or a part of it, cannot be read.
     pub journal_error: Option<String>,
 }
 
-/// What a journal keeps for the next run.
+/// The work that a journal keeps for the next run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredWork {
-    /// The task in hand.
+    /// The current task.
     pub task: Option<StoredTask>,
-    /// Verdicts that the hub has not answered.
+    /// The verdicts that the hub has not acknowledged.
     pub outbox: Vec<VerdictPart>,
-    /// Work that the hub took back, kept in case it comes again.
+    /// The ids of tasks that the hub reclaimed and whose work is parked.
     #[serde(rename = "shelf")]
     pub parked: Vec<String>,
-    /// An operator wants no new task to be taken.
+    /// Whether an operator has ordered that no new task is accepted.
     pub draining: bool,
 }
 
 /// `StoredWork.task`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTask {
-    /// Which.
+    /// The task's id.
     pub task_id: String,
-    /// Its hand-out.
+    /// The assignment's generation.
     pub generation: u64,
-    /// How far it had come.
+    /// The stage that the task had reached.
     pub stage: String,
 }
 
 impl OfflineView {
-    /// Looks at the folder; a journal has at most `max_bytes`.
+    /// Reads the state folder; a journal has at most `max_bytes`.
     pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
         let (journal, journal_error) = kept(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
-        // A lock that cannot be looked at is held by nobody we could name.
+        // The holder of a lock that cannot be inspected is unknown.
         Self { running: false, holder: StateLock::holder(queue_file).ok().flatten(), journal, journal_error }
     }
 }
 
-/// What counts of the journal, and what of it makes no sense.
+/// Reads the journal. Returns its content, and which parts of it cannot be read.
 fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>, Option<String>), String> {
     let bytes = match regular_file::read(queue_file, max_bytes) {
         Ok(bytes) => bytes,

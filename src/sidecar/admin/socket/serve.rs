@@ -1,5 +1,5 @@
-//! Takes callers in at the local socket and answers them, many at once, each with a bound on its size and patience. A
-//! caller that is slow, silent or talks rubbish costs a connection, never the loop's time.
+//! Serves the local socket: many clients at once, each with a limit on the size of its request and on its time. A client
+//! that is slow, silent or sends garbage costs a connection, never the event loop's time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,29 +15,29 @@ use crate::sidecar::admin::commands::OperatorCommand;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
 
-/// The longest request, bytes.
+/// The longest request, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
-/// How long a caller may take to say what it wants, or to take a line.
+/// The time limit for a client to send its request, or to read a line.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the loop may take to answer; it may be in the middle of a slow write.
+/// The time limit for the event loop to answer; it may be in the middle of a slow write.
 const LOOP_PATIENCE: Duration = Duration::from_secs(10);
-/// A watcher gets a line at least that often.
+/// The longest time between two lines to a `watch` client.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Callers at once; more wait in the kernel's queue.
+/// The connection limit; further clients wait in the kernel's queue.
 const MAX_CALLERS: usize = 256;
-/// Of them, those that stay.
+/// The limit of `watch` clients among them.
 const MAX_WATCHERS: usize = 32;
-/// What the log and the hub call whoever asks here.
+/// The requester's name in the log and at the hub.
 const BY: &str = "operator";
-/// A restart's reason where none was given.
+/// The reason of a restart if the request gives none.
 const NO_REASON: &str = "operator_requested";
 
-/// Answers at the door for as long as the process lives.
+/// Serves the listener as long as the process lives.
 pub(crate) async fn serve(listener: UnixListener, admin: AdminHandle) {
     let callers = Arc::new(Semaphore::new(MAX_CALLERS));
     let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
     loop {
-        // Never closed: there is always a permit to wait for.
+        // The semaphore is never closed: this waits for a permit.
         let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -87,7 +87,7 @@ async fn attend(stream: UnixStream, mut admin: AdminHandle, watchers: &Semaphore
     say(&mut write, &reply).await
 }
 
-/// The sidecar's own user; and root, who could become that user.
+/// Returns whether a client of the user `peer` is served: the sidecar's own user, and root, who could become that user.
 fn may_ask(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }

@@ -1,4 +1,4 @@
-//! What the machine orders is carried out here, effect after effect, each before the next.
+//! Carries out the machine's effects, one after the other.
 
 use std::sync::Arc;
 
@@ -19,17 +19,18 @@ use crate::sidecar::shell::event_loop::{Offered, RESTART_HISTORY, Sidecar};
 use crate::sidecar::shell::outbound::{encode_frame, output, resource_report};
 use crate::sidecar::supervisor::pm2::Pm2;
 
-/// Close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
+/// The close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
 const CLOSE_UNREAD: u16 = 1001;
 
 impl Sidecar {
-    /// Carries out the effects, and whatever the outcome of a write leads to, until there is nothing more to do.
+    /// Carries out the effects, and the effects that the outcome of a write leads to. Returns the ending once the machine
+    /// exits.
     pub(super) async fn perform_all(&mut self, effects: Vec<Effect>) -> Option<Ending> {
         let mut effects = effects;
         loop {
             let mut next = None;
             for effect in effects {
-                // After the effect before it, too: nothing happens between two of them.
+                // Also the crash point after the previous effect: nothing happens between the two.
                 crash_point!("before {}", crate::machine::EffectName::from(&effect));
                 match effect {
                     Effect::Persist(journal) => {
@@ -45,7 +46,7 @@ impl Sidecar {
                     Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id } => self.clean_up(&task_id),
                     Effect::WithdrawWake { task_id } => {
-                        // A run that began in the last moment is ended, and tells nothing of it: its sign goes too.
+                        // A run that has just begun is ended without a report, so its `.started` file is removed too.
                         if self.withdraw_wake(&task_id) {
                             self.drop_sign(&task_id);
                         }
@@ -70,18 +71,18 @@ impl Sidecar {
         }
     }
 
-    /// What the file keeps besides: other writers' fields, and the restarts that happened.
+    /// Returns the fields that are written beside the journal: those of other programs, and the past restarts.
     fn beside_the_journal(&self) -> Map<String, Value> {
         let mut fields = self.foreign_fields.clone();
         let past = &self.show.borrow().past;
         if !past.is_empty() {
-            // Plain texts and numbers: nothing here can fail to serialize.
+            // Strings and numbers only: serialization cannot fail.
             fields.insert(RESTART_HISTORY.to_owned(), serde_json::to_value(past).unwrap_or_default());
         }
         fields
     }
 
-    /// Writes off this thread; an error means that the writer panicked.
+    /// Runs a blocking write on another thread; an error means that it panicked.
     async fn write<T: Send + 'static>(&self, write: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
         if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) }
     }
@@ -127,7 +128,7 @@ impl Sidecar {
         self.send_frame(frame);
     }
 
-    /// Puts a frame on its way. One that does not arrive ends the connection, and the machine hears of that.
+    /// Sends a frame. If it cannot be queued, the connection is closed, which the machine learns as an event.
     fn send_frame(&mut self, frame: SidecarFrame) {
         let kind = frame.kind();
         if let Err(error) = self.adapters.link.post(frame.to_text()) {
@@ -143,7 +144,7 @@ impl Sidecar {
         Launcher { config: &self.config, hooks: &self.hooks, runner, machine_boot }.begin(task, attempt);
     }
 
-    /// What was offered last; the machine wants the hub to have it.
+    /// Sends the hub the news that were offered last.
     fn pass_on(&mut self) {
         let now = self.clock.now().as_millis();
         match self.offered.take() {
@@ -154,14 +155,14 @@ impl Sidecar {
     }
 
     fn clean_up(&mut self, task_id: &TaskId) {
-        // BEFORE its files: a run that knows that nobody wants its result leaves none.
+        // Before its files are removed: a run that is withdrawn leaves no result.
         self.withdraw_wake(task_id);
         for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
             tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
         }
     }
 
-    /// Returns whether a run was ended with it.
+    /// Withdraws the task's wake command. Returns whether a run of a command was ended with it.
     fn withdraw_wake(&self, task_id: &TaskId) -> bool {
         let run = self.adapters.runs.as_ref().is_some_and(|runs| runs.clean_up(task_id.as_str()));
         self.adapters.runner.clean_up(task_id.as_str());
@@ -181,7 +182,7 @@ impl Sidecar {
         }
     }
 
-    /// The files that are awaited follow from where the machine stands.
+    /// Updates the watched files and runs to the machine's state.
     fn rewatch(&mut self) {
         let wanted = self.machine.watching();
         if wanted != self.watched.as_ref() {
@@ -202,7 +203,7 @@ impl Sidecar {
     }
 }
 
-/// pm2's word, brought up to date by what the process knows itself.
+/// Returns what pm2 answered, with the process's own knowledge where that is newer.
 fn pm2_info(pm2: &Pm2, asked: Option<Pm2Info>) -> Pm2Info {
     let own = pm2.immediate_info();
     match asked {

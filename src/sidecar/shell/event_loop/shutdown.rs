@@ -1,11 +1,11 @@
-//! The way out, once the machine has ordered the exit: nothing is decided any more, the peers only hear the last words.
+//! The shutdown, once the machine has ordered the exit: the final messages to the hub and to pm2.
 
 use crate::sidecar::admin::status::Status;
 use crate::sidecar::hub_connection::ConnectionEventKind;
 use crate::sidecar::shell::event_loop::Sidecar;
 
 impl Sidecar {
-    /// The last words may still be on their way when the deadline has come: they get a moment, not more.
+    /// Waits briefly for the goodbye to reach the hub, then shuts pm2's channel down.
     pub(super) async fn end(&mut self) {
         const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(150);
         if matches!(self.machine.connection, crate::machine::Connection::Closing { .. }) {
@@ -23,8 +23,10 @@ impl Sidecar {
         self.take_leave_of_pm2().await;
     }
 
-    /// What was asked too late is turned away, and pm2 told what to show of us. A pm2 that does not read gets nothing more:
-    /// the channel is then left to nobody, since half a line may be in it.
+    /// Refuses requests that come too late and sends pm2 the final messages.
+    ///
+    /// If pm2 does not read its channel, half a line may be in it. The channel is then closed, so that the program that
+    /// replaces this one does not write behind it.
     async fn take_leave_of_pm2(&mut self) {
         const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(250);
         self.inbox.requests.close();
