@@ -1,7 +1,7 @@
 //! The codes the sidecar exits with.
 //!
-//! Those from 64 up have the meanings of BSD's `sysexits.h`. None is above 127, where a shell reports signals, and none is
-//! 1, with which Node programs under pm2 report every failure.
+//! Those from 64 up have the meanings of BSD's `sysexits.h`. None is above 127, where a shell reports signals, and none
+//! is 1, with which Node programs under pm2 report every failure.
 
 use std::process::ExitCode as ProcessExit;
 

@@ -1,5 +1,5 @@
-//! The operator commands to a running sidecar, and the machine's answers as text. Keeps track of the operators that wait
-//! for an answer.
+//! The operator commands to a running sidecar, and the machine's answers as text. Keeps track of the operators that
+//! wait for an answer.
 
 use std::collections::BTreeMap;
 

@@ -36,7 +36,8 @@ impl AdminHandle {
         Status::of(&snapshot, &self.pm2)
     }
 
-    /// Returns how long the event loop's next deadline is overdue, in ms. More than a moment shows that the loop is stuck.
+    /// Returns how long the event loop's next deadline is overdue, in ms. More than a moment shows that the loop is
+    /// stuck.
     pub(crate) fn overdue_ms(&self) -> u64 {
         let snapshot = self.seen.borrow();
         snapshot.next.map_or(0, |(at, _)| snapshot.clock.now().since(at))

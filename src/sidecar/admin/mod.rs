@@ -1,4 +1,5 @@
-//! The admin interfaces of a running sidecar, for operators and supervisors: the local socket, HTTP, pm2's channel, systemd.
+//! The admin interfaces of a running sidecar, for operators and supervisors: the local socket, HTTP, pm2's channel,
+//! systemd.
 
 pub(crate) mod commands;
 pub(crate) mod handle;

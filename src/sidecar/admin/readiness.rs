@@ -1,5 +1,5 @@
-//! The sidecar's readiness, for a supervisor that waits for it (pm2's `wait_ready`, systemd's `Type=notify`): the hub has
-//! identified us, or has not within a time limit and the sidecar serves without it.
+//! The sidecar's readiness, for a supervisor that waits for it (pm2's `wait_ready`, systemd's `Type=notify`): the hub
+//! has identified us, or has not within a time limit and the sidecar serves without it.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ impl core::fmt::Display for Ready {
     }
 }
 
-/// Returns how long to wait for the hub before reporting readiness without it: two thirds of pm2's `listen_timeout`, after
-/// which pm2 considers any process online.
+/// Returns how long to wait for the hub before reporting readiness without it: two thirds of pm2's `listen_timeout`,
+/// after which pm2 considers any process online.
 pub(crate) fn bound(listen_timeout_ms: Option<u64>) -> Duration {
     Duration::from_millis(listen_timeout_ms.unwrap_or(DEFAULT_LISTEN_TIMEOUT_MS).saturating_mul(2) / 3)
 }

@@ -1,5 +1,5 @@
-//! Reads the configuration again while the process runs (`reload`, SIGHUP) and sends the event loop the new settings. The
-//! machine's state is not touched; the settings apply from its next step on.
+//! Reads the configuration again while the process runs (`reload`, SIGHUP) and sends the event loop the new settings.
+//! The machine's state is not touched; the settings apply from its next step on.
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use tokio::sync::mpsc;
 use crate::sidecar::admin::commands::{AdminRequest, OperatorCommand, SidecarGone};
 
 /// A handle by which a running sidecar is asked to restart, as by the hub's command: it finishes its task, sends
-/// `agent_restarting`, and exits with 0 for the supervisor to start it again (or replaces itself in place if no supervisor
-/// would).
+/// `agent_restarting`, and exits with 0 for the supervisor to start it again (or replaces itself in place if no
+/// supervisor would).
 #[derive(Debug, Clone)]
 pub struct RestartHandle {
     requests: mpsc::Sender<AdminRequest>,
@@ -17,7 +17,8 @@ impl RestartHandle {
         Self { requests }
     }
 
-    /// Requests one restart with this reason. Whether it is accepted (restart intensity) shows in the log and at the hub.
+    /// Requests one restart with this reason. Whether it is accepted (restart intensity) shows in the log and at the
+    /// hub.
     ///
     /// # Errors
     /// [`SidecarGone`]: the sidecar has ended.

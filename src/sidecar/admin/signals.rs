@@ -44,8 +44,8 @@ pub(crate) fn listen(requests: Requests) -> io::Result<()> {
     Ok(())
 }
 
-/// Installs the handler of SIGHUP, which reads the configuration again. With a terminal, SIGHUP means that the terminal is
-/// gone, and stops the process.
+/// Installs the handler of SIGHUP, which reads the configuration again. With a terminal, SIGHUP means that the terminal
+/// is gone, and stops the process.
 ///
 /// # Errors
 /// The signal handler cannot be installed.

@@ -1,5 +1,5 @@
-//! The snapshot of the sidecar that the event loop publishes for the admin interfaces: the machine's state, and counters
-//! beside it. No decision depends on it.
+//! The snapshot of the sidecar that the event loop publishes for the admin interfaces: the machine's state, and
+//! counters beside it. No decision depends on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -218,7 +218,8 @@ impl Snapshot {
         }
     }
 
-    /// Records why an attempt to connect or a connection ended. A refusal on the same connection is kept, since it says more.
+    /// Records why an attempt to connect or a connection ended. A refusal on the same connection is kept, since it says
+    /// more.
     pub(crate) fn link_ended(&mut self, why: String) {
         if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
             self.hub_trouble = Some(HubTrouble { why, refused: false, fresh: true });

@@ -1,5 +1,5 @@
-//! The status document: the sidecar's state for operators and programs, as shown by `status`, `/state` and pm2's `status`
-//! action. It contains no secret.
+//! The status document: the sidecar's state for operators and programs, as shown by `status`, `/state` and pm2's
+//! `status` action. It contains no secret.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! systemd's notification protocol (`sd_notify(3)`): readiness, stopping, the watchdog, and a line for `systemctl status`.
-//! Sends datagrams to `NOTIFY_SOCKET` without waiting; without that variable nothing is sent.
+//! systemd's notification protocol (`sd_notify(3)`): readiness, stopping, the watchdog, and a line for `systemctl
+//! status`. Sends datagrams to `NOTIFY_SOCKET` without waiting; without that variable nothing is sent.
 
 use std::time::Duration;
 

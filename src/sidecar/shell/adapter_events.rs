@@ -64,8 +64,8 @@ pub(crate) fn wake_event(event: WakeEvent) -> Event {
     }
 }
 
-/// Translates a file that the agent left in the results folder. The token is removed from its content, since an agent that
-/// reads config.json may print it.
+/// Translates a file that the agent left in the results folder. The token is removed from its content, since an agent
+/// that reads config.json may print it.
 pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     let (raw, outcome) = match event {
         ResultsEvent::Looked { number } => return Event::ResultsLookedFor { number },

@@ -97,8 +97,8 @@ impl Started {
     }
 }
 
-/// Builds a sidecar. Must be called inside the runtime. With `preflight`, the sidecar tries out the program that a restart
-/// would start before it accepts the restart.
+/// Builds a sidecar. Must be called inside the runtime. With `preflight`, the sidecar tries out the program that a
+/// restart would start before it accepts the restart.
 ///
 /// # Errors
 /// [`StartError`]: the state folder is unusable, or signal handlers cannot be installed.
@@ -291,8 +291,8 @@ fn set_aside(
         );
     }
     atomic_file::write_atomic_up_to(max_bytes, path, &journal::to_bytes(journal, other)).inspect_err(|_| {
-        // The next start copies the file again, so a copy would fill a full disk further. It is removed only if the file
-        // is unchanged: where only the folder's fsync failed, the file may have been replaced.
+        // The next start copies the file again, so a copy would fill a full disk further. It is removed only if the
+        // file is unchanged: where only the folder's fsync failed, the file may have been replaced.
         if let (Ok(file), Ok(copy)) = (fs::read(path), fs::read(&copied_to))
             && file == copy
         {

@@ -22,8 +22,8 @@ pub struct Environment {
     pub threads: bool,
     /// The transport to the hub, if it is not TCP.
     pub connector: Option<Connector>,
-    /// Whether the process uses what belongs to a real machine: signals, pm2's channel, the local socket, commands run as
-    /// tasks.
+    /// Whether the process uses what belongs to a real machine: signals, pm2's channel, the local socket, commands run
+    /// as tasks.
     pub on_a_machine: bool,
     /// The adapters on the agent's side.
     pub agent: Box<dyn AgentSide>,

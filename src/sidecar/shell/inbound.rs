@@ -13,8 +13,8 @@ use crate::sidecar::hub_connection::{Closed, cooldown_ms};
 /// The close code of a hub that has a newer connection of this agent (sent by our hub; see `docs/protocol.md`).
 pub const CLOSE_SUPERSEDED: u16 = 4001;
 
-/// The close codes of a hub that refused what it received: unsupported data, invalid data, policy violation, too big, and
-/// internal error. (1002 is also sent after silence; the other codes are sent by a hub that goes away.)
+/// The close codes of a hub that refused what it received: unsupported data, invalid data, policy violation, too big,
+/// and internal error. (1002 is also sent after silence; the other codes are sent by a hub that goes away.)
 const REFUSING_CLOSES: [u16; 5] = [1003, 1007, 1008, 1009, 1011];
 
 /// The wait after [`CLOSE_SUPERSEDED`], in ms: reconnecting at once would supersede the other connection in turn.
@@ -140,8 +140,8 @@ fn from_assignment(assignment: Assignment) -> FromHub {
     }
 }
 
-/// Decodes an assignment whose content cannot be stored: the task is accepted by its id alone, and fails when it is to be
-/// started. Its failure is stored and reported like any other; work on it that an older sidecar has begun goes on.
+/// Decodes an assignment whose content cannot be stored: the task is accepted by its id alone, and fails when it is to
+/// be started. Its failure is stored and reported like any other; work on it that an older sidecar has begun goes on.
 fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
     let Some(mut assignment) = Assignment::named_in(text) else {
         tracing::warn!(%refusal, bytes = text.len(), "an assignment that names no task was ignored");

@@ -63,8 +63,8 @@ pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) 
             // Version 0.1.0 accepted results that are nested deeper than a hub accepts.
             let mut result = limit_depth(stored_object(&result), MAX_RESULT_DEPTH);
             let mut rest = Map::new();
-            // Hubs expect the report beside the result, where the legacy sidecar puts it. A legacy hub's queue crashes on
-            // a summary that is no object, and the connection with it.
+            // Hubs expect the report beside the result, where the legacy sidecar puts it. A legacy hub's queue crashes
+            // on a summary that is no object, and the connection with it.
             let report = result.get("verification_report").and_then(Value::as_object);
             if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
                 rest.extend(result.remove_entry("verification_report"));

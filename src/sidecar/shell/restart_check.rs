@@ -1,5 +1,5 @@
-//! The restart check: finds out whether the supervisor would start the next run, and whether the program at our path can
-//! start. What cannot be found out in time is not reported.
+//! The restart check: finds out whether the supervisor would start the next run, and whether the program at our path
+//! can start. What cannot be found out in time is not reported.
 
 use std::sync::Arc;
 

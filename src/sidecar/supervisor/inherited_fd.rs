@@ -1,5 +1,5 @@
-//! Takes over a file descriptor by number: pm2 passes its channel down as one (`NODE_CHANNEL_FD`). The rest of the crate is
-//! free of `unsafe`.
+//! Takes over a file descriptor by number: pm2 passes its channel down as one (`NODE_CHANNEL_FD`). The rest of the
+//! crate is free of `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,8 +13,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The descriptor under the number that the supervisor gave it; open as long as the process lives, unless abandoned.
 static ORIGINAL: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// Takes over the supervisor's channel and sets it close-on-exec. Must be called at start, before anything else could have
-/// opened a file under that number, and at most once per process.
+/// Takes over the supervisor's channel and sets it close-on-exec. Must be called at start, before anything else could
+/// have opened a file under that number, and at most once per process.
 ///
 /// # Errors
 /// The number is below 3, not open or not a socket, or this is a second call.
@@ -22,8 +22,8 @@ pub(crate) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     if number < 3 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{number} is no channel")));
     }
-    // SAFETY: `BorrowedFd::borrow_raw` requires an open descriptor other than -1. Whether this one is open is what `fcntl`
-    // finds out, which is defined for any number.
+    // SAFETY: `BorrowedFd::borrow_raw` requires an open descriptor other than -1. Whether this one is open is what
+    // `fcntl` finds out, which is defined for any number.
     let probe = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_getfd(probe)?;
     let stat = rustix::fs::fstat(probe)?;
@@ -33,8 +33,8 @@ pub(crate) fn take_channel(number: RawFd) -> io::Result<UnixStream> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the channel has been taken"));
     }
-    // SAFETY: the descriptor is open (`fcntl` succeeded) and a socket. It was inherited for this purpose, so nothing else
-    // in this process owns it, and the flag above makes this the only call.
+    // SAFETY: the descriptor is open (`fcntl` succeeded) and a socket. It was inherited for this purpose, so nothing
+    // else in this process owns it, and the flag above makes this the only call.
     let owned = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
     let channel = owned.try_clone()?;

@@ -1,5 +1,5 @@
-//! The sidecar's metrics for Prometheus, from the status document and the system. Names, units and meanings are documented
-//! in `docs/operating.md`.
+//! The sidecar's metrics for Prometheus, from the status document and the system. Names, units and meanings are
+//! documented in `docs/operating.md`.
 
 use strum::IntoEnumIterator as _;
 

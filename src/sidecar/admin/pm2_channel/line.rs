@@ -1,8 +1,8 @@
 //! The messages to pm2, and their encoding as lines.
 //!
-//! pm2 passes every line to `JSON.parse` and reads properties of the result: one line that is not JSON, or is `null`, ends
-//! the pm2 daemon and every app under it (measured on 7.0.4; `God/ForkMode.js`). So a [`ChannelLine`] can only be created
-//! here, from a typed message, and its text is checked first.
+//! pm2 passes every line to `JSON.parse` and reads properties of the result: one line that is not JSON, or is `null`,
+//! ends the pm2 daemon and every app under it (measured on 7.0.4; `God/ForkMode.js`). So a [`ChannelLine`] can only be
+//! created here, from a typed message, and its text is checked first.
 
 use core::fmt;
 
@@ -28,8 +28,8 @@ pub(super) enum Message {
     Axm(Axm),
 }
 
-/// pm2's message objects (`Daemon.js`, `God.bus.on('axm:...')`). None has a `cmd`, which Node would take for a message of its
-/// own, nor the type `error`, which an event emitter throws.
+/// pm2's message objects (`Daemon.js`, `God.bus.on('axm:...')`). None has a `cmd`, which Node would take for a message
+/// of its own, nor the type `error`, which an event emitter throws.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", content = "data")]
 pub(super) enum Axm {

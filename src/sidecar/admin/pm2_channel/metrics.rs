@@ -1,5 +1,5 @@
-//! Reports the sidecar's state to pm2: metrics for `pm2 monit` and `pm2 show`, and a table on top of the latter. They are
-//! sent when they change, at most once a second; ages every ten seconds. An idle sidecar sends nothing.
+//! Reports the sidecar's state to pm2: metrics for `pm2 monit` and `pm2 show`, and a table on top of the latter. They
+//! are sent when they change, at most once a second; ages every ten seconds. An idle sidecar sends nothing.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ fn rows(rows: Vec<(&'static str, String)>) -> Message {
     Message::Axm(Axm::Table { human_info: rows.into_iter().map(|(name, text)| (name, shown(&text))).collect() })
 }
 
-/// Returns the table of a process that is about to end. pm2 forgets the metrics of such a process but goes on showing its
-/// table.
+/// Returns the table of a process that is about to end. pm2 forgets the metrics of such a process but goes on showing
+/// its table.
 pub(super) fn final_messages(status: &Status) -> Message {
     rows(vec![("Agent", status.agent_id.clone()), ("State", format!("has ended: {}", status.why))])
 }

@@ -1,5 +1,5 @@
-//! pm2's channel in both directions: requests from pm2 (`"shutdown"`, `pm2 trigger`), and readiness, metrics and answers to
-//! pm2. Nothing here ever waits for pm2.
+//! pm2's channel in both directions: requests from pm2 (`"shutdown"`, `pm2 trigger`), and readiness, metrics and
+//! answers to pm2. Nothing here ever waits for pm2.
 //!
 //! The protocol is Node's: lines of JSON on the descriptor that `NODE_CHANNEL_FD` names. See `line` for the effect of a
 //! malformed one.

@@ -55,7 +55,8 @@ impl ChannelReader {
     }
 }
 
-/// Decodes a line: `"drain"` for an action without options, else `{"msg": "drain", "opts": ..., ...}` (`God.msgProcess`).
+/// Decodes a line: `"drain"` for an action without options, else `{"msg": "drain", "opts": ..., ...}`
+/// (`God.msgProcess`).
 fn understand(line: &[u8]) -> ChannelMessage {
     match serde_json::from_slice::<Value>(line) {
         Ok(Value::String(text)) if text == "shutdown" => ChannelMessage::Shutdown,

@@ -26,8 +26,8 @@ const TRIGGERS_AT_ONCE: usize = 16;
 /// command waits for ever (`API/Extra.js` counts answers only once it knows how many there will be).
 const ANSWER_AFTER: Duration = Duration::from_millis(100);
 
-/// Takes over the channel, if pm2 passed one down, and serves it in the background. Readiness is reported when `ready` is
-/// set.
+/// Takes over the channel, if pm2 passed one down, and serves it in the background. Readiness is reported when `ready`
+/// is set.
 pub(crate) fn open(
     pm2: &Arc<Pm2>,
     requests: Requests,

@@ -1,9 +1,9 @@
 //! The queue of messages to pm2 and their writing. Lines are written whole, each checked right before its first byte is
 //! written; a line that has been begun is finished before the next one, or nothing more is written to the channel.
 //!
-//! No caller waits for pm2: messages that it does not read are queued up to a limit, then dropped one by one. Half a line is
-//! harmless as long as nothing follows it (Node discards a line without a newline when the channel closes), so a process
-//! may end in the middle of one; but the program that replaces this one in place must not write behind it.
+//! No caller waits for pm2: messages that it does not read are queued up to a limit, then dropped one by one. Half a
+//! line is harmless as long as nothing follows it (Node discards a line without a newline when the channel closes), so
+//! a process may end in the middle of one; but the program that replaces this one in place must not write behind it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -193,7 +193,8 @@ impl SendQueue {
     }
 }
 
-/// Encodes a message. An answer that is too long is replaced by a short one, so that `pm2 trigger` does not wait for ever.
+/// Encodes a message. An answer that is too long is replaced by a short one, so that `pm2 trigger` does not wait for
+/// ever.
 fn line_of(message: Message) -> Result<ChannelLine, BadLine> {
     match (ChannelLine::of(&message), message) {
         (Err(BadLine::TooLong { bytes }), Message::Axm(Axm::Reply { action_name, .. })) => {

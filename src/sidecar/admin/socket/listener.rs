@@ -31,8 +31,8 @@ impl Drop for SocketGuard {
     }
 }
 
-/// Creates the listener. The caller must hold the state folder's lock: then no process listens on a socket that is already
-/// there, and it is replaced.
+/// Creates the listener. The caller must hold the state folder's lock: then no process listens on a socket that is
+/// already there, and it is replaced.
 ///
 /// # Errors
 /// The socket cannot be created.

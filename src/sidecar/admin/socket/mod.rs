@@ -1,5 +1,5 @@
-//! The local socket, by which an operator on this machine inspects and commands a running sidecar. Only processes of the
-//! sidecar's own user and of root get answers.
+//! The local socket, by which an operator on this machine inspects and commands a running sidecar. Only processes of
+//! the sidecar's own user and of root get answers.
 //!
 //! Each connection carries one request: a line of JSON, answered by a line of JSON (`watch`: by lines without end).
 //!
@@ -25,7 +25,8 @@ use crate::sidecar::admin::handle::AdminHandle;
 pub use messages::{SocketReply, SocketRequest};
 
 /// Opens the socket for the journal `queue_file` and serves it as long as the process lives. If it cannot be opened, a
-/// warning is logged and the sidecar works without it. Must be called inside the runtime, holding the state folder's lock.
+/// warning is logged and the sidecar works without it. Must be called inside the runtime, holding the state folder's
+/// lock.
 pub(crate) fn start(queue_file: &Path, admin: AdminHandle) -> Option<SocketGuard> {
     let opened = listener::open(queue_file).and_then(|(listener, plate)| {
         listener.set_nonblocking(true)?;

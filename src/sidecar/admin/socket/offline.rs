@@ -1,5 +1,5 @@
-//! The view of a sidecar that does not answer: the holder of its state folder, and the content of its journal. Reads only:
-//! nothing is written, moved aside or started.
+//! The view of a sidecar that does not answer: the holder of its state folder, and the content of its journal. Reads
+//! only: nothing is written, moved aside or started.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Serves the local socket: many clients at once, each with a limit on the size of its request and on its time. A client
-//! that is slow, silent or sends garbage costs a connection, never the event loop's time.
+//! Serves the local socket: many clients at once, each with a limit on the size of its request and on its time. A
+//! client that is slow, silent or sends garbage costs a connection, never the event loop's time.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,8 +23,8 @@ use crate::sidecar::supervisor::pm2::Pm2;
 const CLOSE_UNREAD: u16 = 1001;
 
 impl Sidecar {
-    /// Carries out the effects, and the effects that the outcome of a write leads to. Returns the ending once the machine
-    /// exits.
+    /// Carries out the effects, and the effects that the outcome of a write leads to. Returns the ending once the
+    /// machine exits.
     pub(super) async fn perform_all(&mut self, effects: Vec<Effect>) -> Option<Ending> {
         let mut effects = effects;
         loop {

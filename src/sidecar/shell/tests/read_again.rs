@@ -1,5 +1,5 @@
-//! The property that what the sidecar takes it reads again, and a hub too: assignments and results, through the journal and
-//! back, and on as frames. (That what commands print and hooks answer makes such results is shown beside them.)
+//! The property that what the sidecar takes it reads again, and a hub too: assignments and results, through the journal
+//! and back, and on as frames. (That what commands print and hooks answer makes such results is shown beside them.)
 
 use std::cell::Cell;
 

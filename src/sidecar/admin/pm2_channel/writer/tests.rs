@@ -60,8 +60,8 @@ fn turn() -> impl Strategy<Value = Turn> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Whatever is said, and however little pm2 takes of it at a time: whole lines, of which at most the last is cut off,
-    /// and nothing behind that.
+    /// Whatever is said, and however little pm2 takes of it at a time: whole lines, of which at most the last is cut
+    /// off, and nothing behind that.
     #[test]
     fn only_whole_lines_and_nothing_after_the_last(turns in proptest::collection::vec(turn(), 1..120)) {
         let voice = ChannelWriter::new();
