@@ -38,7 +38,7 @@ pub(crate) enum AdminRequest {
         /// The requester's name for the log; `None` for a program that embeds the sidecar.
         by: Option<String>,
         /// Receives the answer.
-        asker: Option<oneshot::Sender<CommandResult>>,
+        reply_to: Option<oneshot::Sender<CommandResult>>,
     },
 }
 
@@ -56,18 +56,18 @@ pub struct CommandResult {
 
 impl CommandResult {
     /// Returns the outcome of a command that is carried out.
-    pub(crate) fn yes(message: impl Into<String>) -> Self {
+    pub(crate) fn accepted(message: impl Into<String>) -> Self {
         Self { ok: true, message: message.into(), not_on_disk: false }
     }
 
     /// Returns the outcome of a command that is not carried out; `message` says why.
-    pub(crate) fn no(message: impl Into<String>) -> Self {
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self { ok: false, message: message.into(), not_on_disk: false }
     }
 
     /// Translates the machine's answer.
     fn of(answer: machine::Answer, not_on_disk: bool) -> Self {
-        let answer = words(answer);
+        let answer = result_of(answer);
         if !not_on_disk || !answer.ok {
             return answer;
         }
@@ -80,31 +80,33 @@ impl CommandResult {
     }
 }
 
-fn words(answer: machine::Answer) -> CommandResult {
+fn result_of(answer: machine::Answer) -> CommandResult {
     use machine::Answer as From;
     match answer {
         From::RestartAccepted { after: Some(task_id), .. } => {
-            CommandResult::yes(format!("accepted: restarts once task {task_id} has ended"))
+            CommandResult::accepted(format!("accepted: restarts once task {task_id} has ended"))
         }
-        From::RestartAccepted { after: None, forced: true } => CommandResult::yes("accepted: restarts now"),
+        From::RestartAccepted { after: None, forced: true } => CommandResult::accepted("accepted: restarts now"),
         From::RestartAccepted { after: None, forced: false } => {
-            CommandResult::yes("accepted: restarts now, there is no task to finish")
+            CommandResult::accepted("accepted: restarts now, there is no task to finish")
         }
-        From::RestartRepeated => CommandResult::yes("a restart is under way already; this one changes nothing"),
-        From::RestartRefused { detail } => CommandResult::no(format!("refused: {detail}")),
-        From::Cancelled => CommandResult::no("cancelled by another operator before it began"),
-        From::Leaving => CommandResult::no("the sidecar is leaving already"),
-        From::RestartCancelled { after: Some(_) } => CommandResult::yes("the restart is cancelled; the task goes on"),
-        From::RestartCancelled { after: None } => CommandResult::yes("the restart is cancelled"),
-        From::NoRestartToCancel => CommandResult::no("there is no restart to cancel"),
-        From::TooLate => CommandResult::no("too late: the sidecar is leaving already"),
-        From::Drains { after: Some(task_id) } => {
-            CommandResult::yes(format!("draining: task {task_id} is finished, and no new one taken before `resume`"))
+        From::RestartRepeated => CommandResult::accepted("a restart is under way already; this one changes nothing"),
+        From::RestartRefused { detail } => CommandResult::refused(format!("refused: {detail}")),
+        From::Cancelled => CommandResult::refused("cancelled by another operator before it began"),
+        From::Leaving => CommandResult::refused("the sidecar is leaving already"),
+        From::RestartCancelled { after: Some(_) } => {
+            CommandResult::accepted("the restart is cancelled; the task goes on")
         }
-        From::Drains { after: None } => CommandResult::yes("draining: no task is taken before `resume`"),
-        From::DrainsAlready => CommandResult::yes("it drains already"),
-        From::Resumed => CommandResult::yes("resumed: tasks are taken again"),
-        From::TakesTasks => CommandResult::yes("it takes tasks already"),
+        From::RestartCancelled { after: None } => CommandResult::accepted("the restart is cancelled"),
+        From::NoRestartToCancel => CommandResult::refused("there is no restart to cancel"),
+        From::TooLate => CommandResult::refused("too late: the sidecar is leaving already"),
+        From::Drains { after: Some(task_id) } => CommandResult::accepted(format!(
+            "draining: task {task_id} is finished, and no new one taken before `resume`"
+        )),
+        From::Drains { after: None } => CommandResult::accepted("draining: no task is taken before `resume`"),
+        From::DrainsAlready => CommandResult::accepted("it drains already"),
+        From::Resumed => CommandResult::accepted("resumed: tasks are taken again"),
+        From::TakesTasks => CommandResult::accepted("it takes tasks already"),
     }
 }
 
@@ -129,14 +131,14 @@ pub(crate) struct WaitingOperators {
 
 impl WaitingOperators {
     /// Translates a request to the machine's event, and keeps the requester until it is answered.
-    pub(crate) fn admit(&mut self, request: AdminRequest) -> Event {
-        let (command, by, asker) = match request {
+    pub(crate) fn register(&mut self, request: AdminRequest) -> Event {
+        let (command, by, reply_to) = match request {
             AdminRequest::Stop(signal) => return Event::StopRequested { signal },
-            AdminRequest::OperatorCommand { command, by, asker } => (command, by, asker),
+            AdminRequest::OperatorCommand { command, by, reply_to } => (command, by, reply_to),
         };
-        let to = asker.map(|asker| {
+        let to = reply_to.map(|reply_to| {
             self.tickets += 1;
-            self.waiting.insert(Ticket(self.tickets), asker);
+            self.waiting.insert(Ticket(self.tickets), reply_to);
             Ticket(self.tickets)
         });
         match command {
@@ -152,9 +154,9 @@ impl WaitingOperators {
 
     /// Sends the answer to the holder of the ticket.
     pub(crate) fn answer(&mut self, to: Ticket, answer: machine::Answer, not_on_disk: bool) {
-        if let Some(asker) = self.waiting.remove(&to) {
+        if let Some(reply_to) = self.waiting.remove(&to) {
             // Fails only if the requester has left.
-            let _ = asker.send(CommandResult::of(answer, not_on_disk));
+            let _ = reply_to.send(CommandResult::of(answer, not_on_disk));
         }
     }
 }
@@ -175,8 +177,8 @@ impl CommandSender {
     /// # Errors
     /// [`SidecarGone`]: the sidecar has ended.
     pub(crate) async fn ask(&self, command: OperatorCommand, by: &str) -> Result<CommandResult, SidecarGone> {
-        let (asker, answer) = oneshot::channel();
-        let request = AdminRequest::OperatorCommand { command, by: Some(by.to_owned()), asker: Some(asker) };
+        let (reply_to, answer) = oneshot::channel();
+        let request = AdminRequest::OperatorCommand { command, by: Some(by.to_owned()), reply_to: Some(reply_to) };
         self.queue.send(request).await.map_err(|_| SidecarGone)?;
         answer.await.map_err(|_| SidecarGone)
     }
@@ -231,8 +233,9 @@ mod tests {
         }
 
         fn told(&mut self, command: OperatorCommand) -> (bool, String) {
-            let (asker, mut answer) = oneshot::channel();
-            let event = self.askers.admit(AdminRequest::OperatorCommand { command, by: None, asker: Some(asker) });
+            let (reply_to, mut answer) = oneshot::channel();
+            let event =
+                self.askers.register(AdminRequest::OperatorCommand { command, by: None, reply_to: Some(reply_to) });
             self.happens(event);
             let CommandResult { ok, message, .. } = answer.try_recv().unwrap();
             (ok, message)

@@ -14,7 +14,7 @@ use crate::sidecar::supervisor::pm2::Pm2;
 /// A handle to inspect and command the sidecar from outside its event loop.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminHandle {
-    seen: watch::Receiver<Snapshot>,
+    snapshots: watch::Receiver<Snapshot>,
     commands: CommandSender,
     reloads: Reloads,
     pm2: Arc<Pm2>,
@@ -22,24 +22,24 @@ pub(crate) struct AdminHandle {
 
 impl AdminHandle {
     pub(crate) fn new(
-        seen: watch::Receiver<Snapshot>,
+        snapshots: watch::Receiver<Snapshot>,
         commands: CommandSender,
         reloads: Reloads,
         pm2: Arc<Pm2>,
     ) -> Self {
-        Self { seen, commands, reloads, pm2 }
+        Self { snapshots, commands, reloads, pm2 }
     }
 
     /// Returns the current status document.
     pub(crate) fn status(&mut self) -> Status {
-        let snapshot = self.seen.borrow_and_update();
+        let snapshot = self.snapshots.borrow_and_update();
         Status::of(&snapshot, &self.pm2)
     }
 
     /// Returns how long the event loop's next deadline is overdue, in ms. More than a moment shows that the loop is
     /// stuck.
     pub(crate) fn overdue_ms(&self) -> u64 {
-        let snapshot = self.seen.borrow();
+        let snapshot = self.snapshots.borrow();
         snapshot.next.map_or(0, |(at, _)| snapshot.clock.now().since(at))
     }
 
@@ -48,7 +48,7 @@ impl AdminHandle {
     /// # Errors
     /// [`SidecarGone`]: the sidecar has ended.
     pub(crate) async fn changed(&mut self) -> Result<(), SidecarGone> {
-        self.seen.changed().await.map_err(|_| SidecarGone)
+        self.snapshots.changed().await.map_err(|_| SidecarGone)
     }
 
     /// Sends a command and waits for the machine's answer. `by` is for the log: `operator`, `pm2 trigger`.

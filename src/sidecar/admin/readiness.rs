@@ -30,12 +30,12 @@ impl core::fmt::Display for Ready {
 
 /// Returns how long to wait for the hub before reporting readiness without it: two thirds of pm2's `listen_timeout`,
 /// after which pm2 considers any process online.
-pub(crate) fn bound(listen_timeout_ms: Option<u64>) -> Duration {
+pub(crate) fn hub_timeout(listen_timeout_ms: Option<u64>) -> Duration {
     Duration::from_millis(listen_timeout_ms.unwrap_or(DEFAULT_LISTEN_TIMEOUT_MS).saturating_mul(2) / 3)
 }
 
 /// Watches for the readiness in the background. Must be called after the journal has been read.
-pub(crate) fn watch(mut admin: AdminHandle, bound: Duration) -> watch::Receiver<Option<Ready>> {
+pub(crate) fn watch(mut admin: AdminHandle, hub_timeout: Duration) -> watch::Receiver<Option<Ready>> {
     let (found, ready) = watch::channel(None);
     tokio::spawn(async move {
         let identified = async {
@@ -46,7 +46,7 @@ pub(crate) fn watch(mut admin: AdminHandle, bound: Duration) -> watch::Receiver<
             }
             true
         };
-        let how = match tokio::time::timeout(bound, identified).await {
+        let how = match tokio::time::timeout(hub_timeout, identified).await {
             Ok(true) => Ready::Identified,
             Ok(false) => return,
             Err(_) => Ready::WithoutHub,

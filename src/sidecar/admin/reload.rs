@@ -24,8 +24,8 @@ impl Reloads {
     /// # Errors
     /// [`SidecarGone`]: the sidecar has ended.
     pub(crate) async fn ask(&self) -> Result<CommandResult, SidecarGone> {
-        let (asker, answer) = oneshot::channel();
-        self.queue.send(asker).await.map_err(|_| SidecarGone)?;
+        let (reply_to, answer) = oneshot::channel();
+        self.queue.send(reply_to).await.map_err(|_| SidecarGone)?;
         answer.await.map_err(|_| SidecarGone)
     }
 }
@@ -43,10 +43,10 @@ pub(crate) fn start(config: Arc<Config>, pm2: Arc<Pm2>) -> (Reloads, mpsc::Recei
     let (settings, new_settings) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut current = config;
-        while let Some(asker) = requests.recv().await {
+        while let Some(reply_to) = requests.recv().await {
             let answer = reload(&mut current, &pm2, &settings).await;
             // Fails only if the requester has left.
-            let _ = asker.send(answer);
+            let _ = reply_to.send(answer);
         }
     });
     (Reloads { queue }, new_settings)
@@ -59,18 +59,18 @@ async fn reload(current: &mut Arc<Config>, pm2: &Pm2, settings: &mpsc::Sender<Se
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
             tracing::error!(%error, "the configuration was not reloaded, and nothing has changed");
-            return CommandResult::no(format!("nothing has changed: {error}"));
+            return CommandResult::refused(format!("nothing has changed: {error}"));
         }
         Err(error) => {
             tracing::error!(%error, "the configuration's reader died");
-            return CommandResult::no("nothing has changed: the reader died");
+            return CommandResult::refused("nothing has changed: the reader died");
         }
     };
     let Merged { config, changed, need_restart } = current.merge(config);
     let config = Arc::new(config);
     let policy = policy(&config, pm2);
     if settings.send(Settings { config: Arc::clone(&config), policy }).await.is_err() {
-        return CommandResult::no(SidecarGone.to_string());
+        return CommandResult::refused(SidecarGone.to_string());
     }
     logging::set_level(config.log_level);
     *current = config;
@@ -86,7 +86,7 @@ async fn reload(current: &mut Arc<Config>, pm2: &Pm2, settings: &mpsc::Sender<Se
     for warning in warnings {
         message += &format!("\nwarning: {warning}");
     }
-    CommandResult::yes(message)
+    CommandResult::accepted(message)
 }
 
 fn outcome(changed: &[&str], need_restart: &[&str]) -> String {

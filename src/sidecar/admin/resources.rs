@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 /// The delay of the first report after `identified` (the legacy sidecar's).
-const FIRST_AFTER: Duration = Duration::from_secs(5);
+const FIRST_DELAY: Duration = Duration::from_secs(5);
 
 /// The time limit for Ollama's answer (the legacy sidecar's).
-const OLLAMA_LIMIT: Duration = Duration::from_secs(5);
+const OLLAMA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest answer of Ollama that is read, in bytes: far more than a list of running models has.
-const OLLAMA_BYTES: u64 = 1 << 20;
+const OLLAMA_MAX_BYTES: u64 = 1 << 20;
 
 /// Measures the load as long as the receiver of the figures lives.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ async fn report(
 ) {
     while online.wait_for(|online| *online).await.is_ok() {
         let reports = async {
-            sleep(FIRST_AFTER.min(interval)).await;
+            sleep(FIRST_DELAY.min(interval)).await;
             loop {
                 let measured = measure(ollama_url.as_deref()).await;
                 if figures.send(measured).await.is_err() {
@@ -70,7 +70,7 @@ async fn report(
 
 /// Measures the load. Unknown figures are left out.
 async fn measure(ollama_url: Option<&str>) -> Map<String, Value> {
-    let mut figures = tokio::task::spawn_blocking(of_the_system).await.unwrap_or_default();
+    let mut figures = tokio::task::spawn_blocking(system_load).await.unwrap_or_default();
     if let Some(url) = ollama_url
         && let Some(used) = video_memory(url).await
     {
@@ -79,7 +79,7 @@ async fn measure(ollama_url: Option<&str>) -> Map<String, Value> {
     figures
 }
 
-fn of_the_system() -> Map<String, Value> {
+fn system_load() -> Map<String, Value> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut figures = Map::new();
@@ -121,11 +121,11 @@ async fn video_memory(url: &str) -> Option<u64> {
         let request = format!("GET /api/ps HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        stream.take(OLLAMA_BYTES).read_to_end(&mut answer).await?;
+        stream.take(OLLAMA_MAX_BYTES).read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    match timeout(OLLAMA_LIMIT, ask).await {
-        Ok(Ok(answer)) => video_memory_in(&answer),
+    match timeout(OLLAMA_TIMEOUT, ask).await {
+        Ok(Ok(answer)) => parse_video_memory(&answer),
         Ok(Err(error)) => {
             tracing::debug!(ollama_url = url, %error, "Ollama cannot be asked for its video memory");
             None
@@ -137,7 +137,7 @@ async fn video_memory(url: &str) -> Option<u64> {
     }
 }
 
-fn video_memory_in(answer: &[u8]) -> Option<u64> {
+fn parse_video_memory(answer: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(answer).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     if head.split(' ').nth(1) != Some("200") {
@@ -171,15 +171,15 @@ mod tests {
     fn video_memory_is_summed_over_the_models() {
         let answer =
             b"HTTP/1.0 200 OK\r\nX: y\r\n\r\n{\"models\":[{\"size_vram\":5},{\"name\":\"x\"},{\"size_vram\":7}]}";
-        assert_eq!(video_memory_in(answer), Some(12));
-        assert_eq!(video_memory_in(b"HTTP/1.0 404 Not Found\r\n\r\n{\"models\":[]}"), None);
-        assert_eq!(video_memory_in(b"nonsense"), None);
+        assert_eq!(parse_video_memory(answer), Some(12));
+        assert_eq!(parse_video_memory(b"HTTP/1.0 404 Not Found\r\n\r\n{\"models\":[]}"), None);
+        assert_eq!(parse_video_memory(b"nonsense"), None);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn this_machine_has_figures_that_a_hub_takes() {
-        let figures = of_the_system();
+        let figures = system_load();
         let number = |key: &str| figures[key].as_f64().unwrap();
         assert!((0.0..=100.0).contains(&number("cpu_percent")), "{figures:?}");
         assert!(number("ram_used_bytes") > 0.0 && number("ram_used_bytes") < number("ram_total_bytes"), "{figures:?}");

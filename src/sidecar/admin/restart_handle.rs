@@ -25,7 +25,7 @@ impl RestartHandle {
     pub async fn graceful_restart(&self, reason: &str) -> Result<(), SidecarGone> {
         let command = OperatorCommand::Restart { reason: reason.to_owned(), force: false };
         self.requests
-            .send(AdminRequest::OperatorCommand { command, by: None, asker: None })
+            .send(AdminRequest::OperatorCommand { command, by: None, reply_to: None })
             .await
             .map_err(|_| SidecarGone)
     }

@@ -50,20 +50,20 @@ pub(crate) fn listen(requests: Requests) -> io::Result<()> {
 /// # Errors
 /// The signal handler cannot be installed.
 #[cfg(unix)]
-pub(crate) fn hangups(requests: Requests, reloads: Reloads) -> io::Result<()> {
+pub(crate) fn listen_for_hangup(requests: Requests, reloads: Reloads) -> io::Result<()> {
     use std::io::IsTerminal as _;
     use tokio::signal::unix::{SignalKind, signal};
     let in_terminal = io::stdout().is_terminal();
     let mut arrivals = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while arrivals.recv().await.is_some() {
-            let there = if in_terminal {
+            let loop_is_running = if in_terminal {
                 requests.stop(StopSignal::Terminate).await
             } else {
                 // The outcome is logged there.
                 reloads.ask().await.is_ok()
             };
-            if !there {
+            if !loop_is_running {
                 return;
             }
         }

@@ -11,7 +11,7 @@ use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, Ret
 use crate::sidecar::clock::Clock;
 
 /// The number of past restarts that are kept beside the journal, for operators.
-pub(crate) const PAST_CAP: usize = 20;
+pub(crate) const MAX_PAST_RESTARTS: usize = 20;
 
 /// The facts that do not change while the process runs.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ impl PastRestart {
         }
     }
 
-    fn is(&self, restart: &OpenRestart) -> bool {
+    fn is_record_of(&self, restart: &OpenRestart) -> bool {
         self.command_id == restart.command_id && self.left_at_ms == restart.leaving_at.map(Timestamp::as_millis)
     }
 }
@@ -117,7 +117,7 @@ pub(crate) struct Snapshot {
     /// The time from the last ping to the hub's next frame, in ms.
     pub(crate) latency_ms: Option<u64>,
     /// The current task, and since when this process has it.
-    pub(crate) in_hand: Option<(TaskId, Timestamp)>,
+    pub(crate) current_task: Option<(TaskId, Timestamp)>,
     /// The past restarts, oldest first.
     pub(crate) past: VecDeque<PastRestart>,
 }
@@ -133,18 +133,18 @@ impl Snapshot {
             counts: Counts::default(),
             hub_trouble: None,
             latency_ms: None,
-            in_hand: None,
+            current_task: None,
             past,
         };
         if let Some(returned) = snapshot.machine.restarts.returned.clone()
-            && !snapshot.past.iter().any(|past| past.is(&returned.restart))
+            && !snapshot.past.iter().any(|past| past.is_record_of(&returned.restart))
         {
             snapshot.past.push_back(PastRestart::of(&returned.restart));
-            while snapshot.past.len() > PAST_CAP {
+            while snapshot.past.len() > MAX_PAST_RESTARTS {
                 snapshot.past.pop_front();
             }
         }
-        snapshot.look_at_job(clock.now());
+        snapshot.update_current_task(clock.now());
         snapshot
     }
 
@@ -162,7 +162,7 @@ impl Snapshot {
         for effect in effects {
             match effect {
                 Effect::Wake { .. } => self.counts.wakes += 1,
-                Effect::Notify(notice) => self.notice(notice),
+                Effect::Notify(notice) => self.record_notice(notice),
                 Effect::Dial => {
                     if let Some(trouble) = &mut self.hub_trouble {
                         trouble.fresh = false;
@@ -183,16 +183,16 @@ impl Snapshot {
                 | Effect::KeepRefused { .. } => {}
             }
         }
-        self.look_at_job(now);
+        self.update_current_task(now);
     }
 
-    fn notice(&mut self, notice: &Notice) {
+    fn record_notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Connected { returned } => {
                 self.counts.connections += 1;
                 self.hub_trouble = None;
                 if let Some(ReturnedFrom { restart, gap_ms }) = returned
-                    && let Some(past) = self.past.iter_mut().find(|past| past.is(restart))
+                    && let Some(past) = self.past.iter_mut().find(|past| past.is_record_of(restart))
                 {
                     past.gap_ms = restart.leaving_at.map(|_| *gap_ms);
                 }
@@ -220,16 +220,16 @@ impl Snapshot {
 
     /// Records why an attempt to connect or a connection ended. A refusal on the same connection is kept, since it says
     /// more.
-    pub(crate) fn link_ended(&mut self, why: String) {
+    pub(crate) fn connection_ended(&mut self, why: String) {
         if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
             self.hub_trouble = Some(HubTrouble { why, refused: false, fresh: true });
         }
     }
 
-    fn look_at_job(&mut self, now: Timestamp) {
+    fn update_current_task(&mut self, now: Timestamp) {
         let id = self.machine.state.persisted().map(|persisted| &persisted.task.id);
-        if id != self.in_hand.as_ref().map(|(id, _)| id) {
-            self.in_hand = id.map(|id| (id.clone(), now));
+        if id != self.current_task.as_ref().map(|(id, _)| id) {
+            self.current_task = id.map(|id| (id.clone(), now));
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
 /// The number of past restarts in the document.
-const PAST_SHOWN: usize = 10;
+const MAX_RESTARTS_SHOWN: usize = 10;
 
 /// The status document. Fields in `_ms` are milliseconds, in `_at_ms` milliseconds since the epoch, in `_bytes` bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -227,7 +227,7 @@ impl Status {
             hub: hub(snapshot, now),
             journal: journal(snapshot),
             supervisor: supervisor(pm2, now),
-            restarts: snapshot.past.iter().rev().take(PAST_SHOWN).map(restart).collect(),
+            restarts: snapshot.past.iter().rev().take(MAX_RESTARTS_SHOWN).map(restart).collect(),
             counts: CountsPart {
                 taken: snapshot.counts.taken,
                 completed: snapshot.counts.completed,
@@ -237,11 +237,11 @@ impl Status {
                 failed_writes: snapshot.counts.failed_writes,
             },
         };
-        status.without(&snapshot.about.redactor)
+        status.redacted(&snapshot.about.redactor)
     }
 
     /// Removes the token from every text that comes from the hub or from operators.
-    fn without(mut self, redactor: &Redactor) -> Self {
+    fn redacted(mut self, redactor: &Redactor) -> Self {
         let clean = |text: &mut String| *text = redactor.clean(std::mem::take(text));
         clean(&mut self.why);
         if let Some(leaving) = &mut self.leaving {
@@ -346,7 +346,7 @@ fn task(persisted: &PersistedJob, snapshot: &Snapshot, now: Timestamp) -> TaskPa
         stage: StageName::from(&persisted.stage).to_string(),
         waits_for,
         recovering: snapshot.machine.state.job().is_some_and(crate::machine::Job::is_recovering),
-        age_ms: snapshot.in_hand.as_ref().map_or(0, |(_, since)| now.since(*since)),
+        age_ms: snapshot.current_task.as_ref().map_or(0, |(_, since)| now.since(*since)),
         assigned_at_ms: persisted.assigned_at,
     }
 }

@@ -33,26 +33,26 @@ impl Systemd {
         // A watchdog for another process is not ours to feed.
         let ours = env("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(std::process::id()));
         let usec = env("WATCHDOG_USEC").and_then(|usec| usec.parse::<u64>().ok()).filter(|usec| ours && *usec > 0);
-        let feed_every = usec.map(|usec| Duration::from_micros(usec / 2)).filter(|_| notifier.is_heard());
+        let feed_every = usec.map(|usec| Duration::from_micros(usec / 2)).filter(|_| notifier.is_enabled());
         Self { notifier, feed_every, fed_at: Instant::now() }
     }
 
     /// Reports the readiness and the state in the background.
     pub(crate) fn report(&self, admin: AdminHandle, ready: watch::Receiver<Option<Ready>>) {
-        if self.notifier.is_heard() {
+        if self.notifier.is_enabled() {
             tokio::spawn(report(self.notifier.clone(), admin, ready));
         }
     }
 
     /// Reports that the process is stopping.
     pub(crate) fn stopping(&self) {
-        self.notifier.say("STOPPING=1");
+        self.notifier.send("STOPPING=1");
     }
 
     /// Feeds the watchdog if it is due. Called only by the event loop, to show that it is alive.
     pub(crate) fn feed(&mut self) {
         if self.feed_at().is_some_and(|at| at <= Instant::now()) {
-            self.notifier.say("WATCHDOG=1");
+            self.notifier.send("WATCHDOG=1");
             self.fed_at = Instant::now();
         }
     }
@@ -64,12 +64,12 @@ impl Systemd {
 }
 
 async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Receiver<Option<Ready>>) {
-    let mut said = None;
+    let mut last_line = None;
     let mut is_ready = false;
     loop {
         let status = admin.status();
         if let (false, Some(how)) = (is_ready, *ready.borrow_and_update()) {
-            notifier.say("READY=1");
+            notifier.send("READY=1");
             tracing::debug!(%how, "systemd was told that this is ready");
             is_ready = true;
         }
@@ -78,9 +78,9 @@ async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Re
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(STATUS_CHARS)
             .collect();
-        if said.as_ref() != Some(&line) {
-            notifier.say(&format!("STATUS={line}"));
-            said = Some(line);
+        if last_line.as_ref() != Some(&line) {
+            notifier.send(&format!("STATUS={line}"));
+            last_line = Some(line);
         }
         tokio::select! {
             changed = admin.changed() => {
@@ -110,7 +110,7 @@ struct Notifier {
 impl Notifier {
     fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         let Some(name) = env("NOTIFY_SOCKET") else { return Self { socket: None } };
-        match open(&name) {
+        match open_socket(&name) {
             Ok(socket) => Self { socket: Some(std::sync::Arc::new(socket)) },
             Err(error) => {
                 tracing::warn!(socket = name, %error, "systemd cannot be told how this process is (NOTIFY_SOCKET)");
@@ -119,11 +119,11 @@ impl Notifier {
         }
     }
 
-    fn is_heard(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         self.socket.is_some()
     }
 
-    fn say(&self, text: &str) {
+    fn send(&self, text: &str) {
         let Some(socket) = &self.socket else { return };
         let (from, to) = &**socket;
         // A socket that is full or gone is not waited for.
@@ -135,7 +135,7 @@ impl Notifier {
 
 /// Opens the socket to `name`: a path, or after an `@` a name in Linux's abstract namespace.
 #[cfg(unix)]
-fn open(name: &str) -> std::io::Result<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)> {
+fn open_socket(name: &str) -> std::io::Result<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)> {
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     let address = match name.strip_prefix('@') {
         #[cfg(target_os = "linux")]
@@ -160,9 +160,9 @@ impl Notifier {
         Self::default()
     }
 
-    fn is_heard(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         false
     }
 
-    fn say(&self, _: &str) {}
+    fn send(&self, _: &str) {}
 }

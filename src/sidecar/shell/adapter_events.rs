@@ -10,7 +10,7 @@ use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbound;
 
 /// Translates an event of the hub connection; `None` if the machine has no use for it.
-pub(crate) fn link_event(event: ConnectionEvent, agent_id: &str, random: &RandomBytes) -> Option<Event> {
+pub(crate) fn connection_event(event: ConnectionEvent, agent_id: &str, random: &RandomBytes) -> Option<Event> {
     match event.what {
         ConnectionEventKind::Opened => Some(Event::HubOpened),
         ConnectionEventKind::Frame(text) => {
@@ -29,13 +29,13 @@ pub(crate) fn link_event(event: ConnectionEvent, agent_id: &str, random: &Random
                 error = closed.error,
                 "the connection to the hub ended"
             );
-            Some(inbound::closed(&closed, draw(random)))
+            Some(inbound::closed_event(&closed, random_jitter(random)))
         }
     }
 }
 
 /// Returns a random jitter.
-fn draw(random: &RandomBytes) -> Jitter {
+fn random_jitter(random: &RandomBytes) -> Jitter {
     let mut bytes = [0; 2];
     if random(&mut bytes) {
         Jitter(u16::from_le_bytes(bytes))
@@ -66,7 +66,7 @@ pub(crate) fn wake_event(event: WakeEvent) -> Event {
 
 /// Translates a file that the agent left in the results folder. The token is removed from its content, since an agent
 /// that reads config.json may print it.
-pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
+pub(crate) fn results_event(event: ResultsEvent, redactor: &Redactor) -> Event {
     let (raw, outcome) = match event {
         ResultsEvent::Looked { number } => return Event::ResultsLookedFor { number },
         ResultsEvent::Started { task_id } => (task_id, None),
@@ -83,7 +83,7 @@ pub(crate) fn found_event(event: ResultsEvent, redactor: &Redactor) -> Event {
 }
 
 /// Logs a notice of the machine's.
-pub(crate) fn notify(notice: &Notice) {
+pub(crate) fn log_notice(notice: &Notice) {
     let kind: &'static str = notice.into();
     match notice {
         Notice::IdentifyRefused { error } => tracing::error!(

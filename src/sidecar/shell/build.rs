@@ -133,34 +133,38 @@ fn start_with(
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
-    let (control, control_inbox) = mpsc::channel(INBOX);
-    let requests = Requests { queue: control.clone() };
+    let (requests_sender, request_inbox) = mpsc::channel(INBOX);
+    let requests = Requests { queue: requests_sender.clone() };
     let (reloads, settings_inbox) = reload::start(Arc::clone(&config), Arc::clone(&pm2));
     if on_a_machine {
         #[cfg(unix)]
-        signals::hangups(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
+        signals::listen_for_hangup(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
         signals::listen(requests.clone()).map_err(StartError::Signals)?;
     }
-    let (link_events, link_inbox) = mpsc::channel(INBOX);
+    let (connection_events, connection_inbox) = mpsc::channel(INBOX);
     let (wake_events, wake_inbox) = mpsc::channel(INBOX);
     let (results_events, results_inbox) = mpsc::channel(INBOX);
     let (answers, answers_inbox) = mpsc::channel(INBOX);
     let (output_events, output_inbox) = mpsc::channel(INBOX);
     let (figures, figures_inbox) = mpsc::channel(1);
 
-    let introduction = introduction(&config, &pm2, boot_id(&random, clock));
-    let about = about(&config, &introduction, clock.now());
-    let (show, seen) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
-    let admin = AdminHandle::new(seen, CommandSender::new(control.clone()), reloads, pm2.clone());
-    let ready = readiness::watch(admin.clone(), readiness::bound(pm2.facts().listen_timeout_ms));
+    let identity = identity(&config, &pm2, boot_id(&random, clock));
+    let about = about(&config, &identity, clock.now());
+    let (snapshot, snapshots) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
+    let admin = AdminHandle::new(snapshots, CommandSender::new(requests_sender.clone()), reloads, pm2.clone());
+    let ready = readiness::watch(admin.clone(), readiness::hub_timeout(pm2.facts().listen_timeout_ms));
     let systemd = Systemd::of_this_process(pm2.facts());
     systemd.report(admin.clone(), ready.clone());
-    let voice = if on_a_machine { speak_with_pm2(&pm2, requests, admin.clone(), ready) } else { ChannelWriter::mute() };
+    let pm2_channel = if on_a_machine {
+        open_pm2_channel(&pm2, requests, admin.clone(), ready)
+    } else {
+        ChannelWriter::disconnected()
+    };
 
     let look_ahead = look_ahead.unwrap_or_else(|| Arc::new(Pm2AndProgram { pm2: pm2.clone(), preflight, clock }));
     let scratch_dir = config.queue_file.with_extension("wake");
     let adapters = Adapters {
-        link: HubConnection::over(link_config(&config, &policy), link_events, connector),
+        connection: HubConnection::over(connection_config(&config, &policy), connection_events, connector),
         resources: Resources::start(config.resource_report_interval_ms, config.ollama_url.clone(), figures),
         runs: on_a_machine.then(|| {
             let runs = RunsConfig {
@@ -177,11 +181,11 @@ fn start_with(
         results: agent.results(ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms), results_events),
         random,
         threads,
-        voice,
+        pm2_channel,
         systemd,
         next_run: NextRunChecks::new(look_ahead, answers.clone()),
         result_hook: ResultHook::new(answers),
-        pm2_said: if on_a_machine { ask_pm2(&pm2) } else { watch::channel(None).1 },
+        pm2_answer: if on_a_machine { ask_pm2(&pm2) } else { watch::channel(None).1 },
         pm2: pm2.clone(),
     };
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
@@ -190,24 +194,24 @@ fn start_with(
         tokio::spawn(http::serve(address, admin.clone()));
     }
     #[cfg(unix)]
-    let plate = if on_a_machine { socket::start(&config.queue_file, admin) } else { None };
+    let socket_guard = if on_a_machine { socket::start(&config.queue_file, admin) } else { None };
     let sidecar = Sidecar {
         machine,
-        introduction,
-        show,
+        identity,
+        snapshot,
         waiting: Default::default(),
         offered: None,
         policy,
         config,
         clock,
         #[cfg(unix)]
-        _plate: plate,
+        _socket_guard: socket_guard,
         inbox: Inbox {
-            requests: control_inbox,
+            requests: request_inbox,
             answers: answers_inbox,
             wakes: wake_inbox,
             results: results_inbox,
-            link: link_inbox,
+            connection: connection_inbox,
             settings: settings_inbox,
             output: output_inbox,
             figures: figures_inbox,
@@ -215,7 +219,7 @@ fn start_with(
         hooks,
         redactor,
         adapters,
-        control,
+        control: requests_sender,
         foreign_fields,
         watched: None,
         #[cfg(debug_assertions)]
@@ -225,7 +229,7 @@ fn start_with(
 }
 
 #[cfg(unix)]
-fn speak_with_pm2(
+fn open_pm2_channel(
     pm2: &Arc<Pm2>,
     requests: Requests,
     admin: AdminHandle,
@@ -235,13 +239,13 @@ fn speak_with_pm2(
 }
 
 #[cfg(not(unix))]
-fn speak_with_pm2(
+fn open_pm2_channel(
     _: &Arc<Pm2>,
     _: Requests,
     _: AdminHandle,
     _: watch::Receiver<Option<readiness::Ready>>,
 ) -> ChannelWriter {
-    ChannelWriter::mute()
+    ChannelWriter::disconnected()
 }
 
 fn scrub(command: &mut tokio::process::Command) {
@@ -301,7 +305,7 @@ fn set_aside(
     })
 }
 
-fn link_config(config: &Config, policy: &Policy) -> ConnectionConfig {
+fn connection_config(config: &Config, policy: &Policy) -> ConnectionConfig {
     ConnectionConfig {
         connect_timeout_ms: config.connect_timeout_ms,
         max_frame_bytes: usize::try_from(config.max_frame_bytes).unwrap_or(usize::MAX),
@@ -310,7 +314,7 @@ fn link_config(config: &Config, policy: &Policy) -> ConnectionConfig {
     }
 }
 
-fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
+fn identity(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
     /// The usual time from exit to `identified`, without pm2's `restart_delay`, in ms.
     const USUAL_GAP_MS: u64 = 500;
     Identity {
@@ -323,11 +327,11 @@ fn introduction(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
     }
 }
 
-fn about(config: &Config, introduction: &Identity, started_at: Timestamp) -> About {
+fn about(config: &Config, identity: &Identity, started_at: Timestamp) -> About {
     About {
         agent_id: config.agent_id.clone(),
         hub_url: config.hub_url.clone(),
-        boot_id: introduction.boot_id.clone(),
+        boot_id: identity.boot_id.clone(),
         config: config.path.display().to_string(),
         queue_file: config.queue_file.display().to_string(),
         results_dir: config.results_dir.display().to_string(),
@@ -354,8 +358,8 @@ fn ask_pm2(pm2: &Arc<Pm2>) -> watch::Receiver<Option<Pm2Info>> {
     tokio::spawn(async move {
         tokio::time::sleep(ASK_PM2_AFTER).await;
         match pm2.ask().await {
-            Ok(us) => {
-                let info = pm2.info_from(&us);
+            Ok(process) => {
+                let info = pm2.info_from(&process);
                 tracing::info!(name = info.name, status = info.status, restarts = info.restart_count, "pm2 knows us");
                 // Fails only once the event loop has ended.
                 let _ = answer.send(Some(info));

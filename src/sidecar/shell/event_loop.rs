@@ -32,7 +32,7 @@ use crate::sidecar::agent::supervised::{OutputBatch, Runs};
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
 use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind, HubConnection};
-use crate::sidecar::shell::adapter_events::{found_event, link_event, wake_event};
+use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
 use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbox::{Arrival, Inbox};
 use crate::sidecar::shell::outbound::Identity;
@@ -45,7 +45,7 @@ pub(crate) const RESTART_HISTORY: &str = "restart_history";
 
 /// The adapters that carry out the machine's effects.
 pub(crate) struct Adapters {
-    pub(crate) link: HubConnection,
+    pub(crate) connection: HubConnection,
     pub(crate) runner: Arc<dyn Wakes>,
     pub(crate) results: Box<dyn Results>,
     pub(crate) next_run: NextRunChecks,
@@ -58,11 +58,11 @@ pub(crate) struct Adapters {
     pub(crate) resources: Resources,
     pub(crate) pm2: Arc<Pm2>,
     /// The writer on pm2's channel.
-    pub(crate) voice: ChannelWriter,
+    pub(crate) pm2_channel: ChannelWriter,
     /// The notifications to systemd.
     pub(crate) systemd: Systemd,
     /// pm2's last answer about this process, as far as it tells more than the environment.
-    pub(crate) pm2_said: watch::Receiver<Option<Pm2Info>>,
+    pub(crate) pm2_answer: watch::Receiver<Option<Pm2Info>>,
 }
 
 /// The content of a [`News`] event, kept until the machine has decided whether it is passed on to the hub.
@@ -77,16 +77,16 @@ pub struct Sidecar {
     pub(crate) machine: Machine,
     pub(crate) policy: Policy,
     pub(crate) config: Arc<Config>,
-    pub(crate) introduction: Identity,
+    pub(crate) identity: Identity,
     pub(crate) clock: Clock,
     pub(crate) inbox: Inbox,
     /// Keeps the local socket's file as long as the loop runs.
     #[cfg(unix)]
-    pub(crate) _plate: Option<crate::sidecar::admin::socket::SocketGuard>,
+    pub(crate) _socket_guard: Option<crate::sidecar::admin::socket::SocketGuard>,
     pub(crate) adapters: Adapters,
     pub(crate) control: mpsc::Sender<AdminRequest>,
     /// Publishes the state for the admin interfaces.
-    pub(crate) show: watch::Sender<Snapshot>,
+    pub(crate) snapshot: watch::Sender<Snapshot>,
     /// The operators that wait for an answer.
     pub(crate) waiting: WaitingOperators,
     /// The content of the [`News`] event that is being handled.
@@ -112,7 +112,7 @@ impl Sidecar {
         let mut ending = self.perform_all(first).await;
         loop {
             if let Some(ending) = ending {
-                self.end().await;
+                self.shut_down().await;
                 crash_point!("after the end of the loop");
                 return ending;
             }
@@ -131,27 +131,27 @@ impl Sidecar {
                 return Event::DeadlineReached;
             }
             let due = deadline.map(|at| self.clock.instant(at));
-            let wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
+            let next_wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
             tokio::select! {
                 biased;
-                arrival = self.inbox.next() => if let Some(event) = self.event(arrival) {
+                arrival = self.inbox.next() => if let Some(event) = self.translate(arrival) {
                     return event;
                 },
-                () = sleep_until(wake_up) => {}
+                () = sleep_until(next_wake_up) => {}
             }
         }
     }
 
     /// Translates an arrival to the machine's event; `None` if the machine has no use for it.
-    fn event(&mut self, arrival: Arrival) -> Option<Event> {
+    fn translate(&mut self, arrival: Arrival) -> Option<Event> {
         match arrival {
-            Arrival::AdminRequest(request) => Some(self.waiting.admit(request)),
+            Arrival::AdminRequest(request) => Some(self.waiting.register(request)),
             Arrival::Answer(event) => Some(event),
             Arrival::Wake(wake) => Some(wake_event(wake)),
-            Arrival::Results(found) => Some(found_event(found, &self.redactor)),
+            Arrival::Results(report) => Some(results_event(report, &self.redactor)),
             Arrival::Connection(event) => {
-                self.note_end(&event);
-                link_event(event, &self.config.agent_id, &self.adapters.random)
+                self.record_connection_end(&event);
+                connection_event(event, &self.config.agent_id, &self.adapters.random)
             }
             Arrival::Settings(Settings { config, policy }) => {
                 // No event: the machine's state does not change, only what its next step decides by.
@@ -172,9 +172,9 @@ impl Sidecar {
     }
 
     /// Publishes why a connection ended. The machine does not need the text.
-    fn note_end(&self, event: &ConnectionEvent) {
+    fn record_connection_end(&self, event: &ConnectionEvent) {
         if let ConnectionEventKind::Closed(closed) = &event.what {
-            self.show.send_modify(|snapshot| snapshot.link_ended(closed.in_words()));
+            self.snapshot.send_modify(|snapshot| snapshot.connection_ended(closed.in_words()));
         }
     }
 
@@ -191,8 +191,8 @@ impl Sidecar {
         let (after, effects) = transition(before.clone(), event.clone(), now, &self.policy);
         step_log::log(&before, &event, &after, &effects);
         #[cfg(debug_assertions)]
-        self.check(&before, &event, now, &after, &effects);
-        self.show.send_modify(|snapshot| {
+        self.check_invariants(&before, &event, now, &after, &effects);
+        self.snapshot.send_modify(|snapshot| {
             snapshot.step(&event, &after, &effects, now);
             snapshot.next = after.deadline(&self.policy);
         });
@@ -210,7 +210,14 @@ impl Sidecar {
     /// # Panics
     /// An invariant does not hold.
     #[cfg(debug_assertions)]
-    fn check(&mut self, before: &Machine, event: &Event, now: Timestamp, after: &Machine, effects: &[Effect]) {
+    fn check_invariants(
+        &mut self,
+        before: &Machine,
+        event: &Event,
+        now: Timestamp,
+        after: &Machine,
+        effects: &[Effect],
+    ) {
         use crate::machine::invariants::{StepRecord, check_step};
         let step = StepRecord { before, event, now, policy: &self.policy, after, effects };
         if let Err(violation) = check_step(&step).and_then(|()| self.history.observe(&step)) {

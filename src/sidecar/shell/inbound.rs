@@ -73,7 +73,7 @@ fn from_frame(frame: HubFrame) -> FromHub {
         HubFrame::StateReportAck { task_id, action } => {
             FromHub::ReportAnswered { task_id, go_on: action == StateAction::Continue }
         }
-        HubFrame::RestartSidecar(command) => FromHub::RestartCommanded(order(command)),
+        HubFrame::RestartSidecar(command) => FromHub::RestartCommanded(restart_order(command)),
         HubFrame::RateLimited { retry_after_ms, tier } => {
             let retry_after_ms = retry_after_ms.unwrap_or(DEFAULT_RETRY_MS);
             tracing::warn!(retry_after_ms, tier, "the hub dropped a frame for its rate");
@@ -99,7 +99,7 @@ fn from_error(error: &HubError) -> FromHub {
             }
             Some("rate_limited") => return FromHub::RateLimited { retry_after_ms: DEFAULT_RETRY_MS },
             Some("not_found") => return FromHub::VerdictRefused { complete, why: VerdictRefusal::Never },
-            Some(_) => return refused(Some(complete), text),
+            Some(_) => return verdict_refused(Some(complete), text),
         }
     }
     let about = error.message_type.as_deref();
@@ -111,8 +111,8 @@ fn from_error(error: &HubError) -> FromHub {
         // Expected of legacy hubs: see `docs/protocol.md`.
         ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
         (_, Some(kind @ ("task_complete" | "task_failed"))) => {
-            let words = format!("{text}: {}", serde_json::json!(error.errors));
-            refused(Some(kind == "task_complete"), &words)
+            let error = format!("{text}: {}", serde_json::json!(error.errors));
+            verdict_refused(Some(kind == "task_complete"), &error)
         }
         (_, Some(_)) => {
             tracing::warn!(error = text, frame = about, "the hub refused something");
@@ -120,20 +120,20 @@ fn from_error(error: &HubError) -> FromHub {
         }
         (_, None) => {
             tracing::warn!(error = text, "the hub refused something, and does not say what");
-            refused(None, text)
+            verdict_refused(None, text)
         }
     }
 }
 
-fn refused(complete: Option<bool>, words: &str) -> FromHub {
-    FromHub::RefusedInOtherWords { complete, error: clip(words, Limit::Status) }
+fn verdict_refused(complete: Option<bool>, error: &str) -> FromHub {
+    FromHub::RefusedInOtherWords { complete, error: clip(error, Limit::Status) }
 }
 
 fn from_assignment(assignment: Assignment) -> FromHub {
     let (generation, assigned_at) = (assignment.generation, assignment.assigned_at());
     match TaskId::new(&assignment.task_id) {
         Ok(id) => {
-            let payload = payload(&assignment);
+            let payload = task_payload(&assignment);
             FromHub::Assigned { task: Task { id, generation, payload: payload.into() }, assigned_at }
         }
         Err(why) => FromHub::AssignedInvalid { task_id: assignment.task_id, generation, why: why.to_string() },
@@ -155,7 +155,7 @@ fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
 }
 
 /// Returns the assignment as the agent gets it: one JSON object with all fields but the frame's `type`.
-fn payload(assignment: &Assignment) -> String {
+fn task_payload(assignment: &Assignment) -> String {
     let mut object = assignment.rest.clone();
     object.remove("type");
     object.insert("task_id".into(), assignment.task_id.clone().into());
@@ -163,7 +163,7 @@ fn payload(assignment: &Assignment) -> String {
     Value::Object(object).to_string()
 }
 
-fn order(command: RestartCommand) -> RestartOrder {
+fn restart_order(command: RestartCommand) -> RestartOrder {
     let reason = command.reason.filter(|reason| !reason.is_empty());
     RestartOrder {
         reason: clip(reason.as_deref().unwrap_or("hub_commanded"), Limit::Reason),
@@ -175,7 +175,7 @@ fn order(command: RestartCommand) -> RestartOrder {
 }
 
 /// Translates the end of a connection. `jitter` randomizes the wait before the next one.
-pub(crate) fn closed(closed: &Closed, jitter: Jitter) -> Event {
+pub(crate) fn closed_event(closed: &Closed, jitter: Jitter) -> Event {
     let retry_after_ms = match closed.code {
         Some(1008) => cooldown_ms(&closed.reason),
         Some(CLOSE_SUPERSEDED) => Some(SUPERSEDED_WAIT_MS),
@@ -308,7 +308,7 @@ mod tests {
     fn only_a_close_over_what_was_read_refuses_it() {
         let refused = |code, reason: &str| {
             let end = Closed { code, reason: reason.into(), clean: true, error: None };
-            let Event::HubClosed { refusal, .. } = closed(&end, Jitter(0)) else { panic!("not an end") };
+            let Event::HubClosed { refusal, .. } = closed_event(&end, Jitter(0)) else { panic!("not an end") };
             refusal
         };
         for code in REFUSING_CLOSES {
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_cooldown_says_how_long() {
         let end = Closed { code: Some(1008), reason: "cooldown active: retry in 29s".into(), clean: true, error: None };
-        let Event::HubClosed { retry_after_ms, .. } = closed(&end, Jitter(0)) else { panic!("not an end") };
+        let Event::HubClosed { retry_after_ms, .. } = closed_event(&end, Jitter(0)) else { panic!("not an end") };
         assert_eq!(retry_after_ms, Some(29_000));
     }
 }

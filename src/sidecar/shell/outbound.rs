@@ -29,20 +29,20 @@ pub struct Identity {
 }
 
 /// Encodes a message as a frame. `pm2` is called only for `identify`.
-pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
-    match what {
+pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
+    match message {
         ToHub::Identify { status, restarted } => SidecarFrame::Identify(Box::new(Identify {
-            agent_id: who.agent_id.clone(),
-            token: who.token.expose().to_owned(),
-            name: Some(who.agent_id.clone()),
+            agent_id: identity.agent_id.clone(),
+            token: identity.token.expose().to_owned(),
+            name: Some(identity.agent_id.clone()),
             status: Some(clip(&status, Limit::Status)),
-            capabilities: who.capabilities.iter().cloned().map(Value::from).collect(),
+            capabilities: identity.capabilities.iter().cloned().map(Value::from).collect(),
             client_type: Some("sidecar".into()),
             pm2_info: Some(pm2()),
-            ollama_url: who.ollama_url.clone(),
-            boot_id: Some(who.boot_id.clone()),
+            ollama_url: identity.ollama_url.clone(),
+            boot_id: Some(identity.boot_id.clone()),
             version: Some(env!("CARGO_PKG_VERSION").into()),
-            restarted: restarted.map(returned),
+            restarted: restarted.map(self::restarted),
         })),
         ToHub::Ping => SidecarFrame::Ping {},
         ToHub::Status { status } => SidecarFrame::Status { status: clip(&status, Limit::Status) },
@@ -103,19 +103,19 @@ pub fn encode_frame(what: ToHub, who: &Identity, pm2: impl FnOnce() -> Pm2Info) 
                 reason: None,
             }
         }
-        ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(ack(command_id, answer)),
+        ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(restart_ack(command_id, answer)),
         ToHub::Cordon { on } => SidecarFrame::Cordon { on },
         ToHub::AgentRestarting { restart, task_id, long_form } => SidecarFrame::AgentRestarting(Restarting {
             reason: clip(&restart.reason, Limit::Reason),
             command_id: restart.command_id.filter(|_| long_form),
             forced: long_form.then_some(restart.forced),
-            expected_back_ms: long_form.then_some(who.expected_back_ms),
+            expected_back_ms: long_form.then_some(identity.expected_back_ms),
             task_id: task_id.filter(|_| long_form).map(|id| id.to_string()),
         }),
     }
 }
 
-fn returned(from: ReturnedFrom) -> Restarted {
+fn restarted(from: ReturnedFrom) -> Restarted {
     let ReturnedFrom { restart, gap_ms } = from;
     Restarted {
         command_id: restart.command_id,
@@ -125,7 +125,7 @@ fn returned(from: ReturnedFrom) -> Restarted {
     }
 }
 
-fn ack(command_id: String, answer: RestartAnswer) -> RestartAck {
+fn restart_ack(command_id: String, answer: RestartAnswer) -> RestartAck {
     let (outcome, detail, deadline_ms) = match answer {
         RestartAnswer::Accepted { deadline_ms } => (RestartAckOutcome::Accepted, None, Some(deadline_ms)),
         RestartAnswer::Duplicate => (RestartAckOutcome::Duplicate, None, None),
@@ -135,7 +135,7 @@ fn ack(command_id: String, answer: RestartAnswer) -> RestartAck {
 }
 
 /// Returns the frame for output of a running task, in the legacy sidecar's form.
-pub(crate) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
+pub(crate) fn output_frame(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
     let event = json!({
         "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
     });
@@ -144,9 +144,9 @@ pub(crate) fn output(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
 }
 
 /// Returns the frame for the machine's load, in the legacy sidecar's form.
-pub(crate) fn resource_report(who: &Identity, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+pub(crate) fn resource_frame(identity: &Identity, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
     let mut rest = figures;
-    rest.insert("agent_id".into(), who.agent_id.clone().into());
+    rest.insert("agent_id".into(), identity.agent_id.clone().into());
     rest.insert("timestamp".into(), now_ms.into());
     SidecarFrame::ResourceReport { rest }
 }

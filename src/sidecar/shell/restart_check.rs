@@ -17,28 +17,28 @@ use crate::sidecar::supervisor::preflight::Preflight;
 pub(crate) struct NextRunChecks {
     look: Arc<dyn LookAhead>,
     answers: mpsc::Sender<Event>,
-    looking: Option<AbortHandle>,
+    running: Option<AbortHandle>,
 }
 
 impl NextRunChecks {
     /// Creates a runner that reports to `answers` what `look` finds.
     pub(crate) fn new(look: Arc<dyn LookAhead>, answers: mpsc::Sender<Event>) -> Self {
-        Self { look, answers, looking: None }
+        Self { look, answers, running: None }
     }
 
     /// Starts a check in the background; an earlier one is aborted.
     pub(crate) fn check(&mut self, number: u32, leaving: bool) {
-        if let Some(earlier) = self.looking.take() {
+        if let Some(earlier) = self.running.take() {
             earlier.abort();
         }
         let (look, answers) = (self.look.clone(), self.answers.clone());
-        let looking = tokio::spawn(async move {
+        let running = tokio::spawn(async move {
             if let Some(NextRunFound { restart_method, cannot_start }) = look.look(leaving).await {
                 // Fails only once the event loop has ended.
                 let _ = answers.send(Event::NextRunChecked { number, restart_method, cannot_start }).await;
             }
         });
-        self.looking = Some(looking.abort_handle());
+        self.running = Some(running.abort_handle());
     }
 
     /// Ends a check that is under way; its answer could not be received any more.

@@ -33,15 +33,15 @@ use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::status::Status;
 
 /// The time limit for a request's head to arrive.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit of a connection; each carries one request.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The connection limit; further connections wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
 /// The interval at which a port that is taken is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The event loop counts as stuck once a deadline is overdue by this much, in ms.
 const OVERDUE_MS: u64 = 30_000;
 
@@ -53,44 +53,44 @@ pub(crate) async fn serve(address: SocketAddr, admin: AdminHandle) {
         Ok(address) => tracing::info!(%address, "the local HTTP listener is open"),
         Err(error) => tracing::debug!(%error, "the local HTTP listener does not know its address"),
     }
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed: this waits for a permit.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let admin = admin.clone();
                 tokio::spawn(async move {
-                    attend(stream, admin, address.ip().is_loopback()).await;
-                    drop(place);
+                    serve_connection(stream, admin, address.ip().is_loopback()).await;
+                    drop(permit);
                 });
             }
             Err(error) => {
                 tracing::warn!(%error, "the local HTTP listener could not take a connection; trying again");
-                sleep(RETRY).await;
+                sleep(RETRY_INTERVAL).await;
             }
         }
     }
 }
 
 async fn listen(address: SocketAddr) -> TcpListener {
-    let mut said = false;
+    let mut warned = false;
     loop {
         // tokio sets SO_REUSEADDR: connections of the previous run do not block the port.
         match TcpListener::bind(address).await {
             Ok(listener) => return listener,
             Err(error) => {
-                if !said {
-                    tracing::warn!(%address, %error, "{}", why_not(&error));
-                    said = true;
+                if !warned {
+                    tracing::warn!(%address, %error, "{}", bind_failure(&error));
+                    warned = true;
                 }
-                sleep(RETRY).await;
+                sleep(RETRY_INTERVAL).await;
             }
         }
     }
 }
 
-fn why_not(error: &io::Error) -> &'static str {
+fn bind_failure(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::AddrInUse {
         "the port of `http_listen` is taken: give each sidecar its own; trying again until it is free"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
@@ -100,7 +100,7 @@ fn why_not(error: &io::Error) -> &'static str {
     }
 }
 
-async fn attend(stream: TcpStream, admin: AdminHandle, local: bool) {
+async fn serve_connection(stream: TcpStream, admin: AdminHandle, local: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut admin = admin.clone();
         async move {
@@ -114,11 +114,11 @@ async fn attend(stream: TcpStream, admin: AdminHandle, local: bool) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(PATIENCE, connection).await {
+    match timeout(CONNECTION_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke off"),
         Err(_) => tracing::debug!("an HTTP connection took too long"),

@@ -10,10 +10,10 @@ use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
 
 /// The requester's name for the log.
-const BY: &str = "pm2 trigger";
+const REQUESTER: &str = "pm2 trigger";
 
 /// The reason of a restart if none is given.
-const REASON: &str = "pm2 trigger";
+const DEFAULT_REASON: &str = "pm2 trigger";
 
 /// An action that is announced to pm2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr, strum::EnumString)]
@@ -32,7 +32,7 @@ pub(super) enum Action {
 }
 
 /// Returns the messages that announce the actions to pm2.
-pub(super) fn advertised() -> impl Iterator<Item = Message> {
+pub(super) fn announcements() -> impl Iterator<Item = Message> {
     Action::iter().map(|action| {
         Message::Axm(Axm::Action {
             action_name: action.into(),
@@ -43,31 +43,31 @@ pub(super) fn advertised() -> impl Iterator<Item = Message> {
 }
 
 /// Carries out the action `name` and returns the answer.
-pub(super) async fn act(admin: &mut AdminHandle, name: &str, opts: &Value) -> Returned {
+pub(super) async fn run(admin: &mut AdminHandle, name: &str, opts: &Value) -> Returned {
     let command = match name.parse() {
         Ok(Action::Status) => return Returned::Status(Box::new(admin.status())),
-        Ok(Action::Restart) => restart(opts),
+        Ok(Action::Restart) => parse_restart(opts),
         Ok(Action::Drain) => Ok(OperatorCommand::Drain),
         Ok(Action::Resume) => Ok(OperatorCommand::Resume),
         Ok(Action::CancelRestart) => Ok(OperatorCommand::CancelRestart),
         Err(_) => Err(format!("there is no action of this name; there are {}", names())),
     };
     Returned::CommandResult(match command {
-        Ok(command) => admin.ask(command, BY).await.unwrap_or_else(|gone| refused(gone.to_string())),
+        Ok(command) => admin.ask(command, REQUESTER).await.unwrap_or_else(|gone| refused(gone.to_string())),
         Err(message) => refused(message),
     })
 }
 
 /// Returns the answer to a refused action.
 pub(super) fn refused(message: impl Into<String>) -> CommandResult {
-    CommandResult::no(message)
+    CommandResult::refused(message)
 }
 
 fn names() -> String {
     Action::iter().map(<&str>::from).collect::<Vec<_>>().join(", ")
 }
 
-fn restart(opts: &Value) -> Result<OperatorCommand, String> {
+fn parse_restart(opts: &Value) -> Result<OperatorCommand, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Opts {
@@ -76,7 +76,7 @@ fn restart(opts: &Value) -> Result<OperatorCommand, String> {
         force: bool,
     }
     let command = |reason: Option<&str>, force| OperatorCommand::Restart {
-        reason: clip(reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(REASON), Limit::Reason),
+        reason: clip(reason.filter(|reason| !reason.trim().is_empty()).unwrap_or(DEFAULT_REASON), Limit::Reason),
         force,
     };
     let object = |value: Value| {
@@ -114,13 +114,13 @@ mod tests {
 
     #[test]
     fn a_restart_takes_a_reason_or_force_or_both() {
-        assert_eq!(restart(&Value::Null), asks(REASON, false));
-        assert_eq!(restart(&json!("")), asks(REASON, false));
-        assert_eq!(restart(&json!("force")), asks(REASON, true));
-        assert_eq!(restart(&json!("new version")), asks("new version", false));
-        assert_eq!(restart(&json!("7")), asks("7", false));
-        assert_eq!(restart(&json!(r#"{"reason":"r","force":true}"#)), asks("r", true));
-        assert_eq!(restart(&json!({"reason": "r"})), asks("r", false));
+        assert_eq!(parse_restart(&Value::Null), asks(DEFAULT_REASON, false));
+        assert_eq!(parse_restart(&json!("")), asks(DEFAULT_REASON, false));
+        assert_eq!(parse_restart(&json!("force")), asks(DEFAULT_REASON, true));
+        assert_eq!(parse_restart(&json!("new version")), asks("new version", false));
+        assert_eq!(parse_restart(&json!("7")), asks("7", false));
+        assert_eq!(parse_restart(&json!(r#"{"reason":"r","force":true}"#)), asks("r", true));
+        assert_eq!(parse_restart(&json!({"reason": "r"})), asks("r", false));
     }
 
     #[test]
@@ -128,14 +128,14 @@ mod tests {
         for odd in
             [json!([1]), json!(7), json!(true), json!({"forced": true}), json!({"reason": 1}), json!("{\"x\":1}")]
         {
-            let refused = restart(&odd).unwrap_err();
+            let refused = parse_restart(&odd).unwrap_err();
             assert!(refused.contains("restart takes a reason"), "{odd}: {refused}");
         }
     }
 
     #[test]
     fn a_reason_is_cut_to_what_hubs_take() {
-        let Ok(OperatorCommand::Restart { reason, .. }) = restart(&json!("x".repeat(50_000))) else {
+        let Ok(OperatorCommand::Restart { reason, .. }) = parse_restart(&json!("x".repeat(50_000))) else {
             panic!("refused")
         };
         assert_eq!(reason.chars().count(), Limit::Reason.chars());

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::sidecar::admin::status::Status;
 
 /// The longest text in pm2's tables, in characters.
-const SHOWN_CHARS: usize = 120;
+const MAX_TEXT_CHARS: usize = 120;
 
 /// The placeholder for an absent value.
 pub(super) const NONE: &str = "-";
@@ -44,7 +44,7 @@ pub(super) struct Monitor {
 /// A metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Figure {
-    value: Shown,
+    value: FigureValue,
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,19 +53,19 @@ struct Figure {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-enum Shown {
+enum FigureValue {
     Number(u64),
     Text(String),
 }
 
 impl Figure {
     fn text(text: &str) -> Self {
-        Self { value: Shown::Text(shown(text)), kind: "metric", unit: None }
+        Self { value: FigureValue::Text(printable(text)), kind: "metric", unit: None }
     }
 
     fn number(number: impl Into<Option<u64>>, unit: Option<&'static str>) -> Self {
         match number.into() {
-            Some(number) => Self { value: Shown::Number(number), kind: "metric", unit },
+            Some(number) => Self { value: FigureValue::Number(number), kind: "metric", unit },
             None => Self::text(NONE),
         }
     }
@@ -73,7 +73,7 @@ impl Figure {
 
 /// Returns a text that is safe to show in a terminal: a text from a hub or an operator must neither move the cursor nor
 /// contain one of `pm2 monit`'s tags (`{bold}`).
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '{' => '(',
         '}' => ')',
@@ -81,11 +81,11 @@ pub(super) fn shown(text: &str) -> String {
         c => c,
     };
     let mut chars = text.chars().map(plain);
-    let mut shown: String = chars.by_ref().take(SHOWN_CHARS).collect();
+    let mut printable: String = chars.by_ref().take(MAX_TEXT_CHARS).collect();
     if chars.next().is_some() {
-        shown.push('…');
+        printable.push('…');
     }
-    shown
+    printable
 }
 
 impl Monitor {
@@ -103,7 +103,7 @@ impl Monitor {
             reconnects: Figure::number(status.hub.reconnects, None),
             outbox: Figure::number(status.journal.outbox.len() as u64, None),
             restarts_by_pm2: Figure::number(status.supervisor.restart_count, None),
-            restarts_on_command: Figure::text(&on_command(status)),
+            restarts_on_command: Figure::text(&restarts_on_command(status)),
             last_restart: Figure::text(last.map_or(NONE, |last| last.reason.as_str())),
             last_gap: Figure::number(last.and_then(|last| last.gap_ms), Some("ms")),
         }
@@ -126,7 +126,7 @@ pub(super) fn takes_tasks(status: &Status) -> &'static str {
 }
 
 /// Returns the number of recent commanded restarts; older ones are not kept.
-pub(super) fn on_command(status: &Status) -> String {
+pub(super) fn restarts_on_command(status: &Status) -> String {
     let forced = status.restarts.iter().filter(|restart| restart.forced).count();
     match (status.restarts.len(), forced) {
         (0, _) => "0".to_owned(),
@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn what_comes_from_outside_cannot_steer_a_terminal() {
-        assert_eq!(shown("\u{1b}[2J{bold}a\nb{/}"), " [2J(bold)a b(/)");
+        assert_eq!(printable("\u{1b}[2J{bold}a\nb{/}"), " [2J(bold)a b(/)");
     }
 
     #[test]
     fn a_long_text_is_cut_on_a_character() {
-        assert_eq!(shown(&"ä".repeat(SHOWN_CHARS)), "ä".repeat(SHOWN_CHARS));
-        assert_eq!(shown(&"ä".repeat(SHOWN_CHARS + 1)), format!("{}…", "ä".repeat(SHOWN_CHARS)));
+        assert_eq!(printable(&"ä".repeat(MAX_TEXT_CHARS)), "ä".repeat(MAX_TEXT_CHARS));
+        assert_eq!(printable(&"ä".repeat(MAX_TEXT_CHARS + 1)), format!("{}…", "ä".repeat(MAX_TEXT_CHARS)));
     }
 }

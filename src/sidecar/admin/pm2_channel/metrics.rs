@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::sidecar::admin::handle::AdminHandle;
-use crate::sidecar::admin::pm2_channel::figures::{Monitor, shown};
+use crate::sidecar::admin::pm2_channel::figures::{Monitor, printable};
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message};
 use crate::sidecar::admin::pm2_channel::writer::ChannelWriter;
 use crate::sidecar::admin::readiness::Ready;
@@ -17,7 +17,7 @@ use crate::sidecar::admin::status::Status;
 const THROTTLE: Duration = Duration::from_secs(1);
 
 /// The interval at which ages are reported.
-const AGES: Duration = Duration::from_secs(10);
+const AGE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the table on top of `pm2 show`.
 fn table(status: &Status, ready: Option<Ready>) -> Message {
@@ -37,7 +37,7 @@ fn table(status: &Status, ready: Option<Ready>) -> Message {
 }
 
 fn rows(rows: Vec<(&'static str, String)>) -> Message {
-    Message::Axm(Axm::Table { human_info: rows.into_iter().map(|(name, text)| (name, shown(&text))).collect() })
+    Message::Axm(Axm::Table { human_info: rows.into_iter().map(|(name, text)| (name, printable(&text))).collect() })
 }
 
 /// Returns the table of a process that is about to end. pm2 forgets the metrics of such a process but goes on showing
@@ -47,36 +47,36 @@ pub(super) fn final_messages(status: &Status) -> Message {
 }
 
 /// Reports the state until the sidecar ends.
-pub(super) async fn show(mut admin: AdminHandle, voice: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
-    let mut said: Option<(Monitor, Message)> = None;
+pub(super) async fn report(mut admin: AdminHandle, channel: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
+    let mut last_sent: Option<(Monitor, Message)> = None;
     let mut ages_at = Instant::now();
     loop {
         let status = admin.status();
         let table = table(&status, *ready.borrow_and_update());
         let monitor = Monitor::of(&status);
         let facts = (monitor.clone().without_ages(), table.clone());
-        let changed = said.as_ref() != Some(&facts);
+        let changed = last_sent.as_ref() != Some(&facts);
         let has_ages = facts.0 != monitor;
-        if changed || (has_ages && ages_at.elapsed() >= AGES) {
-            voice.say(Message::Axm(Axm::Monitor(Box::new(monitor))));
-            if said.as_ref().is_none_or(|(_, said)| *said != table) {
-                voice.say(table);
+        if changed || (has_ages && ages_at.elapsed() >= AGE_INTERVAL) {
+            channel.send(Message::Axm(Axm::Monitor(Box::new(monitor))));
+            if last_sent.as_ref().is_none_or(|(_, last_table)| *last_table != table) {
+                channel.send(table);
             }
-            said = Some(facts);
+            last_sent = Some(facts);
             ages_at = Instant::now();
             tokio::time::sleep(THROTTLE).await;
         }
-        let older = async {
+        let age_changed = async {
             if !has_ages {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep_until(ages_at + AGES).await;
+            tokio::time::sleep_until(ages_at + AGE_INTERVAL).await;
         };
         // A change during the sleep is reported at once.
         tokio::select! {
             changed = admin.changed() => if changed.is_err() { return },
             Ok(()) = ready.changed() => {}
-            () = older => {}
+            () = age_changed => {}
         }
     }
 }

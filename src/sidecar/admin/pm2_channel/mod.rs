@@ -23,7 +23,7 @@ use crate::sidecar::admin::status::Status;
 
 impl ChannelWriter {
     /// Sends pm2 what it is to show of a process that is about to end.
-    pub(crate) fn say_final_messages(&self, status: &Status) {
-        self.say(metrics::final_messages(status));
+    pub(crate) fn send_final_messages(&self, status: &Status) {
+        self.send(metrics::final_messages(status));
     }
 }

@@ -35,8 +35,8 @@ pub(super) struct ChannelReader {
 
 impl ChannelReader {
     /// Reads the next piece and returns the messages that it completes.
-    pub(super) fn take(&mut self, piece: &[u8]) -> Vec<ChannelMessage> {
-        let mut heard = Vec::new();
+    pub(super) fn receive(&mut self, piece: &[u8]) -> Vec<ChannelMessage> {
+        let mut messages = Vec::new();
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             self.skipping |= self.line.len() + text.len() > LINE_CAP;
@@ -46,18 +46,18 @@ impl ChannelReader {
                 self.line.extend_from_slice(text);
             }
             if ends {
-                heard.push(if self.skipping { ChannelMessage::TooLong } else { understand(&self.line) });
+                messages.push(if self.skipping { ChannelMessage::TooLong } else { parse(&self.line) });
                 self.line.clear();
                 self.skipping = false;
             }
         }
-        heard
+        messages
     }
 }
 
 /// Decodes a line: `"drain"` for an action without options, else `{"msg": "drain", "opts": ..., ...}`
 /// (`God.msgProcess`).
-fn understand(line: &[u8]) -> ChannelMessage {
+fn parse(line: &[u8]) -> ChannelMessage {
     match serde_json::from_slice::<Value>(line) {
         Ok(Value::String(text)) if text == "shutdown" => ChannelMessage::Shutdown,
         Ok(Value::String(name)) => ChannelMessage::Trigger { name: clipped(&name), opts: Value::Null },
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     fn heard(text: &str) -> Vec<ChannelMessage> {
-        ChannelReader::default().take(text.as_bytes())
+        ChannelReader::default().receive(text.as_bytes())
     }
 
     fn trigger(name: &str, opts: Value) -> ChannelMessage {
@@ -107,18 +107,18 @@ mod tests {
 
     #[test]
     fn a_line_may_come_in_pieces() {
-        let mut ear = ChannelReader::default();
-        assert_eq!(ear.take(b"\"shut"), []);
-        assert_eq!(ear.take(b"down\"\n\"dra"), [ChannelMessage::Shutdown]);
-        assert_eq!(ear.take(b"in\"\n"), [trigger("drain", Value::Null)]);
+        let mut reader = ChannelReader::default();
+        assert_eq!(reader.receive(b"\"shut"), []);
+        assert_eq!(reader.receive(b"down\"\n\"dra"), [ChannelMessage::Shutdown]);
+        assert_eq!(reader.receive(b"in\"\n"), [trigger("drain", Value::Null)]);
     }
 
     #[test]
     fn a_line_too_long_is_left_out_whole_and_the_next_one_heard() {
-        let mut ear = ChannelReader::default();
-        assert_eq!(ear.take(&vec![b'"'; LINE_CAP]), []);
-        assert_eq!(ear.take(&vec![b'x'; LINE_CAP]), []);
-        assert_eq!(ear.take(b"shutdown\"\n\"shutdown\"\n"), [ChannelMessage::TooLong, ChannelMessage::Shutdown]);
-        assert!(ear.line.capacity() <= LINE_CAP);
+        let mut reader = ChannelReader::default();
+        assert_eq!(reader.receive(&vec![b'"'; LINE_CAP]), []);
+        assert_eq!(reader.receive(&vec![b'x'; LINE_CAP]), []);
+        assert_eq!(reader.receive(b"shutdown\"\n\"shutdown\"\n"), [ChannelMessage::TooLong, ChannelMessage::Shutdown]);
+        assert!(reader.line.capacity() <= LINE_CAP);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn open(
     admin: AdminHandle,
     ready: watch::Receiver<Option<Ready>>,
 ) -> ChannelWriter {
-    let Some(number) = pm2.facts().channel_fd else { return ChannelWriter::mute() };
+    let Some(number) = pm2.facts().channel_fd else { return ChannelWriter::disconnected() };
     let socket = match inherited_fd::take_channel(number).and_then(into_async) {
         Ok(socket) => Arc::new(socket),
         Err(error) => {
@@ -42,16 +42,16 @@ pub(crate) fn open(
                 descriptor = number, %error,
                 "pm2's channel cannot be used: its shutdown message and triggers will not be heard, nor our figures shown"
             );
-            return ChannelWriter::mute();
+            return ChannelWriter::disconnected();
         }
     };
-    let voice = ChannelWriter::new();
-    actions::advertised().for_each(|message| voice.say(message));
-    tokio::spawn(write(socket.clone(), voice.clone()));
-    tokio::spawn(metrics::show(admin.clone(), voice.clone(), ready.clone()));
-    tokio::spawn(say_ready(voice.clone(), ready));
-    tokio::spawn(read(socket, Listener { voice: voice.clone(), requests, admin, pm2: pm2.clone() }));
-    voice
+    let channel = ChannelWriter::new();
+    actions::announcements().for_each(|message| channel.send(message));
+    tokio::spawn(write(socket.clone(), channel.clone()));
+    tokio::spawn(metrics::report(admin.clone(), channel.clone(), ready.clone()));
+    tokio::spawn(report_ready(channel.clone(), ready));
+    tokio::spawn(read(socket, Listener { channel: channel.clone(), requests, admin, pm2: pm2.clone() }));
+    channel
 }
 
 fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
@@ -60,16 +60,16 @@ fn into_async(channel: std::os::unix::net::UnixStream) -> io::Result<UnixStream>
 }
 
 /// Writes the queued messages to the channel.
-async fn write(socket: Arc<UnixStream>, voice: ChannelWriter) {
+async fn write(socket: Arc<UnixStream>, channel: ChannelWriter) {
     loop {
-        match voice.step(|bytes| socket.try_write(bytes)) {
+        match channel.step(|bytes| socket.try_write(bytes)) {
             Ok(WriteStep::Wrote) => {}
-            Ok(WriteStep::Quiet) => voice.wait().await,
+            Ok(WriteStep::Quiet) => channel.wait().await,
             Ok(WriteStep::Full) => {
                 // Woken when the pipe accepts more, or by `finish`; an error shows at the next write.
                 tokio::select! {
                     _ = socket.writable() => {}
-                    () = voice.wait() => {}
+                    () = channel.wait() => {}
                 }
             }
             Ok(WriteStep::Closed) => return,
@@ -81,21 +81,21 @@ async fn write(socket: Arc<UnixStream>, voice: ChannelWriter) {
     }
 }
 
-async fn say_ready(voice: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
+async fn report_ready(channel: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
     if ready.wait_for(Option::is_some).await.is_ok() {
-        voice.say(Message::Ready);
+        channel.send(Message::Ready);
     }
 }
 
 struct Listener {
-    voice: ChannelWriter,
+    channel: ChannelWriter,
     requests: Requests,
     admin: AdminHandle,
     pm2: Arc<Pm2>,
 }
 
 async fn read(socket: Arc<UnixStream>, listener: Listener) {
-    let (mut ear, mut piece) = (ChannelReader::default(), vec![0; 8 * 1024]);
+    let (mut reader, mut piece) = (ChannelReader::default(), vec![0; 8 * 1024]);
     let triggers = Arc::new(Semaphore::new(TRIGGERS_AT_ONCE));
     loop {
         let read = match socket.readable().await {
@@ -105,8 +105,8 @@ async fn read(socket: Arc<UnixStream>, listener: Listener) {
         match read {
             Ok(0) => return listener.pm2_is_gone("it is closed"),
             Ok(length) => {
-                for heard in ear.take(&piece[..length]) {
-                    if !listener.act(heard, &triggers).await {
+                for message in reader.receive(&piece[..length]) {
+                    if !listener.handle(message, &triggers).await {
                         return;
                     }
                 }
@@ -128,19 +128,19 @@ impl Listener {
     }
 
     /// Handles a message. Returns false if the event loop has ended.
-    async fn act(&self, heard: ChannelMessage, triggers: &Arc<Semaphore>) -> bool {
-        match heard {
+    async fn handle(&self, message: ChannelMessage, triggers: &Arc<Semaphore>) -> bool {
+        match message {
             ChannelMessage::Shutdown => return self.requests.stop(StopSignal::SupervisorMessage).await,
             ChannelMessage::Trigger { name, opts } => match triggers.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    let (voice, mut admin, answering) =
-                        (self.voice.clone(), self.admin.clone(), self.voice.answering());
+                    let (channel, mut admin, answering) =
+                        (self.channel.clone(), self.admin.clone(), self.channel.answering());
                     let not_before = Instant::now() + ANSWER_AFTER;
                     tokio::spawn(async move {
-                        let returned = actions::act(&mut admin, &name, &opts).await;
+                        let returned = actions::run(&mut admin, &name, &opts).await;
                         tracing::info!(action = name, "pm2 triggered an action");
                         tokio::time::sleep_until(not_before).await;
-                        voice.say(reply(name, returned));
+                        channel.send(reply(name, returned));
                         drop((answering, permit));
                     });
                 }
@@ -156,10 +156,10 @@ impl Listener {
     }
 
     fn refuse(&self, name: String, why: &'static str) {
-        let (voice, answering) = (self.voice.clone(), self.voice.answering());
+        let (channel, answering) = (self.channel.clone(), self.channel.answering());
         tokio::spawn(async move {
             tokio::time::sleep(ANSWER_AFTER).await;
-            voice.say(reply(name, Returned::CommandResult(actions::refused(why))));
+            channel.send(reply(name, Returned::CommandResult(actions::refused(why))));
             drop(answering);
         });
     }

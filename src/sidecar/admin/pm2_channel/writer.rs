@@ -26,9 +26,9 @@ pub(crate) struct ChannelWriter(Arc<Shared>);
 struct Shared {
     queue: Mutex<SendQueue>,
     /// Notified when there is something new to send.
-    said: Notify,
+    new_message: Notify,
     /// Notified when everything has been sent.
-    settled: Notify,
+    flushed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -39,15 +39,15 @@ struct SendQueue {
     /// The latest table; older ones are replaced.
     table: Option<Message>,
     /// The rest of the current line.
-    owed: Vec<u8>,
+    unwritten: Vec<u8>,
     /// Whether the current line has been partly written.
-    begun: bool,
+    partly_written: bool,
     /// Whether nothing is sent any more.
     closed: bool,
     /// The number of answers that are being prepared.
     pending: usize,
     /// The number of dropped messages.
-    left_out: u64,
+    dropped: u64,
 }
 
 /// The outcome of a step of the writer.
@@ -65,14 +65,14 @@ pub(super) enum WriteStep {
 
 impl ChannelWriter {
     /// Creates a writer without a channel.
-    pub(crate) fn mute() -> Self {
-        let voice = Self::new();
-        voice.queue().closed = true;
-        voice
+    pub(crate) fn disconnected() -> Self {
+        let writer = Self::new();
+        writer.queue().closed = true;
+        writer
     }
 
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared { queue: Mutex::default(), said: Notify::new(), settled: Notify::new() }))
+        Self(Arc::new(Shared { queue: Mutex::default(), new_message: Notify::new(), flushed: Notify::new() }))
     }
 
     fn queue(&self) -> MutexGuard<'_, SendQueue> {
@@ -80,7 +80,7 @@ impl ChannelWriter {
     }
 
     /// Queues a message; never waits.
-    pub(super) fn say(&self, message: Message) {
+    pub(super) fn send(&self, message: Message) {
         let mut queue = self.queue();
         if queue.closed {
             return;
@@ -92,10 +92,10 @@ impl ChannelWriter {
                 if queue.messages.len() < QUEUE_CAP {
                     queue.messages.push_back(message);
                 } else {
-                    queue.left_out += 1;
-                    if queue.left_out.is_power_of_two() {
+                    queue.dropped += 1;
+                    if queue.dropped.is_power_of_two() {
                         tracing::warn!(
-                            left_out = queue.left_out,
+                            left_out = queue.dropped,
                             "pm2 does not read its channel: messages are left out"
                         );
                     }
@@ -103,7 +103,7 @@ impl ChannelWriter {
             }
         }
         drop(queue);
-        self.0.said.notify_one();
+        self.0.new_message.notify_one();
     }
 
     /// Registers an answer that is being prepared. [`ChannelWriter::finish`] waits until the returned guard is dropped.
@@ -121,38 +121,38 @@ impl ChannelWriter {
         if queue.closed {
             return Ok(WriteStep::Closed);
         }
-        if queue.owed.is_empty() {
+        if queue.unwritten.is_empty() {
             let Some(message) = queue.next() else {
                 if queue.pending == 0 {
-                    self.0.settled.notify_one();
+                    self.0.flushed.notify_one();
                 }
                 return Ok(WriteStep::Quiet);
             };
-            match line_of(message) {
-                Ok(line) => queue.owed = line.into_bytes(),
+            match encode(message) {
+                Ok(line) => queue.unwritten = line.into_bytes(),
                 Err(error) => {
                     tracing::error!(%error, "a message to pm2 was held back");
                     return Ok(WriteStep::Wrote);
                 }
             }
         }
-        match write(&queue.owed) {
+        match write(&queue.unwritten) {
             Ok(0) => {
                 queue.closed = true;
-                self.0.settled.notify_one();
+                self.0.flushed.notify_one();
                 Err(io::ErrorKind::WriteZero.into())
             }
             Ok(written) => {
-                let written = written.min(queue.owed.len());
-                queue.owed.drain(..written);
-                queue.begun = !queue.owed.is_empty();
+                let written = written.min(queue.unwritten.len());
+                queue.unwritten.drain(..written);
+                queue.partly_written = !queue.unwritten.is_empty();
                 Ok(WriteStep::Wrote)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(WriteStep::Full),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(WriteStep::Wrote),
             Err(error) => {
                 queue.closed = true;
-                self.0.settled.notify_one();
+                self.0.flushed.notify_one();
                 Err(error)
             }
         }
@@ -160,25 +160,25 @@ impl ChannelWriter {
 
     /// Waits until there is something to send.
     pub(super) async fn wait(&self) {
-        self.0.said.notified().await;
+        self.0.new_message.notified().await;
     }
 
     /// Flushes the queue for at most `bound`, then closes it. Returns whether the channel is between two lines, so that
     /// another program may write to it.
     pub(crate) async fn finish(&self, bound: Duration) -> bool {
-        let settled = async {
-            while !self.queue().is_settled() {
-                self.0.settled.notified().await;
+        let flushed = async {
+            while !self.queue().is_flushed() {
+                self.0.flushed.notified().await;
             }
         };
-        if tokio::time::timeout(bound, settled).await.is_err() {
+        if tokio::time::timeout(bound, flushed).await.is_err() {
             tracing::debug!("pm2 has not read everything");
         }
         let mut queue = self.queue();
         queue.closed = true;
         drop(std::mem::take(&mut queue.messages));
-        self.0.said.notify_one();
-        !queue.begun
+        self.0.new_message.notify_one();
+        !queue.partly_written
     }
 }
 
@@ -187,19 +187,20 @@ impl SendQueue {
         self.messages.pop_front().or_else(|| self.table.take()).or_else(|| self.monitor.take())
     }
 
-    fn is_settled(&self) -> bool {
-        let said = self.messages.is_empty() && self.monitor.is_none() && self.table.is_none() && self.owed.is_empty();
-        self.closed || (said && self.pending == 0)
+    fn is_flushed(&self) -> bool {
+        let empty =
+            self.messages.is_empty() && self.monitor.is_none() && self.table.is_none() && self.unwritten.is_empty();
+        self.closed || (empty && self.pending == 0)
     }
 }
 
 /// Encodes a message. An answer that is too long is replaced by a short one, so that `pm2 trigger` does not wait for
 /// ever.
-fn line_of(message: Message) -> Result<ChannelLine, BadLine> {
+fn encode(message: Message) -> Result<ChannelLine, BadLine> {
     match (ChannelLine::of(&message), message) {
         (Err(BadLine::TooLong { bytes }), Message::Axm(Axm::Reply { action_name, .. })) => {
             let action_name = action_name.chars().take(64).collect();
-            let answer = CommandResult::no(format!("the answer is too long to be shown here: {bytes} bytes"));
+            let answer = CommandResult::refused(format!("the answer is too long to be shown here: {bytes} bytes"));
             ChannelLine::of(&Message::Axm(Axm::Reply { action_name, returned: Returned::CommandResult(answer) }))
         }
         (line, _) => line,
@@ -213,7 +214,7 @@ pub(super) struct Answering(ChannelWriter);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.queue().pending -= 1;
-        self.0.0.said.notify_one();
+        self.0.0.new_message.notify_one();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
 use crate::sidecar::admin::status::Status;
 
 /// The time limit for an answer; the sidecar itself waits at most 10 s for its event loop.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A client of the sidecar that serves a state folder.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl fmt::Display for CallError {
             Self::Silent => write!(
                 f,
                 "the sidecar has said nothing for {} s: it is stopped, or hangs; see its log (`log_file`)",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             ),
             Self::Unanswered(why) => write!(f, "the sidecar did not do it: {why}"),
             Self::Broken(error) => write!(f, "the sidecar's answer broke off: {error}; ask again"),
@@ -109,7 +109,7 @@ impl Client {
     pub fn ask(&self, request: &SocketRequest) -> Result<CommandResult, CallError> {
         match self.call(request)?.reply() {
             Some(Ok(SocketReply::CommandResult(answer))) => Ok(answer),
-            Some(Ok(reply @ SocketReply::Status(_))) => Err(odd(&reply)),
+            Some(Ok(reply @ SocketReply::Status(_))) => Err(unexpected_reply(&reply)),
             Some(Ok(SocketReply::Error(why))) => Err(CallError::Unanswered(why)),
             Some(Err(error)) => Err(error),
             None => Err(CallError::Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -117,9 +117,9 @@ impl Client {
     }
 
     fn call(&self, request: &SocketRequest) -> Result<Replies, CallError> {
-        let mut stream = listener::connect(&self.socket).map_err(|error| self.not_connected(error))?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(CallError::Broken)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(CallError::Broken)?;
+        let mut stream = listener::connect(&self.socket).map_err(|error| self.connect_error(error))?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
         // Strings only: serialization cannot fail.
         let mut line = serde_json::to_vec(request).unwrap_or_default();
         line.push(b'\n');
@@ -131,7 +131,7 @@ impl Client {
         Ok(Replies(BufReader::new(stream)))
     }
 
-    fn not_connected(&self, error: io::Error) -> CallError {
+    fn connect_error(&self, error: io::Error) -> CallError {
         let socket = self.socket.clone();
         if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             CallError::NotRunning { socket }
@@ -143,7 +143,7 @@ impl Client {
     }
 }
 
-fn odd(reply: &SocketReply) -> CallError {
+fn unexpected_reply(reply: &SocketReply) -> CallError {
     CallError::Broken(io::Error::new(io::ErrorKind::InvalidData, format!("this was no answer: {reply:?}")))
 }
 
@@ -170,7 +170,7 @@ impl Iterator for Replies {
     fn next(&mut self) -> Option<Self::Item> {
         Some(match self.reply()? {
             Ok(SocketReply::Status(status)) => Ok(*status),
-            Ok(reply @ SocketReply::CommandResult(_)) => Err(odd(&reply)),
+            Ok(reply @ SocketReply::CommandResult(_)) => Err(unexpected_reply(&reply)),
             Ok(SocketReply::Error(why)) => Err(CallError::Unanswered(why)),
             Err(error) => Err(error),
         })

@@ -40,53 +40,53 @@ pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, SocketGuard)>
     let path = path_of(queue_file)?;
     remove_socket(&path)?;
     // Bound in a folder that only this user may enter, restricted there, then moved into place.
-    let mut hidden = atomic_file::folder_of(&path).join(".").into_os_string();
-    hidden.push(path.file_name().unwrap_or_default());
-    hidden.push(".new");
-    let hidden = PathBuf::from(hidden);
-    let inside = hidden.join("s");
-    clear(&hidden, &inside)?;
-    DirBuilder::new().mode(0o700).create(&hidden)?;
-    let bound = bind(&hidden, &inside).and_then(|listener| {
-        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
-        fs::rename(&inside, &path)?;
+    let mut staging = atomic_file::folder_of(&path).join(".").into_os_string();
+    staging.push(path.file_name().unwrap_or_default());
+    staging.push(".new");
+    let staging = PathBuf::from(staging);
+    let staged = staging.join("s");
+    remove_staging(&staging, &staged)?;
+    DirBuilder::new().mode(0o700).create(&staging)?;
+    let bound = bind(&staging, &staged).and_then(|listener| {
+        fs::set_permissions(&staged, Permissions::from_mode(0o600))?;
+        fs::rename(&staged, &path)?;
         Ok((listener, SocketGuard(path)))
     });
-    let cleared = clear(&hidden, &inside);
+    let removed = remove_staging(&staging, &staged);
     let open = bound?;
-    cleared?;
+    removed?;
     Ok(open)
 }
 
 /// Removes the file at `path` if it is a socket. Any other file is not ours, and an error.
 fn remove_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => absent_is_fine(fs::remove_file(path)),
+        Ok(found) if found.file_type().is_socket() => ignore_not_found(fs::remove_file(path)),
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
             format!("{} is there and is no socket: move it away", path.display()),
         )),
-        Err(error) => absent_is_fine(Err(error)),
+        Err(error) => ignore_not_found(Err(error)),
     }
 }
 
-fn clear(hidden: &Path, inside: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(inside))?;
-    absent_is_fine(fs::remove_dir(hidden))
+fn remove_staging(staging: &Path, staged: &Path) -> io::Result<()> {
+    ignore_not_found(fs::remove_file(staged))?;
+    ignore_not_found(fs::remove_dir(staging))
 }
 
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
 
-fn bind(folder: &Path, inside: &Path) -> io::Result<UnixListener> {
-    if fits(inside) {
-        return UnixListener::bind(inside);
+fn bind(folder: &Path, staged: &Path) -> io::Result<UnixListener> {
+    if fits(staged) {
+        return UnixListener::bind(staged);
     }
-    let (_held, short) = by_descriptor(folder)?;
+    let (_held, short) = short_path(folder)?;
     UnixListener::bind(short.join("s"))
 }
 
@@ -95,7 +95,7 @@ pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     if fits(path) {
         return UnixStream::connect(path);
     }
-    let (_held, short) = by_descriptor(path)?;
+    let (_held, short) = short_path(path)?;
     UnixStream::connect(short)
 }
 
@@ -105,7 +105,7 @@ fn fits(path: &Path) -> bool {
 
 /// Returns a short path to the same file, valid as long as the descriptor is held.
 #[cfg(target_os = "linux")]
-fn by_descriptor(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+fn short_path(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     use std::os::fd::AsRawFd as _;
 
     use rustix::fs::{Mode, OFlags};
@@ -115,7 +115,7 @@ fn by_descriptor(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn by_descriptor(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+fn short_path(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     Err(io::Error::new(
         io::ErrorKind::InvalidFilename,
         format!("{} is too long for a socket: set `queue_file` to a shorter path", path.display()),
@@ -149,9 +149,9 @@ mod tests {
         let (listener, plate) = open(&queue).unwrap();
         std::mem::forget(plate);
         drop(listener);
-        let hidden = folder.path().join(".queue.json.sock.new");
-        fs::create_dir(&hidden).unwrap();
-        UnixListener::bind(hidden.join("s")).unwrap();
+        let staging = folder.path().join(".queue.json.sock.new");
+        fs::create_dir(&staging).unwrap();
+        UnixListener::bind(staging.join("s")).unwrap();
         assert!(connect(&path_of(&queue).unwrap()).is_err());
         let (_listener, _plate) = open(&queue).unwrap();
         connect(&path_of(&queue).unwrap()).unwrap();

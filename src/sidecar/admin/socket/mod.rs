@@ -28,14 +28,14 @@ pub use messages::{SocketReply, SocketRequest};
 /// warning is logged and the sidecar works without it. Must be called inside the runtime, holding the state folder's
 /// lock.
 pub(crate) fn start(queue_file: &Path, admin: AdminHandle) -> Option<SocketGuard> {
-    let opened = listener::open(queue_file).and_then(|(listener, plate)| {
+    let opened = listener::open(queue_file).and_then(|(listener, guard)| {
         listener.set_nonblocking(true)?;
-        Ok((tokio::net::UnixListener::from_std(listener)?, plate))
+        Ok((tokio::net::UnixListener::from_std(listener)?, guard))
     });
     match opened {
-        Ok((listener, plate)) => {
+        Ok((listener, guard)) => {
             tokio::spawn(serve::serve(listener, admin));
-            Some(plate)
+            Some(guard)
         }
         Err(error) => {
             tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");

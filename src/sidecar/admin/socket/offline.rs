@@ -54,14 +54,14 @@ pub struct StoredTask {
 impl OfflineView {
     /// Reads the state folder; a journal has at most `max_bytes`.
     pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
-        let (journal, journal_error) = kept(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
+        let (journal, journal_error) = read_journal(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
         // The holder of a lock that cannot be inspected is unknown.
         Self { running: false, holder: StateLock::holder(queue_file).ok().flatten(), journal, journal_error }
     }
 }
 
 /// Reads the journal. Returns its content, and which parts of it cannot be read.
-fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>, Option<String>), String> {
+fn read_journal(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>, Option<String>), String> {
     let bytes = match regular_file::read(queue_file, max_bytes) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, None)),
@@ -71,14 +71,14 @@ fn kept(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>, Option
     let found = journal::from_bytes(&bytes, Boot { id: &boot_id, since_ms: machine_booted_at_ms() });
     match found {
         Ok(Found::Journal { journal, other: _, unread }) => {
-            let kept = StoredWork {
+            let stored = StoredWork {
                 task: journal.job.as_ref().map(task),
                 outbox: journal.outbox.iter().map(verdict).collect(),
                 parked: journal.parked.iter().map(|item| item.task_id().to_string()).collect(),
                 draining: journal.cordoned,
             };
-            let makes_no_sense = || format!("{} makes no sense: {}", queue_file.display(), unread.join("; "));
-            Ok((Some(kept), (!unread.is_empty()).then(makes_no_sense)))
+            let error = || format!("{} makes no sense: {}", queue_file.display(), unread.join("; "));
+            Ok((Some(stored), (!unread.is_empty()).then(error)))
         }
         Ok(Found::Newer { schema }) => Err(format!("{}: schema {schema} is a newer sidecar's", queue_file.display())),
         Err(error) => Err(format!("{} makes no sense: {error}", queue_file.display())),

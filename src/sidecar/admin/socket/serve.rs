@@ -18,32 +18,32 @@ use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
 /// The longest request, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The time limit for a client to send its request, or to read a line.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit for the event loop to answer; it may be in the middle of a slow write.
-const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+const LOOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time between two lines to a `watch` client.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The connection limit; further clients wait in the kernel's queue.
-const MAX_CALLERS: usize = 256;
+const MAX_CLIENTS: usize = 256;
 /// The limit of `watch` clients among them.
 const MAX_WATCHERS: usize = 32;
 /// The requester's name in the log and at the hub.
-const BY: &str = "operator";
+const REQUESTER: &str = "operator";
 /// The reason of a restart if the request gives none.
-const NO_REASON: &str = "operator_requested";
+const DEFAULT_REASON: &str = "operator_requested";
 
 /// Serves the listener as long as the process lives.
 pub(crate) async fn serve(listener: UnixListener, admin: AdminHandle) {
-    let callers = Arc::new(Semaphore::new(MAX_CALLERS));
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
     loop {
         // The semaphore is never closed: this waits for a permit.
-        let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (admin, watchers) = (admin.clone(), Arc::clone(&watchers));
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, admin, &watchers).await {
+                    if let Err(error) = serve_client(stream, admin, &watchers).await {
                         tracing::debug!(%error, "a caller at the local socket left early");
                     }
                     drop(permit);
@@ -57,42 +57,42 @@ pub(crate) async fn serve(listener: UnixListener, admin: AdminHandle) {
     }
 }
 
-async fn attend(stream: UnixStream, mut admin: AdminHandle, watchers: &Semaphore) -> std::io::Result<()> {
+async fn serve_client(stream: UnixStream, mut admin: AdminHandle, watchers: &Semaphore) -> std::io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
-    if !may_ask(peer, rustix::process::geteuid().as_raw()) {
+    if !is_authorized(peer, rustix::process::geteuid().as_raw()) {
         tracing::warn!(uid = peer, "another user's process was turned away at the local socket");
-        return say(&mut write, &SocketReply::Error("this sidecar is another user's".into())).await;
+        return send(&mut write, &SocketReply::Error("this sidecar is another user's".into())).await;
     }
     let mut line = Vec::new();
     let mut limited = BufReader::new(read.take(MAX_REQUEST_BYTES as u64 + 1));
-    timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
-    let reply = match understand(&line) {
+    timeout(CLIENT_TIMEOUT, limited.read_until(b'\n', &mut line)).await??;
+    let reply = match parse_request(&line) {
         Err(why) => SocketReply::Error(why),
         Ok(SocketRequest::Status {}) => SocketReply::Status(Box::new(admin.status())),
         Ok(SocketRequest::Watch {}) => match watchers.try_acquire() {
-            Ok(_place) => return watch(&mut write, admin).await,
+            Ok(_permit) => return watch(&mut write, admin).await,
             Err(_) => SocketReply::Error(format!("{MAX_WATCHERS} watch already; ask for the status instead")),
         },
         Ok(SocketRequest::Restart { reason, force }) => {
             let reason = reason.filter(|reason| !reason.trim().is_empty());
-            let reason = clip(reason.as_deref().unwrap_or(NO_REASON), Limit::Reason);
+            let reason = clip(reason.as_deref().unwrap_or(DEFAULT_REASON), Limit::Reason);
             ask(&admin, OperatorCommand::Restart { reason, force }).await
         }
         Ok(SocketRequest::CancelRestart {}) => ask(&admin, OperatorCommand::CancelRestart).await,
         Ok(SocketRequest::Drain {}) => ask(&admin, OperatorCommand::Drain).await,
         Ok(SocketRequest::Resume {}) => ask(&admin, OperatorCommand::Resume).await,
-        Ok(SocketRequest::Reload {}) => answered(timeout(LOOP_PATIENCE, admin.reload()).await),
+        Ok(SocketRequest::Reload {}) => reply_for(timeout(LOOP_TIMEOUT, admin.reload()).await),
     };
-    say(&mut write, &reply).await
+    send(&mut write, &reply).await
 }
 
 /// Returns whether a client of the user `peer` is served: the sidecar's own user, and root, who could become that user.
-fn may_ask(peer: u32, own: u32) -> bool {
+fn is_authorized(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
-fn understand(line: &[u8]) -> Result<SocketRequest, String> {
+fn parse_request(line: &[u8]) -> Result<SocketRequest, String> {
     if line.len() > MAX_REQUEST_BYTES {
         return Err(format!("a request has at most {MAX_REQUEST_BYTES} bytes"));
     }
@@ -100,10 +100,10 @@ fn understand(line: &[u8]) -> Result<SocketRequest, String> {
 }
 
 async fn ask(admin: &AdminHandle, command: OperatorCommand) -> SocketReply {
-    answered(timeout(LOOP_PATIENCE, admin.ask(command, BY)).await)
+    reply_for(timeout(LOOP_TIMEOUT, admin.ask(command, REQUESTER)).await)
 }
 
-fn answered<T>(
+fn reply_for<T>(
     outcome: Result<
         Result<crate::sidecar::admin::commands::CommandResult, crate::sidecar::admin::commands::SidecarGone>,
         T,
@@ -120,15 +120,15 @@ fn answered<T>(
 
 async fn watch(write: &mut OwnedWriteHalf, mut admin: AdminHandle) -> std::io::Result<()> {
     loop {
-        say(write, &SocketReply::Status(Box::new(admin.status()))).await?;
+        send(write, &SocketReply::Status(Box::new(admin.status()))).await?;
         if let Ok(Err(_gone)) = timeout(WATCH_INTERVAL, admin.changed()).await {
             return Ok(());
         }
     }
 }
 
-async fn say(write: &mut OwnedWriteHalf, reply: &SocketReply) -> std::io::Result<()> {
-    timeout(PATIENCE, write.write_all(&reply.to_line())).await?
+async fn send(write: &mut OwnedWriteHalf, reply: &SocketReply) -> std::io::Result<()> {
+    timeout(CLIENT_TIMEOUT, write.write_all(&reply.to_line())).await?
 }
 
 #[cfg(test)]
@@ -137,20 +137,20 @@ mod tests {
 
     #[test]
     fn only_its_own_user_and_root_may_ask() {
-        assert!(may_ask(1_000, 1_000) && may_ask(0, 1_000));
-        assert!(!may_ask(1_001, 1_000) && !may_ask(1_000, 0));
+        assert!(is_authorized(1_000, 1_000) && is_authorized(0, 1_000));
+        assert!(!is_authorized(1_001, 1_000) && !is_authorized(1_000, 0));
     }
 
     #[test]
     fn requests_are_what_the_pages_say() {
-        assert_eq!(understand(b"{\"op\":\"status\"}\n"), Ok(SocketRequest::Status {}));
+        assert_eq!(parse_request(b"{\"op\":\"status\"}\n"), Ok(SocketRequest::Status {}));
         let restart = SocketRequest::Restart { reason: Some("r".into()), force: true };
-        assert_eq!(understand(br#"{"op":"restart","reason":"r","force":true}"#), Ok(restart));
-        assert_eq!(understand(br#"{"op":"restart"}"#), Ok(SocketRequest::Restart { reason: None, force: false }));
+        assert_eq!(parse_request(br#"{"op":"restart","reason":"r","force":true}"#), Ok(restart));
+        assert_eq!(parse_request(br#"{"op":"restart"}"#), Ok(SocketRequest::Restart { reason: None, force: false }));
         for rubbish in [&b""[..], b"\n", b"status", br#"{"op":"stop"}"#, br#"{"op":"drain","for":1}"#, b"\xff\n", b"[]"]
         {
-            assert!(understand(rubbish).is_err(), "{rubbish:?}");
+            assert!(parse_request(rubbish).is_err(), "{rubbish:?}");
         }
-        assert!(understand(&[b' '; MAX_REQUEST_BYTES + 1]).unwrap_err().contains("at most"));
+        assert!(parse_request(&[b' '; MAX_REQUEST_BYTES + 1]).unwrap_err().contains("at most"));
     }
 }

@@ -14,9 +14,9 @@ use crate::sidecar::agent::refused_results;
 use crate::sidecar::agent::supervised::Watched;
 use crate::sidecar::hub_connection::SendError;
 use crate::sidecar::journal;
-use crate::sidecar::shell::adapter_events::notify;
+use crate::sidecar::shell::adapter_events::log_notice;
 use crate::sidecar::shell::event_loop::{Offered, RESTART_HISTORY, Sidecar};
-use crate::sidecar::shell::outbound::{encode_frame, output, resource_report};
+use crate::sidecar::shell::outbound::{encode_frame, output_frame, resource_frame};
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// The close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).
@@ -34,16 +34,16 @@ impl Sidecar {
                 crash_point!("before {}", crate::machine::EffectName::from(&effect));
                 match effect {
                     Effect::Persist(journal) => {
-                        let bytes = journal::to_bytes(&journal, &self.beside_the_journal());
+                        let bytes = journal::to_bytes(&journal, &self.extra_fields());
                         next = Some(self.persist(bytes).await);
                     }
                     Effect::Exit { cause: _, ending } => return Some(ending),
                     Effect::Send(what) => self.send(what),
                     Effect::Wake { task, attempt } => self.wake(&task, attempt),
                     Effect::Dial => {
-                        self.adapters.link.dial();
+                        self.adapters.connection.dial();
                     }
-                    Effect::CloseLink(code) => self.adapters.link.close(code.code(), code.reason()),
+                    Effect::CloseLink(code) => self.adapters.connection.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id } => self.clean_up(&task_id),
                     Effect::WithdrawWake { task_id } => {
                         // A run that has just begun is ended without a report, so its `.started` file is removed too.
@@ -59,22 +59,22 @@ impl Sidecar {
                     Effect::LookForResults { number } => self.adapters.results.look(number),
                     Effect::PassOn(_) => self.pass_on(),
                     Effect::Reply { to, answer, not_on_disk } => self.waiting.answer(to, answer, not_on_disk),
-                    Effect::Notify(notice) => notify(&notice),
+                    Effect::Notify(notice) => log_notice(&notice),
                     Effect::KeepRefused { task_id, generation, result } => {
                         next = Some(self.keep_refused(task_id, generation, result).await);
                     }
                 }
             }
             crash_point!("after the last effect");
-            self.rewatch();
+            self.update_watches();
             effects = self.step(next?);
         }
     }
 
     /// Returns the fields that are written beside the journal: those of other programs, and the past restarts.
-    fn beside_the_journal(&self) -> Map<String, Value> {
+    fn extra_fields(&self) -> Map<String, Value> {
         let mut fields = self.foreign_fields.clone();
-        let past = &self.show.borrow().past;
+        let past = &self.snapshot.borrow().past;
         if !past.is_empty() {
             // Strings and numbers only: serialization cannot fail.
             fields.insert(RESTART_HISTORY.to_owned(), serde_json::to_value(past).unwrap_or_default());
@@ -122,19 +122,19 @@ impl Sidecar {
     }
 
     fn send(&mut self, what: ToHub) {
-        let asked = self.adapters.pm2_said.borrow().clone();
+        let answer = self.adapters.pm2_answer.borrow().clone();
         let pm2 = &self.adapters.pm2;
-        let frame = encode_frame(what, &self.introduction, || pm2_info(pm2, asked));
+        let frame = encode_frame(what, &self.identity, || pm2_info(pm2, answer));
         self.send_frame(frame);
     }
 
     /// Sends a frame. If it cannot be queued, the connection is closed, which the machine learns as an event.
     fn send_frame(&mut self, frame: SidecarFrame) {
         let kind = frame.kind();
-        if let Err(error) = self.adapters.link.post(frame.to_text()) {
+        if let Err(error) = self.adapters.connection.post(frame.to_text()) {
             tracing::warn!(frame = kind, %error, "a frame was not sent");
             if error == SendError::Full {
-                self.adapters.link.close(CLOSE_UNREAD, "frames are not read");
+                self.adapters.connection.close(CLOSE_UNREAD, "frames are not read");
             }
         }
     }
@@ -148,8 +148,8 @@ impl Sidecar {
     fn pass_on(&mut self) {
         let now = self.clock.now().as_millis();
         match self.offered.take() {
-            Some(Offered::Output(batch)) => self.send_frame(output(batch, now)),
-            Some(Offered::Resources(figures)) => self.send_frame(resource_report(&self.introduction, figures, now)),
+            Some(Offered::Output(batch)) => self.send_frame(output_frame(batch, now)),
+            Some(Offered::Resources(figures)) => self.send_frame(resource_frame(&self.identity, figures, now)),
             None => {}
         }
     }
@@ -183,10 +183,10 @@ impl Sidecar {
     }
 
     /// Updates the watched files and runs to the machine's state.
-    fn rewatch(&mut self) {
-        let wanted = self.machine.watching();
-        if wanted != self.watched.as_ref() {
-            self.watched = wanted.cloned();
+    fn update_watches(&mut self) {
+        let task_id = self.machine.watching();
+        if task_id != self.watched.as_ref() {
+            self.watched = task_id.cloned();
             self.adapters.results.watch(self.watched.iter().map(ToString::to_string).collect());
         }
         let review = self.machine.state.job().and_then(|job| job.review.as_ref());
@@ -204,13 +204,13 @@ impl Sidecar {
 }
 
 /// Returns what pm2 answered, with the process's own knowledge where that is newer.
-fn pm2_info(pm2: &Pm2, asked: Option<Pm2Info>) -> Pm2Info {
+fn pm2_info(pm2: &Pm2, answer: Option<Pm2Info>) -> Pm2Info {
     let own = pm2.immediate_info();
-    match asked {
-        Some(asked) => Pm2Info {
-            name: asked.name.or(own.name),
-            status: asked.status.or(own.status),
-            restart_count: asked.restart_count.or(own.restart_count),
+    match answer {
+        Some(answer) => Pm2Info {
+            name: answer.name.or(own.name),
+            status: answer.status.or(own.status),
+            restart_count: answer.restart_count.or(own.restart_count),
             ..own
         },
         None => own,

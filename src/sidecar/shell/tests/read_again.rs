@@ -16,7 +16,7 @@ use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::supervised::RunRequest;
 use crate::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
-use crate::sidecar::shell::adapter_events::found_event;
+use crate::sidecar::shell::adapter_events::results_event;
 use crate::sidecar::shell::inbound::decode_frame;
 use crate::sidecar::shell::outbound::{Identity, encode_frame};
 
@@ -65,7 +65,7 @@ fn a_task_is_kept(task: &Task) {
 /// In the outbox, on the shelf, and said.
 fn a_result_is_kept(content: ResultContent) -> bool {
     let found = ResultsEvent::Result { task_id: "t".into(), content };
-    let event = found_event(found, &Redactor::new(&[Secret::new("t0ken")]));
+    let event = results_event(found, &Redactor::new(&[Secret::new("t0ken")]));
     let Event::ResultFound { outcome, .. } = event else { panic!("{event:?}") };
     let verdict = Verdict {
         task_id: id(),

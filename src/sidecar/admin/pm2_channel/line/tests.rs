@@ -35,7 +35,7 @@ fn messages(status: &Status, name: &str, message: &str) -> Vec<Message> {
     let answer = actions::refused(message);
     let reply = |returned| Message::Axm(Axm::Reply { action_name: name.to_owned(), returned });
     let mut messages = metrics::everything(status);
-    messages.extend(actions::advertised());
+    messages.extend(actions::announcements());
     messages.extend([
         Message::Ready,
         reply(Returned::CommandResult(answer)),
@@ -116,7 +116,7 @@ fn only_known_shapes_pass() {
 fn the_lines_are_the_ones_that_pm2_knows() {
     let line = |message| String::from_utf8(ChannelLine::of(&message).unwrap().into_bytes()).unwrap();
     assert_eq!(line(Message::Ready), "\"ready\"\n");
-    let action = actions::advertised().next().unwrap();
+    let action = actions::announcements().next().unwrap();
     assert_eq!(
         line(action),
         "{\"type\":\"axm:action\",\"data\":{\"action_name\":\"status\",\"action_type\":\"custom\",\"arity\":0}}\n"

@@ -8,7 +8,7 @@ fn table(text: &str) -> Message {
 }
 
 fn reply(name: &str, message: &str) -> Message {
-    let answer = CommandResult::yes(message);
+    let answer = CommandResult::accepted(message);
     Message::Axm(Axm::Reply { action_name: name.to_owned(), returned: Returned::CommandResult(answer) })
 }
 
@@ -70,7 +70,7 @@ proptest! {
         for turn in turns {
             let before = out.len();
             let stepped = match turn {
-                Turn::Say(message) => { voice.say(message); continue }
+                Turn::Say(message) => { voice.send(message); continue }
                 Turn::Takes(at_most) => voice.step(|bytes| take(bytes, at_most, &mut out)),
                 Turn::Blocked => voice.step(|_| Err(io::ErrorKind::WouldBlock.into())),
                 Turn::Interrupted => voice.step(|_| Err(io::ErrorKind::Interrupted.into())),
@@ -98,8 +98,8 @@ proptest! {
 
 #[test]
 fn without_a_channel_nothing_is_kept() {
-    let voice = ChannelWriter::mute();
-    voice.say(Message::Ready);
+    let voice = ChannelWriter::disconnected();
+    voice.send(Message::Ready);
     assert!(voice.queue().messages.is_empty());
     assert_eq!(all(&voice), "");
 }
@@ -107,7 +107,7 @@ fn without_a_channel_nothing_is_kept() {
 #[test]
 fn of_figures_only_the_latest_are_said() {
     let voice = ChannelWriter::new();
-    ["a", "b", "c"].iter().for_each(|text| voice.say(table(text)));
+    ["a", "b", "c"].iter().for_each(|text| voice.send(table(text)));
     assert_eq!(all(&voice).lines().count(), 1);
 }
 
@@ -115,19 +115,19 @@ fn of_figures_only_the_latest_are_said() {
 fn what_pm2_does_not_read_is_left_out_message_by_message() {
     let voice = ChannelWriter::new();
     for n in 0..QUEUE_CAP + 10 {
-        voice.say(reply(&n.to_string(), ""));
+        voice.send(reply(&n.to_string(), ""));
     }
     let said = all(&voice);
     assert_eq!(said.lines().count(), QUEUE_CAP);
     assert!(said.contains("\"63\"") && !said.contains("\"64\""));
-    voice.say(Message::Ready);
+    voice.send(Message::Ready);
     assert_eq!(all(&voice), "\"ready\"\n", "and it goes on");
 }
 
 #[test]
 fn an_answer_too_long_is_still_an_answer() {
     let voice = ChannelWriter::new();
-    voice.say(reply(&"n".repeat(100_000), &"x".repeat(400_000)));
+    voice.send(reply(&"n".repeat(100_000), &"x".repeat(400_000)));
     let said = all(&voice);
     assert!(said.len() < 300 && said.contains("too long to be shown"), "{said}");
 }
@@ -135,7 +135,7 @@ fn an_answer_too_long_is_still_an_answer() {
 #[test]
 fn half_a_line_is_nobodys_to_go_on_with() {
     let voice = ChannelWriter::new();
-    voice.say(Message::Ready);
+    voice.send(Message::Ready);
     let mut out = Vec::new();
     assert_eq!(voice.step(|bytes| take(bytes, 3, &mut out)).unwrap(), WriteStep::Wrote);
     assert!(!finish(&voice));
@@ -161,7 +161,7 @@ async fn it_waits_for_answers_that_are_being_found() {
     let slow = voice.clone();
     let answer = tokio::spawn(async move {
         tokio::task::yield_now().await;
-        slow.say(reply("drain", "yes"));
+        slow.send(reply("drain", "yes"));
         drop(answering);
     });
     assert!(voice.finish(Duration::from_secs(10)).await);
