@@ -111,16 +111,9 @@ fn result_of(answer: machine::Answer) -> CommandResult {
 }
 
 /// The error of a request to a sidecar that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the sidecar has ended")]
 pub struct SidecarGone;
-
-impl core::fmt::Display for SidecarGone {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the sidecar has ended")
-    }
-}
-
-impl std::error::Error for SidecarGone {}
 
 /// The operators that wait for an answer.
 #[derive(Debug, Default)]

@@ -47,11 +47,17 @@ const INBOX: usize = 64;
 const ASK_PM2_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// An error that keeps a sidecar from starting.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The journal cannot be read, or cannot be moved aside.
+    #[error("{0}")]
     Journal(DurableError),
     /// The journal was written by a newer version; it is left in place.
+    #[error(
+        "{}: schema {schema} is a newer sidecar's: start that version, or move the file away (a task in it will then be \
+         handed out again by the hub)",
+        path.display()
+    )]
     Newer {
         /// The journal file.
         path: PathBuf,
@@ -59,25 +65,9 @@ pub enum StartError {
         schema: u32,
     },
     /// Signal handlers cannot be installed.
+    #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
 }
-
-impl core::fmt::Display for StartError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Journal(error) => write!(f, "{error}"),
-            Self::Newer { path, schema } => write!(
-                f,
-                "{}: schema {schema} is a newer sidecar's: start that version, or move the file away (a task in it will \
-                 then be handed out again by the hub)",
-                path.display()
-            ),
-            Self::Signals(error) => write!(f, "cannot listen for signals: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A sidecar that is ready to run.
 pub struct Started {

@@ -4,8 +4,6 @@
 //! ends the pm2 daemon and every app under it (measured on 7.0.4; `God/ForkMode.js`). So a [`ChannelLine`] can only be
 //! created here, from a typed message, and its text is checked first.
 
-use core::fmt;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -78,33 +76,26 @@ pub(super) enum Returned {
 pub(super) struct ChannelLine(Vec<u8>);
 
 /// The reason why a text must not be sent to pm2.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadLine {
     /// It cannot be encoded as JSON.
+    #[error("it cannot be written as JSON: {0}")]
     NotWritten(String),
     /// It is longer than [`MAX_LINE_BYTES`].
+    #[error("it has {bytes} bytes, of at most {MAX_LINE_BYTES}")]
     TooLong {
         /// The line's length, in bytes.
         bytes: usize,
     },
     /// It contains a control character, for instance a newline.
+    #[error("it has a control character at byte {at}")]
     ControlCharacter {
         /// The character's offset, in bytes.
         at: usize,
     },
     /// It does not have the shape of a message that pm2 knows.
+    #[error("pm2 knows no message of its shape: {0}")]
     Shape(String),
-}
-
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotWritten(error) => write!(f, "it cannot be written as JSON: {error}"),
-            Self::TooLong { bytes } => write!(f, "it has {bytes} bytes, of at most {MAX_LINE_BYTES}"),
-            Self::ControlCharacter { at } => write!(f, "it has a control character at byte {at}"),
-            Self::Shape(found) => write!(f, "pm2 knows no message of its shape: {found}"),
-        }
-    }
 }
 
 impl ChannelLine {

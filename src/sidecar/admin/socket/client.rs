@@ -1,6 +1,5 @@
 //! The client of the local socket, for the command line.
 
-use core::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,51 +20,32 @@ pub struct Client {
 }
 
 /// An error of a request on the local socket.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No process listens on the socket.
+    #[error("no sidecar answers at {}", socket.display())]
     NotRunning {
         /// The socket's path.
         socket: PathBuf,
     },
     /// The socket belongs to another user.
+    #[error("{} is another user's: run this as the user that runs the sidecar", socket.display())]
     NotAllowed {
         /// The socket's path.
         socket: PathBuf,
     },
     /// The sidecar accepted the connection but did not answer in time.
+    #[error(
+        "the sidecar has said nothing for {} s: it is stopped, or hangs; see its log (`log_file`)",
+        TIMEOUT.as_secs()
+    )]
     Silent,
     /// The sidecar refused the request; its reason.
+    #[error("the sidecar did not do it: {0}")]
     Unanswered(String),
     /// The connection broke off; the sidecar may be about to end.
-    Broken(io::Error),
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRunning { socket } => write!(f, "no sidecar answers at {}", socket.display()),
-            Self::NotAllowed { socket } => {
-                write!(f, "{} is another user's: run this as the user that runs the sidecar", socket.display())
-            }
-            Self::Silent => write!(
-                f,
-                "the sidecar has said nothing for {} s: it is stopped, or hangs; see its log (`log_file`)",
-                TIMEOUT.as_secs()
-            ),
-            Self::Unanswered(why) => write!(f, "the sidecar did not do it: {why}"),
-            Self::Broken(error) => write!(f, "the sidecar's answer broke off: {error}; ask again"),
-        }
-    }
-}
-
-impl core::error::Error for CallError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::NotRunning { .. } | Self::NotAllowed { .. } | Self::Silent | Self::Unanswered(_) => None,
-            Self::Broken(error) => Some(error),
-        }
-    }
+    #[error("the sidecar's answer broke off: {0}; ask again")]
+    Broken(#[source] io::Error),
 }
 
 impl Client {
