@@ -33,6 +33,7 @@ use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
 use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind, HubConnection};
 use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
+use crate::sidecar::shell::adapters::Adapters;
 use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbox::{Arrival, Inbox};
 use crate::sidecar::shell::outbound::Identity;
@@ -42,28 +43,6 @@ use crate::sidecar::supervisor::pm2::Pm2;
 
 /// The journal file's field for past restarts.
 pub(crate) const RESTART_HISTORY: &str = "restart_history";
-
-/// The adapters that carry out the machine's effects.
-pub(crate) struct Adapters {
-    pub(crate) connection: HubConnection,
-    pub(crate) runner: Arc<dyn Wakes>,
-    pub(crate) results: Box<dyn Results>,
-    pub(crate) next_run: NextRunChecks,
-    pub(crate) result_hook: ResultHook,
-    /// The commands run as tasks; `None` where commands cannot be run (in a simulation).
-    pub(crate) runs: Option<Runs>,
-    pub(crate) random: RandomBytes,
-    /// Whether blocking work runs on a thread of its own.
-    pub(crate) threads: bool,
-    pub(crate) resources: Resources,
-    pub(crate) pm2: Arc<Pm2>,
-    /// The writer on pm2's channel.
-    pub(crate) pm2_channel: ChannelWriter,
-    /// The notifications to systemd.
-    pub(crate) systemd: Systemd,
-    /// pm2's last answer about this process, as far as it tells more than the environment.
-    pub(crate) pm2_answer: watch::Receiver<Option<Pm2Info>>,
-}
 
 /// The content of a [`News`] event, kept until the machine has decided whether it is passed on to the hub.
 #[derive(Debug)]

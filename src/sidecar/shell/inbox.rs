@@ -12,6 +12,20 @@ use crate::sidecar::agent::supervised::OutputBatch;
 use crate::sidecar::agent::wake::WakeEvent;
 use crate::sidecar::hub_connection::ConnectionEvent;
 
+/// The capacity of each channel to the event loop; adapters wait when it is full.
+const CAPACITY: usize = 64;
+
+/// The sending ends of the adapters' channels, but for the settings'.
+pub(crate) struct Senders {
+    pub(crate) requests: mpsc::Sender<AdminRequest>,
+    pub(crate) answers: mpsc::Sender<Event>,
+    pub(crate) wakes: mpsc::Sender<WakeEvent>,
+    pub(crate) results: mpsc::Sender<ResultsEvent>,
+    pub(crate) connection: mpsc::Sender<ConnectionEvent>,
+    pub(crate) output: mpsc::Sender<OutputBatch>,
+    pub(crate) figures: mpsc::Sender<Map<String, Value>>,
+}
+
 /// The receiving ends of the adapters' channels.
 pub(crate) struct Inbox {
     pub(crate) requests: mpsc::Receiver<AdminRequest>,
@@ -46,6 +60,27 @@ pub(crate) enum Arrival {
 }
 
 impl Inbox {
+    /// Creates the inbox and the sending ends of its channels. `settings` comes with a channel of its own.
+    pub(crate) fn new(settings: mpsc::Receiver<Settings>) -> (Senders, Self) {
+        let (request_sender, requests) = mpsc::channel(CAPACITY);
+        let (answer_sender, answers) = mpsc::channel(CAPACITY);
+        let (wake_sender, wakes) = mpsc::channel(CAPACITY);
+        let (result_sender, results) = mpsc::channel(CAPACITY);
+        let (connection_sender, connection) = mpsc::channel(CAPACITY);
+        let (output_sender, output) = mpsc::channel(CAPACITY);
+        let (figure_sender, figures) = mpsc::channel(1);
+        let senders = Senders {
+            requests: request_sender,
+            answers: answer_sender,
+            wakes: wake_sender,
+            results: result_sender,
+            connection: connection_sender,
+            output: output_sender,
+            figures: figure_sender,
+        };
+        (senders, Self { requests, answers, wakes, results, settings, connection, output, figures })
+    }
+
     /// Waits for the next report. Cancel safe: nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Arrival {
         tokio::select! {

@@ -2,18 +2,22 @@
 //! and effects. It takes no decisions.
 
 pub(crate) mod adapter_events;
+mod adapters;
 pub(crate) mod build;
 pub mod environment;
 mod event_loop;
 pub(crate) mod inbound;
 pub(crate) mod inbox;
 pub(crate) mod outbound;
+mod read_journal;
 mod restart_check;
+mod start_error;
 mod step_log;
 #[cfg(test)]
 mod tests;
 
-pub use build::{StartError, Started, start, start_in};
+pub use build::{Started, start, start_in};
 pub use event_loop::Sidecar;
 pub use inbound::{CLOSE_SUPERSEDED, decode_frame};
 pub use outbound::{Identity, encode_frame};
+pub use start_error::StartError;

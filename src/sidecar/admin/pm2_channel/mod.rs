@@ -21,6 +21,17 @@ pub(crate) use self::writer::ChannelWriter;
 
 use crate::sidecar::admin::status::Status;
 
+/// Returns a writer without a channel: pm2's channel is supported on Unix only.
+#[cfg(not(unix))]
+pub(crate) fn open(
+    _: &std::sync::Arc<crate::sidecar::supervisor::pm2::Pm2>,
+    _: crate::sidecar::admin::signals::Requests,
+    _: crate::sidecar::admin::handle::AdminHandle,
+    _: tokio::sync::watch::Receiver<Option<crate::sidecar::admin::readiness::Ready>>,
+) -> ChannelWriter {
+    ChannelWriter::disconnected()
+}
+
 impl ChannelWriter {
     /// Sends pm2 what it is to show of a process that is about to end.
     pub(crate) fn send_final_messages(&self, status: &Status) {
