@@ -14,4 +14,5 @@ pub(crate) mod snapshot;
 #[cfg(unix)]
 pub mod socket;
 pub(crate) mod status;
+mod status_builder;
 pub(crate) mod systemd;

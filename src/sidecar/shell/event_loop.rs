@@ -17,29 +17,20 @@ use crate::common::logging::Redactor;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
 use crate::machine::{Effect, Ending, Event, Machine, News, Policy, TaskId, transition};
-use crate::protocol::Pm2Info;
 use crate::sidecar::admin::commands::{AdminRequest, WaitingOperators};
-use crate::sidecar::admin::pm2_channel::ChannelWriter;
 use crate::sidecar::admin::reload::Settings;
-use crate::sidecar::admin::resources::Resources;
 use crate::sidecar::admin::restart_handle::RestartHandle;
 use crate::sidecar::admin::snapshot::Snapshot;
-use crate::sidecar::admin::systemd::Systemd;
 use crate::sidecar::agent::hooks::Hooks;
-use crate::sidecar::agent::result_hook::ResultHook;
-use crate::sidecar::agent::side::{Results, Wakes};
-use crate::sidecar::agent::supervised::{OutputBatch, Runs};
+use crate::sidecar::agent::supervised::OutputBatch;
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
-use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind, HubConnection};
+use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
 use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
 use crate::sidecar::shell::adapters::Adapters;
-use crate::sidecar::shell::environment::RandomBytes;
 use crate::sidecar::shell::inbox::{Arrival, Inbox};
 use crate::sidecar::shell::outbound::Identity;
-use crate::sidecar::shell::restart_check::NextRunChecks;
 use crate::sidecar::shell::step_log;
-use crate::sidecar::supervisor::pm2::Pm2;
 
 /// The journal file's field for past restarts.
 pub(crate) const RESTART_HISTORY: &str = "restart_history";

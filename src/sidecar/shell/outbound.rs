@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::common::secret::Secret;
-use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, ToHub, WakeReport};
+use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
 use crate::protocol::{
     Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
     SidecarFrame, Verdict, WakeStatus, clip, limit_depth, stored_object,
@@ -31,19 +31,7 @@ pub struct Identity {
 /// Encodes a message as a frame. `pm2` is called only for `identify`.
 pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
     match message {
-        ToHub::Identify { status, restarted } => SidecarFrame::Identify(Box::new(Identify {
-            agent_id: identity.agent_id.clone(),
-            token: identity.token.expose().to_owned(),
-            name: Some(identity.agent_id.clone()),
-            status: Some(clip(&status, Limit::Status)),
-            capabilities: identity.capabilities.iter().cloned().map(Value::from).collect(),
-            client_type: Some("sidecar".into()),
-            pm2_info: Some(pm2()),
-            ollama_url: identity.ollama_url.clone(),
-            boot_id: Some(identity.boot_id.clone()),
-            version: Some(env!("CARGO_PKG_VERSION").into()),
-            restarted: restarted.map(self::restarted),
-        })),
+        ToHub::Identify { status, restarted } => identify(&status, restarted, identity, pm2()),
         ToHub::Ping => SidecarFrame::Ping {},
         ToHub::Status { status } => SidecarFrame::Status { status: clip(&status, Limit::Status) },
         ToHub::TaskAccepted { task_id } => SidecarFrame::TaskAccepted { task_id: task_id.to_string() },
@@ -59,50 +47,19 @@ pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> P
         ToHub::TaskProgress { task_id } => {
             SidecarFrame::TaskProgress { task_id: task_id.to_string(), progress: None, execution_event: None }
         }
-        ToHub::TaskComplete { task_id, generation, result } => {
-            // Version 0.1.0 accepted results that are nested deeper than a hub accepts.
-            let mut result = limit_depth(stored_object(&result), MAX_RESULT_DEPTH);
-            let mut rest = Map::new();
-            // Hubs expect the report beside the result, where the legacy sidecar puts it. A legacy hub's queue crashes
-            // on a summary that is no object, and the connection with it.
-            let report = result.get("verification_report").and_then(Value::as_object);
-            if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
-                rest.extend(result.remove_entry("verification_report"));
-            }
-            SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
-        }
+        ToHub::TaskComplete { task_id, generation, result } => task_complete(&task_id, generation, &result),
         ToHub::TaskFailed { task_id, generation, reason } => {
             let reason = Some(clip(&reason, Limit::Reason));
             SidecarFrame::TaskFailed { task_id, generation, reason, error: None }
         }
-        ToHub::TaskRecovering { task, last_status } => {
-            // Version 0.1.0 accepted such tasks too.
-            let mut rest = limit_depth(stored_object(&task.payload), MAX_JSON_DEPTH);
-            rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
-            // Not the payload's generation: the hub may have assigned the task again since.
-            rest.insert("generation".into(), task.generation.into());
-            SidecarFrame::TaskRecovering { task_id: task.id.to_string(), last_status: Some(last_status.into()), rest }
-        }
+        ToHub::TaskRecovering { task, last_status } => task_recovering(&task, last_status),
         ToHub::StateReport { task_id, generation, status, assigned_at } => SidecarFrame::StateReport {
             task_id: task_id.to_string(),
             status: Some(status.into()),
             generation: Some(generation),
             assigned_at,
         },
-        ToHub::WakeResult { task_id, attempt, report } => {
-            let (status, error) = match report {
-                WakeReport::Success => (WakeStatus::Success, None),
-                WakeReport::Failed { error } => (WakeStatus::Failed, Some(error)),
-                WakeReport::TimedOut { error } => (WakeStatus::Timeout, Some(error)),
-            };
-            SidecarFrame::WakeResult {
-                task_id: task_id.to_string(),
-                status,
-                attempt: attempt.map(u64::from),
-                error: error.map(|error| clip(&error, Limit::Reason)),
-                reason: None,
-            }
-        }
+        ToHub::WakeResult { task_id, attempt, report } => wake_result(&task_id, attempt, report),
         ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(restart_ack(command_id, answer)),
         ToHub::Cordon { on } => SidecarFrame::Cordon { on },
         ToHub::AgentRestarting { restart, task_id, long_form } => SidecarFrame::AgentRestarting(Restarting {
@@ -112,6 +69,59 @@ pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> P
             expected_back_ms: long_form.then_some(identity.expected_back_ms),
             task_id: task_id.filter(|_| long_form).map(|id| id.to_string()),
         }),
+    }
+}
+
+fn identify(status: &str, from: Option<ReturnedFrom>, identity: &Identity, pm2_info: Pm2Info) -> SidecarFrame {
+    SidecarFrame::Identify(Box::new(Identify {
+        agent_id: identity.agent_id.clone(),
+        token: identity.token.expose().to_owned(),
+        name: Some(identity.agent_id.clone()),
+        status: Some(clip(status, Limit::Status)),
+        capabilities: identity.capabilities.iter().cloned().map(Value::from).collect(),
+        client_type: Some("sidecar".into()),
+        pm2_info: Some(pm2_info),
+        ollama_url: identity.ollama_url.clone(),
+        boot_id: Some(identity.boot_id.clone()),
+        version: Some(env!("CARGO_PKG_VERSION").into()),
+        restarted: from.map(restarted),
+    }))
+}
+
+fn task_complete(task_id: &TaskId, generation: u64, result: &str) -> SidecarFrame {
+    // Version 0.1.0 accepted results that are nested deeper than a hub accepts.
+    let mut result = limit_depth(stored_object(result), MAX_RESULT_DEPTH);
+    let mut rest = Map::new();
+    // Hubs expect the report beside the result, where the legacy sidecar puts it. A legacy hub's queue crashes
+    // on a summary that is no object, and the connection with it.
+    let report = result.get("verification_report").and_then(Value::as_object);
+    if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
+        rest.extend(result.remove_entry("verification_report"));
+    }
+    SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
+}
+
+fn task_recovering(task: &Task, last_status: &str) -> SidecarFrame {
+    // Version 0.1.0 accepted tasks that are nested deeper than a hub accepts.
+    let mut rest = limit_depth(stored_object(&task.payload), MAX_JSON_DEPTH);
+    rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
+    // Not the payload's generation: the hub may have assigned the task again since.
+    rest.insert("generation".into(), task.generation.into());
+    SidecarFrame::TaskRecovering { task_id: task.id.to_string(), last_status: Some(last_status.into()), rest }
+}
+
+fn wake_result(task_id: &TaskId, attempt: Option<u8>, report: WakeReport) -> SidecarFrame {
+    let (status, error) = match report {
+        WakeReport::Success => (WakeStatus::Success, None),
+        WakeReport::Failed { error } => (WakeStatus::Failed, Some(error)),
+        WakeReport::TimedOut { error } => (WakeStatus::Timeout, Some(error)),
+    };
+    SidecarFrame::WakeResult {
+        task_id: task_id.to_string(),
+        status,
+        attempt: attempt.map(u64::from),
+        error: error.map(|error| clip(&error, Limit::Reason)),
+        reason: None,
     }
 }
 

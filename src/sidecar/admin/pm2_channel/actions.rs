@@ -53,14 +53,11 @@ pub(super) async fn run(admin: &mut AdminHandle, name: &str, opts: &Value) -> Re
         Err(_) => Err(format!("there is no action of this name; there are {}", names())),
     };
     Returned::CommandResult(match command {
-        Ok(command) => admin.ask(command, REQUESTER).await.unwrap_or_else(|gone| refused(gone.to_string())),
-        Err(message) => refused(message),
+        Ok(command) => {
+            admin.ask(command, REQUESTER).await.unwrap_or_else(|gone| CommandResult::refused(gone.to_string()))
+        }
+        Err(message) => CommandResult::refused(message),
     })
-}
-
-/// Returns the answer to a refused action.
-pub(super) fn refused(message: impl Into<String>) -> CommandResult {
-    CommandResult::refused(message)
 }
 
 fn names() -> String {

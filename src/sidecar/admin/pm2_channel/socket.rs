@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::machine::StopSignal;
+use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message, Returned};
 use crate::sidecar::admin::pm2_channel::reader::{self, ChannelMessage, ChannelReader};
@@ -159,7 +160,7 @@ impl Listener {
         let (channel, answering) = (self.channel.clone(), self.channel.answering());
         tokio::spawn(async move {
             tokio::time::sleep(ANSWER_AFTER).await;
-            channel.send(reply(name, Returned::CommandResult(actions::refused(why))));
+            channel.send(reply(name, Returned::CommandResult(CommandResult::refused(why))));
             drop(answering);
         });
     }

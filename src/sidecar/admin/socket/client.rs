@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::socket::listener;
-use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
+use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest, to_line};
 use crate::sidecar::admin::status::Status;
 
 /// The time limit for an answer; the sidecar itself waits at most 10 s for its event loop.
@@ -100,10 +100,7 @@ impl Client {
         let mut stream = listener::connect(&self.socket).map_err(|error| self.connect_error(error))?;
         stream.set_read_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
         stream.set_write_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
-        // Strings only: serialization cannot fail.
-        let mut line = serde_json::to_vec(request).unwrap_or_default();
-        line.push(b'\n');
-        match stream.write_all(&line) {
+        match stream.write_all(&to_line(request)) {
             // A refused client's request is not read, but the reason was sent and can be read.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(CallError::Broken(error)),
             Ok(()) | Err(_) => {}

@@ -44,12 +44,10 @@ pub enum SocketReply {
     Error(String),
 }
 
-impl SocketReply {
-    /// Encodes the reply as a line.
-    pub(super) fn to_line(&self) -> Vec<u8> {
-        // Strings and numbers only: serialization cannot fail.
-        let mut line = serde_json::to_vec(self).unwrap_or_default();
-        line.push(b'\n');
-        line
-    }
+/// Encodes a request or a reply as a line.
+pub(super) fn to_line(message: &impl Serialize) -> Vec<u8> {
+    // Strings and numbers only: serialization cannot fail.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
 }

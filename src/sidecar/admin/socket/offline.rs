@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
-use crate::machine::{Outcome, PersistedJob, StageName, Verdict};
+use crate::machine::{PersistedJob, StageName};
 use crate::sidecar::admin::status::VerdictPart;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
 use crate::sidecar::journal::{self, Boot, Found};
@@ -73,7 +73,7 @@ fn read_journal(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>
         Ok(Found::Journal { journal, other: _, unread }) => {
             let stored = StoredWork {
                 task: journal.job.as_ref().map(task),
-                outbox: journal.outbox.iter().map(verdict).collect(),
+                outbox: journal.outbox.iter().map(VerdictPart::of).collect(),
                 parked: journal.parked.iter().map(|item| item.task_id().to_string()).collect(),
                 draining: journal.cordoned,
             };
@@ -90,18 +90,6 @@ fn task(persisted: &PersistedJob) -> StoredTask {
         task_id: persisted.task.id.to_string(),
         generation: persisted.task.generation,
         stage: StageName::from(&persisted.stage).to_string(),
-    }
-}
-
-fn verdict(verdict: &Verdict) -> VerdictPart {
-    VerdictPart {
-        task_id: verdict.task_id.to_string(),
-        generation: verdict.generation,
-        verdict: match verdict.outcome {
-            Outcome::Completed { .. } => "completed",
-            Outcome::Failed { .. } => "failed",
-        }
-        .to_owned(),
     }
 }
 

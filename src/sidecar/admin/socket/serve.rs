@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::protocol::{Limit, clip};
-use crate::sidecar::admin::commands::OperatorCommand;
+use crate::sidecar::admin::commands::{CommandResult, OperatorCommand, SidecarGone};
 use crate::sidecar::admin::handle::AdminHandle;
-use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest};
+use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest, to_line};
 
 /// The longest request, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
@@ -82,7 +82,7 @@ async fn serve_client(stream: UnixStream, mut admin: AdminHandle, watchers: &Sem
         Ok(SocketRequest::CancelRestart {}) => ask(&admin, OperatorCommand::CancelRestart).await,
         Ok(SocketRequest::Drain {}) => ask(&admin, OperatorCommand::Drain).await,
         Ok(SocketRequest::Resume {}) => ask(&admin, OperatorCommand::Resume).await,
-        Ok(SocketRequest::Reload {}) => reply_for(timeout(LOOP_TIMEOUT, admin.reload()).await),
+        Ok(SocketRequest::Reload {}) => reply_for(admin.reload()).await,
     };
     send(&mut write, &reply).await
 }
@@ -100,16 +100,11 @@ fn parse_request(line: &[u8]) -> Result<SocketRequest, String> {
 }
 
 async fn ask(admin: &AdminHandle, command: OperatorCommand) -> SocketReply {
-    reply_for(timeout(LOOP_TIMEOUT, admin.ask(command, REQUESTER)).await)
+    reply_for(admin.ask(command, REQUESTER)).await
 }
 
-fn reply_for<T>(
-    outcome: Result<
-        Result<crate::sidecar::admin::commands::CommandResult, crate::sidecar::admin::commands::SidecarGone>,
-        T,
-    >,
-) -> SocketReply {
-    match outcome {
+async fn reply_for(outcome: impl Future<Output = Result<CommandResult, SidecarGone>>) -> SocketReply {
+    match timeout(LOOP_TIMEOUT, outcome).await {
         Ok(Ok(answer)) => SocketReply::CommandResult(answer),
         Ok(Err(gone)) => SocketReply::Error(gone.to_string()),
         Err(_) => SocketReply::Error(
@@ -128,7 +123,7 @@ async fn watch(write: &mut OwnedWriteHalf, mut admin: AdminHandle) -> std::io::R
 }
 
 async fn send(write: &mut OwnedWriteHalf, reply: &SocketReply) -> std::io::Result<()> {
-    timeout(CLIENT_TIMEOUT, write.write_all(&reply.to_line())).await?
+    timeout(CLIENT_TIMEOUT, write.write_all(&to_line(reply))).await?
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ fn status(texts: &[String], number: u64) -> Status {
 
 /// Everything that is ever said of this status, and about this action.
 fn messages(status: &Status, name: &str, message: &str) -> Vec<Message> {
-    let answer = actions::refused(message);
+    let answer = CommandResult::refused(message);
     let reply = |returned| Message::Axm(Axm::Reply { action_name: name.to_owned(), returned });
     let mut messages = metrics::everything(status);
     messages.extend(actions::announcements());
@@ -121,7 +121,8 @@ fn the_lines_are_the_ones_that_pm2_knows() {
         line(action),
         "{\"type\":\"axm:action\",\"data\":{\"action_name\":\"status\",\"action_type\":\"custom\",\"arity\":0}}\n"
     );
-    let reply = Axm::Reply { action_name: "drain".into(), returned: Returned::CommandResult(actions::refused("no")) };
+    let reply =
+        Axm::Reply { action_name: "drain".into(), returned: Returned::CommandResult(CommandResult::refused("no")) };
     assert_eq!(
         line(Message::Axm(reply)),
         "{\"type\":\"axm:reply\",\"data\":{\"action_name\":\"drain\",\"return\":{\"ok\":false,\"message\":\"no\"}}}\n"
