@@ -18,8 +18,8 @@ const ROOMS: &[&str] = &[
     "machine::handlers",
     "machine::timers",
     "machine",
-    "protocol",
     "common",
+    "protocol",
     "hub::scheduler",
     "hub::state",
     "hub",
@@ -39,8 +39,8 @@ const ROOMS: &[&str] = &[
 /// What each top-level module may import beside itself.
 const TOP_LEVEL: &[(&str, &[&str])] = &[
     ("machine", &[]),
-    ("protocol", &[]),
-    ("common", &["protocol"]),
+    ("common", &[]),
+    ("protocol", &["common"]),
     ("hub", &["protocol", "common"]),
     ("sidecar", &["machine", "protocol", "common"]),
 ];

@@ -7,7 +7,6 @@
 //! `{"unread":[...]}`; or `{"error":"..."}`.
 
 use std::io::{BufRead as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::common::private_socket;
 use crate::hub::actor::{self, Handle, HubState, now_ms};
 use crate::hub::random;
 use crate::hub::scheduler::{Changes, Scheduler};
@@ -96,18 +96,11 @@ pub fn path_in(data_dir: &Path) -> PathBuf {
 /// Binds the socket. Call it only while holding the store's lock: then no other hub can be behind an existing socket.
 ///
 /// # Errors
-/// Any error that prevents the socket, for instance a path of more than 107 bytes.
+/// The socket cannot be created.
 pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
-    // Bound under another name, restricted to its owner, then renamed: it is never accessible to others.
-    let temporary = data_dir.join(".hub.sock");
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(&temporary)?;
-    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&temporary, path_in(data_dir))?;
-    Ok(listener)
+    let listener = private_socket::bind(&path_in(data_dir))?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Answers requests until `stop`.
@@ -232,7 +225,7 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
 /// Sends the request to the running hub, once: a repeated request would be carried out twice. Returns `None` if no hub
 /// runs.
 fn send_to_running_hub(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
-    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path_in(data_dir)) else { return Ok(None) };
+    let Ok(mut stream) = private_socket::connect(&path_in(data_dir)) else { return Ok(None) };
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut text = serde_json::to_string(request)?;

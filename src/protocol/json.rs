@@ -9,6 +9,8 @@ use core::ops::Range;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
+use crate::common::text::first_chars;
+
 /// The maximum number of levels of arrays and objects in a received document: a request's body, a frame, a hook's
 /// answer.
 ///
@@ -104,7 +106,7 @@ pub fn read_object(text: &[u8], max_depth: usize) -> Result<Map<String, Value>, 
         } else {
             let field =
                 serde_json::from_slice::<String>(text.get(deepest_field).unwrap_or_default()).unwrap_or_default();
-            Refusal::TooDeep { field: field.chars().take(FIELD_CHARS).collect(), found: depth, max: max_depth }
+            Refusal::TooDeep { field: first_chars(&field, FIELD_CHARS).to_owned(), found: depth, max: max_depth }
         }));
     }
     match serde_json::from_slice(text).map_err(JsonError::NotJson)? {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::common::fs::atomic_file::folder_of;
-use crate::common::fs::regular_file;
+use crate::common::fs::{regular_file, same_file};
 use crate::common::logging::queue::{LineError, WriteLine};
 
 /// The pause before a file that could not be opened is tried again.
@@ -38,7 +38,7 @@ impl RotatingFile {
 
     fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
         let mut open = match self.open.take() {
-            Some(open) if is_still_at(&open.file, &self.path) => open,
+            Some(open) if same_file::is_at(&open.file, &self.path) => open,
             Some(_) | None => Open::at(&self.path)?,
         };
         if open.bytes > 0 && open.bytes + line.len() as u64 > self.max_bytes {
@@ -130,19 +130,4 @@ fn ends_with_newline(path: &Path) -> bool {
         io::Result::Ok(byte[0])
     };
     last_byte().is_ok_and(|byte| byte == b'\n')
-}
-
-/// Returns whether `path` still leads to the open file: not deleted, not moved by another log rotation.
-#[cfg(unix)]
-fn is_still_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_still_at(_file: &File, path: &Path) -> bool {
-    path.exists()
 }

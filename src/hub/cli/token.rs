@@ -12,6 +12,7 @@ use crate::hub::cli::request::{DataArgs, exit_code_of, make_data_dir, request_or
 use crate::hub::cli::token_file::{TokenFile, TokenFileError};
 use crate::hub::random;
 use crate::hub::state::tokens::{SECRET_BYTES, Shown, hex};
+use crate::protocol::check_agent_name;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenAction {
@@ -77,7 +78,7 @@ pub(crate) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
 fn make_token(new: NewToken) -> ExitCode {
     let NewToken { name, admin, replace, out, data } = new;
     let name = name.unwrap_or_default();
-    if name.trim().is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+    if check_agent_name(&name).is_err() {
         return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
     }
     let kind = if admin { "admin token" } else { "token" };

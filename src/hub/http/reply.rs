@@ -12,7 +12,7 @@ use crate::hub::actor::{Handle, Stopping};
 use crate::hub::random::NoEntropy;
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Field, check, refusal_error};
-use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
+use crate::protocol::{JsonError, MAX_JSON_DEPTH, check_agent_name, read_object};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -108,7 +108,7 @@ pub fn read_body(
 /// # Errors
 /// 422 if it cannot.
 pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
-    if agent_id.trim().is_empty() || agent_id.chars().any(char::is_control) {
+    if check_agent_name(agent_id).is_err() {
         let detail = "must hold a visible character and no control characters".to_owned();
         return Err(ApiError::invalid_field("agent_id", "invalid", detail));
     }

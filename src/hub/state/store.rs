@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file::{self, Unsuitable};
+use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
@@ -165,7 +166,7 @@ impl Store {
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
             // The part of a hash that may be shown.
-            let id: String = hex(key.value()).chars().take(12).collect();
+            let id = first_chars(&hex(key.value()), 12).to_owned();
             match TokenHash::try_from(key.value()) {
                 Ok(hash) => {
                     let principal = decode("tokens", &id, value.value(), &mut stored.unread);

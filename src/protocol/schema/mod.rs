@@ -8,6 +8,7 @@ pub(crate) mod frames;
 
 use serde_json::{Map, Value, json};
 
+use crate::common::text::first_chars;
 pub use crate::protocol::schema::field::{Field, Kind, may, must};
 use crate::protocol::schema::frames::{frame_fields, known_types};
 use crate::protocol::{FrameError, JsonError, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of, read_object};
@@ -54,7 +55,7 @@ fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
     if text.len() <= max || text.chars().count() <= max {
         return None;
     }
-    let start: String = text.chars().take(50).collect();
+    let start = first_chars(text, 50);
     let detail = format!("exceeds maximum length of {max} characters");
     Some(json!({"field": name, "error": "too_long", "detail": detail, "value": format!("{start}...")}))
 }
@@ -73,7 +74,7 @@ fn wrong_type(field: String, kind: Kind, value: &Value) -> Value {
 /// megabyte.
 fn shorten(value: &Value) -> Value {
     match value {
-        Value::String(text) if text.len() > 50 => json!(format!("{}...", text.chars().take(50).collect::<String>())),
+        Value::String(text) if text.len() > 50 => json!(format!("{}...", first_chars(text, 50))),
         Value::Array(items) if !items.is_empty() => json!([]),
         Value::Object(map) if !map.is_empty() => json!({}),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
@@ -133,7 +134,7 @@ pub fn read_frame(text: &str) -> Incoming {
         }
     };
     let Some(fields) = frame_fields(&kind) else {
-        let detail = format!("unknown message type '{}'", kind.chars().take(50).collect::<String>());
+        let detail = format!("unknown message type '{}'", first_chars(&kind, 50));
         let known = known_types();
         let error = json!({"field": "type", "error": "unknown_message_type", "detail": detail, "known_types": known});
         return Incoming::Invalid { message_type: Some(kind), errors: vec![error] };

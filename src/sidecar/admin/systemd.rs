@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::common::text::{first_chars, on_one_line};
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::readiness::Ready;
 use crate::sidecar::supervisor::pm2::SupervisorFacts;
@@ -73,11 +74,8 @@ async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Re
             tracing::debug!(%how, "systemd was told that this is ready");
             is_ready = true;
         }
-        let line: String = format!("{}: {}; hub {}", status.phase, status.why, status.hub.link)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(STATUS_CHARS)
-            .collect();
+        let line = on_one_line(&format!("{}: {}; hub {}", status.phase, status.why, status.hub.link));
+        let line = first_chars(&line, STATUS_CHARS).to_owned();
         if last_line.as_ref() != Some(&line) {
             notifier.send(&format!("STATUS={line}"));
             last_line = Some(line);

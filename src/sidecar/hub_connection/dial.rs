@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::stream::Mode;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
+use crate::common::text::first_chars;
 use crate::sidecar::hub_connection::{ConnectionConfig, MAX_OUTGOING_BYTES, Roots};
 
 /// The initial size of a connection's read and write buffers, bytes; an idle daemon would pay for the library's 128
@@ -210,7 +211,7 @@ fn explain_refusal(shown: &str, answer: &Response<Option<Vec<u8>>>) -> String {
     let status = answer.status();
     let hint = if status.is_redirection() {
         let to = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("an unnamed place");
-        format!("it redirects to {:?}: write that address into hub_url", clip(to))
+        format!("it redirects to {:?}: write that address into hub_url", first_chars(to, BODY_EXCERPT_CHARS))
     } else if status.as_u16() == 404 {
         "check hub_url's path (the hub listens at /ws)".to_owned()
     } else if status.is_server_error() || status.as_u16() == 429 {
@@ -219,7 +220,11 @@ fn explain_refusal(shown: &str, answer: &Response<Option<Vec<u8>>>) -> String {
         "check hub_url, and any proxy between".to_owned()
     };
     let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let body = if body.trim().is_empty() { String::new() } else { format!(" ({:?})", clip(body.trim())) };
+    let body = if body.trim().is_empty() {
+        String::new()
+    } else {
+        format!(" ({:?})", first_chars(body.trim(), BODY_EXCERPT_CHARS))
+    };
     format!("{shown} refused the WebSocket upgrade with HTTP {status}{body}; {hint}")
 }
 
@@ -233,10 +238,6 @@ fn explain_tls(shown: &str, e: &rustls::Error) -> String {
         "see the hub's TLS settings"
     };
     format!("cannot speak TLS to {shown}: {e}; {hint}")
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(BODY_EXCERPT_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
+use crate::common::text::first_chars;
 #[cfg(unix)]
 use crate::sidecar::agent::wake::process_group;
 use crate::sidecar::exit_code::ExitCode;
@@ -274,7 +275,8 @@ impl<P: Read + NonBlocking> OutputReader<P> {
     fn text(&self, redactor: &Redactor) -> Option<String> {
         self.pipe.as_ref()?;
         let text = redactor.clean(String::from_utf8_lossy(&self.bytes).into_owned());
-        Some(text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(QUOTED_CHARS).collect())
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(first_chars(&line, QUOTED_CHARS).to_owned())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::common::text::first_chars;
+
 /// The longest line that is read, in bytes.
 pub(super) const LINE_CAP: usize = 64 * 1024;
 
@@ -72,7 +74,7 @@ fn parse(line: &[u8]) -> ChannelMessage {
 }
 
 fn clipped(name: &str) -> String {
-    name.chars().take(NAME_CAP).collect()
+    first_chars(name, NAME_CAP).to_owned()
 }
 
 #[cfg(test)]

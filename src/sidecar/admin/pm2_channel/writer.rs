@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::common::text::first_chars;
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::pm2_channel::line::{Axm, BadLine, ChannelLine, Message, Returned};
 
@@ -199,7 +200,7 @@ impl SendQueue {
 fn encode(message: Message) -> Result<ChannelLine, BadLine> {
     match (ChannelLine::of(&message), message) {
         (Err(BadLine::TooLong { bytes }), Message::Axm(Axm::Reply { action_name, .. })) => {
-            let action_name = action_name.chars().take(64).collect();
+            let action_name = first_chars(&action_name, 64).to_owned();
             let answer = CommandResult::refused(format!("the answer is too long to be shown here: {bytes} bytes"));
             ChannelLine::of(&Message::Axm(Axm::Reply { action_name, returned: Returned::CommandResult(answer) }))
         }

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::common::private_socket;
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::socket::listener;
 use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest, to_line};
@@ -97,7 +98,7 @@ impl Client {
     }
 
     fn call(&self, request: &SocketRequest) -> Result<Replies, CallError> {
-        let mut stream = listener::connect(&self.socket).map_err(|error| self.connect_error(error))?;
+        let mut stream = private_socket::connect(&self.socket).map_err(|error| self.connect_error(error))?;
         stream.set_read_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
         stream.set_write_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
         match stream.write_all(&to_line(request)) {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::common::secret::{REDACTED, Secret};
+use crate::common::text::first_chars;
 use crate::sidecar::hub_connection::{Roots, dial};
 
 /// Nothing that is asked here has a longer answer.
@@ -48,7 +49,7 @@ pub(crate) struct HttpResponse {
 impl HttpResponse {
     /// What the hub says is wrong: `error`, and our hub's `hint` or first `errors[].detail`.
     pub(crate) fn why(&self) -> String {
-        let text = |value: &Value| value.as_str().map(|text| text.chars().take(300).collect::<String>());
+        let text = |value: &Value| value.as_str().map(|text| first_chars(text, 300).to_owned());
         let error = text(&self.body["error"]).unwrap_or_else(|| "no reason given".to_owned());
         match text(&self.body["hint"]).or_else(|| text(&self.body["errors"][0]["detail"])) {
             Some(more) => format!("HTTP {}, {error}: {more}", self.status),
