@@ -12,6 +12,8 @@ mod limits;
 pub mod schema;
 mod sidecar_frame;
 
+use serde_json::{Map, Value};
+
 pub use agent_name::{BadAgentName, check_agent_name};
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use json::{
@@ -79,13 +81,17 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T
             return Err(FrameError::Refused { kind, refusal });
         }
     };
-    let kind = object.get("type").and_then(serde_json::Value::as_str).ok_or_else(no_type)?.to_owned();
+    let kind = object.get("type").and_then(Value::as_str).ok_or_else(no_type)?.to_owned();
     is_known(&kind)?;
-    serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|e| {
-        let path = e.path().to_string();
-        let inner = e.into_inner();
-        let detail = if path == "." { inner.to_string() } else { format!("field {path}: {inner}") };
-        FrameError::Malformed { kind, detail }
+    from_object(object).map_err(|detail| FrameError::Malformed { kind, detail })
+}
+
+/// Reads one frame of a known type from its object; the error names the invalid field.
+fn from_object<T: serde::de::DeserializeOwned>(object: Map<String, Value>) -> Result<T, String> {
+    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if path == "." { inner.to_string() } else { format!("field {path}: {inner}") }
     })
 }
 

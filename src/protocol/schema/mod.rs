@@ -11,15 +11,15 @@ use serde_json::{Map, Value, json};
 use crate::common::text::first_chars;
 pub use crate::protocol::schema::field::{Field, Kind, may, must};
 use crate::protocol::schema::frames::{frame_fields, known_types};
-use crate::protocol::{FrameError, JsonError, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of, read_object};
+use crate::protocol::{JsonError, Limit, MAX_JSON_DEPTH, Refusal, SidecarFrame, from_object, kind_of, read_object};
 
 /// Returns the maximum number of characters in a field, if it has a limit.
 fn limit(field: &str) -> Option<usize> {
     match field {
-        "agent_id" | "task_id" => Some(128),
-        "description" => Some(10_000),
-        "status" | "token" | "name" => Some(256),
-        "error" | "reason" | "detail" => Some(2_000),
+        "agent_id" | "task_id" => Some(Limit::AgentId.chars()),
+        "description" => Some(Limit::Description.chars()),
+        "status" | "token" | "name" => Some(Limit::Status.chars()),
+        "error" | "reason" | "detail" => Some(Limit::Reason.chars()),
         // The ledger and the registry store these.
         "command_id" | "boot_id" | "version" | "client_type" => Some(256),
         "repo" | "ollama_url" => Some(512),
@@ -150,16 +150,12 @@ pub fn read_frame(text: &str) -> Incoming {
     if let Some(Value::Object(info)) = object.get_mut("pm2_info") {
         remove_invalid_fields(info);
     }
-    match SidecarFrame::parse(&Value::Object(object).to_string()) {
+    match from_object::<SidecarFrame>(object) {
         Ok(frame) => Incoming::Frame(frame),
-        Err(FrameError::Malformed { kind, detail }) => {
+        Err(detail) => {
             let error = json!({"field": "message", "error": "wrong_type", "detail": detail});
             Incoming::Invalid { message_type: Some(kind), errors: vec![error] }
         }
-        Err(FrameError::Refused { kind, refusal }) => {
-            Incoming::Invalid { message_type: Some(kind), errors: vec![refusal_error("message", &refusal)] }
-        }
-        Err(FrameError::NotAFrame(_) | FrameError::UnknownType(_)) => Incoming::NotJson,
     }
 }
 
