@@ -1,4 +1,4 @@
-//! The hub's main: see `agentcom-hub --help`.
+//! The entry point of the hub: see `agentcom-hub --help`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The sidecar's main: one line a command. What each does is in its own file under `cli`.
+//! The entry point of the sidecar. Each command is in its own file under `cli`.
 
 use std::process::ExitCode as ProcessExit;
 

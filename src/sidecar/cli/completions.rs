@@ -1,5 +1,5 @@
-//! `completions`: what a shell needs to complete our command line, written by `clap_complete` from the same tree. It
-//! installs nothing.
+//! `completions`: prints the completion script of a shell, which `clap_complete` writes from the clap tree. It installs
+//! nothing.
 
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
@@ -8,15 +8,15 @@ use crate::sidecar::cli::Cli;
 use crate::sidecar::cli::out::print;
 use crate::sidecar::exit_code::ExitCode;
 
-/// Prints the completions of `shell`.
+/// Prints the completion script of `shell`.
 pub fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "agentcom-sidecar", &mut script);
     print(&mended(shell, script))
 }
 
-/// `clap_complete` names the states of its bash script in two ways where the program's name has a hyphen, so that nothing
-/// is offered after a command (clap's issue 6421, open as of 4.6.11); this makes the two one, and is nothing without it.
+/// Works around clap's issue 6421 (open as of 4.6.11): where the program's name has a hyphen, `clap_complete` names the
+/// states of its bash script in two ways, and nothing is completed after a command. A script without the bug is unchanged.
 fn mended(shell: Shell, script: Vec<u8>) -> Vec<u8> {
     if shell != Shell::Bash {
         return script;

@@ -1,5 +1,5 @@
-//! `machine`: the table of the machine's moves as text, diagram or JSON. The moves come from the machine itself; this
-//! only writes them down.
+//! `machine`: prints the machine's transitions as a table, a diagram or JSON. The machine itself enumerates them
+//! (`machine::state_table`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -43,7 +43,7 @@ pub fn machine(args: &MachineArgs) -> ExitCode {
     print(text.as_bytes())
 }
 
-/// One row an event (and one for each thing the hub can say), one column a state that something can happen in.
+/// Returns a table with one row per event, one per message of the hub, and one column per state but `Exiting`.
 fn as_table(moves: &BTreeSet<Move>) -> String {
     let columns: Vec<Phase> = Phase::iter().filter(|phase| *phase != Phase::Exiting).collect();
     let events = EventName::iter().filter(|event| *event != EventName::HubSaid).map(|event| (event.into(), None));

@@ -1,5 +1,5 @@
-//! `man`, and the texts that help and manual share: exit codes, environment, files. The manual's sections on options come
-//! from the clap tree by `clap_mangen`.
+//! `man`, and the texts that the help and the manual share: exit codes, environment, files. `clap_mangen` writes the
+//! manual's sections on options from the clap tree.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use crate::sidecar::cli::Cli;
 use crate::sidecar::cli::out::{complain, print};
 use crate::sidecar::exit_code::ExitCode;
 
-/// What in the environment matters.
+/// The environment variables that the sidecar reads, with their meanings.
 const ENVIRONMENT: [(&str, &str); 9] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
     (
@@ -31,7 +31,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("SSL_CERT_FILE", "the authorities that a wss:// hub's certificate is checked against, where not the machine's"),
 ];
 
-/// The files, beside the configuration by default.
+/// The sidecar's files, by default in the configuration's folder, with their meanings.
 const FILES: [(&str, &str); 6] = [
     ("config.json", "the configuration; holds the token, so mode 0600"),
     ("queue.json", "the journal: the task in hand, verdicts without an answer, restarts"),
@@ -41,7 +41,7 @@ const FILES: [(&str, &str); 6] = [
     ("sidecar.log", "the log, beside stdout; .1 to .4 are its predecessors"),
 ];
 
-/// Every exit code with its meaning.
+/// Returns the list of exit codes with their meanings.
 pub(super) fn exit_codes() -> String {
     let mut text = "Exit codes:".to_owned();
     for code in ExitCode::all() {
@@ -51,7 +51,7 @@ pub(super) fn exit_codes() -> String {
     text
 }
 
-/// What stands at the end of the long help.
+/// Returns the text at the end of the long help: exit codes, environment and files.
 pub(super) fn after_help() -> String {
     let mut text = exit_codes();
     for (heading, entries) in [("Environment", &ENVIRONMENT[..]), ("Files", &FILES[..])] {
@@ -63,9 +63,9 @@ pub(super) fn after_help() -> String {
     text + "\n\nDocumentation: docs/configuration.md, docs/operating.md, docs/states.md"
 }
 
-/// Prints the manual page; only `command`'s part where one is named.
+/// Prints the manual page, or only the page of `command` if one is named.
 pub fn man(command: Option<&str>) -> ExitCode {
-    // Built, so that the subcommands know the options that are global.
+    // `build` gives the subcommands the global options.
     let mut tree = Cli::command();
     tree.build();
     let page = match command {
@@ -81,12 +81,12 @@ pub fn man(command: Option<&str>) -> ExitCode {
     };
     match page {
         Ok(page) => print(&page),
-        // Memory takes whatever is written to it.
+        // Writing to a `Vec` does not fail.
         Err(error) => complain(&format!("the manual cannot be written: {error}"), ExitCode::Internal),
     }
 }
 
-/// With a blank date: an empty one is left out, and the program's name then stands in its place.
+/// Returns a page with a blank date: `clap_mangen` leaves an empty one out, which puts the program's name in its place.
 fn titled(command: clap::Command) -> Man {
     Man::new(command).date(" ").source(concat!("agentcom-sidecar ", env!("CARGO_PKG_VERSION")))
 }
@@ -99,7 +99,7 @@ fn one(command: &clap::Command) -> io::Result<Vec<u8>> {
 
 fn whole(tree: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    // The shared texts have sections of their own here.
+    // The shared texts have sections of their own in the manual.
     let man = titled(tree.clone().after_help(None).after_long_help(None));
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -134,7 +134,7 @@ fn list(page: &mut dyn Write, title: &str, entries: impl Iterator<Item = (String
     roff.to_writer(page)
 }
 
-/// Its usage, what it does, its own options, its examples.
+/// Writes a command's usage, description, own options and examples.
 fn subcommand(page: &mut dyn Write, command: &clap::Command) -> io::Result<()> {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
     let mut roff = Roff::new();

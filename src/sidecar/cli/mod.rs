@@ -1,5 +1,5 @@
-//! The command line of `agentcom-sidecar`: what it takes, one command a file, and how each ends. The commands that speak
-//! with a running sidecar belong in `operate`; nothing here decides what a sidecar does.
+//! The command line of `agentcom-sidecar`, one command per file. The commands that talk to a running sidecar are in
+//! `operate`.
 
 mod check;
 mod completions;

@@ -1,5 +1,5 @@
-//! `status`, `restart`, `cancel-restart`, `drain`, `resume`, `reload`: the operator's commands, carried to the running
-//! sidecar over its local socket. They print and answer an exit code; the sidecar decides.
+//! The operator commands `status`, `restart`, `cancel-restart`, `drain`, `resume` and `reload`, which send a request to
+//! the running sidecar over its local socket. They print its answer and return an exit code; the sidecar decides.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,13 +15,13 @@ use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal;
 
-/// How often a sidecar that is waited for is asked.
+/// The interval between requests to a sidecar that is waited for.
 const POLL: Duration = Duration::from_millis(100);
-/// The same while it is away, since its absence is short.
+/// The interval while the sidecar is away, which is short during a restart.
 const POLL_AWAY: Duration = Duration::from_millis(20);
-/// How long it may be away before it counts as not coming back.
+/// How long the sidecar may be away before the wait is given up.
 const AWAY_BOUND: Duration = Duration::from_secs(60);
-/// How long the hub may take to know the new run before the wait is over without a figure.
+/// How long the hub may take to know the new run before the wait ends without the length of the gap.
 const GAP_BOUND: Duration = Duration::from_secs(30);
 
 /// How `status` prints.
@@ -57,40 +57,40 @@ pub struct DrainArgs {
     wait: bool,
 }
 
-/// Prints the state. [`ExitCode::Done`] if the sidecar answers, whatever it says.
+/// Prints the state. Returns [`ExitCode::Done`] if the sidecar answers, whatever its state.
 pub fn status(options: &Options, args: &StatusArgs) -> ExitCode {
     with_operator(options, |operator| operator.status(args))
 }
 
-/// Asks for a restart.
+/// Requests a restart.
 pub fn restart(options: &Options, args: RestartArgs) -> ExitCode {
     with_operator(options, |operator| operator.restart(args))
 }
 
-/// Takes a restart back that still waits for its task.
+/// Cancels a restart that still waits for the task.
 pub fn cancel_restart(options: &Options) -> ExitCode {
     with_operator(options, |operator| operator.ask(&SocketRequest::CancelRestart {}))
 }
 
-/// Takes no more tasks.
+/// Makes the sidecar take no more tasks.
 pub fn drain(options: &Options, args: &DrainArgs) -> ExitCode {
     with_operator(options, |operator| operator.drain(args.wait))
 }
 
-/// Takes tasks again.
+/// Makes the sidecar take tasks again.
 pub fn resume(options: &Options) -> ExitCode {
     with_operator(options, |operator| operator.ask(&SocketRequest::Resume {}))
 }
 
-/// Has the configuration read again.
+/// Makes the sidecar read its configuration again.
 pub fn reload(options: &Options) -> ExitCode {
     with_operator(options, |operator| operator.ask(&SocketRequest::Reload {}))
 }
 
-/// How the wait for something ended.
+/// The outcome of a wait: the exit code, or the error of the socket.
 type Waited = Result<ExitCode, CallError>;
 
-/// The sidecar that a configuration is for. What fails here with an [`io::Error`] is stdout or stderr.
+/// The sidecar of a configuration. An [`io::Error`] of its methods is a failed write to stdout or stderr.
 struct Operator {
     config: Config,
     client: Client,
@@ -98,7 +98,7 @@ struct Operator {
 
 fn with_operator(options: &Options, act: impl FnOnce(&Operator) -> io::Result<ExitCode>) -> ExitCode {
     let config = match options.load() {
-        // Its warnings are the running sidecar's to tell.
+        // The running sidecar logs the warnings.
         Ok(loaded) => loaded.config,
         Err(error) => return out::complain(&error, ExitCode::Config),
     };
@@ -111,7 +111,7 @@ fn with_operator(options: &Options, act: impl FnOnce(&Operator) -> io::Result<Ex
     };
     match act(&Operator { config, client }) {
         Ok(code) => code,
-        // A reader that has gone (`| head`) wants no more.
+        // A closed pipe (`| head`) is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
         Err(error) => out::complain(&format!("cannot write to stdout: {error}"), ExitCode::StateUnusable),
     }
@@ -146,7 +146,7 @@ impl Operator {
         Ok(ExitCode::Unavailable)
     }
 
-    /// Across restarts too: a sidecar that was there is waited for.
+    /// Prints the state whenever it changes, also across restarts: a sidecar that was seen is waited for.
     fn watch(&self, options: &StatusArgs, out: &mut (impl Write + io::IsTerminal)) -> io::Result<ExitCode> {
         let redraw = out.is_terminal() && !options.json;
         let mut last = String::new();
@@ -159,7 +159,7 @@ impl Operator {
                         let status = match status {
                             Ok(status) => status,
                             Err(error @ CallError::Unanswered(_)) => return complain(&error),
-                            // An end or a break is a sidecar that leaves: it is looked for again.
+                            // The sidecar has ended or restarts: connect again.
                             Err(
                                 CallError::NotRunning { .. }
                                 | CallError::NotAllowed { .. }
@@ -168,7 +168,7 @@ impl Operator {
                             ) => break,
                         };
                         if redraw {
-                            // Home, the page, and away with what was below.
+                            // Moves the cursor home and clears the screen.
                             write!(out, "\x1b[H\x1b[2J{}", show::running(&status, now_ms()))?;
                         } else if options.json {
                             out.write_all(json_line(&status).as_bytes())?;
@@ -189,10 +189,10 @@ impl Operator {
         }
     }
 
-    /// With `wait` until the next run is there.
+    /// Requests a restart, and with `wait` waits until the next run is there.
     fn restart(&self, args: RestartArgs) -> io::Result<ExitCode> {
         let RestartArgs { force, reason, wait } = args;
-        // BEFORE the wish: the run that is to end must be known by its name.
+        // Before the request, so that the run that is to end is known by its boot id.
         let before = match self.client.status() {
             Ok(status) => status,
             Err(error) => return complain(&error),
@@ -240,10 +240,10 @@ impl Operator {
         }
     }
 
-    /// With `wait` until no task is left.
+    /// Requests a drain, and with `wait` waits until no task is left.
     fn drain(&self, wait: bool) -> io::Result<ExitCode> {
         let code = self.ask(&SocketRequest::Drain {})?;
-        // What is not on disk yet is in force: it may be there by the time that the task has ended.
+        // A drain that is not on disk is in force, and may be on disk by the time the task has ended.
         if !wait || !matches!(code, ExitCode::Done | ExitCode::NotOnDisk) {
             return Ok(code);
         }
@@ -268,7 +268,7 @@ impl Operator {
                     return Ok(ExitCode::NotOnDisk);
                 }
                 Ok(_) => away_since = None,
-                // It drains on across a restart.
+                // A drain outlasts a restart.
                 Err(
                     CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
                 ) => {
@@ -303,7 +303,7 @@ impl Operator {
     }
 }
 
-/// What to say of the next run; nothing while its absence is not known yet and may still be.
+/// Returns the message about the next run, or `None` while the length of the gap is not known and not `overdue`.
 fn back(status: &Status, overdue: bool) -> Option<String> {
     let pid = status.process.pid;
     match status.restarts.first().and_then(|restart| restart.gap_ms) {
@@ -327,7 +327,7 @@ fn say(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
 }
 
-/// One line, if it is another one than the last.
+/// Writes the line if it differs from the last one.
 fn say_news(out: &mut impl Write, last: &mut String, line: String) -> io::Result<()> {
     if line != *last {
         writeln!(out, "{line}")?;
@@ -337,7 +337,7 @@ fn say_news(out: &mut impl Write, last: &mut String, line: String) -> io::Result
 }
 
 fn json_line(document: &impl serde::Serialize) -> String {
-    // Texts and numbers only: nothing here can fail to serialize.
+    // The documents hold only texts and numbers, which always serialize.
     serde_json::to_string(document).unwrap_or_default() + "\n"
 }
 

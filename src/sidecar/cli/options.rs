@@ -1,4 +1,4 @@
-//! The options that every command takes: where the configuration is, and what wins over it. It reads nothing.
+//! The options that every command takes: the configuration file, and the values that override it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::sidecar::config::{Config, ConfigError, Loaded, Override, Overrides, config_path};
 
-/// What sets these apart, in a command's help, from what is the command's own.
+/// The heading of these options in a command's help, apart from the command's own.
 const HEADING: &str = "Configuration";
 
 /// Where the configuration is, and what wins over it.
@@ -31,15 +31,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// The file to read.
+    /// Returns the path of the configuration file.
     pub fn config_path(&self) -> PathBuf {
         config_path(self.config.clone(), env)
     }
 
-    /// The configuration as `run` sees it.
+    /// Reads and checks the configuration as `run` does.
     ///
     /// # Errors
-    /// [`ConfigError`] names everything that is wrong.
+    /// Returns a [`ConfigError`] that names everything that is wrong.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let flags = Overrides {
             log_level: self.log_level.as_deref().map(|level| Override::new(level, "--log-level")),

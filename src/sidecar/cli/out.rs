@@ -1,11 +1,11 @@
-//! What a command says: results on stdout, errors on stderr. It formats nothing.
+//! Writes a command's output: results to stdout, errors to stderr. It formats nothing.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use crate::sidecar::exit_code::ExitCode;
 
-/// Writes a command's result. A reader that has gone (`| head`) wants no more of it and is no error.
+/// Writes a command's result to stdout. A closed pipe (`| head`) is not an error.
 pub(super) fn print(bytes: &[u8]) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -15,7 +15,7 @@ pub(super) fn print(bytes: &[u8]) -> ExitCode {
     }
 }
 
-/// One error for a person; a stderr that is gone changes nothing about the exit.
+/// Writes an error to stderr and returns `code`. A closed stderr does not change the exit code.
 pub(super) fn complain(error: &impl Display, code: ExitCode) -> ExitCode {
     let _ = writeln!(io::stderr(), "agentcom-sidecar: {error}");
     code

@@ -1,6 +1,6 @@
-//! Words for a POSIX shell, in the commands that people are told to type. It runs none.
+//! Quotes words for a POSIX shell, for the commands that messages tell operators to type.
 
-/// As one word of a POSIX shell.
+/// Returns `text` as one word of a POSIX shell, quoted where it must be.
 pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | ',' | '+' | '=');
     if !text.is_empty() && text.chars().all(plain) {

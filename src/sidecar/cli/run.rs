@@ -1,4 +1,4 @@
-//! `run`, as a list: configuration, log, lock, run, end.
+//! `run`: reads the configuration, takes the lock, opens the log, serves, and ends the process.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::sidecar::supervisor::preflight::Preflight;
 #[cfg(unix)]
 use crate::sidecar::supervisor::reaper;
 
-/// How long a predecessor that is just leaving may still hold the lock.
+/// The longest wait for the lock, which a process that is about to end may still hold.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs the sidecar until it is stopped or restarted.
@@ -30,7 +30,7 @@ pub fn run(options: Options) -> ExitCode {
     };
     let program = Program::of_this_process();
     let pm2 = Pm2::of_this_process();
-    // BEFORE the first write.
+    // Before the first write: the runtime makes writes beyond the file size limit fail instead of ending the process.
     let runtime = match runtime::make() {
         Ok(runtime) => runtime,
         Err(why) => return complain(&why, ExitCode::StateUnusable),
@@ -40,7 +40,7 @@ pub fn run(options: Options) -> ExitCode {
         Err(error @ LockError::Held { .. }) => return complain(&error, ExitCode::AlreadyRunning),
         Err(error @ LockError::Unusable(_)) => return complain(&error, ExitCode::StateUnusable),
     };
-    // From here on the log file is this copy's alone.
+    // The lock guarantees that no other process writes to the log file.
     let log = logging::init(LogConfig {
         level: config.log_level,
         format: config.log_format,
@@ -98,7 +98,7 @@ fn serve(
             Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
         }
     });
-    // Nothing that still blocks (a hung name lookup, a hung disk) may hold the exit up.
+    // A blocked thread (a name lookup or a disk that hangs) must not delay the exit.
     runtime.shutdown_background();
     ending
 }

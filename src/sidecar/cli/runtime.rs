@@ -1,15 +1,15 @@
-//! The one-threaded runtime that a command works in, where the system lets it have one. It runs nothing.
+//! Builds the single-threaded Tokio runtime that a command runs in.
 
 use crate::common::signals::handle_file_size_signal;
 
-/// With fewer open files the runtime panics, and nothing could be done with it.
+/// The least number of open files; with fewer, Tokio panics while it builds a runtime.
 #[cfg(unix)]
 const FEWEST_FILES: u64 = 16;
 
-/// Makes it.
+/// Builds the runtime.
 ///
 /// # Errors
-/// What is missing, for people.
+/// Returns a text for the operator that says what the system lacks.
 pub(super) fn make() -> Result<tokio::runtime::Runtime, String> {
     #[cfg(unix)]
     if let Some(files) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current

@@ -1,18 +1,20 @@
-//! The sidecar's state in words: what is wrong first, and what to do about it. It formats; it asks nobody and judges
-//! nothing that the document does not say.
+//! Formats the sidecar's state for a terminal: first what is wrong and what to do about it, then the rest. It shows only
+//! what the status document holds.
 
 use std::fmt::Write as _;
 
 use crate::sidecar::admin::socket::OfflineView;
 use crate::sidecar::admin::status::Status;
 
-/// Something an operator should know first, and what to do about it.
+/// Something that is wrong, and what to do about it.
 struct Trouble {
+    /// What is wrong.
     what: String,
+    /// What the operator can do.
     then: String,
 }
 
-/// A running sidecar, for people. `now_ms` is the time since the epoch.
+/// Returns the page of a running sidecar. `now_ms` is the time since the Unix epoch, ms.
 pub(super) fn running(status: &Status, now_ms: u64) -> String {
     let mut page = Page::new(format!("{} {}: {}", status.agent_id, status.phase, status.why));
     page.troubles(&troubles(status));
@@ -53,7 +55,7 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
     page.text
 }
 
-/// The same on one line.
+/// Returns the state of a running sidecar on one line.
 pub(super) fn running_short(status: &Status) -> String {
     let mut line = format!("{} {}: {}", status.agent_id, status.phase, status.why);
     if let Some(task) = &status.task {
@@ -69,7 +71,7 @@ pub(super) fn running_short(status: &Status) -> String {
     one_line(&line)
 }
 
-/// A sidecar that does not answer, for people.
+/// Returns the page of a sidecar that does not answer.
 pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &OfflineView) -> String {
     let mut page = Page::new(match &absent.holder {
         Some(holder) => format!("{agent_id}: does not answer, but {holder} holds its state folder"),
@@ -175,7 +177,7 @@ fn task(status: &Status) -> String {
 fn hub(status: &Status) -> String {
     let hub = &status.hub;
     let since = hub.online_for_ms.map(|ms| format!(" for {}", span(ms))).unwrap_or_default();
-    // Of a hub that is away it is old.
+    // While the hub is away the last latency is out of date.
     let latency = hub.latency_ms.filter(|_| hub.online_for_ms.is_some());
     let latency = latency.map(|ms| format!(", answers in {}", span(ms))).unwrap_or_default();
     format!("{}{since}{latency}, {}; {}", hub.link, many_u64(hub.reconnects, "reconnect"), hub.url)
@@ -203,7 +205,7 @@ fn supervisor(status: &Status) -> String {
     format!("{}{name}{id}, restarts by {}{because}", us.kind, us.restart_by)
 }
 
-/// Lines with a heading, in columns.
+/// A page under construction: a headline, troubles, and rows of a name and a value.
 struct Page {
     text: String,
 }
@@ -224,7 +226,7 @@ impl Page {
     }
 }
 
-/// What others wrote must not pretend to be lines of ours, nor steer the terminal.
+/// Replaces control characters by spaces, so that a text from elsewhere can neither fake a line nor control the terminal.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -245,7 +247,7 @@ fn many_u64(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// A time in the two units that matter.
+/// Formats a duration in its two largest units.
 pub(super) fn span(ms: u64) -> String {
     let seconds = ms / 1_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);

@@ -1,107 +1,107 @@
-//! What can be wrong with a configuration, said so that a person can fix it. Nothing here ever quotes the token.
+//! The errors and warnings of a configuration, worded so that an operator can fix it. None quotes the token.
 
 use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no configuration. Every variant names the file and what to do next.
+/// The reason why a configuration was not read. Every message names the file and what to do next.
 #[derive(Debug)]
 pub enum ConfigError {
     /// The file cannot be read.
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The file is far larger than any configuration.
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The most that is read, bytes.
         max_bytes: u64,
     },
     /// The file is not UTF-8.
     NotUtf8 {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// The line of the first bad byte, from 1.
+        /// The line of the first invalid byte, from 1.
         line: usize,
     },
     /// The file is not JSON.
     Syntax {
-        /// Where, as far as the parser got.
+        /// The place where the parser stopped.
         place: Place,
-        /// The parser's words.
+        /// The parser's message.
         detail: String,
     },
-    /// The file is JSON, but these values are wrong: all of them, in the order they stand in the file.
+    /// The file is JSON, but has wrong values.
     Invalid {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// At least one.
+        /// All wrong values, at least one, in the order of the file.
         problems: Vec<Problem>,
     },
 }
 
-/// A place in a file; line and column count from 1, columns in characters.
+/// A place in a file. Line and column count from 1, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Which file.
+    /// The file.
     pub file: PathBuf,
-    /// Which line.
+    /// The line, from 1.
     pub line: usize,
-    /// Which column.
+    /// The column, from 1, in characters.
     pub column: usize,
 }
 
 /// One wrong value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it stands; `None` when a required key is missing or the value came from the environment or a flag.
+    /// The place of the value; `None` if a required key is missing or the value came from the environment or a flag.
     pub place: Option<Place>,
     /// The key, with its path: `restart_intensity.max`, `wake_retry_delays_ms[1]`.
     pub key: String,
-    /// What was found. Never a token.
+    /// The value that was found. Never a token.
     pub found: String,
-    /// What is allowed.
+    /// The allowed values.
     pub allowed: String,
 }
 
-/// Something that works but that a person should know.
+/// Something that works but that an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Where; `None` when it is about the whole file.
+    /// The place; `None` if the warning is about the whole file.
     pub place: Option<Place>,
-    /// What.
+    /// The subject.
     pub kind: WarningKind,
 }
 
-/// What a warning is about.
+/// The subject of a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WarningKind {
-    /// A key nobody reads.
+    /// A key that is not read.
     UnknownKey {
         /// The key as written.
         key: String,
         /// The key that was probably meant.
         did_you_mean: Option<&'static str>,
     },
-    /// A key that stands twice; the last one counts, as in Node.
+    /// A key that occurs twice. The last one counts, as in Node.
     DuplicateKey {
         /// The key, with its path.
         key: String,
-        /// Where the first one stands.
+        /// The line of the first one, from 1.
         first_line: usize,
     },
-    /// Others can read the token.
+    /// Other users can read the token.
     ReadableByOthers {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// The shell will not expand this placeholder: single quotes stop it.
+    /// A placeholder in single quotes, where the shell does not expand it.
     SingleQuoted {
         /// The key of the command.
         key: String,
@@ -110,7 +110,7 @@ pub enum WarningKind {
     },
     /// There is no `wake_command`.
     NoWakeCommand,
-    /// A path that starts with `~`, which no one expands.
+    /// A path that starts with `~`, which is not expanded.
     Tilde {
         /// The key.
         key: &'static str,

@@ -1,17 +1,19 @@
-//! JSON that remembers where each value stood, so that a wrong value can be named by line and column even when keys
-//! repeat or nest. It does not judge values, and it reports syntax errors in serde_json's words.
+//! A JSON syntax tree with the position of every value, so that a wrong value can be named by line and column even when
+//! keys repeat or nest. Syntax errors are serde_json's.
 
 use core::ops::Range;
 
-/// A value and the bytes it was written in.
+/// A value with its position and source text.
 #[derive(Debug)]
 pub(super) struct Node<'a> {
+    /// The byte offset of the value in the text.
     pub(super) at: usize,
+    /// The value as written.
     pub(super) raw: &'a str,
     pub(super) value: Value<'a>,
 }
 
-/// The shape of a value. Scalars are decoded; numbers stay as written.
+/// A value by its kind. Scalars are decoded; numbers stay as written.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     Null,
@@ -26,11 +28,12 @@ pub(super) enum Value<'a> {
 #[derive(Debug)]
 pub(super) struct Member<'a> {
     pub(super) key: String,
+    /// The byte offset of the key in the text.
     pub(super) key_at: usize,
     pub(super) value: Node<'a>,
 }
 
-/// Where the text stops being JSON, in serde_json's words.
+/// The place where the text is not JSON, with serde_json's message.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub(super) line: usize,
@@ -38,16 +41,19 @@ pub(super) struct SyntaxError {
     pub(super) detail: String,
 }
 
-/// Line and column, both from 1; columns count characters.
+/// Returns the line and column of the byte offset `at`, both from 1; columns count characters.
 pub(super) fn line_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Reads one JSON value.
+/// Parses one JSON value.
+///
+/// # Errors
+/// Returns serde_json's error with its line and column.
 pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
-    // serde_json is the judge of the syntax (and of the depth: 128); the walk below may then rely on it.
+    // serde_json checks the syntax, and the depth of at most 128; the walk below relies on both.
     serde_json::from_str::<serde_json::Value>(text).map_err(|error| {
         let full = error.to_string();
         let detail = full.split(" at line ").next().unwrap_or(&full).to_owned();
@@ -56,7 +62,7 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
     Walk { text, at: 0 }.node().ok_or_else(|| SyntaxError { line: 1, column: 1, detail: "not JSON".into() })
 }
 
-/// A walk over text that serde_json has already accepted. `None` would mean that the two disagree.
+/// A parser of text that serde_json has accepted. Its methods return `None` if it disagrees with serde_json.
 struct Walk<'a> {
     text: &'a str,
     at: usize,

@@ -1,7 +1,10 @@
-//! `config.json`, from raw to checked: defaults < file < environment < flags, every wrong value named with its place.
-//! It reads an existing AgentCom configuration unchanged; it opens no socket, writes nothing and logs nothing.
+//! Reads and checks `config.json`. Flags override the environment, the environment the file, the file the defaults; every
+//! wrong value is named with its place. It opens no socket, writes nothing and logs nothing.
 //!
-//! Source of the existing keys and of which empty values mean "absent" there: the loader of the original Node sidecar.
+//! A configuration of the legacy sidecar is read unchanged. The source of its keys, and of the empty values that count as
+//! absent in them, is the legacy sidecar's loader.
+//!
+//! A new key is a field of [`Config`], a row of the table in `keys.rs`, and a row in docs/configuration.md.
 
 mod check;
 mod error;
@@ -23,109 +26,109 @@ pub use keys::{KEYS, NUMBERS, NumberKey};
 pub use reload::Merged;
 pub use work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
-/// Far more than any configuration needs.
+/// The most that is read of a configuration file, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// A configuration whose every value has been checked. Paths are absolute; `_ms` are milliseconds.
+/// A checked configuration. Paths are absolute; the fields that end in `_ms` are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file it was read from.
+    /// The file that it was read from.
     pub path: PathBuf,
-    /// What won over the file, to read it again by.
+    /// The values that override the file, for a reload.
     pub overrides: Overrides,
-    /// Who we are: 1 to 128 characters.
+    /// The agent's id on the hub, 1 to 128 characters.
     pub agent_id: String,
     /// The agent's secret.
     pub token: Secret,
-    /// `ws://` or `wss://`.
+    /// The hub's WebSocket address, `ws://` or `wss://`.
     pub hub_url: String,
-    /// The hub's HTTP address.
+    /// The hub's HTTP address, `http://` or `https://`.
     pub hub_api_url: Option<String>,
     /// The agent's repository.
     pub repo_dir: Option<PathBuf>,
-    /// Who reviews the agent's work.
+    /// The reviewer of the agent's work.
     pub reviewer: Option<String>,
     /// The shell line that wakes the agent.
     pub wake_command: Option<String>,
-    /// What tasks the agent can do.
+    /// The kinds of tasks that the agent can do.
     pub capabilities: Vec<String>,
-    /// How long after a wake the agent may take to show its `.started` file.
+    /// How long after a wake the agent may take to write its `.started` file, ms.
     pub confirmation_timeout_ms: u64,
-    /// Where the agent's session leaves its files.
+    /// The folder in which the agent's session leaves its files.
     pub results_dir: PathBuf,
-    /// Where the log goes beside stdout.
+    /// The log file, beside stdout.
     pub log_file: PathBuf,
-    /// What is worth a line.
+    /// The lowest level that is logged.
     pub log_level: LogLevel,
     /// A local Ollama endpoint, passed on to the hub.
     pub ollama_url: Option<String>,
-    /// The journal; its folder is the state folder.
+    /// The journal. Its folder is the state folder.
     pub queue_file: PathBuf,
-    /// How long a task may hold a commanded restart up.
+    /// How long a task may delay a commanded restart, ms.
     pub restart_deadline_ms: u64,
-    /// How long the goodbye may take.
+    /// How long the goodbye to the hub may take, ms.
     pub drain_deadline_ms: u64,
-    /// How many commanded restarts are obeyed in how long.
+    /// The limit on commanded restarts.
     pub restart_intensity: RestartIntensity,
-    /// The waits before each further try to wake the agent.
+    /// The waits before each further try to wake the agent, ms.
     pub wake_retry_delays_ms: Vec<u64>,
-    /// How long one wake may take.
+    /// How long one wake may take, ms.
     pub wake_timeout_ms: u64,
-    /// How often a live task says so.
+    /// The interval of progress reports for a live task, ms.
     pub progress_interval_ms: u64,
-    /// How often we ping.
+    /// The interval of pings to the hub, ms.
     pub ping_interval_ms: u64,
-    /// How long a pong may take.
+    /// How long a pong may take, ms.
     pub pong_timeout_ms: u64,
-    /// The first wait before a reconnect.
+    /// The first wait before a reconnect, ms.
     pub reconnect_min_ms: u64,
-    /// The longest wait before a reconnect; never below the first.
+    /// The longest wait before a reconnect, ms; never below the first.
     pub reconnect_max_ms: u64,
-    /// How long a connection may take to open.
+    /// How long a connection may take to open, ms.
     pub connect_timeout_ms: u64,
-    /// How long the hub may take to say `identified`.
+    /// How long the hub may take to send `identified`, ms.
     pub identify_timeout_ms: u64,
-    /// How long a verdict may stay unanswered before it is said again.
+    /// How long a verdict may stay unanswered before it is sent again, ms.
     pub answer_timeout_ms: u64,
-    /// How often the results folder is looked at besides its notifications.
+    /// The interval of scans of the results folder, besides its notifications, ms.
     pub results_scan_ms: u64,
-    /// The longest frame taken from the hub, bytes.
+    /// The longest frame that is accepted from the hub, bytes.
     pub max_frame_bytes: u64,
-    /// Where the local HTTP listener is; nowhere by default.
+    /// The address of the local HTTP listener, if there is one.
     pub http_listen: Option<SocketAddr>,
-    /// Whether that may be another address than this machine's own; it was checked by it.
+    /// Whether `http_listen` may be another than a loopback address.
     pub http_allow_remote: bool,
-    /// How lines on stdout look.
+    /// The format of log lines on stdout.
     pub log_format: LogFormat,
-    /// Who does the tasks of which routing target; `wake_command` those of all others.
+    /// The executors by routing target; `wake_command` does the tasks of all other targets.
     pub executors: Vec<Executor>,
-    /// Whether the hub may have shell lines run here.
+    /// Whether the hub may have shell lines run on this machine.
     pub shell_commands: ShellCommands,
     /// Commands around every task.
     pub hooks: Hooks,
-    /// How often the machine's load is reported, ms; 0: never.
+    /// The interval of load reports, ms; 0 means never.
     pub resource_report_interval_ms: u64,
 }
 
-/// At most `max` commanded restarts in `window_ms`, as in OTP; 0 refuses all.
+/// The limit of `max` commanded restarts within `window_ms`, as in OTP. A `max` of 0 refuses all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartIntensity {
-    /// How many.
+    /// The number of restarts.
     pub max: u32,
-    /// In how long, ms.
+    /// The length of the window, ms.
     pub window_ms: u64,
 }
 
-/// A checked configuration, and what a person should know about it. The caller logs the warnings.
+/// A checked configuration with its warnings, which the caller logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// In the order of the file.
+    /// The warnings; those about keys come first, in the order of the file.
     pub warnings: Vec<Warning>,
 }
 
-/// Values that win over the file: the environment's, or a flag's over the environment's.
+/// Values of the environment and of flags, which override the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `token`.
@@ -140,18 +143,18 @@ pub struct Overrides {
     pub http_listen: Option<Override>,
 }
 
-/// One such value and where it came from, for the error message. Its `Debug` hides it, since it may be a token.
+/// A value with its source, for error messages. Its `Debug` hides the value, since it may be a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     /// The value.
     pub value: Secret,
-    /// `AGENTCOM_TOKEN`, `--log-level`, ...
+    /// The source: `AGENTCOM_TOKEN`, `--log-level`, ...
     pub from: &'static str,
 }
 
 impl Overrides {
-    /// The environment's overrides: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts as absent; one
-    /// that is no text is a wrong value, never an absent one.
+    /// Returns the overrides of the environment: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts as
+    /// absent; one that is not UTF-8 is a wrong value.
     pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Self {
         let over = |name| {
             let value = env(name).filter(|value| !value.is_empty())?;
@@ -160,7 +163,7 @@ impl Overrides {
         Self { token: over(TOKEN_VARIABLE), http_listen: over(HTTP_LISTEN_VARIABLE), ..Self::default() }
     }
 
-    /// `self` where it says something, else `lower`: `flags.over(environment)`.
+    /// Returns the values of `self`, and those of `lower` where `self` has none: `flags.over(environment)`.
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         Self {
@@ -174,45 +177,46 @@ impl Overrides {
 }
 
 impl Override {
-    /// A value and where it came from.
+    /// Creates an override of `value` from the source `from`.
     pub fn new(value: impl Into<String>, from: &'static str) -> Self {
         Self { value: Secret::new(value), from }
     }
 }
 
-/// The variable that names the configuration file.
+/// The environment variable that names the configuration file.
 pub const PATH_VARIABLE: &str = "AGENTCOM_CONFIG";
-/// The variable that holds the token, so that the file need not. It is kept from the agent's environment.
+/// The environment variable that holds the token in place of the file. It is removed from the agent's environment.
 pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
 
-/// An admin's token, for `onboard`. Whoever exports it and starts the agent from the same shell hands it to the daemon too.
+/// The environment variable of an admin's token, for `onboard`. If it is exported in the shell that starts the agent, the
+/// daemon inherits it.
 pub const ADMIN_TOKEN_VARIABLE: &str = "AGENTCOM_ADMIN_TOKEN";
 
-/// The variable for `http_listen`.
+/// The environment variable for `http_listen`.
 pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";
 
-/// Which file to read: the flag, else `AGENTCOM_CONFIG`, else `config.json` in the working folder.
+/// Returns the path of the configuration file: the flag, else `AGENTCOM_CONFIG`, else `config.json` in the working folder.
 pub fn config_path(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     flag.or_else(|| env(PATH_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
         .unwrap_or_else(|| PathBuf::from("config.json"))
 }
 
 impl Config {
-    /// Reads and checks the file alone.
+    /// Reads and checks the file, without overrides.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file and everything that is wrong with it.
+    /// Returns a [`ConfigError`] that names the file and everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
         Self::load_with(path, &Overrides::default())
     }
 
-    /// Reads and checks the file; `overrides` win over it.
+    /// Reads and checks the file; `overrides` replace its values.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file and everything that is wrong with it.
+    /// Returns a [`ConfigError`] that names the file and everything that is wrong with it.
     pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        // Absolute, so that a later change of the working folder moves nothing.
+        // An absolute path keeps its meaning when the working folder changes.
         let path = std::path::absolute(path).map_err(unreadable)?;
         let text = read(&path)?;
         check::check(&path, text.strip_prefix('\u{feff}').unwrap_or(&text), overrides)

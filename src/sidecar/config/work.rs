@@ -1,25 +1,25 @@
-//! Who does the work: executors by routing target, the hub's own shell commands, and hooks around a task. These are the
-//! checked values alone; what is run when is the shell's to say (`shell::dispatch`).
+//! The checked values of `executors`, `shell_commands` and `hooks`. `shell::dispatch` decides which of them runs for a
+//! task.
 
-/// A command for one kind of routing target.
+/// A command for the tasks of one routing target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executor {
-    /// `routing_decision.target_type` of the tasks that it is for.
+    /// The `routing_decision.target_type` of its tasks.
     pub target: String,
-    /// A shell line.
+    /// The command, a shell line.
     pub command: String,
-    /// What its end means.
+    /// The meaning of the command's end.
     pub mode: ExecutorMode,
-    /// How long it may run, ms; in mode `wake` the default is `wake_timeout_ms`.
+    /// The command's time limit, ms; in mode `wake` the default is `wake_timeout_ms`.
     pub timeout_ms: u64,
-    /// More variables for it.
+    /// Further environment variables for the command.
     pub env: Vec<(String, String)>,
 }
 
-/// What the end of an executor's command means.
+/// The meaning of the end of an executor's command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ExecutorMode {
-    /// The agent is woken; its files in `results_dir` tell of the task.
+    /// The agent is woken; its files in `results_dir` report on the task.
     #[default]
     Wake,
     /// The task is done.
@@ -27,10 +27,10 @@ pub enum ExecutorMode {
 }
 
 impl ExecutorMode {
-    /// Both names.
+    /// Both names, for error messages.
     pub const NAMES: &'static str = "\"wake\" or \"run\"";
 
-    /// Reads a name.
+    /// Parses a name.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "wake" => Some(Self::Wake),
@@ -40,22 +40,22 @@ impl ExecutorMode {
     }
 }
 
-/// Whether a hub may have shell lines of its own (`metadata.shell_command`) run here.
+/// Whether the hub's own shell lines (`metadata.shell_command`) are run, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShellCommands {
-    /// It may.
+    /// Whether they are run.
     pub enabled: bool,
-    /// How long one may run, ms; a task may ask for less, not for more.
+    /// The time limit of one line, ms; a task may ask for less, not for more.
     pub timeout_ms: u64,
 }
 
-/// Commands around a task: JSON on stdin, JSON back on stdout.
+/// Commands around every task, which take JSON on stdin and answer in JSON on stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hooks {
-    /// Before a task is begun.
+    /// The command that runs before a task is begun.
     pub on_task_start: Option<String>,
-    /// Before a task's result is told.
+    /// The command that runs before a task's result is reported.
     pub on_task_result: Option<String>,
-    /// How long one may run, ms.
+    /// The time limit of one hook, ms.
     pub timeout_ms: u64,
 }

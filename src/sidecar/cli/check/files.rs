@@ -1,5 +1,5 @@
-//! The configuration and the folders: what can be read, what can be written, who holds the lock. Folders are tried by a
-//! file that is gone again at once.
+//! Checks the configuration and the folders: what can be read and written, and which process holds the lock. Folders are
+//! probed with a temporary file.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
 use crate::sidecar::journal::{self, Boot, Found};
 
-/// Below this a journal may not fit, bytes.
+/// The free space below which a journal may not fit, bytes.
 const NO_ROOM_BYTES: u64 = 1 << 20;
-/// Below this it is time to look, bytes.
+/// The free space below which the operator is warned, bytes.
 const LITTLE_ROOM_BYTES: u64 = 100 << 20;
 
-/// That it was read, and each of its warnings but those that have a check of their own.
+/// Returns a finding for the configuration, and one for each of its warnings that has no check of its own.
 pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
     let mut findings =
         vec![Finding::ok("config", format!("{}: {}", loaded.config.path.display(), named(&loaded.config)))];
@@ -30,7 +30,7 @@ pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
     findings
 }
 
-/// Whether others can read what holds the token or a task's text, or put something else in its place.
+/// Checks whether other users can read the files that hold the token or a task's text, or replace the configuration.
 #[cfg(unix)]
 pub(super) fn permissions(config: &Config) -> Vec<Finding> {
     let folder = folder_of(&config.path);
@@ -45,14 +45,14 @@ pub(super) fn permissions(config: &Config) -> Vec<Finding> {
     [readable(config)].into_iter().chain(replaceable).collect()
 }
 
-/// The permission bits of what is there, 0 to 7777 (octal).
+/// Returns the permission bits of `path`, 0 to 7777 (octal).
 #[cfg(unix)]
 pub(super) fn mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o7777)
 }
 
-/// Elsewhere there are none.
+/// Returns `None`: there are no permission bits on this system.
 #[cfg(not(unix))]
 pub(super) fn mode(_path: &Path) -> Option<u32> {
     None
@@ -81,7 +81,7 @@ pub(super) fn permissions(_config: &Config) -> Vec<Finding> {
     vec![Finding::ok("permissions", "not looked at on this system")]
 }
 
-/// Whether the journal and the lock can be written, and how much room there is.
+/// Checks whether the journal and the lock can be written, and how much space is free.
 pub(super) fn state_folder(config: &Config) -> Finding {
     let unusable = |found: String| Finding::problem("state", found, ExitCode::StateUnusable);
     let file = match atomic_file::resolve(&config.queue_file) {
@@ -107,7 +107,7 @@ pub(super) fn state_folder(config: &Config) -> Finding {
     }
 }
 
-/// Whether the agent's results folder can be written: the sidecar removes files there.
+/// Checks whether the agent's results folder can be written: the sidecar removes files there.
 pub(super) fn results_folder(config: &Config) -> Finding {
     let folder = config.results_dir.as_path();
     match tried(folder) {
@@ -117,7 +117,7 @@ pub(super) fn results_folder(config: &Config) -> Finding {
     }
 }
 
-/// Whether the agent's repository is there: hooks and shell commands run in it. Nothing where none is named.
+/// Checks whether the agent's repository exists: hooks and shell commands run in it. Returns `None` if none is configured.
 pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
     let folder = config.repo_dir.as_deref()?;
     let hooks = config.hooks.on_task_start.is_some() || config.hooks.on_task_result.is_some();
@@ -143,7 +143,7 @@ pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
     Some(finding.then("clone it there, or correct `repo_dir`"))
 }
 
-/// Whether the log can be written. The sidecar runs without it.
+/// Checks whether the log can be written. The sidecar runs without it.
 pub(super) fn log_file(config: &Config) -> Finding {
     let file = config.log_file.as_path();
     if file.is_dir() {
@@ -157,7 +157,7 @@ pub(super) fn log_file(config: &Config) -> Finding {
     }
 }
 
-/// Whether this version understands the journal that is there.
+/// Checks whether this version can read the journal.
 pub(super) fn journal(config: &Config) -> Finding {
     let path = &config.queue_file;
     let unusable = |found: String| Finding::problem("journal", found, ExitCode::StateUnusable);
@@ -204,7 +204,7 @@ fn in_words(journal: &Journal) -> String {
     format!("{job}, {} verdicts unanswered", journal.outbox.len())
 }
 
-/// Who serves this agent now. Nobody is nothing wrong, and neither is somebody.
+/// Returns the process that holds the agent's lock, if there is one. Either is in order.
 pub(super) fn holder(config: &Config) -> (Option<Holder>, Finding) {
     match StateLock::holder(&config.queue_file) {
         Ok(Some(holder)) => {
@@ -216,8 +216,8 @@ pub(super) fn holder(config: &Config) -> (Option<Holder>, Finding) {
     }
 }
 
-/// Writes a page into the folder and takes it away again; of a folder that is not there, the nearest that is. Answers how
-/// the folder stands.
+/// Writes a file of 4096 bytes into the folder and removes it; for a folder that does not exist, into its nearest ancestor
+/// that does. Returns the words for a finding.
 fn tried(folder: &Path) -> io::Result<&'static str> {
     let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(folder);
     if !there.is_dir() {
@@ -247,7 +247,8 @@ fn remedy(error: &io::Error, key: &str) -> String {
     }
 }
 
-/// What an ordinary user may still write on the folder's disk, bytes; of a folder that is not there, its parent's.
+/// Returns the space that an ordinary user may still write on the folder's disk, bytes. For a folder that does not exist,
+/// the disk is that of its nearest ancestor that does.
 #[cfg(unix)]
 fn room(folder: &Path) -> Option<u64> {
     let there = folder.ancestors().find(|path| path.is_dir())?;

@@ -1,4 +1,4 @@
-//! What `check` found, line by line, and what it amounts to. It looks at nothing itself.
+//! The findings of `check`, their output as text and JSON, and the exit code that they amount to.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use crate::common::secret::{REDACTED, Secret};
 use crate::sidecar::exit_code::ExitCode;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum Level {
     /// As it should be.
     Ok,
-    /// It works, and a person should know.
+    /// It works, and the operator should know.
     Warning,
     /// It does not work.
     Problem,
 }
 
-/// One line.
+/// The result of one check.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
     check: &'static str,
@@ -31,22 +31,23 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    /// As it should be.
+    /// Returns a finding without a fault.
     pub(super) fn ok(check: &'static str, found: impl Display) -> Self {
         Self { check, level: Level::Ok, found: found.to_string(), todo: None, code: ExitCode::Done }
     }
 
-    /// Something to know.
+    /// Returns a finding that the operator should know.
     pub(super) fn warning(check: &'static str, found: impl Display) -> Self {
         Self { level: Level::Warning, ..Self::ok(check, found) }
     }
 
-    /// Something to mend; `code` is how `run` would end, or [`ExitCode::Unavailable`].
+    /// Returns a finding that something does not work. `code` is the exit code that `run` would end with, or
+    /// [`ExitCode::Unavailable`].
     pub(super) fn problem(check: &'static str, found: impl Display, code: ExitCode) -> Self {
         Self { level: Level::Problem, code, ..Self::ok(check, found) }
     }
 
-    /// What to do about it.
+    /// Adds what to do about it.
     #[must_use]
     pub(super) fn then(mut self, todo: impl Display) -> Self {
         self.todo = Some(todo.to_string());
@@ -61,14 +62,14 @@ impl Finding {
         self.code
     }
 
-    /// What was found and what to do.
+    /// Returns the check's name, what was found and what to do, on one line.
     pub(super) fn as_sentence(&self) -> String {
         let todo = self.todo.as_ref().map(|todo| format!("; {todo}")).unwrap_or_default();
         format!("{}: {}{todo}", self.check, self.found)
     }
 }
 
-/// All of it.
+/// All findings.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     findings: Vec<Finding>,
@@ -83,7 +84,7 @@ impl Report {
         self.findings.extend(findings);
     }
 
-    /// Takes the secret out of everything: what a hub or pm2 says may hold it.
+    /// Redacts the secret in all findings: the answers of a hub or pm2 may hold it.
     pub(super) fn hide(&mut self, secret: &Secret) {
         for finding in &mut self.findings {
             finding.found = finding.found.replace(secret.expose(), REDACTED);
@@ -91,7 +92,8 @@ impl Report {
         }
     }
 
-    /// [`ExitCode::Done`] without a problem; else how `run` would end, where it would; else [`ExitCode::Unavailable`].
+    /// Returns [`ExitCode::Done`] without a problem; else the code that `run` would end with, if any; else
+    /// [`ExitCode::Unavailable`].
     pub(super) fn exit_code(&self) -> ExitCode {
         let problems = || self.findings.iter().filter(|finding| finding.is_problem()).map(|finding| finding.code);
         let fatal = problems().find(|code| *code != ExitCode::Unavailable);

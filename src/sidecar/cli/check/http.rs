@@ -1,5 +1,5 @@
-//! Whether the local HTTP listener can open where the configuration asks for it. It opens the port for a moment where no
-//! sidecar runs, else asks whoever answers there who it is.
+//! Checks whether the local HTTP listener can open at its configured address. Without a running sidecar it opens the port
+//! for a moment; else it requests the agent id of the server that answers there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,10 +11,10 @@ use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::Holder;
 
-/// For the listener's answer.
+/// The time limit of the listener's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Nothing where no listener is asked for.
+/// Checks the listener. Returns `None` if none is configured.
 pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Option<Finding> {
     let address = config.http_listen?;
     Some(match holder {
@@ -42,7 +42,7 @@ fn cannot(address: SocketAddr, error: &io::Error) -> Finding {
     }
 }
 
-/// Whether the sidecar that runs is who answers there.
+/// Checks whether the server at the address is the running sidecar.
 async fn ours(config: &Config, address: SocketAddr) -> Finding {
     let base = format!("http://{address}");
     let question = HttpRequest { base: &base, path: "/state", token: None, body: None, timeout: PATIENCE };

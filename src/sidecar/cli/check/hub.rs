@@ -1,5 +1,5 @@
-//! The hub, step by step: its name, TCP, TLS, the WebSocket, the token. The WebSocket is opened and closed without a
-//! word, and the token is asked about over HTTP: an `identify` would push a running sidecar off its connection.
+//! Checks the hub step by step: its name, TCP, TLS, the WebSocket, the token. The WebSocket is opened and closed without
+//! a frame, and the token is checked over HTTP: an `identify` would displace the connection of a running sidecar.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::hub_connection::{ConnectionConfig, dial};
 
-/// For the closing handshake of a connection that nobody needs.
+/// The time limit of the probe connection's closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// As far as it comes: after a step that fails, those that need it are left out.
+/// Returns a finding for each step. After a failed step, those that depend on it are left out.
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let reached = connection(config, &mut findings).await;
@@ -27,7 +27,7 @@ fn problem(check: &'static str, why: impl std::fmt::Display) -> Finding {
     Finding::problem(check, why, ExitCode::Unavailable)
 }
 
-/// Whether a WebSocket can be opened; a finding for each step.
+/// Checks whether a WebSocket can be opened, and adds a finding for each step.
 async fn connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let url = config.hub_url.as_str();
     let shown = dial::loggable_url(url);
@@ -61,7 +61,7 @@ async fn connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
                 findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
             }
             findings.push(Finding::ok("hub ws", "a WebSocket opens there (closed again without a word)"));
-            // Whether the hub answers the goodbye is nobody's concern here.
+            // The check does not depend on the hub's answer to the close frame.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(None)).await;
             true
         }
@@ -85,12 +85,12 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
     tokio::time::timeout(limit, work).await.ok()
 }
 
-/// What the hub thinks of our token.
+/// Checks whether the hub accepts the agent's token.
 async fn standing(config: &Config) -> Finding {
     use token::TokenStatus;
     let base = match &config.hub_api_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
-        // It was just connected to.
+        // The address was just connected to.
         None => match HubAddress::parse(&config.hub_url) {
             Ok(hub) => hub.http,
             Err(why) => return Finding::warning("token", format!("the hub's HTTP address cannot be told: {why}")),

@@ -1,5 +1,5 @@
-//! `check`: a doctor for one agent's sidecar. It looks and asks; it changes nothing (a file that it tries a folder with is
-//! gone again at once) and never identifies at the hub, so a running sidecar does not notice it.
+//! `check`: diagnoses the installation of one agent's sidecar. It changes nothing (a folder is probed with a temporary
+//! file) and never sends `identify` to the hub, so a running sidecar does not notice it.
 
 mod files;
 mod finding;
@@ -31,9 +31,9 @@ pub struct CheckArgs {
     pub preflight: bool,
 }
 
-/// Looks at everything, or at what decides whether this binary can run here.
+/// Checks everything, or with `--preflight` only what decides whether this binary can run here.
 pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
-    // BEFORE the first folder is tried.
+    // Before the first folder is probed: the runtime makes writes beyond the file size limit fail.
     let runtime = match runtime::make() {
         Ok(runtime) => runtime,
         Err(why) => return complain(&why, ExitCode::StateUnusable),
@@ -49,7 +49,7 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
         }
         Err(error) => {
             report.add(no_configuration(&error));
-            // A token that only pm2 has is a configuration without one.
+            // A token that only pm2 has makes the configuration invalid: it lacks one.
             report.extend(runtime.block_on(pm2::secrets()));
             runtime.shutdown_background();
         }
@@ -59,7 +59,7 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
     if said == ExitCode::Done { report.exit_code() } else { said }
 }
 
-/// What a new binary is asked before the old one makes way for it.
+/// Checks whether this binary can run, before it replaces the old one.
 fn preflight(options: &Options) -> ExitCode {
     let config = match options.load() {
         Ok(loaded) => loaded.config,
@@ -92,7 +92,7 @@ fn everything(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
         report.extend(http::look(config, holder.as_ref()).await);
         report.extend(pm2::look(config, holder.as_ref()).await);
     });
-    // A name lookup that hangs must not hold the answer up.
+    // A name lookup that hangs must not delay the answer.
     runtime.shutdown_background();
 }
 
@@ -101,12 +101,12 @@ fn no_configuration(error: &ConfigError) -> Finding {
     Finding::problem("config", error, ExitCode::Config).then(what)
 }
 
-/// For a log: a list becomes a sentence.
+/// Joins the lines of a message to one line, for a log.
 fn in_one_line(text: &str) -> String {
     text.replace(":\n  ", ": ").replace("\n  ", "; ").replace('\n', "; ")
 }
 
-/// As people know the agent.
+/// Returns the agent's id and hub, for a finding.
 fn named(config: &Config) -> String {
     format!("{:?} at {}", config.agent_id, config.hub_url)
 }

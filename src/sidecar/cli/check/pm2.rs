@@ -1,5 +1,5 @@
-//! pm2: whether it is there, who we are in its list, and whether what it was told fits. It asks over pm2's socket, else
-//! by `pm2 jlist`; it changes nothing and never makes pm2 start a daemon.
+//! Checks pm2: whether it is installed, which of its apps is this sidecar, and whether the app's settings are right. It
+//! asks over pm2's socket, else by `pm2 jlist`. It changes nothing and never makes pm2 start a daemon.
 
 use std::path::Path;
 
@@ -12,16 +12,16 @@ use crate::sidecar::journal::state_lock::Holder;
 use crate::sidecar::policy::STOP_RESERVE_MS;
 use crate::sidecar::supervisor::pm2::{Launch, Pm2, Pm2Error, Pm2Process, ProcessStatus, QUERY_TIMEOUT, query};
 
-/// pm2's default, ms.
+/// pm2's default of `kill_timeout`, ms.
 const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
-/// A goodbye gets this at least, ms (`shell::start`).
+/// The least time that the goodbye to the hub gets, ms (`sidecar::policy`).
 const LEAST_GOODBYE_MS: u64 = 200;
-/// pm2's default, ms.
+/// pm2's default of `listen_timeout`, ms.
 const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
-/// pm2's default.
+/// pm2's default of `max_restarts`.
 const DEFAULT_MAX_RESTARTS: u64 = 16;
 
-/// What pm2 says, what of it does not fit, and which secrets it has stored.
+/// Checks pm2's state of this sidecar, its settings, and the secrets that pm2 stores.
 pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
     let pm2 = Pm2::of_this_process();
     let Some(home) = pm2.home() else {
@@ -40,7 +40,7 @@ pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Vec<Findin
     findings
 }
 
-/// Which secrets pm2 has stored, where no configuration tells who we are.
+/// Checks the secrets that pm2 stores, without a configuration to name the agent.
 pub(super) async fn secrets() -> Vec<Finding> {
     let pm2 = Pm2::of_this_process();
     let Some(home) = pm2.home() else { return Vec::new() };
@@ -97,7 +97,7 @@ fn unasked(pm2: &Pm2, home: &Path, error: &Pm2Error) -> Finding {
     }
 }
 
-/// Whether the app is a sidecar of ours on the same journal.
+/// Returns whether the app is a sidecar on the same journal.
 fn serves(app: &Pm2Process, config: &Config) -> bool {
     let Launch { program, cwd, config: named, .. } = &app.launch;
     let name = program.as_ref().and_then(|path| path.file_name()?.to_str());
@@ -122,7 +122,7 @@ fn shown(app: &Pm2Process) -> String {
     format!("{:?} ({id}{})", app.name.as_deref().unwrap_or("without a name"), app.status)
 }
 
-/// Who we are there, and whether that is who serves.
+/// Checks the app's status, and whether its process is the one that holds the agent's lock.
 fn standing(us: &Pm2Process, holder: Option<&Holder>) -> Finding {
     let name = us.name.as_deref().unwrap_or("NAME");
     let serving = holder.and_then(|holder| holder.pid);
@@ -156,7 +156,7 @@ fn standing(us: &Pm2Process, holder: Option<&Holder>) -> Finding {
     }
 }
 
-/// What of pm2's settings does not fit, each with what to write; one line when all does.
+/// Returns a finding for each of pm2's settings that is wrong, with what to write; a single one if all are right.
 fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut warn = |found: String, todo: &str| findings.push(Finding::warning("pm2 settings", found).then(todo));
@@ -214,7 +214,7 @@ fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// From SIGINT to SIGKILL the sidecar needs its goodbye and a reserve.
+/// Checks pm2's `kill_timeout`: between SIGINT and SIGKILL the sidecar needs its goodbye and a reserve.
 fn kill_timeout(found_ms: u64, drain_ms: u64) -> Option<Finding> {
     let wanted = drain_ms.saturating_add(STOP_RESERVE_MS);
     let todo = format!("kill_timeout: {wanted} or more (`drain_deadline_ms` and {STOP_RESERVE_MS} ms)");

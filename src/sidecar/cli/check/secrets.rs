@@ -1,7 +1,7 @@
-//! Which environment variables look like secrets, by name or value: the rule of `ecosystem.config.js`, which keeps them from
-//! pm2. It only judges; a value goes nowhere.
+//! Tells which environment variables look like secrets, by name or value. The rule is that of `ecosystem.config.js`, which
+//! keeps them from pm2.
 
-/// What a word of a secret's name ends with.
+/// The endings of a word that mark a name as a secret's.
 const ENDINGS: [&str; 11] = [
     "TOKEN",
     "SECRET",
@@ -15,14 +15,14 @@ const ENDINGS: [&str; 11] = [
     "KEY",
     "KEYS",
 ];
-/// What a whole word of a secret's name is.
+/// The whole words that mark a name as a secret's.
 const WORDS: [&str; 7] = ["ADMIN", "PASS", "AUTH", "AUTHORIZATION", "BEARER", "JWT", "COOKIE"];
-/// The last word of a name whose value says only where a secret is.
+/// The last words of a name whose value is only the place of a secret.
 const PLACES: [&str; 4] = ["FILE", "PATH", "DIR", "SOCK"];
-/// The hex digits of a hub's token.
+/// The number of hex digits in a hub's token.
 const TOKEN_DIGITS: usize = 64;
 
-/// Returns whether a variable looks like a secret. An empty one is none.
+/// Returns whether a variable looks like a secret. An empty one does not.
 pub(super) fn looks_secret(name: &str, value: &str) -> bool {
     !value.is_empty() && (is_secret_name(name) || is_hub_token(value) || has_password_in_url(value))
 }
@@ -32,7 +32,7 @@ fn is_secret_name(name: &str) -> bool {
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let is_secret = |(at, word): (usize, &&str)| {
         let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
-        // Alone it is the working folder.
+        // `PWD` alone is the working folder.
         let password = word == "PWD" && at > 0;
         password || WORDS.contains(&word) || ENDINGS.iter().any(|ending| word.ends_with(ending))
     };
@@ -40,13 +40,13 @@ fn is_secret_name(name: &str) -> bool {
     !names_a_place && words.iter().enumerate().any(is_secret)
 }
 
-/// A token of a hub, also with words before it, as in an `Authorization` header.
+/// Returns whether the value holds a hub's token, alone or after other words as in an `Authorization` header.
 pub(super) fn is_hub_token(value: &str) -> bool {
     let is_token = |word: &str| word.len() == TOKEN_DIGITS && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     value.split_whitespace().any(is_token)
 }
 
-/// `scheme://user:password@host`.
+/// Returns whether the value holds a URL with a password: `scheme://user:password@host`.
 fn has_password_in_url(value: &str) -> bool {
     value.match_indices("://").any(|(at, mark)| {
         let rest = &value[at + mark.len()..];

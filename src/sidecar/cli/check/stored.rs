@@ -1,5 +1,5 @@
-//! Secrets that pm2 keeps: in the environment that it hands to an app, and in what `pm2 save` wrote of it. It names
-//! variables, apps and files, and never quotes a value.
+//! Checks for secrets that pm2 stores: in the environment of its apps and its daemon, and in the files that `pm2 save`
+//! writes. It names variables, apps and files, and never quotes a value.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,28 +14,31 @@ use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
 use crate::sidecar::supervisor::pm2::{Launch, Pm2Process, parse_dump};
 
 const CHECK: &str = "pm2 secrets";
-/// What `pm2 save` writes, and what it makes of the one before.
+/// The file that `pm2 save` writes, and its copy of the one before.
 const DUMPS: [&str; 2] = ["dump.pm2", "dump.pm2.bak"];
-/// A list of a thousand apps with large environments.
+/// The most that is read of a dump, bytes: a list of a thousand apps with large environments.
 const MAX_DUMP_BYTES: u64 = 32 << 20;
-/// More than a process id takes.
+/// The most that is read of `pm2.pid`, bytes.
 const MAX_PID_BYTES: u64 = 64;
-/// What the README once had an operator export before `pm2 start`.
+/// The variable of an admin's token in early instructions, which exported it before `pm2 start`.
 const FORMER_ADMIN_VARIABLE: &str = "ADMIN";
+/// The sidecar's program.
 const SIDECAR: &str = "agentcom-sidecar";
-/// The program, and the app of `ecosystem.config.js`.
+/// The hub's program, and its app in `ecosystem.config.js`.
 const HUB: &str = "agentcom-hub";
 
-/// An app, and its variables that look like secrets.
+/// An app, and the names of its variables that look like secrets.
 struct Keeps<'a> {
     app: &'a Pm2Process,
     variables: Vec<&'a str>,
 }
 
-/// Where the daemon has secrets, which the next `pm2 save` would write.
+/// Whether pm2's daemon has secrets, which the next `pm2 save` would write.
 #[derive(Debug, Clone, Copy)]
 enum Held {
+    /// Its apps have some in their environments.
     ByApps,
+    /// No app has any.
     Nowhere,
     /// No daemon answers.
     Unknown,
@@ -47,8 +50,8 @@ impl Keeps<'_> {
     }
 }
 
-/// Returns one finding for each app and each file that keeps a secret, and for the daemon. `token` is the agent's, where it
-/// is known; `listed` what the daemon answered, if it did.
+/// Returns one finding for each app and each file that stores a secret, and for the daemon. `token` is the agent's, if it
+/// is known; `listed` is the daemon's list of apps, if it answered.
 pub(super) fn look(home: &Path, listed: Option<&[Pm2Process]>, token: Option<&Secret>) -> Vec<Finding> {
     let handed = keeping(listed.unwrap_or_default(), token);
     let mut findings: Vec<Finding> = handed.iter().map(in_app).collect();
@@ -58,7 +61,7 @@ pub(super) fn look(home: &Path, listed: Option<&[Pm2Process]>, token: Option<&Se
         Some(_) => Held::ByApps,
     };
     findings.extend(DUMPS.iter().filter_map(|name| in_file(&home.join(name), held, token)));
-    // The process id that a daemon left behind may be another's by now.
+    // The process id that a former daemon left behind may be another process's by now.
     findings.extend(listed.and_then(|_| in_daemon(home, token)));
     findings
 }
@@ -97,7 +100,7 @@ fn config_of(app: &Pm2Process) -> Option<PathBuf> {
     config.as_ref().map(|path| cwd.as_ref().map_or_else(|| path.clone(), |cwd| cwd.join(path)))
 }
 
-/// The variables that tell `ecosystem.config.js` what the app is, for one that can be started by it.
+/// Returns the assignments that `ecosystem.config.js` starts the app by, or `None` if it cannot start the app.
 fn started_by(app: &Pm2Process, config: Option<String>) -> Option<String> {
     let own = match config.filter(|_| is_program(app, SIDECAR)) {
         Some(config) => format!(" AGENTCOM_CONFIG={config} AGENTCOM_NAME={}", quoted(app.name.as_deref()?)),
@@ -112,7 +115,8 @@ fn started_by(app: &Pm2Process, config: Option<String>) -> Option<String> {
     Some(app.environment.iter().filter_map(told).collect::<String>() + &own)
 }
 
-/// The daemon has what the shell had that started it, hands it to nothing, and shows it to every process of its user.
+/// Checks the daemon's environment, which it has from the shell that started it. It passes none of it on, but every process
+/// of its user can read it.
 fn in_daemon(home: &Path, token: Option<&Secret>) -> Option<Finding> {
     let text = |path: &Path, max_bytes| regular_file::read(path, max_bytes).ok();
     let pid: u32 = std::str::from_utf8(&text(&home.join("pm2.pid"), MAX_PID_BYTES)?).ok()?.trim().parse().ok()?;
@@ -126,7 +130,7 @@ fn in_daemon(home: &Path, token: Option<&Secret>) -> Option<Finding> {
     (!variables.is_empty()).then(|| Finding::warning(CHECK, found).then(todo))
 }
 
-/// Nothing is found in a file that is not there.
+/// Checks one dump. Returns `None` if it holds no secret or does not exist.
 fn in_file(path: &Path, held: Held, token: Option<&Secret>) -> Option<Finding> {
     let shown = path.display();
     let unread = |why: &dyn std::fmt::Display| {
@@ -181,7 +185,7 @@ fn keeping<'a>(apps: &'a [Pm2Process], token: Option<&Secret>) -> Vec<Keeps<'a>>
     apps.iter().filter_map(keeps).collect()
 }
 
-/// Whether it is a secret of a hub or sidecar, in whichever app it is found. Other apps' own secrets are their operator's.
+/// Returns whether the variable is a secret of a hub or sidecar, in any app. Secrets of other apps are not reported.
 fn is_of_the_hub(name: &str, value: &str, token: Option<&Secret>) -> bool {
     let ours = [TOKEN_VARIABLE, ADMIN_TOKEN_VARIABLE].contains(&name) && !value.is_empty();
     let admin = name == FORMER_ADMIN_VARIABLE && is_hub_token(value);

@@ -1,6 +1,6 @@
-//! Whether what the commands of the configuration name first is there to be run: the wake command, the executors, the
-//! hooks. It reads one word of each shell line and runs nothing; a line that begins with anything but a plain command is
-//! left to the shell.
+//! Checks whether the programs of the configured commands exist: of the wake command, the executors and the hooks. It
+//! reads the first word of each shell line and runs nothing; a line that begins with anything but a plain command is not
+//! checked.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -12,13 +12,13 @@ use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 
-/// Words that a shell understands itself, as far as wake commands begin with them.
+/// Builtins and keywords of the shell that wake commands begin with.
 const OF_THE_SHELL: [&str; 20] = [
     ".", ":", "[", "case", "cd", "command", "eval", "exec", "export", "false", "for", "if", "printf", "set", "test",
     "trap", "true", "umask", "until", "while",
 ];
 
-/// Whether each command can be found.
+/// Returns a finding for each command.
 pub(super) fn commands(config: &Config) -> Vec<Finding> {
     let beside = folder_of(&config.path);
     let mut findings = vec![match &config.wake_command {
@@ -39,7 +39,7 @@ pub(super) fn commands(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether the first word of the line, which is run in the folder, can be found.
+/// Checks whether the program of `line`, which is run in `folder`, can be found and executed.
 fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
     let Some(word) = first_word(line) else {
         return Finding::ok(check, format!("`{key}` begins with something for the shell; it was not looked into"));
@@ -68,17 +68,17 @@ fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
     }
 }
 
-/// Who runs the script, by its first line; nothing where it is none.
+/// Returns the interpreter that a script's first line names, or `None` if the file is no script.
 fn interpreter(script: &Path) -> Option<String> {
     let mut start = Vec::new();
-    // As much as the kernel reads of it.
+    // The kernel reads no more of the file.
     regular_file::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line).into_owned();
     line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().map(str::to_owned)
 }
 
-/// What is wrong with it: the shell calls the script itself "not found" then.
+/// Returns a problem if the script's interpreter does not exist: the shell calls the script itself "not found" then.
 fn unfit(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Finding> {
     if Path::new(name).exists() {
         return None;
@@ -91,12 +91,12 @@ fn unfit(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Fi
     Some(Finding::problem(check, format!("`{key}`: {script} cannot run: {found}"), ExitCode::Unavailable).then(todo))
 }
 
-/// Without the `.` of `./wake.sh`.
+/// Returns the path without `.` components, as in `./wake.sh`.
 fn plainly(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// The command's name, where the line begins with one that is written plainly; `NAME=value` before it is passed over.
+/// Returns the command's name if it is written without quotes or expansions. `NAME=value` before it is skipped.
 fn first_word(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let word = words.find(|word| !is_assignment(word))?;
@@ -107,7 +107,7 @@ fn first_word(line: &str) -> Option<&str> {
 
 fn is_assignment(word: &str) -> bool {
     let name = word.split_once('=').map(|(name, _)| name);
-    // A value with quotes may go on in the next word; such a line is not plain.
+    // A value with quotes may go on in the next word; such a line is not checked.
     name.is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
         && !word.contains(['\'', '"', '$', '`', '\\'])
 }

@@ -1,25 +1,25 @@
-//! One address of a hub into both: where its HTTP interface is, and where its WebSocket. It resolves no names.
+//! Derives a hub's HTTP address and WebSocket address from either of them. It resolves no names.
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
-/// What is accepted.
+/// The accepted forms, for error messages.
 const ALLOWED: &str = "an address such as http://localhost:4000, https://hub.example or ws://localhost:4000/ws";
 
-/// A hub's two addresses.
+/// The HTTP address and the WebSocket address of one hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HubAddress {
-    /// `http://` or `https://`, without a slash at its end.
+    /// The HTTP address, `http://` or `https://`, without a trailing slash.
     pub(crate) http: String,
-    /// `ws://` or `wss://`, with its path.
+    /// The WebSocket address, `ws://` or `wss://`, with its path.
     pub(crate) ws: String,
 }
 
 impl HubAddress {
-    /// From either address. Of `http://host/base` the WebSocket is `ws://host/base/ws`; of a WebSocket's address that
-    /// ends in `/ws` the HTTP interface is what stands before, of another the host alone.
+    /// Derives both addresses from either one. For `http://host/base` the WebSocket is `ws://host/base/ws`. For a
+    /// WebSocket address that ends in `/ws` the HTTP address is the part before it, for any other the host alone.
     ///
     /// # Errors
-    /// What was found and what is allowed. A password in it is not quoted.
+    /// Returns a text with what was found and what is allowed. A password in the address is not quoted.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.contains('@') {

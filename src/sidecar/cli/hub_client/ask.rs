@@ -1,5 +1,5 @@
-//! One question over HTTP/1.1, one connection each: `hyper`'s client on the hub link's own TCP and TLS. It follows no
-//! redirects, keeps nothing, and bounds both time and size.
+//! Single HTTP/1.1 requests, each on a connection of its own: `hyper`'s client over the TCP and TLS code of the hub
+//! connection. It follows no redirects and bounds both time and size.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,35 +19,35 @@ use crate::common::secret::{REDACTED, Secret};
 use crate::common::text::first_chars;
 use crate::sidecar::hub_connection::{Roots, dial};
 
-/// Nothing that is asked here has a longer answer.
+/// The longest response body that is read, bytes. No endpoint that is used here has a longer one.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// What is asked.
+/// A request to the hub.
 #[derive(Debug)]
 pub(crate) struct HttpRequest<'a> {
-    /// The hub, `http://` or `https://`.
+    /// The hub's address, `http://` or `https://`.
     pub(crate) base: &'a str,
-    /// From `/` on.
+    /// The path, from `/` on.
     pub(crate) path: &'a str,
-    /// For `Authorization: Bearer`.
+    /// The token for `Authorization: Bearer`.
     pub(crate) token: Option<&'a Secret>,
-    /// A `POST` of this, else a `GET`.
+    /// The body of a `POST`; without one the request is a `GET`.
     pub(crate) body: Option<Value>,
-    /// For everything, from the name's lookup to the last byte.
+    /// The time limit for everything, from the name lookup to the last byte.
     pub(crate) timeout: Duration,
 }
 
-/// What was answered.
+/// The hub's response.
 #[derive(Debug)]
 pub(crate) struct HttpResponse {
     /// The HTTP status.
     pub(crate) status: u16,
-    /// The body; `Null` where it is no JSON.
+    /// The body; `Null` if it is not JSON.
     pub(crate) body: Value,
 }
 
 impl HttpResponse {
-    /// What the hub says is wrong: `error`, and our hub's `hint` or first `errors[].detail`.
+    /// Returns the hub's error text: `error`, with the `hint` or the first `errors[].detail` that AgentCom's Rust hub adds.
     pub(crate) fn why(&self) -> String {
         let text = |value: &Value| value.as_str().map(|text| first_chars(text, 300).to_owned());
         let error = text(&self.body["error"]).unwrap_or_else(|| "no reason given".to_owned());
@@ -58,18 +58,18 @@ impl HttpResponse {
     }
 }
 
-/// How far it came before it failed, and why; each says what to do.
+/// The step at which a request failed. Each holds a message that says why and what to do.
 #[derive(Debug)]
 pub(crate) enum AskError {
     /// The host's name has no address.
     Name(String),
-    /// Nothing answers there.
+    /// No TCP connection could be opened.
     Tcp(String),
-    /// No TLS.
+    /// The TLS handshake failed.
     Tls(String),
-    /// It does not speak HTTP, or broke off.
+    /// The peer does not speak HTTP, or closed the connection early.
     Http(String),
-    /// It took too long.
+    /// The request's time limit passed.
     TimedOut(String),
 }
 
@@ -83,10 +83,10 @@ impl fmt::Display for AskError {
     }
 }
 
-/// Asks.
+/// Sends the request and returns the response.
 ///
 /// # Errors
-/// [`AskError`]: no answer, and how far it came.
+/// Returns an [`AskError`] with the step that failed.
 pub(crate) async fn ask(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
     let (base, after) = (question.base.to_owned(), question.timeout);
     tokio::time::timeout(after, answered(question)).await.unwrap_or_else(|_| {
@@ -98,10 +98,10 @@ pub(crate) async fn ask(question: HttpRequest<'_>) -> Result<HttpResponse, AskEr
     })
 }
 
-/// The addresses of a URL's host.
+/// Looks up the addresses of a URL's host.
 ///
 /// # Errors
-/// [`AskError::Name`].
+/// Returns [`AskError::Name`] if the host has none.
 pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
     let uri: Uri = url.parse().map_err(|error| AskError::Name(format!("{url} is no address: {error}")))?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -119,7 +119,7 @@ pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
 
 async fn answered(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
     resolve(question.base).await?;
-    // The link's own way to connect, which knows WebSocket addresses; `http` and `ws` differ in nothing else.
+    // The hub connection's dialer takes WebSocket addresses; for TCP, `http` and `ws` differ in nothing else.
     let ws = question.base.replacen("http", "ws", 1);
     let stream = dial::tcp(ws).await.map_err(|error| AskError::Tcp(explain_tcp(question.base, &error)))?;
     if question.base.starts_with("https") {
@@ -136,7 +136,7 @@ async fn answered(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
 }
 
 fn explain_tcp(base: &str, error: &std::io::Error) -> String {
-    // Only the hint is the link's: it knows the kinds of refusal.
+    // The hub connection's explanation takes WebSocket addresses; the message shows the one that was asked for.
     dial::explain_tcp(&base.replacen("http", "ws", 1), error).replacen("ws", "http", 1)
 }
 
@@ -149,14 +149,14 @@ where
     let request = request(&question).map_err(|error| failed(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    // It ends with the sender or the peer; what it fails with, the request fails with too.
+    // The task ends with the sender or the peer; an error in it fails the request as well.
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let status = answer.status().as_u16();
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|error| failed(&error))?;
     let mut text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     if let Some(token) = question.token {
-        // What is answered is shown to people.
+        // Responses are shown to operators.
         text = text.replace(token.expose(), REDACTED);
     }
     Ok(HttpResponse { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })

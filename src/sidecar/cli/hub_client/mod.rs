@@ -1,5 +1,5 @@
-//! The hub as `onboard` and `check` meet it: its two addresses, and single questions over HTTP. It keeps no connection
-//! and never identifies, so it cannot push a running sidecar off its own.
+//! The HTTP client of `onboard` and `check`: the hub's two addresses, and single requests. It keeps no connection open
+//! and never sends `identify`, so it cannot displace the connection of a running sidecar.
 
 pub(super) mod address;
 pub(super) mod ask;

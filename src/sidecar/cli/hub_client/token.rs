@@ -1,37 +1,37 @@
-//! What a hub thinks of a token, found out by questions that every hub answers and that change nothing: no `identify`,
-//! which would push a running sidecar off its connection.
+//! Finds out whether a hub accepts a token, by requests that every hub answers and that change nothing. An `identify`
+//! would displace the connection of a running sidecar.
 //!
-//! Our hub shows an agent's restarts to that agent (and to an admin) only, which tells whose the token is. An existing
-//! hub has no such page; there, a task that cannot exist is asked for: 401 for a token that it does not know, 404
-//! otherwise.
+//! AgentCom's Rust hub shows an agent's restarts only to that agent and to an admin, which tells whose token it is. The
+//! legacy hub has no such page. There, a task that cannot exist is requested: the answer is 401 for an unknown token and
+//! 404 otherwise.
 
 use std::time::Duration;
 
 use crate::common::secret::Secret;
 use crate::sidecar::cli::hub_client::{AskError, HttpRequest, ask};
 
-/// How a token stands.
+/// A hub's answer about a token.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TokenStatus {
-    /// It may act as this agent.
+    /// The token may act as this agent.
     Ours,
-    /// The hub knows it; it does not tell whose it is.
+    /// The hub knows the token, and does not tell whose it is.
     Known,
-    /// The hub knows it as another's.
+    /// The hub knows the token as another agent's.
     Anothers,
-    /// The hub does not know it.
+    /// The hub does not know the token.
     Unknown,
-    /// The hub did not answer as hubs do.
+    /// The hub's answer is not one that a hub is known to give.
     Unclear {
-        /// What it said.
+        /// The hub's error text.
         why: String,
     },
 }
 
-/// Asks.
+/// Asks the hub about the token of `agent`.
 ///
 /// # Errors
-/// [`AskError`]: the hub is not there.
+/// Returns an [`AskError`] if the hub cannot be reached.
 pub(crate) async fn standing(
     base: &str,
     agent: &str,
@@ -57,7 +57,7 @@ pub(crate) async fn standing(
     })
 }
 
-/// As one segment of a path: everything that is not plain is written as `%xx` (RFC 3986).
+/// Returns `segment` percent-encoded as one segment of a URL's path (RFC 3986).
 fn encoded(segment: &str) -> String {
     use std::fmt::Write as _;
     segment.bytes().fold(String::new(), |mut text, byte| {

@@ -1,4 +1,4 @@
-//! Why an agent could not be onboarded: each says what happened, where, and what to do next. None quotes a token.
+//! The errors of `onboard`. Each says what happened, where, and what to do next. None quotes a token.
 
 use std::fmt;
 use std::io;
@@ -10,97 +10,97 @@ use crate::sidecar::cli::hub_client::{AskError, HubAddress};
 use crate::sidecar::config::{Config, ConfigError};
 use crate::sidecar::exit_code::ExitCode;
 
-/// Why there is no new agent.
+/// The reason why an agent was not onboarded.
 #[derive(Debug)]
 pub(super) enum OnboardError {
-    /// `--name` is no name.
+    /// `--name` is not a valid agent id.
     Name(String),
-    /// `--hub` is no address.
+    /// `--hub` is not an address of a hub.
     Address(String),
     /// A token file cannot be read, or is empty.
     TokenFile {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the read.
         source: io::Error,
     },
-    /// There is a configuration already.
+    /// The configuration file exists already.
     ThereAlready {
         /// The file.
         path: PathBuf,
-        /// What it is of, and what to do therefore.
+        /// The agent and hub that it is for, and what to do.
         what: String,
     },
     /// `--config` names a folder.
     NotAFile(PathBuf),
-    /// The folder cannot be made or written.
+    /// A folder cannot be created or written.
     Folder {
-        /// Which.
+        /// The folder.
         path: PathBuf,
-        /// What was being done.
+        /// The verb for what failed: `find`, `make`, `write to`.
         doing: &'static str,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The hub is not there.
+    /// The hub cannot be reached.
     Unreachable(AskError),
-    /// Something is there, and it is no hub.
+    /// The server at the address is not a hub.
     NotAHub {
-        /// Where.
+        /// The address.
         hub: String,
-        /// What it answered.
+        /// The HTTP status of its answer.
         status: u16,
     },
-    /// The name has a token already.
+    /// The hub has an agent of this name already.
     Taken {
-        /// Which.
+        /// The agent's name.
         name: String,
-        /// Where.
+        /// The hub's address.
         hub: String,
     },
-    /// Not everybody may register there.
+    /// The hub does not let this client register agents.
     NotAllowed {
-        /// Where.
+        /// The hub's address.
         hub: String,
-        /// The hub's words.
+        /// The hub's error text.
         why: String,
-        /// Whether a token was sent.
+        /// Whether an admin token was sent.
         admin: bool,
     },
-    /// The hub says no.
+    /// The hub refused the registration.
     Refused {
-        /// Where.
+        /// The hub's address.
         hub: String,
-        /// Its words.
+        /// The hub's error text.
         why: String,
     },
-    /// The hub says yes and gives nothing.
+    /// The hub registered the agent and returned no token.
     NoToken {
-        /// Where.
+        /// The hub's address.
         hub: String,
     },
-    /// The token that was given is not this agent's there.
+    /// The hub does not accept the given token as this agent's.
     BadToken {
-        /// Where.
+        /// The hub's address.
         hub: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// There is a token, and it could not be written down.
+    /// There is a token, and the configuration could not be written.
     NotKept {
-        /// Whose.
+        /// The agent's name.
         name: String,
-        /// Whether it was made for this.
+        /// Whether the agent was registered just now.
         registered: bool,
-        /// Why.
+        /// The error of the write.
         error: DurableError,
     },
-    /// What was written is no configuration: a hub's token can be such.
+    /// The written configuration is not valid, for example because of the token that the hub gave.
     Unusable(ConfigError),
 }
 
 impl OnboardError {
-    /// What is there already, as far as it can be told.
+    /// Returns [`Self::ThereAlready`] with what can be told of the file at `path`.
     pub(super) fn there_already(path: &Path, name: &str, hub: &HubAddress) -> Self {
         let file = path.display();
         let what = match Config::load(path) {
@@ -119,6 +119,7 @@ impl OnboardError {
         Self::ThereAlready { path: path.to_owned(), what }
     }
 
+    /// Returns the exit code of `onboard` for this error.
     pub(super) const fn exit_code(&self) -> ExitCode {
         match self {
             Self::Name(_) | Self::Address(_) | Self::NotAFile(_) | Self::TokenFile { .. } => ExitCode::Usage,

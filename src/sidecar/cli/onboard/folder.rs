@@ -1,5 +1,5 @@
-//! The folder of a new agent: made where it is missing, and tried by a file before a token is asked for. It leaves
-//! nothing but the folders, and those only if they are kept.
+//! Creates the folders of a new agent, and probes them with a temporary file before a token is requested. Unless the
+//! folders are kept, it leaves nothing behind.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::common::fs::atomic_file::folder_of;
 use crate::sidecar::cli::onboard::error::OnboardError;
 
-/// More than a configuration takes.
+/// The content of the probe file; larger than a configuration.
 const PROBE: [u8; 8_192] = [b' '; 8_192];
 
-/// The folders of a new agent. What was made for it goes again when it is dropped, so that an agent that was not
-/// registered leaves nothing.
+/// The folders of a new agent. The folders that were created are removed when this is dropped, unless [`Self::keep`] was
+/// called: an agent that was not registered leaves nothing behind.
 #[derive(Debug)]
 pub(super) struct AgentFolder {
     results: PathBuf,
@@ -19,7 +19,7 @@ pub(super) struct AgentFolder {
 }
 
 impl AgentFolder {
-    /// The agent is there: everything stays. Answers the results folder.
+    /// Keeps the folders, and returns the results folder.
     pub(super) fn keep(mut self) -> PathBuf {
         self.made.clear();
         self.results.clone()
@@ -34,17 +34,17 @@ impl AgentFolder {
 
 impl Drop for AgentFolder {
     fn drop(&mut self) {
-        // The innermost first; one that somebody has put something into meanwhile stays.
+        // The innermost first. `remove_dir` keeps a folder that is no longer empty.
         for path in self.made.iter().rev() {
             let _ = std::fs::remove_dir(path);
         }
     }
 }
 
-/// Makes the configuration's folder (0700 where it is new) and the results folder in it.
+/// Creates the configuration's folder (mode 0700 if it is new) and the results folder in it.
 ///
 /// # Errors
-/// [`OnboardError::Folder`].
+/// Returns [`OnboardError::Folder`] if one cannot be created or written.
 pub(super) fn prepare(config: &Path) -> Result<AgentFolder, OnboardError> {
     let folder = folder_of(config);
     let results = folder.join("results");
@@ -64,7 +64,7 @@ fn make(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// A file of a configuration's size, on the disk, and gone again.
+/// Writes a file of a configuration's size to disk and removes it.
 fn probe(folder: &Path) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".agentcom-onboard.").suffix(".tmp").tempfile_in(folder)?;
     file.write_all(&PROBE)?;

@@ -1,8 +1,9 @@
-//! `onboard`: makes an agent of this machine known to a hub and writes the folder that its sidecar runs in. It starts
-//! nothing, and it never prints the token.
+//! `onboard`: registers an agent at a hub and writes the folder that its sidecar runs in. It starts nothing, and it never
+//! prints the token.
 //!
-//! In this order, so that whatever fails leaves nothing half done but what is said: (1) what was asked for makes sense,
-//! (2) the folder can be written, (3) the hub is one, (4) it gives a token, (5) the configuration is written whole.
+//! The order of the steps lets a failure leave nothing half done but what the error names: (1) the arguments are checked,
+//! (2) the folder is created and probed, (3) the address is checked to be a hub's, (4) the hub gives or accepts a token,
+//! (5) the configuration is written atomically.
 
 mod error;
 mod folder;
@@ -26,9 +27,9 @@ use crate::sidecar::cli::runtime;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 
-/// For each question to the hub.
+/// The time limit of each request to the hub.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// No token is longer than this, bytes.
+/// The most that is read of a token file, bytes; no token is longer.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
 /// What `onboard` takes.
@@ -65,7 +66,7 @@ pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
         Err(why) => return complain(&why, ExitCode::StateUnusable),
     };
     let done = runtime.block_on(steps(&options.config_path(), args));
-    // A name lookup that hangs must not hold the exit up.
+    // A name lookup that hangs must not delay the exit.
     runtime.shutdown_background();
     match done {
         Ok(text) => print(text.as_bytes()),
@@ -74,7 +75,7 @@ pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
 }
 
 async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError> {
-    // 1. What was asked for.
+    // 1. The arguments.
     check_name(&args.name)?;
     let hub = HubAddress::parse(&args.hub).map_err(OnboardError::Address)?;
     let config = std::path::absolute(config).map_err(|source| OnboardError::Folder {
@@ -93,7 +94,7 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
         Some(file) => Some(token_in(file)?),
         None => admin_token()?,
     };
-    // 2. The folder: a token that cannot be kept is not asked for.
+    // 2. The folder: a token that cannot be stored is not requested.
     let place = folder::prepare(&config)?;
     // 3. The hub.
     is_a_hub(&hub).await?;
@@ -124,7 +125,7 @@ fn check_name(name: &str) -> Result<(), OnboardError> {
     Ok(())
 }
 
-/// The last word of the file: what `agentcom-hub token NAME` prints can be piped in as it is.
+/// Reads a token, the last word of the file, so that the output of `agentcom-hub token NAME` can be piped in.
 fn token_in(file: &Path) -> Result<Secret, OnboardError> {
     let unreadable = |source| OnboardError::TokenFile { path: file.to_owned(), source };
     let mut text = String::new();
@@ -138,7 +139,7 @@ fn token_in(file: &Path) -> Result<Secret, OnboardError> {
     last.map(Secret::new).ok_or_else(|| unreadable(std::io::Error::other("there is no word in it")))
 }
 
-/// The environment's, where there is one.
+/// Reads the admin token of the environment, if there is one.
 fn admin_token() -> Result<Option<Secret>, OnboardError> {
     let token = std::env::var_os(crate::sidecar::config::ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
     let no_text = |_| OnboardError::TokenFile {
@@ -151,7 +152,7 @@ fn admin_token() -> Result<Option<Secret>, OnboardError> {
 async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {
     let question = HttpRequest { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
-    // Both hubs call themselves so.
+    // The legacy hub and AgentCom's Rust hub both answer this.
     if answer.status == 200 && answer.body["service"] == "agent_com" {
         return Ok(());
     }
@@ -178,7 +179,7 @@ async fn register(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Resul
     }
 }
 
-/// The token that was given, if the hub knows it as this agent's.
+/// Returns the given token if the hub accepts it as this agent's.
 async fn verified(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret, OnboardError> {
     use crate::sidecar::cli::hub_client::token::{TokenStatus, standing};
     let why = match standing(&hub.http, name, &token, ASK_TIMEOUT).await.map_err(OnboardError::Unreachable)? {
@@ -190,7 +191,8 @@ async fn verified(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret,
     Err(OnboardError::BadToken { hub: hub.http.clone(), why })
 }
 
-/// What the original's onboarding writes, less what belongs to one agent program only.
+/// Returns the text of the new configuration: the keys that the legacy onboarding writes, without those for one agent
+/// program only.
 fn text_of(args: &OnboardArgs, hub: &HubAddress, token: &Secret) -> String {
     let mut config = json!({
         "agent_id": args.name,

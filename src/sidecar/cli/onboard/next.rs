@@ -1,4 +1,4 @@
-//! What to do after an agent has been onboarded, as commands that can be pasted. It runs none of them.
+//! The text that `onboard` ends with: the next steps, as commands to paste. It runs none of them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::sidecar::cli::quoted::quoted;
 use crate::sidecar::config::Loaded;
 use crate::sidecar::supervisor::pm2::SHELL_EXEC;
 
-/// The text for a terminal.
+/// Returns the text for a terminal.
 pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered: bool) -> String {
     let config = &loaded.config;
     let (name, file) = (&config.agent_id, config.path.display());
@@ -40,13 +40,14 @@ pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered
     text
 }
 
-/// Parts of the names of variables that pm2 shall not keep; `ecosystem.config.js` looks closer.
+/// Parts of the names of variables that pm2 must not store. `ecosystem.config.js` has the exact rule.
 const FILTER: &str = "--filter-env TOKEN --filter-env SECRET --filter-env PASSW --filter-env _KEY --filter-env ADMIN";
 
-/// The line that starts the sidecar as `ecosystem.config.js` would; each setting's reason stands there.
+/// Returns the command that starts the sidecar as `ecosystem.config.js` does, which has the reason of each setting.
 fn pm2_start(name: &str, program: &str, config: &Path) -> String {
     let folder = quoted(&folder_of(config).display().to_string());
-    // pm2 gives a path with a space in it to `bash -c`, without the arguments: a shell hands over to the program there.
+    // pm2 runs a path with a space in it by `bash -c`, without the arguments, so `/bin/sh` is started and executes the
+    // program.
     let (script, first) = match program.contains(' ') {
         true => ("/bin/sh", format!("-c '{SHELL_EXEC}' {program} ")),
         false => (program, String::new()),
@@ -59,7 +60,7 @@ fn pm2_start(name: &str, program: &str, config: &Path) -> String {
     )
 }
 
-/// This program, by a path that pm2 takes from any folder.
+/// Returns the path of this program, quoted for a shell.
 fn program() -> String {
     match std::env::current_exe() {
         Ok(path) => quoted(&path.display().to_string()),

@@ -1,14 +1,14 @@
-//! The local HTTP listener's address. It parses and judges; it binds nothing.
+//! Parses the address of the local HTTP listener. It binds nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// What is allowed.
+/// The allowed values, for error messages.
 pub(super) const ALLOWED: &str = "an IP address and a port such as \"127.0.0.1:9464\"";
-/// What is allowed where `http_allow_remote` is not set.
+/// The allowed values without `http_allow_remote`, for error messages.
 pub(super) const LOOPBACK_ONLY: &str = "a loopback address such as \"127.0.0.1:9464\": whoever reaches another one reads \
      the sidecar's state without a password (`\"http_allow_remote\": true` allows it)";
 
-/// Reads the address; a name would have to be looked up, but for `localhost`.
+/// Parses the address. The only name that is accepted is `localhost`, since it needs no lookup.
 pub(super) fn parse(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()),

@@ -1,16 +1,21 @@
-//! Whether a text is an address that a WebSocket can be opened to. It resolves no names.
+//! Checks whether a text is an address that a WebSocket can be opened to. It resolves no names.
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
+/// The allowed values, for error messages.
 pub(super) const ALLOWED: &str = "a WebSocket address such as ws://localhost:4000/ws or wss://hub.example/ws";
 
-/// What is wrong with the address; `found` quotes no password.
+/// A wrong address: what was found, without a password, and what is allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) found: String,
     pub(super) allowed: String,
 }
 
+/// Checks the address.
+///
+/// # Errors
+/// Returns what is wrong with it.
 pub(super) fn check(url: &str) -> Result<(), Wrong> {
     let wrong = |allowed: String| Err(Wrong { found: format!("\"{url}\""), allowed });
     if url.contains('@') {
@@ -19,7 +24,7 @@ pub(super) fn check(url: &str) -> Result<(), Wrong> {
             allowed: format!("{ALLOWED}; the token has a key of its own"),
         });
     }
-    // The same parser that will open the connection.
+    // The parser that tungstenite opens the connection with.
     let Ok(uri) = url.parse::<Uri>() else { return wrong(ALLOWED.to_owned()) };
     match uri.scheme_str() {
         Some("ws" | "wss") => {}

@@ -1,5 +1,5 @@
-//! Reads single values out of the file and gathers what is wrong with them. It knows kinds of values (a text, a path, a
-//! number), not what any key is for.
+//! Reads values of the file by their kind (a text, a path, a number) and collects what is wrong with them. What a key is
+//! for is the caller's concern.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use crate::sidecar::config::error::{Place, Problem, Warning, WarningKind};
 use crate::sidecar::config::json_ast::{self, Member, Node, Value};
 use crate::sidecar::config::keys::{self, NumberKey, did_you_mean};
 
-/// How much of a wrong value is quoted, characters.
+/// The most that is quoted of a wrong value, characters.
 const QUOTE_CHARS: usize = 80;
-/// Shorter tokens would blot out ordinary words; no hub gives such.
+/// The length of the shortest token that is redacted, bytes. Shorter ones would redact ordinary words; no hub gives such.
 const SHORTEST_SECRET: usize = 4;
 
-/// Reads values out of one file and gathers what is wrong with them.
+/// A reader of one file, with the problems and warnings that it has found.
 pub(super) struct Reader<'a> {
     pub(super) path: &'a Path,
     pub(super) text: &'a str,
     pub(super) root: &'a Node<'a>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
-    /// So that no message quotes the token, wherever it was pasted.
+    /// The texts to redact in every message, since the token may be pasted in any value.
     secrets: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Reader<'a> {
         Self { path, text, root, problems: Vec::new(), warnings: Vec::new(), secrets: Vec::new() }
     }
 
-    /// Unknown and repeated keys; a root that is no object.
+    /// Warns of unknown and repeated keys, and reports a root that is not an object.
     pub(super) fn shape(&mut self) {
         let Value::Object(members) = &self.root.value else {
             return self.wrong(Some(self.root), "(the whole file)", "one JSON object: {\"agent_id\": ...}");
@@ -44,6 +44,7 @@ impl<'a> Reader<'a> {
         self.warnings.sort_by_key(|warning| warning.place.as_ref().map(|place| (place.line, place.column)));
     }
 
+    /// Warns of repeated keys in an object.
     pub(super) fn repeats(&mut self, prefix: &str, members: &[Member<'_>]) {
         for (index, member) in members.iter().enumerate() {
             if let Some(first) = members[..index].iter().find(|earlier| earlier.key == member.key) {
@@ -54,6 +55,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Warns of keys in an object that are not `known`.
     pub(super) fn unknown(&mut self, prefix: &str, members: &[Member<'_>], known: &'static [&'static str]) {
         for member in members.iter().filter(|member| !known.contains(&member.key.as_str())) {
             let kind = WarningKind::UnknownKey {
@@ -64,6 +66,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a text that must be there.
     pub(super) fn required(&mut self, key: &'static str, allowed: &str) -> Option<(&'a Node<'a>, String)> {
         let Some(node) = self.present(key) else {
             let (at, found) = match self.find(key) {
@@ -82,6 +85,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a text that may be absent.
     pub(super) fn optional_text(&mut self, key: &'static str) -> Option<String> {
         let node = self.present(key)?;
         match &node.value {
@@ -93,6 +97,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a path that may be absent.
     pub(super) fn folder(&mut self, key: &'static str) -> Option<PathBuf> {
         let written = self.optional_text(key)?;
         let at = self.find(key).map(|node| node.at);
@@ -105,21 +110,23 @@ impl<'a> Reader<'a> {
         Some(self.beside(&written))
     }
 
+    /// Reads a path, by default `default`.
     pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
         self.folder(key).unwrap_or_else(|| self.beside(default))
     }
 
-    /// Relative paths are relative to the configuration file's folder.
+    /// Returns the path relative to the configuration file's folder.
     pub(super) fn beside(&self, written: &str) -> PathBuf {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         folder.join(written.strip_prefix("./").unwrap_or(written))
     }
 
+    /// Reads a whole number.
     pub(super) fn number(&mut self, spec: NumberKey) -> u64 {
         self.present_new(spec.key).map_or(spec.default, |node| self.whole(node, spec))
     }
 
-    /// A number of the original's, where 0, "" and false mean "the default".
+    /// Reads a number of the legacy sidecar's, where 0, "" and false mean the default.
     pub(super) fn former_number(&mut self, spec: NumberKey) -> u64 {
         self.present(spec.key).map_or(spec.default, |node| self.whole(node, spec))
     }
@@ -139,7 +146,7 @@ impl<'a> Reader<'a> {
         spec.default
     }
 
-    /// A key's value. As in the original, `null`, `""`, `0` and `false` count as absent.
+    /// Returns the value of a key of the legacy sidecar's, in which `null`, `""`, `0` and `false` count as absent.
     pub(super) fn present(&self, key: &str) -> Option<&'a Node<'a>> {
         self.find(key).filter(|node| match &node.value {
             Value::Null | Value::Bool(false) => false,
@@ -149,7 +156,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The same for the keys that are new here, where only `null` counts as absent.
+    /// Returns the value of a key that the legacy sidecar does not have, in which only `null` counts as absent.
     pub(super) fn present_new(&self, key: &str) -> Option<&'a Node<'a>> {
         self.find(key).filter(|node| !matches!(node.value, Value::Null))
     }
@@ -161,7 +168,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The members of an object, if there is one; anything else is wrong.
+    /// Reads an object's members. Any other kind of value is reported.
     pub(super) fn object(&mut self, key: &str, allowed: &str) -> Option<&'a [Member<'a>]> {
         let node = self.present_new(key)?;
         match &node.value {
@@ -173,11 +180,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reports a wrong value.
     pub(super) fn wrong(&mut self, node: Option<&Node<'_>>, key: &str, allowed: &str) {
         let found = node.map_or_else(|| "nothing".to_owned(), |node| describe(node, key));
         self.report(node.map(|node| node.at), key, found, allowed);
     }
 
+    /// Reports a problem with `key` at the byte offset `at`.
     pub(super) fn report(&mut self, at: Option<usize>, key: &str, found: String, allowed: &str) {
         let found = self.shown(&found);
         let place = at.map(|at| self.place(at));
@@ -194,14 +203,14 @@ impl<'a> Reader<'a> {
         Place { file: self.path.to_owned(), line, column }
     }
 
-    /// From now on `secret` appears in no message.
+    /// Redacts `secret` in all later messages.
     pub(super) fn never_show(&mut self, secret: &str) {
         if secret.len() >= SHORTEST_SECRET {
             self.secrets.push(secret.to_owned());
         }
     }
 
-    /// On one line, without the token, and only then cut: a cut token would not be recognised.
+    /// Returns `text` on one line, redacted, and shortened only then: a shortened token would not be recognised.
     pub(super) fn shown(&self, text: &str) -> String {
         let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let clean = self.secrets.iter().fold(line, |line, secret| line.replace(secret, REDACTED));
@@ -212,7 +221,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The last value of a key counts, as in Node.
+/// Returns the last value of a key, which is the one that counts, as in Node.
 pub(super) fn last<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
     members.iter().rev().find(|member| member.key == key).map(|member| &member.value)
 }
@@ -228,7 +237,7 @@ fn describe(node: &Node<'_>, key: &str) -> String {
     if key == "token" {
         return if kind.is_empty() { "true or false".to_owned() } else { format!("{kind}{REDACTED}") };
     }
-    // A whole file or object may hold the token, even under a misspelt key.
+    // A whole file or object may hold the token, even with a misspelt key.
     match &node.value {
         Value::Object(_) => "an object".to_owned(),
         Value::List(_) if key.starts_with('(') => "a list".to_owned(),

@@ -1,9 +1,9 @@
-//! Finds placeholders that the shell would leave as they stand, because single quotes protect them. It follows the
-//! quoting rules of POSIX `sh` for a line; it does not look into here-documents or substitutions.
+//! Finds placeholders that the shell does not expand because they are in single quotes. It follows the quoting rules of
+//! POSIX `sh` for a line; it does not parse here-documents or substitutions.
 
 const VARIABLES: [&str; 3] = ["TASK_ID", "TASK_JSON", "TASK_DESCRIPTION"];
 
-/// The task's variables that stand inside single quotes as `${NAME}`, each once.
+/// Returns the task's variables that occur inside single quotes as `${NAME}`, each once.
 pub(super) fn single_quoted(command: &str) -> Vec<&'static str> {
     let quoted: Vec<&str> = single_quoted_parts(command);
     VARIABLES.into_iter().filter(|name| quoted.iter().any(|part| part.contains(&format!("${{{name}}}")))).collect()

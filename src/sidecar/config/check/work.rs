@@ -1,4 +1,4 @@
-//! Reads `executors`, `shell_commands` and `hooks`. It knows their shape, not what they are run for.
+//! Reads `executors`, `shell_commands` and `hooks`.
 
 use crate::sidecar::config::check::reader::{Reader, last};
 use crate::sidecar::config::check::wake_command;
@@ -12,7 +12,7 @@ const SHELL_COMMANDS: &str = "shell_commands";
 const HOOKS: &str = "hooks";
 
 impl<'a> Reader<'a> {
-    /// Unknown and repeated keys inside.
+    /// Warns of unknown and repeated keys inside these objects.
     pub(super) fn shape_of_work(&mut self) {
         for (key, known) in [(SHELL_COMMANDS, keys::SHELL_COMMANDS_KEYS), (HOOKS, keys::HOOKS_KEYS)] {
             self.shape_inside(key, self.members_of(key), known);
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
             self.wrong(Some(node), EXECUTORS, allowed);
             return Vec::new();
         };
-        // The last one of a name counts.
+        // Of repeated names the last one counts.
         let counts = |at: usize| !members[at + 1..].iter().any(|later| later.key == members[at].key);
         let kept = members.iter().enumerate().filter(|(at, _)| counts(*at)).map(|(_, member)| member);
         kept.filter_map(|member| self.executor(member, wake_timeout_ms)).collect()
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A shell line, with a warning for each placeholder that the shell will not see.
+    /// Reads a shell line, and warns of each placeholder that the shell does not expand.
     fn command(&mut self, node: &Node<'_>, key: &str) -> Option<String> {
         let Value::Text(command) = &node.value else {
             self.wrong(Some(node), key, "a shell line");
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A member that is there and not `null`.
+/// Returns the last value of `key`, unless it is `null`.
 fn given<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
     last(members, key).filter(|node| !matches!(node.value, Value::Null))
 }
