@@ -12,12 +12,13 @@ use crate::sidecar::exit_code::ExitCode;
 pub fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "agentcom-sidecar", &mut script);
-    print(&mended(shell, script))
+    print(&fix_bash_script(shell, script))
 }
 
 /// Works around clap's issue 6421 (open as of 4.6.11): where the program's name has a hyphen, `clap_complete` names the
-/// states of its bash script in two ways, and nothing is completed after a command. A script without the bug is unchanged.
-fn mended(shell: Shell, script: Vec<u8>) -> Vec<u8> {
+/// states of its bash script in two ways, and nothing is completed after a command. A script without the bug is
+/// unchanged.
+fn fix_bash_script(shell: Shell, script: Vec<u8>) -> Vec<u8> {
     if shell != Shell::Bash {
         return script;
     }

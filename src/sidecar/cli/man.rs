@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use roff::{Roff, bold, roman};
 
 use crate::sidecar::cli::Cli;
-use crate::sidecar::cli::out::{complain, print};
+use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The environment variables that the sidecar reads, with their meanings.
@@ -69,38 +69,41 @@ pub fn man(command: Option<&str>) -> ExitCode {
     let mut tree = Cli::command();
     tree.build();
     let page = match command {
-        None => whole(&tree),
+        None => full_page(&tree),
         Some(name) => match tree.find_subcommand(name) {
-            Some(found) => one(found),
+            Some(found) => command_page(found),
             None => {
                 let known: Vec<_> = tree.get_subcommands().map(clap::Command::get_name).collect();
                 let known = known.join(", ");
-                return complain(&format!("no command is called {name:?}; the commands are: {known}"), ExitCode::Usage);
+                return print_error(
+                    &format!("no command is called {name:?}; the commands are: {known}"),
+                    ExitCode::Usage,
+                );
             }
         },
     };
     match page {
         Ok(page) => print(&page),
         // Writing to a `Vec` does not fail.
-        Err(error) => complain(&format!("the manual cannot be written: {error}"), ExitCode::Internal),
+        Err(error) => print_error(&format!("the manual cannot be written: {error}"), ExitCode::Internal),
     }
 }
 
 /// Returns a page with a blank date: `clap_mangen` leaves an empty one out, which puts the program's name in its place.
-fn titled(command: clap::Command) -> Man {
+fn new_page(command: clap::Command) -> Man {
     Man::new(command).date(" ").source(concat!("agentcom-sidecar ", env!("CARGO_PKG_VERSION")))
 }
 
-fn one(command: &clap::Command) -> io::Result<Vec<u8>> {
+fn command_page(command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    titled(command.clone()).render(&mut page)?;
+    new_page(command.clone()).render(&mut page)?;
     Ok(page)
 }
 
-fn whole(tree: &clap::Command) -> io::Result<Vec<u8>> {
+fn full_page(tree: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     // The shared texts have sections of their own in the manual.
-    let man = titled(tree.clone().after_help(None).after_long_help(None));
+    let man = new_page(tree.clone().after_help(None).after_long_help(None));
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;

@@ -20,9 +20,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// The interval while the sidecar is away, which is short during a restart.
 const POLL_AWAY: Duration = Duration::from_millis(20);
 /// How long the sidecar may be away before the wait is given up.
-const AWAY_BOUND: Duration = Duration::from_secs(60);
+const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the hub may take to know the new run before the wait ends without the length of the gap.
-const GAP_BOUND: Duration = Duration::from_secs(30);
+const GAP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How `status` prints.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -88,7 +88,7 @@ pub fn reload(options: &Options) -> ExitCode {
 }
 
 /// The outcome of a wait: the exit code, or the error of the socket.
-type Waited = Result<ExitCode, CallError>;
+type WaitResult = Result<ExitCode, CallError>;
 
 /// The sidecar of a configuration. An [`io::Error`] of its methods is a failed write to stdout or stderr.
 struct Operator {
@@ -100,20 +100,20 @@ fn with_operator(options: &Options, act: impl FnOnce(&Operator) -> io::Result<Ex
     let config = match options.load() {
         // The running sidecar logs the warnings.
         Ok(loaded) => loaded.config,
-        Err(error) => return out::complain(&error, ExitCode::Config),
+        Err(error) => return out::print_error(&error, ExitCode::Config),
     };
     let client = match Client::for_queue_file(&config.queue_file) {
         Ok(client) => client,
         Err(error) => {
             let error = format!("{}: {error}", config.queue_file.display());
-            return out::complain(&error, ExitCode::StateUnusable);
+            return out::print_error(&error, ExitCode::StateUnusable);
         }
     };
     match act(&Operator { config, client }) {
         Ok(code) => code,
         // A closed pipe (`| head`) is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
-        Err(error) => out::complain(&format!("cannot write to stdout: {error}"), ExitCode::StateUnusable),
+        Err(error) => out::print_error(&format!("cannot write to stdout: {error}"), ExitCode::StateUnusable),
     }
 }
 
@@ -129,18 +129,18 @@ impl Operator {
                 out.write_all(text.as_bytes())?;
                 Ok(ExitCode::Done)
             }
-            Err(CallError::NotRunning { .. }) => self.absent(options, &mut out),
-            Err(error) => complain(&error),
+            Err(CallError::NotRunning { .. }) => self.print_offline(options, &mut out),
+            Err(error) => print_call_error(&error),
         }
     }
 
-    fn absent(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
+    fn print_offline(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
         let queue_file = &self.config.queue_file;
-        let absent = OfflineView::look(queue_file, journal::max_bytes(self.config.max_frame_bytes));
+        let offline = OfflineView::look(queue_file, journal::max_bytes(self.config.max_frame_bytes));
         let text = if options.json {
-            json_line(&absent)
+            json_line(&offline)
         } else {
-            show::absent(&self.config.agent_id, &queue_file.display().to_string(), &absent)
+            show::offline(&self.config.agent_id, &queue_file.display().to_string(), &offline)
         };
         out.write_all(text.as_bytes())?;
         Ok(ExitCode::Unavailable)
@@ -158,7 +158,7 @@ impl Operator {
                     for status in statuses {
                         let status = match status {
                             Ok(status) => status,
-                            Err(error @ CallError::Unanswered(_)) => return complain(&error),
+                            Err(error @ CallError::Unanswered(_)) => return print_call_error(&error),
                             // The sidecar has ended or restarts: connect again.
                             Err(
                                 CallError::NotRunning { .. }
@@ -173,17 +173,19 @@ impl Operator {
                         } else if options.json {
                             out.write_all(json_line(&status).as_bytes())?;
                         } else {
-                            say_news(out, &mut last, show::running_short(&status))?;
+                            print_if_changed(out, &mut last, show::running_short(&status))?;
                         }
                         out.flush()?;
                     }
                 }
-                Err(CallError::NotRunning { .. }) if !seen => return self.absent(options, out),
+                Err(CallError::NotRunning { .. }) if !seen => return self.print_offline(options, out),
                 Err(CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_)) => {}
-                Err(error @ (CallError::NotAllowed { .. } | CallError::Unanswered(_))) => return complain(&error),
+                Err(error @ (CallError::NotAllowed { .. } | CallError::Unanswered(_))) => {
+                    return print_call_error(&error);
+                }
             }
             if !options.json {
-                say_news(out, &mut last, format!("{}: away", self.config.agent_id))?;
+                print_if_changed(out, &mut last, format!("{}: away", self.config.agent_id))?;
             }
             std::thread::sleep(POLL);
         }
@@ -195,30 +197,30 @@ impl Operator {
         // Before the request, so that the run that is to end is known by its boot id.
         let before = match self.client.status() {
             Ok(status) => status,
-            Err(error) => return complain(&error),
+            Err(error) => return print_call_error(&error),
         };
         let code = self.ask(&SocketRequest::Restart { reason, force })?;
         if code != ExitCode::Done || !wait {
             return Ok(code);
         }
         let waited = self.wait_for_next_run(&before)?;
-        waited.or_else(|error| complain(&error))
+        waited.or_else(|error| print_call_error(&error))
     }
 
-    fn wait_for_next_run(&self, before: &Status) -> io::Result<Waited> {
+    fn wait_for_next_run(&self, before: &Status) -> io::Result<WaitResult> {
         let mut away_since: Option<Instant> = None;
         let mut back_since: Option<Instant> = None;
         loop {
             match self.client.status() {
                 Ok(status) if status.process.boot_id != before.process.boot_id => {
                     let since = *back_since.get_or_insert_with(Instant::now);
-                    if let Some(line) = back(&status, since.elapsed() > GAP_BOUND) {
-                        say(&line)?;
+                    if let Some(line) = next_run_message(&status, since.elapsed() > GAP_TIMEOUT) {
+                        print_line(&line)?;
                         return Ok(Ok(ExitCode::Done));
                     }
                 }
                 Ok(status) if status.leaving.is_none() => {
-                    say("the restart was taken back: the sidecar goes on")?;
+                    print_line("the restart was taken back: the sidecar goes on")?;
                     return Ok(Ok(ExitCode::Refused));
                 }
                 Ok(_) => away_since = None,
@@ -226,10 +228,10 @@ impl Operator {
                     CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
                 ) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AWAY_BOUND {
-                        say(&format!(
+                    if since.elapsed() > AWAY_TIMEOUT {
+                        print_line(&format!(
                             "it left and has not come back for {} s: see its log and pm2's",
-                            AWAY_BOUND.as_secs()
+                            AWAY_TIMEOUT.as_secs()
                         ))?;
                         return Ok(Ok(ExitCode::Unavailable));
                     }
@@ -251,12 +253,12 @@ impl Operator {
         loop {
             match self.client.status() {
                 Ok(status) if !status.draining => {
-                    say("it was resumed meanwhile")?;
+                    print_line("it was resumed meanwhile")?;
                     return Ok(ExitCode::Refused);
                 }
                 Ok(status) if status.task.is_none() && status.journal.outbox.is_empty() => {
                     if status.journal.writable {
-                        say("drained: no task is left, and no verdict")?;
+                        print_line("drained: no task is left, and no verdict")?;
                         return Ok(ExitCode::Done);
                     }
                     let file = &status.journal.file;
@@ -273,12 +275,12 @@ impl Operator {
                     CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
                 ) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AWAY_BOUND {
-                        say("it has left with a task under way, and not come back")?;
+                    if since.elapsed() > AWAY_TIMEOUT {
+                        print_line("it has left with a task under way, and not come back")?;
                         return Ok(ExitCode::Unavailable);
                     }
                 }
-                Err(error @ CallError::NotAllowed { .. }) => return complain(&error),
+                Err(error @ CallError::NotAllowed { .. }) => return print_call_error(&error),
             }
             std::thread::sleep(POLL);
         }
@@ -287,7 +289,7 @@ impl Operator {
     fn ask(&self, request: &SocketRequest) -> io::Result<ExitCode> {
         match self.client.ask(request) {
             Ok(CommandResult { ok: true, message, not_on_disk: false }) => {
-                say(&message)?;
+                print_line(&message)?;
                 Ok(ExitCode::Done)
             }
             Ok(CommandResult { ok: true, message, not_on_disk: true }) => {
@@ -298,22 +300,22 @@ impl Operator {
                 writeln!(io::stderr(), "agentcom-sidecar: {message}")?;
                 Ok(ExitCode::Refused)
             }
-            Err(error) => complain(&error),
+            Err(error) => print_call_error(&error),
         }
     }
 }
 
 /// Returns the message about the next run, or `None` while the length of the gap is not known and not `overdue`.
-fn back(status: &Status, overdue: bool) -> Option<String> {
+fn next_run_message(status: &Status, overdue: bool) -> Option<String> {
     let pid = status.process.pid;
     match status.restarts.first().and_then(|restart| restart.gap_ms) {
-        Some(gap) => Some(format!("back: process {pid}; the hub was without it for {}", show::span(gap))),
+        Some(gap) => Some(format!("back: process {pid}; the hub was without it for {}", show::duration(gap))),
         None if overdue => Some(format!("back: process {pid}; the hub does not know it yet ({})", status.hub.detail)),
         None => None,
     }
 }
 
-fn complain(error: &CallError) -> io::Result<ExitCode> {
+fn print_call_error(error: &CallError) -> io::Result<ExitCode> {
     let (hint, code) = match error {
         CallError::NotRunning { .. } => ("; `agentcom-sidecar status` says more", ExitCode::Unavailable),
         CallError::NotAllowed { .. } | CallError::Unanswered(_) => ("", ExitCode::Refused),
@@ -323,12 +325,12 @@ fn complain(error: &CallError) -> io::Result<ExitCode> {
     Ok(code)
 }
 
-fn say(line: &str) -> io::Result<()> {
+fn print_line(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
 }
 
 /// Writes the line if it differs from the last one.
-fn say_news(out: &mut impl Write, last: &mut String, line: String) -> io::Result<()> {
+fn print_if_changed(out: &mut impl Write, last: &mut String, line: String) -> io::Result<()> {
     if line != *last {
         writeln!(out, "{line}")?;
         *last = line;

@@ -11,12 +11,14 @@ pub(super) fn print(bytes: &[u8]) -> ExitCode {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::Done,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
-        Err(error) => complain(&format!("cannot write to stdout: {error}; is its disk full?"), ExitCode::StateUnusable),
+        Err(error) => {
+            print_error(&format!("cannot write to stdout: {error}; is its disk full?"), ExitCode::StateUnusable)
+        }
     }
 }
 
 /// Writes an error to stderr and returns `code`. A closed stderr does not change the exit code.
-pub(super) fn complain(error: &impl Display, code: ExitCode) -> ExitCode {
+pub(super) fn print_error(error: &impl Display, code: ExitCode) -> ExitCode {
     let _ = writeln!(io::stderr(), "agentcom-sidecar: {error}");
     code
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use crate::common::logging::{self, LogConfig};
 use crate::machine::Ending;
 use crate::sidecar::cli::options::Options;
-use crate::sidecar::cli::out::complain;
+use crate::sidecar::cli::out::print_error;
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, Loaded};
 use crate::sidecar::exit_code::ExitCode;
@@ -26,19 +26,19 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 pub fn run(options: Options) -> ExitCode {
     let Loaded { config, warnings } = match options.load() {
         Ok(loaded) => loaded,
-        Err(error) => return complain(&error, ExitCode::Config),
+        Err(error) => return print_error(&error, ExitCode::Config),
     };
     let program = Program::of_this_process();
     let pm2 = Pm2::of_this_process();
     // Before the first write: the runtime makes writes beyond the file size limit fail instead of ending the process.
-    let runtime = match runtime::make() {
+    let runtime = match runtime::build() {
         Ok(runtime) => runtime,
-        Err(why) => return complain(&why, ExitCode::StateUnusable),
+        Err(why) => return print_error(&why, ExitCode::StateUnusable),
     };
     let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
         Ok(lock) => lock,
-        Err(error @ LockError::Held { .. }) => return complain(&error, ExitCode::AlreadyRunning),
-        Err(error @ LockError::Unusable(_)) => return complain(&error, ExitCode::StateUnusable),
+        Err(error @ LockError::Held { .. }) => return print_error(&error, ExitCode::AlreadyRunning),
+        Err(error @ LockError::Unusable(_)) => return print_error(&error, ExitCode::StateUnusable),
     };
     // The lock guarantees that no other process writes to the log file.
     let log = logging::init(LogConfig {
@@ -66,7 +66,7 @@ pub fn run(options: Options) -> ExitCode {
         Err((why, code)) => {
             tracing::error!(error = why, "the sidecar cannot run");
             drop(log);
-            return complain(&why, code);
+            return print_error(&why, code);
         }
     };
     tracing::info!(ending = ?ending, "the sidecar ends");
@@ -74,13 +74,13 @@ pub fn run(options: Options) -> ExitCode {
         (Ending::Exit, _) => ExitCode::Done,
         (Ending::InPlace, Ok(program)) => {
             drop((log, lock));
-            complain(&program.run_again(), ExitCode::Internal)
+            print_error(&program.run_again(), ExitCode::Internal)
         }
         (Ending::InPlaceAsIs, Ok(program)) => {
             drop((log, lock));
-            complain(&program.run_current_image(), ExitCode::Internal)
+            print_error(&program.run_current_image(), ExitCode::Internal)
         }
-        (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => complain(&error, ExitCode::Internal),
+        (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => print_error(&error, ExitCode::Internal),
     }
 }
 

@@ -4,23 +4,23 @@ use crate::common::signals::handle_file_size_signal;
 
 /// The least number of open files; with fewer, Tokio panics while it builds a runtime.
 #[cfg(unix)]
-const FEWEST_FILES: u64 = 16;
+const MIN_OPEN_FILES: u64 = 16;
 
 /// Builds the runtime.
 ///
 /// # Errors
 /// Returns a text for the operator that says what the system lacks.
-pub(super) fn make() -> Result<tokio::runtime::Runtime, String> {
+pub(super) fn build() -> Result<tokio::runtime::Runtime, String> {
     #[cfg(unix)]
     if let Some(files) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current
-        && files < FEWEST_FILES
+        && files < MIN_OPEN_FILES
     {
         return Err(format!(
             "only {files} files may be open at once (`ulimit -n`), and that is too few: allow 64 or more"
         ));
     }
-    let unmade = |error| format!("the runtime cannot be made: {error}");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unmade)?;
-    runtime.block_on(async { handle_file_size_signal() }).map_err(unmade)?;
+    let build_failed = |error| format!("the runtime cannot be made: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(build_failed)?;
+    runtime.block_on(async { handle_file_size_signal() }).map_err(build_failed)?;
     Ok(runtime)
 }

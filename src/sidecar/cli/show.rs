@@ -1,5 +1,5 @@
-//! Formats the sidecar's state for a terminal: first what is wrong and what to do about it, then the rest. It shows only
-//! what the status document holds.
+//! Formats the sidecar's state for a terminal: first what is wrong and what to do about it, then the rest. It shows
+//! only what the status document holds.
 
 use std::fmt::Write as _;
 
@@ -9,9 +9,9 @@ use crate::sidecar::admin::status::Status;
 /// Something that is wrong, and what to do about it.
 struct Trouble {
     /// What is wrong.
-    what: String,
+    problem: String,
     /// What the operator can do.
-    then: String,
+    remedy: String,
 }
 
 /// Returns the page of a running sidecar. `now_ms` is the time since the Unix epoch, ms.
@@ -24,10 +24,10 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
     page.row("supervisor", &supervisor(status));
     let mut restarts = status.restarts.iter().take(5).map(|restart| {
         let when =
-            restart.left_at_ms.map(|at| format!("{} ago, ", span(now_ms.saturating_sub(at)))).unwrap_or_default();
+            restart.left_at_ms.map(|at| format!("{} ago, ", duration(now_ms.saturating_sub(at)))).unwrap_or_default();
         let left = if restart.forced { ", with a task left under way" } else { "" };
         let gap = match restart.gap_ms {
-            Some(gap) => format!("back after {}", span(gap)),
+            Some(gap) => format!("back after {}", duration(gap)),
             None => "the hub has not known us since".to_owned(),
         };
         format!("{when}{}: {gap}{left}", quoted(&restart.reason))
@@ -39,7 +39,7 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
         "since start",
         &format!(
             "{} taken, {} completed, {} failed, {} refused",
-            many_u64(counts.taken, "task"),
+            count_u64(counts.taken, "task"),
             counts.completed,
             counts.failed,
             counts.refused
@@ -49,7 +49,7 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
     let memory = process.memory_bytes.map(|bytes| format!(", {:.1} MB", bytes as f64 / 1e6)).unwrap_or_default();
     page.row(
         "process",
-        &format!("pid {}, up {}{memory}, version {}", process.pid, span(process.uptime_ms), status.version),
+        &format!("pid {}, up {}{memory}, version {}", process.pid, duration(process.uptime_ms), status.version),
     );
     page.row("config", &process.config);
     page.text
@@ -63,7 +63,7 @@ pub(super) fn running_short(status: &Status) -> String {
     }
     let _ = write!(line, "; hub {}", status.hub.link);
     if !status.journal.outbox.is_empty() {
-        let _ = write!(line, "; {} for the hub", waiting(status.journal.outbox.len()));
+        let _ = write!(line, "; {} for the hub", verdicts_waiting(status.journal.outbox.len()));
     }
     if !status.journal.writable {
         line.push_str("; the journal cannot be written");
@@ -72,27 +72,27 @@ pub(super) fn running_short(status: &Status) -> String {
 }
 
 /// Returns the page of a sidecar that does not answer.
-pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &OfflineView) -> String {
-    let mut page = Page::new(match &absent.holder {
+pub(super) fn offline(agent_id: &str, queue_file: &str, offline: &OfflineView) -> String {
+    let mut page = Page::new(match &offline.holder {
         Some(holder) => format!("{agent_id}: does not answer, but {holder} holds its state folder"),
         None => format!("{agent_id}: not running"),
     });
-    page.troubles(&[match &absent.holder {
+    page.troubles(&[match &offline.holder {
         Some(_) => Trouble {
-            what: "it is just starting or ending, hangs, or is a version without a local socket".to_owned(),
-            then: "ask again in a moment; then look at its log (`log_file`)".to_owned(),
+            problem: "it is just starting or ending, hangs, or is a version without a local socket".to_owned(),
+            remedy: "ask again in a moment; then look at its log (`log_file`)".to_owned(),
         },
         None => Trouble {
-            what: "nobody takes tasks for this agent".to_owned(),
-            then: "start it: pm2 start, or agentcom-sidecar run".to_owned(),
+            problem: "nobody takes tasks for this agent".to_owned(),
+            remedy: "start it: pm2 start, or agentcom-sidecar run".to_owned(),
         },
     }]);
-    match (&absent.journal, &absent.journal_error) {
+    match (&offline.journal, &offline.journal_error) {
         (_, Some(why)) => page.row("journal", why),
         (None, None) => page.row("journal", &format!("there is none yet ({queue_file})")),
         (Some(_), None) => page.row("journal", queue_file),
     }
-    if let Some(kept) = &absent.journal {
+    if let Some(kept) = &offline.journal {
         let task = kept.task.as_ref().map_or_else(
             || "none".to_owned(),
             |task| {
@@ -113,7 +113,7 @@ pub(super) fn absent(agent_id: &str, queue_file: &str, absent: &OfflineView) -> 
 
 fn troubles(status: &Status) -> Vec<Trouble> {
     let mut troubles = Vec::new();
-    let mut add = |what: String, then: String| troubles.push(Trouble { what, then });
+    let mut add = |problem: String, remedy: String| troubles.push(Trouble { problem, remedy });
     if !status.journal.writable {
         add(
             "the journal cannot be written: no task is taken, no verdict said".to_owned(),
@@ -124,7 +124,7 @@ fn troubles(status: &Status) -> Vec<Trouble> {
         add_hub(status, &mut add);
     }
     if let Some(leaving) = &status.leaving {
-        let left = leaving.deadline_in_ms.map(|ms| format!(", at most {} more", span(ms))).unwrap_or_default();
+        let left = leaving.deadline_in_ms.map(|ms| format!(", at most {} more", duration(ms))).unwrap_or_default();
         let by = leaving.by.as_ref().map(|by| format!(", asked by {by}")).unwrap_or_default();
         if status.phase == "RestartPending" {
             add(
@@ -169,18 +169,18 @@ fn task(status: &Status) -> String {
         task.task_id,
         task.generation,
         task.stage,
-        span(task.age_ms),
+        duration(task.age_ms),
         task.waits_for
     )
 }
 
 fn hub(status: &Status) -> String {
     let hub = &status.hub;
-    let since = hub.online_for_ms.map(|ms| format!(" for {}", span(ms))).unwrap_or_default();
+    let since = hub.online_for_ms.map(|ms| format!(" for {}", duration(ms))).unwrap_or_default();
     // While the hub is away the last latency is out of date.
     let latency = hub.latency_ms.filter(|_| hub.online_for_ms.is_some());
-    let latency = latency.map(|ms| format!(", answers in {}", span(ms))).unwrap_or_default();
-    format!("{}{since}{latency}, {}; {}", hub.link, many_u64(hub.reconnects, "reconnect"), hub.url)
+    let latency = latency.map(|ms| format!(", answers in {}", duration(ms))).unwrap_or_default();
+    format!("{}{since}{latency}, {}; {}", hub.link, count_u64(hub.reconnects, "reconnect"), hub.url)
 }
 
 fn journal(status: &Status) -> String {
@@ -188,11 +188,11 @@ fn journal(status: &Status) -> String {
     let state = if journal.writable { "written" } else { "CANNOT BE WRITTEN" };
     let waiting = match journal.outbox.len() {
         0 => "no verdict waits".to_owned(),
-        count => format!("{} for the hub", waiting(count)),
+        count => format!("{} for the hub", verdicts_waiting(count)),
     };
     let parked = match journal.parked.len() {
         0 => String::new(),
-        count => format!(", {} shelved", many(count, "task")),
+        count => format!(", {} shelved", count_of(count, "task")),
     };
     format!("{state}, {waiting}{parked}; {}", journal.file)
 }
@@ -216,8 +216,8 @@ impl Page {
     }
 
     fn troubles(&mut self, troubles: &[Trouble]) {
-        for Trouble { what, then } in troubles {
-            let _ = writeln!(self.text, "  ! {}\n    -> {}", one_line(what), one_line(then));
+        for Trouble { problem, remedy } in troubles {
+            let _ = writeln!(self.text, "  ! {}\n    -> {}", one_line(problem), one_line(remedy));
         }
     }
 
@@ -226,7 +226,8 @@ impl Page {
     }
 }
 
-/// Replaces control characters by spaces, so that a text from elsewhere can neither fake a line nor control the terminal.
+/// Replaces control characters by spaces, so that a text from elsewhere can neither fake a line nor control the
+/// terminal.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -235,20 +236,20 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", one_line(text))
 }
 
-fn waiting(verdicts: usize) -> String {
+fn verdicts_waiting(verdicts: usize) -> String {
     if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
 }
 
-fn many(count: usize, what: &str) -> String {
-    many_u64(count as u64, what)
+fn count_of(count: usize, what: &str) -> String {
+    count_u64(count as u64, what)
 }
 
-fn many_u64(count: u64, what: &str) -> String {
+fn count_u64(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Formats a duration in its two largest units.
-pub(super) fn span(ms: u64) -> String {
+pub(super) fn duration(ms: u64) -> String {
     let seconds = ms / 1_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     if ms < 1_000 {
@@ -338,7 +339,7 @@ alice Idle: waits for a task
 
     #[test]
     fn times_have_the_units_that_matter() {
-        let shown = [5, 1_500, 12_000, 184_000, 7_380_000, 345_600_000].map(span);
+        let shown = [5, 1_500, 12_000, 184_000, 7_380_000, 345_600_000].map(duration);
         assert_eq!(shown, ["5 ms", "1.5 s", "12 s", "3 min 4 s", "2 h 3 min", "4 d 0 h"]);
     }
 }

@@ -32,17 +32,17 @@ pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Lo
     let mut reader = Reader::new(path, text, &root);
     // The token comes first: nothing that is said after it quotes it.
     let token = reader.token(overrides.token.as_ref());
-    reader.shape();
+    reader.check_keys();
     let config = reader.config(token, overrides);
     let Reader { problems, warnings, .. } = reader;
     match config {
         Some(config) => Ok(Loaded { config, warnings }),
-        None => Err(ConfigError::Invalid { path: path.to_owned(), problems: in_file_order(problems) }),
+        None => Err(ConfigError::Invalid { path: path.to_owned(), problems: sort_by_place(problems) }),
     }
 }
 
 /// Missing keys first (they have no place), then as a reader meets them.
-fn in_file_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+fn sort_by_place(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
     problems
 }
@@ -54,7 +54,7 @@ impl Reader<'_> {
         let hub_url = self.hub_url(overrides.hub_url.as_ref());
         let wake_timeout_ms = self.number(keys::WAKE_TIMEOUT);
         let executors = self.executors(wake_timeout_ms);
-        let http_allow_remote = self.yes_or_no("http_allow_remote");
+        let http_allow_remote = self.boolean("http_allow_remote");
         let config = Config {
             path: self.path.to_owned(),
             overrides: overrides.clone(),
@@ -66,7 +66,7 @@ impl Reader<'_> {
             reviewer: self.optional_text("reviewer"),
             wake_command: self.wake_command(),
             capabilities: self.capabilities(),
-            confirmation_timeout_ms: self.former_number(keys::CONFIRMATION_TIMEOUT),
+            confirmation_timeout_ms: self.legacy_number(keys::CONFIRMATION_TIMEOUT),
             results_dir: self.path_or("results_dir", "./results"),
             log_file: self.path_or("log_file", "./sidecar.log"),
             log_level: self.log_level(overrides.log_level.as_ref()),
@@ -102,7 +102,7 @@ impl Reader<'_> {
 
     fn agent_id(&mut self) -> Option<String> {
         let allowed = "a text of 1 to 128 characters without control characters";
-        let (node, id) = self.required("agent_id", allowed)?;
+        let (node, id) = self.required_text("agent_id", allowed)?;
         let length = id.chars().count();
         if length > Limit::AgentId.chars() || id.chars().any(char::is_control) || id.trim().is_empty() {
             self.wrong(Some(node), "agent_id", allowed);
@@ -116,7 +116,7 @@ impl Reader<'_> {
         let (node, key, secret) = match over {
             Some(over) => (None, over.from, over.value.clone()),
             None => {
-                let (node, text) = self.required("token", ALLOWED)?;
+                let (node, text) = self.required_text("token", ALLOWED)?;
                 (Some(node), "token", Secret::new(text))
             }
         };
@@ -131,9 +131,9 @@ impl Reader<'_> {
         } else {
             None
         };
-        self.never_show(text);
+        self.redact(text);
         // As it is written in the file, escapes and all.
-        node.into_iter().for_each(|node| self.never_show(node.raw.trim_matches('"')));
+        node.into_iter().for_each(|node| self.redact(node.raw.trim_matches('"')));
         match problem {
             None => Some(secret),
             Some(found) => {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         let (node, key, url) = match over {
             Some(over) => (None, over.from, over.value.expose().to_owned()),
             None => {
-                let (node, url) = self.required("hub_url", hub_url::ALLOWED)?;
+                let (node, url) = self.required_text("hub_url", hub_url::ALLOWED)?;
                 (Some(node), "hub_url", url)
             }
         };
@@ -172,7 +172,7 @@ impl Reader<'_> {
     fn wake_command(&mut self) -> Option<String> {
         let Some(command) = self.optional_text("wake_command") else {
             // Where executors do the work, a target without one is said when such a task comes.
-            if self.present_new("executors").is_none() {
+            if self.present("executors").is_none() {
                 self.warn(None, WarningKind::NoWakeCommand);
             }
             return None;
@@ -186,7 +186,7 @@ impl Reader<'_> {
 
     fn capabilities(&mut self) -> Vec<String> {
         let allowed = "a list of texts: [\"code\", \"review\"]";
-        let Some(node) = self.present("capabilities") else { return Vec::new() };
+        let Some(node) = self.present_legacy("capabilities") else { return Vec::new() };
         let Value::List(items) = &node.value else {
             self.wrong(Some(node), "capabilities", allowed);
             return Vec::new();
@@ -245,8 +245,8 @@ impl Reader<'_> {
         }
     }
 
-    fn yes_or_no(&mut self, key: &'static str) -> bool {
-        let Some(node) = self.present_new(key) else { return false };
+    fn boolean(&mut self, key: &'static str) -> bool {
+        let Some(node) = self.present(key) else { return false };
         match node.value {
             Value::Bool(yes) => yes,
             Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
@@ -265,22 +265,22 @@ impl Reader<'_> {
         let Some(members) = self.object("restart_intensity", allowed) else { return read };
         if let Some(max) = last(members, "max").filter(|node| !matches!(node.value, Value::Null)) {
             // The bound of 1,000 keeps it inside u32.
-            read.max = u32::try_from(self.whole(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);
+            read.max = u32::try_from(self.whole_number(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);
         }
         if let Some(window) = last(members, "window_ms").filter(|node| !matches!(node.value, Value::Null)) {
-            read.window_ms = self.whole(window, keys::INTENSITY_WINDOW);
+            read.window_ms = self.whole_number(window, keys::INTENSITY_WINDOW);
         }
         read
     }
 
     fn wake_retry_delays(&mut self) -> Vec<u64> {
-        let Some(node) = self.present_new("wake_retry_delays_ms") else { return keys::WAKE_RETRY_DEFAULTS.to_vec() };
+        let Some(node) = self.present("wake_retry_delays_ms") else { return keys::WAKE_RETRY_DEFAULTS.to_vec() };
         match &node.value {
             Value::List(items) if items.len() <= keys::WAKE_RETRIES_MAX => {
                 let mut delays = Vec::new();
                 for (index, item) in items.iter().enumerate() {
                     let key = format!("wake_retry_delays_ms[{index}]");
-                    delays.push(self.whole_named(item, &key, keys::WAKE_RETRY_DELAY));
+                    delays.push(self.whole_number_named(item, &key, keys::WAKE_RETRY_DELAY));
                 }
                 delays
             }
@@ -313,7 +313,7 @@ impl Reader<'_> {
     fn permissions(&mut self) {
         use std::os::unix::fs::PermissionsExt;
         // A token from the environment leaves nothing in the file to protect.
-        if self.present("token").is_none() {
+        if self.present_legacy("token").is_none() {
             return;
         }
         let Ok(metadata) = std::fs::metadata(self.path) else { return };

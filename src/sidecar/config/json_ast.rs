@@ -59,16 +59,16 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
         let detail = full.split(" at line ").next().unwrap_or(&full).to_owned();
         SyntaxError { line: error.line(), column: error.column(), detail }
     })?;
-    Walk { text, at: 0 }.node().ok_or_else(|| SyntaxError { line: 1, column: 1, detail: "not JSON".into() })
+    Parser { text, at: 0 }.node().ok_or_else(|| SyntaxError { line: 1, column: 1, detail: "not JSON".into() })
 }
 
 /// A parser of text that serde_json has accepted. Its methods return `None` if it disagrees with serde_json.
-struct Walk<'a> {
+struct Parser<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Parser<'a> {
     fn node(&mut self) -> Option<Node<'a>> {
         self.skip_space();
         let start = self.at;
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
             b'{' => Value::Object(self.members()?),
             b'[' => Value::List(self.items()?),
             b'"' => Value::Text(self.string()?),
-            _ => self.word()?,
+            _ => self.scalar()?,
         };
         Some(Node { at: start, raw: self.text.get(start..self.at)?, value })
     }
@@ -84,10 +84,10 @@ impl<'a> Walk<'a> {
     fn members(&mut self) -> Option<Vec<Member<'a>>> {
         let mut members = Vec::new();
         self.at += 1;
-        while self.past_separator()? != b'}' {
+        while self.skip_separators()? != b'}' {
             let key_at = self.at;
             let key = self.string()?;
-            self.past_separator()?;
+            self.skip_separators()?;
             members.push(Member { key, key_at, value: self.node()? });
         }
         self.at += 1;
@@ -97,7 +97,7 @@ impl<'a> Walk<'a> {
     fn items(&mut self) -> Option<Vec<Node<'a>>> {
         let mut items = Vec::new();
         self.at += 1;
-        while self.past_separator()? != b']' {
+        while self.skip_separators()? != b']' {
             items.push(self.node()?);
         }
         self.at += 1;
@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn word(&mut self) -> Option<Value<'a>> {
+    fn scalar(&mut self) -> Option<Value<'a>> {
         let rest = self.text.get(self.at..)?;
         let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, ',' | '}' | ']')).unwrap_or(rest.len());
         self.at += end;
@@ -133,7 +133,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn past_separator(&mut self) -> Option<u8> {
+    fn skip_separators(&mut self) -> Option<u8> {
         while matches!(self.peek()?, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':') {
             self.at += 1;
         }

@@ -1,8 +1,8 @@
-//! Reads and checks `config.json`. Flags override the environment, the environment the file, the file the defaults; every
-//! wrong value is named with its place. It opens no socket, writes nothing and logs nothing.
+//! Reads and checks `config.json`. Flags override the environment, the environment the file, the file the defaults;
+//! every wrong value is named with its place. It opens no socket, writes nothing and logs nothing.
 //!
-//! A configuration of the legacy sidecar is read unchanged. The source of its keys, and of the empty values that count as
-//! absent in them, is the legacy sidecar's loader.
+//! A configuration of the legacy sidecar is read unchanged. The source of its keys, and of the empty values that count
+//! as absent in them, is the legacy sidecar's loader.
 //!
 //! A new key is a field of [`Config`], a row of the table in `keys.rs`, and a row in docs/configuration.md.
 
@@ -153,8 +153,8 @@ pub struct Override {
 }
 
 impl Overrides {
-    /// Returns the overrides of the environment: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts as
-    /// absent; one that is not UTF-8 is a wrong value.
+    /// Returns the overrides of the environment: `AGENTCOM_TOKEN` and `AGENTCOM_HTTP_LISTEN`. An empty variable counts
+    /// as absent; one that is not UTF-8 is a wrong value.
     pub fn from_env(env: impl Fn(&str) -> Option<OsString>) -> Self {
         let over = |name| {
             let value = env(name).filter(|value| !value.is_empty())?;
@@ -188,14 +188,15 @@ pub const PATH_VARIABLE: &str = "AGENTCOM_CONFIG";
 /// The environment variable that holds the token in place of the file. It is removed from the agent's environment.
 pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
 
-/// The environment variable of an admin's token, for `onboard`. If it is exported in the shell that starts the agent, the
-/// daemon inherits it.
+/// The environment variable of an admin's token, for `onboard`. If it is exported in the shell that starts the agent,
+/// the daemon inherits it.
 pub const ADMIN_TOKEN_VARIABLE: &str = "AGENTCOM_ADMIN_TOKEN";
 
 /// The environment variable for `http_listen`.
 pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";
 
-/// Returns the path of the configuration file: the flag, else `AGENTCOM_CONFIG`, else `config.json` in the working folder.
+/// Returns the path of the configuration file: the flag, else `AGENTCOM_CONFIG`, else `config.json` in the working
+/// folder.
 pub fn config_path(flag: Option<PathBuf>, env: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     flag.or_else(|| env(PATH_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
         .unwrap_or_else(|| PathBuf::from("config.json"))

@@ -1,5 +1,5 @@
-//! Checks the configuration and the folders: what can be read and written, and which process holds the lock. Folders are
-//! probed with a temporary file.
+//! Checks the configuration and the folders: what can be read and written, and which process holds the lock. Folders
+//! are probed with a temporary file.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -7,22 +7,22 @@ use std::path::Path;
 use crate::common::fs::atomic_file::{self, folder_of};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::machine::Journal;
+use crate::sidecar::cli::check::agent_label;
 use crate::sidecar::cli::check::finding::Finding;
-use crate::sidecar::cli::check::named;
 use crate::sidecar::config::{Config, Loaded, WarningKind};
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
 use crate::sidecar::journal::{self, Boot, Found};
 
 /// The free space below which a journal may not fit, bytes.
-const NO_ROOM_BYTES: u64 = 1 << 20;
+const MIN_FREE_BYTES: u64 = 1 << 20;
 /// The free space below which the operator is warned, bytes.
-const LITTLE_ROOM_BYTES: u64 = 100 << 20;
+const LOW_FREE_BYTES: u64 = 100 << 20;
 
 /// Returns a finding for the configuration, and one for each of its warnings that has no check of its own.
 pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
     let mut findings =
-        vec![Finding::ok("config", format!("{}: {}", loaded.config.path.display(), named(&loaded.config)))];
+        vec![Finding::ok("config", format!("{}: {}", loaded.config.path.display(), agent_label(&loaded.config)))];
     let has_own =
         |kind: &WarningKind| matches!(kind, WarningKind::ReadableByOthers { .. } | WarningKind::NoWakeCommand);
     let warnings = loaded.warnings.iter().filter(|warning| !has_own(&warning.kind));
@@ -42,7 +42,7 @@ pub(super) fn permissions(config: &Config) -> Vec<Finding> {
         );
         Finding::warning("permissions", found).then(format!("chmod o-w '{}'", folder.display()))
     });
-    [readable(config)].into_iter().chain(replaceable).collect()
+    [check_readable(config)].into_iter().chain(replaceable).collect()
 }
 
 /// Returns the permission bits of `path`, 0 to 7777 (octal).
@@ -59,7 +59,7 @@ pub(super) fn mode(_path: &Path) -> Option<u32> {
 }
 
 #[cfg(unix)]
-fn readable(config: &Config) -> Finding {
+fn check_readable(config: &Config) -> Finding {
     let mode = |path: &Path| mode(path).filter(|_| path.is_file()).map(|mode| mode & 0o777);
     let secret = |path: &&Path| mode(path).is_some_and(|mode| mode & 0o077 != 0);
     let open: Vec<&Path> = [config.path.as_path(), &config.queue_file].into_iter().filter(secret).collect();
@@ -89,16 +89,16 @@ pub(super) fn state_folder(config: &Config) -> Finding {
         Err(error) => return unusable(error.to_string()),
     };
     let folder = atomic_file::folder_of(&file);
-    let found = match tried(folder) {
+    let found = match probe_folder(folder) {
         Ok(found) => found,
         Err(error) => return unusable(format!("{} {error}", folder.display())).then(remedy(&error, "queue_file")),
     };
-    match room(folder) {
-        Some(free) if free < NO_ROOM_BYTES => {
+    match free_space(folder) {
+        Some(free) if free < MIN_FREE_BYTES => {
             unusable(format!("{}: {free} bytes are free on its disk", folder.display()))
                 .then("free some space, or set `queue_file` on another disk")
         }
-        Some(free) if free < LITTLE_ROOM_BYTES => {
+        Some(free) if free < LOW_FREE_BYTES => {
             let found = format!("{} {found}; {} MiB are free on its disk", folder.display(), free >> 20);
             Finding::warning("state", found).then("free some space: without room no task is taken")
         }
@@ -110,14 +110,15 @@ pub(super) fn state_folder(config: &Config) -> Finding {
 /// Checks whether the agent's results folder can be written: the sidecar removes files there.
 pub(super) fn results_folder(config: &Config) -> Finding {
     let folder = config.results_dir.as_path();
-    match tried(folder) {
+    match probe_folder(folder) {
         Ok(found) => Finding::ok("results", format!("{} {found}", folder.display())),
         Err(error) => Finding::problem("results", format!("{} {error}", folder.display()), ExitCode::Unavailable)
             .then(remedy(&error, "results_dir")),
     }
 }
 
-/// Checks whether the agent's repository exists: hooks and shell commands run in it. Returns `None` if none is configured.
+/// Checks whether the agent's repository exists: hooks and shell commands run in it. Returns `None` if none is
+/// configured.
 pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
     let folder = config.repo_dir.as_deref()?;
     let hooks = config.hooks.on_task_start.is_some() || config.hooks.on_task_result.is_some();
@@ -150,7 +151,7 @@ pub(super) fn log_file(config: &Config) -> Finding {
         let found = format!("`log_file`: {} is a folder", file.display());
         return Finding::warning("log", found).then("name a file in it");
     }
-    match tried(folder_of(file)) {
+    match probe_folder(folder_of(file)) {
         Ok(_) => Finding::ok("log", file.display()),
         Err(error) => Finding::warning("log", format!("`log_file`: {} {error}", folder_of(file).display()))
             .then(remedy(&error, "log_file")),
@@ -181,7 +182,7 @@ pub(super) fn journal(config: &Config) -> Finding {
     };
     match journal::from_bytes(&bytes, Boot { id: "", since_ms: None }) {
         Ok(Found::Journal { journal, unread, .. }) if unread.is_empty() => {
-            Finding::ok("journal", format!("{}: {}", path.display(), in_words(&journal)))
+            Finding::ok("journal", format!("{}: {}", path.display(), summary(&journal)))
         }
         Ok(Found::Journal { unread, .. }) => {
             unusable(format!("{} makes no sense to this version: {}", path.display(), unread.join("; "))).then(
@@ -196,7 +197,7 @@ pub(super) fn journal(config: &Config) -> Finding {
     }
 }
 
-fn in_words(journal: &Journal) -> String {
+fn summary(journal: &Journal) -> String {
     let job = match &journal.job {
         Some(persisted) => format!("task {} in hand", persisted.task.id),
         None => "no task in hand".to_owned(),
@@ -216,9 +217,9 @@ pub(super) fn holder(config: &Config) -> (Option<Holder>, Finding) {
     }
 }
 
-/// Writes a file of 4096 bytes into the folder and removes it; for a folder that does not exist, into its nearest ancestor
-/// that does. Returns the words for a finding.
-fn tried(folder: &Path) -> io::Result<&'static str> {
+/// Writes a file of 4096 bytes into the folder and removes it; for a folder that does not exist, into its nearest
+/// ancestor that does. Returns the words for a finding.
+fn probe_folder(folder: &Path) -> io::Result<&'static str> {
     let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(folder);
     if !there.is_dir() {
         return Err(io::Error::new(
@@ -247,16 +248,16 @@ fn remedy(error: &io::Error, key: &str) -> String {
     }
 }
 
-/// Returns the space that an ordinary user may still write on the folder's disk, bytes. For a folder that does not exist,
-/// the disk is that of its nearest ancestor that does.
+/// Returns the space that an ordinary user may still write on the folder's disk, bytes. For a folder that does not
+/// exist, the disk is that of its nearest ancestor that does.
 #[cfg(unix)]
-fn room(folder: &Path) -> Option<u64> {
+fn free_space(folder: &Path) -> Option<u64> {
     let there = folder.ancestors().find(|path| path.is_dir())?;
     let disk = rustix::fs::statvfs(there).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(not(unix))]
-fn room(_folder: &Path) -> Option<u64> {
+fn free_space(_folder: &Path) -> Option<u64> {
     None
 }

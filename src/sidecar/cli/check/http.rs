@@ -1,5 +1,5 @@
-//! Checks whether the local HTTP listener can open at its configured address. Without a running sidecar it opens the port
-//! for a moment; else it requests the agent id of the server that answers there.
+//! Checks whether the local HTTP listener can open at its configured address. Without a running sidecar it opens the
+//! port for a moment; else it requests the agent id of the server that answers there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,25 +12,25 @@ use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::Holder;
 
 /// The time limit of the listener's answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Checks the listener. Returns `None` if none is configured.
-pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Option<Finding> {
+pub(super) async fn check(config: &Config, holder: Option<&Holder>) -> Option<Finding> {
     let address = config.http_listen?;
     Some(match holder {
-        None => free(address),
-        Some(_) => ours(config, address).await,
+        None => check_free(address),
+        Some(_) => check_running(config, address).await,
     })
 }
 
-fn free(address: SocketAddr) -> Finding {
+fn check_free(address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok("http", format!("http://{address} can be opened")),
-        Err(error) => cannot(address, &error),
+        Err(error) => cannot_open(address, &error),
     }
 }
 
-fn cannot(address: SocketAddr, error: &io::Error) -> Finding {
+fn cannot_open(address: SocketAddr, error: &io::Error) -> Finding {
     let finding =
         Finding::problem("http", format!("http://{address} cannot be opened: {error}"), ExitCode::Unavailable);
     if error.kind() == io::ErrorKind::AddrInUse {
@@ -43,9 +43,9 @@ fn cannot(address: SocketAddr, error: &io::Error) -> Finding {
 }
 
 /// Checks whether the server at the address is the running sidecar.
-async fn ours(config: &Config, address: SocketAddr) -> Finding {
+async fn check_running(config: &Config, address: SocketAddr) -> Finding {
     let base = format!("http://{address}");
-    let question = HttpRequest { base: &base, path: "/state", token: None, body: None, timeout: PATIENCE };
+    let question = HttpRequest { base: &base, path: "/state", token: None, body: None, timeout: ANSWER_TIMEOUT };
     match ask(question).await {
         Ok(answer) if answer.body["agent_id"] == config.agent_id.as_str() => {
             Finding::ok("http", format!("the running sidecar answers at {base}"))

@@ -1,5 +1,6 @@
-//! Checks the hub step by step: its name, TCP, TLS, the WebSocket, the token. The WebSocket is opened and closed without
-//! a frame, and the token is checked over HTTP: an `identify` would displace the connection of a running sidecar.
+//! Checks the hub step by step: its name, TCP, TLS, the WebSocket, the token. The WebSocket is opened and closed
+//! without a frame, and the token is checked over HTTP: an `identify` would displace the connection of a running
+//! sidecar.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ use crate::sidecar::hub_connection::{ConnectionConfig, dial};
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns a finding for each step. After a failed step, those that depend on it are left out.
-pub(super) async fn look(config: &Config) -> Vec<Finding> {
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let reached = connection(config, &mut findings).await;
+    let reached = check_connection(config, &mut findings).await;
     if reached {
-        findings.push(standing(config).await);
+        findings.push(check_token(config).await);
     }
     findings
 }
@@ -28,7 +29,7 @@ fn problem(check: &'static str, why: impl std::fmt::Display) -> Finding {
 }
 
 /// Checks whether a WebSocket can be opened, and adds a finding for each step.
-async fn connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
+async fn check_connection(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let url = config.hub_url.as_str();
     let shown = dial::loggable_url(url);
     let limit = Duration::from_millis(config.connect_timeout_ms);
@@ -86,7 +87,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
 }
 
 /// Checks whether the hub accepts the agent's token.
-async fn standing(config: &Config) -> Finding {
+async fn check_token(config: &Config) -> Finding {
     use token::TokenStatus;
     let base = match &config.hub_api_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
@@ -102,7 +103,7 @@ async fn standing(config: &Config) -> Finding {
         "put its own token into {} (agentcom-hub token {agent} --out FILE makes one more), then restart the sidecar",
         config.path.display()
     );
-    match token::standing(&base, agent, &config.token, limit).await {
+    match token::token_status(&base, agent, &config.token, limit).await {
         Ok(TokenStatus::Ours) => {
             Finding::ok("token", format!("{base} takes it as {agent:?}'s (asked over HTTP, without an identify)"))
         }

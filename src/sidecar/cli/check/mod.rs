@@ -15,7 +15,7 @@ use finding::{Finding, Report};
 use tokio::runtime::Runtime;
 
 use crate::sidecar::cli::options::Options;
-use crate::sidecar::cli::out::{complain, print};
+use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, ConfigError, Loaded};
 use crate::sidecar::exit_code::ExitCode;
@@ -34,9 +34,9 @@ pub struct CheckArgs {
 /// Checks everything, or with `--preflight` only what decides whether this binary can run here.
 pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
     // Before the first folder is probed: the runtime makes writes beyond the file size limit fail.
-    let runtime = match runtime::make() {
+    let runtime = match runtime::build() {
         Ok(runtime) => runtime,
-        Err(why) => return complain(&why, ExitCode::StateUnusable),
+        Err(why) => return print_error(&why, ExitCode::StateUnusable),
     };
     if args.preflight {
         return preflight(options);
@@ -44,7 +44,7 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
     let mut report = Report::default();
     match options.load() {
         Ok(loaded) => {
-            everything(&loaded, &mut report, runtime);
+            run_checks(&loaded, &mut report, runtime);
             report.hide(&loaded.config.token);
         }
         Err(error) => {
@@ -55,19 +55,19 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
         }
     }
     let text = if args.json { report.to_json(&options.config_path()) } else { report.to_text() };
-    let said = print(text.as_bytes());
-    if said == ExitCode::Done { report.exit_code() } else { said }
+    let printed = print(text.as_bytes());
+    if printed == ExitCode::Done { report.exit_code() } else { printed }
 }
 
 /// Checks whether this binary can run, before it replaces the old one.
 fn preflight(options: &Options) -> ExitCode {
     let config = match options.load() {
         Ok(loaded) => loaded.config,
-        Err(error) => return complain(&in_one_line(&error.to_string()), ExitCode::Config),
+        Err(error) => return print_error(&one_line(&error.to_string()), ExitCode::Config),
     };
     let findings = [files::state_folder(&config), files::journal(&config)];
     match findings.into_iter().find(Finding::is_problem) {
-        Some(problem) => complain(&in_one_line(&problem.as_sentence()), problem.code()),
+        Some(problem) => print_error(&one_line(&problem.as_sentence()), problem.code()),
         None => {
             let version = env!("CARGO_PKG_VERSION");
             print(format!("agentcom-sidecar {version} can run as {:?}\n", config.agent_id).as_bytes())
@@ -75,7 +75,7 @@ fn preflight(options: &Options) -> ExitCode {
     }
 }
 
-fn everything(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
+fn run_checks(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
     let config = &loaded.config;
     report.extend(files::configuration(loaded));
     report.extend(files::permissions(config));
@@ -88,9 +88,9 @@ fn everything(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
     runtime.block_on(async {
-        report.extend(hub::look(config).await);
-        report.extend(http::look(config, holder.as_ref()).await);
-        report.extend(pm2::look(config, holder.as_ref()).await);
+        report.extend(hub::check(config).await);
+        report.extend(http::check(config, holder.as_ref()).await);
+        report.extend(pm2::check(config, holder.as_ref()).await);
     });
     // A name lookup that hangs must not delay the answer.
     runtime.shutdown_background();
@@ -102,11 +102,11 @@ fn no_configuration(error: &ConfigError) -> Finding {
 }
 
 /// Joins the lines of a message to one line, for a log.
-fn in_one_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     text.replace(":\n  ", ": ").replace("\n  ", "; ").replace('\n', "; ")
 }
 
 /// Returns the agent's id and hub, for a finding.
-fn named(config: &Config) -> String {
+fn agent_label(config: &Config) -> String {
     format!("{:?} at {}", config.agent_id, config.hub_url)
 }

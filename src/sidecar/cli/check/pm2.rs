@@ -15,28 +15,28 @@ use crate::sidecar::supervisor::pm2::{Launch, Pm2, Pm2Error, Pm2Process, Process
 /// pm2's default of `kill_timeout`, ms.
 const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
 /// The least time that the goodbye to the hub gets, ms (`sidecar::policy`).
-const LEAST_GOODBYE_MS: u64 = 200;
+const MIN_GOODBYE_MS: u64 = 200;
 /// pm2's default of `listen_timeout`, ms.
 const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
 /// pm2's default of `max_restarts`.
 const DEFAULT_MAX_RESTARTS: u64 = 16;
 
 /// Checks pm2's state of this sidecar, its settings, and the secrets that pm2 stores.
-pub(super) async fn look(config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
     let pm2 = Pm2::of_this_process();
     let Some(home) = pm2.home() else {
         return vec![Finding::warning("pm2", "not looked for: neither PM2_HOME nor HOME is set").then("set PM2_HOME")];
     };
     let list = query(pm2.program(), home, QUERY_TIMEOUT).await;
     let mut findings = match &list {
-        Ok(list) => us_in(list, home, config, holder),
-        Err(error) => vec![unasked(&pm2, home, error)],
+        Ok(list) => check_apps(list, home, config, holder),
+        Err(error) => vec![query_failed(&pm2, home, error)],
     };
-    let kept = stored::look(home, list.as_deref().ok(), Some(&config.token));
-    if kept.is_empty() && list.is_ok() {
+    let stored_secrets = stored::check(home, list.as_deref().ok(), Some(&config.token));
+    if stored_secrets.is_empty() && list.is_ok() {
         findings.push(Finding::ok("pm2 secrets", "pm2 hands none to our programs, and has saved none"));
     }
-    findings.extend(kept);
+    findings.extend(stored_secrets);
     findings
 }
 
@@ -45,10 +45,10 @@ pub(super) async fn secrets() -> Vec<Finding> {
     let pm2 = Pm2::of_this_process();
     let Some(home) = pm2.home() else { return Vec::new() };
     let list = query(pm2.program(), home, QUERY_TIMEOUT).await;
-    stored::look(home, list.as_deref().ok(), None)
+    stored::check(home, list.as_deref().ok(), None)
 }
 
-fn us_in(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
+fn check_apps(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
     let ours: Vec<&Pm2Process> = list.iter().filter(|app| serves(app, config)).collect();
     match ours.as_slice() {
         [] => {
@@ -62,12 +62,12 @@ fn us_in(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Hold
             vec![Finding::warning("pm2", found).then(todo)]
         }
         [us] => {
-            let mut findings = vec![standing(us, holder)];
-            findings.extend(settings(us, config));
+            let mut findings = vec![check_status(us, holder)];
+            findings.extend(check_settings(us, config));
             findings
         }
         several => {
-            let names: Vec<_> = several.iter().map(|app| shown(app)).collect();
+            let names: Vec<_> = several.iter().map(|app| app_label(app)).collect();
             let found = format!("{} entries serve this one state folder: {}", several.len(), names.join(", "));
             let todo =
                 "pm2 delete all but one: only one copy can serve an agent, the others exit with 75 over and over";
@@ -76,7 +76,7 @@ fn us_in(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Hold
     }
 }
 
-fn unasked(pm2: &Pm2, home: &Path, error: &Pm2Error) -> Finding {
+fn query_failed(pm2: &Pm2, home: &Path, error: &Pm2Error) -> Finding {
     match (error, pm2.program()) {
         (Pm2Error::NoDaemon, None) => Finding::warning("pm2", "there is no `pm2` on the PATH, and no daemon answers")
             .then("npm install -g pm2; without it the sidecar runs too, and restarts itself in place"),
@@ -117,30 +117,32 @@ fn serves(app: &Pm2Process, config: &Config) -> bool {
     Config::load(&file).is_ok_and(|theirs| journal(&theirs.config).is_some_and(|path| Some(path) == journal(config)))
 }
 
-fn shown(app: &Pm2Process) -> String {
+fn app_label(app: &Pm2Process) -> String {
     let id = app.pm_id.map(|id| format!("id {id}, ")).unwrap_or_default();
     format!("{:?} ({id}{})", app.name.as_deref().unwrap_or("without a name"), app.status)
 }
 
 /// Checks the app's status, and whether its process is the one that holds the agent's lock.
-fn standing(us: &Pm2Process, holder: Option<&Holder>) -> Finding {
+fn check_status(us: &Pm2Process, holder: Option<&Holder>) -> Finding {
     let name = us.name.as_deref().unwrap_or("NAME");
     let serving = holder.and_then(|holder| holder.pid);
     match (&us.status, us.pid, serving) {
         (ProcessStatus::Online | ProcessStatus::Launching, Some(ours), Some(serving)) if ours != serving => {
-            let found = format!("{} is process {ours}, and process {serving} serves this agent", shown(us));
+            let found = format!("{} is process {ours}, and process {serving} serves this agent", app_label(us));
             Finding::warning("pm2", found)
                 .then(format!("if nobody needs process {serving} (pm2 was killed under it?): kill {serving}; pm2's copy then takes over"))
         }
         (ProcessStatus::Online | ProcessStatus::Launching, Some(_), _) => {
-            Finding::ok("pm2", format!("we are {}, restarted {} times", shown(us), us.restart_time.unwrap_or(0)))
+            Finding::ok("pm2", format!("we are {}, restarted {} times", app_label(us), us.restart_time.unwrap_or(0)))
         }
-        (ProcessStatus::Online | ProcessStatus::Launching, None, _) => {
-            Finding::problem("pm2", format!("{} has no process: is its binary gone?", shown(us)), ExitCode::Unavailable)
-                .then(format!("put the binary back, then pm2 restart {name}"))
-        }
+        (ProcessStatus::Online | ProcessStatus::Launching, None, _) => Finding::problem(
+            "pm2",
+            format!("{} has no process: is its binary gone?", app_label(us)),
+            ExitCode::Unavailable,
+        )
+        .then(format!("put the binary back, then pm2 restart {name}")),
         (ProcessStatus::Errored, _, _) => {
-            Finding::problem("pm2", format!("pm2 has given {} up", shown(us)), ExitCode::Unavailable)
+            Finding::problem("pm2", format!("pm2 has given {} up", app_label(us)), ExitCode::Unavailable)
                 .then(format!("pm2 logs {name} --err says why; then pm2 restart {name}"))
         }
         (
@@ -152,12 +154,12 @@ fn standing(us: &Pm2Process, holder: Option<&Holder>) -> Finding {
             | ProcessStatus::Absent,
             _,
             _,
-        ) => Finding::warning("pm2", format!("{} does not run", shown(us))).then(format!("pm2 restart {name}")),
+        ) => Finding::warning("pm2", format!("{} does not run", app_label(us))).then(format!("pm2 restart {name}")),
     }
 }
 
 /// Returns a finding for each of pm2's settings that is wrong, with what to write; a single one if all are right.
-fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
+fn check_settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut warn = |found: String, todo: &str| findings.push(Finding::warning("pm2 settings", found).then(todo));
     if us.autorestart == Some(false) {
@@ -200,7 +202,8 @@ fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
             "watch: false",
         );
     }
-    findings.extend(kill_timeout(us.kill_timeout_ms.unwrap_or(DEFAULT_KILL_TIMEOUT_MS), config.drain_deadline_ms));
+    findings
+        .extend(check_kill_timeout(us.kill_timeout_ms.unwrap_or(DEFAULT_KILL_TIMEOUT_MS), config.drain_deadline_ms));
     if us.launch.exec_mode.as_deref() == Some("cluster_mode") {
         let found = "`exec_mode: cluster`: pm2 loads the binary as JavaScript there, and crash-loops";
         findings.push(
@@ -215,10 +218,10 @@ fn settings(us: &Pm2Process, config: &Config) -> Vec<Finding> {
 }
 
 /// Checks pm2's `kill_timeout`: between SIGINT and SIGKILL the sidecar needs its goodbye and a reserve.
-fn kill_timeout(found_ms: u64, drain_ms: u64) -> Option<Finding> {
+fn check_kill_timeout(found_ms: u64, drain_ms: u64) -> Option<Finding> {
     let wanted = drain_ms.saturating_add(STOP_RESERVE_MS);
     let todo = format!("kill_timeout: {wanted} or more (`drain_deadline_ms` and {STOP_RESERVE_MS} ms)");
-    if found_ms < STOP_RESERVE_MS + LEAST_GOODBYE_MS {
+    if found_ms < STOP_RESERVE_MS + MIN_GOODBYE_MS {
         let found = format!("`kill_timeout: {found_ms}`: pm2 kills before the goodbye can be said");
         Some(Finding::problem("pm2 settings", found, ExitCode::Unavailable).then(todo))
     } else if found_ms < wanted {
@@ -238,8 +241,8 @@ mod tests {
 
     #[test]
     fn a_kill_timeout_is_judged_by_what_the_goodbye_needs() {
-        assert!(kill_timeout(8_000, 5_000).is_none() && kill_timeout(5_600, 5_000).is_none());
-        assert!(kill_timeout(1_600, 5_000).is_some_and(|finding| !finding.is_problem()));
-        assert!(kill_timeout(799, 5_000).is_some_and(|finding| finding.is_problem()));
+        assert!(check_kill_timeout(8_000, 5_000).is_none() && check_kill_timeout(5_600, 5_000).is_none());
+        assert!(check_kill_timeout(1_600, 5_000).is_some_and(|finding| !finding.is_problem()));
+        assert!(check_kill_timeout(799, 5_000).is_some_and(|finding| finding.is_problem()));
     }
 }

@@ -1,5 +1,5 @@
-//! Tells which environment variables look like secrets, by name or value. The rule is that of `ecosystem.config.js`, which
-//! keeps them from pm2.
+//! Tells which environment variables look like secrets, by name or value. The rule is that of `ecosystem.config.js`,
+//! which keeps them from pm2.
 
 /// The endings of a word that mark a name as a secret's.
 const ENDINGS: [&str; 11] = [

@@ -1,6 +1,6 @@
 //! Checks whether the programs of the configured commands exist: of the wake command, the executors and the hooks. It
-//! reads the first word of each shell line and runs nothing; a line that begins with anything but a plain command is not
-//! checked.
+//! reads the first word of each shell line and runs nothing; a line that begins with anything but a plain command is
+//! not checked.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -13,53 +13,58 @@ use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 
 /// Builtins and keywords of the shell that wake commands begin with.
-const OF_THE_SHELL: [&str; 20] = [
+const SHELL_WORDS: [&str; 20] = [
     ".", ":", "[", "case", "cd", "command", "eval", "exec", "export", "false", "for", "if", "printf", "set", "test",
     "trap", "true", "umask", "until", "while",
 ];
 
 /// Returns a finding for each command.
 pub(super) fn commands(config: &Config) -> Vec<Finding> {
-    let beside = folder_of(&config.path);
+    let config_folder = folder_of(&config.path);
     let mut findings = vec![match &config.wake_command {
-        Some(line) => look("wake", "wake_command", line, beside),
+        Some(line) => check_command("wake", "wake_command", line, config_folder),
         None => Finding::warning("wake", "no `wake_command`: a task waits for an agent that finds it by itself").then(
             "set `wake_command` to the shell line that wakes the agent (docs/operating.md, \"Onboard an agent\")",
         ),
     }];
     for executor in &config.executors {
-        findings.push(look("executor", &format!("executors.{}", executor.target), &executor.command, beside));
+        findings.push(check_command(
+            "executor",
+            &format!("executors.{}", executor.target),
+            &executor.command,
+            config_folder,
+        ));
     }
     let hooks =
         [("hooks.on_task_start", &config.hooks.on_task_start), ("hooks.on_task_result", &config.hooks.on_task_result)];
-    let hooks_run_in = config.repo_dir.as_deref().unwrap_or(beside);
+    let hooks_run_in = config.repo_dir.as_deref().unwrap_or(config_folder);
     for (key, line) in hooks {
-        findings.extend(line.as_ref().map(|line| look("hook", key, line, hooks_run_in)));
+        findings.extend(line.as_ref().map(|line| check_command("hook", key, line, hooks_run_in)));
     }
     findings
 }
 
 /// Checks whether the program of `line`, which is run in `folder`, can be found and executed.
-fn look(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
+fn check_command(check: &'static str, key: &str, line: &str, folder: &Path) -> Finding {
     let Some(word) = first_word(line) else {
         return Finding::ok(check, format!("`{key}` begins with something for the shell; it was not looked into"));
     };
-    if OF_THE_SHELL.contains(&word) {
+    if SHELL_WORDS.contains(&word) {
         return Finding::ok(check, format!("`{key}` begins with the shell's own `{word}`; it was not looked into"));
     }
-    match found(word, folder, std::env::var_os("PATH").as_deref()) {
+    match find_program(word, folder, std::env::var_os("PATH").as_deref()) {
         Some(path) if is_executable(&path) => {
-            let path = plainly(&path);
+            let path = normalized(&path);
             let good = || Finding::ok(check, format!("`{word}` of `{key}` is {}", path.display()));
-            interpreter(&path).and_then(|name| unfit(check, key, &path, &name)).unwrap_or_else(good)
+            interpreter(&path).and_then(|name| missing_interpreter(check, key, &path, &name)).unwrap_or_else(good)
         }
         Some(path) => {
-            let path = plainly(&path);
+            let path = normalized(&path);
             let found = format!("`{key}`: {} may not be executed", path.display());
             Finding::problem(check, found, ExitCode::Unavailable).then(format!("chmod +x '{}'", path.display()))
         }
         None if word.contains('/') => {
-            let found = format!("`{key}`: there is no {}", plainly(&folder.join(word)).display());
+            let found = format!("`{key}`: there is no {}", normalized(&folder.join(word)).display());
             Finding::problem(check, found, ExitCode::Unavailable)
                 .then(format!("write it, or correct `{key}`; it is run in {}", folder.display()))
         }
@@ -79,7 +84,7 @@ fn interpreter(script: &Path) -> Option<String> {
 }
 
 /// Returns a problem if the script's interpreter does not exist: the shell calls the script itself "not found" then.
-fn unfit(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Finding> {
+fn missing_interpreter(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Finding> {
     if Path::new(name).exists() {
         return None;
     }
@@ -92,7 +97,7 @@ fn unfit(check: &'static str, key: &str, script: &Path, name: &str) -> Option<Fi
 }
 
 /// Returns the path without `.` components, as in `./wake.sh`.
-fn plainly(path: &Path) -> PathBuf {
+fn normalized(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
@@ -112,7 +117,7 @@ fn is_assignment(word: &str) -> bool {
         && !word.contains(['\'', '"', '$', '`', '\\'])
 }
 
-fn found(word: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+fn find_program(word: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
     if word.contains('/') {
         return Some(folder.join(word)).filter(|path| path.exists());
     }

@@ -47,9 +47,10 @@ pub(crate) struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// Returns the hub's error text: `error`, with the `hint` or the first `errors[].detail` that AgentCom's Rust hub adds.
-    pub(crate) fn why(&self) -> String {
-        let text = |value: &Value| value.as_str().map(|text| first_chars(text, 300).to_owned());
+    /// Returns the hub's error text: `error`, with the `hint` or the first `errors[].detail` that AgentCom's Rust hub
+    /// adds.
+    pub(crate) fn error_text(&self) -> String {
+        let text = |value: &Value| value.as_str().map(|text| text.chars().take(300).collect::<String>());
         let error = text(&self.body["error"]).unwrap_or_else(|| "no reason given".to_owned());
         match text(&self.body["hint"]).or_else(|| text(&self.body["errors"][0]["detail"])) {
             Some(more) => format!("HTTP {}, {error}: {more}", self.status),
@@ -89,7 +90,7 @@ impl fmt::Display for AskError {
 /// Returns an [`AskError`] with the step that failed.
 pub(crate) async fn ask(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
     let (base, after) = (question.base.to_owned(), question.timeout);
-    tokio::time::timeout(after, answered(question)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(after, send_request(question)).await.unwrap_or_else(|_| {
         let why = format!(
             "{base} did not answer within {} s: is the hub up, does a firewall stand between?",
             after.as_secs()
@@ -117,7 +118,7 @@ pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
     }
 }
 
-async fn answered(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
+async fn send_request(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
     resolve(question.base).await?;
     // The hub connection's dialer takes WebSocket addresses; for TCP, `http` and `ws` differ in nothing else.
     let ws = question.base.replacen("http", "ws", 1);
@@ -130,9 +131,9 @@ async fn answered(question: HttpRequest<'_>) -> Result<HttpResponse, AskError> {
         let name = ServerName::try_from(host).map_err(|error| failed(&error))?;
         let stream = TlsConnector::from(config).connect(name, stream).await;
         let stream = stream.map_err(|error| AskError::Tls(dial::explain_handshake(question.base, &error)))?;
-        return converse(question, stream).await;
+        return exchange(question, stream).await;
     }
-    converse(question, stream).await
+    exchange(question, stream).await
 }
 
 fn explain_tcp(base: &str, error: &std::io::Error) -> String {
@@ -140,13 +141,13 @@ fn explain_tcp(base: &str, error: &std::io::Error) -> String {
     dial::explain_tcp(&base.replacen("http", "ws", 1), error).replacen("ws", "http", 1)
 }
 
-async fn converse<S>(question: HttpRequest<'_>, stream: S) -> Result<HttpResponse, AskError>
+async fn exchange<S>(question: HttpRequest<'_>, stream: S) -> Result<HttpResponse, AskError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let base = question.base;
     let failed = |error: &dyn fmt::Display| AskError::Http(format!("{base} did not answer as a web server: {error}"));
-    let request = request(&question).map_err(|error| failed(&error))?;
+    let request = build_request(&question).map_err(|error| failed(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     // The task ends with the sender or the peer; an error in it fails the request as well.
@@ -162,7 +163,7 @@ where
     Ok(HttpResponse { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
 }
 
-fn request(question: &HttpRequest<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+fn build_request(question: &HttpRequest<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let uri: Uri = format!("{}{}", question.base, question.path).parse()?;
     let host = uri.authority().map(ToString::to_string).unwrap_or_default();
     let target = uri.path_and_query().map_or("/", |path| path.as_str());

@@ -2,8 +2,8 @@
 //! would displace the connection of a running sidecar.
 //!
 //! AgentCom's Rust hub shows an agent's restarts only to that agent and to an admin, which tells whose token it is. The
-//! legacy hub has no such page. There, a task that cannot exist is requested: the answer is 401 for an unknown token and
-//! 404 otherwise.
+//! legacy hub has no such page. There, a task that cannot exist is requested: the answer is 401 for an unknown token
+//! and 404 otherwise.
 
 use std::time::Duration;
 
@@ -32,20 +32,20 @@ pub(crate) enum TokenStatus {
 ///
 /// # Errors
 /// Returns an [`AskError`] if the hub cannot be reached.
-pub(crate) async fn standing(
+pub(crate) async fn token_status(
     base: &str,
     agent: &str,
     token: &Secret,
     timeout: Duration,
 ) -> Result<TokenStatus, AskError> {
-    let path = format!("/api/admin/agents/{}/restarts", encoded(agent));
+    let path = format!("/api/admin/agents/{}/restarts", percent_encoded(agent));
     let answer = ask(HttpRequest { base, path: &path, token: Some(token), body: None, timeout }).await?;
     match answer.status {
         200 => return Ok(TokenStatus::Ours),
         401 => return Ok(TokenStatus::Unknown),
         403 => return Ok(TokenStatus::Anothers),
         404 | 405 => {}
-        _ => return Ok(TokenStatus::Unclear { why: answer.why() }),
+        _ => return Ok(TokenStatus::Unclear { why: answer.error_text() }),
     }
     let path = "/api/tasks/task-of-no-agentcom-sidecar-check";
     let answer = ask(HttpRequest { base, path, token: Some(token), body: None, timeout }).await?;
@@ -53,12 +53,12 @@ pub(crate) async fn standing(
         200 => TokenStatus::Known,
         404 if answer.body["error"] == "task_not_found" || !answer.body["task_id"].is_null() => TokenStatus::Known,
         401 | 403 => TokenStatus::Unknown,
-        _ => TokenStatus::Unclear { why: answer.why() },
+        _ => TokenStatus::Unclear { why: answer.error_text() },
     })
 }
 
 /// Returns `segment` percent-encoded as one segment of a URL's path (RFC 3986).
-fn encoded(segment: &str) -> String {
+fn percent_encoded(segment: &str) -> String {
     use std::fmt::Write as _;
     segment.bytes().fold(String::new(), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment_whatever_is_in_it() {
-        assert_eq!(encoded("my-agent_1.x"), "my-agent_1.x");
-        assert_eq!(encoded("a/b ?ä"), "a%2Fb%20%3F%C3%A4");
+        assert_eq!(percent_encoded("my-agent_1.x"), "my-agent_1.x");
+        assert_eq!(percent_encoded("a/b ?ä"), "a%2Fb%20%3F%C3%A4");
     }
 }

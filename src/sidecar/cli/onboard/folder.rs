@@ -10,24 +10,24 @@ use crate::sidecar::cli::onboard::error::OnboardError;
 /// The content of the probe file; larger than a configuration.
 const PROBE: [u8; 8_192] = [b' '; 8_192];
 
-/// The folders of a new agent. The folders that were created are removed when this is dropped, unless [`Self::keep`] was
-/// called: an agent that was not registered leaves nothing behind.
+/// The folders of a new agent. The folders that were created are removed when this is dropped, unless [`Self::keep`]
+/// was called: an agent that was not registered leaves nothing behind.
 #[derive(Debug)]
 pub(super) struct AgentFolder {
     results: PathBuf,
-    made: Vec<PathBuf>,
+    created: Vec<PathBuf>,
 }
 
 impl AgentFolder {
     /// Keeps the folders, and returns the results folder.
     pub(super) fn keep(mut self) -> PathBuf {
-        self.made.clear();
+        self.created.clear();
         self.results.clone()
     }
 
     fn make(&mut self, path: &Path) -> io::Result<()> {
         let missing: Vec<_> = path.ancestors().take_while(|path| path.symlink_metadata().is_err()).collect();
-        self.made.extend(missing.into_iter().rev().map(Path::to_path_buf));
+        self.created.extend(missing.into_iter().rev().map(Path::to_path_buf));
         make(path)
     }
 }
@@ -35,7 +35,7 @@ impl AgentFolder {
 impl Drop for AgentFolder {
     fn drop(&mut self) {
         // The innermost first. `remove_dir` keeps a folder that is no longer empty.
-        for path in self.made.iter().rev() {
+        for path in self.created.iter().rev() {
             let _ = std::fs::remove_dir(path);
         }
     }
@@ -48,12 +48,12 @@ impl Drop for AgentFolder {
 pub(super) fn prepare(config: &Path) -> Result<AgentFolder, OnboardError> {
     let folder = folder_of(config);
     let results = folder.join("results");
-    let mut place = AgentFolder { results: results.clone(), made: Vec::new() };
+    let mut folders = AgentFolder { results: results.clone(), created: Vec::new() };
     for path in [folder, &results] {
-        place.make(path).map_err(|source| OnboardError::Folder { path: path.to_owned(), doing: "make", source })?;
+        folders.make(path).map_err(|source| OnboardError::Folder { path: path.to_owned(), doing: "make", source })?;
         probe(path).map_err(|source| OnboardError::Folder { path: path.to_owned(), doing: "write to", source })?;
     }
-    Ok(place)
+    Ok(folders)
 }
 
 fn make(path: &Path) -> io::Result<()> {

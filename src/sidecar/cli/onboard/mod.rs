@@ -1,9 +1,9 @@
-//! `onboard`: registers an agent at a hub and writes the folder that its sidecar runs in. It starts nothing, and it never
-//! prints the token.
+//! `onboard`: registers an agent at a hub and writes the folder that its sidecar runs in. It starts nothing, and it
+//! never prints the token.
 //!
-//! The order of the steps lets a failure leave nothing half done but what the error names: (1) the arguments are checked,
-//! (2) the folder is created and probed, (3) the address is checked to be a hub's, (4) the hub gives or accepts a token,
-//! (5) the configuration is written atomically.
+//! The order of the steps lets a failure leave nothing half done but what the error names: (1) the arguments are
+//! checked, (2) the folder is created and probed, (3) the address is checked to be a hub's, (4) the hub gives or
+//! accepts a token, (5) the configuration is written atomically.
 
 mod error;
 mod folder;
@@ -22,7 +22,7 @@ use crate::common::secret::Secret;
 use crate::protocol::Limit;
 use crate::sidecar::cli::hub_client::{HttpRequest, HubAddress, ask};
 use crate::sidecar::cli::options::Options;
-use crate::sidecar::cli::out::{complain, print};
+use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
@@ -61,20 +61,20 @@ pub struct OnboardArgs {
 
 /// Registers the agent and writes its folder.
 pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
-    let runtime = match runtime::make() {
+    let runtime = match runtime::build() {
         Ok(runtime) => runtime,
-        Err(why) => return complain(&why, ExitCode::StateUnusable),
+        Err(why) => return print_error(&why, ExitCode::StateUnusable),
     };
-    let done = runtime.block_on(steps(&options.config_path(), args));
+    let outcome = runtime.block_on(register(&options.config_path(), args));
     // A name lookup that hangs must not delay the exit.
     runtime.shutdown_background();
-    match done {
+    match outcome {
         Ok(text) => print(text.as_bytes()),
-        Err(error) => complain(&error, error.exit_code()),
+        Err(error) => print_error(&error, error.exit_code()),
     }
 }
 
-async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError> {
+async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError> {
     // 1. The arguments.
     check_name(&args.name)?;
     let hub = HubAddress::parse(&args.hub).map_err(OnboardError::Address)?;
@@ -89,26 +89,26 @@ async fn steps(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError
     if !args.force && config.symlink_metadata().is_ok() {
         return Err(OnboardError::there_already(&config, &args.name, &hub));
     }
-    let given = args.token_file.as_deref().map(token_in).transpose()?;
+    let given = args.token_file.as_deref().map(read_token).transpose()?;
     let admin = match &args.admin_token_file {
-        Some(file) => Some(token_in(file)?),
-        None => admin_token()?,
+        Some(file) => Some(read_token(file)?),
+        None => read_admin_token()?,
     };
     // 2. The folder: a token that cannot be stored is not requested.
-    let place = folder::prepare(&config)?;
+    let folders = folder::prepare(&config)?;
     // 3. The hub.
-    is_a_hub(&hub).await?;
+    check_is_hub(&hub).await?;
     // 4. The token.
     let registered = given.is_none();
     let token = match given {
-        Some(token) => verified(&hub, &args.name, token).await?,
-        None => register(&hub, &args.name, admin.as_ref()).await?,
+        Some(token) => verify_token(&hub, &args.name, token).await?,
+        None => request_token(&hub, &args.name, admin.as_ref()).await?,
     };
     // 5. The configuration.
-    let kept = atomic_file::write_atomic(&config, text_of(args, &hub, &token).as_bytes());
-    kept.map_err(|error| OnboardError::NotKept { name: args.name.clone(), registered, error })?;
+    let written = atomic_file::write_atomic(&config, config_text(args, &hub, &token).as_bytes());
+    written.map_err(|error| OnboardError::NotKept { name: args.name.clone(), registered, error })?;
     let loaded = Config::load(&config).map_err(OnboardError::Unusable)?;
-    Ok(next::text(&loaded, &place.keep(), &hub, registered))
+    Ok(next::text(&loaded, &folders.keep(), &hub, registered))
 }
 
 fn check_name(name: &str) -> Result<(), OnboardError> {
@@ -126,7 +126,7 @@ fn check_name(name: &str) -> Result<(), OnboardError> {
 }
 
 /// Reads a token, the last word of the file, so that the output of `agentcom-hub token NAME` can be piped in.
-fn token_in(file: &Path) -> Result<Secret, OnboardError> {
+fn read_token(file: &Path) -> Result<Secret, OnboardError> {
     let unreadable = |source| OnboardError::TokenFile { path: file.to_owned(), source };
     let mut text = String::new();
     if file == Path::new("-") {
@@ -140,7 +140,7 @@ fn token_in(file: &Path) -> Result<Secret, OnboardError> {
 }
 
 /// Reads the admin token of the environment, if there is one.
-fn admin_token() -> Result<Option<Secret>, OnboardError> {
+fn read_admin_token() -> Result<Option<Secret>, OnboardError> {
     let token = std::env::var_os(crate::sidecar::config::ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
     let no_text = |_| OnboardError::TokenFile {
         path: crate::sidecar::config::ADMIN_TOKEN_VARIABLE.into(),
@@ -149,7 +149,7 @@ fn admin_token() -> Result<Option<Secret>, OnboardError> {
     token.map(|token| token.into_string().map(Secret::new).map_err(no_text)).transpose()
 }
 
-async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {
+async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
     let question = HttpRequest { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
     // The legacy hub and AgentCom's Rust hub both answer this.
@@ -159,7 +159,7 @@ async fn is_a_hub(hub: &HubAddress) -> Result<(), OnboardError> {
     Err(OnboardError::NotAHub { hub: hub.http.clone(), status: answer.status })
 }
 
-async fn register(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Result<Secret, OnboardError> {
+async fn request_token(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Result<Secret, OnboardError> {
     let question = HttpRequest {
         base: &hub.http,
         path: "/api/onboard/register",
@@ -174,15 +174,17 @@ async fn register(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Resul
             None => Err(OnboardError::NoToken { hub: hub.http.clone() }),
         },
         409 => Err(OnboardError::Taken { name: name.to_owned(), hub: hub.http.clone() }),
-        401 | 403 => Err(OnboardError::NotAllowed { hub: hub.http.clone(), why: answer.why(), admin: admin.is_some() }),
-        _ => Err(OnboardError::Refused { hub: hub.http.clone(), why: answer.why() }),
+        401 | 403 => {
+            Err(OnboardError::NotAllowed { hub: hub.http.clone(), why: answer.error_text(), admin: admin.is_some() })
+        }
+        _ => Err(OnboardError::Refused { hub: hub.http.clone(), why: answer.error_text() }),
     }
 }
 
 /// Returns the given token if the hub accepts it as this agent's.
-async fn verified(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret, OnboardError> {
-    use crate::sidecar::cli::hub_client::token::{TokenStatus, standing};
-    let why = match standing(&hub.http, name, &token, ASK_TIMEOUT).await.map_err(OnboardError::Unreachable)? {
+async fn verify_token(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret, OnboardError> {
+    use crate::sidecar::cli::hub_client::token::{TokenStatus, token_status};
+    let why = match token_status(&hub.http, name, &token, ASK_TIMEOUT).await.map_err(OnboardError::Unreachable)? {
         TokenStatus::Ours | TokenStatus::Known => return Ok(token),
         TokenStatus::Anothers => format!("it is another agent's, not {name}'s"),
         TokenStatus::Unknown => "it does not know it".to_owned(),
@@ -193,7 +195,7 @@ async fn verified(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret,
 
 /// Returns the text of the new configuration: the keys that the legacy onboarding writes, without those for one agent
 /// program only.
-fn text_of(args: &OnboardArgs, hub: &HubAddress, token: &Secret) -> String {
+fn config_text(args: &OnboardArgs, hub: &HubAddress, token: &Secret) -> String {
     let mut config = json!({
         "agent_id": args.name,
         "token": token.expose(),

@@ -1,5 +1,5 @@
-//! Reads values of the file by their kind (a text, a path, a number) and collects what is wrong with them. What a key is
-//! for is the caller's concern.
+//! Reads values of the file by their kind (a text, a path, a number) and collects what is wrong with them. What a key
+//! is for is the caller's concern.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,9 @@ use crate::sidecar::config::keys::{self, NumberKey, did_you_mean};
 
 /// The most that is quoted of a wrong value, characters.
 const QUOTE_CHARS: usize = 80;
-/// The length of the shortest token that is redacted, bytes. Shorter ones would redact ordinary words; no hub gives such.
-const SHORTEST_SECRET: usize = 4;
+/// The length of the shortest token that is redacted, bytes. Shorter ones would redact ordinary words; no hub gives
+/// such.
+const MIN_SECRET_BYTES: usize = 4;
 
 /// A reader of one file, with the problems and warnings that it has found.
 pub(super) struct Reader<'a> {
@@ -30,36 +31,36 @@ impl<'a> Reader<'a> {
     }
 
     /// Warns of unknown and repeated keys, and reports a root that is not an object.
-    pub(super) fn shape(&mut self) {
+    pub(super) fn check_keys(&mut self) {
         let Value::Object(members) = &self.root.value else {
             return self.wrong(Some(self.root), "(the whole file)", "one JSON object: {\"agent_id\": ...}");
         };
-        self.repeats("", members);
-        self.unknown("", members, keys::KEYS);
+        self.warn_repeated("", members);
+        self.warn_unknown("", members, keys::KEYS);
         if let Some(Value::Object(inner)) = self.find("restart_intensity").map(|node| &node.value) {
-            self.repeats("restart_intensity.", inner);
-            self.unknown("restart_intensity.", inner, keys::INTENSITY_KEYS);
+            self.warn_repeated("restart_intensity.", inner);
+            self.warn_unknown("restart_intensity.", inner, keys::INTENSITY_KEYS);
         }
-        self.shape_of_work();
+        self.check_inner_keys();
         self.warnings.sort_by_key(|warning| warning.place.as_ref().map(|place| (place.line, place.column)));
     }
 
     /// Warns of repeated keys in an object.
-    pub(super) fn repeats(&mut self, prefix: &str, members: &[Member<'_>]) {
+    pub(super) fn warn_repeated(&mut self, prefix: &str, members: &[Member<'_>]) {
         for (index, member) in members.iter().enumerate() {
             if let Some(first) = members[..index].iter().find(|earlier| earlier.key == member.key) {
                 let first_line = json_ast::line_column(self.text, first.key_at).0;
-                let key = self.shown(&format!("{prefix}{}", member.key));
+                let key = self.redacted(&format!("{prefix}{}", member.key));
                 self.warn(Some(member.key_at), WarningKind::DuplicateKey { key, first_line });
             }
         }
     }
 
     /// Warns of keys in an object that are not `known`.
-    pub(super) fn unknown(&mut self, prefix: &str, members: &[Member<'_>], known: &'static [&'static str]) {
+    pub(super) fn warn_unknown(&mut self, prefix: &str, members: &[Member<'_>], known: &'static [&'static str]) {
         for member in members.iter().filter(|member| !known.contains(&member.key.as_str())) {
             let kind = WarningKind::UnknownKey {
-                key: self.shown(&format!("{prefix}{}", member.key)),
+                key: self.redacted(&format!("{prefix}{}", member.key)),
                 did_you_mean: did_you_mean(&member.key, known),
             };
             self.warn(Some(member.key_at), kind);
@@ -67,8 +68,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a text that must be there.
-    pub(super) fn required(&mut self, key: &'static str, allowed: &str) -> Option<(&'a Node<'a>, String)> {
-        let Some(node) = self.present(key) else {
+    pub(super) fn required_text(&mut self, key: &'static str, allowed: &str) -> Option<(&'a Node<'a>, String)> {
+        let Some(node) = self.present_legacy(key) else {
             let (at, found) = match self.find(key) {
                 Some(node) => (Some(node.at), format!("{} (nothing)", node.raw)),
                 None => (None, "no such key".to_owned()),
@@ -87,7 +88,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a text that may be absent.
     pub(super) fn optional_text(&mut self, key: &'static str) -> Option<String> {
-        let node = self.present(key)?;
+        let node = self.present_legacy(key)?;
         match &node.value {
             Value::Text(text) => Some(text.clone()),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
@@ -107,35 +108,35 @@ impl<'a> Reader<'a> {
         if written.contains('\0') {
             self.wrong(self.find(key), key, "a path without NUL characters");
         }
-        Some(self.beside(&written))
+        Some(self.relative_to_config(&written))
     }
 
     /// Reads a path, by default `default`.
     pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
-        self.folder(key).unwrap_or_else(|| self.beside(default))
+        self.folder(key).unwrap_or_else(|| self.relative_to_config(default))
     }
 
     /// Returns the path relative to the configuration file's folder.
-    pub(super) fn beside(&self, written: &str) -> PathBuf {
+    pub(super) fn relative_to_config(&self, written: &str) -> PathBuf {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         folder.join(written.strip_prefix("./").unwrap_or(written))
     }
 
     /// Reads a whole number.
     pub(super) fn number(&mut self, spec: NumberKey) -> u64 {
-        self.present_new(spec.key).map_or(spec.default, |node| self.whole(node, spec))
+        self.present(spec.key).map_or(spec.default, |node| self.whole_number(node, spec))
     }
 
     /// Reads a number of the legacy sidecar's, where 0, "" and false mean the default.
-    pub(super) fn former_number(&mut self, spec: NumberKey) -> u64 {
-        self.present(spec.key).map_or(spec.default, |node| self.whole(node, spec))
+    pub(super) fn legacy_number(&mut self, spec: NumberKey) -> u64 {
+        self.present_legacy(spec.key).map_or(spec.default, |node| self.whole_number(node, spec))
     }
 
-    pub(super) fn whole(&mut self, node: &Node<'_>, spec: NumberKey) -> u64 {
-        self.whole_named(node, spec.key, spec)
+    pub(super) fn whole_number(&mut self, node: &Node<'_>, spec: NumberKey) -> u64 {
+        self.whole_number_named(node, spec.key, spec)
     }
 
-    pub(super) fn whole_named(&mut self, node: &Node<'_>, key: &str, spec: NumberKey) -> u64 {
+    pub(super) fn whole_number_named(&mut self, node: &Node<'_>, key: &str, spec: NumberKey) -> u64 {
         if let Value::Number(raw) = node.value
             && let Ok(number) = raw.parse::<u64>()
             && (spec.min..=spec.max).contains(&number)
@@ -147,7 +148,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the value of a key of the legacy sidecar's, in which `null`, `""`, `0` and `false` count as absent.
-    pub(super) fn present(&self, key: &str) -> Option<&'a Node<'a>> {
+    pub(super) fn present_legacy(&self, key: &str) -> Option<&'a Node<'a>> {
         self.find(key).filter(|node| match &node.value {
             Value::Null | Value::Bool(false) => false,
             Value::Bool(true) | Value::List(_) | Value::Object(_) => true,
@@ -157,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the value of a key that the legacy sidecar does not have, in which only `null` counts as absent.
-    pub(super) fn present_new(&self, key: &str) -> Option<&'a Node<'a>> {
+    pub(super) fn present(&self, key: &str) -> Option<&'a Node<'a>> {
         self.find(key).filter(|node| !matches!(node.value, Value::Null))
     }
 
@@ -170,7 +171,7 @@ impl<'a> Reader<'a> {
 
     /// Reads an object's members. Any other kind of value is reported.
     pub(super) fn object(&mut self, key: &str, allowed: &str) -> Option<&'a [Member<'a>]> {
-        let node = self.present_new(key)?;
+        let node = self.present(key)?;
         match &node.value {
             Value::Object(members) => Some(members),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
@@ -188,7 +189,7 @@ impl<'a> Reader<'a> {
 
     /// Reports a problem with `key` at the byte offset `at`.
     pub(super) fn report(&mut self, at: Option<usize>, key: &str, found: String, allowed: &str) {
-        let found = self.shown(&found);
+        let found = self.redacted(&found);
         let place = at.map(|at| self.place(at));
         self.problems.push(Problem { place, key: key.to_owned(), found, allowed: allowed.to_owned() });
     }
@@ -204,14 +205,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Redacts `secret` in all later messages.
-    pub(super) fn never_show(&mut self, secret: &str) {
-        if secret.len() >= SHORTEST_SECRET {
+    pub(super) fn redact(&mut self, secret: &str) {
+        if secret.len() >= MIN_SECRET_BYTES {
             self.secrets.push(secret.to_owned());
         }
     }
 
     /// Returns `text` on one line, redacted, and shortened only then: a shortened token would not be recognised.
-    pub(super) fn shown(&self, text: &str) -> String {
+    pub(super) fn redacted(&self, text: &str) -> String {
         let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let clean = self.secrets.iter().fold(line, |line, secret| line.replace(secret, REDACTED));
         match clean.char_indices().nth(QUOTE_CHARS) {

@@ -13,23 +13,23 @@ const HOOKS: &str = "hooks";
 
 impl<'a> Reader<'a> {
     /// Warns of unknown and repeated keys inside these objects.
-    pub(super) fn shape_of_work(&mut self) {
+    pub(super) fn check_inner_keys(&mut self) {
         for (key, known) in [(SHELL_COMMANDS, keys::SHELL_COMMANDS_KEYS), (HOOKS, keys::HOOKS_KEYS)] {
-            self.shape_inside(key, self.members_of(key), known);
+            self.check_keys_inside(key, self.members_of(key), known);
         }
         let executors = self.members_of(EXECUTORS);
-        self.repeats("executors.", executors);
+        self.warn_repeated("executors.", executors);
         for executor in executors {
             if let Value::Object(inner) = &executor.value.value {
-                self.shape_inside(&format!("executors.{}", executor.key), inner, keys::EXECUTOR_KEYS);
+                self.check_keys_inside(&format!("executors.{}", executor.key), inner, keys::EXECUTOR_KEYS);
             }
         }
     }
 
-    fn shape_inside(&mut self, key: &str, members: &[Member<'_>], known: &'static [&'static str]) {
+    fn check_keys_inside(&mut self, key: &str, members: &[Member<'_>], known: &'static [&'static str]) {
         let prefix = format!("{key}.");
-        self.repeats(&prefix, members);
-        self.unknown(&prefix, members, known);
+        self.warn_repeated(&prefix, members);
+        self.warn_unknown(&prefix, members, known);
     }
 
     fn members_of(&self, key: &str) -> &'a [Member<'a>] {
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn executors(&mut self, wake_timeout_ms: u64) -> Vec<Executor> {
         let allowed = "an object such as {\"claude\": {\"command\": \"my-agent\", \"mode\": \"run\"}}";
-        let Some(node) = self.present_new(EXECUTORS) else { return Vec::new() };
+        let Some(node) = self.present(EXECUTORS) else { return Vec::new() };
         let Value::Object(members) = &node.value else {
             self.wrong(Some(node), EXECUTORS, allowed);
             return Vec::new();
@@ -63,12 +63,12 @@ impl<'a> Reader<'a> {
             ExecutorMode::Wake => wake_timeout_ms,
             ExecutorMode::Run => keys::RUN_TIMEOUT.default,
         };
-        let timeout_ms = match given(inner, "timeout_ms") {
-            Some(node) => self.whole_named(node, &format!("{key}.timeout_ms"), keys::RUN_TIMEOUT),
+        let timeout_ms = match not_null(inner, "timeout_ms") {
+            Some(node) => self.whole_number_named(node, &format!("{key}.timeout_ms"), keys::RUN_TIMEOUT),
             None => default,
         };
         let env = self.variables(inner, &key);
-        let command = match given(inner, "command") {
+        let command = match not_null(inner, "command") {
             Some(node) => self.command(node, &format!("{key}.command"))?,
             None => {
                 let (key, found) = (format!("{key}.command"), "no such key".to_owned());
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     fn mode(&mut self, inner: &[Member<'_>], key: &str) -> ExecutorMode {
-        let Some(node) = given(inner, "mode") else { return ExecutorMode::default() };
+        let Some(node) = not_null(inner, "mode") else { return ExecutorMode::default() };
         let named = if let Value::Text(name) = &node.value { ExecutorMode::parse(name) } else { None };
         named.unwrap_or_else(|| {
             self.wrong(Some(node), &format!("{key}.mode"), ExecutorMode::NAMES);
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
 
     fn variables(&mut self, inner: &[Member<'_>], key: &str) -> Vec<(String, String)> {
         let allowed = "an object of texts: {\"NAME\": \"value\"}, without \"=\" in a name and without NUL";
-        let Some(node) = given(inner, "env") else { return Vec::new() };
+        let Some(node) = not_null(inner, "env") else { return Vec::new() };
         let key = format!("{key}.env");
         let Value::Object(members) = &node.value else {
             self.wrong(Some(node), &key, allowed);
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
     pub(super) fn shell_commands(&mut self) -> ShellCommands {
         let off = ShellCommands { enabled: false, timeout_ms: keys::SHELL_COMMAND_TIMEOUT.default };
         let Some(members) = self.object(SHELL_COMMANDS, "an object such as {\"enabled\": true}") else { return off };
-        let enabled = match given(members, "enabled").map(|node| (node, &node.value)) {
+        let enabled = match not_null(members, "enabled").map(|node| (node, &node.value)) {
             None => false,
             Some((_, Value::Bool(enabled))) => *enabled,
             Some((node, Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_))) => {
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
                 false
             }
         };
-        ShellCommands { enabled, timeout_ms: self.limit(members, keys::SHELL_COMMAND_TIMEOUT) }
+        ShellCommands { enabled, timeout_ms: self.timeout(members, keys::SHELL_COMMAND_TIMEOUT) }
     }
 
     pub(super) fn hooks(&mut self) -> Hooks {
@@ -149,16 +149,16 @@ impl<'a> Reader<'a> {
         let none = Hooks { on_task_start: None, on_task_result: None, timeout_ms: keys::HOOK_TIMEOUT.default };
         let Some(members) = self.object(HOOKS, allowed) else { return none };
         let mut line = |name: &str| {
-            let node = given(members, name)?;
+            let node = not_null(members, name)?;
             self.command(node, &format!("hooks.{name}"))
         };
         let (on_task_start, on_task_result) = (line("on_task_start"), line("on_task_result"));
-        Hooks { on_task_start, on_task_result, timeout_ms: self.limit(members, keys::HOOK_TIMEOUT) }
+        Hooks { on_task_start, on_task_result, timeout_ms: self.timeout(members, keys::HOOK_TIMEOUT) }
     }
 
     pub(super) fn resource_report_interval(&mut self) -> u64 {
         let spec = keys::RESOURCE_REPORT_INTERVAL;
-        match self.present_new(spec.key) {
+        match self.present(spec.key) {
             None => spec.default,
             Some(node) if matches!(node.value, Value::Number("0")) => 0,
             Some(node) => {
@@ -175,12 +175,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn limit(&mut self, members: &[Member<'_>], spec: NumberKey) -> u64 {
-        given(members, "timeout_ms").map_or(spec.default, |node| self.whole(node, spec))
+    fn timeout(&mut self, members: &[Member<'_>], spec: NumberKey) -> u64 {
+        not_null(members, "timeout_ms").map_or(spec.default, |node| self.whole_number(node, spec))
     }
 }
 
 /// Returns the last value of `key`, unless it is `null`.
-fn given<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
+fn not_null<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
     last(members, key).filter(|node| !matches!(node.value, Value::Null))
 }
