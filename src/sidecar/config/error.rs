@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The reason why a configuration was not read. Every message names the file and what to do next.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}; {}", .path.display(), hint(.source, .path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -15,6 +16,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is far larger than any configuration.
+    #[error("{} is larger than {max_bytes} bytes: is it the right file?", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -22,6 +24,7 @@ pub enum ConfigError {
         max_bytes: u64,
     },
     /// The file is not UTF-8.
+    #[error("{}:{line}: not UTF-8; save the file as UTF-8", .path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
@@ -29,6 +32,7 @@ pub enum ConfigError {
         line: usize,
     },
     /// The file is not JSON.
+    #[error("{place}: not valid JSON: {detail}")]
     Syntax {
         /// The place where the parser stopped.
         place: Place,
@@ -36,6 +40,7 @@ pub enum ConfigError {
         detail: String,
     },
     /// The file is JSON, but has wrong values.
+    #[error("{}", invalid_message(.path, .problems))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -132,26 +137,10 @@ impl fmt::Display for Problem {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, source } => {
-                write!(f, "cannot read the configuration {}: {source}; {}", path.display(), hint(source, path))
-            }
-            Self::TooLarge { path, max_bytes } => {
-                write!(f, "{} is larger than {max_bytes} bytes: is it the right file?", path.display())
-            }
-            Self::NotUtf8 { path, line } => {
-                write!(f, "{}:{line}: not UTF-8; save the file as UTF-8", path.display())
-            }
-            Self::Syntax { place, detail } => write!(f, "{place}: not valid JSON: {detail}"),
-            Self::Invalid { path, problems } => {
-                let plural = if problems.len() == 1 { "value" } else { "values" };
-                write!(f, "{} wrong {plural} in {}:", problems.len(), path.display())?;
-                problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-            }
-        }
-    }
+fn invalid_message(path: &Path, problems: &[Problem]) -> String {
+    let plural = if problems.len() == 1 { "value" } else { "values" };
+    let heading = format!("{} wrong {plural} in {}:", problems.len(), path.display());
+    problems.iter().fold(heading, |message, problem| format!("{message}\n  {problem}"))
 }
 
 fn hint(source: &io::Error, path: &Path) -> String {
@@ -161,15 +150,6 @@ fn hint(source: &io::Error, path: &Path) -> String {
         format!("it must belong to the user that runs the sidecar (chown, then chmod 600 {})", path.display())
     } else {
         "name another with --config or AGENTCOM_CONFIG".to_owned()
-    }
-}
-
-impl core::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { source, .. } => Some(source),
-            Self::TooLarge { .. } | Self::NotUtf8 { .. } | Self::Syntax { .. } | Self::Invalid { .. } => None,
-        }
     }
 }
 

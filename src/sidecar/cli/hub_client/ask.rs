@@ -60,28 +60,23 @@ impl HttpResponse {
 }
 
 /// The step at which a request failed. Each holds a message that says why and what to do.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     /// The host's name has no address.
+    #[error("{0}")]
     Name(String),
     /// No TCP connection could be opened.
+    #[error("{0}")]
     Tcp(String),
     /// The TLS handshake failed.
+    #[error("{0}")]
     Tls(String),
     /// The peer does not speak HTTP, or closed the connection early.
+    #[error("{0}")]
     Http(String),
     /// The request's time limit passed.
+    #[error("{0}")]
     TimedOut(String),
-}
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(why) | Self::Tcp(why) | Self::Tls(why) | Self::Http(why) | Self::TimedOut(why) => {
-                f.write_str(why)
-            }
-        }
-    }
 }
 
 /// Sends the request and returns the response.

@@ -1,23 +1,25 @@
 //! The errors of `onboard`. Each says what happened, where, and what to do next. None quotes a token.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::DurableError;
 use crate::common::fs::regular_file::Unsuitable;
 use crate::sidecar::cli::hub_client::{AskError, HubAddress};
-use crate::sidecar::config::{Config, ConfigError};
+use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, Config, ConfigError};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The reason why an agent was not onboarded.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum OnboardError {
     /// `--name` is not a valid agent id.
+    #[error("`--name`: found {0}; allowed: 1 to 128 characters, none of them control characters")]
     Name(String),
     /// `--hub` is not an address of a hub.
+    #[error("`--hub`: {0}")]
     Address(String),
     /// A token file cannot be read, or is empty.
+    #[error("{}", token_file_message(.path, .source))]
     TokenFile {
         /// The file.
         path: PathBuf,
@@ -25,6 +27,7 @@ pub(super) enum OnboardError {
         source: io::Error,
     },
     /// The configuration file exists already.
+    #[error("{} is there already: {what}. Nothing was registered or changed", .path.display())]
     ThereAlready {
         /// The file.
         path: PathBuf,
@@ -32,8 +35,18 @@ pub(super) enum OnboardError {
         what: String,
     },
     /// `--config` names a folder.
+    #[error(
+        "--config: {} is a folder; name the file to write in it, such as {}. Nothing was registered or written",
+        .0.display(),
+        .0.join("config.json").display()
+    )]
     NotAFile(PathBuf),
     /// A folder cannot be created or written.
+    #[error(
+        "cannot {doing} {}: {source}; give the user that runs this write permission there, or name a configuration \
+         elsewhere with --config. Nothing was registered",
+        .path.display()
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -43,8 +56,13 @@ pub(super) enum OnboardError {
         source: io::Error,
     },
     /// The hub cannot be reached.
+    #[error("{0} Nothing was written")]
     Unreachable(AskError),
     /// The server at the address is not a hub.
+    #[error(
+        "{hub} is no AgentCom hub: {hub}/health answered HTTP {status} and does not call itself one; check the port and \
+         path of --hub. Nothing was written"
+    )]
     NotAHub {
         /// The address.
         hub: String,
@@ -52,6 +70,12 @@ pub(super) enum OnboardError {
         status: u16,
     },
     /// The hub has an agent of this name already.
+    #[error(
+        "{hub} has an agent called {name:?} already, and gives each name's token once. Choose another --name; or, if \
+         {name:?} is this agent (an onboarding that was interrupted after it had registered leaves it so): with its \
+         token in a file, run this again with --token-file FILE; without, make it one more on the hub's machine: \
+         agentcom-hub token {name} (--token-file - reads what that prints). Nothing was written"
+    )]
     Taken {
         /// The agent's name.
         name: String,
@@ -59,6 +83,7 @@ pub(super) enum OnboardError {
         hub: String,
     },
     /// The hub does not let this client register agents.
+    #[error("{}", not_allowed_message(.hub, .why, *.admin))]
     NotAllowed {
         /// The hub's address.
         hub: String,
@@ -68,6 +93,7 @@ pub(super) enum OnboardError {
         admin: bool,
     },
     /// The hub refused the registration.
+    #[error("{hub} did not register the agent ({why}); mend that and run this again. Nothing was written")]
     Refused {
         /// The hub's address.
         hub: String,
@@ -75,11 +101,16 @@ pub(super) enum OnboardError {
         why: String,
     },
     /// The hub registered the agent and returned no token.
+    #[error("{hub} registered the agent and gave no token: is it an AgentCom hub? Nothing was written")]
     NoToken {
         /// The hub's address.
         hub: String,
     },
     /// The hub does not accept the given token as this agent's.
+    #[error(
+        "{hub} does not take the token that was given: {why}. Put the right one into --token-file, or leave that out to \
+         register. Nothing was written"
+    )]
     BadToken {
         /// The hub's address.
         hub: String,
@@ -87,6 +118,7 @@ pub(super) enum OnboardError {
         why: String,
     },
     /// There is a token, and the configuration could not be written.
+    #[error("{}", not_kept_message(.name, *.registered, .error))]
     NotKept {
         /// The agent's name.
         name: String,
@@ -96,6 +128,7 @@ pub(super) enum OnboardError {
         error: DurableError,
     },
     /// The written configuration is not valid, for example because of the token that the hub gave.
+    #[error("what was written cannot be used: {0}")]
     Unusable(ConfigError),
 }
 
@@ -136,76 +169,34 @@ impl OnboardError {
     }
 }
 
-impl fmt::Display for OnboardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(found) => {
-                write!(f, "`--name`: found {found}; allowed: 1 to 128 characters, none of them control characters")
-            }
-            Self::Address(why) => write!(f, "`--hub`: {why}"),
-            Self::TokenFile { path, source } => {
-                write!(f, "no token in {}: {source}; the token is the last word of that file", path.display())?;
-                match Unsuitable::of(source) {
-                    Some(Unsuitable::NoFile(_)) => write!(f, " (`--token-file -` reads it from stdin, a pipe too)"),
-                    Some(Unsuitable::TooLarge { .. }) | None => Ok(()),
-                }
-            }
-            Self::ThereAlready { path, what } => {
-                write!(f, "{} is there already: {what}. Nothing was registered or changed", path.display())
-            }
-            Self::NotAFile(path) => write!(
-                f,
-                "--config: {} is a folder; name the file to write in it, such as {}. Nothing was registered or written",
-                path.display(),
-                path.join("config.json").display()
-            ),
-            Self::Folder { path, doing, source } => write!(
-                f,
-                "cannot {doing} {}: {source}; give the user that runs this write permission there, or name a \
-                 configuration elsewhere with --config. Nothing was registered",
-                path.display()
-            ),
-            Self::Unreachable(why) => write!(f, "{why} Nothing was written"),
-            Self::NotAHub { hub, status } => write!(
-                f,
-                "{hub} is no AgentCom hub: {hub}/health answered HTTP {status} and does not call itself one; check the \
-                 port and path of --hub. Nothing was written"
-            ),
-            Self::Taken { name, hub } => write!(
-                f,
-                "{hub} has an agent called {name:?} already, and gives each name's token once. Choose another --name; \
-                 or, if {name:?} is this agent (an onboarding that was interrupted after it had registered leaves it \
-                 so): with its token in a file, run this again with --token-file FILE; without, make it one more on \
-                 the hub's machine: agentcom-hub token {name} (--token-file - reads what that prints). Nothing was written"
-            ),
-            Self::NotAllowed { hub, why, admin: false } => write!(
-                f,
-                "{hub} does not let everybody register agents ({why}): name the file of a token that may with \
-                 --admin-token-file, or put it into {}. Nothing was written",
-                crate::sidecar::config::ADMIN_TOKEN_VARIABLE
-            ),
-            Self::NotAllowed { hub, why, admin: true } => write!(
-                f,
-                "{hub} does not let the admin token that was given register agents ({why}): use another. Nothing was written"
-            ),
-            Self::Refused { hub, why } => {
-                write!(f, "{hub} did not register the agent ({why}); mend that and run this again. Nothing was written")
-            }
-            Self::NoToken { hub } => {
-                write!(f, "{hub} registered the agent and gave no token: is it an AgentCom hub? Nothing was written")
-            }
-            Self::BadToken { hub, why } => write!(
-                f,
-                "{hub} does not take the token that was given: {why}. Put the right one into --token-file, or leave \
-                 that out to register. Nothing was written"
-            ),
-            Self::NotKept { name, registered: true, error } => write!(
-                f,
-                "{error}. The hub has registered {name:?} and its token is lost: mend that, make it one more on the \
-                 hub's machine with agentcom-hub token {name}, and run this again with --token-file"
-            ),
-            Self::NotKept { registered: false, error, .. } => write!(f, "{error}. Mend that and run this again"),
-            Self::Unusable(error) => write!(f, "what was written cannot be used: {error}"),
-        }
+fn token_file_message(path: &Path, source: &io::Error) -> String {
+    let stdin = match Unsuitable::of(source) {
+        Some(Unsuitable::NoFile(_)) => " (`--token-file -` reads it from stdin, a pipe too)",
+        Some(Unsuitable::TooLarge { .. }) | None => "",
+    };
+    format!("no token in {}: {source}; the token is the last word of that file{stdin}", path.display())
+}
+
+fn not_allowed_message(hub: &str, why: &str, admin: bool) -> String {
+    if admin {
+        format!(
+            "{hub} does not let the admin token that was given register agents ({why}): use another. Nothing was written"
+        )
+    } else {
+        format!(
+            "{hub} does not let everybody register agents ({why}): name the file of a token that may with \
+             --admin-token-file, or put it into {ADMIN_TOKEN_VARIABLE}. Nothing was written"
+        )
+    }
+}
+
+fn not_kept_message(name: &str, registered: bool, error: &DurableError) -> String {
+    if registered {
+        format!(
+            "{error}. The hub has registered {name:?} and its token is lost: mend that, make it one more on the \
+             hub's machine with agentcom-hub token {name}, and run this again with --token-file"
+        )
+    } else {
+        format!("{error}. Mend that and run this again")
     }
 }
