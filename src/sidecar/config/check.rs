@@ -1,5 +1,5 @@
-//! Raw values to a checked [`Config`]: every wrong value becomes a [`Problem`] and the reading goes on, so that one run
-//! names them all. It does no I/O but one look at the file's permissions.
+//! Makes a checked [`Config`] from the text of the file. A wrong value becomes a [`Problem`] and the reading goes on, so
+//! that one run names them all. The only I/O is a read of the file's permissions.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,16 +9,28 @@ use crate::common::secret::Secret;
 use crate::protocol::Limit;
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
 use crate::sidecar::config::json_ast::{self, Value};
-use crate::sidecar::config::{Config, Loaded, Override, Overrides, RestartIntensity, keys};
+use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, RestartIntensity, keys};
 
 mod http_listen;
 mod hub_url;
-mod reader;
+pub(super) mod reader;
 mod wake_command;
 mod work;
 
 use reader::{Reader, last};
 
+/// The values that are read before the table of keys, since other keys depend on them.
+pub(super) struct First {
+    pub(super) token: Secret,
+    pub(super) wake_timeout_ms: u64,
+    pub(super) executors: Vec<Executor>,
+    pub(super) http_allow_remote: bool,
+}
+
+/// Parses and checks the text of the file at `path`.
+///
+/// # Errors
+/// Returns a [`ConfigError`] that names everything that is wrong.
 pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     if text.trim().is_empty() {
         let place = Place { file: path.to_owned(), line: 1, column: 1 };
@@ -30,7 +42,7 @@ pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Lo
         detail: error.detail,
     })?;
     let mut reader = Reader::new(path, text, &root);
-    // The token comes first: nothing that is said after it quotes it.
+    // The token is read before anything is reported, so that no message quotes it.
     let token = reader.token(overrides.token.as_ref());
     reader.check_keys();
     let config = reader.config(token, overrides);
@@ -41,74 +53,36 @@ pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Lo
     }
 }
 
-/// Missing keys first (they have no place), then as a reader meets them.
+/// Sorts the problems by their place in the file. Missing keys, which have none, come first.
 fn sort_by_place(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
     problems
 }
 
 impl Reader<'_> {
-    /// Every value, defaults where one is wrong; `None` if any is.
+    /// Reads every key. Returns `None` if any value is wrong.
     fn config(&mut self, token: Option<Secret>, overrides: &Overrides) -> Option<Config> {
-        let agent_id = self.agent_id();
-        let hub_url = self.hub_url(overrides.hub_url.as_ref());
         let wake_timeout_ms = self.number(keys::WAKE_TIMEOUT);
-        let executors = self.executors(wake_timeout_ms);
-        let http_allow_remote = self.boolean("http_allow_remote");
-        let config = Config {
-            path: self.path.to_owned(),
-            overrides: overrides.clone(),
-            agent_id: agent_id.unwrap_or_default(),
+        let first = First {
             token: token.unwrap_or_else(|| Secret::new("")),
-            hub_url: hub_url.unwrap_or_default(),
-            hub_api_url: self.http_url("hub_api_url"),
-            repo_dir: self.folder("repo_dir"),
-            reviewer: self.optional_text("reviewer"),
-            wake_command: self.wake_command(),
-            capabilities: self.capabilities(),
-            confirmation_timeout_ms: self.legacy_number(keys::CONFIRMATION_TIMEOUT),
-            results_dir: self.path_or("results_dir", "./results"),
-            log_file: self.path_or("log_file", "./sidecar.log"),
-            log_level: self.log_level(overrides.log_level.as_ref()),
-            ollama_url: self.optional_text("ollama_url"),
-            queue_file: self.path_or("queue_file", "./queue.json"),
-            restart_deadline_ms: self.number(keys::RESTART_DEADLINE),
-            drain_deadline_ms: self.number(keys::DRAIN_DEADLINE),
-            restart_intensity: self.restart_intensity(),
-            wake_retry_delays_ms: self.wake_retry_delays(),
             wake_timeout_ms,
-            progress_interval_ms: self.number(keys::PROGRESS_INTERVAL),
-            ping_interval_ms: self.number(keys::PING_INTERVAL),
-            pong_timeout_ms: self.number(keys::PONG_TIMEOUT),
-            reconnect_min_ms: self.number(keys::RECONNECT_MIN),
-            reconnect_max_ms: self.number(keys::RECONNECT_MAX),
-            connect_timeout_ms: self.number(keys::CONNECT_TIMEOUT),
-            identify_timeout_ms: self.number(keys::IDENTIFY_TIMEOUT),
-            answer_timeout_ms: self.number(keys::ANSWER_TIMEOUT),
-            results_scan_ms: self.number(keys::RESULTS_SCAN),
-            max_frame_bytes: self.number(keys::MAX_FRAME),
-            http_listen: self.http_listen(overrides.http_listen.as_ref(), http_allow_remote),
-            http_allow_remote,
-            log_format: self.log_format(overrides.log_format.as_ref()),
-            executors,
-            shell_commands: self.shell_commands(),
-            hooks: self.hooks(),
-            resource_report_interval_ms: self.resource_report_interval(),
+            executors: self.executors(wake_timeout_ms),
+            http_allow_remote: self.boolean("http_allow_remote"),
         };
-        self.reconnect_order(&config);
-        self.permissions();
+        let config = self.every_key(overrides, first);
+        self.check_reconnect_order(&config);
+        self.check_permissions();
         self.problems.is_empty().then_some(config)
     }
 
-    fn agent_id(&mut self) -> Option<String> {
+    pub(super) fn agent_id(&mut self, key: &'static str) -> String {
         let allowed = "a text of 1 to 128 characters without control characters";
-        let (node, id) = self.required_text("agent_id", allowed)?;
+        let Some((node, id)) = self.required_text(key, allowed) else { return String::new() };
         let length = id.chars().count();
         if length > Limit::AgentId.chars() || id.chars().any(char::is_control) || id.trim().is_empty() {
-            self.wrong(Some(node), "agent_id", allowed);
-            return None;
+            self.wrong(Some(node), key, allowed);
         }
-        Some(id)
+        id
     }
 
     fn token(&mut self, over: Option<&Override>) -> Option<Secret> {
@@ -132,7 +106,7 @@ impl Reader<'_> {
             None
         };
         self.redact(text);
-        // As it is written in the file, escapes and all.
+        // The token as written, with its escapes, occurs in quoted values.
         node.into_iter().for_each(|node| self.redact(node.raw.trim_matches('"')));
         match problem {
             None => Some(secret),
@@ -143,24 +117,21 @@ impl Reader<'_> {
         }
     }
 
-    fn hub_url(&mut self, over: Option<&Override>) -> Option<String> {
+    pub(super) fn hub_url(&mut self, key: &'static str, over: Option<&Override>) -> String {
         let (node, key, url) = match over {
             Some(over) => (None, over.from, over.value.expose().to_owned()),
-            None => {
-                let (node, url) = self.required_text("hub_url", hub_url::ALLOWED)?;
-                (Some(node), "hub_url", url)
-            }
+            None => match self.required_text(key, hub_url::ALLOWED) {
+                Some((node, url)) => (Some(node), key, url),
+                None => return String::new(),
+            },
         };
-        match hub_url::check(&url) {
-            Ok(()) => Some(url),
-            Err(wrong) => {
-                self.report(node.map(|node| node.at), key, wrong.found, &wrong.allowed);
-                None
-            }
+        if let Err(wrong) = hub_url::check(&url) {
+            self.report(node.map(|node| node.at), key, wrong.found, &wrong.allowed);
         }
+        url
     }
 
-    fn http_url(&mut self, key: &'static str) -> Option<String> {
+    pub(super) fn http_url(&mut self, key: &'static str) -> Option<String> {
         let url = self.optional_text(key)?;
         let lower = url.to_ascii_lowercase();
         if !lower.starts_with("http://") && !lower.starts_with("https://") {
@@ -169,26 +140,26 @@ impl Reader<'_> {
         Some(url)
     }
 
-    fn wake_command(&mut self) -> Option<String> {
-        let Some(command) = self.optional_text("wake_command") else {
-            // Where executors do the work, a target without one is said when such a task comes.
+    pub(super) fn wake_command(&mut self, key: &'static str) -> Option<String> {
+        let Some(command) = self.optional_text(key) else {
+            // With executors, a task of a target without one is reported when it comes.
             if self.present("executors").is_none() {
                 self.warn(None, WarningKind::NoWakeCommand);
             }
             return None;
         };
-        let at = self.find("wake_command").map(|node| node.at);
+        let at = self.find(key).map(|node| node.at);
         for variable in wake_command::single_quoted(&command) {
-            self.warn(at, WarningKind::SingleQuoted { key: "wake_command".into(), variable });
+            self.warn(at, WarningKind::SingleQuoted { key: key.into(), variable });
         }
         Some(command)
     }
 
-    fn capabilities(&mut self) -> Vec<String> {
+    pub(super) fn capabilities(&mut self, key: &'static str) -> Vec<String> {
         let allowed = "a list of texts: [\"code\", \"review\"]";
-        let Some(node) = self.present_legacy("capabilities") else { return Vec::new() };
+        let Some(node) = self.present_legacy(key) else { return Vec::new() };
         let Value::List(items) = &node.value else {
-            self.wrong(Some(node), "capabilities", allowed);
+            self.wrong(Some(node), key, allowed);
             return Vec::new();
         };
         let mut capabilities = Vec::new();
@@ -196,15 +167,15 @@ impl Reader<'_> {
             match &item.value {
                 Value::Text(text) => capabilities.push(text.clone()),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
-                    self.wrong(Some(item), &format!("capabilities[{index}]"), allowed);
+                    self.wrong(Some(item), &format!("{key}[{index}]"), allowed);
                 }
             }
         }
         capabilities
     }
 
-    fn log_level(&mut self, over: Option<&Override>) -> LogLevel {
-        let Some((node, key, name)) = self.text_or(over, "log_level") else { return LogLevel::default() };
+    pub(super) fn log_level(&mut self, key: &'static str, over: Option<&Override>) -> LogLevel {
+        let Some((node, key, name)) = self.text_or(over, key) else { return LogLevel::default() };
         LogLevel::parse(&name).unwrap_or_else(|| {
             let allowed = format!("one of {}", LogLevel::NAMES);
             self.report(node, key, format!("\"{name}\""), &allowed);
@@ -212,8 +183,8 @@ impl Reader<'_> {
         })
     }
 
-    fn log_format(&mut self, over: Option<&Override>) -> LogFormat {
-        let Some((node, key, name)) = self.text_or(over, "log_format") else { return LogFormat::default() };
+    pub(super) fn log_format(&mut self, key: &'static str, over: Option<&Override>) -> LogFormat {
+        let Some((node, key, name)) = self.text_or(over, key) else { return LogFormat::default() };
         LogFormat::parse(&name).unwrap_or_else(|| {
             let allowed = format!("one of {}", LogFormat::NAMES);
             self.report(node, key, format!("\"{name}\""), &allowed);
@@ -221,8 +192,13 @@ impl Reader<'_> {
         })
     }
 
-    fn http_listen(&mut self, over: Option<&Override>, remote: bool) -> Option<SocketAddr> {
-        let (node, key, text) = self.text_or(over, "http_listen")?;
+    pub(super) fn http_listen(
+        &mut self,
+        key: &'static str,
+        over: Option<&Override>,
+        remote: bool,
+    ) -> Option<SocketAddr> {
+        let (node, key, text) = self.text_or(over, key)?;
         let address = http_listen::parse(&text);
         match address {
             None => self.report(node, key, format!("\"{text}\""), http_listen::ALLOWED),
@@ -234,7 +210,7 @@ impl Reader<'_> {
         address
     }
 
-    /// The override's text, or the file's, with where it stands and what it is called.
+    /// Returns the text of the override, else of the file, with its position in the file and its name for messages.
     fn text_or(&mut self, over: Option<&Override>, key: &'static str) -> Option<(Option<usize>, &'static str, String)> {
         match over {
             Some(over) => Some((None, over.from, over.value.expose().to_owned())),
@@ -256,15 +232,15 @@ impl Reader<'_> {
         }
     }
 
-    fn restart_intensity(&mut self) -> RestartIntensity {
+    pub(super) fn restart_intensity(&mut self, key: &'static str) -> RestartIntensity {
         let mut read = RestartIntensity {
             max: u32::try_from(keys::INTENSITY_MAX.default).unwrap_or(u32::MAX),
             window_ms: keys::INTENSITY_WINDOW.default,
         };
         let allowed = "an object such as {\"max\": 3, \"window_ms\": 60000}";
-        let Some(members) = self.object("restart_intensity", allowed) else { return read };
+        let Some(members) = self.object(key, allowed) else { return read };
         if let Some(max) = last(members, "max").filter(|node| !matches!(node.value, Value::Null)) {
-            // The bound of 1,000 keeps it inside u32.
+            // The bound of 1,000 fits u32.
             read.max = u32::try_from(self.whole_number(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);
         }
         if let Some(window) = last(members, "window_ms").filter(|node| !matches!(node.value, Value::Null)) {
@@ -273,34 +249,31 @@ impl Reader<'_> {
         read
     }
 
-    fn wake_retry_delays(&mut self) -> Vec<u64> {
-        let Some(node) = self.present("wake_retry_delays_ms") else { return keys::WAKE_RETRY_DEFAULTS.to_vec() };
+    pub(super) fn wake_retry_delays(&mut self, key: &'static str) -> Vec<u64> {
+        let Some(node) = self.present(key) else { return keys::WAKE_RETRY_DEFAULTS.to_vec() };
         match &node.value {
             Value::List(items) if items.len() <= keys::WAKE_RETRIES_MAX => {
                 let mut delays = Vec::new();
                 for (index, item) in items.iter().enumerate() {
-                    let key = format!("wake_retry_delays_ms[{index}]");
+                    let key = format!("{key}[{index}]");
                     delays.push(self.whole_number_named(item, &key, keys::WAKE_RETRY_DELAY));
                 }
                 delays
             }
             Value::List(items) => {
                 let allowed = format!("at most {} of them", keys::WAKE_RETRIES_MAX);
-                self.report(Some(node.at), "wake_retry_delays_ms", format!("{} delays", items.len()), &allowed);
+                self.report(Some(node.at), key, format!("{} delays", items.len()), &allowed);
                 Vec::new()
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_) => {
-                self.wrong(
-                    Some(node),
-                    "wake_retry_delays_ms",
-                    "a list such as [5000, 15000, 30000]; [] means no retry",
-                );
+                self.wrong(Some(node), key, "a list such as [5000, 15000, 30000]; [] means no retry");
                 Vec::new()
             }
         }
     }
 
-    fn reconnect_order(&mut self, config: &Config) {
+    /// Reports a first wait above the longest.
+    fn check_reconnect_order(&mut self, config: &Config) {
         let (min, max) = (config.reconnect_min_ms, config.reconnect_max_ms);
         if min > max {
             let node = self.find("reconnect_min_ms").or_else(|| self.find("reconnect_max_ms"));
@@ -309,8 +282,9 @@ impl Reader<'_> {
         }
     }
 
+    /// Warns if other users can read a file that holds the token.
     #[cfg(unix)]
-    fn permissions(&mut self) {
+    fn check_permissions(&mut self) {
         use std::os::unix::fs::PermissionsExt;
         // A token from the environment leaves nothing in the file to protect.
         if self.present_legacy("token").is_none() {
@@ -324,5 +298,5 @@ impl Reader<'_> {
     }
 
     #[cfg(not(unix))]
-    fn permissions(&mut self) {}
+    fn check_permissions(&mut self) {}
 }

@@ -1,16 +1,21 @@
-//! Every key of `config.json`, with the bounds of those that are numbers: the one list that the loader, the "did you
-//! mean" and the test of `docs/configuration.md` all read.
+//! The table of the keys of `config.json`. The reader, the comparison of a reload, the "did you mean" and the test of
+//! `docs/configuration.md` are all made from it.
+
+use crate::sidecar::config::check::First;
+use crate::sidecar::config::check::reader::Reader;
+use crate::sidecar::config::reload::Merge;
+use crate::sidecar::config::{Config, Overrides};
 
 /// A key that holds a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumberKey {
     /// The key, with its path.
     pub key: &'static str,
-    /// What counts when it is absent.
+    /// The value when the key is absent.
     pub default: u64,
-    /// The least that is allowed.
+    /// The least value that is allowed.
     pub min: u64,
-    /// The most that is allowed.
+    /// The greatest value that is allowed.
     pub max: u64,
 }
 
@@ -23,100 +28,128 @@ const fn number(key: &'static str, default: u64, min: u64, max: u64) -> NumberKe
     NumberKey { key, default, min, max }
 }
 
-pub(super) const CONFIRMATION_TIMEOUT: NumberKey = number("confirmation_timeout_ms", 30 * SECOND, 100, DAY);
-pub(super) const RESTART_DEADLINE: NumberKey = number("restart_deadline_ms", 2 * MINUTE, 100, DAY);
-pub(super) const DRAIN_DEADLINE: NumberKey = number("drain_deadline_ms", 5 * SECOND, 100, MINUTE);
+/// Makes [`KEYS`], [`NUMBERS`], [`Reader::every_key`] and [`Config::merge_keys`] from the rows of the table.
+macro_rules! config_keys {
+    (
+        |$overrides:ident, $first:ident|
+        [$($number:expr),*]
+        $(
+            $key:ident: $merge:ident
+            $(, $read_number:ident($default:expr, $min:expr, $max:expr))?
+            $(= $read:ident($($argument:expr),*))?
+            $(=> $value:expr)?;
+        )*
+    ) => {
+        /// Every top-level key, in the order of [`Config`].
+        pub const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+        /// Every key of a number that is documented with a default and bounds.
+        pub const NUMBERS: &[NumberKey] =
+            &[$($(number(stringify!($key), $default, $min, $max),)?)* $($number),*];
+
+        impl Reader<'_> {
+            /// Reads every key, in the order of the table. A wrong value is reported and replaced by a default.
+            pub(super) fn every_key(&mut self, $overrides: &Overrides, $first: First) -> Config {
+                Config {
+                    path: self.path.to_owned(),
+                    overrides: $overrides.clone(),
+                    $($key:
+                        $(self.$read_number(number(stringify!($key), $default, $min, $max)))?
+                        $(self.$read(stringify!($key) $(, $argument)*))?
+                        $($value)?,
+                    )*
+                }
+            }
+        }
+
+        impl Config {
+            /// Merges `new` into this configuration key by key, in the order of the table.
+            pub(super) fn merge_keys(&self, new: Self, merge: &mut Merge) -> Self {
+                let old = self.clone();
+                Self {
+                    path: old.path,
+                    overrides: old.overrides,
+                    $($key: merge.$merge(stringify!($key), old.$key, new.$key),)*
+                }
+            }
+        }
+    };
+}
+
+// A row is `key: reload, how it is read`.
+//
+// The reload is a method of `Merge`: `live` applies a new value at once, `restart` keeps the old one until a restart; the
+// methods that are named after a key do either.
+//
+// How it is read is one of
+// - `, number(default, min, max)`: a whole number;
+// - `= method(arguments)`: a method of `Reader`, which gets the key and the arguments;
+// - `=> value`: one of the values that are read before the table, since other keys depend on them.
+//
+// The list in brackets has the numbers without such a row: those inside objects, and `wake_timeout_ms`.
+config_keys! {
+    |overrides, first|
+    [WAKE_TIMEOUT, INTENSITY_MAX, INTENSITY_WINDOW, SHELL_COMMAND_TIMEOUT, HOOK_TIMEOUT]
+    agent_id: restart = agent_id();
+    token: restart => first.token;
+    hub_url: restart = hub_url(overrides.hub_url.as_ref());
+    hub_api_url: live = http_url();
+    repo_dir: live = folder();
+    reviewer: live = optional_text();
+    wake_command: wake_command = wake_command();
+    capabilities: restart = capabilities();
+    confirmation_timeout_ms: live, legacy_number(30 * SECOND, 100, DAY);
+    results_dir: restart = path_or("./results");
+    log_file: restart = path_or("./sidecar.log");
+    log_level: live = log_level(overrides.log_level.as_ref());
+    ollama_url: restart = optional_text();
+    queue_file: restart = path_or("./queue.json");
+    restart_deadline_ms: live, number(2 * MINUTE, 100, DAY);
+    drain_deadline_ms: live, number(5 * SECOND, 100, MINUTE);
+    restart_intensity: live = restart_intensity();
+    wake_retry_delays_ms: live = wake_retry_delays();
+    wake_timeout_ms: live => first.wake_timeout_ms;
+    // A hub reclaims a task without a sign of life for a few minutes.
+    progress_interval_ms: live, number(45 * SECOND, 100, MINUTE);
+    // A hub closes a socket that is silent for 60 s.
+    ping_interval_ms: live, number(30 * SECOND, 100, 55 * SECOND);
+    pong_timeout_ms: live, number(10 * SECOND, 100, MINUTE);
+    reconnect_min_ms: live, number(SECOND, 10, HOUR);
+    reconnect_max_ms: live, number(MINUTE, 10, HOUR);
+    // The hub connection has a copy.
+    connect_timeout_ms: restart, number(10 * SECOND, 100, 5 * MINUTE);
+    identify_timeout_ms: live, number(10 * SECOND, 100, 5 * MINUTE);
+    answer_timeout_ms: live, number(15 * SECOND, 100, HOUR);
+    results_scan_ms: restart, number(SECOND, 10, MINUTE);
+    // A task that the hub accepts (a body of 1 MiB) must fit with what the hub adds: else the hub assigns it again and
+    // again.
+    max_frame_bytes: restart, number(4 << 20, 1 << 16, 1 << 26);
+    http_listen: restart = http_listen(overrides.http_listen.as_ref(), first.http_allow_remote);
+    http_allow_remote: restart => first.http_allow_remote;
+    log_format: restart = log_format(overrides.log_format.as_ref());
+    executors: executors => first.executors;
+    shell_commands: live = shell_commands();
+    hooks: live = hooks();
+    // The resource reporter has a copy.
+    resource_report_interval_ms: restart = resource_report_interval();
+}
+
+pub(super) const WAKE_TIMEOUT: NumberKey = number("wake_timeout_ms", MINUTE, 100, HOUR);
 pub(super) const INTENSITY_MAX: NumberKey = number("restart_intensity.max", 3, 0, 1_000);
 pub(super) const INTENSITY_WINDOW: NumberKey = number("restart_intensity.window_ms", MINUTE, 100, DAY);
-pub(super) const WAKE_TIMEOUT: NumberKey = number("wake_timeout_ms", MINUTE, 100, HOUR);
-// A hub drops a socket that is silent for 60 s.
-pub(super) const PING_INTERVAL: NumberKey = number("ping_interval_ms", 30 * SECOND, 100, 55 * SECOND);
-pub(super) const PONG_TIMEOUT: NumberKey = number("pong_timeout_ms", 10 * SECOND, 100, MINUTE);
-// A hub takes back a task that shows no sign of life for a few minutes.
-pub(super) const PROGRESS_INTERVAL: NumberKey = number("progress_interval_ms", 45 * SECOND, 100, MINUTE);
-pub(super) const RECONNECT_MIN: NumberKey = number("reconnect_min_ms", SECOND, 10, HOUR);
-pub(super) const RECONNECT_MAX: NumberKey = number("reconnect_max_ms", MINUTE, 10, HOUR);
-pub(super) const CONNECT_TIMEOUT: NumberKey = number("connect_timeout_ms", 10 * SECOND, 100, 5 * MINUTE);
-pub(super) const IDENTIFY_TIMEOUT: NumberKey = number("identify_timeout_ms", 10 * SECOND, 100, 5 * MINUTE);
-pub(super) const ANSWER_TIMEOUT: NumberKey = number("answer_timeout_ms", 15 * SECOND, 100, HOUR);
-pub(super) const RESULTS_SCAN: NumberKey = number("results_scan_ms", SECOND, 10, MINUTE);
-// A task that our hub takes (a body of 1 MiB) must fit with what the hub adds: a hub hands it out again and again.
-pub(super) const MAX_FRAME: NumberKey = number("max_frame_bytes", 4 << 20, 1 << 16, 1 << 26);
 pub(super) const SHELL_COMMAND_TIMEOUT: NumberKey = number("shell_commands.timeout_ms", MINUTE, 100, DAY);
-// The original gives its git work as long.
+// The legacy sidecar gives its git work as long.
 pub(super) const HOOK_TIMEOUT: NumberKey = number("hooks.timeout_ms", 3 * MINUTE, 100, HOUR);
-/// Of one executor; in mode `wake` the default is `wake_timeout_ms`.
+/// The time limit of one executor; in mode `wake` the default is `wake_timeout_ms`.
 pub(super) const RUN_TIMEOUT: NumberKey = number("executors.*.timeout_ms", HOUR, 100, DAY);
-/// 0 is allowed too, and means "off".
+/// The value 0 is allowed too, and means "off".
 pub(super) const RESOURCE_REPORT_INTERVAL: NumberKey = number("resource_report_interval_ms", 30 * SECOND, SECOND, HOUR);
 /// One entry of `wake_retry_delays_ms`; the default is the list, not this number.
 pub(super) const WAKE_RETRY_DELAY: NumberKey = number("wake_retry_delays_ms[]", 0, 0, HOUR);
-/// How many retries there may be.
+/// The greatest number of retries.
 pub(super) const WAKE_RETRIES_MAX: usize = 16;
 /// The waits before the second, third and fourth try to wake the agent, ms.
 pub(super) const WAKE_RETRY_DEFAULTS: [u64; 3] = [5 * SECOND, 15 * SECOND, 30 * SECOND];
-
-/// Every number there is, with its default and its bounds.
-pub const NUMBERS: &[NumberKey] = &[
-    CONFIRMATION_TIMEOUT,
-    RESTART_DEADLINE,
-    DRAIN_DEADLINE,
-    INTENSITY_MAX,
-    INTENSITY_WINDOW,
-    WAKE_TIMEOUT,
-    PING_INTERVAL,
-    PONG_TIMEOUT,
-    PROGRESS_INTERVAL,
-    RECONNECT_MIN,
-    RECONNECT_MAX,
-    CONNECT_TIMEOUT,
-    IDENTIFY_TIMEOUT,
-    ANSWER_TIMEOUT,
-    RESULTS_SCAN,
-    MAX_FRAME,
-    SHELL_COMMAND_TIMEOUT,
-    HOOK_TIMEOUT,
-];
-
-/// Every top-level key that is read, in the order of the documentation.
-pub const KEYS: &[&str] = &[
-    "agent_id",
-    "token",
-    "hub_url",
-    "hub_api_url",
-    "repo_dir",
-    "reviewer",
-    "wake_command",
-    "capabilities",
-    "confirmation_timeout_ms",
-    "results_dir",
-    "log_file",
-    "log_level",
-    "ollama_url",
-    "queue_file",
-    "restart_deadline_ms",
-    "drain_deadline_ms",
-    "restart_intensity",
-    "wake_retry_delays_ms",
-    "wake_timeout_ms",
-    "progress_interval_ms",
-    "ping_interval_ms",
-    "pong_timeout_ms",
-    "reconnect_min_ms",
-    "reconnect_max_ms",
-    "connect_timeout_ms",
-    "identify_timeout_ms",
-    "answer_timeout_ms",
-    "results_scan_ms",
-    "max_frame_bytes",
-    "http_listen",
-    "http_allow_remote",
-    "log_format",
-    "executors",
-    "shell_commands",
-    "hooks",
-    "resource_report_interval_ms",
-];
 
 /// The keys inside `restart_intensity`.
 pub(super) const INTENSITY_KEYS: &[&str] = &["max", "window_ms"];
@@ -128,17 +161,17 @@ pub(super) const SHELL_COMMANDS_KEYS: &[&str] = &["enabled", "timeout_ms"];
 /// The keys inside `hooks`.
 pub(super) const HOOKS_KEYS: &[&str] = &["on_task_start", "on_task_result", "timeout_ms"];
 
-/// Names that an early AgentCom sidecar used, and what they are called now.
-const FORMER: &[(&str, &str)] = &[
+/// The names of keys in an early AgentCom sidecar, with their present names.
+const FORMER_NAMES: &[(&str, &str)] = &[
     ("openclaw_wake_command", "wake_command"),
     ("reconnect_base_ms", "reconnect_min_ms"),
     ("heartbeat_interval_ms", "ping_interval_ms"),
     ("queue_path", "queue_file"),
 ];
 
-/// The key of `known` that was probably meant by `written`.
+/// Returns the key of `known` that was probably meant by `written`.
 pub(super) fn did_you_mean(written: &str, known: &'static [&'static str]) -> Option<&'static str> {
-    if let Some((_, now)) = FORMER.iter().find(|(former, now)| *former == written && known.contains(now)) {
+    if let Some((_, now)) = FORMER_NAMES.iter().find(|(former, now)| *former == written && known.contains(now)) {
         return Some(now);
     }
     let lower = written.to_lowercase().replace('-', "_");

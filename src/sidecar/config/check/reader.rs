@@ -15,8 +15,8 @@ const QUOTE_CHARS: usize = 80;
 const MIN_SECRET_BYTES: usize = 4;
 
 /// A reader of one file, with the problems and warnings that it has found.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
+pub(in crate::sidecar::config) struct Reader<'a> {
+    pub(in crate::sidecar::config) path: &'a Path,
     pub(super) text: &'a str,
     pub(super) root: &'a Node<'a>,
     pub(super) problems: Vec<Problem>,
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a text that may be absent.
-    pub(super) fn optional_text(&mut self, key: &'static str) -> Option<String> {
+    pub(in crate::sidecar::config) fn optional_text(&mut self, key: &'static str) -> Option<String> {
         let node = self.present_legacy(key)?;
         match &node.value {
             Value::Text(text) => Some(text.clone()),
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a path that may be absent.
-    pub(super) fn folder(&mut self, key: &'static str) -> Option<PathBuf> {
+    pub(in crate::sidecar::config) fn folder(&mut self, key: &'static str) -> Option<PathBuf> {
         let written = self.optional_text(key)?;
         let at = self.find(key).map(|node| node.at);
         if written == "~" || written.starts_with("~/") {
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a path, by default `default`.
-    pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
+    pub(in crate::sidecar::config) fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
         self.folder(key).unwrap_or_else(|| self.relative_to_config(default))
     }
 
@@ -123,12 +123,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a whole number.
-    pub(super) fn number(&mut self, spec: NumberKey) -> u64 {
+    pub(in crate::sidecar::config) fn number(&mut self, spec: NumberKey) -> u64 {
         self.present(spec.key).map_or(spec.default, |node| self.whole_number(node, spec))
     }
 
     /// Reads a number of the legacy sidecar's, where 0, "" and false mean the default.
-    pub(super) fn legacy_number(&mut self, spec: NumberKey) -> u64 {
+    pub(in crate::sidecar::config) fn legacy_number(&mut self, spec: NumberKey) -> u64 {
         self.present_legacy(spec.key).map_or(spec.default, |node| self.whole_number(node, spec))
     }
 

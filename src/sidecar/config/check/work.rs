@@ -130,9 +130,9 @@ impl<'a> Reader<'a> {
         variables
     }
 
-    pub(super) fn shell_commands(&mut self) -> ShellCommands {
+    pub(in crate::sidecar::config) fn shell_commands(&mut self, key: &'static str) -> ShellCommands {
         let off = ShellCommands { enabled: false, timeout_ms: keys::SHELL_COMMAND_TIMEOUT.default };
-        let Some(members) = self.object(SHELL_COMMANDS, "an object such as {\"enabled\": true}") else { return off };
+        let Some(members) = self.object(key, "an object such as {\"enabled\": true}") else { return off };
         let enabled = match not_null(members, "enabled").map(|node| (node, &node.value)) {
             None => false,
             Some((_, Value::Bool(enabled))) => *enabled,
@@ -144,10 +144,10 @@ impl<'a> Reader<'a> {
         ShellCommands { enabled, timeout_ms: self.timeout(members, keys::SHELL_COMMAND_TIMEOUT) }
     }
 
-    pub(super) fn hooks(&mut self) -> Hooks {
+    pub(in crate::sidecar::config) fn hooks(&mut self, key: &'static str) -> Hooks {
         let allowed = "an object such as {\"on_task_start\": \"./hook start\"}";
         let none = Hooks { on_task_start: None, on_task_result: None, timeout_ms: keys::HOOK_TIMEOUT.default };
-        let Some(members) = self.object(HOOKS, allowed) else { return none };
+        let Some(members) = self.object(key, allowed) else { return none };
         let mut line = |name: &str| {
             let node = not_null(members, name)?;
             self.command(node, &format!("hooks.{name}"))
@@ -156,9 +156,9 @@ impl<'a> Reader<'a> {
         Hooks { on_task_start, on_task_result, timeout_ms: self.timeout(members, keys::HOOK_TIMEOUT) }
     }
 
-    pub(super) fn resource_report_interval(&mut self) -> u64 {
+    pub(in crate::sidecar::config) fn resource_report_interval(&mut self, key: &'static str) -> u64 {
         let spec = keys::RESOURCE_REPORT_INTERVAL;
-        match self.present(spec.key) {
+        match self.present(key) {
             None => spec.default,
             Some(node) if matches!(node.value, Value::Number("0")) => 0,
             Some(node) => {
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
                     return number;
                 }
                 let allowed = format!("0 (off), or a whole number from {} to {}", spec.min, spec.max);
-                self.wrong(Some(node), spec.key, &allowed);
+                self.wrong(Some(node), key, &allowed);
                 spec.default
             }
         }
