@@ -227,8 +227,7 @@ impl Operator {
                 Err(
                     CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
                 ) => {
-                    let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AWAY_TIMEOUT {
+                    if is_overdue(&mut away_since) {
                         print_line(&format!(
                             "it left and has not come back for {} s: see its log and pm2's",
                             AWAY_TIMEOUT.as_secs()
@@ -274,8 +273,7 @@ impl Operator {
                 Err(
                     CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
                 ) => {
-                    let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AWAY_TIMEOUT {
+                    if is_overdue(&mut away_since) {
                         print_line("it has left with a task under way, and not come back")?;
                         return Ok(ExitCode::Unavailable);
                     }
@@ -303,6 +301,11 @@ impl Operator {
             Err(error) => print_call_error(&error),
         }
     }
+}
+
+/// Returns whether a sidecar that does not answer, since `away_since` or now, has been away for too long.
+fn is_overdue(away_since: &mut Option<Instant>) -> bool {
+    away_since.get_or_insert_with(Instant::now).elapsed() > AWAY_TIMEOUT
 }
 
 /// Returns the message about the next run, or `None` while the length of the gap is not known and not `overdue`.

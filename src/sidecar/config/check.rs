@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::common::logging::{LogFormat, LogLevel};
 use crate::common::secret::Secret;
 use crate::protocol::Limit;
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
@@ -17,7 +16,7 @@ pub(super) mod reader;
 mod wake_command;
 mod work;
 
-use reader::{Reader, last};
+use reader::{Reader, not_null};
 
 /// The values that are read before the table of keys, since other keys depend on them.
 pub(super) struct First {
@@ -148,10 +147,7 @@ impl Reader<'_> {
             }
             return None;
         };
-        let at = self.find(key).map(|node| node.at);
-        for variable in wake_command::single_quoted(&command) {
-            self.warn(at, WarningKind::SingleQuoted { key: key.into(), variable });
-        }
+        self.warn_single_quoted(self.find(key).map(|node| node.at), key, &command);
         Some(command)
     }
 
@@ -174,21 +170,18 @@ impl Reader<'_> {
         capabilities
     }
 
-    pub(super) fn log_level(&mut self, key: &'static str, over: Option<&Override>) -> LogLevel {
-        let Some((node, key, name)) = self.text_or(over, key) else { return LogLevel::default() };
-        LogLevel::parse(&name).unwrap_or_else(|| {
-            let allowed = format!("one of {}", LogLevel::NAMES);
-            self.report(node, key, format!("\"{name}\""), &allowed);
-            LogLevel::default()
-        })
-    }
-
-    pub(super) fn log_format(&mut self, key: &'static str, over: Option<&Override>) -> LogFormat {
-        let Some((node, key, name)) = self.text_or(over, key) else { return LogFormat::default() };
-        LogFormat::parse(&name).unwrap_or_else(|| {
-            let allowed = format!("one of {}", LogFormat::NAMES);
-            self.report(node, key, format!("\"{name}\""), &allowed);
-            LogFormat::default()
+    /// Reads one of the names that `parse` takes.
+    pub(super) fn name<T: Default>(
+        &mut self,
+        key: &'static str,
+        over: Option<&Override>,
+        parse: fn(&str) -> Option<T>,
+        names: &str,
+    ) -> T {
+        let Some((node, key, name)) = self.text_or(over, key) else { return T::default() };
+        parse(&name).unwrap_or_else(|| {
+            self.report(node, key, format!("\"{name}\""), &format!("one of {names}"));
+            T::default()
         })
     }
 
@@ -221,17 +214,6 @@ impl Reader<'_> {
         }
     }
 
-    fn boolean(&mut self, key: &'static str) -> bool {
-        let Some(node) = self.present(key) else { return false };
-        match node.value {
-            Value::Bool(yes) => yes,
-            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
-                self.wrong(Some(node), key, "true or false");
-                false
-            }
-        }
-    }
-
     pub(super) fn restart_intensity(&mut self, key: &'static str) -> RestartIntensity {
         let mut read = RestartIntensity {
             max: u32::try_from(keys::INTENSITY_MAX.default).unwrap_or(u32::MAX),
@@ -239,11 +221,11 @@ impl Reader<'_> {
         };
         let allowed = "an object such as {\"max\": 3, \"window_ms\": 60000}";
         let Some(members) = self.object(key, allowed) else { return read };
-        if let Some(max) = last(members, "max").filter(|node| !matches!(node.value, Value::Null)) {
+        if let Some(max) = not_null(members, "max") {
             // The bound of 1,000 fits u32.
             read.max = u32::try_from(self.whole_number(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);
         }
-        if let Some(window) = last(members, "window_ms").filter(|node| !matches!(node.value, Value::Null)) {
+        if let Some(window) = not_null(members, "window_ms") {
             read.window_ms = self.whole_number(window, keys::INTENSITY_WINDOW);
         }
         read

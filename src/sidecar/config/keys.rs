@@ -1,6 +1,7 @@
 //! The table of the keys of `config.json`. The reader, the comparison of a reload, the "did you mean" and the test of
 //! `docs/configuration.md` are all made from it.
 
+use crate::common::logging::{LogFormat, LogLevel};
 use crate::sidecar::config::check::First;
 use crate::sidecar::config::check::reader::Reader;
 use crate::sidecar::config::reload::Merge;
@@ -46,6 +47,10 @@ macro_rules! config_keys {
         /// Every key of a number that is documented with a default and bounds.
         pub const NUMBERS: &[NumberKey] =
             &[$($(number(stringify!($key), $default, $min, $max),)?)* $($number),*];
+
+        /// Every top-level key with its method of `Merge`.
+        #[cfg(test)]
+        const RELOADS: &[(&str, &str)] = &[$((stringify!($key), stringify!($merge))),*];
 
         impl Reader<'_> {
             /// Reads every key, in the order of the table. A wrong value is reported and replaced by a default.
@@ -101,7 +106,7 @@ config_keys! {
     confirmation_timeout_ms: live, legacy_number(30 * SECOND, 100, DAY);
     results_dir: restart = path_or("./results");
     log_file: restart = path_or("./sidecar.log");
-    log_level: live = log_level(overrides.log_level.as_ref());
+    log_level: live = name(overrides.log_level.as_ref(), LogLevel::parse, LogLevel::NAMES);
     ollama_url: restart = optional_text();
     queue_file: restart = path_or("./queue.json");
     restart_deadline_ms: live, number(2 * MINUTE, 100, DAY);
@@ -126,7 +131,7 @@ config_keys! {
     max_frame_bytes: restart, number(4 << 20, 1 << 16, 1 << 26);
     http_listen: restart = http_listen(overrides.http_listen.as_ref(), first.http_allow_remote);
     http_allow_remote: restart => first.http_allow_remote;
-    log_format: restart = log_format(overrides.log_format.as_ref());
+    log_format: restart = name(overrides.log_format.as_ref(), LogFormat::parse, LogFormat::NAMES);
     executors: executors => first.executors;
     shell_commands: live = shell_commands();
     hooks: live = hooks();
@@ -181,4 +186,18 @@ pub(super) fn did_you_mean(written: &str, known: &'static [&'static str]) -> Opt
         .filter(|(likeness, _)| *likeness >= 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_names_the_keys_that_a_reload_applies() {
+        let doc = include_str!("../../../docs/configuration.md");
+        let row = doc.lines().find(|line| line.starts_with("| count at once |")).unwrap();
+        for (key, merge) in RELOADS {
+            assert_eq!(row.contains(&format!("`{key}`")), *merge != "restart", "{key}");
+        }
+    }
 }

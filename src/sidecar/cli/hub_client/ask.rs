@@ -100,7 +100,7 @@ pub(crate) async fn ask(question: HttpRequest<'_>) -> Result<HttpResponse, AskEr
 /// Returns [`AskError::Name`] if the host has none.
 pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
     let uri: Uri = url.parse().map_err(|error| AskError::Name(format!("{url} is no address: {error}")))?;
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = host(&uri);
     let tls = matches!(uri.scheme_str(), Some("https" | "wss"));
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let hint = "is it spelled right, and does this machine's DNS (or /etc/hosts) know it?";
@@ -120,7 +120,7 @@ async fn send_request(question: HttpRequest<'_>) -> Result<HttpResponse, AskErro
     let stream = dial::tcp(ws).await.map_err(|error| AskError::Tcp(explain_tcp(question.base, &error)))?;
     if question.base.starts_with("https") {
         let uri: Uri = question.base.parse().map_err(|error| AskError::Name(format!("{error}")))?;
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host(&uri);
         let failed = |why: &dyn fmt::Display| AskError::Tls(format!("cannot speak TLS to {}: {why}", question.base));
         let config = dial::tls(Roots::Native).await.map_err(|why| failed(&why))?;
         let name = ServerName::try_from(host).map_err(|error| failed(&error))?;
@@ -129,6 +129,11 @@ async fn send_request(question: HttpRequest<'_>) -> Result<HttpResponse, AskErro
         return exchange(question, stream).await;
     }
     exchange(question, stream).await
+}
+
+/// Returns the URL's host; an IPv6 address without its brackets.
+fn host(uri: &Uri) -> String {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
 fn explain_tcp(base: &str, error: &std::io::Error) -> String {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::secret::REDACTED;
+use crate::sidecar::config::check::wake_command;
 use crate::sidecar::config::error::{Place, Problem, Warning, WarningKind};
 use crate::sidecar::config::json_ast::{self, Member, Node, Value};
 use crate::sidecar::config::keys::{self, NumberKey, did_you_mean};
@@ -137,14 +138,25 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn whole_number_named(&mut self, node: &Node<'_>, key: &str, spec: NumberKey) -> u64 {
-        if let Value::Number(raw) = node.value
-            && let Ok(number) = raw.parse::<u64>()
-            && (spec.min..=spec.max).contains(&number)
-        {
-            return number;
+        within_bounds(node, spec).unwrap_or_else(|| {
+            self.wrong(Some(node), key, &format!("a whole number from {} to {}", spec.min, spec.max));
+            spec.default
+        })
+    }
+
+    /// Reads true or false, by default false.
+    pub(super) fn boolean(&mut self, key: &'static str) -> bool {
+        self.present(key).is_some_and(|node| self.true_or_false(node, key))
+    }
+
+    pub(super) fn true_or_false(&mut self, node: &Node<'_>, key: &str) -> bool {
+        match node.value {
+            Value::Bool(yes) => yes,
+            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
+                self.wrong(Some(node), key, "true or false");
+                false
+            }
         }
-        self.wrong(Some(node), key, &format!("a whole number from {} to {}", spec.min, spec.max));
-        spec.default
     }
 
     /// Returns the value of a key of the legacy sidecar's, in which `null`, `""`, `0` and `false` count as absent.
@@ -199,6 +211,13 @@ impl<'a> Reader<'a> {
         self.warnings.push(Warning { place, kind });
     }
 
+    /// Warns of the placeholders in a shell line that are in single quotes.
+    pub(super) fn warn_single_quoted(&mut self, at: Option<usize>, key: &str, command: &str) {
+        for variable in wake_command::single_quoted(command) {
+            self.warn(at, WarningKind::SingleQuoted { key: key.to_owned(), variable });
+        }
+    }
+
     pub(super) fn place(&self, at: usize) -> Place {
         let (line, column) = json_ast::line_column(self.text, at);
         Place { file: self.path.to_owned(), line, column }
@@ -222,8 +241,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Returns the node's whole number if it is within the bounds.
+pub(super) fn within_bounds(node: &Node<'_>, spec: NumberKey) -> Option<u64> {
+    let Value::Number(raw) = node.value else { return None };
+    raw.parse().ok().filter(|number| (spec.min..=spec.max).contains(number))
+}
+
+/// Returns the last value of a key, unless it is `null`.
+pub(super) fn not_null<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
+    last(members, key).filter(|node| !matches!(node.value, Value::Null))
+}
+
 /// Returns the last value of a key, which is the one that counts, as in Node.
-pub(super) fn last<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
+fn last<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
     members.iter().rev().find(|member| member.key == key).map(|member| &member.value)
 }
 

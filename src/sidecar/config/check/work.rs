@@ -1,8 +1,6 @@
 //! Reads `executors`, `shell_commands` and `hooks`.
 
-use crate::sidecar::config::check::reader::{Reader, last};
-use crate::sidecar::config::check::wake_command;
-use crate::sidecar::config::error::WarningKind;
+use crate::sidecar::config::check::reader::{Reader, not_null, within_bounds};
 use crate::sidecar::config::json_ast::{Member, Node, Value};
 use crate::sidecar::config::keys::{self, NumberKey};
 use crate::sidecar::config::work::{Executor, ExecutorMode, Hooks, ShellCommands};
@@ -98,9 +96,7 @@ impl<'a> Reader<'a> {
             self.wrong(Some(node), key, "a shell line that is not empty and has no NUL in it");
             return None;
         }
-        for variable in wake_command::single_quoted(command) {
-            self.warn(Some(node.at), WarningKind::SingleQuoted { key: key.to_owned(), variable });
-        }
+        self.warn_single_quoted(Some(node.at), key, command);
         Some(command.clone())
     }
 
@@ -133,14 +129,8 @@ impl<'a> Reader<'a> {
     pub(in crate::sidecar::config) fn shell_commands(&mut self, key: &'static str) -> ShellCommands {
         let off = ShellCommands { enabled: false, timeout_ms: keys::SHELL_COMMAND_TIMEOUT.default };
         let Some(members) = self.object(key, "an object such as {\"enabled\": true}") else { return off };
-        let enabled = match not_null(members, "enabled").map(|node| (node, &node.value)) {
-            None => false,
-            Some((_, Value::Bool(enabled))) => *enabled,
-            Some((node, Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_))) => {
-                self.wrong(Some(node), "shell_commands.enabled", "true or false");
-                false
-            }
-        };
+        let enabled = not_null(members, "enabled");
+        let enabled = enabled.is_some_and(|node| self.true_or_false(node, "shell_commands.enabled"));
         ShellCommands { enabled, timeout_ms: self.timeout(members, keys::SHELL_COMMAND_TIMEOUT) }
     }
 
@@ -161,26 +151,15 @@ impl<'a> Reader<'a> {
         match self.present(key) {
             None => spec.default,
             Some(node) if matches!(node.value, Value::Number("0")) => 0,
-            Some(node) => {
-                if let Value::Number(raw) = node.value
-                    && let Ok(number) = raw.parse::<u64>()
-                    && (spec.min..=spec.max).contains(&number)
-                {
-                    return number;
-                }
+            Some(node) => within_bounds(node, spec).unwrap_or_else(|| {
                 let allowed = format!("0 (off), or a whole number from {} to {}", spec.min, spec.max);
                 self.wrong(Some(node), key, &allowed);
                 spec.default
-            }
+            }),
         }
     }
 
     fn timeout(&mut self, members: &[Member<'_>], spec: NumberKey) -> u64 {
         not_null(members, "timeout_ms").map_or(spec.default, |node| self.whole_number(node, spec))
     }
-}
-
-/// Returns the last value of `key`, unless it is `null`.
-fn not_null<'a>(members: &'a [Member<'a>], key: &str) -> Option<&'a Node<'a>> {
-    last(members, key).filter(|node| !matches!(node.value, Value::Null))
 }
