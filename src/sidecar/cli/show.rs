@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::common::text::on_one_line;
 use crate::sidecar::admin::socket::OfflineView;
 use crate::sidecar::admin::status::Status;
 
@@ -68,7 +69,7 @@ pub(super) fn running_short(status: &Status) -> String {
     if !status.journal.writable {
         line.push_str("; the journal cannot be written");
     }
-    one_line(&line)
+    on_one_line(&line)
 }
 
 /// Returns the page of a sidecar that does not answer.
@@ -212,28 +213,22 @@ struct Page {
 
 impl Page {
     fn new(headline: String) -> Self {
-        Self { text: one_line(&headline) + "\n" }
+        Self { text: on_one_line(&headline) + "\n" }
     }
 
     fn troubles(&mut self, troubles: &[Trouble]) {
         for Trouble { problem, remedy } in troubles {
-            let _ = writeln!(self.text, "  ! {}\n    -> {}", one_line(problem), one_line(remedy));
+            let _ = writeln!(self.text, "  ! {}\n    -> {}", on_one_line(problem), on_one_line(remedy));
         }
     }
 
     fn row(&mut self, name: &str, value: &str) {
-        let _ = writeln!(self.text, "  {name:<12} {}", one_line(value));
+        let _ = writeln!(self.text, "  {name:<12} {}", on_one_line(value));
     }
 }
 
-/// Replaces control characters by spaces, so that a text from elsewhere can neither fake a line nor control the
-/// terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", one_line(text))
+    format!("\"{}\"", on_one_line(text))
 }
 
 fn verdicts_waiting(verdicts: usize) -> String {

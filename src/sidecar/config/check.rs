@@ -1,11 +1,11 @@
-//! Makes a checked [`Config`] from the text of the file. A wrong value becomes a [`Problem`] and the reading goes on, so
-//! that one run names them all. The only I/O is a read of the file's permissions.
+//! Makes a checked [`Config`] from the text of the file. A wrong value becomes a [`Problem`] and the reading goes on,
+//! so that one run names them all. The only I/O is a read of the file's permissions.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::common::secret::Secret;
-use crate::protocol::Limit;
+use crate::protocol::{Limit, check_agent_name};
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
 use crate::sidecar::config::json_ast::{self, Value};
 use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, RestartIntensity, keys};
@@ -77,8 +77,7 @@ impl Reader<'_> {
     pub(super) fn agent_id(&mut self, key: &'static str) -> String {
         let allowed = "a text of 1 to 128 characters without control characters";
         let Some((node, id)) = self.required_text(key, allowed) else { return String::new() };
-        let length = id.chars().count();
-        if length > Limit::AgentId.chars() || id.chars().any(char::is_control) || id.trim().is_empty() {
+        if check_agent_name(&id).is_err() {
             self.wrong(Some(node), key, allowed);
         }
         id

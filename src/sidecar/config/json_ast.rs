@@ -1,7 +1,9 @@
 //! A JSON syntax tree with the position of every value, so that a wrong value can be named by line and column even when
-//! keys repeat or nest. Syntax errors are serde_json's.
+//! keys repeat or nest. Syntax errors are serde_json's; the positions are
+//! `jsonc_parser`'s, which keeps repeated keys.
 
-use core::ops::Range;
+use jsonc_parser::common::Ranged as _;
+use jsonc_parser::{CollectOptions, ParseOptions, ast, parse_to_ast};
 
 /// A value with its position and source text.
 #[derive(Debug)]
@@ -59,96 +61,30 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
         let detail = full.split(" at line ").next().unwrap_or(&full).to_owned();
         SyntaxError { line: error.line(), column: error.column(), detail }
     })?;
-    Parser { text, at: 0 }.node().ok_or_else(|| SyntaxError { line: 1, column: 1, detail: "not JSON".into() })
+    let unread = |detail: String| SyntaxError { line: 1, column: 1, detail };
+    // Lenient beyond JSON, which does not matter here.
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &ParseOptions::default());
+    let value = parsed.map_err(|error| unread(error.to_string()))?.value;
+    Ok(node(text, value.ok_or_else(|| unread("not JSON".into()))?))
 }
 
-/// A parser of text that serde_json has accepted. Its methods return `None` if it disagrees with serde_json.
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
+fn node<'a>(text: &'a str, value: ast::Value<'a>) -> Node<'a> {
+    let range = value.range();
+    let value = match value {
+        ast::Value::NullKeyword(_) => Value::Null,
+        ast::Value::BooleanLit(it) => Value::Bool(it.value),
+        ast::Value::NumberLit(it) => Value::Number(it.value),
+        ast::Value::StringLit(it) => Value::Text(it.value.into_owned()),
+        ast::Value::Array(it) => Value::List(it.elements.into_iter().map(|value| node(text, value)).collect()),
+        ast::Value::Object(it) => {
+            Value::Object(it.properties.into_iter().map(|member| self::member(text, member)).collect())
+        }
+    };
+    Node { at: range.start, raw: text.get(range.start..range.end).unwrap_or_default(), value }
 }
 
-impl<'a> Parser<'a> {
-    fn node(&mut self) -> Option<Node<'a>> {
-        self.skip_space();
-        let start = self.at;
-        let value = match self.peek()? {
-            b'{' => Value::Object(self.members()?),
-            b'[' => Value::List(self.items()?),
-            b'"' => Value::Text(self.string()?),
-            _ => self.scalar()?,
-        };
-        Some(Node { at: start, raw: self.text.get(start..self.at)?, value })
-    }
-
-    fn members(&mut self) -> Option<Vec<Member<'a>>> {
-        let mut members = Vec::new();
-        self.at += 1;
-        while self.skip_separators()? != b'}' {
-            let key_at = self.at;
-            let key = self.string()?;
-            self.skip_separators()?;
-            members.push(Member { key, key_at, value: self.node()? });
-        }
-        self.at += 1;
-        Some(members)
-    }
-
-    fn items(&mut self) -> Option<Vec<Node<'a>>> {
-        let mut items = Vec::new();
-        self.at += 1;
-        while self.skip_separators()? != b']' {
-            items.push(self.node()?);
-        }
-        self.at += 1;
-        Some(items)
-    }
-
-    fn string(&mut self) -> Option<String> {
-        let span = self.string_span()?;
-        self.at = span.end;
-        serde_json::from_str(self.text.get(span)?).ok()
-    }
-
-    fn string_span(&self) -> Option<Range<usize>> {
-        let mut end = self.at + 1;
-        loop {
-            match self.text.as_bytes().get(end)? {
-                b'"' => return Some(self.at..end + 1),
-                b'\\' => end += 2,
-                _ => end += 1,
-            }
-        }
-    }
-
-    fn scalar(&mut self) -> Option<Value<'a>> {
-        let rest = self.text.get(self.at..)?;
-        let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, ',' | '}' | ']')).unwrap_or(rest.len());
-        self.at += end;
-        Some(match &rest[..end] {
-            "null" => Value::Null,
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            number => Value::Number(number),
-        })
-    }
-
-    fn skip_separators(&mut self) -> Option<u8> {
-        while matches!(self.peek()?, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':') {
-            self.at += 1;
-        }
-        self.peek()
-    }
-
-    fn skip_space(&mut self) {
-        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
+fn member<'a>(text: &'a str, member: ast::ObjectProp<'a>) -> Member<'a> {
+    Member { key_at: member.range.start, key: member.name.into_string(), value: node(text, member.value) }
 }
 
 #[cfg(test)]

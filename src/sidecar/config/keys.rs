@@ -83,8 +83,8 @@ macro_rules! config_keys {
 
 // A row is `key: reload, how it is read`.
 //
-// The reload is a method of `Merge`: `live` applies a new value at once, `restart` keeps the old one until a restart; the
-// methods that are named after a key do either.
+// The reload is a method of `Merge`: `live` applies a new value at once, `restart` keeps the old one until a restart;
+// the methods that are named after a key do either.
 //
 // How it is read is one of
 // - `, number(default, min, max)`: a whole number;

@@ -50,7 +50,7 @@ impl HttpResponse {
     /// Returns the hub's error text: `error`, with the `hint` or the first `errors[].detail` that AgentCom's Rust hub
     /// adds.
     pub(crate) fn error_text(&self) -> String {
-        let text = |value: &Value| value.as_str().map(|text| text.chars().take(300).collect::<String>());
+        let text = |value: &Value| value.as_str().map(|text| first_chars(text, 300).to_owned());
         let error = text(&self.body["error"]).unwrap_or_else(|| "no reason given".to_owned());
         match text(&self.body["hint"]).or_else(|| text(&self.body["errors"][0]["detail"])) {
             Some(more) => format!("HTTP {}, {error}: {more}", self.status),

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::secret::Secret;
-use crate::protocol::Limit;
+use crate::protocol::check_agent_name;
 use crate::sidecar::cli::hub_client::{HttpRequest, HubAddress, ask};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{print, print_error};
@@ -111,18 +111,12 @@ async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardEr
     Ok(next::text(&loaded, &folders.keep(), &hub, registered))
 }
 
+/// Checks the name of a new agent. White space around it is refused too: the next person to type it would leave it out.
 fn check_name(name: &str) -> Result<(), OnboardError> {
-    let length = name.chars().count();
     if name.trim().is_empty() || name.trim() != name {
         return Err(OnboardError::Name("a text that is empty or has white space around it".to_owned()));
     }
-    if length > Limit::AgentId.chars() {
-        return Err(OnboardError::Name(format!("a text of {length} characters")));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(OnboardError::Name("a text with control characters in it".to_owned()));
-    }
-    Ok(())
+    check_agent_name(name).map_err(|bad| OnboardError::Name(bad.to_string()))
 }
 
 /// Reads a token, the last word of the file, so that the output of `agentcom-hub token NAME` can be piped in.

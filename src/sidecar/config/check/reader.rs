@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::secret::REDACTED;
+use crate::common::text::on_one_line;
 use crate::sidecar::config::check::wake_command;
 use crate::sidecar::config::error::{Place, Problem, Warning, WarningKind};
 use crate::sidecar::config::json_ast::{self, Member, Node, Value};
@@ -232,7 +233,7 @@ impl<'a> Reader<'a> {
 
     /// Returns `text` on one line, redacted, and shortened only then: a shortened token would not be recognised.
     pub(super) fn redacted(&self, text: &str) -> String {
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line = on_one_line(text);
         let clean = self.secrets.iter().fold(line, |line, secret| line.replace(secret, REDACTED));
         match clean.char_indices().nth(QUOTE_CHARS) {
             Some((end, _)) => format!("{}…", &clean[..end]),
