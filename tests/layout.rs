@@ -25,6 +25,7 @@ const ROOMS: &[&str] = &[
     "hub",
     "sidecar::exit_code",
     "sidecar::clock",
+    "sidecar::proc_stat",
     "sidecar::config",
     "sidecar::hub_connection",
     "sidecar::agent",
@@ -75,8 +76,8 @@ fn top() -> &'static Path {
 /// Every file below a folder of the repository.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.extend(files_below(&path));
         } else {
@@ -154,7 +155,8 @@ fn every_regression_file_has_its_source_file() {
     let regressions = files_below(&folder);
     assert!(!regressions.is_empty(), "proptest-regressions is empty");
     for file in regressions {
-        let source = top().join("src").join(file.strip_prefix(&folder).unwrap()).with_extension("rs");
+        let source =
+            top().join("src").join(file.strip_prefix(&folder).expect("a file of that folder")).with_extension("rs");
         assert!(source.exists(), "{} has no {}: move it along", file.display(), source.display());
     }
 }

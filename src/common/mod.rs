@@ -5,7 +5,6 @@ pub mod fs;
 pub mod logging;
 #[cfg(unix)]
 pub(crate) mod private_socket;
-pub(crate) mod proc_stat;
 pub mod secret;
 pub mod signals;
-pub(crate) mod text;
+pub mod text;

@@ -1,18 +1,18 @@
 //! Texts of others, made fit for one line of a log, a table or an error.
 
 /// Returns the first `most` characters.
-pub(crate) fn first_chars(text: &str, most: usize) -> &str {
+pub fn first_chars(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Returns the text with each control character, line breaks among them, as a space: it can neither move a cursor nor
 /// look like a further line.
-pub(crate) fn on_one_line(text: &str) -> String {
+pub fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Returns the longest beginning of at most `most` bytes that ends on a character.
-pub(crate) fn first_bytes(text: &str, most: usize) -> &str {
+pub fn first_bytes(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -21,7 +21,7 @@ pub(crate) fn first_bytes(text: &str, most: usize) -> &str {
 }
 
 /// Returns the longest end of at most `most` bytes that begins on a character.
-pub(crate) fn last_bytes(text: &str, most: usize) -> &str {
+pub fn last_bytes(text: &str, most: usize) -> &str {
     let mut at = text.len().saturating_sub(most);
     while !text.is_char_boundary(at) {
         at += 1;

@@ -24,9 +24,7 @@ mod transition;
 
 pub use model::connection::{Connection, ConnectionName, Features, Heartbeat, HubView, Jitter, Online};
 pub use model::cordon::Cordon;
-pub use model::effect::{
-    CloseCode, Effect, EffectName, RejectReason, RestartAnswer, ReturnedFrom, ToHub, ToHubName, WakeReport,
-};
+pub use model::effect::{CloseCode, Effect, EffectName, RestartAnswer, ToHub, ToHubName, WakeReport};
 pub use model::event::{Event, EventName, FromHub, FromHubName, VerdictRefusal, WakeOutcome};
 pub use model::job::{Job, Ownership, Pending, PersistedJob, Report, Sign, Stage, StageName};
 pub use model::journal::{Disk, Journal};
@@ -35,6 +33,7 @@ pub use model::late_session::{LATE_SESSIONS_CAP, LateSession, LateSessions};
 pub use model::machine::{DeferredAssignment, Machine};
 pub use model::news::News;
 pub use model::notice::Notice;
+pub use model::notice::{RejectReason, ReturnedFrom};
 pub use model::outbox::{Delivery, OUTBOX_CAP, Outbox, PendingVerdict, REFUSALS_CAP, Verdict};
 pub use model::parked_work::{PARKED_WORK_CAP, ParkedTask, ParkedWork};
 pub use model::policy::{Intensity, Policy, RestartMethod};

@@ -9,5 +9,6 @@ pub mod exit_code;
 pub mod hub_connection;
 pub mod journal;
 pub(crate) mod policy;
+pub(crate) mod proc_stat;
 pub mod shell;
 pub mod supervisor;

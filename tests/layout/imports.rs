@@ -22,15 +22,15 @@ impl Crate {
         let src = top.join("src");
         let mut files = BTreeMap::new();
         for path in super::files_below(&src) {
-            let name = path.strip_prefix(&src).unwrap().with_extension("");
-            let mut parts: Vec<&str> = name.iter().map(|part| part.to_str().unwrap()).collect();
+            let name = path.strip_prefix(&src).expect("a file of src").with_extension("");
+            let mut parts: Vec<&str> = name.iter().map(|part| part.to_str().expect("a name in UTF-8")).collect();
             if parts[0] == "bin" || parts.contains(&"tests") {
                 continue;
             }
-            if ["mod", "lib"].contains(parts.last().unwrap()) {
+            if ["mod", "lib"].contains(parts.last().expect("a file name")) {
                 parts.pop();
             }
-            let parsed = syn::parse_file(&fs::read_to_string(&path).unwrap());
+            let parsed = syn::parse_file(&fs::read_to_string(&path).expect("a source file"));
             files.insert(parts.join("::"), parsed.unwrap_or_else(|error| panic!("{}: {error}", path.display())));
         }
         let mut exports = BTreeMap::new();
@@ -60,12 +60,16 @@ impl Crate {
         let mut found = BTreeMap::new();
         for (module, file) in &self.files {
             for item in &file.items {
-                let name = match item {
-                    Item::Struct(item) => &item.ident,
-                    Item::Enum(item) => &item.ident,
-                    Item::Trait(item) => &item.ident,
-                    Item::Type(item) => &item.ident,
-                    _ => continue,
+                let name = if let Item::Struct(item) = item {
+                    &item.ident
+                } else if let Item::Enum(item) = item {
+                    &item.ident
+                } else if let Item::Trait(item) = item {
+                    &item.ident
+                } else if let Item::Type(item) = item {
+                    &item.ident
+                } else {
+                    continue;
                 };
                 found.insert(name.to_string(), module.clone());
             }

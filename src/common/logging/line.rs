@@ -13,7 +13,7 @@ const SHORTEST_SECRET: usize = 4;
 
 /// The replacer of secrets in lines.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Redactor {
+pub struct Redactor {
     needles: Vec<Secret>,
 }
 
@@ -45,7 +45,7 @@ impl Redactor {
 
 impl Redactor {
     /// Returns how many bytes at the end of `text` may be the beginning of a secret whose rest is still to come.
-    pub(crate) fn possible_beginning(&self, text: &str) -> usize {
+    pub fn possible_beginning(&self, text: &str) -> usize {
         let of_one = |needle: &str| {
             let beginnings = needle.char_indices().map(|(at, _)| at).rev();
             beginnings.into_iter().find(|end| text.ends_with(&needle[..*end])).unwrap_or(0)

@@ -24,7 +24,7 @@ use tracing_subscriber::{Registry, reload};
 use crate::common::secret::Secret;
 pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
-pub(crate) use line::Redactor;
+pub use line::Redactor;
 use queue::LineQueue;
 use text::TextFormat;
 

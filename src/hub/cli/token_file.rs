@@ -1,11 +1,11 @@
 //! The file that `agentcom-hub token --out` writes: one new token, readable by its owner only. It makes no tokens.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::folder_of;
+use crate::common::fs::private_options;
 
 /// A new file of mode 0600. Dropping it removes the file, unless it is [kept](Self::keep).
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl TokenFile {
     /// [`TokenFileError`]; no new file is left behind then.
     pub(crate) fn create(path: &Path, token: &str) -> Result<Self, TokenFileError> {
         // Exclusive creation: an existing file is not opened, and a symbolic link not followed.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = private_options().write(true).create_new(true).open(path);
         let file = file.map_err(|error| {
             let taken = error.kind() == io::ErrorKind::AlreadyExists;
             let path = path.to_owned();

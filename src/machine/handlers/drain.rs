@@ -5,8 +5,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::machine::model::connection::Connection;
-use crate::machine::model::effect::{CloseCode, Effect, ReturnedFrom, ToHub};
+use crate::machine::model::effect::{CloseCode, Effect, ToHub};
 use crate::machine::model::job::PersistedJob;
+use crate::machine::model::notice::ReturnedFrom;
 use crate::machine::model::restart_ledger::{RestartOrder, Returned};
 use crate::machine::model::state::{Cause, DrainStep, NextRun, State, StopSignal};
 use crate::machine::step::Step;

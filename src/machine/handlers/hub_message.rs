@@ -4,10 +4,10 @@ use alloc::string::{String, ToString};
 
 use crate::machine::model::connection::{Connection, Features, Heartbeat, HubView, Online};
 use crate::machine::model::cordon::Cordon;
-use crate::machine::model::effect::{CloseCode, Effect, RejectReason, ToHub};
+use crate::machine::model::effect::{CloseCode, Effect, ToHub};
 use crate::machine::model::event::FromHub;
 use crate::machine::model::job::{Ownership, Pending, Report};
-use crate::machine::model::notice::Notice;
+use crate::machine::model::notice::{Notice, RejectReason};
 use crate::machine::model::state::State;
 use crate::machine::step::Step;
 

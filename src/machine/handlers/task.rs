@@ -3,11 +3,11 @@
 use alloc::string::ToString;
 
 use crate::machine::handlers::last_look::WaitOver;
-use crate::machine::model::effect::{Effect, RejectReason, ToHub, WakeReport};
+use crate::machine::model::effect::{Effect, ToHub, WakeReport};
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
 use crate::machine::model::machine::{DeferredAssignment, Machine};
-use crate::machine::model::notice::Notice;
+use crate::machine::model::notice::{Notice, RejectReason};
 use crate::machine::model::outbox::{OUTBOX_CAP, PendingVerdict, Verdict};
 use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::state::State;

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use crate::machine::model::journal::Journal;
 use crate::machine::model::news::News;
-use crate::machine::model::notice::Notice;
+use crate::machine::model::notice::{Notice, RejectReason, ReturnedFrom};
 use crate::machine::model::reply::{Answer, Ticket};
 use crate::machine::model::restart_ledger::OpenRestart;
 use crate::machine::model::state::{Cause, Ending};
@@ -139,20 +139,6 @@ impl CloseCode {
     }
 }
 
-/// The reason for refusing an assignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
-#[strum(serialize_all = "snake_case")]
-pub enum RejectReason {
-    /// There is a job already, or the journal cannot be written.
-    Busy,
-    /// No new work is taken before the restart.
-    Restarting,
-    /// No new work is taken before the operator's `resume`; sent as `busy` to a hub without the feature `cordon`.
-    Draining,
-    /// The task id is invalid.
-    Invalid,
-}
-
 /// A message to the hub. The caller builds the frame and adds the fields that never change (agent id, token, version).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(ToHubName), derive(Hash, strum::IntoStaticStr, strum::EnumIter, strum::Display))]
@@ -257,15 +243,6 @@ pub enum ToHub {
         /// Whether the hub knows the long form.
         long_form: bool,
     },
-}
-
-/// The restart that this run returned from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ReturnedFrom {
-    /// The restart.
-    pub restart: OpenRestart,
-    /// The time in ms since the drain began.
-    pub gap_ms: u64,
 }
 
 /// The outcome of a wake, for the hub.

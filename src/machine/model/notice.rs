@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::machine::model::effect::{RejectReason, ReturnedFrom};
+use crate::machine::model::restart_ledger::OpenRestart;
 use crate::machine::model::task::TaskId;
 
 /// A notice for operators beyond the log of events and effects.
@@ -103,4 +103,27 @@ pub enum Notice {
         /// The path of its written result; `None` for a `task_failed`.
         kept: Option<String>,
     },
+}
+
+/// The reason for refusing an assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum RejectReason {
+    /// There is a job already, or the journal cannot be written.
+    Busy,
+    /// No new work is taken before the restart.
+    Restarting,
+    /// No new work is taken before the operator's `resume`; sent as `busy` to a hub without the feature `cordon`.
+    Draining,
+    /// The task id is invalid.
+    Invalid,
+}
+
+/// The restart that this run returned from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ReturnedFrom {
+    /// The restart.
+    pub restart: OpenRestart,
+    /// The time in ms since the drain began.
+    pub gap_ms: u64,
 }

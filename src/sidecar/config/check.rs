@@ -8,7 +8,7 @@ use crate::common::secret::Secret;
 use crate::protocol::{Limit, check_agent_name};
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
 use crate::sidecar::config::json_ast::{self, Value};
-use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, RestartIntensity, keys};
+use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, RestartIntensity, bounds};
 
 mod http_listen;
 mod hub_url;
@@ -18,7 +18,7 @@ mod work;
 
 use reader::{Reader, not_null};
 
-/// The values that are read before the table of keys, since other keys depend on them.
+/// The values that are read before the table of bounds, since other keys depend on them.
 pub(super) struct First {
     pub(super) token: Secret,
     pub(super) wake_timeout_ms: u64,
@@ -26,11 +26,16 @@ pub(super) struct First {
     pub(super) http_allow_remote: bool,
 }
 
-/// Parses and checks the text of the file at `path`.
+/// Parses and checks the text of the file at `path`, whose top-level keys should be `known`.
 ///
 /// # Errors
 /// Returns a [`ConfigError`] that names everything that is wrong.
-pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+pub(super) fn check(
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+    known: &'static [&'static str],
+) -> Result<Loaded, ConfigError> {
     if text.trim().is_empty() {
         let place = Place { file: path.to_owned(), line: 1, column: 1 };
         let detail = "the file is empty; docs/configuration.md has one to begin with".to_owned();
@@ -43,7 +48,7 @@ pub(super) fn check(path: &Path, text: &str, overrides: &Overrides) -> Result<Lo
     let mut reader = Reader::new(path, text, &root);
     // The token is read before anything is reported, so that no message quotes it.
     let token = reader.token(overrides.token.as_ref());
-    reader.check_keys();
+    reader.check_keys(known);
     let config = reader.config(token, overrides);
     let Reader { problems, warnings, .. } = reader;
     match config {
@@ -61,7 +66,7 @@ fn sort_by_place(mut problems: Vec<Problem>) -> Vec<Problem> {
 impl Reader<'_> {
     /// Reads every key. Returns `None` if any value is wrong.
     fn config(&mut self, token: Option<Secret>, overrides: &Overrides) -> Option<Config> {
-        let wake_timeout_ms = self.number(keys::WAKE_TIMEOUT);
+        let wake_timeout_ms = self.number(bounds::WAKE_TIMEOUT);
         let first = First {
             token: token.unwrap_or_else(|| Secret::new("")),
             wake_timeout_ms,
@@ -215,34 +220,34 @@ impl Reader<'_> {
 
     pub(super) fn restart_intensity(&mut self, key: &'static str) -> RestartIntensity {
         let mut read = RestartIntensity {
-            max: u32::try_from(keys::INTENSITY_MAX.default).unwrap_or(u32::MAX),
-            window_ms: keys::INTENSITY_WINDOW.default,
+            max: u32::try_from(bounds::INTENSITY_MAX.default).unwrap_or(u32::MAX),
+            window_ms: bounds::INTENSITY_WINDOW.default,
         };
         let allowed = "an object such as {\"max\": 3, \"window_ms\": 60000}";
         let Some(members) = self.object(key, allowed) else { return read };
         if let Some(max) = not_null(members, "max") {
             // The bound of 1,000 fits u32.
-            read.max = u32::try_from(self.whole_number(max, keys::INTENSITY_MAX)).unwrap_or(u32::MAX);
+            read.max = u32::try_from(self.whole_number(max, bounds::INTENSITY_MAX)).unwrap_or(u32::MAX);
         }
         if let Some(window) = not_null(members, "window_ms") {
-            read.window_ms = self.whole_number(window, keys::INTENSITY_WINDOW);
+            read.window_ms = self.whole_number(window, bounds::INTENSITY_WINDOW);
         }
         read
     }
 
     pub(super) fn wake_retry_delays(&mut self, key: &'static str) -> Vec<u64> {
-        let Some(node) = self.present(key) else { return keys::WAKE_RETRY_DEFAULTS.to_vec() };
+        let Some(node) = self.present(key) else { return bounds::WAKE_RETRY_DEFAULTS.to_vec() };
         match &node.value {
-            Value::List(items) if items.len() <= keys::WAKE_RETRIES_MAX => {
+            Value::List(items) if items.len() <= bounds::WAKE_RETRIES_MAX => {
                 let mut delays = Vec::new();
                 for (index, item) in items.iter().enumerate() {
                     let key = format!("{key}[{index}]");
-                    delays.push(self.whole_number_named(item, &key, keys::WAKE_RETRY_DELAY));
+                    delays.push(self.whole_number_named(item, &key, bounds::WAKE_RETRY_DELAY));
                 }
                 delays
             }
             Value::List(items) => {
-                let allowed = format!("at most {} of them", keys::WAKE_RETRIES_MAX);
+                let allowed = format!("at most {} of them", bounds::WAKE_RETRIES_MAX);
                 self.report(Some(node.at), key, format!("{} delays", items.len()), &allowed);
                 Vec::new()
             }

@@ -2,32 +2,14 @@
 //! `docs/configuration.md` are all made from it.
 
 use crate::common::logging::{LogFormat, LogLevel};
+use crate::sidecar::config::bounds::{
+    DAY, HOOK_TIMEOUT, HOUR, INTENSITY_MAX, INTENSITY_WINDOW, MINUTE, NumberKey, SECOND, SHELL_COMMAND_TIMEOUT,
+    WAKE_TIMEOUT, number,
+};
 use crate::sidecar::config::check::First;
 use crate::sidecar::config::check::reader::Reader;
 use crate::sidecar::config::reload::Merge;
 use crate::sidecar::config::{Config, Overrides};
-
-/// A key that holds a whole number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NumberKey {
-    /// The key, with its path.
-    pub key: &'static str,
-    /// The value when the key is absent.
-    pub default: u64,
-    /// The least value that is allowed.
-    pub min: u64,
-    /// The greatest value that is allowed.
-    pub max: u64,
-}
-
-const SECOND: u64 = 1_000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
-
-const fn number(key: &'static str, default: u64, min: u64, max: u64) -> NumberKey {
-    NumberKey { key, default, min, max }
-}
 
 /// Makes [`KEYS`], [`NUMBERS`], [`Reader::every_key`] and [`Config::merge_keys`] from the rows of the table.
 macro_rules! config_keys {
@@ -137,55 +119,6 @@ config_keys! {
     hooks: live = hooks();
     // The resource reporter has a copy.
     resource_report_interval_ms: restart = resource_report_interval();
-}
-
-pub(super) const WAKE_TIMEOUT: NumberKey = number("wake_timeout_ms", MINUTE, 100, HOUR);
-pub(super) const INTENSITY_MAX: NumberKey = number("restart_intensity.max", 3, 0, 1_000);
-pub(super) const INTENSITY_WINDOW: NumberKey = number("restart_intensity.window_ms", MINUTE, 100, DAY);
-pub(super) const SHELL_COMMAND_TIMEOUT: NumberKey = number("shell_commands.timeout_ms", MINUTE, 100, DAY);
-// The legacy sidecar gives its git work as long.
-pub(super) const HOOK_TIMEOUT: NumberKey = number("hooks.timeout_ms", 3 * MINUTE, 100, HOUR);
-/// The time limit of one executor; in mode `wake` the default is `wake_timeout_ms`.
-pub(super) const RUN_TIMEOUT: NumberKey = number("executors.*.timeout_ms", HOUR, 100, DAY);
-/// The value 0 is allowed too, and means "off".
-pub(super) const RESOURCE_REPORT_INTERVAL: NumberKey = number("resource_report_interval_ms", 30 * SECOND, SECOND, HOUR);
-/// One entry of `wake_retry_delays_ms`; the default is the list, not this number.
-pub(super) const WAKE_RETRY_DELAY: NumberKey = number("wake_retry_delays_ms[]", 0, 0, HOUR);
-/// The greatest number of retries.
-pub(super) const WAKE_RETRIES_MAX: usize = 16;
-/// The waits before the second, third and fourth try to wake the agent, ms.
-pub(super) const WAKE_RETRY_DEFAULTS: [u64; 3] = [5 * SECOND, 15 * SECOND, 30 * SECOND];
-
-/// The keys inside `restart_intensity`.
-pub(super) const INTENSITY_KEYS: &[&str] = &["max", "window_ms"];
-
-/// The keys inside one of the `executors`.
-pub(super) const EXECUTOR_KEYS: &[&str] = &["command", "mode", "timeout_ms", "env"];
-/// The keys inside `shell_commands`.
-pub(super) const SHELL_COMMANDS_KEYS: &[&str] = &["enabled", "timeout_ms"];
-/// The keys inside `hooks`.
-pub(super) const HOOKS_KEYS: &[&str] = &["on_task_start", "on_task_result", "timeout_ms"];
-
-/// The names of keys in an early AgentCom sidecar, with their present names.
-const FORMER_NAMES: &[(&str, &str)] = &[
-    ("openclaw_wake_command", "wake_command"),
-    ("reconnect_base_ms", "reconnect_min_ms"),
-    ("heartbeat_interval_ms", "ping_interval_ms"),
-    ("queue_path", "queue_file"),
-];
-
-/// Returns the key of `known` that was probably meant by `written`.
-pub(super) fn did_you_mean(written: &str, known: &'static [&'static str]) -> Option<&'static str> {
-    if let Some((_, now)) = FORMER_NAMES.iter().find(|(former, now)| *former == written && known.contains(now)) {
-        return Some(now);
-    }
-    let lower = written.to_lowercase().replace('-', "_");
-    known
-        .iter()
-        .map(|key| (strsim::normalized_damerau_levenshtein(&lower, key), *key))
-        .filter(|(likeness, _)| *likeness >= 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, key)| key)
 }
 
 #[cfg(test)]

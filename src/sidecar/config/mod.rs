@@ -6,6 +6,7 @@
 //!
 //! A new key is a field of [`Config`], a row of the table in `keys.rs`, and a row in docs/configuration.md.
 
+mod bounds;
 mod check;
 mod error;
 mod json_ast;
@@ -21,8 +22,9 @@ use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::logging::{LogFormat, LogLevel};
 use crate::common::secret::Secret;
 
+pub use bounds::NumberKey;
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
-pub use keys::{KEYS, NUMBERS, NumberKey};
+pub use keys::{KEYS, NUMBERS};
 pub use reload::Merged;
 pub use work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
@@ -220,7 +222,7 @@ impl Config {
         // An absolute path keeps its meaning when the working folder changes.
         let path = std::path::absolute(path).map_err(unreadable)?;
         let text = read(&path)?;
-        check::check(&path, text.strip_prefix('\u{feff}').unwrap_or(&text), overrides)
+        check::check(&path, text.strip_prefix('\u{feff}').unwrap_or(&text), overrides, KEYS)
     }
 }
 

@@ -4,7 +4,7 @@
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, waitid, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::common::proc_stat::ProcStat;
+use crate::sidecar::proc_stat::ProcStat;
 
 /// Waits for inherited children in the background. Must be called inside the runtime, BEFORE this program starts a
 /// child of its own.

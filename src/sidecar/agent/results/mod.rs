@@ -106,7 +106,7 @@ impl ResultsWatcher {
         let mut state = self.shared.lock();
         let mut before = std::mem::take(&mut state.watched);
         for task in tasks {
-            if !TaskId::new(&task).is_ok() {
+            if TaskId::new(&task).is_err() {
                 tracing::error!(task, "not a plain file name: its results are not watched");
                 continue;
             }
@@ -143,7 +143,7 @@ impl ResultsWatcher {
     }
 
     fn remove(&self, task_id: &str, extension: &str) -> Result<bool, (PathBuf, io::Error)> {
-        if !TaskId::new(task_id).is_ok() {
+        if TaskId::new(task_id).is_err() {
             return Err((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
         }
         // The lock is held across the removal: a scan that saw the old file then reports into a watch that is over.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::{private_options, regular_file, same_file};
-use crate::common::proc_stat::ProcStat;
+use crate::sidecar::proc_stat::ProcStat;
 
 /// The time between SIGTERM and SIGKILL for a command that must end (the legacy sidecar's figure).
 pub(super) const GRACE: Duration = Duration::from_secs(5);

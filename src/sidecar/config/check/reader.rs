@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::common::secret::REDACTED;
 use crate::common::text::on_one_line;
+use crate::sidecar::config::bounds::{self, NumberKey, did_you_mean};
 use crate::sidecar::config::check::wake_command;
 use crate::sidecar::config::error::{Place, Problem, Warning, WarningKind};
 use crate::sidecar::config::json_ast::{self, Member, Node, Value};
-use crate::sidecar::config::keys::{self, NumberKey, did_you_mean};
 
 /// The most that is quoted of a wrong value, characters.
 const QUOTE_CHARS: usize = 80;
@@ -33,15 +33,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Warns of unknown and repeated keys, and reports a root that is not an object.
-    pub(super) fn check_keys(&mut self) {
+    pub(super) fn check_keys(&mut self, known: &'static [&'static str]) {
         let Value::Object(members) = &self.root.value else {
             return self.wrong(Some(self.root), "(the whole file)", "one JSON object: {\"agent_id\": ...}");
         };
         self.warn_repeated("", members);
-        self.warn_unknown("", members, keys::KEYS);
+        self.warn_unknown("", members, known);
         if let Some(Value::Object(inner)) = self.find("restart_intensity").map(|node| &node.value) {
             self.warn_repeated("restart_intensity.", inner);
-            self.warn_unknown("restart_intensity.", inner, keys::INTENSITY_KEYS);
+            self.warn_unknown("restart_intensity.", inner, bounds::INTENSITY_KEYS);
         }
         self.check_inner_keys();
         self.warnings.sort_by_key(|warning| warning.place.as_ref().map(|place| (place.line, place.column)));

@@ -1,8 +1,8 @@
 //! Reads `executors`, `shell_commands` and `hooks`.
 
+use crate::sidecar::config::bounds::{self, NumberKey};
 use crate::sidecar::config::check::reader::{Reader, not_null, within_bounds};
 use crate::sidecar::config::json_ast::{Member, Node, Value};
-use crate::sidecar::config::keys::{self, NumberKey};
 use crate::sidecar::config::work::{Executor, ExecutorMode, Hooks, ShellCommands};
 
 const EXECUTORS: &str = "executors";
@@ -12,14 +12,14 @@ const HOOKS: &str = "hooks";
 impl<'a> Reader<'a> {
     /// Warns of unknown and repeated keys inside these objects.
     pub(super) fn check_inner_keys(&mut self) {
-        for (key, known) in [(SHELL_COMMANDS, keys::SHELL_COMMANDS_KEYS), (HOOKS, keys::HOOKS_KEYS)] {
+        for (key, known) in [(SHELL_COMMANDS, bounds::SHELL_COMMANDS_KEYS), (HOOKS, bounds::HOOKS_KEYS)] {
             self.check_keys_inside(key, self.members_of(key), known);
         }
         let executors = self.members_of(EXECUTORS);
         self.warn_repeated("executors.", executors);
         for executor in executors {
             if let Value::Object(inner) = &executor.value.value {
-                self.check_keys_inside(&format!("executors.{}", executor.key), inner, keys::EXECUTOR_KEYS);
+                self.check_keys_inside(&format!("executors.{}", executor.key), inner, bounds::EXECUTOR_KEYS);
             }
         }
     }
@@ -59,10 +59,10 @@ impl<'a> Reader<'a> {
         let mode = self.mode(inner, &key);
         let default = match mode {
             ExecutorMode::Wake => wake_timeout_ms,
-            ExecutorMode::Run => keys::RUN_TIMEOUT.default,
+            ExecutorMode::Run => bounds::RUN_TIMEOUT.default,
         };
         let timeout_ms = match not_null(inner, "timeout_ms") {
-            Some(node) => self.whole_number_named(node, &format!("{key}.timeout_ms"), keys::RUN_TIMEOUT),
+            Some(node) => self.whole_number_named(node, &format!("{key}.timeout_ms"), bounds::RUN_TIMEOUT),
             None => default,
         };
         let env = self.variables(inner, &key);
@@ -127,27 +127,27 @@ impl<'a> Reader<'a> {
     }
 
     pub(in crate::sidecar::config) fn shell_commands(&mut self, key: &'static str) -> ShellCommands {
-        let off = ShellCommands { enabled: false, timeout_ms: keys::SHELL_COMMAND_TIMEOUT.default };
+        let off = ShellCommands { enabled: false, timeout_ms: bounds::SHELL_COMMAND_TIMEOUT.default };
         let Some(members) = self.object(key, "an object such as {\"enabled\": true}") else { return off };
         let enabled = not_null(members, "enabled");
         let enabled = enabled.is_some_and(|node| self.true_or_false(node, "shell_commands.enabled"));
-        ShellCommands { enabled, timeout_ms: self.timeout(members, keys::SHELL_COMMAND_TIMEOUT) }
+        ShellCommands { enabled, timeout_ms: self.timeout(members, bounds::SHELL_COMMAND_TIMEOUT) }
     }
 
     pub(in crate::sidecar::config) fn hooks(&mut self, key: &'static str) -> Hooks {
         let allowed = "an object such as {\"on_task_start\": \"./hook start\"}";
-        let none = Hooks { on_task_start: None, on_task_result: None, timeout_ms: keys::HOOK_TIMEOUT.default };
+        let none = Hooks { on_task_start: None, on_task_result: None, timeout_ms: bounds::HOOK_TIMEOUT.default };
         let Some(members) = self.object(key, allowed) else { return none };
         let mut line = |name: &str| {
             let node = not_null(members, name)?;
             self.command(node, &format!("hooks.{name}"))
         };
         let (on_task_start, on_task_result) = (line("on_task_start"), line("on_task_result"));
-        Hooks { on_task_start, on_task_result, timeout_ms: self.timeout(members, keys::HOOK_TIMEOUT) }
+        Hooks { on_task_start, on_task_result, timeout_ms: self.timeout(members, bounds::HOOK_TIMEOUT) }
     }
 
     pub(in crate::sidecar::config) fn resource_report_interval(&mut self, key: &'static str) -> u64 {
-        let spec = keys::RESOURCE_REPORT_INTERVAL;
+        let spec = bounds::RESOURCE_REPORT_INTERVAL;
         match self.present(key) {
             None => spec.default,
             Some(node) if matches!(node.value, Value::Number("0")) => 0,

@@ -1,7 +1,7 @@
 //! What the system reports about this process: its memory, its age, and the boot of the machine it runs in. Where there
 //! is no `/proc` every value is `None`; nothing here is an error.
 
-use crate::common::proc_stat::ProcStat;
+use crate::sidecar::proc_stat::ProcStat;
 
 /// A snapshot of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
