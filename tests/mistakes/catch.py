@@ -22,7 +22,7 @@ from together import SWITCH, arguments, boxed, closing, copy_to  # noqa: E402
 TREE = "target/mistakes"
 # A name that tells a mistake from the original, and code that it makes useless.
 ALLOWED = "#![allow(non_snake_case, missing_docs, unreachable_code, unused)]\n"
-FUNCTION = re.compile(r"^( *)((?:pub(?:\([a-z]+\))? )?(?:const )?)fn (\w+)", re.MULTILINE)
+FUNCTION = re.compile(r"^( *)((?:pub(?:\([a-z: ]+\))? )?(?:const )?)fn (\w+)", re.MULTILINE)
 
 
 def head(path):
@@ -76,11 +76,15 @@ def write(patches):
     for number, path in enumerate(patches, 1):
         subprocess.run(["git", "apply", "--directory", TREE, path], check=True)
         changes = subprocess.run(["git", "apply", "--numstat", path], check=True, capture_output=True, text=True)
+        switched = 0
         for name in (line.split("\t")[2] for line in changes.stdout.splitlines()):
             with open(name) as old, open(f"{TREE}/{name}") as new:
                 for index, mistaken in changed(old.read(), new.read()):
                     variants.setdefault(name, {}).setdefault(index, []).append((number, mistaken))
+                    switched += 1
             shutil.copy(name, f"{TREE}/{name}")
+        if not switched:
+            sys.exit(f"{path} changes no function")
     for name, of_file in variants.items():
         with open(name) as source:
             text = source.read()
