@@ -32,8 +32,8 @@
 //! | module | purpose | imports |
 //! |---|---|---|
 //! | [`machine`] | the sidecar's decisions, under `no_std`, and the properties that must hold | nothing |
-//! | `protocol` | the frames of both sides, their limits and the schema check | nothing |
-//! | `common` | files, the log, signals, secrets | `protocol` |
+//! | `common` | files, sockets, texts, the log, signals, secrets | nothing |
+//! | `protocol` | the frames of both sides, their limits and the schema check | `common` |
 //! | `sidecar` | the event loop and its adapters, the configuration, the command line | all but `hub` |
 //! | `hub` | the scheduler (pure), the store, WebSocket, HTTP, the command line | `protocol`, `common` |
 //!

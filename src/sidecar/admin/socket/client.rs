@@ -89,7 +89,7 @@ impl Client {
     /// [`CallError`]. A refused command is not an error but an outcome.
     pub fn ask(&self, request: &SocketRequest) -> Result<CommandResult, CallError> {
         match self.call(request)?.reply() {
-            Some(Ok(SocketReply::CommandResult(answer))) => Ok(answer),
+            Some(Ok(SocketReply::Answer(answer))) => Ok(answer),
             Some(Ok(reply @ SocketReply::Status(_))) => Err(unexpected_reply(&reply)),
             Some(Ok(SocketReply::Error(why))) => Err(CallError::Unanswered(why)),
             Some(Err(error)) => Err(error),
@@ -148,7 +148,7 @@ impl Iterator for Replies {
     fn next(&mut self) -> Option<Self::Item> {
         Some(match self.reply()? {
             Ok(SocketReply::Status(status)) => Ok(*status),
-            Ok(reply @ SocketReply::CommandResult(_)) => Err(unexpected_reply(&reply)),
+            Ok(reply @ SocketReply::Answer(_)) => Err(unexpected_reply(&reply)),
             Ok(SocketReply::Error(why)) => Err(CallError::Unanswered(why)),
             Err(error) => Err(error),
         })

@@ -39,7 +39,7 @@ pub enum SocketReply {
     /// The reply to `status`, and repeatedly to `watch`.
     Status(Box<Status>),
     /// The reply to any other valid request.
-    CommandResult(CommandResult),
+    Answer(CommandResult),
     /// The reason why the request was not carried out.
     Error(String),
 }

@@ -105,7 +105,7 @@ async fn ask(admin: &AdminHandle, command: OperatorCommand) -> SocketReply {
 
 async fn reply_for(outcome: impl Future<Output = Result<CommandResult, SidecarGone>>) -> SocketReply {
     match timeout(LOOP_TIMEOUT, outcome).await {
-        Ok(Ok(answer)) => SocketReply::CommandResult(answer),
+        Ok(Ok(answer)) => SocketReply::Answer(answer),
         Ok(Err(gone)) => SocketReply::Error(gone.to_string()),
         Err(_) => SocketReply::Error(
             "the sidecar is in the middle of something slow (its disk?): it has the request and will see to it".into(),
