@@ -44,6 +44,9 @@
 
 extern crate alloc;
 
+#[cfg(all(feature = "host", not(unix)))]
+compile_error!("agentcom runs on Unix alone: it needs local sockets, process groups and exec");
+
 #[cfg(feature = "host")]
 pub mod common;
 #[cfg(feature = "hub")]

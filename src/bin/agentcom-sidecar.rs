@@ -13,17 +13,11 @@ pub(crate) fn main() -> ProcessExit {
     let Cli { options, command } = Cli::parse();
     let code = match command.unwrap_or(Command::Run) {
         Command::Run => cli::run(options),
-        #[cfg(unix)]
         Command::Status(args) => cli::status(&options, &args),
-        #[cfg(unix)]
         Command::Restart(args) => cli::restart(&options, args),
-        #[cfg(unix)]
         Command::CancelRestart => cli::cancel_restart(&options),
-        #[cfg(unix)]
         Command::Drain(args) => cli::drain(&options, &args),
-        #[cfg(unix)]
         Command::Resume => cli::resume(&options),
-        #[cfg(unix)]
         Command::Reload => cli::reload(&options),
         Command::Check(args) => cli::check(&options, &args),
         Command::Onboard(args) => cli::onboard(&options, &args),

@@ -3,7 +3,6 @@
 pub(crate) mod crash_points;
 pub mod fs;
 pub mod logging;
-#[cfg(unix)]
 pub(crate) mod private_socket;
 pub mod secret;
 pub mod signals;

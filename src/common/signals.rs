@@ -9,7 +9,6 @@ use std::io;
 /// # Errors
 /// The signal handler cannot be installed.
 pub fn handle_file_size_signal() -> io::Result<()> {
-    #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         // The handler stays installed after its stream is dropped.

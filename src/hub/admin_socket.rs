@@ -115,12 +115,12 @@ pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToke
                 let actor = actor.clone();
                 tokio::spawn(async move {
                     if let Ok(Err(error)) = tokio::time::timeout(TIMEOUT, answer(stream, actor)).await {
-                        tracing::debug!(%error, "a caller at the control socket left early");
+                        tracing::debug!(%error, "a caller at the admin socket left early");
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the control socket could not take a caller; trying again");
+                tracing::warn!(%error, "the admin socket could not take a caller; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -176,7 +176,7 @@ pub enum TokenError {
     #[error("the hub said no: {0}")]
     Refused(String),
     /// Another process holds the store's lock, but no hub answers.
-    #[error("no hub answers at the control socket, but {0}")]
+    #[error("no hub answers at the admin socket, but {0}")]
     Busy(StoreError),
     /// The hub received the request and did not answer: it may still carry it out.
     #[error("the hub was told and did not answer ({0}): it may do it yet. See with agentcom-hub token list")]

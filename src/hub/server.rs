@@ -70,7 +70,7 @@ pub enum ServeError {
     #[error("a change could not be stored, and the hub stops rather than lose it: {0}")]
     Commit(StoreError),
     /// The actor ended without having been told to.
-    #[error("the hub's core ended: {0}; this is a bug")]
+    #[error("the hub's actor ended: {0}; this is a bug")]
     CoreDied(String),
 }
 

@@ -123,26 +123,7 @@ pub fn moves() -> BTreeSet<Move> {
         visit(&mut open, Machine::recover(Journal::default(), start, &policy).0, start);
         while let Some((machine, now)) = open.pop() {
             for (event, at) in possible_events(&machine, now, &policy) {
-                let said = match &event {
-                    Event::HubSaid(said) => Some(FromHubName::from(said).into()),
-                    Event::DeadlineReached
-                    | Event::HubOpened
-                    | Event::HubClosed { .. }
-                    | Event::WakeFinished { .. }
-                    | Event::Confirmed { .. }
-                    | Event::ResultFound { .. }
-                    | Event::ResultReviewed { .. }
-                    | Event::ResultsLookedFor { .. }
-                    | Event::StopRequested { .. }
-                    | Event::RestartRequested { .. }
-                    | Event::RestartCancelRequested { .. }
-                    | Event::CordonRequested { .. }
-                    | Event::NextRunChecked { .. }
-                    | Event::NewsOffered(_)
-                    | Event::Persisted
-                    | Event::PersistFailed
-                    | Event::RefusedResultWritten { .. } => None,
-                };
+                let said = if let Event::HubSaid(said) = &event { Some(FromHubName::from(said).into()) } else { None };
                 let (from, event_name) = (machine.state.phase(), EventName::from(&event).into());
                 let (after, _) = transition(machine.clone(), event, at, &policy);
                 found.insert(Move { from, event: event_name, said, to: after.state.phase() });

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use strum::VariantNames as _;
 
 use crate::protocol::FrameError;
 
 /// A frame from a hub. Unknown fields are ignored except in `task_assign`, whose whole object is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum HubFrame {
     /// The answer to a valid `identify`.
     Identified {
@@ -79,29 +81,13 @@ pub enum HubFrame {
 }
 
 impl HubFrame {
-    const KNOWN: &'static [&'static str] = &[
-        "identified",
-        "error",
-        "pong",
-        "task_assign",
-        "task_ack",
-        "task_continue",
-        "task_reassign",
-        "task_cancelled",
-        "state_report_ack",
-        "restart_sidecar",
-        "rate_limited",
-        "rate_limit_warning",
-        "agent_left",
-    ];
-
     /// Reads a text frame from a hub.
     ///
     /// # Errors
     /// [`FrameError`] says whether the text is not a frame, of an unknown type, refused, or of a known type with an
     /// invalid field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        crate::protocol::parse(text, Self::KNOWN)
+        crate::protocol::parse(text, Self::VARIANTS)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::VariantNames as _;
 
 use crate::protocol::{FrameError, PROTOCOL_VERSION};
 
 /// A frame from a sidecar.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::VariantNames, strum::IntoStaticStr)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SidecarFrame {
     /// The first frame on a connection.
     Identify(Box<Identify>),
@@ -118,53 +120,18 @@ pub enum SidecarFrame {
 }
 
 impl SidecarFrame {
-    /// The types that [`SidecarFrame::parse`] knows.
-    pub const KNOWN: &'static [&'static str] = &[
-        "identify",
-        "ping",
-        "status",
-        "task_accepted",
-        "task_rejected",
-        "task_progress",
-        "task_complete",
-        "task_failed",
-        "task_recovering",
-        "state_report",
-        "wake_result",
-        "resource_report",
-        "cordon",
-        "agent_restarting",
-        "restart_ack",
-    ];
-
     /// Reads a text frame from a sidecar.
     ///
     /// # Errors
     /// [`FrameError`] says whether the text is not a frame, of an unknown type, refused, or of a known type with an
     /// invalid field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        crate::protocol::parse(text, Self::KNOWN)
+        crate::protocol::parse(text, Self::VARIANTS)
     }
 
     /// Returns the frame's `type`.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Identify(_) => "identify",
-            Self::Ping {} => "ping",
-            Self::Status { .. } => "status",
-            Self::TaskAccepted { .. } => "task_accepted",
-            Self::TaskRejected { .. } => "task_rejected",
-            Self::TaskProgress { .. } => "task_progress",
-            Self::TaskComplete(_) => "task_complete",
-            Self::TaskFailed { .. } => "task_failed",
-            Self::TaskRecovering { .. } => "task_recovering",
-            Self::StateReport { .. } => "state_report",
-            Self::WakeResult { .. } => "wake_result",
-            Self::ResourceReport { .. } => "resource_report",
-            Self::Cordon { .. } => "cordon",
-            Self::AgentRestarting(_) => "agent_restarting",
-            Self::RestartAck(_) => "restart_ack",
-        }
+        self.into()
     }
 
     /// Returns the frame as text, including the protocol version.

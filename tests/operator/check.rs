@@ -414,7 +414,7 @@ fn a_port_that_somebody_else_has_is_a_problem_also_while_the_sidecar_runs() {
     let _second = agent.start();
     hub.wait_agent("a", |seen| seen["status"] == "idle");
     let (level, said, _) = Found::of(&agent).one("http");
-    assert!(level == "problem" && said.contains("somebody else answers"), "{said}");
+    assert!(level == "problem" && said.contains("another program answers"), "{said}");
 }
 
 #[test]

@@ -303,16 +303,8 @@ fn temporary_name(target: &Path) -> (String, &'static str) {
     (format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy()), ".tmp")
 }
 
-#[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
-}
-
-/// Does nothing: on other systems a folder cannot be opened as a file, and a rename is as durable as the system makes
-/// it.
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// Returns the time in UTC, as in `20261124T055401Z`.

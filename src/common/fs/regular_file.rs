@@ -114,7 +114,6 @@ pub fn make_empty(path: &Path) -> io::Result<()> {
 
 /// Makes opening fail where it would wait for the other end of a named pipe. Regular files are not affected.
 pub fn non_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
     {
         let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits();
         std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.cast_signed());
@@ -134,7 +133,6 @@ fn require_regular_file(found: &Metadata) -> Result<(), Unsuitable> {
     if found.is_file() { Ok(()) } else { Err(Unsuitable::NoFile(kind_of(found))) }
 }
 
-#[cfg(unix)]
 fn kind_of(found: &Metadata) -> Kind {
     use std::os::unix::fs::FileTypeExt as _;
     let kind = found.file_type();
@@ -149,11 +147,6 @@ fn kind_of(found: &Metadata) -> Kind {
     } else {
         Kind::Other
     }
-}
-
-#[cfg(not(unix))]
-fn kind_of(found: &Metadata) -> Kind {
-    if found.is_dir() { Kind::Folder } else { Kind::Other }
 }
 
 #[cfg(test)]

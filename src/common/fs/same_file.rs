@@ -4,16 +4,9 @@ use std::fs::{self, File, Metadata};
 use std::path::Path;
 
 /// What names a file on this machine, whatever its path: device and inode.
-#[cfg(unix)]
 pub(crate) fn identity(found: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt as _;
     (found.dev(), found.ino())
-}
-
-/// Elsewhere files cannot be told apart.
-#[cfg(not(unix))]
-pub(crate) fn identity(_: &Metadata) -> (u64, u64) {
-    (0, 0)
 }
 
 /// Returns whether `path` (through symbolic links) still leads to the open file: not removed, not moved away, not replaced.

@@ -90,7 +90,6 @@ impl Open {
         // A device or a pipe is accepted, but opening it must not wait for a reader.
         regular_file::non_blocking(options.append(true).create(true));
         // The log contains task descriptions; the group may read it, as with other logs.
-        #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
         let file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -170,18 +170,12 @@ fn targets(level: LogLevel) -> Targets {
 
 /// Returns stdout without std's lock and buffer: a thread that is blocked in a write must not hold a lock that others
 /// need to exit.
-#[cfg(unix)]
 fn stdout() -> Box<dyn Write + Send> {
     use std::os::fd::AsFd;
     match std::io::stdout().as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
         Err(_) => Box::new(std::io::stdout()),
     }
-}
-
-#[cfg(not(unix))]
-fn stdout() -> Box<dyn Write + Send> {
-    Box::new(std::io::stdout())
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ struct ServeArgs {
     log_level: LogLevel,
     #[command(flatten)]
     timing: TimingArgs,
-    /// Let only an admin register agents; as it is, whoever reaches the hub can
+    /// Let only an admin register agents; without it, anyone who reaches the hub can
     #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
     closed_registration: bool,
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct BoundArgs {
     /// Forget the oldest finished tasks when all of them weigh more than this
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
     keep_finished_mib: u64,
-    /// Show the oldest out when so many connections have not identified
+    /// Close the oldest when so many connections have not identified
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
 }
@@ -101,10 +101,10 @@ fn log_level(name: &str) -> Result<LogLevel, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timings (ms)")]
 struct TimingArgs {
-    /// Take an assignment back when it was not accepted for this long
+    /// Reclaim an assignment that was not accepted for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
     accept_timeout_ms: u64,
-    /// Take a task back when it showed no sign of life for this long
+    /// Reclaim a task that showed no sign of life for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
     stale_timeout_ms: u64,
     /// Drop a socket that was silent for this long
@@ -116,16 +116,16 @@ struct TimingArgs {
     /// How long the head of a request, its answer, or the pause before the next may take
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
     request_timeout_ms: u64,
-    /// Outgoing an assignment again when a returned agent does not mention it for this long
+    /// Send an assignment again when a returned agent does not mention it for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
     /// Give an agent that rejected a task as busy none for this long, unless its state changes
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
     reject_retry_ms: u64,
-    /// How long a running task may hold a restart up, where the command does not say
+    /// How long a running task may delay a restart, where the command does not say
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
     restart_deadline_ms: u64,
-    /// How long a sidecar may take for its last words
+    /// How long a sidecar may take for its final messages
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
     drain_deadline_ms: u64,
     /// What a restart may take beyond both deadlines before it is called overdue

@@ -168,8 +168,9 @@ impl Tasks {
         task.losses += 1;
         if task.losses >= self.policy.max_losses {
             let times = task.losses;
-            let reason =
-                format!("broken off {times} times, the last by {agent_id} ({why}): it may end whoever takes it");
+            let reason = format!(
+                "broken off {times} times, the last by {agent_id} ({why}): it may crash any agent that takes it"
+            );
             return self.move_to_dead_letters(agent_id, &reason, now_ms);
         }
         if let Some(run) = run {

@@ -117,30 +117,13 @@ pub(super) fn ownership(step: &StepRecord<'_>) -> Result<(), Violation> {
 
 /// Returns the verdict that an effect sends, as (task, generation, outcome).
 pub(super) fn verdict_said(effect: &Effect) -> Option<(TaskId, u64, Outcome)> {
-    match effect {
-        Effect::Send(ToHub::TaskComplete { task_id, generation, result }) => {
-            Some((task_id.clone(), *generation, Outcome::Completed { result: result.clone() }))
-        }
-        Effect::Send(ToHub::TaskFailed { task_id, generation, reason }) => {
-            let id = TaskId::new(task_id).ok()?;
-            Some((id, *generation, Outcome::Failed { reason: reason.clone() }))
-        }
-        Effect::Persist(_)
-        | Effect::Send(_)
-        | Effect::Wake { .. }
-        | Effect::Dial
-        | Effect::CloseLink(_)
-        | Effect::CleanUp { .. }
-        | Effect::WithdrawWake { .. }
-        | Effect::DropSign { .. }
-        | Effect::CheckNextRun { .. }
-        | Effect::RunResultHook { .. }
-        | Effect::LookForResults { .. }
-        | Effect::PassOn(_)
-        | Effect::Reply { .. }
-        | Effect::Notify(_)
-        | Effect::Exit { .. }
-        | Effect::KeepRefused { .. } => None,
+    if let Effect::Send(ToHub::TaskComplete { task_id, generation, result }) = effect {
+        Some((task_id.clone(), *generation, Outcome::Completed { result: result.clone() }))
+    } else if let Effect::Send(ToHub::TaskFailed { task_id, generation, reason }) = effect {
+        let id = TaskId::new(task_id).ok()?;
+        Some((id, *generation, Outcome::Failed { reason: reason.clone() }))
+    } else {
+        None
     }
 }
 

@@ -98,45 +98,15 @@ fn operators_answered(step: &StepRecord<'_>) -> Result<(), Violation> {
         commands.chain(machine.replies.iter().map(|reply| reply.to)).collect()
     };
     let mut owed = tickets(step.before);
-    owed.extend(match step.event {
-        Event::RestartRequested { to, .. }
-        | Event::RestartCancelRequested { to }
-        | Event::CordonRequested { to, .. } => *to,
-        Event::DeadlineReached
-        | Event::HubOpened
-        | Event::HubClosed { .. }
-        | Event::HubSaid(_)
-        | Event::WakeFinished { .. }
-        | Event::Confirmed { .. }
-        | Event::ResultFound { .. }
-        | Event::ResultReviewed { .. }
-        | Event::ResultsLookedFor { .. }
-        | Event::StopRequested { .. }
-        | Event::NextRunChecked { .. }
-        | Event::NewsOffered(_)
-        | Event::Persisted
-        | Event::PersistFailed
-        | Event::RefusedResultWritten { .. } => None,
-    });
+    if let Event::RestartRequested { to, .. }
+    | Event::RestartCancelRequested { to }
+    | Event::CordonRequested { to, .. } = step.event
+    {
+        owed.extend(*to);
+    }
     let mut answered = tickets(step.after);
-    answered.extend(step.effects.iter().filter_map(|effect| match effect {
-        Effect::Reply { to, .. } => Some(*to),
-        Effect::Persist(_)
-        | Effect::Send(_)
-        | Effect::Wake { .. }
-        | Effect::Dial
-        | Effect::CloseLink(_)
-        | Effect::CleanUp { .. }
-        | Effect::WithdrawWake { .. }
-        | Effect::DropSign { .. }
-        | Effect::CheckNextRun { .. }
-        | Effect::RunResultHook { .. }
-        | Effect::LookForResults { .. }
-        | Effect::PassOn(_)
-        | Effect::Notify(_)
-        | Effect::Exit { .. }
-        | Effect::KeepRefused { .. } => None,
-    }));
+    let reply = |effect: &Effect| if let Effect::Reply { to, .. } = effect { Some(*to) } else { None };
+    answered.extend(step.effects.iter().filter_map(reply));
     owed.sort();
     answered.sort();
     if owed != answered {

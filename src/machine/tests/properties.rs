@@ -166,27 +166,13 @@ impl Life {
 
     /// How the disk answers: at most one order to write is among the effects of a step.
     fn outcome_of_write(&self, effects: &[Effect]) -> Option<Event> {
-        let mut outcomes = effects.iter().filter_map(|effect| match effect {
-            Effect::Persist(_) if self.disk_bad => Some(Event::PersistFailed),
-            Effect::Persist(_) => Some(Event::Persisted),
-            Effect::KeepRefused { task_id, generation, .. } => {
-                let path = (!self.disk_bad).then(|| format!("rejected/{task_id}.json"));
-                Some(Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path })
+        let mut outcomes = effects.iter().filter_map(|effect| {
+            if let Effect::Persist(_) = effect {
+                return Some(if self.disk_bad { Event::PersistFailed } else { Event::Persisted });
             }
-            Effect::Send(_)
-            | Effect::Wake { .. }
-            | Effect::Dial
-            | Effect::CloseLink(_)
-            | Effect::CleanUp { .. }
-            | Effect::WithdrawWake { .. }
-            | Effect::DropSign { .. }
-            | Effect::CheckNextRun { .. }
-            | Effect::RunResultHook { .. }
-            | Effect::LookForResults { .. }
-            | Effect::PassOn(_)
-            | Effect::Reply { .. }
-            | Effect::Notify(_)
-            | Effect::Exit { .. } => None,
+            let Effect::KeepRefused { task_id, generation, .. } = effect else { return None };
+            let path = (!self.disk_bad).then(|| format!("rejected/{task_id}.json"));
+            Some(Event::RefusedResultWritten { task_id: task_id.clone(), generation: *generation, path })
         });
         let outcome = outcomes.next();
         assert_eq!(outcomes.next(), None, "two writes at once");

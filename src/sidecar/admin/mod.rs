@@ -11,7 +11,6 @@ pub(crate) mod resources;
 pub mod restart_handle;
 pub(crate) mod signals;
 pub(crate) mod snapshot;
-#[cfg(unix)]
 pub mod socket;
 pub(crate) mod status;
 mod status_builder;

@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 
 use crate::machine::StopSignal;
 use crate::sidecar::admin::commands::AdminRequest;
-#[cfg(unix)]
 use crate::sidecar::admin::reload::Reloads;
 
 /// Sends stop requests to the event loop.
@@ -26,7 +25,6 @@ impl Requests {
 ///
 /// # Errors
 /// The signal handlers cannot be installed: the process could not be stopped without losing its goodbye.
-#[cfg(unix)]
 pub(crate) fn listen(requests: Requests) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [(SignalKind::interrupt(), StopSignal::Interrupt), (SignalKind::terminate(), StopSignal::Terminate)];
@@ -49,7 +47,6 @@ pub(crate) fn listen(requests: Requests) -> io::Result<()> {
 ///
 /// # Errors
 /// The signal handler cannot be installed.
-#[cfg(unix)]
 pub(crate) fn listen_for_hangup(requests: Requests, reloads: Reloads) -> io::Result<()> {
     use std::io::IsTerminal as _;
     use tokio::signal::unix::{SignalKind, signal};
@@ -64,22 +61,6 @@ pub(crate) fn listen_for_hangup(requests: Requests, reloads: Reloads) -> io::Res
                 reloads.ask().await.is_ok()
             };
             if !loop_is_running {
-                return;
-            }
-        }
-    });
-    Ok(())
-}
-
-/// Installs the handler of Ctrl-C.
-///
-/// # Errors
-/// None here.
-#[cfg(not(unix))]
-pub(crate) fn listen(requests: Requests) -> io::Result<()> {
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if !requests.stop(StopSignal::Interrupt).await {
                 return;
             }
         }

@@ -160,27 +160,12 @@ impl Snapshot {
             self.counts.failed_writes += 1;
         }
         for effect in effects {
-            match effect {
-                Effect::Wake { .. } => self.counts.wakes += 1,
-                Effect::Notify(notice) => self.record_notice(notice),
-                Effect::Dial => {
-                    if let Some(trouble) = &mut self.hub_trouble {
-                        trouble.fresh = false;
-                    }
-                }
-                Effect::Persist(_)
-                | Effect::Send(_)
-                | Effect::CloseLink(_)
-                | Effect::CleanUp { .. }
-                | Effect::WithdrawWake { .. }
-                | Effect::DropSign { .. }
-                | Effect::CheckNextRun { .. }
-                | Effect::RunResultHook { .. }
-                | Effect::LookForResults { .. }
-                | Effect::PassOn(_)
-                | Effect::Reply { .. }
-                | Effect::Exit { .. }
-                | Effect::KeepRefused { .. } => {}
+            if let Effect::Wake { .. } = effect {
+                self.counts.wakes += 1;
+            } else if let Effect::Notify(notice) = effect {
+                self.record_notice(notice);
+            } else if let (Effect::Dial, Some(trouble)) = (effect, &mut self.hub_trouble) {
+                trouble.fresh = false;
             }
         }
         self.update_current_task(now);

@@ -95,7 +95,7 @@ fn why(snapshot: &Snapshot) -> String {
 
 fn task(persisted: &PersistedJob, snapshot: &Snapshot, now: Timestamp) -> TaskPart {
     let waits_for = match &persisted.stage {
-        Stage::Accepted => "the journal, or the hub, to have it".to_owned(),
+        Stage::Accepted => "the journal, or the hub, to confirm it".to_owned(),
         Stage::Waking { attempt } => format!("the wake command (attempt {attempt})"),
         Stage::RetryingWake { at, attempt } => {
             format!("the time of the next wake, in {} s (attempt {attempt} failed)", at.since(now).div_ceil(1_000))
@@ -150,7 +150,7 @@ fn hub(snapshot: &Snapshot, now: Timestamp) -> HubPart {
             (Heartbeat::Sent { .. }, None) => "a ping waits for its answer".to_owned(),
             (Heartbeat::Due { .. }, None) => "known to the hub".to_owned(),
         },
-        Connection::Closing { .. } => "taking leave".to_owned(),
+        Connection::Closing { .. } => "closing".to_owned(),
     };
     let features = link.online().map(|online| online.features).unwrap_or_default();
     let named =

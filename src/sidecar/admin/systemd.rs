@@ -100,11 +100,9 @@ async fn report(notifier: Notifier, mut admin: AdminHandle, mut ready: watch::Re
 #[derive(Debug, Clone)]
 #[cfg_attr(not(unix), derive(Default))]
 struct Notifier {
-    #[cfg(unix)]
     socket: Option<std::sync::Arc<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)>>,
 }
 
-#[cfg(unix)]
 impl Notifier {
     fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         let Some(name) = env("NOTIFY_SOCKET") else { return Self { socket: None } };
@@ -132,7 +130,6 @@ impl Notifier {
 }
 
 /// Opens the socket to `name`: a path, or after an `@` a name in Linux's abstract namespace.
-#[cfg(unix)]
 fn open_socket(name: &str) -> std::io::Result<(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr)> {
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     let address = match name.strip_prefix('@') {
@@ -150,17 +147,4 @@ fn open_socket(name: &str) -> std::io::Result<(std::os::unix::net::UnixDatagram,
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     Ok((socket, address))
-}
-
-#[cfg(not(unix))]
-impl Notifier {
-    fn from_env(_: impl Fn(&str) -> Option<String>) -> Self {
-        Self::default()
-    }
-
-    fn is_enabled(&self) -> bool {
-        false
-    }
-
-    fn send(&self, _: &str) {}
 }

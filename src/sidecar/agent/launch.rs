@@ -173,7 +173,6 @@ fn config_dir(config: &Config) -> PathBuf {
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn a_folder_without_a_name_in_utf_8_is_told_before_a_command_is_run() {
         use std::os::unix::ffi::OsStrExt as _;

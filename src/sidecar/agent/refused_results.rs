@@ -92,7 +92,6 @@ fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
 
 /// Returns whether two paths name one file, or files of at most a result's size with equal content.
 fn have_same_content(one: &Path, other: &Path) -> bool {
-    #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
         let inode = |path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));

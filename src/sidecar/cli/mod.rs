@@ -7,14 +7,12 @@ mod hub_client;
 mod machine;
 mod man;
 mod onboard;
-#[cfg(unix)]
 mod operate;
 mod options;
 mod out;
 mod quoted;
 mod run;
 mod runtime;
-#[cfg(unix)]
 mod show;
 
 use clap::{Parser, Subcommand};
@@ -24,7 +22,6 @@ pub use completions::completions;
 pub use machine::{MachineArgs, machine};
 pub use man::man;
 pub use onboard::{OnboardArgs, onboard};
-#[cfg(unix)]
 pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status};
 pub use options::Options;
 pub use run::run;
@@ -60,7 +57,6 @@ Examples:
     /// Say how the running sidecar is: what is wrong first, and what to do about it
     ///
     /// Exits with 0 if it answers, whatever it says; with 69 if it does not run, and tells what its journal keeps.
-    #[cfg(unix)]
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar status --config /srv/my-agent/config.json
@@ -69,7 +65,6 @@ Examples:
     Status(StatusArgs),
 
     /// Restart the sidecar once its task has ended, as the hub would
-    #[cfg(unix)]
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar restart --reason upgrade --wait
@@ -77,21 +72,18 @@ Examples:
     Restart(RestartArgs),
 
     /// Take a restart back that still waits for its task
-    #[cfg(unix)]
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar cancel-restart --config /srv/my-agent/config.json")]
     CancelRestart,
 
     /// Finish the task in hand and take no more, also after a restart, until `resume`
-    #[cfg(unix)]
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar drain --wait && pm2 stop my-agent")]
     Drain(DrainArgs),
 
     /// Take tasks again
-    #[cfg(unix)]
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar resume")]
@@ -100,7 +92,6 @@ Examples:
     /// Have the running sidecar read its configuration again, as SIGHUP does
     ///
     /// It says what has changed, and what waits for a restart. A configuration with an error changes nothing.
-    #[cfg(unix)]
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
@@ -153,7 +144,7 @@ Examples:
   agentcom-sidecar completions zsh > \"${fpath[1]}/_agentcom-sidecar\"
   agentcom-sidecar completions fish > ~/.config/fish/completions/agentcom-sidecar.fish")]
     Completions {
-        /// Whose
+        /// The shell
         shell: clap_complete::Shell,
     },
 

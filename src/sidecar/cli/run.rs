@@ -16,7 +16,6 @@ use crate::sidecar::shell::start;
 use crate::sidecar::supervisor::exec::Program;
 use crate::sidecar::supervisor::pm2::Pm2;
 use crate::sidecar::supervisor::preflight::Preflight;
-#[cfg(unix)]
 use crate::sidecar::supervisor::reaper;
 
 /// The longest wait for the lock, which a process that is about to end may still hold.
@@ -91,7 +90,6 @@ fn serve(
     preflight: Option<Preflight>,
 ) -> Result<Ending, (String, ExitCode)> {
     let ending = runtime.block_on(async {
-        #[cfg(unix)]
         reaper::reap();
         match start(config, pm2, preflight) {
             Ok(started) => Ok(started.run().await),

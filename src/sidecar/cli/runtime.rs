@@ -3,7 +3,6 @@
 use crate::common::signals::handle_file_size_signal;
 
 /// The least number of open files; with fewer, Tokio panics while it builds a runtime.
-#[cfg(unix)]
 const MIN_OPEN_FILES: u64 = 16;
 
 /// Builds the runtime.
@@ -11,7 +10,6 @@ const MIN_OPEN_FILES: u64 = 16;
 /// # Errors
 /// Returns a text for the operator that says what the system lacks.
 pub(super) fn build() -> Result<tokio::runtime::Runtime, String> {
-    #[cfg(unix)]
     if let Some(files) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current
         && files < MIN_OPEN_FILES
     {

@@ -84,7 +84,7 @@ pub(super) fn offline(agent_id: &str, queue_file: &str, offline: &OfflineView) -
             remedy: "ask again in a moment; then look at its log (`log_file`)".to_owned(),
         },
         None => Trouble {
-            problem: "nobody takes tasks for this agent".to_owned(),
+            problem: "no sidecar is running for this agent".to_owned(),
             remedy: "start it: pm2 start, or agentcom-sidecar run".to_owned(),
         },
     }]);
@@ -193,7 +193,7 @@ fn journal(status: &Status) -> String {
     };
     let parked = match journal.parked.len() {
         0 => String::new(),
-        count => format!(", {} shelved", count_of(count, "task")),
+        count => format!(", {} parked", count_of(count, "task")),
     };
     format!("{state}, {waiting}{parked}; {}", journal.file)
 }

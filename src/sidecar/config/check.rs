@@ -269,7 +269,6 @@ impl Reader<'_> {
     }
 
     /// Warns if other users can read a file that holds the token.
-    #[cfg(unix)]
     fn check_permissions(&mut self) {
         use std::os::unix::fs::PermissionsExt;
         // A token from the environment leaves nothing in the file to protect.
@@ -282,7 +281,4 @@ impl Reader<'_> {
             self.warn(None, WarningKind::ReadableByOthers { path: self.path.to_owned(), mode });
         }
     }
-
-    #[cfg(not(unix))]
-    fn check_permissions(&mut self) {}
 }

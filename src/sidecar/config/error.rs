@@ -166,9 +166,9 @@ impl fmt::Display for WarningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey { key, did_you_mean: Some(meant) } => {
-                write!(f, "nobody reads `{key}`; did you mean `{meant}`?")
+                write!(f, "unknown key `{key}`; did you mean `{meant}`?")
             }
-            Self::UnknownKey { key, did_you_mean: None } => write!(f, "nobody reads `{key}`"),
+            Self::UnknownKey { key, did_you_mean: None } => write!(f, "unknown key `{key}`"),
             Self::DuplicateKey { key, first_line } => {
                 write!(f, "`{key}` stands twice (first on line {first_line}); this one counts")
             }

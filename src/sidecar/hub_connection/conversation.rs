@@ -180,7 +180,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             // 3. One step.
             let ended = match self.step().await {
                 Next::Deliverable => None,
-                Next::ReceiverGone => Some(Closed::failed("nobody listens to this link any more".into())),
+                Next::ReceiverGone => Some(Closed::failed("the connection is not wanted any more".into())),
                 Next::Flushed(outcome) => self.flushed(outcome),
                 Next::Read(item) => self.read(item).await,
                 Next::CloseOrdered(order) => {

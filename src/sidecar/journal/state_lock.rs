@@ -225,7 +225,6 @@ mod tests {
         successor.join().unwrap().unwrap();
     }
 
-    #[cfg(unix)]
     #[test]
     fn two_links_to_one_journal_share_one_lock() {
         let (folder, queue) = queue();
@@ -235,7 +234,6 @@ mod tests {
         assert!(matches!(StateLock::acquire(&link, None, Duration::ZERO), Err(LockError::Held { .. })));
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_child_does_not_keep_it() {
         let (_folder, queue) = queue();

@@ -117,7 +117,7 @@ pub(crate) fn log_notice(notice: &Notice) {
         }
         Notice::JournalFailing => tracing::error!(
             notice = kind,
-            "the journal cannot be written: no task is taken and no verdict said until it can"
+            "the journal cannot be written: no task is taken and no verdict sent until it can"
         ),
         Notice::JournalRecovered => tracing::warn!(notice = kind, "the journal can be written again"),
         Notice::VerdictRefused { task_id, kept } => {
@@ -134,7 +134,7 @@ pub(crate) fn log_notice(notice: &Notice) {
         }
         Notice::Cordoned { on: false } => tracing::warn!(notice = kind, "resumed: tasks are taken again"),
         Notice::TaskTakenBack { task_id } => {
-            tracing::warn!(notice = kind, task_id = %task_id, "the hub took the task back; the work under way is kept");
+            tracing::warn!(notice = kind, task_id = %task_id, "the hub reclaimed the task; the work under way is kept");
         }
         Notice::VerdictRefusedInOtherWords { task_id, times, error } => tracing::warn!(
             notice = kind,
@@ -142,13 +142,13 @@ pub(crate) fn log_notice(notice: &Notice) {
             times,
             of = REFUSALS_CAP,
             error,
-            "the hub refused a verdict; it is said again behind the others"
+            "the hub refused a verdict; it is sent again behind the others"
         ),
         Notice::VerdictGivenUp { task_id, error, kept: Some(path) } => {
             tracing::error!(notice = kind, task_id = %task_id, error, path, "the hub does not take a result; it is kept there");
         }
         Notice::VerdictGivenUp { task_id, error, kept: None } => {
-            tracing::error!(notice = kind, task_id = %task_id, error, "the hub does not take a task_failed; it is said no more");
+            tracing::error!(notice = kind, task_id = %task_id, error, "the hub does not take a task_failed; it is not sent again");
         }
     }
 }

@@ -12,10 +12,8 @@ use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::{self, ChannelWriter};
 use crate::sidecar::admin::signals::{self, Requests};
 use crate::sidecar::admin::snapshot::{About, Snapshot};
-#[cfg(unix)]
-use crate::sidecar::admin::socket;
 use crate::sidecar::admin::systemd::Systemd;
-use crate::sidecar::admin::{http, readiness, reload};
+use crate::sidecar::admin::{http, readiness, reload, socket};
 use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
@@ -88,7 +86,6 @@ fn start_with(
     let control = senders.requests.clone();
     let requests = Requests { queue: control.clone() };
     if on_a_machine {
-        #[cfg(unix)]
         signals::listen_for_hangup(requests.clone(), reloads.clone()).map_err(StartError::Signals)?;
         signals::listen(requests.clone()).map_err(StartError::Signals)?;
     }
@@ -112,7 +109,6 @@ fn start_with(
         snapshot,
         waiting: Default::default(),
         offered: None,
-        #[cfg(unix)]
         _socket_guard: if on_a_machine { socket::start(&config.queue_file, admin) } else { None },
         policy,
         config,

@@ -35,22 +35,8 @@ pub(crate) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[E
 
 fn effect_name(effect: &Effect) -> String {
     let name: &'static str = EffectName::from(effect).into();
-    match effect {
-        Effect::Send(what) => format!("{name}({})", <&'static str>::from(ToHubName::from(what))),
-        Effect::Persist(_)
-        | Effect::Wake { .. }
-        | Effect::Dial
-        | Effect::CloseLink(_)
-        | Effect::CleanUp { .. }
-        | Effect::WithdrawWake { .. }
-        | Effect::DropSign { .. }
-        | Effect::CheckNextRun { .. }
-        | Effect::RunResultHook { .. }
-        | Effect::LookForResults { .. }
-        | Effect::PassOn(_)
-        | Effect::Reply { .. }
-        | Effect::Notify(_)
-        | Effect::Exit { .. }
-        | Effect::KeepRefused { .. } => name.to_owned(),
+    if let Effect::Send(what) = effect {
+        return format!("{name}({})", <&'static str>::from(ToHubName::from(what)));
     }
+    name.to_owned()
 }

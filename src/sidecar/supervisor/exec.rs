@@ -32,13 +32,10 @@ impl Stamp {
     /// Returns the stamp of the file at the path; `None` if its metadata cannot be read.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
-        #[cfg(unix)]
         let (file, mode) = {
             use std::os::unix::fs::MetadataExt;
             ((meta.dev(), meta.ino()), meta.mode())
         };
-        #[cfg(not(unix))]
-        let (file, mode) = ((0, 0), 0);
         Some(Self { file, mode, bytes: meta.len(), modified: meta.modified().ok() })
     }
 }
@@ -84,7 +81,6 @@ impl Program {
     ///
     /// # Errors
     /// Neither program could be run.
-    #[cfg(unix)]
     pub fn run_again(&self) -> io::Error {
         let error = self.exec(&self.path);
         tracing::error!(program = %self.path.display(), %error, "the program at this path cannot be run; going on with the old one");
@@ -95,7 +91,6 @@ impl Program {
     ///
     /// # Errors
     /// The program could not be run.
-    #[cfg(unix)]
     pub fn run_current_image(&self) -> io::Error {
         #[cfg(target_os = "linux")]
         let image = Path::new(IMAGE);
@@ -104,7 +99,6 @@ impl Program {
         self.exec(image)
     }
 
-    #[cfg(unix)]
     fn exec(&self, file: &Path) -> io::Error {
         use std::os::unix::process::CommandExt;
         if let Err(error) = crate::sidecar::supervisor::inherited_fd::keep_across_exec() {
@@ -112,26 +106,5 @@ impl Program {
         }
         // Under the same name, so that the next run uses the same path.
         std::process::Command::new(file).arg0(&self.path).args(&self.arguments).exec()
-    }
-
-    /// Starts the program in a new process; this one is about to end.
-    ///
-    /// # Errors
-    /// The program could not be started.
-    #[cfg(not(unix))]
-    pub fn run_again(&self) -> io::Error {
-        match std::process::Command::new(&self.path).args(&self.arguments).spawn() {
-            Ok(_) => std::process::exit(0),
-            Err(error) => error,
-        }
-    }
-
-    /// Does the same as [`Self::run_again`]: a running program cannot be replaced here.
-    ///
-    /// # Errors
-    /// The program could not be started.
-    #[cfg(not(unix))]
-    pub fn run_current_image(&self) -> io::Error {
-        self.run_again()
     }
 }

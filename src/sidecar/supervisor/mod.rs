@@ -1,10 +1,8 @@
 //! How the process is started again, by pm2 or in place by `exec`, and whether the next run can start.
 
 pub mod exec;
-#[cfg(unix)]
 pub(crate) mod inherited_fd;
 pub mod look_ahead;
 pub mod pm2;
 pub mod preflight;
-#[cfg(unix)]
 pub mod reaper;

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
 use crate::common::text::first_chars;
-#[cfg(unix)]
 use crate::sidecar::agent::wake::process_group;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::supervisor::exec::{Program, Stamp};
@@ -101,7 +100,6 @@ impl Preflight {
         // The lock is held for long only if a disk hangs; then the probe is left alone.
         for _ in 0..20 {
             if let Ok(probing) = self.0.probing.try_lock() {
-                #[cfg(unix)]
                 probing.map(process_group::kill);
                 return;
             }
@@ -162,7 +160,6 @@ impl Shared {
             command.env_remove(name);
         });
         // A process group of its own, so that what the probe starts ends with it.
-        #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = self.start(&mut command)?;
         let (mut stdout, mut stderr) = (OutputReader::new(child.stdout.take()), OutputReader::new(child.stderr.take()));
@@ -215,7 +212,6 @@ impl Shared {
     /// Kills it and everything that it started, and reaps it.
     fn kill(&self, child: &mut Child) {
         let mut probing = self.probing();
-        #[cfg(unix)]
         process_group::kill(child.id());
         // A process that has ended already is fine.
         let _ = child.kill();
@@ -285,17 +281,9 @@ trait NonBlocking {
     fn set_nonblocking(&self) -> io::Result<()>;
 }
 
-#[cfg(unix)]
 impl<P: std::os::fd::AsFd> NonBlocking for P {
     fn set_nonblocking(&self) -> io::Result<()> {
         use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
         Ok(fcntl_setfl(self, fcntl_getfl(self)? | OFlags::NONBLOCK)?)
-    }
-}
-
-#[cfg(not(unix))]
-impl<P> NonBlocking for P {
-    fn set_nonblocking(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -31,7 +31,6 @@ fn a_missing_folder_is_created() {
     assert_eq!(fs::read(&path).unwrap(), b"{}");
 }
 
-#[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_what_was_written() {
     use std::os::unix::fs::PermissionsExt;
@@ -42,7 +41,6 @@ fn only_the_owner_can_read_what_was_written() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_link_is_written_through_to_its_target() {
     let (here, shared) = (folder(), folder());
@@ -54,7 +52,6 @@ fn a_link_is_written_through_to_its_target() {
     assert_eq!(fs::read(&target).unwrap(), b"through");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_relative_link_is_relative_to_its_own_folder() {
     let folder = folder();
@@ -64,7 +61,6 @@ fn a_relative_link_is_relative_to_its_own_folder() {
     assert_eq!(fs::read(folder.path().join("real.json")).unwrap(), b"through");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_loop_of_links_is_an_error_that_says_so() {
     let folder = folder();

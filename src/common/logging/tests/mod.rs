@@ -94,7 +94,6 @@ fn secrets_are_blotted_out_however_they_are_escaped() {
     assert_eq!(out.lines().len(), 1);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_reader_that_sleeps_costs_lines_not_time_and_the_count_is_told() {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -121,7 +120,6 @@ fn a_reader_that_sleeps_costs_lines_not_time_and_the_count_is_told() {
     assert_eq!(kept + dropped, MANY);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_reader_that_never_reads_does_not_hold_up_the_end() {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -133,7 +131,6 @@ fn a_reader_that_never_reads_does_not_hold_up_the_end() {
     drop(theirs);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_reader_that_is_gone_ends_stdout_and_not_the_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -11,26 +11,13 @@ mod figures;
 mod line;
 mod metrics;
 mod reader;
-#[cfg(unix)]
 mod socket;
 mod writer;
 
-#[cfg(unix)]
 pub(crate) use self::socket::open;
 pub(crate) use self::writer::ChannelWriter;
 
 use crate::sidecar::admin::status::Status;
-
-/// Returns a writer without a channel: pm2's channel is supported on Unix only.
-#[cfg(not(unix))]
-pub(crate) fn open(
-    _: &std::sync::Arc<crate::sidecar::supervisor::pm2::Pm2>,
-    _: crate::sidecar::admin::signals::Requests,
-    _: crate::sidecar::admin::handle::AdminHandle,
-    _: tokio::sync::watch::Receiver<Option<crate::sidecar::admin::readiness::Ready>>,
-) -> ChannelWriter {
-    ChannelWriter::disconnected()
-}
 
 impl ChannelWriter {
     /// Sends pm2 what it is to show of a process that is about to end.

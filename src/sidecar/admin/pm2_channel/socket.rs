@@ -123,7 +123,7 @@ impl Listener {
         self.pm2.mark_gone();
         tracing::warn!(
             why,
-            "pm2's channel has ended: the pm2 daemon is gone, and nobody restarts this process; it serves on, and a \
+            "pm2's channel has ended: the pm2 daemon is gone, and no supervisor restarts this process; it goes on, and a \
              commanded restart replaces it in place"
         );
     }

@@ -107,13 +107,7 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
-#[cfg(unix)]
 fn identity(found: &fs::Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
     (found.dev(), found.ino(), found.created().ok())
-}
-
-#[cfg(not(unix))]
-fn identity(found: &fs::Metadata) -> Identity {
-    (0, 0, found.created().ok())
 }

@@ -276,16 +276,12 @@ pub(super) fn private_file_options() -> OpenOptions {
     options
 }
 
-#[cfg(unix)]
 fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
         // The process may have ended already, which is fine.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
-
-#[cfg(not(unix))]
-fn terminate(_: u32) {}
 
 #[cfg(test)]
 mod tests {

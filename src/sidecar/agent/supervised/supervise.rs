@@ -131,25 +131,15 @@ fn run_command_process(command: &OsStr) -> Result<(), String> {
     exec_in_place(shell).map_err(|e| format!("sh did not start: {e}"))
 }
 
-#[cfg(unix)]
 fn exec_in_place(mut command: std::process::Command) -> io::Result<()> {
     use std::os::unix::process::CommandExt as _;
     Err(command.exec())
 }
 
-#[cfg(not(unix))]
-fn exec_in_place(mut command: std::process::Command) -> io::Result<()> {
-    std::process::exit(command.status()?.code().unwrap_or(1))
-}
-
-#[cfg(unix)]
 fn leave_session() {
     // Fails only for the leader of a process group, which a new child is not.
     let _ = rustix::process::setsid();
 }
-
-#[cfg(not(unix))]
-fn leave_session() {}
 
 fn send_answer(text: &str) {
     let mut stdout = io::stdout();
@@ -267,33 +257,20 @@ async fn watch(request: &RunRequest, child: &mut Child, leader: Option<u32>, mut
 
 /// Receives SIGTERM.
 struct StopSignal {
-    #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
 }
 
 impl StopSignal {
-    #[cfg(unix)]
     fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         Self { terminate: signal(SignalKind::terminate()).ok() }
     }
 
-    #[cfg(not(unix))]
-    fn listen() -> Self {
-        Self {}
-    }
-
-    #[cfg(unix)]
     async fn recv(&mut self) {
         match &mut self.terminate {
             Some(terminate) => drop(terminate.recv().await),
             None => std::future::pending().await,
         }
-    }
-
-    #[cfg(not(unix))]
-    async fn recv(&mut self) {
-        std::future::pending().await
     }
 }
 

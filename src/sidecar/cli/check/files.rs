@@ -31,7 +31,6 @@ pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
 }
 
 /// Checks whether other users can read the files that hold the token or a task's text, or replace the configuration.
-#[cfg(unix)]
 pub(super) fn permissions(config: &Config) -> Vec<Finding> {
     let folder = folder_of(&config.path);
     let open = mode(folder).is_some_and(|mode| mode & 0o002 != 0 && mode & 0o1000 == 0);
@@ -46,19 +45,11 @@ pub(super) fn permissions(config: &Config) -> Vec<Finding> {
 }
 
 /// Returns the permission bits of `path`, 0 to 7777 (octal).
-#[cfg(unix)]
 pub(super) fn mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o7777)
 }
 
-/// Returns `None`: there are no permission bits on this system.
-#[cfg(not(unix))]
-pub(super) fn mode(_path: &Path) -> Option<u32> {
-    None
-}
-
-#[cfg(unix)]
 fn check_readable(config: &Config) -> Finding {
     let mode = |path: &Path| mode(path).filter(|_| path.is_file()).map(|mode| mode & 0o777);
     let secret = |path: &&Path| mode(path).is_some_and(|mode| mode & 0o077 != 0);
@@ -74,11 +65,6 @@ fn check_readable(config: &Config) -> Finding {
         modes.join(", ")
     );
     Finding::warning("permissions", found).then(format!("chmod 600 {}", names.join(" ")))
-}
-
-#[cfg(not(unix))]
-pub(super) fn permissions(_config: &Config) -> Vec<Finding> {
-    vec![Finding::ok("permissions", "not looked at on this system")]
 }
 
 /// Checks whether the journal and the lock can be written, and how much space is free.
@@ -250,14 +236,8 @@ fn remedy(error: &io::Error, key: &str) -> String {
 
 /// Returns the space that an ordinary user may still write on the folder's disk, bytes. For a folder that does not
 /// exist, the disk is that of its nearest ancestor that does.
-#[cfg(unix)]
 fn free_space(folder: &Path) -> Option<u64> {
     let there = folder.ancestors().find(|path| path.is_dir())?;
     let disk = rustix::fs::statvfs(there).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_space(_folder: &Path) -> Option<u64> {
-    None
 }

@@ -50,7 +50,7 @@ async fn check_running(config: &Config, address: SocketAddr) -> Finding {
         Ok(answer) if answer.body["agent_id"] == config.agent_id.as_str() => {
             Finding::ok("http", format!("the running sidecar answers at {base}"))
         }
-        Ok(_) => Finding::problem("http", format!("at {base} somebody else answers"), ExitCode::Unavailable).then(
+        Ok(_) => Finding::problem("http", format!("at {base} another program answers"), ExitCode::Unavailable).then(
             "give `http_listen` a port that nobody else has (each sidecar needs its own), then restart the sidecar",
         ),
         Err(error) => Finding::warning("http", error)

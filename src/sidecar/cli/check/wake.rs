@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::folder_of;
-use crate::common::fs::regular_file;
+use crate::common::fs::{is_executable, regular_file};
 use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
@@ -125,17 +125,6 @@ fn find_program(word: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathB
     let candidates: Vec<PathBuf> = entries.map(|entry| folder.join(entry).join(word)).collect();
     let executable = candidates.iter().find(|path| is_executable(path));
     executable.or_else(|| candidates.iter().find(|path| path.is_file())).cloned()
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(path: &Path) -> bool {
-    path.is_file()
 }
 
 #[cfg(test)]

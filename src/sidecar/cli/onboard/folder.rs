@@ -59,7 +59,6 @@ pub(super) fn prepare(config: &Path) -> Result<AgentFolder, OnboardError> {
 fn make(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
 }

@@ -50,8 +50,8 @@ pub struct OnboardArgs {
     /// Do not register: the agent has a token already, and it is the last word of this file (- is stdin)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// For a hub that lets only some register: the last word of this file proves who asks; without it,
-    /// AGENTCOM_ADMIN_TOKEN does, which holds the token itself
+    /// For a hub that lets only admins register: a file whose last word is an admin's token; without it, the token in
+    /// AGENTCOM_ADMIN_TOKEN is used
     #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
     pub admin_token_file: Option<PathBuf>,
     /// Replace a configuration that is there

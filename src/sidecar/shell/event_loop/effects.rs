@@ -172,12 +172,12 @@ impl Sidecar {
     fn drop_sign(&self, task_id: &TaskId) {
         match self.adapters.results.remove_started(task_id.as_str()) {
             Ok(true) => {
-                tracing::info!(%task_id, "a sign was there whose session is gone, or not known; it was removed")
+                tracing::info!(%task_id, "a `.started` file of a session that is gone, or not known, was removed")
             }
             Ok(false) => {}
             Err((path, error)) => tracing::warn!(
                 path = %path.display(), %error,
-                "a sign of an earlier session stays: it will pass for the next one's"
+                "a `.started` file of an earlier session stays, and will count as the next one's"
             ),
         }
     }

@@ -35,7 +35,6 @@ impl Sidecar {
         let status = Status::of(&self.snapshot.borrow(), &self.adapters.pm2);
         self.adapters.pm2_channel.send_final_messages(&status);
         let between_lines = self.adapters.pm2_channel.finish(FLUSH_TIMEOUT).await;
-        #[cfg(unix)]
         if !between_lines {
             tracing::warn!("pm2 does not read its channel: a program that replaces this one goes without it");
             crate::sidecar::supervisor::inherited_fd::abandon();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use crate::common::fs::is_executable;
 use crate::sidecar::supervisor::pm2::child_env::scrub_child_env;
 use crate::sidecar::supervisor::pm2::error::{MAX_OUTPUT_BYTES, Pm2Error};
 use crate::sidecar::supervisor::pm2::process_list::{Pm2Process, parse_jlist};
@@ -87,15 +88,8 @@ fn first_line(stderr: &[u8]) -> String {
     line.chars().filter(|c| !c.is_control()).take(SHOWN_STDERR_CHARS).collect()
 }
 
-#[cfg(unix)]
 async fn daemon_answers(home: &Path) -> bool {
     tokio::net::UnixStream::connect(home.join("rpc.sock")).await.is_ok()
-}
-
-/// On other systems pm2 listens on a named pipe; whether it exists cannot be tested without a query.
-#[cfg(not(unix))]
-async fn daemon_answers(_home: &Path) -> bool {
-    false
 }
 
 /// Returns pm2's folder: `PM2_HOME`, else `.pm2` in the home folder, as pm2 itself decides.
@@ -112,15 +106,4 @@ pub fn find_pm2(env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     });
     let typed = || env("_").map(PathBuf::from).filter(|path| path.ends_with("pm2") && is_executable(path));
     on_path.or_else(typed)
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(path: &Path) -> bool {
-    path.is_file()
 }

@@ -41,14 +41,14 @@ pub enum WhyExec {
 impl fmt::Display for WhyExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotUnderPm2 => "not started by pm2, so nobody would start it again",
+            Self::NotUnderPm2 => "not started by pm2, so no supervisor would start it again",
             Self::UnderSystemd => {
                 "under systemd, which keeps the process either way and would count an exit against its start limit"
             }
             Self::NotPm2sChild => "started below a pm2 process, not by pm2 itself",
             Self::Pm2Gone => "pm2 has died since it started this process",
             Self::CannotBeAsked => "pm2 could not be asked whether it would start this process again",
-            Self::Unlisted => "pm2 does not list this process, and would not answer its end",
+            Self::Unlisted => "pm2 does not list this process, and would not restart it",
             Self::AutorestartOff => "`autorestart: false` in pm2",
             Self::ZeroStops => "0 is among pm2's `stop_exit_codes`",
             Self::CrashLoopGuard => "pm2's crash-loop guard (`max_restarts`, `min_uptime`) would count this as a crash",

@@ -18,7 +18,6 @@ const CALL_ID: &str = "s:agentcom:0";
 const AMP_VERSION: u8 = 1;
 
 /// Requests the list from the daemon of `home`. Has no timeout of its own.
-#[cfg(unix)]
 pub(super) async fn query_rpc(home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> {
     let socket = tokio::net::UnixStream::connect(home.join("rpc.sock")).await;
     let mut socket = socket.map_err(|_| Pm2Error::NoDaemon)?;
@@ -34,12 +33,6 @@ pub async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<Pm2
     let reply = first_argument(stream).await.map_err(Pm2Error::Rpc)?;
     let nothing = || Pm2Error::Garbage(ListError::Absent { bytes: reply.len() });
     parse_rpc_reply(reply.strip_prefix(b"j:").ok_or_else(nothing)?).map_err(Pm2Error::Garbage)
-}
-
-/// On other systems pm2 listens on a named pipe, which has not been tested.
-#[cfg(not(unix))]
-pub(super) async fn query_rpc(_home: &Path) -> Result<Vec<Pm2Process>, Pm2Error> {
-    Err(Pm2Error::NoDaemon)
 }
 
 fn frame(arguments: &[&str]) -> Vec<u8> {

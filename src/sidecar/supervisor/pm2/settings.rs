@@ -1,7 +1,6 @@
 //! pm2's settings for this process: those that decide whether it restarts after an exit, and how long a stop may take.
 //! They are only read here; [`crate::sidecar::supervisor::pm2::restart_strategy`] decides.
 
-#[cfg(unix)]
 use std::ffi::OsString;
 
 use crate::sidecar::supervisor::pm2::process_list::Pm2Process;
@@ -135,32 +134,19 @@ fn exit_codes(text: &str) -> Vec<i64> {
     text.split(',').filter_map(|code| code.trim().parse().ok()).collect()
 }
 
-#[cfg(unix)]
 fn parent() -> Option<u32> {
     Some(std::os::unix::process::parent_id())
 }
 
-#[cfg(not(unix))]
-fn parent() -> Option<u32> {
-    None
-}
-
 /// The largest pid file that is read, bytes.
-#[cfg(unix)]
 const MAX_PID_FILE_BYTES: u64 = 64;
 
 /// Returns whether the process that `$PM2_HOME/pm2.pid` names is the parent process; `None` if there is no such file.
-#[cfg(unix)]
 fn parent_is_pm2(env: impl Fn(&str) -> Option<String>) -> Option<bool> {
     let home = crate::sidecar::supervisor::pm2::query::pm2_home(&|key: &str| env(key).map(OsString::from))?;
     let text = crate::common::fs::regular_file::read(&home.join("pm2.pid"), MAX_PID_FILE_BYTES).ok()?;
     let daemon: u32 = str::from_utf8(&text).ok()?.trim().parse().ok()?;
     Some(daemon == std::os::unix::process::parent_id())
-}
-
-#[cfg(not(unix))]
-fn parent_is_pm2(_env: impl Fn(&str) -> Option<String>) -> Option<bool> {
-    None
 }
 
 #[cfg(test)]
@@ -206,7 +192,6 @@ mod tests {
         assert!(facts.stop_exit_codes.is_empty());
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_parent_that_is_gone_was_not_ours_to_rely_on() {
         let ours = SupervisorFacts { parent_is_pm2: Some(true), ..facts(&[("pm_id", "0")]) };
@@ -215,7 +200,6 @@ mod tests {
         assert!(orphaned.with_current_parent().pm2_gone);
     }
 
-    #[cfg(unix)]
     #[test]
     fn the_pid_file_tells_whether_pm2_is_our_parent() {
         let home = tempfile::tempdir().unwrap();
