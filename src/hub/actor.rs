@@ -20,8 +20,8 @@ use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing, Scheduler};
 use crate::hub::state::settings::Settings;
-use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
-use crate::hub::state::tokens::{TokenHash, Tokens, Which};
+use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
+use crate::hub::state::tokens::{TokenHash, TokenSelector, Tokens};
 use crate::protocol::{Identify, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.
@@ -76,7 +76,7 @@ impl HubState {
 
 /// Revokes tokens of the name and returns how many. Connections that identified with one of them count as closed from
 /// this step on: no later frame of theirs is applied.
-pub fn revoke(state: &mut HubState, name: &str, which: &Which, now_ms: u64) -> usize {
+pub fn revoke(state: &mut HubState, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
     let revoked = state.tokens.revoke(name, which);
     let tokens = &state.tokens;
     let revoked_conns: Vec<ConnId> =
@@ -223,7 +223,8 @@ impl Actor {
                 self.state.scheduler.tick(now);
             }
             // 3. Store.
-            let aside = Aside { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
+            let aside =
+                StateChanges { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
             log_changes(&changes);

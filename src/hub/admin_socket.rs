@@ -20,8 +20,8 @@ use crate::hub::actor::{self, Handle, HubState, now_ms};
 use crate::hub::random;
 use crate::hub::scheduler::{Changes, Scheduler};
 use crate::hub::state::settings::Settings;
-use crate::hub::state::store::{Aside, Store, StoreError, UnreadRecord};
-use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, Shown, Tokens, Which};
+use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
+use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, TokenSummary, Tokens};
 
 /// The maximum size of a request, in bytes.
 const MAX_REQUEST_BYTES: u64 = 4_096;
@@ -71,7 +71,7 @@ pub struct Response {
     pub token: Option<String>,
     /// All tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<Vec<Shown>>,
+    pub tokens: Option<Vec<TokenSummary>>,
     /// The number of tokens revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<usize>,
@@ -151,7 +151,7 @@ fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES],
     match request {
         Request::Token { name, admin, replace, secret } => {
             if replace {
-                actor::revoke(state, &name, &Which::All, now_ms);
+                actor::revoke(state, &name, &TokenSelector::All, now_ms);
             }
             match state.tokens.issue(secret.unwrap_or(new_secret), Principal { name, admin, created_at: now_ms }, false)
             {
@@ -162,7 +162,7 @@ fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES],
         }
         Request::List => Response { tokens: Some(state.tokens.list()), ..Response::default() },
         Request::Revoke { name, id } => {
-            let which = id.map_or(Which::All, Which::One);
+            let which = id.map_or(TokenSelector::All, TokenSelector::One);
             Response { revoked: Some(actor::revoke(state, &name, &which, now_ms)), ..Response::default() }
         }
         Request::CheckStore => Response { unread: Some(state.unread.clone()), ..Response::default() },
@@ -246,7 +246,7 @@ fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError
     let mut state =
         HubState::new(Scheduler::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
     let response = apply(&mut state, request, secret, now_ms());
-    let aside = Aside { tokens: state.tokens.take_dirty(), ..Aside::default() };
+    let aside = StateChanges { tokens: state.tokens.take_dirty(), ..StateChanges::default() };
     store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;
     Ok(response)
 }

@@ -20,7 +20,7 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::Tokens;
-use crate::hub::websocket::Patience;
+use crate::hub::websocket::TimeLimits;
 use crate::hub::{admin_socket, fd_limit};
 
 /// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
@@ -71,7 +71,7 @@ pub enum ServeError {
     Commit(StoreError),
     /// The actor ended without having been told to.
     #[error("the hub's actor ended: {0}; this is a bug")]
-    CoreDied(String),
+    ActorDied(String),
 }
 
 /// Runs the hub until `stop`.
@@ -110,7 +110,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let app = Arc::new(App {
         actor: handle,
         listen: address.to_string(),
-        patience: Patience {
+        patience: TimeLimits {
             silence: Duration::from_millis(policy.silence_timeout_ms),
             identify: Duration::from_millis(policy.identify_timeout_ms),
         },
@@ -153,9 +153,9 @@ async fn finish(
     }
     match ended {
         Ok(Ok(())) if stop_requested => Ok(()),
-        Ok(Ok(())) => Err(ServeError::CoreDied("it was not told to".to_owned())),
+        Ok(Ok(())) => Err(ServeError::ActorDied("it was not told to".to_owned())),
         Ok(Err(error)) => Err(ServeError::Commit(error)),
-        Err(error) => Err(ServeError::CoreDied(error.to_string())),
+        Err(error) => Err(ServeError::ActorDied(error.to_string())),
     }
 }
 

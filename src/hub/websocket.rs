@@ -34,7 +34,7 @@ const MAX_EARLY_BYTES: u64 = 256 << 10;
 
 /// The time limits of a WebSocket.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct TimeLimits {
     /// The longest silence of the peer.
     pub silence: Duration,
     /// The time that the peer has to identify.
@@ -47,7 +47,7 @@ pub async fn serve(
     conn: ConnId,
     actor: Handle,
     origin: Origin,
-    patience: Patience,
+    patience: TimeLimits,
     stop: CancellationToken,
 ) {
     let (outbox, orders) = mpsc::channel(OUTBOX);
@@ -98,7 +98,12 @@ struct Session {
 }
 
 impl Session {
-    async fn run(&mut self, mut orders: mpsc::Receiver<ToSocket>, patience: Patience, stop: &CancellationToken) -> End {
+    async fn run(
+        &mut self,
+        mut orders: mpsc::Receiver<ToSocket>,
+        patience: TimeLimits,
+        stop: &CancellationToken,
+    ) -> End {
         let mut received_at = Instant::now();
         let identify_by = received_at + patience.identify;
         let evicted = self.origin.as_ref().map(|origin| origin.evicted().clone()).unwrap_or_default();

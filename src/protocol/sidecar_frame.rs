@@ -32,7 +32,7 @@ pub enum SidecarFrame {
         /// The assignment's generation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
-        /// The reason: `busy`, `restarting` or `invalid`.
+        /// The reason: `busy`, `restarting`, `invalid`, or `draining` (feature `cordon`).
         reason: String,
     },
     /// A sign of life of the task.

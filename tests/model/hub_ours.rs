@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use agentcom::common::secret::Secret;
 use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::hub::scheduler::policy::Policy;
-use agentcom::hub::scheduler::restart::{Phase, RestartRequest};
+use agentcom::hub::scheduler::restart::{RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Status, Submission};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
@@ -171,7 +171,7 @@ impl OurHub {
             return Err(violated("fence", format!("{after:?} was handed out while a restart was open")));
         }
         for ((id, from), (_, to)) in before.1.iter().zip(self.phases()) {
-            let late = *from == Phase::Overdue && to == Phase::Back;
+            let late = *from == RestartPhase::Overdue && to == RestartPhase::Back;
             if !from.is_open() && *from != to && !late {
                 return Err(violated(
                     "one_end",
@@ -187,7 +187,7 @@ impl OurHub {
         let number = |boot: &Option<String>| boot.as_ref().and_then(|boot| boot.strip_prefix('b')?.parse::<u8>().ok());
         for restart in self.scheduler.restarts().of_agent(AGENT) {
             let (before, after) = (number(&restart.boot_before), number(&restart.boot_after));
-            if restart.phase == Phase::Back && after <= before {
+            if restart.phase == RestartPhase::Back && after <= before {
                 let detail = format!("run {before:?} was told to end, and run {after:?} counts as its return");
                 return Err(violated("back_is_a_return", detail));
             }
@@ -196,7 +196,7 @@ impl OurHub {
     }
 
     /// The commands in order, and how far each has come.
-    pub fn phases(&self) -> Vec<(String, Phase)> {
+    pub fn phases(&self) -> Vec<(String, RestartPhase)> {
         let mut all: Vec<_> =
             self.scheduler.restarts().of_agent(AGENT).iter().map(|r| (r.command_id.clone(), r.phase)).collect();
         all.reverse();

@@ -464,8 +464,8 @@ impl System {
         if let Hub::Ours(hub) = &*world.hub {
             for (_, phase) in hub.phases() {
                 match phase {
-                    agentcom::hub::scheduler::restart::Phase::Back => self.saw(Fact::CommandBack),
-                    agentcom::hub::scheduler::restart::Phase::Overdue => self.saw(Fact::CommandOverdue),
+                    agentcom::hub::scheduler::restart::RestartPhase::Back => self.saw(Fact::CommandBack),
+                    agentcom::hub::scheduler::restart::RestartPhase::Overdue => self.saw(Fact::CommandOverdue),
                     _ => {}
                 }
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use agentcom::hub::scheduler::policy::Policy;
-use agentcom::hub::scheduler::restart::{Phase, Restart, RestartRequest};
+use agentcom::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Submission, Task};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::protocol::SidecarFrame;
@@ -74,7 +74,7 @@ impl Shared {
                     match restart {
                         Some(restart) => {
                             let before = restarts.insert(id.clone(), restart.clone()).map(|before| before.phase);
-                            let late = (Some(Phase::Overdue), Phase::Back);
+                            let late = (Some(RestartPhase::Overdue), RestartPhase::Back);
                             if before.is_some_and(|before| !before.is_open() && before != restart.phase)
                                 && (before, restart.phase) != late
                             {

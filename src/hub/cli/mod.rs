@@ -191,7 +191,7 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
         let stop = CancellationToken::new();
         match stop_on_signals(stop.clone()) {
             Ok(()) => serve(options, stop).await,
-            Err(error) => Err(ServeError::CoreDied(format!("signals cannot be received: {error}"))),
+            Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
         }
     });
     // A blocked thread must not delay the exit.
@@ -226,6 +226,6 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => 78,
         ServeError::AddressInUse(_) => 69,
         ServeError::Commit(_) => 74,
-        ServeError::CoreDied(_) => 70,
+        ServeError::ActorDied(_) => 70,
     }
 }

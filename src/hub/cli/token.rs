@@ -11,7 +11,7 @@ use crate::hub::cli::output::{fail, print};
 use crate::hub::cli::request::{DataArgs, exit_code_of, make_data_dir, request_or_fail};
 use crate::hub::cli::token_file::{TokenFile, TokenFileError};
 use crate::hub::random;
-use crate::hub::state::tokens::{SECRET_BYTES, Shown, hex};
+use crate::hub::state::tokens::{SECRET_BYTES, TokenSummary, hex};
 use crate::protocol::check_agent_name;
 
 #[derive(Debug, Subcommand)]
@@ -149,13 +149,13 @@ const fn file_exit_code(error: &TokenFileError) -> u8 {
     }
 }
 
-fn format_tokens(tokens: &[Shown], json: bool) -> String {
+fn format_tokens(tokens: &[TokenSummary], json: bool) -> String {
     if json {
         // Strings and numbers only: this cannot fail.
         return serde_json::to_string(tokens).unwrap_or_default() + "\n";
     }
     let now = now_ms();
-    let line = |token: &Shown| {
+    let line = |token: &TokenSummary| {
         let kind = if token.admin { "admin" } else { "agent" };
         let days = now.saturating_sub(token.created_at) / 86_400_000;
         format!("{}  {kind}  {days:>4} d  {}\n", token.id, token.agent_id)

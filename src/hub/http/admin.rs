@@ -12,7 +12,7 @@ use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, ok, path_id, read_query, require_agent_or_admin, required_text,
 };
 use crate::hub::state::settings::DEFAULT_REPO;
-use crate::hub::state::tokens::{NotIssued, Principal, Which};
+use crate::hub::state::tokens::{NotIssued, Principal, TokenSelector};
 use crate::hub::{actor, random};
 use crate::protocol::schema::{Kind, may, must};
 
@@ -50,9 +50,9 @@ pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id
     let query = read_query(query)?;
     // A caller that is no admin must not be able to revoke an admin's token of the same name.
     let which = match (query.get("id"), caller.admin) {
-        (None, false) => Which::Agents,
-        (None, true) => Which::All,
-        (Some(id), true) => Which::One(id.clone()),
+        (None, false) => TokenSelector::Agents,
+        (None, true) => TokenSelector::All,
+        (Some(id), true) => TokenSelector::One(id.clone()),
         (Some(_), false) => return Err(ApiError::forbidden(&caller.name, "choose among its tokens")),
     };
     let name = agent_id.clone();
@@ -68,7 +68,7 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
     let name = agent_id.clone();
     let issued = app.actor.ask(move |state, now_ms| {
         // An admin token of the same name stays: the agent does not use it.
-        let revoked = actor::revoke(state, &name, &Which::Agents, now_ms);
+        let revoked = actor::revoke(state, &name, &TokenSelector::Agents, now_ms);
         let principal = Principal { name, admin: false, created_at: now_ms };
         (revoked > 0).then(|| state.tokens.issue(secret, principal, false))
     });

@@ -46,13 +46,11 @@ pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id, require_agent_or_admin, required_text, text};
 use crate::hub::listener::Origin;
 use crate::hub::scheduler::restart::RestartRequest;
+use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::Principal;
 use crate::hub::{random, websocket};
 use crate::protocol::schema::{Kind, may, must};
-
-/// The longest time, in ms, that a running task may delay a restart: a day, which is also the sidecar's limit.
-const MAX_DEADLINE_MS: u64 = 86_400_000;
 
 /// Returns the router with all routes.
 pub fn router(app: Arc<App>) -> Router {

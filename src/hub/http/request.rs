@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::hub::actor::Handle;
 use crate::hub::http::reply::ApiError;
 use crate::hub::state::tokens::Principal;
-use crate::hub::websocket::Patience;
+use crate::hub::websocket::TimeLimits;
 
 /// The state that all routes share.
 pub struct App {
@@ -25,7 +25,7 @@ pub struct App {
     /// The address that the hub listens on, used for callers that sent no `Host`.
     pub listen: String,
     /// The time limits of every WebSocket.
-    pub patience: Patience,
+    pub patience: TimeLimits,
     /// Whether only an admin may register agents.
     pub closed: bool,
     /// The token whose cancellation ends every WebSocket.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::lost_assignments::AgentRun;
-use crate::hub::scheduler::restart::Run;
+use crate::hub::scheduler::restart::RunIdentity;
 use crate::protocol::Identify;
 
 /// The number of a connection, unique for the life of the hub's process. Connections are numbered as they are opened,
@@ -43,7 +43,7 @@ pub struct Agent {
     /// The time of the identify, in ms since the epoch.
     pub connected_at: u64,
     /// The run of the agent's process, as restarts see it.
-    pub run: Run,
+    pub run: RunIdentity,
     /// Whether this is a legacy sidecar: a sidecar that sends no `boot_id`.
     pub legacy: bool,
     /// The run of the agent's process, as far as it can be told from another.
@@ -77,7 +77,7 @@ impl Agent {
             capability_names: identify.capabilities.iter().filter_map(name_of).collect(),
             capabilities: identify.capabilities.clone(),
             connected_at: now_ms,
-            run: Run::of(identify),
+            run: RunIdentity::of(identify),
             legacy: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
             process_run: AgentRun::of(identify, now_ms),
             about: json!({

@@ -30,7 +30,7 @@ use crate::hub::scheduler::assignments::{Due, STALE};
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::queue::can_do;
-use crate::hub::scheduler::restart::{Restart, RestartRequest, Run};
+use crate::hub::scheduler::restart::{Restart, RestartRequest, RunIdentity};
 use crate::hub::scheduler::restart_ledger::{Commanded, Restarts, Return};
 use crate::hub::scheduler::task::{Status, Submission, Task};
 use crate::hub::scheduler::tasks::Tasks;
@@ -196,7 +196,7 @@ impl Scheduler {
         let run = match self.agents.connected(agent_id) {
             Some((agent, _)) => agent.run.clone(),
             // A repeat; there is no connection to send it to.
-            None => self.restarts.open_for(agent_id).map(|_| Run::default())?,
+            None => self.restarts.open_for(agent_id).map(|_| RunIdentity::default())?,
         };
         let commanded = self.restarts.command(command_id, agent_id, &run, request, now_ms);
         // A peer that does not know command ids would restart once more for every repeat.

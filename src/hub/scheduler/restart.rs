@@ -13,7 +13,7 @@ const STEPS_CAP: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
-pub enum Phase {
+pub enum RestartPhase {
     /// The command is recorded, and the agent fenced.
     Commanded,
     /// The frame was written to the agent's socket.
@@ -32,7 +32,7 @@ pub enum Phase {
     Overdue,
 }
 
-impl Phase {
+impl RestartPhase {
     /// Returns the name in the API.
     pub fn name(self) -> &'static str {
         self.into()
@@ -74,14 +74,14 @@ pub struct RestartRequest {
 
 /// What the hub knows about a run of an agent's process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
+pub struct RunIdentity {
     /// `identify.boot_id`; a peer that sends it speaks `restart.v2`.
     pub boot_id: Option<String>,
     /// `identify.pm2_info.restart_count`.
     pub restart_count: Option<u64>,
 }
 
-impl Run {
+impl RunIdentity {
     /// Returns the run that sent an identify.
     pub fn of(identify: &Identify) -> Self {
         let restart_count = identify.pm2_info.as_ref().and_then(|info| info.restart_count);
@@ -113,7 +113,7 @@ pub struct Restart {
     /// The time from which on the restart is overdue, in ms since the epoch.
     pub overdue_at: u64,
     /// The current phase.
-    pub phase: Phase,
+    pub phase: RestartPhase,
     /// The `boot_id` of the run that is to end; `None` for a peer that sends none.
     pub boot_before: Option<String>,
     /// pm2's restart count of that run, if the peer sent it.
@@ -144,7 +144,7 @@ impl Restart {
 
     /// Returns whether the agent announced that it leaves.
     pub(crate) fn was_announced(&self) -> bool {
-        self.steps.iter().any(|step| step.step == Phase::Draining.name())
+        self.steps.iter().any(|step| step.step == RestartPhase::Draining.name())
     }
 
     /// Returns whether an identify comes from another run than the one that is to end.
@@ -152,7 +152,7 @@ impl Restart {
     /// For a run with a `boot_id`, that is so if the `boot_id` differs. A legacy sidecar sends none: it is another run
     /// if it had sent `agent_restarting`, if pm2's restart count differs and is not 0 (`pm2 reset` sets it to 0 and
     /// ends no process), or, if pm2's count is unknown, if the socket had closed.
-    pub fn is_ended_by(&self, run: &Run) -> bool {
+    pub fn is_ended_by(&self, run: &RunIdentity) -> bool {
         match (&self.boot_before, &run.boot_id) {
             (Some(before), Some(now)) => before != now,
             (None, Some(_)) | (Some(_), None) => true,
@@ -166,8 +166,8 @@ impl Restart {
 
     /// Ends the restart: the agent identified as another run, in time or late.
     pub fn mark_back(&mut self, identify: &Identify, now_ms: u64) {
-        let late = self.phase == Phase::Overdue;
-        self.phase = Phase::Back;
+        let late = self.phase == RestartPhase::Overdue;
+        self.phase = RestartPhase::Back;
         self.boot_after = identify.boot_id.clone();
         self.gap_ms = self.left_at.map(|left_at| now_ms.saturating_sub(left_at));
         // The agent may report another restart; only a report of this command belongs here.
@@ -177,7 +177,7 @@ impl Restart {
             self.forced = Some(own.forced);
         }
         let detail = json!({"boot_id": identify.boot_id, "late": late, "named_the_command": own.is_some()});
-        self.add_step(Phase::Back.name(), detail, now_ms);
+        self.add_step(RestartPhase::Back.name(), detail, now_ms);
     }
 
     /// Returns the frame for an agent that knows `restart.v2`, or for one that knows only `reason`.

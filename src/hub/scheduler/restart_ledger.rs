@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::json;
 
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::scheduler::restart::{Phase, Restart, RestartRequest, Run};
+use crate::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest, RunIdentity};
 use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
 /// The longest deadline that the hub accepts from a sidecar, in ms: a day.
-const MAX_DEADLINE_MS: u64 = 86_400_000;
+pub(crate) const MAX_DEADLINE_MS: u64 = 86_400_000;
 
 /// The result of a restart request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Restarts {
         &mut self,
         command_id: String,
         agent_id: &str,
-        run: &Run,
+        run: &RunIdentity,
         request: RestartRequest,
         now_ms: u64,
     ) -> Commanded {
@@ -132,7 +132,7 @@ impl Restarts {
             seq: self.next_seq,
             commanded_at: now_ms,
             overdue_at: now_ms + max_wait_ms + self.policy.exit_ms(),
-            phase: Phase::Commanded,
+            phase: RestartPhase::Commanded,
             boot_before: run.boot_id.clone(),
             count_before: run.restart_count,
             left_at: None,
@@ -142,7 +142,7 @@ impl Restarts {
             forced: None,
             steps: Vec::new(),
         };
-        restart.add_step(Phase::Commanded.name(), json!({"by": request.by, "force": request.force}), now_ms);
+        restart.add_step(RestartPhase::Commanded.name(), json!({"by": request.by, "force": request.force}), now_ms);
         self.next_seq += 1;
         self.dirty.insert(command_id.clone());
         self.insert(restart);
@@ -154,9 +154,9 @@ impl Restarts {
     pub fn delivered(&mut self, command_id: &str, now_ms: u64) {
         let Some(restart) = self.all.get_mut(command_id) else { return };
         restart.force_told = restart.force;
-        if restart.phase == Phase::Commanded {
-            restart.phase = Phase::Delivered;
-            restart.add_step(Phase::Delivered.name(), json!(null), now_ms);
+        if restart.phase == RestartPhase::Commanded {
+            restart.phase = RestartPhase::Delivered;
+            restart.add_step(RestartPhase::Delivered.name(), json!(null), now_ms);
         } else {
             restart.add_step("sent_again", json!(null), now_ms);
         }
@@ -170,14 +170,14 @@ impl Restarts {
         let detail = json!({"detail": ack.detail, "deadline_ms": ack.deadline_ms});
         match ack.outcome {
             RestartAckOutcome::Refused => {
-                restart.phase = Phase::Refused;
-                restart.add_step(Phase::Refused.name(), detail, now_ms);
+                restart.phase = RestartPhase::Refused;
+                restart.add_step(RestartPhase::Refused.name(), detail, now_ms);
                 self.open.remove(agent_id);
                 return true;
             }
-            RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate if restart.phase < Phase::Accepted => {
-                restart.phase = Phase::Accepted;
-                restart.add_step(Phase::Accepted.name(), detail, now_ms);
+            RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate if restart.phase < RestartPhase::Accepted => {
+                restart.phase = RestartPhase::Accepted;
+                restart.add_step(RestartPhase::Accepted.name(), detail, now_ms);
             }
             RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate => {
                 restart.add_step("duplicate", detail, now_ms);
@@ -197,23 +197,23 @@ impl Restarts {
         let named = restarting.command_id.as_deref();
         let Some(restart) = self.open_or_overdue_mut(agent_id, named) else { return };
         if restart.phase.is_open() {
-            if restart.phase >= Phase::Draining {
+            if restart.phase >= RestartPhase::Draining {
                 return;
             }
-            restart.phase = Phase::Draining;
+            restart.phase = RestartPhase::Draining;
         }
         restart.forced = restarting.forced;
         restart.left_at = Some(now_ms);
         let detail = json!({"expected_back_ms": restarting.expected_back_ms, "task_id": restarting.task_id});
-        restart.add_step(Phase::Draining.name(), detail, now_ms);
+        restart.add_step(RestartPhase::Draining.name(), detail, now_ms);
     }
 
     /// Records that the agent's socket closed. Returns whether that is a planned absence.
     pub fn socket_closed(&mut self, agent_id: &str, now_ms: u64) -> bool {
         let Some(restart) = self.open_or_overdue_mut(agent_id, None) else { return false };
-        if restart.phase == Phase::Draining {
-            restart.phase = Phase::Exiting;
-            restart.add_step(Phase::Exiting.name(), json!(null), now_ms);
+        if restart.phase == RestartPhase::Draining {
+            restart.phase = RestartPhase::Exiting;
+            restart.add_step(RestartPhase::Exiting.name(), json!(null), now_ms);
         } else {
             restart.left_at = Some(now_ms);
             restart.add_step("socket_closed", json!(null), now_ms);
@@ -223,8 +223,8 @@ impl Restarts {
 
     /// Records that the agent identified. Another run ends the open command, and also an overdue one.
     pub fn identified(&mut self, agent_id: &str, identify: &Identify, now_ms: u64) -> Return {
-        let run = Run::of(identify);
-        let waits = |restart: &&Restart| restart.phase.is_open() || restart.phase == Phase::Overdue;
+        let run = RunIdentity::of(identify);
+        let waits = |restart: &&Restart| restart.phase.is_open() || restart.phase == RestartPhase::Overdue;
         let waiting: Vec<&Restart> = self.of_agent(agent_id).into_iter().filter(waits).collect();
         // All of them are about the one run before this: evidence that it ended counts for each.
         if waiting.iter().any(|restart| restart.is_ended_by(&run)) {
@@ -239,7 +239,7 @@ impl Restarts {
         }
         let Some(restart) = self.open_mut(agent_id, None) else { return Return::Free };
         restart.add_step("reconnected", json!({"boot_id": run.boot_id}), now_ms);
-        let unanswered = restart.phase < Phase::Accepted || (restart.force && !restart.force_told);
+        let unanswered = restart.phase < RestartPhase::Accepted || (restart.force && !restart.force_told);
         if unanswered && run.boot_id.is_some() {
             return Return::SendAgain(restart.command_id.clone());
         }
@@ -249,8 +249,9 @@ impl Restarts {
     /// Returns whether the connection that began at `since` (ms since the epoch) was the return from a commanded
     /// restart.
     pub fn was_return_at(&self, agent_id: &str, since: Option<u64>) -> bool {
-        let ended =
-            |restart: &Restart| restart.phase == Phase::Back && restart.steps.last().map(|step| step.at_ms) == since;
+        let ended = |restart: &Restart| {
+            restart.phase == RestartPhase::Back && restart.steps.last().map(|step| step.at_ms) == since
+        };
         self.of_agent(agent_id).into_iter().any(ended)
     }
 
@@ -262,8 +263,8 @@ impl Restarts {
         for id in ids {
             let Some(restart) = self.all.get_mut(&id) else { continue };
             let stuck = restart.phase.name();
-            restart.phase = Phase::Overdue;
-            restart.add_step(Phase::Overdue.name(), json!({"while": stuck}), now_ms);
+            restart.phase = RestartPhase::Overdue;
+            restart.add_step(RestartPhase::Overdue.name(), json!({"while": stuck}), now_ms);
             self.open.remove(&restart.agent_id);
             agents.push(restart.agent_id.clone());
             self.dirty.insert(id);
@@ -303,7 +304,7 @@ impl Restarts {
         let (_, newest) = self.by_agent.get(agent_id)?.last()?;
         let restart = self.all.get_mut(newest)?;
         let named = command_id.is_none_or(|named| named == restart.command_id);
-        if restart.phase != Phase::Overdue || !named {
+        if restart.phase != RestartPhase::Overdue || !named {
             return None;
         }
         self.dirty.insert(restart.command_id.clone());

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::{Agent, ConnId};
 use crate::hub::scheduler::assignments::ActiveAssignment;
-use crate::hub::scheduler::restart::{Phase, Restart};
+use crate::hub::scheduler::restart::{Restart, RestartPhase};
 use crate::hub::scheduler::task::{Status, Task};
 
 /// Times further away than a day count as equally far.
@@ -91,12 +91,16 @@ fn hash_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
 fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher) {
     (&restart.command_id, &restart.agent_id, restart.phase.name()).hash(hasher);
     match restart.phase {
-        Phase::Commanded | Phase::Delivered | Phase::Accepted | Phase::Draining | Phase::Exiting => {
+        RestartPhase::Commanded
+        | RestartPhase::Delivered
+        | RestartPhase::Accepted
+        | RestartPhase::Draining
+        | RestartPhase::Exiting => {
             (from_now.ms(restart.overdue_at), restart.deadline_ms).hash(hasher);
         }
         // It may still become `Back`.
-        Phase::Overdue => {}
-        Phase::Back | Phase::Refused => return,
+        RestartPhase::Overdue => {}
+        RestartPhase::Back | RestartPhase::Refused => return,
     }
     (restart.force, restart.force_told, restart.left_at.is_some(), restart.was_announced()).hash(hasher);
     (&restart.boot_before, restart.count_before).hash(hasher);

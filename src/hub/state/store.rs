@@ -105,7 +105,7 @@ pub struct UnreadRecord {
 
 /// The changes to store beside those of tasks and restarts.
 #[derive(Debug, Default)]
-pub struct Aside {
+pub struct StateChanges {
     /// Tokens by hash; `None` means deleted.
     pub tokens: Vec<tokens::Change>,
     /// Settings by name.
@@ -207,8 +207,8 @@ impl Store {
     ///
     /// # Errors
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
-    pub fn commit(&self, changes: &Changes<'_>, aside: &Aside) -> Result<(), StoreError> {
-        let Aside { tokens, settings } = aside;
+    pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
+        let StateChanges { tokens, settings } = aside;
         if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
             return Ok(());
         }

@@ -39,7 +39,7 @@ pub enum NotIssued {
 
 /// A token as it is listed: without the token itself, and without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct TokenSummary {
     /// The token's id: the first 12 hex digits of its hash.
     pub id: String,
     /// The name of the agent or operator.
@@ -52,7 +52,7 @@ pub struct Shown {
 
 /// A selection among the tokens of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum TokenSelector {
     /// All tokens.
     All,
     /// The tokens that are no admin's.
@@ -117,12 +117,12 @@ impl Tokens {
     }
 
     /// Revokes tokens of the name and returns how many.
-    pub fn revoke(&mut self, name: &str, which: &Which) -> usize {
+    pub fn revoke(&mut self, name: &str, which: &TokenSelector) -> usize {
         let selected = |hash: &TokenHash, principal: &Principal| {
             let of_kind = match which {
-                Which::All => true,
-                Which::Agents => !principal.admin,
-                Which::One(id) => *id == id_of(hash),
+                TokenSelector::All => true,
+                TokenSelector::Agents => !principal.admin,
+                TokenSelector::One(id) => *id == id_of(hash),
             };
             of_kind && principal.name == name
         };
@@ -149,14 +149,14 @@ impl Tokens {
     }
 
     /// Returns all tokens, by name and age.
-    pub fn list(&self) -> Vec<Shown> {
-        let shown = |(hash, principal): &(TokenHash, Principal)| Shown {
+    pub fn list(&self) -> Vec<TokenSummary> {
+        let shown = |(hash, principal): &(TokenHash, Principal)| TokenSummary {
             id: id_of(hash),
             agent_id: principal.name.clone(),
             admin: principal.admin,
             created_at: principal.created_at,
         };
-        let mut all: Vec<Shown> = self.by_prefix.values().flatten().map(shown).collect();
+        let mut all: Vec<TokenSummary> = self.by_prefix.values().flatten().map(shown).collect();
         all.sort_by(|a, b| (&a.agent_id, a.created_at, &a.id).cmp(&(&b.agent_id, b.created_at, &b.id)));
         all
     }
@@ -240,7 +240,7 @@ mod tests {
         let mut tokens = Tokens::default();
         let first = tokens.issue([7; 32], principal("a"), false);
         assert_eq!(tokens.issue([7; 32], principal("a"), false), first);
-        assert_eq!((tokens.list().len(), tokens.revoke("a", &Which::All), tokens.holds("a")), (1, 1, false));
+        assert_eq!((tokens.list().len(), tokens.revoke("a", &TokenSelector::All), tokens.holds("a")), (1, 1, false));
     }
 
     #[test]
@@ -259,12 +259,12 @@ mod tests {
         let mut tokens = Tokens::default();
         let (one, other) = (tokens.issue([7; 32], principal("a"), true), tokens.issue([8; 32], principal("b"), true));
         let stored = tokens.take_dirty();
-        assert_eq!(tokens.revoke("a", &Which::All), 1);
+        assert_eq!(tokens.revoke("a", &TokenSelector::All), 1);
         assert_eq!(tokens.take_dirty(), [(stored[0].0, None)]);
         assert_eq!(tokens.verify(&one.unwrap()), None);
         assert!(tokens.verify(&other.unwrap()).is_some());
         assert!(tokens.issue([9; 32], principal("a"), true).is_ok());
-        assert_eq!(tokens.revoke("nobody", &Which::All), 0);
+        assert_eq!(tokens.revoke("nobody", &TokenSelector::All), 0);
     }
 
     #[test]
@@ -274,10 +274,10 @@ mod tests {
         let new = tokens.issue([8; 32], Principal { created_at: 2, ..principal("a") }, false).unwrap();
         let admin = tokens.issue([9; 32], Principal { admin: true, ..principal("a") }, false).unwrap();
         let oldest = tokens.list().into_iter().find(|shown| shown.created_at == 1 && !shown.admin).unwrap();
-        assert_eq!(tokens.revoke("b", &Which::One(oldest.id.clone())), 0, "it is not b's");
-        assert_eq!(tokens.revoke("a", &Which::One(oldest.id)), 1);
+        assert_eq!(tokens.revoke("b", &TokenSelector::One(oldest.id.clone())), 0, "it is not b's");
+        assert_eq!(tokens.revoke("a", &TokenSelector::One(oldest.id)), 1);
         assert!(tokens.verify(&old).is_none() && tokens.verify(&new).is_some());
-        assert_eq!(tokens.revoke("a", &Which::Agents), 1);
+        assert_eq!(tokens.revoke("a", &TokenSelector::Agents), 1);
         assert!(tokens.verify(&new).is_none() && tokens.verify(&admin).is_some());
     }
 

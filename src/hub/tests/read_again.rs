@@ -13,7 +13,7 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::{Outgoing, Scheduler};
-use crate::hub::state::store::{Aside, Store};
+use crate::hub::state::store::{StateChanges, Store};
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
@@ -36,7 +36,7 @@ impl Stored {
         let changes = scheduler.take_changes();
         let tasks: Vec<Task> = changes.tasks.iter().filter_map(|(_, task)| task.cloned()).collect();
         let restarts: Vec<_> = changes.restarts.iter().filter_map(|(_, restart)| restart.cloned()).collect();
-        self.store.commit(&changes, &Aside::default()).unwrap();
+        self.store.commit(&changes, &StateChanges::default()).unwrap();
         let stored = self.store.load().unwrap();
         assert_eq!(stored.unread, []);
         for task in tasks {

@@ -26,7 +26,7 @@ pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, rel
 pub use options::Options;
 pub use run::run;
 
-/// Runs beside an AI agent under pm2: holds the link to the hub, wakes the agent for one task at a time, and restarts
+/// Runs beside an AI agent under pm2: holds the connection to the hub, wakes the agent for one task at a time, and restarts
 /// itself on the hub's command without losing anything.
 ///
 /// Without a command it runs: `agentcom-sidecar --config FILE` is `agentcom-sidecar run --config FILE`.

@@ -18,7 +18,7 @@ mod work;
 
 use reader::{Reader, not_null};
 
-/// The values that are read before the table of bounds, since other keys depend on them.
+/// The values that are read before the table of keys, since other keys depend on them.
 pub(super) struct First {
     pub(super) token: Secret,
     pub(super) wake_timeout_ms: u64,

@@ -1,4 +1,4 @@
-//! The checked values of `executors`, `shell_commands` and `hooks`. `shell::dispatch` decides which of them runs for a
+//! The checked values of `executors`, `shell_commands` and `hooks`. `agent::executor` decides which of them runs for a
 //! task.
 
 /// A command for the tasks of one routing target.

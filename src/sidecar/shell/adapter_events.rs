@@ -14,7 +14,7 @@ pub(crate) fn connection_event(event: ConnectionEvent, agent_id: &str, random: &
     match event.what {
         ConnectionEventKind::Opened => Some(Event::HubOpened),
         ConnectionEventKind::Frame(text) => {
-            tracing::trace!(frame = text, "heard");
+            tracing::trace!(frame = text, "a frame was received");
             Some(Event::HubSaid(inbound::decode_frame(&text, agent_id)))
         }
         ConnectionEventKind::Ignored { what } => {

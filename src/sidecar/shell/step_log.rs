@@ -27,7 +27,7 @@ pub(crate) fn log(before: &Machine, event: &Event, after: &Machine, effects: &[E
     if moved {
         tracing::info!(event = event_name, said, from = %from, phase, stage, link, task_id, effects = ordered, "moved");
     } else if let Event::HubSaid(FromHub::SignOfLife) = event {
-        tracing::trace!(event = event_name, said, phase, link, "heard");
+        tracing::trace!(event = event_name, said, phase, link, "sign of life");
     } else {
         tracing::debug!(event = event_name, said, phase, stage, link, task_id, effects = ordered, "handled");
     }

@@ -12,7 +12,7 @@ use crate::protocol::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
 const AGENTS: u8 = 3;
 
-/// Which peer it is.
+/// TokenSelector peer it is.
 #[derive(Debug, Clone, Copy)]
 enum Speaks {
     V2,

@@ -14,7 +14,7 @@ fn node(restart_count: u64) -> Identify {
     Identify { pm2_info, ..identify(None) }
 }
 
-fn commanded_at(now_ms: u64, run: &Run) -> Restarts {
+fn commanded_at(now_ms: u64, run: &RunIdentity) -> Restarts {
     let mut ledger = Restarts::load(Vec::new(), Policy::default());
     let commanded = ledger.command("c1".into(), "a", run, request(false), now_ms);
     assert!(commanded.send && !commanded.repeated);
@@ -22,14 +22,14 @@ fn commanded_at(now_ms: u64, run: &Run) -> Restarts {
 }
 
 fn v2() -> Restarts {
-    commanded_at(0, &Run::of(&identify(Some("boot-1"))))
+    commanded_at(0, &RunIdentity::of(&identify(Some("boot-1"))))
 }
 
 fn ack(outcome: RestartAckOutcome) -> RestartAck {
     RestartAck { command_id: "c1".into(), outcome, detail: Some("why".into()), deadline_ms: None }
 }
 
-fn phase(ledger: &Restarts) -> Phase {
+fn phase(ledger: &Restarts) -> RestartPhase {
     ledger.get("c1").unwrap().phase
 }
 
@@ -70,7 +70,7 @@ fn a_return_is_told_from_another_connection_by_its_time() {
 #[test]
 fn a_second_command_is_the_first_one_and_is_not_sent() {
     let mut ledger = v2();
-    let second = ledger.command("c2".into(), "a", &Run::default(), request(false), 5);
+    let second = ledger.command("c2".into(), "a", &RunIdentity::default(), request(false), 5);
     assert_eq!((second.command_id.as_str(), second.send, second.repeated), ("c1", false, true));
     assert!(ledger.get("c2").is_none());
 }
@@ -79,19 +79,19 @@ fn a_second_command_is_the_first_one_and_is_not_sent() {
 fn force_upgrades_the_open_command_once_and_shortens_its_patience() {
     let mut ledger = v2();
     let before = ledger.get("c1").unwrap().overdue_at;
-    let forced = ledger.command("c2".into(), "a", &Run::default(), request(true), 5);
+    let forced = ledger.command("c2".into(), "a", &RunIdentity::default(), request(true), 5);
     assert_eq!((forced.command_id.as_str(), forced.send), ("c1", true));
     let open = ledger.get("c1").unwrap();
     assert!(open.force && open.overdue_at < before);
     assert_eq!(open.overdue_at, 5 + 5_000 + 15_000);
-    assert!(!ledger.command("c3".into(), "a", &Run::default(), request(true), 6).send);
+    assert!(!ledger.command("c3".into(), "a", &RunIdentity::default(), request(true), 6).send);
 }
 
 #[test]
 fn a_refusal_ends_the_fence() {
     let mut ledger = v2();
     assert!(ledger.acknowledged("a", &ack(RestartAckOutcome::Refused), 2));
-    assert_eq!(phase(&ledger), Phase::Refused);
+    assert_eq!(phase(&ledger), RestartPhase::Refused);
     assert!(ledger.open_for("a").is_none());
 }
 
@@ -99,7 +99,7 @@ fn a_refusal_ends_the_fence() {
 fn a_duplicate_before_the_return_is_a_promise_not_an_end() {
     let mut ledger = v2();
     assert!(!ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 2));
-    assert_eq!(phase(&ledger), Phase::Accepted);
+    assert_eq!(phase(&ledger), RestartPhase::Accepted);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_second_answer_is_told_as_a_duplicate_and_takes_nothing_back() {
     ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 5);
     let names: Vec<String> = story(&ledger).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["commanded", "accepted", "duplicate", "draining", "duplicate"]);
-    assert_eq!(phase(&ledger), Phase::Draining);
+    assert_eq!(phase(&ledger), RestartPhase::Draining);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_duplicate_after_the_return_changes_nothing() {
     let mut ledger = v2();
     ledger.identified("a", &identify(Some("boot-2")), 5);
     ledger.acknowledged("a", &ack(RestartAckOutcome::Duplicate), 6);
-    assert_eq!(phase(&ledger), Phase::Back);
+    assert_eq!(phase(&ledger), RestartPhase::Back);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn an_answer_for_another_command_changes_nothing() {
     let mut ledger = v2();
     let other = RestartAck { command_id: "c9".into(), ..ack(RestartAckOutcome::Refused) };
     assert!(!ledger.acknowledged("a", &other, 2));
-    assert_eq!(phase(&ledger), Phase::Commanded);
+    assert_eq!(phase(&ledger), RestartPhase::Commanded);
 }
 
 #[test]
@@ -137,12 +137,12 @@ fn what_takes_too_long_is_overdue_and_a_late_return_is_still_back() {
     assert_eq!(at, 120_000 + 5_000 + 15_000);
     assert!(ledger.expire(at - 1).is_empty());
     assert_eq!(ledger.expire(at), ["a"]);
-    assert_eq!(phase(&ledger), Phase::Overdue);
+    assert_eq!(phase(&ledger), RestartPhase::Overdue);
     assert!(ledger.open_for("a").is_none());
     ledger.identified("a", &identify(Some("boot-1")), at + 1);
-    assert_eq!(phase(&ledger), Phase::Overdue, "the same run is not a return");
+    assert_eq!(phase(&ledger), RestartPhase::Overdue, "the same run is not a return");
     ledger.identified("a", &identify(Some("boot-2")), at + 2);
-    assert_eq!(phase(&ledger), Phase::Back);
+    assert_eq!(phase(&ledger), RestartPhase::Back);
 }
 
 #[test]
@@ -171,31 +171,31 @@ fn the_same_run_that_has_answered_does_not_get_it_again() {
 fn another_run_is_back_whatever_was_heard_before() {
     let mut ledger = v2();
     assert_eq!(ledger.identified("a", &identify(Some("boot-2")), 3), Return::Free);
-    assert_eq!(phase(&ledger), Phase::Back);
+    assert_eq!(phase(&ledger), RestartPhase::Back);
 }
 
 #[test]
 fn a_node_sidecar_is_back_after_its_last_words() {
-    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    let mut ledger = commanded_at(0, &RunIdentity::of(&node(4)));
     ledger.draining("a", &Restarting { reason: "update".into(), ..Restarting::default() }, 10);
     ledger.socket_closed("a", 20);
     // pm2's count may be unknown or reset; the words are enough.
     assert_eq!(ledger.identified("a", &node(0), 30), Return::Free);
-    assert_eq!(phase(&ledger), Phase::Back);
+    assert_eq!(phase(&ledger), RestartPhase::Back);
 }
 
 #[test]
 fn a_node_sidecar_whose_link_only_blinked_is_not_back_and_gets_nothing_again() {
-    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    let mut ledger = commanded_at(0, &RunIdentity::of(&node(4)));
     ledger.socket_closed("a", 20);
     assert_eq!(ledger.identified("a", &node(4), 30), Return::StillFenced);
-    assert_eq!(phase(&ledger), Phase::Commanded);
+    assert_eq!(phase(&ledger), RestartPhase::Commanded);
     assert_eq!(ledger.identified("a", &node(5), 40), Return::Free);
 }
 
 #[test]
 fn a_peer_that_tells_nothing_of_its_runs_is_back_when_its_socket_had_closed() {
-    let mut ledger = commanded_at(0, &Run::default());
+    let mut ledger = commanded_at(0, &RunIdentity::default());
     ledger.socket_closed("a", 20);
     assert_eq!(ledger.identified("a", &identify(None), 30), Return::Free);
 }
@@ -229,7 +229,7 @@ fn the_api_shows_a_restart_with_every_step() {
 fn the_ledger_lists_the_newest_first_and_forgets_the_oldest() {
     let mut ledger = Restarts::load(Vec::new(), Policy { keep_restarts: 2, ..Policy::default() });
     for n in 1..=3u64 {
-        let run = Run::of(&identify(Some(&format!("boot-{n}"))));
+        let run = RunIdentity::of(&identify(Some(&format!("boot-{n}"))));
         ledger.command(format!("c{n}"), "a", &run, request(false), n);
         ledger.identified("a", &identify(Some(&format!("boot-{}", n + 1))), n);
     }
@@ -241,7 +241,7 @@ fn the_ledger_lists_the_newest_first_and_forgets_the_oldest() {
 #[test]
 fn commands_stand_in_the_order_they_were_given_whatever_their_names_and_whether_the_hub_was_restarted() {
     let command = |ledger: &mut Restarts, id: &str, n: u64| {
-        ledger.command(id.into(), "a", &Run::of(&identify(Some(&format!("boot-{n}")))), request(false), n);
+        ledger.command(id.into(), "a", &RunIdentity::of(&identify(Some(&format!("boot-{n}")))), request(false), n);
         ledger.identified("a", &identify(Some(&format!("boot-{}", n + 1))), n);
     };
     let mut ledger = Restarts::load(Vec::new(), Policy::default());
@@ -281,7 +281,7 @@ fn force_that_was_added_while_the_agent_was_away_is_said_when_it_returns() {
     ledger.delivered("c1", 1);
     ledger.acknowledged("a", &ack(RestartAckOutcome::Accepted), 2);
     ledger.socket_closed("a", 3);
-    ledger.command("c2".into(), "a", &Run::default(), request(true), 4);
+    ledger.command("c2".into(), "a", &RunIdentity::default(), request(true), 4);
     assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 5), Return::SendAgain("c1".into()));
     ledger.delivered("c1", 6);
     assert_eq!(ledger.identified("a", &identify(Some("boot-1")), 7), Return::StillFenced);
@@ -289,14 +289,14 @@ fn force_that_was_added_while_the_agent_was_away_is_said_when_it_returns() {
 
 #[test]
 fn the_last_words_of_an_overdue_restart_make_its_return_known() {
-    let mut ledger = commanded_at(0, &Run::default());
+    let mut ledger = commanded_at(0, &RunIdentity::default());
     let at = ledger.deadline().unwrap();
     ledger.expire(at);
     ledger.draining("a", &Restarting { reason: "update".into(), ..Restarting::default() }, at + 100);
     assert!(!ledger.socket_closed("a", at + 101), "an overdue absence is not a planned one");
     ledger.identified("a", &identify(None), at + 150);
     let restart = ledger.get("c1").unwrap();
-    assert_eq!((restart.phase, restart.gap_ms), (Phase::Back, Some(49)));
+    assert_eq!((restart.phase, restart.gap_ms), (RestartPhase::Back, Some(49)));
 }
 
 #[test]
@@ -317,19 +317,19 @@ fn last_words_are_those_of_the_command_that_they_name_and_of_none_that_has_ended
 
 #[test]
 fn one_return_ends_an_overdue_restart_and_the_command_that_followed_it() {
-    let mut ledger = commanded_at(0, &Run::of(&node(4)));
+    let mut ledger = commanded_at(0, &RunIdentity::of(&node(4)));
     let at = ledger.deadline().unwrap();
     ledger.expire(at);
     ledger.draining("a", &Restarting::default(), at + 1);
-    ledger.command("c2".into(), "a", &Run::of(&node(4)), request(false), at + 2);
+    ledger.command("c2".into(), "a", &RunIdentity::of(&node(4)), request(false), at + 2);
     assert_eq!(ledger.identified("a", &node(4), at + 3), Return::Free);
-    assert_eq!((phase(&ledger), ledger.get("c2").unwrap().phase), (Phase::Back, Phase::Back));
+    assert_eq!((phase(&ledger), ledger.get("c2").unwrap().phase), (RestartPhase::Back, RestartPhase::Back));
     assert!(ledger.open_for("a").is_none());
 }
 
 #[test]
 fn a_reset_of_pm2s_count_hides_no_return_and_feigns_none() {
-    let mut ledger = commanded_at(0, &Run::of(&node(5)));
+    let mut ledger = commanded_at(0, &RunIdentity::of(&node(5)));
     ledger.delivered("c1", 1);
     // The link blinked after `pm2 reset`: still the same run.
     ledger.socket_closed("a", 2);
@@ -337,5 +337,5 @@ fn a_reset_of_pm2s_count_hides_no_return_and_feigns_none() {
     assert!(phase(&ledger).is_open());
     ledger.socket_closed("a", 4);
     assert_eq!(ledger.identified("a", &node(1), 5), Return::Free);
-    assert_eq!(phase(&ledger), Phase::Back);
+    assert_eq!(phase(&ledger), RestartPhase::Back);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::hub::scheduler::restart::Phase;
+use crate::hub::scheduler::restart::RestartPhase;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete};
 use crate::protocol::{RestartAck, RestartAckOutcome, Restarting};
 
@@ -20,7 +20,7 @@ fn a_fenced_agent_gets_nothing_from_the_command_to_the_return() {
     assert_eq!(rig.fsm("a"), "restarting");
     assert!(rig.submit("u").is_empty());
     assert_eq!(rig.join(2, "a", Some("boot-2")), ["2:identified", "2:task_assign t#1"]);
-    assert_eq!(rig.phase(), Phase::Back);
+    assert_eq!(rig.phase(), RestartPhase::Back);
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn an_overdue_absence_gives_the_task_to_another() {
     let at = rig.scheduler.deadline().unwrap();
     assert_eq!(rig.tick_at(at), ["2:task_assign t#3"]);
     assert_eq!(rig.fsm("a"), "gone");
-    assert_eq!(rig.phase(), Phase::Overdue);
+    assert_eq!(rig.phase(), RestartPhase::Overdue);
     rig.join(3, "a", Some("boot-2"));
-    assert_eq!(rig.phase(), Phase::Back);
+    assert_eq!(rig.phase(), RestartPhase::Back);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn an_agent_away_on_a_restart_has_time_to_come_back_after_a_hub_that_was_down_fo
     rig.tick_at(hour + 1_000);
     assert_eq!(rig.scheduler.tasks().get("t1").unwrap().generation, 1, "taken back before the holder could come back");
     rig.join(2, "a", Some("boot-2"));
-    assert_eq!(rig.scheduler.restarts().of_agent("a")[0].phase, Phase::Back);
+    assert_eq!(rig.scheduler.restarts().of_agent("a")[0].phase, RestartPhase::Back);
     assert_eq!(rig.scheduler.tasks().task_of("a").unwrap().generation, 1);
 }
 
@@ -136,7 +136,7 @@ fn an_agent_that_never_comes_back_after_a_restart_of_the_hub_is_overdue_all_the_
     let hour = 3_600_000;
     let mut rig = Rig { scheduler: Scheduler::load(tasks, restarts, Policy::default(), hour), now: hour };
     rig.tick_at(hour + Policy::default().accept_timeout_ms);
-    assert_eq!(rig.scheduler.restarts().of_agent("a")[0].phase, Phase::Overdue);
+    assert_eq!(rig.scheduler.restarts().of_agent("a")[0].phase, RestartPhase::Overdue);
     assert_eq!(rig.scheduler.tasks().get("t1").unwrap().generation, 2);
 }
 
@@ -150,7 +150,7 @@ fn a_restart_that_was_cancelled_on_the_machine_ends_refused_and_lifts_the_fence(
     rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Accepted)));
     assert_eq!(rig.submit("t1"), Vec::<String>::new());
     assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Refused))), ["1:task_assign t1#1"]);
-    assert_eq!(rig.scheduler.restarts().get("c0").unwrap().phase, Phase::Refused);
+    assert_eq!(rig.scheduler.restarts().get("c0").unwrap().phase, RestartPhase::Refused);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::scheduler::restart::{Phase, RestartRequest};
+use crate::hub::scheduler::restart::{RestartPhase, RestartRequest};
 use crate::hub::scheduler::restart_ledger::Commanded;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::hub::scheduler::{Outgoing, Scheduler};
@@ -101,7 +101,7 @@ impl Rig {
         found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> RestartPhase {
         self.scheduler.restarts().of_agent("a")[0].phase
     }
 }
