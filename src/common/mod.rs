@@ -2,6 +2,7 @@
 
 pub(crate) mod crash_points;
 pub mod fs;
+pub(crate) mod http_server;
 pub mod logging;
 pub(crate) mod private_socket;
 pub mod secret;

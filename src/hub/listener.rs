@@ -15,9 +15,8 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +24,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::common::http_server;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::http::reply::ApiError;
 
@@ -95,7 +95,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
                 };
                 connections.spawn(serve_connection(stream, slot, router.clone(), bounds.request, stop.clone()));
             }
-            Err(error) if is_peer_error(&error) => {}
+            Err(error) if http_server::is_peer_error(&error) => {}
             Err(error) => {
                 if logged_at.is_none_or(|at: Instant| at.elapsed() > LOG_INTERVAL) {
                     tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
@@ -109,12 +109,6 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-/// Returns whether an accept error concerns only the connection that was being accepted.
-fn is_peer_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
 async fn serve_connection(
@@ -143,12 +137,8 @@ async fn serve_connection(
             })
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(request_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(stream, service)
-        .with_upgrades();
+    let connection =
+        http_server::connection(request_timeout, MAX_HEAD_BYTES).serve_connection(stream, service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),

@@ -1,6 +1,6 @@
 //! The table of the machine's moves, computed by applying [`transition`] to one representative of each kind of machine
 //! with every possible event. `agentcom-sidecar machine` prints it and `docs/states.md` is checked against it. The
-//! machine does not use it, and it distinguishes only the kinds that [`Kind`] does.
+//! machine does not use it, and it distinguishes only the kinds that `Kind` does.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;

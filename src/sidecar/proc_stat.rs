@@ -35,7 +35,16 @@ impl ProcStat {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in ".*") {
+            let _ = ProcStat::parse(&text);
+        }
+    }
 
     #[test]
     fn a_name_with_spaces_and_parentheses_moves_no_field() {

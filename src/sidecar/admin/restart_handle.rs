@@ -2,7 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use crate::sidecar::admin::commands::{AdminRequest, OperatorCommand, SidecarGone};
+pub use crate::sidecar::admin::commands::SidecarGone;
+use crate::sidecar::admin::commands::{AdminRequest, OperatorCommand};
 
 /// A handle by which a running sidecar is asked to restart, as by the hub's command: it finishes its task, sends
 /// `agent_restarting`, and exits with 0 for the supervisor to start it again (or replaces itself in place if no

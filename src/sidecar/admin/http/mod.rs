@@ -21,14 +21,14 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::common::http_server;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::status::Status;
 
@@ -65,6 +65,7 @@ pub(crate) async fn serve(address: SocketAddr, admin: AdminHandle) {
                     drop(permit);
                 });
             }
+            Err(error) if http_server::is_peer_error(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "the local HTTP listener could not take a connection; trying again");
                 sleep(RETRY_INTERVAL).await;
@@ -112,10 +113,7 @@ async fn serve_connection(stream: TcpStream, admin: AdminHandle, local: bool) {
             })
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
+    let connection = http_server::connection(HEAD_TIMEOUT, MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CONNECTION_TIMEOUT, connection).await {
