@@ -1,7 +1,5 @@
 //! `.ci/run` itself: a step that fails must fail it. It runs with a `cargo` that is none, so nothing is built.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
-#![cfg(unix)]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -5,7 +5,6 @@
 //! - `AGENTCOM_CRASH_STORY=NAME` tries one story only, `AGENTCOM_CRASH_AT=17` one place of it, with all its logs.
 //! - `AGENTCOM_CRASH_PAIRS=1` tries every pair of places: a crash, and another one on the way back from it (nightly).
 //! - `AGENTCOM_CRASH_WORKERS=N` runs so many at a time; most of a story is waiting.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 #![allow(clippy::print_stderr, reason = "the report")]
 

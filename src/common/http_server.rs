@@ -1,4 +1,4 @@
-//! What the HTTP listeners of both programs share: the bounds on a request's head, and whose fault a failed accept is.
+//! What the HTTP listeners of both programs share: the bounds on a request's head, and which failed accepts are the peer's.
 
 use std::io;
 use std::time::Duration;

@@ -8,3 +8,4 @@ pub(crate) mod private_socket;
 pub mod secret;
 pub mod signals;
 pub mod text;
+pub mod wall_clock;

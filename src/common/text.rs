@@ -1,4 +1,4 @@
-//! Texts of others, made fit for one line of a log, a table or an error.
+//! Texts from outside, made fit for one line of a log, a table or an error.
 
 /// Returns the first `most` characters.
 pub fn first_chars(text: &str, most: usize) -> &str {

@@ -11,11 +11,12 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::common::wall_clock;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing, Scheduler};
@@ -319,9 +320,6 @@ fn log_changes(changes: &Changes<'_>) {
 /// then. A change of the machine's clock lengthens or shortens no timeout.
 pub fn now_ms() -> u64 {
     static STARTED: OnceLock<(u64, Instant)> = OnceLock::new();
-    let (wall_ms, started) = STARTED.get_or_init(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Instant::now())
-    });
+    let (wall_ms, started) = STARTED.get_or_init(|| (wall_clock::now_ms(), Instant::now()));
     wall_ms.saturating_add(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
 }

@@ -98,7 +98,10 @@ pub fn path_in(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// The socket cannot be created.
 pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
-    let listener = private_socket::bind(&path_in(data_dir))?;
+    let path = path_in(data_dir);
+    // The data folder is the hub's own: a file or a link at this name is replaced. A folder is an error below.
+    let _ = std::fs::remove_file(&path);
+    let listener = private_socket::bind(&path)?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
@@ -186,7 +189,7 @@ pub enum TokenError {
     Store(StoreError),
     /// The operating system gave no random bytes.
     #[error("{0}")]
-    NoEntropy(random::NoEntropy),
+    NoRandomBytes(random::NoRandomBytes),
 }
 
 /// Sends the request to the hub that runs on this data dir, or applies it to the store if none runs.
@@ -240,7 +243,7 @@ fn send_to_running_hub(data_dir: &Path, request: &Request) -> std::io::Result<Op
 }
 
 fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
-    let secret = random::secret().map_err(TokenError::NoEntropy)?;
+    let secret = random::secret().map_err(TokenError::NoRandomBytes)?;
     let stored = store.load().map_err(TokenError::Store)?;
     // No agent is connected, and the tasks are left as they are.
     let mut state =
@@ -249,4 +252,21 @@ fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError
     let aside = StateChanges { tokens: state.tokens.take_dirty(), ..StateChanges::default() };
     store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_stands_at_the_sockets_name_is_replaced() {
+        let data = tempfile::tempdir().unwrap();
+        let path = path_in(data.path());
+        std::fs::write(&path, "left here").unwrap();
+        drop(bind(data.path()).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        let _listener = bind(data.path()).unwrap();
+        private_socket::connect(&path).unwrap();
+    }
 }

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::http_server;
+use crate::hub::api_error::ApiError;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
-use crate::hub::http::reply::ApiError;
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;

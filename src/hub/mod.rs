@@ -18,6 +18,7 @@
 
 pub mod actor;
 pub mod admin_socket;
+pub mod api_error;
 pub mod cli;
 pub mod connection_limit;
 pub mod fd_limit;

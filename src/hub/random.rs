@@ -5,24 +5,24 @@ use crate::hub::state::tokens::{SECRET_BYTES, hex};
 /// The error that the operating system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system gave no random bytes ({0}): check that getrandom(2) is allowed here")]
-pub struct NoEntropy(getrandom::Error);
+pub struct NoRandomBytes(getrandom::Error);
 
 /// Returns the random bytes of a new token.
 ///
 /// # Errors
-/// [`NoEntropy`].
-pub fn secret() -> Result<[u8; SECRET_BYTES], NoEntropy> {
+/// [`NoRandomBytes`].
+pub fn secret() -> Result<[u8; SECRET_BYTES], NoRandomBytes> {
     let mut bytes = [0; SECRET_BYTES];
-    getrandom::fill(&mut bytes).map_err(NoEntropy)?;
+    getrandom::fill(&mut bytes).map_err(NoRandomBytes)?;
     Ok(bytes)
 }
 
 /// Returns a random id of 16 hex digits, as in the legacy hub's task ids.
 ///
 /// # Errors
-/// [`NoEntropy`].
-pub fn id() -> Result<String, NoEntropy> {
+/// [`NoRandomBytes`].
+pub fn id() -> Result<String, NoRandomBytes> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(NoEntropy)?;
+    getrandom::fill(&mut bytes).map_err(NoRandomBytes)?;
     Ok(hex(&bytes))
 }

@@ -35,12 +35,16 @@ pub const BEGINNINGS: [(Phase, &str); 2] =
 pub const DRAWN: [(Phase, Phase, &str); 8] = [
     (Phase::Idle, Phase::Working, "a task is assigned"),
     (Phase::Idle, Phase::Draining, "a checked restart, or a stop signal"),
-    (Phase::Working, Phase::Idle, "the task's verdict, or the hub takes it back or cancels it"),
+    (Phase::Working, Phase::Idle, "the task's verdict, or the hub reclaims or cancels it"),
     (Phase::Working, Phase::RestartPending, "a checked restart"),
     (Phase::Working, Phase::Draining, "a stop signal, or a checked restart with force"),
     (Phase::RestartPending, Phase::Working, "an operator on the machine cancels the restart"),
     (Phase::RestartPending, Phase::Draining, "the task ends, or the deadline, force or a stop signal leaves it behind"),
-    (Phase::Draining, Phase::Exiting, "everything said and the link closed, or the drain deadline, or a second signal"),
+    (
+        Phase::Draining,
+        Phase::Exiting,
+        "everything sent and the connection closed, or the drain deadline, or a second signal",
+    ),
 ];
 
 /// Returns the edges among `moves`: those from one state to another.

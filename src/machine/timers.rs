@@ -119,8 +119,8 @@ impl Machine {
         let job = self.state.job()?;
         let can_send = self.connection.can_send();
         let repeat_due = |saying: &Pending| match saying {
-            Pending::Said { again_at } if can_send => Some((*again_at, Wait::Answer)),
-            Pending::Said { .. } | Pending::Unsaid | Pending::Answered => None,
+            Pending::Sent { again_at } if can_send => Some((*again_at, Wait::Answer)),
+            Pending::Sent { .. } | Pending::Unsent | Pending::Answered => None,
         };
         let (accept, report) = match &job.ownership {
             Ownership::Recovering { ask } => return repeat_due(ask),
@@ -142,9 +142,9 @@ impl Machine {
     fn outbox_due(&self) -> Due {
         let can_send = self.connection.can_send();
         let head = self.outbox.head()?;
-        let answer = match head.said {
-            Pending::Said { again_at } if can_send => Some((again_at, Wait::Answer)),
-            Pending::Said { .. } | Pending::Unsaid | Pending::Answered => None,
+        let answer = match head.sent {
+            Pending::Sent { again_at } if can_send => Some((again_at, Wait::Answer)),
+            Pending::Sent { .. } | Pending::Unsent | Pending::Answered => None,
         };
         let refused_due = |pending: &PendingVerdict| match pending.delivery {
             Delivery::Resting { until } if can_send => Some((until, Wait::Refused)),

@@ -1,8 +1,8 @@
-//! What can be the name (`agent_id`) of an agent.
+//! The rule for the name (`agent_id`) of an agent.
 
 use crate::protocol::Limit;
 
-/// Why a text cannot name an agent.
+/// The reason why a text cannot name an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadAgentName {
     /// No visible character.

@@ -22,7 +22,7 @@ pub use json::{
 };
 pub use limits::{Limit, clip};
 pub use sidecar_frame::{
-    Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, Verdict, WakeStatus,
+    Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, TaskCompletion, WakeStatus,
 };
 
 /// The protocol version, part of every frame that a sidecar sends.

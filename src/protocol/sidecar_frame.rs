@@ -47,7 +47,7 @@ pub enum SidecarFrame {
         execution_event: Option<Map<String, Value>>,
     },
     /// The task is done.
-    TaskComplete(Verdict),
+    TaskComplete(TaskCompletion),
     /// The task failed.
     TaskFailed {
         /// The task's id.
@@ -223,7 +223,7 @@ pub struct Restarted {
 
 /// The `task_complete` frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct TaskCompletion {
     /// The task's id.
     pub task_id: String,
     /// The generation that the task was executed under.

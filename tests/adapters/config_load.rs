@@ -37,12 +37,10 @@ impl File {
     fn new(text: impl AsRef<[u8]>) -> Self {
         let file = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(file.path(), text).unwrap();
-        #[cfg(unix)]
         file.set_mode(0o600);
         file
     }
 
-    #[cfg(unix)]
     fn set_mode(&self, mode: u32) {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(self.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -295,7 +293,6 @@ fn a_wrong_value_among_repeated_keys_is_named_where_it_stands() {
     assert!(said.contains("config.json:4:20: `wake_timeout_ms`: found true"), "{said}");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_file_that_others_can_read_is_warned_about_with_the_cure() {
     let file = File::new(with("\"reviewer\": \"\""));

@@ -231,7 +231,6 @@ async fn a_folder_named_like_a_result_is_unreadable() {
     assert!(f.unreadable("t1").await.contains("a folder stands where the file should be"));
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn pipes_named_like_results_hang_nothing() {
     let mut f = fixture(50, |_| {});
@@ -244,7 +243,6 @@ async fn pipes_named_like_results_hang_nothing() {
     assert!(f.unreadable("t1").await.contains("a named pipe stands where the file should be"));
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_link_to_a_result_counts_and_a_dangling_one_does_not() {
     let mut f = fixture(50, |_| {});

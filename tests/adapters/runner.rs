@@ -1,7 +1,5 @@
 //! The wake runner with real shells, real sessions and real signals.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
-#![cfg(unix)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! The modules of the crate, the types they define and what they import, as `syn` reads them. Code that only tests compile
-//! is left out. Names inside macro calls are not seen.
+//! is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,26 +55,11 @@ impl Crate {
         self.files.keys().map(String::as_str)
     }
 
-    /// The name of every type, with its module.
-    pub(crate) fn types(&self) -> BTreeMap<String, String> {
-        let mut found = BTreeMap::new();
-        for (module, file) in &self.files {
-            for item in &file.items {
-                let name = if let Item::Struct(item) = item {
-                    &item.ident
-                } else if let Item::Enum(item) = item {
-                    &item.ident
-                } else if let Item::Trait(item) = item {
-                    &item.ident
-                } else if let Item::Type(item) = item {
-                    &item.ident
-                } else {
-                    continue;
-                };
-                found.insert(name.to_string(), module.clone());
-            }
-        }
-        found
+    /// The name of every type, those that a derive makes and those of nested modules among them.
+    pub(crate) fn types(&self) -> BTreeSet<String> {
+        let mut types = Types::default();
+        self.files.values().for_each(|file| types.visit_file(file));
+        types.0
     }
 
     /// Which module's file imports which other's.
@@ -153,6 +138,34 @@ fn leaves(tree: &UseTree) -> Vec<(Vec<String>, String)> {
     }
 }
 
+/// Gathers the names of the types of a file.
+#[derive(Default)]
+struct Types(BTreeSet<String>);
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.0.insert(item.ident.to_string());
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.0.insert(item.ident.to_string());
+        // `#[strum_discriminants(name(StageName), ...)]`
+        for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("strum_discriminants")) {
+            let tokens = attribute.meta.require_list().map(|list| list.tokens.to_string()).unwrap_or_default();
+            let name = tokens.split("name (").nth(1).or_else(|| tokens.split("name(").nth(1));
+            self.0.extend(name.and_then(|rest| rest.split(')').next()).map(|name| name.trim().to_owned()));
+        }
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.0.insert(item.ident.to_string());
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.0.insert(item.ident.to_string());
+    }
+}
+
 /// Gathers the paths of a file, but those that only tests compile.
 #[derive(Default)]
 struct Paths(Vec<Vec<String>>);
@@ -181,6 +194,17 @@ impl<'ast> Visit<'ast> for Paths {
         if !only_in_tests(&item.attrs) {
             self.0.extend(leaves(&item.tree).into_iter().map(|(path, _)| path));
         }
+    }
+
+    // What is written inside a macro call is tokens, not paths.
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        let text = call.tokens.to_string().replace(' ', "");
+        for (at, _) in text.match_indices("crate::") {
+            let path =
+                text[at..].split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).next().unwrap_or_default();
+            self.0.push(path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect());
+        }
+        visit::visit_macro(self, call);
     }
 
     // `pub(in crate::machine)` imports nothing.

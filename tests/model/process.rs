@@ -296,7 +296,7 @@ impl<'a> Handling<'a> {
     fn late_session_is_kept(&self, id: &TaskId) -> Result<(), Violation> {
         let Process::Runs(machine) = &self.world.process else { return Ok(()) };
         let at_work = self.world.sessions.iter().any(|session| session.task == *id && session.started);
-        let came = machine.outbox.iter().any(|verdict| verdict.task_id == *id && !verdict.nobody_came);
+        let came = machine.outbox.iter().any(|verdict| verdict.task_id == *id && !verdict.no_session_came);
         if at_work && !came && self.cause != CauseOfStep::Cancelled {
             return Err(violated(
                 "late_session_is_kept",

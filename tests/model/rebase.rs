@@ -61,7 +61,7 @@ impl Shift {
         self.state(state);
         self.connection(connection);
         for pending in outbox.pending_mut() {
-            self.saying(&mut pending.said);
+            self.saying(&mut pending.sent);
             // As with dials, all rests are equally long here.
             pending.losses = pending.losses.min(1);
             match &mut pending.delivery {
@@ -165,8 +165,8 @@ impl Shift {
 
     fn saying(self, saying: &mut Pending) {
         match saying {
-            Pending::Unsaid | Pending::Answered => {}
-            Pending::Said { again_at } => self.time(again_at),
+            Pending::Unsent | Pending::Answered => {}
+            Pending::Sent { again_at } => self.time(again_at),
         }
     }
 

@@ -1,6 +1,5 @@
 //! What another user of the machine meets at a sidecar's local socket: a process of theirs, made so by the kernel. Only
 //! root can start one, so these print why and pass where the tests run as somebody else.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::fs;

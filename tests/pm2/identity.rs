@@ -1,5 +1,4 @@
 //! What the environment, `/proc` and `pm2 jlist` say of a process, asked of a real pm2 with a home of its own.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
 use std::collections::HashMap;

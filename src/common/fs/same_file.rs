@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::path::Path;
 
-/// What names a file on this machine, whatever its path: device and inode.
+/// Returns what names a file on this machine, whatever its path: device and inode.
 pub(crate) fn identity(found: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt as _;
     (found.dev(), found.ino())

@@ -23,7 +23,7 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
 use crate::hub::state::store::StoreError;
 
-/// The other end of many agentcom sidecars: hands out tasks, commands restarts, and knows how each went.
+/// The hub of agentcom sidecars: assigns tasks, commands restarts, and records how each went.
 #[derive(Debug, Parser)]
 #[command(name = "agentcom-hub", version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -49,7 +49,7 @@ enum Command {
         #[command(flatten)]
         new: NewToken,
     },
-    /// Look after the hub's store
+    /// Check the hub's store
     Store {
         #[command(subcommand)]
         action: StoreAction,
@@ -63,7 +63,7 @@ struct ServeArgs {
     listen: String,
     #[command(flatten)]
     data: DataArgs,
-    /// What is worth a log line: error, warning, info, debug or trace
+    /// The least severe level that is logged: error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
     #[command(flatten)]
@@ -79,16 +79,16 @@ struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bounds")]
 struct BoundArgs {
-    /// Make a dead letter of a task that agents broke off so often, by going away unannounced or by showing no life
+    /// Make a task a dead letter after this many losses: its agent went away unannounced, or showed no sign of life
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
     max_losses: u64,
-    /// Take no more tasks when so many have not ended
+    /// Accept no more tasks when this many have not ended
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNFINISHED", default_value_t = Policy::default().max_unfinished)]
     max_unfinished: usize,
-    /// Forget the oldest finished tasks when all of them weigh more than this
+    /// Forget the oldest finished tasks when all of them exceed this size
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
     keep_finished_mib: u64,
-    /// Close the oldest when so many connections have not identified
+    /// Close the oldest connection when this many have not identified
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
 }

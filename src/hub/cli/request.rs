@@ -28,7 +28,7 @@ pub(super) const fn exit_code_of(error: &TokenError) -> u8 {
     match error {
         TokenError::Busy(_) | TokenError::Unanswered(_) => 75,
         TokenError::Store(_) => 78,
-        TokenError::Refused(_) | TokenError::NoEntropy(_) => 70,
+        TokenError::Refused(_) | TokenError::NoRandomBytes(_) => 70,
     }
 }
 

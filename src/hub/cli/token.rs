@@ -24,7 +24,7 @@ pub(crate) enum TokenAction {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Make NAME's tokens worthless at once, and close its connections
+    /// Revoke NAME's tokens at once, and close its connections
     Revoke {
         /// The agent (its agent_id) or the operator
         name: String,

@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use crate::hub::http::reply::{ApiError, authenticate, check_name, read_body};
+use crate::hub::api_error::ApiError;
+use crate::hub::http::reply::{authenticate, check_name, read_body};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, ok, path_id, read_query, require_agent_or_admin, required_text,
 };

@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::hub::http::reply::{ApiError, authenticate, read_body};
+use crate::hub::api_error::ApiError;
+use crate::hub::http::reply::{authenticate, read_body};
 use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
 use crate::hub::http::tasks::queue_full;
 use crate::hub::random;

@@ -40,8 +40,9 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 
+use crate::hub::api_error::ApiError;
 use crate::hub::http::not_offered::alternative_to;
-use crate::hub::http::reply::{ApiError, MAX_BODY_BYTES, authenticate, check_name, read_body};
+use crate::hub::http::reply::{MAX_BODY_BYTES, authenticate, check_name, read_body};
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id, require_agent_or_admin, required_text, text};
 use crate::hub::listener::Origin;

@@ -1,85 +1,19 @@
 //! What all HTTP routes share: errors that say what was found, where, and what to do next; request bodies; bearer
 //! tokens. It knows no route.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::hub::actor::{Handle, Stopping};
-use crate::hub::random::NoEntropy;
+use crate::hub::actor::Handle;
+use crate::hub::api_error::ApiError;
 use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Field, check, refusal_error};
 use crate::protocol::{JsonError, MAX_JSON_DEPTH, check_agent_name, read_object};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
-
-/// An error answer: a JSON object that always has `error`.
-#[derive(Debug)]
-pub struct ApiError {
-    status: StatusCode,
-    body: Value,
-}
-
-impl ApiError {
-    /// Creates an error. `error` is for programs; `hint` tells people what to do.
-    pub fn new(status: StatusCode, error: &str, hint: &str) -> Self {
-        Self { status, body: json!({"error": error, "hint": hint}) }
-    }
-
-    /// Adds a field to the body.
-    #[must_use]
-    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        if let Some(body) = self.body.as_object_mut() {
-            body.insert(key.to_owned(), value.into());
-        }
-        self
-    }
-
-    /// Creates the 422 error for a request with these invalid fields.
-    pub fn invalid(errors: Vec<Value>) -> Self {
-        let hint = "correct the named fields; nothing was changed";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", hint).with("errors", errors)
-    }
-
-    /// Creates the 422 error for one field whose value is invalid although its type is right.
-    pub fn invalid_field(field: &str, error: &str, detail: String) -> Self {
-        Self::invalid(vec![json!({"field": field, "error": error, "detail": detail})])
-    }
-
-    /// Creates the 403 error for a principal that lacks the permission.
-    pub fn forbidden(name: &str, what: &str) -> Self {
-        let hint = format!("the token of {name} may not {what}; use an admin token (agentcom-hub token NAME --admin)");
-        Self::new(StatusCode::FORBIDDEN, "forbidden", &hint)
-    }
-
-    /// Creates the 404 error for an unknown task.
-    pub fn task_not_found(task_id: &str) -> Self {
-        let hint = "GET /api/tasks lists the tasks that this hub knows";
-        Self::new(StatusCode::NOT_FOUND, "task_not_found", hint).with("task_id", task_id)
-    }
-}
-
-impl From<Stopping> for ApiError {
-    fn from(_: Stopping) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the hub is stopping; ask again in a moment")
-    }
-}
-
-impl From<NoEntropy> for ApiError {
-    fn from(error: NoEntropy) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no_entropy", &error.to_string())
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
-    }
-}
 
 /// Reads the request's body as an object with the given fields. An absent body counts as an empty object.
 ///

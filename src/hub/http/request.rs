@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::Handle;
-use crate::hub::http::reply::ApiError;
+use crate::hub::api_error::ApiError;
 use crate::hub::state::tokens::Principal;
 use crate::hub::websocket::TimeLimits;
 

@@ -7,7 +7,8 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::hub::http::reply::{ApiError, authenticate, read_body};
+use crate::hub::api_error::ApiError;
+use crate::hub::http::reply::{authenticate, read_body};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text, text,
 };

@@ -7,7 +7,7 @@ use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
 use crate::protocol::schema::frames::frame_fields;
 use crate::protocol::{
-    HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, Verdict, clip,
+    HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, TaskCompletion, clip,
 };
 
 impl Scheduler {
@@ -98,8 +98,8 @@ impl Scheduler {
         self.touched.push(agent_id.to_owned());
     }
 
-    fn handle_complete(&mut self, agent_id: &str, verdict: Verdict, now_ms: u64) {
-        let Verdict { task_id, generation, result, rest: mut report } = verdict;
+    fn handle_complete(&mut self, agent_id: &str, verdict: TaskCompletion, now_ms: u64) {
+        let TaskCompletion { task_id, generation, result, rest: mut report } = verdict;
         let result = result.unwrap_or_default();
         report.remove("protocol_version");
         if let (false, Some(tokens)) = (report.contains_key("tokens_used"), result.get("tokens_used")) {

@@ -55,7 +55,7 @@ impl Step<'_> {
         match &mut job.ownership {
             Ownership::Recovering { ask } => {
                 if can_send && ask.is_due(now) {
-                    *ask = Pending::Said { again_at };
+                    *ask = Pending::Sent { again_at };
                     let (task, last_status) = (job.persisted.task.clone(), job.persisted.stage.wire_status());
                     orders.push(Effect::Send(ToHub::TaskRecovering { task, last_status }));
                 }
@@ -73,11 +73,11 @@ impl Step<'_> {
             }
             Ownership::Ours { accept, report: None } => {
                 if can_send && in_journal && accept.is_due(now) {
-                    *accept = Pending::Said { again_at };
+                    *accept = Pending::Sent { again_at };
                     orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.persisted.task.id.clone() }));
                 }
                 // The acceptance has been sent to the hub: now the task may start.
-                if job.persisted.stage == Stage::Accepted && in_journal && *accept != Pending::Unsaid {
+                if job.persisted.stage == Stage::Accepted && in_journal && *accept != Pending::Unsent {
                     job.start_waking(1);
                 }
             }
@@ -128,11 +128,11 @@ impl Step<'_> {
         if let Some(head) = machine.outbox.head_mut()
             && can_send
             && head.is_open()
-            && head.said.is_due(self.now)
+            && head.sent.is_due(self.now)
             && machine.durable.outbox.contains(&head.verdict)
         {
-            head.said = Pending::Said { again_at };
-            head.times_said = head.times_said.saturating_add(1);
+            head.sent = Pending::Sent { again_at };
+            head.times_sent = head.times_sent.saturating_add(1);
             if head.verdict.accept_first || (accept_again && !head.accepted_here) {
                 self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
                 // `task_accepted` names no generation: a legacy hub applies it to its present assignment of the task.

@@ -137,7 +137,7 @@ impl Step<'_> {
         if let Some(job) = self.machine.state.job_mut() {
             job.progress_at = progress_at;
             match &mut job.ownership {
-                Ownership::Recovering { ask } => *ask = Pending::Unsaid,
+                Ownership::Recovering { ask } => *ask = Pending::Unsent,
                 Ownership::Ours { report, .. } => {
                     *report = Some(Report { generation: job.persisted.task.generation, again_at: now });
                 }
@@ -157,7 +157,7 @@ impl Step<'_> {
     fn accept_acknowledged(&mut self, task_id: &str) {
         if let Some(job) = self.machine.state.job_mut()
             && job.persisted.task.id.as_str() == task_id
-            && let Ownership::Ours { accept: accept @ Pending::Said { .. }, .. } = &mut job.ownership
+            && let Ownership::Ours { accept: accept @ Pending::Sent { .. }, .. } = &mut job.ownership
         {
             *accept = Pending::Answered;
         }
@@ -187,7 +187,7 @@ impl Step<'_> {
         }
         // The hub does not name the message that it dropped: every one without an answer is sent again.
         if let Some(head) = self.machine.outbox.head_mut() {
-            head.said.postpone(until);
+            head.sent.postpone(until);
         }
         if let Some(job) = self.machine.state.job_mut() {
             match &mut job.ownership {

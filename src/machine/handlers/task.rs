@@ -77,7 +77,7 @@ impl Step<'_> {
     /// Reaches the verdict on an assignment whose work is finished already; it never becomes a job.
     fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
         let Task { id: task_id, generation, .. } = task;
-        let verdict = Verdict { task_id, generation, outcome, accept_first: true, nobody_came: false, refusals: 0 };
+        let verdict = Verdict { task_id, generation, outcome, accept_first: true, no_session_came: false, refusals: 0 };
         let completed = verdict.outcome.is_completed();
         let task_id = verdict.task_id.clone();
         self.machine.outbox.push_for_later_assignment(verdict);
@@ -167,7 +167,7 @@ impl Step<'_> {
     fn go_on_with_job(&mut self) {
         let Some(job) = self.machine.state.job_mut() else { return };
         // The hub's acceptance timer is still running, so `task_accepted` is sent again.
-        job.ownership = Ownership::Ours { accept: Pending::Unsaid, report: None };
+        job.ownership = Ownership::Ours { accept: Pending::Unsent, report: None };
     }
 
     /// Handles a cancellation: forgets the task and removes its files.
@@ -228,20 +228,21 @@ impl Step<'_> {
     }
 
     /// Puts the job's verdict into the outbox and ends the job.
-    fn conclude(&mut self, outcome: Outcome, nobody_came: bool) {
+    fn conclude(&mut self, outcome: Outcome, no_session_came: bool) {
         let Some(job) = self.machine.state.job() else { return };
-        let accept_first = matches!(job.ownership, Ownership::Ours { accept: Pending::Unsaid, .. });
+        let accept_first = matches!(job.ownership, Ownership::Ours { accept: Pending::Unsent, .. });
         // While a report is open, the acceptance was sent on an earlier connection. Only legacy hubs distinguish that.
         let accepted_here = self.machine.connection.is_legacy_hub()
             && matches!(
                 job.ownership,
-                Ownership::Ours { accept: Pending::Said { .. } | Pending::Answered, report: None }
+                Ownership::Ours { accept: Pending::Sent { .. } | Pending::Answered, report: None }
             );
         let Task { id: task_id, generation, .. } = job.task().clone();
         if let Outcome::Completed { .. } = outcome {
             self.machine.late_sessions.forget(&task_id);
         }
-        let verdict = Verdict { task_id: task_id.clone(), generation, outcome, accept_first, nobody_came, refusals: 0 };
+        let verdict =
+            Verdict { task_id: task_id.clone(), generation, outcome, accept_first, no_session_came, refusals: 0 };
         let completed = verdict.outcome.is_completed();
         if self.machine.outbox.push(verdict, accepted_here) {
             self.order(Effect::Notify(Notice::VerdictReached { task_id, completed }));

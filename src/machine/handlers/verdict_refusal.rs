@@ -59,7 +59,7 @@ impl Step<'_> {
     pub(in crate::machine) fn count_refusal(&mut self, error: String) {
         let linger_until = self.now.plus(LINGER_MS.min(self.policy.answer_timeout_ms));
         let Some(head) = self.machine.outbox.head_mut() else { return };
-        if head.said == Pending::Unsaid || head.delivery != Delivery::Open {
+        if head.sent == Pending::Unsent || head.delivery != Delivery::Open {
             return;
         }
         head.losses = 0;
@@ -67,7 +67,7 @@ impl Step<'_> {
         let (task_id, times) = (head.verdict.task_id.clone(), head.verdict.refusals);
         if times < REFUSALS_CAP {
             head.delivery = Delivery::Refused;
-            head.said = Pending::Said { again_at: linger_until };
+            head.sent = Pending::Sent { again_at: linger_until };
             self.order(Effect::Notify(Notice::VerdictRefusedInOtherWords { task_id, times, error }));
         } else {
             self.give_up_verdict(error);
@@ -101,7 +101,7 @@ impl Step<'_> {
     pub(in crate::machine) fn flush_refusal(&mut self) {
         let until = self.now.plus(self.policy.answer_timeout_ms);
         let lingered =
-            |pending: &PendingVerdict| pending.delivery == Delivery::Refused && pending.said.is_due(self.now);
+            |pending: &PendingVerdict| pending.delivery == Delivery::Refused && pending.sent.is_due(self.now);
         if self.machine.outbox.in_flight().is_some_and(lingered) {
             self.machine.outbox.move_behind_others(Delivery::Resting { until });
         }

@@ -116,12 +116,12 @@ pub(super) fn repeats(step: &StepRecord<'_>) -> Result<(), Violation> {
 /// Checks that `agent_restarting` comes after every verdict and before the close.
 pub(super) fn goodbye_order(step: &StepRecord<'_>) -> Result<(), Violation> {
     let position = |wanted: fn(&Effect) -> bool| step.effects.iter().position(wanted);
-    let Some(said) = position(|e| matches!(e, Effect::Send(ToHub::AgentRestarting { .. }))) else { return Ok(()) };
+    let Some(sent) = position(|e| matches!(e, Effect::Send(ToHub::AgentRestarting { .. }))) else { return Ok(()) };
     let close = position(|e| matches!(e, Effect::CloseLink(_)));
-    let late_verdict = step.effects.iter().skip(said).any(|e| {
+    let late_verdict = step.effects.iter().skip(sent).any(|e| {
         matches!(e, Effect::Send(ToHub::TaskComplete { .. } | ToHub::TaskFailed { .. } | ToHub::TaskAccepted { .. }))
     });
-    if close.is_none_or(|close| close < said) || late_verdict {
+    if close.is_none_or(|close| close < sent) || late_verdict {
         return violated(Property::AnnouncedOnce, format!("the goodbye is out of order: {:?}", step.effects));
     }
     Ok(())

@@ -19,7 +19,7 @@ pub(super) fn refusal_blocks_nothing(step: &StepRecord<'_>) -> Result<(), Violat
     let in_flight = [before.in_flight(), after.in_flight()];
     if let [Some(then), Some(now)] = in_flight
         && then.verdict == now.verdict
-        && then.times_said < now.times_said
+        && then.times_sent < now.times_sent
         && after.pending().skip(1).any(PendingVerdict::is_open)
     {
         return violated(Property::RefusalBlocksNothing, format!("{:?} was said again before the others", now.verdict));

@@ -82,9 +82,9 @@ pub enum Sign {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pending {
     /// Not sent on this connection.
-    Unsaid,
+    Unsent,
     /// Sent, and not answered.
-    Said {
+    Sent {
         /// The time at which it is sent again.
         again_at: Timestamp,
     },
@@ -146,7 +146,7 @@ impl Job {
                 machine_boot: policy.machine_boot.clone(),
                 assigned_at,
             },
-            ownership: Ownership::Ours { accept: Pending::Unsaid, report: None },
+            ownership: Ownership::Ours { accept: Pending::Unsent, report: None },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
             review: None,
@@ -158,7 +158,7 @@ impl Job {
     pub fn recovered(persisted: PersistedJob, now: Timestamp, policy: &Policy) -> Self {
         Self {
             persisted: persisted.after_crash(now, policy),
-            ownership: Ownership::Recovering { ask: Pending::Unsaid },
+            ownership: Ownership::Recovering { ask: Pending::Unsent },
             wake_ordered: false,
             progress_at: now.plus(policy.progress_interval_ms),
             review: None,
@@ -194,7 +194,7 @@ impl Job {
             self.start_waking(*attempt);
         }
         let sign = self.persisted.settle_in(now, policy);
-        self.ownership = Ownership::Ours { accept: Pending::Unsaid, report: None };
+        self.ownership = Ownership::Ours { accept: Pending::Unsent, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
         sign
     }
@@ -265,15 +265,15 @@ impl Pending {
     /// Returns whether the message is to be sent now, for the first time or again.
     pub fn is_due(&self, now: Timestamp) -> bool {
         match self {
-            Self::Unsaid => true,
-            Self::Said { again_at } => *again_at <= now,
+            Self::Unsent => true,
+            Self::Sent { again_at } => *again_at <= now,
             Self::Answered => false,
         }
     }
 
     /// Sets the repeat of a sent message to `until`, because the hub may have dropped it.
     pub(in crate::machine) fn postpone(&mut self, until: Timestamp) {
-        if let Self::Said { again_at } = self {
+        if let Self::Sent { again_at } = self {
             *again_at = until;
         }
     }
@@ -290,11 +290,11 @@ impl Job {
     /// Resets the messages that were sent on the lost connection and not answered.
     pub(in crate::machine) fn connection_lost(&mut self) {
         match &mut self.ownership {
-            Ownership::Recovering { ask } => *ask = Pending::Unsaid,
+            Ownership::Recovering { ask } => *ask = Pending::Unsent,
             Ownership::Ours { accept, report } => {
                 *report = None;
-                if let Pending::Said { .. } = accept {
-                    *accept = Pending::Unsaid;
+                if let Pending::Sent { .. } = accept {
+                    *accept = Pending::Unsent;
                 }
             }
         }

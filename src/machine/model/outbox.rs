@@ -35,7 +35,7 @@ pub struct Verdict {
     pub accept_first: bool,
     /// Whether no session had started for the assignment: files in the results folder belong to a late session and
     /// remain.
-    pub nobody_came: bool,
+    pub no_session_came: bool,
     /// The number of refusals with unknown errors; journalled, because a process may end before the last one.
     pub refusals: u8,
 }
@@ -70,9 +70,9 @@ pub struct PendingVerdict {
     /// The verdict.
     pub verdict: Verdict,
     /// Whether it was sent on this connection.
-    pub said: Pending,
+    pub sent: Pending,
     /// The number of times that it was sent on this connection without an answer.
-    pub times_said: u32,
+    pub times_sent: u32,
     /// Whether `task_accepted` was sent to a legacy hub for this task on this connection.
     pub accepted_here: bool,
     /// Whether its files in the results folder have been cleaned up.
@@ -86,11 +86,11 @@ pub struct PendingVerdict {
 impl PendingVerdict {
     /// Creates a verdict that has not been sent yet.
     pub(in crate::machine) fn new(verdict: Verdict, accepted_here: bool) -> Self {
-        let cleaned = verdict.nobody_came;
+        let cleaned = verdict.no_session_came;
         Self {
             verdict,
-            said: Pending::Unsaid,
-            times_said: 0,
+            sent: Pending::Unsent,
+            times_sent: 0,
             accepted_here,
             cleaned,
             delivery: Delivery::Open,
@@ -132,8 +132,10 @@ impl Outbox {
     pub fn recovered(verdicts: Vec<Verdict>) -> Self {
         let is_later =
             |verdict: &Verdict, than: &Verdict| verdict.task_id == than.task_id && verdict.generation > than.generation;
-        let cleaned: Vec<bool> =
-            verdicts.iter().map(|one| one.nobody_came || verdicts.iter().any(|other| is_later(other, one))).collect();
+        let cleaned: Vec<bool> = verdicts
+            .iter()
+            .map(|one| one.no_session_came || verdicts.iter().any(|other| is_later(other, one)))
+            .collect();
         let pending = verdicts.into_iter().zip(cleaned);
         let pending =
             pending.map(|(verdict, cleaned)| PendingVerdict { cleaned, ..PendingVerdict::new(verdict, false) });
@@ -169,7 +171,7 @@ impl Outbox {
                 }
             };
         }
-        self.pending.retain(|p| !is_earlier(p) || p.said != Pending::Unsaid);
+        self.pending.retain(|p| !is_earlier(p) || p.sent != Pending::Unsent);
         self.pending.push(pending);
     }
 
@@ -210,7 +212,7 @@ impl Outbox {
 
     /// Returns the verdict that was sent on this connection and is not answered.
     pub fn in_flight(&self) -> Option<&PendingVerdict> {
-        self.head().filter(|pending| pending.said != Pending::Unsaid)
+        self.head().filter(|pending| pending.sent != Pending::Unsent)
     }
 
     /// Ends the waits that are over by `now`, and moves the first verdict that may be sent to the head if none is in
@@ -232,12 +234,12 @@ impl Outbox {
     /// Moves a verdict without an answer by `now` behind the others if one of them may be sent: a hub that does not
     /// answer this one may answer those. Its answer may still come.
     pub fn rotate_unanswered(&mut self, now: Timestamp) {
-        let unanswered = |head: &PendingVerdict| head.delivery == Delivery::Open && head.said.is_due(now);
+        let unanswered = |head: &PendingVerdict| head.delivery == Delivery::Open && head.sent.is_due(now);
         if self.in_flight().is_some_and(unanswered)
             && self.pending.iter().skip(1).any(PendingVerdict::is_open)
             && let Some(head) = self.pending.first_mut()
         {
-            head.said = Pending::Unsaid;
+            head.sent = Pending::Unsent;
             self.pending.rotate_left(1);
         }
     }
@@ -248,14 +250,14 @@ impl Outbox {
             return;
         }
         let mut pending = self.pending.remove(0);
-        self.late_answers += pending.times_said.saturating_sub(1);
-        (pending.said, pending.times_said, pending.delivery) = (Pending::Unsaid, 0, delivery);
+        self.late_answers += pending.times_sent.saturating_sub(1);
+        (pending.sent, pending.times_sent, pending.delivery) = (Pending::Unsent, 0, delivery);
         self.pending.push(pending);
     }
 
     /// Removes and returns the verdict on the task that an answer names, if it was sent on this connection.
     pub fn answered(&mut self, task_id: &str) -> Option<Verdict> {
-        let is_it = |pending: &PendingVerdict| pending.times_said > 0 && pending.verdict.task_id.as_str() == task_id;
+        let is_it = |pending: &PendingVerdict| pending.times_sent > 0 && pending.verdict.task_id.as_str() == task_id;
         let index = self.pending.iter().position(is_it)?;
         Some(self.take(index))
     }
@@ -277,8 +279,8 @@ impl Outbox {
             self.late_answers -= 1;
             return true;
         }
-        let said_before = self.pending.iter_mut().skip(1).find(|pending| pending.times_said > 0);
-        said_before.map(|pending| pending.times_said -= 1).is_some()
+        let said_before = self.pending.iter_mut().skip(1).find(|pending| pending.times_sent > 0);
+        said_before.map(|pending| pending.times_sent -= 1).is_some()
     }
 
     /// Removes and returns the verdict in flight.
@@ -298,7 +300,7 @@ impl Outbox {
 
     fn take_head(&mut self, matches: impl Fn(&Verdict) -> bool) -> Option<Verdict> {
         let head = self.pending.first()?;
-        if head.said == Pending::Unsaid || !matches(&head.verdict) {
+        if head.sent == Pending::Unsent || !matches(&head.verdict) {
             return None;
         }
         Some(self.take(0))
@@ -306,7 +308,7 @@ impl Outbox {
 
     fn take(&mut self, index: usize) -> Verdict {
         let pending = self.pending.remove(index);
-        self.late_answers += pending.times_said.saturating_sub(1);
+        self.late_answers += pending.times_sent.saturating_sub(1);
         pending.verdict
     }
 
@@ -330,8 +332,8 @@ impl Outbox {
             head.losses = if refused { 0 } else { head.losses.saturating_add(1).min(LOSSES_CAP) };
         }
         for pending in &mut self.pending {
-            pending.said = Pending::Unsaid;
-            pending.times_said = 0;
+            pending.sent = Pending::Unsent;
+            pending.times_sent = 0;
             pending.accepted_here = false;
         }
         self.late_answers = 0;

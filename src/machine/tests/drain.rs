@@ -12,7 +12,7 @@ fn draining() -> Machine {
         generation: 1,
         outcome: Outcome::failed("no luck"),
         accept_first: false,
-        nobody_came: false,
+        no_session_came: false,
         refusals: 0,
     };
     let journal = Journal { outbox: vec![verdict], ..Journal::default() };

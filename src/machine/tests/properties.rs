@@ -240,13 +240,13 @@ impl Life {
         if let Some(job) = self.machine.state.job() {
             let task_id = job.task().id.to_string();
             let generation = Some(job.task().generation);
-            let said = match (job.is_recovering(), kindly) {
+            let sent = match (job.is_recovering(), kindly) {
                 (true, true) => FromHub::TaskContinue { task_id, generation },
                 (true, false) => FromHub::TaskReassigned { task_id },
                 (false, true) => FromHub::AcceptAcknowledged { task_id },
                 (false, false) => FromHub::ReportAnswered { task_id, go_on: false },
             };
-            self.happens(Event::HubSaid(said))?;
+            self.happens(Event::HubSaid(sent))?;
         }
         let Some(head) = self.machine.outbox.head() else { return Ok(()) };
         let task_id = head.verdict.task_id.to_string();
@@ -270,7 +270,7 @@ impl Life {
         }
         let head = self.machine.outbox.in_flight().filter(|_| self.machine.connection.can_send());
         match head.filter(|head| head.delivery == Delivery::Open).map(|head| head.verdict.task_id.to_string()) {
-            Some(said) if said != task_id => Event::HubSaid(FromHub::VerdictAcknowledged { task_id: said }),
+            Some(sent) if sent != task_id => Event::HubSaid(FromHub::VerdictAcknowledged { task_id: sent }),
             Some(_) if by_close => closed(0, Some("1009".into())),
             Some(_) => Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into() }),
             None => {
@@ -534,7 +534,7 @@ fn figures() -> impl Strategy<Value = Box<Policy>> {
 fn result_of(id: &str, note: u64) -> Verdict {
     let (task_id, generation) = (TaskId::new(id).unwrap(), 1_000);
     let outcome = Outcome::Completed { result: format!("{{\"n\":{note}}}").into() };
-    Verdict { task_id, generation, outcome, accept_first: false, nobody_came: false, refusals: 0 }
+    Verdict { task_id, generation, outcome, accept_first: false, no_session_came: false, refusals: 0 }
 }
 
 fn live(policy: Policy, ops: &[Op]) -> Result<Life, TestCaseError> {

@@ -85,7 +85,7 @@ fn a_task_that_a_failed_write_kept_off_the_disk_is_refused_though_another_is_the
 }
 
 fn verdict(generation: u64, outcome: Outcome) -> Verdict {
-    Verdict { task_id: id(), generation, outcome, accept_first: false, nobody_came: false, refusals: 0 }
+    Verdict { task_id: id(), generation, outcome, accept_first: false, no_session_came: false, refusals: 0 }
 }
 
 /// Online, with this verdict on its way, and then the task is handed out anew.
@@ -189,14 +189,14 @@ fn a_task_that_is_not_counted_is_woken_anew_after_it_was_given_up() {
 #[test]
 fn files_of_a_session_that_may_yet_come_outlast_a_crash_while_a_verdict_is_unanswered() {
     let recovered = |verdicts: &[(u64, &str, bool)]| {
-        let verdict = |(generation, reason, nobody_came): &(u64, &str, bool)| {
+        let verdict = |(generation, reason, no_session_came): &(u64, &str, bool)| {
             let outcome = Outcome::failed(reason);
             Verdict {
                 task_id: id(),
                 generation: *generation,
                 outcome,
                 accept_first: false,
-                nobody_came: *nobody_came,
+                no_session_came: *no_session_came,
                 refusals: 0,
             }
         };

@@ -11,7 +11,7 @@ fn verdict(id: &str, generation: u64) -> Verdict {
         generation,
         outcome,
         accept_first: false,
-        nobody_came: false,
+        no_session_came: false,
         refusals: 0,
     }
 }
@@ -72,9 +72,9 @@ fn a_verdict_is_found_by_task_and_hand_out_and_answers_every_hand_out_before() {
 #[test]
 fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
-    let say = |outbox: &mut Outbox, times_said| {
+    let say = |outbox: &mut Outbox, times_sent| {
         let head = outbox.head_mut().unwrap();
-        (head.said, head.times_said) = (Pending::Said { again_at: NOW }, times_said);
+        (head.sent, head.times_sent) = (Pending::Sent { again_at: NOW }, times_sent);
     };
     say(&mut outbox, 2);
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
@@ -85,15 +85,15 @@ fn a_late_answer_is_taken_for_the_verdict_that_was_said_twice_and_only_once() {
 
 #[test]
 fn a_verdict_that_was_in_flight_when_the_link_was_lost_goes_behind_the_others() {
-    let after_loss = |said: Pending| {
+    let after_loss = |sent: Pending| {
         let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1), verdict("v", 1)]);
-        outbox.head_mut().unwrap().said = said;
+        outbox.head_mut().unwrap().sent = sent;
         outbox.connection_lost(NOW, &Policy::default());
-        assert!(outbox.pending_mut().all(|pending| pending.said == Pending::Unsaid));
+        assert!(outbox.pending_mut().all(|pending| pending.sent == Pending::Unsent));
         outbox.iter().map(|verdict| verdict.task_id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(after_loss(Pending::Said { again_at: NOW }), ["u", "v", "t"]);
-    assert_eq!(after_loss(Pending::Unsaid), ["t", "u", "v"]);
+    assert_eq!(after_loss(Pending::Sent { again_at: NOW }), ["u", "v", "t"]);
+    assert_eq!(after_loss(Pending::Unsent), ["t", "u", "v"]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn without_an_answer_the_others_go_first_and_its_own_may_still_come() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
     let say = |outbox: &mut Outbox| {
         let head = outbox.head_mut().unwrap();
-        (head.said, head.times_said) = (Pending::Said { again_at: NOW.plus(10) }, head.times_said + 1);
+        (head.sent, head.times_sent) = (Pending::Sent { again_at: NOW.plus(10) }, head.times_sent + 1);
     };
     say(&mut outbox);
     outbox.rotate_unanswered(NOW);
@@ -121,9 +121,9 @@ fn without_an_answer_the_others_go_first_and_its_own_may_still_come() {
 #[test]
 fn a_lost_link_brings_no_late_answer_to_the_next_one() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1), verdict("u", 1)]);
-    let say = |outbox: &mut Outbox, times_said| {
+    let say = |outbox: &mut Outbox, times_sent| {
         let head = outbox.head_mut().unwrap();
-        (head.said, head.times_said) = (Pending::Said { again_at: NOW }, times_said);
+        (head.sent, head.times_sent) = (Pending::Sent { again_at: NOW }, times_sent);
     };
     say(&mut outbox, 2);
     outbox.answered("t");
@@ -155,7 +155,7 @@ fn only_an_answer_to_what_was_said_takes_a_verdict_out() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
     assert_eq!((outbox.answered("t"), outbox.refused(true)), (None, None), "it was not said on this connection");
     let head = outbox.head_mut().unwrap();
-    (head.said, head.times_said) = (Pending::Said { again_at: NOW }, 1);
+    (head.sent, head.times_sent) = (Pending::Sent { again_at: NOW }, 1);
     assert_eq!((outbox.answered("u"), outbox.refused(false)), (None, None), "an answer to something else");
     assert_eq!(outbox.answered("t"), Some(verdict("t", 1)));
 }
@@ -176,7 +176,7 @@ fn a_new_hand_out_does_not_count_refusals_anew() {
 #[test]
 fn a_verdict_in_flight_stays_for_its_answer_when_the_task_is_handed_out_anew() {
     let mut outbox = Outbox::recovered(vec![verdict("t", 1)]);
-    outbox.head_mut().unwrap().said = Pending::Said { again_at: NOW };
+    outbox.head_mut().unwrap().sent = Pending::Sent { again_at: NOW };
     outbox.push_for_later_assignment(verdict("t", 3));
     assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 3)]);
 }

@@ -10,7 +10,7 @@ fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
         SidecarFrame::Identify(Box::new(Identify { agent_id: "a".into(), token: "t".into(), ..Identify::default() })),
         SidecarFrame::Ping {},
         SidecarFrame::TaskAccepted { task_id: "t1".into() },
-        SidecarFrame::TaskComplete(Verdict {
+        SidecarFrame::TaskComplete(TaskCompletion {
             task_id: "t1".into(),
             generation: 3,
             result: Some(json!({"status": "success"}).as_object().cloned().unwrap()),

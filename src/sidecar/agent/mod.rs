@@ -3,7 +3,6 @@
 pub(crate) mod executor;
 pub(crate) mod hooks;
 pub(crate) mod launch;
-pub mod refused_results;
 pub(crate) mod result_hook;
 pub mod results;
 pub mod side;

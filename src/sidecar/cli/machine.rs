@@ -13,7 +13,7 @@ use crate::machine::{EventName, FromHubName, Phase};
 use crate::sidecar::cli::out::print;
 use crate::sidecar::exit_code::ExitCode;
 
-/// What `machine` takes.
+/// The arguments of `machine`.
 #[derive(Debug, Args)]
 pub struct MachineArgs {
     /// How to print it
@@ -21,7 +21,7 @@ pub struct MachineArgs {
     pub format: Format,
 }
 
-/// How the table is printed.
+/// The format of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Rows of events, columns of states

@@ -33,10 +33,10 @@ pub use run::run;
 #[derive(Debug, Parser)]
 #[command(name = "agentcom-sidecar", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
 pub struct Cli {
-    /// Where the configuration is, and what wins over it.
+    /// The configuration file and what overrides it.
     #[command(flatten)]
     pub options: Options,
-    /// What to do; to run where nothing is said.
+    /// The command; `run` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -54,7 +54,7 @@ Examples:
   pm2 start agentcom-sidecar --name my-agent --interpreter none -- run --config /srv/my-agent/config.json")]
     Run,
 
-    /// Say how the running sidecar is: what is wrong first, and what to do about it
+    /// Show the state of the running sidecar: problems first, with what to do about each
     ///
     /// Exits with 0 if it answers, whatever it says; with 69 if it does not run, and tells what its journal keeps.
     #[command(after_long_help = "\
@@ -71,7 +71,7 @@ Examples:
   agentcom-sidecar restart --force      the task goes on in its session; the next run takes it up")]
     Restart(RestartArgs),
 
-    /// Take a restart back that still waits for its task
+    /// Cancel a restart that still waits for its task
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar cancel-restart --config /srv/my-agent/config.json")]
@@ -97,7 +97,7 @@ Examples:
   agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
     Reload,
 
-    /// Look whether all is well: configuration, folders, hub, token, pm2
+    /// Check configuration, folders, hub, token and pm2
     ///
     /// One line for each thing looked at: ok, warning or problem, what was found, and what to do. It changes nothing and a
     /// running sidecar does not notice it: the token is asked about over HTTP, without an `identify`. What pm2 has stored is
@@ -107,7 +107,7 @@ Examples:
     /// would, else with 69.
     ///
     /// With --preflight it tells only whether this binary can run with this configuration and state: no network, no pm2,
-    /// some milliseconds, one line, 0 or 74 or 78. Ask a new binary so before it takes the old one's place.
+    /// some milliseconds, one line, 0 or 74 or 78. Run it with a new binary before it replaces the old one.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar check --config /srv/my-agent/config.json

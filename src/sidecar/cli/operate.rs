@@ -2,10 +2,11 @@
 //! the running sidecar over its local socket. They print its answer and return an exit code; the sidecar decides.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::common::wall_clock::now_ms;
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::socket::{CallError, Client, OfflineView, SocketRequest};
 use crate::sidecar::admin::status::Status;
@@ -24,7 +25,7 @@ const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the hub may take to know the new run before the wait ends without the length of the gap.
 const GAP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How `status` prints.
+/// The arguments of `status`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct StatusArgs {
     /// One line of JSON, for programs
@@ -35,7 +36,7 @@ pub struct StatusArgs {
     watch: bool,
 }
 
-/// What kind of restart.
+/// The arguments of `restart`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RestartArgs {
     /// Do not wait for the task: it goes on in its session, and the next run takes it up
@@ -49,7 +50,7 @@ pub struct RestartArgs {
     wait: bool,
 }
 
-/// How to drain.
+/// The arguments of `drain`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct DrainArgs {
     /// Wait until no task is left, and no verdict
@@ -220,7 +221,7 @@ impl Operator {
                     }
                 }
                 Ok(status) if status.leaving.is_none() => {
-                    print_line("the restart was taken back: the sidecar goes on")?;
+                    print_line("the restart was cancelled: the sidecar goes on")?;
                     return Ok(Ok(ExitCode::Refused));
                 }
                 Ok(_) => away_since = None,
@@ -344,9 +345,4 @@ fn print_if_changed(out: &mut impl Write, last: &mut String, line: String) -> io
 fn json_line(document: &impl serde::Serialize) -> String {
     // The documents hold only texts and numbers, which always serialize.
     serde_json::to_string(document).unwrap_or_default() + "\n"
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

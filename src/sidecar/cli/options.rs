@@ -10,7 +10,7 @@ use crate::sidecar::config::{Config, ConfigError, Loaded, Override, Overrides, c
 /// The heading of these options in a command's help, apart from the command's own.
 const HEADING: &str = "Configuration";
 
-/// Where the configuration is, and what wins over it.
+/// The configuration file and what overrides it.
 #[derive(Debug, Args, Clone, Default)]
 pub struct Options {
     /// The configuration file [default: config.json in the working folder; env: AGENTCOM_CONFIG]

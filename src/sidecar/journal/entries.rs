@@ -227,7 +227,7 @@ impl TaskEntry {
                 generation: self.generation.unwrap_or(0),
                 outcome: Outcome::failed("failed under the sidecar before this one"),
                 accept_first: false,
-                nobody_came: false,
+                no_session_came: false,
                 refusals: 0,
             });
             return Ok(());
@@ -278,7 +278,7 @@ impl VerdictEntry {
             generation: verdict.generation,
             outcome,
             accept_first: verdict.accept_first,
-            nobody_came: verdict.nobody_came,
+            nobody_came: verdict.no_session_came,
             refusals: verdict.refusals,
         }
     }
@@ -295,7 +295,7 @@ impl VerdictEntry {
             generation: self.generation,
             outcome,
             accept_first: self.accept_first,
-            nobody_came: self.nobody_came,
+            no_session_came: self.nobody_came,
             refusals: self.refusals,
         })
     }

@@ -8,13 +8,14 @@ use core::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file::{self, DurableError, Operation};
 use crate::common::fs::{private_options, regular_file};
+use crate::common::wall_clock::now_ms;
 
 /// How long to wait before a lock that is held is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -131,12 +132,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn write_holder(file: &mut File, name: Option<&str>) -> io::Result<()> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let holder = Holder {
-        pid: Some(std::process::id()),
-        name: name.map(str::to_owned),
-        since_ms: u64::try_from(since.as_millis()).ok(),
-    };
+    let holder = Holder { pid: Some(std::process::id()), name: name.map(str::to_owned), since_ms: Some(now_ms()) };
     crash_point!("after locking, before the holder's name");
     file.set_len(0)?;
     crash_point!("after the last holder's name is gone, before ours");
@@ -163,9 +159,8 @@ impl fmt::Display for Holder {
             (None, Some(pid)) => write!(f, "process {pid}")?,
             (None, None) => f.write_str("an unknown process")?,
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        match self.since_ms.and_then(|since| now.checked_sub(Duration::from_millis(since))) {
-            Some(age) => write!(f, ", for {} s now", age.as_secs()),
+        match self.since_ms.and_then(|since| now_ms().checked_sub(since)) {
+            Some(age_ms) => write!(f, ", for {} s now", age_ms / 1_000),
             None => Ok(()),
         }
     }

@@ -2,8 +2,8 @@
 //! transport to the hub, and the agent's side. [`Environment::real`] is the real one; a simulation passes another.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::common::wall_clock::now_ms;
 use crate::sidecar::agent::side::{AgentSide, RealAgent};
 use crate::sidecar::hub_connection::transport::Connector;
 use crate::sidecar::supervisor::look_ahead::LookAhead;
@@ -36,10 +36,7 @@ impl Environment {
     pub fn real() -> Self {
         Self {
             random: Arc::new(|bytes| getrandom::fill(bytes).is_ok()),
-            now_ms: || {
-                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
-            },
+            now_ms,
             threads: true,
             connector: None,
             on_a_machine: true,

@@ -7,7 +7,7 @@ use crate::common::secret::Secret;
 use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
 use crate::protocol::{
     Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
-    SidecarFrame, Verdict, WakeStatus, clip, limit_depth, stored_object,
+    SidecarFrame, TaskCompletion, WakeStatus, clip, limit_depth, stored_object,
 };
 use crate::sidecar::agent::supervised::OutputBatch;
 
@@ -98,7 +98,7 @@ fn task_complete(task_id: &TaskId, generation: u64, result: &str) -> SidecarFram
     if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
         rest.extend(result.remove_entry("verification_report"));
     }
-    SidecarFrame::TaskComplete(Verdict { task_id: task_id.to_string(), generation, result: Some(result), rest })
+    SidecarFrame::TaskComplete(TaskCompletion { task_id: task_id.to_string(), generation, result: Some(result), rest })
 }
 
 fn task_recovering(task: &Task, last_status: &str) -> SidecarFrame {

@@ -13,7 +13,7 @@ pub enum StartError {
     /// The journal was written by a newer version; it is left in place.
     #[error(
         "{}: schema {schema} is a newer sidecar's: start that version, or move the file away (a task in it will then be \
-         handed out again by the hub)",
+         assigned again by the hub)",
         path.display()
     )]
     Newer {

@@ -4,7 +4,10 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::common::fs::same_file;
 
 /// The file that this process runs, even if it has been moved.
 #[cfg(target_os = "linux")]
@@ -32,11 +35,12 @@ impl Stamp {
     /// Returns the stamp of the file at the path; `None` if its metadata cannot be read.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
-        let (file, mode) = {
-            use std::os::unix::fs::MetadataExt;
-            ((meta.dev(), meta.ino()), meta.mode())
-        };
-        Some(Self { file, mode, bytes: meta.len(), modified: meta.modified().ok() })
+        Some(Self {
+            file: same_file::identity(&meta),
+            mode: meta.mode(),
+            bytes: meta.len(),
+            modified: meta.modified().ok(),
+        })
     }
 }
 

@@ -42,5 +42,5 @@ fn children_of_this_process() -> Vec<Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let this = getpid().as_raw_pid();
-    pids.filter(|pid| ProcStat::of(*pid).is_some_and(|stat| stat.parent == this)).filter_map(Pid::from_raw).collect()
+    pids.filter(|pid| ProcStat::of(*pid).parent == Some(this)).filter_map(Pid::from_raw).collect()
 }

@@ -42,7 +42,7 @@ fn journal() -> Journal {
             generation: 9,
             outcome: Outcome::failed("no"),
             accept_first: false,
-            nobody_came: true,
+            no_session_came: true,
             refusals: 0,
         }],
         restarts: RestartLedger {

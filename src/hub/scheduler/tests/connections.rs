@@ -1,4 +1,4 @@
-//! TokenSelector of an agent's connections counts: the one that was opened last, whatever is read first.
+//! Which of an agent's connections counts: the one that was opened last, whatever is read first.
 
 use super::*;
 

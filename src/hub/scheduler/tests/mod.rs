@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, progress, rejected, report, woken};
-use crate::protocol::{SidecarFrame, Verdict};
+use crate::protocol::{SidecarFrame, TaskCompletion};
 
 #[test]
 fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {
@@ -210,7 +210,7 @@ fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_refusal_of_its_ve
     rig.tick_at(60_000);
     assert_eq!(rig.tick_at(70_000), ["1:task_assign t#3"]);
     rig.join(2, "a", Some("boot-2"));
-    let verdict = Verdict { task_id: "t".into(), generation: 1, result: None, rest: Map::new() };
+    let verdict = TaskCompletion { task_id: "t".into(), generation: 1, result: None, rest: Map::new() };
     assert_eq!(
         rig.hear(2, SidecarFrame::TaskComplete(verdict)),
         ["2:error task_complete_failed: stale_generation", "2:task_assign t#3"]

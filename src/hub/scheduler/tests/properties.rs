@@ -12,7 +12,7 @@ use crate::protocol::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
 const AGENTS: u8 = 3;
 
-/// TokenSelector peer it is.
+/// The kind of peer.
 #[derive(Debug, Clone, Copy)]
 enum Speaks {
     V2,

@@ -5,15 +5,15 @@ use super::*;
 #[test]
 fn one_verdict_a_hand_out() {
     let mut history = History::default();
-    let said = |effect| Told::truly(idle(), nothing(), NOW).with_effects(vec![effect]);
+    let sent = |effect| Told::truly(idle(), nothing(), NOW).with_effects(vec![effect]);
     let complete = |result: &str| {
-        said(Effect::Send(ToHub::TaskComplete { task_id: task(1).id, generation: 1, result: result.into() }))
+        sent(Effect::Send(ToHub::TaskComplete { task_id: task(1).id, generation: 1, result: result.into() }))
     };
     assert_eq!(history.observe(&complete("a").step()), Ok(()));
     assert_eq!(history.observe(&complete("a").step()), Ok(()), "the same again is no second verdict");
     assert_eq!(complete("b").breaks_in(&mut history), Property::OneVerdict);
-    assert_eq!(said(verdict(1, "a")).breaks_in(&mut history), Property::OneVerdict);
-    assert_eq!(history.observe(&said(verdict(2, "a")).step()), Ok(()), "another hand-out, another verdict");
+    assert_eq!(sent(verdict(1, "a")).breaks_in(&mut history), Property::OneVerdict);
+    assert_eq!(history.observe(&sent(verdict(2, "a")).step()), Ok(()), "another hand-out, another verdict");
 }
 
 #[test]
@@ -82,22 +82,22 @@ fn work_that_ended_may_be_woken_for_a_new_hand_out() {
 #[test]
 fn an_uncounted_hand_out_of_a_forgotten_task_is_a_new_one() {
     let mut history = History::default();
-    let said = |effects| Told::truly(idle(), nothing(), NOW).with_effects(effects);
-    history.observe(&said(vec![wake(0), verdict(0, "a")]).step()).unwrap();
-    assert_eq!(said(vec![wake(0)]).breaks_in(&mut history), Property::NoDoubleWake);
+    let sent = |effects| Told::truly(idle(), nothing(), NOW).with_effects(effects);
+    history.observe(&sent(vec![wake(0), verdict(0, "a")]).step()).unwrap();
+    assert_eq!(sent(vec![wake(0)]).breaks_in(&mut history), Property::NoDoubleWake);
     history.observe(&Told::truly(idle(), assigned(0), NOW).step()).unwrap();
-    assert_eq!(history.observe(&said(vec![wake(0), verdict(0, "b")]).step()), Ok(()));
+    assert_eq!(history.observe(&sent(vec![wake(0), verdict(0, "b")]).step()), Ok(()));
 }
 
 #[test]
 fn the_restart_is_announced_once_and_after_the_last_verdict() {
-    let said = |effects| Told::truly(idle(), nothing(), NOW).with_effects(effects);
+    let sent = |effects| Told::truly(idle(), nothing(), NOW).with_effects(effects);
     for late in [goodbye(), verdict(1, "a")] {
         let mut history = History::default();
-        history.observe(&said(vec![goodbye()]).step()).unwrap();
-        assert_eq!(said(vec![late.clone()]).breaks_in(&mut history), Property::AnnouncedOnce);
+        history.observe(&sent(vec![goodbye()]).step()).unwrap();
+        assert_eq!(sent(vec![late.clone()]).breaks_in(&mut history), Property::AnnouncedOnce);
         history.crashed(&Journal::default(), false).unwrap();
-        assert_eq!(history.observe(&said(vec![late]).step()), Ok(()), "a new process, a new goodbye");
+        assert_eq!(history.observe(&sent(vec![late]).step()), Ok(()), "a new process, a new goodbye");
     }
 }
 

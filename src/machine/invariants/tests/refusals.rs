@@ -73,7 +73,7 @@ fn a_verdict_is_not_said_again_before_the_others() {
         machine.outbox.push(other.clone(), false);
         machine.durable.outbox = machine.outbox.to_journal();
     }
-    step.after.outbox.head_mut().unwrap().times_said += 1;
+    step.after.outbox.head_mut().unwrap().times_sent += 1;
     let violated = check_step(&step.step()).err().map(|violation| violation.property);
     assert_eq!(violated, Some(Property::RefusalBlocksNothing));
 }

@@ -103,8 +103,8 @@ fn a_result_is_said_of_the_hand_out_that_the_disk_has_it_for() {
     let done = after(working(), [Event::ResultFound { task_id: task(1).id, outcome }]);
     let told = |id: &str, generation| {
         let task_id = TaskId::new(id).unwrap();
-        let said = ToHub::TaskComplete { task_id, generation, result: "{}".into() };
-        Told::truly(done.clone(), nothing(), NOW).with_effects(vec![Effect::Send(said)])
+        let sent = ToHub::TaskComplete { task_id, generation, result: "{}".into() };
+        Told::truly(done.clone(), nothing(), NOW).with_effects(vec![Effect::Send(sent)])
     };
     assert_eq!(check_step(&told("t", 1).step()), Ok(()));
     assert_eq!(told("t", 2).breaks(), Property::DurableFirst);
@@ -147,8 +147,8 @@ fn a_task_vanishes_only_where_the_hub_answers_for_it() {
         FromHub::ReportAnswered { task_id: id(), go_on: false },
         FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never },
     ];
-    for said in answers {
-        assert_eq!(vanishes_on(Event::HubSaid(said)), Ok(()));
+    for sent in answers {
+        assert_eq!(vanishes_on(Event::HubSaid(sent)), Ok(()));
     }
     let others = [
         FromHub::TaskReassigned { task_id: "u".into() },
@@ -157,8 +157,8 @@ fn a_task_vanishes_only_where_the_hub_answers_for_it() {
         FromHub::Forgotten,
         FromHub::SignOfLife,
     ];
-    for said in others {
-        assert_eq!(vanishes_on(Event::HubSaid(said)), Err(Property::NoLoss));
+    for sent in others {
+        assert_eq!(vanishes_on(Event::HubSaid(sent)), Err(Property::NoLoss));
     }
     assert_eq!(vanishes_on(Event::Persisted), Err(Property::NoLoss));
 }

@@ -96,7 +96,7 @@ fn journal(text: &mut Text, status: &Status) {
         .sample(status.counts.failed_writes);
     text.family("agentcom_sidecar_outbox_verdicts", Kind::Gauge, "Verdicts that the hub has not answered.")
         .sample(status.journal.outbox.len());
-    text.family("agentcom_sidecar_shelf_tasks", Kind::Gauge, "Tasks that the hub took back and whose work is kept.")
+    text.family("agentcom_sidecar_shelf_tasks", Kind::Gauge, "Tasks that the hub reclaimed and whose work is kept.")
         .sample(status.journal.parked.len());
 }
 

@@ -3,8 +3,6 @@
 //!
 //! The protocol is Node's: lines of JSON on the descriptor that `NODE_CHANNEL_FD` names. See `line` for the effect of a
 //! malformed one.
-// The channel is supported on Unix only.
-#![cfg_attr(not(unix), allow(dead_code))]
 
 mod actions;
 mod figures;

@@ -10,9 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::protocol::{JsonError, MAX_RESULT_DEPTH, Refusal, read_object};
-use crate::sidecar::agent::refused_results;
-use crate::sidecar::agent::results::ResultsConfig;
 use crate::sidecar::agent::results::outcome::{MAX_RESULT_BYTES, ResultContent, too_large};
+use crate::sidecar::agent::results::{ResultsConfig, refused};
 
 impl ResultContent {
     /// Returns the failure that replaces a result that no hub would accept; `place` says where the result is.
@@ -113,7 +112,7 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
 
 /// Copies the file to where it can be found after the failed task's files are removed; returns the copy's path.
 fn keep_copy(path: &Path) -> PathBuf {
-    refused_results::keep_file(path).unwrap_or_else(|error| {
+    refused::keep_file(path).unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
         path.to_owned()
     })

@@ -7,6 +7,7 @@
 mod content;
 mod folder;
 pub mod outcome;
+pub mod refused;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

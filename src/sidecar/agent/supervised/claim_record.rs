@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn now(pid: u32) -> Self {
-        Self { pid, started: ProcStat::of(pid).map(|stat| stat.start_ticks) }
+        Self { pid, started: ProcStat::of(pid).start_ticks }
     }
 
     pub(super) fn is_alive(self) -> bool {
@@ -261,12 +261,6 @@ fn path_of(scratch: &Path, task_id: &str, extension: &str) -> PathBuf {
 
 fn ending_path(scratch: &Path, task_id: &str, pid: u32) -> PathBuf {
     scratch.join(format!("{task_id}.{pid}.{ENDING}"))
-}
-
-/// Returns the current time, ms since the epoch.
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Returns options to open a file for reading and writing, private to this user if it is created.

@@ -11,9 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::common::fs::{atomic_file, regular_file};
-use crate::sidecar::agent::supervised::claim_record::{
-    self, ClaimRecord, ClaimState, claim_state, now_ms, progress_path,
-};
+use crate::common::wall_clock::now_ms;
+use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, claim_state, progress_path};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
 
 /// How often the progress of a run is read.

@@ -24,9 +24,8 @@ use tokio::time::{sleep, sleep_until};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
-use crate::sidecar::agent::supervised::claim_record::{
-    Claim, ClaimRecord, GRACE, Process, TakeOutcome, now_ms, progress_path,
-};
+use crate::common::wall_clock::now_ms;
+use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, TakeOutcome, progress_path};
 use crate::sidecar::agent::supervised::ended::{EndKind, Ended};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
 use crate::sidecar::agent::supervised::pipes::Pipes;

@@ -158,7 +158,7 @@ pub(super) fn journal(config: &Config) -> Finding {
                 Some(Unsuitable::NoFile(_)) => "move it away, or set `queue_file` elsewhere".to_owned(),
                 Some(Unsuitable::TooLarge { .. }) => {
                     "if `max_frame_bytes` was lowered, raise it again; else let `run` move it aside \
-                     and begin empty (a task in it will be handed out again by the hub)"
+                     and begin empty (a task in it will be assigned again by the hub)"
                         .to_owned()
                 }
                 None => remedy(&error, "queue_file"),
@@ -172,13 +172,13 @@ pub(super) fn journal(config: &Config) -> Finding {
         }
         Ok(Found::Journal { unread, .. }) => {
             unusable(format!("{} makes no sense to this version: {}", path.display(), unread.join("; "))).then(
-                "mend it, or let `run` move it aside and go on with the rest (a task in it may be handed out again by the hub)",
+                "mend it, or let `run` move it aside and go on with the rest (a task in it may be assigned again by the hub)",
             )
         }
         Ok(Found::Newer { schema }) => unusable(format!("{}: schema {schema} is a newer sidecar's", path.display()))
-            .then("start that version, or move the file away (a task in it will be handed out again by the hub)"),
+            .then("start that version, or move the file away (a task in it will be assigned again by the hub)"),
         Err(why) => unusable(format!("{} makes no sense to this version: {why}", path.display())).then(
-            "mend it, or let `run` move it aside and begin empty (a task in it will be handed out again by the hub)",
+            "mend it, or let `run` move it aside and begin empty (a task in it will be assigned again by the hub)",
         ),
     }
 }

@@ -34,7 +34,7 @@ fn cannot_open(address: SocketAddr, error: &io::Error) -> Finding {
     let finding =
         Finding::problem("http", format!("http://{address} cannot be opened: {error}"), ExitCode::Unavailable);
     if error.kind() == io::ErrorKind::AddrInUse {
-        finding.then("give `http_listen` a port that nobody else has: each sidecar needs its own")
+        finding.then("give `http_listen` a port that no other process uses: each sidecar needs its own")
     } else if error.kind() == io::ErrorKind::PermissionDenied {
         finding.then("give `http_listen` a port above 1023")
     } else {
@@ -51,7 +51,7 @@ async fn check_running(config: &Config, address: SocketAddr) -> Finding {
             Finding::ok("http", format!("the running sidecar answers at {base}"))
         }
         Ok(_) => Finding::problem("http", format!("at {base} another program answers"), ExitCode::Unavailable).then(
-            "give `http_listen` a port that nobody else has (each sidecar needs its own), then restart the sidecar",
+            "give `http_listen` a port that no other process uses (each sidecar needs its own), then restart the sidecar",
         ),
         Err(error) => Finding::warning("http", error)
             .then("if `http_listen` was changed while it runs: restart the sidecar; else its log says why"),

@@ -20,7 +20,7 @@ use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, ConfigError, Loaded};
 use crate::sidecar::exit_code::ExitCode;
 
-/// What `check` takes.
+/// The arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// One JSON object instead of lines

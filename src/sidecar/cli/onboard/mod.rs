@@ -32,7 +32,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most that is read of a token file, bytes; no token is longer.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
-/// What `onboard` takes.
+/// The arguments of `onboard`.
 #[derive(Debug, Args)]
 pub struct OnboardArgs {
     /// The hub, by its HTTP or its WebSocket address

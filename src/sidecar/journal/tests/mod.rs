@@ -54,7 +54,7 @@ fn full_journal(stage: Stage) -> Journal {
                 generation: 1,
                 outcome: Outcome::Completed { result: r#"{"output":"x","status":"success"}"#.into() },
                 accept_first: true,
-                nobody_came: false,
+                no_session_came: false,
                 refusals: 3,
             },
             Verdict {
@@ -62,7 +62,7 @@ fn full_journal(stage: Stage) -> Journal {
                 generation: 9,
                 outcome: Outcome::failed("no"),
                 accept_first: false,
-                nobody_came: true,
+                no_session_came: true,
                 refusals: 0,
             },
         ],
@@ -279,7 +279,7 @@ fn a_verdict_takes_no_more_room_than_its_result() {
                 generation: u64::MAX,
                 outcome,
                 accept_first: true,
-                nobody_came: false,
+                no_session_came: false,
                 refusals: 0,
             });
         }

@@ -10,7 +10,7 @@ use crate::common::fs::atomic_file;
 use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
 use crate::protocol::{Pm2Info, SidecarFrame};
 use crate::sidecar::agent::launch::Launcher;
-use crate::sidecar::agent::refused_results;
+use crate::sidecar::agent::results::refused;
 use crate::sidecar::agent::supervised::Watched;
 use crate::sidecar::hub_connection::SendError;
 use crate::sidecar::journal;
@@ -105,7 +105,7 @@ impl Sidecar {
 
     async fn keep_refused(&self, task_id: TaskId, generation: u64, result: Arc<str>) -> Event {
         let (dir, journal, id) = (self.config.results_dir.clone(), self.config.queue_file.clone(), task_id.clone());
-        let kept = self.write(move || refused_results::keep(&dir, &journal, id.as_str(), &result)).await;
+        let kept = self.write(move || refused::keep(&dir, &journal, id.as_str(), &result)).await;
         let path = match kept {
             Ok(Ok(path)) => Some(path.display().to_string()),
             Ok(Err(error)) => {

@@ -72,7 +72,7 @@ fn a_result_is_kept(content: ResultContent) -> bool {
         generation: 1,
         outcome: outcome.clone(),
         accept_first: false,
-        nobody_came: false,
+        no_session_came: false,
         refusals: 0,
     };
     reads_back(&Journal { outbox: vec![verdict], ..Journal::default() });

@@ -147,13 +147,6 @@ fn value_is_module_config(variables: &[(OsString, OsString)], app: &OsStr) -> bo
 
 /// Removes from `command` what a child must not inherit from this process.
 pub fn scrub_child_env(command: &mut Command) {
-    // On Windows names are case-insensitive, and `username` is the system's.
-    if cfg!(windows) {
-        PRIVATE_VARIABLES.iter().chain(CHANNEL_VARIABLES).for_each(|name| {
-            command.env_remove(name);
-        });
-        return;
-    }
     for name in injected(std::env::vars_os()) {
         command.env_remove(name);
     }

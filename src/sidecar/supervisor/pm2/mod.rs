@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub use child_env::{injected, scrub_child_env};
 pub use error::Pm2Error;
@@ -33,6 +33,7 @@ pub use restart_strategy::{RestartStrategy, WhyExec, strategy_for};
 pub use rpc::read_reply;
 pub use settings::SupervisorFacts;
 
+use crate::common::wall_clock::now_ms;
 use crate::machine;
 use crate::protocol::Pm2Info;
 use crate::sidecar::clock::Clock;
@@ -236,8 +237,7 @@ impl Pm2 {
     /// zeros until it has measured.
     pub fn info_from(&self, us: &Pm2Process) -> Pm2Info {
         let own = self.immediate_info();
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let uptime = us.started_at_ms.and_then(|at| u64::try_from(now_ms).ok()?.checked_sub(at));
+        let uptime = us.started_at_ms.and_then(|at| now_ms().checked_sub(at));
         Pm2Info {
             name: us.name.clone().or(own.name),
             status: Some(us.status.as_str().to_owned()),

@@ -1,6 +1,7 @@
 //! What the system reports about this process: its memory, its age, and the boot of the machine it runs in. Where there
 //! is no `/proc` every value is `None`; nothing here is an error.
 
+use crate::common::wall_clock::now_ms;
 use crate::sidecar::proc_stat::ProcStat;
 
 /// A snapshot of this process.
@@ -24,7 +25,7 @@ impl OwnProcess {
     pub fn read() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let stat = ProcStat::of("self");
-        let start_ticks = stat.map(|stat| stat.start_ticks);
+        let start_ticks = stat.start_ticks;
         let memory_bytes = read("/proc/self/statm").as_deref().and_then(resident_pages).map(|pages| {
             let page = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
             pages.saturating_mul(page)
@@ -34,15 +35,14 @@ impl OwnProcess {
             machine_ms.checked_sub(start.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1))
         });
         let cpu_ms =
-            stat.map(|stat| stat.cpu_ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1));
+            stat.cpu_ticks.map(|ticks| ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1));
         let open_files = std::fs::read_dir("/proc/self/fd").ok().and_then(|all| (all.count() as u64).checked_sub(1));
         Self { memory_bytes, uptime_ms, start_ticks, cpu_ms, open_files }
     }
 
     /// Returns when the process started, ms since the epoch.
     pub fn started_at_ms(&self) -> Option<u64> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-        u64::try_from(now.as_millis()).ok()?.checked_sub(self.uptime_ms?)
+        now_ms().checked_sub(self.uptime_ms?)
     }
 
     /// Returns no values: there is no `/proc` here.
@@ -62,7 +62,7 @@ pub fn machine_boot_id() -> Option<String> {
         return None;
     }
     // Readable by every user unless /proc is mounted with hidepid.
-    let init = ProcStat::of(1).map(|stat| stat.start_ticks);
+    let init = ProcStat::of(1).start_ticks;
     Some(init.map_or_else(|| id.to_owned(), |ticks| format!("{id}/{ticks}")))
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::{self, DurableError, Operation};
 use crate::common::fs::regular_file::{self, Unsuitable};
+use crate::common::fs::same_file;
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 /// The folder's name in the results folder, and the extension of the fallback folder, which is named like the journal.
@@ -92,12 +93,9 @@ fn copy_new(source: &Path, target: &Path) -> io::Result<bool> {
 
 /// Returns whether two paths name one file, or files of at most a result's size with equal content.
 fn have_same_content(one: &Path, other: &Path) -> bool {
-    {
-        use std::os::unix::fs::MetadataExt;
-        let inode = |path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-        if inode(one).is_some() && inode(one) == inode(other) {
-            return true;
-        }
+    let file = |path| fs::metadata(path).ok().map(|found| same_file::identity(&found));
+    if file(one).is_some() && file(one) == file(other) {
+        return true;
     }
     let read = |path| regular_file::read(path, MAX_FILE_BYTES).ok();
     read(one).is_some_and(|content| read(other) == Some(content))
