@@ -1,6 +1,6 @@
 //! The real sidecar, killed at every place where a crash may matter, in every story: none is sampled, all are counted
 //! first and then tried, each in a run of its own against the real hub. Each story must end well all the same: every task
-//! done once, every restart ended, no hand-out started twice, nothing left in the journal.
+//! done once, every restart ended, no assignment started twice, nothing left in the journal.
 //!
 //! - `AGENTCOM_CRASH_STORY=NAME` tries one story only, `AGENTCOM_CRASH_AT=17` one place of it, with all its logs.
 //! - `AGENTCOM_CRASH_PAIRS=1` tries every pair of places: a crash, and another one on the way back from it (nightly).

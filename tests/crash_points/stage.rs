@@ -254,7 +254,7 @@ impl<'a> Stage<'a> {
             return Err(Bad::Doubled(format!("{what:?} {times} times")));
         }
         for task in &self.tasks {
-            // Whatever hand-out it is under: what is under way is taken over, not begun again.
+            // Whatever assignment it is under: what is under way is taken over, not begun again.
             let sessions = self.agent.count(task, "started");
             if sessions != 1 {
                 return Err(Bad::Doubled(format!("{sessions} sessions for {task}")));

@@ -152,7 +152,7 @@ async fn a_late_identify_still_counts_as_long_as_it_is_in_time() {
 async fn where_files_run_out_strangers_make_room_for_agents() {
     let dir = folder();
     let mut command = Command::new("sh");
-    // A hub without an agent has some 14 files open; 11 strangers may add theirs.
+    // A hub without an agent has some 14 files open; 11 unauthenticated clients may add theirs.
     command.args(["-c", "ulimit -n 44; exec \"$@\"", "sh"]).arg(hub_command().get_program());
     let hub = Hub::start_by(command, &dir, &["--request-timeout-ms", "120000"]);
     let mut tokens = Vec::new();

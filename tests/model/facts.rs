@@ -248,7 +248,7 @@ impl Facts {
     }
 }
 
-/// Nobody was woken for this hand-out: whoever shows himself was woken for an earlier one, which was given up.
+/// Nobody was woken for this assignment: whoever shows himself was woken for an earlier one, which was given up.
 fn is_expected(job: &Job) -> bool {
     matches!(job.persisted.stage, Stage::AwaitingConfirmation { .. }) && job.persisted.woken.is_none()
 }

@@ -16,7 +16,7 @@ pub enum Out {
     Outgoing(ConnId, FromHub),
     /// The hub ends a connection, which another one supersedes.
     Close(ConnId),
-    /// A verdict of this hand-out was counted.
+    /// A verdict of this assignment was counted.
     Counted(String, u64),
 }
 

@@ -88,7 +88,7 @@ impl LegacyHub {
         }
     }
 
-    /// The hand-out that the acceptance timer has run out on, and the connection that it waits for.
+    /// The assignment that the acceptance timer has run out on, and the connection that it waits for.
     pub fn gives_up_on(&self) -> Option<(TaskId, u64, ConnId)> {
         let worker = self.worker.as_ref().filter(|worker| worker.accept_in_ms == Some(0))?;
         let entry = self.assigned(worker.task.as_ref()?)?;

@@ -1,5 +1,5 @@
-//! The shipped hub: its desk with its folds (queue, restart ledger, registry), fed with the shipped wire types. It adds
-//! no rule; it carries the desk's words to the connections they are for, and judges what only the hub can see.
+//! The shipped hub: its scheduler with its folds (queue, restart ledger, registry), fed with the shipped wire types. It adds
+//! no rule; it carries the scheduler's words to the connections they are for, and judges what only the hub can see.
 
 use std::hash::Hasher;
 use std::sync::LazyLock;
@@ -26,7 +26,7 @@ const EPOCH_MS: u64 = 1_000_000_000;
 #[derive(Debug, Clone)]
 pub struct OurHub {
     scheduler: Scheduler,
-    /// Time passed since the beginning. The desk's dates count from there; its digest counts from the present.
+    /// Time passed since the beginning. The scheduler's dates count from there; its digest counts from the present.
     elapsed_ms: u64,
 }
 
@@ -141,7 +141,7 @@ impl OurHub {
         Ok(())
     }
 
-    /// One step of the desk, its words, and what must hold of the step.
+    /// One step of the scheduler, its words, and what must hold of the step.
     fn act(&mut self, outs: &mut Vec<Out>, step: impl FnOnce(&mut Scheduler, u64)) -> Result<(), Violation> {
         let now = self.now();
         let generation =

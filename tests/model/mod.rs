@@ -1,5 +1,5 @@
 //! The whole system as a finite model around the shipped code: the sidecar's transition function and journal, the hub's
-//! desk and folds, links that break, a supervisor, the agent's session, a disk, and time. It re-models none of them but
+//! scheduler and folds, links that break, a supervisor, the agent's session, a disk, and time. It re-models none of them but
 //! an existing installation's hub; what it leaves out stands in `docs/verification.md`.
 //!
 //! - [`world`], [`action`], [`system`]: states, what can happen, and what it leads to.

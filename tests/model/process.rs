@@ -335,7 +335,7 @@ impl<'a> Handling<'a> {
         self.dies()
     }
 
-    /// The last words have arrived unless time is up, and there were not too many restarts lately.
+    /// The final messages have arrived unless time is up, and there were not too many restarts lately.
     fn restart_is_clean(&mut self, cause: &Cause) -> Result<(), Violation> {
         let hurried = self.cause == CauseOfStep::Deadline || matches!(cause, Cause::Restart { signalled: true, .. });
         let unheard = self.world.own_conn().map(|index| &self.world.conns[index]);

@@ -1,5 +1,5 @@
 //! How much may go wrong in one exploration, and by which figures both ends decide. Every scope is finite by its budget
-//! of faults and commands and by the hub's count of hand-outs; time itself is not bounded.
+//! of faults and commands and by the hub's count of assignments; time itself is not bounded.
 
 use agentcom::machine::{Intensity, Policy};
 

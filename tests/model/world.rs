@@ -75,7 +75,7 @@ pub struct Ghost {
     /// Hand-outs that started an agent's session.
     pub launched: BTreeSet<(TaskId, u64)>,
     /// Hand-outs that the sidecar said `task_accepted` for. (The frame names no generation: what a hub takes for the
-    /// acceptance of a later hand-out is no promise.)
+    /// acceptance of a later assignment is no promise.)
     pub promised: BTreeSet<(TaskId, u64)>,
     /// Hand-outs whose verdict a hub counted.
     pub counted: BTreeSet<(String, u64)>,
@@ -178,7 +178,7 @@ impl World {
         self.files.get_mut(index)
     }
 
-    /// Whether what is on disk answers for the task: as work in hand or as a verdict. (What is on the shelf waits for
+    /// Whether what is on disk answers for the task: as work in hand or as a verdict. (What is parked waits for
     /// the hub to hand the task out anew.)
     pub fn disk_answers_for(&self, id: &TaskId) -> bool {
         self.disk.job.as_ref().is_some_and(|persisted| persisted.task.id == *id) || self.disk_holds_verdict(id)

@@ -1,4 +1,4 @@
-"""Tries every mutant that cargo-mutants names in the pure core and the hub's folds, with one build for all of them.
+"""Tries every mutant that cargo-mutants names in the pure core and the hub's scheduler, with one build for all of them.
 
 Each mutated function stands beside its original as `name__mN`, in a copy of the sources; the original calls the one whose
 number stands in the environment as MUTANT. What does not compile is taken out and counted. A mutant is noticed when the unit

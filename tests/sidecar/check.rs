@@ -167,7 +167,7 @@ fn a_pm2_that_has_fallen_silent_when_the_task_has_ended_is_not_relied_on() {
     scene.agent.wait_log("RestartPending", |line| (line["phase"] == "RestartPending").then_some(()));
     scene.agent.pm2_double().turn(Manner::SaysNothing);
     scene.agent.go("run", &task);
-    // The last words do not wait for the answer.
+    // The final messages do not wait for the answer.
     assert_eq!(scene.goodbye(1), "upgrade");
     scene.agent.wait_log("the wait", |line| (line["effects"].as_str()?.contains("CheckNextRun")).then_some(()));
     scene.wait_online(2);

@@ -61,7 +61,7 @@ fn a_kill_meanwhile_loses_nothing(fault: Fault) {
     stage.must_be_done_once(&task);
 }
 
-/// Nobody comes in time while the disk refuses, then somebody does: what he leaves is found when the task comes again.
+/// No session appears in time while the disk refuses, then one does: what it leaves is found when the task comes again.
 fn a_session_that_comes_late_meanwhile_is_adopted(fault: Fault) {
     let Some(mut stage) = Stage::new(fault) else { return };
     stage.agent.configure("confirmation_timeout_ms", json!(1_000));

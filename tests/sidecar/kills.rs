@@ -1,5 +1,5 @@
 //! Random kill -9 of the real sidecar at work, with commanded restarts in between; a loop in the test stands in for pm2.
-//! In the end every task is done once, no hand-out was started twice, and nothing is left anywhere.
+//! In the end every task is done once, no assignment was started twice, and nothing is left anywhere.
 //!
 //! `AGENTCOM_KILLS` overrides how many kills there are, `AGENTCOM_SEED` the dice; the seed is printed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
@@ -126,7 +126,7 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// No hand-out was started twice, and none was woken again but after a wake that said it failed.
+/// No assignment was started twice, and none was woken again but after a wake that said it failed.
 fn assert_started_once(agent: &Agent, wakes_that_may_fail: impl Fn(&str) -> bool) {
     let mut steps: BTreeMap<(String, u64, String), u32> = BTreeMap::new();
     for run in agent.runs() {

@@ -1,4 +1,4 @@
-//! Signs in the results folder that are older than the hand-out they seem to speak for: a session that starts after its
+//! Signs in the results folder that are older than the assignment they seem to speak for: a session that starts after its
 //! task was given up is adopted, and one that is dead is not waited for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 

@@ -1,4 +1,4 @@
-//! The hub of a seed: the shipped desk with what it stored, or the existing hub's rules. It says what is to be said on
+//! The hub of a seed: the shipped scheduler with what it stored, or the existing hub's rules. It says what is to be said on
 //! each connection and stores what changed; what may be said is judged in `judge`.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::support::legacy_hub::core::{Core, Out};
 use crate::support::legacy_hub::options::Options;
 use crate::support::legacy_hub::tasks as legacy;
 
-/// The rules: the shipped hub's desk with what it stored, or the existing hub's.
+/// The rules: the shipped hub's scheduler with what it stored, or the existing hub's.
 pub enum Rules {
     Ours { scheduler: Box<Scheduler>, tasks: BTreeMap<String, Task>, restarts: BTreeMap<String, Restart> },
     Legacy(Box<Core>),

@@ -68,7 +68,7 @@ impl Shared {
         self.violations.extend(left);
     }
 
-    /// A wake begins: no hand-out is woken twice unless the last wake is known to have failed.
+    /// A wake begins: no assignment is woken twice unless the last wake is known to have failed.
     pub fn woken(&mut self, task_id: &str, generation: u64) {
         self.counts.wakes += 1;
         match self.wakes.insert((task_id.to_owned(), generation), false) {

@@ -104,7 +104,7 @@ pub struct Shared {
     /// The process that identified on each connection.
     pub known: BTreeMap<u64, String>,
     pub verdicts: BTreeMap<(String, u64), String>,
-    /// The processes that have said their last words.
+    /// The processes that have said their final messages.
     pub announced: BTreeSet<String>,
     /// By task and generation: whether the last wake is known to have failed.
     pub wakes: BTreeMap<(String, u64), bool>,

@@ -8,7 +8,7 @@
 //! scene.wait_online(2);                          // the second `identified`
 //! scene.agent.configure("ping_interval_ms", json!(200)); scene.hub.submit("run=hold");
 //! scene.frames(1)                                // what the sidecar said on connection 1: [("identify", {..}), ..]
-//! scene.goodbye(1)                               // asserts the last words there: verdicts, agent_restarting, status, 1012
+//! scene.goodbye(1)                               // asserts the final messages there: verdicts, agent_restarting, status, 1012
 //! ```
 
 use serde_json::{Value, json};

@@ -252,7 +252,7 @@ const STORY = {
   commanded: 'restart commanded; no new task for this agent from here on',
   delivered: 'the sidecar has the command',
   accepted: 'it will, once its task is done',
-  draining: 'agent_restarting: its last words',
+  draining: 'agent_restarting: its final message',
   exiting: 'it has closed its connection',
   back: 'back, as a new process',
 };
@@ -297,7 +297,7 @@ async function restartWhileWorking(hub) {
   check(status === 'completed' && runs.length === 1, 'the task is completed and ran once', { status, runs });
   check(after.restarts === before.restarts + 1 && after.pid !== before.pid, 'pm2 has restarted it once', { before, after });
   say(`  The task was completed, and ran once. pm2: restarts ${before.restarts} -> ${after.restarts}, pid ${before.pid} -> ${after.pid}.`);
-  say(`  From its last words to its return: ${restart.gap_ms} ms.`);
+  say(`  From its final message to its return: ${restart.gap_ms} ms.`);
 }
 
 /** From the command's delivery to the return, ms, as the hub's ledger has it. */

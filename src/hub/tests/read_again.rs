@@ -19,7 +19,7 @@ use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
 use crate::protocol::{HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame, read_object};
 
-/// A desk whose changes go through a store.
+/// A scheduler whose changes go through a store.
 struct Stored {
     store: Store,
     _folder: tempfile::TempDir,
@@ -31,7 +31,7 @@ impl Stored {
         Self { store: Store::open(folder.path()).unwrap(), _folder: folder }
     }
 
-    /// Stores what changed; what is read back is what the desk has.
+    /// Stores what changed; what is read back is what the scheduler has.
     fn reads_back(&self, scheduler: &mut Scheduler) {
         let changes = scheduler.take_changes();
         let tasks: Vec<Task> = changes.tasks.iter().filter_map(|(_, task)| task.cloned()).collect();

@@ -56,7 +56,7 @@ struct Life {
     disk_bad: bool,
     history: History,
     pairs: BTreeSet<(Phase, &'static str)>,
-    /// The hub's count of hand-outs: it never gives the same one out twice for work that it has an answer to.
+    /// The hub's count of assignments: it never gives the same one out twice for work that it has an answer to.
     generations: BTreeMap<TaskId, u64>,
 }
 

@@ -1,4 +1,4 @@
-//! A verdict that the hub will not take: its result is kept for the task's next hand-out, unless there is newer work on it.
+//! A verdict that the hub will not take: its result is kept for the task's next assignment, unless there is newer work on it.
 
 use crate::machine::*;
 
@@ -181,7 +181,7 @@ fn a_verdict_in_flight_stays_for_its_answer_when_the_task_is_handed_out_anew() {
     assert_eq!(outbox.to_journal(), [verdict("t", 1), verdict("t", 3)]);
 }
 
-/// Else the work would be done once more for the next hand-out, and be refused as before.
+/// Else the work would be done once more for the next assignment, and be refused as before.
 #[test]
 fn a_refused_result_fails_a_later_hand_out_too() {
     let refused = Outcome::failed("result_refused: the hub refused the result 5 times");

@@ -1,7 +1,7 @@
-//! What an agent says, into the hub's checks and its desk. One line is one frame from the agent that `identify` last
+//! What an agent says, into the hub's checks and its scheduler. One line is one frame from the agent that `identify` last
 //! named, or one of the words `submit`, `command`, `force`, `written`, `gone` and `later`.
 //!
-//! Asserted: what is let in is written and read as the same frame; what the desk says is a frame that a sidecar reads;
+//! Asserted: what is let in is written and read as the same frame; what the scheduler says is a frame that a sidecar reads;
 //! an agent holds at most one task; no submitted task is lost.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What the desk grants an original Node sidecar, step by step.
+//! What the scheduler grants an original Node sidecar, step by step.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The desk and tasks that end whoever takes them: what counts as lost, what is forgiven, and the end of it.
+//! The scheduler and tasks that end whoever takes them: what counts as lost, what is forgiven, and the end of it.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The desk: tasks, hand-outs, verdicts and returns. Its restarts are in `restarts`.
+//! The scheduler: tasks, assignments, verdicts and returns. Its restarts are in `restarts`.
 
 mod connections;
 mod legacy_agents;
@@ -187,7 +187,7 @@ fn a_state_report_of_an_older_generation_is_adopted_by_those_who_can_and_aborted
     }
 }
 
-/// The assignment that took a hand-out's place can go down with a connection that the agent never had (found by the model
+/// The assignment that took an earlier one's place can go down with a connection that the agent never had (found by the model
 /// check): told only to go on, the agent would finish under the old generation, and its result would not count.
 #[test]
 fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_answer_to_its_report() {
@@ -200,7 +200,7 @@ fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_answer_to_its_rep
     assert_eq!(rig.hear(2, report(1)), ["2:task_assign t#3", "2:state_report_ack continue"]);
 }
 
-/// Found by the model check: the acceptance of an older hand-out, said again with its verdict, counted for the newer one
+/// Found by the model check: the acceptance of an older assignment, said again with its verdict, counted for the newer one
 /// that the agent had missed.
 #[test]
 fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_refusal_of_its_verdict() {

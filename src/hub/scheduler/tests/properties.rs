@@ -1,5 +1,5 @@
-//! What holds for the desk after every event, whatever the events: random agents, tasks, restarts, drops, jumps of time
-//! and crashes of the hub, against a store that keeps only what the desk said was to be stored.
+//! What holds for the scheduler after every event, whatever the events: random agents, tasks, restarts, drops, jumps of time
+//! and crashes of the hub, against a store that keeps only what the scheduler said was to be stored.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -137,7 +137,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The desk, the world around it, and the store as a crash would find it.
+/// The scheduler, the world around it, and the store as a crash would find it.
 struct World {
     scheduler: Scheduler,
     now: u64,

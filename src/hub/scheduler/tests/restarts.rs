@@ -1,4 +1,4 @@
-//! The desk and commanded restarts: the fence, planned absences, repeats, and their ends.
+//! The scheduler and commanded restarts: the fence, planned absences, repeats, and their ends.
 
 use serde_json::{Value, json};
 

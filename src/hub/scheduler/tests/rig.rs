@@ -1,4 +1,4 @@
-//! A desk on a bench: a clock that the test moves, and what was said in short. It judges nothing.
+//! A scheduler on a bench: a clock that the test moves, and what was said in short. It judges nothing.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::hub::scheduler::task::{Priority, Submission};
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::protocol::{Identify, SidecarFrame};
 
-/// A desk, a clock, and what was said.
+/// A scheduler, a clock, and what was said.
 pub(crate) struct Rig {
     pub(crate) scheduler: Scheduler,
     pub(crate) now: u64,
@@ -21,7 +21,7 @@ impl Rig {
         Self::at(0)
     }
 
-    /// A desk that is opened at that time.
+    /// A scheduler that is opened at that time.
     pub(crate) fn at(now: u64) -> Self {
         Self { scheduler: Scheduler::load(Vec::new(), Vec::new(), Policy::default(), now), now }
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::hub::scheduler::tests::rig::{Rig, progress};
 use crate::protocol::{Restarting, SidecarFrame};
 
-/// A desk with one agent, which has been handed one task, all of it at `at_ms`.
+/// A scheduler with one agent, which has been handed one task, all of it at `at_ms`.
 fn scheduler(at_ms: u64) -> Rig {
     let mut rig = Rig::at(at_ms);
     rig.join(1, "a", Some("boot-1"));
@@ -30,7 +30,7 @@ fn state_hash(rig: &Rig, now_ms: u64) -> u64 {
     hasher.finish()
 }
 
-/// The digests of the same desk before and after this happened to it, at the same time.
+/// The digests of the same scheduler before and after this happened to it, at the same time.
 fn around(mut rig: Rig, what: impl FnOnce(&mut Rig)) -> (u64, u64) {
     let before = state_hash(&rig, 100);
     what(&mut rig);
@@ -74,7 +74,7 @@ fn a_task_counts_and_how_far_it_came() {
 fn how_long_the_hub_waits_for_a_holder_counts() {
     let rig = scheduler(0);
     assert_ne!(state_hash(&rig, 100), state_hash(&rig, 101));
-    // Two desks that differ in nothing but what their one holder has said of its task.
+    // Two schedulers that differ in nothing but what their one holder has said of its task.
     let alive = |at_ms: u64| {
         let mut rig = scheduler(0);
         for at_ms in [50, at_ms] {
@@ -104,7 +104,7 @@ fn a_command_counts_and_how_far_it_came() {
     assert_ne!(commanded, delivered);
 }
 
-/// What an overdue restart may still come to depends on whether the last words were heard before the socket closed.
+/// What an overdue restart may still come to depends on whether the final messages were heard before the socket closed.
 #[test]
 fn the_last_words_of_an_overdue_restart_count() {
     let gone = |with_a_word: bool| {

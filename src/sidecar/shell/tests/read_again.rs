@@ -48,7 +48,7 @@ fn id() -> TaskId {
     TaskId::new("t").unwrap()
 }
 
-/// In hand, on the shelf, and asked about.
+/// In hand, parked, and asked about.
 fn a_task_is_kept(task: &Task) {
     let persisted = PersistedJob {
         task: task.clone(),
@@ -62,7 +62,7 @@ fn a_task_is_kept(task: &Task) {
     is_taken(ToHub::TaskRecovering { task: task.clone(), last_status: "working" });
 }
 
-/// In the outbox, on the shelf, and said.
+/// In the outbox, parked, and said.
 fn a_result_is_kept(content: ResultContent) -> bool {
     let found = ResultsEvent::Result { task_id: "t".into(), content };
     let event = results_event(found, &Redactor::new(&[Secret::new("t0ken")]));
