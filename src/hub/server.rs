@@ -124,15 +124,15 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         request: Duration::from_millis(policy.request_timeout_ms),
         unidentified: policy.max_unidentified.min(fd_limit::max_open_files() / 4),
     };
-    let web = tokio::spawn(listener::serve(listener, router(app), bounds, stop.clone()));
+    let http = tokio::spawn(listener::serve(listener, router(app), bounds, stop.clone()));
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
-    finish(actor, web, sockets, stop).await
+    finish(actor, http, sockets, stop).await
 }
 
 /// Waits for the end, then gives connections a moment to close.
 async fn finish(
     mut actor: JoinHandle<Result<(), StoreError>>,
-    web: JoinHandle<()>,
+    http: JoinHandle<()>,
     sockets: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -146,7 +146,7 @@ async fn finish(
     let goodbye = async {
         sockets.wait().await;
         // It ends by itself; a panic in it is in the log already.
-        let _ = web.await;
+        let _ = http.await;
     };
     if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
         tracing::info!("some connections did not end in time and are cut");

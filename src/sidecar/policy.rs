@@ -12,8 +12,9 @@ const RESULT_HOOK_SLACK_MS: u64 = 5_000;
 
 /// Returns the policy for this configuration and supervisor.
 pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
-    let facts = pm2.facts();
-    let stop_budget_ms = config.drain_deadline_ms.min(facts.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
+    let settings = pm2.settings();
+    let stop_budget_ms =
+        config.drain_deadline_ms.min(settings.kill_timeout_ms.saturating_sub(STOP_RESERVE_MS).max(200));
     Policy {
         restart_deadline_ms: config.restart_deadline_ms,
         drain_deadline_ms: config.drain_deadline_ms,

@@ -175,14 +175,14 @@ fn awaits_result(machine: &Machine) -> bool {
 }
 
 /// What an operator on the machine may say where it changes something.
-fn operator(machine: &Machine, left: &Budget, out: &mut Vec<Action>) {
+fn operator(machine: &Machine, left_behind: &Budget, out: &mut Vec<Action>) {
     if machine.cordon.is_on() {
         out.push(Action::Resumes(None));
-    } else if left.cordons > 0 {
+    } else if left_behind.cordons > 0 {
         out.push(Action::Drains(None));
     }
     let pending = machine.state.phase() == Phase::RestartPending || machine.check.is_some();
-    if left.take_backs > 0 && pending {
+    if left_behind.take_backs > 0 && pending {
         out.push(Action::TakesRestartBack(None));
     }
 }
@@ -213,7 +213,8 @@ impl System {
         if hub_due == Some(0) {
             out.push(Action::HubTicks);
         }
-        if !fires && hub_due != Some(0) && self.next_due(world).is_some() && (!pending || world.left.delays > 0) {
+        if !fires && hub_due != Some(0) && self.next_due(world).is_some() && (!pending || world.left_behind.delays > 0)
+        {
             out.push(Action::TimePasses { late: pending });
         }
     }
@@ -230,7 +231,7 @@ impl System {
     fn answers(&self, machine: &Machine, world: &World, out: &mut Vec<Action>) {
         if world.asked.check {
             out.push(Action::CheckAnswered(Found::Well, None));
-            if world.left.bad_checks > 0 {
+            if world.left_behind.bad_checks > 0 {
                 out.push(Action::CheckAnswered(Found::Nobody, None));
                 out.push(Action::CheckAnswered(Found::CannotStart, None));
             }
@@ -253,16 +254,16 @@ impl System {
     fn process(&self, world: &World, out: &mut Vec<Action>) {
         match &world.process {
             Process::Runs(machine) => {
-                if world.left.crashes > 0 {
+                if world.left_behind.crashes > 0 {
                     out.push(Action::Crash);
                 }
-                if world.left.reboots > 0 {
+                if world.left_behind.reboots > 0 {
                     out.push(Action::Reboot);
                 }
-                if world.left.stops > 0 {
+                if world.left_behind.stops > 0 {
                     out.push(Action::StopSignal(None));
                 }
-                operator(machine, &world.left, out);
+                operator(machine, &world.left_behind, out);
                 if let Some(files) = machine.watching().and_then(|id| world.files(id)) {
                     if files.started && awaits_sign(machine) {
                         out.push(Action::StartedSeen(None));
@@ -275,7 +276,7 @@ impl System {
             }
             Process::Down => {
                 out.push(Action::Respawn(None));
-                if world.left.given_up > 0 {
+                if world.left_behind.given_up > 0 {
                     out.push(Action::GivesUp);
                 }
             }
@@ -284,9 +285,16 @@ impl System {
         if world.disk_fault.is_some() {
             out.push(Action::DiskMends);
         } else {
-            let budgets =
-                [(DiskFault::Refuses, world.left.disk_faults), (DiskFault::Misreports, world.left.misreports)];
-            out.extend(budgets.into_iter().filter(|(_, left)| *left > 0).map(|(fault, _)| Action::DiskBreaks(fault)));
+            let budgets = [
+                (DiskFault::Refuses, world.left_behind.disk_faults),
+                (DiskFault::Misreports, world.left_behind.misreports),
+            ];
+            out.extend(
+                budgets
+                    .into_iter()
+                    .filter(|(_, left_behind)| *left_behind > 0)
+                    .map(|(fault, _)| Action::DiskBreaks(fault)),
+            );
         }
     }
 
@@ -295,11 +303,11 @@ impl System {
             if conn.hub == End::Open || (conn.hub == End::Opening && !conn.up.is_empty()) {
                 if !conn.up.is_empty() {
                     out.push(Action::HubHears(index));
-                    if world.left.rate_limits > 0 && conn.hub == End::Open {
+                    if world.left_behind.rate_limits > 0 && conn.hub == End::Open {
                         out.push(Action::HubDrops(index));
                     }
                 }
-                if conn.hub == End::Open && conn.side != End::Closed && world.left.breaks > 0 {
+                if conn.hub == End::Open && conn.side != End::Closed && world.left_behind.breaks > 0 {
                     out.push(Action::HubLoses(index));
                 }
             }
@@ -316,7 +324,7 @@ impl System {
             }
             End::Opening => {
                 out.push(Action::ConnOpens(None));
-                if world.left.breaks > 0 {
+                if world.left_behind.breaks > 0 {
                     out.push(Action::ConnFails(None));
                 }
             }
@@ -326,7 +334,7 @@ impl System {
                 }
                 if conn.hub == End::Closed && (conn.down.is_empty() || !conn.graceful) {
                     out.push(Action::SideSeesEnd(None));
-                } else if conn.hub != End::Closed && world.left.breaks > 0 {
+                } else if conn.hub != End::Closed && world.left_behind.breaks > 0 {
                     out.push(Action::SideLoses(None));
                 }
             }
@@ -338,18 +346,18 @@ impl System {
         for (index, wake) in world.wakes.iter().enumerate() {
             if !wake.launched {
                 out.push(Action::WakeLaunches(index));
-                if world.left.failed_wakes > 0 {
+                if world.left_behind.failed_wakes > 0 {
                     out.push(Action::WakeFails(index, None));
                 }
             }
-            if wake.launched || world.left.no_shows > 0 {
+            if wake.launched || world.left_behind.no_shows > 0 {
                 out.push(Action::WakeSucceeds(index, None));
             }
         }
         for (index, session) in world.sessions.iter().enumerate() {
             if session.started {
                 out.push(Action::SessionSucceeds(index));
-                if world.left.failed_sessions > 0 {
+                if world.left_behind.failed_sessions > 0 {
                     out.push(Action::SessionFails(index));
                 }
             } else {
@@ -360,22 +368,22 @@ impl System {
 
     fn people(&self, world: &World, out: &mut Vec<Action>) {
         if world.hub.can_command() {
-            if world.left.commands > 0 {
+            if world.left_behind.commands > 0 {
                 out.push(Action::Command { force: false });
             }
-            if world.left.forced > 0 {
+            if world.left_behind.forced > 0 {
                 out.push(Action::Command { force: true });
             }
         }
-        if world.left.cancels > 0 {
+        if world.left_behind.cancels > 0 {
             let open = |id| world.hub.task(&id).is_some_and(|(over, _, _)| !over);
             let indices = world.task_ids().enumerate().filter(|(_, id)| open(id.clone()));
             out.extend(indices.map(|(index, _)| Action::Cancel(index)));
         }
-        if world.left.submits > 0 {
+        if world.left_behind.submits > 0 {
             out.push(Action::Submit);
         }
-        if world.left.hub_crashes > 0 {
+        if world.left_behind.hub_crashes > 0 {
             out.push(Action::HubCrashes);
         }
     }

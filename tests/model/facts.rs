@@ -230,7 +230,7 @@ impl Facts {
                     (_, Ending::InPlaceAsIs) => self.saw(Fact::GoesOnAsItIs),
                     (_, Ending::Exit) => {}
                 }
-                if let State::Exiting { left: Some(_), .. } = &after.state {
+                if let State::Exiting { left_behind: Some(_), .. } = &after.state {
                     self.saw(Fact::RestartLeavesTheTask);
                 }
             }

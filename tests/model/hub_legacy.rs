@@ -67,8 +67,8 @@ impl LegacyHub {
     }
 
     pub fn passes(&mut self, ms: u64) {
-        if let Some(Worker { accept_in_ms: Some(left), .. }) = &mut self.worker {
-            *left = left.saturating_sub(ms);
+        if let Some(Worker { accept_in_ms: Some(left_behind), .. }) = &mut self.worker {
+            *left_behind = left_behind.saturating_sub(ms);
         }
     }
 

@@ -107,17 +107,17 @@ impl Shift {
                 self.job(job);
                 self.time(deadline);
             }
-            State::Draining { cause, deadline, step: _, left } => {
+            State::Draining { cause, deadline, step: _, left_behind } => {
                 if let Cause::Restart { next_run: NextRun::Asked { number }, .. } = cause {
                     *number = OPEN;
                 }
                 self.time(deadline);
-                if let Some(persisted) = left {
+                if let Some(persisted) = left_behind {
                     self.persisted(persisted);
                 }
             }
-            State::Exiting { cause: _, left } => {
-                if let Some(persisted) = left {
+            State::Exiting { cause: _, left_behind } => {
+                if let Some(persisted) = left_behind {
                     self.persisted(persisted);
                 }
             }

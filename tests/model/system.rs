@@ -70,7 +70,7 @@ impl System {
             wakes: Vec::new(),
             sessions: Vec::new(),
             files: Vec::new(),
-            left: self.scope.budget,
+            left_behind: self.scope.budget,
             ghost: Ghost::default(),
             violation: None,
         };
@@ -118,7 +118,7 @@ impl System {
         match action {
             Action::TimePasses { late } => {
                 if late {
-                    pay(&mut world.left.delays);
+                    pay(&mut world.left_behind.delays);
                 }
                 self.time_passes(world, beats)
             }
@@ -130,7 +130,7 @@ impl System {
                 self.event(world, Event::HubOpened, die, beats)
             }
             Action::ConnFails(die) | Action::SideLoses(die) => {
-                pay(&mut world.left.breaks);
+                pay(&mut world.left_behind.breaks);
                 self.side_closed(world, die, beats)
             }
             Action::SideSeesEnd(die) => self.side_closed(world, die, beats),
@@ -142,12 +142,12 @@ impl System {
             Action::WakeLaunches(index) => self.wake_launches(world, index),
             Action::WakeSucceeds(index, die) => {
                 if !world.wakes[index].launched {
-                    pay(&mut world.left.no_shows);
+                    pay(&mut world.left_behind.no_shows);
                 }
                 self.wake_ends(world, index, WakeOutcome::Succeeded, die, beats)
             }
             Action::WakeFails(index, die) => {
-                pay(&mut world.left.failed_wakes);
+                pay(&mut world.left_behind.failed_wakes);
                 self.wake_ends(world, index, WakeOutcome::Failed { error: "exit 1".into() }, die, beats)
             }
             Action::StartedSeen(die) => match self.watched(world) {
@@ -156,13 +156,13 @@ impl System {
             },
             Action::ResultSeen(die) => self.result_seen(world, die, beats),
             Action::StopSignal(die) => {
-                pay(&mut world.left.stops);
+                pay(&mut world.left_behind.stops);
                 self.event(world, Event::StopRequested { signal: StopSignal::Interrupt }, die, beats)
             }
             Action::CheckAnswered(found, die) => {
                 world.asked.check = false;
                 if found != Found::Well {
-                    pay(&mut world.left.bad_checks);
+                    pay(&mut world.left_behind.bad_checks);
                 }
                 self.event(world, found.to(OPEN), die, beats)
             }
@@ -182,24 +182,24 @@ impl System {
                 self.event(world, Event::ResultReviewed { number: OPEN, outcome }, die, beats)
             }
             Action::Drains(die) => {
-                pay(&mut world.left.cordons);
+                pay(&mut world.left_behind.cordons);
                 self.event(world, Event::CordonRequested { on: true, to: None }, die, beats)
             }
             Action::Resumes(die) => self.event(world, Event::CordonRequested { on: false, to: None }, die, beats),
             Action::TakesRestartBack(die) => {
-                pay(&mut world.left.take_backs);
+                pay(&mut world.left_behind.take_backs);
                 world.ghost.taken_back = matches!(*world.hub, Hub::Legacy(_));
                 self.event(world, Event::RestartCancelRequested { to: None }, die, beats)
             }
             Action::Crash => {
-                pay(&mut world.left.crashes);
+                pay(&mut world.left_behind.crashes);
                 self.facts.crash(&world.disk, false);
                 process_ends(world, false)
             }
             Action::Reboot => self.reboot(world),
             Action::Respawn(die) => {
                 if die.is_some() {
-                    pay(&mut world.left.crashes);
+                    pay(&mut world.left_behind.crashes);
                 }
                 Handling::new(self, world, die, beats).start()
             }
@@ -208,15 +208,15 @@ impl System {
                 Ok(())
             }
             Action::GivesUp => {
-                pay(&mut world.left.given_up);
+                pay(&mut world.left_behind.given_up);
                 world.process = Process::GivenUp;
                 self.saw(Fact::GivenUp);
                 Ok(())
             }
             Action::DiskBreaks(fault) => {
                 pay(match fault {
-                    DiskFault::Refuses => &mut world.left.disk_faults,
-                    DiskFault::Misreports => &mut world.left.misreports,
+                    DiskFault::Refuses => &mut world.left_behind.disk_faults,
+                    DiskFault::Misreports => &mut world.left_behind.misreports,
                 });
                 world.disk_fault = Some(fault);
                 Ok(())
@@ -240,7 +240,7 @@ impl System {
 
     fn event(&self, world: &mut World, event: Event, die: Die, beats: Beats<'_>) -> Result<(), Violation> {
         if die.is_some() {
-            pay(&mut world.left.crashes);
+            pay(&mut world.left_behind.crashes);
         }
         Handling::new(self, world, die, beats).event(event)
     }
@@ -321,7 +321,7 @@ impl System {
         let (index, result) = match action {
             Action::SessionSucceeds(index) => (index, Some(ResultFile::Success)),
             Action::SessionFails(index) => {
-                pay(&mut world.left.failed_sessions);
+                pay(&mut world.left_behind.failed_sessions);
                 (index, Some(ResultFile::Failure))
             }
             Action::SessionStarts(index) => (index, None),
@@ -347,7 +347,7 @@ impl System {
 
     /// Everything that runs ends; files and the hub stay.
     fn reboot(&self, world: &mut World) -> Result<(), Violation> {
-        pay(&mut world.left.reboots);
+        pay(&mut world.left_behind.reboots);
         world.reboots += 1;
         world.ghost.at_work.clear();
         world.wakes.clear();
@@ -371,7 +371,7 @@ impl System {
             }
             Action::HubHears(index) => return self.hub_hears(world, index),
             Action::HubDrops(index) => {
-                pay(&mut world.left.rate_limits);
+                pay(&mut world.left_behind.rate_limits);
                 world.conns[index].up.pop_front();
                 let limited = agentcom::machine::FromHub::RateLimited { retry_after_ms: 1_000 };
                 Ok(vec![Out::Outgoing(world.conns[index].id, limited)])
@@ -380,31 +380,31 @@ impl System {
                 let conn = &mut world.conns[index];
                 let id = conn.id;
                 if matches!(action, Action::HubLoses(_)) {
-                    pay(&mut world.left.breaks);
+                    pay(&mut world.left_behind.breaks);
                 }
                 conn.hub_closes();
                 Arc::make_mut(&mut world.hub).gone(id)
             }
             Action::HubSchedules => Arc::make_mut(&mut world.hub).schedule(),
             Action::HubCrashes => {
-                pay(&mut world.left.hub_crashes);
+                pay(&mut world.left_behind.hub_crashes);
                 self.saw(Fact::HubCrashed);
                 world.conns.iter_mut().for_each(super::connection::Conn::hub_closes);
                 Arc::make_mut(&mut world.hub).crashes();
                 Ok(Vec::new())
             }
             Action::Command { force } => {
-                pay(if force { &mut world.left.forced } else { &mut world.left.commands });
+                pay(if force { &mut world.left_behind.forced } else { &mut world.left_behind.commands });
                 world.commands += 1;
                 let number = world.commands;
                 Arc::make_mut(&mut world.hub).command(number, force)
             }
             Action::Cancel(index) => {
-                pay(&mut world.left.cancels);
+                pay(&mut world.left_behind.cancels);
                 Arc::make_mut(&mut world.hub).cancel(&task_id(index))
             }
             Action::Submit => {
-                pay(&mut world.left.submits);
+                pay(&mut world.left_behind.submits);
                 return self.submit(world);
             }
             other => Err(violated("model", format!("{other:?} is not the hub's"))),
@@ -524,7 +524,7 @@ impl Model for System {
             return;
         }
         self.possible(world, actions);
-        if world.left.crashes == 0 {
+        if world.left_behind.crashes == 0 {
             return;
         }
         let whole = actions.len();

@@ -119,7 +119,7 @@ pub struct World {
     pub sessions: Vec<Session>,
     /// By task.
     pub files: Vec<Files>,
-    pub left: Budget,
+    pub left_behind: Budget,
     pub ghost: Ghost,
     pub violation: Option<Violation>,
 }
@@ -130,8 +130,8 @@ impl Hash for World {
         let Self { process, run, reboots, disk, disk_fault, asked, conns, dials: _, hub, commands, .. } = self;
         (process, run, reboots, disk, disk_fault, asked, conns, commands).hash(hasher);
         hub.state_hash(|id| conns.iter().filter(|conn| conn.id <= id).count(), hasher);
-        let Self { tasks, wakes, sessions, files, left, ghost, violation, .. } = self;
-        (tasks, wakes, sessions, files, left, ghost, violation).hash(hasher);
+        let Self { tasks, wakes, sessions, files, left_behind, ghost, violation, .. } = self;
+        (tasks, wakes, sessions, files, left_behind, ghost, violation).hash(hasher);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use agentcom::sidecar::supervisor::pm2;
 use agentcom::sidecar::supervisor::pm2::{
-    NameSource, Pm2, Pm2Error, Pm2Process, ProcessIdentity, ProcessStatus, SupervisorFacts, query_jlist,
+    NameSource, Pm2, Pm2Error, Pm2Process, ProcessIdentity, ProcessStatus, SupervisorSettings, query_jlist,
 };
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -145,7 +145,7 @@ async fn the_real_environment_says_who_we_are_and_the_list_agrees() {
     let environment = daemon.start("name: 'probe one', autorestart: false, stop_exit_codes: [5, 0]");
     let us = ProcessIdentity { pid: 0, ..ProcessIdentity::from_env(reader(&environment)) };
     assert_eq!((us.name.as_deref(), us.source), (Some("probe one"), NameSource::Pm2Environment));
-    let facts = SupervisorFacts::from_env(reader(&environment));
+    let facts = SupervisorSettings::from_env(reader(&environment));
     assert!(facts.under_pm2 && !facts.autorestart && facts.restart_time == Some(0));
     // Why `parent_is_pm2` may be decided by that file.
     assert_eq!(environment["APP_PPID"], fs::read_to_string(daemon.home().join("pm2.pid")).unwrap().trim());

@@ -42,8 +42,9 @@ pub fn state(machine: &Machine, origin: Timestamp) -> String {
 
 fn life(state: &State, origin: Timestamp) -> String {
     let phase = state.phase();
-    let left =
-        |left: &Option<PersistedJob>| left.as_ref().map_or(String::new(), |c| format!(", leaves {}", persisted(c)));
+    let left_behind = |left_behind: &Option<PersistedJob>| {
+        left_behind.as_ref().map_or(String::new(), |c| format!(", leaves {}", persisted(c)))
+    };
     match state {
         State::Idle => phase.to_string(),
         State::Working { job } => format!("{phase} {}{}", persisted(&job.persisted), in_doubt(job)),
@@ -52,11 +53,11 @@ fn life(state: &State, origin: Timestamp) -> String {
             let job = format!("{}{}", persisted(&job.persisted), in_doubt(job));
             format!("{phase} {job}, restart {} by +{by}", order.reason)
         }
-        State::Draining { cause, deadline, step, left: persisted } => {
+        State::Draining { cause, deadline, step, left_behind: persisted } => {
             let by = deadline.since(origin);
-            format!("{phase} {}, {} by +{by}{}", drain_step(*step), why(cause), left(persisted))
+            format!("{phase} {}, {} by +{by}{}", drain_step(*step), why(cause), left_behind(persisted))
         }
-        State::Exiting { cause, left: persisted } => format!("{phase} {}{}", why(cause), left(persisted)),
+        State::Exiting { cause, left_behind: persisted } => format!("{phase} {}{}", why(cause), left_behind(persisted)),
     }
 }
 

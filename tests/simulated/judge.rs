@@ -56,16 +56,16 @@ impl Shared {
                 .is_some_and(|task| matches!(task.status, legacy::Status::Completed | legacy::Status::DeadLetter)),
         };
         let is_there = |at: Option<&u64>| at.is_some_and(|at| *at <= self.now);
-        let mut left = Vec::new();
+        let mut left_behind = Vec::new();
         for id in self.submitted.iter().filter(has_ended) {
             self.counts.ended += 1;
             for (files, kind) in [(&self.started, "started"), (&self.results, "json")] {
                 if is_there(files.get(id)) {
-                    left.push(format!("{id} has ended, and {id}.{kind} was left behind"));
+                    left_behind.push(format!("{id} has ended, and {id}.{kind} was left behind"));
                 }
             }
         }
-        self.violations.extend(left);
+        self.violations.extend(left_behind);
     }
 
     /// A wake begins: no assignment is woken twice unless the last wake is known to have failed.

@@ -41,13 +41,13 @@ impl Step<'_> {
                 cause: Cause::Restart { order, forced, signalled: false, next_run },
                 deadline,
                 step,
-                left,
+                left_behind,
             } => {
                 self.machine.state = State::Draining {
                     cause: Cause::Restart { order, forced, signalled: true, next_run },
                     deadline: deadline.min(budget),
                     step,
-                    left,
+                    left_behind,
                 };
             }
             state @ State::Draining { cause: Cause::Restart { signalled: true, .. } | Cause::Stop { .. }, .. } => {
@@ -60,16 +60,16 @@ impl Step<'_> {
 
     /// Begins the drain for a restart and checks the next run again, because the answer to the command may be hours
     /// old.
-    pub(in crate::machine) fn drain_for_restart(&mut self, order: RestartOrder, left: Option<PersistedJob>) {
+    pub(in crate::machine) fn drain_for_restart(&mut self, order: RestartOrder, left_behind: Option<PersistedJob>) {
         let number = self.next_question();
         self.order(Effect::CheckNextRun { number, leaving: true });
-        let (forced, next_run) = (left.is_some(), NextRun::Asked { number });
-        self.drain(Cause::Restart { order, forced, signalled: false, next_run }, left);
+        let (forced, next_run) = (left_behind.is_some(), NextRun::Asked { number });
+        self.drain(Cause::Restart { order, forced, signalled: false, next_run }, left_behind);
     }
 
     /// Begins the drain: no new work is taken. `left` is the job that is left under way.
-    fn drain(&mut self, cause: Cause, left: Option<PersistedJob>) {
-        let forced = left.is_some();
+    fn drain(&mut self, cause: Cause, left_behind: Option<PersistedJob>) {
+        let forced = left_behind.is_some();
         let deadline = self.now.plus(match &cause {
             Cause::Restart { .. } => self.policy.drain_deadline_ms,
             Cause::Stop { .. } => self.policy.stop_budget_ms,
@@ -78,7 +78,7 @@ impl Step<'_> {
             open.forced = forced;
             open.leaving_at = Some(self.now);
         }
-        self.machine.state = State::Draining { cause, deadline, step: DrainStep::Flushing, left };
+        self.machine.state = State::Draining { cause, deadline, step: DrainStep::Flushing, left_behind };
         if let Connection::Down { retry_at, firm: false, .. } = &mut self.machine.connection {
             *retry_at = self.now;
         }
@@ -123,9 +123,9 @@ impl Step<'_> {
 
     /// Sends the goodbye, then the close frame. `agent_restarting` is sent here and nowhere else.
     pub(in crate::machine) fn say_goodbye(&mut self) {
-        let State::Draining { cause, step, left, .. } = &mut self.machine.state else { return };
+        let State::Draining { cause, step, left_behind, .. } = &mut self.machine.state else { return };
         *step = DrainStep::Closing;
-        let task_id = left.as_ref().map(|persisted| persisted.task.id.clone());
+        let task_id = left_behind.as_ref().map(|persisted| persisted.task.id.clone());
         let restarting = matches!(cause, Cause::Restart { .. });
         let long_form = self.machine.connection.online().is_some_and(|online| online.features.restart_v2);
         if let (true, Some(restart)) = (restarting, self.machine.restarts.open.clone()) {
@@ -153,8 +153,8 @@ impl Step<'_> {
     /// Ends the process. The journal is written first if it differs from the one on disk.
     pub(in crate::machine) fn exit(&mut self) {
         match core::mem::replace(&mut self.machine.state, State::Idle) {
-            State::Draining { cause, left, .. } => {
-                self.machine.state = State::Exiting { cause: cause.clone(), left };
+            State::Draining { cause, left_behind, .. } => {
+                self.machine.state = State::Exiting { cause: cause.clone(), left_behind };
                 let journal = self.machine.journal();
                 let journal_differs = journal != self.machine.durable;
                 if journal_differs {

@@ -221,8 +221,8 @@ impl Step<'_> {
     /// Forgets the task left behind if it is `task_id`. Returns whether it was.
     pub(in crate::machine) fn forget_left_behind(&mut self, task_id: &str) -> bool {
         match &mut self.machine.state {
-            State::Draining { left, .. } | State::Exiting { left, .. } => {
-                left.take_if(|persisted| persisted.task.id.as_str() == task_id).is_some()
+            State::Draining { left_behind, .. } | State::Exiting { left_behind, .. } => {
+                left_behind.take_if(|persisted| persisted.task.id.as_str() == task_id).is_some()
             }
             State::Idle | State::Working { .. } | State::RestartPending { .. } => false,
         }

@@ -129,8 +129,8 @@ pub(super) fn goodbye_order(step: &StepRecord<'_>) -> Result<(), Violation> {
 
 /// Checks that work is left behind only for a permitted reason, and that the journal holds it.
 pub(super) fn work_left(step: &StepRecord<'_>) -> Result<(), Violation> {
-    let (State::Draining { left: Some(left), cause, .. } | State::Exiting { left: Some(left), cause }) =
-        &step.after.state
+    let (State::Draining { left_behind: Some(left_behind), cause, .. }
+    | State::Exiting { left_behind: Some(left_behind), cause }) = &step.after.state
     else {
         return Ok(());
     };
@@ -140,14 +140,14 @@ pub(super) fn work_left(step: &StepRecord<'_>) -> Result<(), Violation> {
         (State::RestartPending { deadline, .. }, Cause::Restart { .. }) if *deadline <= step.now => true,
         (_, Cause::Restart { forced, .. }) => *forced && force_was_asked(step),
     };
-    let journalled = step.after.journal().job.as_ref() == Some(left);
+    let journalled = step.after.journal().job.as_ref() == Some(left_behind);
     if !permitted || !journalled {
-        return violated(Property::NoWorkLeft, format!("{} was left behind on {:?}", left.task.id, step.event));
+        return violated(Property::NoWorkLeft, format!("{} was left behind on {:?}", left_behind.task.id, step.event));
     }
     if let Some(Effect::Exit { .. }) = step.effects.last() {
         let written = step.effects.iter().any(|e| matches!(e, Effect::Persist(journal) if journal.job.is_some()));
-        if !written && step.after.durable.job.as_ref() != Some(left) {
-            return violated(Property::NoWorkLeft, format!("exit without {} on disk", left.task.id));
+        if !written && step.after.durable.job.as_ref() != Some(left_behind) {
+            return violated(Property::NoWorkLeft, format!("exit without {} on disk", left_behind.task.id));
         }
     }
     Ok(())

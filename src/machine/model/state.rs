@@ -39,14 +39,14 @@ pub enum State {
         /// The step of the drain.
         step: DrainStep,
         /// The task that is left behind; the journal holds it.
-        left: Option<PersistedJob>,
+        left_behind: Option<PersistedJob>,
     },
     /// The process is ending.
     Exiting {
         /// The reason for leaving.
         cause: Cause,
         /// The task that is left behind; the journal holds it.
-        left: Option<PersistedJob>,
+        left_behind: Option<PersistedJob>,
     },
 }
 
@@ -181,7 +181,7 @@ impl State {
         match self {
             Self::Idle => None,
             Self::Working { job } | Self::RestartPending { job, .. } => Some(&job.persisted),
-            Self::Draining { left, .. } | Self::Exiting { left, .. } => left.as_ref(),
+            Self::Draining { left_behind, .. } | Self::Exiting { left_behind, .. } => left_behind.as_ref(),
         }
     }
 
@@ -232,9 +232,9 @@ mod tests {
     }
 
     fn leaving(cause: &Cause) -> [State; 2] {
-        let (step, left) = (DrainStep::Flushing, None);
-        let draining = State::Draining { cause: cause.clone(), deadline: NOW, step, left: None };
-        [draining, State::Exiting { cause: cause.clone(), left }]
+        let (step, left_behind) = (DrainStep::Flushing, None);
+        let draining = State::Draining { cause: cause.clone(), deadline: NOW, step, left_behind: None };
+        [draining, State::Exiting { cause: cause.clone(), left_behind }]
     }
 
     #[test]

@@ -12,8 +12,9 @@ fn order() -> RestartOrder {
 /// A machine in each of the states that have no job.
 fn without_a_job() -> [State; 3] {
     let cause = Cause::Stop { signal: StopSignal::Interrupt };
-    let draining = State::Draining { cause: cause.clone(), deadline: NOW, step: DrainStep::Flushing, left: None };
-    [State::Idle, draining, State::Exiting { cause, left: None }]
+    let draining =
+        State::Draining { cause: cause.clone(), deadline: NOW, step: DrainStep::Flushing, left_behind: None };
+    [State::Idle, draining, State::Exiting { cause, left_behind: None }]
 }
 
 /// Whether `part` leaves a machine in `state` alone.

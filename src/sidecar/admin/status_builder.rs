@@ -183,7 +183,7 @@ fn journal(snapshot: &Snapshot) -> JournalPart {
 }
 
 fn supervisor(pm2: &Pm2, now: Timestamp) -> SupervisorPart {
-    let facts = pm2.current_facts();
+    let facts = pm2.current_settings();
     let (restart_method, why_in_place) = pm2.restart_method_at(now.as_millis());
     SupervisorPart {
         kind: match (facts.under_pm2, facts.under_systemd) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::common::text::{first_chars, on_one_line};
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::readiness::Ready;
-use crate::sidecar::supervisor::pm2::SupervisorFacts;
+use crate::sidecar::supervisor::pm2::SupervisorSettings;
 
 /// The least time between two lines for `systemctl status`.
 const THROTTLE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(crate) struct Systemd {
 
 impl Systemd {
     /// Reads this process's environment. Under pm2 nothing is sent, even if systemd started pm2.
-    pub(crate) fn of_this_process(facts: &SupervisorFacts) -> Self {
+    pub(crate) fn of_this_process(facts: &SupervisorSettings) -> Self {
         let env = |key: &str| std::env::var(key).ok().filter(|_| !facts.under_pm2);
         let notifier = Notifier::from_env(env);
         // A watchdog for another process is not ours to feed.

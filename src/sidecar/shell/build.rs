@@ -133,8 +133,8 @@ fn supervisor_channels(
     requests: Requests,
     on_a_machine: bool,
 ) -> (ChannelWriter, Systemd) {
-    let ready = readiness::watch(admin.clone(), readiness::hub_timeout(pm2.facts().listen_timeout_ms));
-    let systemd = Systemd::of_this_process(pm2.facts());
+    let ready = readiness::watch(admin.clone(), readiness::hub_timeout(pm2.settings().listen_timeout_ms));
+    let systemd = Systemd::of_this_process(pm2.settings());
     systemd.report(admin.clone(), ready.clone());
     let pm2_channel = if on_a_machine {
         pm2_channel::open(pm2, requests, admin.clone(), ready)
@@ -153,7 +153,7 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
         capabilities: config.capabilities.clone(),
         ollama_url: config.ollama_url.clone(),
         boot_id,
-        expected_back_ms: USUAL_GAP_MS + pm2.facts().restart_delay_ms.unwrap_or(0),
+        expected_back_ms: USUAL_GAP_MS + pm2.settings().restart_delay_ms.unwrap_or(0),
     }
 }
 

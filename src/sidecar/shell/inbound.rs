@@ -26,7 +26,7 @@ const DEFAULT_RETRY_MS: u64 = 1_000;
 /// Decodes one text frame to the agent `agent_id`. A frame without a meaning is still a sign of life.
 pub fn decode_frame(text: &str, agent_id: &str) -> FromHub {
     match HubFrame::parse(text) {
-        Ok(HubFrame::AgentLeft { agent_id: left }) if left == agent_id => FromHub::Forgotten,
+        Ok(HubFrame::AgentLeft { agent_id: gone }) if gone == agent_id => FromHub::Forgotten,
         Ok(HubFrame::TaskAssign(mut assignment)) => {
             assignment.rest.remove(CANNOT_START_KEY);
             from_assignment(assignment)

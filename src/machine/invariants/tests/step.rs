@@ -227,8 +227,8 @@ fn the_goodbye_comes_before_the_close_and_after_every_verdict() {
 /// `machine` with its task left behind, now.
 fn leaves_behind(machine: &Machine, forced: bool) -> State {
     let cause = to_restart(forced, NextRun::Asked { number: 1 });
-    let left = machine.state.persisted().cloned();
-    State::Draining { cause, deadline: NOW.plus(5_000), step: DrainStep::Flushing, left }
+    let left_behind = machine.state.persisted().cloned();
+    State::Draining { cause, deadline: NOW.plus(5_000), step: DrainStep::Flushing, left_behind }
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) fn open(
     admin: AdminHandle,
     ready: watch::Receiver<Option<Ready>>,
 ) -> ChannelWriter {
-    let Some(number) = pm2.facts().channel_fd else { return ChannelWriter::disconnected() };
+    let Some(number) = pm2.settings().channel_fd else { return ChannelWriter::disconnected() };
     let socket = match inherited_fd::take_channel(number).and_then(into_async) {
         Ok(socket) => Arc::new(socket),
         Err(error) => {

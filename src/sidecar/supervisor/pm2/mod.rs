@@ -31,7 +31,7 @@ pub use process_list::{Launch, ListError, Pm2Process, ProcessStatus, SHELL_EXEC,
 pub use query::{QUERY_TIMEOUT, find_pm2, query, query_jlist};
 pub use restart_strategy::{RestartStrategy, WhyExec, strategy_for};
 pub use rpc::read_reply;
-pub use settings::SupervisorFacts;
+pub use settings::SupervisorSettings;
 
 use crate::common::wall_clock::now_ms;
 use crate::machine;
@@ -50,7 +50,7 @@ pub struct Pm2 {
     identity: ProcessIdentity,
     /// pm2's name for this process, whatever `PM2_PROCESS_NAME` is: they differ if pm2 was given another name.
     listed_as: Option<String>,
-    facts: SupervisorFacts,
+    settings: SupervisorSettings,
     program: Option<PathBuf>,
     home: Option<PathBuf>,
     /// A name that only `jlist` contains.
@@ -73,7 +73,7 @@ impl Pm2 {
         Self {
             listed_as: identity.pm_id.and_then(|_| text("name")).filter(|name| !name.is_empty()),
             identity,
-            facts: SupervisorFacts::from_env(text),
+            settings: SupervisorSettings::from_env(text),
             program: find_pm2(&env),
             home: query::pm2_home(&env),
             discovered: OnceLock::new(),
@@ -95,27 +95,27 @@ impl Pm2 {
     }
 
     /// Returns pm2's settings for this process, as far as the environment shows. Lists are not in the environment: see
-    /// [`SupervisorFacts::refined_by`].
-    pub fn facts(&self) -> &SupervisorFacts {
-        &self.facts
+    /// [`SupervisorSettings::refined_by`].
+    pub fn settings(&self) -> &SupervisorSettings {
+        &self.settings
     }
 
     /// Returns pm2's present settings: the environment, corrected by pm2's last list and by the present parent process.
     /// When pm2 dies, its children get another parent, and no process reacts to their exits.
-    pub fn current_facts(&self) -> SupervisorFacts {
+    pub fn current_settings(&self) -> SupervisorSettings {
         let last_entry = self.last_entry.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut facts = self.facts.clone().with_current_parent();
-        facts.pm2_gone |= self.gone.load(Ordering::Relaxed);
-        facts.unlisted = facts.under_pm2 && self.unlisted.load(Ordering::Relaxed);
-        facts.silent = facts.under_pm2 && self.silent.load(Ordering::Relaxed);
-        last_entry.as_ref().map_or(facts.clone(), |us| facts.refined_by(us))
+        let mut settings = self.settings.clone().with_current_parent();
+        settings.pm2_gone |= self.gone.load(Ordering::Relaxed);
+        settings.unlisted = settings.under_pm2 && self.unlisted.load(Ordering::Relaxed);
+        settings.silent = settings.under_pm2 && self.silent.load(Ordering::Relaxed);
+        last_entry.as_ref().map_or(settings.clone(), |us| settings.refined_by(us))
     }
 
     /// Returns how the next run would be started after an exit now, according to pm2's own list: over its socket in
     /// some milliseconds, else by `pm2 jlist -s`. If this process is not listed or the query fails, no supervisor
     /// starts the next run. Returns `None` if pm2 lives and did not answer within 4 s.
     pub(crate) async fn query_restart_method(&self, clock: Clock) -> Option<machine::RestartMethod> {
-        if self.current_facts().could_be_restarted_by_pm2() {
+        if self.current_settings().could_be_restarted_by_pm2() {
             // Shorter than the callers' limits: a check, or the drain by default.
             let list = tokio::time::timeout(RESTART_METHOD_TIMEOUT, self.list()).await;
             match list.unwrap_or(Err(Pm2Error::TimedOut(RESTART_METHOD_TIMEOUT))) {
@@ -137,7 +137,7 @@ impl Pm2 {
     /// Returns how the next run would be started at `now_ms` (since the epoch), as far as it is known, and why no
     /// supervisor would start it.
     pub(crate) fn restart_method_at(&self, now_ms: u64) -> (machine::RestartMethod, Option<WhyExec>) {
-        match strategy_for(&self.current_facts(), now_ms) {
+        match strategy_for(&self.current_settings(), now_ms) {
             RestartStrategy::SupervisorRestarts => (machine::RestartMethod::Supervisor, None),
             RestartStrategy::ExecInPlace(why) => (machine::RestartMethod::InPlace, Some(why)),
         }
@@ -168,8 +168,8 @@ impl Pm2 {
         }
         // Under a wrapper, or if pm2 has died, it is expected.
         let is_news = !self.unlisted.swap(ours.is_none(), Ordering::Relaxed) && ours.is_none();
-        let facts = self.current_facts();
-        if is_news && facts.under_pm2 && !facts.pm2_gone && facts.parent_is_pm2 != Some(false) {
+        let settings = self.current_settings();
+        if is_news && settings.under_pm2 && !settings.pm2_gone && settings.parent_is_pm2 != Some(false) {
             tracing::warn!(
                 pid = self.identity.pid,
                 "pm2 does not list this process: it can neither stop nor show it, and would not start it again; a \
@@ -252,7 +252,7 @@ impl Pm2 {
     /// if pm2 waits for `ready`, it is `launching`.
     pub fn immediate_info(&self) -> Pm2Info {
         let own = OwnProcess::read();
-        let status = match (self.identity.pm_id, self.facts.wait_ready) {
+        let status = match (self.identity.pm_id, self.settings.wait_ready) {
             (None, _) => UNKNOWN,
             (Some(_), true) => "launching",
             (Some(_), false) => "online",
@@ -261,7 +261,7 @@ impl Pm2 {
             name: self.process_name().map(str::to_owned),
             status: Some(status.to_owned()),
             uptime_ms: own.uptime_ms,
-            restart_count: self.facts.restart_time,
+            restart_count: self.settings.restart_time,
             memory_bytes: own.memory_bytes,
         }
     }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::sidecar::supervisor::pm2::settings::SupervisorFacts;
+use crate::sidecar::supervisor::pm2::settings::SupervisorSettings;
 
 /// How a commanded restart is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,24 +57,24 @@ impl fmt::Display for WhyExec {
 }
 
 /// Decides from the present settings; `now_ms` is since the epoch.
-pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
-    if facts.under_systemd {
+pub fn strategy_for(settings: &SupervisorSettings, now_ms: u64) -> RestartStrategy {
+    if settings.under_systemd {
         RestartStrategy::ExecInPlace(WhyExec::UnderSystemd)
-    } else if !facts.under_pm2 {
+    } else if !settings.under_pm2 {
         RestartStrategy::ExecInPlace(WhyExec::NotUnderPm2)
-    } else if facts.pm2_gone {
+    } else if settings.pm2_gone {
         RestartStrategy::ExecInPlace(WhyExec::Pm2Gone)
-    } else if facts.parent_is_pm2 == Some(false) {
+    } else if settings.parent_is_pm2 == Some(false) {
         RestartStrategy::ExecInPlace(WhyExec::NotPm2sChild)
-    } else if facts.silent {
+    } else if settings.silent {
         RestartStrategy::ExecInPlace(WhyExec::CannotBeAsked)
-    } else if facts.unlisted {
+    } else if settings.unlisted {
         RestartStrategy::ExecInPlace(WhyExec::Unlisted)
-    } else if !facts.autorestart {
+    } else if !settings.autorestart {
         RestartStrategy::ExecInPlace(WhyExec::AutorestartOff)
-    } else if facts.stop_exit_codes.contains(&0) {
+    } else if settings.stop_exit_codes.contains(&0) {
         RestartStrategy::ExecInPlace(WhyExec::ZeroStops)
-    } else if counts_as_crash_loop(facts, now_ms) {
+    } else if counts_as_crash_loop(settings, now_ms) {
         RestartStrategy::ExecInPlace(WhyExec::CrashLoopGuard)
     } else {
         RestartStrategy::SupervisorRestarts
@@ -83,23 +83,23 @@ pub fn strategy_for(facts: &SupervisorFacts, now_ms: u64) -> RestartStrategy {
 
 /// Applies pm2's rule (`God.handleExit`): an exit within `min_uptime` of the start counts while the first start is less
 /// than `min_uptime * max_restarts` ago; at `max_restarts` of them the process is `errored` for good.
-fn counts_as_crash_loop(facts: &SupervisorFacts, now_ms: u64) -> bool {
-    let (Some(started), Some(created)) = (facts.pm_uptime_ms, facts.created_at_ms) else { return false };
-    let guarded = facts.min_uptime_ms.saturating_mul(facts.max_restarts);
+fn counts_as_crash_loop(settings: &SupervisorSettings, now_ms: u64) -> bool {
+    let (Some(started), Some(created)) = (settings.pm_uptime_ms, settings.created_at_ms) else { return false };
+    let guarded = settings.min_uptime_ms.saturating_mul(settings.max_restarts);
     // pm2 sees the exit a moment after this decision, so both comparisons err towards `exec`, which is always safe.
-    let too_soon = now_ms.saturating_sub(started) < facts.min_uptime_ms;
+    let too_soon = now_ms.saturating_sub(started) < settings.min_uptime_ms;
     too_soon
         && now_ms.saturating_sub(created) < guarded
-        && facts.unstable_restarts.saturating_add(1) >= facts.max_restarts
+        && settings.unstable_restarts.saturating_add(1) >= settings.max_restarts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn under_pm2(more: &[(&str, &str)]) -> SupervisorFacts {
+    fn under_pm2(more: &[(&str, &str)]) -> SupervisorSettings {
         let base = [("pm_id", "0"), ("autorestart", "true"), ("created_at", "1000000"), ("pm_uptime", "1005000")];
-        SupervisorFacts::from_env(|key| {
+        SupervisorSettings::from_env(|key| {
             more.iter().chain(&base).find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
         })
     }
@@ -118,59 +118,59 @@ mod tests {
 
     #[test]
     fn without_pm2_nobody_does() {
-        let facts = SupervisorFacts::from_env(|_| None);
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::NotUnderPm2));
+        let settings = SupervisorSettings::from_env(|_| None);
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::NotUnderPm2));
     }
 
     #[test]
     fn under_systemd_the_process_stays() {
-        let facts = SupervisorFacts::from_env(|key| (key == "NOTIFY_SOCKET").then(|| "/run/notify".to_owned()));
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::UnderSystemd));
+        let settings = SupervisorSettings::from_env(|key| (key == "NOTIFY_SOCKET").then(|| "/run/notify".to_owned()));
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::UnderSystemd));
         let both = under_pm2(&[("NOTIFY_SOCKET", "/run/notify")]);
         assert_eq!(strategy_for(&both, LATER), RestartStrategy::SupervisorRestarts, "pm2 below systemd is still pm2");
     }
 
     #[test]
     fn a_grandchild_of_pm2_cannot_rely_on_it() {
-        let facts = SupervisorFacts { parent_is_pm2: Some(false), ..under_pm2(&[]) };
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::NotPm2sChild));
+        let settings = SupervisorSettings { parent_is_pm2: Some(false), ..under_pm2(&[]) };
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::NotPm2sChild));
     }
 
     #[test]
     fn a_pm2_that_has_died_starts_nobody() {
-        let facts = SupervisorFacts { pm2_gone: true, ..under_pm2(&[]) };
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::Pm2Gone));
+        let settings = SupervisorSettings { pm2_gone: true, ..under_pm2(&[]) };
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::Pm2Gone));
     }
 
     #[test]
     fn a_pm2_that_cannot_be_asked_is_not_relied_on() {
-        let facts = SupervisorFacts { silent: true, ..under_pm2(&[]) };
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::CannotBeAsked));
+        let settings = SupervisorSettings { silent: true, ..under_pm2(&[]) };
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::CannotBeAsked));
     }
 
     #[test]
     fn a_pm2_that_does_not_list_us_starts_nobody() {
-        let facts = SupervisorFacts { unlisted: true, ..under_pm2(&[]) };
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::Unlisted));
+        let settings = SupervisorSettings { unlisted: true, ..under_pm2(&[]) };
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::Unlisted));
     }
 
     #[test]
     fn autorestart_off_is_final() {
-        let facts = under_pm2(&[("autorestart", "false")]);
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::AutorestartOff));
+        let settings = under_pm2(&[("autorestart", "false")]);
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::AutorestartOff));
     }
 
     #[test]
     fn zero_among_the_stop_codes_is_final() {
-        let facts = under_pm2(&[("stop_exit_codes", "0")]);
-        assert_eq!(strategy_for(&facts, LATER), RestartStrategy::ExecInPlace(WhyExec::ZeroStops));
+        let settings = under_pm2(&[("stop_exit_codes", "0")]);
+        assert_eq!(strategy_for(&settings, LATER), RestartStrategy::ExecInPlace(WhyExec::ZeroStops));
     }
 
     #[test]
     fn an_exit_that_pm2_would_take_for_the_last_straw_is_avoided() {
-        let facts = under_pm2(&[("unstable_restarts", "15")]);
-        assert_eq!(strategy_for(&facts, 1_005_300), RestartStrategy::ExecInPlace(WhyExec::CrashLoopGuard));
-        assert_eq!(strategy_for(&facts, 1_006_300), RestartStrategy::SupervisorRestarts);
+        let settings = under_pm2(&[("unstable_restarts", "15")]);
+        assert_eq!(strategy_for(&settings, 1_005_300), RestartStrategy::ExecInPlace(WhyExec::CrashLoopGuard));
+        assert_eq!(strategy_for(&settings, 1_006_300), RestartStrategy::SupervisorRestarts);
         let calmer = under_pm2(&[("unstable_restarts", "14")]);
         assert_eq!(strategy_for(&calmer, 1_005_300), RestartStrategy::SupervisorRestarts);
     }

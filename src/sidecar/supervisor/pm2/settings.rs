@@ -13,9 +13,9 @@ const DEFAULT_MIN_UPTIME_MS: u64 = 1_000;
 const DEFAULT_MAX_RESTARTS: u64 = 16;
 
 /// pm2's settings for this process. pm2 exports scalars only, so a list of several `stop_exit_codes` is not in the
-/// environment; [`SupervisorFacts::refined_by`] adds it.
+/// environment; [`SupervisorSettings::refined_by`] adds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SupervisorFacts {
+pub struct SupervisorSettings {
     /// Whether pm2's variables are in the environment.
     pub under_pm2: bool,
     /// Whether systemd started this process, and not pm2.
@@ -63,7 +63,7 @@ pub struct SupervisorFacts {
     pub channel_fd: Option<i32>,
 }
 
-impl SupervisorFacts {
+impl SupervisorSettings {
     /// Reads what pm2 exported. Invalid values count as absent.
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         let number = |key: &str| env(key).and_then(|value| value.trim().parse::<u64>().ok());
@@ -153,22 +153,22 @@ fn parent_is_pm2(env: impl Fn(&str) -> Option<String>) -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn facts(variables: &[(&str, &str)]) -> SupervisorFacts {
-        SupervisorFacts::from_env(|key| {
+    fn settings(variables: &[(&str, &str)]) -> SupervisorSettings {
+        SupervisorSettings::from_env(|key| {
             variables.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn without_pm2_its_defaults_stand() {
-        let facts = facts(&[]);
-        assert!(!facts.under_pm2 && facts.autorestart && facts.stop_exit_codes.is_empty());
-        assert_eq!((facts.kill_timeout_ms, facts.min_uptime_ms, facts.max_restarts), (1_600, 1_000, 16));
+        let settings = settings(&[]);
+        assert!(!settings.under_pm2 && settings.autorestart && settings.stop_exit_codes.is_empty());
+        assert_eq!((settings.kill_timeout_ms, settings.min_uptime_ms, settings.max_restarts), (1_600, 1_000, 16));
     }
 
     #[test]
     fn reads_what_pm2_exports() {
-        let facts = facts(&[
+        let settings = settings(&[
             ("pm_id", "1"),
             ("restart_time", "4"),
             ("kill_timeout", "5000"),
@@ -178,25 +178,28 @@ mod tests {
             ("wait_ready", "true"),
             ("NODE_CHANNEL_FD", "3"),
         ]);
-        assert!(facts.under_pm2 && !facts.autorestart && facts.wait_ready);
-        assert_eq!(facts.stop_exit_codes, [0]);
-        assert_eq!((facts.restart_time, facts.kill_timeout_ms, facts.restart_delay_ms), (Some(4), 5_000, Some(7)));
-        assert_eq!(facts.channel_fd, Some(3));
+        assert!(settings.under_pm2 && !settings.autorestart && settings.wait_ready);
+        assert_eq!(settings.stop_exit_codes, [0]);
+        assert_eq!(
+            (settings.restart_time, settings.kill_timeout_ms, settings.restart_delay_ms),
+            (Some(4), 5_000, Some(7))
+        );
+        assert_eq!(settings.channel_fd, Some(3));
     }
 
     #[test]
     fn nonsense_counts_as_absent() {
-        let facts =
-            facts(&[("pm_id", "0"), ("restart_time", "NaN"), ("kill_timeout", "soon"), ("stop_exit_codes", "x")]);
-        assert_eq!((facts.restart_time, facts.kill_timeout_ms), (None, 1_600));
-        assert!(facts.stop_exit_codes.is_empty());
+        let settings =
+            settings(&[("pm_id", "0"), ("restart_time", "NaN"), ("kill_timeout", "soon"), ("stop_exit_codes", "x")]);
+        assert_eq!((settings.restart_time, settings.kill_timeout_ms), (None, 1_600));
+        assert!(settings.stop_exit_codes.is_empty());
     }
 
     #[test]
     fn a_parent_that_is_gone_was_not_ours_to_rely_on() {
-        let ours = SupervisorFacts { parent_is_pm2: Some(true), ..facts(&[("pm_id", "0")]) };
+        let ours = SupervisorSettings { parent_is_pm2: Some(true), ..settings(&[("pm_id", "0")]) };
         assert_eq!(ours.clone().with_current_parent(), ours);
-        let orphaned = SupervisorFacts { parent: ours.parent.map(|pid| pid + 1), ..ours };
+        let orphaned = SupervisorSettings { parent: ours.parent.map(|pid| pid + 1), ..ours };
         assert!(orphaned.with_current_parent().pm2_gone);
     }
 
@@ -204,10 +207,10 @@ mod tests {
     fn the_pid_file_tells_whether_pm2_is_our_parent() {
         let home = tempfile::tempdir().unwrap();
         let env = [("pm_id", "0"), ("PM2_HOME", home.path().to_str().unwrap())];
-        assert_eq!(facts(&env).parent_is_pm2, None);
+        assert_eq!(settings(&env).parent_is_pm2, None);
         std::fs::write(home.path().join("pm2.pid"), std::os::unix::process::parent_id().to_string()).unwrap();
-        assert_eq!(facts(&env).parent_is_pm2, Some(true));
+        assert_eq!(settings(&env).parent_is_pm2, Some(true));
         std::fs::write(home.path().join("pm2.pid"), std::process::id().to_string()).unwrap();
-        assert_eq!(facts(&env).parent_is_pm2, Some(false));
+        assert_eq!(settings(&env).parent_is_pm2, Some(false));
     }
 }
