@@ -401,7 +401,7 @@ fn a_port_that_somebody_else_has_is_a_problem_also_while_the_sidecar_runs() {
     agent.configure("http_listen", address.clone());
     let (level, said, todo) = Found::of(&agent).one("http");
     assert!(
-        level == "problem" && said.contains("cannot be opened") && todo.contains("nobody else has"),
+        level == "problem" && said.contains("cannot be opened") && todo.contains("no other process uses"),
         "{said}; {todo}"
     );
     drop(listener);
