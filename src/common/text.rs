@@ -5,6 +5,15 @@ pub fn first_chars(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
+/// Returns the last `count` characters.
+pub fn last_chars(text: &str, count: usize) -> &str {
+    match text.char_indices().rev().nth(count) {
+        // The last character that is dropped.
+        Some((i, before)) => &text[i + before.len_utf8()..],
+        None => text,
+    }
+}
+
 /// Returns the text with each control character, line breaks among them, as a space: it can neither move a cursor nor
 /// look like a further line.
 pub fn on_one_line(text: &str) -> String {
@@ -42,5 +51,12 @@ mod tests {
     #[test]
     fn a_line_stays_one() {
         assert_eq!(on_one_line("a\nb\u{1b}[2J\tc"), "a b [2J c");
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_counted_in_characters() {
+        assert_eq!(last_chars("aäöü", 2), "öü");
+        assert_eq!(last_chars("aäöü", 4), "aäöü");
+        assert_eq!(last_chars("", 2), "");
     }
 }

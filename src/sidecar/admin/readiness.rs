@@ -6,9 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::sidecar::admin::handle::AdminHandle;
-
-/// pm2's default `listen_timeout` (`GRACEFUL_LISTEN_TIMEOUT` in its `constants.js`), ms.
-const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
+use crate::sidecar::supervisor::pm2::settings::DEFAULT_LISTEN_TIMEOUT_MS;
 
 /// The way in which the sidecar became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
+use crate::common::fs::same_file;
+
 /// How long to wait before another attempt to set up a watch (the usual limit is 128 instances per user).
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -108,6 +110,6 @@ fn is_change(kind: EventKind) -> bool {
 }
 
 fn identity(found: &fs::Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
-    (found.dev(), found.ino(), found.created().ok())
+    let (device, inode) = same_file::identity(found);
+    (device, inode, found.created().ok())
 }

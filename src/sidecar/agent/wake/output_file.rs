@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::common::fs::{private_options, regular_file, same_file};
+use crate::common::text::last_chars;
 
 /// How much of the file's end is read, bytes.
 const TAIL_BYTES: u64 = 4 * 1024;
@@ -127,14 +128,6 @@ pub(super) fn open_leftover_files(scratch: &Path) -> Vec<WrittenFile> {
         .collect()
 }
 
-fn last_chars(text: &str, count: usize) -> &str {
-    match text.char_indices().rev().nth(count) {
-        // The last character that is dropped.
-        Some((i, before)) => &text[i + before.len_utf8()..],
-        None => text,
-    }
-}
-
 fn read_tail(mut file: &File) -> std::io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
@@ -147,13 +140,6 @@ fn read_tail(mut file: &File) -> std::io::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use std::io::Write;
-
-    #[test]
-    fn the_end_of_a_text_is_counted_in_characters() {
-        assert_eq!(last_chars("aäöü", 2), "öü");
-        assert_eq!(last_chars("aäöü", 4), "aäöü");
-        assert_eq!(last_chars("", 2), "");
-    }
 
     /// Advances the paused clock until `condition` holds.
     async fn eventually(condition: impl Fn() -> bool) {

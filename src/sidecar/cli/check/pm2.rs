@@ -10,16 +10,13 @@ use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::Holder;
 use crate::sidecar::policy::STOP_RESERVE_MS;
+use crate::sidecar::supervisor::pm2::settings::{
+    DEFAULT_KILL_TIMEOUT_MS, DEFAULT_LISTEN_TIMEOUT_MS, DEFAULT_MAX_RESTARTS,
+};
 use crate::sidecar::supervisor::pm2::{Launch, Pm2, Pm2Error, Pm2Process, ProcessStatus, QUERY_TIMEOUT, query};
 
-/// pm2's default of `kill_timeout`, ms.
-const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
 /// The least time that the goodbye to the hub gets, ms (`sidecar::policy`).
 const MIN_GOODBYE_MS: u64 = 200;
-/// pm2's default of `listen_timeout`, ms.
-const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
-/// pm2's default of `max_restarts`.
-const DEFAULT_MAX_RESTARTS: u64 = 16;
 
 /// Checks pm2's state of this sidecar, its settings, and the secrets that pm2 stores.
 pub(super) async fn check(config: &Config, holder: Option<&Holder>) -> Vec<Finding> {

@@ -15,7 +15,7 @@ mod process_list;
 mod query;
 mod restart_strategy;
 mod rpc;
-mod settings;
+pub(crate) mod settings;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

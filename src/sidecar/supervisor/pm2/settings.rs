@@ -6,11 +6,13 @@ use std::ffi::OsString;
 use crate::sidecar::supervisor::pm2::process_list::Pm2Process;
 
 /// pm2's default `kill_timeout`, ms (`KILL_TIMEOUT` in its `constants.js`).
-const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
+pub(crate) const DEFAULT_KILL_TIMEOUT_MS: u64 = 1_600;
+/// pm2's default `listen_timeout`, ms (`GRACEFUL_LISTEN_TIMEOUT` in its `constants.js`).
+pub(crate) const DEFAULT_LISTEN_TIMEOUT_MS: u64 = 3_000;
 /// pm2's default `min_uptime`, ms (`God.handleExit`).
 const DEFAULT_MIN_UPTIME_MS: u64 = 1_000;
 /// pm2's default `max_restarts` (`God.handleExit`).
-const DEFAULT_MAX_RESTARTS: u64 = 16;
+pub(crate) const DEFAULT_MAX_RESTARTS: u64 = 16;
 
 /// pm2's settings for this process. pm2 exports scalars only, so a list of several `stop_exit_codes` is not in the
 /// environment; [`SupervisorSettings::refined_by`] adds it.
