@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle as _,
-    WriteTransaction,
+    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableHandle as _, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,9 @@ const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tok
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
-/// The schema number that this hub writes. A file with a higher number is left alone.
-const SCHEMA: u64 = 1;
+/// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
+/// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
+const SCHEMA: u64 = 2;
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 const CACHE_BYTES: usize = 8 << 20;
@@ -133,6 +134,9 @@ impl Store {
         regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
         if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
             tracing::error!(file = %path.display(), "the store is an empty file: if it held anything, that is gone; an empty store is made of it");
+        }
+        if let Some(found) = look_at_schema(&path).filter(|found| *found > SCHEMA) {
+            return Err(StoreError::Newer { path, found });
         }
         let opened = catch_panic(&path, || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)))?;
         let db = opened.map_err(|error| {
@@ -253,28 +257,44 @@ impl Store {
         Ok(())
     }
 
-    /// Creates the tables that are missing and refuses a file that a newer hub wrote.
+    /// Creates the tables that are missing, raises a lower schema number, and refuses a file that a newer hub wrote.
     fn prepare(&self) -> Result<(), StoreError> {
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
-        {
+        let found = {
             let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
             let found = meta.get("schema").map_err(|e| self.file_error(&e))?.map(|found| found.value());
             match found {
                 Some(found) if found > SCHEMA => return Err(StoreError::Newer { path: self.path.clone(), found }),
-                Some(_) => {}
-                None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
+                Some(SCHEMA) => {}
+                Some(_) | None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
             }
             write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
             write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
             write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
+            found
+        };
+        write.commit().map_err(|e| self.file_error(&e))?;
+        if let Some(found) = found.filter(|found| *found < SCHEMA) {
+            tracing::info!(file = %self.path.display(), from = found, to = SCHEMA, "the store has a new schema number: an older hub refuses it from now on");
         }
-        write.commit().map_err(|e| self.file_error(&e))
+        Ok(())
     }
 
     fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
         StoreError::File { path: self.path.clone(), detail: error.to_string() }
     }
+}
+
+/// Reads the schema number without changing a byte, which opening the file for writing does. `None` if there is none, or
+/// if the file is absent, in use, damaged, or was not closed: then opening it for writing shows what is the matter.
+fn look_at_schema(path: &Path) -> Option<u64> {
+    let look = || {
+        let db = ReadOnlyDatabase::open(path).ok()?;
+        let meta = db.begin_read().ok()?.open_table(META).ok()?;
+        meta.get("schema").ok()?.map(|found| found.value())
+    };
+    catch_panic(path, || Ok(look())).ok().flatten()
 }
 
 /// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged
@@ -294,4 +314,83 @@ fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, St
 fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mut Vec<UnreadRecord>) -> Option<T> {
     let record = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
     read_stored(bytes).map_err(|why| unread.push(record(why))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Does something with the number of a store that is not open.
+    fn in_meta<T>(data_dir: &Path, act: impl FnOnce(&mut redb::Table<'_, &'static str, u64>) -> T) -> T {
+        let db = Database::open(Store::path_in(data_dir)).unwrap();
+        let write = db.begin_write().unwrap();
+        let answer = act(&mut write.open_table(META).unwrap());
+        write.commit().unwrap();
+        answer
+    }
+
+    fn schema_in(data_dir: &Path) -> Option<u64> {
+        in_meta(data_dir, |meta| meta.get("schema").unwrap().map(|found| found.value()))
+    }
+
+    fn setting(value: &str) -> StateChanges {
+        StateChanges { settings: vec![("k".to_owned(), value.to_owned())], ..StateChanges::default() }
+    }
+
+    #[test]
+    fn a_new_store_has_the_number_of_this_hub() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path()).unwrap());
+        assert_eq!(schema_in(folder.path()), Some(2));
+    }
+
+    #[test]
+    fn an_older_store_opens_and_has_the_number_of_this_hub_from_then_on() {
+        // Version 0.1.0's, one below any that a hub wrote, and none.
+        for before in [Some(1), Some(0), None] {
+            let folder = tempfile::tempdir().unwrap();
+            Store::open(folder.path()).unwrap().commit(&Changes::default(), &setting("v")).unwrap();
+            in_meta(folder.path(), |meta| match before {
+                Some(before) => meta.insert("schema", before).map(drop).unwrap(),
+                None => meta.remove("schema").map(drop).unwrap(),
+            });
+            let stored = Store::open(folder.path()).unwrap().load().unwrap();
+            assert_eq!(stored.settings, [("k".to_owned(), "v".to_owned())], "{before:?}");
+            assert_eq!(schema_in(folder.path()), Some(SCHEMA), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_hubs_store_is_refused_and_no_byte_of_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path()).unwrap());
+        in_meta(folder.path(), |meta| meta.insert("schema", SCHEMA + 1).map(drop).unwrap());
+        let path = Store::path_in(folder.path());
+        let before = std::fs::read(&path).unwrap();
+        for _ in 0..2 {
+            let refused = Store::open(folder.path()).err().unwrap();
+            assert!(matches!(refused, StoreError::Newer { found: 3, .. }), "{refused}");
+            let said = format!("{} has schema 3, this hub knows 2: run the newer hub that wrote it", path.display());
+            assert_eq!(refused.to_string(), said);
+        }
+        assert!(std::fs::read(&path).unwrap() == before);
+    }
+
+    #[test]
+    fn a_newer_hubs_store_that_was_not_closed_is_refused_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Store::path_in(folder.path());
+        drop(Store::open(folder.path()).unwrap());
+        let killed = {
+            let store = Store::open(folder.path()).unwrap();
+            let write = store.db.begin_write().unwrap();
+            write.open_table(META).unwrap().insert("schema", SCHEMA + 1).unwrap();
+            write.commit().unwrap();
+            // What a killed process leaves: redb has the file marked as open.
+            std::fs::read(&path).unwrap()
+        };
+        std::fs::write(&path, killed).unwrap();
+        assert_eq!(look_at_schema(&path), None);
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 3, .. })));
+    }
 }

@@ -15,8 +15,9 @@ use crate::machine::{Journal, OUTBOX_CAP, PARKED_WORK_CAP};
 use crate::protocol::{read_part, read_stored};
 use crate::sidecar::agent::results::outcome::MAX_RESULT_BYTES;
 
-/// The schema version of the file. A higher one is from a newer sidecar.
-const SCHEMA: u32 = 1;
+/// The schema version that this sidecar writes. A file with a higher one is from a newer sidecar; one with a lower one, or
+/// none, gets this one when it is next written, so that an older sidecar refuses it from then on. Version 0.1.0 wrote 1.
+const SCHEMA: u32 = 2;
 
 /// The allowance for the restarts, the ids, and the fields of other writers, bytes.
 const REST_BYTES: u64 = 16 << 20;

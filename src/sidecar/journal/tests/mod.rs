@@ -257,6 +257,26 @@ fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
 fn a_newer_sidecars_journal_is_told_apart_whatever_is_in_it() {
     let newer = from_bytes(br#"{"schema":99,"active":"in a form of its own"}"#, BOOT).unwrap();
     assert!(matches!(newer, Found::Newer { schema: 99 }), "{newer:?}");
+    let next = from_bytes(format!(r#"{{"schema":{}}}"#, SCHEMA + 1).as_bytes(), BOOT).unwrap();
+    assert!(matches!(next, Found::Newer { schema: 3 }), "{next:?}");
+}
+
+#[test]
+fn an_older_journal_is_read_and_has_this_sidecars_number_when_it_is_written() {
+    let whole = full_journal(Stage::Running);
+    // Version 0.1.0's, one below any that a sidecar wrote, and none, as in the Node sidecar's file.
+    for before in [json!(1), json!(0), Value::Null] {
+        let mut file: Value = serde_json::from_slice(&to_bytes(&whole, &Map::new())).unwrap();
+        assert_eq!(file["schema"], 2);
+        file["schema"] = before.clone();
+        if before.is_null() {
+            file.as_object_mut().unwrap().remove("schema");
+        }
+        let (journal, other) = journal_of(file.to_string().as_bytes());
+        assert_eq!((&journal, &other), (&whole, &Map::new()), "{before}");
+        let written: Value = serde_json::from_slice(&to_bytes(&journal, &other)).unwrap();
+        assert_eq!(written["schema"], SCHEMA, "{before}");
+    }
 }
 
 /// Returns a JSON object of at least this many bytes, whose lists are nested so deep that one value per line would fill
