@@ -37,7 +37,7 @@ impl Step<'_> {
                         self.order(Effect::Send(ToHub::Ping));
                     }
                     Heartbeat::Sent { answer_by, .. } if answer_by <= now => {
-                        let attempt = online.attempt;
+                        let attempt = online.failed_attempts(now);
                         self.close_connection(CloseCode::Unusable, attempt, false);
                     }
                     Heartbeat::Due { .. } | Heartbeat::Sent { .. } => {}

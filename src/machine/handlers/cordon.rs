@@ -58,7 +58,7 @@ impl Step<'_> {
         let knows_no_rejection = self.machine.connection.online().is_some_and(|online| !online.features.task_rejected);
         if self.machine.cordon == Cordon::On && idle && knows_no_rejection {
             self.machine.cordon = Cordon::Away;
-            let attempt = self.machine.connection.attempt();
+            let attempt = self.machine.connection.attempt(self.now);
             self.close_connection(CloseCode::Cordoned, attempt, false);
         }
     }

@@ -135,7 +135,7 @@ impl Step<'_> {
                 self.order(Effect::Send(ToHub::Status { status }));
             }
         }
-        let attempt = self.machine.connection.attempt();
+        let attempt = self.machine.connection.attempt(self.now);
         let code = if restarting { CloseCode::Restarting } else { CloseCode::Stopping };
         self.close_connection(code, attempt, false);
     }

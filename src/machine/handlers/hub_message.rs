@@ -73,7 +73,7 @@ impl Step<'_> {
             FromHub::SignOfLife => {}
             FromHub::IdentifyRefused { error } => {
                 self.order(Effect::Notify(Notice::IdentifyRefused { error }));
-                let attempt = self.machine.connection.attempt();
+                let attempt = self.machine.connection.attempt(self.now);
                 self.close_connection(CloseCode::Unusable, attempt, true);
             }
             FromHub::Assigned { task, assigned_at } => self.assigned(task, assigned_at),
@@ -99,7 +99,7 @@ impl Step<'_> {
     fn forgotten(&mut self) {
         match &self.machine.state {
             State::Idle | State::Working { .. } | State::RestartPending { .. } => {
-                let attempt = self.machine.connection.attempt();
+                let attempt = self.machine.connection.attempt(self.now);
                 self.close_connection(CloseCode::Unusable, attempt, false);
             }
             State::Draining { .. } | State::Exiting { .. } => {}

@@ -8,6 +8,11 @@ use crate::machine::model::time::Timestamp;
 /// legacy hub is 5 min.)
 const RETRY_AFTER_CAP_MS: u64 = 600_000;
 
+/// The time in ms after `identified` from which on a connection counts as one that held. A hub that ends each connection
+/// over what is sent on it does so sooner, and is dialled more slowly each time. A later end has another cause, and a
+/// dial every ten seconds burdens nobody.
+const HELD_MS: u64 = 10_000;
+
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(ConnectionName), derive(Hash, strum::IntoStaticStr, strum::Display))]
@@ -120,20 +125,27 @@ impl Jitter {
     }
 }
 
+impl Online {
+    /// Returns the number of attempts that have failed in a row by `now`: none once the connection has held.
+    pub const fn failed_attempts(&self, now: Timestamp) -> u32 {
+        if now.since(self.since) >= HELD_MS { 0 } else { self.attempt }
+    }
+}
+
 impl Connection {
     /// Returns the initial state of a process: the first dial is due at once.
     pub const fn start(now: Timestamp) -> Self {
         Self::Down { retry_at: now, attempt: 0, firm: false }
     }
 
-    /// Returns the number of attempts that have failed in a row.
-    pub const fn attempt(&self) -> u32 {
+    /// Returns the number of attempts that have failed in a row by `now`.
+    pub const fn attempt(&self, now: Timestamp) -> u32 {
         match self {
             Self::Down { attempt, .. }
             | Self::Dialing { attempt, .. }
             | Self::Identifying { attempt, .. }
             | Self::Closing { attempt, .. } => *attempt,
-            Self::Online(online) => online.attempt,
+            Self::Online(online) => online.failed_attempts(now),
         }
     }
 
@@ -160,14 +172,12 @@ impl Connection {
 
     /// Returns the state after the connection has closed. The hub's `retry_after_ms` is kept, up to a limit; otherwise
     /// the wait is full jitter under an upper bound that doubles from `reconnect_min_ms` to `reconnect_max_ms`, and
-    /// that starts over only after a connection that lasted for `reconnect_max_ms`.
+    /// that starts over after a connection that held for [`HELD_MS`].
     pub fn after_close(&self, retry_after_ms: Option<u64>, jitter: Jitter, now: Timestamp, policy: &Policy) -> Self {
-        let (failed, refused) = match self {
-            Self::Online(online) if now.since(online.since) >= policy.reconnect_max_ms => (0, false),
-            Self::Closing { attempt, refused, .. } => (*attempt, *refused),
-            Self::Online(_) | Self::Down { .. } | Self::Dialing { .. } | Self::Identifying { .. } => {
-                (self.attempt(), false)
-            }
+        let failed = self.attempt(now);
+        let refused = match self {
+            Self::Closing { refused, .. } => *refused,
+            Self::Online(_) | Self::Down { .. } | Self::Dialing { .. } | Self::Identifying { .. } => false,
         };
         let cap = if refused { policy.reconnect_max_ms } else { policy.backoff_ms(failed) };
         let wait = match retry_after_ms {
@@ -221,7 +231,7 @@ mod tests {
     #[test]
     fn a_link_that_is_down_counts_like_one_that_failed() {
         let down = Connection::Down { retry_at: Timestamp::default(), attempt: 3, firm: true };
-        assert_eq!((down.attempt(), away(&down, 0)), (3, (0, 4, false)));
+        assert_eq!((down.attempt(Timestamp::default()), away(&down, 0)), (3, (0, 4, false)));
     }
 
     #[test]
@@ -244,6 +254,6 @@ mod tests {
             )
             .1
         };
-        assert_eq!((deferred(59_999), deferred(60_000)), (5, 1));
+        assert_eq!((deferred(9_999), deferred(10_000)), (5, 1));
     }
 }

@@ -22,3 +22,21 @@ fn a_pong_may_take_as_long_as_promised() {
     let (_, effects) = transition(machine, Event::DeadlineReached, dead, &policy);
     assert_eq!(effects, [Effect::CloseLink(CloseCode::Unusable)]);
 }
+
+/// What the machine counts as failed in a row once it has closed a connection that held for `ms`, after four failures.
+fn failed_after(ms: u64, event: Event) -> u32 {
+    let policy = Policy::default();
+    let mut machine = after(Machine::recover(Journal::default(), NOW, &policy).0, connected());
+    let Connection::Online(online) = &mut machine.connection else { panic!("{:?}", machine.connection) };
+    (online.attempt, online.heartbeat) = (4, Heartbeat::Sent { at: NOW, answer_by: NOW.plus(ms) });
+    let (machine, _) = transition(machine, event, NOW.plus(ms), &policy);
+    let Connection::Closing { attempt, .. } = machine.connection else { panic!("{:?}", machine.connection) };
+    attempt
+}
+
+#[test]
+fn a_link_that_held_counts_as_none_that_failed_whoever_ends_it() {
+    for event in [Event::DeadlineReached, Event::HubSaid(FromHub::Forgotten)] {
+        assert_eq!((failed_after(9_999, event.clone()), failed_after(10_000, event)), (4, 0));
+    }
+}
