@@ -2,6 +2,7 @@
 //! state each time.
 
 use crate::machine::model::connection::{Connection, Heartbeat};
+use crate::machine::model::cordon::Cordon;
 use crate::machine::model::job::{Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
 use crate::machine::model::machine::Machine;
@@ -47,6 +48,9 @@ pub enum Wait {
     RestartDeadline,
     /// The time limit for outstanding answers during the drain; after it the goodbye is sent.
     FlushDeadline,
+    /// The time limit for a legacy hub's next assignment after an acknowledged verdict; after it the connection may be
+    /// closed.
+    NextAssignment,
     /// The time limit for the drain; after it the process ends.
     DrainDeadline,
     /// The next repeat of a refused verdict, or the next attempt to write its result to the results folder.
@@ -74,11 +78,15 @@ impl Machine {
     }
 
     fn state_deadline(&self, policy: &crate::machine::Policy) -> Due {
+        let until = self.connection.online().and_then(|online| online.next_assignment_until);
+        let next_assignment = until.map(|at| (at, Wait::NextAssignment));
         match &self.state {
+            State::Idle if self.cordon == Cordon::On => next_assignment,
             State::Idle | State::Working { .. } | State::Exiting { .. } => None,
             State::RestartPending { deadline, .. } => Some((*deadline, Wait::RestartDeadline)),
             State::Draining { deadline, step: DrainStep::Flushing, .. } => {
-                Some((policy.flush_deadline(*deadline), Wait::FlushDeadline))
+                let flush = (policy.flush_deadline(*deadline), Wait::FlushDeadline);
+                next_assignment.into_iter().chain([flush]).min_by_key(|(at, _)| *at)
             }
             State::Draining { deadline, step: DrainStep::Closing | DrainStep::Checking, .. } => {
                 Some((*deadline, Wait::DrainDeadline))

@@ -55,7 +55,10 @@ pub enum Action {
     HubSeesEnd(usize),
     /// The hub's end breaks.
     HubLoses(usize),
+    /// The scheduler enters an assignment.
     HubSchedules,
+    /// The socket is told of it.
+    HubPushes,
     HubCrashes,
     /// The next frame to the hub is dropped for its rate.
     HubDrops(usize),
@@ -105,6 +108,7 @@ impl Action {
                 | Self::HubHears(_)
                 | Self::HubSeesEnd(_)
                 | Self::HubSchedules
+                | Self::HubPushes
                 | Self::StartedSeen(_)
                 | Self::ResultSeen(_)
                 | Self::CheckAnswered(..)
@@ -143,6 +147,7 @@ impl Action {
             | Self::HubSeesEnd(_)
             | Self::HubLoses(_)
             | Self::HubSchedules
+            | Self::HubPushes
             | Self::HubCrashes
             | Self::HubDrops(_)
             | Self::WakeLaunches(_)
@@ -194,6 +199,9 @@ impl System {
         self.connections(world, out);
         if world.hub.can_schedule() {
             out.push(Action::HubSchedules);
+        }
+        if world.hub.can_push() {
+            out.push(Action::HubPushes);
         }
         // So far: what takes no time unless something delays it.
         let pending = out.iter().any(Action::is_prompt);

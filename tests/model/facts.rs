@@ -48,6 +48,7 @@ pub enum Fact {
     LeftForACordon,
     IdentifyReadLate,
     LeftForgotten,
+    PushedToNobody,
     LatecomerAdopted,
     OldSignDropped,
     CheckRefused,

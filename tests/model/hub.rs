@@ -109,11 +109,25 @@ impl Hub {
         }
     }
 
-    pub fn schedule(&mut self) -> Outs {
+    pub fn schedule(&mut self) {
+        match self {
+            Self::Ours(_) => {}
+            Self::Legacy(hub) => hub.schedule(),
+        }
+    }
+
+    pub fn can_push(&self) -> bool {
+        match self {
+            Self::Ours(_) => false,
+            Self::Legacy(hub) => hub.can_push(),
+        }
+    }
+
+    pub fn push(&mut self) -> Outs {
         let mut outs = Vec::new();
         match self {
             Self::Ours(_) => {}
-            Self::Legacy(hub) => hub.schedule(&mut outs),
+            Self::Legacy(hub) => hub.push(&mut outs),
         }
         Ok(outs)
     }

@@ -1,6 +1,7 @@
 //! An existing AgentCom hub as the sidecar meets it, by the rules of `docs/protocol.md`: it takes a task back with the
-//! socket, hands it out again before or after it answers a question about it, refuses `agent_restarting`, knows no
-//! command ids, and repeats its command on reconnect. Rate limits and other agents are left out.
+//! socket, hands it out again before or after it answers a question about it, enters it before it pushes it (to nobody
+//! where the socket has closed meanwhile: then only the acceptance timer frees it), refuses `agent_restarting`, knows
+//! no command ids, and repeats its command on reconnect. Rate limits and other agents are left out.
 
 use std::hash::{Hash, Hasher};
 
@@ -36,12 +37,29 @@ struct Worker {
     task: Option<TaskId>,
     accepted: bool,
     accept_in_ms: Option<u64>,
+    /// The connection of the verdict that has just freed it while a task was waiting.
+    freed_on: Option<ConnId>,
+}
+
+impl Worker {
+    fn idle(conn: ConnId) -> Self {
+        Self { conn, task: None, accepted: false, accept_in_ms: None, freed_on: None }
+    }
+}
+
+/// An assignment that is entered and not pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entered {
+    id: TaskId,
+    /// The connection on which a verdict made the agent free for it a moment ago.
+    after_verdict_on: Option<ConnId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyHub {
     tasks: Vec<Entry>,
     worker: Option<Worker>,
+    entered: Option<Entered>,
     /// Where frames to the agent go: the older of two connections.
     registry: Option<ConnId>,
     /// Every connection that the agent has identified on and that is not known to have ended.
@@ -53,22 +71,33 @@ pub struct LegacyHub {
 
 impl LegacyHub {
     pub fn new() -> Self {
-        Self { tasks: Vec::new(), worker: None, registry: None, here: Vec::new(), command_open: false, repeats: 1 }
+        Self {
+            tasks: Vec::new(),
+            worker: None,
+            entered: None,
+            registry: None,
+            here: Vec::new(),
+            command_open: false,
+            repeats: 1,
+        }
     }
 
     pub fn state_hash(&self, rank: impl Fn(ConnId) -> usize, hasher: &mut impl Hasher) {
-        let Self { tasks, worker, registry, here, command_open, repeats } = self;
+        let Self { tasks, worker, entered, registry, here, command_open, repeats } = self;
         (tasks, registry.map(&rank), command_open, repeats).hash(hasher);
+        let view = |Entered { id, after_verdict_on }: &Entered| (id.clone(), after_verdict_on.map(&rank));
+        entered.as_ref().map(view).hash(hasher);
         here.iter().for_each(|conn| rank(*conn).hash(hasher));
-        let view = |Worker { conn, task, accepted, accept_in_ms }: &Worker| {
-            (rank(*conn), task.clone(), *accepted, *accept_in_ms)
+        let view = |Worker { conn, task, accepted, accept_in_ms, freed_on }: &Worker| {
+            (rank(*conn), task.clone(), *accepted, *accept_in_ms, freed_on.map(&rank))
         };
         worker.as_ref().map(view).hash(hasher);
     }
 
     pub fn passes(&mut self, ms: u64) {
-        if let Some(Worker { accept_in_ms: Some(left_behind), .. }) = &mut self.worker {
-            *left_behind = left_behind.saturating_sub(ms);
+        if let Some(Worker { accept_in_ms, freed_on, .. }) = &mut self.worker {
+            *accept_in_ms = accept_in_ms.map(|left_behind| left_behind.saturating_sub(ms));
+            freed_on.take_if(|_| ms > 0);
         }
     }
 
@@ -104,7 +133,7 @@ impl LegacyHub {
         if matches!(entry.status, Status::Queued | Status::Assigned) {
             entry.status = Status::Cancelled;
             if let Some(worker) = self.worker.as_mut().filter(|worker| worker.task.as_ref() == Some(id)) {
-                *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
+                *worker = Worker::idle(worker.conn);
                 let cancelled = FromHub::TaskCancelled { task_id: id.to_string() };
                 outs.extend(self.registry.map(|conn| Out::Outgoing(conn, cancelled)));
             }
@@ -130,20 +159,42 @@ impl LegacyHub {
     /// Whether an idle agent stands beside a waiting task: handing it out is a step of its own, so that it comes before
     /// or after whatever else is answered.
     pub fn can_schedule(&self) -> bool {
-        self.registry.is_some()
+        self.entered.is_none()
+            && self.registry.is_some()
             && self.worker.as_ref().is_some_and(|worker| worker.task.is_none())
             && self.tasks.iter().any(|entry| entry.status == Status::Queued)
     }
 
-    pub fn schedule(&mut self, outs: &mut Vec<Out>) {
+    /// The scheduler enters the assignment. The socket is told by a step of its own.
+    pub fn schedule(&mut self) {
         let Some(worker) = &mut self.worker else { return };
         let Some(entry) = self.tasks.iter_mut().find(|entry| entry.status == Status::Queued) else { return };
         entry.status = Status::Assigned;
         entry.generation += 1;
-        *worker =
-            Worker { conn: worker.conn, task: Some(entry.id.clone()), accepted: false, accept_in_ms: Some(ACCEPT_MS) };
+        let after_verdict_on = worker.freed_on.take();
+        self.entered = Some(Entered { id: entry.id.clone(), after_verdict_on });
+    }
+
+    pub fn can_push(&self) -> bool {
+        self.entered.is_some()
+    }
+
+    /// The socket hands the task to the agent, and its acceptance timer begins. Without a socket nobody hears of it.
+    pub fn push(&mut self, outs: &mut Vec<Out>) {
+        let Some(Entered { id, after_verdict_on: _ }) = self.entered.take() else { return };
+        let (Some(conn), Some(entry)) = (self.registry, self.assigned(&id)) else { return };
         let task = Task { id: entry.id.clone(), generation: entry.generation, payload: "{}".into() };
-        outs.extend(self.registry.map(|conn| Out::Outgoing(conn, FromHub::Assigned { task, assigned_at: None })));
+        if let Some(worker) = self.worker.as_mut().filter(|worker| worker.task.is_none()) {
+            (worker.task, worker.accept_in_ms) = (Some(id), Some(ACCEPT_MS));
+        }
+        outs.push(Out::Outgoing(conn, FromHub::Assigned { task, assigned_at: None }));
+    }
+
+    /// Whether a verdict on `conn` has just made the agent free, and the next task is not pushed yet.
+    pub fn is_about_to_push(&self, conn: ConnId) -> bool {
+        let freed_on = self.worker.as_ref().filter(|_| self.can_schedule()).and_then(|worker| worker.freed_on);
+        let entered = self.entered.as_ref().and_then(|entered| entered.after_verdict_on);
+        freed_on == Some(conn) || entered == Some(conn)
     }
 
     /// Whichever of the agent's connections ends, those that remain hear that the agent has left.
@@ -160,6 +211,10 @@ impl LegacyHub {
             && let Some(Worker { task: Some(id), .. }) = self.worker.take()
         {
             self.take_back(&id);
+        }
+        let verdicts = self.worker.iter_mut().map(|worker| &mut worker.freed_on);
+        for on in verdicts.chain(self.entered.iter_mut().map(|entered| &mut entered.after_verdict_on)) {
+            on.take_if(|on| *on == conn);
         }
     }
 
@@ -205,7 +260,7 @@ impl LegacyHub {
     fn identified(&mut self, conn: ConnId, outs: &mut Vec<Out>) {
         let task = self.tasks.iter().find(|entry| entry.status == Status::Assigned).map(|entry| entry.id.clone());
         let accept_in_ms = task.is_some().then_some(ACCEPT_MS);
-        self.worker = Some(Worker { conn, task, accepted: false, accept_in_ms });
+        self.worker = Some(Worker { task, accept_in_ms, ..Worker::idle(conn) });
         self.registry.get_or_insert(conn);
         self.here.retain(|other| *other != conn);
         self.here.push(conn);
@@ -237,7 +292,8 @@ impl LegacyHub {
         }
         // Who never said that it accepted is not taken to be at work, and so not to be free now: its timer runs on.
         if let Some(worker) = self.worker.as_mut().filter(|worker| worker.accepted) {
-            *worker = Worker { conn: worker.conn, task: None, accepted: false, accept_in_ms: None };
+            let waits = self.tasks.iter().any(|entry| entry.status == Status::Queued);
+            *worker = Worker { freed_on: waits.then_some(conn), ..Worker::idle(worker.conn) };
         }
         outs.push(Out::Counted(task_id.to_string(), generation));
         outs.push(Out::Outgoing(conn, FromHub::VerdictAcknowledged { task_id: task_id.to_string() }));
@@ -270,6 +326,7 @@ impl LegacyHub {
     /// commanded a restart is somebody else, and remembers.
     pub fn crashes(&mut self) {
         self.worker = None;
+        self.entered = None;
         self.registry = None;
         self.here.clear();
     }

@@ -215,6 +215,7 @@ impl<'a> Handling<'a> {
                         "the link is closed for a restart that nobody was told of".into(),
                     ));
                 }
+                self.next_task_is_awaited(code)?;
                 if let Some(conn) = self.world.own_conn().map(|index| &mut self.world.conns[index])
                     && conn.side == End::Open
                     && conn.hub != End::Closed
@@ -443,6 +444,27 @@ pub fn points_to_die(beats: &[Beat]) -> Vec<u8> {
     };
     let inner = effects.iter().enumerate().take(effects.len().saturating_sub(1));
     inner.filter(|(_, effect)| shows(effect)).filter_map(|(index, _)| u8::try_from(index + 1).ok()).collect()
+}
+
+impl Handling<'_> {
+    /// No goodbye is said on a connection on which an existing hub is about to push the next task after a verdict: that
+    /// task would reach nobody, and only the acceptance timer would free it. (Where frames come late, the wait may not
+    /// be long enough.)
+    fn next_task_is_awaited(&self, code: CloseCode) -> Result<(), Violation> {
+        let goodbye = match code {
+            CloseCode::Restarting | CloseCode::Stopping | CloseCode::Cordoned => true,
+            CloseCode::Unusable => false,
+        };
+        let own = self.world.own_conn().map(|index| self.world.conns[index].id);
+        match (&*self.world.hub, own) {
+            (Hub::Legacy(hub), Some(conn))
+                if goodbye && self.system.scope.budget.delays == 0 && hub.is_about_to_push(conn) =>
+            {
+                Err(violated("next_task_is_awaited", "the next task is pushed to a connection that closes".into()))
+            }
+            (Hub::Legacy(_) | Hub::Ours(_), _) => Ok(()),
+        }
+    }
 }
 
 impl System {

@@ -179,7 +179,15 @@ impl Shift {
                 self.time(at);
                 *attempt = 0;
             }
-            Connection::Online(Online { since, attempt, features: _, heartbeat, limited_until, hub_view: _ }) => {
+            Connection::Online(Online {
+                since,
+                attempt,
+                features: _,
+                heartbeat,
+                limited_until,
+                hub_view: _,
+                next_assignment_until,
+            }) => {
                 (*since, *attempt) = (NOW, 0);
                 match heartbeat {
                     Heartbeat::Due { at } => self.time(at),
@@ -191,6 +199,11 @@ impl Shift {
                 if let Some(at) = limited_until {
                     self.time(at);
                 }
+                if let Some(at) = next_assignment_until {
+                    self.time(at);
+                }
+                // One that is over decides nothing.
+                next_assignment_until.take_if(|at| *at <= NOW);
             }
             Connection::Closing { attempt, refused: _ } => *attempt = 0,
         }

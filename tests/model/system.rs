@@ -230,6 +230,7 @@ impl System {
             | Action::HubSeesEnd(_)
             | Action::HubLoses(_)
             | Action::HubSchedules
+            | Action::HubPushes
             | Action::HubCrashes
             | Action::HubDrops(_)
             | Action::Command { .. }
@@ -385,7 +386,16 @@ impl System {
                 conn.hub_closes();
                 Arc::make_mut(&mut world.hub).gone(id)
             }
-            Action::HubSchedules => Arc::make_mut(&mut world.hub).schedule(),
+            Action::HubSchedules => {
+                Arc::make_mut(&mut world.hub).schedule();
+                Ok(Vec::new())
+            }
+            Action::HubPushes => {
+                if !world.hub.can_command() {
+                    self.saw(Fact::PushedToNobody);
+                }
+                Arc::make_mut(&mut world.hub).push()
+            }
             Action::HubCrashes => {
                 pay(&mut world.left_behind.hub_crashes);
                 self.saw(Fact::HubCrashed);

@@ -319,6 +319,38 @@ async fn an_assignment_not_accepted_in_time_comes_again_two_generations_on() {
     assert_eq!(client.frame().await["generation"], 3);
 }
 
+/// Finishes its task, closes at once or once the next task has come, and returns. Answers the generation under which the
+/// next task comes then, and after how long.
+async fn next_task_after_a_return(hub: &LegacyHub, waits: bool) -> (Value, std::time::Duration) {
+    let token = hub.register("alice");
+    let mut client = Client::identified(hub, "alice", &token).await;
+    let task = hub.submit("whatever");
+    assert_eq!(client.frame().await["type"], "task_assign");
+    hub.submit("the next one");
+    client.say(json!({"type": "task_accepted", "task_id": task})).await;
+    assert_eq!(client.frame().await["status"], "accepted");
+    client.say(json!({"type": "task_complete", "task_id": task, "generation": 1, "result": {}})).await;
+    assert_eq!(client.frame().await["status"], "complete");
+    if waits {
+        assert_eq!(client.frame().await["generation"], 1);
+    }
+    client.0.close(None).await.expect("a close frame can be sent");
+    crate::support::wait::until_true("the agent to be gone", || !hub.connected("alice"));
+    let returned = std::time::Instant::now();
+    let mut client = Client::identified(hub, "alice", &token).await;
+    (client.frame().await["generation"].clone(), returned.elapsed())
+}
+
+#[tokio::test]
+async fn a_task_assigned_to_a_connection_that_closes_waits_for_the_acceptance_timer() {
+    let acceptance = std::time::Duration::from_secs(2);
+    let start = || LegacyHub::start_with(Options { next_task_ms: 100, acceptance_ms: 2_000, ..Options::default() });
+    let (generation, after) = next_task_after_a_return(&start(), false).await;
+    assert!(generation == 3 && after >= acceptance, "{generation} after {after:?}");
+    let (generation, after) = next_task_after_a_return(&start(), true).await;
+    assert!(generation == 3 && after < acceptance, "{generation} after {after:?}");
+}
+
 #[tokio::test]
 async fn a_silent_socket_is_closed_with_1002() {
     let hub = LegacyHub::start_with(Options { silence_ms: Some(50), ..Options::default() });

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::support::legacy_hub::{OnReturn, Options, Status, Verdicts};
-use crate::support::process::Running;
+use crate::support::process::{Running, Signal};
 use crate::support::scene::{ALICE, Scene};
 use crate::support::wait;
 use serde_json::{Value, json};
@@ -299,6 +299,31 @@ fn an_assignment_in_the_exit_window_is_not_taken_and_comes_again() {
     assert_eq!(scene.agent.count(&task, "woken"), 0);
     let _sidecar = scene.start_supervised();
     scene.done_once(&task);
+}
+
+/// The acceptance timer of this hub is longer than the test waits for anything.
+#[test]
+fn the_next_task_is_not_assigned_to_the_connection_that_closes() {
+    let scene = Scene::with(Options { next_task_ms: 50, ..Options::default() });
+    let mut sidecar = scene.start();
+    let (task, next) = (scene.hub.submit("run=hold"), scene.hub.submit("next"));
+    scene.agent.wait_run(&task, "started");
+    restart_while(&scene, &mut sidecar, &task, &["run"]);
+    scene.done_once(&next);
+    let generations: Vec<_> = scene.hub.task(&next).unwrap().history.iter().map(|(_, what, _)| *what).collect();
+    assert_eq!(generations, ["submitted", "assigned", "taken back", "assigned", "completed"]);
+}
+
+#[test]
+fn a_stop_signal_waits_for_the_next_assignment_too() {
+    let scene = Scene::with(Options { next_task_ms: 50, ..Options::default() });
+    let mut sidecar = scene.start_supervised();
+    let (task, next) = (scene.hub.submit("first"), scene.hub.submit("next"));
+    scene.hub.wait_task(&task, Status::Completed);
+    sidecar.signal(Signal::INT);
+    assert_eq!(sidecar.wait_exit().code(), Some(0));
+    let _sidecar = scene.start_supervised();
+    scene.hub.wait_task(&next, Status::Completed);
 }
 
 #[test]

@@ -16,7 +16,8 @@ impl Step<'_> {
         }
     }
 
-    /// Handles the connection's deadlines: the handshake limits, the rate limit, the ping and the pong.
+    /// Handles the connection's deadlines: the handshake limits, the rate limit, a legacy hub's next assignment,
+    /// the ping and the pong.
     pub(in crate::machine) fn connection_deadline(&mut self) {
         let now = self.now;
         match &mut self.machine.connection {
@@ -30,6 +31,7 @@ impl Step<'_> {
                 if online.limited_until.is_some_and(|until| until <= now) {
                     online.limited_until = None;
                 }
+                online.next_assignment_until.take_if(|until| *until <= now);
                 match online.heartbeat {
                     Heartbeat::Due { at } if at <= now => {
                         online.heartbeat =

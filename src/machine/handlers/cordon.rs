@@ -55,8 +55,12 @@ impl Step<'_> {
     /// assigning tasks.
     pub(in crate::machine) fn flush_cordon(&mut self) {
         let idle = matches!(self.machine.state, State::Idle) && self.machine.outbox.is_empty();
-        let knows_no_rejection = self.machine.connection.online().is_some_and(|online| !online.features.task_rejected);
-        if self.machine.cordon == Cordon::On && idle && knows_no_rejection {
+        let may_close = self
+            .machine
+            .connection
+            .online()
+            .is_some_and(|online| !online.features.task_rejected && !online.awaits_assignment(self.now));
+        if self.machine.cordon == Cordon::On && idle && may_close {
             self.machine.cordon = Cordon::Away;
             let attempt = self.machine.connection.attempt(self.now);
             self.close_connection(CloseCode::Cordoned, attempt, false);

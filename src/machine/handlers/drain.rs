@@ -108,8 +108,12 @@ impl Step<'_> {
             Cause::Stop { .. } => false,
         };
         match &self.machine.connection {
-            Connection::Online(_) if flush_over || (on_disk && self.machine.outbox.is_empty()) => self.say_goodbye(),
-            Connection::Online(_) => {}
+            Connection::Online(online) => {
+                let all_said = on_disk && self.machine.outbox.is_empty() && !online.awaits_assignment(self.now);
+                if flush_over || all_said {
+                    self.say_goodbye();
+                }
+            }
             Connection::Down { .. }
             | Connection::Dialing { .. }
             | Connection::Identifying { .. }

@@ -76,7 +76,10 @@ impl Step<'_> {
                 let attempt = self.machine.connection.attempt(self.now);
                 self.close_connection(CloseCode::Unusable, attempt, true);
             }
-            FromHub::Assigned { task, assigned_at } => self.assigned(task, assigned_at),
+            FromHub::Assigned { task, assigned_at } => {
+                self.machine.connection.assignment_came();
+                self.assigned(task, assigned_at);
+            }
             FromHub::AssignedInvalid { task_id, generation, why } => self.assigned_invalid(task_id, generation, why),
             FromHub::AcceptAcknowledged { task_id } => self.accept_acknowledged(&task_id),
             FromHub::VerdictAcknowledged { task_id } => self.verdict_acknowledged(&task_id),
@@ -125,6 +128,7 @@ impl Step<'_> {
             heartbeat: Heartbeat::Due { at: now.plus(self.policy.ping_interval_ms) },
             limited_until: None,
             hub_view: HubView::Known,
+            next_assignment_until: None,
         });
         let returned = self.returned_from();
         self.machine.restarts.returned = None;
@@ -166,6 +170,7 @@ impl Step<'_> {
     fn verdict_acknowledged(&mut self, task_id: &str) {
         if self.machine.outbox.answered(task_id).is_some() {
             self.change_hub_view(HubView::AtWork, HubView::Known);
+            self.machine.connection.expect_assignment(self.now);
         }
     }
 

@@ -13,6 +13,11 @@ const RETRY_AFTER_CAP_MS: u64 = 600_000;
 /// dial every ten seconds burdens nobody.
 const HELD_MS: u64 = 10_000;
 
+/// The time in ms within which a legacy hub has assigned the next queued task after it acknowledged a verdict. Its
+/// scheduler needs some milliseconds; assigned to a connection that closes meanwhile, the task reaches nobody and is
+/// reclaimed only by the acceptance timer (60 s).
+const NEXT_ASSIGNMENT_MS: u64 = 200;
+
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
 #[strum_discriminants(name(ConnectionName), derive(Hash, strum::IntoStaticStr, strum::Display))]
@@ -68,6 +73,9 @@ pub struct Online {
     pub limited_until: Option<Timestamp>,
     /// A legacy hub's view of this agent.
     pub hub_view: HubView,
+    /// The time until which a legacy hub may be about to assign the next task, because it acknowledged a verdict on this
+    /// connection; `None` once it has assigned one.
+    pub next_assignment_until: Option<Timestamp>,
 }
 
 /// A legacy hub's view of whether this agent is free. Such a hub stores the agent's state apart from the tasks, and a
@@ -130,6 +138,12 @@ impl Online {
     pub const fn failed_attempts(&self, now: Timestamp) -> u32 {
         if now.since(self.since) >= HELD_MS { 0 } else { self.attempt }
     }
+
+    /// Returns whether the connection is better kept for the moment: a legacy hub may be about to assign the next task
+    /// on it.
+    pub fn awaits_assignment(&self, now: Timestamp) -> bool {
+        self.next_assignment_until.is_some_and(|until| until > now)
+    }
 }
 
 impl Connection {
@@ -160,6 +174,22 @@ impl Connection {
     /// Returns whether the connection is online with a legacy hub.
     pub fn is_legacy_hub(&self) -> bool {
         self.online().is_some_and(|online| !online.features.restart_v2)
+    }
+
+    /// Notes that a verdict was acknowledged: a legacy hub assigns the next task now.
+    pub(in crate::machine) fn expect_assignment(&mut self, now: Timestamp) {
+        if let Self::Online(online) = self
+            && !online.features.restart_v2
+        {
+            online.next_assignment_until = Some(now.plus(NEXT_ASSIGNMENT_MS));
+        }
+    }
+
+    /// Notes that the hub has assigned a task.
+    pub(in crate::machine) fn assignment_came(&mut self) {
+        if let Self::Online(online) = self {
+            online.next_assignment_until = None;
+        }
     }
 
     /// Returns whether a message may be sent now.
@@ -248,11 +278,10 @@ mod tests {
             let since = Timestamp::from_millis(1_000_000 - ms);
             let (heartbeat, features) = (Heartbeat::Due { at: since }, Features::default());
             let hub_view = HubView::Known;
-            away(
-                &Connection::Online(Online { since, attempt: 4, features, heartbeat, limited_until: None, hub_view }),
-                0,
-            )
-            .1
+            let (limited_until, next_assignment_until) = (None, None);
+            let online =
+                Online { since, attempt: 4, features, heartbeat, limited_until, hub_view, next_assignment_until };
+            away(&Connection::Online(online), 0).1
         };
         assert_eq!((deferred(9_999), deferred(10_000)), (5, 1));
     }

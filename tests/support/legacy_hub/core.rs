@@ -71,6 +71,8 @@ pub struct Core {
     workers: BTreeMap<String, Worker>,
     cooldowns: Cooldowns,
     buckets: Buckets,
+    /// When the scheduler will have learned of the last verdict.
+    schedule_at_ms: Option<u64>,
     outs: Vec<Out>,
 }
 
@@ -86,6 +88,7 @@ impl Core {
             workers: BTreeMap::new(),
             cooldowns: Cooldowns::default(),
             buckets: Buckets::default(),
+            schedule_at_ms: None,
             outs: Vec::new(),
         }
     }
@@ -143,6 +146,9 @@ impl Core {
         }
         self.presence.remove(&agent);
         self.broadcast(&json!({"type": "agent_left", "agent_id": agent}), None);
+        if self.schedule_at_ms.take().is_some() {
+            self.schedule(now);
+        }
         if self.workers.get(&agent).is_some_and(|worker| worker.connection == connection)
             && let Some(worker) = self.workers.remove(&agent)
         {
@@ -164,6 +170,9 @@ impl Core {
     /// Lets time pass: everything that a timer of the hub does.
     pub fn tick(&mut self, now: u64) {
         self.release_held(now);
+        if self.schedule_at_ms.take_if(|at| *at <= now).is_some() {
+            self.schedule(now);
+        }
         self.acceptance_timers(now);
         if self.tasks.take_back_overdue(now) {
             self.schedule(now);

@@ -45,6 +45,10 @@ pub struct Options {
     pub verdicts: Verdicts,
     /// False: `task_recovering` and `state_report` are lost, as rate-limited frames are.
     pub answer_questions: bool,
+    /// How long after a verdict the scheduler hands out the next task. A connection that closes meanwhile is still taken
+    /// for that of an idle agent: the task is assigned and pushed to nobody, and only the acceptance timer that begins
+    /// with the agent's return frees it.
+    pub next_task_ms: u64,
     /// An assignment not accepted for so long is taken back.
     pub acceptance_ms: u64,
     /// A connection silent for so long is closed with 1002; `None`: never.
@@ -67,6 +71,8 @@ impl Default for Options {
             hold_ms: 1_000,
             verdicts: Verdicts::Answer,
             answer_questions: true,
+            // Some milliseconds there; here no test depends on chance.
+            next_task_ms: 0,
             acceptance_ms: 60_000,
             silence_ms: Some(60_000),
             evict_after_ms: Some(60_000),

@@ -233,7 +233,9 @@ impl Core {
                 Err((what, why)) => self.refuse(connection, &format!("{what}: {}", why.text())),
             }
         }
-        if taken {
+        if taken && self.options.next_task_ms > 0 {
+            self.schedule_at_ms = Some(now + self.options.next_task_ms);
+        } else if taken {
             self.schedule(now);
         }
         // The hub counts the checks in the report's summary, and stumbles over one that is no object: after it stored
