@@ -23,6 +23,7 @@ fn killed_mid_task(options: Options) -> Scene {
     assert_eq!(scene.agent.count(&task, "woken"), 1);
     assert_eq!(scene.hub.wait_said(ALICE, "task_recovering", 1)["task_id"], *task);
     scene.wait_quiet();
+    assert_eq!(scene.times_said("task_accepted"), 2, "once in each run, whatever the hub says it by");
     scene
 }
 

@@ -188,15 +188,31 @@ impl Job {
     /// `.started` file that exists.
     #[must_use]
     pub fn adopt(&mut self, task: Task, now: Timestamp, policy: &Policy) -> Sign {
+        let accept = self.accept_for(&task);
         self.persisted.task = task;
         if let (Stage::Waking { attempt }, false) = (&self.persisted.stage, self.wake_ordered) {
             // Planned and not ordered yet (the disk failed): it becomes this assignment's wake.
             self.start_waking(*attempt);
         }
         let sign = self.persisted.settle_in(now, policy);
-        self.ownership = Ownership::Ours { accept: Pending::Unsent, report: None };
+        self.ownership = Ownership::Ours { accept, report: None };
         self.progress_at = now.plus(policy.progress_interval_ms);
         sign
+    }
+
+    /// Returns the state of `task_accepted` once the hub has assigned or confirmed the job as `task`. A legacy hub may
+    /// say both of one assignment: one acceptance answers both while it awaits its own answer, because the hub reads it
+    /// after it sent both. An assignment that comes after that answer restarts the hub's acceptance timer, so it is
+    /// accepted again; so is one of another generation, or on a new connection (with an open report).
+    fn accept_for(&self, task: &Task) -> Pending {
+        match self.ownership {
+            Ownership::Ours { accept: accept @ Pending::Sent { .. }, report: None }
+                if task.generation == self.persisted.task.generation =>
+            {
+                accept
+            }
+            Ownership::Ours { .. } | Ownership::Recovering { .. } => Pending::Unsent,
+        }
     }
 }
 
@@ -348,6 +364,29 @@ mod tests {
         assert_eq!(settled(Stage::Interrupted { until: late }), Stage::Interrupted { until: late });
         assert_eq!(settled(Stage::AwaitingConfirmation { until: soon }), Stage::AwaitingConfirmation { until: look });
         assert_eq!(settled(Stage::AwaitingConfirmation { until: late }), Stage::AwaitingConfirmation { until: late });
+    }
+
+    #[test]
+    fn an_assignment_that_is_confirmed_twice_is_accepted_once_unless_the_first_was_acknowledged() {
+        let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
+        let sent = Pending::Sent { again_at: now };
+        let report = Some(Report { generation: 1, again_at: now });
+        let adopted = |accept, report, generation| {
+            let mut job = Job::fresh(task(), None, now, &policy);
+            job.ownership = Ownership::Ours { accept, report };
+            let _ = job.adopt(Task { generation, ..task() }, now, &policy);
+            job.ownership
+        };
+        let ours = |accept| Ownership::Ours { accept, report: None };
+        assert_eq!(adopted(sent, None, 1), ours(sent));
+        assert_eq!(adopted(Pending::Unsent, None, 1), ours(Pending::Unsent));
+        assert_eq!(
+            adopted(Pending::Answered, None, 1),
+            ours(Pending::Unsent),
+            "the hub's timer began after its answer"
+        );
+        assert_eq!(adopted(sent, None, 2), ours(Pending::Unsent), "another assignment");
+        assert_eq!(adopted(sent, report, 1), ours(Pending::Unsent), "accepted on another connection");
     }
 
     #[test]
