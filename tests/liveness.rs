@@ -255,12 +255,12 @@ impl KindHub {
         }
         match said {
             ToHub::Ping => vec![FromHub::SignOfLife],
-            ToHub::TaskAccepted { task_id } if self.acks_accept => {
+            ToHub::TaskAccepted { task_id, generation: _ } if self.acks_accept => {
                 vec![FromHub::AcceptAcknowledged { task_id: task_id.to_string() }]
             }
             ToHub::TaskComplete { task_id, generation, .. } if self.stale > 0 => {
                 self.stale -= 1;
-                let mut said = vec![FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow }];
+                let mut said = vec![FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of: None }];
                 said.extend(self.again(task_id, *generation));
                 said
             }
@@ -271,7 +271,7 @@ impl KindHub {
                 let mut said = vec![if self.says_continue {
                     FromHub::TaskContinue { task_id, generation: Some(task.generation) }
                 } else {
-                    FromHub::TaskReassigned { task_id }
+                    FromHub::TaskReassigned { task_id, generation: None }
                 }];
                 said.extend(self.again(&task.id, task.generation));
                 said
@@ -287,6 +287,7 @@ impl KindHub {
             | ToHub::TaskProgress { .. }
             | ToHub::WakeResult { .. }
             | ToHub::RestartAck { .. }
+            | ToHub::ParkedReport { .. }
             | ToHub::Cordon { .. }
             | ToHub::AgentRestarting { .. } => Vec::new(),
         }

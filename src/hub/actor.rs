@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::common::wall_clock;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::task::Status;
-use crate::hub::scheduler::{Changes, Outgoing, Scheduler};
+use crate::hub::scheduler::{Changes, IdentityConflict, Outgoing, Scheduler};
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{TokenHash, TokenSelector, Tokens};
@@ -38,7 +38,7 @@ pub enum ToSocket {
     /// Write this frame; then report the restart command in it as written, if there is one.
     Frame(String, Option<String>),
     /// Close the socket with this code and reason.
-    Close(u16, &'static str),
+    Close(u16, String),
 }
 
 /// The reason why an identify was refused. The names are those of the wire format.
@@ -76,14 +76,17 @@ impl HubState {
 }
 
 /// Revokes tokens of the name and returns how many. Connections that identified with one of them count as closed from
-/// this step on: no later frame of theirs is applied.
+/// this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away.
 pub fn revoke(state: &mut HubState, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
     let revoked = state.tokens.revoke(name, which);
     let tokens = &state.tokens;
     let revoked_conns: Vec<ConnId> =
         state.conn_tokens.extract_if(|_, hash| !tokens.contains(hash)).map(|(conn, _)| conn).collect();
     for conn in &revoked_conns {
-        state.scheduler.disconnected(*conn, now_ms);
+        state.scheduler.expel(*conn, now_ms);
+    }
+    if !state.tokens.holds(name) {
+        state.scheduler.expel_absent(name, now_ms);
     }
     tracing::info!(name, revoked, connections = revoked_conns.len(), "tokens are revoked");
     state.revoked_conns.extend(revoked_conns);
@@ -97,6 +100,7 @@ enum Message {
     Identify {
         conn: ConnId,
         identify: Box<Identify>,
+        address: String,
         socket: mpsc::Sender<ToSocket>,
         reply: oneshot::Sender<Result<(), IdentifyRefused>>,
     },
@@ -117,7 +121,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Identifies an agent and registers its connection. Its frames are sent to `socket`, `identified` first.
+    /// Identifies an agent and registers its connection from this network address. Its frames are sent to `socket`,
+    /// `identified` first.
     ///
     /// # Errors
     /// Returns [`Stopping`] if the hub is stopping; the inner error if the token does not prove the agent.
@@ -125,10 +130,11 @@ impl Handle {
         &self,
         conn: ConnId,
         identify: Box<Identify>,
+        address: String,
         socket: mpsc::Sender<ToSocket>,
     ) -> Result<Result<(), IdentifyRefused>, Stopping> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Identify { conn, identify, socket, reply }).await?;
+        self.send(Message::Identify { conn, identify, address, socket, reply }).await?;
         answer.await.map_err(|_| Stopping)
     }
 
@@ -234,7 +240,7 @@ impl Actor {
                 self.send_to_socket(outgoing);
             }
             for conn in std::mem::take(&mut self.state.revoked_conns) {
-                self.send_to_socket(Outgoing::Close { conn, code: 1008, reason: "the token was revoked" });
+                self.send_to_socket(Outgoing::Close { conn, code: 1008, reason: "the token was revoked".to_owned() });
             }
             // 5. Answer.
             for answer in answers {
@@ -245,8 +251,8 @@ impl Actor {
 
     fn apply(&mut self, message: Message, now_ms: u64) -> Option<Answer> {
         match message {
-            Message::Identify { conn, identify, socket, reply } => {
-                let result = self.identify(conn, &identify, socket, now_ms);
+            Message::Identify { conn, identify, address, socket, reply } => {
+                let result = self.identify(conn, &identify, &address, socket, now_ms);
                 return Some(Box::new(move || {
                     // The socket may have closed meanwhile; its task then reports that itself.
                     let _ = reply.send(result);
@@ -268,6 +274,7 @@ impl Actor {
         &mut self,
         conn: ConnId,
         identify: &Identify,
+        address: &str,
         socket: mpsc::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
@@ -277,7 +284,18 @@ impl Actor {
         }
         self.state.conn_tokens.insert(conn, hash);
         self.sockets.insert(conn, socket);
-        self.state.scheduler.identified(conn, identify, now_ms);
+        if let Some(conflict) = self.state.scheduler.identified(conn, identify, address, now_ms) {
+            let IdentityConflict { older, newer, refused } = conflict;
+            let agent_id = &identify.agent_id;
+            let outcome =
+                if refused { "the newer one is refused" } else { "the newer one takes the older one's place" };
+            tracing::warn!(
+                agent_id,
+                older,
+                newer,
+                "two sidecars use one identity: {outcome}; stop one of them, or onboard it under a name of its own"
+            );
+        }
         Ok(())
     }
 

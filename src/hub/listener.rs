@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +58,7 @@ pub struct Bounds {
 pub struct Origin {
     slot: Arc<Slot>,
     meter: Meter,
+    peer: SocketAddr,
 }
 
 impl Origin {
@@ -68,6 +70,11 @@ impl Origin {
     /// Limits the bytes that the peer may send from now on; beyond that the connection breaks.
     pub fn allow(&self, bytes: u64) {
         self.meter.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the address at the other end of the connection: the client's, or that of a proxy.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// Marks the connection as identified: it no longer counts towards the connection limit, and may send any number of
@@ -88,12 +95,12 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let slot = tokio::select! {
                     () = stop.cancelled() => break,
                     slot = connection_limit.enter() => slot,
                 };
-                connections.spawn(serve_connection(stream, slot, router.clone(), bounds.request, stop.clone()));
+                connections.spawn(serve_connection(stream, peer, slot, router.clone(), bounds.request, stop.clone()));
             }
             Err(error) if http_server::is_peer_error(&error) => {}
             Err(error) => {
@@ -113,6 +120,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: SocketAddr,
     slot: Slot,
     router: Router,
     request_timeout: Duration,
@@ -125,7 +133,7 @@ async fn serve_connection(
     let evicted = slot.evicted.clone();
     let meter = Meter(Arc::new(AtomicU64::new(UNBOUNDED)));
     let stream = TokioIo::new(Guarded { stream, meter: meter.clone(), stall: None });
-    let origin = Origin { slot: Arc::new(slot), meter };
+    let origin = Origin { slot: Arc::new(slot), meter, peer };
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());

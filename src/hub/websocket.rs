@@ -1,6 +1,7 @@
 //! One agent's WebSocket: reads frames, checks their shape, and writes what the actor orders. It decides nothing about
 //! tasks or restarts; every frame of an identified agent goes to the actor.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -11,7 +12,7 @@ use crate::hub::actor::{Handle, ToSocket, now_ms};
 use crate::hub::listener::Origin;
 use crate::hub::scheduler::agents::ConnId;
 use crate::protocol::schema::{Incoming, read_frame};
-use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame};
+use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame, task_named_in};
 
 /// The maximum size of a message, in bytes: enough for a result with a long output.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -47,6 +48,7 @@ pub async fn serve(
     conn: ConnId,
     actor: Handle,
     origin: Origin,
+    address: String,
     patience: TimeLimits,
     stop: CancellationToken,
 ) {
@@ -58,6 +60,7 @@ pub async fn serve(
         actor,
         outbox: Some(outbox),
         origin: Some(origin),
+        address,
         identified: false,
         early_frames: 0,
         violations: Vec::new(),
@@ -65,7 +68,7 @@ pub async fn serve(
     let end = session.run(orders, patience, &stop).await;
     tracing::debug!(conn, ?end, "socket ended");
     if let End::Close(code, reason) = end {
-        session.close(code, reason).await;
+        session.close(code, &reason).await;
     }
     if session.identified {
         // Fails only while the hub stops. That is fine: a stopping hub keeps every assignment.
@@ -79,7 +82,7 @@ enum End {
     /// The peer closed the connection, or it broke.
     Peer,
     /// The hub closes the connection with this code and reason.
-    Close(u16, &'static str),
+    Close(u16, Cow<'static, str>),
 }
 
 struct Session {
@@ -91,6 +94,8 @@ struct Session {
     outbox: Option<mpsc::Sender<ToSocket>>,
     /// The connection's origin, until an agent has identified.
     origin: Option<Origin>,
+    /// The network address of the peer.
+    address: String,
     identified: bool,
     /// The number of frames received before that.
     early_frames: usize,
@@ -109,18 +114,18 @@ impl Session {
         let evicted = self.origin.as_ref().map(|origin| origin.evicted().clone()).unwrap_or_default();
         loop {
             let step = tokio::select! {
-                () = stop.cancelled() => Err(End::Close(1001, "the hub is stopping")),
+                () = stop.cancelled() => Err(End::Close(1001, Cow::Borrowed("the hub is stopping"))),
                 order = orders.recv() => match order {
                     Some(ToSocket::Frame(text, receipt)) => self.write(text, receipt).await,
-                    Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason)),
-                    None => Err(End::Close(1008, "too slow: frames were not read")),
+                    Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason.into())),
+                    None => Err(End::Close(1008, Cow::Borrowed("too slow: frames were not read"))),
                 },
-                () = tokio::time::sleep_until((received_at + patience.silence).into()) => Err(End::Close(1002, "silent for too long")),
+                () = tokio::time::sleep_until((received_at + patience.silence).into()) => Err(End::Close(1002, Cow::Borrowed("silent for too long"))),
                 () = tokio::time::sleep_until(identify_by.into()), if !self.identified => {
-                    Err(End::Close(1008, "not identified in time"))
+                    Err(End::Close(1008, Cow::Borrowed("not identified in time")))
                 }
                 () = evicted.cancelled(), if !self.identified => {
-                    Err(End::Close(1013, "too many connections that are not identified"))
+                    Err(End::Close(1013, Cow::Borrowed("too many connections that are not identified")))
                 }
                 message = self.socket.recv() => {
                     received_at = Instant::now();
@@ -140,7 +145,7 @@ impl Session {
     async fn receive(&mut self, message: Message) -> Result<(), End> {
         match message {
             Message::Text(text) => self.receive_text(text.as_str()).await,
-            Message::Binary(_) => Err(End::Close(1003, "text frames only")),
+            Message::Binary(_) => Err(End::Close(1003, Cow::Borrowed("text frames only"))),
             // The library answers these itself; after a close frame the stream ends.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
         }
@@ -153,7 +158,7 @@ impl Session {
                 self.send_error("not_identified").await?;
                 self.early_frames += 1;
                 if self.early_frames >= MAX_EARLY_FRAMES {
-                    return Err(End::Close(1008, "too many frames before identify"));
+                    return Err(End::Close(1008, Cow::Borrowed("too many frames before identify")));
                 }
                 Ok(())
             }
@@ -165,7 +170,9 @@ impl Session {
                 self.count_violation()
             }
             Incoming::Invalid { message_type, errors } => {
-                let error = HubError { error: "validation_failed".to_owned(), message_type, errors };
+                let (task_id, generation) = task_named_in(text);
+                let error =
+                    HubError { error: "validation_failed".to_owned(), message_type, task_id, generation, errors };
                 self.send(&HubFrame::Error(error)).await?;
                 self.count_violation()
             }
@@ -178,7 +185,7 @@ impl Session {
         };
         // From here on the actor may know this connection, so it must be told when the connection is gone.
         self.identified = true;
-        match self.actor.identify(self.conn, identify, outbox).await {
+        match self.actor.identify(self.conn, identify, std::mem::take(&mut self.address), outbox).await {
             Ok(Ok(())) => {
                 if let Some(origin) = self.origin.take() {
                     origin.identified();
@@ -189,7 +196,7 @@ impl Session {
                 self.identified = false;
                 let why: &'static str = refused.into();
                 self.send_error(why).await?;
-                Err(End::Close(1008, why))
+                Err(End::Close(1008, Cow::Borrowed(why)))
             }
             Err(_) => Err(hub_stopping()),
         }
@@ -200,7 +207,7 @@ impl Session {
         self.violations.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
         self.violations.push(now);
         if self.violations.len() >= MAX_VIOLATIONS {
-            return Err(End::Close(1008, "too many validation errors"));
+            return Err(End::Close(1008, Cow::Borrowed("too many validation errors")));
         }
         Ok(())
     }
@@ -225,8 +232,8 @@ impl Session {
     }
 
     /// Sends a close frame and gives the peer a moment to answer, so that it sees a close and not a reset.
-    async fn close(&mut self, code: u16, reason: &'static str) {
-        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+    async fn close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
         let closing = async {
             if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
                 while let Some(Ok(_)) = self.socket.recv().await {}
@@ -238,10 +245,10 @@ impl Session {
 }
 
 fn hub_stopping() -> End {
-    End::Close(1001, "the hub is stopping")
+    End::Close(1001, Cow::Borrowed("the hub is stopping"))
 }
 
 /// Converts a read error to the end of the session. Only a message over the limit is reported to the peer.
 fn end_after_error(error: &axum::Error) -> End {
-    if error.to_string().contains("too long") { End::Close(1009, "message too big") } else { End::Peer }
+    if error.to_string().contains("too long") { End::Close(1009, Cow::Borrowed("message too big")) } else { End::Peer }
 }

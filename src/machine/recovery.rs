@@ -29,6 +29,7 @@ impl Machine {
             ParkedTask::Finished { task_id, result } => ParkedTask::Finished { task_id, result },
         });
         let outbox = Outbox::recovered(journal.outbox);
+        let previous_end = durable.previous_end();
         let machine = Self {
             state,
             connection: Connection::start(now),
@@ -43,6 +44,7 @@ impl Machine {
             replies: Vec::new(),
             questions: 0,
             cordon: if journal.cordoned { Cordon::On } else { Cordon::Off },
+            previous_end,
         };
         first_effects(machine, now, policy)
     }

@@ -228,7 +228,7 @@ fn answers(machine: &Machine) -> Vec<Event> {
 
 fn hub_messages(machine: &Machine) -> Vec<FromHub> {
     let mut messages = Vec::new();
-    let full = Features { restart_v2: true, task_rejected: true, cordon: true };
+    let full = Features { restart_v2: true, task_rejected: true, cordon: true, task_reassign: true };
     messages.extend([full, Features::default()].map(|features| FromHub::Identified { features }));
     messages.extend([false, true].map(|force| FromHub::RestartCommanded(order(force))));
     messages.extend([
@@ -241,8 +241,8 @@ fn hub_messages(machine: &Machine) -> Vec<FromHub> {
     ]);
     for complete in [true, false] {
         let why = [VerdictRefusal::NotNow, VerdictRefusal::Never];
-        messages.extend(why.map(|why| FromHub::VerdictRefused { complete, why }));
-        messages.push(FromHub::RefusedInOtherWords { complete: Some(complete), error: "table".into() });
+        messages.extend(why.map(|why| FromHub::VerdictRefused { complete, why, of: None }));
+        messages.push(FromHub::RefusedInOtherWords { complete: Some(complete), error: "table".into(), of: None });
     }
     let Some(mine) = task_of(machine) else { return messages };
     let id = || mine.id.as_str().to_owned();
@@ -250,7 +250,8 @@ fn hub_messages(machine: &Machine) -> Vec<FromHub> {
         FromHub::AcceptAcknowledged { task_id: id() },
         FromHub::VerdictAcknowledged { task_id: id() },
         FromHub::TaskContinue { task_id: id(), generation: None },
-        FromHub::TaskReassigned { task_id: id() },
+        FromHub::TaskReassigned { task_id: id(), generation: None },
+        FromHub::TaskReassigned { task_id: id(), generation: Some(mine.generation) },
         FromHub::TaskCancelled { task_id: id() },
     ]);
     messages.extend([true, false].map(|go_on| FromHub::ReportAnswered { task_id: id(), go_on }));

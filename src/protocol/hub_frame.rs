@@ -43,10 +43,14 @@ pub enum HubFrame {
         /// The generation it is assigned under now.
         generation: Option<u64>,
     },
-    /// The answer to `task_recovering`: the hub has reclaimed the task.
+    /// The task is not assigned to the agent any more. The answer to `task_recovering`; with a generation (feature
+    /// `task_reassign`) also sent whenever the hub reclaims the task.
     TaskReassign {
         /// The task's id.
         task_id: String,
+        /// The last generation that this is about: a later assignment still counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<u64>,
     },
     /// The task was cancelled.
     TaskCancelled {
@@ -101,6 +105,12 @@ pub struct HubError {
     /// The type of the sidecar's frame that failed validation.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "as_text_if_any")]
     pub message_type: Option<String>,
+    /// The id of the task whose verdict is refused (a legacy hub does not name it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// The generation of the verdict that is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// One entry per invalid field.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "as_list")]
     pub errors: Vec<Value>,

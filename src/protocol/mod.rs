@@ -22,7 +22,8 @@ pub use json::{
 };
 pub use limits::{Limit, clip};
 pub use sidecar_frame::{
-    Identify, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, TaskCompletion, WakeStatus,
+    Identify, Pm2Info, PreviousEnd, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, TaskCompletion,
+    WakeStatus,
 };
 
 /// The protocol version, part of every frame that a sidecar sends.
@@ -37,6 +38,13 @@ pub const FEATURE_TASK_REJECTED: &str = "task_rejected";
 
 /// The entry of `identified.features` of a hub that understands `cordon`.
 pub const FEATURE_CORDON: &str = "cordon";
+
+/// The entry of `identified.features` and of `identify.features` of a peer for which `task_reassign` with a
+/// `generation` may come at any time: the task is not the agent's any more under any generation up to that one.
+pub const FEATURE_TASK_REASSIGN: &str = "task_reassign";
+
+/// The `status` of a `state_report` about work that the sidecar only keeps (feature `task_reassign`).
+pub const STATUS_PARKED: &str = "parked";
 
 /// The reason why a text frame could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +114,18 @@ pub fn kind_of(text: &str) -> Option<String> {
         r#type: String,
     }
     serde_json::from_str::<Named>(text).ok().map(|named| named.r#type)
+}
+
+/// Returns the id and generation of the task that a frame names whose JSON is refused.
+pub fn task_named_in(text: &str) -> (Option<String>, Option<u64>) {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Named {
+        task_id: Value,
+        generation: Value,
+    }
+    let Named { task_id, generation } = serde_json::from_str(text).unwrap_or_default();
+    (task_id.as_str().map(|id| clip(id, Limit::AgentId)), generation.as_u64())
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub enum SidecarFrame {
     TaskAccepted {
         /// The task's id.
         task_id: String,
+        /// The assignment's generation (a legacy sidecar does not name it).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<u64>,
     },
     /// The sidecar rejects the task (feature `task_rejected`; a legacy sidecar sends it without `generation`).
     TaskRejected {
@@ -182,6 +185,35 @@ pub struct Identify {
     /// The commanded restart that started this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<Restarted>,
+    /// How the run before this one ended, as this one found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_end: Option<PreviousEnd>,
+    /// What the sidecar understands beyond a legacy sidecar.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+}
+
+/// The value of `identify.previous_end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreviousEnd {
+    /// An operator or the supervisor stopped it (a signal).
+    Stopped,
+    /// It left for a restart.
+    Restarted,
+    /// It was killed or crashed, or there was none.
+    #[serde(other)]
+    Unknown,
+}
+
+impl PreviousEnd {
+    /// Returns whether the run's end was wanted by somebody.
+    pub const fn is_planned(self) -> bool {
+        match self {
+            Self::Stopped | Self::Restarted => true,
+            Self::Unknown => false,
+        }
+    }
 }
 
 /// The value of `identify.pm2_info`, as the legacy sidecar sends it.

@@ -49,7 +49,7 @@ async fn a_holder_that_does_not_come_back_after_kill_9_loses_its_task() {
     let task_id = hub.submit(json!({"description": "d"})).await;
     peer.expect("task_assign").await;
     hub.kill_9();
-    let hub = Hub::start(&dir, &["--accept-timeout-ms", "200"]);
+    let hub = Hub::start(&dir, &["--accept-timeout-ms", "200", "--reconnect-grace-ms", "200"]);
     hub.task_until(&task_id, |task| task["status"] == "queued" && task["generation"] == 2).await;
 }
 

@@ -278,7 +278,7 @@ impl Peer {
         peer.say(identify(agent_id, token, more)).await;
         let identified = peer.expect("identified").await;
         assert_eq!(identified["agent_id"], agent_id);
-        assert_eq!(identified["features"], json!(["restart.v2", "task_rejected", "cordon"]));
+        assert_eq!(identified["features"], json!(["restart.v2", "task_rejected", "cordon", "task_reassign"]));
         peer
     }
 

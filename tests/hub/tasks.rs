@@ -86,7 +86,7 @@ async fn an_original_sidecar_killed_mid_task_recovers_as_recorded() {
 #[tokio::test]
 async fn a_state_report_for_a_task_that_another_has_now_is_aborted() {
     let dir = folder();
-    let hub = Hub::start(&dir, &[]);
+    let hub = Hub::start(&dir, &["--reconnect-grace-ms", "200"]);
     let (token_a, token_b) = (hub.register("a").await, hub.register("b").await);
     let mut a = Peer::join(&hub, "a", &token_a, node(0)).await;
     let task_id = hub.submit(json!({"description": "d"})).await;
@@ -339,7 +339,7 @@ async fn a_wrong_token_is_told_so_and_closed() {
 #[tokio::test]
 async fn a_silent_socket_is_dropped_and_its_task_taken_back() {
     let dir = folder();
-    let hub = Hub::start(&dir, &["--silence-timeout-ms", "400"]);
+    let hub = Hub::start(&dir, &["--silence-timeout-ms", "400", "--reconnect-grace-ms", "200"]);
     let token = hub.register("a").await;
     let mut peer = Peer::join(&hub, "a", &token, json!({})).await;
     let task_id = hub.submit(json!({"description": "d"})).await;

@@ -50,7 +50,10 @@ fn ticket() -> impl Strategy<Value = Option<Ticket>> {
 }
 
 pub(crate) fn features() -> impl Strategy<Value = Features> {
-    prop_oneof![Just(Features { restart_v2: true, task_rejected: true, cordon: true }), Just(Features::default()),]
+    prop_oneof![
+        Just(Features { restart_v2: true, task_rejected: true, cordon: true, task_reassign: true }),
+        Just(Features::default()),
+    ]
 }
 
 fn from_hub() -> impl Strategy<Value = FromHub> {
@@ -63,10 +66,11 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
         1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
         2 => raw().prop_map(|task_id| FromHub::AcceptAcknowledged { task_id }),
         1 => raw().prop_map(|task_id| FromHub::VerdictAcknowledged { task_id }),
-        1 => (any::<bool>(), why).prop_map(|(complete, why)| FromHub::VerdictRefused { complete, why }),
+        1 => (any::<bool>(), why).prop_map(|(complete, why)| FromHub::VerdictRefused { complete, why, of: None }),
         2 => (raw(), prop::option::of(0u64..4))
             .prop_map(|(task_id, generation)| FromHub::TaskContinue { task_id, generation }),
-        1 => raw().prop_map(|task_id| FromHub::TaskReassigned { task_id }),
+        1 => (raw(), prop::option::of(0u64..4))
+            .prop_map(|(task_id, generation)| FromHub::TaskReassigned { task_id, generation }),
         1 => raw().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
         2 => (raw(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
         2 => order().prop_map(FromHub::RestartCommanded),

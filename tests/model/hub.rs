@@ -190,6 +190,7 @@ impl Hub {
                 ToHub::AgentRestarting { .. }
                 | ToHub::TaskRejected { .. }
                 | ToHub::RestartAck { .. }
+                | ToHub::ParkedReport { .. }
                 | ToHub::Cordon { .. },
             ) => false,
             (Self::Legacy(_), ToHub::Status { status }) => status.starts_with("restarting"),
@@ -202,6 +203,7 @@ impl Hub {
                 | ToHub::TaskFailed { .. }
                 | ToHub::TaskRecovering { .. }
                 | ToHub::StateReport { .. }
+                | ToHub::ParkedReport { .. }
                 | ToHub::RestartAck { .. }
                 | ToHub::Cordon { .. }
                 | ToHub::AgentRestarting { .. },

@@ -222,7 +222,7 @@ impl LegacyHub {
         match said {
             ToHub::Identify { .. } => self.identified(conn, outs),
             ToHub::Status { status } => self.command_open &= !status.starts_with("restarting"),
-            ToHub::TaskAccepted { task_id } => {
+            ToHub::TaskAccepted { task_id, generation: _ } => {
                 if let Some(worker) = self.worker.as_mut().filter(|w| w.task.as_ref() == Some(task_id)) {
                     (worker.accepted, worker.accept_in_ms) = (true, None);
                 }
@@ -238,7 +238,7 @@ impl LegacyHub {
                 let task_id = task.id.to_string();
                 let answer = match self.assigned(&task.id) {
                     Some(entry) => FromHub::TaskContinue { task_id, generation: Some(entry.generation) },
-                    None => FromHub::TaskReassigned { task_id },
+                    None => FromHub::TaskReassigned { task_id, generation: None },
                 };
                 outs.push(Out::Outgoing(conn, answer));
             }
@@ -251,6 +251,7 @@ impl LegacyHub {
             | ToHub::TaskRejected { .. }
             | ToHub::RestartAck { .. }
             | ToHub::Cordon { .. }
+            | ToHub::ParkedReport { .. }
             | ToHub::Ping
             | ToHub::TaskProgress { .. }
             | ToHub::WakeResult { .. } => {}
@@ -272,7 +273,7 @@ impl LegacyHub {
     }
 
     fn verdict(&mut self, conn: ConnId, task_id: &str, generation: u64, complete: bool, outs: &mut Vec<Out>) {
-        let refused = |why| Out::Outgoing(conn, FromHub::VerdictRefused { complete, why });
+        let refused = |why| Out::Outgoing(conn, FromHub::VerdictRefused { complete, why, of: None });
         let Some(entry) = self.tasks.iter_mut().find(|entry| entry.id.as_str() == task_id) else {
             return outs.push(refused(VerdictRefusal::Never));
         };

@@ -20,6 +20,8 @@ use super::rebase::NEVER_MS;
 use super::violation::{Violation, violated};
 
 const AGENT: &str = "a";
+/// How long a holder may be away.
+const GRACE_MS: u64 = 12_000;
 /// Where the hub's clock begins.
 const EPOCH_MS: u64 = 1_000_000_000;
 
@@ -33,6 +35,7 @@ pub struct OurHub {
 fn policy() -> Policy {
     Policy {
         accept_timeout_ms: 40_000,
+        reconnect_grace_ms: GRACE_MS,
         stale_timeout_ms: NEVER_MS,
         reconcile_ms: 3_000,
         reject_retry_ms: 5_000,
@@ -125,7 +128,8 @@ impl OurHub {
         self.act(outs, |scheduler, now| match frame {
             SidecarFrame::Identify(mut identify) => {
                 identify.boot_id = Some(format!("b{run}"));
-                scheduler.identified(conn, &identify, now);
+                // An address is only shown.
+                scheduler.identified(conn, &identify, "", now);
             }
             other => scheduler.frame_received(conn, other, now),
         })?;
@@ -201,6 +205,13 @@ impl OurHub {
             self.scheduler.restarts().of_agent(AGENT).iter().map(|r| (r.command_id.clone(), r.phase)).collect();
         all.reverse();
         all
+    }
+
+    /// The task that the hub names for the agent, with its generation; nothing while it waits for a word on it.
+    pub fn names(&self) -> Option<Option<(String, u64)>> {
+        let task = self.scheduler.tasks().task_of(AGENT);
+        let settled = !self.scheduler.tasks().awaits_confirmation(AGENT);
+        settled.then(|| task.map(|task| (task.id.clone(), task.generation)))
     }
 
     /// The task's status, generation, and whether it is accepted for that.

@@ -253,7 +253,7 @@ impl<'a> Handling<'a> {
     }
 
     fn say(&mut self, said: ToHub) -> Result<(), Violation> {
-        if let (ToHub::TaskAccepted { task_id }, Process::Runs(machine)) = (&said, &self.world.process) {
+        if let (ToHub::TaskAccepted { task_id, generation: _ }, Process::Runs(machine)) = (&said, &self.world.process) {
             let leaving = matches!(machine.state.phase(), Phase::Draining | Phase::Exiting);
             let answered = machine.outbox.iter().any(|v| v.task_id == *task_id && v.accept_first);
             if leaving && !answered {
@@ -406,7 +406,7 @@ pub fn process_ends(world: &mut World, rebooted: bool) -> Result<(), Violation> 
 fn undated(mut said: ToHub) -> ToHub {
     match &mut said {
         ToHub::AgentRestarting { restart, .. } => open_restart(restart),
-        ToHub::Identify { status: _, restarted: Some(from) } => {
+        ToHub::Identify { status: _, restarted: Some(from), previous_end: _ } => {
             open_restart(&mut from.restart);
             from.gap_ms = 0;
         }

@@ -49,6 +49,7 @@ impl Shift {
             replies: _,
             questions,
             cordon: _,
+            previous_end: _,
         } = machine;
         *questions = OPEN;
         if let Some(RestartCheck { number, deadline, first, joined }) = check {
@@ -83,7 +84,7 @@ impl Shift {
     }
 
     pub fn journal(self, journal: &mut Journal) {
-        let Journal { job, parked, late_sessions: _, outbox: _, restarts, cordoned: _ } = journal;
+        let Journal { job, parked, late_sessions: _, outbox: _, restarts, cordoned: _, stopped: _ } = journal;
         if let Some(persisted) = job {
             self.persisted(persisted);
         }

@@ -249,7 +249,7 @@ fn said_words(said: &FromHub) -> String {
         FromHub::AssignedInvalid { task_id, generation, why: _ } => format!("assign {task_id} gen={generation}"),
         FromHub::AcceptAcknowledged { task_id } => format!("ack {task_id} accepted"),
         FromHub::VerdictAcknowledged { task_id } => format!("ack {task_id} complete"),
-        FromHub::VerdictRefused { complete, why } => {
+        FromHub::VerdictRefused { complete, why, of: _ } => {
             let kind = if *complete { "refuses_complete" } else { "refuses_fail" };
             let why = match why {
                 VerdictRefusal::NotNow => "stale_generation",
@@ -261,7 +261,10 @@ fn said_words(said: &FromHub) -> String {
             Some(generation) => format!("continue {task_id} gen={generation}"),
             None => format!("continue {task_id}"),
         },
-        FromHub::TaskReassigned { task_id } => format!("reassign {task_id}"),
+        FromHub::TaskReassigned { task_id, generation } => match generation {
+            Some(generation) => format!("reassign {task_id} gen={generation}"),
+            None => format!("reassign {task_id}"),
+        },
         FromHub::TaskCancelled { task_id } => format!("cancel {task_id}"),
         FromHub::ReportAnswered { task_id, go_on } => {
             format!("report_ack {task_id} {}", if *go_on { "continue" } else { "abort" })
@@ -271,7 +274,7 @@ fn said_words(said: &FromHub) -> String {
         FromHub::RateLimited { retry_after_ms } => format!("rate_limited retry_after={retry_after_ms}"),
         FromHub::Forgotten => "agent_left".into(),
         FromHub::SignOfLife => "pong".into(),
-        FromHub::RefusedInOtherWords { complete, error } => match complete {
+        FromHub::RefusedInOtherWords { complete, error, of: _ } => match complete {
             Some(true) => format!("errs {error} about=task_complete"),
             Some(false) => format!("errs {error} about=task_failed"),
             None => format!("errs {error}"),

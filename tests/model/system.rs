@@ -105,6 +105,10 @@ impl System {
         if let Some(id) = world.waits_for_nobody() {
             return Err(violated("awaited_is_there", format!("{id} counts as running, and nobody is at work on it")));
         }
+        if let Some((hub, machine)) = world.books().filter(|(hub, machine)| hub != machine) {
+            let detail = format!("the hub names {hub:?}, and the sidecar {machine:?}, and nobody says anything more");
+            return Err(violated("books_agree", detail));
+        }
         if world.ghost.gone_by.is_some_and(|by| by < NOW) {
             return Err(violated("bounded_exit", "the process is still there after what was promised".to_string()));
         }

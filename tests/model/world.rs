@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::machine::invariants::History;
-use agentcom::machine::{Journal, Machine, Phase, Stage, TaskId, Timestamp};
+use agentcom::machine::{Disk, Job, Journal, Machine, Phase, Stage, TaskId, Timestamp};
 
 use super::asked::Asked;
 use super::connection::{Conn, End};
@@ -96,6 +96,9 @@ pub struct Ghost {
     /// By when the process that accepted a restart, or was told to stop, must be gone.
     pub gone_by: Option<Timestamp>,
 }
+
+/// A task's id and generation, or none.
+pub type Named = Option<(String, u64)>;
 
 #[derive(Debug, Clone)]
 pub struct World {
@@ -191,6 +194,23 @@ impl World {
     /// Whether nothing is on its way between the sidecar and the hub, and they are connected.
     pub fn is_quiet(&self) -> bool {
         self.conns.len() == 1 && self.conns.iter().all(Conn::is_quiet)
+    }
+
+    /// The task and generation that our hub names and that the sidecar names, once nothing more is said.
+    pub fn books(&self) -> Option<(Named, Named)> {
+        let Hub::Ours(hub) = &*self.hub else { return None };
+        let machine = self.machine()?;
+        let said = machine.outbox.head().is_none()
+            && machine.deferred.is_none()
+            && machine.disk == Disk::Ready
+            && machine.connection.can_send()
+            && !machine.state.job().is_some_and(Job::is_in_question);
+        let stays = matches!(machine.state.phase(), Phase::Idle | Phase::Working | Phase::RestartPending);
+        if !(said && stays && self.is_quiet()) {
+            return None;
+        }
+        let task = machine.state.job().map(Job::task);
+        Some((hub.names()?, task.map(|task| (task.id.to_string(), task.generation))))
     }
 
     /// Whether the machine waits for somebody who is not there: the task counts as running, and neither is a session at

@@ -3,8 +3,8 @@
 
 use agentcom::machine::{
     Cause, ConnectionName, Disk, DrainStep, Effect, EffectName, Ending, Job, Journal, Machine, News, Notice, Outcome,
-    ParkedTask, PersistedJob, RestartAnswer, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName, Verdict,
-    WakeReport,
+    ParkedTask, PersistedJob, PreviousEnd, RestartAnswer, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName,
+    Verdict, WakeReport,
 };
 
 /// Where the machine stands, in one line. `origin` is the story's beginning.
@@ -124,6 +124,9 @@ pub fn journal(journal: &Journal) -> String {
     if journal.cordoned {
         parts.push("cordoned".into());
     }
+    if journal.stopped {
+        parts.push("stopped".into());
+    }
     if parts.is_empty() { "nothing".into() } else { parts.join("; ") }
 }
 
@@ -215,17 +218,26 @@ fn note(notice: &Notice) -> String {
 fn to_hub(said: &ToHub) -> String {
     let name = ToHubName::from(said);
     match said {
-        ToHub::Identify { status, restarted } => {
+        ToHub::Identify { status, restarted, previous_end } => {
+            let end = match previous_end {
+                PreviousEnd::Stopped => ", after a stop",
+                // A restart is told in full.
+                PreviousEnd::Restarted | PreviousEnd::Unknown => "",
+            };
             let back = restarted.as_ref().map_or(String::new(), |back| {
                 let id = back.restart.command_id.as_deref().map_or(String::new(), |id| format!(" {id}"));
                 let forced = if back.restart.forced { " forced" } else { "" };
                 format!(", back from{id} {}{forced} after {} ms", back.restart.reason, back.gap_ms)
             });
-            format!("{name} {status}{back}")
+            format!("{name} {status}{end}{back}")
         }
         ToHub::Ping => name.to_string(),
         ToHub::Status { status } => format!("{name} {status}"),
-        ToHub::TaskAccepted { task_id } | ToHub::TaskProgress { task_id } => format!("{name} {task_id}"),
+        ToHub::TaskAccepted { task_id, generation } => {
+            let generation = generation.map_or(String::new(), |generation| format!(" gen={generation}"));
+            format!("{name} {task_id}{generation}")
+        }
+        ToHub::TaskProgress { task_id } | ToHub::ParkedReport { task_id } => format!("{name} {task_id}"),
         ToHub::TaskRejected { task_id, generation, reason } => format!("{name} {task_id} gen={generation} {reason}"),
         ToHub::TaskComplete { task_id, generation, result } => {
             let content = if &**result == "{}" { String::new() } else { format!(" {result}") };

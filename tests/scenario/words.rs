@@ -2,7 +2,7 @@
 
 use agentcom::machine::{
     Event, Features, FromHub, Intensity, Jitter, News, Outcome, Policy, RestartMethod, RestartOrder, StopSignal, Task,
-    TaskId, Ticket, VerdictRefusal, WakeOutcome,
+    TaskId, Ticket, VerdictName, VerdictRefusal, WakeOutcome,
 };
 use strum::IntoEnumIterator;
 
@@ -209,6 +209,12 @@ fn ticket(words: &mut Words<'_>) -> Result<Option<Ticket>, String> {
     Ok(words.value("ticket").map(number).transpose()?.map(Ticket))
 }
 
+/// The verdict that an answer names: `of=TASK gen=N`.
+fn named(words: &mut Words<'_>) -> Result<Option<VerdictName>, String> {
+    let Some(task_id) = words.value("of").map(str::to_owned) else { return Ok(None) };
+    Ok(Some(VerdictName { task_id, generation: words.required("gen")? }))
+}
+
 fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
     let raw = |words: &mut Words<'_>| words.next("a task id").map(str::to_owned);
     Ok(match words.next("what the hub says")? {
@@ -219,6 +225,7 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
                     restart_v2: named.contains(&"restart.v2"),
                     task_rejected: named.contains(&"task_rejected"),
                     cordon: named.contains(&"cordon"),
+                    task_reassign: named.contains(&"task_reassign"),
                 },
             }
         }
@@ -232,8 +239,8 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
                 other => return Err(format!("a task_ack has no status {other:?}")),
             }
         }
-        "refuses_complete" => FromHub::VerdictRefused { complete: true, why: refusal(words)? },
-        "refuses_fail" => FromHub::VerdictRefused { complete: false, why: refusal(words)? },
+        "refuses_complete" => FromHub::VerdictRefused { complete: true, why: refusal(words)?, of: named(words)? },
+        "refuses_fail" => FromHub::VerdictRefused { complete: false, why: refusal(words)?, of: named(words)? },
         "errs" => {
             let complete = match words.value("about") {
                 None => None,
@@ -241,12 +248,15 @@ fn from_hub(words: &mut Words<'_>) -> Result<FromHub, String> {
                 Some("task_failed") => Some(false),
                 Some(other) => return Err(format!("an error is about task_complete or task_failed, not {other:?}")),
             };
-            FromHub::RefusedInOtherWords { complete, error: words.next("an error")?.into() }
+            let of = named(words)?;
+            FromHub::RefusedInOtherWords { complete, error: words.next("an error")?.into(), of }
         }
         "continue" => {
             FromHub::TaskContinue { task_id: raw(words)?, generation: words.value("gen").map(number).transpose()? }
         }
-        "reassign" => FromHub::TaskReassigned { task_id: raw(words)? },
+        "reassign" => {
+            FromHub::TaskReassigned { task_id: raw(words)?, generation: words.value("gen").map(number).transpose()? }
+        }
         "cancel" => FromHub::TaskCancelled { task_id: raw(words)? },
         "report_ack" => {
             let task_id = raw(words)?;

@@ -56,7 +56,13 @@ fn a_kill_meanwhile_loses_nothing(fault: Fault) {
     stage.kill();
     stage.start();
     stage.must_complain_again();
-    assert_ne!(stage.hub.task(&task)["status"], "completed", "{}", stage.agent.story());
+    match fault {
+        Fault::Full | Fault::ReadOnly | Fault::FileSync => {
+            assert_ne!(stage.hub.task(&task)["status"], "completed", "{}", stage.agent.story());
+        }
+        // The file was written, and the next process found the verdict in it.
+        Fault::FolderSync => {}
+    }
     stage.fault.end();
     stage.must_be_done_once(&task);
 }

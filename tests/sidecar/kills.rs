@@ -101,7 +101,26 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Lets it work for so long.
+    fn kill(&mut self) {
+        self.look();
+        self.sidecar.kill9();
+        self.sidecar = self.agent.start_supervised();
+    }
+}
+
+/// Sidecars that are all supervised at once.
+struct Fleet<'a>(Vec<Supervisor<'a>>);
+
+impl<'a> Fleet<'a> {
+    fn new(agents: &'a [Agent]) -> Self {
+        Self(agents.iter().map(Supervisor::new).collect())
+    }
+
+    fn look(&mut self) {
+        self.0.iter_mut().for_each(Supervisor::look);
+    }
+
+    /// Lets them work for so long.
     fn let_work(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -110,19 +129,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn kill(&mut self) {
-        self.look();
-        self.sidecar.kill9();
-        self.sidecar = self.agent.start_supervised();
-    }
-
     fn until(&mut self, what: &str, mut done: impl FnMut() -> bool, more: impl FnOnce() -> String) {
-        let agent = self.agent;
+        let agents: Vec<&Agent> = self.0.iter().map(|one| one.agent).collect();
         let probe = || {
             self.look();
             done().then_some(())
         };
-        wait::until_or(what, AFTERWARDS, probe, || agent.story() + "\n" + &more());
+        let stories = || agents.iter().map(|agent| agent.story()).collect::<Vec<_>>().join("\n");
+        wait::until_or(what, AFTERWARDS, probe, || stories() + "\n" + &more());
     }
 }
 
@@ -148,69 +162,71 @@ fn listed(hub: &Hub, status: &str) -> usize {
     hub.get(&format!("/api/tasks?status={status}")).1["tasks"].as_array().unwrap().len()
 }
 
+/// Nobody was woken for a task that somebody else had, or had had: one wake, and one more for each try that failed.
+fn assert_woken_once(agents: &[Agent], task: &Value, kind: &str) {
+    let id = task["id"].as_str().unwrap();
+    let history = task["history"].as_array().unwrap();
+    let count = |event: &str| history.iter().filter(|entry| entry["event"] == event).count();
+    assert_eq!(count("completed"), 1, "{kind}: {task}");
+    assert_eq!(count("reclaimed"), 0, "every holder was back in time, {kind}: {task}");
+    for entry in history.iter().filter(|entry| entry["event"] == "retry") {
+        assert_eq!(entry["details"], "confirmation_timeout", "{kind}: {task}");
+    }
+    let wakes: usize = agents.iter().map(|agent| agent.count(id, "woken")).sum();
+    let failed_wakes = usize::from(kind.contains("failtimes"));
+    let stories = || agents.iter().map(Agent::story).collect::<Vec<_>>().join("\n");
+    assert!(wakes <= 1 + count("retry") + failed_wakes, "{id}: woken {wakes} times\n{task}\n{}", stories());
+}
+
+/// Each task is for whoever is idle, and two of them always are.
 #[test]
 fn two_hundred_kills_at_our_hub() {
+    const NAMES: [&str; 4] = [ALICE, "bob", "carol", "dave"];
     let mut dice = RandomBytes::new();
     let kills = kills(200);
     // No task of these ends its agent, however often it is there when that is killed.
     let hub = Hub::start_with(&["--max-losses", "1000000"]);
-    let agent = Agent::new(ALICE, &hub.url(), &hub.register(ALICE));
-    short_times(&agent);
+    let agents = NAMES.map(|name| Agent::new(name, &hub.url(), &hub.register(name)));
+    agents.iter().for_each(short_times);
     let mut tasks = Vec::new();
-    let mut supervisor = Supervisor::new(&agent);
+    let mut fleet = Fleet::new(&agents);
+    let open = || listed(&hub, "queued") + listed(&hub, "assigned");
     for number in 0..kills {
-        // There is always something to do, and never so much that it takes long afterwards.
-        while listed(&hub, "queued") < 2 {
+        while open() < 2 {
             let kind = description(tasks.len() as u64);
             tasks.push((hub.submit_with(json!({"description": kind, "max_retries": 1_000})), kind));
         }
         if number % BREATHER == BREATHER - 1 {
-            let open = || listed(&hub, "queued") + listed(&hub, "assigned");
             let before = open();
-            let story =
-                || format!("{:?}\n{:?}\n{}", hub.agent(ALICE), hub.restarts(ALICE).first(), hub.get("/api/tasks").1);
-            supervisor.until("one more task to be done", || open() < before.max(1), story);
+            fleet.until("one more task to be done", || open() < before.max(1), || hub.get("/api/tasks").1.to_string());
         }
-        supervisor.let_work(dice.pause(150));
+        fleet.let_work(dice.pause(150));
+        // Mostly one that works.
+        let holders: Vec<usize> = (0..NAMES.len()).filter(|n| agents[*n].works()).collect();
+        let any = usize::try_from(dice.below(NAMES.len() as u64)).unwrap();
+        let victim = holders.get(usize::try_from(dice.below(3)).unwrap()).copied().unwrap_or(any);
         if number % 5 == 3 {
             // A 404 when it is not back from the last kill yet.
-            let (status, body) = hub.restart(ALICE, json!({"reason": format!("restart {number}")}));
+            let (status, body) = hub.restart(NAMES[victim], json!({"reason": format!("restart {number}")}));
             assert!(status == 200 || status == 404, "{status} {body}");
-            supervisor.let_work(dice.pause(100));
+            fleet.let_work(dice.pause(100));
         }
-        supervisor.kill();
+        fleet.0[victim].kill();
     }
     for (task, _) in &tasks {
-        supervisor.until(
-            &format!("{task} to be done"),
-            || hub.task(task)["status"] == "completed",
-            || hub.task(task).to_string(),
-        );
+        let done = || hub.task(task)["status"] == "completed";
+        fleet.until(&format!("{task} to be done"), done, || hub.task(task).to_string());
     }
-    supervisor.until("the journal to be empty", || is_quiet(&agent), String::new);
+    fleet.until("the journals to be empty", || agents.iter().all(is_quiet), String::new);
     let over = |restart: &Value| restart["state"] == "back" || restart["state"] == "refused";
-    supervisor.until(
-        "every restart to be over",
-        || hub.restarts(ALICE).iter().all(over),
-        || format!("{:?}", hub.restarts(ALICE)),
-    );
-    assert_started_once(&agent, |id| tasks.iter().any(|(task, kind)| task == id && kind.contains("failtimes")));
-    for (task, kind) in &tasks {
-        let history = hub.task(task)["history"].clone();
-        let times = |event: &str| history.as_array().unwrap().iter().filter(|entry| entry["event"] == event).count();
-        assert_eq!(times("completed"), 1, "{kind}: {history}");
-        for entry in history.as_array().unwrap().iter().filter(|entry| entry["event"] == "retry") {
-            assert_eq!(entry["details"], "confirmation_timeout", "{kind}: {history}");
-        }
-    }
-    let restarts = hub.restarts(ALICE);
-    assert!(!restarts.is_empty());
-    eprintln!(
-        "{kills} kills, {} tasks, {} restarts, {} of them by exit 0",
-        tasks.len(),
-        restarts.len(),
-        supervisor.commanded_exits
-    );
+    let restarts = || NAMES.iter().flat_map(|name| hub.restarts(name)).collect::<Vec<Value>>();
+    fleet.until("every restart to be over", || restarts().iter().all(over), || format!("{:?}", restarts()));
+    let may_fail = |id: &str| tasks.iter().any(|(task, kind)| task == id && kind.contains("failtimes"));
+    agents.iter().for_each(|agent| assert_started_once(agent, may_fail));
+    tasks.iter().for_each(|(task, kind)| assert_woken_once(&agents, &hub.task(task), kind));
+    assert!(!restarts().is_empty());
+    let exits: u64 = fleet.0.iter().map(|one| one.commanded_exits).sum();
+    eprintln!("{kills} kills, {} tasks, {} restarts, {exits} of them by exit 0", tasks.len(), restarts().len());
 }
 
 #[test]
@@ -218,10 +234,11 @@ fn sixty_kills_at_an_existing_hub() {
     let mut dice = RandomBytes::new();
     let kills = kills(60);
     let hub = LegacyHub::start_with(Options { rate_limits: false, hold_ms: 100, ..Options::default() });
-    let agent = Agent::new(ALICE, &hub.url(), &hub.register(ALICE));
-    short_times(&agent);
+    let agents = [Agent::new(ALICE, &hub.url(), &hub.register(ALICE))];
+    let agent = &agents[0];
+    short_times(agent);
     let mut tasks = Vec::new();
-    let mut supervisor = Supervisor::new(&agent);
+    let mut supervisor = Fleet::new(&agents);
     for number in 0..kills {
         let open = |task: &String| hub.task(task).is_some_and(|task| task.status != Status::Completed);
         while tasks.iter().filter(|(task, _)| open(task)).count() < 3 {
@@ -242,7 +259,7 @@ fn sixty_kills_at_an_existing_hub() {
             hub.restart(ALICE, &format!("restart {number}"));
             supervisor.let_work(dice.pause(100));
         }
-        supervisor.kill();
+        supervisor.0[0].kill();
     }
     let done = |task: &str| hub.task(task).unwrap().status == Status::Completed;
     for (task, _) in &tasks {
@@ -255,11 +272,11 @@ fn sixty_kills_at_an_existing_hub() {
         };
         supervisor.until(&format!("{task} to be done"), || done(task), story);
     }
-    supervisor.until("the journal to be empty", || is_quiet(&agent), String::new);
-    assert_started_once(&agent, |id| tasks.iter().any(|(task, kind)| task == id && kind.contains("failtimes")));
+    supervisor.until("the journal to be empty", || is_quiet(agent), String::new);
+    assert_started_once(agent, |id| tasks.iter().any(|(task, kind)| task == id && kind.contains("failtimes")));
     for (task, kind) in &tasks {
         let history = hub.task(task).unwrap().history;
         assert_eq!(history.iter().filter(|(_, what, _)| *what == "completed").count(), 1, "{kind}: {history:?}");
     }
-    eprintln!("{kills} kills, {} tasks, {} of the ends by exit 0", tasks.len(), supervisor.commanded_exits);
+    eprintln!("{kills} kills, {} tasks, {} of the ends by exit 0", tasks.len(), supervisor.0[0].commanded_exits);
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod absences;
 mod check;
 mod crash;
 mod depth;

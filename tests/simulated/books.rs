@@ -32,6 +32,7 @@ pub fn policy() -> Policy {
         drain_deadline_ms: 1_000,
         restart_margin_ms: 5_000,
         silence_timeout_ms: 5_000,
+        reconnect_grace_ms: 4_000,
         ..Policy::default()
     }
 }
@@ -87,7 +88,7 @@ impl Shared {
                 }
                 out.extend(scheduler.take_outgoing().into_iter().map(|say| match say {
                     Outgoing::Frame { conn, text, receipt } => (conn, Order::Say(text, receipt)),
-                    Outgoing::Close { conn, code, reason } => (conn, Order::Close(code, reason.to_owned())),
+                    Outgoing::Close { conn, code, reason } => (conn, Order::Close(code, reason)),
                 }));
             }
             Rules::Legacy(core) => out.extend(core.take_outs().into_iter().map(|out| match out {
@@ -232,7 +233,7 @@ impl Shared {
         match &mut self.rules {
             Rules::Ours { scheduler, .. } => {
                 if let SidecarFrame::Identify(identify) = &frame {
-                    scheduler.identified(conn, identify, self.now);
+                    scheduler.identified(conn, identify, "", self.now);
                 } else {
                     scheduler.frame_received(conn, frame, self.now);
                 }

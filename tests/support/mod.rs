@@ -9,6 +9,7 @@
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
 //! - [`prometheus`]: a strict reader of the metrics' text.
+//! - [`proxy`]: a TCP proxy in front of a hub, that fails as it is told.
 //! - [`disk`]: a disk of the test's own, to be filled.
 //! - [`tls`]: a TLS front door before a hub.
 //! - [`web`]: a web server that says what it is told, for hubs that misbehave.
@@ -27,6 +28,7 @@ pub mod pm2;
 pub mod pm2_double;
 pub mod process;
 pub mod prometheus;
+pub mod proxy;
 pub mod scene;
 pub mod sidecar;
 pub mod tls;

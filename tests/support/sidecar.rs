@@ -216,6 +216,11 @@ impl Agent {
     }
 
     /// `queue.json`, if there is one and it can be read.
+    /// Whether its journal holds a task.
+    pub fn works(&self) -> bool {
+        self.queue().is_some_and(|queue| !queue["active"].is_null())
+    }
+
     pub fn queue(&self) -> Option<Value> {
         serde_json::from_slice(&fs::read(self.path("queue.json")).ok()?).ok()
     }

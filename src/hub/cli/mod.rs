@@ -116,6 +116,9 @@ struct TimingArgs {
     /// How long the head of a request, its answer, or the pause before the next may take
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
     request_timeout_ms: u64,
+    /// Leave the task with a sidecar whose connection broke for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONNECT_GRACE_MS", default_value_t = Policy::default().reconnect_grace_ms)]
+    reconnect_grace_ms: u64,
     /// Send an assignment again when a returned agent does not mention it for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
@@ -147,6 +150,7 @@ impl ServeArgs {
             silence_timeout_ms: timing.silence_timeout_ms,
             identify_timeout_ms: timing.identify_timeout_ms,
             request_timeout_ms: timing.request_timeout_ms,
+            reconnect_grace_ms: timing.reconnect_grace_ms,
             reconcile_ms: timing.reconcile_ms,
             reject_retry_ms: timing.reject_retry_ms,
             restart_deadline_ms: timing.restart_deadline_ms,

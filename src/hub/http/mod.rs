@@ -28,6 +28,7 @@ pub mod reply;
 mod request;
 pub(crate) mod tasks;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -98,6 +99,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 async fn websocket(
     State(app): Shared,
     Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade
@@ -112,11 +114,23 @@ async fn websocket(
         .max_message_size(websocket::MAX_MESSAGE_BYTES)
         .max_frame_size(websocket::MAX_MESSAGE_BYTES);
     let sockets = app.sockets.clone();
+    let address = address(&origin, &headers);
     Ok(upgrade.on_upgrade(move |socket| {
         sockets.track_future(async move {
-            websocket::serve(socket, conn, app.actor.clone(), origin, app.patience, app.stop.clone()).await;
+            websocket::serve(socket, conn, app.actor.clone(), origin, address, app.patience, app.stop.clone()).await;
         })
     }))
+}
+
+/// Returns where a client connects from, for people: through a proxy, what the proxy says of it stands first.
+fn address(origin: &Origin, headers: &HeaderMap) -> String {
+    let peer = origin.peer();
+    let first = |value: &str| value.split(',').next().and_then(|first| first.trim().parse::<IpAddr>().ok());
+    let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()).and_then(first);
+    match forwarded {
+        Some(client) => format!("{client} (through {peer})"),
+        None => peer.to_string(),
+    }
 }
 
 async fn health(State(app): Shared) -> Reply {

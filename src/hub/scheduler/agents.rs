@@ -1,13 +1,12 @@
-//! The registry of agents: those that are connected, and those that are away on a restart that the hub commanded. It
-//! knows nothing of tasks or commands.
+//! The registry of agents: those that are connected, and those that are away and awaited, because they hold a task or
+//! are on a restart that the hub commanded. It knows nothing of tasks or commands.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use crate::hub::scheduler::lost_assignments::AgentRun;
 use crate::hub::scheduler::restart::RunIdentity;
-use crate::protocol::Identify;
+use crate::protocol::{FEATURE_TASK_REASSIGN, Identify};
 
 /// The number of a connection, unique for the life of the hub's process. Connections are numbered as they are opened,
 /// before the peer learns that they are open: a connection that replaces an earlier one of the same process, or of a
@@ -30,8 +29,10 @@ pub enum Entered {
 /// One agent.
 #[derive(Debug, Clone)]
 pub struct Agent {
-    /// The agent's connection; `None` while it is away on a restart.
+    /// The agent's connection; `None` while it is away.
     pub conn: Option<ConnId>,
+    /// The network address that it connected from, for people.
+    pub address: String,
     /// The display name.
     pub name: String,
     /// The status text that the agent reports.
@@ -46,14 +47,16 @@ pub struct Agent {
     pub run: RunIdentity,
     /// Whether this is a legacy sidecar: a sidecar that sends no `boot_id`.
     pub legacy: bool,
-    /// The run of the agent's process, as far as it can be told from another.
-    pub process_run: AgentRun,
+    /// Whether it keeps its work when a task is reclaimed, in case the task comes back (feature `task_reassign`).
+    pub parks_work: bool,
     /// The agent's description of itself at identify (`version`, `client_type`, `pm2_info`).
     pub about: Value,
     /// The last `resource_report`.
     pub resources: Map<String, Value>,
     /// Whether the agent sent `agent_restarting`: it takes nothing more on this connection.
     pub leaving: bool,
+    /// The time from then to its return, as it announced it, in ms.
+    pub expected_back_ms: u64,
     /// Whether the agent's operator wants it to take no task.
     pub cordoned: bool,
     /// The time before which the agent gets no task unless its state changes, because it rejected one as busy, in ms
@@ -67,11 +70,17 @@ impl Agent {
         self.run.boot_id.is_some()
     }
 
-    fn new(conn: ConnId, identify: &Identify, now_ms: u64) -> Self {
+    /// Returns whether this is a sidecar, of this project or a legacy one, and not another kind of client.
+    pub fn is_sidecar(&self) -> bool {
+        self.legacy || self.is_v2()
+    }
+
+    fn new(conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Self {
         // A legacy agent may send a capability as "code" or as {"name": "code"}.
         let name_of = |value: &Value| value.as_str().or_else(|| value.get("name")?.as_str()).map(str::to_owned);
         Self {
             conn: Some(conn),
+            address: address.to_owned(),
             name: identify.name.clone().unwrap_or_else(|| identify.agent_id.clone()),
             status: identify.status.clone().unwrap_or_else(|| "connected".to_owned()),
             capability_names: identify.capabilities.iter().filter_map(name_of).collect(),
@@ -79,7 +88,7 @@ impl Agent {
             connected_at: now_ms,
             run: RunIdentity::of(identify),
             legacy: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
-            process_run: AgentRun::of(identify, now_ms),
+            parks_work: identify.features.iter().any(|feature| feature == FEATURE_TASK_REASSIGN),
             about: json!({
                 "version": identify.version,
                 "client_type": identify.client_type,
@@ -87,6 +96,7 @@ impl Agent {
             }),
             resources: Map::new(),
             leaving: false,
+            expected_back_ms: 0,
             cordoned: false,
             unavailable_until: None,
         }
@@ -106,13 +116,13 @@ pub struct Agents {
 impl Agents {
     /// Registers the agent on this connection, in place of an earlier registration, unless it has identified on a
     /// newer one.
-    pub fn register(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Entered {
+    pub fn register(&mut self, conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Entered {
         if self.newest.get(&identify.agent_id).is_some_and(|newest| *newest > conn) {
             return Entered::Late;
         }
         self.newest.insert(identify.agent_id.clone(), conn);
         self.set_available(&identify.agent_id);
-        let agent = Agent::new(conn, identify, now_ms);
+        let agent = Agent::new(conn, identify, address, now_ms);
         let older = self.all.insert(identify.agent_id.clone(), agent).and_then(|agent| agent.conn);
         let older = older.filter(|older| *older != conn);
         if let Some(older) = older {

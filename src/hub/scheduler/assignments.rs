@@ -6,10 +6,14 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::scheduler::task::Task;
+use crate::hub::scheduler::restart::RunIdentity;
+use crate::hub::scheduler::task::{Status, Task};
 
 /// The reason for reclaiming a task from a holder that showed no sign of life for too long.
 pub const STALE: &str = "stale";
+
+/// The reason for reclaiming a task that should be done by now.
+pub const OVERDUE: &str = "overdue";
 
 /// An action that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,15 @@ pub enum Due {
     Reclaim {
         /// The holder.
         agent_id: String,
-        /// `not_accepted`, [`STALE`] or `overdue`.
+        /// `not_accepted`, [`STALE`] or [`OVERDUE`].
         why: &'static str,
+    },
+    /// Reclaim the task: the holder did not come back in time.
+    Expired {
+        /// The holder.
+        agent_id: String,
+        /// Whether the absence was announced or commanded.
+        planned: bool,
     },
     /// Send the same assignment again: a holder that returned did not mention a task that it had never accepted.
     Resend {
@@ -28,9 +39,22 @@ pub enum Due {
     },
 }
 
+/// The absence of a holder that keeps its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Away {
+    /// The time at which its connection closed.
+    pub since: u64,
+    /// The time at which the task is reclaimed; `None` while an open restart command decides that.
+    pub until: Option<u64>,
+    /// Whether the absence was announced or commanded: it is no loss.
+    pub planned: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActiveAssignment {
     pub(crate) task_id: String,
+    /// The run that the task was assigned to; `None` if the hub was restarted since.
+    pub(crate) run: Option<RunIdentity>,
     /// The time when the assignment is reclaimed unless the agent confirms it; `None` once it has.
     pub(crate) confirm_by: Option<u64>,
     /// The time when the assignment is sent again unless the agent mentions it.
@@ -40,14 +64,32 @@ pub(crate) struct ActiveAssignment {
     /// The task's `complete_by`, if it was assigned before that time: a task that is late already is not reclaimed for
     /// it again.
     pub(crate) overdue_at: Option<u64>,
-    /// Whether the holder is away on a restart that the hub commanded: the restart ledger decides when that ends.
-    pub(crate) away: bool,
-    /// Whether the holder, a legacy sidecar, took the task over from its previous process: it neither wakes nor times
-    /// that work any more.
-    pub(crate) carried_over: bool,
-    /// The older generation under which the holder, a legacy sidecar, continues the task: the hub cannot send it
-    /// another one.
-    pub(crate) older_generation: Option<u64>,
+    /// The holder's absence. All other timers rest meanwhile.
+    pub(crate) away: Option<Away>,
+    /// The time at which the holder, a legacy sidecar, first took the task over from its previous process: it neither
+    /// wakes nor times that work any more, and no sign of life extends the wait for it.
+    pub(crate) carried_since: Option<u64>,
+    /// Whether the holder, a legacy sidecar, is back and has not shown yet whether it is the same process.
+    pub(crate) run_unclear: bool,
+}
+
+impl ActiveAssignment {
+    fn stale_at(&self, policy: &Policy) -> u64 {
+        self.carried_since.unwrap_or(self.last_alive_at).saturating_add(policy.stale_timeout_ms)
+    }
+}
+
+/// How a holder came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Returned<'a> {
+    /// The run that is connected now.
+    pub run: &'a RunIdentity,
+    /// Whether the assignment is sent again if the holder does not mention it.
+    pub resend: bool,
+    /// Whether the run that held the task before may still be alive: it keeps its claim.
+    pub rival: bool,
+    /// Whether it cannot be told if this is another run.
+    pub unclear: bool,
 }
 
 /// All holders. Times are in ms since the epoch.
@@ -74,19 +116,35 @@ impl Assignments {
     }
 
     /// Assigns the task to the agent, which has to confirm it.
-    pub fn assign(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
+    pub fn assign(&mut self, agent_id: &str, task: &Task, run: &RunIdentity, now_ms: u64) {
+        let held = self.assignment(task, now_ms);
+        self.held.insert(agent_id.to_owned(), ActiveAssignment { run: Some(run.clone()), ..held });
+    }
+
+    /// Restores a stored assignment: the holder is away until this time.
+    pub fn restore(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
+        let until = Some(now_ms + self.policy.accept_timeout_ms.max(self.policy.reconnect_grace_ms));
+        let away = Some(Away { since: now_ms, until, planned: false });
+        self.held.insert(agent_id.to_owned(), ActiveAssignment { away, ..self.assignment(task, now_ms) });
+    }
+
+    fn assignment(&self, task: &Task, now_ms: u64) -> ActiveAssignment {
         let complete_by = task.submission.extra.get("complete_by").and_then(Value::as_u64);
-        let held = ActiveAssignment {
+        let carried_since = match &task.status {
+            Status::Assigned { carried_since, .. } => *carried_since,
+            Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => None,
+        };
+        ActiveAssignment {
             task_id: task.id.clone(),
+            run: None,
             confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
             resend_at: None,
             last_alive_at: now_ms,
             overdue_at: complete_by.filter(|at| *at > now_ms),
-            away: false,
-            carried_over: false,
-            older_generation: None,
-        };
-        self.held.insert(agent_id.to_owned(), held);
+            away: None,
+            carried_since,
+            run_unclear: false,
+        }
     }
 
     /// Removes the agent's assignment.
@@ -101,14 +159,24 @@ impl Assignments {
         held.confirm_by = None;
         held.resend_at = None;
         held.last_alive_at = now_ms;
-        held.away = false;
+        held.away = None;
+        held.run_unclear = false;
         true
     }
 
-    /// Records that the agent left on a restart that the hub commanded.
-    pub fn holder_left(&mut self, agent_id: &str) {
+    /// Records that the holder's connection closed and that it keeps its task.
+    pub fn holder_left(&mut self, agent_id: &str, away: Away) {
         if let Some(held) = self.held.get_mut(agent_id) {
-            held.away = true;
+            held.away = Some(away);
+        }
+    }
+
+    /// Ends the wait of a restart command for an absent holder: what is left is the grace of a broken connection.
+    pub fn restart_overdue(&mut self, agent_id: &str) {
+        if let Some(away) = self.held.get_mut(agent_id).and_then(|held| held.away.as_mut())
+            && away.until.is_none()
+        {
+            away.until = Some(away.since + self.policy.reconnect_grace_ms);
         }
     }
 
@@ -120,61 +188,66 @@ impl Assignments {
         }
     }
 
-    /// Records that the agent took its task over from its previous process.
-    pub fn set_carried_over(&mut self, agent_id: &str) {
+    /// Records that the agent took its task over from its previous process at this time.
+    pub(crate) fn set_carried_since(&mut self, agent_id: &str, since: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
-            held.carried_over = true;
-        }
-    }
-
-    /// Accepts a verdict under this older generation too.
-    pub fn accept_older_generation(&mut self, agent_id: &str, generation: u64) {
-        if let Some(held) = self.held.get_mut(agent_id) {
-            held.older_generation = Some(generation);
+            held.carried_since = Some(since);
         }
     }
 
     /// Records that the agent is connected again: it has to confirm its task again, and may never have received one
     /// that it had not accepted.
-    pub fn holder_returned(&mut self, agent_id: &str, resend: bool, now_ms: u64) {
+    pub fn holder_returned(&mut self, agent_id: &str, returned: Returned<'_>, now_ms: u64) {
         if let Some(held) = self.held.get_mut(agent_id) {
             held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
-            held.resend_at = resend.then_some(now_ms + self.policy.reconcile_ms);
+            held.resend_at = returned.resend.then_some(now_ms + self.policy.reconcile_ms);
             held.last_alive_at = now_ms;
-            held.away = false;
+            held.away = None;
+            held.run_unclear = returned.unclear;
+            if !returned.rival || held.run.is_none() {
+                held.run = Some(returned.run.clone());
+            }
         }
     }
 
     /// Returns what is due by now. Sending again is due once; a reclaim is due until it is done.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
-        let stale_ms = self.policy.stale_timeout_ms;
+        let policy = self.policy;
         let is_over = |at: u64| at <= now_ms;
         let mut due = Vec::new();
-        for (agent_id, held) in self.held.iter_mut().filter(|(_, held)| !held.away) {
-            let why = if held.confirm_by.is_some_and(is_over) {
-                "not_accepted"
-            } else if is_over(held.last_alive_at + stale_ms) {
-                STALE
-            } else if held.overdue_at.is_some_and(is_over) {
-                "overdue"
-            } else {
-                if held.resend_at.take_if(|at| is_over(*at)).is_some() {
-                    due.push(Due::Resend { agent_id: agent_id.clone() });
+        for (agent_id, held) in &mut self.held {
+            let agent_id = agent_id.clone();
+            let why = match held.away {
+                Some(Away { until, planned, since: _ }) => {
+                    if until.is_some_and(is_over) {
+                        due.push(Due::Expired { agent_id, planned });
+                    }
+                    continue;
                 }
-                continue;
+                None if held.confirm_by.is_some_and(is_over) => "not_accepted",
+                None if is_over(held.stale_at(&policy)) => STALE,
+                None if held.overdue_at.is_some_and(is_over) => OVERDUE,
+                None => {
+                    if held.resend_at.take_if(|at| is_over(*at)).is_some() {
+                        due.push(Due::Resend { agent_id });
+                    }
+                    continue;
+                }
             };
-            due.push(Due::Reclaim { agent_id: agent_id.clone(), why });
+            due.push(Due::Reclaim { agent_id, why });
         }
         due
     }
 
     /// Returns when `due` will next have a result.
     pub fn deadline(&self) -> Option<u64> {
-        let stale_ms = self.policy.stale_timeout_ms;
-        let waits = |held: &ActiveAssignment| {
-            let stale = Some(held.last_alive_at + stale_ms);
-            [held.confirm_by, held.resend_at, held.overdue_at, stale].into_iter().flatten().min()
+        let waits = |held: &ActiveAssignment| match held.away {
+            Some(away) => away.until,
+            None => {
+                let stale = Some(held.stale_at(&self.policy));
+                [held.confirm_by, held.resend_at, held.overdue_at, stale].into_iter().flatten().min()
+            }
         };
-        self.held.values().filter(|held| !held.away).filter_map(waits).min()
+        self.held.values().filter_map(waits).min()
     }
 }

@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::ConnId;
+use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
 use crate::protocol::schema::frames::frame_fields;
 use crate::protocol::{
-    HubError, HubFrame, Limit, RestartAck, Restarting, SidecarFrame, StateAction, TaskAckStatus, TaskCompletion, clip,
+    HubError, HubFrame, Limit, RestartAck, Restarting, STATUS_PARKED, SidecarFrame, StateAction, TaskAckStatus,
+    TaskCompletion, clip,
 };
 
 impl Scheduler {
@@ -23,11 +25,8 @@ impl Scheduler {
             }
             SidecarFrame::Ping {} => self.send(agent_id, &HubFrame::Pong { timestamp: json!(now_ms) }),
             SidecarFrame::Status { status } => self.handle_status(agent_id, status),
-            SidecarFrame::TaskAccepted { task_id } => {
-                if self.handle_sign_of_life(agent_id, &task_id, now_ms) {
-                    self.tasks.accepted(agent_id, &task_id, now_ms);
-                    self.ack(agent_id, &task_id, TaskAckStatus::Accepted);
-                }
+            SidecarFrame::TaskAccepted { task_id, generation } => {
+                self.handle_accepted(agent_id, &task_id, generation, now_ms);
             }
             SidecarFrame::TaskRejected { task_id, generation, reason } => {
                 self.handle_rejection(agent_id, &task_id, generation, &reason, now_ms);
@@ -44,8 +43,9 @@ impl Scheduler {
             SidecarFrame::TaskRecovering { task_id, last_status, rest: _ } => {
                 self.handle_recovering(agent_id, task_id, last_status.as_deref(), now_ms);
             }
-            SidecarFrame::StateReport { task_id, status: _, generation, assigned_at: _ } => {
-                self.handle_state_report(agent_id, task_id, generation, now_ms);
+            SidecarFrame::StateReport { task_id, status, generation, assigned_at: _ } => {
+                let parked = status.as_deref() == Some(STATUS_PARKED);
+                self.handle_state_report(agent_id, task_id, generation, parked, now_ms);
             }
             SidecarFrame::ResourceReport { rest } => self.handle_resources(agent_id, rest),
             SidecarFrame::Cordon { on } => self.handle_cordon(agent_id, on),
@@ -63,13 +63,28 @@ impl Scheduler {
         self.send_text(agent_id, json!({"type": "status_updated"}).to_string(), None);
     }
 
-    /// Records a sign of life of the task. If the sender does not hold the task, it is sent a cancellation and the
-    /// result is `false`: it may have missed that the task was reclaimed, and would work on it beside another agent.
+    /// Records that the agent accepted the task. An acceptance of an older generation shows that the agent missed the
+    /// newer assignment.
+    fn handle_accepted(&mut self, agent_id: &str, task_id: &str, generation: Option<u64>, now_ms: u64) {
+        let current = self.tasks.held_task(agent_id, task_id).map(|task| task.generation);
+        if generation.is_some() && current.is_some() && generation != current {
+            return self.send_assignment(agent_id);
+        }
+        if self.handle_sign_of_life(agent_id, task_id, now_ms) {
+            self.tasks.accepted(agent_id, task_id, now_ms);
+            self.ack(agent_id, task_id, TaskAckStatus::Accepted);
+        }
+    }
+
+    /// Records a sign of life of the task. If the sender does not hold the task, it is told so and the result is
+    /// `false`: it may have missed that the task was reclaimed, and would work on it beside another agent.
     fn handle_sign_of_life(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        let holds = self.tasks.record_sign_of_life(agent_id, task_id, now_ms)
-            || self.resume_accepted_task(agent_id, task_id, now_ms);
+        let holds = self.tasks.record_sign_of_life(agent_id, task_id, now_ms);
         if !holds {
-            self.send_cancelled(agent_id, task_id);
+            match self.tasks.get(task_id).filter(|task| !task.has_ended_for_good()).map(|task| task.generation) {
+                Some(generation) => self.send_reclaimed(agent_id, task_id, generation),
+                None => self.send_cancelled(agent_id, task_id),
+            }
         }
         holds
     }
@@ -85,11 +100,8 @@ impl Scheduler {
             self.agent_changed(agent_id);
             return;
         }
-        if reason == "busy" {
+        if reason == "busy" && self.is_legacy(agent_id) && self.tasks.has_accepted(agent_id) {
             // A legacy sidecar answers so for a task that it already works on.
-            self.tasks.confirm_in_hand(agent_id, task_id);
-        }
-        if self.is_busy_with_task(agent_id, task_id, reason, now_ms) {
             self.tasks.record_sign_of_life(agent_id, task_id, now_ms);
             return;
         }
@@ -105,49 +117,53 @@ impl Scheduler {
         if let (false, Some(tokens)) = (report.contains_key("tokens_used"), result.get("tokens_used")) {
             report.insert("tokens_used".to_owned(), tokens.clone());
         }
-        self.resume_for_late_verdict(agent_id, &task_id, generation, now_ms);
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),
-            Err(why) => self.refuse_verdict(agent_id, "task_complete_failed", &task_id, why),
+            Err(why) => self.refuse_verdict(agent_id, "task_complete_failed", &task_id, generation, why),
         }
         self.agent_changed(agent_id);
     }
 
     fn handle_failed(&mut self, agent_id: &str, task_id: &str, generation: u64, reason: &str, now_ms: u64) {
-        self.resume_for_late_verdict(agent_id, task_id, generation, now_ms);
         match self.tasks.fail(agent_id, task_id, generation, &clip(reason, Limit::Reason), now_ms) {
             Ok(Failed::Retried) => self.ack(agent_id, task_id, TaskAckStatus::Retried),
             Ok(Failed::DeadLetter) => self.ack(agent_id, task_id, TaskAckStatus::DeadLetter),
-            Err(why) => self.refuse_verdict(agent_id, "task_fail_failed", task_id, why),
+            Err(why) => self.refuse_verdict(agent_id, "task_fail_failed", task_id, generation, why),
         }
         self.agent_changed(agent_id);
     }
 
+    /// Answers the question of a process that found the task in the journal of the process before it.
     fn handle_recovering(&mut self, agent_id: &str, task_id: String, last_status: Option<&str>, now_ms: u64) {
-        // Sent by a process that found the task in the journal of the process before it.
-        self.tasks.process_replaced(agent_id);
-        self.handle_carried_over_task(agent_id, &task_id, last_status, now_ms);
+        if self.is_legacy(agent_id) {
+            self.handle_carried_over_task(agent_id, &task_id, last_status, now_ms);
+        }
         let held = self.tasks.record_sign_of_life(agent_id, &task_id, now_ms);
-        let generation = self.tasks.get(&task_id).map(|task| task.generation);
+        let parks_work = self.agents.get(agent_id).is_some_and(|agent| agent.parks_work);
+        let task = self.tasks.get(&task_id);
+        let (generation, ended) = (task.map(|task| task.generation), task.is_some_and(Task::has_ended_for_good));
         let answer = match held {
             true => HubFrame::TaskContinue { task_id, generation },
-            false => HubFrame::TaskReassign { task_id },
+            false if parks_work && ended => HubFrame::TaskCancelled { task_id },
+            false => HubFrame::TaskReassign { task_id, generation: generation.filter(|_| parks_work) },
         };
         self.send(agent_id, &answer);
-        self.report_received(agent_id);
+        self.touched.push(agent_id.to_owned());
     }
 
-    /// Answers a state report: the agent may continue only what it holds. If it reports another generation, it must
-    /// receive the current assignment first: a peer that adopts running work gets it (again, since it may have been
-    /// lost with another connection), and any other must abort the work.
-    fn handle_state_report(&mut self, agent_id: &str, task_id: String, reported: Option<u64>, now_ms: u64) {
-        self.tasks.confirm_in_hand(agent_id, &task_id);
-        if self.resume_older_generation(agent_id, &task_id, reported, now_ms) {
-            return self.send(agent_id, &HubFrame::StateReportAck { task_id, action: StateAction::Continue });
-        }
+    /// Answers a state report: the agent may continue only what it holds. If it reports another generation, or work that
+    /// it only keeps, it must receive the current assignment first: a peer that adopts running work gets it (again,
+    /// since it may have been lost with another connection), and any other must abort the work.
+    fn handle_state_report(
+        &mut self,
+        agent_id: &str,
+        task_id: String,
+        reported: Option<u64>,
+        parked: bool,
+        now_ms: u64,
+    ) {
         let current = self.tasks.held_task(agent_id, &task_id).map(|task| task.generation);
-        let same = current.is_some_and(|current| reported.is_none_or(|reported| reported == current))
-            || self.accept_older_generation(agent_id, &task_id, reported, now_ms);
+        let same = !parked && current.is_some_and(|current| reported.is_none_or(|reported| reported == current));
         if same {
             self.tasks.record_sign_of_life(agent_id, &task_id, now_ms);
         }
@@ -155,9 +171,13 @@ impl Scheduler {
         if may_continue && !same {
             self.send_assignment(agent_id);
         }
-        let action = if may_continue { StateAction::Continue } else { StateAction::Abort };
-        self.send(agent_id, &HubFrame::StateReportAck { task_id, action });
-        if !may_continue {
+        if self.tasks.get(&task_id).is_some_and(Task::has_ended_for_good) {
+            self.send_cancelled(agent_id, &task_id);
+        } else if !parked {
+            let action = if may_continue { StateAction::Continue } else { StateAction::Abort };
+            self.send(agent_id, &HubFrame::StateReportAck { task_id, action });
+        }
+        if !may_continue && !parked {
             self.agent_changed(agent_id);
         }
     }
@@ -182,6 +202,7 @@ impl Scheduler {
         self.restarts.draining(agent_id, restarting, now_ms);
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.leaving = true;
+            agent.expected_back_ms = restarting.expected_back_ms.unwrap_or_default();
             agent.status = clip(&format!("restarting: {}", restarting.reason), Limit::Status);
         }
         // An agent that announces a restart and stays must not be fenced for ever.
@@ -207,14 +228,24 @@ impl Scheduler {
     }
 
     /// Answers a verdict that does not count. A peer that adopts work and holds the task under a newer generation may
-    /// have missed that assignment (it was lost with another connection, and `task_accepted` names no generation), so
-    /// it is sent again.
-    fn refuse_verdict(&mut self, agent_id: &str, what: &str, task_id: &str, why: VerdictError) {
+    /// have missed that assignment (it was lost with another connection), so it is sent again. One that would keep its
+    /// work on a task that has ended is told to forget it.
+    fn refuse_verdict(&mut self, agent_id: &str, what: &str, task_id: &str, generation: u64, why: VerdictError) {
         let name: &'static str = why.into();
-        self.send(agent_id, &HubFrame::Error(HubError { error: format!("{what}: {name}"), ..HubError::default() }));
+        let error = HubError {
+            error: format!("{what}: {name}"),
+            task_id: Some(task_id.to_owned()),
+            generation: Some(generation),
+            ..HubError::default()
+        };
+        self.send(agent_id, &HubFrame::Error(error));
         let holds = self.tasks.held_task(agent_id, task_id).is_some();
         if why == VerdictError::StaleGeneration && holds && self.adopts_work(agent_id) {
             self.send_assignment(agent_id);
+        }
+        let parks_work = self.agents.get(agent_id).is_some_and(|agent| agent.parks_work);
+        if parks_work && self.tasks.get(task_id).is_some_and(Task::has_ended_for_good) {
+            self.send_cancelled(agent_id, task_id);
         }
     }
 

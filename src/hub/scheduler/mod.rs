@@ -6,6 +6,7 @@
 //! - An agent with an open restart command is fenced: it gets no task from the step on that records the command.
 //! - After every event, no agent is idle while a task is queued that it could do.
 
+mod absence;
 pub mod agents;
 pub mod assignments;
 mod frames;
@@ -17,6 +18,7 @@ pub mod queue;
 pub mod restart;
 pub mod restart_ledger;
 pub mod retention;
+pub mod rivals;
 pub mod state_hash;
 pub mod task;
 pub mod tasks;
@@ -26,15 +28,21 @@ pub mod verdicts;
 mod view;
 
 use crate::hub::scheduler::agents::{Agent, Agents, ConnId, Entered};
-use crate::hub::scheduler::assignments::{Due, STALE};
+use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::queue::can_do;
 use crate::hub::scheduler::restart::{Restart, RestartRequest, RunIdentity};
 use crate::hub::scheduler::restart_ledger::{Commanded, Restarts, Return};
+use crate::hub::scheduler::rivals::{Contest, Outcome, Rivals};
 use crate::hub::scheduler::task::{Status, Submission, Task};
 use crate::hub::scheduler::tasks::Tasks;
-use crate::protocol::{FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, HubFrame, Identify};
+use crate::protocol::{
+    FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED, HubFrame, Identify,
+};
+
+/// The features of this hub, as `identified` names them.
+const FEATURES: [&str; 4] = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON, FEATURE_TASK_REASSIGN];
 
 /// An order to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +63,19 @@ pub enum Outgoing {
         /// The WebSocket close code.
         code: u16,
         /// The reason, as text for people.
-        reason: &'static str,
+        reason: String,
     },
+}
+
+/// Two sidecars that use one identity, both of them alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityConflict {
+    /// The address of the connection that was open.
+    pub older: String,
+    /// The address of the connection that identified.
+    pub newer: String,
+    /// Whether the newer one was refused.
+    pub refused: bool,
 }
 
 /// The records that changed and are to be stored.
@@ -79,6 +98,7 @@ pub struct Scheduler {
     /// Agents whose state may have changed in this event.
     pub(super) touched: Vec<String>,
     pub(super) idle_agents: IdleAgents,
+    pub(super) rivals: Rivals,
 }
 
 impl Scheduler {
@@ -94,60 +114,72 @@ impl Scheduler {
         scheduler.restarts.postpone_overdue(now_ms + policy.accept_timeout_ms);
         let fenced: Vec<String> = scheduler.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
-            scheduler.tasks.holder_left(&agent_id);
+            let away = Away { since: now_ms, until: None, planned: true };
+            scheduler.tasks.assignments.holder_left(&agent_id, away);
         }
         scheduler
     }
 
-    /// Registers an agent that proved its identity. The connection that was opened last wins, in whatever order they
-    /// are read; the older one is closed, and the agent's task moves to the new one.
-    pub fn identified(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) {
+    /// Registers an agent that proved its identity, from this network address. The connection that was opened last
+    /// wins, in whatever order they are read, unless another run of the agent is known to be alive (see [`rivals`]);
+    /// the older one is closed, and the agent's task moves to the new one.
+    pub fn identified(
+        &mut self,
+        conn: ConnId,
+        identify: &Identify,
+        address: &str,
+        now_ms: u64,
+    ) -> Option<IdentityConflict> {
         let agent_id = identify.agent_id.as_str();
-        let superseded = |conn| Outgoing::Close { conn, code: 4001, reason: "superseded by a newer connection" };
-        match self.agents.register(conn, identify, now_ms) {
-            Entered::Here { older } => self.outgoing.extend(older.map(superseded)),
-            Entered::Late => return self.outgoing.push(superseded(conn)),
+        let conflict = self.contest(conn, identify, address, now_ms);
+        if let Some(IdentityConflict { older, refused: true, .. }) = &conflict {
+            let reason = format!("identity in use by a sidecar at {older}: retry in 60s");
+            self.outgoing.push(Outgoing::Close { conn, code: 1008, reason });
+            return conflict;
         }
-        let features = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON].map(str::to_owned).to_vec();
+        let before = self.before_return(agent_id, identify);
+        let superseded = |conn| {
+            let reason = format!("superseded by a newer connection from {address}");
+            Outgoing::Close { conn, code: 4001, reason }
+        };
+        let displaced = match self.agents.register(conn, identify, address, now_ms) {
+            Entered::Here { older } => {
+                self.outgoing.extend(older.map(superseded));
+                older.is_some()
+            }
+            Entered::Late => {
+                self.outgoing.push(superseded(conn));
+                return None;
+            }
+        };
+        let features = FEATURES.map(str::to_owned).to_vec();
         self.send(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
-        if let Some(agent) = self.agents.get(agent_id) {
-            self.tasks.agent_returned(agent_id, &agent.process_run);
-        }
-        self.tasks.holder_returned(agent_id, self.is_legacy(agent_id), now_ms);
-        self.await_report(agent_id, now_ms);
+        self.holder_returned(agent_id, &before, displaced, now_ms);
         match self.restarts.identified(agent_id, identify, now_ms) {
             Return::Free | Return::StillFenced => {}
             Return::SendAgain(command_id) => self.send_restart(&command_id),
         }
         self.touched.push(agent_id.to_owned());
         self.dispatch(now_ms);
+        conflict
     }
 
-    /// Records that a connection is closed. An agent that is away on a commanded restart keeps its task; any other
-    /// loses it at once.
-    pub fn disconnected(&mut self, conn: ConnId, now_ms: u64) {
-        let Some(agent_id) = self.agents.disconnect(conn) else { return };
-        if self.restarts.socket_closed(&agent_id, now_ms) {
-            self.tasks.holder_left(&agent_id);
-        } else {
-            self.reclaim_after_disconnect(&agent_id, now_ms);
-            self.agents.remove(&agent_id);
+    /// Decides between an open connection of the agent and a newer one of another run. Returns the conflict if both
+    /// runs are known to be alive.
+    fn contest(&mut self, conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Option<IdentityConflict> {
+        let agent_id = identify.agent_id.as_str();
+        let (agent, older) = self.agents.connected(agent_id)?;
+        let (old, new) = (agent.run.boot_id.as_deref()?, identify.boot_id.as_deref()?);
+        if old == new || conn < older {
+            return None;
         }
-        self.touched.push(agent_id);
-        self.dispatch(now_ms);
-    }
-
-    /// Reclaims the task of an agent that left without a restart command. It counts as a loss of the task unless the
-    /// agent had announced that it leaves.
-    fn reclaim_after_disconnect(&mut self, agent_id: &str, now_ms: u64) {
-        const WHY: &str = "agent_disconnect";
-        self.record_accepted_task(agent_id);
-        match self.agents.get(agent_id) {
-            Some(agent) if !agent.leaving => {
-                self.tasks.record_loss(agent_id, WHY, Some(agent.process_run.clone()), now_ms)
-            }
-            Some(_) | None => drop(self.tasks.reclaim(agent_id, WHY, now_ms)),
-        }
+        let holder = self.tasks.assignments.get(agent_id).and_then(|held| held.run.as_ref()?.boot_id.as_deref());
+        let refused = match self.rivals.decide(agent_id, Contest { old, new, holder }, now_ms) {
+            Outcome::Replaces => return None,
+            Outcome::ReplacesRival => false,
+            Outcome::Refused => true,
+        };
+        Some(IdentityConflict { older: agent.address.clone(), newer: address.to_owned(), refused })
     }
 
     /// Records that a restart frame was written to its socket.
@@ -212,25 +244,15 @@ impl Scheduler {
     /// Does everything that is due by now.
     pub fn tick(&mut self, now_ms: u64) {
         for agent_id in self.restarts.expire(now_ms) {
-            if self.agents.connected(&agent_id).is_none() {
-                self.tasks.reclaim(&agent_id, "restart_overdue", now_ms);
-                self.agents.remove(&agent_id);
-            }
+            self.tasks.assignments.restart_overdue(&agent_id);
             self.touched.push(agent_id);
         }
         for due in self.tasks.due(now_ms) {
             match due {
                 Due::Reclaim { agent_id, why: STALE } if self.ask_legacy_agent(&agent_id, now_ms) => {}
-                Due::Reclaim { agent_id, why } => {
-                    if let Some(task_id) = self.tasks.task_of(&agent_id).map(|task| task.id.clone()) {
-                        self.send_cancelled(&agent_id, &task_id);
-                    }
-                    match why {
-                        STALE => self.tasks.record_loss(&agent_id, why, None, now_ms),
-                        _ => drop(self.tasks.reclaim(&agent_id, why, now_ms)),
-                    }
-                    // An agent that left a task lying is not the first to get it again.
-                    self.agents.set_unavailable(&agent_id, now_ms + self.policy.reject_retry_ms);
+                Due::Reclaim { agent_id, why } => self.reclaim_from_holder(&agent_id, why, now_ms),
+                Due::Expired { agent_id, planned } => {
+                    self.holder_lost(&agent_id, planned, now_ms);
                     self.touched.push(agent_id);
                 }
                 Due::Resend { agent_id } => self.send_assignment(&agent_id),
@@ -239,6 +261,25 @@ impl Scheduler {
         let again = self.agents.available_again(now_ms);
         self.touched.extend(again);
         self.dispatch(now_ms);
+    }
+
+    /// Reclaims the task of a connected agent for a reason that is not the agent's doing, and tells the agent.
+    fn reclaim_from_holder(&mut self, agent_id: &str, why: &'static str, now_ms: u64) {
+        let Some(task) = self.tasks.task_of(agent_id) else { return };
+        let (task_id, generation) = (task.id.clone(), task.generation);
+        self.send_reclaimed(agent_id, &task_id, generation);
+        match why {
+            STALE => self.tasks.record_loss(agent_id, why, None, now_ms),
+            _ => drop(self.tasks.reclaim(agent_id, why, now_ms)),
+        }
+        if why == OVERDUE && self.agents.get(agent_id).is_some_and(|agent| agent.parks_work) {
+            // The agent does its work. Others get the task first; it takes it up again if there are none.
+            self.dispatch(now_ms);
+        } else {
+            // An agent that left a task lying is not the first to get it again.
+            self.agents.set_unavailable(agent_id, now_ms + self.policy.reject_retry_ms);
+        }
+        self.touched.push(agent_id.to_owned());
     }
 
     /// Returns when `tick` will next have something to do, in ms since the epoch.
@@ -302,8 +343,18 @@ impl Scheduler {
         self.send_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
     }
 
-    /// Tells the agent that it does not hold the task (any more). Required wherever a task is reclaimed from its
-    /// holder.
+    /// Tells the agent that it does not hold the task any more under any generation up to this one. Required wherever a
+    /// task is reclaimed from its holder. An agent that can keeps its work, in case the task comes back to it.
+    pub(super) fn send_reclaimed(&mut self, agent_id: &str, task_id: &str, generation: u64) {
+        if self.agents.get(agent_id).is_some_and(|agent| agent.parks_work) {
+            let (task_id, generation) = (task_id.to_owned(), Some(generation));
+            self.send(agent_id, &HubFrame::TaskReassign { task_id, generation });
+        } else {
+            self.send_cancelled(agent_id, task_id);
+        }
+    }
+
+    /// Tells the agent to forget the task.
     pub(super) fn send_cancelled(&mut self, agent_id: &str, task_id: &str) {
         self.send(agent_id, &HubFrame::TaskCancelled { task_id: task_id.to_owned() });
     }
@@ -314,12 +365,23 @@ impl Scheduler {
         }
     }
 
+    /// Tells agents that may have kept work on a task that it has ended.
+    fn send_ended(&mut self) {
+        for (agent_id, task_id) in self.tasks.take_ended() {
+            if self.agents.get(&agent_id).is_some_and(|agent| agent.parks_work) {
+                self.send_cancelled(&agent_id, &task_id);
+            }
+        }
+    }
+
     /// Restores the idle invariant: an agent that became free takes the first task that it can do, then new tasks go
     /// to idle agents.
     pub(super) fn dispatch(&mut self, now_ms: u64) {
+        self.send_ended();
         for agent_id in std::mem::take(&mut self.touched) {
             if !self.is_free(&agent_id) {
                 self.idle_agents.leave(&agent_id);
+                self.forget_if_gone(&agent_id);
                 continue;
             }
             let first =
@@ -339,6 +401,14 @@ impl Scheduler {
         }
     }
 
+    /// Forgets an agent that is not connected and that neither a task nor a restart waits for.
+    fn forget_if_gone(&mut self, agent_id: &str) {
+        let awaited = self.tasks.task_of(agent_id).is_some() || self.restarts.open_for(agent_id).is_some();
+        if self.agents.connected(agent_id).is_none() && !awaited {
+            self.agents.remove(agent_id);
+        }
+    }
+
     fn is_free(&self, agent_id: &str) -> bool {
         let willing = |(agent, _): (&Agent, _)| !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none();
         self.agents.connected(agent_id).is_some_and(willing)
@@ -348,7 +418,8 @@ impl Scheduler {
 
     fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) {
         self.idle_agents.leave(agent_id);
-        if self.tasks.assign(task_id, agent_id, now_ms) {
+        let Some(run) = self.agents.get(agent_id).map(|agent| agent.run.clone()) else { return };
+        if self.tasks.assign(task_id, agent_id, &run, now_ms) {
             self.send_assignment(agent_id);
         }
     }

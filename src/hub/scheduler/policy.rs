@@ -10,9 +10,9 @@ pub struct Policy {
     /// The time that a returned agent has to mention a task that it never accepted, before the assignment is sent
     /// again.
     pub reconcile_ms: u64,
-    /// The time after its identify in which a legacy sidecar gets no task unless it reports an earlier one: it reports
-    /// the task that it has in hand at once, and would take that task for new work if the hub sent it first.
-    pub report_ms: u64,
+    /// The time for which a sidecar whose connection broke keeps its task. (Simulated: after an outage of 5 s, 0.3 % of
+    /// the sidecars are back later than 30 s, and 7 % later than 15 s.)
+    pub reconnect_grace_ms: u64,
     /// The time for which an agent that rejected a task as busy gets none, unless its state changes sooner.
     pub reject_retry_ms: u64,
     /// The time for which a running task may delay a restart, if the command does not set it.
@@ -58,7 +58,7 @@ impl Default for Policy {
             accept_timeout_ms: 60_000,
             stale_timeout_ms: 600_000,
             reconcile_ms: 2_000,
-            report_ms: 500,
+            reconnect_grace_ms: 30_000,
             reject_retry_ms: 10_000,
             restart_deadline_ms: 120_000,
             drain_deadline_ms: 5_000,

@@ -87,6 +87,15 @@ impl RunIdentity {
         let restart_count = identify.pm2_info.as_ref().and_then(|info| info.restart_count);
         Self { boot_id: identify.boot_id.clone(), restart_count }
     }
+
+    /// Returns whether this is another run than `before`; `None` if that cannot be told.
+    pub fn is_other_than(&self, before: &Self) -> Option<bool> {
+        match (&self.boot_id, &before.boot_id) {
+            (Some(now), Some(before)) => Some(now != before),
+            (Some(_), None) | (None, Some(_)) => Some(true),
+            (None, None) => self.restart_count.zip(before.restart_count).map(|(now, before)| now != before),
+        }
+    }
 }
 
 /// One commanded restart, as it is stored.

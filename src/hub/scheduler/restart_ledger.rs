@@ -246,13 +246,10 @@ impl Restarts {
         Return::StillFenced
     }
 
-    /// Returns whether the connection that began at `since` (ms since the epoch) was the return from a commanded
-    /// restart.
-    pub fn was_return_at(&self, agent_id: &str, since: Option<u64>) -> bool {
-        let ended = |restart: &Restart| {
-            restart.phase == RestartPhase::Back && restart.steps.last().map(|step| step.at_ms) == since
-        };
-        self.of_agent(agent_id).into_iter().any(ended)
+    /// Returns whether the agent's next run may be the end of a commanded restart, in time or late.
+    pub fn awaits_return(&self, agent_id: &str) -> bool {
+        let waits = |restart: &Restart| restart.phase.is_open() || restart.phase == RestartPhase::Overdue;
+        self.of_agent(agent_id).into_iter().next().is_some_and(waits)
     }
 
     /// Makes every command that took too long overdue, and returns the agents, which are no longer fenced.

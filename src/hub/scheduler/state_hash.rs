@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::{Agent, ConnId};
-use crate::hub::scheduler::assignments::ActiveAssignment;
+use crate::hub::scheduler::assignments::{ActiveAssignment, Away};
 use crate::hub::scheduler::restart::{Restart, RestartPhase};
 use crate::hub::scheduler::task::{Status, Task};
 
@@ -18,6 +18,10 @@ struct FromNow(u64);
 impl FromNow {
     fn ms(&self, at: u64) -> u64 {
         at.saturating_sub(self.0).min(FAR_MS)
+    }
+
+    fn since(&self, at: u64) -> u64 {
+        self.0.saturating_sub(at).min(FAR_MS)
     }
 }
 
@@ -53,13 +57,14 @@ impl Scheduler {
             agent_id.hash(hasher);
         }
         self.tasks.lost_assignments.state_hash(hasher);
+        self.rivals.state_hash(now_ms, hasher);
     }
 }
 
 fn hash_task(task: &Task, hasher: &mut impl Hasher) {
     (&task.id, task.generation, task.retry_count, task.losses, task.status.name()).hash(hasher);
     match &task.status {
-        Status::Assigned { agent_id, assigned_at: _, accepted } => (agent_id, accepted).hash(hasher),
+        Status::Assigned { agent_id, assigned_at: _, accepted, carried_since: _ } => (agent_id, accepted).hash(hasher),
         Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {}
     }
 }
@@ -67,23 +72,34 @@ fn hash_task(task: &Task, hasher: &mut impl Hasher) {
 fn hash_assignment(held: &ActiveAssignment, stale_ms: u64, from_now: &FromNow, hasher: &mut impl Hasher) {
     let ActiveAssignment {
         task_id: _,
+        run,
         confirm_by,
         resend_at,
         last_alive_at,
         overdue_at,
         away,
-        carried_over,
-        older_generation,
+        carried_since,
+        run_unclear,
     } = held;
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
-    (away, due(confirm_by), due(resend_at), due(overdue_at)).hash(hasher);
-    (carried_over, older_generation).hash(hasher);
-    // A holder that is away cannot become stale, and its return is a sign of life.
-    (!away).then(|| from_now.ms(last_alive_at.saturating_add(stale_ms))).hash(hasher);
+    run.as_ref().map(|run| (&run.boot_id, run.restart_count)).hash(hasher);
+    (due(overdue_at), carried_since, run_unclear).hash(hasher);
+    match away {
+        // The other timers rest, and the return is a sign of life. The time since which it is away counts only where a
+        // restart ends first.
+        Some(Away { since, until: None, planned }) => (from_now.since(*since), planned).hash(hasher),
+        Some(Away { since: _, until: Some(until), planned }) => (from_now.ms(*until), planned).hash(hasher),
+        None => {
+            let stale_at = from_now.ms(last_alive_at.saturating_add(stale_ms));
+            (due(confirm_by), due(resend_at), stale_at).hash(hasher);
+        }
+    }
 }
 
 fn hash_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
-    (agent.legacy, agent.leaving, agent.cordoned, agent.unavailable_until.map(|at| from_now.ms(at))).hash(hasher);
+    (agent.legacy, agent.parks_work, agent.cordoned).hash(hasher);
+    (agent.leaving, agent.leaving.then_some(agent.expected_back_ms), agent.unavailable_until.map(|at| from_now.ms(at)))
+        .hash(hasher);
     (&agent.run.boot_id, agent.run.restart_count, &agent.capability_names).hash(hasher);
 }
 

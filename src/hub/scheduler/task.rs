@@ -78,6 +78,10 @@ pub enum Status {
         assigned_at: u64,
         /// Whether the agent has sent `task_accepted` for this generation.
         accepted: bool,
+        /// The time at which a legacy sidecar first took the work over from its previous process, in ms since the
+        /// epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        carried_since: Option<u64>,
     },
     /// The task is done.
     Completed {
@@ -182,6 +186,14 @@ impl Task {
         match &self.status {
             Status::Assigned { agent_id, .. } | Status::Completed { agent_id, .. } => Some(agent_id),
             Status::Queued | Status::DeadLetter | Status::Cancelled => None,
+        }
+    }
+
+    /// Returns whether no work on the task will ever count again. (A dead letter may be revived.)
+    pub const fn has_ended_for_good(&self) -> bool {
+        match self.status {
+            Status::Completed { .. } | Status::Cancelled => true,
+            Status::Queued | Status::Assigned { .. } | Status::DeadLetter => false,
         }
     }
 

@@ -10,9 +10,10 @@ use std::ops::Bound;
 use serde_json::{Value, json};
 
 use crate::hub::scheduler::assignments::{Assignments, Due};
-use crate::hub::scheduler::lost_assignments::{AgentRun, LostAssignments};
+use crate::hub::scheduler::lost_assignments::LostAssignments;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::queue::{TaskQueue, Turn, turn};
+use crate::hub::scheduler::restart::RunIdentity;
 use crate::hub::scheduler::retention::{Retention, Unfinished};
 use crate::hub::scheduler::task::{Status, Submission, Task};
 
@@ -28,13 +29,15 @@ pub struct Tasks {
     unfinished: Unfinished,
     dirty: BTreeSet<String>,
     queued: Vec<String>,
+    /// Agents that held a task which has ended at another's hands.
+    ended: Vec<(String, String)>,
     pub(crate) lost_assignments: LostAssignments,
     next_seq: u64,
 }
 
 impl Tasks {
-    /// Restores the tasks from what was stored. Holders have `accept_timeout_ms` from now to confirm their
-    /// assignments.
+    /// Restores the tasks from what was stored. Holders have the accept timeout or the reconnect grace from now to come
+    /// back, whichever is longer.
     pub fn load(stored: Vec<Task>, policy: Policy, now_ms: u64) -> Self {
         let mut tasks = Self { policy, assignments: Assignments::new(policy), ..Self::default() };
         let mut finished: Vec<(u64, String)> = Vec::new();
@@ -42,7 +45,7 @@ impl Tasks {
             tasks.next_seq = tasks.next_seq.max(task.seq + 1);
             match &task.status {
                 Status::Queued => tasks.queue.insert(&task),
-                Status::Assigned { agent_id, .. } => tasks.assignments.assign(agent_id, &task, now_ms),
+                Status::Assigned { agent_id, .. } => tasks.assignments.restore(agent_id, &task, now_ms),
                 Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                     finished.push((task.updated_at, task.id.clone()));
                 }
@@ -97,6 +100,12 @@ impl Tasks {
         std::mem::take(&mut self.queued)
     }
 
+    /// Returns the agents, with the task, that held a task before and may have kept their work on it, for the tasks that
+    /// were completed or cancelled since the last call.
+    pub fn take_ended(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// Returns whether another task of so many bytes may be submitted. A task that ends makes room for others.
     pub fn has_room(&self, bytes: u64) -> bool {
         self.unfinished.has_room(&self.policy, bytes)
@@ -117,7 +126,7 @@ impl Tasks {
 
     /// Assigns a queued task to an agent that holds none. Returns `false`, and changes nothing, if the task is not
     /// queued or the agent holds another.
-    pub fn assign(&mut self, task_id: &str, agent_id: &str, now_ms: u64) -> bool {
+    pub fn assign(&mut self, task_id: &str, agent_id: &str, run: &RunIdentity, now_ms: u64) -> bool {
         if self.assignments.task_of(agent_id).is_some() {
             return false;
         }
@@ -127,9 +136,10 @@ impl Tasks {
         }
         self.queue.remove(task);
         task.generation += 1;
-        task.status = Status::Assigned { agent_id: agent_id.to_owned(), assigned_at: now_ms, accepted: false };
+        let agent = agent_id.to_owned();
+        task.status = Status::Assigned { agent_id: agent, assigned_at: now_ms, accepted: false, carried_since: None };
         task.add_history("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
-        self.assignments.assign(agent_id, task, now_ms);
+        self.assignments.assign(agent_id, task, run, now_ms);
         self.dirty.insert(task_id.to_owned());
         true
     }
@@ -159,52 +169,55 @@ impl Tasks {
         Some(task_id)
     }
 
-    /// Reclaims the task from an agent that lost it. A task that ends or hangs every agent that takes it must not be
-    /// assigned for ever: too many losses make it a dead letter. `run` is the run that lost it;
-    /// [`Tasks::agent_returned`] forgives the loss if the same run comes back.
-    pub fn record_loss(&mut self, agent_id: &str, why: &str, run: Option<AgentRun>, now_ms: u64) {
-        let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
-        let Some(task) = self.all.get_mut(&task_id) else { return };
+    /// Reclaims the task from an agent that lost it, and counts the loss. `lost_by` is the `boot_id` of the run that
+    /// lost it.
+    pub fn record_loss(&mut self, agent_id: &str, why: &str, lost_by: Option<&str>, now_ms: u64) {
+        if !self.count_loss(agent_id, why, lost_by, now_ms) {
+            self.reclaim(agent_id, why, now_ms);
+        }
+    }
+
+    /// Counts a loss of the task that the agent holds. A task that ends or hangs every agent that takes it must not be
+    /// assigned for ever: too many losses make it a dead letter. Returns whether this one did.
+    ///
+    /// The loss is forgiven if the run `lost_by` comes back (see [`LostAssignments`]).
+    pub fn count_loss(&mut self, agent_id: &str, why: &str, lost_by: Option<&str>, now_ms: u64) -> bool {
+        let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return false };
+        let Some(task) = self.all.get_mut(&task_id) else { return false };
         task.losses += 1;
         if task.losses >= self.policy.max_losses {
             let times = task.losses;
             let reason = format!(
                 "broken off {times} times, the last by {agent_id} ({why}): it may crash any agent that takes it"
             );
-            return self.move_to_dead_letters(agent_id, &reason, now_ms);
+            self.move_to_dead_letters(agent_id, &reason, now_ms);
+            return true;
         }
-        if let Some(run) = run {
-            self.lost_assignments.record(agent_id, &task_id, run);
+        self.dirty.insert(task_id.clone());
+        if let Some(boot_id) = lost_by {
+            self.lost_assignments.record(agent_id, &task_id, boot_id);
         }
-        self.requeue(&task_id, "reclaimed", json!({"agent_id": agent_id, "reason": why}), now_ms);
-    }
-
-    /// Records that the agent is connected. If it is the same run that had lost a task, only the connection had
-    /// broken: the loss no longer counts, whichever agent has the task now.
-    pub fn agent_returned(&mut self, agent_id: &str, run: &AgentRun) {
-        if let Some(task_id) = self.lost_assignments.take_if_same_run(agent_id, run) {
-            self.forgive_loss(&task_id);
-        }
-    }
-
-    /// Records that the agent reported the task as only the process that accepted it can. A loss of the task that
-    /// could not be matched to a run no longer counts.
-    pub fn confirm_in_hand(&mut self, agent_id: &str, task_id: &str) {
-        if self.lost_assignments.take_if_task(agent_id, task_id) {
-            self.forgive_loss(task_id);
-        }
-    }
-
-    /// Records that the agent's process is another one than before: its losses stand.
-    pub fn process_replaced(&mut self, agent_id: &str) {
-        self.lost_assignments.forget_process(agent_id);
+        false
     }
 
     /// Removes one loss from the task, unless it has ended.
-    fn forgive_loss(&mut self, task_id: &str) {
+    pub(crate) fn forgive_loss(&mut self, task_id: &str) {
         if let Some(task) = self.all.get_mut(task_id).filter(|task| !task.status.is_final()) {
             task.losses = task.losses.saturating_sub(1);
             self.dirty.insert(task_id.to_owned());
+        }
+    }
+
+    /// Records that the agent, a legacy sidecar, took its task over from its previous process. The first time counts,
+    /// also over restarts of the hub.
+    pub fn set_carried_over(&mut self, agent_id: &str, now_ms: u64) {
+        let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
+        if let Some(task) = self.all.get_mut(&task_id)
+            && let Status::Assigned { carried_since: since @ None, .. } = &mut task.status
+        {
+            *since = Some(now_ms);
+            self.dirty.insert(task_id);
+            self.assignments.set_carried_since(agent_id, now_ms);
         }
     }
 
@@ -250,22 +263,15 @@ impl Tasks {
         Ok(())
     }
 
-    /// Records that the holder left on a restart that the hub commanded: it keeps the task until the restart ends.
-    pub fn holder_left(&mut self, agent_id: &str) {
-        self.assignments.holder_left(agent_id);
-    }
-
-    /// Records that the holder is connected again and kept its task: it has to confirm it again. An assignment that it
-    /// had not accepted is sent again unless it mentions the task; with `always`, so is one that it had accepted.
-    pub fn holder_returned(&mut self, agent_id: &str, always: bool, now_ms: u64) {
-        let resend = always || !self.has_accepted(agent_id);
-        self.assignments.holder_returned(agent_id, resend, now_ms);
-    }
-
     /// Returns whether the agent has accepted the task that it holds.
     pub fn has_accepted(&self, agent_id: &str) -> bool {
         let accepts = |task: &Task| matches!(task.status, Status::Assigned { accepted: true, .. });
         self.task_of(agent_id).is_some_and(accepts)
+    }
+
+    /// Returns whether the agent has still to confirm the task that it holds.
+    pub fn awaits_confirmation(&self, agent_id: &str) -> bool {
+        self.assignments.get(agent_id).is_some_and(|held| held.confirm_by.is_some())
     }
 
     /// Returns what is due by now, for the caller to reclaim or to send again. Sending again is due once.
@@ -302,6 +308,7 @@ impl Tasks {
 
     pub(crate) fn finish(&mut self, task_id: &str, status: Status, event: &str, details: Value, now_ms: u64) {
         let Some(mut task) = self.all.remove(task_id) else { return };
+        self.ended.extend(former_holders(&task, &status));
         self.release(&task.status);
         self.queue.remove(&task);
         task.status = status;
@@ -328,6 +335,19 @@ impl Tasks {
             self.assignments.release(agent_id);
         }
     }
+}
+
+/// Returns the agents that held the task before its present holder, if it ends for good. (A dead letter may be revived,
+/// and then the work that was kept counts.)
+fn former_holders(task: &Task, end: &Status) -> Vec<(String, String)> {
+    match end {
+        Status::Completed { .. } | Status::Cancelled => {}
+        Status::Queued | Status::Assigned { .. } | Status::DeadLetter => return Vec::new(),
+    }
+    let assigned = task.history.iter().filter(|entry| entry.event == "assigned");
+    let agents: BTreeSet<&str> = assigned.filter_map(|entry| entry.details.get("agent_id")?.as_str()).collect();
+    let former = agents.into_iter().filter(|agent_id| task.holder() != Some(agent_id));
+    former.map(|agent_id| (agent_id.to_owned(), task.id.clone())).collect()
 }
 
 #[cfg(test)]

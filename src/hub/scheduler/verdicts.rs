@@ -77,13 +77,8 @@ impl Tasks {
         let task = self.all.get(task_id).ok_or(VerdictError::NotFound)?;
         match &task.status {
             Status::Assigned { agent_id: holder, assigned_at, .. } => {
-                let older = self
-                    .assignments
-                    .get(agent_id)
-                    .filter(|held| held.task_id == task_id)
-                    .and_then(|held| held.older_generation);
-                let current = task.generation == generation || older == Some(generation);
-                if current && holder == agent_id { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
+                let counts = task.generation == generation && holder == agent_id;
+                if counts { Ok(*assigned_at) } else { Err(VerdictError::StaleGeneration) }
             }
             Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {
                 Err(VerdictError::InvalidState)

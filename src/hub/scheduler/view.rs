@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::hub::scheduler::Scheduler;
+use crate::hub::scheduler::agents::Agent;
 use crate::hub::scheduler::task::Status;
 
 impl Scheduler {
-    /// Returns all agents that are connected or expected back, as the API shows them.
+    /// Returns all agents that are connected or on a commanded restart, as the API shows them. (An agent that is away for
+    /// another reason is not listed, as at the legacy hub.)
     pub fn agents_json(&self) -> Vec<Value> {
         self.listed_agents().map(|id| self.agent_json(id)).collect()
     }
@@ -14,7 +16,8 @@ impl Scheduler {
     fn listed_agents(&self) -> impl Iterator<Item = &str> {
         // After a restart of the hub, only the id is known of an agent that is still away.
         let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
-        self.agents.list().into_iter().map(|(id, _)| id).chain(unknown)
+        let listed = |(id, agent): &(&str, &Agent)| agent.conn.is_some() || self.restarts.open_for(id).is_some();
+        self.agents.list().into_iter().filter(listed).map(|(id, _)| id).chain(unknown)
     }
 
     /// Returns the states of all agents that are connected or expected back, as the legacy hub shows them.
@@ -25,7 +28,7 @@ impl Scheduler {
     /// Returns the state of one agent; `None` if it is neither connected nor expected back.
     pub fn state_json(&self, agent_id: &str) -> Option<Value> {
         let agent = self.agents.get(agent_id);
-        if agent.is_none() && self.restarts.open_for(agent_id).is_none() {
+        if agent.is_none_or(|agent| agent.conn.is_none()) && self.restarts.open_for(agent_id).is_none() {
             return None;
         }
         let capabilities: Vec<Value> = agent

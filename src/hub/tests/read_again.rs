@@ -116,7 +116,7 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
                 Identify { agent_id: "a".into(), ..Identify::default() }
             }
         };
-        scheduler.identified(1, &identify, 2);
+        scheduler.identified(1, &identify, "10.0.0.1:1", 2);
         let request = RestartRequest { reason: "r".into(), deadline_ms: None, force: false, by: "ops".into() };
         scheduler.command_restart("c".into(), "a", request, 3);
         stored.reads_back(&mut scheduler);

@@ -102,7 +102,7 @@ impl Step<'_> {
             DrainStep::Checking => return self.finish_drain(),
         }
         let flush_over = self.policy.flush_deadline(*deadline) <= self.now;
-        let on_disk = self.machine.journal() == self.machine.durable;
+        let on_disk = self.machine.is_on_disk();
         let may_wait_for_hub = match cause {
             Cause::Restart { .. } => true,
             Cause::Stop { .. } => false,
@@ -185,7 +185,7 @@ impl Step<'_> {
                 if self.machine.cordon.is_on() { self.machine.presence() } else { "idle" }.to_string()
             }
         };
-        ToHub::Identify { status, restarted: self.returned_from() }
+        ToHub::Identify { status, restarted: self.returned_from(), previous_end: self.machine.previous_end }
     }
 
     /// Returns the restart that this run returned from, until it has been reported to a hub.

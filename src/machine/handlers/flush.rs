@@ -9,7 +9,7 @@ use crate::machine::model::journal::{Disk, Journal};
 use crate::machine::model::machine::DeferredAssignment;
 use crate::machine::model::outbox::Verdict;
 use crate::machine::model::state::State;
-use crate::machine::model::task::Outcome;
+use crate::machine::model::task::{Outcome, Task};
 use crate::machine::step::Step;
 
 impl Step<'_> {
@@ -48,6 +48,7 @@ impl Step<'_> {
         let can_send = self.machine.connection.can_send();
         let (now, policy) = (self.now, self.policy);
         let again_at = now.plus(policy.answer_timeout_ms);
+        let named = self.machine.connection.names_generations();
         let durable = &self.machine.durable;
         let Some(job) = self.machine.state.job_mut() else { return };
         let in_journal = journal_holds(durable, job);
@@ -74,7 +75,9 @@ impl Step<'_> {
             Ownership::Ours { accept, report: None } => {
                 if can_send && in_journal && accept.is_due(now) {
                     *accept = Pending::Sent { again_at };
-                    orders.push(Effect::Send(ToHub::TaskAccepted { task_id: job.persisted.task.id.clone() }));
+                    let Task { id: task_id, generation, .. } = job.persisted.task.clone();
+                    let generation = named.then_some(generation);
+                    orders.push(Effect::Send(ToHub::TaskAccepted { task_id, generation }));
                 }
                 // The acceptance has been sent to the hub: now the task may start.
                 if job.persisted.stage == Stage::Accepted && in_journal && *accept != Pending::Unsent {
@@ -124,6 +127,7 @@ impl Step<'_> {
         // assigns nothing more until its acceptance timer has run out. With a job in hand or while leaving, that can
         // wait.
         let legacy_hub = machine.connection.is_legacy_hub();
+        let named = machine.connection.names_generations();
         let accept_again = legacy_hub && matches!(machine.state, State::Idle);
         if let Some(head) = machine.outbox.head_mut()
             && can_send
@@ -134,7 +138,8 @@ impl Step<'_> {
             head.sent = Pending::Sent { again_at };
             head.times_sent = head.times_sent.saturating_add(1);
             if head.verdict.accept_first || (accept_again && !head.accepted_here) {
-                self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id: head.verdict.task_id.clone() }));
+                let (task_id, generation) = (head.verdict.task_id.clone(), named.then_some(head.verdict.generation));
+                self.effects.push(Effect::Send(ToHub::TaskAccepted { task_id, generation }));
                 // `task_accepted` names no generation: a legacy hub applies it to its present assignment of the task.
                 head.accepted_here = legacy_hub;
             }

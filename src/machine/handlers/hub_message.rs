@@ -7,6 +7,7 @@ use crate::machine::model::cordon::Cordon;
 use crate::machine::model::effect::{CloseCode, Effect, ToHub};
 use crate::machine::model::event::FromHub;
 use crate::machine::model::job::{Ownership, Pending, Report};
+use crate::machine::model::journal::PreviousEnd;
 use crate::machine::model::notice::{Notice, RejectReason};
 use crate::machine::model::state::State;
 use crate::machine::step::Step;
@@ -33,11 +34,11 @@ impl Step<'_> {
             (Connection::Closing { .. }, FromHub::VerdictAcknowledged { task_id }) => {
                 self.verdict_acknowledged(&task_id)
             }
-            (Connection::Closing { .. }, FromHub::VerdictRefused { complete, why }) => {
-                self.verdict_refused(complete, why)
+            (Connection::Closing { .. }, FromHub::VerdictRefused { complete, why, of }) => {
+                self.verdict_refused(complete, why, of.as_ref())
             }
-            (Connection::Closing { .. }, FromHub::RefusedInOtherWords { complete, error }) => {
-                self.refused_in_other_words(complete, error);
+            (Connection::Closing { .. }, FromHub::RefusedInOtherWords { complete, error, of }) => {
+                self.refused_in_other_words(complete, error, of.as_ref());
             }
             (
                 Connection::Down { .. }
@@ -83,16 +84,18 @@ impl Step<'_> {
             FromHub::AssignedInvalid { task_id, generation, why } => self.assigned_invalid(task_id, generation, why),
             FromHub::AcceptAcknowledged { task_id } => self.accept_acknowledged(&task_id),
             FromHub::VerdictAcknowledged { task_id } => self.verdict_acknowledged(&task_id),
-            FromHub::VerdictRefused { complete, why } => self.verdict_refused(complete, why),
+            FromHub::VerdictRefused { complete, why, of } => self.verdict_refused(complete, why, of.as_ref()),
             FromHub::TaskContinue { task_id, generation } => self.task_continue(&task_id, generation),
-            FromHub::TaskReassigned { task_id } => self.task_reassigned(&task_id),
+            FromHub::TaskReassigned { task_id, generation } => self.task_reassigned(&task_id, generation),
             FromHub::TaskCancelled { task_id } => self.task_cancelled(&task_id),
             FromHub::ReportAnswered { task_id, go_on } => self.report_answered(&task_id, go_on),
             FromHub::ReportNotUnderstood => self.report_not_understood(),
             FromHub::RestartCommanded(order) => self.restart_commanded(order, None),
             FromHub::RateLimited { retry_after_ms } => self.rate_limited(retry_after_ms),
             FromHub::Forgotten => self.forgotten(),
-            FromHub::RefusedInOtherWords { complete, error } => self.refused_in_other_words(complete, error),
+            FromHub::RefusedInOtherWords { complete, error, of } => {
+                self.refused_in_other_words(complete, error, of.as_ref());
+            }
         }
     }
 
@@ -132,11 +135,14 @@ impl Step<'_> {
         });
         let returned = self.returned_from();
         self.machine.restarts.returned = None;
+        // The hub knows this run now, and compares later connections with it.
+        self.machine.previous_end = PreviousEnd::Unknown;
         self.order(Effect::Notify(Notice::Connected { returned }));
         if self.machine.cordon.is_on() {
             self.machine.cordon = Cordon::On;
             self.report_cordon();
         }
+        self.report_parked_work(features);
         let progress_at = now.plus(self.policy.progress_interval_ms);
         if let Some(job) = self.machine.state.job_mut() {
             job.progress_at = progress_at;
@@ -146,6 +152,17 @@ impl Step<'_> {
                     *report = Some(Report { generation: job.persisted.task.generation, again_at: now });
                 }
             }
+        }
+    }
+
+    /// Reports parked work to a hub that says what has become of the tasks: it may have assigned one again on a
+    /// connection that broke, or one may have ended meanwhile.
+    fn report_parked_work(&mut self, features: Features) {
+        if !features.task_reassign {
+            return;
+        }
+        for item in self.machine.parked.items() {
+            self.effects.push(Effect::Send(ToHub::ParkedReport { task_id: item.task_id().clone() }));
         }
     }
 

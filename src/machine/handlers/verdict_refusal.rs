@@ -7,7 +7,7 @@ use alloc::string::String;
 
 use crate::machine::model::connection::HubView;
 use crate::machine::model::effect::Effect;
-use crate::machine::model::event::VerdictRefusal;
+use crate::machine::model::event::{VerdictName, VerdictRefusal};
 use crate::machine::model::job::Pending;
 use crate::machine::model::journal::Disk;
 use crate::machine::model::notice::Notice;
@@ -22,10 +22,19 @@ use crate::machine::step::Step;
 const LINGER_MS: u64 = 1_000;
 
 impl Step<'_> {
-    /// Handles a known refusal of the verdict in flight.
-    pub(in crate::machine) fn verdict_refused(&mut self, complete: bool, why: VerdictRefusal) {
+    /// Handles a known refusal of the verdict that it names, or of the one in flight.
+    pub(in crate::machine) fn verdict_refused(
+        &mut self,
+        complete: bool,
+        why: VerdictRefusal,
+        of: Option<&VerdictName>,
+    ) {
         let accepted_here = self.machine.outbox.in_flight().is_some_and(|pending| pending.accepted_here);
-        let Some(verdict) = self.machine.outbox.refused(complete) else { return };
+        let verdict = match of {
+            Some(VerdictName { task_id, generation }) => self.machine.outbox.refused_by_name(task_id, *generation),
+            None => self.machine.outbox.refused(complete),
+        };
+        let Some(verdict) = verdict else { return };
         if accepted_here {
             self.change_hub_view(HubView::Known, HubView::AtWork);
         }
@@ -47,9 +56,22 @@ impl Step<'_> {
     }
 
     /// Handles an error from the hub that is not a known answer to any message.
-    pub(in crate::machine) fn refused_in_other_words(&mut self, complete: Option<bool>, error: String) {
+    pub(in crate::machine) fn refused_in_other_words(
+        &mut self,
+        complete: Option<bool>,
+        error: String,
+        of: Option<&VerdictName>,
+    ) {
         let Some(in_flight) = self.machine.outbox.in_flight() else { return };
-        let other = complete.is_some_and(|complete| complete != in_flight.verdict.outcome.is_completed());
+        let verdict = &in_flight.verdict;
+        if let Some(VerdictName { task_id, generation }) = of {
+            // A hub that names the verdict answers each one: another name is a late answer.
+            if verdict.task_id.as_str() == task_id && verdict.generation == *generation {
+                self.count_refusal(error);
+            }
+            return;
+        }
+        let other = complete.is_some_and(|complete| complete != verdict.outcome.is_completed());
         if !other && !self.machine.outbox.take_late_answer() {
             self.count_refusal(error);
         }

@@ -16,7 +16,12 @@ pub(super) fn durable_first(step: &StepRecord<'_>) -> Result<(), Violation> {
     let durable = &step.after.durable;
     for effect in step.effects {
         let permitted = match effect {
-            Effect::Send(ToHub::TaskAccepted { task_id }) => holds(durable, task_id),
+            Effect::Send(ToHub::TaskAccepted { task_id, generation: None }) => holds(durable, task_id),
+            Effect::Send(ToHub::TaskAccepted { task_id, generation: Some(generation) }) => {
+                let in_job = durable.job.as_ref().map(|c| (&c.task.id, c.task.generation));
+                in_job == Some((task_id, *generation))
+                    || durable.outbox.iter().any(|v| v.task_id == *task_id && v.generation == *generation)
+            }
             Effect::Send(ToHub::TaskComplete { task_id, generation, .. }) => {
                 durable.outbox.iter().any(|v| v.task_id == *task_id && v.generation == *generation)
             }
@@ -58,7 +63,7 @@ pub(super) fn releases(event: &Event, id: &TaskId) -> bool {
     match event {
         Event::HubSaid(message) => match message {
             FromHub::VerdictAcknowledged { task_id }
-            | FromHub::TaskReassigned { task_id }
+            | FromHub::TaskReassigned { task_id, generation: _ }
             | FromHub::TaskCancelled { task_id } => names(task_id),
             FromHub::ReportAnswered { task_id, go_on } => !go_on && names(task_id),
             FromHub::VerdictRefused { .. } => true,

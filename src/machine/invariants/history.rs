@@ -44,7 +44,7 @@ impl History {
             self.no_double_wake(effect)?;
             self.sign_is_old(effect)?;
             self.announced_once(effect)?;
-            if let Effect::Send(ToHub::TaskAccepted { task_id }) = effect {
+            if let Effect::Send(ToHub::TaskAccepted { task_id, generation: _ }) = effect {
                 self.accepted.insert(task_id.clone());
             }
         }

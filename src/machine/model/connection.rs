@@ -119,6 +119,8 @@ pub struct Features {
     pub task_rejected: bool,
     /// Whether the hub knows `cordon`.
     pub cordon: bool,
+    /// Whether the hub says whenever it reclaims a task, by a `task_reassign` that names the generation.
+    pub task_reassign: bool,
 }
 
 /// A random fraction in units of 1/65,536, drawn by the caller.
@@ -174,6 +176,11 @@ impl Connection {
     /// Returns whether the connection is online with a legacy hub.
     pub fn is_legacy_hub(&self) -> bool {
         self.online().is_some_and(|online| !online.features.restart_v2)
+    }
+
+    /// Returns whether the connection is online with a hub that reads the generation in `task_accepted`.
+    pub fn names_generations(&self) -> bool {
+        self.online().is_some_and(|online| online.features.task_reassign)
     }
 
     /// Notes that a verdict was acknowledged: a legacy hub assigns the next task now.

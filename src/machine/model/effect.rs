@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use crate::machine::model::journal::Journal;
+use crate::machine::model::journal::{Journal, PreviousEnd};
 use crate::machine::model::news::News;
 use crate::machine::model::notice::{Notice, RejectReason, ReturnedFrom};
 use crate::machine::model::reply::{Answer, Ticket};
@@ -150,6 +150,8 @@ pub enum ToHub {
         status: String,
         /// The restart that this run returned from.
         restarted: Option<ReturnedFrom>,
+        /// How the run before this one ended.
+        previous_end: PreviousEnd,
     },
     /// The heartbeat.
     Ping,
@@ -162,6 +164,8 @@ pub enum ToHub {
     TaskAccepted {
         /// The task's id.
         task_id: TaskId,
+        /// The assignment's generation, for a hub that reads it.
+        generation: Option<u64>,
     },
     /// The task is refused.
     TaskRejected {
@@ -201,6 +205,11 @@ pub enum ToHub {
         task: Task,
         /// The wire name of its stage.
         last_status: &'static str,
+    },
+    /// Reports parked work, in case the hub has ended the task or assigned it again.
+    ParkedReport {
+        /// The task's id.
+        task_id: TaskId,
     },
     /// Reports the task in hand and asks whether it is still assigned to this agent.
     StateReport {

@@ -179,12 +179,14 @@ pub enum FromHub {
         /// The task's id.
         task_id: String,
     },
-    /// The hub answered a verdict with a known error, which names no task.
+    /// The hub answered a verdict with a known error.
     VerdictRefused {
         /// Whether the verdict was a `task_complete`, and not a `task_failed`.
         complete: bool,
         /// The kind of refusal.
         why: VerdictRefusal,
+        /// The verdict, if the hub names it.
+        of: Option<VerdictName>,
     },
     /// The recovering task is still assigned to this agent.
     TaskContinue {
@@ -193,10 +195,12 @@ pub enum FromHub {
         /// The task's present generation, if the hub sends it.
         generation: Option<u64>,
     },
-    /// The recovering task is not assigned to this agent any more.
+    /// The task is not assigned to this agent any more.
     TaskReassigned {
         /// The task's id.
         task_id: String,
+        /// The last generation that this is about. Without one it answers the question about a recovering task.
+        generation: Option<u64>,
     },
     /// The task is cancelled.
     TaskCancelled {
@@ -229,7 +233,18 @@ pub enum FromHub {
         complete: Option<bool>,
         /// The hub's error text.
         error: String,
+        /// The verdict, if the hub names it.
+        of: Option<VerdictName>,
     },
+}
+
+/// The assignment that a verdict is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VerdictName {
+    /// The task's id.
+    pub task_id: String,
+    /// The assignment's generation.
+    pub generation: u64,
 }
 
 /// The kind of a verdict's refusal.

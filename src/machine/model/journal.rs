@@ -25,6 +25,31 @@ pub struct Journal {
     pub restarts: RestartLedger,
     /// Whether an operator wants no new tasks to be taken; survives a restart.
     pub cordoned: bool,
+    /// Whether the process is stopping, or has stopped, because somebody wanted it to.
+    pub stopped: bool,
+}
+
+/// How a run ended, as the next one finds it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum PreviousEnd {
+    /// It was stopped by a signal or by the supervisor.
+    Stopped,
+    /// It left for a restart.
+    Restarted,
+    /// It crashed or was killed, or there was none.
+    #[default]
+    Unknown,
+}
+
+impl Journal {
+    /// Returns how the run that left this journal ended.
+    pub const fn previous_end(&self) -> PreviousEnd {
+        match (&self.restarts.open, self.stopped) {
+            (Some(_), _) => PreviousEnd::Restarted,
+            (None, true) => PreviousEnd::Stopped,
+            (None, false) => PreviousEnd::Unknown,
+        }
+    }
 }
 
 /// The state of the journal write.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::machine::model::connection::Connection;
 use crate::machine::model::cordon::Cordon;
 use crate::machine::model::job::{Ownership, Stage};
-use crate::machine::model::journal::{Disk, Journal};
+use crate::machine::model::journal::{Disk, Journal, PreviousEnd};
 use crate::machine::model::late_session::LateSessions;
 use crate::machine::model::outbox::Outbox;
 use crate::machine::model::parked_work::ParkedWork;
@@ -46,6 +46,8 @@ pub struct Machine {
     pub questions: u32,
     /// Whether new tasks are taken.
     pub cordon: Cordon,
+    /// How the run before this one ended, until a hub has heard it.
+    pub previous_end: PreviousEnd,
 }
 
 /// An assignment that waits for the answer to a question.
@@ -67,7 +69,14 @@ impl Machine {
             outbox: self.outbox.to_journal(),
             restarts: self.restarts.clone(),
             cordoned: self.cordon.is_on(),
+            stopped: self.state.is_stopped(),
         }
+    }
+
+    /// Returns whether the disk holds all that a drain must not leave without. That the process stops is no such thing: a
+    /// disk that is full delays no stop.
+    pub(in crate::machine) fn is_on_disk(&self) -> bool {
+        Journal { stopped: self.durable.stopped, ..self.journal() } == self.durable
     }
 
     /// Returns the status text that the hub's presence shows.

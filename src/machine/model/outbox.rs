@@ -272,6 +272,16 @@ impl Outbox {
         self.take_head(|verdict| verdict.outcome.is_completed() == complete)
     }
 
+    /// Removes and returns the verdict on this assignment, if it was sent on this connection.
+    pub fn refused_by_name(&mut self, task_id: &str, generation: u64) -> Option<Verdict> {
+        let is_it = |pending: &PendingVerdict| {
+            let verdict = &pending.verdict;
+            pending.times_sent > 0 && verdict.task_id.as_str() == task_id && verdict.generation == generation
+        };
+        let index = self.pending.iter().position(is_it)?;
+        Some(self.take(index))
+    }
+
     /// Returns whether an answer that names no task is for a verdict that was sent before the head, and if so, counts
     /// it as received.
     pub fn take_late_answer(&mut self) -> bool {

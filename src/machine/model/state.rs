@@ -201,6 +201,17 @@ impl State {
         }
     }
 
+    /// Returns whether the sidecar ends because it was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        match self {
+            Self::Draining { cause, .. } | Self::Exiting { cause, .. } => match cause {
+                Cause::Stop { .. } => true,
+                Cause::Restart { .. } => false,
+            },
+            Self::Idle | Self::Working { .. } | Self::RestartPending { .. } => false,
+        }
+    }
+
     /// Returns whether the sidecar takes no more work because it is leaving.
     pub fn is_leaving(&self) -> bool {
         match self {

@@ -127,7 +127,7 @@ fn the_next_assignment_ends_the_wait_and_is_not_answered() {
 #[test]
 fn our_hub_and_a_verdict_of_a_while_ago_are_not_waited_for() {
     let policy = Policy::default();
-    let features = Features { restart_v2: true, task_rejected: true, cordon: true };
+    let features = Features { restart_v2: true, task_rejected: true, cordon: true, task_reassign: true };
     assert!(all_said(draining_at(features), &policy).1);
     let (machine, _) = transition(draining(), acknowledged(), NOW, &policy);
     let (_, effects) = transition(machine, Event::Persisted, NOW.plus(NEXT_MS), &policy);

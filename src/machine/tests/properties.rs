@@ -242,7 +242,7 @@ impl Life {
             let generation = Some(job.task().generation);
             let sent = match (job.is_recovering(), kindly) {
                 (true, true) => FromHub::TaskContinue { task_id, generation },
-                (true, false) => FromHub::TaskReassigned { task_id },
+                (true, false) => FromHub::TaskReassigned { task_id, generation: None },
                 (false, true) => FromHub::AcceptAcknowledged { task_id },
                 (false, false) => FromHub::ReportAnswered { task_id, go_on: false },
             };
@@ -254,7 +254,7 @@ impl Life {
         self.happens(Event::HubSaid(if kindly {
             FromHub::VerdictAcknowledged { task_id }
         } else {
-            FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow }
+            FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow, of: None }
         }))
     }
 
@@ -272,7 +272,7 @@ impl Life {
         match head.filter(|head| head.delivery == Delivery::Open).map(|head| head.verdict.task_id.to_string()) {
             Some(sent) if sent != task_id => Event::HubSaid(FromHub::VerdictAcknowledged { task_id: sent }),
             Some(_) if by_close => closed(0, Some("1009".into())),
-            Some(_) => Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into() }),
+            Some(_) => Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into(), of: None }),
             None => {
                 let waits = self.machine.deadline(&self.policy);
                 self.now = waits.map_or(self.now, |(at, _)| self.now.max(at));
@@ -348,9 +348,10 @@ fn order() -> impl Strategy<Value = RestartOrder> {
 
 fn features() -> impl Strategy<Value = Features> {
     prop_oneof![
-        Just(Features { restart_v2: true, task_rejected: true, cordon: true }),
+        Just(Features { restart_v2: true, task_rejected: true, cordon: true, task_reassign: true }),
         Just(Features::default()),
-        any::<[bool; 3]>().prop_map(|[restart_v2, task_rejected, cordon]| Features {
+        any::<[bool; 4]>().prop_map(|[restart_v2, task_rejected, cordon, task_reassign]| Features {
+            task_reassign,
             restart_v2,
             task_rejected,
             cordon
@@ -369,20 +370,27 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
         1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
         2 => raw_id().prop_map(|task_id| FromHub::AcceptAcknowledged { task_id }),
         2 => raw_id().prop_map(|task_id| FromHub::VerdictAcknowledged { task_id }),
-        1 => (any::<bool>(), why).prop_map(|(complete, why)| FromHub::VerdictRefused { complete, why }),
+        1 => (any::<bool>(), why, verdict_name())
+            .prop_map(|(complete, why, of)| FromHub::VerdictRefused { complete, why, of }),
         2 => (raw_id(), prop::option::of(1u64..6))
             .prop_map(|(task_id, generation)| FromHub::TaskContinue { task_id, generation }),
-        1 => raw_id().prop_map(|task_id| FromHub::TaskReassigned { task_id }),
+        2 => (raw_id(), prop::option::of(1u64..6))
+            .prop_map(|(task_id, generation)| FromHub::TaskReassigned { task_id, generation }),
         1 => raw_id().prop_map(|task_id| FromHub::TaskCancelled { task_id }),
         2 => (raw_id(), any::<bool>()).prop_map(|(task_id, go_on)| FromHub::ReportAnswered { task_id, go_on }),
         1 => Just(FromHub::ReportNotUnderstood),
         2 => order().prop_map(FromHub::RestartCommanded),
         1 => (0u64..5_000).prop_map(|retry_after_ms| FromHub::RateLimited { retry_after_ms }),
         1 => Just(FromHub::Forgotten),
-        2 => prop::option::of(any::<bool>())
-            .prop_map(|complete| FromHub::RefusedInOtherWords { complete, error: "invalid_json".into() }),
+        2 => (prop::option::of(any::<bool>()), verdict_name())
+            .prop_map(|(complete, of)| FromHub::RefusedInOtherWords { complete, error: "invalid_json".into(), of }),
         1 => Just(FromHub::SignOfLife),
     ]
+}
+
+fn verdict_name() -> impl Strategy<Value = Option<VerdictName>> {
+    let name = (raw_id(), 1u64..6).prop_map(|(task_id, generation)| VerdictName { task_id, generation });
+    prop::option::of(name)
 }
 
 fn restart_method() -> impl Strategy<Value = RestartMethod> {
@@ -463,7 +471,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A life as a kind hub and a working agent would let it be: long enough to come through every state.
 fn plausible_op() -> impl Strategy<Value = Op> {
-    let both = Features { restart_v2: true, task_rejected: true, cordon: true };
+    let both = Features { restart_v2: true, task_rejected: true, cordon: true, task_reassign: true };
     let task = (id(), 1u64..4).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
     prop_oneof![
         3 => Just(Op::Connects { features: both }),

@@ -33,7 +33,10 @@ fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
     let job =
         Some(PersistedJob { task: task("t", 1), stage, woken: None, machine_boot: String::new(), assigned_at: None });
     let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &Policy::default()).0;
-    step(after(recovered, connected()), Event::HubSaid(FromHub::TaskReassigned { task_id: "t".into() }))
+    step(
+        after(recovered, connected()),
+        Event::HubSaid(FromHub::TaskReassigned { task_id: "t".into(), generation: None }),
+    )
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn is_kept(job: Option<PersistedJob>, others: &[Verdict]) -> bool {
     let events = [
         Event::HubOpened,
         Event::HubSaid(FromHub::Identified { features: Features::default() }),
-        Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow }),
+        Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of: None }),
     ];
     let machine = events.into_iter().fold(machine, |machine, event| transition(machine, event, NOW, &policy).0);
     assert!(machine.outbox.find(&verdict("t", 1).task_id, 1).is_none(), "it was answered");

@@ -9,7 +9,7 @@ fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
     let frames = [
         SidecarFrame::Identify(Box::new(Identify { agent_id: "a".into(), token: "t".into(), ..Identify::default() })),
         SidecarFrame::Ping {},
-        SidecarFrame::TaskAccepted { task_id: "t1".into() },
+        SidecarFrame::TaskAccepted { task_id: "t1".into(), generation: Some(2) },
         SidecarFrame::TaskComplete(TaskCompletion {
             task_id: "t1".into(),
             generation: 3,

@@ -62,6 +62,9 @@ struct File {
     /// Whether an operator's `drain` is in effect.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cordoned: bool,
+    /// Whether the process that wrote this was told to stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stopped: bool,
     /// The fields of other writers.
     #[serde(flatten)]
     other: Map<String, Value>,
@@ -78,6 +81,7 @@ pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
         late_sessions: journal.late_sessions.iter().map(LateSessionEntry::from_late_session).collect(),
         restarts: RestartsEntry::from_ledger(&journal.restarts),
         cordoned: journal.cordoned,
+        stopped: journal.stopped,
         other: other.clone(),
     };
     let mut bytes = Vec::new();
@@ -133,6 +137,7 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         late_sessions: parts.take_list("latecomers", LateSessionEntry::into_late_session),
         restarts: restarts.into_ledger(),
         cordoned: parts.take("cordoned"),
+        stopped: parts.take("stopped"),
     };
     // The legacy sidecar may have had one task and been recovering another.
     for name in ["active", "recovering"] {

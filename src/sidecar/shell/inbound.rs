@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictRefusal};
+use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictName, VerdictRefusal};
 use crate::protocol::{
-    Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FrameError, HubError, HubFrame, Limit,
-    Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
+    Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED, FrameError, HubError,
+    HubFrame, Limit, Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
 };
 use crate::sidecar::agent::launch::CANNOT_START_KEY;
 use crate::sidecar::hub_connection::{Closed, cooldown_ms};
@@ -17,7 +17,8 @@ pub const CLOSE_SUPERSEDED: u16 = 4001;
 /// and internal error. (1002 is also sent after silence; the other codes are sent by a hub that goes away.)
 const REFUSING_CLOSES: [u16; 5] = [1003, 1007, 1008, 1009, 1011];
 
-/// The wait after [`CLOSE_SUPERSEDED`], in ms: reconnecting at once would supersede the other connection in turn.
+/// The wait after [`CLOSE_SUPERSEDED`], in ms, if the hub names none: reconnecting at once would supersede the other
+/// connection in turn. (Our hub names a short one: it decides between two sidecars that supersede each other.)
 const SUPERSEDED_WAIT_MS: u64 = 60_000;
 
 /// The wait after a rate-limited frame, in ms, if the hub names none.
@@ -53,6 +54,7 @@ fn from_frame(frame: HubFrame) -> FromHub {
                     restart_v2: has(FEATURE_RESTART_V2),
                     task_rejected: has(FEATURE_TASK_REJECTED),
                     cordon: has(FEATURE_CORDON),
+                    task_reassign: has(FEATURE_TASK_REASSIGN),
                 },
             }
         }
@@ -68,7 +70,7 @@ fn from_frame(frame: HubFrame) -> FromHub {
             | TaskAckStatus::Other => FromHub::VerdictAcknowledged { task_id },
         },
         HubFrame::TaskContinue { task_id, generation } => FromHub::TaskContinue { task_id, generation },
-        HubFrame::TaskReassign { task_id } => FromHub::TaskReassigned { task_id },
+        HubFrame::TaskReassign { task_id, generation } => FromHub::TaskReassigned { task_id, generation },
         HubFrame::TaskCancelled { task_id } => FromHub::TaskCancelled { task_id },
         HubFrame::StateReportAck { task_id, action } => {
             FromHub::ReportAnswered { task_id, go_on: action == StateAction::Continue }
@@ -95,11 +97,13 @@ fn from_error(error: &HubError) -> FromHub {
         match text.strip_prefix(prefix).map(str::trim) {
             None => {}
             Some("stale_generation" | "invalid_state") => {
-                return FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow };
+                return FromHub::VerdictRefused { complete, why: VerdictRefusal::NotNow, of: named(error) };
             }
             Some("rate_limited") => return FromHub::RateLimited { retry_after_ms: DEFAULT_RETRY_MS },
-            Some("not_found") => return FromHub::VerdictRefused { complete, why: VerdictRefusal::Never },
-            Some(_) => return verdict_refused(Some(complete), text),
+            Some("not_found") => {
+                return FromHub::VerdictRefused { complete, why: VerdictRefusal::Never, of: named(error) };
+            }
+            Some(_) => return verdict_refused(Some(complete), text, named(error)),
         }
     }
     let about = error.message_type.as_deref();
@@ -111,8 +115,8 @@ fn from_error(error: &HubError) -> FromHub {
         // Expected of legacy hubs: see `docs/protocol.md`.
         ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
         (_, Some(kind @ ("task_complete" | "task_failed"))) => {
-            let error = format!("{text}: {}", serde_json::json!(error.errors));
-            verdict_refused(Some(kind == "task_complete"), &error)
+            let words = format!("{text}: {}", serde_json::json!(error.errors));
+            verdict_refused(Some(kind == "task_complete"), &words, named(error))
         }
         (_, Some(_)) => {
             tracing::warn!(error = text, frame = about, "the hub refused something");
@@ -120,13 +124,19 @@ fn from_error(error: &HubError) -> FromHub {
         }
         (_, None) => {
             tracing::warn!(error = text, "the hub refused something, and does not say what");
-            verdict_refused(None, text)
+            verdict_refused(None, text, named(error))
         }
     }
 }
 
-fn verdict_refused(complete: Option<bool>, error: &str) -> FromHub {
-    FromHub::RefusedInOtherWords { complete, error: clip(error, Limit::Status) }
+fn verdict_refused(complete: Option<bool>, error: &str, of: Option<VerdictName>) -> FromHub {
+    FromHub::RefusedInOtherWords { complete, error: clip(error, Limit::Status), of }
+}
+
+/// Returns the verdict that an error names.
+fn named(error: &HubError) -> Option<VerdictName> {
+    let (task_id, generation) = (error.task_id.clone()?, error.generation?);
+    Some(VerdictName { task_id, generation })
 }
 
 fn from_assignment(assignment: Assignment) -> FromHub {
@@ -178,7 +188,7 @@ fn restart_order(command: RestartCommand) -> RestartOrder {
 pub(crate) fn closed_event(closed: &Closed, jitter: Jitter) -> Event {
     let retry_after_ms = match closed.code {
         Some(1008) => cooldown_ms(&closed.reason),
-        Some(CLOSE_SUPERSEDED) => Some(SUPERSEDED_WAIT_MS),
+        Some(CLOSE_SUPERSEDED) => Some(cooldown_ms(&closed.reason).unwrap_or(SUPERSEDED_WAIT_MS)),
         Some(_) | None => None,
     };
     let refusal = closed.code.filter(|code| REFUSING_CLOSES.contains(code) && retry_after_ms.is_none());
@@ -246,11 +256,11 @@ mod tests {
         let refused = |error: &str| hear_json(&json!({"type": "error", "error": error}));
         assert_eq!(
             refused("task_complete_failed: stale_generation"),
-            FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow }
+            FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of: None }
         );
         assert_eq!(
             refused("task_fail_failed: not_found"),
-            FromHub::VerdictRefused { complete: false, why: VerdictRefusal::Never }
+            FromHub::VerdictRefused { complete: false, why: VerdictRefusal::Never, of: None }
         );
     }
 
@@ -264,7 +274,7 @@ mod tests {
     /// What an error says of the verdict in flight, if that is how it is taken.
     fn refusal(error: &Value) -> Option<(Option<bool>, String)> {
         let heard = hear_json(error);
-        if let FromHub::RefusedInOtherWords { complete, error } = heard {
+        if let FromHub::RefusedInOtherWords { complete, error, of: _ } = heard {
             return Some((complete, error));
         }
         let elsewhere =

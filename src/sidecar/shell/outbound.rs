@@ -4,10 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::common::secret::Secret;
-use crate::machine::{RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
+use crate::machine::{self, RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
 use crate::protocol::{
-    Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, RestartAck, RestartAckOutcome, Restarted, Restarting,
-    SidecarFrame, TaskCompletion, WakeStatus, clip, limit_depth, stored_object,
+    FEATURE_TASK_REASSIGN, Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, PreviousEnd, RestartAck,
+    RestartAckOutcome, Restarted, Restarting, STATUS_PARKED, SidecarFrame, TaskCompletion, WakeStatus, clip,
+    limit_depth, stored_object,
 };
 use crate::sidecar::agent::supervised::OutputBatch;
 
@@ -31,10 +32,14 @@ pub struct Identity {
 /// Encodes a message as a frame. `pm2` is called only for `identify`.
 pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> Pm2Info) -> SidecarFrame {
     match message {
-        ToHub::Identify { status, restarted } => identify(&status, restarted, identity, pm2()),
+        ToHub::Identify { status, restarted, previous_end } => {
+            identify(&status, restarted, previous_end, identity, pm2())
+        }
         ToHub::Ping => SidecarFrame::Ping {},
         ToHub::Status { status } => SidecarFrame::Status { status: clip(&status, Limit::Status) },
-        ToHub::TaskAccepted { task_id } => SidecarFrame::TaskAccepted { task_id: task_id.to_string() },
+        ToHub::TaskAccepted { task_id, generation } => {
+            SidecarFrame::TaskAccepted { task_id: task_id.to_string(), generation }
+        }
         ToHub::TaskRejected { task_id, generation, reason } => {
             let reason = match reason {
                 RejectReason::Busy => "busy",
@@ -59,6 +64,12 @@ pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> P
             generation: Some(generation),
             assigned_at,
         },
+        ToHub::ParkedReport { task_id } => SidecarFrame::StateReport {
+            task_id: task_id.to_string(),
+            status: Some(STATUS_PARKED.into()),
+            generation: None,
+            assigned_at: None,
+        },
         ToHub::WakeResult { task_id, attempt, report } => wake_result(&task_id, attempt, report),
         ToHub::RestartAck { command_id, answer } => SidecarFrame::RestartAck(restart_ack(command_id, answer)),
         ToHub::Cordon { on } => SidecarFrame::Cordon { on },
@@ -72,7 +83,13 @@ pub fn encode_frame(message: ToHub, identity: &Identity, pm2: impl FnOnce() -> P
     }
 }
 
-fn identify(status: &str, from: Option<ReturnedFrom>, identity: &Identity, pm2_info: Pm2Info) -> SidecarFrame {
+fn identify(
+    status: &str,
+    from: Option<ReturnedFrom>,
+    previous_end: machine::PreviousEnd,
+    identity: &Identity,
+    pm2_info: Pm2Info,
+) -> SidecarFrame {
     SidecarFrame::Identify(Box::new(Identify {
         agent_id: identity.agent_id.clone(),
         token: identity.token.expose().to_owned(),
@@ -85,6 +102,12 @@ fn identify(status: &str, from: Option<ReturnedFrom>, identity: &Identity, pm2_i
         boot_id: Some(identity.boot_id.clone()),
         version: Some(env!("CARGO_PKG_VERSION").into()),
         restarted: from.map(restarted),
+        previous_end: Some(match previous_end {
+            machine::PreviousEnd::Stopped => PreviousEnd::Stopped,
+            machine::PreviousEnd::Restarted => PreviousEnd::Restarted,
+            machine::PreviousEnd::Unknown => PreviousEnd::Unknown,
+        }),
+        features: vec![FEATURE_TASK_REASSIGN.to_owned()],
     }))
 }
 

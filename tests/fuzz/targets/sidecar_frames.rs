@@ -88,7 +88,7 @@ impl Hub {
             SidecarFrame::Identify(identify) => {
                 self.conn += 1;
                 self.agent = identify.agent_id.clone();
-                self.scheduler.identified(self.conn, &identify, self.now);
+                self.scheduler.identified(self.conn, &identify, "10.0.0.1:1", self.now);
             }
             other => self.scheduler.frame_received(self.conn, other, self.now),
         }

@@ -31,6 +31,7 @@ fn persisted(id: &str) -> PersistedJob {
 fn journal() -> Journal {
     let id = |id| TaskId::new(id).unwrap();
     Journal {
+        stopped: true,
         job: Some(persisted("t-1")),
         parked: vec![
             ParkedTask::UnderWay(persisted("t-2")),

@@ -1,11 +1,13 @@
 //! The scheduler: tasks, assignments, verdicts and returns. Its restarts are in `restarts`.
 
+mod absence;
 mod connections;
 mod legacy_agents;
 mod losses;
 mod properties;
 mod restarts;
 pub(crate) mod rig;
+mod rivals;
 
 use serde_json::{Map, Value, json};
 
@@ -181,7 +183,8 @@ fn a_state_report_of_an_older_generation_is_adopted_by_those_who_can_and_aborted
         let mut rig = Rig::new();
         rig.join(1, "a", boot);
         rig.submit("t");
-        rig.drop_conn(1);
+        rig.tick_at(60_000);
+        rig.tick_at(70_000);
         rig.join(2, "a", boot);
         assert_eq!(rig.hear(2, report(1)), answer);
     }

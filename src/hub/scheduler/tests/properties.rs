@@ -8,13 +8,16 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::*;
-use crate::protocol::{RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+use crate::protocol::{FEATURE_TASK_REASSIGN, RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
 const AGENTS: u8 = 3;
 
 /// The kind of peer.
 #[derive(Debug, Clone, Copy)]
 enum Speaks {
+    /// Hears whenever a task is reclaimed, and keeps its work.
+    Today,
+    /// Version 0.1.0.
     V2,
     Original,
     /// Names neither its run nor itself.
@@ -24,11 +27,15 @@ enum Speaks {
 impl Speaks {
     fn identify(self, agent: u8, run: u32) -> Identify {
         let (boot_id, client_type) = match self {
-            Self::V2 => (Some(format!("boot-{run}")), None),
+            Self::Today | Self::V2 => (Some(format!("boot-{run}")), None),
             Self::Original => (None, Some("sidecar".to_owned())),
             Self::Plain => (None, None),
         };
-        Identify { agent_id: name(agent), boot_id, client_type, ..Identify::default() }
+        let features = match self {
+            Self::Today => vec![FEATURE_TASK_REASSIGN.to_owned()],
+            Self::V2 | Self::Original | Self::Plain => Vec::new(),
+        };
+        Identify { agent_id: name(agent), boot_id, client_type, features, ..Identify::default() }
     }
 }
 
@@ -110,7 +117,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let agent = 0..AGENTS;
-    let speaks = prop_oneof![Just(Speaks::V2), Just(Speaks::Original), Just(Speaks::Plain)];
+    let speaks = prop_oneof![3 => Just(Speaks::Today), 1 => Just(Speaks::V2), 1 => Just(Speaks::Original), 1 => Just(Speaks::Plain)];
     let nth = prop_oneof![2 => Just(None), 1 => any::<u8>().prop_map(Some)];
     prop_oneof![
         4 => (agent.clone(), speaks.clone(), any::<bool>()).prop_map(|(agent, speaks, new_run)| Op::Join { agent, speaks, new_run }),
@@ -157,6 +164,19 @@ struct World {
     completed: HashSet<String>,
     /// What each agent has in hand by the frames of its present connection.
     in_hand: HashMap<String, String>,
+    /// The work of the agents of this version, which outlives connections and runs.
+    work: HashMap<String, Work>,
+}
+
+/// A task that an agent works on.
+#[derive(Debug, Clone)]
+struct Work {
+    task_id: String,
+    generation: u64,
+    /// When the agent's connection closed, while it is away.
+    left_at: Option<u64>,
+    /// The agent was away for longer than the grace: the hub owes it nothing.
+    forfeited: bool,
 }
 
 fn name(agent: u8) -> String {
@@ -181,6 +201,7 @@ impl World {
             unread: Vec::new(),
             completed: HashSet::new(),
             in_hand: HashMap::new(),
+            work: HashMap::new(),
         }
     }
 
@@ -202,6 +223,7 @@ impl World {
                 if let Some(conn) = self.conns.remove(&agent) {
                     self.scheduler.disconnected(conn, self.now);
                     self.in_hand.remove(&name(agent));
+                    self.leaves(&name(agent));
                 }
             }
             Op::Submit { gpu, urgent } => self.submit(gpu, urgent),
@@ -228,7 +250,7 @@ impl World {
             Op::Goodbye { agent } => self.hear(agent, SidecarFrame::AgentRestarting(Restarting::default())),
             Op::Accept { agent } => {
                 let (task_id, _) = self.held(agent);
-                self.hear(agent, SidecarFrame::TaskAccepted { task_id });
+                self.hear(agent, SidecarFrame::TaskAccepted { task_id, generation: None });
             }
             Op::Complete { agent, off_by } => {
                 let (task_id, generation) = self.held(agent);
@@ -244,6 +266,7 @@ impl World {
                 let (task_id, generation) = self.held(agent);
                 let reason = if invalid { "invalid" } else { "busy" }.to_owned();
                 self.in_hand.remove(&name(agent));
+                self.work.retain(|agent_id, work| *agent_id != name(agent) || work.task_id != task_id);
                 self.hear(agent, SidecarFrame::TaskRejected { task_id, generation: Some(generation), reason });
             }
             Op::Recover { agent, status, nth } => {
@@ -276,7 +299,9 @@ impl World {
             Op::HubCrash => {
                 let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
                 self.scheduler = Scheduler::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
-                self.conns.clear();
+                for agent in std::mem::take(&mut self.conns).into_keys() {
+                    self.leaves(&name(agent));
+                }
                 self.in_hand.clear();
                 self.opened.clear();
                 self.newest.clear();
@@ -300,7 +325,7 @@ impl World {
             return self.joined(agent, speaks, conn, run);
         }
         let before = self.print();
-        self.scheduler.identified(conn, &speaks.identify(agent, run), self.now);
+        self.scheduler.identified(conn, &speaks.identify(agent, run), "10.0.0.1:1", self.now);
         assert_eq!(self.print(), before, "a connection that was heard late changed something");
         let outgoing: Vec<Outgoing> = self.scheduler.take_outgoing();
         assert!(
@@ -321,10 +346,29 @@ impl World {
         self.conns.insert(agent, conn);
         self.agent_of.insert(conn, name(agent));
         self.in_hand.remove(&name(agent));
+        self.returns(&name(agent), speaks);
         // The first agent can do more than the others.
         let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
         let identify = Identify { capabilities, ..speaks.identify(agent, run) };
-        self.scheduler.identified(conn, &identify, self.now);
+        self.scheduler.identified(conn, &identify, "10.0.0.1:1", self.now);
+    }
+
+    fn leaves(&mut self, agent_id: &str) {
+        if let Some(work) = self.work.get_mut(agent_id) {
+            work.left_at = work.left_at.or(Some(self.now));
+        }
+    }
+
+    fn returns(&mut self, agent_id: &str, speaks: Speaks) {
+        match speaks {
+            Speaks::Today => {}
+            Speaks::V2 | Speaks::Original | Speaks::Plain => drop(self.work.remove(agent_id)),
+        }
+        if let Some(work) = self.work.get_mut(agent_id)
+            && let Some(left_at) = work.left_at.take()
+        {
+            work.forfeited |= left_at + Policy::default().reconnect_grace_ms <= self.now;
+        }
     }
 
     fn submit(&mut self, gpu: bool, urgent: bool) {
@@ -352,9 +396,25 @@ impl World {
     }
 
     fn hear(&mut self, agent: u8, frame: SidecarFrame) {
-        if let Some(conn) = self.conns.get(&agent) {
+        if let Some(conn) = self.conns.get(&agent)
+            && !self.would_lie(agent, &frame)
+        {
             self.scheduler.frame_received(*conn, frame, self.now);
         }
+    }
+
+    /// Whether an agent of this version would claim to work on what it was given and never got.
+    fn would_lie(&self, agent: u8, frame: &SidecarFrame) -> bool {
+        let claimed = match frame {
+            SidecarFrame::TaskAccepted { task_id, .. }
+            | SidecarFrame::TaskProgress { task_id, .. }
+            | SidecarFrame::TaskRecovering { task_id, .. }
+            | SidecarFrame::StateReport { task_id, .. } => task_id,
+            _ => return false,
+        };
+        let works = self.work.get(&name(agent)).is_some_and(|work| work.task_id == *claimed);
+        let today = self.scheduler.agents.get(&name(agent)).is_some_and(|agent| agent.parks_work);
+        today && !works && self.held(agent).0 == *claimed
     }
 
     fn held(&self, agent: u8) -> (String, u64) {
@@ -393,6 +453,7 @@ impl World {
             self.unread.extend(receipt);
             let frame: Value = serde_json::from_str(&text).unwrap();
             self.agent_reads(conn, &frame);
+            self.agent_works(conn, &frame);
             if frame["type"] == "task_assign" {
                 self.check_assignment(&self.agent_of[&conn], &frame);
             }
@@ -423,6 +484,76 @@ impl World {
         }
         if frame["type"] == "task_assign" {
             self.in_hand.insert(agent_id.clone(), task_id.to_owned());
+        }
+    }
+
+    /// What an agent of this version makes of a frame on its present connection.
+    fn agent_works(&mut self, conn: ConnId, frame: &Value) {
+        let agent_id = self.agent_of[&conn].clone();
+        let agent = self.scheduler.agents.get(&agent_id).filter(|agent| agent.conn == Some(conn));
+        if !agent.is_some_and(|agent| agent.parks_work) {
+            return;
+        }
+        let task_id = frame["task_id"].as_str().unwrap_or_default();
+        let generation = frame["generation"].as_u64().unwrap_or_default();
+        let in_hand = self.work.get(&agent_id).filter(|work| work.task_id == task_id).map(|work| work.generation);
+        let lets_go = match frame["type"].as_str().unwrap() {
+            "task_cancelled" => in_hand.is_some(),
+            "task_reassign" => in_hand.is_some_and(|in_hand| in_hand <= generation),
+            "state_report_ack" => in_hand.is_some() && frame["action"] == "abort",
+            "task_ack" => in_hand.is_some() && frame["status"] != "accepted",
+            // A verdict ends the work, whatever the hub makes of it.
+            "error" => in_hand == Some(generation),
+            _ => false,
+        };
+        if lets_go {
+            self.work.remove(&agent_id);
+        }
+        if frame["type"] == "task_assign" || (frame["type"] == "task_continue" && in_hand.is_some()) {
+            self.check_claims(&agent_id, task_id);
+            let work = Work { task_id: task_id.to_owned(), generation, left_at: None, forfeited: false };
+            self.work.insert(agent_id, work);
+        }
+    }
+
+    /// Nobody is given a task that another agent works on, unless that one was away for too long.
+    fn check_claims(&self, agent_id: &str, task_id: &str) {
+        let grace_ms = Policy::default().reconnect_grace_ms;
+        for (other, work) in &self.work {
+            let late = work.left_at.is_some_and(|left_at| left_at + grace_ms <= self.now);
+            assert!(
+                other == agent_id || work.task_id != task_id || work.forfeited || late,
+                "{agent_id} is given {task_id}, which {other} works on: {work:?} at {}",
+                self.now
+            );
+        }
+    }
+
+    /// Property 17: when frames stop, the hub and each agent that is connected name the same task and generation, or
+    /// none.
+    fn books_agree(&mut self) {
+        for _ in 0..3 {
+            for agent in 0..AGENTS {
+                if let Some(Work { task_id, generation, .. }) = self.work.get(&name(agent)).cloned() {
+                    let (status, assigned_at) = (Some("working".to_owned()), None);
+                    let generation = Some(generation);
+                    self.hear(agent, SidecarFrame::StateReport { task_id, status, generation, assigned_at });
+                    self.store_and_read();
+                }
+            }
+            // What was not mentioned is sent again, or reclaimed.
+            self.now += Policy::default().accept_timeout_ms;
+            self.scheduler.tick(self.now);
+            self.store_and_read();
+        }
+        for agent in 0..AGENTS {
+            let agent_id = name(agent);
+            if !self.scheduler.agents.connected(&agent_id).is_some_and(|(agent, _)| agent.parks_work) {
+                continue;
+            }
+            let hub = self.scheduler.tasks.task_of(&agent_id).map(|task| (task.id.clone(), task.generation));
+            let mine = self.work.get(&agent_id).map(|work| (work.task_id.clone(), work.generation));
+            assert_eq!(hub, mine, "what the hub and {agent_id} name");
         }
     }
 
@@ -494,7 +625,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_doubled_or_given_to_the_fenced(ops in proptest::collection::vec(op(), 1..120)) {
@@ -505,5 +636,6 @@ proptest! {
             world.check();
         }
         world.everybody_speaks();
+        world.books_agree();
     }
 }

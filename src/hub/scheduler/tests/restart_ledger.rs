@@ -56,15 +56,15 @@ fn the_whole_way_there_and_back_with_the_gap() {
 }
 
 #[test]
-fn a_return_is_told_from_another_connection_by_its_time() {
+fn a_return_is_awaited_from_the_command_until_it_ends() {
+    assert!(!Restarts::load(Vec::new(), Policy::default()).awaits_return("a"));
     let mut ledger = v2();
-    assert!(!ledger.was_return_at("a", Some(0)), "it is open");
+    assert!(ledger.awaits_return("a") && !ledger.awaits_return("b"));
     ledger.socket_closed("a", 103);
+    ledger.expire(u64::MAX / 2);
+    assert!(ledger.awaits_return("a"), "it may still come late");
     ledger.identified("a", &identify(Some("boot-2")), 140);
-    assert!(ledger.was_return_at("a", Some(140)));
-    let others =
-        [ledger.was_return_at("a", Some(141)), ledger.was_return_at("a", None), ledger.was_return_at("b", Some(140))];
-    assert_eq!(others, [false; 3]);
+    assert!(!ledger.awaits_return("a"));
 }
 
 #[test]

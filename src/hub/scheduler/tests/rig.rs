@@ -8,7 +8,7 @@ use crate::hub::scheduler::restart::{RestartPhase, RestartRequest};
 use crate::hub::scheduler::restart_ledger::Commanded;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::hub::scheduler::{Outgoing, Scheduler};
-use crate::protocol::{Identify, SidecarFrame};
+use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, SidecarFrame};
 
 /// A scheduler, a clock, and what was said.
 pub(crate) struct Rig {
@@ -28,8 +28,27 @@ impl Rig {
 
     pub(crate) fn join(&mut self, conn: ConnId, agent_id: &str, boot: Option<&str>) -> Vec<String> {
         let identify = Identify { agent_id: agent_id.into(), boot_id: boot.map(str::to_owned), ..Identify::default() };
-        self.scheduler.identified(conn, &identify, self.now);
+        self.scheduler.identified(conn, &identify, "10.0.0.1:1", self.now);
         self.said()
+    }
+
+    /// An agent of this version, which keeps its work when a task is reclaimed.
+    pub(crate) fn join_today(&mut self, conn: ConnId, agent_id: &str, boot: &str) -> Vec<String> {
+        self.join_as(conn, Identify { agent_id: agent_id.into(), boot_id: Some(boot.into()), ..Identify::default() })
+    }
+
+    /// The same, with what else it says of itself.
+    pub(crate) fn join_as(&mut self, conn: ConnId, identify: Identify) -> Vec<String> {
+        let identify = Identify { features: vec![FEATURE_TASK_REASSIGN.into()], ..identify };
+        self.scheduler.identified(conn, &identify, &format!("10.0.0.{conn}:1"), self.now);
+        self.said()
+    }
+
+    /// The hub is killed, and starts again from what was stored.
+    pub(crate) fn hub_crash(&mut self) {
+        let tasks = self.scheduler.tasks().list().into_iter().cloned().collect();
+        let restarts = self.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
+        self.scheduler = Scheduler::load(tasks, restarts, Policy::default(), self.now);
     }
 
     pub(crate) fn submit(&mut self, task_id: &str) -> Vec<String> {
@@ -77,6 +96,7 @@ impl Rig {
                 let frame: Value = serde_json::from_str(&text).unwrap();
                 let detail = match frame["type"].as_str().unwrap() {
                     "task_assign" => format!(" {}#{}", frame["task_id"].as_str().unwrap(), frame["generation"]),
+                    "task_reassign" if frame["generation"].is_u64() => format!(" #{}", frame["generation"]),
                     "task_continue" => format!(" #{}", frame["generation"]),
                     "task_ack" => format!(" {}", frame["status"].as_str().unwrap()),
                     "state_report_ack" => format!(" {}", frame["action"].as_str().unwrap()),
@@ -88,6 +108,10 @@ impl Rig {
             }
         };
         self.scheduler.take_outgoing().into_iter().map(short).collect()
+    }
+
+    pub(crate) fn losses(&self, task_id: &str) -> u64 {
+        self.scheduler.tasks().get(task_id).unwrap().losses
     }
 
     pub(crate) fn status(&self, task_id: &str) -> String {
@@ -120,7 +144,7 @@ pub(crate) fn submission(priority: Priority) -> Submission {
 }
 
 pub(crate) fn accepted(task_id: &str) -> SidecarFrame {
-    SidecarFrame::TaskAccepted { task_id: task_id.into() }
+    SidecarFrame::TaskAccepted { task_id: task_id.into(), generation: None }
 }
 
 pub(crate) fn complete(task_id: &str, generation: u64) -> SidecarFrame {

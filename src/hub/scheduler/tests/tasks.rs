@@ -1,6 +1,7 @@
 use serde_json::Map;
 
 use super::*;
+use crate::hub::scheduler::assignments::{Away, Returned};
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::tests::rig::submission;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
@@ -15,7 +16,7 @@ fn queue_of(lanes: &[(&str, Priority)]) -> Tasks {
 
 fn one_assigned() -> Tasks {
     let mut tasks = queue_of(&[("t", Priority::Normal)]);
-    assert!(tasks.assign("t", "a", 10));
+    assert!(tasks.assign("t", "a", &RunIdentity::default(), 10));
     tasks
 }
 
@@ -29,7 +30,7 @@ fn lanes_come_in_order_and_inside_a_lane_the_first_comes_first() {
     let mut tasks = queue_of(&[("l", Low), ("n1", Normal), ("n2", Normal), ("u", Urgent), ("h", High)]);
     let mut order = Vec::new();
     while let Some(id) = tasks.first_for("any", &BTreeSet::new()) {
-        assert!(tasks.assign(&id, &format!("agent-{id}"), 1));
+        assert!(tasks.assign(&id, &format!("agent-{id}"), &RunIdentity::default(), 1));
         order.push(id);
     }
     assert_eq!(order, ["u", "h", "n1", "n2", "l"]);
@@ -38,7 +39,7 @@ fn lanes_come_in_order_and_inside_a_lane_the_first_comes_first() {
 #[test]
 fn a_task_taken_back_keeps_its_place_before_later_ones() {
     let mut tasks = queue_of(&[("t", Priority::Normal), ("later", Priority::Normal)]);
-    tasks.assign("t", "a", 1);
+    tasks.assign("t", "a", &RunIdentity::default(), 1);
     tasks.reclaim("a", "agent_disconnect", 2);
     assert_eq!(tasks.first_for("any", &BTreeSet::new()).as_deref(), Some("t"));
 }
@@ -59,15 +60,15 @@ fn every_hand_out_and_every_take_back_is_a_new_generation() {
     assert_eq!(tasks.get("t").unwrap().generation, 1);
     tasks.reclaim("a", "agent_disconnect", 11);
     assert_eq!(tasks.get("t").unwrap().generation, 2);
-    tasks.assign("t", "b", 12);
+    tasks.assign("t", "b", &RunIdentity::default(), 12);
     assert_eq!(tasks.get("t").unwrap().generation, 3);
 }
 
 #[test]
 fn an_agent_holds_one_task_at_a_time() {
     let mut tasks = queue_of(&[("t", Priority::Normal), ("u", Priority::Normal)]);
-    assert!(tasks.assign("t", "a", 1));
-    assert!(!tasks.assign("u", "a", 1));
+    assert!(tasks.assign("t", "a", &RunIdentity::default(), 1));
+    assert!(!tasks.assign("u", "a", &RunIdentity::default(), 1));
 }
 
 #[test]
@@ -101,9 +102,9 @@ fn a_verdict_for_a_task_nobody_knows_is_not_found() {
 fn the_third_failure_of_three_makes_a_dead_letter() {
     let mut tasks = one_assigned();
     assert_eq!(tasks.fail("a", "t", 1, "no", 20), Ok(Failed::Retried));
-    tasks.assign("t", "a", 21);
+    tasks.assign("t", "a", &RunIdentity::default(), 21);
     assert_eq!(tasks.fail("a", "t", 3, "no", 22), Ok(Failed::Retried));
-    tasks.assign("t", "a", 23);
+    tasks.assign("t", "a", &RunIdentity::default(), 23);
     assert_eq!(tasks.fail("a", "t", 5, "worse", 24), Ok(Failed::DeadLetter));
     let task = tasks.get("t").unwrap();
     assert_eq!((task.status.name(), task.last_error.as_deref()), ("dead_letter", Some("worse")));
@@ -114,7 +115,7 @@ fn the_third_failure_of_three_makes_a_dead_letter() {
 fn a_dead_letter_that_is_revived_has_all_its_tries_again() {
     let mut tasks = queue_of(&[]);
     tasks.submit("t".into(), Submission { max_retries: 1, ..submission(Priority::Normal) }, 0);
-    tasks.assign("t", "a", 1);
+    tasks.assign("t", "a", &RunIdentity::default(), 1);
     assert_eq!(tasks.fail("a", "t", 1, "no", 2), Ok(Failed::DeadLetter));
     tasks.revive("t", 3).unwrap();
     let task = tasks.get("t").unwrap();
@@ -127,7 +128,7 @@ fn a_dead_letter_that_is_revived_is_not_forgotten_with_the_finished() {
     for id in ["t", "u"] {
         tasks.submit(id.into(), Submission { max_retries: 1, ..submission(Priority::Normal) }, 0);
     }
-    tasks.assign("t", "a", 1);
+    tasks.assign("t", "a", &RunIdentity::default(), 1);
     assert_eq!(tasks.fail("a", "t", 1, "no", 2), Ok(Failed::DeadLetter));
     tasks.revive("t", 3).unwrap();
     tasks.cancel("u", "ops", 4).unwrap();
@@ -136,9 +137,10 @@ fn a_dead_letter_that_is_revived_is_not_forgotten_with_the_finished() {
 
 #[test]
 fn a_holder_from_the_store_has_the_time_that_the_policy_says() {
-    let stored = one_assigned().list().into_iter().cloned().collect();
-    let tasks = Tasks::load(stored, Policy { accept_timeout_ms: 7, ..Policy::default() }, 1_000);
-    assert_eq!(tasks.deadline(), Some(1_007));
+    let stored: Vec<Task> = one_assigned().list().into_iter().cloned().collect();
+    let policy = |reconnect_grace_ms| Policy { accept_timeout_ms: 7, reconnect_grace_ms, ..Policy::default() };
+    let deadline = |grace| Tasks::load(stored.clone(), policy(grace), 1_000).deadline();
+    assert_eq!((deadline(5), deadline(9)), (Some(1_007), Some(1_009)));
 }
 
 #[test]
@@ -159,18 +161,46 @@ fn an_accepted_task_without_life_is_due_after_the_stale_timeout_and_progress_put
     assert_eq!(tasks.due(900_000), [Due::Reclaim { agent_id: "a".into(), why: "stale" }]);
 }
 
+fn away(until: Option<u64>) -> Away {
+    Away { since: 10, until, planned: false }
+}
+
+fn returned(run: &RunIdentity, resend: bool) -> Returned<'_> {
+    Returned { run, resend, rival: false, unclear: false }
+}
+
 #[test]
 fn a_holder_away_on_a_restart_is_never_due() {
     let mut tasks = one_assigned();
-    tasks.holder_left("a");
+    tasks.assignments.holder_left("a", away(None));
     assert_eq!(tasks.deadline(), None);
     assert_eq!(tasks.due(u64::MAX / 2), []);
 }
 
 #[test]
+fn all_timers_rest_while_a_holder_is_away_but_the_one_of_its_absence() {
+    let mut tasks = one_assigned();
+    tasks.assignments.holder_left("a", away(Some(700_000)));
+    assert_eq!((tasks.deadline(), tasks.due(699_999)), (Some(700_000), vec![]));
+    assert_eq!(tasks.due(700_000), [Due::Expired { agent_id: "a".into(), planned: false }]);
+}
+
+#[test]
+fn a_restart_that_is_overdue_leaves_the_grace_of_a_broken_connection() {
+    let mut tasks = one_assigned();
+    tasks.assignments.holder_left("a", away(None));
+    tasks.assignments.restart_overdue("a");
+    assert_eq!(tasks.deadline(), Some(10 + Policy::default().reconnect_grace_ms));
+    let mut tasks = one_assigned();
+    tasks.assignments.holder_left("a", away(Some(5)));
+    tasks.assignments.restart_overdue("a");
+    assert_eq!(tasks.deadline(), Some(5), "it does not wait for the restart");
+}
+
+#[test]
 fn a_returned_holder_that_never_accepted_hears_the_assignment_again_once() {
     let mut tasks = one_assigned();
-    tasks.holder_returned("a", false, 100);
+    tasks.assignments.holder_returned("a", returned(&RunIdentity::default(), true), 100);
     assert_eq!(tasks.due(2_100), [Due::Resend { agent_id: "a".into() }]);
     assert_eq!(tasks.due(2_101), []);
 }
@@ -179,7 +209,7 @@ fn a_returned_holder_that_never_accepted_hears_the_assignment_again_once() {
 fn a_returned_holder_that_had_accepted_is_not_told_again_but_must_confirm() {
     let mut tasks = one_assigned();
     tasks.accepted("a", "t", 11);
-    tasks.holder_returned("a", false, 100);
+    tasks.assignments.holder_returned("a", returned(&RunIdentity::default(), false), 100);
     assert_eq!(tasks.due(60_099), []);
     assert_eq!(tasks.due(60_100), [Due::Reclaim { agent_id: "a".into(), why: "not_accepted" }]);
 }
@@ -189,7 +219,7 @@ fn the_api_shows_a_task_with_what_became_of_it() {
     let mut tasks = queue_of(&[]);
     let extra = json!({"repo": "r", "status": "not this one"}).as_object().cloned().unwrap();
     tasks.submit("t".into(), Submission { extra, ..submission(Priority::Low) }, 5);
-    tasks.assign("t", "a", 10);
+    tasks.assign("t", "a", &RunIdentity::default(), 10);
     tasks.accepted("a", "t", 11);
     let task = tasks.get("t").unwrap();
     let shown = task.to_json();
@@ -222,7 +252,7 @@ fn a_task_is_final_once_nothing_moves_it_by_itself() {
     let mut tasks = queue_of(&[("t", Priority::Urgent)]);
     let is_final = |tasks: &Tasks| tasks.get("t").unwrap().status.is_final();
     assert!(!is_final(&tasks));
-    tasks.assign("t", "a", 1);
+    tasks.assign("t", "a", &RunIdentity::default(), 1);
     assert!(!is_final(&tasks));
     tasks.cancel("t", "ops", 2).unwrap();
     assert!(is_final(&tasks));
@@ -231,7 +261,7 @@ fn a_task_is_final_once_nothing_moves_it_by_itself() {
 #[test]
 fn what_was_stored_is_the_same_queue_again() {
     let mut tasks = queue_of(&[("t", Priority::Normal), ("u", Priority::Urgent)]);
-    tasks.assign("u", "a", 10);
+    tasks.assign("u", "a", &RunIdentity::default(), 10);
     let stored: Vec<Task> = tasks.all.values().cloned().collect();
     let text = serde_json::to_string(&stored).unwrap();
     let loaded = Tasks::load(serde_json::from_str(&text).unwrap(), Policy::default(), 1_000);
@@ -247,7 +277,7 @@ fn only_the_newest_finished_tasks_are_kept() {
     let mut tasks = Tasks::load(Vec::new(), policy, 0);
     for id in ["1", "2", "3"] {
         tasks.submit(id.into(), submission(Priority::Normal), 0);
-        tasks.assign(id, "a", 1);
+        tasks.assign(id, "a", &RunIdentity::default(), 1);
         tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
     }
     assert!(tasks.get("1").is_none());
@@ -269,7 +299,7 @@ fn a_task_that_is_handed_out_at_its_completion_time_is_not_taken_back_for_it() {
     let mut tasks = queue_of(&[]);
     let extra = json!({"complete_by": 5_000}).as_object().cloned().unwrap();
     tasks.submit("t".into(), Submission { extra, ..submission(Priority::Normal) }, 0);
-    tasks.assign("t", "a", 5_000);
+    tasks.assign("t", "a", &RunIdentity::default(), 5_000);
     assert_eq!(tasks.due(5_000), []);
 }
 
@@ -278,12 +308,12 @@ fn a_task_that_is_still_held_at_its_completion_time_is_taken_back_once() {
     let mut tasks = queue_of(&[]);
     let extra = json!({"complete_by": 5_000}).as_object().cloned().unwrap();
     tasks.submit("t".into(), Submission { extra, ..submission(Priority::Normal) }, 0);
-    tasks.assign("t", "a", 10);
+    tasks.assign("t", "a", &RunIdentity::default(), 10);
     tasks.accepted("a", "t", 11);
     assert_eq!(tasks.deadline(), Some(5_000));
     assert_eq!(tasks.due(5_000), [Due::Reclaim { agent_id: "a".into(), why: "overdue" }]);
     tasks.reclaim("a", "overdue", 5_000);
-    tasks.assign("t", "b", 5_001);
+    tasks.assign("t", "b", &RunIdentity::default(), 5_001);
     assert_eq!(tasks.due(5_002), []);
 }
 
@@ -296,7 +326,7 @@ fn large_finished_tasks_make_room_by_their_bytes_and_an_unfinished_one_never_doe
         tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
     }
     for id in ["1", "2", "3"] {
-        tasks.assign(id, "a", 1);
+        tasks.assign(id, "a", &RunIdentity::default(), 1);
         tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
     }
     assert!(tasks.get("1").is_none() && tasks.take_dirty().contains("1"));
@@ -310,7 +340,7 @@ fn a_finished_task_that_is_larger_than_all_may_be_stays_until_the_next() {
     let mut tasks = Tasks::load(Vec::new(), policy, 0);
     for id in ["1", "2"] {
         tasks.submit(id.into(), submission(Priority::Normal), 0);
-        tasks.assign(id, "a", 1);
+        tasks.assign(id, "a", &RunIdentity::default(), 1);
         tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
         assert!(tasks.get(id).is_some(), "somebody waits for it");
     }
@@ -336,7 +366,7 @@ fn a_dead_letter_that_is_revived_weighs_nothing_any_more() {
     for id in ["1", "2"] {
         tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
     }
-    tasks.assign("1", "a", 1);
+    tasks.assign("1", "a", &RunIdentity::default(), 1);
     tasks.move_to_dead_letters("a", "invalid", 2);
     tasks.revive("1", 3).unwrap();
     tasks.cancel("2", "ops", 4).unwrap();
@@ -372,7 +402,7 @@ fn what_has_not_ended_leaves_room_for_no_more_at_some_point_and_what_ends_makes_
     assert!(!tasks.has_room(5_000), "too heavy");
     tasks.submit("2".into(), submission(Priority::Normal), 0);
     assert!(!tasks.has_room(0), "too many");
-    tasks.assign("1", "a", 1);
+    tasks.assign("1", "a", &RunIdentity::default(), 1);
     assert!(!tasks.has_room(0), "under way is not ended");
     tasks.move_to_dead_letters("a", "invalid", 2);
     assert!(tasks.has_room(100));

@@ -194,7 +194,7 @@ fn a_deadline_that_the_command_names_is_the_promise() {
 /// A history in which "t" was accepted.
 fn accepted() -> History {
     let mut history = History::default();
-    let accept = Effect::Send(ToHub::TaskAccepted { task_id: task(1).id });
+    let accept = Effect::Send(ToHub::TaskAccepted { task_id: task(1).id, generation: None });
     history.observe(&Told::truly(working(), nothing(), NOW).with_effects(vec![accept]).step()).unwrap();
     history
 }
@@ -228,7 +228,7 @@ fn what_the_hub_took_back_may_go() {
 #[test]
 fn what_the_hub_refused_of_another_task_may_not() {
     let mut history = accepted();
-    let refused = Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never });
+    let refused = Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never, of: None });
     history.observe(&Told::truly(working(), refused, NOW).step()).unwrap();
     let lost = history.crashed(&Journal::default(), false);
     assert_eq!(lost.map_err(|violation| violation.property), Err(Property::NoLoss));

@@ -142,7 +142,7 @@ fn started() -> Machine {
 }
 
 fn identified() -> Event {
-    let features = Features { restart_v2: true, task_rejected: true, cordon: true };
+    let features = Features { restart_v2: true, task_rejected: true, cordon: true, task_reassign: true };
     Event::HubSaid(FromHub::Identified { features })
 }
 

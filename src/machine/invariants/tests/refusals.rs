@@ -9,7 +9,7 @@ fn told() -> Machine {
 }
 
 fn error() -> Event {
-    Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into() })
+    Event::HubSaid(FromHub::RefusedInOtherWords { complete: None, error: "no".into(), of: None })
 }
 
 fn broken(event: Event, spoil: impl FnOnce(&mut Machine)) -> Option<Property> {
@@ -47,7 +47,7 @@ fn a_refused_result_does_not_vanish() {
     };
     assert_eq!(broken(written(None), drop_result), Some(Property::RefusalBlocksNothing));
     assert_eq!(broken(written(Some("there")), drop_result), None);
-    let stale = FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow };
+    let stale = FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of: None };
     assert_eq!(broken(Event::HubSaid(stale), drop_result), None);
 }
 

@@ -80,7 +80,7 @@ fn work_goes_on_behind_a_cordon_in_hand_and_from_the_shelf() {
 
 #[test]
 fn nothing_is_promised_or_started_before_the_journal_holds_it() {
-    let accept = Effect::Send(ToHub::TaskAccepted { task_id: task(1).id });
+    let accept = Effect::Send(ToHub::TaskAccepted { task_id: task(1).id, generation: Some(1) });
     let result = "{}".into();
     let complete = Effect::Send(ToHub::TaskComplete { task_id: task(1).id, generation: 1, result });
     for early in [accept, complete, verdict(1, "no luck"), wake(1)] {
@@ -141,17 +141,17 @@ fn a_task_vanishes_only_where_the_hub_answers_for_it() {
     };
     let id = || String::from("t");
     let answers = [
-        FromHub::TaskReassigned { task_id: id() },
+        FromHub::TaskReassigned { task_id: id(), generation: None },
         FromHub::TaskCancelled { task_id: id() },
         FromHub::VerdictAcknowledged { task_id: id() },
         FromHub::ReportAnswered { task_id: id(), go_on: false },
-        FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never },
+        FromHub::VerdictRefused { complete: true, why: VerdictRefusal::Never, of: None },
     ];
     for sent in answers {
         assert_eq!(vanishes_on(Event::HubSaid(sent)), Ok(()));
     }
     let others = [
-        FromHub::TaskReassigned { task_id: "u".into() },
+        FromHub::TaskReassigned { task_id: "u".into(), generation: None },
         FromHub::ReportAnswered { task_id: id(), go_on: true },
         FromHub::TaskContinue { task_id: id(), generation: None },
         FromHub::Forgotten,

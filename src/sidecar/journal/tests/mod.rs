@@ -74,6 +74,7 @@ fn full_journal(stage: Stage) -> Journal {
             cancelled: vec!["c00".into(), "c0".into()],
         },
         cordoned: true,
+        stopped: true,
     }
 }
 
@@ -216,6 +217,7 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
         ("/latecomers/0/task_id", json!(""), "at latecomers[0]: task_id"),
         ("/restarts", json!(7), "at restarts: "),
         ("/cordoned", json!("yes"), "at cordoned: "),
+        ("/stopped", json!("yes"), "at stopped: "),
         ("/schema", json!("one"), "at schema: "),
     ] {
         let mut file = whole.clone();
@@ -231,6 +233,7 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
             "latecomers" => expected.late_sessions.clear(),
             "restarts" => expected.restarts = RestartLedger::default(),
             "cordoned" => expected.cordoned = false,
+            "stopped" => expected.stopped = false,
             _ => {}
         }
         assert_eq!((*journal, other), (expected, Map::new()), "{pointer}");
