@@ -42,7 +42,7 @@ fn a_task_that_was_submitted_meanwhile_waits_for_the_next_run() {
     let ground = Ground::launched();
     let task = ground.start_task("start=0 run=hold");
     let command = ground.command(json!({"reason": "fenced"}));
-    let next = ground.hub.submit("start=0 run=0");
+    let next = ground.hub.submit_with(json!({"description": "start=0 run=0", "assign_to": ALICE}));
     ground.hub.wait_restart(&command, ALICE, "accepted");
     assert_eq!(ground.agent.count(&next, "woken"), 0);
     ground.finish(&task);

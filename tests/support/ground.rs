@@ -13,6 +13,7 @@
 //! ground.assert_ran_once(&task);                // woken, started and finished once; completed once in its history
 //! ```
 
+use std::cell::OnceCell;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::hub::{Client, HUB, new_token};
 use super::pm2::Pm2;
+use super::process::Running;
 use super::sidecar::Agent;
 use super::{process, wait};
 
@@ -34,6 +36,8 @@ pub struct Ground {
     pub pm2: Pm2,
     pub hub: Client,
     pub agent: Agent,
+    /// Idle agents, not under pm2, that could do each task too.
+    idle: OnceCell<[(Agent, Running); 2]>,
     _orphans: Orphans,
     data: tempfile::TempDir,
 }
@@ -77,7 +81,7 @@ impl Ground {
         agent.configure("reconnect_min_ms", json!(50));
         agent.configure("reconnect_max_ms", json!(500));
         let orphans = Orphans(vec![data.path().to_owned(), agent.config_file()]);
-        Self { pm2, hub, agent, _orphans: orphans, data }
+        Self { pm2, hub, agent, idle: OnceCell::new(), _orphans: orphans, data }
     }
 
     /// Ground, and the sidecar on it.
@@ -125,12 +129,22 @@ impl Ground {
         assert_ne!(now.pid, before.pid);
     }
 
-    /// Submits a task that holds, and waits until the agent works on it.
+    /// Submits a task that holds, and waits until the agent works on it, beside two idle agents.
     pub fn start_task(&self, description: &str) -> String {
         let task = self.hub.submit(description);
         self.agent.wait_run(&task, "started");
         self.hub.wait_agent(ALICE, |agent| agent["fsm_state"] == "working");
+        self.idle.get_or_init(|| ["bob", "carol"].map(|id| self.idle_agent(id)));
         task
+    }
+
+    fn idle_agent(&self, id: &str) -> (Agent, Running) {
+        let agent = Agent::new(id, &self.hub.url(), &self.hub.register(id));
+        agent.configure("reconnect_min_ms", json!(50));
+        agent.configure("reconnect_max_ms", json!(500));
+        let running = agent.start_supervised();
+        self.hub.wait_agent(id, |agent| agent["fsm_state"] == "idle");
+        (agent, running)
     }
 
     /// Commands a restart; answers its id.
@@ -159,10 +173,13 @@ impl Ground {
         self.hub.wait_task(&task, "completed");
     }
 
-    /// Asserts that the agent was woken once, worked once and finished once, and that the hub has completed it once.
+    /// Asserts that the agent was woken once, worked once and finished once, that no other agent was woken, and that the
+    /// hub has completed the task once.
     pub fn assert_ran_once(&self, task: &str) {
         let steps = ["woken", "started", "finished"].map(|step| self.agent.count(task, step));
         assert_eq!(steps, [1, 1, 1], "woken, started, finished; {:?}", self.agent.runs());
+        let others = self.idle.get().into_iter().flatten().map(|(agent, _)| agent.count(task, "woken"));
+        assert_eq!(others.sum::<usize>(), 0, "others were woken");
         let history = &self.hub.task(task)["history"];
         let completed = |list: &Vec<Value>| list.iter().filter(|entry| entry["event"] == "completed").count();
         assert_eq!(history.as_array().map(completed), Some(1), "{history}");

@@ -410,7 +410,17 @@ impl World {
             | SidecarFrame::TaskProgress { task_id, .. }
             | SidecarFrame::TaskRecovering { task_id, .. }
             | SidecarFrame::StateReport { task_id, .. } => task_id,
-            _ => return false,
+            SidecarFrame::Identify(_)
+            | SidecarFrame::Ping {}
+            | SidecarFrame::Status { .. }
+            | SidecarFrame::TaskRejected { .. }
+            | SidecarFrame::TaskComplete(_)
+            | SidecarFrame::TaskFailed { .. }
+            | SidecarFrame::WakeResult { .. }
+            | SidecarFrame::ResourceReport { .. }
+            | SidecarFrame::Cordon { .. }
+            | SidecarFrame::AgentRestarting(_)
+            | SidecarFrame::RestartAck(_) => return false,
         };
         let works = self.work.get(&name(agent)).is_some_and(|work| work.task_id == *claimed);
         let today = self.scheduler.agents.get(&name(agent)).is_some_and(|agent| agent.parks_work);
