@@ -284,8 +284,8 @@ impl Actor {
         }
         self.state.conn_tokens.insert(conn, hash);
         self.sockets.insert(conn, socket);
-        if let Some(conflict) = self.state.scheduler.identified(conn, identify, address, now_ms) {
-            let IdentityConflict { older, newer, refused } = conflict;
+        let conflict = self.state.scheduler.identified(conn, identify, address, now_ms);
+        if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict {
             let agent_id = &identify.agent_id;
             let outcome =
                 if refused { "the newer one is refused" } else { "the newer one takes the older one's place" };

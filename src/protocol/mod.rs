@@ -7,6 +7,7 @@
 
 mod agent_name;
 mod hub_frame;
+mod identity_conflict;
 mod json;
 mod limits;
 pub mod schema;
@@ -16,6 +17,9 @@ use serde_json::{Map, Value};
 
 pub use agent_name::{BadAgentName, check_agent_name};
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
+pub use identity_conflict::{
+    CLOSE_REFUSED, CLOSE_SUPERSEDED, RECENT_CONFLICT_MS, Rival, refused_reason, superseded_reason,
+};
 pub use json::{
     JsonError, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, limit_depth, read_object,
     read_part, read_stored, stored_object,

@@ -13,3 +13,4 @@ mod hardship;
 mod observing;
 mod onboard;
 mod readme;
+mod two_sidecars;

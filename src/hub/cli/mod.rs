@@ -122,6 +122,9 @@ struct TimingArgs {
     /// Send an assignment again when a returned agent does not mention it for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
+    /// Let a sidecar that is refused, because another one has its identity, try again after this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTITY_RETRY_MS", default_value_t = Policy::default().identity_retry_ms)]
+    identity_retry_ms: u64,
     /// Give an agent that rejected a task as busy none for this long, unless its state changes
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
     reject_retry_ms: u64,
@@ -152,6 +155,7 @@ impl ServeArgs {
             request_timeout_ms: timing.request_timeout_ms,
             reconnect_grace_ms: timing.reconnect_grace_ms,
             reconcile_ms: timing.reconcile_ms,
+            identity_retry_ms: timing.identity_retry_ms,
             reject_retry_ms: timing.reject_retry_ms,
             restart_deadline_ms: timing.restart_deadline_ms,
             drain_deadline_ms: timing.drain_deadline_ms,

@@ -16,7 +16,7 @@ use crate::protocol::schema::{Kind, may, must};
 /// Returns the state of every agent.
 pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Reply {
     authenticate(&app.actor, &headers).await?;
-    let agents = app.actor.ask(|state, _| state.scheduler.states_json()).await?;
+    let agents = app.actor.ask(|state, now_ms| state.scheduler.states_json(now_ms)).await?;
     ok(json!({"agents": agents}))
 }
 
@@ -25,7 +25,7 @@ pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) ->
     authenticate(&app.actor, &headers).await?;
     let agent_id = path_id(id)?;
     let wanted = agent_id.clone();
-    let found = app.actor.ask(move |state, _| state.scheduler.state_json(&wanted)).await?;
+    let found = app.actor.ask(move |state, now_ms| state.scheduler.state_json(&wanted, now_ms)).await?;
     ok(found.ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())

@@ -145,7 +145,7 @@ async fn health(State(app): Shared) -> Reply {
 }
 
 async fn agents(State(app): Shared) -> Reply {
-    let agents = app.actor.ask(|state, _| state.scheduler.agents_json()).await?;
+    let agents = app.actor.ask(|state, now_ms| state.scheduler.agents_json(now_ms)).await?;
     ok(json!({"agents": agents}))
 }
 

@@ -38,11 +38,15 @@ use crate::hub::scheduler::rivals::{Contest, Outcome, Rivals};
 use crate::hub::scheduler::task::{Status, Submission, Task};
 use crate::hub::scheduler::tasks::Tasks;
 use crate::protocol::{
-    FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED, HubFrame, Identify,
+    CLOSE_REFUSED, CLOSE_SUPERSEDED, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED,
+    HubFrame, Identify, refused_reason, superseded_reason,
 };
 
 /// The features of this hub, as `identified` names them.
 const FEATURES: [&str; 4] = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON, FEATURE_TASK_REASSIGN];
+
+/// The time after which a sidecar that was superseded may connect again, in ms, where [`rivals`] decides between the two.
+const SUPERSEDED_RETRY_MS: u64 = 1_000;
 
 /// An order to a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +80,8 @@ pub struct IdentityConflict {
     pub newer: String,
     /// Whether the newer one was refused.
     pub refused: bool,
+    /// Whether it is to be logged: at most once a minute for each agent.
+    pub is_logged: bool,
 }
 
 /// The records that changed and are to be stored.
@@ -131,24 +137,29 @@ impl Scheduler {
         now_ms: u64,
     ) -> Option<IdentityConflict> {
         let agent_id = identify.agent_id.as_str();
-        let conflict = self.contest(conn, identify, address, now_ms);
+        let outcome = self.contest(conn, identify, now_ms);
+        let conflict = outcome.and_then(|outcome| self.conflict(agent_id, outcome, address, now_ms));
         if let Some(IdentityConflict { older, refused: true, .. }) = &conflict {
-            let reason = format!("identity in use by a sidecar at {older}: retry in 60s");
-            self.outgoing.push(Outgoing::Close { conn, code: 1008, reason });
+            let reason = refused_reason(older, self.policy.identity_retry_ms);
+            self.outgoing.push(Outgoing::Close { conn, code: CLOSE_REFUSED, reason });
             return conflict;
         }
         let before = self.before_return(agent_id, identify);
-        let superseded = |conn| {
-            let reason = format!("superseded by a newer connection from {address}");
-            Outgoing::Close { conn, code: 4001, reason }
+        let superseded = |conn, by: Option<&str>, decided: bool| {
+            // A sidecar that comes back soon, where nothing decides, would supersede the other one for ever.
+            let reason = superseded_reason(by, decided.then_some(SUPERSEDED_RETRY_MS));
+            Outgoing::Close { conn, code: CLOSE_SUPERSEDED, reason }
         };
         let displaced = match self.agents.register(conn, identify, address, now_ms) {
             Entered::Here { older } => {
-                self.outgoing.extend(older.map(superseded));
+                self.outgoing.extend(older.map(|older| superseded(older, Some(address), outcome.is_some())));
                 older.is_some()
             }
             Entered::Late => {
-                self.outgoing.push(superseded(conn));
+                let newer = self.agents.connected(agent_id).map(|(agent, _)| agent);
+                let decided = newer.is_none_or(|newer| rival_runs(newer, identify).is_some());
+                let by = newer.map(|newer| newer.address.as_str());
+                self.outgoing.push(superseded(conn, by, decided));
                 return None;
             }
         };
@@ -164,22 +175,32 @@ impl Scheduler {
         conflict
     }
 
-    /// Decides between an open connection of the agent and a newer one of another run. Returns the conflict if both
-    /// runs are known to be alive.
-    fn contest(&mut self, conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Option<IdentityConflict> {
+    /// Decides between an open connection of the agent and a newer one of another run. Returns `None` where there is
+    /// nothing to decide, or the runs cannot be told apart.
+    fn contest(&mut self, conn: ConnId, identify: &Identify, now_ms: u64) -> Option<Outcome> {
         let agent_id = identify.agent_id.as_str();
         let (agent, older) = self.agents.connected(agent_id)?;
-        let (old, new) = (agent.run.boot_id.as_deref()?, identify.boot_id.as_deref()?);
-        if old == new || conn < older {
+        if conn < older {
             return None;
         }
+        let (old, new) = rival_runs(agent, identify)?;
         let holder = self.tasks.assignments.get(agent_id).and_then(|held| held.run.as_ref()?.boot_id.as_deref());
-        let refused = match self.rivals.decide(agent_id, Contest { old, new, holder }, now_ms) {
+        let contest = Contest { old, old_since: agent.connected_at, new, holder };
+        Some(self.rivals.decide(agent_id, contest, now_ms))
+    }
+
+    /// Returns the conflict between the agent's open connection and a newer one from `newer`, if both runs are known to
+    /// be alive.
+    fn conflict(&mut self, agent_id: &str, outcome: Outcome, newer: &str, now_ms: u64) -> Option<IdentityConflict> {
+        let refused = match outcome {
             Outcome::Replaces => return None,
             Outcome::ReplacesRival => false,
             Outcome::Refused => true,
         };
-        Some(IdentityConflict { older: agent.address.clone(), newer: address.to_owned(), refused })
+        let older = self.agents.connected(agent_id)?.0.address.clone();
+        let newer = newer.to_owned();
+        let is_logged = self.rivals.record_conflict(agent_id, [&older, &newer], now_ms);
+        Some(IdentityConflict { older, newer, refused, is_logged })
     }
 
     /// Records that a restart frame was written to its socket.
@@ -423,6 +444,12 @@ impl Scheduler {
             self.send_assignment(agent_id);
         }
     }
+}
+
+/// Returns the runs of a connected agent and of an identify by their `boot_id`, if they are two and both are named.
+fn rival_runs<'a>(agent: &'a Agent, identify: &'a Identify) -> Option<(&'a str, &'a str)> {
+    let (old, new) = (agent.run.boot_id.as_deref()?, identify.boot_id.as_deref()?);
+    (old != new).then_some((old, new))
 }
 
 /// Returns the frame as JSON text.

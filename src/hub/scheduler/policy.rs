@@ -13,6 +13,8 @@ pub struct Policy {
     /// The time for which a sidecar whose connection broke keeps its task. (Simulated: after an outage of 5 s, 0.3 % of
     /// the sidecars are back later than 30 s, and 7 % later than 15 s.)
     pub reconnect_grace_ms: u64,
+    /// The time after which a sidecar that is refused, because another one has its identity, may try again.
+    pub identity_retry_ms: u64,
     /// The time for which an agent that rejected a task as busy gets none, unless its state changes sooner.
     pub reject_retry_ms: u64,
     /// The time for which a running task may delay a restart, if the command does not set it.
@@ -59,6 +61,7 @@ impl Default for Policy {
             stale_timeout_ms: 600_000,
             reconcile_ms: 2_000,
             reconnect_grace_ms: 30_000,
+            identity_retry_ms: 60_000,
             reject_retry_ms: 10_000,
             restart_deadline_ms: 120_000,
             drain_deadline_ms: 5_000,

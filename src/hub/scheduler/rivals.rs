@@ -2,15 +2,23 @@
 //!
 //! The newest connection wins, because the hub may not have seen the end of an older one. Two runs that take each
 //! other's place again and again are both alive: then one of them stays, and the other is refused for as long as the
-//! first one is connected.
+//! first one is connected. The holder of the agent's task stays; without a task, the run that was connected first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
+
+use crate::protocol::RECENT_CONFLICT_MS;
 
 /// The time in which replacements count, in ms.
 const WINDOW_MS: u64 = 60_000;
 /// The number of replacements after which one of the two stays.
 const MAX_REPLACEMENTS: usize = 3;
+/// The number of an agent's replacements that are kept; the oldest are dropped first.
+const MAX_KEPT: usize = 64;
+/// The number of an agent's runs that are known; the one whose last contest is longest ago is dropped first.
+const MAX_RUNS: usize = 16;
+/// The time in which an agent's conflicts are logged once, in ms.
+const LOG_INTERVAL_MS: u64 = 60_000;
 
 /// A connection of one run that took the place of an open connection of another run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +28,41 @@ struct Replacement {
     new: String,
 }
 
+/// A run that has competed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    boot_id: String,
+    /// When it was first seen connected.
+    since: u64,
+    last_contest_at: u64,
+}
+
+/// The run that stays, and the runs that are refused while it is connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Settled {
+    stays: String,
+    refused: Vec<String>,
+}
+
+/// The latest contest of two runs that are known to be alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastConflict {
+    /// The addresses of both: of the connection that was open, and of the one that identified.
+    pub addresses: [String; 2],
+    /// Its time, in ms since the epoch.
+    pub at: u64,
+    /// The time of the last one that was logged, in ms since the epoch.
+    logged_at: u64,
+}
+
 /// The runs of one agent that compete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rivalry {
     /// Within the window, oldest first.
     replacements: VecDeque<Replacement>,
-    /// The run that stays and the run that is refused.
-    settled: Option<(String, String)>,
+    runs: Vec<Run>,
+    settled: Settled,
+    conflict: Option<PastConflict>,
 }
 
 /// All agents with more than one run.
@@ -38,6 +74,8 @@ pub struct Rivals(BTreeMap<String, Rivalry>);
 pub struct Contest<'a> {
     /// The connected run.
     pub old: &'a str,
+    /// The time since which it is connected, in ms since the epoch.
+    pub old_since: u64,
     /// The run that identifies.
     pub new: &'a str,
     /// The run that holds the agent's task.
@@ -58,9 +96,11 @@ pub enum Outcome {
 impl Rivals {
     /// Decides which of the two runs is connected from now on.
     pub fn decide(&mut self, agent_id: &str, contest: Contest<'_>, now_ms: u64) -> Outcome {
-        let Contest { old, new, holder } = contest;
+        let Contest { old, old_since, new, holder } = contest;
         let rivalry = self.0.entry(agent_id.to_owned()).or_default();
-        if rivalry.settled.as_ref().is_some_and(|(stays, refused)| stays == old && refused == new) {
+        rivalry.note_run(old, old_since, now_ms);
+        rivalry.note_run(new, now_ms, now_ms);
+        if rivalry.settled.stays == old && rivalry.settled.refused.iter().any(|run| run == new) {
             return Outcome::Refused;
         }
         rivalry.replacements.retain(|past| now_ms < past.at + WINDOW_MS);
@@ -69,93 +109,86 @@ impl Rivals {
         let past: Vec<&Replacement> = rivalry.replacements.iter().filter(between).collect();
         let alive = past.iter().any(|past| past.old == new);
         if past.len() >= MAX_REPLACEMENTS {
-            // Without a task, the one that was connected first: the first to be replaced.
-            let longer = past.first().map(|past| past.old.clone()).unwrap_or_default();
-            let stays = holder.filter(|run| *run == old || *run == new).map_or(longer, str::to_owned);
-            let refused = if stays == old { new } else { old }.to_owned();
-            let refuses_new = stays == old;
-            rivalry.settled = Some((stays, refused));
-            if refuses_new {
+            let longer = if rivalry.since(new) < rivalry.since(old) { new } else { old };
+            let stays = holder.filter(|run| *run == old || *run == new).unwrap_or(longer);
+            rivalry.settle(stays, if stays == old { new } else { old });
+            if stays == old {
                 return Outcome::Refused;
             }
+        }
+        if rivalry.replacements.len() >= MAX_KEPT {
+            rivalry.replacements.pop_front();
         }
         rivalry.replacements.push_back(Replacement { at: now_ms, old: old.to_owned(), new: new.to_owned() });
         if alive { Outcome::ReplacesRival } else { Outcome::Replaces }
     }
 
+    /// Records a contest of two runs that are known to be alive, and returns whether it is to be logged: at most once a
+    /// minute for each agent.
+    pub fn record_conflict(&mut self, agent_id: &str, addresses: [&str; 2], now_ms: u64) -> bool {
+        let rivalry = self.0.entry(agent_id.to_owned()).or_default();
+        let logged_at = rivalry.conflict.as_ref().map(|past| past.logged_at);
+        let is_logged = logged_at.is_none_or(|at| at + LOG_INTERVAL_MS <= now_ms);
+        let logged_at = logged_at.filter(|_| !is_logged).unwrap_or(now_ms);
+        rivalry.conflict = Some(PastConflict { addresses: addresses.map(str::to_owned), at: now_ms, logged_at });
+        is_logged
+    }
+
+    /// Returns the agent's latest conflict, if it is recent.
+    pub fn recent_conflict(&self, agent_id: &str, now_ms: u64) -> Option<&PastConflict> {
+        self.0.get(agent_id)?.conflict.as_ref().filter(|past| now_ms < past.at + RECENT_CONFLICT_MS)
+    }
+
     /// Records that the agent's connection closed: either run may come next.
     pub fn disconnected(&mut self, agent_id: &str) {
         if let Some(rivalry) = self.0.get_mut(agent_id) {
-            rivalry.settled = None;
+            rivalry.settled = Settled::default();
         }
     }
 
-    /// Feeds what decides the future to `hasher`, as of `now_ms`. Replacements decide nothing before a run that was
-    /// replaced has come back.
+    /// Feeds what decides the future to `hasher`, as of `now_ms`. Replacements, and which run was there first, decide
+    /// nothing before a run that was replaced has come back.
     pub(crate) fn state_hash(&self, now_ms: u64, hasher: &mut impl Hasher) {
-        for (agent_id, Rivalry { replacements, settled }) in &self.0 {
+        for (agent_id, Rivalry { replacements, runs, settled, conflict: _ }) in &self.0 {
             let counts = replacements.iter().filter(|past| now_ms < past.at + WINDOW_MS);
             let counts: Vec<_> = counts.map(|past| (now_ms - past.at, &past.old, &past.new)).collect();
             let came_back = counts.iter().any(|(_, old, _)| counts.iter().any(|(_, _, new)| old == new));
-            if came_back || settled.is_some() {
-                (agent_id, counts, settled).hash(hasher);
+            if came_back || !settled.refused.is_empty() {
+                let mut order: Vec<_> = runs.iter().map(|run| (run.since, &run.boot_id)).collect();
+                order.sort_unstable();
+                let order: Vec<_> = order.into_iter().map(|(_, boot_id)| boot_id).collect();
+                (agent_id, counts, order, settled).hash(hasher);
             }
         }
+    }
+}
+
+impl Rivalry {
+    /// Records that a run competes, which is connected since then or longer.
+    fn note_run(&mut self, boot_id: &str, since: u64, now_ms: u64) {
+        if let Some(run) = self.runs.iter_mut().find(|run| run.boot_id == boot_id) {
+            run.last_contest_at = now_ms;
+            return;
+        }
+        self.runs.push(Run { boot_id: boot_id.to_owned(), since, last_contest_at: now_ms });
+        if self.runs.len() > MAX_RUNS {
+            let oldest = self.runs.iter().enumerate().min_by_key(|(_, run)| run.last_contest_at).map(|(at, _)| at);
+            let dropped = oldest.map(|at| self.runs.remove(at).boot_id);
+            self.settled.refused.retain(|run| Some(run) != dropped.as_ref());
+        }
+    }
+
+    fn since(&self, boot_id: &str) -> u64 {
+        self.runs.iter().find(|run| run.boot_id == boot_id).map_or(u64::MAX, |run| run.since)
+    }
+
+    /// Lets one run stay. Those that were refused for another one are refused for this one, too.
+    fn settle(&mut self, stays: &str, refused: &str) {
+        self.settled.stays = stays.to_owned();
+        self.settled.refused.retain(|run| run != stays && run != refused);
+        self.settled.refused.push(refused.to_owned());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The outcomes of contests between `a` and `b` at these times, each begun by the run that is not connected.
-    fn contests(rivals: &mut Rivals, holder: Option<&str>, times: &[u64]) -> Vec<Outcome> {
-        let (mut old, mut new) = ("a", "b");
-        let decide = |at: &u64| {
-            let outcome = rivals.decide("x", Contest { old, new, holder }, *at);
-            if outcome != Outcome::Refused {
-                std::mem::swap(&mut old, &mut new);
-            }
-            outcome
-        };
-        times.iter().map(decide).collect()
-    }
-
-    use Outcome::{Refused, Replaces, ReplacesRival};
-
-    #[test]
-    fn the_run_that_was_connected_longer_stays_after_three_replacements() {
-        let outcomes = contests(&mut Rivals::default(), None, &[0, 1_000, 2_000, 3_000, 4_000]);
-        // The fourth is of `a`, which was there first; then `b` is refused.
-        assert_eq!(outcomes, [Replaces, ReplacesRival, ReplacesRival, ReplacesRival, Refused]);
-    }
-
-    #[test]
-    fn the_holder_of_the_task_stays() {
-        let outcomes = contests(&mut Rivals::default(), Some("b"), &[0, 1_000, 2_000, 3_000, 70_000]);
-        assert_eq!(outcomes, [Replaces, ReplacesRival, ReplacesRival, Refused, Refused]);
-    }
-
-    #[test]
-    fn replacements_more_than_a_minute_apart_do_not_count() {
-        let outcomes = contests(&mut Rivals::default(), None, &[0, 30_000, 60_000, 90_000, 120_000]);
-        assert!(outcomes.iter().all(|outcome| *outcome != Refused), "{outcomes:?}");
-    }
-
-    #[test]
-    fn who_is_refused_may_come_when_the_other_has_left() {
-        let mut rivals = Rivals::default();
-        contests(&mut rivals, Some("b"), &[0, 1_000, 2_000, 3_000]);
-        let contest = Contest { old: "b", new: "a", holder: None };
-        assert_eq!(rivals.decide("x", contest, 120_000), Refused);
-        rivals.disconnected("x");
-        assert_eq!(rivals.decide("x", contest, 120_000), Replaces);
-    }
-
-    #[test]
-    fn a_third_run_is_not_refused_for_two_others() {
-        let mut rivals = Rivals::default();
-        contests(&mut rivals, Some("b"), &[0, 1_000, 2_000, 3_000]);
-        assert_eq!(rivals.decide("x", Contest { old: "b", new: "c", holder: Some("b") }, 3_000), Replaces);
-    }
-}
+mod tests;

@@ -9,8 +9,8 @@ use crate::hub::scheduler::task::Status;
 impl Scheduler {
     /// Returns all agents that are connected or on a commanded restart, as the API shows them. (An agent that is away for
     /// another reason is not listed, as at the legacy hub.)
-    pub fn agents_json(&self) -> Vec<Value> {
-        self.listed_agents().map(|id| self.agent_json(id)).collect()
+    pub fn agents_json(&self, now_ms: u64) -> Vec<Value> {
+        self.listed_agents().map(|id| self.agent_json(id, now_ms)).collect()
     }
 
     fn listed_agents(&self) -> impl Iterator<Item = &str> {
@@ -21,12 +21,12 @@ impl Scheduler {
     }
 
     /// Returns the states of all agents that are connected or expected back, as the legacy hub shows them.
-    pub fn states_json(&self) -> Vec<Value> {
-        self.listed_agents().filter_map(|id| self.state_json(id)).collect()
+    pub fn states_json(&self, now_ms: u64) -> Vec<Value> {
+        self.listed_agents().filter_map(|id| self.state_json(id, now_ms)).collect()
     }
 
     /// Returns the state of one agent; `None` if it is neither connected nor expected back.
-    pub fn state_json(&self, agent_id: &str) -> Option<Value> {
+    pub fn state_json(&self, agent_id: &str, now_ms: u64) -> Option<Value> {
         let agent = self.agents.get(agent_id);
         if agent.is_none_or(|agent| agent.conn.is_none()) && self.restarts.open_for(agent_id).is_none() {
             return None;
@@ -44,10 +44,17 @@ impl Scheduler {
             // no flags.
             "flags": [],
             "connected_at": agent.map(|agent| agent.connected_at),
+            "identity_conflict": self.identity_conflict(agent_id, now_ms),
         }))
     }
 
-    fn agent_json(&self, agent_id: &str) -> Value {
+    /// Returns the latest conflict between two sidecars with this identity, or null if none is recent.
+    fn identity_conflict(&self, agent_id: &str, now_ms: u64) -> Value {
+        let conflict = self.rivals.recent_conflict(agent_id, now_ms);
+        conflict.map_or(Value::Null, |past| json!({"addresses": past.addresses, "last_at": past.at}))
+    }
+
+    fn agent_json(&self, agent_id: &str, now_ms: u64) -> Value {
         let agent = self.agents.get(agent_id);
         let task = self.tasks.task_of(agent_id);
         json!({
@@ -63,6 +70,7 @@ impl Scheduler {
             "boot_id": agent.and_then(|agent| agent.run.boot_id.as_deref()),
             "about": agent.map(|agent| &agent.about),
             "resources": agent.map(|agent| &agent.resources),
+            "identity_conflict": self.identity_conflict(agent_id, now_ms),
             "restart": self.restarts.open_for(agent_id).map(|open| json!({
                 "command_id": open.command_id, "state": open.phase.name(), "commanded_at": open.commanded_at,
             })),

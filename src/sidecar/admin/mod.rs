@@ -4,6 +4,7 @@
 pub(crate) mod commands;
 pub(crate) mod handle;
 pub(crate) mod http;
+pub(crate) mod identity_conflict;
 pub(crate) mod pm2_channel;
 pub(crate) mod readiness;
 pub(crate) mod reload;

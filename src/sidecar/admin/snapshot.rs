@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::logging::Redactor;
 use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait};
+use crate::protocol::Rival;
+use crate::sidecar::admin::identity_conflict::IdentityConflict;
 use crate::sidecar::clock::Clock;
 
 /// The number of past restarts that are kept beside the journal, for operators.
@@ -95,6 +97,8 @@ pub(crate) struct HubTrouble {
     pub(crate) why: String,
     /// Whether the hub refused to identify us.
     pub(crate) refused: bool,
+    /// Whether the hub has another sidecar with our identity in our place.
+    pub(crate) by_rival: bool,
     /// Whether it belongs to the current connection, whose end is less informative.
     fresh: bool,
 }
@@ -114,6 +118,8 @@ pub(crate) struct Snapshot {
     pub(crate) counts: Counts,
     /// Why the last attempt to connect failed, or the last connection ended.
     pub(crate) hub_trouble: Option<HubTrouble>,
+    /// The other sidecar with this identity, if there was one since the process began.
+    pub(crate) identity_conflict: Option<IdentityConflict>,
     /// The time from the last ping to the hub's next frame, in ms.
     pub(crate) latency_ms: Option<u64>,
     /// The current task, and since when this process has it.
@@ -132,6 +138,7 @@ impl Snapshot {
             next: None,
             counts: Counts::default(),
             hub_trouble: None,
+            identity_conflict: None,
             latency_ms: None,
             current_task: None,
             past,
@@ -183,7 +190,7 @@ impl Snapshot {
                 }
             }
             Notice::IdentifyRefused { error } => {
-                self.hub_trouble = Some(HubTrouble { why: error.clone(), refused: true, fresh: true });
+                self.hub_trouble = Some(HubTrouble { why: error.clone(), refused: true, by_rival: false, fresh: true });
             }
             Notice::TaskTaken { .. } => self.counts.taken += 1,
             Notice::VerdictReached { completed: true, .. } => self.counts.completed += 1,
@@ -203,11 +210,14 @@ impl Snapshot {
         }
     }
 
-    /// Records why an attempt to connect or a connection ended. A refusal on the same connection is kept, since it says
-    /// more.
-    pub(crate) fn connection_ended(&mut self, why: String) {
+    /// Records why an attempt to connect or a connection ended, and the other sidecar that the hub named for it. A
+    /// refusal on the same connection is kept, since it says more.
+    pub(crate) fn connection_ended(&mut self, why: String, rival: Option<&Rival>, now: Timestamp) {
+        if let Some(rival) = rival {
+            self.identity_conflict = Some(IdentityConflict::after(self.identity_conflict.take(), rival, now));
+        }
         if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
-            self.hub_trouble = Some(HubTrouble { why, refused: false, fresh: true });
+            self.hub_trouble = Some(HubTrouble { why, refused: false, by_rival: rival.is_some(), fresh: true });
         }
     }
 

@@ -29,6 +29,9 @@ pub struct Status {
     pub next: Option<NextPart>,
     /// The hub and the connection to it.
     pub hub: HubPart,
+    /// The other sidecar with this identity, if there was one since the process began.
+    #[serde(default)]
+    pub identity_conflict: Option<IdentityConflictPart>,
     /// The journal.
     pub journal: JournalPart,
     /// The supervisor.
@@ -122,6 +125,23 @@ pub struct HubPart {
     pub reconnects: u64,
     /// The hub's features beyond those of a legacy hub.
     pub features: Vec<String>,
+}
+
+/// Another sidecar that uses this agent's identity (`Status.identity_conflict`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityConflictPart {
+    /// Its address, as the hub named it.
+    pub address: Option<String>,
+    /// The last time that the hub ended a connection of this sidecar's in favour of it.
+    pub last_at_ms: u64,
+    /// The time since then.
+    pub age_ms: u64,
+    /// The number of times since the process began.
+    pub times: u64,
+    /// Whether that is less than ten minutes ago: a problem.
+    pub recent: bool,
+    /// Whether the hub has it in this sidecar's place now.
+    pub in_our_place: bool,
 }
 
 /// The journal (`Status.journal`).
@@ -229,6 +249,7 @@ impl Status {
             restart.command_id.iter_mut().for_each(clean);
         }
         self.hub.trouble.iter_mut().for_each(clean);
+        self.identity_conflict.iter_mut().filter_map(|other| other.address.as_mut()).for_each(clean);
         self
     }
 

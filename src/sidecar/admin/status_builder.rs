@@ -6,8 +6,8 @@ use crate::machine::{
 };
 use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::admin::status::{
-    CountsPart, HubPart, JournalPart, LeavingPart, NextPart, ProcessPart, RestartPart, Status, SupervisorPart,
-    TaskPart, VerdictPart,
+    CountsPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, ProcessPart, RestartPart, Status,
+    SupervisorPart, TaskPart, VerdictPart,
 };
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
@@ -31,6 +31,7 @@ impl Status {
             leaving: leaving(&machine.state, now),
             next: snapshot.next.map(|(at, wait)| NextPart { wait: wait.to_string(), in_ms: at.since(now) }),
             hub: hub(snapshot, now),
+            identity_conflict: identity_conflict(snapshot, now),
             journal: journal(snapshot),
             supervisor: supervisor(pm2, now),
             restarts: snapshot.past.iter().rev().take(MAX_RESTARTS_SHOWN).map(restart).collect(),
@@ -79,6 +80,7 @@ fn why(snapshot: &Snapshot) -> String {
                 | Connection::Closing { .. },
             ) => match &snapshot.hub_trouble {
                 Some(trouble) if trouble.refused => format!("the hub does not know it: {}", trouble.why),
+                Some(trouble) if trouble.by_rival => "the hub has another sidecar in its place".into(),
                 Some(_) | None => "waits for the hub".into(),
             },
         },
@@ -167,6 +169,18 @@ fn hub(snapshot: &Snapshot, now: Timestamp) -> HubPart {
         reconnects: snapshot.counts.connections.saturating_sub(1),
         features: named.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
     }
+}
+
+fn identity_conflict(snapshot: &Snapshot, now: Timestamp) -> Option<IdentityConflictPart> {
+    let other = snapshot.identity_conflict.as_ref()?;
+    Some(IdentityConflictPart {
+        address: other.address.clone(),
+        last_at_ms: other.last_at.as_millis(),
+        age_ms: now.since(other.last_at),
+        times: other.times,
+        recent: other.is_recent(now),
+        in_our_place: snapshot.hub_trouble.as_ref().is_some_and(|trouble| trouble.by_rival),
+    })
 }
 
 fn journal(snapshot: &Snapshot) -> JournalPart {

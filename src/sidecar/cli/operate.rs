@@ -164,7 +164,7 @@ impl Operator {
                             Err(
                                 CallError::NotRunning { .. }
                                 | CallError::NotAllowed { .. }
-                                | CallError::Silent
+                                | CallError::Silent { .. }
                                 | CallError::Broken(_),
                             ) => break,
                         };
@@ -180,7 +180,7 @@ impl Operator {
                     }
                 }
                 Err(CallError::NotRunning { .. }) if !seen => return self.print_offline(options, out),
-                Err(CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_)) => {}
+                Err(CallError::NotRunning { .. } | CallError::Silent { .. } | CallError::Broken(_)) => {}
                 Err(error @ (CallError::NotAllowed { .. } | CallError::Unanswered(_))) => {
                     return print_call_error(&error);
                 }
@@ -226,7 +226,10 @@ impl Operator {
                 }
                 Ok(_) => away_since = None,
                 Err(
-                    CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
+                    CallError::NotRunning { .. }
+                    | CallError::Silent { .. }
+                    | CallError::Broken(_)
+                    | CallError::Unanswered(_),
                 ) => {
                     if is_overdue(&mut away_since) {
                         print_line(&format!(
@@ -272,7 +275,10 @@ impl Operator {
                 Ok(_) => away_since = None,
                 // A drain outlasts a restart.
                 Err(
-                    CallError::NotRunning { .. } | CallError::Silent | CallError::Broken(_) | CallError::Unanswered(_),
+                    CallError::NotRunning { .. }
+                    | CallError::Silent { .. }
+                    | CallError::Broken(_)
+                    | CallError::Unanswered(_),
                 ) => {
                     if is_overdue(&mut away_since) {
                         print_line("it has left with a task under way, and not come back")?;
@@ -323,7 +329,7 @@ fn print_call_error(error: &CallError) -> io::Result<ExitCode> {
     let (hint, code) = match error {
         CallError::NotRunning { .. } => ("; `agentcom-sidecar status` says more", ExitCode::Unavailable),
         CallError::NotAllowed { .. } | CallError::Unanswered(_) => ("", ExitCode::Refused),
-        CallError::Silent | CallError::Broken(_) => ("", ExitCode::Unavailable),
+        CallError::Silent { .. } | CallError::Broken(_) => ("", ExitCode::Unavailable),
     };
     writeln!(io::stderr(), "agentcom-sidecar: {error}{hint}")?;
     Ok(code)

@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 
 use crate::common::text::on_one_line;
+use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::OfflineView;
-use crate::sidecar::admin::status::Status;
+use crate::sidecar::admin::status::{IdentityConflictPart, Status};
 
 /// Something that is wrong, and what to do about it.
 struct Trouble {
@@ -21,6 +22,9 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
     page.troubles(&troubles(status));
     page.row("task", &task(status));
     page.row("hub", &hub(status));
+    if let Some(other) = status.identity_conflict.as_ref().filter(|other| !other.recent) {
+        page.row("identity", &another_sidecar(other, "used"));
+    }
     page.row("journal", &journal(status));
     page.row("supervisor", &supervisor(status));
     let mut restarts = status.restarts.iter().take(5).map(|restart| {
@@ -63,6 +67,9 @@ pub(super) fn running_short(status: &Status) -> String {
         let _ = write!(line, "; task {} {}", task.task_id, task.stage);
     }
     let _ = write!(line, "; hub {}", status.hub.link);
+    if status.identity_conflict.as_ref().is_some_and(|other| other.recent) {
+        line.push_str("; another sidecar uses this identity");
+    }
     if !status.journal.outbox.is_empty() {
         let _ = write!(line, "; {} for the hub", verdicts_waiting(status.journal.outbox.len()));
     }
@@ -121,7 +128,16 @@ fn troubles(status: &Status) -> Vec<Trouble> {
             format!("look at the disk and the permissions of {}; it is tried again every second", status.journal.file),
         );
     }
-    if status.hub.link == "down" {
+    let is_down = status.hub.link == "down";
+    let conflict = status.identity_conflict.as_ref().filter(|other| other.recent);
+    if let Some(other) = conflict {
+        let then = match is_down && other.in_our_place {
+            true => format!("; the hub has it in our place: {}", status.hub.detail),
+            false => String::new(),
+        };
+        add(another_sidecar(other, "uses") + &then, REMEDY.to_owned());
+    }
+    if is_down && !conflict.is_some_and(|other| other.in_our_place) {
         add_hub(status, &mut add);
     }
     if let Some(leaving) = &status.leaving {
@@ -143,6 +159,12 @@ fn troubles(status: &Status) -> Vec<Trouble> {
         add("draining: no new task is taken".to_owned(), "agentcom-sidecar resume takes tasks again".to_owned());
     }
     troubles
+}
+
+/// Returns that another sidecar `uses` (or used) this identity, where it is and when it was last seen.
+pub(super) fn another_sidecar(other: &IdentityConflictPart, uses: &str) -> String {
+    let at = other.address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
+    format!("another sidecar{at} {uses} this identity, last seen {} ago", duration(other.age_ms))
 }
 
 fn add_hub(status: &Status, add: &mut impl FnMut(String, String)) {
@@ -263,78 +285,4 @@ pub(super) fn duration(ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sidecar::admin::status::example as idle;
-
-    #[test]
-    fn a_sidecar_without_trouble_takes_ten_lines() {
-        let expected = "\
-alice Idle: waits for a task
-  task         none
-  hub          online for 5.0 s, answers in 3 ms, 1 reconnect; ws://h/ws
-  journal      written, no verdict waits; /q.json
-  supervisor   pm2 alice (id 3), restarts by exit 0
-  restarts     2 min 0 s ago, \"upgrade\": back after 36 ms
-  since start  3 tasks taken, 2 completed, 1 failed, 0 refused
-  process      pid 7, up 1 min 1 s, 5.3 MB, version 0.1.0
-  config       /c.json
-";
-        assert_eq!(running(&idle(), 121_000), expected);
-    }
-
-    #[test]
-    fn what_is_wrong_comes_first_with_what_to_do() {
-        let mut status = idle();
-        status.journal.writable = false;
-        status.hub.link = "down".into();
-        status.draining = true;
-        let text = running(&status, 0);
-        let lines: Vec<_> = text.lines().skip(1).take(6).collect();
-        assert!(lines[0].starts_with("  ! the journal") && lines[1].contains("/q.json"), "{text}");
-        assert!(lines[2].starts_with("  ! the hub is away") && lines[3].contains("ws://h/ws"), "{text}");
-        assert!(lines[4].starts_with("  ! draining") && lines[5].contains("resume"), "{text}");
-    }
-
-    #[test]
-    fn a_hub_that_refuses_us_is_not_said_to_be_away() {
-        let mut status = idle();
-        status.hub.link = "down".into();
-        status.hub.trouble = Some("invalid_token".into());
-        status.hub.refused = true;
-        let text = running(&status, 0);
-        assert!(text.contains("  ! the hub does not let us in (invalid_token)"), "{text}");
-        assert!(text.contains("    -> put this agent's own token into /c.json"), "{text}");
-    }
-
-    #[test]
-    fn a_hub_that_is_away_is_told_with_what_the_last_attempt_met() {
-        let mut status = idle();
-        status.hub.link = "down".into();
-        status.hub.trouble = Some("no such host; is it spelled right?".into());
-        let text = running(&status, 0);
-        assert!(text.contains("    -> no such host; is it spelled right?\n"), "{text}");
-    }
-
-    #[test]
-    fn a_restart_s_reason_cannot_forge_a_line_above_the_rows_either() {
-        let mut status = idle();
-        status.why = "restarts once its task has ended: x\n  ! all is lost\u{1b}[2J".into();
-        let text = running(&status, 0);
-        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("  ! all")), "{text}");
-    }
-
-    #[test]
-    fn a_reason_cannot_steer_the_terminal_or_forge_a_line() {
-        let mut status = idle();
-        status.restarts[0].reason = "x\n  ! all is lost\u{1b}[2J".into();
-        let text = running(&status, 0);
-        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("  ! all")), "{text}");
-    }
-
-    #[test]
-    fn times_have_the_units_that_matter() {
-        let shown = [5, 1_500, 12_000, 184_000, 7_380_000, 345_600_000].map(duration);
-        assert_eq!(shown, ["5 ms", "1.5 s", "12 s", "3 min 4 s", "2 h 3 min", "4 d 0 h"]);
-    }
-}
+mod tests;

@@ -2,6 +2,8 @@
 
 use crate::common::logging::Redactor;
 use crate::machine::{Event, FromHub, Jitter, Notice, REFUSALS_CAP, TaskId, WakeOutcome};
+use crate::protocol::Rival;
+use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::outcome_of;
 use crate::sidecar::agent::wake::WakeEvent;
@@ -29,9 +31,19 @@ pub(crate) fn connection_event(event: ConnectionEvent, agent_id: &str, random: &
                 error = closed.error,
                 "the connection to the hub ended"
             );
+            if let Some(rival) = inbound::rival_named_by(&closed) {
+                log_rival(&rival, agent_id);
+            }
             Some(inbound::closed_event(&closed, random_jitter(random)))
         }
     }
+}
+
+/// Logs that the hub has another sidecar with this identity in our place.
+fn log_rival(rival: &Rival, agent_id: &str) {
+    let Rival { address, refused } = rival;
+    let outcome = if *refused { "the hub keeps that one" } else { "it took our place" };
+    tracing::warn!(agent_id, address, refused, "another sidecar uses this identity, and {outcome}: {REMEDY}");
 }
 
 /// Returns a random jitter.

@@ -28,6 +28,7 @@ use crate::sidecar::config::Config;
 use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
 use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
 use crate::sidecar::shell::adapters::Adapters;
+use crate::sidecar::shell::inbound::rival_named_by;
 use crate::sidecar::shell::inbox::{Arrival, Inbox};
 use crate::sidecar::shell::outbound::Identity;
 use crate::sidecar::shell::step_log;
@@ -140,10 +141,11 @@ impl Sidecar {
         }
     }
 
-    /// Publishes why a connection ended. The machine does not need the text.
+    /// Publishes why a connection ended, and in whose favour. The machine does not need that.
     fn record_connection_end(&self, event: &ConnectionEvent) {
         if let ConnectionEventKind::Closed(closed) = &event.what {
-            self.snapshot.send_modify(|snapshot| snapshot.connection_ended(closed.in_words()));
+            let (rival, now) = (rival_named_by(closed), self.clock.now());
+            self.snapshot.send_modify(|snapshot| snapshot.connection_ended(closed.in_words(), rival.as_ref(), now));
         }
     }
 

@@ -4,14 +4,11 @@ use serde_json::Value;
 
 use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictName, VerdictRefusal};
 use crate::protocol::{
-    Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED, FrameError, HubError,
-    HubFrame, Limit, Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
+    Assignment, CLOSE_SUPERSEDED, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED,
+    FrameError, HubError, HubFrame, Limit, Refusal, RestartCommand, Rival, StateAction, TaskAckStatus, clip,
 };
 use crate::sidecar::agent::launch::CANNOT_START_KEY;
 use crate::sidecar::hub_connection::{Closed, cooldown_ms};
-
-/// The close code of a hub that has a newer connection of this agent (sent by our hub; see `docs/protocol.md`).
-pub const CLOSE_SUPERSEDED: u16 = 4001;
 
 /// The close codes of a hub that refused what it received: unsupported data, invalid data, policy violation, too big,
 /// and internal error. (1002 is also sent after silence; the other codes are sent by a hub that goes away.)
@@ -184,6 +181,11 @@ fn restart_order(command: RestartCommand) -> RestartOrder {
     }
 }
 
+/// Returns the other sidecar with this identity in whose favour the hub ended the connection.
+pub(crate) fn rival_named_by(closed: &Closed) -> Option<Rival> {
+    Rival::named_by(closed.code?, &closed.reason)
+}
+
 /// Translates the end of a connection. `jitter` randomizes the wait before the next one.
 pub(crate) fn closed_event(closed: &Closed, jitter: Jitter) -> Event {
     let retry_after_ms = match closed.code {
@@ -200,6 +202,7 @@ pub(crate) fn closed_event(closed: &Closed, jitter: Jitter) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{refused_reason, superseded_reason};
     use serde_json::json;
 
     fn hear_json(value: &Value) -> FromHub {
@@ -336,10 +339,24 @@ mod tests {
         assert_eq!((left("alice"), left("bob")), (FromHub::Forgotten, FromHub::SignOfLife));
     }
 
+    /// The wait that a close demands, in ms.
+    fn wait_after(code: u16, reason: &str) -> Option<u64> {
+        let end = Closed { code: Some(code), reason: reason.into(), clean: true, error: None };
+        let Event::HubClosed { retry_after_ms, .. } = closed_event(&end, Jitter(0)) else { panic!("not an end") };
+        retry_after_ms
+    }
+
     #[test]
     fn a_cooldown_says_how_long() {
-        let end = Closed { code: Some(1008), reason: "cooldown active: retry in 29s".into(), clean: true, error: None };
-        let Event::HubClosed { retry_after_ms, .. } = closed_event(&end, Jitter(0)) else { panic!("not an end") };
-        assert_eq!(retry_after_ms, Some(29_000));
+        assert_eq!(wait_after(1008, "cooldown active: retry in 29s"), Some(29_000));
+    }
+
+    #[test]
+    fn a_superseded_connection_waits_for_as_long_as_the_hub_says_else_for_a_minute() {
+        assert_eq!(wait_after(4001, &superseded_reason(Some("10.0.0.14:4711"), Some(1_000))), Some(1_000));
+        assert_eq!(wait_after(4001, &superseded_reason(Some("[::1]:4711"), None)), Some(60_000));
+        // As a hub of 0.1.0 says it.
+        assert_eq!(wait_after(4001, "superseded by a newer connection"), Some(60_000));
+        assert_eq!(wait_after(1008, &refused_reason("10.0.0.14:4711", 60_000)), Some(60_000));
     }
 }

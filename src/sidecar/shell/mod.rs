@@ -18,6 +18,6 @@ mod tests;
 
 pub use build::{Started, start, start_in};
 pub use event_loop::Sidecar;
-pub use inbound::{CLOSE_SUPERSEDED, decode_frame};
+pub use inbound::decode_frame;
 pub use outbound::{Identity, encode_frame};
 pub use start_error::StartError;

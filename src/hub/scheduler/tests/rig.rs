@@ -120,7 +120,7 @@ impl Rig {
     }
 
     pub(crate) fn fsm(&self, agent_id: &str) -> String {
-        let agents = self.scheduler.agents_json();
+        let agents = self.scheduler.agents_json(self.now);
         let found = agents.iter().find(|agent| agent["agent_id"] == agent_id);
         found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
     }

@@ -26,11 +26,17 @@ fn a_conflict_is_told_with_both_addresses_once_both_are_known_to_live() {
     assert_eq!(conflict(&mut rig, 1, "boot-1"), None);
     assert_eq!(conflict(&mut rig, 2, "boot-2"), None, "the end of the first may not have been seen");
     let (older, newer) = ("host-boot-2".to_owned(), "host-boot-1".to_owned());
-    assert_eq!(conflict(&mut rig, 3, "boot-1"), Some(IdentityConflict { older, newer, refused: false }));
+    assert_eq!(
+        conflict(&mut rig, 3, "boot-1"),
+        Some(IdentityConflict { older, newer, refused: false, is_logged: true })
+    );
     conflict(&mut rig, 4, "boot-2");
     conflict(&mut rig, 5, "boot-1");
     let (older, newer) = ("host-boot-1".to_owned(), "host-boot-2".to_owned());
-    assert_eq!(conflict(&mut rig, 6, "boot-2"), Some(IdentityConflict { older, newer, refused: true }));
+    assert_eq!(
+        conflict(&mut rig, 6, "boot-2"),
+        Some(IdentityConflict { older, newer, refused: true, is_logged: false })
+    );
 }
 
 #[test]
@@ -92,4 +98,63 @@ fn a_legacy_sidecar_is_not_refused() {
     let mut rig = Rig::new();
     fight(&mut rig, 4);
     assert_eq!(rig.join(70, "a", None).last().map(String::as_str), Some("70:identified"));
+}
+
+/// The reasons of the closes since the last look.
+fn close_reasons(rig: &mut Rig) -> Vec<String> {
+    let reason = |outgoing| match outgoing {
+        Outgoing::Close { reason, .. } => Some(reason),
+        Outgoing::Frame { .. } => None,
+    };
+    rig.scheduler.take_outgoing().into_iter().filter_map(reason).collect()
+}
+
+#[test]
+fn the_superseded_one_comes_back_soon_where_the_hub_decides_between_the_two() {
+    let mut rig = Rig::new();
+    rig.join_today(1, "a", "boot-1");
+    rig.scheduler.identified(2, &identify("boot-2"), "10.9.9.9:1", rig.now);
+    assert_eq!(close_reasons(&mut rig), ["superseded by a newer connection from 10.9.9.9:1: retry in 1s"]);
+    // The same run, on a connection that the hub holds for open; and a run that has no name. Neither is ever refused.
+    rig.scheduler.identified(3, &identify("boot-2"), "10.9.9.9:2", rig.now);
+    assert_eq!(close_reasons(&mut rig), ["superseded by a newer connection from 10.9.9.9:2"]);
+    let nameless = Identify { agent_id: "a".into(), client_type: Some("sidecar".into()), ..Identify::default() };
+    rig.scheduler.identified(4, &nameless, "10.9.9.9:3", rig.now);
+    assert_eq!(close_reasons(&mut rig), ["superseded by a newer connection from 10.9.9.9:3"]);
+}
+
+#[test]
+fn one_that_is_heard_late_is_told_the_address_of_the_newer_one() {
+    let mut rig = Rig::new();
+    rig.join_today(2, "a", "boot-2");
+    rig.scheduler.identified(1, &identify("boot-1"), "10.9.9.9:1", rig.now);
+    assert_eq!(close_reasons(&mut rig), ["superseded by a newer connection from 10.0.0.2:1: retry in 1s"]);
+    rig.drop_conn(2);
+    rig.scheduler.identified(1, &identify("boot-1"), "10.9.9.9:1", rig.now);
+    assert_eq!(close_reasons(&mut rig), ["superseded by a newer connection: retry in 1s"]);
+}
+
+#[test]
+fn the_agent_is_shown_with_both_addresses_while_the_conflict_is_recent() {
+    let mut rig = Rig::new();
+    rig.join_today(1, "a", "boot-1");
+    let shown = |rig: &Rig| rig.scheduler.agents_json(rig.now)[0]["identity_conflict"].clone();
+    rig.join_today(2, "a", "boot-2");
+    assert_eq!(shown(&rig), Value::Null, "the end of the first may not have been seen");
+    rig.now = 5_000;
+    rig.join_today(3, "a", "boot-1");
+    let conflict = json!({"addresses": ["10.0.0.2:1", "10.0.0.3:1"], "last_at": 5_000});
+    assert_eq!(shown(&rig), conflict);
+    assert_eq!(rig.scheduler.state_json("a", rig.now).unwrap()["identity_conflict"], conflict);
+    rig.now += 600_000;
+    assert_eq!(shown(&rig), Value::Null);
+}
+
+#[test]
+fn the_time_of_a_refused_one_is_the_policy_s() {
+    let mut rig = Rig::new();
+    rig.scheduler.policy.identity_retry_ms = 250;
+    fight(&mut rig, 4);
+    rig.scheduler.identified(50, &identify("boot-2"), "10.9.9.9:1", rig.now);
+    assert_eq!(close_reasons(&mut rig), ["identity in use by a sidecar at 10.0.0.14:1: retry in 250ms"]);
 }

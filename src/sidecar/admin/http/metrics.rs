@@ -87,6 +87,12 @@ fn hub(text: &mut Text, status: &Status) {
         "Connections after the first since this run began.",
     )
     .sample(status.hub.reconnects);
+    text.family(
+        "agentcom_sidecar_identity_conflicts_total",
+        Kind::Counter,
+        "Connections that the hub ended in favour of another sidecar with this identity since this run began.",
+    )
+    .sample(status.identity_conflict.as_ref().map_or(0, |other| other.times));
 }
 
 fn journal(text: &mut Text, status: &Status) {

@@ -11,13 +11,14 @@ use crate::sidecar::admin::socket::listener;
 use crate::sidecar::admin::socket::messages::{SocketReply, SocketRequest, to_line};
 use crate::sidecar::admin::status::Status;
 
-/// The time limit for an answer; the sidecar itself waits at most 10 s for its event loop.
+/// The usual time limit for an answer; the sidecar itself waits at most 10 s for its event loop.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A client of the sidecar that serves a state folder.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    timeout: Duration,
 }
 
 /// An error of a request on the local socket.
@@ -36,11 +37,11 @@ pub enum CallError {
         socket: PathBuf,
     },
     /// The sidecar accepted the connection but did not answer in time.
-    #[error(
-        "the sidecar has said nothing for {} s: it is stopped, or hangs; see its log (`log_file`)",
-        TIMEOUT.as_secs()
-    )]
-    Silent,
+    #[error("the sidecar has said nothing for {} s: it is stopped, or hangs; see its log (`log_file`)", after.as_secs())]
+    Silent {
+        /// The time limit.
+        after: Duration,
+    },
     /// The sidecar refused the request; its reason.
     #[error("the sidecar did not do it: {0}")]
     Unanswered(String),
@@ -55,7 +56,13 @@ impl Client {
     /// # Errors
     /// The journal's path cannot be resolved (a loop of symbolic links).
     pub fn for_queue_file(queue_file: &Path) -> io::Result<Self> {
-        Ok(Self { socket: listener::path_of(queue_file)? })
+        Ok(Self { socket: listener::path_of(queue_file)?, timeout: TIMEOUT })
+    }
+
+    /// Returns the client with another time limit for an answer.
+    #[must_use]
+    pub fn waiting_for(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Returns the socket's path.
@@ -99,14 +106,14 @@ impl Client {
 
     fn call(&self, request: &SocketRequest) -> Result<Replies, CallError> {
         let mut stream = private_socket::connect(&self.socket).map_err(|error| self.connect_error(error))?;
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
-        stream.set_write_timeout(Some(TIMEOUT)).map_err(CallError::Broken)?;
+        stream.set_read_timeout(Some(self.timeout)).map_err(CallError::Broken)?;
+        stream.set_write_timeout(Some(self.timeout)).map_err(CallError::Broken)?;
         match stream.write_all(&to_line(request)) {
             // A refused client's request is not read, but the reason was sent and can be read.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(CallError::Broken(error)),
             Ok(()) | Err(_) => {}
         }
-        Ok(Replies(BufReader::new(stream)))
+        Ok(Replies { lines: BufReader::new(stream), timeout: self.timeout })
     }
 
     fn connect_error(&self, error: io::Error) -> CallError {
@@ -126,16 +133,19 @@ fn unexpected_reply(reply: &SocketReply) -> CallError {
 }
 
 /// The reply lines of a connection.
-struct Replies(BufReader<UnixStream>);
+struct Replies {
+    lines: BufReader<UnixStream>,
+    timeout: Duration,
+}
 
 impl Replies {
     fn reply(&mut self) -> Option<Result<SocketReply, CallError>> {
         let mut line = String::new();
-        match self.0.read_line(&mut line) {
+        match self.lines.read_line(&mut line) {
             Ok(0) => None,
             Ok(_) => Some(serde_json::from_str(&line).map_err(|error| CallError::Broken(error.into()))),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                Some(Err(CallError::Silent))
+                Some(Err(CallError::Silent { after: self.timeout }))
             }
             Err(error) => Some(Err(CallError::Broken(error))),
         }

@@ -86,16 +86,23 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
     tokio::time::timeout(limit, work).await.ok()
 }
 
+/// Returns the address of the hub's HTTP interface.
+///
+/// # Errors
+/// Returns why it cannot be told from `hub_url`.
+pub(super) fn api_base(config: &Config) -> Result<String, String> {
+    match &config.hub_api_url {
+        Some(url) => Ok(url.trim_end_matches('/').to_owned()),
+        None => HubAddress::parse(&config.hub_url).map(|hub| hub.http).map_err(|why| why.to_string()),
+    }
+}
+
 /// Checks whether the hub accepts the agent's token.
 async fn check_token(config: &Config) -> Finding {
     use token::TokenStatus;
-    let base = match &config.hub_api_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        // The address was just connected to.
-        None => match HubAddress::parse(&config.hub_url) {
-            Ok(hub) => hub.http,
-            Err(why) => return Finding::warning("token", format!("the hub's HTTP address cannot be told: {why}")),
-        },
+    let base = match api_base(config) {
+        Ok(base) => base,
+        Err(why) => return Finding::warning("token", format!("the hub's HTTP address cannot be told: {why}")),
     };
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let agent = &config.agent_id;

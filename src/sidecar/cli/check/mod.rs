@@ -5,6 +5,7 @@ mod files;
 mod finding;
 mod http;
 mod hub;
+mod identity;
 mod pm2;
 mod secrets;
 mod stored;
@@ -87,8 +88,15 @@ fn run_checks(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
     report.extend(files::repo_folder(config));
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
+    let known = holder.as_ref().map(|_| identity::Known::of_sidecar(config)).unwrap_or_default();
     runtime.block_on(async {
-        report.extend(hub::check(config).await);
+        let at_hub = hub::check(config).await;
+        let known = match at_hub.iter().any(Finding::is_problem) {
+            true => known,
+            false => known.and_of_hub(config).await,
+        };
+        report.extend(at_hub);
+        report.add(known.finding());
         report.extend(http::check(config, holder.as_ref()).await);
         report.extend(pm2::check(config, holder.as_ref()).await);
     });

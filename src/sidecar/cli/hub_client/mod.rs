@@ -7,3 +7,4 @@ pub(super) mod token;
 
 pub(super) use address::HubAddress;
 pub(super) use ask::{AskError, HttpRequest, ask};
+pub(super) use token::percent_encoded;

@@ -58,7 +58,7 @@ pub(crate) async fn token_status(
 }
 
 /// Returns `segment` percent-encoded as one segment of a URL's path (RFC 3986).
-fn percent_encoded(segment: &str) -> String {
+pub(crate) fn percent_encoded(segment: &str) -> String {
     use std::fmt::Write as _;
     segment.bytes().fold(String::new(), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
