@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
 use crate::hub::scheduler::agents::ConnId;
+use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::task::Status;
-use crate::hub::scheduler::{Changes, IdentityConflict, Outgoing, Scheduler};
+use crate::hub::scheduler::{Changes, Outgoing, Scheduler};
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{TokenHash, TokenSelector, Tokens};

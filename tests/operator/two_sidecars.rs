@@ -190,6 +190,23 @@ fn a_copy_with_the_journal_of_a_running_task_does_not_begin_it_again() {
     stage.done_once(&task);
 }
 
+/// The session of the copied journal belongs to another machine: it cannot be followed here.
+#[test]
+fn a_copy_on_another_machine_does_not_begin_a_running_task_again() {
+    let stage = Stage::new(&[]);
+    let (task, _first, _other) = stage.start_work("run=hold");
+    let journal = fs::read_to_string(stage.first.path("queue.json")).unwrap();
+    let mut journal: Value = serde_json::from_str(&journal).unwrap();
+    let ours = &mut journal["active"]["sidecar"];
+    assert!(ours["machine_boot"].is_string() && ours["woken"]["machine_boot"].is_string(), "{ours}");
+    (ours["machine_boot"], ours["woken"]["machine_boot"]) = (json!("elsewhere"), json!("elsewhere"));
+    fs::write(stage.second.path("queue.json"), journal.to_string()).unwrap();
+    let _second = stage.second.start();
+    stage.wait_refused();
+    stage.first.go("run", &task);
+    stage.done_once(&task);
+}
+
 #[test]
 fn when_the_one_that_stayed_is_stopped_the_other_comes_in() {
     let stage = Stage::new(&["--identity-retry-ms", "500"]);

@@ -71,7 +71,9 @@ impl Scheduler {
     /// Returns what is known of the agent before it is registered anew.
     pub(super) fn before_return(&self, agent_id: &str, identify: &Identify) -> Before {
         let agent = self.agents.get(agent_id);
+        let away = self.tasks.assignments.get(agent_id).and_then(|held| held.away);
         let planned = self.restarts.awaits_return(agent_id)
+            || away.is_some_and(|away| away.planned)
             || agent.is_some_and(|agent| agent.leaving)
             || identify.restarted.is_some()
             || identify.previous_end.is_some_and(PreviousEnd::is_planned);
@@ -123,12 +125,13 @@ impl Scheduler {
     /// absence, that is a loss.
     pub(super) fn holder_lost(&mut self, agent_id: &str, planned: bool, now_ms: u64) {
         let why = if planned { "restart_overdue" } else { "agent_disconnect" };
-        let run = self.tasks.assignments.get(agent_id).and_then(|held| held.run.clone());
-        match run {
-            Some(run) if !planned && self.tasks.has_accepted(agent_id) => {
-                self.tasks.record_loss(agent_id, why, run.boot_id.as_deref(), now_ms);
-            }
-            Some(_) | None => drop(self.tasks.reclaim(agent_id, why, now_ms)),
+        let run_is_known = self.tasks.assignments.get(agent_id).is_some_and(|held| held.run.is_some());
+        if run_is_known && !planned && self.tasks.has_accepted(agent_id) {
+            // The run that was connected last: it may have followed the one that the task was assigned to.
+            let lost_by = self.agents.get(agent_id).and_then(|agent| agent.run.boot_id.clone());
+            self.tasks.record_loss(agent_id, why, lost_by.as_deref(), now_ms);
+        } else {
+            self.tasks.reclaim(agent_id, why, now_ms);
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::protocol::{
     TaskCompletion, clip,
 };
 
+/// The time in which a run that is alive takes its place again, in ms: it is told to wait for 1 s.
+pub(super) const HOLDER_RETURN_MS: u64 = 5_000;
+
 impl Scheduler {
     /// Applies a frame of an identified agent. A frame from a superseded connection is ignored.
     pub fn frame_received(&mut self, conn: ConnId, frame: SidecarFrame, now_ms: u64) {
@@ -138,6 +141,9 @@ impl Scheduler {
         if self.is_legacy(agent_id) {
             self.handle_carried_over_task(agent_id, &task_id, last_status, now_ms);
         }
+        if self.holder_may_return(agent_id, &task_id, now_ms) {
+            return;
+        }
         let held = self.tasks.record_sign_of_life(agent_id, &task_id, now_ms);
         let parks_work = self.agents.get(agent_id).is_some_and(|agent| agent.parks_work);
         let task = self.tasks.get(&task_id);
@@ -149,6 +155,18 @@ impl Scheduler {
         };
         self.send(agent_id, &answer);
         self.touched.push(agent_id.to_owned());
+    }
+
+    /// Returns whether the run that holds the task may be alive beside the connected one, which has just taken its place:
+    /// then that one (with a copy of its journal) is not answered yet. A holder that lives is back within seconds;
+    /// otherwise the question comes again.
+    fn holder_may_return(&self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+        let held = self.tasks.assignments.get(agent_id).filter(|held| held.task_id == task_id);
+        let holder = held.and_then(|held| held.run.as_ref()?.boot_id.as_deref());
+        self.agents.connected(agent_id).is_some_and(|(agent, _)| {
+            let is_other = holder.is_some() && agent.run.boot_id.as_deref() != holder;
+            is_other && now_ms < agent.connected_at + HOLDER_RETURN_MS
+        })
     }
 
     /// Answers a state report: the agent may continue only what it holds. If it reports another generation, or work that

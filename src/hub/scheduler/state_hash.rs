@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::{Agent, ConnId};
 use crate::hub::scheduler::assignments::{ActiveAssignment, Away};
+use crate::hub::scheduler::frames::HOLDER_RETURN_MS;
 use crate::hub::scheduler::restart::{Restart, RestartPhase};
 use crate::hub::scheduler::task::{Status, Task};
 
@@ -43,6 +44,10 @@ impl Scheduler {
             agent_id.hash(hasher);
             agent.conn.map(&rank).hash(hasher);
             hash_agent(agent, &from_now, hasher);
+            // Until then a run that took the holder's place is not answered.
+            let held = self.tasks.assignments.get(agent_id).and_then(|held| held.run.as_ref());
+            let other = held.is_some_and(|holder| holder.boot_id != agent.run.boot_id);
+            other.then(|| from_now.ms(agent.connected_at + HOLDER_RETURN_MS)).hash(hasher);
         }
         for (agent_id, newest) in &self.agents.newest {
             // It decides nothing if no older connection can deliver a frame any more.

@@ -132,13 +132,14 @@ impl Step<'_> {
     }
 
     /// Handles the hub's notice that the task is not assigned to this agent any more, under any generation up to this
-    /// one: an assignment that came later counts. Without a generation it answers `task_recovering`, and is stale once
-    /// the task has been assigned to this agent again.
+    /// one: an assignment that came later counts. A recovering job came before everything that this connection says, so
+    /// it is reclaimed whatever the generation (a hub whose store was put back knows a lower one). Without a generation
+    /// the notice answers `task_recovering`, and is stale once the task has been assigned to this agent again.
     pub(in crate::machine) fn task_reassigned(&mut self, task_id: &str, generation: Option<u64>) {
         let reclaimed =
             |task: &Task| generation.is_some_and(|last| task.id.as_str() == task_id && task.generation <= last);
         self.machine.deferred.take_if(|deferred| reclaimed(&deferred.task));
-        if self.has_job(task_id, |job| reclaimed(job.task()) || (generation.is_none() && job.is_recovering())) {
+        if self.has_job(task_id, |job| reclaimed(job.task()) || job.is_recovering()) {
             self.job_reclaimed();
         }
     }

@@ -2,6 +2,7 @@ mod drain;
 mod heartbeat;
 mod parts;
 mod properties;
+mod returning;
 mod taking;
 mod verdicts;
 mod waking;

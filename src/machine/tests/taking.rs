@@ -11,6 +11,11 @@ fn assigned(name: &str, generation: u64) -> Event {
     Event::HubSaid(FromHub::Assigned { task: task(name, generation), assigned_at: None })
 }
 
+/// The hub's notice that it has reclaimed the task.
+fn reassigned(name: &str, generation: u64) -> Event {
+    Event::HubSaid(FromHub::TaskReassigned { task_id: name.into(), generation: Some(generation) })
+}
+
 fn closed() -> Event {
     Event::HubClosed { retry_after_ms: None, jitter: Jitter(0), refusal: None }
 }
@@ -29,7 +34,7 @@ fn cleans_up(effects: &[Effect]) -> bool {
 }
 
 /// What becomes of a job of a process before this one, in that stage, when the hub has given it to somebody else.
-fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
+fn given_away(stage: Stage) -> (Machine, Vec<Effect>) {
     let job =
         Some(PersistedJob { task: task("t", 1), stage, woken: None, machine_boot: String::new(), assigned_at: None });
     let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &Policy::default()).0;
@@ -42,13 +47,52 @@ fn reassigned(stage: Stage) -> (Machine, Vec<Effect>) {
 #[test]
 fn only_work_that_somebody_may_be_at_is_kept_for_its_next_hand_out() {
     for idle in [Stage::Accepted, Stage::RetryingWake { at: NOW, attempt: 1 }] {
-        let (machine, effects) = reassigned(idle);
+        let (machine, effects) = given_away(idle);
         assert_eq!((machine.state.phase(), machine.parked.items().len()), (Phase::Idle, 0));
         assert!(cleans_up(&effects), "{effects:?}");
     }
-    let (machine, effects) = reassigned(Stage::Running);
+    let (machine, effects) = given_away(Stage::Running);
     assert_eq!((machine.state.phase(), machine.parked.items().len()), (Phase::Idle, 1));
     assert!(!cleans_up(&effects), "{effects:?}");
+}
+
+/// A hub whose store was put back from a copy knows a lower generation than the agent's journal.
+#[test]
+fn a_recovering_job_is_parked_whatever_generation_the_hub_names_and_one_in_hand_is_not() {
+    let job = PersistedJob {
+        task: task("t", 7),
+        stage: Stage::Running,
+        woken: Some(7),
+        machine_boot: String::new(),
+        assigned_at: None,
+    };
+    let recovered = Machine::recover(Journal { job: Some(job), ..Journal::default() }, NOW, &Policy::default()).0;
+    let recovering = after(recovered, connected());
+    let parked = step(recovering.clone(), reassigned("t", 5)).0;
+    assert_eq!((parked.state.phase(), parked.parked.items().len()), (Phase::Idle, 1));
+    let goes_on = FromHub::TaskContinue { task_id: "t".into(), generation: Some(7) };
+    let ours = step(recovering, Event::HubSaid(goes_on)).0;
+    assert_eq!(step(ours.clone(), reassigned("t", 6)).0.state.phase(), Phase::Working);
+    assert_eq!(step(ours.clone(), reassigned("u", 7)).0.state.phase(), Phase::Working);
+    let parked = step(ours, reassigned("t", 7)).0;
+    assert_eq!((parked.state.phase(), parked.parked.items().len()), (Phase::Idle, 1));
+}
+
+#[test]
+fn a_deferred_assignment_that_the_hub_reclaims_is_dropped_unless_a_later_one_came() {
+    let job = PersistedJob {
+        task: task("t", 7),
+        stage: Stage::Running,
+        woken: Some(7),
+        machine_boot: String::new(),
+        assigned_at: None,
+    };
+    let recovered = Machine::recover(Journal { job: Some(job), ..Journal::default() }, NOW, &Policy::default()).0;
+    let deferred = step(after(recovered, connected()), assigned("u", 3)).0;
+    let is_deferred = |machine: &Machine| machine.deferred.is_some();
+    assert!(is_deferred(&deferred));
+    assert!(is_deferred(&step(deferred.clone(), reassigned("u", 2)).0));
+    assert!(!is_deferred(&step(deferred, reassigned("u", 3)).0));
 }
 
 #[test]
@@ -251,7 +295,7 @@ fn a_task_that_was_given_up_is_new_work_behind_a_cordon() {
 fn a_failed_write_keeps_work_from_the_shelf_and_refuses_what_was_only_looked_for() {
     let refused = step(step(given_up(), assigned("t", 2)).0, Event::PersistFailed).0;
     assert_eq!((refused.state.phase(), refused.late_sessions.items().len()), (Phase::Idle, 1));
-    let (parked, _) = reassigned(Stage::Running);
+    let (parked, _) = given_away(Stage::Running);
     let kept = step(after(parked, [Event::Persisted]), assigned("t", 2)).0;
     assert_eq!(step(kept, Event::PersistFailed).0.state.phase(), Phase::Working);
 }

@@ -4,6 +4,7 @@ mod absence;
 mod connections;
 mod legacy_agents;
 mod losses;
+mod planned_ends;
 mod properties;
 mod restarts;
 pub(crate) mod rig;
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, progress, rejected, report, woken};
-use crate::protocol::{SidecarFrame, TaskCompletion};
+use crate::protocol::{Identify, SidecarFrame, TaskCompletion};
 
 #[test]
 fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {

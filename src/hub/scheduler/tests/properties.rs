@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::*;
-use crate::protocol::{FEATURE_TASK_REASSIGN, RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
 const AGENTS: u8 = 3;
 

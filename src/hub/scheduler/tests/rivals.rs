@@ -1,6 +1,7 @@
 //! Two sidecars with one identity: whose connection counts, and that no task is woken twice.
 
 use super::*;
+use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, report};
 
 /// Two runs that take each other's place `times` times. Returns the number of the last connection.
