@@ -14,8 +14,12 @@ use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::assignments::{Away, Returned};
 use crate::hub::scheduler::restart::RunIdentity;
-use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::protocol::{Identify, PreviousEnd};
+
+/// The longest absence that an agent may announce for itself, in ms: its task waits for so long.
+const MAX_ANNOUNCED_MS: u64 = 600_000;
+/// The number of runs that may end without accepting an assignment before it is reclaimed.
+const MAX_REPLACEMENTS: u32 = 3;
 
 /// What the hub knew of an agent before it identified.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl Scheduler {
                 Some(agent) if agent.is_sidecar() => {
                     let (planned, grace_ms) = (agent.leaving, self.policy.reconnect_grace_ms);
                     let announced_ms = match planned {
-                        true => agent.expected_back_ms.min(MAX_DEADLINE_MS) + self.policy.restart_margin_ms,
+                        true => agent.expected_back_ms.min(MAX_ANNOUNCED_MS) + self.policy.restart_margin_ms,
                         false => 0,
                     };
                     let until = Some(now_ms + grace_ms.max(announced_ms));
@@ -104,7 +108,12 @@ impl Scheduler {
         let resend = legacy || (may_lack_it && !rival);
         let unclear = legacy && other.is_none() && !before.planned;
         self.tasks.assignments.holder_returned(agent_id, Returned { run: &run, resend, rival, unclear }, now_ms);
-        if other == Some(true) && !before.planned {
+        if other == Some(true) && !before.planned && !self.tasks.has_accepted(agent_id) {
+            // Nothing was accepted, so nothing is lost; but a sidecar that ends at once must not keep the task for ever.
+            if self.tasks.assignments.count_replacement(agent_id) >= MAX_REPLACEMENTS {
+                self.reclaim_from_holder(agent_id, "process_replaced", now_ms);
+            }
+        } else if other == Some(true) && !before.planned {
             // A run whose connection was seen to close does not come back beside this one.
             let lost_by = before.run.as_ref().filter(|_| rival).and_then(|run| run.boot_id.as_deref());
             self.count_loss(agent_id, "process_replaced", lost_by, now_ms);

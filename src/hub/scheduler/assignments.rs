@@ -69,6 +69,8 @@ pub(crate) struct ActiveAssignment {
     /// The time at which the holder, a legacy sidecar, first took the task over from its previous process: it neither
     /// wakes nor times that work any more, and no sign of life extends the wait for it.
     pub(crate) carried_since: Option<u64>,
+    /// The number of runs of the holder that ended without accepting it.
+    pub(crate) replacements: u32,
     /// Whether the holder, a legacy sidecar, is back and has not shown yet whether it is the same process.
     pub(crate) run_unclear: bool,
 }
@@ -142,7 +144,9 @@ impl Assignments {
             last_alive_at: now_ms,
             overdue_at: complete_by.filter(|at| *at > now_ms),
             away: None,
-            carried_since,
+            // The clock may have been set back since.
+            carried_since: carried_since.map(|since| since.min(now_ms)),
+            replacements: 0,
             run_unclear: false,
         }
     }
@@ -178,6 +182,13 @@ impl Assignments {
         {
             away.until = Some(away.since + self.policy.reconnect_grace_ms);
         }
+    }
+
+    /// Counts a run that ended without accepting the assignment, and returns how many there were.
+    pub(crate) fn count_replacement(&mut self, agent_id: &str) -> u32 {
+        let Some(held) = self.held.get_mut(agent_id) else { return 0 };
+        held.replacements = held.replacements.saturating_add(1);
+        held.replacements
     }
 
     /// Requires the agent to confirm its task again, as after a new assignment.

@@ -185,6 +185,9 @@ impl Scheduler {
         if same {
             self.tasks.record_sign_of_life(agent_id, &task_id, now_ms);
         }
+        if !same && !parked && self.continue_older_work(agent_id, &task_id, now_ms) {
+            return;
+        }
         let may_continue = same || (current.is_some() && self.adopts_work(agent_id));
         if may_continue && !same {
             self.send_assignment(agent_id);

@@ -6,6 +6,7 @@
 //! and sends nothing while its agent works.
 
 use crate::hub::scheduler::Scheduler;
+use crate::protocol::{HubFrame, StateAction};
 
 impl Scheduler {
     /// Returns whether the agent is connected through a legacy sidecar.
@@ -40,8 +41,10 @@ impl Scheduler {
     ) {
         let Some(held) = self.tasks.assignments.get(agent_id).filter(|held| held.task_id == task_id) else { return };
         let unclear = held.run_unclear;
+        // Assigned or sent again since it identified: it takes that, and the generation of this answer.
+        let is_sent = held.confirm_by.is_some() && held.resend_at.is_none();
         match last_status {
-            Some("accepted" | "failed") => {
+            Some("accepted" | "failed") if !is_sent => {
                 const WHY: &str = "not_woken_before_restart";
                 match unclear {
                     true => self.tasks.record_loss(agent_id, WHY, None, now_ms),
@@ -55,5 +58,21 @@ impl Scheduler {
                 self.tasks.set_carried_over(agent_id, now_ms);
             }
         }
+    }
+
+    /// Lets a legacy agent continue work that it reports under an older generation than the one it was just assigned: it
+    /// takes the generation of a `task_continue` for its verdict, and would wake a second session for the assignment.
+    /// Returns whether it does.
+    pub(crate) fn continue_older_work(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
+        let generation = self.tasks.held_task(agent_id, task_id).map(|task| task.generation);
+        let Some(generation) = generation.filter(|_| self.is_legacy(agent_id) && !self.tasks.has_accepted(agent_id))
+        else {
+            return false;
+        };
+        self.tasks.accepted(agent_id, task_id, now_ms);
+        let task_id = task_id.to_owned();
+        self.send(agent_id, &HubFrame::TaskContinue { task_id: task_id.clone(), generation: Some(generation) });
+        self.send(agent_id, &HubFrame::StateReportAck { task_id, action: StateAction::Continue });
+        true
     }
 }

@@ -187,7 +187,7 @@ impl Scheduler {
     }
 
     /// Reclaims the task of a connected agent for a reason that is not the agent's doing, and tells the agent.
-    fn reclaim_from_holder(&mut self, agent_id: &str, why: &'static str, now_ms: u64) {
+    pub(super) fn reclaim_from_holder(&mut self, agent_id: &str, why: &'static str, now_ms: u64) {
         let Some(task) = self.tasks.task_of(agent_id) else { return };
         let (task_id, generation) = (task.id.clone(), task.generation);
         self.send_reclaimed(agent_id, &task_id, generation);

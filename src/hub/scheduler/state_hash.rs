@@ -1,6 +1,7 @@
 //! A hash of everything that decides a scheduler's future: two schedulers with the same hash act alike from here on.
 //! It serves checks that enumerate the hub's states, and leaves out what is only shown (histories, past times, texts).
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 use crate::hub::scheduler::Scheduler;
@@ -68,6 +69,12 @@ impl Scheduler {
 
 fn hash_task(task: &Task, hasher: &mut impl Hasher) {
     (&task.id, task.generation, task.retry_count, task.losses, task.status.name()).hash(hasher);
+    if !task.has_ended_for_good() {
+        // They are told when it ends.
+        let assigned = task.history.iter().filter(|entry| entry.event == "assigned");
+        let holders: BTreeSet<&str> = assigned.filter_map(|entry| entry.details.get("agent_id")?.as_str()).collect();
+        holders.hash(hasher);
+    }
     match &task.status {
         Status::Assigned { agent_id, assigned_at: _, accepted, carried_since: _ } => (agent_id, accepted).hash(hasher),
         Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => {}
@@ -84,11 +91,12 @@ fn hash_assignment(held: &ActiveAssignment, stale_ms: u64, from_now: &FromNow, h
         overdue_at,
         away,
         carried_since,
+        replacements,
         run_unclear,
     } = held;
     let due = |at: &Option<u64>| at.map(|at| from_now.ms(at));
     run.as_ref().map(|run| (&run.boot_id, run.restart_count)).hash(hasher);
-    (due(overdue_at), carried_since, run_unclear).hash(hasher);
+    (due(overdue_at), carried_since, replacements, run_unclear).hash(hasher);
     match away {
         // The other timers rest, and the return is a sign of life. The time since which it is away counts only where a
         // restart ends first.

@@ -13,9 +13,8 @@ fn identified(features: Features) -> Event {
 
 /// How the run before this one ended, as `identify` says.
 fn said(effects: &[Effect]) -> Option<PreviousEnd> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Send(ToHub::Identify { previous_end, .. }) => Some(*previous_end),
-        _ => None,
+    effects.iter().find_map(|effect| {
+        if let Effect::Send(ToHub::Identify { previous_end, .. }) = effect { Some(*previous_end) } else { None }
     })
 }
 
@@ -58,10 +57,10 @@ fn a_stopped_run_leaves_that_in_the_journal_and_the_next_one_takes_it_out_at_onc
     for machine in [left_by(Journal::default()), online] {
         let stop = Event::StopRequested { signal: StopSignal::Interrupt };
         let (_, effects) = step(machine, stop);
-        let last = effects.iter().rev().find_map(|effect| match effect {
-            Effect::Persist(journal) => Some(journal.stopped),
-            _ => None,
-        });
+        let last = effects
+            .iter()
+            .rev()
+            .find_map(|effect| if let Effect::Persist(journal) = effect { Some(journal.stopped) } else { None });
         assert_eq!(last, Some(true), "{effects:?}");
     }
     let (machine, effects) = Machine::recover(Journal { stopped: true, ..Journal::default() }, NOW, &Policy::default());

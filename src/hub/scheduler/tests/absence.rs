@@ -274,3 +274,20 @@ fn a_refused_verdict_names_itself() {
     let error: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&error["task_id"], &error["generation"]), (&json!("t"), &json!(7)));
 }
+
+/// A sidecar that ends at once, whatever it is given, beside an idle agent.
+#[test]
+fn an_assignment_that_three_runs_did_not_accept_goes_to_another_agent_without_a_loss() {
+    let mut rig = Rig::new();
+    rig.join_today(1, "a", "boot-1");
+    rig.submit("t");
+    rig.join_today(2, "b", "boot-b");
+    for run in 2..4 {
+        rig.drop_conn(1);
+        rig.drop_conn(run * 10 - 10);
+        assert_eq!(rig.join_today(run * 10, "a", &format!("boot-{run}")), [format!("{}:identified", run * 10)]);
+    }
+    rig.drop_conn(30);
+    assert_eq!(rig.join_today(40, "a", "boot-4"), ["40:identified", "40:task_reassign #1", "2:task_assign t#3"]);
+    assert_eq!(rig.losses("t"), 0);
+}

@@ -204,3 +204,33 @@ fn one_that_names_its_runs_is_granted_nothing_of_this() {
     rig.hear(2, rejects("busy"));
     assert_eq!(rig.status("t"), "queued#4");
 }
+
+/// Away for longer than the grace, with nobody else to take the task: back, it is assigned the task before it speaks.
+fn back_late() -> Rig {
+    let mut rig = Rig::new();
+    rig.submit("t");
+    node(&mut rig, 1, "a");
+    rig.hear(1, accepted("t"));
+    rig.drop_conn(1);
+    rig.tick_at(Policy::default().reconnect_grace_ms);
+    assert_eq!(node(&mut rig, 2, "a"), ["2:identified", "2:task_assign t#3"]);
+    rig
+}
+
+#[test]
+fn one_that_works_on_what_it_is_assigned_anew_goes_on_under_the_new_generation() {
+    let mut rig = back_late();
+    assert_eq!(rig.hear(2, reports(1)), ["2:task_continue #3", "2:state_report_ack continue"]);
+    assert!(rig.hear(2, rejects("busy")).is_empty());
+    assert_eq!(rig.hear(2, complete("t", 3)), ["2:task_ack complete"]);
+}
+
+#[test]
+fn one_that_is_assigned_anew_what_it_had_not_woken_takes_that_assignment() {
+    for status in ["accepted", "failed"] {
+        let mut rig = back_late();
+        assert_eq!(rig.hear(2, recovers("t", status)), ["2:task_continue #3"], "{status}");
+        rig.hear(2, accepted("t"));
+        assert_eq!(rig.hear(2, complete("t", 3)), ["2:task_ack complete"]);
+    }
+}
