@@ -1,7 +1,7 @@
 //! The assignment that each agent holds, and until when the hub waits for it. Volatile and pure: it knows only the ids
 //! of the tasks, and after a restart of the hub every holder has the full time again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -75,7 +75,48 @@ pub(crate) struct ActiveAssignment {
     pub(crate) run_unclear: bool,
 }
 
+/// What is due for a holder.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Reclaim(&'static str),
+    Expired { planned: bool },
+    Resend,
+}
+
+impl What {
+    fn of(self, agent_id: String) -> Due {
+        match self {
+            Self::Reclaim(why) => Due::Reclaim { agent_id, why },
+            Self::Expired { planned } => Due::Expired { agent_id, planned },
+            Self::Resend => Due::Resend { agent_id },
+        }
+    }
+}
+
 impl ActiveAssignment {
+    /// Returns when something is next due for the holder.
+    fn due_at(&self, policy: &Policy) -> Option<u64> {
+        match self.away {
+            Some(away) => away.until,
+            None => [self.confirm_by, self.resend_at, self.overdue_at, Some(self.stale_at(policy))]
+                .into_iter()
+                .flatten()
+                .min(),
+        }
+    }
+
+    /// Returns what is due by now. Sending again is due once.
+    fn due(&mut self, now_ms: u64, policy: &Policy) -> Option<What> {
+        let is_over = |at: u64| at <= now_ms;
+        match self.away {
+            Some(Away { until, planned, since: _ }) => until.is_some_and(is_over).then_some(What::Expired { planned }),
+            None if self.confirm_by.is_some_and(is_over) => Some(What::Reclaim("not_accepted")),
+            None if is_over(self.stale_at(policy)) => Some(What::Reclaim(STALE)),
+            None if self.overdue_at.is_some_and(is_over) => Some(What::Reclaim(OVERDUE)),
+            None => self.resend_at.take_if(|at| is_over(*at)).map(|_| What::Resend),
+        }
+    }
+
     fn stale_at(&self, policy: &Policy) -> u64 {
         self.carried_since.unwrap_or(self.last_alive_at).saturating_add(policy.stale_timeout_ms)
     }
@@ -99,12 +140,14 @@ pub struct Returned<'a> {
 pub struct Assignments {
     policy: Policy,
     held: HashMap<String, ActiveAssignment>,
+    /// The holders by the time at which something is due.
+    due: BTreeSet<(u64, String)>,
 }
 
 impl Assignments {
     /// Creates the state in which no agent holds a task.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, held: HashMap::new() }
+        Self { policy, ..Self::default() }
     }
 
     /// Returns the id of the task that the agent holds.
@@ -120,14 +163,14 @@ impl Assignments {
     /// Assigns the task to the agent, which has to confirm it.
     pub fn assign(&mut self, agent_id: &str, task: &Task, run: &RunIdentity, now_ms: u64) {
         let held = self.assignment(task, now_ms);
-        self.held.insert(agent_id.to_owned(), ActiveAssignment { run: Some(run.clone()), ..held });
+        self.insert(agent_id, ActiveAssignment { run: Some(run.clone()), ..held });
     }
 
     /// Restores a stored assignment: the holder is away until this time.
     pub fn restore(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
         let until = Some(now_ms + self.policy.accept_timeout_ms.max(self.policy.reconnect_grace_ms));
         let away = Some(Away { since: now_ms, until, planned: false });
-        self.held.insert(agent_id.to_owned(), ActiveAssignment { away, ..self.assignment(task, now_ms) });
+        self.insert(agent_id, ActiveAssignment { away, ..self.assignment(task, now_ms) });
     }
 
     fn assignment(&self, task: &Task, now_ms: u64) -> ActiveAssignment {
@@ -151,114 +194,126 @@ impl Assignments {
         }
     }
 
+    fn insert(&mut self, agent_id: &str, held: ActiveAssignment) {
+        self.release(agent_id);
+        self.schedule(agent_id, &held);
+        self.held.insert(agent_id.to_owned(), held);
+    }
+
     /// Removes the agent's assignment.
     pub fn release(&mut self, agent_id: &str) {
-        self.held.remove(agent_id);
+        if let Some(held) = self.held.remove(agent_id) {
+            self.unschedule(agent_id, &held);
+        }
+    }
+
+    fn schedule(&mut self, agent_id: &str, held: &ActiveAssignment) {
+        self.due.extend(held.due_at(&self.policy).map(|at| (at, agent_id.to_owned())));
+    }
+
+    fn unschedule(&mut self, agent_id: &str, held: &ActiveAssignment) {
+        if let Some(at) = held.due_at(&self.policy) {
+            self.due.remove(&(at, agent_id.to_owned()));
+        }
+    }
+
+    /// Changes the agent's assignment, if it holds one, and when something is due for it.
+    fn update<T>(&mut self, agent_id: &str, change: impl FnOnce(&mut ActiveAssignment, &Policy) -> T) -> Option<T> {
+        let mut held = self.held.remove(agent_id)?;
+        self.unschedule(agent_id, &held);
+        let result = change(&mut held, &self.policy);
+        self.schedule(agent_id, &held);
+        self.held.insert(agent_id.to_owned(), held);
+        Some(result)
     }
 
     /// Records a sign of life, which also confirms the assignment. Returns `false` if the agent does not hold this
     /// task.
     pub fn record_sign_of_life(&mut self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        let Some(held) = self.held.get_mut(agent_id).filter(|held| held.task_id == task_id) else { return false };
-        held.confirm_by = None;
-        held.resend_at = None;
-        held.last_alive_at = now_ms;
-        held.away = None;
-        held.run_unclear = false;
+        if self.task_of(agent_id) != Some(task_id) {
+            return false;
+        }
+        self.update(agent_id, |held, _| {
+            held.confirm_by = None;
+            held.resend_at = None;
+            held.last_alive_at = now_ms;
+            held.away = None;
+            held.run_unclear = false;
+        });
         true
     }
 
     /// Records that the holder's connection closed and that it keeps its task.
     pub fn holder_left(&mut self, agent_id: &str, away: Away) {
-        if let Some(held) = self.held.get_mut(agent_id) {
-            held.away = Some(away);
-        }
+        self.update(agent_id, |held, _| held.away = Some(away));
     }
 
     /// Ends the wait of a restart command for an absent holder: what is left is the grace of a broken connection.
     pub fn restart_overdue(&mut self, agent_id: &str) {
-        if let Some(away) = self.held.get_mut(agent_id).and_then(|held| held.away.as_mut())
-            && away.until.is_none()
-        {
-            away.until = Some(away.since + self.policy.reconnect_grace_ms);
-        }
+        self.update(agent_id, |held, policy| {
+            if let Some(away) = held.away.as_mut().filter(|away| away.until.is_none()) {
+                away.until = Some(away.since + policy.reconnect_grace_ms);
+            }
+        });
     }
 
     /// Counts a run that ended without accepting the assignment, and returns how many there were.
     pub(crate) fn count_replacement(&mut self, agent_id: &str) -> u32 {
-        let Some(held) = self.held.get_mut(agent_id) else { return 0 };
-        held.replacements = held.replacements.saturating_add(1);
-        held.replacements
+        let count = |held: &mut ActiveAssignment, _: &Policy| {
+            held.replacements = held.replacements.saturating_add(1);
+            held.replacements
+        };
+        self.update(agent_id, count).unwrap_or(0)
     }
 
     /// Requires the agent to confirm its task again, as after a new assignment.
     pub fn require_confirmation(&mut self, agent_id: &str, now_ms: u64) {
-        if let Some(held) = self.held.get_mut(agent_id) {
-            held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
+        self.update(agent_id, |held, policy| {
+            held.confirm_by = Some(now_ms + policy.accept_timeout_ms);
             held.last_alive_at = now_ms;
-        }
+        });
     }
 
     /// Records that the agent took its task over from its previous process at this time.
     pub(crate) fn set_carried_since(&mut self, agent_id: &str, since: u64) {
-        if let Some(held) = self.held.get_mut(agent_id) {
-            held.carried_since = Some(since);
-        }
+        self.update(agent_id, |held, _| held.carried_since = Some(since));
     }
 
     /// Records that the agent is connected again: it has to confirm its task again, and may never have received one
     /// that it had not accepted.
     pub fn holder_returned(&mut self, agent_id: &str, returned: Returned<'_>, now_ms: u64) {
-        if let Some(held) = self.held.get_mut(agent_id) {
-            held.confirm_by = Some(now_ms + self.policy.accept_timeout_ms);
-            held.resend_at = returned.resend.then_some(now_ms + self.policy.reconcile_ms);
+        self.update(agent_id, |held, policy| {
+            held.confirm_by = Some(now_ms + policy.accept_timeout_ms);
+            held.resend_at = returned.resend.then_some(now_ms + policy.reconcile_ms);
             held.last_alive_at = now_ms;
             held.away = None;
             held.run_unclear = returned.unclear;
             if !returned.rival || held.run.is_none() {
                 held.run = Some(returned.run.clone());
             }
-        }
+        });
     }
 
     /// Returns what is due by now. Sending again is due once; a reclaim is due until it is done.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
-        let policy = self.policy;
-        let is_over = |at: u64| at <= now_ms;
-        let mut due = Vec::new();
-        for (agent_id, held) in &mut self.held {
-            let agent_id = agent_id.clone();
-            let why = match held.away {
-                Some(Away { until, planned, since: _ }) => {
-                    if until.is_some_and(is_over) {
-                        due.push(Due::Expired { agent_id, planned });
-                    }
-                    continue;
-                }
-                None if held.confirm_by.is_some_and(is_over) => "not_accepted",
-                None if is_over(held.stale_at(&policy)) => STALE,
-                None if held.overdue_at.is_some_and(is_over) => OVERDUE,
-                None => {
-                    if held.resend_at.take_if(|at| is_over(*at)).is_some() {
-                        due.push(Due::Resend { agent_id });
-                    }
-                    continue;
-                }
-            };
-            due.push(Due::Reclaim { agent_id, why });
-        }
-        due
+        let over: Vec<String> =
+            self.due.range(..(now_ms + 1, String::new())).map(|(_, agent_id)| agent_id.clone()).collect();
+        let due = |agent_id: String| {
+            let found = self.update(&agent_id, |held, policy| held.due(now_ms, policy)).flatten();
+            found.map(|what| what.of(agent_id))
+        };
+        over.into_iter().filter_map(due).collect()
+    }
+
+    /// Returns whether the index by time has each holder once, at its time.
+    #[cfg(test)]
+    pub(crate) fn index_is_right(&self) -> bool {
+        let due = |(agent_id, held): (&String, &ActiveAssignment)| Some((held.due_at(&self.policy)?, agent_id.clone()));
+        self.due == self.held.iter().filter_map(due).collect()
     }
 
     /// Returns when `due` will next have a result.
     pub fn deadline(&self) -> Option<u64> {
-        let waits = |held: &ActiveAssignment| match held.away {
-            Some(away) => away.until,
-            None => {
-                let stale = Some(held.stale_at(&self.policy));
-                [held.confirm_by, held.resend_at, held.overdue_at, stale].into_iter().flatten().min()
-            }
-        };
-        self.held.values().filter_map(waits).min()
+        self.due.first().map(|(at, _)| *at)
     }
 }

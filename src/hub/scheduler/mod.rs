@@ -32,7 +32,7 @@ use crate::hub::scheduler::agents::{Agent, Agents, ConnId};
 use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::scheduler::queue::can_do;
+use crate::hub::scheduler::queue::Requirement;
 use crate::hub::scheduler::restart::{Restart, RestartRequest, RunIdentity};
 use crate::hub::scheduler::restart_ledger::{Commanded, Restarts};
 use crate::hub::scheduler::rivals::Rivals;
@@ -311,15 +311,20 @@ impl Scheduler {
                 self.agents.get(&agent_id).and_then(|agent| self.tasks.first_for(&agent_id, &agent.capability_names));
             match first {
                 Some(task_id) => self.assign(&task_id, &agent_id, now_ms),
-                None => self.idle_agents.join(&agent_id),
+                None => {
+                    if let Some(agent) = self.agents.get(&agent_id) {
+                        self.idle_agents.join(&agent_id, &agent.capability_names);
+                    }
+                }
             }
         }
         for task_id in self.tasks.take_queued() {
             let Some(task) = self.tasks.get(&task_id).filter(|task| task.status == Status::Queued) else { continue };
-            let able = |id: &str| {
-                self.agents.get(id).is_some_and(|agent| can_do(id, &agent.capability_names, &task.submission))
+            let idle = match Requirement::of(&task.submission) {
+                Requirement::Agent(wanted) => self.idle_agents.contains(&wanted).then_some(wanted),
+                Requirement::Capabilities(needed) => self.idle_agents.first_with(&needed).map(str::to_owned),
             };
-            let Some(agent_id) = self.idle_agents.iter().find(|id| able(id)).map(str::to_owned) else { continue };
+            let Some(agent_id) = idle else { continue };
             self.assign(&task_id, &agent_id, now_ms);
         }
     }

@@ -1,7 +1,7 @@
 //! The queued tasks, grouped by what they require of an agent: an agent's first task is found without looking at those
 //! that it cannot do. Only the order is kept here; the tasks themselves belong to `tasks`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::hub::scheduler::task::{Priority, Submission, Task};
 
@@ -9,27 +9,20 @@ use crate::hub::scheduler::task::{Priority, Submission, Task};
 pub type Turn = (Priority, u64);
 
 /// What a task requires of the agent that takes it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Requirement {
-    /// The agent is this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requirement {
+    /// The agent is this one. It can do the task whatever its capabilities, as at the legacy hub.
     Agent(String),
     /// The agent has all of these capabilities.
     Capabilities(BTreeSet<String>),
 }
 
 impl Requirement {
-    fn of(submission: &Submission) -> Self {
+    /// Returns the requirement of a task.
+    pub fn of(submission: &Submission) -> Self {
         match submission.assign_to() {
             Some(agent_id) => Self::Agent(agent_id.to_owned()),
             None => Self::Capabilities(submission.needed_capabilities.iter().cloned().collect()),
-        }
-    }
-
-    /// An agent that is named by the task can do it, whatever its capabilities, as at the legacy hub.
-    fn is_met_by(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> bool {
-        match self {
-            Self::Agent(wanted) => wanted == agent_id,
-            Self::Capabilities(wanted) => wanted.is_subset(capabilities),
         }
     }
 }
@@ -37,40 +30,53 @@ impl Requirement {
 /// All queued tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskQueue {
-    by_requirement: BTreeMap<Requirement, BTreeMap<Turn, String>>,
+    by_agent: HashMap<String, BTreeMap<Turn, String>>,
+    by_capabilities: BTreeMap<BTreeSet<String>, BTreeMap<Turn, String>>,
 }
 
 impl TaskQueue {
     /// Adds the task.
     pub fn insert(&mut self, task: &Task) {
-        self.by_requirement.entry(Requirement::of(&task.submission)).or_default().insert(turn(task), task.id.clone());
+        let waiting = match Requirement::of(&task.submission) {
+            Requirement::Agent(agent_id) => self.by_agent.entry(agent_id).or_default(),
+            Requirement::Capabilities(needed) => self.by_capabilities.entry(needed).or_default(),
+        };
+        waiting.insert(turn(task), task.id.clone());
     }
 
     /// Removes the task, if it is queued.
     pub fn remove(&mut self, task: &Task) {
-        let requirement = Requirement::of(&task.submission);
-        if let Some(waiting) = self.by_requirement.get_mut(&requirement) {
-            waiting.remove(&turn(task));
-            if waiting.is_empty() {
-                self.by_requirement.remove(&requirement);
+        match Requirement::of(&task.submission) {
+            Requirement::Agent(agent_id) => {
+                if let Some(waiting) = self.by_agent.get_mut(&agent_id) {
+                    waiting.remove(&turn(task));
+                    if waiting.is_empty() {
+                        self.by_agent.remove(&agent_id);
+                    }
+                }
+            }
+            Requirement::Capabilities(needed) => {
+                if let Some(waiting) = self.by_capabilities.get_mut(&needed) {
+                    waiting.remove(&turn(task));
+                    if waiting.is_empty() {
+                        self.by_capabilities.remove(&needed);
+                    }
+                }
             }
         }
     }
 
     /// Returns the first task that this agent can do.
     pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<&str> {
-        let firsts = self
-            .by_requirement
+        let by_capabilities = self
+            .by_capabilities
             .iter()
-            .filter(|(requirement, _)| requirement.is_met_by(agent_id, capabilities))
-            .filter_map(|(_, waiting)| waiting.iter().next());
-        firsts.min_by_key(|(turn, _)| **turn).map(|(_, task_id)| task_id.as_str())
+            .filter(|(needed, _)| needed.is_subset(capabilities))
+            .map(|(_, waiting)| waiting);
+        let firsts = self.by_agent.get(agent_id).into_iter().chain(by_capabilities);
+        let first = firsts.filter_map(|waiting| waiting.first_key_value()).min_by_key(|(turn, _)| **turn);
+        first.map(|(_, task_id)| task_id.as_str())
     }
-}
-
-/// Returns whether the agent can do the task.
-pub fn can_do(agent_id: &str, capabilities: &BTreeSet<String>, submission: &Submission) -> bool {
-    Requirement::of(submission).is_met_by(agent_id, capabilities)
 }
 
 /// Returns the task's position in the queue.

@@ -46,6 +46,8 @@ pub struct Restarts {
     pub(crate) all: HashMap<String, Restart>,
     by_agent: HashMap<String, BTreeSet<(u64, String)>>,
     open: HashMap<String, String>,
+    /// The open commands by the time at which they are overdue.
+    due: BTreeSet<(u64, String)>,
     dirty: BTreeSet<String>,
     next_seq: u64,
 }
@@ -63,11 +65,13 @@ impl Restarts {
 
     /// Lets no open command become overdue before this time (ms since the epoch).
     pub fn postpone_overdue(&mut self, at_ms: u64) {
-        for id in self.open.values() {
-            if let Some(restart) = self.all.get_mut(id).filter(|restart| restart.overdue_at < at_ms) {
+        while let Some((overdue_at, id)) = self.due.first().cloned().filter(|(overdue_at, _)| *overdue_at < at_ms) {
+            self.due.remove(&(overdue_at, id.clone()));
+            self.due.insert((at_ms, id.clone()));
+            if let Some(restart) = self.all.get_mut(&id) {
                 restart.overdue_at = at_ms;
-                self.dirty.insert(id.clone());
             }
+            self.dirty.insert(id);
         }
     }
 
@@ -111,8 +115,9 @@ impl Restarts {
             let upgrade = request.force && !open.force;
             if upgrade {
                 open.force = true;
-                let sooner = now_ms + self.policy.exit_ms();
-                open.overdue_at = open.overdue_at.min(sooner);
+                self.due.remove(&(open.overdue_at, open.command_id.clone()));
+                open.overdue_at = open.overdue_at.min(now_ms + self.policy.exit_ms());
+                self.due.insert((open.overdue_at, open.command_id.clone()));
                 open.add_step("force_added", json!({"by": request.by}), now_ms);
                 self.dirty.insert(open.command_id.clone());
             }
@@ -167,11 +172,13 @@ impl Restarts {
     pub fn acknowledged(&mut self, agent_id: &str, ack: &RestartAck, now_ms: u64) -> bool {
         let policy = self.policy;
         let Some(restart) = self.open_mut(agent_id, Some(&ack.command_id)) else { return false };
+        let scheduled = (restart.overdue_at, restart.command_id.clone());
         let detail = json!({"detail": ack.detail, "deadline_ms": ack.deadline_ms});
         match ack.outcome {
             RestartAckOutcome::Refused => {
                 restart.phase = RestartPhase::Refused;
                 restart.add_step(RestartPhase::Refused.name(), detail, now_ms);
+                self.due.remove(&scheduled);
                 self.open.remove(agent_id);
                 return true;
             }
@@ -187,6 +194,9 @@ impl Restarts {
             // Whatever the agent answers and however often, a command ends within a day.
             let latest = restart.commanded_at + MAX_DEADLINE_MS;
             restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + policy.exit_ms();
+            let moved = (restart.overdue_at, scheduled.1.clone());
+            self.due.remove(&scheduled);
+            self.due.insert(moved);
         }
         false
     }
@@ -232,6 +242,7 @@ impl Restarts {
             self.open.remove(agent_id);
             for id in ids {
                 if let Some(restart) = self.all.get_mut(&id) {
+                    self.due.remove(&(restart.overdue_at, id.clone()));
                     restart.mark_back(identify, now_ms);
                 }
                 self.dirty.insert(id);
@@ -254,10 +265,10 @@ impl Restarts {
 
     /// Makes every command that took too long overdue, and returns the agents, which are no longer fenced.
     pub fn expire(&mut self, now_ms: u64) -> Vec<String> {
-        let late = |id: &&String| self.all.get(*id).is_some_and(|restart| restart.overdue_at <= now_ms);
-        let ids: Vec<String> = self.open.values().filter(late).cloned().collect();
+        let later = self.due.split_off(&(now_ms + 1, String::new()));
+        let late = std::mem::replace(&mut self.due, later);
         let mut agents = Vec::new();
-        for id in ids {
+        for (_, id) in late {
             let Some(restart) = self.all.get_mut(&id) else { continue };
             let stuck = restart.phase.name();
             restart.phase = RestartPhase::Overdue;
@@ -269,15 +280,23 @@ impl Restarts {
         agents
     }
 
+    /// Returns whether the index by time has each open command once, at its time.
+    #[cfg(test)]
+    pub(crate) fn index_is_right(&self) -> bool {
+        let open = self.open.values().filter_map(|id| self.all.get(id));
+        self.due == open.map(|restart| (restart.overdue_at, restart.command_id.clone())).collect()
+    }
+
     /// Returns when `expire` will next have a result, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        self.open.values().filter_map(|id| self.all.get(id)).map(|restart| restart.overdue_at).min()
+        self.due.first().map(|(overdue_at, _)| *overdue_at)
     }
 
     fn insert(&mut self, restart: Restart) {
         let (id, agent_id) = (restart.command_id.clone(), restart.agent_id.clone());
         if restart.phase.is_open() {
             self.open.insert(agent_id.clone(), id.clone());
+            self.due.insert((restart.overdue_at, id.clone()));
         }
         self.by_agent.entry(agent_id).or_default().insert((restart.seq, id.clone()));
         self.all.insert(id, restart);

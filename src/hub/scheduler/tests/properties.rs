@@ -596,6 +596,7 @@ impl World {
     }
 
     fn check(&mut self) {
+        assert!(self.scheduler.tasks.assignments.index_is_right() && self.scheduler.restarts.index_is_right());
         let mut held = HashMap::new();
         for id in &self.submitted {
             let task = self.scheduler.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
