@@ -120,12 +120,12 @@ pub(crate) fn enumerate(binary: &Path, stories: &[Story]) -> Report {
     let queue = (0..stories.len()).map(|story| Try { story, at: 0, then: None, times: 1 }).collect();
     let report = Report { lines, ..Report::default() };
     let work = Mutex::new(Work { queue, busy: 0, report, told: began });
-    let workers = number("AGENTCOM_CRASH_WORKERS").unwrap_or(6);
+    let workers = number("AGENTCOM_CRASH_WORKERS").unwrap_or(10);
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let work = &work;
             scope.spawn(move || {
-                let mut hub = Hub::start();
+                let mut hub = Hub::start_with(&["--reconcile-ms", "100"]);
                 let mut runs = 0;
                 while let Some(next) = take(work) {
                     runs += 1;
