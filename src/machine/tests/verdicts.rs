@@ -50,6 +50,37 @@ fn a_refused_result_is_not_kept_beside_newer_work() {
     assert!(!is_kept(job("t"), &[verdict("t", 2)]));
 }
 
+/// The outbox after the verdict on "t" was sent, and the hub refused the one of this name in this way.
+fn after_refusal_of(task_id: &str, generation: u64, known: bool) -> Vec<(String, u8)> {
+    let policy = Policy::default();
+    let journal = Journal { outbox: vec![verdict("t", 1), verdict("u", 1)], ..Journal::default() };
+    let of = Some(VerdictName { task_id: task_id.into(), generation });
+    let refusal = match known {
+        true => FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of },
+        false => FromHub::RefusedInOtherWords { complete: None, error: "no".into(), of },
+    };
+    let events = [
+        Event::HubOpened,
+        Event::HubSaid(FromHub::Identified { features: Features::default() }),
+        Event::HubSaid(refusal),
+    ];
+    let (machine, _) = Machine::recover(journal, NOW, &policy);
+    let machine = events.into_iter().fold(machine, |machine, event| transition(machine, event, NOW, &policy).0);
+    machine.outbox.iter().map(|verdict| (verdict.task_id.to_string(), verdict.refusals)).collect()
+}
+
+#[test]
+fn a_refusal_that_names_its_verdict_is_for_that_one_alone() {
+    let pending = |list: &[(&str, u8)]| list.iter().map(|(id, times)| ((*id).to_owned(), *times)).collect::<Vec<_>>();
+    assert_eq!(after_refusal_of("t", 1, true), pending(&[("u", 0)]));
+    assert_eq!(after_refusal_of("t", 1, false), pending(&[("t", 1), ("u", 0)]));
+    for (task_id, generation) in [("t", 2), ("v", 1), ("u", 1)] {
+        for known in [true, false] {
+            assert_eq!(after_refusal_of(task_id, generation, known), pending(&[("t", 0), ("u", 0)]), "{task_id}");
+        }
+    }
+}
+
 #[test]
 fn a_second_verdict_on_a_hand_out_is_none() {
     let mut outbox = Outbox::default();
