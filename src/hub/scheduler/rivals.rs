@@ -152,7 +152,9 @@ impl Rivals {
         for (agent_id, Rivalry { replacements, runs, settled, conflict: _ }) in &self.0 {
             let counts = replacements.iter().filter(|past| now_ms < past.at + WINDOW_MS);
             let counts: Vec<_> = counts.map(|past| (now_ms - past.at, &past.old, &past.new)).collect();
-            let came_back = counts.iter().any(|(_, old, _)| counts.iter().any(|(_, _, new)| old == new));
+            // Oldest first: a run that replaces another and is replaced in turn has not come back.
+            let later = |from: usize| counts.iter().skip(from + 1);
+            let came_back = counts.iter().enumerate().any(|(at, (_, old, _))| later(at).any(|(_, _, new)| old == new));
             if came_back || !settled.refused.is_empty() {
                 let mut order: Vec<_> = runs.iter().map(|run| (run.since, &run.boot_id)).collect();
                 order.sort_unstable();
