@@ -7,8 +7,8 @@
 //! | the agent announced a restart of its own | after the grace, or the announced time and a margin |
 //! | any other | after the grace |
 //!
-//! A task counts one loss when its holder comes back as another run, unless that was planned, and when the holder does
-//! not come back: a task that ends each agent that takes it must become a dead letter.
+//! An accepted task counts one loss when its holder comes back as another run, unless that was planned, and when the
+//! holder does not come back: a task that ends each agent that takes it must become a dead letter.
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::ConnId;
@@ -20,6 +20,9 @@ use crate::protocol::{Identify, PreviousEnd};
 const MAX_ANNOUNCED_MS: u64 = 600_000;
 /// The number of runs that may end without accepting an assignment before it is reclaimed.
 const MAX_REPLACEMENTS: u32 = 3;
+
+/// The reason for a loss or a reclaim when the holder's process ended and another one took its place.
+pub(super) const PROCESS_REPLACED: &str = "process_replaced";
 
 /// What the hub knew of an agent before it identified.
 #[derive(Debug)]
@@ -108,15 +111,16 @@ impl Scheduler {
         let resend = legacy || (may_lack_it && !rival);
         let unclear = legacy && other.is_none() && !before.planned;
         self.tasks.assignments.holder_returned(agent_id, Returned { run: &run, resend, rival, unclear }, now_ms);
-        if other == Some(true) && !before.planned && !self.tasks.has_accepted(agent_id) {
-            // Nothing was accepted, so nothing is lost; but a sidecar that ends at once must not keep the task for ever.
-            if self.tasks.assignments.count_replacement(agent_id) >= MAX_REPLACEMENTS {
-                self.reclaim_from_holder(agent_id, "process_replaced", now_ms);
-            }
-        } else if other == Some(true) && !before.planned {
+        if other != Some(true) || before.planned {
+            return;
+        }
+        if self.tasks.has_accepted(agent_id) {
             // A run whose connection was seen to close does not come back beside this one.
             let lost_by = before.run.as_ref().filter(|_| rival).and_then(|run| run.boot_id.as_deref());
-            self.count_loss(agent_id, "process_replaced", lost_by, now_ms);
+            self.count_loss(agent_id, PROCESS_REPLACED, lost_by, now_ms);
+        } else if self.tasks.assignments.count_replacement(agent_id) >= MAX_REPLACEMENTS {
+            // Nothing was accepted, so nothing is lost; but a sidecar that ends at once must not keep the task for ever.
+            self.reclaim_from_holder(agent_id, PROCESS_REPLACED, now_ms);
         }
     }
 

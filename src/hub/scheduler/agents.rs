@@ -169,6 +169,11 @@ impl Agents {
         Some((agent, agent.conn?))
     }
 
+    /// Returns whether the agent keeps its work when a task is reclaimed (see [`Agent::parks_work`]).
+    pub fn parks_work(&self, agent_id: &str) -> bool {
+        self.get(agent_id).is_some_and(|agent| agent.parks_work)
+    }
+
     /// Returns all agents, sorted by id.
     pub fn list(&self) -> Vec<(&str, &Agent)> {
         let mut agents: Vec<(&str, &Agent)> = self.all.iter().map(|(id, agent)| (id.as_str(), agent)).collect();

@@ -12,7 +12,7 @@ use crate::protocol::{
 /// The features of this hub, as `identified` names them.
 const FEATURES: [&str; 4] = [FEATURE_RESTART_V2, FEATURE_TASK_REJECTED, FEATURE_CORDON, FEATURE_TASK_REASSIGN];
 
-/// The time after which a sidecar that was superseded may connect again, in ms, where [`rivals`] decides between the two.
+/// The time after which a sidecar that was superseded may connect again, in ms, where [`crate::hub::scheduler::rivals`] decides between the two.
 const SUPERSEDED_RETRY_MS: u64 = 1_000;
 
 /// Two sidecars that use one identity, both of them alive.
@@ -30,7 +30,7 @@ pub struct IdentityConflict {
 
 impl Scheduler {
     /// Registers an agent that proved its identity, from this network address. The connection that was opened last
-    /// wins, in whatever order they are read, unless another run of the agent is known to be alive (see [`rivals`]);
+    /// wins, in whatever order they are read, unless another run of the agent is known to be alive (see [`crate::hub::scheduler::rivals`]);
     /// the older one is closed, and the agent's task moves to the new one.
     pub fn identified(
         &mut self,

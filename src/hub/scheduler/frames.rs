@@ -145,7 +145,7 @@ impl Scheduler {
             return;
         }
         let held = self.tasks.record_sign_of_life(agent_id, &task_id, now_ms);
-        let parks_work = self.agents.get(agent_id).is_some_and(|agent| agent.parks_work);
+        let parks_work = self.agents.parks_work(agent_id);
         let task = self.tasks.get(&task_id);
         let (generation, ended) = (task.map(|task| task.generation), task.is_some_and(Task::has_ended_for_good));
         let answer = match held {
@@ -264,8 +264,7 @@ impl Scheduler {
         if why == VerdictError::StaleGeneration && holds && self.adopts_work(agent_id) {
             self.send_assignment(agent_id);
         }
-        let parks_work = self.agents.get(agent_id).is_some_and(|agent| agent.parks_work);
-        if parks_work && self.tasks.get(task_id).is_some_and(Task::has_ended_for_good) {
+        if self.agents.parks_work(agent_id) && self.tasks.get(task_id).is_some_and(Task::has_ended_for_good) {
             self.send_cancelled(agent_id, task_id);
         }
     }

@@ -6,6 +6,7 @@
 //! and sends nothing while its agent works.
 
 use crate::hub::scheduler::Scheduler;
+use crate::hub::scheduler::absence::PROCESS_REPLACED;
 use crate::protocol::{HubFrame, StateAction};
 
 impl Scheduler {
@@ -53,7 +54,7 @@ impl Scheduler {
             }
             Some(_) | None => {
                 if unclear {
-                    self.count_loss(agent_id, "process_replaced", None, now_ms);
+                    self.count_loss(agent_id, PROCESS_REPLACED, None, now_ms);
                 }
                 self.tasks.set_carried_over(agent_id, now_ms);
             }

@@ -195,7 +195,7 @@ impl Scheduler {
             STALE => self.tasks.record_loss(agent_id, why, None, now_ms),
             _ => drop(self.tasks.reclaim(agent_id, why, now_ms)),
         }
-        if why == OVERDUE && self.agents.get(agent_id).is_some_and(|agent| agent.parks_work) {
+        if why == OVERDUE && self.agents.parks_work(agent_id) {
             // The agent does its work. Others get the task first; it takes it up again if there are none.
             self.dispatch(now_ms);
         } else {
@@ -269,7 +269,7 @@ impl Scheduler {
     /// Tells the agent that it does not hold the task any more under any generation up to this one. Required wherever a
     /// task is reclaimed from its holder. An agent that can keeps its work, in case the task comes back to it.
     pub(super) fn send_reclaimed(&mut self, agent_id: &str, task_id: &str, generation: u64) {
-        if self.agents.get(agent_id).is_some_and(|agent| agent.parks_work) {
+        if self.agents.parks_work(agent_id) {
             let (task_id, generation) = (task_id.to_owned(), Some(generation));
             self.send(agent_id, &HubFrame::TaskReassign { task_id, generation });
         } else {
@@ -291,7 +291,7 @@ impl Scheduler {
     /// Tells agents that may have kept work on a task that it has ended.
     fn send_ended(&mut self) {
         for (agent_id, task_id) in self.tasks.take_ended() {
-            if self.agents.get(&agent_id).is_some_and(|agent| agent.parks_work) {
+            if self.agents.parks_work(&agent_id) {
                 self.send_cancelled(&agent_id, &task_id);
             }
         }

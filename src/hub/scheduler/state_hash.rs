@@ -1,7 +1,6 @@
 //! A hash of everything that decides a scheduler's future: two schedulers with the same hash act alike from here on.
 //! It serves checks that enumerate the hub's states, and leaves out what is only shown (histories, past times, texts).
 
-use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 use crate::hub::scheduler::Scheduler;
@@ -71,9 +70,7 @@ fn hash_task(task: &Task, hasher: &mut impl Hasher) {
     (&task.id, task.generation, task.retry_count, task.losses, task.status.name()).hash(hasher);
     if !task.has_ended_for_good() {
         // They are told when it ends.
-        let assigned = task.history.iter().filter(|entry| entry.event == "assigned");
-        let holders: BTreeSet<&str> = assigned.filter_map(|entry| entry.details.get("agent_id")?.as_str()).collect();
-        holders.hash(hasher);
+        task.assigned_to().hash(hasher);
     }
     match &task.status {
         Status::Assigned { agent_id, assigned_at: _, accepted, carried_since: _ } => (agent_id, accepted).hash(hasher),

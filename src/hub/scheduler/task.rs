@@ -1,6 +1,8 @@
 //! One task: the submission, its status, and its JSON for the wire and the HTTP API. `tasks` moves it from status to
 //! status.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -8,6 +10,9 @@ use crate::protocol::{Assignment, MAX_JSON_DEPTH, limit_depth};
 
 /// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
 const HISTORY_CAP: usize = 50;
+
+/// The history event of an assignment; its details name the `agent_id`.
+pub(super) const ASSIGNED: &str = "assigned";
 
 /// The lane of a task. The numbers are those of the legacy hub's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::EnumString)]
@@ -179,6 +184,12 @@ impl Task {
         self.history.insert(0, HistoryEntry { event: event.to_owned(), timestamp: now_ms, details });
         self.history.truncate(HISTORY_CAP);
         self.updated_at = now_ms;
+    }
+
+    /// Returns every agent that the task was assigned to, as far as the history goes back.
+    pub fn assigned_to(&self) -> BTreeSet<&str> {
+        let assigned = self.history.iter().filter(|entry| entry.event == ASSIGNED);
+        assigned.filter_map(|entry| entry.details.get("agent_id")?.as_str()).collect()
     }
 
     /// Returns the agent that holds the task, or did it.

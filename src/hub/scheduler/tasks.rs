@@ -15,7 +15,7 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::queue::{TaskQueue, Turn, turn};
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::hub::scheduler::retention::{Retention, Unfinished};
-use crate::hub::scheduler::task::{Status, Submission, Task};
+use crate::hub::scheduler::task::{ASSIGNED, Status, Submission, Task};
 
 /// All tasks.
 #[derive(Debug, Clone, Default)]
@@ -138,7 +138,7 @@ impl Tasks {
         task.generation += 1;
         let agent = agent_id.to_owned();
         task.status = Status::Assigned { agent_id: agent, assigned_at: now_ms, accepted: false, carried_since: None };
-        task.add_history("assigned", json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
+        task.add_history(ASSIGNED, json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
         self.assignments.assign(agent_id, task, run, now_ms);
         self.dirty.insert(task_id.to_owned());
         true
@@ -344,9 +344,7 @@ fn former_holders(task: &Task, end: &Status) -> Vec<(String, String)> {
         Status::Completed { .. } | Status::Cancelled => {}
         Status::Queued | Status::Assigned { .. } | Status::DeadLetter => return Vec::new(),
     }
-    let assigned = task.history.iter().filter(|entry| entry.event == "assigned");
-    let agents: BTreeSet<&str> = assigned.filter_map(|entry| entry.details.get("agent_id")?.as_str()).collect();
-    let former = agents.into_iter().filter(|agent_id| task.holder() != Some(agent_id));
+    let former = task.assigned_to().into_iter().filter(|agent_id| task.holder() != Some(agent_id));
     former.map(|agent_id| (agent_id.to_owned(), task.id.clone())).collect()
 }
 

@@ -209,7 +209,7 @@ impl Connection {
 
     /// Returns the state after the connection has closed. The hub's `retry_after_ms` is kept, up to a limit; otherwise
     /// the wait is full jitter under an upper bound that doubles from `reconnect_min_ms` to `reconnect_max_ms`, and
-    /// that starts over after a connection that held for [`HELD_MS`].
+    /// that starts over after a connection that held for `HELD_MS`.
     pub fn after_close(&self, retry_after_ms: Option<u64>, jitter: Jitter, now: Timestamp, policy: &Policy) -> Self {
         let failed = self.attempt(now);
         let refused = match self {

@@ -56,9 +56,8 @@ fn only_work_that_somebody_may_be_at_is_kept_for_its_next_hand_out() {
     assert!(!cleans_up(&effects), "{effects:?}");
 }
 
-/// A hub whose store was put back from a copy knows a lower generation than the agent's journal.
-#[test]
-fn a_recovering_job_is_parked_whatever_generation_the_hub_names_and_one_in_hand_is_not() {
+/// A machine that asks about a job of its journal, which runs under generation 7.
+fn recovering_at_seven() -> Machine {
     let job = PersistedJob {
         task: task("t", 7),
         stage: Stage::Running,
@@ -67,7 +66,13 @@ fn a_recovering_job_is_parked_whatever_generation_the_hub_names_and_one_in_hand_
         assigned_at: None,
     };
     let recovered = Machine::recover(Journal { job: Some(job), ..Journal::default() }, NOW, &Policy::default()).0;
-    let recovering = after(recovered, connected());
+    after(recovered, connected())
+}
+
+/// A hub whose store was put back from a copy knows a lower generation than the agent's journal.
+#[test]
+fn a_recovering_job_is_parked_whatever_generation_the_hub_names_and_one_in_hand_is_not() {
+    let recovering = recovering_at_seven();
     let parked = step(recovering.clone(), reassigned("t", 5)).0;
     assert_eq!((parked.state.phase(), parked.parked.items().len()), (Phase::Idle, 1));
     let goes_on = FromHub::TaskContinue { task_id: "t".into(), generation: Some(7) };
@@ -80,15 +85,7 @@ fn a_recovering_job_is_parked_whatever_generation_the_hub_names_and_one_in_hand_
 
 #[test]
 fn a_deferred_assignment_that_the_hub_reclaims_is_dropped_unless_a_later_one_came() {
-    let job = PersistedJob {
-        task: task("t", 7),
-        stage: Stage::Running,
-        woken: Some(7),
-        machine_boot: String::new(),
-        assigned_at: None,
-    };
-    let recovered = Machine::recover(Journal { job: Some(job), ..Journal::default() }, NOW, &Policy::default()).0;
-    let deferred = step(after(recovered, connected()), assigned("u", 3)).0;
+    let deferred = step(recovering_at_seven(), assigned("u", 3)).0;
     let is_deferred = |machine: &Machine| machine.deferred.is_some();
     assert!(is_deferred(&deferred));
     assert!(is_deferred(&step(deferred.clone(), reassigned("u", 2)).0));

@@ -124,14 +124,15 @@ fn the_same_run_is_not_sent_again_what_it_had_accepted() {
 fn a_task_that_ends_its_sidecar_again_and_again_is_a_dead_letter_and_the_agent_hears_so() {
     let mut rig = at_work();
     let most = Policy::default().max_losses;
+    let mut conn = 1;
     for run in 2..=most {
-        rig.drop_conn(run.max(2) * 10 - 10);
-        rig.drop_conn(1);
-        rig.join_today(run * 10, "a", &format!("boot-{run}"));
-        rig.hear(run * 10, recovers("t"));
+        rig.drop_conn(conn);
+        conn = 10 * run;
+        rig.join_today(conn, "a", &format!("boot-{run}"));
+        rig.hear(conn, recovers("t"));
         assert_eq!((rig.losses("t"), rig.status("t")), (run - 1, "assigned#1".into()));
     }
-    rig.drop_conn(most * 10);
+    rig.drop_conn(conn);
     assert_eq!(rig.join_today(1_000, "a", "boot-last"), ["1000:identified", "1000:task_reassign #1"]);
     assert_eq!(rig.status("t"), "dead_letter#1");
 }
@@ -282,12 +283,13 @@ fn an_assignment_that_three_runs_did_not_accept_goes_to_another_agent_without_a_
     rig.join_today(1, "a", "boot-1");
     rig.submit("t");
     rig.join_today(2, "b", "boot-b");
+    let mut conn = 1;
     for run in 2..4 {
-        rig.drop_conn(1);
-        rig.drop_conn(run * 10 - 10);
-        assert_eq!(rig.join_today(run * 10, "a", &format!("boot-{run}")), [format!("{}:identified", run * 10)]);
+        rig.drop_conn(conn);
+        conn = 10 * run;
+        assert_eq!(rig.join_today(conn, "a", &format!("boot-{run}")), [format!("{conn}:identified")]);
     }
-    rig.drop_conn(30);
+    rig.drop_conn(conn);
     assert_eq!(rig.join_today(40, "a", "boot-4"), ["40:identified", "40:task_reassign #1", "2:task_assign t#3"]);
     assert_eq!(rig.losses("t"), 0);
 }
