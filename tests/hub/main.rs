@@ -6,6 +6,7 @@ mod support;
 mod abuse;
 mod admin;
 mod disk;
+mod lists;
 mod node_sidecar;
 mod process;
 mod restarts;
