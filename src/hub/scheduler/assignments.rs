@@ -139,13 +139,13 @@ pub struct Returned<'a> {
 }
 
 /// What each agent holds. A copy shares all of it with the original and costs nothing.
-pub type Held = HashMap<Arc<str>, Arc<ActiveAssignment>>;
+pub type AssignmentTable = HashMap<Arc<str>, Arc<ActiveAssignment>>;
 
 /// All holders. Times are in ms since the epoch.
 #[derive(Debug, Clone, Default)]
 pub struct Assignments {
     policy: Policy,
-    held: Held,
+    held: AssignmentTable,
     /// The holders by the time at which something is due.
     due: BTreeSet<(u64, String)>,
 }
@@ -167,7 +167,7 @@ impl Assignments {
     }
 
     /// Returns what each agent holds.
-    pub(crate) fn held(&self) -> &Held {
+    pub(crate) fn all(&self) -> &AssignmentTable {
         &self.held
     }
 
