@@ -1,10 +1,9 @@
 //! The assignment that each agent holds, and until when the hub waits for it. Volatile and pure: it knows only the ids
 //! of the tasks, and after a restart of the hub every holder has the full time again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use imbl::HashMap;
 use serde_json::Value;
 
 use crate::hub::scheduler::policy::Policy;
@@ -54,8 +53,8 @@ pub struct Away {
 
 /// The assignment that an agent holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActiveAssignment {
-    pub(crate) task_id: String,
+pub(crate) struct ActiveAssignment {
+    pub(crate) task_id: Arc<str>,
     /// The run that the task was assigned to; `None` if the hub was restarted since.
     pub(crate) run: Option<RunIdentity>,
     /// The time when the assignment is reclaimed unless the agent confirms it; `None` once it has.
@@ -138,16 +137,18 @@ pub struct Returned<'a> {
     pub unclear: bool,
 }
 
-/// What each agent holds. A copy shares all of it with the original and costs nothing.
-pub type AssignmentTable = HashMap<Arc<str>, Arc<ActiveAssignment>>;
+/// The id of the task that each agent holds. A copy shares all of it with the original and costs nothing.
+pub type HolderTable = imbl::HashMap<Arc<str>, Arc<str>>;
 
 /// All holders. Times are in ms since the epoch.
 #[derive(Debug, Clone, Default)]
 pub struct Assignments {
     policy: Policy,
-    held: AssignmentTable,
+    held: HashMap<Arc<str>, ActiveAssignment>,
+    /// The same tasks, for readers: signs of life do not change it.
+    holders: HolderTable,
     /// The holders by the time at which something is due.
-    due: BTreeSet<(u64, String)>,
+    due: BTreeSet<(u64, Arc<str>)>,
 }
 
 impl Assignments {
@@ -158,17 +159,17 @@ impl Assignments {
 
     /// Returns the id of the task that the agent holds.
     pub fn task_of(&self, agent_id: &str) -> Option<&str> {
-        self.held.get(agent_id).map(|held| held.task_id.as_str())
+        self.held.get(agent_id).map(|held| &*held.task_id)
     }
 
     /// Returns the assignment that the agent holds.
     pub(crate) fn get(&self, agent_id: &str) -> Option<&ActiveAssignment> {
-        self.held.get(agent_id).map(Arc::as_ref)
+        self.held.get(agent_id)
     }
 
-    /// Returns what each agent holds.
-    pub(crate) fn all(&self) -> &AssignmentTable {
-        &self.held
+    /// Returns the id of the task that each agent holds.
+    pub(crate) fn holders(&self) -> &HolderTable {
+        &self.holders
     }
 
     /// Assigns the task to the agent, which has to confirm it.
@@ -191,7 +192,7 @@ impl Assignments {
             Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => None,
         };
         ActiveAssignment {
-            task_id: task.id.clone(),
+            task_id: task.id.as_str().into(),
             run: None,
             confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
             resend_at: None,
@@ -207,28 +208,34 @@ impl Assignments {
 
     fn insert(&mut self, agent_id: &str, held: ActiveAssignment) {
         self.release(agent_id);
-        self.due.extend(held.due_at(&self.policy).map(|at| (at, agent_id.to_owned())));
-        self.held.insert(agent_id.into(), Arc::new(held));
+        let agent_id: Arc<str> = agent_id.into();
+        self.due.extend(held.due_at(&self.policy).map(|at| (at, agent_id.clone())));
+        self.holders.insert(agent_id.clone(), held.task_id.clone());
+        self.held.insert(agent_id, held);
     }
 
     /// Removes the agent's assignment.
     pub fn release(&mut self, agent_id: &str) {
-        if let Some(at) = self.held.remove(agent_id).and_then(|held| held.due_at(&self.policy)) {
-            self.due.remove(&(at, agent_id.to_owned()));
+        self.holders.remove(agent_id);
+        if let Some((agent_id, held)) = self.held.remove_entry(agent_id)
+            && let Some(at) = held.due_at(&self.policy)
+        {
+            self.due.remove(&(at, agent_id));
         }
     }
 
     /// Changes the agent's assignment, if it holds one, and when something is due for it.
     fn update<T>(&mut self, agent_id: &str, change: impl FnOnce(&mut ActiveAssignment, &Policy) -> T) -> Option<T> {
-        let held = self.held.get_mut(agent_id).map(Arc::make_mut)?;
+        let agent_id = self.held.get_key_value(agent_id)?.0.clone();
+        let held = self.held.get_mut(&agent_id)?;
         let before = held.due_at(&self.policy);
         let result = change(held, &self.policy);
         let after = held.due_at(&self.policy);
         if after != before {
             if let Some(at) = before {
-                self.due.remove(&(at, agent_id.to_owned()));
+                self.due.remove(&(at, agent_id.clone()));
             }
-            self.due.extend(after.map(|at| (at, agent_id.to_owned())));
+            self.due.extend(after.map(|at| (at, agent_id)));
         }
         Some(result)
     }
@@ -302,21 +309,24 @@ impl Assignments {
 
     /// Returns what is due by now. Sending again is due once; a reclaim is due until it is done.
     pub fn due(&mut self, now_ms: u64) -> Vec<Due> {
-        let over: Vec<String> =
-            self.due.range(..(now_ms + 1, String::new())).map(|(_, agent_id)| agent_id.clone()).collect();
-        let due = |agent_id: String| {
+        let over: Vec<Arc<str>> =
+            self.due.range(..(now_ms + 1, Arc::default())).map(|(_, agent_id)| agent_id.clone()).collect();
+        let due = |agent_id: Arc<str>| {
             let found = self.update(&agent_id, |held, policy| held.due(now_ms, policy)).flatten();
-            found.map(|what| what.of(agent_id))
+            found.map(|what| what.of(agent_id.as_ref().to_owned()))
         };
         over.into_iter().filter_map(due).collect()
     }
 
-    /// Returns whether the index by time has each holder once, at its time.
+    /// Returns whether the index by time has each holder once, at its time, and readers see what each holds.
     #[cfg(test)]
     pub(crate) fn index_is_right(&self) -> bool {
-        let due = |(agent_id, held): (&Arc<str>, &Arc<ActiveAssignment>)| {
-            Some((held.due_at(&self.policy)?, agent_id.as_ref().to_owned()))
-        };
+        let held = self.held.iter().map(|(agent_id, held)| (agent_id.clone(), held.task_id.clone()));
+        if self.holders != held.collect() {
+            return false;
+        }
+        let due =
+            |(agent_id, held): (&Arc<str>, &ActiveAssignment)| Some((held.due_at(&self.policy)?, agent_id.clone()));
         self.due == self.held.iter().filter_map(due).collect()
     }
 

@@ -161,7 +161,7 @@ impl Scheduler {
     /// then that one (with a copy of its journal) is not answered yet. A holder that lives is back within seconds;
     /// otherwise the question comes again.
     fn holder_may_return(&self, agent_id: &str, task_id: &str, now_ms: u64) -> bool {
-        let held = self.tasks.assignments.get(agent_id).filter(|held| held.task_id == task_id);
+        let held = self.tasks.assignments.get(agent_id).filter(|held| *held.task_id == *task_id);
         let holder = held.and_then(|held| held.run.as_ref()?.boot_id.as_deref());
         self.agents.connected(agent_id).is_some_and(|(agent, _)| {
             let is_other = holder.is_some() && agent.run.boot_id.as_deref() != holder;

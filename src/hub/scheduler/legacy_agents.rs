@@ -40,7 +40,7 @@ impl Scheduler {
         last_status: Option<&str>,
         now_ms: u64,
     ) {
-        let Some(held) = self.tasks.assignments.get(agent_id).filter(|held| held.task_id == task_id) else { return };
+        let Some(held) = self.tasks.assignments.get(agent_id).filter(|held| *held.task_id == *task_id) else { return };
         let unclear = held.run_unclear;
         // Assigned or sent again since it identified: it takes that, and the generation of this answer.
         let is_sent = held.confirm_by.is_some() && held.resend_at.is_none();

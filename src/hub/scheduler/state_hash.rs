@@ -36,7 +36,7 @@ impl Scheduler {
         for task in self.tasks.list() {
             hash_task(task, hasher);
             let held = task.holder().and_then(|holder| self.tasks.assignments.get(holder));
-            if let Some(held) = held.filter(|held| held.task_id == task.id) {
+            if let Some(held) = held.filter(|held| *held.task_id == *task.id) {
                 hash_assignment(held, self.policy.stale_timeout_ms, &from_now, hasher);
             }
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::{About, Agent, AgentTable};
-use crate::hub::scheduler::assignments::AssignmentTable;
+use crate::hub::scheduler::assignments::HolderTable;
 use crate::hub::scheduler::restart_table::RestartTable;
 use crate::hub::scheduler::rivals::Rivals;
 use crate::hub::scheduler::task::{Status, Task};
@@ -20,7 +20,7 @@ pub struct View {
     agents: AgentTable,
     connected_count: usize,
     tasks: TaskTable,
-    held: AssignmentTable,
+    holders: HolderTable,
     restarts: RestartTable,
     rivals: Rivals,
 }
@@ -59,7 +59,7 @@ impl Scheduler {
             agents: self.agents.all().clone(),
             connected_count: self.agents.connected_count(),
             tasks: self.tasks.all.clone(),
-            held: self.tasks.assignments.all().clone(),
+            holders: self.tasks.assignments.holders().clone(),
             restarts: self.restarts.all.clone(),
             rivals: self.rivals.clone(),
         }
@@ -150,7 +150,7 @@ impl View {
     }
 
     fn task_of(&self, agent_id: &str) -> Option<&Task> {
-        self.tasks.get(&self.held.get(agent_id)?.task_id)
+        self.tasks.get(self.holders.get(agent_id)?)
     }
 
     /// Returns the latest conflict between two sidecars with this identity, or null if none is recent.
