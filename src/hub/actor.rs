@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
+use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::task::Status;
@@ -102,7 +103,7 @@ enum Message {
         conn: ConnId,
         identify: Box<Identify>,
         address: String,
-        socket: mpsc::Sender<ToSocket>,
+        socket: outbox::Sender<ToSocket>,
         reply: oneshot::Sender<Result<(), IdentifyRefused>>,
     },
     Frame(ConnId, SidecarFrame),
@@ -132,7 +133,7 @@ impl Handle {
         conn: ConnId,
         identify: Box<Identify>,
         address: String,
-        socket: mpsc::Sender<ToSocket>,
+        socket: outbox::Sender<ToSocket>,
     ) -> Result<Result<(), IdentifyRefused>, Stopping> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Identify { conn, identify, address, socket, reply }).await?;
@@ -193,7 +194,7 @@ impl Handle {
 pub struct Actor {
     state: HubState,
     store: Store,
-    sockets: HashMap<ConnId, mpsc::Sender<ToSocket>>,
+    sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Message>,
 }
 
@@ -276,7 +277,7 @@ impl Actor {
         conn: ConnId,
         identify: &Identify,
         address: &str,
-        socket: mpsc::Sender<ToSocket>,
+        socket: outbox::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
         let (hash, principal) = self.state.tokens.find(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;

@@ -20,7 +20,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,7 @@ pub struct Bounds {
 #[derive(Clone)]
 pub struct Origin {
     slot: Arc<Slot>,
+    at_work: Arc<Semaphore>,
     meter: Meter,
     peer: SocketAddr,
 }
@@ -65,6 +66,12 @@ impl Origin {
     /// Returns the token that is cancelled when the connection must make room for another.
     pub fn evicted(&self) -> &CancellationToken {
         &self.slot.evicted
+    }
+
+    /// Waits until few enough other connections without an agent are being answered. Held, it makes others wait.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.at_work).acquire_owned().await.ok()
     }
 
     /// Limits the bytes that the peer may send from now on; beyond that the connection breaks.
@@ -127,7 +134,8 @@ async fn serve(
         };
         // Fails only for a connection that is broken already.
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection = serve_connection(stream, peer, slot, router.clone(), request_timeout, stop.clone());
+        let connection =
+            serve_connection(stream, peer, (slot, Arc::clone(&at_work)), router.clone(), request_timeout, stop.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
             // One turn reads what has arrived and answers it, or finds that there is nothing to read yet.
@@ -146,7 +154,7 @@ async fn serve(
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
-    slot: Slot,
+    (slot, at_work): (Slot, Arc<Semaphore>),
     router: Router,
     request_timeout: Duration,
     stop: CancellationToken,
@@ -158,7 +166,7 @@ async fn serve_connection(
     let evicted = slot.evicted.clone();
     let meter = Meter::default();
     let stream = TokioIo::new(Guarded::new(stream, meter.clone()));
-    let origin = Origin { slot: Arc::new(slot), meter, peer };
+    let origin = Origin { slot: Arc::new(slot), at_work, meter, peer };
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());

@@ -7,6 +7,8 @@
 //! | [`state`] | what outlives the process: the store, tokens and settings | no |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
+//! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
+//! | `outbox` | the queue between the actor and the task of one socket | no |
 //! | [`http`] | the HTTP API | no |
 //! | [`listener`] | serves HTTP on connections, with limits on time, bytes and numbers | no |
 //! | `accept` | the thread that accepts connections, and the line in which they wait | no |
@@ -28,10 +30,13 @@ pub mod fd_limit;
 mod guarded_stream;
 pub mod http;
 pub mod listener;
+mod message_stream;
+mod outbox;
 pub mod random;
 pub mod scheduler;
 pub mod server;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 pub mod websocket;

@@ -54,7 +54,8 @@ impl Hub {
         let output = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut command = Command::new(&binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path()).args(&args.hub_arguments);
-        let child = command.stdin(Stdio::null()).stdout(output).spawn();
+        let errors = output.try_clone().map_err(|error| format!("{}: {error}", log.display()))?;
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.map_err(|error| format!("{} cannot be started: {error}", binary.display()))?;
         let mut own = Own { child, log, _data: data };
         let address = own.wait_for_address()?;
