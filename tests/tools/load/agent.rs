@@ -1,6 +1,7 @@
 //! One agent: it dials, identifies, takes each task and completes it at once, and answers restart commands as its fleet is
 //! told to.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use crate::socket::{Arrived, Socket};
 
 /// The longest wait for one step of the join.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The pause before an agent that had to make room dials again: the shortest of a sidecar.
+const REDIAL_PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two pings, as of the sidecar.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// The longest wait for the hub's part of a closing handshake.
@@ -109,14 +112,14 @@ impl Agent {
 
     async fn connection(&self, fleet: &Fleet, restarted: Option<Restarted>) -> Outcome<End> {
         let dialed_at = Instant::now();
+        let identify = self.identify(restarted);
         let joining = async {
-            let mut socket = Socket::open(fleet.address).await?;
-            socket.send(&self.identify(restarted)).await?;
-            match socket.next().await? {
-                Arrived::Text(text) if read(&text)?.kind == "identified" => Ok(socket),
-                Arrived::Text(text) => Err(format!("not identified: {text}")),
-                Arrived::Close(code, reason) => Err(format!("closed before it identified: {code} {reason}")),
-                Arrived::End => Err("the connection ended before it identified".to_owned()),
+            loop {
+                if let Some(socket) = join(fleet.address, &identify).await? {
+                    return Ok(socket);
+                }
+                fleet.redialed();
+                tokio::time::sleep(REDIAL_PAUSE).await;
             }
         };
         let joined = timeout(PATIENCE, joining).await;
@@ -249,6 +252,18 @@ impl Agent {
 
 const PING: &str = r#"{"type":"ping","protocol_version":1}"#;
 const RESOURCES: &str = r#"{"type":"resource_report","protocol_version":1,"agent_id":"agent","cpu_percent":12.5,"ram_used_bytes":8123456789,"ram_total_bytes":16777216000,"vram_used_bytes":null,"vram_total_bytes":null,"timestamp":1764547200000}"#;
+
+/// Dials and identifies; `None` if the hub ended the connection first, as it does to make room for others.
+async fn join(address: SocketAddr, identify: &str) -> Outcome<Option<Socket>> {
+    let Some(mut socket) = Socket::open(address).await? else { return Ok(None) };
+    socket.send(identify).await?;
+    match socket.next().await? {
+        Arrived::Text(text) if read(&text)?.kind == "identified" => Ok(Some(socket)),
+        Arrived::Text(text) => Err(format!("not identified: {text}")),
+        Arrived::Close(1_013, _) | Arrived::End => Ok(None),
+        Arrived::Close(code, reason) => Err(format!("closed before it identified: {code} {reason}")),
+    }
+}
 
 fn read(text: &str) -> Outcome<Frame> {
     serde_json::from_str(text).map_err(|error| format!("not a frame of a hub ({error}): {text}"))

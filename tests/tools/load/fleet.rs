@@ -72,6 +72,7 @@ pub struct Fleet {
     pub changed: Notify,
     joins: Mutex<Vec<Duration>>,
     joined: AtomicUsize,
+    redials: AtomicUsize,
     failure: Mutex<Option<String>>,
     books: Mutex<Books>,
     tasks: TaskTracker,
@@ -87,6 +88,7 @@ impl Fleet {
             changed: Notify::new(),
             joins: Mutex::default(),
             joined: AtomicUsize::new(0),
+            redials: AtomicUsize::new(0),
             failure: Mutex::default(),
             books: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -159,6 +161,16 @@ impl Fleet {
         lock(&self.joins).push(took);
         self.joined.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();
+    }
+
+    /// Records that an agent had to make room for others, and dials again.
+    pub fn redialed(&self) {
+        self.redials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many times that happened.
+    pub fn redials(&self) -> usize {
+        self.redials.load(Ordering::Relaxed)
     }
 
     /// Records what went wrong; only the first is kept.

@@ -20,11 +20,15 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
 
 use crate::args::Args;
 use crate::hub_process::Hub;
 use crate::report::Report;
+use crate::watch::Watcher;
+
+/// The niceness of the thread that all agents but the watched ones live on.
+const AGENTS_PRIORITY: i32 = 10;
 
 /// A result whose error says what failed, for people.
 pub type Outcome<T> = Result<T, String>;
@@ -56,7 +60,14 @@ fn load(args: &Args, report: &mut Report) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     let hub = Hub::new(args)?;
-    let outcome = runtime.block_on(phases::run(args, &hub, report));
+    let watcher = Watcher::start();
+    // The agents stand for other machines: what they compute must hold up neither the hub nor the measurement. On Linux,
+    // this is the priority of this thread alone.
+    if getpriority_process(None).is_ok_and(|priority| priority < AGENTS_PRIORITY) {
+        setpriority_process(None, AGENTS_PRIORITY)
+            .map_err(|error| format!("the priority cannot be lowered: {error}"))?;
+    }
+    let outcome = runtime.block_on(phases::run(args, &hub, &watcher, report));
     if outcome.is_err() {
         for line in hub.complaints()?.iter().take(20) {
             eprintln!("the hub's log: {line}");

@@ -16,7 +16,7 @@ use crate::hub_process::Hub;
 use crate::proc_files::{Memory, TcpCounters, memory};
 use crate::report::Report;
 use crate::stats::{Spread, per_second};
-use crate::watch::{Seen, Watch};
+use crate::watch::{Seen, Watch, Watcher};
 use crate::{restart, tasks};
 
 /// The number of agents whose latencies are measured, beside the others.
@@ -36,6 +36,7 @@ const STRANGERS_WAIT: Duration = Duration::from_millis(2_500);
 struct Run<'a> {
     args: &'a Args,
     hub: &'a Hub,
+    watcher: &'a Watcher,
     report: &'a mut Report,
     agents: Vec<Arc<Agent>>,
     watched: Vec<Arc<Agent>>,
@@ -44,7 +45,7 @@ struct Run<'a> {
 }
 
 /// Runs all phases that the arguments ask for.
-pub async fn run(args: &Args, hub: &Hub, report: &mut Report) -> Outcome<()> {
+pub async fn run(args: &Args, hub: &Hub, watcher: &Watcher, report: &mut Report) -> Outcome<()> {
     let fresh = hub.pid().map(memory).transpose()?;
     let began = Instant::now();
     let agents = make_agents(hub, "agent", args.agents(), "code").await?;
@@ -55,7 +56,7 @@ pub async fn run(args: &Args, hub: &Hub, report: &mut Report) -> Outcome<()> {
     if let (Some(fresh), Some(now)) = (fresh, before) {
         report.memory("memory_tokens", "memory: tokens", args.agents() + WATCHED, fresh, now, false);
     }
-    let mut run = Run { args, hub, report, agents, watched, before };
+    let mut run = Run { args, hub, watcher, report, agents, watched, before };
     if args.runs(Phase::Joins) {
         run.joins().await?;
     }
@@ -86,13 +87,13 @@ impl Run<'_> {
 
     async fn herd(&mut self, number: usize) -> Outcome<()> {
         let strangers = connect_strangers(self.hub.address, self.args.strangers).await?;
-        let watch = Watch::start(self.hub, &self.watched, false).await?;
+        let watch = Watch::start(self.watcher, self.hub, &self.watched, false).await?;
         let (fleet, tcp) = (Fleet::new(self.hub.address), TcpCounters::read()?);
         watch.begin();
         let took = fleet.join(&self.agents, None).await;
-        let seen = watch.finish()?;
+        let seen = watch.finish().await?;
         let tcp = TcpCounters::read()?.since(&tcp);
-        self.report.herd(number, took?, Spread::of(fleet.take_joins()), tcp, &seen);
+        self.report.herd(number, (took?, fleet.redials()), Spread::of(fleet.take_joins()), tcp, &seen);
         if number == self.args.herds {
             self.memory("memory_herd", "memory: after herds", false)?;
         }
@@ -139,10 +140,10 @@ impl Run<'_> {
 
     /// Measures latencies for a while.
     async fn watch(&self, lists: bool) -> Outcome<Seen> {
-        let watch = Watch::start(self.hub, &self.watched, lists).await?;
+        let watch = Watch::start(self.watcher, self.hub, &self.watched, lists).await?;
         watch.begin();
         tokio::time::sleep(Duration::from_millis(self.args.watch_ms)).await;
-        watch.finish()
+        watch.finish().await
     }
 
     fn memory(&mut self, key: &str, name: &str, is_judged: bool) -> Outcome<()> {

@@ -33,14 +33,24 @@ impl Report {
         self.set("joins", json!({"per_second": rate, "each": joins}));
     }
 
-    /// Adds one herd.
-    pub fn herd(&mut self, number: usize, took: Duration, joins: Spread, tcp: TcpCounters, seen: &Seen) {
+    /// Adds one herd: how long it took, and how many agents had to dial again.
+    pub fn herd(
+        &mut self,
+        number: usize,
+        (took, redials): (Duration, usize),
+        joins: Spread,
+        tcp: TcpCounters,
+        seen: &Seen,
+    ) {
         let name = format!("herd {number}");
-        self.row(&name, format!("{:.0} ms; each {}", ms(took), joins.cell()));
+        self.row(&name, format!("{:.0} ms; dialed again {redials}; each {}", ms(took), joins.cell()));
         let TcpCounters { listen_overflows, listen_drops, syn_retransmits, retransmits } = tcp;
         self.row("", format!("listen queue overflows {listen_overflows}, drops {listen_drops}; packets again {retransmits}, of them SYN {syn_retransmits} (somaxconn {})", somaxconn()));
         self.seen("  meanwhile", seen);
-        self.push("herds", json!({"ms": ms(took), "each": joins, "tcp": tcp, "meanwhile": seen}));
+        self.push(
+            "herds",
+            json!({"ms": ms(took), "dialed_again": redials, "each": joins, "tcp": tcp, "meanwhile": seen}),
+        );
         if took > HERD_BAR {
             self.missed.push(format!("{name} took {:.0} ms, at most {:.0} are allowed", ms(took), ms(HERD_BAR)));
         }

@@ -35,8 +35,8 @@ pub enum Arrived {
 }
 
 impl Socket {
-    /// Connects and asks for a WebSocket; returns once the hub has agreed.
-    pub async fn open(address: SocketAddr) -> Outcome<Self> {
+    /// Connects and asks for a WebSocket; returns once the hub has agreed, or `None` if it ended the connection instead.
+    pub async fn open(address: SocketAddr) -> Outcome<Option<Self>> {
         let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect: {error}"))?;
         let _ = stream.set_nodelay(true);
         let mut socket = Self { stream, arrived: Vec::new() };
@@ -49,10 +49,11 @@ impl Socket {
             if let Some(end) = socket.arrived.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head: Vec<u8> = socket.take(end + 4);
                 let is_agreed = head.starts_with(b"HTTP/1.1 101");
-                return if is_agreed { Ok(socket) } else { Err(String::from_utf8_lossy(&head).into_owned()) };
+                return if is_agreed { Ok(Some(socket)) } else { Err(String::from_utf8_lossy(&head).into_owned()) };
             }
-            if socket.fill().await.map_err(|error| format!("no answer to the upgrade: {error}"))? == 0 {
-                return Err("the hub closed the connection before it answered the upgrade".to_owned());
+            // Reset or ended: both are the end.
+            if socket.fill().await.unwrap_or(0) == 0 {
+                return Ok(None);
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -39,10 +39,25 @@ pub struct Seen {
     pub closed_by_hub: usize,
 }
 
+/// The thread that measures, one measurement after the other.
+pub struct Watcher(mpsc::Sender<Job>);
+
+/// A measurement's work, as a whole.
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Watcher {
+    /// Starts the thread, with the priority that the caller has now.
+    pub fn start() -> Self {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+        Self(sender)
+    }
+}
+
 /// A measurement under way.
 pub struct Watch {
     shared: Arc<Shared>,
-    thread: std::thread::JoinHandle<Outcome<()>>,
+    ended: oneshot::Receiver<Outcome<()>>,
 }
 
 /// What both threads know.
@@ -73,20 +88,26 @@ impl Shared {
 impl Watch {
     /// Lets the agents join and begins to measure; `lists` says whether to ask for `GET /api/agents`, again and again.
     /// Nothing counts before [`Watch::begin`].
-    pub async fn start(hub: &Hub, agents: &[Arc<Agent>], lists: bool) -> Outcome<Self> {
+    pub async fn start(watcher: &Watcher, hub: &Hub, agents: &[Arc<Agent>], lists: bool) -> Outcome<Self> {
         let shared = Arc::<Shared>::default();
         let (ready, is_ready) = oneshot::channel();
         let (address, admin, agents) = (hub.address, hub.admin.clone(), agents.to_vec());
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
+        let (end, ended) = oneshot::channel();
+        let job = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
-            runtime.block_on(measure(theirs, address, admin, agents, lists, ready))
-        });
-        let watch = Self { shared, thread };
+            let outcome = match runtime {
+                Ok(runtime) => runtime.block_on(measure(theirs, address, admin, agents, lists, ready)),
+                Err(error) => Err(format!("no runtime: {error}")),
+            };
+            // Whoever measures may have failed meanwhile.
+            let _ = end.send(outcome);
+        };
+        watcher.0.send(Box::new(job)).map_err(|_| "the watcher has ended")?;
+        let watch = Self { shared, ended };
         match timeout(PATIENCE, is_ready).await {
             Ok(Ok(())) => Ok(watch),
-            Ok(Err(_)) => Err(watch.finish().err().unwrap_or_else(|| "the watch ended early".to_owned())),
+            Ok(Err(_)) => Err(watch.finish().await.err().unwrap_or_else(|| "the watch ended early".to_owned())),
             Err(_) => Err("the watched agents did not join in time".to_owned()),
         }
     }
@@ -97,11 +118,12 @@ impl Watch {
     }
 
     /// Ends the measurement and returns what was seen.
-    pub fn finish(self) -> Outcome<Seen> {
-        let Self { shared, thread } = self;
+    pub async fn finish(self) -> Outcome<Seen> {
+        let Self { shared, ended } = self;
         shared.counts.store(false, Ordering::Relaxed);
         shared.stop.store(true, Ordering::Relaxed);
-        thread.join().map_err(|_| "the watch panicked".to_owned())??;
+        let outcome = timeout(PATIENCE, ended).await;
+        outcome.map_err(|_| "the watch did not end in time")?.map_err(|_| "the watch panicked")??;
         Ok(Seen {
             command_to_frame: Spread::of(std::mem::take(&mut lock(&shared.commands))),
             ping_to_pong: Spread::of(std::mem::take(&mut lock(&shared.pongs))),
