@@ -6,25 +6,27 @@
 //! 1. Waits for messages, the next deadline, or the stop signal.
 //! 2. Applies all messages that arrived, and everything that is due.
 //! 3. Stores the changes, in one commit for the whole batch.
-//! 4. Sends the outgoing frames.
-//! 5. Answers the requests.
+//! 4. Publishes the new state for readers, who do not ask the actor.
+//! 5. Sends the outgoing frames.
+//! 6. Answers the requests.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
+use crate::hub::hub_state::{HubState, IdentifyRefused, Snapshot};
+use crate::hub::log_budget::LogBudget;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::task::Status;
-use crate::hub::scheduler::{Changes, Outgoing, Scheduler};
-use crate::hub::state::settings::Settings;
-use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
-use crate::hub::state::tokens::{TokenHash, TokenSelector, Tokens};
+use crate::hub::scheduler::{Changes, Outgoing};
+use crate::hub::state::store::{StateChanges, Store, StoreError};
+use crate::hub::state::tokens::TokenHash;
 use crate::protocol::{Identify, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.
@@ -41,58 +43,6 @@ pub enum ToSocket {
     Frame(String, Option<String>),
     /// Close the socket with this code and reason.
     Close(u16, String),
-}
-
-/// The reason why an identify was refused. The names are those of the wire format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum IdentifyRefused {
-    /// The hub does not know the token.
-    InvalidToken,
-    /// The token belongs to another agent.
-    TokenAgentMismatch,
-}
-
-/// The state that the actor owns.
-#[derive(Debug)]
-pub struct HubState {
-    /// The scheduler, which makes all decisions.
-    pub scheduler: Scheduler,
-    /// All tokens.
-    pub tokens: Tokens,
-    /// The settings that an operator made.
-    pub settings: Settings,
-    /// The token that each connection identified with.
-    pub conn_tokens: HashMap<ConnId, TokenHash>,
-    /// Connections whose token was revoked, to be closed.
-    pub revoked_conns: Vec<ConnId>,
-    /// The records of the store that could not be read at the start.
-    pub unread: Vec<UnreadRecord>,
-}
-
-impl HubState {
-    /// Creates the state from what was stored, with no agent connected.
-    pub fn new(scheduler: Scheduler, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
-        Self { scheduler, tokens, settings, conn_tokens: HashMap::new(), revoked_conns: Vec::new(), unread }
-    }
-}
-
-/// Revokes tokens of the name and returns how many. Connections that identified with one of them count as closed from
-/// this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away.
-pub fn revoke(state: &mut HubState, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
-    let revoked = state.tokens.revoke(name, which);
-    let tokens = &state.tokens;
-    let revoked_conns: Vec<ConnId> =
-        state.conn_tokens.extract_if(|_, hash| !tokens.contains(hash)).map(|(conn, _)| conn).collect();
-    for conn in &revoked_conns {
-        state.scheduler.expel(*conn, now_ms);
-    }
-    if !state.tokens.holds(name) {
-        state.scheduler.expel_absent(name, now_ms);
-    }
-    tracing::info!(name, revoked, connections = revoked_conns.len(), "tokens are revoked");
-    state.revoked_conns.extend(revoked_conns);
-    revoked
 }
 
 type Answer = Box<dyn FnOnce() + Send>;
@@ -120,7 +70,12 @@ pub struct Stopping;
 #[derive(Clone)]
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
+    published: watch::Receiver<Arc<Snapshot>>,
 }
+
+/// The error of a request whose token was revoked before the request was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked;
 
 impl Handle {
     /// Identifies an agent and registers its connection from this network address. Its frames are sent to `socket`,
@@ -185,6 +140,28 @@ impl Handle {
         answer.await.map_err(|_| Stopping)
     }
 
+    /// Does what [`Self::ask`] does, if the token with this hash is still valid when the request is applied.
+    ///
+    /// # Errors
+    /// Returns [`Stopping`] if the hub is stopping; the inner error, and changes nothing, if the token is not valid.
+    pub async fn ask_as<T: Send + 'static>(
+        &self,
+        token: TokenHash,
+        work: impl FnOnce(&mut HubState, u64) -> T + Send + 'static,
+    ) -> Result<Result<T, Revoked>, Stopping> {
+        self.ask(move |state, now_ms| match state.tokens.valid().get(&token) {
+            Some(_) => Ok(work(state, now_ms)),
+            None => Err(Revoked),
+        })
+        .await
+    }
+
+    /// Returns the state as of the last commit. It does not wait for the actor. Everything that was answered or sent is
+    /// in it.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.borrow().clone()
+    }
+
     async fn send(&self, message: Message) -> Result<(), Stopping> {
         self.inbox.send(message).await.map_err(|_| Stopping)
     }
@@ -196,13 +173,24 @@ pub struct Actor {
     store: Store,
     sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Message>,
+    published: watch::Sender<Arc<Snapshot>>,
+    log_budget: LogBudget,
 }
 
 impl Actor {
     /// Creates an actor over a store, and the handle to it.
     pub fn new(state: HubState, store: Store) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        (Self { state, store, sockets: HashMap::new(), inbox }, Handle { inbox: sender })
+        let (publisher, published) = watch::channel(Arc::new(state.snapshot()));
+        let actor = Self {
+            state,
+            store,
+            sockets: HashMap::new(),
+            inbox,
+            published: publisher,
+            log_budget: LogBudget::default(),
+        };
+        (actor, Handle { inbox: sender, published })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -236,17 +224,19 @@ impl Actor {
                 StateChanges { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
-            log_changes(&changes);
-            // 4. Send.
-            for outgoing in self.state.scheduler.take_outgoing() {
+            log_changes(&changes, &mut self.log_budget, now);
+            // 4. Publish.
+            self.published.send_replace(Arc::new(self.state.snapshot()));
+            // 5. Send.
+            for outgoing in self.state.take_outgoing() {
                 self.send_to_socket(outgoing);
             }
-            for conn in std::mem::take(&mut self.state.revoked_conns) {
-                self.send_to_socket(Outgoing::Close { conn, code: 1008, reason: "the token was revoked".to_owned() });
-            }
-            // 5. Answer.
+            // 6. Answer.
             for answer in answers {
                 answer();
+            }
+            for (kind, lines) in self.log_budget.end_window(now) {
+                tracing::info!(kind, lines, "more of the same in the last 10 s, not logged one by one");
             }
         }
     }
@@ -264,8 +254,7 @@ impl Actor {
             Message::Written(command_id) => self.state.scheduler.delivered(&command_id, now_ms),
             Message::Gone(conn) => {
                 self.sockets.remove(&conn);
-                self.state.conn_tokens.remove(&conn);
-                self.state.scheduler.disconnected(conn, now_ms);
+                self.state.gone(conn, now_ms);
             }
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
         }
@@ -280,14 +269,11 @@ impl Actor {
         socket: outbox::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
-        let (hash, principal) = self.state.tokens.find(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
-        if principal.name != identify.agent_id {
-            return Err(IdentifyRefused::TokenAgentMismatch);
-        }
-        self.state.conn_tokens.insert(conn, hash);
+        let conflict = self.state.identify(conn, identify, address, now_ms)?;
         self.sockets.insert(conn, socket);
-        let conflict = self.state.scheduler.identified(conn, identify, address, now_ms);
-        if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict {
+        if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict
+            && self.log_budget.permits("identity_conflict", now_ms)
+        {
             let agent_id = &identify.agent_id;
             let outcome =
                 if refused { "the newer one is refused" } else { "the newer one takes the older one's place" };
@@ -310,29 +296,32 @@ impl Actor {
         if socket.try_send(order).is_err() {
             // The channel is full: the peer does not read. Dropping this sender ends the socket's task, which reports
             // the connection as closed.
-            tracing::warn!(conn, "a socket does not keep up and is closed");
+            if self.log_budget.permits("slow_socket", now_ms()) {
+                tracing::warn!(conn, "a socket does not keep up and is closed");
+            }
             self.sockets.remove(&conn);
         }
     }
 }
 
 /// Logs what was stored: restarts and dead letters always, other tasks at debug level.
-fn log_changes(changes: &Changes<'_>) {
+fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
     for (command_id, restart) in &changes.restarts {
-        if let Some(restart) = restart {
+        let Some(restart) = restart else { continue };
+        let state = restart.phase.name();
+        if budget.permits(state, now_ms) {
             let step = restart.steps.last().map_or("", |step| step.step.as_str());
-            let (agent_id, state) = (&restart.agent_id, restart.phase.name());
+            let agent_id = &restart.agent_id;
             tracing::info!(%command_id, %agent_id, state, step, gap_ms = restart.gap_ms, "restart");
         }
     }
     for (task_id, task) in &changes.tasks {
-        if let Some(task) = task {
-            if task.status == Status::DeadLetter {
-                tracing::warn!(%task_id, error = task.last_error, losses = task.losses, "a task is a dead letter");
-            }
-            let (status, agent_id) = (task.status.name(), task.holder());
-            tracing::debug!(%task_id, status, agent_id, generation = task.generation, "task");
+        let Some(task) = task else { continue };
+        let status = task.status.name();
+        if task.status == Status::DeadLetter && budget.permits(status, now_ms) {
+            tracing::warn!(%task_id, error = task.last_error, losses = task.losses, "a task is a dead letter");
         }
+        tracing::debug!(%task_id, status, agent_id = task.holder(), generation = task.generation, "task");
     }
 }
 

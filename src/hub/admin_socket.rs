@@ -16,7 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::private_socket;
-use crate::hub::actor::{self, Handle, HubState, now_ms};
+use crate::hub::actor::{Handle, now_ms};
+use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::random;
 use crate::hub::scheduler::{Changes, Scheduler};
 use crate::hub::state::settings::Settings;
@@ -135,12 +136,13 @@ async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let response = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => match random::secret() {
-            Ok(secret) => actor
+        Ok(request) => match (read_only(&actor.snapshot(), &request), random::secret()) {
+            (Some(response), _) => response,
+            (None, Ok(secret)) => actor
                 .ask(move |state, now_ms| apply(state, request, secret, now_ms))
                 .await
                 .unwrap_or_else(|_| Response::error("the hub is stopping")),
-            Err(error) => Response::error(error.to_string()),
+            (None, Err(error)) => Response::error(error.to_string()),
         },
         Err(error) => Response::error(format!("not a request: {error}")),
     };
@@ -149,12 +151,21 @@ async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     write.write_all(text.as_bytes()).await
 }
 
+/// Answers a request that changes nothing; `None` for any other.
+fn read_only(snapshot: &Snapshot, request: &Request) -> Option<Response> {
+    match request {
+        Request::List => Some(Response { tokens: Some(snapshot.tokens.list().collect()), ..Response::default() }),
+        Request::CheckStore => Some(Response { unread: Some(snapshot.unread.to_vec()), ..Response::default() }),
+        Request::Token { .. } | Request::Revoke { .. } => None,
+    }
+}
+
 /// Applies the request. `new_secret` holds random bytes for a new token, used if the caller sent none.
 fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES], now_ms: u64) -> Response {
     match request {
         Request::Token { name, admin, replace, secret } => {
             if replace {
-                actor::revoke(state, &name, &TokenSelector::All, now_ms);
+                state.revoke(&name, &TokenSelector::All, now_ms);
             }
             match state.tokens.issue(secret.unwrap_or(new_secret), Principal { name, admin, created_at: now_ms }, false)
             {
@@ -163,12 +174,11 @@ fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES],
                 Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),
             }
         }
-        Request::List => Response { tokens: Some(state.tokens.list()), ..Response::default() },
         Request::Revoke { name, id } => {
             let which = id.map_or(TokenSelector::All, TokenSelector::One);
-            Response { revoked: Some(actor::revoke(state, &name, &which, now_ms)), ..Response::default() }
+            Response { revoked: Some(state.revoke(&name, &which, now_ms)), ..Response::default() }
         }
-        Request::CheckStore => Response { unread: Some(state.unread.clone()), ..Response::default() },
+        Request::List | Request::CheckStore => read_only(&state.snapshot(), &request).unwrap_or_default(),
     }
 }
 

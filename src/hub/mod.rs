@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
 //! | [`state`] | what outlives the process: the store, tokens and settings | no |
+//! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
 //! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
@@ -17,6 +18,7 @@
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
 //! | [`cli`] | the command line | no |
+//! | [`log_budget`] | the limit on log lines of one kind | yes |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
@@ -29,7 +31,9 @@ pub mod connection_limit;
 pub mod fd_limit;
 mod guarded_stream;
 pub mod http;
+pub mod hub_state;
 pub mod listener;
+pub mod log_budget;
 mod message_stream;
 mod outbox;
 pub mod random;

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::hub::actor::{Actor, HubState, now_ms};
+use crate::hub::actor::{Actor, now_ms};
 use crate::hub::http::{App, router};
+use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;

@@ -8,6 +8,7 @@ mod support;
 mod abuse;
 mod admin;
 mod disk;
+mod lists;
 mod load;
 mod node_sidecar;
 mod process;

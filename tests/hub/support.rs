@@ -150,7 +150,9 @@ impl Hub {
         let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("no answer over HTTP");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not HTTP: {answer:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = serde_json::from_str(body).unwrap_or_else(|e| panic!("not JSON ({e}): {answer}"));
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if chunked { joined(body) } else { body.to_owned() };
+        let body = serde_json::from_str(&body).unwrap_or_else(|e| panic!("not JSON ({e}): {answer}"));
         (status, body)
     }
 
@@ -396,4 +398,19 @@ pub fn folder() -> TempDir {
 /// The names of a restart's steps, oldest first.
 pub fn step_names(restart: &Value) -> Vec<&str> {
     restart["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
+}
+
+/// The chunks of a body, which must end with an empty one.
+fn joined(mut chunked: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunked.split_once("\r\n").expect("a chunk's length");
+        let length = usize::from_str_radix(length, 16).expect("a number");
+        if length == 0 {
+            assert_eq!(rest, "\r\n", "the end");
+            return body;
+        }
+        body.push_str(&rest[..length]);
+        chunked = rest[length..].strip_prefix("\r\n").expect("the end of a chunk");
+    }
 }

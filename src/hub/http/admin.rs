@@ -5,47 +5,48 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde_json::json;
 
 use crate::hub::api_error::ApiError;
-use crate::hub::http::reply::{authenticate, check_name, read_body};
+use crate::hub::http::lists::{TokenList, stream};
+use crate::hub::http::reply::{Caller, authenticate, check_name, read_body};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, ok, path_id, read_query, require_agent_or_admin, required_text,
 };
+use crate::hub::random;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::{NotIssued, Principal, TokenSelector};
-use crate::hub::{actor, random};
 use crate::protocol::schema::{Kind, may, must};
 
-/// Returns the caller's principal, which must be an admin.
-pub(crate) async fn require_admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Principal, ApiError> {
-    let caller = authenticate(&app.actor, headers).await?;
+/// Returns the caller, who must be an admin.
+pub(crate) fn require_admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Caller, ApiError> {
+    let caller = authenticate(&app.snapshot(), headers)?;
     if caller.admin { Ok(caller) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 
 pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    require_admin(&app, &headers, "make tokens").await?;
+    let caller = require_admin(&app, &headers, "make tokens")?;
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text), may("admin", Kind::Flag)])?;
     let agent_id = required_text(&body, "agent_id");
     check_name(&agent_id)?;
     let admin = body.get("admin").and_then(serde_json::Value::as_bool).unwrap_or(false);
     let secret = random::secret()?;
     let name = agent_id.clone();
-    let issued = app
-        .actor
-        .ask(move |state, created_at| state.tokens.issue(secret, Principal { name, admin, created_at }, false));
+    let issued = app.act(&caller, move |state, created_at| {
+        state.tokens.issue(secret, Principal { name, admin, created_at }, false)
+    });
     let token = issued.await?.map_err(not_issued_error)?;
     Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "admin": admin}))))
 }
 
-pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Reply {
-    require_admin(&app, &headers, "list tokens").await?;
-    let tokens = app.actor.ask(|state, _| state.tokens.list()).await?;
-    ok(json!({"tokens": tokens}))
+pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
+    require_admin(&app, &headers, "list tokens")?;
+    Ok(stream(&app, "tokens", TokenList::default(), None))
 }
 
 pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id, query: QueryParameters) -> Reply {
-    let caller = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.snapshot(), &headers)?;
     let agent_id = path_id(id)?;
     require_agent_or_admin(&caller, &agent_id, "revoke another's tokens")?;
     let query = read_query(query)?;
@@ -57,19 +58,19 @@ pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id
         (Some(_), false) => return Err(ApiError::forbidden(&caller.name, "choose among its tokens")),
     };
     let name = agent_id.clone();
-    let revoked = app.actor.ask(move |state, now_ms| actor::revoke(state, &name, &which, now_ms)).await?;
+    let revoked = app.act(&caller, move |state, now_ms| state.revoke(&name, &which, now_ms)).await?;
     ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
 }
 
 /// Replaces all tokens of the agent by a new one.
 pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    require_admin(&app, &headers, "reset a token").await?;
+    let caller = require_admin(&app, &headers, "reset a token")?;
     let agent_id = path_id(id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
-    let issued = app.actor.ask(move |state, now_ms| {
+    let issued = app.act(&caller, move |state, now_ms| {
         // An admin token of the same name stays: the agent does not use it.
-        let revoked = actor::revoke(state, &name, &TokenSelector::Agents, now_ms);
+        let revoked = state.revoke(&name, &TokenSelector::Agents, now_ms);
         let principal = Principal { name, admin: false, created_at: now_ms };
         (revoked > 0).then(|| state.tokens.issue(secret, principal, false))
     });
@@ -83,7 +84,8 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
 }
 
 pub(crate) async fn default_repo(State(app): Shared) -> Reply {
-    let repo = app.actor.ask(|state, _| state.settings.get(DEFAULT_REPO).map(str::to_owned)).await?;
+    let snapshot = app.snapshot();
+    let repo = snapshot.settings.get(DEFAULT_REPO);
     // The legacy hub sends `default_repo`; its add-agent.js also looks for `url`.
     ok(json!({"default_repo": repo, "url": repo, "configured": repo.is_some()}))
 }
@@ -91,11 +93,11 @@ pub(crate) async fn default_repo(State(app): Shared) -> Reply {
 /// Sets the repository that every new agent clones and runs from. Only an admin may, unlike on the legacy hub, where
 /// any agent may.
 pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require_admin(&app, &headers, "set the default repository").await?;
+    let caller = require_admin(&app, &headers, "set the default repository")?;
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
     let url = required_text(&body, "url");
     let value = url.clone();
-    app.actor.ask(move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
+    app.act(&caller, move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
     tracing::info!(%url, by = %caller.name, "the default repository was set");
     ok(json!({"status": "ok", "default_repo": url}))
 }

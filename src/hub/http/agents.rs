@@ -3,30 +3,47 @@
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::lists::{self, AgentList, StateList, page_limit, stream};
 use crate::hub::http::reply::{authenticate, read_body};
-use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
+use crate::hub::http::request::{
+    Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text,
+};
 use crate::hub::http::tasks::queue_full;
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::protocol::schema::{Kind, may, must};
 
+/// Returns every agent that is connected or due back, as on the legacy hub without a token.
+pub(crate) async fn list(State(app): Shared) -> Response {
+    stream(&app, "agents", AgentList::default(), None)
+}
+
+/// Returns one page of the agents that are connected or due back.
+pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
+    let snapshot = app.snapshot();
+    authenticate(&snapshot, &headers)?;
+    let query = read_query(query)?;
+    let after = query.get("cursor").cloned();
+    Ok(lists::page(&snapshot, AgentList { after }, page_limit(&query)?))
+}
+
 /// Returns the state of every agent.
-pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Reply {
-    authenticate(&app.actor, &headers).await?;
-    let agents = app.actor.ask(|state, now_ms| state.scheduler.states_json(now_ms)).await?;
-    ok(json!({"agents": agents}))
+pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
+    authenticate(&app.snapshot(), &headers)?;
+    Ok(stream(&app, "agents", StateList::default(), None))
 }
 
 /// Returns the state of one agent.
 pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    authenticate(&app.actor, &headers).await?;
+    let snapshot = app.snapshot();
+    authenticate(&snapshot, &headers)?;
     let agent_id = path_id(id)?;
-    let wanted = agent_id.clone();
-    let found = app.actor.ask(move |state, now_ms| state.scheduler.state_json(&wanted, now_ms)).await?;
-    ok(found.ok_or_else(|| {
+    ok(snapshot.view.agent_state(&agent_id, now_ms()).ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
     })?)
@@ -35,7 +52,7 @@ pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) ->
 /// Submits a task for one connected agent. Unlike on the legacy hub it is a task like any other: it waits while the
 /// agent has another one, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.snapshot(), &headers)?;
     let weight = body_bytes(&body);
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;
@@ -47,11 +64,11 @@ pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body
         max_retries: 3,
         needed_capabilities: Vec::new(),
         extra: Map::from_iter([("assign_to".to_owned(), json!(agent_id))]),
-        submitted_by: caller.name,
+        submitted_by: caller.name.clone(),
     };
     let task_id = format!("task-{}", random::id()?);
     let (id, wanted) = (task_id.clone(), agent_id.clone());
-    let pushed = app.actor.ask(move |state, now_ms| {
+    let pushed = app.act(&caller, move |state, now_ms| {
         if !state.scheduler.is_connected(&wanted) {
             return Err(None);
         }

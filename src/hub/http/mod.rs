@@ -1,11 +1,12 @@
-//! The hub's HTTP routes: each reads the request, asks the actor and writes JSON. They decide nothing about tasks or
-//! restarts.
+//! The hub's HTTP routes: each reads the request, asks the actor for a change or reads the last snapshot, and writes
+//! JSON. They decide nothing about tasks or restarts.
 //!
 //! | route | token | answer |
 //! |---|---|---|
 //! | `GET /health` | none | 200 |
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
+//! | `GET /api/v1/agents`, `GET /api/v1/tasks` | any | 200 |
 //! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
 //! | `POST /api/onboard/register` | none (admin where registration is closed) | 201, 409 |
 //! | `POST /api/tasks` | any | 201 |
@@ -23,6 +24,7 @@
 
 mod admin;
 mod agents;
+mod lists;
 mod not_offered;
 pub mod reply;
 mod request;
@@ -44,8 +46,9 @@ use crate::hub::http::not_offered::alternative_to;
 use crate::hub::http::reply::{MAX_BODY_BYTES, authenticate, check_name, read_body};
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id, require_agent_or_admin, required_text, text};
+use crate::hub::hub_state::HubState;
 use crate::hub::listener::Origin;
-use crate::hub::scheduler::restart::RestartRequest;
+use crate::hub::scheduler::restart::{Restart, RestartRequest};
 use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::Principal;
@@ -58,7 +61,9 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/ws", get(websocket))
         .route("/health", get(health))
-        .route("/api/agents", get(agents))
+        .route("/api/agents", get(agents::list))
+        .route("/api/v1/agents", get(agents::page))
+        .route("/api/v1/tasks", get(tasks::page))
         .route("/api/agents/states", get(agents::list_states))
         .route("/api/agents/{id}/state", get(agents::get_state))
         .route("/api/onboard/register", post(register))
@@ -123,36 +128,36 @@ fn address(origin: &Origin, headers: &HeaderMap) -> String {
 }
 
 async fn health(State(app): Shared) -> Reply {
-    let connected = app.actor.ask(|state, _| state.scheduler.connected_count()).await?;
     ok(json!({
         "status": "ok",
         "service": "agent_com",
         "implementation": "agentcom-hub",
         "version": env!("CARGO_PKG_VERSION"),
-        "agents_connected": connected,
+        "agents_connected": app.snapshot().view.connected_count(),
     }))
 }
 
-async fn agents(State(app): Shared) -> Reply {
-    let agents = app.actor.ask(|state, now_ms| state.scheduler.agents_json(now_ms)).await?;
-    ok(json!({"agents": agents}))
-}
-
 async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    if app.closed {
-        admin::require_admin(&app, &headers, "register agents: this hub was started with --closed-registration")
-            .await?;
-    }
+    let caller = match app.closed {
+        true => {
+            let what = "register agents: this hub was started with --closed-registration";
+            Some(admin::require_admin(&app, &headers, what)?)
+        }
+        false => None,
+    };
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text)])?;
     let agent_id = required_text(&body, "agent_id");
     check_name(&agent_id)?;
     let secret = random::secret()?;
     let name = agent_id.clone();
-    let issued = app.actor.ask(move |state, now_ms| {
+    let issue = move |state: &mut HubState, now_ms| {
         let issued = state.tokens.issue(secret, Principal { name, admin: false, created_at: now_ms }, true);
-        (issued, state.settings.get(DEFAULT_REPO).map(str::to_owned))
-    });
-    let (issued, default_repo) = issued.await?;
+        (issued, state.settings.all().get(DEFAULT_REPO).cloned())
+    };
+    let (issued, default_repo) = match caller {
+        Some(caller) => app.act(&caller, issue).await?,
+        None => app.actor.ask(issue).await?,
+    };
     let token = issued.map_err(|why| admin::not_issued_error(why).with("agent_id", agent_id.as_str()))?;
     let (tls, host) = tls_and_host(&headers, &app.listen);
     let (ws, http) = if tls { ("wss", "https") } else { ("ws", "http") };
@@ -177,7 +182,7 @@ fn tls_and_host(headers: &HeaderMap, listen: &str) -> (bool, String) {
 }
 
 async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
-    let caller = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.snapshot(), &headers)?;
     let agent_id = path_id(id)?;
     require_agent_or_admin(&caller, &agent_id, "restart another agent")?;
     let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
@@ -191,13 +196,12 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
         reason: text(&body, "reason").unwrap_or("admin_commanded").to_owned(),
         deadline_ms,
         force: body.get("force").and_then(Value::as_bool).unwrap_or(false),
-        by: caller.name,
+        by: caller.name.clone(),
     };
     let command_id = format!("restart-{}", random::id()?);
     let target = agent_id.clone();
     let commanded = app
-        .actor
-        .ask(move |state, now_ms| state.scheduler.command_restart(command_id, &target, request, now_ms))
+        .act(&caller, move |state, now_ms| state.scheduler.command_restart(command_id, &target, request, now_ms))
         .await?;
     let commanded = commanded.ok_or_else(|| {
         let hint = "GET /api/agents lists who is connected; try again when the agent is";
@@ -213,18 +217,10 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
 }
 
 async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let caller = authenticate(&app.actor, &headers).await?;
+    let snapshot = app.snapshot();
+    let caller = authenticate(&snapshot, &headers)?;
     let agent_id = path_id(id)?;
     require_agent_or_admin(&caller, &agent_id, "read another agent's restarts")?;
-    let wanted = agent_id.clone();
-    let restarts = app.actor.ask(move |state, _| {
-        state
-            .scheduler
-            .restarts()
-            .of_agent(&wanted)
-            .into_iter()
-            .map(|restart| restart.to_json())
-            .collect::<Vec<Value>>()
-    });
-    ok(json!({"agent_id": agent_id, "restarts": restarts.await?}))
+    let restarts: Vec<Value> = snapshot.view.restarts().of_agent(&agent_id).map(Restart::to_json).collect();
+    ok(json!({"agent_id": agent_id, "restarts": restarts}))
 }

@@ -6,9 +6,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
-use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
-use crate::hub::state::tokens::Principal;
+use crate::hub::hub_state::Snapshot;
+use crate::hub::state::tokens::TokenHash;
 use crate::protocol::schema::{Field, check, refusal_error};
 use crate::protocol::{JsonError, MAX_JSON_DEPTH, check_agent_name, read_object};
 
@@ -66,20 +66,33 @@ fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, A
     })
 }
 
-/// Returns the principal of the request's bearer token.
+/// The agent or operator that a request's token proves.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The name of the agent or operator.
+    pub name: String,
+    /// Whether the token is an admin's, which may do everything.
+    pub admin: bool,
+    /// The token's hash.
+    pub token: TokenHash,
+}
+
+/// Returns the caller that the request's bearer token proves.
 ///
 /// # Errors
 /// 401 if there is no token, or it is unknown.
-pub async fn authenticate(actor: &Handle, headers: &HeaderMap) -> Result<Principal, ApiError> {
-    let unauthorized = || {
-        let hint = "provide Authorization: Bearer <token>; agentcom-hub token NAME makes one";
-        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", hint)
-    };
+pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unauthorized)?;
     let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthorized());
     }
-    let token = token.trim().to_owned();
-    actor.ask(move |state, _| state.tokens.verify(&token).cloned()).await?.ok_or_else(unauthorized)
+    let (token, principal) = snapshot.tokens.find(token.trim()).ok_or_else(unauthorized)?;
+    Ok(Caller { name: principal.name.clone(), admin: principal.admin, token })
+}
+
+/// Returns the 401 error for a request without a valid token.
+pub fn unauthorized() -> ApiError {
+    let hint = "provide Authorization: Bearer <token>; agentcom-hub token NAME makes one";
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", hint)
 }

@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
-use crate::hub::state::tokens::Principal;
+use crate::hub::http::reply::{Caller, unauthorized};
+use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::websocket::TimeLimits;
 
 /// The state that all routes share.
@@ -34,6 +35,25 @@ pub struct App {
     pub sockets: TaskTracker,
     /// The id of the next connection.
     pub next_conn: AtomicU64,
+}
+
+impl App {
+    /// Returns the state as of the last commit.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.actor.snapshot()
+    }
+
+    /// Runs `work` on the state for a caller, and returns its result once everything that it changed is on disk.
+    ///
+    /// # Errors
+    /// 401 if the caller's token has been revoked meanwhile, 503 if the hub is stopping.
+    pub(super) async fn act<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce(&mut HubState, u64) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.actor.ask_as(caller.token, work).await?.map_err(|_| unauthorized())
+    }
 }
 
 /// The extracted state.
@@ -86,7 +106,7 @@ pub(super) fn read_query(query: QueryParameters) -> Result<HashMap<String, Strin
 ///
 /// # Errors
 /// 403 if the caller is neither.
-pub(super) fn require_agent_or_admin(caller: &Principal, agent_id: &str, what: &str) -> Result<(), ApiError> {
+pub(super) fn require_agent_or_admin(caller: &Caller, agent_id: &str, what: &str) -> Result<(), ApiError> {
     if caller.admin || caller.name == agent_id { Ok(()) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 

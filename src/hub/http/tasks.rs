@@ -1,32 +1,26 @@
-//! The task routes: each reads the request, asks the actor and writes JSON. They decide nothing about tasks.
+//! The task routes: each reads the request, asks the actor for a change or reads the last snapshot, and writes JSON. They
+//! decide nothing about tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use crate::hub::api_error::ApiError;
-use crate::hub::http::reply::{authenticate, read_body};
+use crate::hub::http::lists::{self, TaskList, limit_in, page_limit, stream};
+use crate::hub::http::reply::{Caller, authenticate, read_body};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text, text,
 };
 use crate::hub::random;
-use crate::hub::scheduler::queue::{Turn, turn};
+use crate::hub::scheduler::queue::Turn;
 use crate::hub::scheduler::task::{Priority, Status, Submission, Task};
-use crate::hub::scheduler::tasks::Tasks;
-use crate::hub::state::tokens::Principal;
+use crate::hub::scheduler::task_table::TaskTable;
 use crate::protocol::schema::{Field, Kind, may, must};
-
-/// The maximum number of tasks in one answer.
-const MAX_LISTED: usize = 10_000;
-/// The maximum size of the tasks in one answer, in bytes; the last task may exceed it.
-const MAX_LISTED_BYTES: u64 = 16 << 20;
-/// The limits of one request to the actor: tasks returned, bytes returned, and tasks examined.
-const CHUNK_TASKS: usize = 250;
-const CHUNK_BYTES: u64 = 1 << 20;
-const CHUNK_EXAMINED: usize = 5_000;
 
 pub(crate) const TASK_FIELDS: &[Field] = &[
     must("description", Kind::Text),
@@ -49,13 +43,13 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
 ];
 
 pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = authenticate(&app.actor, &headers).await?;
+    let caller = authenticate(&app.snapshot(), &headers)?;
     let weight = body_bytes(&body);
-    let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, caller)?;
+    let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, &caller.name)?;
     let task_id = format!("task-{}", random::id()?);
     let priority = submission.priority.number();
     let id = task_id.clone();
-    let created_at = app.actor.ask(move |state, now_ms| {
+    let created_at = app.act(&caller, move |state, now_ms| {
         state.scheduler.tasks().has_room(weight).then(|| {
             state.scheduler.submit(id, submission, now_ms);
             now_ms
@@ -72,7 +66,7 @@ pub(crate) fn queue_full() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
-pub(crate) fn parse_submission(mut body: Map<String, Value>, caller: Principal) -> Result<Submission, ApiError> {
+pub(crate) fn parse_submission(mut body: Map<String, Value>, submitted_by: &str) -> Result<Submission, ApiError> {
     // Accepted silently, it would promise an order that the scheduler does not keep.
     if body.get("depends_on").is_some_and(|value| !value.is_null() && *value != json!([])) {
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
@@ -97,119 +91,64 @@ pub(crate) fn parse_submission(mut body: Map<String, Value>, caller: Principal) 
         max_retries,
         needed_capabilities,
         extra: body,
-        submitted_by: caller.name,
+        submitted_by: submitted_by.to_owned(),
     })
 }
 
-/// The filter of a task list.
-#[derive(Clone, Default)]
-struct Filter {
-    status: Option<String>,
-    assigned_to: Option<String>,
-    goal_id: Option<String>,
-    priority: Option<Priority>,
+/// Lists all tasks that the query asks for, by lane and order of submission.
+pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
+    authenticate(&app.snapshot(), &headers)?;
+    stream_tasks(&app, &read_query(query)?)
 }
 
-impl Filter {
-    fn matches(&self, task: &Task) -> bool {
-        self.status.as_deref().is_none_or(|status| status == task.status.name())
-            && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
-            && self
-                .goal_id
-                .as_deref()
-                .is_none_or(|goal_id| task.submission.extra.get("goal_id").and_then(Value::as_str) == Some(goal_id))
-            && self.priority.is_none_or(|priority| priority == task.submission.priority)
-    }
+/// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
+pub(crate) async fn dead_letters(
+    State(app): Shared,
+    headers: HeaderMap,
+    query: QueryParameters,
+) -> Result<Response, ApiError> {
+    authenticate(&app.snapshot(), &headers)?;
+    let mut query = read_query(query)?;
+    query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
+    stream_tasks(&app, &query)
 }
 
-pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Reply {
-    authenticate(&app.actor, &headers).await?;
+fn stream_tasks(app: &Arc<App>, query: &HashMap<String, String>) -> Result<Response, ApiError> {
+    Ok(stream(app, "tasks", task_list(query)?, limit_in(query, usize::MAX)?))
+}
+
+/// Lists one page of the tasks that the query asks for.
+pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
+    let snapshot = app.snapshot();
+    authenticate(&snapshot, &headers)?;
     let query = read_query(query)?;
+    Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
+}
+
+/// Reads the filter and the cursor of a task list.
+fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
     const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
     if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
         let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
         return Err(ApiError::invalid_field("status", "invalid", detail));
     }
-    let priority = query.get("priority").map(|named| parse_priority(named)).transpose()?;
-    let filter = Filter {
+    Ok(TaskList {
         status: query.get("status").cloned(),
         assigned_to: query.get("assigned_to").cloned(),
         goal_id: query.get("goal_id").cloned(),
-        priority,
-    };
-    let limit = match query.get("limit").map(|limit| limit.parse::<usize>()) {
-        None => MAX_LISTED,
-        Some(Ok(limit @ 1..)) => limit.min(MAX_LISTED),
-        Some(_) => return Err(ApiError::invalid_field("limit", "invalid", format!("expected 1 to {MAX_LISTED}"))),
-    };
-    let after = query.get("cursor").map(|cursor| parse_cursor(cursor)).transpose()?;
-    list_page(&app, filter, limit, after).await
-}
-
-/// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
-pub(crate) async fn dead_letters(app: Shared, headers: HeaderMap, query: QueryParameters) -> Reply {
-    let query = query.map(|Query(mut query)| {
-        query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
-        Query(query)
-    });
-    list(app, headers, query).await
-}
-
-/// Lists tasks by lane and order of submission, with a cursor for the next page. Tasks are copied from the actor in
-/// chunks, because copying all of them in one step would block it for too long.
-async fn list_page(app: &App, filter: Filter, limit: usize, mut after: Option<Turn>) -> Reply {
-    let mut listed: Vec<Value> = Vec::new();
-    let mut bytes = 0;
-    let more = loop {
-        let filter = filter.clone();
-        let chunk_limit = CHUNK_TASKS.min(limit - listed.len());
-        let from = after;
-        let chunk =
-            app.actor.ask(move |state, _| read_chunk(state.scheduler.tasks(), &filter, from, chunk_limit)).await?;
-        bytes += chunk.bytes;
-        listed.extend(chunk.tasks.iter().map(Task::to_json));
-        after = chunk.reached.or(after);
-        if !chunk.more || listed.len() >= limit || bytes >= MAX_LISTED_BYTES {
-            break chunk.more;
-        }
-    };
-    let cursor = after.filter(|_| more).map(|(lane, seq)| format!("{}-{seq}", lane.number()));
-    ok(json!({"count": listed.len(), "tasks": listed, "cursor": cursor}))
-}
-
-/// One chunk of a task list, in order.
-struct Chunk {
-    tasks: Vec<Task>,
-    bytes: u64,
-    /// The turn of the last task examined, whether or not it matched.
-    reached: Option<Turn>,
-    /// Whether there are tasks after that one.
-    more: bool,
-}
-
-fn read_chunk(tasks: &Tasks, filter: &Filter, after: Option<Turn>, limit: usize) -> Chunk {
-    let mut chunk = Chunk { tasks: Vec::new(), bytes: 0, reached: None, more: false };
-    for (examined, task) in tasks.list_after(after).enumerate() {
-        if examined >= CHUNK_EXAMINED || chunk.tasks.len() >= limit || chunk.bytes >= CHUNK_BYTES {
-            chunk.more = true;
-            break;
-        }
-        chunk.reached = Some(turn(task));
-        if filter.matches(task) {
-            chunk.bytes += task.weight();
-            chunk.tasks.push(task.clone());
-        }
-    }
-    chunk
+        priority: query.get("priority").map(|named| parse_priority(named)).transpose()?,
+        after: query.get("cursor").map(|cursor| parse_cursor(cursor)).transpose()?,
+    })
 }
 
 pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
-    authenticate(&app.actor, &headers).await?;
-    ok(app.actor.ask(|state, _| count_tasks(state.scheduler.tasks())).await?)
+    let snapshot = app.snapshot();
+    authenticate(&snapshot, &headers)?;
+    ok(count_tasks(snapshot.view.tasks()))
 }
 
 /// Counts tasks as the legacy hub does: dead letters separately, and only queued tasks by priority.
-fn count_tasks(tasks: &Tasks) -> Value {
+fn count_tasks(tasks: &TaskTable) -> Value {
     let mut by_status: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut by_priority: BTreeMap<u8, u64> = BTreeMap::new();
     let mut dead_letter = 0_u64;
@@ -257,28 +196,28 @@ fn parse_cursor(cursor: &str) -> Result<Turn, ApiError> {
 }
 
 pub(crate) async fn get_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    authenticate(&app.actor, &headers).await?;
+    let snapshot = app.snapshot();
+    authenticate(&snapshot, &headers)?;
     let id = path_id(id)?;
-    let wanted = id.clone();
-    let task = app.actor.ask(move |state, _| state.scheduler.tasks().get(&wanted).map(Task::to_json)).await?;
-    ok(task.ok_or_else(|| ApiError::task_not_found(&id))?)
+    let task = snapshot.view.tasks().get(&id);
+    ok(task.map(Task::to_json).ok_or_else(|| ApiError::task_not_found(&id))?)
 }
 
 pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task").await?;
-    let wanted = id.clone();
-    let done = app.actor.ask(move |state, now_ms| {
+    let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task")?;
+    let (wanted, by) = (id.clone(), caller.name.clone());
+    let done = app.act(&caller, move |state, now_ms| {
         let before = state.scheduler.tasks().get(&wanted).map(|task| task.status.name());
-        state.scheduler.cancel(&wanted, &caller.name, now_ms).map(|()| before)
+        state.scheduler.cancel(&wanted, &by, now_ms).map(|()| before)
     });
     let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
     ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
 }
 
 pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (_, id) = require_submitter(&app, &headers, id, "retry another's task").await?;
+    let (caller, id) = require_submitter(&app, &headers, id, "retry another's task")?;
     let wanted = id.clone();
-    let done = app.actor.ask(move |state, now_ms| {
+    let done = app.act(&caller, move |state, now_ms| {
         state.scheduler.revive(&wanted, now_ms)?;
         Ok(state.scheduler.tasks().get(&wanted).map(|task| task.submission.priority.number()))
     });
@@ -286,21 +225,14 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
     ok(json!({"status": "requeued", "task_id": id, "priority": priority}))
 }
 
-/// Returns the caller's principal and the task's id. The caller must be an admin or the task's submitter.
-async fn require_submitter(
-    app: &App,
-    headers: &HeaderMap,
-    id: Id,
-    what: &str,
-) -> Result<(Principal, String), ApiError> {
-    let caller = authenticate(&app.actor, headers).await?;
+/// Returns the caller and the task's id. The caller must be an admin or the task's submitter.
+fn require_submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Caller, String), ApiError> {
+    let snapshot = app.snapshot();
+    let caller = authenticate(&snapshot, headers)?;
     let id = path_id(id)?;
-    let wanted = id.clone();
-    let owner = app
-        .actor
-        .ask(move |state, _| state.scheduler.tasks().get(&wanted).map(|task| task.submission.submitted_by.clone()));
-    let owner = owner.await?.ok_or_else(|| ApiError::task_not_found(&id))?;
-    if caller.admin || caller.name == owner { Ok((caller, id)) } else { Err(ApiError::forbidden(&caller.name, what)) }
+    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
+    let may = caller.admin || caller.name == task.submission.submitted_by;
+    if may { Ok((caller, id)) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 
 fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {

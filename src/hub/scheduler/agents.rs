@@ -2,11 +2,14 @@
 //! are on a restart that the hub commanded. It knows nothing of tasks or commands.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use imbl::OrdMap;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::hub::scheduler::restart::RunIdentity;
-use crate::protocol::{FEATURE_TASK_REASSIGN, Identify};
+use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, Pm2Info};
 
 /// The number of a connection, unique for the life of the hub's process. Connections are numbered as they are opened,
 /// before the peer learns that they are open: a connection that replaces an earlier one of the same process, or of a
@@ -26,6 +29,17 @@ pub enum Entered {
     Late,
 }
 
+/// An agent's description of itself at identify.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct About {
+    /// The version of the client.
+    pub version: Option<String>,
+    /// The kind of client.
+    pub client_type: Option<String>,
+    /// pm2's figures of it.
+    pub pm2_info: Option<Pm2Info>,
+}
+
 /// One agent.
 #[derive(Debug, Clone)]
 pub struct Agent {
@@ -38,9 +52,9 @@ pub struct Agent {
     /// The status text that the agent reports.
     pub status: String,
     /// The capabilities, as the agent sent them.
-    pub capabilities: Vec<Value>,
+    pub capabilities: Arc<[Value]>,
     /// The names of the capabilities, for matching.
-    pub capability_names: BTreeSet<String>,
+    pub capability_names: Arc<BTreeSet<String>>,
     /// The time of the identify, in ms since the epoch.
     pub connected_at: u64,
     /// The run of the agent's process, as restarts see it.
@@ -49,10 +63,10 @@ pub struct Agent {
     pub legacy: bool,
     /// Whether it keeps its work when a task is reclaimed, in case the task comes back (feature `task_reassign`).
     pub parks_work: bool,
-    /// The agent's description of itself at identify (`version`, `client_type`, `pm2_info`).
-    pub about: Value,
+    /// The agent's description of itself.
+    pub about: Arc<About>,
     /// The last `resource_report`.
-    pub resources: Map<String, Value>,
+    pub resources: Arc<Map<String, Value>>,
     /// Whether the agent sent `agent_restarting`: it takes nothing more on this connection.
     pub leaving: bool,
     /// The time from then to its return, as it announced it, in ms.
@@ -83,18 +97,18 @@ impl Agent {
             address: address.to_owned(),
             name: identify.name.clone().unwrap_or_else(|| identify.agent_id.clone()),
             status: identify.status.clone().unwrap_or_else(|| "connected".to_owned()),
-            capability_names: identify.capabilities.iter().filter_map(name_of).collect(),
-            capabilities: identify.capabilities.clone(),
+            capability_names: Arc::new(identify.capabilities.iter().filter_map(name_of).collect()),
+            capabilities: identify.capabilities.as_slice().into(),
             connected_at: now_ms,
             run: RunIdentity::of(identify),
             legacy: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
             parks_work: identify.features.iter().any(|feature| feature == FEATURE_TASK_REASSIGN),
-            about: json!({
-                "version": identify.version,
-                "client_type": identify.client_type,
-                "pm2_info": identify.pm2_info,
+            about: Arc::new(About {
+                version: identify.version.clone(),
+                client_type: identify.client_type.clone(),
+                pm2_info: identify.pm2_info.clone(),
             }),
-            resources: Map::new(),
+            resources: Arc::default(),
             leaving: false,
             expected_back_ms: 0,
             cordoned: false,
@@ -103,13 +117,16 @@ impl Agent {
     }
 }
 
+/// The agents by id. A copy shares them with the original and costs nothing.
+pub type AgentTable = OrdMap<Arc<str>, Arc<Agent>>;
+
 /// All agents.
 #[derive(Debug, Clone, Default)]
 pub struct Agents {
-    all: HashMap<String, Agent>,
-    by_conn: HashMap<ConnId, String>,
+    all: AgentTable,
+    by_conn: HashMap<ConnId, Arc<str>>,
     /// The newest connection that each agent identified on, also for agents that have left.
-    pub(crate) newest: BTreeMap<String, ConnId>,
+    pub(crate) newest: BTreeMap<Arc<str>, ConnId>,
     unavailable: BTreeSet<(u64, String)>,
 }
 
@@ -117,18 +134,19 @@ impl Agents {
     /// Registers the agent on this connection, in place of an earlier registration, unless it has identified on a
     /// newer one.
     pub fn register(&mut self, conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Entered {
-        if self.newest.get(&identify.agent_id).is_some_and(|newest| *newest > conn) {
+        if self.newest.get(identify.agent_id.as_str()).is_some_and(|newest| *newest > conn) {
             return Entered::Late;
         }
-        self.newest.insert(identify.agent_id.clone(), conn);
-        self.set_available(&identify.agent_id);
+        let agent_id: Arc<str> = identify.agent_id.as_str().into();
+        self.newest.insert(agent_id.clone(), conn);
+        self.set_available(&agent_id);
         let agent = Agent::new(conn, identify, address, now_ms);
-        let older = self.all.insert(identify.agent_id.clone(), agent).and_then(|agent| agent.conn);
+        let older = self.all.insert(agent_id.clone(), Arc::new(agent)).and_then(|agent| agent.conn);
         let older = older.filter(|older| *older != conn);
         if let Some(older) = older {
             self.by_conn.remove(&older);
         }
-        self.by_conn.insert(conn, identify.agent_id.clone());
+        self.by_conn.insert(conn, agent_id);
         Entered::Here { older }
     }
 
@@ -136,10 +154,10 @@ impl Agents {
     /// without a connection.
     pub fn disconnect(&mut self, conn: ConnId) -> Option<String> {
         let agent_id = self.by_conn.remove(&conn)?;
-        if let Some(agent) = self.all.get_mut(&agent_id) {
+        if let Some(agent) = self.get_mut(&agent_id) {
             agent.conn = None;
         }
-        Some(agent_id)
+        Some(agent_id.as_ref().to_owned())
     }
 
     /// Forgets the agent, but not which of its connections was the newest.
@@ -150,22 +168,22 @@ impl Agents {
 
     /// Returns the agent whose current connection this is.
     pub fn agent_on(&self, conn: ConnId) -> Option<&str> {
-        self.by_conn.get(&conn).map(String::as_str)
+        self.by_conn.get(&conn).map(Arc::as_ref)
     }
 
     /// Returns one agent.
     pub fn get(&self, agent_id: &str) -> Option<&Agent> {
-        self.all.get(agent_id)
+        self.all.get(agent_id).map(Arc::as_ref)
     }
 
     /// Returns one agent for modification.
     pub fn get_mut(&mut self, agent_id: &str) -> Option<&mut Agent> {
-        self.all.get_mut(agent_id)
+        self.all.get_mut(agent_id).map(Arc::make_mut)
     }
 
     /// Returns one agent and its connection, if it is connected.
     pub fn connected(&self, agent_id: &str) -> Option<(&Agent, ConnId)> {
-        let agent = self.all.get(agent_id)?;
+        let agent = self.get(agent_id)?;
         Some((agent, agent.conn?))
     }
 
@@ -174,11 +192,9 @@ impl Agents {
         self.get(agent_id).is_some_and(|agent| agent.parks_work)
     }
 
-    /// Returns all agents, sorted by id.
-    pub fn list(&self) -> Vec<(&str, &Agent)> {
-        let mut agents: Vec<(&str, &Agent)> = self.all.iter().map(|(id, agent)| (id.as_str(), agent)).collect();
-        agents.sort_by_key(|(id, _)| *id);
-        agents
+    /// Returns all agents, by id.
+    pub fn all(&self) -> &AgentTable {
+        &self.all
     }
 
     /// Returns the number of connected agents.
@@ -189,7 +205,7 @@ impl Agents {
     /// Lets the agent get no task before `until_ms` (ms since the epoch).
     pub fn set_unavailable(&mut self, agent_id: &str, until_ms: u64) {
         self.set_available(agent_id);
-        if let Some(agent) = self.all.get_mut(agent_id) {
+        if let Some(agent) = self.get_mut(agent_id) {
             agent.unavailable_until = Some(until_ms);
             self.unavailable.insert((until_ms, agent_id.to_owned()));
         }
@@ -197,10 +213,10 @@ impl Agents {
 
     /// Lets the agent get a task again, because its state changed.
     pub fn set_available(&mut self, agent_id: &str) {
-        if let Some(agent) = self.all.get_mut(agent_id)
-            && let Some(until_ms) = agent.unavailable_until.take()
-        {
-            self.unavailable.remove(&(until_ms, agent_id.to_owned()));
+        let Some(until_ms) = self.get(agent_id).and_then(|agent| agent.unavailable_until) else { return };
+        self.unavailable.remove(&(until_ms, agent_id.to_owned()));
+        if let Some(agent) = self.get_mut(agent_id) {
+            agent.unavailable_until = None;
         }
     }
 
@@ -221,7 +237,7 @@ impl Agents {
     }
 
     fn end_unavailability(&mut self, agent_id: &str, now_ms: u64) {
-        if let Some(agent) = self.all.get_mut(agent_id)
+        if let Some(agent) = self.get_mut(agent_id)
             && agent.unavailable_until.is_some_and(|until_ms| until_ms <= now_ms)
         {
             agent.unavailable_until = None;

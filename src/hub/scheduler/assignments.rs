@@ -1,8 +1,10 @@
 //! The assignment that each agent holds, and until when the hub waits for it. Volatile and pure: it knows only the ids
 //! of the tasks, and after a restart of the hub every holder has the full time again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use imbl::HashMap;
 use serde_json::Value;
 
 use crate::hub::scheduler::policy::Policy;
@@ -50,8 +52,9 @@ pub struct Away {
     pub planned: bool,
 }
 
+/// The assignment that an agent holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ActiveAssignment {
+pub struct ActiveAssignment {
     pub(crate) task_id: String,
     /// The run that the task was assigned to; `None` if the hub was restarted since.
     pub(crate) run: Option<RunIdentity>,
@@ -135,11 +138,14 @@ pub struct Returned<'a> {
     pub unclear: bool,
 }
 
+/// What each agent holds. A copy shares all of it with the original and costs nothing.
+pub type AssignmentTable = HashMap<Arc<str>, Arc<ActiveAssignment>>;
+
 /// All holders. Times are in ms since the epoch.
 #[derive(Debug, Clone, Default)]
 pub struct Assignments {
     policy: Policy,
-    held: HashMap<String, ActiveAssignment>,
+    held: AssignmentTable,
     /// The holders by the time at which something is due.
     due: BTreeSet<(u64, String)>,
 }
@@ -157,7 +163,12 @@ impl Assignments {
 
     /// Returns the assignment that the agent holds.
     pub(crate) fn get(&self, agent_id: &str) -> Option<&ActiveAssignment> {
-        self.held.get(agent_id)
+        self.held.get(agent_id).map(Arc::as_ref)
+    }
+
+    /// Returns what each agent holds.
+    pub(crate) fn all(&self) -> &AssignmentTable {
+        &self.held
     }
 
     /// Assigns the task to the agent, which has to confirm it.
@@ -196,34 +207,29 @@ impl Assignments {
 
     fn insert(&mut self, agent_id: &str, held: ActiveAssignment) {
         self.release(agent_id);
-        self.schedule(agent_id, &held);
-        self.held.insert(agent_id.to_owned(), held);
+        self.due.extend(held.due_at(&self.policy).map(|at| (at, agent_id.to_owned())));
+        self.held.insert(agent_id.into(), Arc::new(held));
     }
 
     /// Removes the agent's assignment.
     pub fn release(&mut self, agent_id: &str) {
-        if let Some(held) = self.held.remove(agent_id) {
-            self.unschedule(agent_id, &held);
-        }
-    }
-
-    fn schedule(&mut self, agent_id: &str, held: &ActiveAssignment) {
-        self.due.extend(held.due_at(&self.policy).map(|at| (at, agent_id.to_owned())));
-    }
-
-    fn unschedule(&mut self, agent_id: &str, held: &ActiveAssignment) {
-        if let Some(at) = held.due_at(&self.policy) {
+        if let Some(at) = self.held.remove(agent_id).and_then(|held| held.due_at(&self.policy)) {
             self.due.remove(&(at, agent_id.to_owned()));
         }
     }
 
     /// Changes the agent's assignment, if it holds one, and when something is due for it.
     fn update<T>(&mut self, agent_id: &str, change: impl FnOnce(&mut ActiveAssignment, &Policy) -> T) -> Option<T> {
-        let mut held = self.held.remove(agent_id)?;
-        self.unschedule(agent_id, &held);
-        let result = change(&mut held, &self.policy);
-        self.schedule(agent_id, &held);
-        self.held.insert(agent_id.to_owned(), held);
+        let held = self.held.get_mut(agent_id).map(Arc::make_mut)?;
+        let before = held.due_at(&self.policy);
+        let result = change(held, &self.policy);
+        let after = held.due_at(&self.policy);
+        if after != before {
+            if let Some(at) = before {
+                self.due.remove(&(at, agent_id.to_owned()));
+            }
+            self.due.extend(after.map(|at| (at, agent_id.to_owned())));
+        }
         Some(result)
     }
 
@@ -308,7 +314,9 @@ impl Assignments {
     /// Returns whether the index by time has each holder once, at its time.
     #[cfg(test)]
     pub(crate) fn index_is_right(&self) -> bool {
-        let due = |(agent_id, held): (&String, &ActiveAssignment)| Some((held.due_at(&self.policy)?, agent_id.clone()));
+        let due = |(agent_id, held): (&Arc<str>, &Arc<ActiveAssignment>)| {
+            Some((held.due_at(&self.policy)?, agent_id.as_ref().to_owned()))
+        };
         self.due == self.held.iter().filter_map(due).collect()
     }
 

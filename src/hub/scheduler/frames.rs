@@ -208,7 +208,7 @@ impl Scheduler {
         let fields = frame_fields("resource_report").unwrap_or_default();
         report.retain(|key, _| fields.iter().any(|field| field.is(key)));
         if let Some(agent) = self.agents.get_mut(agent_id) {
-            agent.resources = report;
+            agent.resources = report.into();
         }
     }
 

@@ -1,12 +1,13 @@
 //! The queue of idle agents, longest idle first. It keeps only the order; the scheduler decides which agents are idle.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// An agent's position: a number that grows with each agent that becomes idle.
 type Place = u64;
 
 /// Agents in the order of their places.
-type Line = BTreeSet<(Place, String)>;
+type Line = BTreeSet<(Place, Arc<str>)>;
 
 /// Agents that could take a task and found none that they can do.
 #[derive(Debug, Clone, Default)]
@@ -15,13 +16,13 @@ pub struct IdleAgents {
     /// The agents with each capability, so that none without it is looked at.
     by_capability: HashMap<String, Line>,
     /// Each agent's place and capabilities.
-    members: HashMap<String, (Place, BTreeSet<String>)>,
+    members: HashMap<Arc<str>, (Place, Arc<BTreeSet<String>>)>,
     next: Place,
 }
 
 impl IdleAgents {
     /// Adds the agent at the end; an agent that is present keeps its position.
-    pub fn join(&mut self, agent_id: &str, capabilities: &BTreeSet<String>) {
+    pub fn join(&mut self, agent_id: &str, capabilities: &Arc<BTreeSet<String>>) {
         let place = match self.members.get(agent_id) {
             Some((_, known)) if known == capabilities => return,
             Some((place, _)) => *place,
@@ -31,23 +32,24 @@ impl IdleAgents {
             }
         };
         self.leave(agent_id);
-        let entry = (place, agent_id.to_owned());
-        for capability in capabilities {
+        let agent_id: Arc<str> = agent_id.into();
+        let entry = (place, agent_id.clone());
+        for capability in capabilities.iter() {
             self.by_capability.entry(capability.clone()).or_default().insert(entry.clone());
         }
         self.all.insert(entry);
-        self.members.insert(agent_id.to_owned(), (place, capabilities.clone()));
+        self.members.insert(agent_id, (place, capabilities.clone()));
     }
 
     /// Removes the agent, if it is present.
     pub fn leave(&mut self, agent_id: &str) {
-        let Some((place, capabilities)) = self.members.remove(agent_id) else { return };
-        let entry = (place, agent_id.to_owned());
-        for capability in capabilities {
-            if let Some(line) = self.by_capability.get_mut(&capability) {
+        let Some((agent_id, (place, capabilities))) = self.members.remove_entry(agent_id) else { return };
+        let entry = (place, agent_id);
+        for capability in capabilities.iter() {
+            if let Some(line) = self.by_capability.get_mut(capability) {
                 line.remove(&entry);
                 if line.is_empty() {
-                    self.by_capability.remove(&capability);
+                    self.by_capability.remove(capability);
                 }
             }
         }
@@ -65,12 +67,12 @@ impl IdleAgents {
         // The shortest line has everybody who comes into question.
         let shortest = lines?.into_iter().min_by_key(|line| line.len()).unwrap_or(&self.all);
         let has_all = |agent_id: &str| self.members.get(agent_id).is_some_and(|(_, has)| needed.is_subset(has));
-        shortest.iter().map(|(_, agent_id)| agent_id.as_str()).find(|agent_id| has_all(agent_id))
+        shortest.iter().map(|(_, agent_id)| agent_id.as_ref()).find(|agent_id| has_all(agent_id))
     }
 
     /// Returns the agents in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(|(_, agent_id)| agent_id.as_str())
+        self.all.iter().map(|(_, agent_id)| agent_id.as_ref())
     }
 }
 
@@ -78,8 +80,8 @@ impl IdleAgents {
 mod tests {
     use super::*;
 
-    fn set(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn set(names: &[&str]) -> Arc<BTreeSet<String>> {
+        Arc::new(names.iter().map(|name| (*name).to_owned()).collect())
     }
 
     fn line() -> IdleAgents {

@@ -18,15 +18,17 @@ pub mod policy;
 pub mod queue;
 pub mod restart;
 pub mod restart_ledger;
+pub mod restart_table;
 pub mod retention;
 pub mod rivals;
 pub mod state_hash;
 pub mod task;
+pub mod task_table;
 pub mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod verdicts;
-mod view;
+pub mod view;
 
 use crate::hub::scheduler::agents::{Agent, Agents, ConnId};
 use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};

@@ -1,6 +1,8 @@
 //! One commanded restart: the command, its steps, and its JSON for the HTTP API. The ledger in `restart_ledger` moves
 //! it from phase to phase.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -138,7 +140,7 @@ pub struct Restart {
     /// Whether the agent left unfinished work, if it reported that.
     pub forced: Option<bool>,
     /// All steps, oldest first.
-    pub steps: Vec<RestartStep>,
+    pub steps: Vec<Arc<RestartStep>>,
 }
 
 impl Restart {
@@ -148,7 +150,7 @@ impl Restart {
         if self.steps.len() >= STEPS_CAP {
             self.steps.remove(1);
         }
-        self.steps.push(RestartStep { step: step.to_owned(), at_ms: now_ms, detail });
+        self.steps.push(Arc::new(RestartStep { step: step.to_owned(), at_ms: now_ms, detail }));
     }
 
     /// Returns whether the agent announced that it leaves.

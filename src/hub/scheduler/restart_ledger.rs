@@ -4,12 +4,13 @@
 //!
 //! At most one command is open for an agent, and an agent with an open command is fenced: it gets no new task.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use serde_json::json;
 
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest, RunIdentity};
+use crate::hub::scheduler::restart_table::RestartTable;
 use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
 /// The longest deadline that the hub accepts from a sidecar, in ms: a day.
@@ -43,9 +44,7 @@ pub enum Return {
 #[derive(Debug, Clone, Default)]
 pub struct Restarts {
     policy: Policy,
-    pub(crate) all: HashMap<String, Restart>,
-    by_agent: HashMap<String, BTreeSet<(u64, String)>>,
-    open: HashMap<String, String>,
+    pub(crate) all: RestartTable,
     /// The open commands by the time at which they are overdue.
     due: BTreeSet<(u64, String)>,
     dirty: BTreeSet<String>,
@@ -82,18 +81,17 @@ impl Restarts {
 
     /// Returns the agent's commands, newest first.
     pub fn of_agent(&self, agent_id: &str) -> Vec<&Restart> {
-        let ids = self.by_agent.get(agent_id).into_iter().flatten().rev();
-        ids.filter_map(|(_, id)| self.all.get(id)).collect()
+        self.all.of_agent(agent_id).collect()
     }
 
     /// Returns the agent's open command: while there is one, the agent is fenced.
     pub fn open_for(&self, agent_id: &str) -> Option<&Restart> {
-        self.open.get(agent_id).and_then(|id| self.all.get(id))
+        self.all.open_for(agent_id)
     }
 
     /// Returns all fenced agents.
     pub fn fenced(&self) -> impl Iterator<Item = &str> {
-        self.open.keys().map(String::as_str)
+        self.all.fenced_after(None)
     }
 
     /// Returns the ids of the commands to store (or, if `get` returns none, to delete) since the last call.
@@ -111,7 +109,7 @@ impl Restarts {
         request: RestartRequest,
         now_ms: u64,
     ) -> Commanded {
-        if let Some(open) = self.open.get(agent_id).and_then(|id| self.all.get_mut(id)) {
+        if let Some(open) = self.all.open_id(agent_id).and_then(|id| self.all.get_mut(&id)) {
             let upgrade = request.force && !open.force;
             if upgrade {
                 open.force = true;
@@ -179,7 +177,7 @@ impl Restarts {
                 restart.phase = RestartPhase::Refused;
                 restart.add_step(RestartPhase::Refused.name(), detail, now_ms);
                 self.due.remove(&scheduled);
-                self.open.remove(agent_id);
+                self.all.unfence(agent_id);
                 return true;
             }
             RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate if restart.phase < RestartPhase::Accepted => {
@@ -239,7 +237,7 @@ impl Restarts {
         // All of them are about the one run before this: evidence that it ended counts for each.
         if waiting.iter().any(|restart| restart.is_ended_by(&run)) {
             let ids: Vec<String> = waiting.iter().map(|restart| restart.command_id.clone()).collect();
-            self.open.remove(agent_id);
+            self.all.unfence(agent_id);
             for id in ids {
                 if let Some(restart) = self.all.get_mut(&id) {
                     self.due.remove(&(restart.overdue_at, id.clone()));
@@ -273,8 +271,9 @@ impl Restarts {
             let stuck = restart.phase.name();
             restart.phase = RestartPhase::Overdue;
             restart.add_step(RestartPhase::Overdue.name(), json!({"while": stuck}), now_ms);
-            self.open.remove(&restart.agent_id);
-            agents.push(restart.agent_id.clone());
+            let agent_id = restart.agent_id.clone();
+            self.all.unfence(&agent_id);
+            agents.push(agent_id);
             self.dirty.insert(id);
         }
         agents
@@ -283,7 +282,7 @@ impl Restarts {
     /// Returns whether the index by time has each open command once, at its time.
     #[cfg(test)]
     pub(crate) fn index_is_right(&self) -> bool {
-        let open = self.open.values().filter_map(|id| self.all.get(id));
+        let open = self.all.fenced_after(None).filter_map(|agent_id| self.all.open_for(agent_id));
         self.due == open.map(|restart| (restart.overdue_at, restart.command_id.clone())).collect()
     }
 
@@ -293,47 +292,40 @@ impl Restarts {
     }
 
     fn insert(&mut self, restart: Restart) {
-        let (id, agent_id) = (restart.command_id.clone(), restart.agent_id.clone());
         if restart.phase.is_open() {
-            self.open.insert(agent_id.clone(), id.clone());
-            self.due.insert((restart.overdue_at, id.clone()));
+            self.due.insert((restart.overdue_at, restart.command_id.clone()));
         }
-        self.by_agent.entry(agent_id).or_default().insert((restart.seq, id.clone()));
-        self.all.insert(id, restart);
+        self.all.insert(restart);
     }
 
     /// Returns the agent's open command if it is the named one, and marks it as dirty.
     fn open_mut(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
-        let id = self.open.get(agent_id)?;
-        if command_id.is_some_and(|named| named != id) {
+        let id = self.all.open_id(agent_id)?;
+        if command_id.is_some_and(|named| *named != *id) {
             return None;
         }
-        self.dirty.insert(id.clone());
-        self.all.get_mut(id)
+        self.dirty.insert(id.as_ref().to_owned());
+        self.all.get_mut(&id)
     }
 
     /// Returns the agent's open command, or else its newest if that is overdue: it may still become `Back`.
     fn open_or_overdue_mut(&mut self, agent_id: &str, command_id: Option<&str>) -> Option<&mut Restart> {
-        if self.open.contains_key(agent_id) {
+        if self.all.open_for(agent_id).is_some() {
             return self.open_mut(agent_id, command_id);
         }
-        let (_, newest) = self.by_agent.get(agent_id)?.last()?;
-        let restart = self.all.get_mut(newest)?;
-        let named = command_id.is_none_or(|named| named == restart.command_id);
-        if restart.phase != RestartPhase::Overdue || !named {
+        let newest = self.all.of_agent(agent_id).next()?;
+        let named = command_id.is_none_or(|named| named == newest.command_id);
+        if newest.phase != RestartPhase::Overdue || !named {
             return None;
         }
-        self.dirty.insert(restart.command_id.clone());
-        Some(restart)
+        let id = newest.command_id.clone();
+        self.dirty.insert(id.clone());
+        self.all.get_mut(&id)
     }
 
     fn prune(&mut self, agent_id: &str) {
-        let Some(ids) = self.by_agent.get_mut(agent_id) else { return };
-        while ids.len() > self.policy.keep_restarts.max(1) {
-            if let Some((_, oldest)) = ids.pop_first() {
-                self.all.remove(&oldest);
-                self.dirty.insert(oldest);
-            }
+        while let Some(oldest) = self.all.pop_excess(agent_id, self.policy.keep_restarts.max(1)) {
+            self.dirty.insert(oldest.as_ref().to_owned());
         }
     }
 }

@@ -4,8 +4,11 @@
 //! other's place again and again are both alive: then one of them stays, and the other is refused for as long as the
 //! first one is connected. The holder of the agent's task stays; without a task, the run that was connected first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::protocol::RECENT_CONFLICT_MS;
 
@@ -65,9 +68,9 @@ struct Rivalry {
     conflict: Option<PastConflict>,
 }
 
-/// All agents with more than one run.
+/// All agents with more than one run. A copy shares them with the original and costs nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Rivals(BTreeMap<String, Rivalry>);
+pub struct Rivals(OrdMap<Arc<str>, Arc<Rivalry>>);
 
 /// A connection that is about to take another one's place: the runs by their `boot_id`.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +100,7 @@ impl Rivals {
     /// Decides which of the two runs is connected from now on.
     pub fn decide(&mut self, agent_id: &str, contest: Contest<'_>, now_ms: u64) -> Outcome {
         let Contest { old, old_since, new, holder } = contest;
-        let rivalry = self.0.entry(agent_id.to_owned()).or_default();
+        let rivalry = self.of(agent_id);
         rivalry.note_run(old, old_since, now_ms);
         rivalry.note_run(new, now_ms, now_ms);
         if rivalry.settled.stays == old && rivalry.settled.refused.iter().any(|run| run == new) {
@@ -126,7 +129,7 @@ impl Rivals {
     /// Records a contest of two runs that are known to be alive, and returns whether it is to be logged: at most once a
     /// minute for each agent.
     pub fn record_conflict(&mut self, agent_id: &str, addresses: [&str; 2], now_ms: u64) -> bool {
-        let rivalry = self.0.entry(agent_id.to_owned()).or_default();
+        let rivalry = self.of(agent_id);
         let logged_at = rivalry.conflict.as_ref().map(|past| past.logged_at);
         let is_logged = logged_at.is_none_or(|at| at + LOG_INTERVAL_MS <= now_ms);
         let logged_at = logged_at.filter(|_| !is_logged).unwrap_or(now_ms);
@@ -139,9 +142,14 @@ impl Rivals {
         self.0.get(agent_id)?.conflict.as_ref().filter(|past| now_ms < past.at + RECENT_CONFLICT_MS)
     }
 
+    fn of(&mut self, agent_id: &str) -> &mut Rivalry {
+        Arc::make_mut(self.0.entry(agent_id.into()).or_default())
+    }
+
     /// Records that the agent's connection closed: either run may come next.
     pub fn disconnected(&mut self, agent_id: &str) {
-        if let Some(rivalry) = self.0.get_mut(agent_id) {
+        if let Some(rivalry) = self.0.get_mut(agent_id).filter(|rivalry| rivalry.settled != Settled::default()) {
+            let rivalry = Arc::make_mut(rivalry);
             rivalry.settled = Settled::default();
         }
     }
@@ -149,7 +157,8 @@ impl Rivals {
     /// Feeds what decides the future to `hasher`, as of `now_ms`. Replacements, and which run was there first, decide
     /// nothing before a run that was replaced has come back.
     pub(crate) fn state_hash(&self, now_ms: u64, hasher: &mut impl Hasher) {
-        for (agent_id, Rivalry { replacements, runs, settled, conflict: _ }) in &self.0 {
+        for (agent_id, rivalry) in &self.0 {
+            let Rivalry { replacements, runs, settled, conflict: _ } = &**rivalry;
             let counts = replacements.iter().filter(|past| now_ms < past.at + WINDOW_MS);
             let counts: Vec<_> = counts.map(|past| (now_ms - past.at, &past.old, &past.new)).collect();
             // Oldest first: a run that replaces another and is replaced in turn has not come back.

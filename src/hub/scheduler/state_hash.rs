@@ -40,7 +40,7 @@ impl Scheduler {
                 hash_assignment(held, self.policy.stale_timeout_ms, &from_now, hasher);
             }
         }
-        for (agent_id, agent) in self.agents.list() {
+        for (agent_id, agent) in self.agents.all() {
             agent_id.hash(hasher);
             agent.conn.map(&rank).hash(hasher);
             hash_agent(agent, &from_now, hasher);

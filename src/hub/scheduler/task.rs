@@ -2,6 +2,7 @@
 //! status.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -139,7 +140,7 @@ pub struct Task {
     /// The task's number in the order of submission: FIFO inside a lane.
     pub seq: u64,
     /// The task as it was submitted.
-    pub submission: Submission,
+    pub submission: Arc<Submission>,
     /// The status.
     pub status: Status,
     /// The number of assignments and reclaims so far: a verdict for another generation changes nothing.
@@ -156,7 +157,7 @@ pub struct Task {
     /// The time of the last history entry, in ms since the epoch.
     pub updated_at: u64,
     /// The history, newest first.
-    pub history: Vec<HistoryEntry>,
+    pub history: Vec<Arc<HistoryEntry>>,
 }
 
 impl Task {
@@ -165,7 +166,7 @@ impl Task {
         let mut task = Self {
             id,
             seq,
-            submission,
+            submission: Arc::new(submission),
             status: Status::Queued,
             generation: 0,
             retry_count: 0,
@@ -181,7 +182,8 @@ impl Task {
 
     /// Adds an entry to the history and sets `updated_at`.
     pub fn add_history(&mut self, event: &str, details: Value, now_ms: u64) {
-        self.history.insert(0, HistoryEntry { event: event.to_owned(), timestamp: now_ms, details });
+        let entry = HistoryEntry { event: event.to_owned(), timestamp: now_ms, details };
+        self.history.insert(0, Arc::new(entry));
         self.history.truncate(HISTORY_CAP);
         self.updated_at = now_ms;
     }

@@ -4,25 +4,24 @@
 //! A rule of the legacy hub is kept: every assignment and every reclaim adds 1 to the generation. Verdicts are in
 //! `verdicts`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::hub::scheduler::assignments::{Assignments, Due};
 use crate::hub::scheduler::lost_assignments::LostAssignments;
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::scheduler::queue::{TaskQueue, Turn, turn};
+use crate::hub::scheduler::queue::TaskQueue;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::hub::scheduler::retention::{Retention, Unfinished};
 use crate::hub::scheduler::task::{ASSIGNED, Status, Submission, Task};
+use crate::hub::scheduler::task_table::TaskTable;
 
 /// All tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     policy: Policy,
-    pub(crate) all: HashMap<String, Task>,
-    order: BTreeMap<Turn, String>,
+    pub(crate) all: TaskTable,
     queue: TaskQueue,
     pub(crate) assignments: Assignments,
     retention: Retention,
@@ -53,7 +52,7 @@ impl Tasks {
             if !task.status.is_final() {
                 tasks.unfinished.add(&task);
             }
-            tasks.insert(task);
+            tasks.all.insert(task);
         }
         finished.sort();
         for task in finished.iter().filter_map(|(_, id)| tasks.all.get(id)) {
@@ -71,13 +70,7 @@ impl Tasks {
 
     /// Returns all tasks, by lane and order of submission.
     pub fn list(&self) -> Vec<&Task> {
-        self.list_after(None).collect()
-    }
-
-    /// Returns the tasks after this position, by lane and order of submission.
-    pub fn list_after(&self, after: Option<Turn>) -> impl Iterator<Item = &Task> {
-        let rest = self.order.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        rest.filter_map(|(_, id)| self.all.get(id))
+        self.all.list_after(None).collect()
     }
 
     /// Returns the task that the agent holds.
@@ -116,7 +109,9 @@ impl Tasks {
         let task = Task::new(id, self.next_seq, submission, now_ms);
         self.next_seq += 1;
         self.unfinished.add(&task);
-        self.enqueue(task);
+        let id = task.id.clone();
+        self.all.insert(task);
+        self.enqueue(&id);
     }
 
     /// Returns the first queued task that this agent, with these capabilities, can do.
@@ -284,48 +279,40 @@ impl Tasks {
         self.assignments.deadline()
     }
 
-    fn enqueue(&mut self, task: Task) {
-        self.queue.insert(&task);
-        self.dirty.insert(task.id.clone());
-        self.queued.push(task.id.clone());
-        self.insert(task);
-    }
-
-    fn insert(&mut self, task: Task) {
-        self.order.insert(turn(&task), task.id.clone());
-        self.all.insert(task.id.clone(), task);
+    fn enqueue(&mut self, task_id: &str) {
+        let Some(task) = self.all.get(task_id) else { return };
+        self.queue.insert(task);
+        self.dirty.insert(task_id.to_owned());
+        self.queued.push(task_id.to_owned());
     }
 
     /// Queues the task again, at its old position, under a new generation.
     pub(crate) fn requeue(&mut self, task_id: &str, event: &str, details: Value, now_ms: u64) {
-        let Some(mut task) = self.all.remove(task_id) else { return };
-        self.release(&task.status);
-        task.status = Status::Queued;
+        let Some(task) = self.all.get_mut(task_id) else { return };
+        let before = std::mem::replace(&mut task.status, Status::Queued);
         task.generation += 1;
         task.add_history(event, details, now_ms);
-        self.enqueue(task);
+        self.release(&before);
+        self.enqueue(task_id);
     }
 
     pub(crate) fn finish(&mut self, task_id: &str, status: Status, event: &str, details: Value, now_ms: u64) {
-        let Some(mut task) = self.all.remove(task_id) else { return };
-        self.ended.extend(former_holders(&task, &status));
-        self.release(&task.status);
-        self.queue.remove(&task);
-        task.status = status;
+        let Some(task) = self.all.get_mut(task_id) else { return };
+        self.ended.extend(former_holders(task, &status));
+        self.queue.remove(task);
+        let before = std::mem::replace(&mut task.status, status);
         task.add_history(event, details, now_ms);
         self.dirty.insert(task_id.to_owned());
         self.unfinished.remove(task_id);
-        self.retention.push(&task);
-        self.all.insert(task_id.to_owned(), task);
+        self.retention.push(task);
+        self.release(&before);
         self.prune();
     }
 
     /// Drops the oldest finished tasks while there are too many.
     fn prune(&mut self) {
         while let Some(oldest) = self.retention.pop_excess(&self.policy) {
-            if let Some(task) = self.all.remove(&oldest) {
-                self.order.remove(&turn(&task));
-            }
+            self.all.remove(&oldest);
             self.dirty.insert(oldest);
         }
     }

@@ -1,32 +1,133 @@
-//! The agents as the API shows them: pure, and it changes nothing.
+//! The scheduler's state as readers see it: pure. A view is a copy that shares everything with the scheduler, so it costs
+//! nothing to make, and no reader holds the scheduler up.
 
-use serde_json::{Value, json};
+use std::ops::Bound::{Excluded, Unbounded};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::hub::scheduler::Scheduler;
-use crate::hub::scheduler::agents::Agent;
-use crate::hub::scheduler::task::Status;
+use crate::hub::scheduler::agents::{About, Agent, AgentTable};
+use crate::hub::scheduler::assignments::AssignmentTable;
+use crate::hub::scheduler::restart_table::RestartTable;
+use crate::hub::scheduler::rivals::Rivals;
+use crate::hub::scheduler::task::{Status, Task};
+use crate::hub::scheduler::task_table::TaskTable;
+
+/// The scheduler's state at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    agents: AgentTable,
+    connected_count: usize,
+    tasks: TaskTable,
+    held: AssignmentTable,
+    restarts: RestartTable,
+    rivals: Rivals,
+}
+
+/// One agent, as `GET /api/agents` shows it.
+#[derive(Debug, Serialize)]
+pub struct AgentSummary<'a> {
+    agent_id: &'a str,
+    name: &'a str,
+    status: &'a str,
+    capabilities: &'a [Value],
+    connected_at: Option<u64>,
+    connected: bool,
+    fsm_state: &'static str,
+    current_task_id: Option<&'a str>,
+    cordoned: bool,
+    boot_id: Option<&'a str>,
+    about: Option<&'a About>,
+    resources: Option<&'a Map<String, Value>>,
+    identity_conflict: Value,
+    restart: Option<OpenRestart<'a>>,
+}
+
+/// The restart that an agent is on.
+#[derive(Debug, Serialize)]
+struct OpenRestart<'a> {
+    command_id: &'a str,
+    state: &'static str,
+    commanded_at: u64,
+}
 
 impl Scheduler {
-    /// Returns all agents that are connected or on a commanded restart, as the API shows them. (An agent that is away for
+    /// Returns the present state for reading.
+    pub fn view(&self) -> View {
+        View {
+            agents: self.agents.all().clone(),
+            connected_count: self.agents.connected_count(),
+            tasks: self.tasks.all.clone(),
+            held: self.tasks.assignments.all().clone(),
+            restarts: self.restarts.all.clone(),
+            rivals: self.rivals.clone(),
+        }
+    }
+}
+
+impl View {
+    /// Returns all tasks.
+    pub fn tasks(&self) -> &TaskTable {
+        &self.tasks
+    }
+
+    /// Returns all commanded restarts.
+    pub fn restarts(&self) -> &RestartTable {
+        &self.restarts
+    }
+
+    /// Returns the number of connected agents.
+    pub fn connected_count(&self) -> usize {
+        self.connected_count
+    }
+
+    /// Returns the agents after this one, by id, that are connected or on a commanded restart. (An agent that is away for
     /// another reason is not listed, as at the legacy hub.)
-    pub fn agents_json(&self, now_ms: u64) -> Vec<Value> {
-        self.listed_agents().map(|id| self.agent_json(id, now_ms)).collect()
-    }
-
-    fn listed_agents(&self) -> impl Iterator<Item = &str> {
+    pub fn agents_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        let rest = self.agents.range::<_, str>((after.map_or(Unbounded, Excluded), Unbounded));
+        let mut connected = rest.filter(|(_, agent)| agent.conn.is_some()).map(|(id, _)| &**id).peekable();
         // After a restart of the hub, only the id is known of an agent that is still away.
-        let unknown = self.restarts.fenced().filter(|id| self.agents.get(id).is_none());
-        let listed = |(id, agent): &(&str, &Agent)| agent.conn.is_some() || self.restarts.open_for(id).is_some();
-        self.agents.list().into_iter().filter(listed).map(|(id, _)| id).chain(unknown)
+        let mut fenced = self.restarts.fenced_after(after).peekable();
+        std::iter::from_fn(move || {
+            let next = match (connected.peek(), fenced.peek()) {
+                (Some(one), Some(other)) => *one.min(other),
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => return None,
+            };
+            connected.next_if_eq(&next);
+            fenced.next_if_eq(&next);
+            Some(next)
+        })
     }
 
-    /// Returns the states of all agents that are connected or expected back, as the legacy hub shows them.
-    pub fn states_json(&self, now_ms: u64) -> Vec<Value> {
-        self.listed_agents().filter_map(|id| self.state_json(id, now_ms)).collect()
+    /// Returns one agent, as `GET /api/agents` shows it.
+    pub fn agent<'a>(&'a self, agent_id: &'a str, now_ms: u64) -> AgentSummary<'a> {
+        let agent = self.agents.get(agent_id).map(|agent| &**agent);
+        AgentSummary {
+            agent_id,
+            name: agent.map_or(agent_id, |agent| agent.name.as_str()),
+            status: agent.map_or("away", |agent| agent.status.as_str()),
+            capabilities: agent.map_or(&[][..], |agent| &agent.capabilities),
+            connected_at: agent.map(|agent| agent.connected_at),
+            connected: agent.is_some_and(|agent| agent.conn.is_some()),
+            fsm_state: self.fsm_state(agent_id),
+            current_task_id: self.task_of(agent_id).map(|task| task.id.as_str()),
+            cordoned: agent.is_some_and(|agent| agent.cordoned),
+            boot_id: agent.and_then(|agent| agent.run.boot_id.as_deref()),
+            about: agent.map(|agent| &*agent.about),
+            resources: agent.map(|agent| &*agent.resources),
+            identity_conflict: self.identity_conflict(agent_id, now_ms),
+            restart: self.restarts.open_for(agent_id).map(|open| OpenRestart {
+                command_id: &open.command_id,
+                state: open.phase.name(),
+                commanded_at: open.commanded_at,
+            }),
+        }
     }
 
-    /// Returns the state of one agent; `None` if it is neither connected nor expected back.
-    pub fn state_json(&self, agent_id: &str, now_ms: u64) -> Option<Value> {
+    /// Returns the state of one agent, as the legacy hub shows it; `None` if it is neither connected nor expected back.
+    pub fn agent_state(&self, agent_id: &str, now_ms: u64) -> Option<Value> {
         let agent = self.agents.get(agent_id);
         if agent.is_none_or(|agent| agent.conn.is_none()) && self.restarts.open_for(agent_id).is_none() {
             return None;
@@ -38,7 +139,7 @@ impl Scheduler {
             "agent_id": agent_id,
             "name": agent.map_or(agent_id, |agent| agent.name.as_str()),
             "fsm_state": self.fsm_state(agent_id),
-            "current_task_id": self.tasks.task_of(agent_id).map(|task| task.id.as_str()),
+            "current_task_id": self.task_of(agent_id).map(|task| task.id.as_str()),
             "capabilities": capabilities,
             // The legacy hub lists `unresponsive` here, for an agent that did not accept an assignment; this hub sets
             // no flags.
@@ -48,42 +149,23 @@ impl Scheduler {
         }))
     }
 
+    fn task_of(&self, agent_id: &str) -> Option<&Task> {
+        self.tasks.get(&self.held.get(agent_id)?.task_id)
+    }
+
     /// Returns the latest conflict between two sidecars with this identity, or null if none is recent.
     fn identity_conflict(&self, agent_id: &str, now_ms: u64) -> Value {
         let conflict = self.rivals.recent_conflict(agent_id, now_ms);
         conflict.map_or(Value::Null, |past| json!({"addresses": past.addresses, "last_at": past.at}))
     }
 
-    fn agent_json(&self, agent_id: &str, now_ms: u64) -> Value {
-        let agent = self.agents.get(agent_id);
-        let task = self.tasks.task_of(agent_id);
-        json!({
-            "agent_id": agent_id,
-            "name": agent.map_or(agent_id, |agent| agent.name.as_str()),
-            "status": agent.map_or("away", |agent| agent.status.as_str()),
-            "capabilities": agent.map_or(&[][..], |agent| agent.capabilities.as_slice()),
-            "connected_at": agent.map(|agent| agent.connected_at),
-            "connected": agent.is_some_and(|agent| agent.conn.is_some()),
-            "fsm_state": self.fsm_state(agent_id),
-            "current_task_id": task.map(|task| task.id.as_str()),
-            "cordoned": agent.is_some_and(|agent| agent.cordoned),
-            "boot_id": agent.and_then(|agent| agent.run.boot_id.as_deref()),
-            "about": agent.map(|agent| &agent.about),
-            "resources": agent.map(|agent| &agent.resources),
-            "identity_conflict": self.identity_conflict(agent_id, now_ms),
-            "restart": self.restarts.open_for(agent_id).map(|open| json!({
-                "command_id": open.command_id, "state": open.phase.name(), "commanded_at": open.commanded_at,
-            })),
-        })
-    }
-
     /// Returns the agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
     fn fsm_state(&self, agent_id: &str) -> &'static str {
-        let agent = self.agents.get(agent_id);
+        let agent: Option<&Agent> = self.agents.get(agent_id).map(|agent| &**agent);
         if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {
             return "restarting";
         }
-        match (agent.and_then(|agent| agent.conn), self.tasks.task_of(agent_id).map(|task| &task.status)) {
+        match (agent.and_then(|agent| agent.conn), self.task_of(agent_id).map(|task| &task.status)) {
             (None, _) => "offline",
             (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
             (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",

@@ -1,14 +1,17 @@
 //! The settings that an operator made over HTTP, as names and values. The caller stores them.
 
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 
 /// The name of the setting for the repository that a new agent clones.
 pub const DEFAULT_REPO: &str = "default_repo";
 
-/// All settings.
+/// Settings by name. A copy shares them with the original and costs nothing.
+pub type SettingsTable = OrdMap<String, String>;
+
+/// All settings, and what is to be stored of them.
 #[derive(Debug, Default)]
 pub struct Settings {
-    all: BTreeMap<String, String>,
+    all: SettingsTable,
     dirty: Vec<(String, String)>,
 }
 
@@ -18,9 +21,9 @@ impl Settings {
         Self { all: stored.into_iter().collect(), dirty: Vec::new() }
     }
 
-    /// Returns the value of a setting.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.all.get(name).map(String::as_str)
+    /// Returns all settings.
+    pub fn all(&self) -> &SettingsTable {
+        &self.all
     }
 
     /// Sets a setting.

@@ -2,8 +2,10 @@
 //!
 //! A token is 256 random bits in hex, so a plain hash is enough: there is nothing to guess.
 
-use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
 
+use imbl::{HashMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -25,8 +27,9 @@ pub struct Principal {
     pub created_at: u64,
 }
 
-/// The largest number of tokens that a hub keeps. Registration is open, and must not fill the disk.
-pub const MAX_TOKENS: usize = 10_000;
+/// The largest number of tokens that a hub keeps. Registration is open, and must not fill the disk: a token takes about
+/// 200 bytes of it.
+pub const MAX_TOKENS: usize = 200_000;
 
 /// The reason why no token was issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +67,89 @@ pub enum TokenSelector {
 /// A token to store, or (`None`) to delete.
 pub type Change = (TokenHash, Option<Principal>);
 
-/// All tokens.
+/// The place of a token in a list: its name, its time of issue in ms since the epoch, and its hash.
+pub type TokenPlace = (Arc<str>, u64, TokenHash);
+
+/// The valid tokens. A copy shares them with the original and costs nothing, so that readers get one for each state of
+/// the hub.
+#[derive(Debug, Clone, Default)]
+pub struct TokenTable {
+    /// Tokens by the first bytes of the hash; the rest is compared in constant time.
+    by_prefix: HashMap<[u8; 8], Vec<(TokenHash, Arc<Principal>)>>,
+    /// Tokens by name and time of issue.
+    by_name: OrdSet<TokenPlace>,
+}
+
+impl TokenTable {
+    /// Returns the hash of a valid token and the identity that it proves.
+    pub fn find(&self, token: &str) -> Option<(TokenHash, &Principal)> {
+        let hash = hash_of(token);
+        let candidates = self.by_prefix.get(&prefix(&hash))?;
+        let (_, principal) = candidates.iter().find(|(stored, _)| bool::from(stored.ct_eq(&hash)))?;
+        Some((hash, principal))
+    }
+
+    /// Returns the identity that the token with this hash proves, if it is valid.
+    pub fn get(&self, hash: &TokenHash) -> Option<&Principal> {
+        let candidates = self.by_prefix.get(&prefix(hash))?;
+        candidates.iter().find(|(stored, _)| stored == hash).map(|(_, principal)| &**principal)
+    }
+
+    /// Returns whether the name has a token.
+    pub fn holds(&self, name: &str) -> bool {
+        self.of(name).next().is_some()
+    }
+
+    /// Returns the tokens after this place, by name and age, each with its own place.
+    pub fn list_after(&self, after: Option<&TokenPlace>) -> impl Iterator<Item = (&TokenPlace, TokenSummary)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range::<_, TokenPlace>((from, Bound::Unbounded)).filter_map(|place| {
+            let (_, _, hash) = place;
+            let principal = self.get(hash)?;
+            let summary = TokenSummary {
+                id: id_of(hash),
+                agent_id: principal.name.clone(),
+                admin: principal.admin,
+                created_at: principal.created_at,
+            };
+            Some((place, summary))
+        })
+    }
+
+    /// Returns all tokens, by name and age.
+    pub fn list(&self) -> impl Iterator<Item = TokenSummary> {
+        self.list_after(None).map(|(_, summary)| summary)
+    }
+
+    /// Returns the tokens of a name, the oldest first.
+    fn of(&self, name: &str) -> impl Iterator<Item = &TokenHash> {
+        let name: Arc<str> = name.into();
+        let range = (name.clone(), 0, [0; 32])..=(name, u64::MAX, [u8::MAX; 32]);
+        self.by_name.range(range).map(|(_, _, hash)| hash)
+    }
+
+    fn insert(&mut self, hash: TokenHash, principal: Principal) {
+        self.by_name.insert((principal.name.as_str().into(), principal.created_at, hash));
+        self.by_prefix.entry(prefix(&hash)).or_default().push((hash, Arc::new(principal)));
+    }
+
+    fn remove(&mut self, hash: &TokenHash) {
+        let Some(principal) = self.get(hash) else { return };
+        let entry = (principal.name.as_str().into(), principal.created_at, *hash);
+        self.by_name.remove(&entry);
+        if let Some(same_prefix) = self.by_prefix.get_mut(&prefix(hash)) {
+            same_prefix.retain(|(stored, _)| stored != hash);
+            if same_prefix.is_empty() {
+                self.by_prefix.remove(&prefix(hash));
+            }
+        }
+    }
+}
+
+/// All tokens, and what is to be stored of them.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    /// Tokens by the first bytes of the hash; the rest is compared in constant time.
-    by_prefix: HashMap<[u8; 8], Vec<(TokenHash, Principal)>>,
-    /// The number of tokens of each name.
-    names: HashMap<String, usize>,
+    valid: TokenTable,
     dirty: Vec<Change>,
 }
 
@@ -79,9 +158,14 @@ impl Tokens {
     pub fn load(stored: Vec<(TokenHash, Principal)>) -> Self {
         let mut tokens = Self::default();
         for (hash, principal) in stored {
-            tokens.insert(hash, principal);
+            tokens.valid.insert(hash, principal);
         }
         tokens
+    }
+
+    /// Returns the valid tokens.
+    pub fn valid(&self) -> &TokenTable {
+        &self.valid
     }
 
     /// Turns random bytes into a new token for the name. A name may have several; with `only_if_new` it must have
@@ -95,93 +179,40 @@ impl Tokens {
         principal: Principal,
         only_if_new: bool,
     ) -> Result<String, NotIssued> {
-        if only_if_new && self.holds(&principal.name) {
+        if only_if_new && self.valid.holds(&principal.name) {
             return Err(NotIssued::NameTaken);
         }
         let token = hex(&secret);
         let hash = hash_of(&token);
-        if self.contains(&hash) {
+        if self.valid.get(&hash).is_some() {
             return Ok(token);
         }
-        if self.names.values().sum::<usize>() >= MAX_TOKENS {
+        if self.valid.by_name.len() >= MAX_TOKENS {
             return Err(NotIssued::Full);
         }
         self.dirty.push((hash, Some(principal.clone())));
-        self.insert(hash, principal);
+        self.valid.insert(hash, principal);
         Ok(token)
-    }
-
-    /// Returns whether the name has a token.
-    pub fn holds(&self, name: &str) -> bool {
-        self.names.contains_key(name)
     }
 
     /// Revokes tokens of the name and returns how many.
     pub fn revoke(&mut self, name: &str, which: &TokenSelector) -> usize {
-        let selected = |hash: &TokenHash, principal: &Principal| {
-            let of_kind = match which {
-                TokenSelector::All => true,
-                TokenSelector::Agents => !principal.admin,
-                TokenSelector::One(id) => *id == id_of(hash),
-            };
-            of_kind && principal.name == name
+        let selected = |hash: &&TokenHash| match which {
+            TokenSelector::All => true,
+            TokenSelector::Agents => self.valid.get(hash).is_some_and(|principal| !principal.admin),
+            TokenSelector::One(id) => *id == id_of(hash),
         };
-        let before = self.dirty.len();
-        for tokens in self.by_prefix.values_mut() {
-            let removed = tokens.extract_if(.., |(hash, principal)| selected(hash, principal));
-            self.dirty.extend(removed.map(|(hash, _)| (hash, None)));
+        let revoked: Vec<TokenHash> = self.valid.of(name).filter(selected).copied().collect();
+        for hash in &revoked {
+            self.valid.remove(hash);
+            self.dirty.push((*hash, None));
         }
-        self.by_prefix.retain(|_, tokens| !tokens.is_empty());
-        let revoked = self.dirty.len() - before;
-        if let Some(left) = self.names.get_mut(name) {
-            *left -= revoked;
-            if *left == 0 {
-                self.names.remove(name);
-            }
-        }
-        revoked
-    }
-
-    /// Returns whether this is the hash of a valid token.
-    pub fn contains(&self, hash: &TokenHash) -> bool {
-        let candidates = self.by_prefix.get(&prefix(hash));
-        candidates.is_some_and(|candidates| candidates.iter().any(|(stored, _)| stored == hash))
-    }
-
-    /// Returns all tokens, by name and age.
-    pub fn list(&self) -> Vec<TokenSummary> {
-        let shown = |(hash, principal): &(TokenHash, Principal)| TokenSummary {
-            id: id_of(hash),
-            agent_id: principal.name.clone(),
-            admin: principal.admin,
-            created_at: principal.created_at,
-        };
-        let mut all: Vec<TokenSummary> = self.by_prefix.values().flatten().map(shown).collect();
-        all.sort_by(|a, b| (&a.agent_id, a.created_at, &a.id).cmp(&(&b.agent_id, b.created_at, &b.id)));
-        all
-    }
-
-    /// Returns the hash of a valid token and the identity that it proves.
-    pub fn find(&self, token: &str) -> Option<(TokenHash, &Principal)> {
-        let hash = hash_of(token);
-        let candidates = self.by_prefix.get(&prefix(&hash))?;
-        let (_, principal) = candidates.iter().find(|(stored, _)| bool::from(stored.ct_eq(&hash)))?;
-        Some((hash, principal))
-    }
-
-    /// Returns the identity that a token proves, if it is valid.
-    pub fn verify(&self, token: &str) -> Option<&Principal> {
-        self.find(token).map(|(_, principal)| principal)
+        revoked.len()
     }
 
     /// Returns the tokens to store or to delete since the last call.
     pub fn take_dirty(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.dirty)
-    }
-
-    fn insert(&mut self, hash: TokenHash, principal: Principal) {
-        *self.names.entry(principal.name.clone()).or_default() += 1;
-        self.by_prefix.entry(prefix(&hash)).or_default().push((hash, principal));
     }
 }
 
@@ -217,14 +248,18 @@ mod tests {
         Principal { name: name.into(), admin: false, created_at: 1 }
     }
 
+    fn proves<'a>(tokens: &'a Tokens, token: &str) -> Option<&'a str> {
+        tokens.valid().find(token).map(|(_, principal)| principal.name.as_str())
+    }
+
     #[test]
     fn a_token_proves_its_name_and_no_other_token_does() {
         let mut tokens = Tokens::default();
         let token = tokens.issue([7; 32], principal("a"), true).unwrap();
         assert_eq!(token.len(), 64);
-        assert_eq!(tokens.verify(&token).map(|p| p.name.as_str()), Some("a"));
-        assert_eq!(tokens.verify(&token[..63]), None);
-        assert_eq!(tokens.verify(""), None);
+        assert_eq!(proves(&tokens, &token), Some("a"));
+        assert_eq!(proves(&tokens, &token[..63]), None);
+        assert_eq!(proves(&tokens, ""), None);
     }
 
     #[test]
@@ -240,7 +275,10 @@ mod tests {
         let mut tokens = Tokens::default();
         let first = tokens.issue([7; 32], principal("a"), false);
         assert_eq!(tokens.issue([7; 32], principal("a"), false), first);
-        assert_eq!((tokens.list().len(), tokens.revoke("a", &TokenSelector::All), tokens.holds("a")), (1, 1, false));
+        assert_eq!(
+            (tokens.valid().list().count(), tokens.revoke("a", &TokenSelector::All), tokens.valid().holds("a")),
+            (1, 1, false)
+        );
     }
 
     #[test]
@@ -251,7 +289,7 @@ mod tests {
         assert!(!format!("{stored:?}").contains(&token));
         assert_eq!(hex(&stored[0].0).len(), 64);
         let stored = stored.into_iter().filter_map(|(hash, principal)| Some((hash, principal?))).collect();
-        assert!(Tokens::load(stored).verify(&token).is_some());
+        assert!(proves(&Tokens::load(stored), &token) == Some("a"));
     }
 
     #[test]
@@ -261,8 +299,8 @@ mod tests {
         let stored = tokens.take_dirty();
         assert_eq!(tokens.revoke("a", &TokenSelector::All), 1);
         assert_eq!(tokens.take_dirty(), [(stored[0].0, None)]);
-        assert_eq!(tokens.verify(&one.unwrap()), None);
-        assert!(tokens.verify(&other.unwrap()).is_some());
+        assert_eq!(proves(&tokens, &one.unwrap()), None);
+        assert_eq!(proves(&tokens, &other.unwrap()), Some("b"));
         assert!(tokens.issue([9; 32], principal("a"), true).is_ok());
         assert_eq!(tokens.revoke("nobody", &TokenSelector::All), 0);
     }
@@ -273,12 +311,12 @@ mod tests {
         let old = tokens.issue([7; 32], principal("a"), false).unwrap();
         let new = tokens.issue([8; 32], Principal { created_at: 2, ..principal("a") }, false).unwrap();
         let admin = tokens.issue([9; 32], Principal { admin: true, ..principal("a") }, false).unwrap();
-        let oldest = tokens.list().into_iter().find(|shown| shown.created_at == 1 && !shown.admin).unwrap();
+        let oldest = tokens.valid().list().find(|shown| shown.created_at == 1 && !shown.admin).unwrap();
         assert_eq!(tokens.revoke("b", &TokenSelector::One(oldest.id.clone())), 0, "it is not b's");
         assert_eq!(tokens.revoke("a", &TokenSelector::One(oldest.id)), 1);
-        assert!(tokens.verify(&old).is_none() && tokens.verify(&new).is_some());
+        assert!(proves(&tokens, &old).is_none() && proves(&tokens, &new).is_some());
         assert_eq!(tokens.revoke("a", &TokenSelector::Agents), 1);
-        assert!(tokens.verify(&new).is_none() && tokens.verify(&admin).is_some());
+        assert!(proves(&tokens, &new).is_none() && proves(&tokens, &admin).is_some());
     }
 
     #[test]

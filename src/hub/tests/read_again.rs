@@ -14,7 +14,6 @@ use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::store::{StateChanges, Store};
-use crate::hub::state::tokens::Principal;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
 use crate::protocol::{HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame, read_object};
@@ -102,9 +101,8 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
     let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(body in body(), frames in prop::collection::vec(frame(), 1..4), capability in any_text::value())| {
         let read = read_body(&headers, Ok(Bytes::from(body)), TASK_FIELDS);
-        let who = Principal { name: "ops".into(), admin: true, created_at: 1 };
         let mut scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 0);
-        if let Ok(submission) = read.and_then(|body| parse_submission(body, who)) {
+        if let Ok(submission) = read.and_then(|body| parse_submission(body, "ops")) {
             taken.borrow_mut().0 += 1;
             scheduler.submit("t".into(), submission, 1);
             stored.reads_back(&mut scheduler);

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// The outcomes of contests between `a` and `b` at these times, each begun by the run that is not connected.

@@ -49,7 +49,10 @@ fn an_absent_agent_is_not_listed_gets_no_task_and_cannot_be_restarted() {
     rig.hear(2, SidecarFrame::Cordon { on: true });
     rig.drop_conn(1);
     assert!(rig.submit("u").is_empty());
-    assert_eq!((rig.fsm("a"), rig.scheduler.state_json("a", rig.now), rig.restart(false)), ("gone".into(), None, None));
+    assert_eq!(
+        (rig.fsm("a"), rig.scheduler.view().agent_state("a", rig.now), rig.restart(false)),
+        ("gone".into(), None, None)
+    );
     assert_eq!(rig.scheduler.connected_count(), 1);
 }
 

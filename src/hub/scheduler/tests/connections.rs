@@ -1,6 +1,7 @@
 //! Which of an agent's connections counts: the one that was opened last, whatever is read first.
 
 use super::*;
+use crate::hub::scheduler::tests::rig::states_of;
 
 #[test]
 fn the_newest_connection_wins_and_the_job_stays() {
@@ -47,21 +48,21 @@ fn connected_is_who_has_a_socket() {
 #[test]
 fn how_an_agent_stands_is_shown_while_it_is_here_or_due_back() {
     let mut rig = Rig::new();
-    assert_eq!((rig.scheduler.state_json("a", rig.now), rig.scheduler.states_json(rig.now)), (None, vec![]));
+    assert_eq!((rig.scheduler.view().agent_state("a", rig.now), states_of(&rig.scheduler, rig.now)), (None, vec![]));
     rig.join(1, "a", Some("boot-1"));
     rig.submit("t");
-    let state = rig.scheduler.state_json("a", rig.now).unwrap();
+    let state = rig.scheduler.view().agent_state("a", rig.now).unwrap();
     assert_eq!([&state["agent_id"], &state["fsm_state"], &state["current_task_id"]], ["a", "assigned", "t"]);
-    assert_eq!(rig.scheduler.states_json(rig.now), [state]);
+    assert_eq!(states_of(&rig.scheduler, rig.now), [state]);
     rig.hear(1, complete("t", 1));
     rig.restart(false).unwrap();
     rig.drop_conn(1);
-    assert_eq!(rig.scheduler.state_json("a", rig.now).unwrap()["fsm_state"], "restarting");
+    assert_eq!(rig.scheduler.view().agent_state("a", rig.now).unwrap()["fsm_state"], "restarting");
     // All that a hub knows of it which was started since.
     let restarts = rig.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
     let scheduler = Scheduler::load(Vec::new(), restarts, Policy::default(), rig.now);
-    assert_eq!(scheduler.states_json(0).len(), 1);
-    assert_eq!(scheduler.state_json("a", 0).unwrap()["connected_at"], json!(null));
+    assert_eq!(states_of(&scheduler, 0).len(), 1);
+    assert_eq!(scheduler.view().agent_state("a", 0).unwrap()["connected_at"], json!(null));
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod rivals;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, progress, rejected, report, woken};
+use crate::hub::scheduler::tests::rig::{Rig, accepted, agents_of, complete, progress, rejected, report, woken};
 use crate::protocol::{Identify, SidecarFrame, TaskCompletion};
 
 #[test]
@@ -92,7 +92,7 @@ fn a_status_is_answered_and_shown() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
     assert_eq!(rig.hear(1, SidecarFrame::Status { status: "reading".into() }), ["1:status_updated"]);
-    assert_eq!(rig.scheduler.agents_json(rig.now)[0]["status"], "reading");
+    assert_eq!(agents_of(&rig.scheduler, rig.now)[0]["status"], "reading");
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn the_line_holds_no_idle_agent_beside_work_it_could_do() {
     rig.hear(2, complete("u", 1));
     rig.join(3, "a", None);
     let waiting = rig.scheduler.tasks().list().iter().filter(|task| task.status == Status::Queued).count();
-    let idle = rig.scheduler.agents_json(rig.now).iter().filter(|agent| agent["fsm_state"] == "idle").count();
+    let idle = agents_of(&rig.scheduler, rig.now).iter().filter(|agent| agent["fsm_state"] == "idle").count();
     assert_eq!((waiting, idle), (0, 0));
 }
 
@@ -345,7 +345,7 @@ fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
     rig.join(1, "a", None);
     let report = json!({"cpu_percent": 1.5, "protocol_version": 1, "junk": "x".repeat(9_999)});
     rig.hear(1, SidecarFrame::ResourceReport { rest: report.as_object().unwrap().clone() });
-    assert_eq!(rig.scheduler.agents_json(rig.now)[0]["resources"], json!({"cpu_percent": 1.5}));
+    assert_eq!(agents_of(&rig.scheduler, rig.now)[0]["resources"], json!({"cpu_percent": 1.5}));
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn a_cordoned_agent_gets_no_task_until_it_says_so() {
     rig.join(1, "a", Some("b1"));
     rig.hear(1, SidecarFrame::Cordon { on: true });
     assert_eq!(rig.submit("t1"), Vec::<String>::new());
-    let shown = rig.scheduler.agents_json(rig.now);
+    let shown = agents_of(&rig.scheduler, rig.now);
     assert_eq!((&shown[0]["fsm_state"], &shown[0]["cordoned"]), (&json!("draining"), &json!(true)));
     assert_eq!(rig.hear(1, SidecarFrame::Cordon { on: false }), ["1:task_assign t1#1"]);
 }

@@ -208,9 +208,9 @@ fn a_return_says_whether_it_was_late_and_of_which_command_it_knew() {
             ledger.expire(ledger.deadline().unwrap());
         }
         ledger.identified("a", &identify(Some("boot-2")), 500_000);
-        let last = ledger.get("c1").unwrap().steps.last().unwrap().clone();
+        let last = ledger.get("c1").unwrap().steps.last().unwrap();
         let wanted = json!({"boot_id": "boot-2", "late": late, "named_the_command": false});
-        assert_eq!((last.step.as_str(), last.detail), ("back", wanted));
+        assert_eq!((last.step.as_str(), &last.detail), ("back", &wanted));
     }
 }
 

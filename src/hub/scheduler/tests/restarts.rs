@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::hub::scheduler::restart::RestartPhase;
-use crate::hub::scheduler::tests::rig::{Rig, accepted, complete};
+use crate::hub::scheduler::tests::rig::{Rig, accepted, agents_of, complete};
 use crate::protocol::{RestartAck, RestartAckOutcome, Restarting};
 
 #[test]
@@ -184,7 +184,7 @@ fn an_agent_away_on_a_restart_keeps_its_task_over_a_restart_of_the_hub_until_it_
     let tasks = rig.scheduler.tasks().list().into_iter().cloned().collect();
     let restarts = rig.scheduler.restarts().of_agent("a").into_iter().cloned().collect();
     let mut rig = Rig { scheduler: Scheduler::load(tasks, restarts, Policy::default(), 1_000), now: 1_000 };
-    assert_eq!((rig.fsm("a").as_str(), rig.scheduler.agents_json(rig.now).len()), ("restarting", 1));
+    assert_eq!((rig.fsm("a").as_str(), agents_of(&rig.scheduler, rig.now).len()), ("restarting", 1));
     let overdue = rig.scheduler.restarts().get("c0").unwrap().overdue_at;
     assert!(overdue > 1_000 + Policy::default().accept_timeout_ms);
     rig.tick_at(overdue - 1);

@@ -120,7 +120,7 @@ impl Rig {
     }
 
     pub(crate) fn fsm(&self, agent_id: &str) -> String {
-        let agents = self.scheduler.agents_json(self.now);
+        let agents = agents_of(&self.scheduler, self.now);
         let found = agents.iter().find(|agent| agent["agent_id"] == agent_id);
         found.map_or("gone".into(), |agent| agent["fsm_state"].as_str().unwrap().into())
     }
@@ -128,6 +128,18 @@ impl Rig {
     pub(crate) fn phase(&self) -> RestartPhase {
         self.scheduler.restarts().of_agent("a")[0].phase
     }
+}
+
+/// The agents as `GET /api/agents` shows them.
+pub(crate) fn agents_of(scheduler: &Scheduler, now: u64) -> Vec<Value> {
+    let view = scheduler.view();
+    view.agents_after(None).map(|id| serde_json::to_value(view.agent(id, now)).unwrap()).collect()
+}
+
+/// Their states as `GET /api/agents/states` shows them.
+pub(crate) fn states_of(scheduler: &Scheduler, now: u64) -> Vec<Value> {
+    let view = scheduler.view();
+    view.agents_after(None).map(|id| view.agent_state(id, now).unwrap()).collect()
 }
 
 /// What somebody hands in, in that lane.

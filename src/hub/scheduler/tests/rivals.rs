@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hub::scheduler::arrival::IdentityConflict;
-use crate::hub::scheduler::tests::rig::{Rig, accepted, report};
+use crate::hub::scheduler::tests::rig::{Rig, accepted, agents_of, report};
 
 /// Two runs that take each other's place `times` times. Returns the number of the last connection.
 fn fight(rig: &mut Rig, times: u64) -> u64 {
@@ -139,14 +139,14 @@ fn one_that_is_heard_late_is_told_the_address_of_the_newer_one() {
 fn the_agent_is_shown_with_both_addresses_while_the_conflict_is_recent() {
     let mut rig = Rig::new();
     rig.join_today(1, "a", "boot-1");
-    let shown = |rig: &Rig| rig.scheduler.agents_json(rig.now)[0]["identity_conflict"].clone();
+    let shown = |rig: &Rig| agents_of(&rig.scheduler, rig.now)[0]["identity_conflict"].clone();
     rig.join_today(2, "a", "boot-2");
     assert_eq!(shown(&rig), Value::Null, "the end of the first may not have been seen");
     rig.now = 5_000;
     rig.join_today(3, "a", "boot-1");
     let conflict = json!({"addresses": ["10.0.0.2:1", "10.0.0.3:1"], "last_at": 5_000});
     assert_eq!(shown(&rig), conflict);
-    assert_eq!(rig.scheduler.state_json("a", rig.now).unwrap()["identity_conflict"], conflict);
+    assert_eq!(rig.scheduler.view().agent_state("a", rig.now).unwrap()["identity_conflict"], conflict);
     rig.now += 600_000;
     assert_eq!(shown(&rig), Value::Null);
 }

@@ -262,7 +262,7 @@ fn a_task_is_final_once_nothing_moves_it_by_itself() {
 fn what_was_stored_is_the_same_queue_again() {
     let mut tasks = queue_of(&[("t", Priority::Normal), ("u", Priority::Urgent)]);
     tasks.assign("u", "a", &RunIdentity::default(), 10);
-    let stored: Vec<Task> = tasks.all.values().cloned().collect();
+    let stored: Vec<Task> = tasks.list().into_iter().cloned().collect();
     let text = serde_json::to_string(&stored).unwrap();
     let loaded = Tasks::load(serde_json::from_str(&text).unwrap(), Policy::default(), 1_000);
     assert_eq!(loaded.queue, tasks.queue);
@@ -352,7 +352,7 @@ fn a_hub_with_lower_bounds_forgets_the_oldest_at_once() {
     let mut tasks = queue_of(&[("1", Priority::Normal), ("2", Priority::Normal)]);
     tasks.cancel("1", "ops", 1).unwrap();
     tasks.cancel("2", "ops", 2).unwrap();
-    let stored = tasks.all.values().cloned().collect();
+    let stored = tasks.list().into_iter().cloned().collect();
     let mut tasks = Tasks::load(stored, Policy { keep_finished: 1, ..Policy::default() }, 3);
     assert!(tasks.get("1").is_none() && tasks.get("2").is_some());
     assert!(tasks.take_dirty().contains("1"));
@@ -408,6 +408,6 @@ fn what_has_not_ended_leaves_room_for_no_more_at_some_point_and_what_ends_makes_
     assert!(tasks.has_room(100));
     tasks.revive("1", 3).unwrap();
     assert!(!tasks.has_room(0));
-    let stored: Vec<Task> = tasks.all.values().cloned().collect();
+    let stored: Vec<Task> = tasks.list().into_iter().cloned().collect();
     assert!(!Tasks::load(stored, policy, 4).has_room(0));
 }

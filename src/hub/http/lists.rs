@@ -1,0 +1,289 @@
+//! Lists of the hub's state: as pages, or streamed whole. A stream takes each part from the newest snapshot, so a slow
+//! reader keeps no old state in memory; what changes meanwhile may be in it or not.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::hub::actor::now_ms;
+use crate::hub::api_error::ApiError;
+use crate::hub::http::request::App;
+use crate::hub::hub_state::Snapshot;
+use crate::hub::scheduler::queue::{Turn, turn};
+use crate::hub::scheduler::task::{Priority, Task};
+use crate::hub::state::tokens::TokenPlace;
+
+/// The number of items on a page, if the request does not say.
+const PAGE_ITEMS: usize = 100;
+/// The largest number of items on a page.
+const MAX_PAGE_ITEMS: usize = 1_000;
+/// The size from which on a page ends early, in bytes.
+const PAGE_BYTES: usize = 1 << 20;
+/// The size of one part of a stream, in bytes; its last item may exceed it.
+const PART_BYTES: usize = 32 << 10;
+/// The size up to which a list is sent at once, with its length, in bytes.
+const WHOLE_BYTES: usize = 256 << 10;
+/// The number of items that are looked at for one part, whether or not they are listed.
+const PART_EXAMINED: usize = 1_000;
+
+/// The items of a page or of a part of a stream, as JSON with commas between them.
+pub(super) struct Items {
+    json: Vec<u8>,
+    count: usize,
+    examined: usize,
+    max_count: usize,
+    max_bytes: usize,
+    max_examined: usize,
+}
+
+impl Items {
+    fn new(max_count: usize, max_bytes: usize, max_examined: usize) -> Self {
+        Self { json: Vec::new(), count: 0, examined: 0, max_count, max_bytes, max_examined }
+    }
+
+    fn push(&mut self, item: &impl Serialize) {
+        if self.count > 0 {
+            self.json.push(b',');
+        }
+        // Maps with string keys and plain values, into memory: this cannot fail.
+        let _ = serde_json::to_writer(&mut self.json, item);
+        self.count += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= self.max_count || self.json.len() >= self.max_bytes || self.examined >= self.max_examined
+    }
+}
+
+/// A list in the order of its key, which remembers the last item that it has passed.
+pub(super) trait List: Send + 'static {
+    /// Passes on until the items are full. Returns whether it stopped before the end.
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool;
+
+    /// Returns the cursor from which another list goes on after this one.
+    fn cursor(&self) -> Option<String>;
+
+    /// Returns what ends a stream of `count` items beside the list itself, each field with a comma before it; `more` says
+    /// whether others follow.
+    fn tail(&self, count: usize, more: bool) -> String {
+        let _ = (count, more);
+        String::new()
+    }
+}
+
+/// The agents that are connected or due back, by id.
+#[derive(Default)]
+pub(super) struct AgentList {
+    /// The last one that was passed.
+    pub(super) after: Option<String>,
+}
+
+impl List for AgentList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let (from, now_ms) = (self.after.clone(), now_ms());
+        for agent_id in snapshot.view.agents_after(from.as_deref()) {
+            if items.is_full() {
+                return true;
+            }
+            items.push(&snapshot.view.agent(agent_id, now_ms));
+            self.after = Some(agent_id.to_owned());
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.clone()
+    }
+}
+
+/// The states of the same agents, as the legacy hub shows them.
+#[derive(Default)]
+pub(super) struct StateList {
+    after: Option<String>,
+}
+
+impl List for StateList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let (from, now_ms) = (self.after.clone(), now_ms());
+        for agent_id in snapshot.view.agents_after(from.as_deref()) {
+            if items.is_full() {
+                return true;
+            }
+            if let Some(state) = snapshot.view.agent_state(agent_id, now_ms) {
+                items.push(&state);
+            }
+            self.after = Some(agent_id.to_owned());
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.clone()
+    }
+}
+
+/// The tasks that match a filter, by lane and order of submission.
+pub(super) struct TaskList {
+    pub(super) status: Option<String>,
+    pub(super) assigned_to: Option<String>,
+    pub(super) goal_id: Option<String>,
+    pub(super) priority: Option<Priority>,
+    /// The turn of the last task that was passed, whether or not it matched.
+    pub(super) after: Option<Turn>,
+}
+
+impl TaskList {
+    fn matches(&self, task: &Task) -> bool {
+        let goal_id = || task.submission.extra.get("goal_id").and_then(Value::as_str);
+        self.status.as_deref().is_none_or(|status| status == task.status.name())
+            && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
+            && self.goal_id.as_deref().is_none_or(|wanted| goal_id() == Some(wanted))
+            && self.priority.is_none_or(|priority| priority == task.submission.priority)
+    }
+}
+
+impl List for TaskList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        for task in snapshot.view.tasks().list_after(self.after) {
+            if items.is_full() {
+                return true;
+            }
+            if self.matches(task) {
+                items.push(&task.to_json());
+            }
+            items.examined += 1;
+            self.after = Some(turn(task));
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.map(|(lane, seq)| format!("{}-{seq}", lane.number()))
+    }
+
+    fn tail(&self, count: usize, more: bool) -> String {
+        format!(r#","count":{count},"cursor":{}"#, json!(self.cursor().filter(|_| more)))
+    }
+}
+
+/// All tokens, by name and age.
+#[derive(Default)]
+pub(super) struct TokenList {
+    after: Option<TokenPlace>,
+}
+
+impl List for TokenList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let from = self.after.clone();
+        for (place, summary) in snapshot.tokens.list_after(from.as_ref()) {
+            if items.is_full() {
+                return true;
+            }
+            items.push(&summary);
+            self.after = Some(place.clone());
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Returns one page: `{"items": [...], "next_cursor": ...}`. A page whose items are large ends early; a null cursor means
+/// that nothing follows.
+pub(super) fn page(snapshot: &Snapshot, mut list: impl List, limit: usize) -> Response {
+    let mut items = Items::new(limit, PAGE_BYTES, usize::MAX);
+    let more = list.fill(snapshot, &mut items);
+    let mut body = br#"{"items":["#.to_vec();
+    body.append(&mut items.json);
+    body.extend_from_slice(format!(r#"],"next_cursor":{}}}"#, json!(list.cursor().filter(|_| more))).as_bytes());
+    json_response(Body::from(body))
+}
+
+/// What is left to do of a stream.
+struct Rest<L> {
+    app: Arc<App>,
+    list: L,
+    count: usize,
+    /// The number of items after which it ends, if the request says.
+    limit: Option<usize>,
+}
+
+/// Streams the list, or the first `limit` items of it: `{"NAME": [...]}`, with the list's tail. A short list is sent at once.
+pub(super) fn stream(app: &Arc<App>, name: &str, list: impl List, limit: Option<usize>) -> Response {
+    let mut rest = Rest { app: app.clone(), list, count: 0, limit };
+    let mut first = format!(r#"{{"{name}":["#).into_bytes();
+    if rest.write_part(&mut first, WHOLE_BYTES, PART_EXAMINED) {
+        return json_response(Body::from(first));
+    }
+    let first = stream::once(async move { Ok::<_, Infallible>(Bytes::from(first)) });
+    let parts = stream::unfold(Some(rest), |rest| async move {
+        let mut rest = rest?;
+        loop {
+            let mut part = Vec::new();
+            let ended = rest.write_part(&mut part, PART_BYTES, PART_EXAMINED);
+            if !part.is_empty() {
+                return Some((Ok(Bytes::from(part)), (!ended).then_some(rest)));
+            }
+            // Nothing matched so far: others have their turn.
+            tokio::task::yield_now().await;
+        }
+    });
+    json_response(Body::from_stream(first.chain(parts)))
+}
+
+impl<L: List> Rest<L> {
+    /// Writes the next part of the body, which may be empty. Returns whether it is the last.
+    fn write_part(&mut self, part: &mut Vec<u8>, max_bytes: usize, max_examined: usize) -> bool {
+        let left = self.limit.map_or(usize::MAX, |limit| limit - self.count);
+        let mut items = Items::new(left, max_bytes, max_examined);
+        let more = self.list.fill(&self.app.snapshot(), &mut items);
+        if self.count > 0 && items.count > 0 {
+            part.push(b',');
+        }
+        part.append(&mut items.json);
+        self.count += items.count;
+        let ended = !more || self.limit.is_some_and(|limit| self.count >= limit);
+        if ended {
+            part.extend_from_slice(format!("]{}}}", self.list.tail(self.count, more)).as_bytes());
+        }
+        ended
+    }
+}
+
+fn json_response(body: Body) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Returns the number of items that the query asks for on a page.
+///
+/// # Errors
+/// 422 if it is not a number between 1 and [`MAX_PAGE_ITEMS`].
+pub(super) fn page_limit(query: &HashMap<String, String>) -> Result<usize, ApiError> {
+    limit_in(query, MAX_PAGE_ITEMS).map(|limit| limit.unwrap_or(PAGE_ITEMS))
+}
+
+/// Returns the query's `limit`, if it has one.
+///
+/// # Errors
+/// 422 if it is not a number between 1 and `most`.
+pub(super) fn limit_in(query: &HashMap<String, String>, most: usize) -> Result<Option<usize>, ApiError> {
+    let Some(limit) = query.get("limit") else { return Ok(None) };
+    match limit.parse::<usize>() {
+        Ok(limit) if (1..=most).contains(&limit) => Ok(Some(limit)),
+        Ok(_) | Err(_) => {
+            let detail = format!("expected 1 to {most}, got {limit:?}");
+            Err(ApiError::invalid_field("limit", "invalid", detail))
+        }
+    }
+}
