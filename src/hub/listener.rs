@@ -2,12 +2,10 @@
 //! connections, so that no unauthenticated client can hold the hub up. It knows no route.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::Poll;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -38,9 +36,12 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_LIFETIME: Duration = Duration::from_secs(600);
 /// The time that a connection has to finish its current request after its lifetime ended or the hub stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The number of new connections whose first bytes are being answered at any moment. The others wait, so that a mass join
-/// never stands before an identified agent's frame for longer than these take together.
-const AT_WORK: usize = 32;
+/// The number of new connections that are being answered at any moment. The others wait, so that a mass join never stands
+/// before an identified agent's frame for longer than these take together.
+const TURNS: usize = 32;
+/// The time after which a connection no longer counts as being answered: it waits for its peer, which is far away or silent.
+/// So 6,400 distant agents a second can join, and all that are near.
+pub(super) const TURN: Duration = Duration::from_millis(5);
 
 /// The limits that an operator may set.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +58,13 @@ pub struct Bounds {
 #[derive(Clone)]
 pub struct Origin {
     slot: Arc<Slot>,
-    at_work: Arc<Semaphore>,
+    turn: Turn,
     meter: Meter,
     peer: SocketAddr,
 }
+
+/// A connection's turn to be answered, until it is over.
+type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
 impl Origin {
     /// Returns the token that is cancelled when the connection must make room for another.
@@ -68,10 +72,9 @@ impl Origin {
         &self.slot.evicted
     }
 
-    /// Waits until few enough other connections without an agent are being answered. Held, it makes others wait.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // The semaphore is never closed.
-        Arc::clone(&self.at_work).acquire_owned().await.ok()
+    /// Lets another connection be answered beside this one. Called when [`TURN`] is over.
+    pub fn end_turn(&self) {
+        end_turn(&self.turn);
     }
 
     /// Limits the bytes that the peer may send from now on; beyond that the connection breaks.
@@ -87,6 +90,7 @@ impl Origin {
     /// Marks the connection as identified: it no longer counts towards the connection limit, and may send any number of
     /// bytes.
     pub fn identified(self) {
+        self.end_turn();
         self.meter.allow(None);
     }
 }
@@ -117,15 +121,15 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
-    let at_work = Arc::new(Semaphore::new(AT_WORK));
+    let turns = Arc::new(Semaphore::new(TURNS));
     loop {
         let next = async {
             let (stream, peer) = line.recv().await?;
             let slot = connection_limit.enter().await;
-            let first_turn = Arc::clone(&at_work).acquire_owned().await.ok()?;
-            Some((stream, peer, slot, first_turn))
+            let turn = Arc::clone(&turns).acquire_owned().await.ok()?;
+            Some((stream, peer, slot, turn))
         };
-        let (stream, peer, slot, first_turn) = tokio::select! {
+        let (stream, peer, slot, turn) = tokio::select! {
             () = stop.cancelled() => break,
             next = next => match next {
                 Some(next) => next,
@@ -134,14 +138,13 @@ async fn serve(
         };
         // Fails only for a connection that is broken already.
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection =
-            serve_connection(stream, peer, (slot, Arc::clone(&at_work)), router.clone(), request_timeout, stop.clone());
+        let turn = Arc::new(Mutex::new(Some(turn)));
+        let origin = Origin { slot: Arc::new(slot), turn: Arc::clone(&turn), meter: Meter::default(), peer };
+        let connection = serve_connection(stream, origin, router.clone(), request_timeout, stop.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
-            // One turn reads what has arrived and answers it, or finds that there is nothing to read yet.
-            let first = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
-            drop(first_turn);
-            if first.is_pending() {
+            if timeout(TURN, connection.as_mut()).await.is_err() {
+                end_turn(&turn);
                 connection.await;
             }
         });
@@ -151,10 +154,13 @@ async fn serve(
     connections.wait().await;
 }
 
+fn end_turn(turn: &Turn) {
+    turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
 async fn serve_connection(
     stream: TcpStream,
-    peer: SocketAddr,
-    (slot, at_work): (Slot, Arc<Semaphore>),
+    origin: Origin,
     router: Router,
     request_timeout: Duration,
     stop: CancellationToken,
@@ -163,10 +169,8 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
-    let evicted = slot.evicted.clone();
-    let meter = Meter::default();
-    let stream = TokioIo::new(Guarded::new(stream, meter.clone()));
-    let origin = Origin { slot: Arc::new(slot), at_work, meter, peer };
+    let evicted = origin.evicted().clone();
+    let stream = TokioIo::new(Guarded::new(stream, origin.meter.clone()));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hub::actor::{Handle, ToSocket, now_ms};
 use crate::hub::guarded_stream::Guarded;
-use crate::hub::listener::Origin;
+use crate::hub::listener::{Origin, TURN};
 use crate::hub::message_stream::{Message, MessageStream, ReadError};
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
@@ -123,8 +123,8 @@ impl Session {
         let identify_by = received_at + patience.identify;
         let evicted = self.origin.as_ref().map(|origin| origin.evicted().clone()).unwrap_or_default();
         let (mut stopped, mut evicted) = (pin!(stop.cancelled()), pin!(evicted.cancelled()));
-        // One timer for both limits. When it fires it may be too early, since a frame only notes when it came.
-        let mut alarm = pin!(sleep_until(identify_by.min(received_at + patience.silence)));
+        // One timer for all limits. When it fires it may be too early, since a frame only notes when it came.
+        let mut alarm = pin!(sleep_until(received_at + TURN));
         loop {
             let step = tokio::select! {
                 () = &mut stopped => Err(End::Close(1001, Cow::Borrowed("the hub is stopping"))),
@@ -140,6 +140,9 @@ impl Session {
                     } else if now >= silent_at {
                         Err(End::Close(1002, Cow::Borrowed("silent for too long")))
                     } else {
+                        if let Some(origin) = &self.origin {
+                            origin.end_turn();
+                        }
                         alarm.as_mut().reset(if self.identified { silent_at } else { identify_by.min(silent_at) });
                         Ok(())
                     }
@@ -173,11 +176,6 @@ impl Session {
     }
 
     async fn receive_text(&mut self, text: &str) -> Result<(), End> {
-        // Held until the frame is answered.
-        let _turn = match &self.origin {
-            Some(origin) => Some(origin.turn().await),
-            None => None,
-        };
         match read_frame(text) {
             Incoming::Frame(SidecarFrame::Identify(identify)) => self.identify(identify).await,
             Incoming::Frame(_) | Incoming::Ignored if !self.identified => {

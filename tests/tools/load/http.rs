@@ -98,22 +98,46 @@ impl Client {
                 let why = format!("the hub closed the connection after {} bytes of the answer", answer.len());
                 return Err(if answer.is_empty() { Failed::Closed(why) } else { Failed::Other(why) });
             }
-            if let Some((status, body_at, length)) = read_head(&answer).map_err(Failed::Other)?
-                && answer.len() >= body_at + length
-            {
-                return Ok((status, answer.split_off(body_at)));
+            if let Some((status, body_at, length)) = read_head(&answer).map_err(Failed::Other)? {
+                match length {
+                    Some(length) if answer.len() >= body_at + length => return Ok((status, answer.split_off(body_at))),
+                    // Parsed once, when it may be the end.
+                    None if answer.ends_with(b"\r\n0\r\n\r\n") => {
+                        return join_chunks(&answer[body_at..]).map(|body| (status, body)).map_err(Failed::Other);
+                    }
+                    Some(_) | None => {}
+                }
             }
         }
     }
 }
 
-/// Returns the status, the place of the body and its length, once the whole head is there.
-fn read_head(answer: &[u8]) -> Outcome<Option<(u16, usize, usize)>> {
+/// Returns the status, the place of the body and its length (`None`: it comes in chunks), once the whole head is there.
+fn read_head(answer: &[u8]) -> Outcome<Option<(u16, usize, Option<usize>)>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let odd = || format!("not an answer that this client can read: {head}");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(odd)?;
+    if head.lines().any(|line| line == "transfer-encoding: chunked") {
+        return Ok(Some((status, end + 4, None)));
+    }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length = length.and_then(|length| length.trim().parse().ok()).ok_or_else(odd)?;
-    Ok(Some((status, end + 4, length)))
+    Ok(Some((status, end + 4, Some(length))))
+}
+
+/// Returns the body that these chunks are.
+fn join_chunks(mut chunks: &[u8]) -> Outcome<Vec<u8>> {
+    let mut body = Vec::with_capacity(chunks.len());
+    loop {
+        let line = chunks.windows(2).position(|two| two == b"\r\n").ok_or("a chunk without a size")?;
+        let size = std::str::from_utf8(&chunks[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.ok_or("a chunk's size is no number")?;
+        if size == 0 {
+            return Ok(body);
+        }
+        let chunk = chunks.get(line + 2..line + 2 + size).ok_or("a chunk that is cut off")?;
+        body.extend_from_slice(chunk);
+        chunks = chunks.get(line + 4 + size..).ok_or("a chunk that is cut off")?;
+    }
 }
