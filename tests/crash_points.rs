@@ -8,10 +8,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 #![allow(clippy::print_stderr, reason = "the report")]
 
-#[path = "crash_points/binary.rs"]
-mod binary;
 #[path = "crash_points/enumerate.rs"]
 mod enumerate;
+#[path = "support/example_binary.rs"]
+mod example_binary;
 #[path = "crash_points/stage.rs"]
 mod stage;
 #[path = "crash_points/stories.rs"]
@@ -20,7 +20,7 @@ mod support;
 
 #[test]
 fn every_crash_point_of_every_story_ends_well() {
-    let binary = binary::build();
+    let binary = example_binary::build("agentcom-sidecar-crash-points", "crash-points");
     let report = enumerate::enumerate(&binary, &stories::chosen());
     eprint!("{report}");
     assert!(report.is_clean(), "{}", report.failures());
@@ -35,5 +35,8 @@ fn the_shipped_sidecar_has_no_crash_points() {
         binary.windows(switch.len()).any(|bytes| bytes == switch)
     };
     assert!(!has(std::path::Path::new(support::sidecar::SIDECAR)), "it can be told to kill itself");
-    assert!(has(&binary::build()), "the search finds nothing where there is something to find");
+    assert!(
+        has(&example_binary::build("agentcom-sidecar-crash-points", "crash-points")),
+        "the search finds nothing where there is something to find"
+    );
 }

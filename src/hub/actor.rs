@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::common::wall_clock;
 use crate::hub::hub_state::{HubState, IdentifyRefused, Snapshot};
 use crate::hub::log_budget::LogBudget;
+use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::task::Status;
@@ -52,7 +53,7 @@ enum Message {
         conn: ConnId,
         identify: Box<Identify>,
         address: String,
-        socket: mpsc::Sender<ToSocket>,
+        socket: outbox::Sender<ToSocket>,
         reply: oneshot::Sender<Result<(), IdentifyRefused>>,
     },
     Frame(ConnId, SidecarFrame),
@@ -87,7 +88,7 @@ impl Handle {
         conn: ConnId,
         identify: Box<Identify>,
         address: String,
-        socket: mpsc::Sender<ToSocket>,
+        socket: outbox::Sender<ToSocket>,
     ) -> Result<Result<(), IdentifyRefused>, Stopping> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Identify { conn, identify, address, socket, reply }).await?;
@@ -170,7 +171,7 @@ impl Handle {
 pub struct Actor {
     state: HubState,
     store: Store,
-    sockets: HashMap<ConnId, mpsc::Sender<ToSocket>>,
+    sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Message>,
     published: watch::Sender<Arc<Snapshot>>,
     log_budget: LogBudget,
@@ -265,7 +266,7 @@ impl Actor {
         conn: ConnId,
         identify: &Identify,
         address: &str,
-        socket: mpsc::Sender<ToSocket>,
+        socket: outbox::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
         let conflict = self.state.identify(conn, identify, address, now_ms)?;

@@ -8,8 +8,12 @@
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
+//! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
+//! | `outbox` | the queue between the actor and the task of one socket | no |
 //! | [`http`] | the HTTP API | no |
-//! | [`listener`] | accepts connections and serves HTTP on them, with limits on time, bytes and numbers | no |
+//! | [`listener`] | serves HTTP on connections, with limits on time, bytes and numbers | no |
+//! | `accept` | the thread that accepts connections, and the line in which they wait | no |
+//! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
 //! | [`connection_limit`] | the limit on connections without an identified agent | no |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
@@ -18,20 +22,25 @@
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
+mod accept;
 pub mod actor;
 pub mod admin_socket;
 pub mod api_error;
 pub mod cli;
 pub mod connection_limit;
 pub mod fd_limit;
+mod guarded_stream;
 pub mod http;
 pub mod hub_state;
 pub mod listener;
 pub mod log_budget;
+mod message_stream;
+mod outbox;
 pub mod random;
 pub mod scheduler;
 pub mod server;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 pub mod websocket;

@@ -2,12 +2,12 @@
 //! arguments and handles no signals; `cli` does.
 
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +22,7 @@ use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::Tokens;
 use crate::hub::websocket::TimeLimits;
-use crate::hub::{admin_socket, fd_limit};
+use crate::hub::{accept, admin_socket, fd_limit};
 
 /// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);
@@ -121,13 +121,21 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         next_conn: AtomicU64::new(1),
     });
     let sockets = app.sockets.clone();
-    let bounds = Bounds {
-        request: Duration::from_millis(policy.request_timeout_ms),
-        unidentified: policy.max_unidentified.min(fd_limit::max_open_files() / 4),
-    };
-    let http = tokio::spawn(listener::serve(listener, router(app), bounds, stop.clone()));
+    let bounds = bounds(&policy, fd_limit::max_open_files());
+    let http = listener::start(listener, router(app), bounds, stop.clone())
+        .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     finish(actor, http, sockets, stop).await
+}
+
+/// Returns the limits on connections where this many files may be open. Half of them are for connections that no agent has
+/// identified on: of those, half at most are served, and the rest wait.
+fn bounds(policy: &Policy, max_open_files: usize) -> Bounds {
+    let all = max_open_files / 2;
+    let unidentified = policy.max_unidentified.min(all / 2).max(1);
+    // Two are on their way: out of the kernel's queue, and out of the line.
+    let waiting = all.saturating_sub(unidentified + 2).max(1);
+    Bounds { request: Duration::from_millis(policy.request_timeout_ms), unidentified, waiting }
 }
 
 /// Waits for the end, then gives connections a moment to close.
@@ -161,7 +169,8 @@ async fn finish(
 }
 
 async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(listen).await.map_err(|error| {
+    let listening = async { accept::listen(tokio::net::lookup_host(listen).await?) };
+    listening.await.map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             return ServeError::AddressInUse(listen.to_owned());
         }

@@ -2,22 +2,24 @@
 //! tasks or restarts; every frame of an identified agent goes to the actor.
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::actor::{Handle, ToSocket, now_ms};
-use crate::hub::listener::Origin;
+use crate::hub::guarded_stream::Guarded;
+use crate::hub::listener::{Origin, TURN};
+use crate::hub::message_stream::{Message, MessageStream, ReadError};
+use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
+use crate::hub::upgrade::Upgrade;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame, task_named_in};
 
 /// The maximum size of a message, in bytes: enough for a result with a long output.
-pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// The read buffer of an idle connection, in bytes.
-pub const BUFFER_BYTES: usize = 4 << 10;
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The maximum number of frames queued for a slow peer before its connection is closed.
 const OUTBOX: usize = 256;
 /// The time limit of one write.
@@ -42,9 +44,10 @@ pub struct TimeLimits {
     pub identify: Duration,
 }
 
-/// Serves one socket until it closes or breaks, the peer is silent for too long, or the hub stops.
-pub async fn serve(
-    socket: WebSocket,
+/// Serves one socket from the answer to its request on, until it closes or breaks, the peer is silent for too long, or the
+/// hub stops.
+pub(super) async fn serve(
+    upgrade: Upgrade,
     conn: ConnId,
     actor: Handle,
     origin: Origin,
@@ -52,10 +55,12 @@ pub async fn serve(
     patience: TimeLimits,
     stop: CancellationToken,
 ) {
-    let (outbox, orders) = mpsc::channel(OUTBOX);
+    // Without it the peer was gone before it had its answer.
+    let Some(messages) = upgrade.messages(MAX_MESSAGE_BYTES).await else { return };
+    let (outbox, orders) = outbox::new(OUTBOX);
     origin.allow(MAX_EARLY_BYTES);
     let mut session = Session {
-        socket,
+        messages,
         conn,
         actor,
         outbox: Some(outbox),
@@ -67,31 +72,36 @@ pub async fn serve(
     };
     let end = session.run(orders, patience, &stop).await;
     tracing::debug!(conn, ?end, "socket ended");
-    if let End::Close(code, reason) = end {
-        session.close(code, &reason).await;
+    // What happens once for each connection is boxed: a future is as large as its largest part, for its whole life.
+    match end {
+        End::Peer => {}
+        End::PeerClosed => Box::pin(session.answer_close()).await,
+        End::Close(code, reason) => Box::pin(session.close(code, &reason)).await,
     }
     if session.identified {
         // Fails only while the hub stops. That is fine: a stopping hub keeps every assignment.
-        let _ = session.actor.gone(conn).await;
+        let _ = Box::pin(session.actor.gone(conn)).await;
     }
 }
 
 /// The reason why a session ended.
 #[derive(Debug)]
 enum End {
-    /// The peer closed the connection, or it broke.
+    /// The connection ended, or broke.
     Peer,
+    /// The peer closes the connection by handshake.
+    PeerClosed,
     /// The hub closes the connection with this code and reason.
     Close(u16, Cow<'static, str>),
 }
 
 struct Session {
-    socket: WebSocket,
+    messages: MessageStream<Guarded>,
     conn: ConnId,
     actor: Handle,
     /// The sender for the actor, handed over at identify. It is the only one, so the actor ends the session by dropping
     /// it.
-    outbox: Option<mpsc::Sender<ToSocket>>,
+    outbox: Option<outbox::Sender<ToSocket>>,
     /// The connection's origin, until an agent has identified.
     origin: Option<Origin>,
     /// The network address of the peer.
@@ -105,34 +115,47 @@ struct Session {
 impl Session {
     async fn run(
         &mut self,
-        mut orders: mpsc::Receiver<ToSocket>,
+        mut orders: outbox::Receiver<ToSocket>,
         patience: TimeLimits,
         stop: &CancellationToken,
     ) -> End {
         let mut received_at = Instant::now();
         let identify_by = received_at + patience.identify;
         let evicted = self.origin.as_ref().map(|origin| origin.evicted().clone()).unwrap_or_default();
+        let (mut stopped, mut evicted) = (pin!(stop.cancelled()), pin!(evicted.cancelled()));
+        // One timer for all limits. When it fires it may be too early, since a frame only notes when it came.
+        let mut alarm = pin!(sleep_until(received_at + TURN));
         loop {
             let step = tokio::select! {
-                () = stop.cancelled() => Err(End::Close(1001, Cow::Borrowed("the hub is stopping"))),
+                () = &mut stopped => Err(End::Close(1001, Cow::Borrowed("the hub is stopping"))),
                 order = orders.recv() => match order {
-                    Some(ToSocket::Frame(text, receipt)) => self.write(text, receipt).await,
+                    Some(ToSocket::Frame(text, receipt)) => Box::pin(self.write(text, receipt)).await,
                     Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason.into())),
                     None => Err(End::Close(1008, Cow::Borrowed("too slow: frames were not read"))),
                 },
-                () = tokio::time::sleep_until((received_at + patience.silence).into()) => Err(End::Close(1002, Cow::Borrowed("silent for too long"))),
-                () = tokio::time::sleep_until(identify_by.into()), if !self.identified => {
-                    Err(End::Close(1008, Cow::Borrowed("not identified in time")))
+                () = &mut alarm => {
+                    let (now, silent_at) = (Instant::now(), received_at + patience.silence);
+                    if !self.identified && now >= identify_by {
+                        Err(End::Close(1008, Cow::Borrowed("not identified in time")))
+                    } else if now >= silent_at {
+                        Err(End::Close(1002, Cow::Borrowed("silent for too long")))
+                    } else {
+                        if let Some(origin) = &self.origin {
+                            origin.end_turn();
+                        }
+                        alarm.as_mut().reset(if self.identified { silent_at } else { identify_by.min(silent_at) });
+                        Ok(())
+                    }
                 }
-                () = evicted.cancelled(), if !self.identified => {
+                () = &mut evicted, if !self.identified => {
                     Err(End::Close(1013, Cow::Borrowed("too many connections that are not identified")))
                 }
-                message = self.socket.recv() => {
+                message = self.messages.recv() => {
                     received_at = Instant::now();
                     match message {
-                        Some(Ok(message)) => self.receive(message).await,
-                        Some(Err(error)) => Err(end_after_error(&error)),
-                        None => Err(End::Peer),
+                        Ok(Some(message)) => Box::pin(self.receive(message)).await,
+                        Ok(None) => Err(End::Peer),
+                        Err(error) => Err(end_after_error(&error)),
                     }
                 }
             };
@@ -144,10 +167,11 @@ impl Session {
 
     async fn receive(&mut self, message: Message) -> Result<(), End> {
         match message {
-            Message::Text(text) => self.receive_text(text.as_str()).await,
-            Message::Binary(_) => Err(End::Close(1003, Cow::Borrowed("text frames only"))),
-            // The library answers these itself; after a close frame the stream ends.
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+            Message::Text(text) => self.receive_text(&text).await,
+            Message::Binary => Err(End::Close(1003, Cow::Borrowed("text frames only"))),
+            Message::Ping(payload) => self.messages.send_pong(&payload, WRITE_TIMEOUT).await.map_err(|_| End::Peer),
+            Message::Pong => Ok(()),
+            Message::Close => Err(End::PeerClosed),
         }
     }
 
@@ -221,22 +245,26 @@ impl Session {
     }
 
     async fn write(&mut self, text: String, receipt: Option<String>) -> Result<(), End> {
-        let sent = tokio::time::timeout(WRITE_TIMEOUT, self.socket.send(Message::Text(Utf8Bytes::from(text)))).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            return Err(End::Peer);
-        }
+        self.messages.send_text(&text, WRITE_TIMEOUT).await.map_err(|_| End::Peer)?;
         match receipt {
             Some(command_id) => self.actor.written(command_id).await.map_err(|_| hub_stopping()),
             None => Ok(()),
         }
     }
 
+    /// Answers the peer's close frame, which ends the handshake.
+    async fn answer_close(&mut self) {
+        // A peer that has gone already needs no answer.
+        let _ = self.messages.send_close(1000, "", CLOSE_TIMEOUT).await;
+    }
+
     /// Sends a close frame and gives the peer a moment to answer, so that it sees a close and not a reset.
     async fn close(&mut self, code: u16, reason: &str) {
-        let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
         let closing = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.recv().await {}
+            if self.messages.send_close(code, reason, CLOSE_TIMEOUT).await.is_ok() {
+                while let Ok(Some(Message::Text(_) | Message::Binary | Message::Ping(_) | Message::Pong)) =
+                    self.messages.recv().await
+                {}
             }
         };
         // A peer that does not answer in time is dropped.
@@ -248,7 +276,12 @@ fn hub_stopping() -> End {
     End::Close(1001, Cow::Borrowed("the hub is stopping"))
 }
 
-/// Converts a read error to the end of the session. Only a message over the limit is reported to the peer.
-fn end_after_error(error: &axum::Error) -> End {
-    if error.to_string().contains("too long") { End::Close(1009, Cow::Borrowed("message too big")) } else { End::Peer }
+/// Converts a read error to the end of the session.
+fn end_after_error(error: &ReadError) -> End {
+    match error {
+        ReadError::Broken(_) => End::Peer,
+        ReadError::TooLong => End::Close(1009, Cow::Borrowed("message too big")),
+        ReadError::NotUtf8 => End::Close(1007, Cow::Borrowed("a text is not UTF-8")),
+        ReadError::Protocol(why) => End::Close(1002, Cow::Borrowed(why)),
+    }
 }

@@ -1,12 +1,15 @@
 //! The real hub, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+#[path = "../support/example_binary.rs"]
+mod example_binary;
 mod support;
 
 mod abuse;
 mod admin;
 mod disk;
 mod lists;
+mod load;
 mod node_sidecar;
 mod process;
 mod restarts;

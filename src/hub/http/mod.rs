@@ -34,9 +34,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -54,6 +52,7 @@ use crate::hub::scheduler::restart::{Restart, RestartRequest};
 use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::Principal;
+use crate::hub::upgrade::Upgrade;
 use crate::hub::{random, websocket};
 use crate::protocol::schema::{Kind, may, must};
 
@@ -104,27 +103,17 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 async fn websocket(
     State(app): Shared,
     Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade
-        .map_err(|rejection| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", &rejection.body_text()))?;
+    let (upgrade, answer) = Upgrade::accept(&mut request)
+        .map_err(|why| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", why))?;
     // Assigned before the peer receives the 101, and so before it sends a frame, closes or connects again: ids increase
     // in the order of connections.
     let conn = app.next_conn.fetch_add(1, Ordering::Relaxed);
-    let upgrade = upgrade
-        .read_buffer_size(websocket::BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_write_buffer_size(websocket::MAX_MESSAGE_BYTES * 2)
-        .max_message_size(websocket::MAX_MESSAGE_BYTES)
-        .max_frame_size(websocket::MAX_MESSAGE_BYTES);
-    let sockets = app.sockets.clone();
-    let address = address(&origin, &headers);
-    Ok(upgrade.on_upgrade(move |socket| {
-        sockets.track_future(async move {
-            websocket::serve(socket, conn, app.actor.clone(), origin, address, app.patience, app.stop.clone()).await;
-        })
-    }))
+    let address = address(&origin, request.headers());
+    let (actor, patience, stop) = (app.actor.clone(), app.patience, app.stop.clone());
+    app.sockets.spawn(websocket::serve(upgrade, conn, actor, origin, address, patience, stop));
+    Ok(answer)
 }
 
 /// Returns where a client connects from, for people: through a proxy, what the proxy says of it stands first.
