@@ -1,18 +1,20 @@
 //! The entry point of the sidecar. Each command is in its own file under `cli`.
 
 use std::process::ExitCode as ProcessExit;
+use std::time::Instant;
 
 use agentcom::sidecar::cli;
 use agentcom::sidecar::cli::{Cli, Command};
 use clap::Parser;
 
 pub(crate) fn main() -> ProcessExit {
+    let began = Instant::now();
     if let Some(end) = agentcom::sidecar::agent::supervised::main_if_asked(std::env::args_os().skip(1)) {
         return end;
     }
     let Cli { options, command } = Cli::parse();
     let code = match command.unwrap_or(Command::Run) {
-        Command::Run => cli::run(options),
+        Command::Run => cli::run(options, began),
         Command::Status(args) => cli::status(&options, &args),
         Command::Restart(args) => cli::restart(&options, args),
         Command::CancelRestart => cli::cancel_restart(&options),

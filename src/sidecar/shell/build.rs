@@ -77,6 +77,7 @@ fn start_with(
         tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
     }
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    tracing::debug!("the journal was read");
     // Shown to operators only: an unreadable history counts as empty.
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
@@ -103,13 +104,15 @@ fn start_with(
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, admin.clone()));
     }
+    if on_a_machine {
+        socket::start(&config.queue_file, admin);
+    }
     let sidecar = Sidecar {
         machine,
         identity,
         snapshot,
         waiting: Default::default(),
         offered: None,
-        _socket_guard: if on_a_machine { socket::start(&config.queue_file, admin) } else { None },
         policy,
         config,
         clock,
@@ -123,6 +126,7 @@ fn start_with(
         #[cfg(debug_assertions)]
         history: Default::default(),
     };
+    tracing::debug!("the adapters stand");
     Ok(Started { sidecar, first })
 }
 
