@@ -30,7 +30,8 @@ use crate::sidecar::supervisor::preflight::Preflight;
 
 /// A sidecar that is ready to run.
 pub struct Started {
-    sidecar: Sidecar,
+    // Boxed: the futures that it passes through would each hold a copy, on the stack, while it runs.
+    sidecar: Box<Sidecar>,
     first: Vec<Effect>,
 }
 
@@ -107,7 +108,7 @@ fn start_with(
     if on_a_machine {
         socket::start(&config.queue_file, admin);
     }
-    let sidecar = Sidecar {
+    let sidecar = Box::new(Sidecar {
         machine,
         identity,
         snapshot,
@@ -125,7 +126,7 @@ fn start_with(
         watched: None,
         #[cfg(debug_assertions)]
         history: Default::default(),
-    };
+    });
     tracing::debug!("the adapters stand");
     Ok(Started { sidecar, first })
 }

@@ -76,7 +76,7 @@ impl Sidecar {
     }
 
     /// Runs until the machine exits. `first` holds the effects of its recovery.
-    pub(crate) async fn run(mut self, first: Vec<Effect>) -> Ending {
+    pub(crate) async fn run(mut self: Box<Self>, first: Vec<Effect>) -> Ending {
         let mut ending = self.perform_all(first).await;
         loop {
             if let Some(ending) = ending {
