@@ -1,18 +1,31 @@
 //! The entry point of the sidecar. Each command is in its own file under `cli`.
 
 use std::process::ExitCode as ProcessExit;
+use std::time::Instant;
 
 use agentcom::sidecar::cli;
-use agentcom::sidecar::cli::{Cli, Command};
+use agentcom::sidecar::cli::{Cli, Command, Options};
+use agentcom::sidecar::exit_code::ExitCode;
 use clap::Parser;
 
 pub(crate) fn main() -> ProcessExit {
+    let began = Instant::now();
     if let Some(end) = agentcom::sidecar::agent::supervised::main_if_asked(std::env::args_os().skip(1)) {
         return end;
     }
     let Cli { options, command } = Cli::parse();
-    let code = match command.unwrap_or(Command::Run) {
-        Command::Run => cli::run(options),
+    let code = match command {
+        None | Some(Command::Run) => cli::run(options, began),
+        Some(command) => operate(options, command, began),
+    };
+    code.into()
+}
+
+/// Carries out a command. Not inlined: `run` would carry the stack of all of them for as long as the process lives.
+#[inline(never)]
+fn operate(options: Options, command: Command, began: Instant) -> ExitCode {
+    match command {
+        Command::Run => cli::run(options, began),
         Command::Status(args) => cli::status(&options, &args),
         Command::Restart(args) => cli::restart(&options, args),
         Command::CancelRestart => cli::cancel_restart(&options),
@@ -24,6 +37,5 @@ pub(crate) fn main() -> ProcessExit {
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man { command } => cli::man(command.as_deref()),
-    };
-    code.into()
+    }
 }

@@ -36,6 +36,11 @@ impl AdminHandle {
         Status::of(&snapshot, &self.pm2)
     }
 
+    /// Returns whether the hub knows this sidecar now. Unlike the status document it costs nothing.
+    pub(crate) fn is_online(&mut self) -> bool {
+        self.snapshots.borrow_and_update().machine.connection.online().is_some()
+    }
+
     /// Returns how long the event loop's next deadline is overdue, in ms. More than a moment shows that the loop is
     /// stuck.
     pub(crate) fn overdue_ms(&self) -> u64 {
@@ -43,7 +48,7 @@ impl AdminHandle {
         snapshot.next.map_or(0, |(at, _)| snapshot.clock.now().since(at))
     }
 
-    /// Waits for the next step of the machine after the last [`AdminHandle::status`].
+    /// Waits for the next step of the machine after the last [`AdminHandle::status`] or [`AdminHandle::is_online`].
     ///
     /// # Errors
     /// [`SidecarGone`]: the sidecar has ended.

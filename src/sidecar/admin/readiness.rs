@@ -37,7 +37,7 @@ pub(crate) fn watch(mut admin: AdminHandle, hub_timeout: Duration) -> watch::Rec
     let (found, ready) = watch::channel(None);
     tokio::spawn(async move {
         let identified = async {
-            while admin.status().hub.link != "online" {
+            while !admin.is_online() {
                 if admin.changed().await.is_err() {
                     return false;
                 }

@@ -1,6 +1,6 @@
 //! `run`: reads the configuration, takes the lock, opens the log, serves, and ends the process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
@@ -21,12 +21,15 @@ use crate::sidecar::supervisor::reaper;
 /// The longest wait for the lock, which a process that is about to end may still hold.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs the sidecar until it is stopped or restarted.
-pub fn run(options: Options) -> ExitCode {
+/// Runs the sidecar until it is stopped or restarted. `began` is when the process entered `main`; the log's first line
+/// says how long each step before it took.
+pub fn run(options: Options, began: Instant) -> ExitCode {
+    let parsed = Instant::now();
     let Loaded { config, warnings } = match options.load() {
         Ok(loaded) => loaded,
         Err(error) => return print_error(&error, ExitCode::Config),
     };
+    let configured = Instant::now();
     let program = Program::of_this_process();
     let pm2 = Pm2::of_this_process();
     // Before the first write: the runtime makes writes beyond the file size limit fail instead of ending the process.
@@ -34,11 +37,13 @@ pub fn run(options: Options) -> ExitCode {
         Ok(runtime) => runtime,
         Err(why) => return print_error(&why, ExitCode::StateUnusable),
     };
+    let prepared = Instant::now();
     let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
         Ok(lock) => lock,
         Err(error @ LockError::Held { .. }) => return print_error(&error, ExitCode::AlreadyRunning),
         Err(error @ LockError::Unusable(_)) => return print_error(&error, ExitCode::StateUnusable),
     };
+    let locked = Instant::now();
     // The lock guarantees that no other process writes to the log file.
     let log = logging::init(LogConfig {
         level: config.log_level,
@@ -53,6 +58,11 @@ pub fn run(options: Options) -> ExitCode {
         config = %config.path.display(),
         pm2_name = pm2.process_name(),
         pid = std::process::id(),
+        arguments_us = micros(began, parsed),
+        config_us = micros(parsed, configured),
+        runtime_us = micros(configured, prepared),
+        lock_us = micros(prepared, locked),
+        log_us = micros(locked, Instant::now()),
         "the sidecar starts"
     );
     for warning in &warnings {
@@ -81,6 +91,11 @@ pub fn run(options: Options) -> ExitCode {
         }
         (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => print_error(&error, ExitCode::Internal),
     }
+}
+
+/// The time between two instants, in µs.
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }
 
 fn serve(

@@ -62,7 +62,9 @@ pub(super) async fn run<S, F>(
             let reason = order.map(|order| order.reason).unwrap_or_default();
             Err(Closed::failed(format!("closed by this side before it was open ({reason:?})")))
         }
-        established = establish(config, stream) => established,
+        // Boxed: the handshakes' state is needed once, and would otherwise be part of the connection's task, and several
+        // times on the stack, for as long as the process lives.
+        established = Box::pin(establish(config, stream)) => established,
     };
     let (closed, undelivered) = match established {
         Err(closed) => (closed, None),
@@ -92,8 +94,12 @@ where
             return Err(Closed::failed(explain_tcp(&config.url, &e)));
         }
     };
+    tracing::debug!("the hub's port was reached");
     match timeout_at(deadline, dial::upgrade(config, stream)).await {
-        Ok(Ok(socket)) => Ok(socket),
+        Ok(Ok(socket)) => {
+            tracing::debug!("the hub took the WebSocket");
+            Ok(socket)
+        }
         Ok(Err(e)) => Err(Closed::failed(explain_upgrade(&config.url, &e))),
         Err(_) => Err(Closed::failed(format!(
             "{} took the connection but did not finish the WebSocket upgrade within {limit} ms; is it the hub, and is it alive?",

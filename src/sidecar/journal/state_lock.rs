@@ -131,18 +131,26 @@ fn open(path: &Path) -> io::Result<File> {
     regular_file::open_with(path, &mut options)
 }
 
+/// Writes the holder over the last one, padded with blanks to its length: cutting the file off makes the file system
+/// wait for its own journal, by some ms on a busy disk, while the hub is without this agent.
 fn write_holder(file: &mut File, name: Option<&str>) -> io::Result<()> {
     let holder = Holder { pid: Some(std::process::id()), name: name.map(str::to_owned), since_ms: Some(now_ms()) };
     crash_point!("after locking, before the holder's name");
-    file.set_len(0)?;
-    crash_point!("after the last holder's name is gone, before ours");
-    file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
+    let mut text = serde_json::to_string(&holder)?;
+    let last = file.metadata()?.len();
+    if last > MAX_HOLDER_BYTES {
+        file.set_len(0)?;
+        crash_point!("after a lock file of others is emptied, before the holder's name");
+    } else if let Some(blanks) = usize::try_from(last).ok().and_then(|last| last.checked_sub(text.len())) {
+        text.extend(std::iter::repeat_n(' ', blanks));
+    }
+    file.write_all(text.as_bytes())?;
     crash_point!("after the holder's name");
     Ok(())
 }
 
-/// Reads the holder, which writes just after it locks: the content may be empty or the end of the last holder's, which
-/// yields an unknown holder.
+/// Reads the holder, which writes just after it locks: the content may be empty or the last holder's, whose process is
+/// gone; what makes no sense yields an unknown holder.
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
     match file.take(MAX_HOLDER_BYTES).read_to_string(&mut text) {

@@ -30,7 +30,8 @@ use crate::sidecar::supervisor::preflight::Preflight;
 
 /// A sidecar that is ready to run.
 pub struct Started {
-    sidecar: Sidecar,
+    // Boxed: the futures that it passes through would each hold a copy, on the stack, while it runs.
+    sidecar: Box<Sidecar>,
     first: Vec<Effect>,
 }
 
@@ -77,6 +78,7 @@ fn start_with(
         tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
     }
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
+    tracing::debug!("the journal was read");
     // Shown to operators only: an unreadable history counts as empty.
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
@@ -103,13 +105,15 @@ fn start_with(
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, admin.clone()));
     }
-    let sidecar = Sidecar {
+    if on_a_machine {
+        socket::start(&config.queue_file, admin);
+    }
+    let sidecar = Box::new(Sidecar {
         machine,
         identity,
         snapshot,
         waiting: Default::default(),
         offered: None,
-        _socket_guard: if on_a_machine { socket::start(&config.queue_file, admin) } else { None },
         policy,
         config,
         clock,
@@ -122,7 +126,8 @@ fn start_with(
         watched: None,
         #[cfg(debug_assertions)]
         history: Default::default(),
-    };
+    });
+    tracing::debug!("the adapters stand");
     Ok(Started { sidecar, first })
 }
 

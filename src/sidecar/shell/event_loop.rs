@@ -51,8 +51,6 @@ pub struct Sidecar {
     pub(crate) identity: Identity,
     pub(crate) clock: Clock,
     pub(crate) inbox: Inbox,
-    /// Keeps the local socket's file as long as the loop runs.
-    pub(crate) _socket_guard: Option<crate::sidecar::admin::socket::SocketGuard>,
     pub(crate) adapters: Adapters,
     pub(crate) control: mpsc::Sender<AdminRequest>,
     /// Publishes the state for the admin interfaces.
@@ -78,7 +76,7 @@ impl Sidecar {
     }
 
     /// Runs until the machine exits. `first` holds the effects of its recovery.
-    pub(crate) async fn run(mut self, first: Vec<Effect>) -> Ending {
+    pub(crate) async fn run(mut self: Box<Self>, first: Vec<Effect>) -> Ending {
         let mut ending = self.perform_all(first).await;
         loop {
             if let Some(ending) = ending {

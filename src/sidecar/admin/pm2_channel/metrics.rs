@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::sidecar::admin::handle::AdminHandle;
+use crate::sidecar::admin::pm2_channel::actions;
 use crate::sidecar::admin::pm2_channel::figures::{Monitor, printable};
 use crate::sidecar::admin::pm2_channel::line::{Axm, Message};
 use crate::sidecar::admin::pm2_channel::writer::ChannelWriter;
@@ -15,6 +16,10 @@ use crate::sidecar::admin::status::Status;
 
 /// The least time between two reports.
 const THROTTLE: Duration = Duration::from_secs(1);
+
+/// The longest wait for the hub before the first report. pm2 reads a report with the processor that hub and sidecar need
+/// at that moment to find each other.
+const HUB_FIRST: Duration = Duration::from_millis(250);
 
 /// The interval at which ages are reported.
 const AGE_INTERVAL: Duration = Duration::from_secs(10);
@@ -46,8 +51,11 @@ pub(super) fn final_messages(status: &Status) -> Message {
     rows(vec![("Agent", status.agent_id.clone()), ("State", format!("has ended: {}", status.why))])
 }
 
-/// Reports the state until the sidecar ends.
+/// Reports the state until the sidecar ends, and first what pm2 may trigger.
 pub(super) async fn report(mut admin: AdminHandle, channel: ChannelWriter, mut ready: watch::Receiver<Option<Ready>>) {
+    // An error means that the hub was not waited for.
+    let _ = tokio::time::timeout(HUB_FIRST, ready.changed()).await;
+    actions::announcements().for_each(|message| channel.send(message));
     let mut last_sent: Option<(Monitor, Message)> = None;
     let mut ages_at = Instant::now();
     loop {

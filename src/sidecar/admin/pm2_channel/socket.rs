@@ -47,7 +47,6 @@ pub(crate) fn open(
         }
     };
     let channel = ChannelWriter::new();
-    actions::announcements().for_each(|message| channel.send(message));
     tokio::spawn(write(socket.clone(), channel.clone()));
     tokio::spawn(metrics::report(admin.clone(), channel.clone(), ready.clone()));
     tokio::spawn(report_ready(channel.clone(), ready));

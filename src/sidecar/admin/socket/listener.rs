@@ -16,7 +16,7 @@ pub(super) fn path_of(queue_file: &Path) -> io::Result<PathBuf> {
 
 /// Removes the socket's file when it is dropped.
 #[derive(Debug)]
-pub(crate) struct SocketGuard(PathBuf);
+pub(super) struct SocketGuard(PathBuf);
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
@@ -30,7 +30,7 @@ impl Drop for SocketGuard {
 ///
 /// # Errors
 /// The socket cannot be created.
-pub(crate) fn open(queue_file: &Path) -> io::Result<(UnixListener, SocketGuard)> {
+pub(super) fn open(queue_file: &Path) -> io::Result<(UnixListener, SocketGuard)> {
     let path = path_of(queue_file)?;
     Ok((private_socket::bind(&path)?, SocketGuard(path)))
 }

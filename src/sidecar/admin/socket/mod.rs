@@ -16,30 +16,31 @@ mod messages;
 mod offline;
 mod serve;
 
-pub use client::{CallError, Client};
-pub(crate) use listener::SocketGuard;
-pub use offline::{OfflineView, StoredTask, StoredWork};
 use std::path::Path;
+
+pub use client::{CallError, Client};
+pub use offline::{OfflineView, StoredTask, StoredWork};
 
 use crate::sidecar::admin::handle::AdminHandle;
 pub use messages::{SocketReply, SocketRequest};
 
-/// Opens the socket for the journal `queue_file` and serves it as long as the process lives. If it cannot be opened, a
-/// warning is logged and the sidecar works without it. Must be called inside the runtime, holding the state folder's
-/// lock.
-pub(crate) fn start(queue_file: &Path, admin: AdminHandle) -> Option<SocketGuard> {
-    let opened = listener::open(queue_file).and_then(|(listener, guard)| {
-        listener.set_nonblocking(true)?;
-        Ok((tokio::net::UnixListener::from_std(listener)?, guard))
+/// Opens the socket for the journal `queue_file` and serves it in the background until the runtime ends, which removes
+/// it. If it cannot be opened, a warning is logged and the sidecar works without it. Must be called inside the runtime,
+/// holding the state folder's lock.
+pub(crate) fn start(queue_file: &Path, admin: AdminHandle) {
+    let queue_file = queue_file.to_owned();
+    tokio::spawn(async move {
+        // The dial to the hub goes first.
+        tokio::task::yield_now().await;
+        let opened = listener::open(&queue_file).and_then(|(listener, guard)| {
+            listener.set_nonblocking(true)?;
+            Ok((tokio::net::UnixListener::from_std(listener)?, guard))
+        });
+        match opened {
+            Ok((listener, _guard)) => serve::serve(listener, admin).await,
+            Err(error) => {
+                tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
+            }
+        }
     });
-    match opened {
-        Ok((listener, guard)) => {
-            tokio::spawn(serve::serve(listener, admin));
-            Some(guard)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "there is no local socket: `status`, `restart`, `drain` and the like cannot reach this sidecar");
-            None
-        }
-    }
 }
