@@ -322,7 +322,7 @@ impl Assignments {
     #[cfg(test)]
     pub(crate) fn index_is_right(&self) -> bool {
         let held = self.held.iter().map(|(agent_id, held)| (agent_id.clone(), held.task_id.clone()));
-        if self.holders != held.collect() {
+        if self.holders != held.collect::<HolderTable>() {
             return false;
         }
         let due =
