@@ -27,8 +27,8 @@ use crate::hub_process::Hub;
 use crate::report::Report;
 use crate::watch::Watcher;
 
-/// The niceness of the thread that all agents but the watched ones live on.
-const AGENTS_PRIORITY: i32 = 10;
+/// How much nicer the thread of all agents but the watched ones is than the rest.
+const AGENTS_NICENESS: i32 = 5;
 
 /// A result whose error says what failed, for people.
 pub type Outcome<T> = Result<T, String>;
@@ -63,10 +63,8 @@ fn load(args: &Args, report: &mut Report) -> Outcome<()> {
     let watcher = Watcher::start();
     // The agents stand for other machines: what they compute must hold up neither the hub nor the measurement. On Linux,
     // this is the priority of this thread alone.
-    if getpriority_process(None).is_ok_and(|priority| priority < AGENTS_PRIORITY) {
-        setpriority_process(None, AGENTS_PRIORITY)
-            .map_err(|error| format!("the priority cannot be lowered: {error}"))?;
-    }
+    let lower = getpriority_process(None).and_then(|now| setpriority_process(None, now + AGENTS_NICENESS));
+    lower.map_err(|error| format!("the priority cannot be lowered: {error}"))?;
     let outcome = runtime.block_on(phases::run(args, &hub, &watcher, report));
     if outcome.is_err() {
         for line in hub.complaints()?.iter().take(20) {
