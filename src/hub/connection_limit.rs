@@ -26,13 +26,26 @@ struct Unidentified {
     all: BTreeMap<u64, (Instant, CancellationToken)>,
 }
 
-/// One connection's slot. It is dropped, and so freed, when the connection ends or an agent identifies on it.
+/// One connection's slot. Its place is freed when the slot is dropped or released.
 pub struct Slot {
     /// The token that is cancelled when the connection must close.
     pub evicted: CancellationToken,
+    place: Mutex<Option<Place>>,
+}
+
+/// A place among the connections that count.
+struct Place {
     number: u64,
     connection_limit: Arc<ConnectionLimit>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// Frees the place: its peer has shown a valid token, so it does not count any more.
+    pub fn release(&self) {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(place);
+    }
 }
 
 impl ConnectionLimit {
@@ -93,7 +106,8 @@ impl ConnectionLimit {
         let number = unidentified.next;
         unidentified.next += 1;
         unidentified.all.insert(number, (Instant::now(), evicted.clone()));
-        Slot { evicted, number, connection_limit: Arc::clone(self), _permit: permit }
+        let place = Place { number, connection_limit: Arc::clone(self), _permit: permit };
+        Slot { evicted, place: Mutex::new(Some(place)) }
     }
 
     /// Locks the list. A poisoned lock is usable: no step can panic half-way.
@@ -102,7 +116,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Place {
     fn drop(&mut self) {
         self.connection_limit.lock().all.remove(&self.number);
     }
@@ -125,6 +139,18 @@ mod tests {
         held.await.unwrap();
         assert!(evicted.is_cancelled() && !second.evicted.is_cancelled() && !third.evicted.is_cancelled());
         assert_eq!(connection_limit.count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_shown_a_token_is_not_closed_for_another() {
+        let connection_limit = ConnectionLimit::new(1);
+        let first = connection_limit.enter().await;
+        first.release();
+        let _second = connection_limit.enter().await;
+        tokio::time::sleep(2 * GRACE).await;
+        connection_limit.make_room();
+        assert!(!first.evicted.is_cancelled());
+        assert_eq!(connection_limit.count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,6 +87,11 @@ impl Origin {
         self.peer
     }
 
+    /// Marks the connection as that of somebody with a valid token: it no longer counts towards the connection limit.
+    pub fn authenticated(&self) {
+        self.slot.release();
+    }
+
     /// Marks the connection as identified: it no longer counts towards the connection limit, and may send any number of
     /// bytes.
     pub fn identified(self) {

@@ -124,6 +124,36 @@ async fn a_flood_of_connections_keeps_no_agent_out_and_throws_none_out() {
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
 
+/// One request on a connection that stays open; reads until the body has this text.
+async fn ask(stream: &mut TcpStream, head: &str, wanted: &str) {
+    stream.write_all(format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{head}\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains(wanted) {
+        let read = timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("no answer").unwrap();
+        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_closes_no_connection_that_has_shown_a_token() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &["--max-unidentified", "2"]);
+    let bearer = format!("authorization: Bearer {}\r\n", hub.register("a").await);
+    let mut operator = TcpStream::connect(&hub.address).await.unwrap();
+    ask(&mut operator, &bearer, "agents_connected").await;
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.push(TcpStream::connect(&hub.address).await.unwrap());
+    }
+    // Two of them had to go: whoever is older would have gone before.
+    let mut byte = [0];
+    for stranger in &mut strangers[..2] {
+        let read = timeout(PATIENCE, stranger.read(&mut byte)).await.expect("it is still there");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+    ask(&mut operator, "", "agents_connected").await;
+}
+
 #[tokio::test]
 async fn a_socket_that_has_to_make_room_is_told_so() {
     let dir = folder();

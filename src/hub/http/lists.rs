@@ -29,7 +29,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// The size of one part of a stream, in bytes; its last item may exceed it.
 const PART_BYTES: usize = 32 << 10;
 /// The size up to which a list is sent at once, with its length, in bytes.
-const WHOLE_BYTES: usize = 256 << 10;
+const WHOLE_BYTES: usize = 128 << 10;
 /// The number of items that are looked at for one part, whether or not they are listed.
 const PART_EXAMINED: usize = 1_000;
 
@@ -228,13 +228,13 @@ pub(super) fn stream(app: &Arc<App>, name: &str, list: impl List, limit: Option<
     let parts = stream::unfold(Some(rest), |rest| async move {
         let mut rest = rest?;
         loop {
+            // Others have their turn between two parts, also while nothing matches.
+            tokio::task::yield_now().await;
             let mut part = Vec::new();
             let ended = rest.write_part(&mut part, PART_BYTES, PART_EXAMINED);
             if !part.is_empty() {
                 return Some((Ok(Bytes::from(part)), (!ended).then_some(rest)));
             }
-            // Nothing matched so far: others have their turn.
-            tokio::task::yield_now().await;
         }
     });
     json_response(Body::from_stream(first.chain(parts)))

@@ -36,6 +36,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
@@ -83,7 +84,21 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(app.clone(), note_token))
         .with_state(app)
+}
+
+/// Lets a connection with a valid token leave the connection limit: a herd of strangers does not close an operator's.
+async fn note_token(
+    State(app): Shared,
+    Extension(origin): Extension<Origin>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if authenticate(&app.snapshot(), request.headers()).is_ok() {
+        origin.authenticated();
+    }
+    next.run(request).await
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> ApiError {
