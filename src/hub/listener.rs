@@ -38,9 +38,9 @@ const MAX_LIFETIME: Duration = Duration::from_secs(600);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of new connections that are being answered at any moment. The others wait, so that a mass join never stands
 /// before an identified agent's frame for longer than these take together.
-const TURNS: usize = 32;
+const TURNS: usize = 16;
 /// The time after which a connection no longer counts as being answered: it waits for its peer, which is far away or silent.
-/// So 6,400 distant agents a second can join, and all that are near.
+/// So 3,200 distant agents a second can join, and all that are near.
 pub(super) const TURN: Duration = Duration::from_millis(5);
 
 /// The limits that an operator may set.
