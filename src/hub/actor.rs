@@ -1,5 +1,5 @@
 //! The owner of the hub's state: applies a batch of events, stores what changed, and only then sends frames and
-//! answers. The decisions are made by the [`Scheduler`].
+//! answers. The decisions are made by the [`crate::hub::scheduler::Scheduler`].
 //!
 //! Nothing is sent or answered before the state that it relies on is on disk. Each round of [`Actor::run`]:
 //!

@@ -72,7 +72,7 @@ impl Origin {
         &self.slot.evicted
     }
 
-    /// Lets another connection be answered beside this one. Called when [`TURN`] is over.
+    /// Lets another connection be answered beside this one. Called when its time is over.
     pub fn end_turn(&self) {
         end_turn(&self.turn);
     }
