@@ -304,7 +304,7 @@ impl Actor {
     }
 }
 
-/// Logs what was stored: restarts and dead letters always, other tasks at debug level.
+/// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.
 fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
     for (command_id, restart) in &changes.restarts {
         let Some(restart) = restart else { continue };

@@ -87,6 +87,11 @@ impl Origin {
         self.peer
     }
 
+    /// Returns whether the connection counts towards the connection limit.
+    pub fn counts(&self) -> bool {
+        self.slot.counts()
+    }
+
     /// Marks the connection as that of somebody with a valid token: it no longer counts towards the connection limit.
     pub fn authenticated(&self) {
         self.slot.release();

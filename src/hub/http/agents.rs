@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
-use crate::hub::http::lists::{self, AgentList, StateList, page_limit, stream};
+use crate::hub::http::lists::{self, AgentForm, AgentList, page_limit, stream};
 use crate::hub::http::reply::{authenticate, read_body};
 use crate::hub::http::request::{
     Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text,
@@ -20,7 +20,7 @@ use crate::protocol::schema::{Kind, may, must};
 
 /// Returns every agent that is connected or due back, as on the legacy hub without a token.
 pub(crate) async fn list(State(app): Shared) -> Response {
-    stream(&app, "agents", AgentList::default(), None)
+    stream(&app, "agents", AgentList::new(AgentForm::Summary, None), None)
 }
 
 /// Returns one page of the agents that are connected or due back.
@@ -28,14 +28,14 @@ pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryPar
     let snapshot = app.snapshot();
     authenticate(&snapshot, &headers)?;
     let query = read_query(query)?;
-    let after = query.get("cursor").cloned();
-    Ok(lists::page(&snapshot, AgentList { after }, page_limit(&query)?))
+    let list = AgentList::new(AgentForm::Summary, query.get("cursor").cloned());
+    Ok(lists::page(&snapshot, list, page_limit(&query)?))
 }
 
 /// Returns the state of every agent.
 pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
     authenticate(&app.snapshot(), &headers)?;
-    Ok(stream(&app, "agents", StateList::default(), None))
+    Ok(stream(&app, "agents", AgentList::new(AgentForm::State, None), None))
 }
 
 /// Returns the state of one agent.

@@ -67,22 +67,39 @@ pub(super) trait List: Send + 'static {
     /// Passes on until the items are full. Returns whether it stopped before the end.
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool;
 
-    /// Returns the cursor from which another list goes on after this one.
-    fn cursor(&self) -> Option<String>;
+    /// Returns the cursor from which another list goes on after this one; `None` for a list without pages.
+    fn cursor(&self) -> Option<String> {
+        None
+    }
 
     /// Returns what ends a stream of `count` items beside the list itself, each field with a comma before it; `more` says
     /// whether others follow.
-    fn tail(&self, count: usize, more: bool) -> String {
-        let _ = (count, more);
+    fn tail(&self, _count: usize, _more: bool) -> String {
         String::new()
     }
 }
 
+/// What a list shows of each agent.
+#[derive(Clone, Copy)]
+pub(super) enum AgentForm {
+    /// What `GET /api/agents` shows.
+    Summary,
+    /// Its state, as the legacy hub shows it.
+    State,
+}
+
 /// The agents that are connected or due back, by id.
-#[derive(Default)]
 pub(super) struct AgentList {
+    form: AgentForm,
     /// The last one that was passed.
-    pub(super) after: Option<String>,
+    after: Option<String>,
+}
+
+impl AgentList {
+    /// Creates the list of the agents after this one.
+    pub(super) fn new(form: AgentForm, after: Option<String>) -> Self {
+        Self { form, after }
+    }
 }
 
 impl List for AgentList {
@@ -92,32 +109,9 @@ impl List for AgentList {
             if items.is_full() {
                 return true;
             }
-            items.push(&snapshot.view.agent(agent_id, now_ms));
-            self.after = Some(agent_id.to_owned());
-        }
-        false
-    }
-
-    fn cursor(&self) -> Option<String> {
-        self.after.clone()
-    }
-}
-
-/// The states of the same agents, as the legacy hub shows them.
-#[derive(Default)]
-pub(super) struct StateList {
-    after: Option<String>,
-}
-
-impl List for StateList {
-    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let (from, now_ms) = (self.after.clone(), now_ms());
-        for agent_id in snapshot.view.agents_after(from.as_deref()) {
-            if items.is_full() {
-                return true;
-            }
-            if let Some(state) = snapshot.view.agent_state(agent_id, now_ms) {
-                items.push(&state);
+            match self.form {
+                AgentForm::Summary => items.push(&snapshot.view.agent(agent_id, now_ms)),
+                AgentForm::State => items.push(&snapshot.view.agent_state(agent_id, now_ms)),
             }
             self.after = Some(agent_id.to_owned());
         }
@@ -190,10 +184,6 @@ impl List for TokenList {
             self.after = Some(place.clone());
         }
         false
-    }
-
-    fn cursor(&self) -> Option<String> {
-        None
     }
 }
 

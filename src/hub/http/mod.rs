@@ -95,7 +95,7 @@ async fn note_token(
     request: Request,
     next: Next,
 ) -> Response {
-    if authenticate(&app.snapshot(), request.headers()).is_ok() {
+    if origin.counts() && authenticate(&app.snapshot(), request.headers()).is_ok() {
         origin.authenticated();
     }
     next.run(request).await

@@ -258,7 +258,7 @@ impl Restarts {
     /// Returns whether the agent's next run may be the end of a commanded restart, in time or late.
     pub fn awaits_return(&self, agent_id: &str) -> bool {
         let waits = |restart: &Restart| restart.phase.is_open() || restart.phase == RestartPhase::Overdue;
-        self.of_agent(agent_id).into_iter().next().is_some_and(waits)
+        self.all.of_agent(agent_id).next().is_some_and(waits)
     }
 
     /// Makes every command that took too long overdue, and returns the agents, which are no longer fenced.
