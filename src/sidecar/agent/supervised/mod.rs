@@ -18,8 +18,8 @@ mod supervise;
 mod verdict;
 
 pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
-pub use request::RunRequest;
 pub use object_scan::DroppedText;
+pub use request::RunRequest;
 pub use supervise::{main_if_asked, program};
 pub use verdict::printed_result;
 
