@@ -1,6 +1,9 @@
 //! The real hub, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+#[path = "../support/encodings.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod encoding_table;
 #[path = "../support/example_binary.rs"]
 mod example_binary;
 mod support;
@@ -8,6 +11,7 @@ mod support;
 mod abuse;
 mod admin;
 mod disk;
+mod encodings;
 mod lists;
 mod load;
 mod node_sidecar;

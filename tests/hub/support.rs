@@ -317,6 +317,14 @@ impl Peer {
         }
     }
 
+    /// The text of the next frame, which must be of this type.
+    pub async fn text_of(&mut self, kind: &str) -> String {
+        let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing came in time");
+        let Some(Ok(Message::Text(text))) = next else { panic!("expected {kind}, got {next:?}") };
+        assert!(text.contains(&format!("\"type\":\"{kind}\"")), "{text}");
+        text.to_string()
+    }
+
     /// The next frame, which must be of this type.
     pub async fn expect(&mut self, kind: &str) -> Value {
         match self.next().await {

@@ -8,6 +8,7 @@ mod check;
 mod crash;
 mod depth;
 mod disk_faults;
+mod encodings;
 mod existing_hub;
 mod hooks;
 mod kills;

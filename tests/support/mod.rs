@@ -10,6 +10,7 @@
 //! - [`scene`]: the double and one agent with short times, for stories.
 //! - [`prometheus`]: a strict reader of the metrics' text.
 //! - [`proxy`]: a TCP proxy in front of a hub, that fails as it is told.
+//! - [`encodings`]: a table of ways to write a JSON object, and how each is to be read.
 //! - [`disk`]: a disk of the test's own, to be filled.
 //! - [`tls`]: a TLS front door before a hub.
 //! - [`web`]: a web server that says what it is told, for hubs that misbehave.
@@ -21,6 +22,7 @@
 #![allow(clippy::print_stderr)]
 
 pub mod disk;
+pub mod encodings;
 pub mod ground;
 pub mod hub;
 pub mod legacy_hub;
