@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
-use crate::hub::hub_state::{HubState, IdentifyRefused, Snapshot};
+use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
@@ -225,6 +225,7 @@ impl Actor {
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
             log_changes(&changes, &mut self.log_budget, now);
+            self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
             // 5. Send.
@@ -285,6 +286,14 @@ impl Actor {
             );
         }
         Ok(())
+    }
+
+    fn log_revocations(&mut self, now_ms: u64) {
+        for Revocation { name, tokens, connections } in self.state.take_revocations() {
+            if self.log_budget.permits("revoked_tokens", now_ms) {
+                tracing::info!(name, revoked = tokens, connections, "tokens are revoked");
+            }
+        }
     }
 
     fn send_to_socket(&mut self, outgoing: Outgoing) {
