@@ -297,13 +297,13 @@ impl Actor {
     }
 
     fn send_to_socket(&mut self, outgoing: Outgoing) {
-        let (conn, order) = match outgoing {
-            Outgoing::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
-            Outgoing::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
+        let (conn, bytes, order) = match outgoing {
+            Outgoing::Frame { conn, text, receipt } => (conn, text.len(), ToSocket::Frame(text, receipt)),
+            Outgoing::Close { conn, code, reason } => (conn, reason.len(), ToSocket::Close(code, reason)),
         };
         let Some(socket) = self.sockets.get(&conn) else { return };
-        if socket.try_send(order).is_err() {
-            // The channel is full: the peer does not read. Dropping this sender ends the socket's task, which reports
+        if socket.try_send(order, bytes).is_err() {
+            // The queue is full: the peer does not read. Dropping this sender ends the socket's task, which reports
             // the connection as closed.
             if self.log_budget.permits("slow_socket", now_ms()) {
                 tracing::warn!(conn, "a socket does not keep up and is closed");

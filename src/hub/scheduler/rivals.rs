@@ -150,6 +150,13 @@ impl Rivals {
         self.by_agent.get(agent_id)?.conflict.as_ref().filter(|past| now_ms < past.at + RECENT_CONFLICT_MS)
     }
 
+    /// Returns the number of agents that are known to have more than one run.
+    #[cfg(test)]
+    pub(crate) fn agents(&self) -> usize {
+        assert_eq!(self.by_agent.len(), self.by_time.len(), "each agent has one time");
+        self.by_agent.len()
+    }
+
     /// Forgets the agent's runs and its conflict.
     pub fn forget(&mut self, agent_id: &str) {
         if let Some((agent_id, rivalry)) = self.by_agent.remove_with_key(agent_id) {

@@ -4,6 +4,7 @@ mod absence;
 mod connections;
 mod legacy_agents;
 mod losses;
+mod owners;
 mod planned_ends;
 mod properties;
 mod restarts;
