@@ -11,6 +11,7 @@ mod disk;
 mod lists;
 mod load;
 mod node_sidecar;
+mod owners;
 mod process;
 mod restarts;
 mod stored;
