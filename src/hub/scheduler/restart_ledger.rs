@@ -387,5 +387,8 @@ impl Restarts {
 }
 
 #[cfg(test)]
+#[path = "tests/restart_bounds.rs"]
+mod bounds;
+#[cfg(test)]
 #[path = "tests/restart_ledger.rs"]
 mod tests;
