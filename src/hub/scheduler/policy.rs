@@ -92,8 +92,8 @@ impl Default for Policy {
             keep_finished: 10_000,
             keep_finished_bytes: 256 << 20,
             keep_restarts: 100,
-            keep_restarts_in_all: 50_000,
-            keep_restart_bytes: 64 << 20,
+            keep_restarts_in_all: 20_000,
+            keep_restart_bytes: 32 << 20,
         }
     }
 }
