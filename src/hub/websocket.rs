@@ -17,7 +17,7 @@ use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::upgrade::Upgrade;
 use crate::protocol::schema::{Incoming, read_frame};
-use crate::protocol::{HubError, HubFrame, Identify, SidecarFrame, task_named_in};
+use crate::protocol::{HubError, HubFrame, Identify, JsonText, SidecarFrame, task_named_in};
 
 /// The maximum size of a message, in bytes: enough for a result with a long output.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -183,7 +183,12 @@ impl Session {
     }
 
     async fn receive_text(&mut self, text: &str) -> Result<(), End> {
-        match read_frame(text) {
+        let (incoming, replaced) = read_frame(text);
+        if replaced > 0 {
+            let (conn, address) = (self.conn, &self.address);
+            tracing::warn!(conn, address, replaced, "a frame has characters that are not Unicode: read as U+FFFD");
+        }
+        match incoming {
             Incoming::Frame(SidecarFrame::Identify(identify)) => self.identify(identify).await,
             Incoming::Frame(_) | Incoming::Ignored if !self.identified => {
                 self.send_error("not_identified").await?;
@@ -193,7 +198,9 @@ impl Session {
                 }
                 Ok(())
             }
-            Incoming::Frame(SidecarFrame::Ping {}) => self.send(&HubFrame::Pong { timestamp: now_ms().into() }).await,
+            Incoming::Frame(SidecarFrame::Ping {}) => {
+                self.send(&HubFrame::Pong { timestamp: JsonText::of(&now_ms()) }).await
+            }
             Incoming::Frame(frame) => self.actor.frame_received(self.conn, frame).await.map_err(|_| hub_stopping()),
             Incoming::Ignored => Ok(()),
             Incoming::NotJson => {
@@ -202,6 +209,7 @@ impl Session {
             }
             Incoming::Invalid { message_type, errors } => {
                 let (task_id, generation) = task_named_in(text);
+                let errors = errors.iter().map(JsonText::of).collect();
                 let error =
                     HubError { error: "validation_failed".to_owned(), message_type, task_id, generation, errors };
                 self.send(&HubFrame::Error(error)).await?;
@@ -213,7 +221,7 @@ impl Session {
     async fn identify(&mut self, identify: Box<Identify>) -> Result<(), End> {
         if let Some(entry) = capabilities_error(&identify) {
             let (error, message_type) = ("validation_failed".to_owned(), Some("identify".to_owned()));
-            let error = HubError { error, message_type, errors: vec![entry], ..HubError::default() };
+            let error = HubError { error, message_type, errors: vec![JsonText::of(&entry)], ..HubError::default() };
             self.send(&HubFrame::Error(error)).await?;
             return self.count_violation();
         }

@@ -1,13 +1,12 @@
 //! The frames that a hub sends to a sidecar.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
 use strum::VariantNames as _;
 
-use crate::protocol::FrameError;
+use crate::protocol::{FrameError, JsonFields, JsonText, JsonType, fields_of_refused, split};
 
 /// A frame from a hub. Unknown fields are ignored except in `task_assign`, whose whole object is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+#[derive(Debug, Clone, PartialEq, Serialize, strum::VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum HubFrame {
@@ -16,7 +15,7 @@ pub enum HubFrame {
         /// The agent's id.
         agent_id: String,
         /// The hub's features beyond those of a legacy hub, which does not send this.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         features: Vec<String>,
     },
     /// A frame or request was refused.
@@ -24,8 +23,7 @@ pub enum HubFrame {
     /// The answer to `ping`.
     Pong {
         /// The hub's clock, ms since the epoch.
-        #[serde(default)]
-        timestamp: Value,
+        timestamp: JsonText,
     },
     /// The assignment of a task.
     TaskAssign(Assignment),
@@ -49,7 +47,7 @@ pub enum HubFrame {
         /// The task's id.
         task_id: String,
         /// The last generation that this is about: a later assignment still counts.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
     },
     /// The task was cancelled.
@@ -69,10 +67,8 @@ pub enum HubFrame {
     /// The hub dropped a frame of the sidecar for its rate (without saying which).
     RateLimited {
         /// The time after which to try again, in ms.
-        #[serde(default)]
         retry_after_ms: Option<u64>,
         /// `light`, `normal` or `heavy`.
-        #[serde(default)]
         tier: Option<String>,
     },
     /// The sidecar is close to the rate limit.
@@ -91,7 +87,49 @@ impl HubFrame {
     /// [`FrameError`] says whether the text is not a frame, of an unknown type, refused, or of a known type with an
     /// invalid field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        crate::protocol::parse(text, Self::VARIANTS)
+        let (kind, fields) = split(text, Self::VARIANTS)?;
+        Self::read(&kind, fields).map_err(|detail| FrameError::Malformed { kind, detail })
+    }
+
+    fn read(kind: &str, mut fields: JsonFields) -> Result<Self, String> {
+        Ok(match kind {
+            "identified" => Self::Identified {
+                agent_id: fields.take("agent_id")?,
+                features: fields.take_optional("features")?.unwrap_or_default(),
+            },
+            "error" => Self::Error(fields.read_as()?),
+            "pong" => Self::Pong { timestamp: fields.remove("timestamp").unwrap_or_default() },
+            "task_assign" => Self::TaskAssign(Assignment {
+                task_id: fields.take("task_id")?,
+                generation: fields.take_optional("generation")?.unwrap_or_default(),
+                rest: fields,
+            }),
+            "task_ack" => Self::TaskAck { task_id: fields.take("task_id")?, status: fields.take("status")? },
+            "task_continue" => {
+                Self::TaskContinue { task_id: fields.take("task_id")?, generation: fields.take_optional("generation")? }
+            }
+            "task_reassign" => {
+                Self::TaskReassign { task_id: fields.take("task_id")?, generation: fields.take_optional("generation")? }
+            }
+            "task_cancelled" => Self::TaskCancelled { task_id: fields.take("task_id")? },
+            "state_report_ack" => {
+                Self::StateReportAck { task_id: fields.take("task_id")?, action: fields.take("action")? }
+            }
+            "restart_sidecar" => Self::RestartSidecar(fields.read_as()?),
+            "rate_limited" => Self::RateLimited {
+                retry_after_ms: fields.take_optional("retry_after_ms")?,
+                tier: fields.take_optional("tier")?,
+            },
+            "rate_limit_warning" => Self::RateLimitWarning {},
+            "agent_left" => Self::AgentLeft { agent_id: fields.take("agent_id")? },
+            _ => return Err("unknown type".to_owned()),
+        })
+    }
+
+    /// Returns the frame as text.
+    pub fn to_text(&self) -> String {
+        // Maps with string keys and plain values: nothing here can fail to serialize.
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
@@ -113,56 +151,53 @@ pub struct HubError {
     pub generation: Option<u64>,
     /// One entry per invalid field.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "as_list")]
-    pub errors: Vec<Value>,
+    pub errors: Vec<JsonText>,
 }
 
-fn text_of(value: Value) -> String {
-    if let Value::String(text) = value { text } else { value.to_string() }
+fn text_of(value: &JsonText) -> String {
+    value.string().unwrap_or_else(|| value.to_string())
 }
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Value::deserialize(deserializer).map(text_of)
+    JsonText::deserialize(deserializer).map(|value| text_of(&value))
 }
 
 fn as_text_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Option::<Value>::deserialize(deserializer).map(|value| value.map(text_of))
+    JsonText::deserialize(deserializer).map(|value| (!value.is_null()).then(|| text_of(&value)))
 }
 
-fn as_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(if let Value::Array(items) = value { items } else { vec![value] })
+fn as_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JsonText>, D::Error> {
+    let value = JsonText::deserialize(deserializer)?;
+    match value.json_type() {
+        JsonType::Array => value.read().map_err(serde::de::Error::custom),
+        JsonType::Null | JsonType::Boolean | JsonType::Number | JsonType::String | JsonType::Object => Ok(vec![value]),
+    }
 }
 
 /// The `task_assign` frame. Only the fields that the sidecar acts on are named; the others are kept unchanged for the
 /// agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Assignment {
     /// The task's id.
     pub task_id: String,
     /// The hub's count of assignments of this task.
-    #[serde(default)]
     pub generation: u64,
     /// Everything else in the frame (`description`, `metadata`, `assigned_at`, `routing_decision`, ...).
     #[serde(flatten)]
-    pub rest: Map<String, Value>,
+    pub rest: JsonFields,
 }
 
 impl Assignment {
     /// Reads the task's id and generation of an assignment whose JSON is refused. Returns `None` if it has no id.
     pub fn named_in(text: &str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Named {
-            task_id: String,
-            #[serde(default)]
-            generation: u64,
-        }
-        let Named { task_id, generation } = serde_json::from_str(text).ok()?;
-        Some(Self { task_id, generation, rest: Map::new() })
+        let mut named = fields_of_refused(text, |name| matches!(name, "task_id" | "generation"));
+        let generation = named.take_optional("generation").ok()?.unwrap_or_default();
+        Some(Self { task_id: named.take("task_id").ok()?, generation, rest: JsonFields::default() })
     }
 
     /// Returns `assigned_at` in ms since the epoch, if the hub sent it.
     pub fn assigned_at(&self) -> Option<u64> {
-        self.rest.get("assigned_at").and_then(Value::as_u64)
+        self.rest.read("assigned_at")
     }
 }
 

@@ -13,16 +13,14 @@ mod limits;
 pub mod schema;
 mod sidecar_frame;
 
-use serde_json::{Map, Value};
-
 pub use agent_name::{BadAgentName, check_agent_name};
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use identity_conflict::{
     CLOSE_REFUSED, CLOSE_SUPERSEDED, RECENT_CONFLICT_MS, Rival, refused_reason, superseded_reason,
 };
 pub use json::{
-    JsonError, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH, RESERVED_KEY, Refusal, limit_depth, read_object,
-    read_part, read_stored, stored_object,
+    Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH,
+    RESERVED_KEY, Refusal, Repaired, limit_depth, read_part, read_stored, repair, stored_fields, stored_value,
 };
 pub use limits::{Limit, clip};
 pub use sidecar_frame::{
@@ -77,14 +75,15 @@ pub enum FrameError {
     },
 }
 
-/// Reads one frame of one of the `known` types; serde checks everything else.
-fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T, FrameError> {
+/// Checks that the text is a frame of one of the `known` types, and returns its type and its other fields.
+fn split(text: &str, known: &[&str]) -> Result<(String, JsonFields), FrameError> {
     let is_known = |kind: &str| match known.contains(&kind) {
         true => Ok(()),
         false => Err(FrameError::UnknownType(kind.to_owned())),
     };
-    let object = match read_object(text.as_bytes(), MAX_JSON_DEPTH) {
-        Ok(object) => object,
+    let no_type = || FrameError::NotAFrame("no string field \"type\"".into());
+    let document = match Document::check(text.as_bytes(), MAX_JSON_DEPTH) {
+        Ok(document) => document,
         Err(JsonError::NotJson(error)) => return Err(FrameError::NotAFrame(error.to_string())),
         Err(JsonError::NotAnObject) => return Err(FrameError::NotAFrame("no object".into())),
         Err(JsonError::Refused(refusal)) => {
@@ -93,43 +92,25 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, known: &[&str]) -> Result<T
             return Err(FrameError::Refused { kind, refusal });
         }
     };
-    let kind = object.get("type").and_then(Value::as_str).ok_or_else(no_type)?.to_owned();
+    let kind = document.fields_that(|name| name == "type").string("type").ok_or_else(no_type)?;
     is_known(&kind)?;
-    from_object(object).map_err(|detail| FrameError::Malformed { kind, detail })
-}
-
-/// Reads one frame of a known type from its object; the error names the invalid field.
-fn from_object<T: serde::de::DeserializeOwned>(object: Map<String, Value>) -> Result<T, String> {
-    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        if path == "." { inner.to_string() } else { format!("field {path}: {inner}") }
-    })
-}
-
-fn no_type() -> FrameError {
-    FrameError::NotAFrame("no string field \"type\"".into())
+    Ok((kind, document.fields_that(|name| name != "type")))
 }
 
 /// Returns the `type` of a frame whose JSON is refused.
 pub fn kind_of(text: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        r#type: String,
-    }
-    serde_json::from_str::<Named>(text).ok().map(|named| named.r#type)
+    fields_of_refused(text, |name| name == "type").string("type")
 }
 
 /// Returns the id and generation of the task that a frame names whose JSON is refused.
 pub fn task_named_in(text: &str) -> (Option<String>, Option<u64>) {
-    #[derive(Default, serde::Deserialize)]
-    #[serde(default)]
-    struct Named {
-        task_id: Value,
-        generation: Value,
-    }
-    let Named { task_id, generation } = serde_json::from_str(text).unwrap_or_default();
-    (task_id.as_str().map(|id| clip(id, Limit::AgentId)), generation.as_u64())
+    let named = fields_of_refused(text, |name| matches!(name, "task_id" | "generation"));
+    (named.string("task_id").map(|id| clip(&id, Limit::AgentId)), named.read("generation"))
+}
+
+/// Returns some fields of a frame whose JSON is refused.
+fn fields_of_refused(text: &str, wanted: impl Fn(&str) -> bool) -> JsonFields {
+    JsonFields::of_unchecked(&repair(text.as_bytes()).text, wanted)
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! The frames that a sidecar sends to a hub.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use strum::VariantNames as _;
 
-use crate::protocol::{FrameError, PROTOCOL_VERSION};
+use crate::protocol::{FrameError, JsonFields, JsonText, PROTOCOL_VERSION, split};
 
 /// A frame from a sidecar.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::VariantNames, strum::IntoStaticStr)]
+#[derive(Debug, Clone, PartialEq, Serialize, strum::VariantNames, strum::IntoStaticStr)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum SidecarFrame {
@@ -25,7 +24,7 @@ pub enum SidecarFrame {
         /// The task's id.
         task_id: String,
         /// The assignment's generation (a legacy sidecar does not name it).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
     },
     /// The sidecar rejects the task (feature `task_rejected`; a legacy sidecar sends it without `generation`).
@@ -33,7 +32,7 @@ pub enum SidecarFrame {
         /// The task's id.
         task_id: String,
         /// The assignment's generation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
         /// The reason: `busy`, `restarting`, `invalid`, or `draining` (feature `cordon`).
         reason: String,
@@ -43,11 +42,11 @@ pub enum SidecarFrame {
         /// The task's id.
         task_id: String,
         /// The progress, in per cent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         progress: Option<i64>,
         /// An event that is passed on to dashboards.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        execution_event: Option<Map<String, Value>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        execution_event: Option<JsonText>,
     },
     /// The task is done.
     TaskComplete(TaskCompletion),
@@ -58,10 +57,10 @@ pub enum SidecarFrame {
         /// The generation that the task was executed under.
         generation: u64,
         /// The reason, at most 2,000 characters. A legacy sidecar may send `error` instead.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// The other name for `reason`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
     /// The question, after a crash or restart, whether the task is still assigned to the sidecar.
@@ -69,24 +68,24 @@ pub enum SidecarFrame {
         /// The task's id.
         task_id: String,
         /// The last status of the task: `accepted`, `waking`, `waking_confirmation`, `working`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         last_status: Option<String>,
         /// All other fields (`description`, `metadata`, `generation`).
         #[serde(flatten)]
-        rest: Map<String, Value>,
+        rest: JsonFields,
     },
     /// The question, after a reconnect with a running task, whether the task is still assigned to the sidecar.
     StateReport {
         /// The task's id.
         task_id: String,
         /// The status of the task.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         status: Option<String>,
         /// The assignment's generation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
         /// The time of the assignment, in ms since the epoch.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         assigned_at: Option<u64>,
     },
     /// The result of waking the agent.
@@ -96,20 +95,20 @@ pub enum SidecarFrame {
         /// The result.
         status: WakeStatus,
         /// The number of the attempt, counted from 1.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         attempt: Option<u64>,
         /// The error.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
         /// The other name for `error`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
     /// The load of the computer.
     ResourceReport {
         /// The figures: `cpu_percent`, `ram_used_bytes`, ...
         #[serde(flatten)]
-        rest: Map<String, Value>,
+        rest: JsonFields,
     },
     /// Whether the agent is cordoned (feature `cordon`).
     Cordon {
@@ -129,7 +128,65 @@ impl SidecarFrame {
     /// [`FrameError`] says whether the text is not a frame, of an unknown type, refused, or of a known type with an
     /// invalid field.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        crate::protocol::parse(text, Self::VARIANTS)
+        let (kind, fields) = split(text, Self::VARIANTS)?;
+        Self::read(&kind, fields).map_err(|detail| FrameError::Malformed { kind, detail })
+    }
+
+    /// Reads a frame of this type from its fields.
+    pub(super) fn read(kind: &str, mut fields: JsonFields) -> Result<Self, String> {
+        Ok(match kind {
+            "identify" => Self::Identify(Box::new(fields.read_as()?)),
+            "ping" => Self::Ping {},
+            "status" => Self::Status { status: fields.take("status")? },
+            "task_accepted" => {
+                Self::TaskAccepted { task_id: fields.take("task_id")?, generation: fields.take_optional("generation")? }
+            }
+            "task_rejected" => Self::TaskRejected {
+                task_id: fields.take("task_id")?,
+                generation: fields.take_optional("generation")?,
+                reason: fields.take("reason")?,
+            },
+            "task_progress" => Self::TaskProgress {
+                task_id: fields.take("task_id")?,
+                progress: fields.take_optional("progress")?,
+                execution_event: fields.remove("execution_event").filter(|event| !event.is_null()),
+            },
+            "task_complete" => Self::TaskComplete(TaskCompletion {
+                task_id: fields.take("task_id")?,
+                generation: fields.take("generation")?,
+                result: fields.remove("result").filter(|result| !result.is_null()),
+                rest: fields,
+            }),
+            "task_failed" => Self::TaskFailed {
+                task_id: fields.take("task_id")?,
+                generation: fields.take("generation")?,
+                reason: fields.take_optional("reason")?,
+                error: fields.take_optional("error")?,
+            },
+            "task_recovering" => Self::TaskRecovering {
+                task_id: fields.take("task_id")?,
+                last_status: fields.take_optional("last_status")?,
+                rest: fields,
+            },
+            "state_report" => Self::StateReport {
+                task_id: fields.take("task_id")?,
+                status: fields.take_optional("status")?,
+                generation: fields.take_optional("generation")?,
+                assigned_at: fields.take_optional("assigned_at")?,
+            },
+            "wake_result" => Self::WakeResult {
+                task_id: fields.take("task_id")?,
+                status: fields.take("status")?,
+                attempt: fields.take_optional("attempt")?,
+                error: fields.take_optional("error")?,
+                reason: fields.take_optional("reason")?,
+            },
+            "resource_report" => Self::ResourceReport { rest: fields },
+            "cordon" => Self::Cordon { on: fields.take("on")? },
+            "agent_restarting" => Self::AgentRestarting(fields.read_as()?),
+            "restart_ack" => Self::RestartAck(fields.read_as()?),
+            _ => return Err("unknown type".to_owned()),
+        })
     }
 
     /// Returns the frame's `type`.
@@ -166,7 +223,7 @@ pub struct Identify {
     pub status: Option<String>,
     /// The agent's capabilities: the kinds of tasks that it can do.
     #[serde(default)]
-    pub capabilities: Vec<Value>,
+    pub capabilities: Vec<JsonText>,
     /// The kind of client: `sidecar`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_type: Option<String>,
@@ -254,18 +311,17 @@ pub struct Restarted {
 }
 
 /// The `task_complete` frame.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskCompletion {
     /// The task's id.
     pub task_id: String,
     /// The generation that the task was executed under.
     pub generation: u64,
     /// The content of the agent's result file.
-    #[serde(default)]
-    pub result: Option<Map<String, Value>>,
+    pub result: Option<JsonText>,
     /// All other fields (`verification_report`, `tokens_used`, ...).
     #[serde(flatten)]
-    pub rest: Map<String, Value>,
+    pub rest: JsonFields,
 }
 
 /// The value of `wake_result.status`.

@@ -102,7 +102,7 @@ fn started(task: &str) -> ResultsEvent {
 }
 
 fn success(task: &str, object: serde_json::Value) -> ResultsEvent {
-    let result = object.as_object().unwrap().clone();
+    let result = agentcom::protocol::JsonText::of(&object);
     ResultsEvent::Result { task_id: task.into(), content: ResultContent::Success { result } }
 }
 

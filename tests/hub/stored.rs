@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::mpsc;
 
-use agentcom::protocol::{MAX_JSON_DEPTH, MAX_RESULT_DEPTH, RESERVED_KEY, read_object};
+use agentcom::protocol::{MAX_JSON_DEPTH, MAX_RESULT_DEPTH, RESERVED_KEY};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde_json::{Value, json};
 
@@ -231,7 +231,7 @@ async fn a_task_that_an_older_hub_took_is_read_and_handed_out_as_deep_as_a_sidec
     let mut peer = Peer::join(&hub, "a", &token, run("boot-1")).await;
     let assigned = peer.expect("task_assign").await;
     assert_eq!(assigned["metadata"]["b"], 7);
-    assert!(read_object(assigned.to_string().as_bytes(), MAX_JSON_DEPTH).is_ok(), "{assigned}");
+    assert!(agentcom::protocol::Document::check(assigned.to_string().as_bytes(), MAX_JSON_DEPTH).is_ok(), "{assigned}");
 }
 
 #[tokio::test]

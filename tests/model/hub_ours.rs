@@ -11,9 +11,8 @@ use agentcom::hub::scheduler::restart::{RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Status, Submission};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
-use agentcom::protocol::{HubFrame, Pm2Info, SidecarFrame};
+use agentcom::protocol::{HubFrame, JsonFields, JsonText, Pm2Info, SidecarFrame};
 use agentcom::sidecar::shell::{Identity, decode_frame, encode_frame};
-use serde_json::Map;
 
 use super::hub::{Out, command_id};
 use super::rebase::NEVER_MS;
@@ -80,11 +79,11 @@ impl OurHub {
     pub fn submit(&mut self, id: &TaskId, outs: &mut Vec<Out>) -> Result<(), Violation> {
         let submission = Submission {
             description: String::new(),
-            metadata: Map::new(),
+            metadata: JsonText::empty_object(),
             priority: Priority::Normal,
             max_retries: 2,
             needed_capabilities: Vec::new(),
-            extra: Map::new(),
+            extra: JsonFields::default(),
             submitted_by: String::new(),
         };
         self.act(outs, |scheduler, now| scheduler.submit(id.to_string(), submission, now))

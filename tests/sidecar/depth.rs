@@ -68,7 +68,7 @@ fn a_task_that_an_older_sidecar_took_is_gone_on_with() {
     });
     assert_eq!(set_aside(&scene.agent), [""; 0]);
     let asked = scene.hub.wait_said(ALICE, "task_recovering", 1);
-    assert!(agentcom::protocol::read_object(asked.to_string().as_bytes(), MAX_JSON_DEPTH).is_ok(), "{asked}");
+    assert!(agentcom::protocol::Document::check(asked.to_string().as_bytes(), MAX_JSON_DEPTH).is_ok(), "{asked}");
     let journal = fs::read_to_string(scene.agent.path("queue.json")).unwrap();
     assert!(journal.contains(&format!(r#""task_id":"other","result":{{"a":{},"#, nested(126))), "{journal}");
 }

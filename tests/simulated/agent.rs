@@ -105,7 +105,7 @@ impl Folder {
                 found.push(ResultsEvent::Started { task_id: task_id.clone() });
             }
             if there(shared.results.get(&task_id)) && looked.done.insert(task_id.clone()) {
-                let result = json!({"status": "success"}).as_object().cloned().unwrap_or_default();
+                let result = agentcom::protocol::JsonText::of(&json!({"status": "success"}));
                 found.push(ResultsEvent::Result { task_id, content: ResultContent::Success { result } });
             }
         }

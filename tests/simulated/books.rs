@@ -7,8 +7,7 @@ use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Submission, Task};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
-use agentcom::protocol::SidecarFrame;
-use serde_json::Map;
+use agentcom::protocol::{JsonFields, JsonText, SidecarFrame};
 use tokio::sync::mpsc;
 
 use crate::shared::{AGENT, Order, Shared, TOKEN};
@@ -160,11 +159,11 @@ impl Shared {
             Rules::Ours { scheduler, .. } => {
                 let submission = Submission {
                     description: "work".into(),
-                    metadata: Map::new(),
+                    metadata: JsonText::empty_object(),
                     priority: Priority::Normal,
                     max_retries: 3,
                     needed_capabilities: Vec::new(),
-                    extra: Map::new(),
+                    extra: JsonFields::default(),
                     submitted_by: "operator".into(),
                 };
                 scheduler.submit(id, submission, self.now);

@@ -26,7 +26,9 @@ use agentcom::hub::state::settings::Settings;
 use agentcom::hub::state::store::Store;
 use agentcom::hub::state::tokens::{Principal, TokenSelector, Tokens};
 use agentcom::protocol::schema::{Incoming, read_frame};
-use agentcom::protocol::{FEATURE_TASK_REASSIGN, Identify, Restarting, SidecarFrame, TaskCompletion};
+use agentcom::protocol::{
+    FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, Restarting, SidecarFrame, TaskCompletion,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -84,11 +86,11 @@ fn name(n: usize) -> String {
 fn task(needed: &[&str]) -> Submission {
     Submission {
         description: "Write a function that adds two numbers, and a test for it.".to_owned(),
-        metadata: serde_json::Map::new(),
+        metadata: JsonText::empty_object(),
         priority: Priority::Normal,
         max_retries: 3,
         needed_capabilities: needed.iter().map(|name| (*name).to_owned()).collect(),
-        extra: serde_json::Map::new(),
+        extra: JsonFields::default(),
         submitted_by: "ops".to_owned(),
     }
 }
@@ -137,7 +139,7 @@ impl Fleet {
         // Every second agent works: the tasks name it.
         for n in (1..size).step_by(2) {
             let mut submission = task(&[]);
-            submission.extra.insert("assign_to".to_owned(), name(n).into());
+            submission.extra.set("assign_to", &name(n));
             let id = fleet.submit(submission);
             fleet.hear(n, SidecarFrame::TaskAccepted { task_id: id, generation: None });
         }
@@ -187,9 +189,9 @@ impl Fleet {
     fn join(&mut self, n: usize) {
         let conn = self.next_conn;
         self.next_conn += 1;
-        let mut capabilities = vec!["code".into()];
+        let mut capabilities = vec![JsonText::of("code")];
         if n % 10 == 1 {
-            capabilities.push("rare".into());
+            capabilities.push(JsonText::of("rare"));
         }
         let identify = Identify {
             agent_id: name(n),
@@ -202,7 +204,7 @@ impl Fleet {
             ..Identify::default()
         };
         let text = SidecarFrame::Identify(Box::new(identify)).to_text();
-        self.step(move |state, now_ms| match read_frame(&text) {
+        self.step(move |state, now_ms| match read_frame(&text).0 {
             Incoming::Frame(SidecarFrame::Identify(identify)) => {
                 state.identify(conn, &identify, "10.0.0.1:50000", now_ms)
             }
@@ -216,7 +218,7 @@ impl Fleet {
 
     fn hear(&mut self, n: usize, frame: SidecarFrame) {
         let (conn, text) = (self.conns[n], frame.to_text());
-        self.step(move |state, now_ms| match read_frame(&text) {
+        self.step(move |state, now_ms| match read_frame(&text).0 {
             Incoming::Frame(frame) => state.scheduler.frame_received(conn, frame, now_ms),
             refused @ (Incoming::Ignored | Incoming::NotJson | Incoming::Invalid { .. }) => panic!("{refused:?}"),
         });
@@ -251,7 +253,7 @@ const KINDS: &[Kind] = &[
         let holder = fleet.step(holder).unwrap();
         let n: usize = holder["agent-".len()..].parse().unwrap();
         fleet.hear(n, SidecarFrame::TaskAccepted { task_id: id.clone(), generation: Some(1) });
-        let done = TaskCompletion { task_id: id, generation: 1, result: None, rest: serde_json::Map::new() };
+        let done = TaskCompletion { task_id: id, generation: 1, result: None, rest: JsonFields::default() };
         fleet.hear(n, SidecarFrame::TaskComplete(done));
     }),
     ("a task that nobody idle can do, and its end", |fleet| {

@@ -2,7 +2,6 @@
 //! JSON. The only decision here is permission: the legacy hub accepts any token, this one an admin's (and an agent may
 //! revoke its own).
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -12,7 +11,8 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{TokenList, stream};
 use crate::hub::http::reply::{Caller, authenticate, check_name, read_body};
 use crate::hub::http::request::{
-    App, Body, Id, QueryParameters, Reply, Shared, ok, path_id, read_query, require_agent_or_admin, required_text,
+    App, Body, Id, QueryParameters, Reply, Shared, created, ok, path_id, read_query, require_agent_or_admin,
+    required_text,
 };
 use crate::hub::random;
 use crate::hub::state::settings::DEFAULT_REPO;
@@ -30,14 +30,14 @@ pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Bod
     let body = read_body(&headers, body, &[must("agent_id", Kind::Text), may("admin", Kind::Flag)])?;
     let agent_id = required_text(&body, "agent_id");
     check_name(&agent_id)?;
-    let admin = body.get("admin").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    let admin = body.read("admin").unwrap_or(false);
     let secret = random::secret()?;
     let name = agent_id.clone();
     let issued = app.act(&caller, move |state, created_at| {
         state.issue_token(secret, Principal::new(&name, admin, created_at), false)
     });
     let token = issued.await?.map_err(not_issued_error)?;
-    Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "admin": admin}))))
+    created(json!({"agent_id": agent_id, "token": token, "admin": admin}))
 }
 
 pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
@@ -80,7 +80,7 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
     };
     let token = issued.await?.ok_or_else(unknown)?.map_err(not_issued_error)?;
     let hint = "put it into the agent's config.json and restart its sidecar";
-    Ok((StatusCode::CREATED, Json(json!({"agent_id": agent_id, "token": token, "hint": hint}))))
+    created(json!({"agent_id": agent_id, "token": token, "hint": hint}))
 }
 
 pub(crate) async fn default_repo(State(app): Shared) -> Reply {

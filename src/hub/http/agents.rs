@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
@@ -17,6 +17,7 @@ use crate::hub::http::tasks::queue_full;
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::protocol::schema::{Kind, may, must};
+use crate::protocol::{JsonFields, JsonText};
 
 /// Returns every agent that is connected or due back, as on the legacy hub without a token.
 pub(crate) async fn list(State(app): Shared) -> Response {
@@ -59,11 +60,11 @@ pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body
     let agent_id = required_text(&body, "agent_id");
     let submission = Submission {
         description: required_text(&body, "description"),
-        metadata: body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+        metadata: body.read("metadata").unwrap_or_else(JsonText::empty_object),
         priority: Priority::Normal,
         max_retries: 3,
         needed_capabilities: Vec::new(),
-        extra: Map::from_iter([("assign_to".to_owned(), json!(agent_id))]),
+        extra: JsonFields::from_iter([("assign_to", JsonText::of(&agent_id))]),
         submitted_by: caller.name.clone(),
     };
     let task_id = format!("task-{}", random::id()?);

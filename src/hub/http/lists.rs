@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
@@ -135,10 +135,10 @@ pub(super) struct TaskList {
 
 impl TaskList {
     fn matches(&self, task: &Task) -> bool {
-        let goal_id = || task.submission.extra.get("goal_id").and_then(Value::as_str);
+        let goal_id = || task.submission.extra.string("goal_id");
         self.status.as_deref().is_none_or(|status| status == task.status.name())
             && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
-            && self.goal_id.as_deref().is_none_or(|wanted| goal_id() == Some(wanted))
+            && self.goal_id.as_deref().is_none_or(|wanted| goal_id().as_deref() == Some(wanted))
             && self.priority.is_none_or(|priority| priority == task.submission.priority)
     }
 }
@@ -150,7 +150,7 @@ impl List for TaskList {
                 return true;
             }
             if self.matches(task) {
-                items.push(&task.to_json());
+                items.push(&task.shown());
             }
             items.examined += 1;
             self.after = Some(turn(task));

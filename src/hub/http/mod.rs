@@ -39,14 +39,14 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 
 use crate::hub::api_error::ApiError;
 use crate::hub::http::not_offered::alternative_to;
 use crate::hub::http::reply::{MAX_BODY_BYTES, authenticate, check_name, read_body};
 pub use crate::hub::http::request::App;
-use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id, require_agent_or_admin, required_text, text};
+use crate::hub::http::request::{Body, Id, Reply, Shared, created, ok, path_id, require_agent_or_admin, required_text};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::Origin;
 use crate::hub::scheduler::restart::{Restart, RestartRequest};
@@ -183,7 +183,7 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
         "hub_api_url": format!("{http}://{host}"),
         "default_repo": default_repo,
     });
-    Ok((StatusCode::CREATED, Json(answer)))
+    created(answer)
 }
 
 /// Returns whether the caller uses TLS (through a proxy), and the host that it reached the hub by (its `Host` header).
@@ -202,15 +202,15 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
     require_agent_or_admin(&caller, &agent_id, "restart another agent")?;
     let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
     let body = read_body(&headers, body, &fields)?;
-    let deadline_ms = body.get("deadline_ms").and_then(Value::as_u64);
+    let deadline_ms: Option<u64> = body.read("deadline_ms");
     if let Some(found) = deadline_ms.filter(|found| *found > MAX_DEADLINE_MS) {
         let detail = format!("found {found}, at most {MAX_DEADLINE_MS} (a day) is allowed");
         return Err(ApiError::invalid_field("deadline_ms", "too_large", detail));
     }
     let request = RestartRequest {
-        reason: text(&body, "reason").unwrap_or("admin_commanded").to_owned(),
+        reason: body.string("reason").unwrap_or_else(|| "admin_commanded".to_owned()),
         deadline_ms,
-        force: body.get("force").and_then(Value::as_bool).unwrap_or(false),
+        force: body.read("force").unwrap_or(false),
         by: caller.name.clone(),
     };
     let command_id = format!("restart-{}", random::id()?);

@@ -4,18 +4,17 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
-use serde_json::{Map, Value};
 
 use crate::hub::api_error::ApiError;
 use crate::hub::hub_state::Snapshot;
 use crate::hub::state::tokens::TokenHash;
 use crate::protocol::schema::{Field, check, refusal_error};
-use crate::protocol::{JsonError, MAX_JSON_DEPTH, check_agent_name, read_object};
+use crate::protocol::{Document, JsonError, JsonFields, MAX_JSON_DEPTH, check_agent_name};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Reads the request's body as an object with the given fields. An absent body counts as an empty object.
+/// Reads the request's body as an object, and returns the given fields of it. An absent body counts as an empty object.
 ///
 /// # Errors
 /// 413 if it is too large, 415 if its content type is not JSON, 400 if its text is not JSON, 422 if it is nested too
@@ -24,7 +23,7 @@ pub fn read_body(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
     fields: &[Field],
-) -> Result<Map<String, Value>, ApiError> {
+) -> Result<JsonFields, ApiError> {
     let body = body.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let hint = format!("a body may have {MAX_BODY_BYTES} bytes");
@@ -32,7 +31,7 @@ pub fn read_body(
         }
         ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", &rejection.body_text())
     })?;
-    let object = if body.is_empty() { Map::new() } else { parse_body(headers, &body)? };
+    let object = if body.is_empty() { JsonFields::default() } else { parse_body(headers, &body, fields)? };
     let errors = check(&object, fields);
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
@@ -49,21 +48,26 @@ pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn parse_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
+fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<JsonFields, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence != "application/json" && !essence.ends_with("+json") {
         let hint = format!("send Content-Type: application/json (found: {content_type})");
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", &hint));
     }
-    read_object(body, MAX_JSON_DEPTH).map_err(|unread| match unread {
+    let document = Document::check(body, MAX_JSON_DEPTH).map_err(|unread| match unread {
         JsonError::NotAnObject => ApiError::invalid_field("body", "wrong_type", "expected JSON object".to_owned()),
         JsonError::Refused(refusal) => ApiError::invalid(vec![refusal_error("body", &refusal)]),
         JsonError::NotJson(error) => {
             let hint = format!("the body is not JSON: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint)
         }
-    })
+    })?;
+    if document.replaced() > 0 {
+        let count = document.replaced();
+        tracing::warn!(count, "a request's body has characters that are not Unicode: read as U+FFFD");
+    }
+    Ok(document.fields_that(|name| fields.iter().any(|field| field.is(name))))
 }
 
 /// The agent or operator that a request's token proves.

@@ -9,7 +9,8 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use serde_json::{Map, Value};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::reply::{Caller, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::websocket::TimeLimits;
+use crate::protocol::JsonFields;
 
 /// The state that all routes share.
 pub struct App {
@@ -59,7 +61,7 @@ impl App {
 /// The extracted state.
 pub(super) type Shared = State<Arc<App>>;
 /// The answer of a route.
-pub(super) type Reply = Result<(StatusCode, Json<Value>), ApiError>;
+pub(super) type Reply = Result<Response, ApiError>;
 /// The extracted body.
 pub(super) type Body = Result<Bytes, BytesRejection>;
 /// The extracted id in the path.
@@ -77,14 +79,9 @@ pub(super) fn path_id(id: Id) -> Result<String, ApiError> {
     id.map(|Path(id)| id).map_err(refused)
 }
 
-/// Returns a text of the body.
-pub(super) fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-    body.get(key).and_then(Value::as_str)
-}
-
 /// Returns a required text of the body, which `read_body` has checked.
-pub(super) fn required_text(body: &Map<String, Value>, key: &str) -> String {
-    text(body, key).unwrap_or_default().to_owned()
+pub(super) fn required_text(body: &JsonFields, key: &str) -> String {
+    body.string(key).unwrap_or_default()
 }
 
 /// Returns the size of the body, in bytes.
@@ -111,6 +108,11 @@ pub(super) fn require_agent_or_admin(caller: &Caller, agent_id: &str, what: &str
 }
 
 /// Returns the 200 answer with this body.
-pub(super) fn ok(body: Value) -> Reply {
-    Ok((StatusCode::OK, Json(body)))
+pub(super) fn ok(body: impl Serialize) -> Reply {
+    Ok((StatusCode::OK, Json(body)).into_response())
+}
+
+/// Returns the 201 answer with this body.
+pub(super) fn created(body: impl Serialize) -> Reply {
+    Ok((StatusCode::CREATED, Json(body)).into_response())
 }

@@ -4,23 +4,23 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{self, TaskList, limit_in, page_limit, stream};
 use crate::hub::http::reply::{Caller, authenticate, read_body};
 use crate::hub::http::request::{
-    App, Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text, text,
+    App, Body, Id, QueryParameters, Reply, Shared, body_bytes, created, ok, path_id, read_query, required_text,
 };
 use crate::hub::random;
 use crate::hub::scheduler::queue::Turn;
 use crate::hub::scheduler::task::{Priority, Status, Submission, Task};
 use crate::hub::scheduler::task_table::TaskTable;
 use crate::protocol::schema::{Field, Kind, may, must};
+use crate::protocol::{JsonFields, JsonText};
 
 pub(crate) const TASK_FIELDS: &[Field] = &[
     must("description", Kind::Text),
@@ -40,6 +40,7 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
     may("goal_id", Kind::Text),
     may("assign_to", Kind::Text),
     may("complete_by", Kind::Count),
+    may("depends_on", Kind::List),
 ];
 
 pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
@@ -57,7 +58,7 @@ pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -
     });
     let created_at = created_at.await?.ok_or_else(queue_full)?;
     let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
-    Ok((StatusCode::CREATED, Json(answer)))
+    created(answer)
 }
 
 /// Returns the 503 error for a full queue.
@@ -66,23 +67,21 @@ pub(crate) fn queue_full() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
-pub(crate) fn parse_submission(mut body: Map<String, Value>, submitted_by: &str) -> Result<Submission, ApiError> {
+pub(crate) fn parse_submission(mut body: JsonFields, submitted_by: &str) -> Result<Submission, ApiError> {
     // Accepted silently, it would promise an order that the scheduler does not keep.
-    if body.get("depends_on").is_some_and(|value| !value.is_null() && *value != json!([])) {
+    if body.get("depends_on").is_some_and(|value| !value.is_null() && value.as_str() != "[]") {
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
         return Err(ApiError::invalid_field("depends_on", "unsupported", detail.to_owned()));
     }
-    let priority = text(&body, "priority").map_or(Ok(Priority::Normal), parse_priority)?;
-    let texts = |value: &Value| {
-        value.as_array().map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-    };
-    let needed_capabilities = body.get("needed_capabilities").and_then(texts).unwrap_or_default();
-    let metadata = body.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let priority = body.string("priority").map_or(Ok(Priority::Normal), |named| parse_priority(&named))?;
+    let needed_capabilities = body.read("needed_capabilities").unwrap_or_default();
+    let metadata = body.read("metadata").unwrap_or_else(JsonText::empty_object);
     // Three failures make a dead letter, as on the legacy hub.
-    let max_retries = body.get("max_retries").and_then(Value::as_u64).unwrap_or(3);
+    let max_retries = body.read("max_retries").unwrap_or(3);
     let description = required_text(&body, "description");
-    const TYPED_FIELDS: [&str; 5] = ["description", "priority", "metadata", "max_retries", "needed_capabilities"];
-    let is_extra = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !TYPED_FIELDS.contains(&key);
+    const OWN_FIELDS: [&str; 6] =
+        ["description", "priority", "metadata", "max_retries", "needed_capabilities", "depends_on"];
+    let is_extra = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !OWN_FIELDS.contains(&key);
     body.retain(|key, value| is_extra(key) && !value.is_null());
     Ok(Submission {
         description,
@@ -200,7 +199,7 @@ pub(crate) async fn get_task(State(app): Shared, headers: HeaderMap, id: Id) -> 
     authenticate(&snapshot, &headers)?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id);
-    ok(task.map(Task::to_json).ok_or_else(|| ApiError::task_not_found(&id))?)
+    ok(task.map(Task::shown).ok_or_else(|| ApiError::task_not_found(&id))?)
 }
 
 pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {

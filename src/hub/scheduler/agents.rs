@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::hub::scheduler::restart::RunIdentity;
-use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, Pm2Info};
+use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, Pm2Info};
 
 /// The number of a connection, unique for the life of the hub's process. Connections are numbered as they are opened,
 /// before the peer learns that they are open: a connection that replaces an earlier one of the same process, or of a
@@ -51,8 +50,8 @@ pub struct Agent {
     pub name: String,
     /// The status text that the agent reports.
     pub status: String,
-    /// The capabilities, as the agent sent them.
-    pub capabilities: Arc<[Value]>,
+    /// The capabilities, as the agent sent them: an array.
+    pub capabilities: JsonText,
     /// The names of the capabilities, for matching.
     pub capability_names: Arc<BTreeSet<String>>,
     /// The time of the identify, in ms since the epoch.
@@ -66,7 +65,7 @@ pub struct Agent {
     /// The agent's description of itself.
     pub about: Arc<About>,
     /// The last `resource_report`.
-    pub resources: Arc<Map<String, Value>>,
+    pub resources: Arc<JsonFields>,
     /// Whether the agent sent `agent_restarting`: it takes nothing more on this connection.
     pub leaving: bool,
     /// The time from then to its return, as it announced it, in ms.
@@ -90,15 +89,13 @@ impl Agent {
     }
 
     fn new(conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Self {
-        // A legacy agent may send a capability as "code" or as {"name": "code"}.
-        let name_of = |value: &Value| value.as_str().or_else(|| value.get("name")?.as_str()).map(str::to_owned);
         Self {
             conn: Some(conn),
             address: address.to_owned(),
             name: identify.name.clone().unwrap_or_else(|| identify.agent_id.clone()),
             status: identify.status.clone().unwrap_or_else(|| "connected".to_owned()),
-            capability_names: Arc::new(identify.capabilities.iter().filter_map(name_of).collect()),
-            capabilities: identify.capabilities.as_slice().into(),
+            capability_names: Arc::new(identify.capabilities.iter().filter_map(capability_name).collect()),
+            capabilities: JsonText::of(&identify.capabilities),
             connected_at: now_ms,
             run: RunIdentity::of(identify),
             legacy: identify.boot_id.is_none() && identify.client_type.as_deref() == Some("sidecar"),
@@ -115,6 +112,11 @@ impl Agent {
             unavailable_until: None,
         }
     }
+}
+
+/// Returns the name of a capability. A legacy agent may send it as `"code"` or as `{"name": "code"}`.
+fn capability_name(capability: &JsonText) -> Option<String> {
+    capability.string().or_else(|| capability.read::<JsonFields>().ok()?.string("name"))
 }
 
 /// The agents by id. A copy shares them with the original and costs nothing.

@@ -4,8 +4,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::hub::scheduler::task::{Status, Task};
@@ -186,7 +184,7 @@ impl Assignments {
     }
 
     fn assignment(&self, task: &Task, now_ms: u64) -> ActiveAssignment {
-        let complete_by = task.submission.extra.get("complete_by").and_then(Value::as_u64);
+        let complete_by = task.submission.extra.read("complete_by");
         let carried_since = match &task.status {
             Status::Assigned { carried_since, .. } => *carried_since,
             Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => None,

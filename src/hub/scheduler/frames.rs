@@ -1,6 +1,6 @@
 //! The scheduler's handling of an agent's frames: pure, and one match arm for each frame.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::ConnId;
@@ -8,8 +8,8 @@ use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
 use crate::protocol::schema::frames::frame_fields;
 use crate::protocol::{
-    HubError, HubFrame, Limit, RestartAck, Restarting, STATUS_PARKED, SidecarFrame, StateAction, TaskAckStatus,
-    TaskCompletion, clip,
+    HubError, HubFrame, JsonFields, JsonText, Limit, RestartAck, Restarting, STATUS_PARKED, SidecarFrame, StateAction,
+    TaskAckStatus, TaskCompletion, clip,
 };
 
 /// The time in which a run that is alive takes its place again, in ms: it is told to wait for 1 s.
@@ -26,7 +26,7 @@ impl Scheduler {
                 let error = HubError { error: "already_identified".to_owned(), ..HubError::default() };
                 self.send(agent_id, &HubFrame::Error(error));
             }
-            SidecarFrame::Ping {} => self.send(agent_id, &HubFrame::Pong { timestamp: json!(now_ms) }),
+            SidecarFrame::Ping {} => self.send(agent_id, &HubFrame::Pong { timestamp: JsonText::of(&now_ms) }),
             SidecarFrame::Status { status } => self.handle_status(agent_id, status),
             SidecarFrame::TaskAccepted { task_id, generation } => {
                 self.handle_accepted(agent_id, &task_id, generation, now_ms);
@@ -116,10 +116,10 @@ impl Scheduler {
 
     fn handle_complete(&mut self, agent_id: &str, verdict: TaskCompletion, now_ms: u64) {
         let TaskCompletion { task_id, generation, result, rest: mut report } = verdict;
-        let result = result.unwrap_or_default();
-        report.remove("protocol_version");
-        if let (false, Some(tokens)) = (report.contains_key("tokens_used"), result.get("tokens_used")) {
-            report.insert("tokens_used".to_owned(), tokens.clone());
+        let result = result.unwrap_or_else(JsonText::empty_object);
+        if report.get("tokens_used").is_none() {
+            let within = JsonFields::of_unchecked(result.as_str(), |name| name == "tokens_used");
+            report.extend(within);
         }
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),
@@ -204,10 +204,10 @@ impl Scheduler {
         }
     }
 
-    fn handle_resources(&mut self, agent_id: &str, mut report: Map<String, Value>) {
+    fn handle_resources(&mut self, agent_id: &str, mut report: JsonFields) {
         // /api/agents shows these fields without a token, so unknown ones are dropped.
         let fields = frame_fields("resource_report").unwrap_or_default();
-        report.retain(|key, _| fields.iter().any(|field| field.is(key)));
+        report.retain(|key: &str, _| fields.iter().any(|field| field.is(key)));
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.resources = report.into();
         }

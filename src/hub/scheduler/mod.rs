@@ -363,6 +363,5 @@ impl Scheduler {
 
 /// Returns the frame as JSON text.
 pub fn text_of(frame: &HubFrame) -> String {
-    // Maps with string keys and plain values: nothing here can fail to serialize.
-    serde_json::to_string(frame).unwrap_or_default()
+    frame.to_text()
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::protocol::{Assignment, MAX_JSON_DEPTH, limit_depth};
+use crate::protocol::{Assignment, JsonFields, JsonText, MAX_JSON_DEPTH, limit_depth};
 
 /// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
 const HISTORY_CAP: usize = 50;
@@ -45,8 +45,8 @@ impl Priority {
 pub struct Submission {
     /// The description, for the agent to read.
     pub description: String,
-    /// The metadata, for the agent to read, as it was submitted.
-    pub metadata: Map<String, Value>,
+    /// The metadata, for the agent to read, as it was submitted: an object.
+    pub metadata: JsonText,
     /// The lane.
     pub priority: Priority,
     /// The number of failures that make a dead letter; at least 1.
@@ -54,7 +54,7 @@ pub struct Submission {
     /// The capabilities that the agent must have, all of them.
     pub needed_capabilities: Vec<String>,
     /// The other fields that the API takes and the assignment carries (`repo`, `branch`, `file_hints`, ...).
-    pub extra: Map<String, Value>,
+    pub extra: JsonFields,
     /// The agent or operator that the request's token proves.
     pub submitted_by: String,
 }
@@ -62,16 +62,23 @@ pub struct Submission {
 impl Submission {
     /// Returns the one agent that is to do the task, if the task names one: `assign_to`, or what AgentCom's own
     /// clients put into the metadata (`assign_to`, and `target_agent` of `agentcom-submit --target`).
-    pub fn assign_to(&self) -> Option<&str> {
-        let named = self.extra.get("assign_to");
-        let named = named.or_else(|| self.metadata.get("assign_to")).or_else(|| self.metadata.get("target_agent"));
-        named.and_then(Value::as_str).filter(|name| !name.is_empty())
+    pub fn assign_to(&self) -> Option<String> {
+        let named = match self.extra.get("assign_to") {
+            Some(named) => named.string(),
+            None => {
+                let named = JsonFields::of_unchecked(self.metadata.as_str(), |name| {
+                    matches!(name, "assign_to" | "target_agent")
+                });
+                named.get("assign_to").or_else(|| named.get("target_agent")).and_then(JsonText::string)
+            }
+        };
+        named.filter(|name| !name.is_empty())
     }
 }
 
 /// The status of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
-#[serde(tag = "is", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case", try_from = "JsonFields")]
 #[strum(serialize_all = "snake_case")]
 pub enum Status {
     /// The task waits for an agent.
@@ -86,7 +93,7 @@ pub enum Status {
         accepted: bool,
         /// The time at which a legacy sidecar first took the work over from its previous process, in ms since the
         /// epoch.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         carried_since: Option<u64>,
     },
     /// The task is done.
@@ -95,15 +102,40 @@ pub enum Status {
         agent_id: String,
         /// The time of the assignment, in ms since the epoch.
         assigned_at: u64,
-        /// The agent's result.
-        result: Map<String, Value>,
+        /// The agent's result: an object.
+        result: JsonText,
         /// The verdict's other fields (`tokens_used`, `verification_report`, ...).
-        report: Map<String, Value>,
+        report: JsonFields,
     },
     /// The task has no tries left, or is invalid.
     DeadLetter,
     /// The task was cancelled.
     Cancelled,
+}
+
+impl TryFrom<JsonFields> for Status {
+    type Error = String;
+
+    fn try_from(mut fields: JsonFields) -> Result<Self, String> {
+        Ok(match fields.take::<String>("is")?.as_str() {
+            "queued" => Self::Queued,
+            "assigned" => Self::Assigned {
+                agent_id: fields.take("agent_id")?,
+                assigned_at: fields.take("assigned_at")?,
+                accepted: fields.take("accepted")?,
+                carried_since: fields.take_optional("carried_since")?,
+            },
+            "completed" => Self::Completed {
+                agent_id: fields.take("agent_id")?,
+                assigned_at: fields.take("assigned_at")?,
+                result: fields.take_object("result")?,
+                report: fields.take("report")?,
+            },
+            "dead_letter" => Self::DeadLetter,
+            "cancelled" => Self::Cancelled,
+            other => return Err(format!("unknown status {other:?}")),
+        })
+    }
 }
 
 impl Status {
@@ -129,7 +161,7 @@ pub struct HistoryEntry {
     /// The time of the event, in ms since the epoch.
     pub timestamp: u64,
     /// The reason, or the agent or operator behind the event.
-    pub details: Value,
+    pub details: JsonText,
 }
 
 /// One task, as it is stored.
@@ -176,22 +208,22 @@ impl Task {
             updated_at: now_ms,
             history: Vec::new(),
         };
-        task.add_history("queued", json!("submitted"), now_ms);
+        task.add_history("queued", &json!("submitted"), now_ms);
         task
     }
 
     /// Adds an entry to the history and sets `updated_at`.
-    pub fn add_history(&mut self, event: &str, details: Value, now_ms: u64) {
-        let entry = HistoryEntry { event: event.to_owned(), timestamp: now_ms, details };
+    pub fn add_history(&mut self, event: &str, details: &Value, now_ms: u64) {
+        let entry = HistoryEntry { event: event.to_owned(), timestamp: now_ms, details: JsonText::of(details) };
         self.history.insert(0, Arc::new(entry));
         self.history.truncate(HISTORY_CAP);
         self.updated_at = now_ms;
     }
 
     /// Returns every agent that the task was assigned to, as far as the history goes back.
-    pub fn assigned_to(&self) -> BTreeSet<&str> {
+    pub fn assigned_to(&self) -> BTreeSet<String> {
         let assigned = self.history.iter().filter(|entry| entry.event == ASSIGNED);
-        assigned.filter_map(|entry| entry.details.get("agent_id")?.as_str()).collect()
+        assigned.filter_map(|entry| entry.details.read::<JsonFields>().ok()?.string("agent_id")).collect()
     }
 
     /// Returns the agent that holds the task, or did it.
@@ -213,38 +245,37 @@ impl Task {
     /// Returns the `task_assign` frame for the current generation.
     pub fn assignment(&self) -> Assignment {
         let asked = &self.submission;
-        let assigned_at = match &self.status {
-            Status::Assigned { assigned_at, .. } | Status::Completed { assigned_at, .. } => json!(assigned_at),
-            Status::Queued | Status::DeadLetter | Status::Cancelled => Value::Null,
+        let assigned_at = match self.status {
+            Status::Assigned { assigned_at, .. } | Status::Completed { assigned_at, .. } => Some(assigned_at),
+            Status::Queued | Status::DeadLetter | Status::Cancelled => None,
         };
-        let extra = |key: &str, default: Value| asked.extra.get(key).cloned().unwrap_or(default);
-        let tier = extra("complexity_tier", Value::Null);
-        let rest = json!({
-            "description": asked.description,
-            "metadata": asked.metadata,
-            "assigned_at": assigned_at,
-            "repo": extra("repo", Value::Null),
-            "branch": extra("branch", Value::Null),
-            "file_hints": extra("file_hints", json!([])),
-            "success_criteria": extra("success_criteria", json!([])),
-            "verification_steps": extra("verification_steps", json!([])),
-            "complexity": {
-                "explicit_tier": tier,
-                "effective_tier": if tier.is_null() { json!("standard") } else { tier.clone() },
-                "source": if tier.is_null() { "default" } else { "explicit" },
-            },
-            // A null decision sends the task to the agent's wake_command, which every sidecar of this hub has.
-            "routing_decision": Value::Null,
-            "skip_verification": extra("skip_verification", json!(false)),
-            "verification_timeout_ms": extra("verification_timeout_ms", Value::Null),
-            "max_verification_retries": extra("max_verification_retries", json!(0)),
-        });
-        let rest = match rest {
-            Value::Object(map) => map,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+        let extra = |key: &str, default: &Value| asked.extra.get(key).cloned().unwrap_or_else(|| JsonText::of(default));
+        let (tier, none) = (extra("complexity_tier", &Value::Null), JsonText::null());
+        let has_tier = !tier.is_null();
+        let complexity = Complexity {
+            effective_tier: if has_tier { tier.clone() } else { JsonText::of("standard") },
+            source: if has_tier { "explicit" } else { "default" },
+            explicit_tier: tier,
         };
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
-        Assignment { task_id: self.id.clone(), generation: self.generation, rest: limit_depth(rest, MAX_JSON_DEPTH) }
+        let limited = |value: JsonText| limit_depth(value, MAX_JSON_DEPTH - 1);
+        let rest = JsonFields::from_iter([
+            ("description", JsonText::of(&asked.description)),
+            ("metadata", limited(asked.metadata.clone())),
+            ("assigned_at", JsonText::of(&assigned_at)),
+            ("repo", extra("repo", &Value::Null)),
+            ("branch", extra("branch", &Value::Null)),
+            ("file_hints", limited(extra("file_hints", &json!([])))),
+            ("success_criteria", limited(extra("success_criteria", &json!([])))),
+            ("verification_steps", limited(extra("verification_steps", &json!([])))),
+            ("complexity", JsonText::of(&complexity)),
+            // A null decision sends the task to the agent's wake_command, which every sidecar of this hub has.
+            ("routing_decision", none),
+            ("skip_verification", extra("skip_verification", &json!(false))),
+            ("verification_timeout_ms", extra("verification_timeout_ms", &Value::Null)),
+            ("max_verification_retries", extra("max_verification_retries", &json!(0))),
+        ]);
+        Assignment { task_id: self.id.clone(), generation: self.generation, rest }
     }
 
     /// Returns the task's size on disk, in bytes.
@@ -256,47 +287,79 @@ impl Task {
     }
 
     /// Returns the task as the API shows it.
-    pub fn to_json(&self) -> Value {
-        let asked = &self.submission;
+    pub fn shown(&self) -> ShownTask<'_> {
+        let asked = &*self.submission;
         let (assigned_to, assigned_at, result, report) = match &self.status {
-            Status::Assigned { agent_id, assigned_at, .. } => (json!(agent_id), json!(assigned_at), Value::Null, None),
+            Status::Assigned { agent_id, assigned_at, .. } => (Some(agent_id), Some(*assigned_at), None, None),
             Status::Completed { agent_id, assigned_at, result, report } => {
-                (json!(agent_id), json!(assigned_at), json!(result), Some(report))
+                (Some(agent_id), Some(*assigned_at), Some(result), Some(report))
             }
-            Status::Queued | Status::DeadLetter | Status::Cancelled => (Value::Null, Value::Null, Value::Null, None),
+            Status::Queued | Status::DeadLetter | Status::Cancelled => (None, None, None, None),
         };
-        let reported = |key: &str| report.and_then(|r| r.get(key)).cloned().unwrap_or(Value::Null);
-        let mut shown = json!({
-            "id": self.id,
-            "task_id": self.id,
-            "description": asked.description,
-            "metadata": asked.metadata,
-            "priority": asked.priority.number(),
-            "status": self.status.name(),
-            "accepted": matches!(self.status, Status::Assigned { accepted: true, .. }),
-            "assigned_to": assigned_to,
-            "assigned_at": assigned_at,
-            "generation": self.generation,
-            "retry_count": self.retry_count,
-            "max_retries": asked.max_retries,
-            "losses": self.losses,
-            "needed_capabilities": asked.needed_capabilities,
-            "last_error": self.last_error,
-            "result": result,
-            "tokens_used": reported("tokens_used"),
-            "verification_report": reported("verification_report"),
-            "submitted_by": asked.submitted_by,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-            "history": self.history,
-        });
-        if let Some(map) = shown.as_object_mut() {
-            for (key, value) in &asked.extra {
-                map.entry(key.clone()).or_insert_with(|| value.clone());
-            }
+        ShownTask {
+            id: &self.id,
+            task_id: &self.id,
+            description: &asked.description,
+            metadata: &asked.metadata,
+            priority: asked.priority.number(),
+            status: self.status.name(),
+            accepted: matches!(self.status, Status::Assigned { accepted: true, .. }),
+            assigned_to: assigned_to.map(String::as_str),
+            assigned_at,
+            generation: self.generation,
+            retry_count: self.retry_count,
+            max_retries: asked.max_retries,
+            losses: self.losses,
+            needed_capabilities: &asked.needed_capabilities,
+            last_error: self.last_error.as_deref(),
+            result,
+            tokens_used: report.and_then(|report| report.get("tokens_used")),
+            verification_report: report.and_then(|report| report.get("verification_report")),
+            submitted_by: &asked.submitted_by,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            history: &self.history,
+            extra: &asked.extra,
         }
-        shown
     }
+}
+
+/// The part `complexity` of an assignment.
+#[derive(Serialize)]
+struct Complexity {
+    explicit_tier: JsonText,
+    effective_tier: JsonText,
+    source: &'static str,
+}
+
+/// A task as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct ShownTask<'a> {
+    id: &'a str,
+    task_id: &'a str,
+    description: &'a str,
+    metadata: &'a JsonText,
+    priority: u8,
+    status: &'static str,
+    accepted: bool,
+    assigned_to: Option<&'a str>,
+    assigned_at: Option<u64>,
+    generation: u64,
+    retry_count: u64,
+    max_retries: u64,
+    losses: u64,
+    needed_capabilities: &'a [String],
+    last_error: Option<&'a str>,
+    result: Option<&'a JsonText>,
+    tokens_used: Option<&'a JsonText>,
+    verification_report: Option<&'a JsonText>,
+    submitted_by: &'a str,
+    created_at: u64,
+    updated_at: u64,
+    history: &'a [Arc<HistoryEntry>],
+    /// The names are those of the API's fields that are not named here.
+    #[serde(flatten)]
+    extra: &'a JsonFields,
 }
 
 /// A writer that only counts the bytes.

@@ -138,7 +138,7 @@ impl Tasks {
         task.generation += 1;
         let agent = agent_id.to_owned();
         task.status = Status::Assigned { agent_id: agent, assigned_at: now_ms, accepted: false, carried_since: None };
-        task.add_history(ASSIGNED, json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
+        task.add_history(ASSIGNED, &json!({"agent_id": agent_id, "generation": task.generation}), now_ms);
         self.assignments.assign(agent_id, task, run, now_ms);
         self.dirty.insert(task_id.to_owned());
         true
@@ -152,7 +152,7 @@ impl Tasks {
         let Some(task) = self.all.get_mut(task_id) else { return };
         if let Status::Assigned { accepted: accepted @ false, .. } = &mut task.status {
             *accepted = true;
-            task.add_history("accepted", json!({"agent_id": agent_id}), now_ms);
+            task.add_history("accepted", &json!({"agent_id": agent_id}), now_ms);
             self.dirty.insert(task_id.to_owned());
         }
     }
@@ -301,7 +301,7 @@ impl Tasks {
         let Some(task) = self.all.get_mut(task_id) else { return };
         let before = std::mem::replace(&mut task.status, Status::Queued);
         task.generation += 1;
-        task.add_history(event, details, now_ms);
+        task.add_history(event, &details, now_ms);
         // Its history may have grown.
         self.unfinished.add(task);
         self.release(&before);
@@ -313,7 +313,7 @@ impl Tasks {
         self.ended.extend(former_holders(task, &status));
         self.queue.remove(task);
         let before = std::mem::replace(&mut task.status, status);
-        task.add_history(event, details, now_ms);
+        task.add_history(event, &details, now_ms);
         self.dirty.insert(task_id.to_owned());
         self.unfinished.remove(task_id);
         self.retention.push(task_id, task.weight());
@@ -344,8 +344,8 @@ fn former_holders(task: &Task, end: &Status) -> Vec<(String, String)> {
         Status::Completed { .. } | Status::Cancelled => {}
         Status::Queued | Status::Assigned { .. } | Status::DeadLetter => return Vec::new(),
     }
-    let former = task.assigned_to().into_iter().filter(|agent_id| task.holder() != Some(agent_id));
-    former.map(|agent_id| (agent_id.to_owned(), task.id.clone())).collect()
+    let former = task.assigned_to().into_iter().filter(|agent_id| task.holder() != Some(agent_id.as_str()));
+    former.map(|agent_id| (agent_id, task.id.clone())).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The effect of verdicts on tasks: pure. A rule of the legacy hub is kept: a verdict counts only for the generation
 //! that it was made under; here also only from the agent that holds the task.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::tasks::Tasks;
+use crate::protocol::{JsonFields, JsonText};
 
 /// The reason why a verdict does not count. The names are those of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -37,12 +38,12 @@ impl Tasks {
         agent_id: &str,
         task_id: &str,
         generation: u64,
-        result: Map<String, Value>,
-        report: Map<String, Value>,
+        result: JsonText,
+        report: JsonFields,
         now_ms: u64,
     ) -> Result<(), VerdictError> {
         let assigned_at = self.check_verdict(agent_id, task_id, generation)?;
-        let tokens = report.get("tokens_used").cloned().unwrap_or(Value::Null);
+        let tokens = report.get("tokens_used").cloned().unwrap_or_default();
         let status = Status::Completed { agent_id: agent_id.to_owned(), assigned_at, result, report };
         self.finish(task_id, status, "completed", json!({"agent_id": agent_id, "tokens_used": tokens}), now_ms);
         Ok(())

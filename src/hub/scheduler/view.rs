@@ -4,7 +4,7 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::{About, Agent, AgentTable};
@@ -13,6 +13,7 @@ use crate::hub::scheduler::restart_table::RestartTable;
 use crate::hub::scheduler::rivals::Rivals;
 use crate::hub::scheduler::task::{Status, Task};
 use crate::hub::scheduler::task_table::TaskTable;
+use crate::protocol::{JsonFields, JsonText};
 
 /// The scheduler's state at one moment.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +32,7 @@ pub struct AgentSummary<'a> {
     agent_id: &'a str,
     name: &'a str,
     status: &'a str,
-    capabilities: &'a [Value],
+    capabilities: JsonText,
     connected_at: Option<u64>,
     connected: bool,
     fsm_state: &'static str,
@@ -39,7 +40,7 @@ pub struct AgentSummary<'a> {
     cordoned: bool,
     boot_id: Option<&'a str>,
     about: Option<&'a About>,
-    resources: Option<&'a Map<String, Value>>,
+    resources: Option<&'a JsonFields>,
     identity_conflict: Value,
     restart: Option<OpenRestart<'a>>,
 }
@@ -108,7 +109,7 @@ impl View {
             agent_id,
             name: agent.map_or(agent_id, |agent| agent.name.as_str()),
             status: agent.map_or("away", |agent| agent.status.as_str()),
-            capabilities: agent.map_or(&[][..], |agent| &agent.capabilities),
+            capabilities: agent.map_or_else(|| JsonText::of(&[(); 0]), |agent| agent.capabilities.clone()),
             connected_at: agent.map(|agent| agent.connected_at),
             connected: agent.is_some_and(|agent| agent.conn.is_some()),
             fsm_state: self.fsm_state(agent_id),

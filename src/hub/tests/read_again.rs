@@ -16,7 +16,7 @@ use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::store::{StateChanges, Store};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
-use crate::protocol::{HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame, read_object};
+use crate::protocol::{Document, HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame};
 
 /// A scheduler whose changes go through a store.
 struct Stored {
@@ -55,7 +55,7 @@ fn said_is_taken(scheduler: &mut Scheduler) {
             if text != r#"{"type":"status_updated"}"# {
                 HubFrame::parse(&text).unwrap();
             }
-            read_object(text.as_bytes(), MAX_JSON_DEPTH).unwrap();
+            Document::check(text.as_bytes(), MAX_JSON_DEPTH).unwrap();
         }
     }
 }
@@ -108,7 +108,7 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
             stored.reads_back(&mut scheduler);
         }
         let identify = format!(r#"{{"type":"identify","agent_id":"a","token":"t","capabilities":["code",{capability}]}}"#);
-        let identify = match read_frame(&identify) {
+        let identify = match read_frame(&identify).0 {
             Incoming::Frame(SidecarFrame::Identify(identify)) => *identify,
             Incoming::Frame(_) | Incoming::Ignored | Incoming::NotJson | Incoming::Invalid { .. } => {
                 Identify { agent_id: "a".into(), ..Identify::default() }
@@ -120,7 +120,7 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
         stored.reads_back(&mut scheduler);
         said_is_taken(&mut scheduler);
         for text in frames {
-            if let Incoming::Frame(frame) = read_frame(&text) {
+            if let Incoming::Frame(frame) = read_frame(&text).0 {
                 taken.borrow_mut().1 += 1;
                 scheduler.frame_received(1, frame, 4);
                 stored.reads_back(&mut scheduler);

@@ -7,8 +7,12 @@ fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
+fn check(text: &str, max_depth: usize) -> Result<Document<'_>, JsonError> {
+    Document::check(text.as_bytes(), max_depth)
+}
+
 fn refusal(text: &str, max_depth: usize) -> Refusal {
-    let read = read_object(text.as_bytes(), max_depth);
+    let read = check(text, max_depth);
     let Err(JsonError::Refused(refusal)) = read else { panic!("{read:?}") };
     refusal
 }
@@ -16,7 +20,7 @@ fn refusal(text: &str, max_depth: usize) -> Refusal {
 #[test]
 fn the_limit_is_taken_and_one_more_is_not_and_the_field_is_named() {
     let text = |levels: usize| format!(r#"{{"a":1,"me":{},"z":[]}}"#, nested(levels));
-    assert!(read_object(text(MAX_JSON_DEPTH - 1).as_bytes(), MAX_JSON_DEPTH).is_ok());
+    assert!(check(&text(MAX_JSON_DEPTH - 1), MAX_JSON_DEPTH).is_ok());
     let told = refusal(&text(MAX_JSON_DEPTH), MAX_JSON_DEPTH);
     assert_eq!(told, Refusal::TooDeep { field: "me".into(), found: 65, max: 64 });
     assert!(told.to_string().starts_with("nested 65 levels deep, at most 64"), "{told}");
@@ -28,16 +32,19 @@ fn the_limit_is_taken_and_one_more_is_not_and_the_field_is_named() {
 #[test]
 fn brackets_in_texts_are_no_levels() {
     let text = json!({"a": "[".repeat(500), "b\"[": "\\\"{{{", "c\\": ["]"]}).to_string();
-    assert_eq!(Value::Object(read_object(text.as_bytes(), 2).unwrap()).to_string(), text);
+    assert_eq!(check(&text, 2).unwrap().to_text().as_str(), text);
 }
 
 #[test]
 fn what_is_no_json_is_told_as_that_however_deep() {
     for text in ["", "{", "[[[[[[[[", r#"{"a":[[[[}"#, "\"", "\"\\", "{\"$serde_json::private::RawValue\":"] {
-        assert!(matches!(read_object(text.as_bytes(), 3), Err(JsonError::NotJson(_))), "{text}");
+        assert!(matches!(check(text, 3), Err(JsonError::NotJson(_))), "{text}");
+    }
+    for text in [r#"{"n":NaN}"#, r#"{"n":1e999}"#, r#"{"n":[-1e999]}"#, r#"{"n":1} {}"#] {
+        assert!(matches!(check(text, 3), Err(JsonError::NotJson(_))), "{text}");
     }
     for text in ["[1]", "[[[[]]]]", "7"] {
-        assert!(matches!(read_object(text.as_bytes(), 3), Err(JsonError::NotAnObject)), "{text}");
+        assert!(matches!(check(text, 3), Err(JsonError::NotAnObject)), "{text}");
     }
 }
 
@@ -52,7 +59,7 @@ fn the_key_that_serde_json_takes_for_its_own_is_refused_wherever_it_stands_and_h
         assert_eq!(refusal(&text, 64), Refusal::ReservedKey, "{text}");
     }
     let harmless = json!({"a": RESERVED_KEY, "b": format!("{RESERVED_KEY}s")}).to_string();
-    assert!(read_object(harmless.as_bytes(), 64).is_ok());
+    assert!(check(&harmless, 64).is_ok());
 }
 
 #[test]
@@ -95,10 +102,10 @@ proptest! {
 
     #[test]
     fn what_is_brought_within_a_depth_is_within_it_and_what_was_stays_as_it_was(value in any_json(), max in 1_usize..6) {
-        let object: Map<String, Value> = [("a".to_owned(), value)].into_iter().collect();
-        let before = depth_of(&Value::Object(object.clone()));
-        let after = limit_depth(object.clone(), max);
-        prop_assert_eq!(depth_of(&Value::Object(after.clone())), before.min(max));
+        let object = json!({"a": value});
+        let before = depth_of(&object);
+        let after: Value = limit_depth(JsonText::of(&object), max).read().unwrap();
+        prop_assert_eq!(depth_of(&after), before.min(max));
         prop_assert!(before > max || after == object);
     }
 
@@ -106,4 +113,11 @@ proptest! {
     fn no_text_makes_a_look_at_it_fail(text in prop::collection::vec(any::<u8>(), 0..60)) {
         let _ = Shape::of(&text);
     }
+}
+
+#[test]
+fn what_is_not_unicode_is_replaced_and_counted() {
+    let document = Document::check(b"\xef\xbb\xbf {\"a\": \"\\ud83e caf\xe9\"}", 3).unwrap();
+    assert_eq!((document.replaced(), document.fields().string("a").as_deref()), (2, Some("\u{fffd} caf\u{fffd}")));
+    assert_eq!(document.to_text().as_str(), "{\"a\":\"\\ufffd caf\u{fffd}\"}");
 }

@@ -1,6 +1,6 @@
 //! The fields of frames and bodies, and the types of their values.
 
-use serde_json::Value;
+use crate::protocol::JsonType;
 
 /// The type of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +39,17 @@ impl Kind {
         }
     }
 
-    /// Returns whether the value has this type. The items of an array are not checked.
-    pub(super) fn fits(self, value: &Value) -> bool {
+    /// Returns whether the value with this JSON text has this type. The items of an array are not checked.
+    pub(super) fn fits(self, text: &str) -> bool {
+        let found = JsonType::of(text);
         match self {
-            Self::Text => value.is_string(),
-            Self::Integer => value.is_i64() || value.is_u64(),
-            Self::Count => value.is_u64(),
-            Self::Number => value.is_number(),
-            Self::Flag => value.is_boolean(),
-            Self::Object => value.is_object(),
-            Self::Texts | Self::Objects | Self::List => value.is_array(),
+            Self::Text => found == JsonType::String,
+            Self::Integer => text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok(),
+            Self::Count => found == JsonType::Number && text.parse::<u64>().is_ok(),
+            Self::Number => found == JsonType::Number,
+            Self::Flag => found == JsonType::Boolean,
+            Self::Object => found == JsonType::Object,
+            Self::Texts | Self::Objects | Self::List => found == JsonType::Array,
         }
     }
 

@@ -6,12 +6,14 @@
 mod field;
 pub(crate) mod frames;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::common::text::first_chars;
 pub use crate::protocol::schema::field::{Field, Kind, may, must};
 use crate::protocol::schema::frames::{frame_fields, known_types};
-use crate::protocol::{JsonError, Limit, MAX_JSON_DEPTH, Refusal, SidecarFrame, from_object, kind_of, read_object};
+use crate::protocol::{
+    Document, JsonError, JsonFields, JsonText, JsonType, Limit, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of,
+};
 
 /// Returns the maximum number of characters in a field, if it has a limit.
 fn limit(field: &str) -> Option<usize> {
@@ -27,35 +29,52 @@ fn limit(field: &str) -> Option<usize> {
     }
 }
 
+/// The maximum number of items of an array, and of the bytes of its JSON.
+const MAX_LIST: (usize, usize) = (128, 16 << 10);
+
+/// Returns the maximum number of items in an array, and of the bytes of its JSON or an object's, if it has a limit:
+/// what is kept beyond the frame or the task that it came with.
+fn list_limit(field: &str) -> Option<(usize, usize)> {
+    matches!(field, "capabilities" | "needed_capabilities" | "features" | "restarted").then_some(MAX_LIST)
+}
+
 /// Returns one error entry for each invalid field.
-pub fn check(object: &Map<String, Value>, fields: &[Field]) -> Vec<Value> {
+pub fn check(object: &JsonFields, fields: &[Field]) -> Vec<Value> {
     fields.iter().filter_map(|field| check_field(object.get(field.name), field)).collect()
 }
 
-fn check_field(value: Option<&Value>, field: &Field) -> Option<Value> {
+fn check_field(value: Option<&JsonText>, field: &Field) -> Option<Value> {
     let Field { name, kind, required } = *field;
-    let value = match value {
-        None | Some(Value::Null) if required => {
-            return Some(json!({"field": name, "error": "required", "detail": "field is required"}));
-        }
-        None | Some(Value::Null) => return None,
-        Some(value) => value,
+    let Some(value) = value.filter(|value| !value.is_null()) else {
+        return required.then(|| json!({"field": name, "error": "required", "detail": "field is required"}));
     };
-    if !kind.fits(value) {
-        return Some(wrong_type(name.to_owned(), kind, value));
+    if !kind.fits(value.as_str()) {
+        return Some(wrong_type(name.to_owned(), kind, value.as_str()));
     }
-    if let (Some(item), Some(items)) = (kind.item(), value.as_array())
-        && let Some((at, bad)) = items.iter().enumerate().find(|(_, value)| !item.fits(value))
-    {
-        return Some(wrong_type(format!("{name}[{at}]"), item, bad));
+    if let Some((max_items, max_bytes)) = list_limit(name) {
+        let detail = match value.as_str().len() > max_bytes {
+            true => Some(format!("exceeds maximum length of {max_bytes} bytes")),
+            false => value
+                .find_item(|at, _| (at == max_items).then(|| format!("exceeds maximum number of {max_items} items"))),
+        };
+        if let Some(detail) = detail {
+            return Some(json!({"field": name, "error": "too_long", "detail": detail}));
+        }
+    }
+    if let Some(item) = kind.item() {
+        let wrong = |at, found: &str| wrong_type(format!("{name}[{at}]"), item, found);
+        return value.find_item(|at, found| (!item.fits(found)).then(|| wrong(at, found)));
     }
     let max = limit(name)?;
-    let text = value.as_str()?;
     // Bytes first: a text with no more bytes than `max` needs no counting of characters.
-    if text.len() <= max || text.chars().count() <= max {
+    if value.as_str().len() <= max {
         return None;
     }
-    let start = first_chars(text, 50);
+    let text = value.string()?;
+    if text.chars().count() <= max {
+        return None;
+    }
+    let start = first_chars(&text, 50);
     let detail = format!("exceeds maximum length of {max} characters");
     Some(json!({"field": name, "error": "too_long", "detail": detail, "value": format!("{start}...")}))
 }
@@ -65,33 +84,34 @@ pub(crate) fn refusal_error(whole: &str, refusal: &Refusal) -> Value {
     json!({"field": refusal.field().unwrap_or(whole), "error": refusal.name(), "detail": refusal.to_string()})
 }
 
-fn wrong_type(field: String, kind: Kind, value: &Value) -> Value {
-    let detail = format!("expected {}, got {}", kind.name(), type_name(value));
-    json!({"field": field, "error": "wrong_type", "detail": detail, "value": shorten(value)})
+fn wrong_type(field: String, kind: Kind, found: &str) -> Value {
+    let detail = format!("expected {}, got {}", kind.name(), type_name(found));
+    json!({"field": field, "error": "wrong_type", "detail": detail, "value": shorten(found)})
 }
 
-/// Returns the value as an error echoes it: shortened if it is large, so that an error cannot make the hub send a
-/// megabyte.
-fn shorten(value: &Value) -> Value {
-    match value {
-        Value::String(text) if text.len() > 50 => json!(format!("{}...", first_chars(text, 50))),
-        Value::Array(items) if !items.is_empty() => json!([]),
-        Value::Object(map) if !map.is_empty() => json!({}),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            value.clone()
-        }
+/// Returns the value with this JSON text as an error echoes it: shortened if it is large, so that an error cannot make
+/// the hub send a megabyte.
+fn shorten(text: &str) -> Value {
+    match JsonType::of(text) {
+        JsonType::Array => json!([]),
+        JsonType::Object => json!({}),
+        JsonType::String | JsonType::Null | JsonType::Boolean | JsonType::Number => match serde_json::from_str(text) {
+            Ok(Value::String(text)) if text.len() > 50 => json!(format!("{}...", first_chars(&text, 50))),
+            Ok(value) => value,
+            Err(_) => Value::Null,
+        },
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "float",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+fn type_name(text: &str) -> &'static str {
+    match JsonType::of(text) {
+        JsonType::Null => "null",
+        JsonType::Boolean => "boolean",
+        JsonType::Number if Kind::Integer.fits(text) => "integer",
+        JsonType::Number => "float",
+        JsonType::String => "string",
+        JsonType::Array => "array",
+        JsonType::Object => "object",
     }
 }
 
@@ -113,44 +133,49 @@ pub enum Incoming {
     },
 }
 
-/// Reads a text frame.
-pub fn read_frame(text: &str) -> Incoming {
-    let mut object = match read_object(text.as_bytes(), MAX_JSON_DEPTH) {
-        Ok(object) => object,
-        Err(JsonError::NotJson(_)) => return Incoming::NotJson,
+/// Reads a text frame, and returns also the number of its characters that were replaced because they are not Unicode.
+pub fn read_frame(text: &str) -> (Incoming, usize) {
+    match Document::check(text.as_bytes(), MAX_JSON_DEPTH) {
+        Ok(document) => (read_document(&document), document.replaced()),
+        Err(JsonError::NotJson(_)) => (Incoming::NotJson, 0),
         Err(JsonError::NotAnObject) => {
             let detail = json!({"field": "message", "error": "wrong_type", "detail": "expected JSON object"});
-            return Incoming::Invalid { message_type: None, errors: vec![detail] };
+            (Incoming::Invalid { message_type: None, errors: vec![detail] }, 0)
         }
         Err(JsonError::Refused(refusal)) => {
-            return Incoming::Invalid { message_type: kind_of(text), errors: vec![refusal_error("message", &refusal)] };
+            let errors = vec![refusal_error("message", &refusal)];
+            (Incoming::Invalid { message_type: kind_of(text), errors }, 0)
         }
+    }
+}
+
+fn read_document(document: &Document<'_>) -> Incoming {
+    let named = document.fields_that(|name| name == "type");
+    let Some(kind) = named.string("type") else {
+        let error = check_field(named.get("type"), &must("type", Kind::Text));
+        return Incoming::Invalid { message_type: None, errors: error.into_iter().collect() };
     };
-    let kind = match object.get("type") {
-        Some(Value::String(kind)) => kind.clone(),
-        other => {
-            let error = check_field(other, &must("type", Kind::Text));
-            return Incoming::Invalid { message_type: None, errors: error.into_iter().collect() };
-        }
-    };
-    let Some(fields) = frame_fields(&kind) else {
+    let Some(known) = frame_fields(&kind) else {
         let detail = format!("unknown message type '{}'", first_chars(&kind, 50));
         let known = known_types();
         let error = json!({"field": "type", "error": "unknown_message_type", "detail": detail, "known_types": known});
         return Incoming::Invalid { message_type: Some(kind), errors: vec![error] };
     };
-    let errors = check(&object, fields);
+    // What this hub has no use for is not read, however much it is.
+    let mut fields = document.fields_that(|name| known.iter().any(|field| field.is(name)));
+    let errors = check(&fields, known);
     if !errors.is_empty() {
         return Incoming::Invalid { message_type: Some(kind), errors };
     }
     if kind == "ollama_report" {
         return Incoming::Ignored;
     }
-    object.retain(|_, value| !value.is_null());
-    if let Some(Value::Object(info)) = object.get_mut("pm2_info") {
-        remove_invalid_fields(info);
+    fields.retain(|_, value| !value.is_null());
+    if let Some(mut info) = fields.read::<JsonFields>("pm2_info") {
+        remove_invalid_fields(&mut info);
+        fields.insert("pm2_info", info.to_text());
     }
-    match from_object::<SidecarFrame>(object) {
+    match SidecarFrame::read(&kind, fields) {
         Ok(frame) => Incoming::Frame(frame),
         Err(detail) => {
             let error = json!({"field": "message", "error": "wrong_type", "detail": detail});
@@ -161,7 +186,7 @@ pub fn read_frame(text: &str) -> Incoming {
 
 /// Removes unknown and invalid fields. pm2's figures are for people only, so an invalid one must not keep the agent
 /// out: a wall clock that was set back makes a legacy sidecar's uptime negative, for instance.
-fn remove_invalid_fields(pm2_info: &mut Map<String, Value>) {
+fn remove_invalid_fields(pm2_info: &mut JsonFields) {
     const PM2_INFO: &[Field] = &[
         may("name", Kind::Text),
         may("status", Kind::Text),
@@ -178,7 +203,7 @@ mod tests {
     use super::*;
 
     fn errors_of(text: &str) -> Vec<Value> {
-        let read = read_frame(text);
+        let (read, _) = read_frame(text);
         let Incoming::Invalid { errors, .. } = read else { panic!("{read:?}") };
         errors
     }
@@ -199,7 +224,7 @@ mod tests {
     #[test]
     fn null_counts_as_absent() {
         let text = r#"{"type":"task_complete","task_id":"t","generation":1,"verification_history":null}"#;
-        assert!(matches!(read_frame(text), Incoming::Frame(SidecarFrame::TaskComplete(_))));
+        assert!(matches!(read_frame(text).0, Incoming::Frame(SidecarFrame::TaskComplete(_))));
     }
 
     #[test]
@@ -212,7 +237,7 @@ mod tests {
     #[test]
     fn an_array_is_not_a_frame_and_nonsense_is_not_json() {
         assert_eq!(errors_of("[1]")[0]["detail"], "expected JSON object");
-        assert!(matches!(read_frame("{"), Incoming::NotJson));
+        assert!(matches!(read_frame("{").0, Incoming::NotJson));
     }
 
     #[test]
@@ -224,7 +249,7 @@ mod tests {
     #[test]
     fn the_limits_count_characters_not_bytes() {
         let fits = json!({"type": "status", "status": "é".repeat(256)}).to_string();
-        assert!(matches!(read_frame(&fits), Incoming::Frame(_)));
+        assert!(matches!(read_frame(&fits).0, Incoming::Frame(_)));
         let long = json!({"type": "status", "status": "é".repeat(257)}).to_string();
         assert_eq!(errors_of(&long)[0]["error"], "too_long");
     }
@@ -234,7 +259,7 @@ mod tests {
         // A wall clock that was set back makes the Node sidecar's uptime negative.
         let pm2_info = json!({"name": "s", "status": 3, "uptime_ms": -5, "restart_count": 2, "memory_bytes": 1.5});
         let text = json!({"type": "identify", "agent_id": "a", "token": "t", "pm2_info": pm2_info}).to_string();
-        let read = read_frame(&text);
+        let (read, _) = read_frame(&text);
         let Incoming::Frame(SidecarFrame::Identify(identify)) = read else { panic!("{read:?}") };
         let info = identify.pm2_info.unwrap();
         assert_eq!((info.name.as_deref(), info.restart_count), (Some("s"), Some(2)));
@@ -255,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_whole_number_may_be_negative_or_large_but_not_broken() {
-        let fits = |kind: Kind| [json!(-1), json!(1), json!(u64::MAX), json!(1.5)].map(|value| kind.fits(&value));
+        let fits = |kind: Kind| ["-1", "1", "18446744073709551615", "1.5"].map(|text| kind.fits(text));
         assert_eq!(fits(Kind::Integer), [true, true, true, false]);
         assert_eq!(fits(Kind::Count), [false, true, true, false]);
         assert_eq!(fits(Kind::Number), [true, true, true, true]);
@@ -270,7 +295,7 @@ mod tests {
             must("fine", Kind::Texts),
             must("any", Kind::List),
         ];
-        let errors = check(body.as_object().unwrap(), &fields);
+        let errors = check(&JsonText::of(&body).read().unwrap(), &fields);
         let told: Vec<_> = errors.iter().map(|error| (error["field"].clone(), error["detail"].clone())).collect();
         let wanted = [
             (json!("words[1]"), json!("expected string, got integer")),
@@ -285,7 +310,7 @@ mod tests {
         for (name, max) in limits {
             let says = |count: usize| {
                 let value = json!("x".repeat(count));
-                check_field(Some(&value), &may(name, Kind::Text)).map(|error| error["error"].clone())
+                check_field(Some(&JsonText::of(&value)), &may(name, Kind::Text)).map(|error| error["error"].clone())
             };
             assert_eq!((says(max), says(max + 1)), (None, Some(json!("too_long"))), "{name}");
         }
@@ -294,15 +319,16 @@ mod tests {
     #[test]
     fn a_wrong_value_is_echoed_only_where_it_is_small() {
         let (small, large) = ("x".repeat(50), "x".repeat(51));
-        assert_eq!(shorten(&json!(small)), json!(small));
-        assert_eq!(shorten(&json!(large)), json!(format!("{small}...")));
-        assert_eq!([shorten(&json!([1])), shorten(&json!({"a": 1}))], [json!([]), json!({})]);
-        assert_eq!([shorten(&json!(7)), shorten(&json!(null))], [json!(7), json!(null)]);
+        let shorten = |value: Value| shorten(&value.to_string());
+        assert_eq!(shorten(json!(small)), json!(small));
+        assert_eq!(shorten(json!(large)), json!(format!("{small}...")));
+        assert_eq!([shorten(json!([1])), shorten(json!({"a": 1}))], [json!([]), json!({})]);
+        assert_eq!([shorten(json!(7)), shorten(json!(null))], [json!(7), json!(null)]);
     }
 
     #[test]
     fn a_broken_number_is_told_from_a_whole_one() {
-        assert_eq!([json!(1.5), json!(1)].map(|value| type_name(&value)), ["float", "integer"]);
+        assert_eq!([json!(1.5), json!(1)].map(|value| type_name(&value.to_string())), ["float", "integer"]);
     }
 
     #[test]

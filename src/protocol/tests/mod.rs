@@ -1,8 +1,18 @@
 pub(crate) mod any_text;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+
+/// Returns the fields of an object.
+pub(crate) fn fields(object: &Value) -> JsonFields {
+    JsonText::of(object).read().unwrap()
+}
+
+/// Returns the tree of a value.
+pub(crate) fn tree(value: &impl serde::Serialize) -> Value {
+    serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
+}
 
 #[test]
 fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
@@ -13,7 +23,7 @@ fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
         SidecarFrame::TaskComplete(TaskCompletion {
             task_id: "t1".into(),
             generation: 3,
-            result: Some(json!({"status": "success"}).as_object().cloned().unwrap()),
+            result: Some(JsonText::of(&json!({"status": "success"}))),
             rest: Default::default(),
         }),
         SidecarFrame::AgentRestarting(Restarting { reason: "r".into(), ..Restarting::default() }),
@@ -26,7 +36,7 @@ fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
         let parsed = SidecarFrame::parse(&text).unwrap();
         if let SidecarFrame::TaskComplete(verdict) = &parsed {
             // What it does not know it keeps, the version too.
-            assert_eq!((verdict.generation, &verdict.rest["protocol_version"]), (3, &json!(1)));
+            assert_eq!((verdict.generation, verdict.rest.read::<u64>("protocol_version")), (3, Some(1)));
         } else {
             assert_eq!(parsed, frame);
         }
@@ -37,8 +47,8 @@ fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
 fn an_assignment_keeps_what_it_does_not_know() {
     let text = json!({"type": "task_assign", "task_id": "t1", "generation": 2, "description": "d", "novel": {"a": 1}});
     let HubFrame::TaskAssign(assignment) = HubFrame::parse(&text.to_string()).unwrap() else { panic!("wrong frame") };
-    assert_eq!((assignment.generation, &assignment.rest["description"]), (2, &json!("d")));
-    assert_eq!(assignment.rest["novel"]["a"], 1);
+    assert_eq!((assignment.generation, assignment.rest.string("description").as_deref()), (2, Some("d")));
+    assert_eq!(tree(&assignment.rest)["novel"]["a"], 1);
 }
 
 #[test]

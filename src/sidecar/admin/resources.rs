@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+
+use crate::protocol::JsonFields;
 
 /// The delay of the first report after `identified` (the legacy sidecar's).
 const FIRST_DELAY: Duration = Duration::from_secs(5);
@@ -26,11 +28,7 @@ pub(crate) struct Resources {
 
 impl Resources {
     /// Starts the measurements: every `interval_ms` while online, to `figures`; never if `interval_ms` is 0.
-    pub(crate) fn start(
-        interval_ms: u64,
-        ollama_url: Option<String>,
-        figures: mpsc::Sender<Map<String, Value>>,
-    ) -> Self {
+    pub(crate) fn start(interval_ms: u64, ollama_url: Option<String>, figures: mpsc::Sender<JsonFields>) -> Self {
         let (online, is_online) = watch::channel(false);
         if interval_ms > 0 {
             tokio::spawn(report(Duration::from_millis(interval_ms), ollama_url, is_online, figures));
@@ -48,7 +46,7 @@ async fn report(
     interval: Duration,
     ollama_url: Option<String>,
     mut online: watch::Receiver<bool>,
-    figures: mpsc::Sender<Map<String, Value>>,
+    figures: mpsc::Sender<JsonFields>,
 ) {
     while online.wait_for(|online| *online).await.is_ok() {
         let reports = async {
@@ -69,26 +67,26 @@ async fn report(
 }
 
 /// Measures the load. Unknown figures are left out.
-async fn measure(ollama_url: Option<&str>) -> Map<String, Value> {
+async fn measure(ollama_url: Option<&str>) -> JsonFields {
     let mut figures = tokio::task::spawn_blocking(system_load).await.unwrap_or_default();
     if let Some(url) = ollama_url
         && let Some(used) = video_memory(url).await
     {
-        figures.insert("vram_used_bytes".into(), used.into());
+        figures.set("vram_used_bytes", &used);
     }
     figures
 }
 
-fn system_load() -> Map<String, Value> {
+fn system_load() -> JsonFields {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut figures = Map::new();
+    let mut figures = JsonFields::default();
     if let Some(percent) = cpu_percent(&read("/proc/loadavg"), cores) {
-        figures.insert("cpu_percent".into(), json!(percent));
+        figures.set("cpu_percent", &percent);
     }
     if let Some((used, total)) = memory(&read("/proc/meminfo")) {
-        figures.insert("ram_used_bytes".into(), used.into());
-        figures.insert("ram_total_bytes".into(), total.into());
+        figures.set("ram_used_bytes", &used);
+        figures.set("ram_total_bytes", &total);
     }
     figures
 }
@@ -180,7 +178,7 @@ mod tests {
     #[test]
     fn this_machine_has_figures_that_a_hub_takes() {
         let figures = system_load();
-        let number = |key: &str| figures[key].as_f64().unwrap();
+        let number = |key: &str| figures.read::<f64>(key).unwrap();
         assert!((0.0..=100.0).contains(&number("cpu_percent")), "{figures:?}");
         assert!(number("ram_used_bytes") > 0.0 && number("ram_used_bytes") < number("ram_total_bytes"), "{figures:?}");
     }

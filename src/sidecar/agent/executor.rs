@@ -1,8 +1,7 @@
 //! Chooses the executor of a task: the task's own shell line where the hub may send one, else the executor of its
 //! routing target, else the wake command. It reads the configuration and the assignment, and starts nothing.
 
-use serde_json::{Map, Value};
-
+use crate::protocol::JsonFields;
 use crate::sidecar::config::{Config, ExecutorMode};
 
 /// The executor of a task.
@@ -31,11 +30,12 @@ pub(crate) struct Plan {
 }
 
 /// Chooses the executor of the assignment `task`, or returns why there is none.
-pub(crate) fn choose_executor(config: &Config, task: &Map<String, Value>) -> Result<Executor, String> {
+pub(crate) fn choose_executor(config: &Config, task: &JsonFields) -> Result<Executor, String> {
     if let Some(plan) = shell_command(config, task) {
         return Ok(Executor::Command(plan));
     }
     let target = routing_target(task);
+    let target = target.as_deref();
     let executor = target.and_then(|target| config.executors.iter().find(|executor| executor.target == target));
     if let Some(executor) = executor {
         return Ok(Executor::Command(Plan {
@@ -62,13 +62,15 @@ pub(crate) fn choose_executor(config: &Config, task: &Map<String, Value>) -> Res
 }
 
 /// Returns the task's routing target, where it names one.
-fn routing_target(task: &Map<String, Value>) -> Option<&str> {
-    task.get("routing_decision")?.get("target_type")?.as_str().filter(|target| !target.is_empty())
+pub(crate) fn routing_target(task: &JsonFields) -> Option<String> {
+    let decision: JsonFields = task.read("routing_decision")?;
+    decision.string("target_type").filter(|target| !target.is_empty())
 }
 
-fn shell_command(config: &Config, task: &Map<String, Value>) -> Option<Plan> {
-    let metadata = task.get("metadata")?;
-    let command = metadata.get("shell_command")?.as_str().filter(|command| !command.trim().is_empty())?;
+fn shell_command(config: &Config, task: &JsonFields) -> Option<Plan> {
+    let metadata =
+        JsonFields::of_unchecked(task.get("metadata")?.as_str(), |name| matches!(name, "shell_command" | "timeout_ms"));
+    let command = metadata.string("shell_command").filter(|command| !command.trim().is_empty())?;
     if !config.shell_commands.enabled {
         tracing::warn!(
             "the task has a shell command, which is not run here (`shell_commands.enabled` in config.json): it goes its \
@@ -78,9 +80,9 @@ fn shell_command(config: &Config, task: &Map<String, Value>) -> Option<Plan> {
     }
     let limit = config.shell_commands.timeout_ms;
     // A task may ask for a shorter limit only.
-    let asked = metadata.get("timeout_ms").and_then(Value::as_u64).filter(|asked| *asked > 0);
+    let asked = metadata.read::<u64>("timeout_ms").filter(|asked| *asked > 0);
     Some(Plan {
-        command: command.to_owned(),
+        command,
         mode: ExecutorMode::Run,
         timeout_ms: asked.map_or(limit, |asked| asked.min(limit)),
         env: Vec::new(),
@@ -100,7 +102,8 @@ fn no_executor_message(config: &Config, target: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::protocol::tests::fields;
+    use serde_json::{Value, json};
 
     fn config(more: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
@@ -111,7 +114,7 @@ mod tests {
     }
 
     fn planned(more: &str, task: Value) -> Result<Plan, String> {
-        match choose_executor(&config(more), task.as_object().unwrap())? {
+        match choose_executor(&config(more), &fields(&task))? {
             Executor::Command(plan) => Ok(plan),
             Executor::Agent => Err("left to the agent".into()),
         }
@@ -150,12 +153,9 @@ mod tests {
     #[test]
     fn without_a_wake_command_a_task_that_is_routed_nowhere_is_left_to_the_agent() {
         for task in [json!({}), json!({"routing_decision": null})] {
-            assert_eq!(choose_executor(&config(EXECUTORS), task.as_object().unwrap()), Ok(Executor::Agent));
+            assert_eq!(choose_executor(&config(EXECUTORS), &fields(&task)), Ok(Executor::Agent));
         }
-        assert_eq!(
-            choose_executor(&config(r#""executors": {}"#), routed("wake").as_object().unwrap()),
-            Ok(Executor::Agent)
-        );
+        assert_eq!(choose_executor(&config(r#""executors": {}"#), &fields(&routed("wake"))), Ok(Executor::Agent));
     }
 
     #[test]

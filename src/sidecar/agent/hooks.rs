@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tokio::process::Command;
 
 use crate::common::logging::Redactor;
-use crate::common::text::last_bytes;
-use crate::protocol::{JsonError, MAX_JSON_DEPTH, read_object};
+use crate::common::text::{first_chars, last_bytes};
+use crate::protocol::{Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH};
 use crate::sidecar::agent::wake::{Scrub, process_group};
 use crate::sidecar::config::Config;
 
@@ -21,6 +21,9 @@ const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
 
 /// How much of a hook's stderr is quoted, bytes.
 const QUOTED_BYTES: usize = 1_000;
+
+/// How much of an invalid part of an answer is quoted, characters.
+const QUOTED_CHARS: usize = 200;
 
 /// The configured hooks and what they run with.
 #[derive(Debug, Clone)]
@@ -43,7 +46,7 @@ pub(crate) struct StartAnswer {
     /// Additional environment variables.
     pub(crate) env: Vec<(String, String)>,
     /// New or changed fields of the task.
-    pub(crate) task: Map<String, Value>,
+    pub(crate) task: JsonFields,
 }
 
 impl Hooks {
@@ -65,18 +68,22 @@ impl Hooks {
     }
 
     /// Runs `on_task_start`. If it fails, a warning is added to the task (`hook_warning`), where the agent sees it.
-    pub(crate) async fn before_start(&self, task: &Map<String, Value>, generation: u64, attempt: u8) -> StartAnswer {
+    pub(crate) async fn before_start(&self, task: &JsonFields, generation: u64, attempt: u8) -> StartAnswer {
         let Some(line) = &self.start else { return StartAnswer::default() };
-        let input = json!({
-            "hook": "on_task_start", "task_id": task.get("task_id"), "generation": generation, "attempt": attempt,
-            "task": task,
-        });
-        match self.run(line, &input).await.and_then(|answer| parse_start_answer(&answer)) {
+        let input = Input {
+            hook: "on_task_start",
+            task_id: task.get("task_id"),
+            generation,
+            attempt: Some(attempt),
+            task,
+            result: None,
+        };
+        match self.run(line, &input).await.and_then(parse_start_answer) {
             Ok(begin) => begin,
             Err(error) => {
                 tracing::warn!(hook = "on_task_start", error, "a hook failed; the task is begun without it");
-                let mut task = Map::new();
-                task.insert("hook_warning".into(), format!("on_task_start: {error}").into());
+                let mut task = JsonFields::default();
+                task.set("hook_warning", &format!("on_task_start: {error}"));
                 StartAnswer { task, ..StartAnswer::default() }
             }
         }
@@ -86,15 +93,19 @@ impl Hooks {
     /// changes nothing.
     pub(crate) async fn review(
         &self,
-        task: Map<String, Value>,
+        task: &JsonFields,
         generation: u64,
-        mut result: Map<String, Value>,
-    ) -> Option<Map<String, Value>> {
+        mut result: JsonFields,
+    ) -> Option<JsonFields> {
         let line = self.result.as_ref()?;
-        let input = json!({
-            "hook": "on_task_result", "task_id": task.get("task_id"), "generation": generation, "task": task,
-            "result": result,
-        });
+        let input = Input {
+            hook: "on_task_result",
+            task_id: task.get("task_id"),
+            generation,
+            attempt: None,
+            task,
+            result: Some(&result),
+        };
         match self.run(line, &input).await.and_then(|mut answer| take_object(&mut answer, "result")) {
             Ok(changes) if changes.is_empty() => None,
             Ok(changes) => {
@@ -109,13 +120,13 @@ impl Hooks {
     }
 
     /// Runs one hook and returns its answer. The hook must exit with code 0 and print nothing or one JSON object.
-    async fn run(&self, line: &str, input: &Value) -> Result<Map<String, Value>, String> {
+    async fn run(&self, line: &str, input: &Input<'_>) -> Result<JsonFields, String> {
         let file_error =
             |error: io::Error| format!("its files cannot be made in {}: {error}", self.scratch_dir.display());
         // Files, not pipes: a daemon that the hook leaves behind may hold them open forever, and delays nothing.
         let mut stdin = self.file().map_err(file_error)?;
         let (stdout, stderr) = (self.file().map_err(file_error)?, self.file().map_err(file_error)?);
-        stdin.write_all(input.to_string().as_bytes()).map_err(file_error)?;
+        stdin.write_all(JsonText::of(input).as_str().as_bytes()).map_err(file_error)?;
         stdin.seek(SeekFrom::Start(0)).map_err(file_error)?;
         let handle = |file: &File| file.try_clone().map(Stdio::from).map_err(file_error);
         let mut command = Command::new("sh");
@@ -141,7 +152,7 @@ impl Hooks {
                 if quoted.is_empty() { "" } else { ": " }
             ));
         }
-        let text = read_text(stdout).map_err(|e| format!("its answer cannot be read: {e}"))?;
+        let text = read_bytes(stdout).map_err(|e| format!("its answer cannot be read: {e}"))?;
         parse_answer(&text)
     }
 
@@ -160,65 +171,91 @@ impl Drop for KillOnDrop {
     }
 }
 
-fn read_text(mut file: File) -> io::Result<String> {
+/// What a hook gets on stdin.
+#[derive(Serialize)]
+struct Input<'a> {
+    hook: &'static str,
+    task_id: Option<&'a JsonText>,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u8>,
+    task: &'a JsonFields,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a JsonFields>,
+}
+
+fn read_bytes(mut file: File) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
     file.take(ANSWER_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
 fn tail(file: File) -> String {
-    let text = read_text(file).unwrap_or_default();
+    let bytes = read_bytes(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     last_bytes(text.trim(), QUOTED_BYTES).to_owned()
 }
 
 /// Parses an answer: one JSON object, or nothing.
-fn parse_answer(text: &str) -> Result<Map<String, Value>, String> {
-    if text.trim().is_empty() {
-        return Ok(Map::new());
+fn parse_answer(text: &[u8]) -> Result<JsonFields, String> {
+    if text.trim_ascii().is_empty() {
+        return Ok(JsonFields::default());
     }
     let wanted = "it must print one JSON object, or nothing";
-    read_object(text.as_bytes(), MAX_JSON_DEPTH).map_err(|unread| match unread {
+    let document = Document::check(text, MAX_JSON_DEPTH).map_err(|unread| match unread {
         JsonError::NotJson(error) => format!("its answer is no JSON object ({error}); {wanted}"),
         JsonError::NotAnObject => format!("its answer is JSON but no object; {wanted}"),
         JsonError::Refused(refusal) => format!("its answer is not taken: {refusal}"),
-    })
+    })?;
+    if document.replaced() > 0 {
+        tracing::warn!(
+            count = document.replaced(),
+            "the answer of a hook has characters that are not Unicode: read as U+FFFD"
+        );
+    }
+    Ok(document.fields())
 }
 
 /// Removes and returns a member that must be an object; an absent one or `null` is an empty object.
-fn take_object(answer: &mut Map<String, Value>, key: &str) -> Result<Map<String, Value>, String> {
-    match answer.remove(key) {
-        None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(part)) => Ok(part),
-        Some(other) => Err(format!("its answer has \"{key}\": {other}, which is no object")),
-    }
+fn take_object(answer: &mut JsonFields, key: &str) -> Result<JsonFields, String> {
+    let Some(part) = answer.remove(key).filter(|part| !part.is_null()) else { return Ok(JsonFields::default()) };
+    part.read().map_err(|_| format!("its answer has \"{key}\": {}, which is no object", shorten(&part)))
 }
 
-fn parse_start_answer(answer: &Map<String, Value>) -> Result<StartAnswer, String> {
-    let mut answer = answer.clone();
+/// Returns the beginning of a value, for an error.
+fn shorten(value: &JsonText) -> &str {
+    first_chars(value.as_str(), QUOTED_CHARS)
+}
+
+fn parse_start_answer(mut answer: JsonFields) -> Result<StartAnswer, String> {
     let refuse = match answer.remove("refuse") {
-        None | Some(Value::Null | Value::Bool(false)) => None,
-        Some(Value::String(reason)) => Some(reason),
-        Some(other) => return Err(format!("its answer has \"refuse\": {other}, which is no text")),
+        Some(refuse) if refuse.json_type() == JsonType::String => refuse.string(),
+        Some(refuse) if !refuse.is_null() && refuse.as_str() != "false" => {
+            return Err(format!("its answer has \"refuse\": {}, which is no text", shorten(&refuse)));
+        }
+        None | Some(_) => None,
     };
     let (env, task) = (take_object(&mut answer, "env")?, take_object(&mut answer, "task")?);
-    let variable = |(name, value): (String, Value)| {
+    let variable = |(name, value): (&str, &JsonText)| {
         let plain = !name.is_empty() && !name.contains(['=', '\0']);
-        match value.as_str().filter(|_| plain) {
-            Some(text) => Ok((name, text.to_owned())),
-            None => Err(format!("its answer has the variable {name:?}: {value}, which is no text with a plain name")),
-        }
+        let text = value.string().filter(|text| plain && !text.contains('\0'));
+        text.map(|text| (name.to_owned(), text)).ok_or_else(|| {
+            let value = shorten(value);
+            format!("its answer has the variable {name:?}: {value}, which is no text with a plain name")
+        })
     };
-    let env = env.into_iter().map(variable).collect::<Result<_, _>>()?;
+    let env = env.iter().map(variable).collect::<Result<_, _>>()?;
     Ok(StartAnswer { refuse, env, task })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    fn begin(answer: Value) -> Result<StartAnswer, String> {
-        parse_start_answer(answer.as_object().unwrap())
+    fn begin(answer: serde_json::Value) -> Result<StartAnswer, String> {
+        parse_start_answer(JsonText::of(&answer).read().unwrap())
     }
 
     #[test]
@@ -226,17 +263,17 @@ mod tests {
         assert_eq!(begin(json!({})).unwrap(), StartAnswer::default());
         let begun = begin(json!({"env": {"K": "v"}, "task": {"branch": "b"}, "refuse": null})).unwrap();
         assert_eq!(begun.env, [("K".to_owned(), "v".to_owned())]);
-        assert_eq!(begun.task["branch"], "b");
+        assert_eq!(begun.task.string("branch").as_deref(), Some("b"));
         assert_eq!(begin(json!({"refuse": "why"})).unwrap().refuse.as_deref(), Some("why"));
     }
 
     proptest::proptest! {
         #[test]
         fn what_is_taken_of_an_answer_is_a_result_that_is_taken(value in crate::protocol::tests::any_text::value()) {
-            let answer = parse_answer(&format!(r#"{{"result":{{"deep":{value}}}}}"#));
+            let answer = parse_answer(format!(r#"{{"result":{{"deep":{value}}}}}"#).as_bytes());
             if let Ok(changes) = answer.and_then(|mut answer| take_object(&mut answer, "result")) {
-                let result = Value::Object(changes).to_string();
-                assert!(read_object(result.as_bytes(), crate::protocol::MAX_RESULT_DEPTH).is_ok(), "{result}");
+                let result = changes.to_text();
+                assert!(Document::check(result.as_str().as_bytes(), crate::protocol::MAX_RESULT_DEPTH).is_ok(), "{result}");
             }
         }
     }

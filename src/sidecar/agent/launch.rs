@@ -4,11 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use crate::common::fs::regular_file;
 use crate::machine::Task;
-use crate::protocol::stored_object;
+use crate::protocol::{JsonFields, stored_fields};
 use crate::sidecar::agent::executor::{Executor, Plan, choose_executor};
 use crate::sidecar::agent::hooks::{Hooks, StartAnswer};
 use crate::sidecar::agent::side::Wakes;
@@ -41,9 +39,9 @@ impl Launcher<'_> {
             task: task.clone(),
             attempt,
         };
-        let payload = stored_object(&task.payload);
-        if let Some(why) = payload.get(CANNOT_START_KEY).and_then(Value::as_str) {
-            return work.refuse(why.to_owned());
+        let payload = stored_fields(&task.payload);
+        if let Some(why) = payload.string(CANNOT_START_KEY) {
+            return work.refuse(why);
         }
         let plan = match choose_executor(self.config, &payload) {
             Ok(Executor::Command(plan)) => plan,
@@ -105,7 +103,7 @@ impl Work {
         });
     }
 
-    fn start(&self, plan: Plan, payload: Map<String, Value>) {
+    fn start(&self, plan: Plan, payload: JsonFields) {
         let (what, timeout_ms) = match plan.mode {
             ExecutorMode::Wake => (What::Shell(plan.command.clone()), plan.timeout_ms),
             ExecutorMode::Run => {
@@ -144,11 +142,11 @@ impl Work {
     }
 
     /// Returns the executor's variables, followed by the task's, which override them.
-    fn variables(&self, payload: Map<String, Value>, more: Vec<(String, String)>) -> Vec<(String, String)> {
-        let description = payload.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+    fn variables(&self, payload: JsonFields, more: Vec<(String, String)>) -> Vec<(String, String)> {
+        let description = payload.string("description").unwrap_or_default();
         let own = [
             ("TASK_ID".to_owned(), self.task.id.to_string()),
-            ("TASK_JSON".to_owned(), Value::Object(payload).to_string()),
+            ("TASK_JSON".to_owned(), payload.to_text().to_string()),
             ("TASK_DESCRIPTION".to_owned(), description),
         ];
         more.into_iter().chain(own).collect()

@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use crate::common::logging::Redactor;
 use crate::machine::{Event, Outcome, Task};
-use crate::protocol::stored_object;
+use crate::protocol::stored_fields;
 use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::agent::results::outcome::{ResultContent, outcome_of};
 
@@ -27,14 +27,14 @@ impl ResultHook {
     pub(crate) fn run(&mut self, number: u32, task: &Task, outcome: Outcome, hooks: &Hooks, redactor: &Redactor) {
         self.abort_unless(None);
         let (hooks, redactor, events) = (hooks.clone(), redactor.clone(), self.events.clone());
-        let (payload, generation) = (stored_object(&task.payload), task.generation);
+        let (payload, generation) = (stored_fields(&task.payload), task.generation);
         let hook = tokio::spawn(async move {
             let result = match &outcome {
-                Outcome::Completed { result } => stored_object(result),
+                Outcome::Completed { result } => stored_fields(result),
                 Outcome::Failed { reason } => ResultContent::Failure { reason: reason.clone() }.to_object(),
             };
-            let outcome = match hooks.review(payload, generation, result).await {
-                Some(changed) => outcome_of(ResultContent::of(changed), &redactor),
+            let outcome = match hooks.review(&payload, generation, result).await {
+                Some(changed) => outcome_of(ResultContent::of(changed.to_text()), &redactor),
                 None => outcome,
             };
             // The event loop may have ended.

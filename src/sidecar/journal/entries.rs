@@ -2,13 +2,13 @@
 //! parent module has the file as a whole.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::machine::{
     Journal, LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Returned, Stage, Task, TaskId,
     Timestamp, Verdict,
 };
-use crate::protocol::stored_object;
+use crate::protocol::{JsonFields, JsonText, stored_value};
+use crate::sidecar::agent::executor::routing_target;
 use crate::sidecar::journal::{BadJournal, Boot};
 
 /// The fields of an assignment that the legacy sidecar keeps beside those of [`TaskEntry`]: if it takes over, it
@@ -30,33 +30,58 @@ const LEGACY_FIELDS: &[&str] = &[
 
 /// A task as the legacy sidecar writes it, with this sidecar's part in `sidecar`.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "JsonFields")]
 pub(super) struct TaskEntry {
     task_id: String,
-    #[serde(default)]
     generation: Option<u64>,
-    #[serde(default)]
     status: Option<String>,
-    #[serde(default)]
     assigned_at: Option<u64>,
-    #[serde(default)]
     wake_attempts: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sidecar: Option<OurPart>,
     /// The assignment's other fields (`description`, `metadata`, ...).
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    rest: JsonFields,
+}
+
+impl TryFrom<JsonFields> for TaskEntry {
+    type Error = String;
+
+    fn try_from(mut fields: JsonFields) -> Result<Self, String> {
+        Ok(Self {
+            task_id: fields.take("task_id")?,
+            generation: fields.take_optional("generation")?,
+            status: fields.take_optional("status")?,
+            assigned_at: fields.take_optional("assigned_at")?,
+            wake_attempts: fields.take_optional("wake_attempts")?,
+            sidecar: fields.take_optional("sidecar")?,
+            rest: fields,
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "JsonFields")]
 struct OurPart {
     stage: StageEntry,
-    #[serde(default)]
     woken: Option<WokenEntry>,
     /// If it is missing, the boot of `woken` counts.
-    #[serde(default)]
     machine_boot: Option<String>,
     /// The whole assignment.
-    assignment: Map<String, Value>,
+    assignment: JsonText,
+}
+
+impl TryFrom<JsonFields> for OurPart {
+    type Error = String;
+
+    fn try_from(mut fields: JsonFields) -> Result<Self, String> {
+        Ok(Self {
+            stage: fields.take("stage")?,
+            woken: fields.take_optional("woken")?,
+            machine_boot: fields.take_optional("machine_boot")?,
+            assignment: fields.take_object("assignment")?,
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,17 +102,36 @@ struct WokenEntry {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "JsonFields")]
 pub(super) struct VerdictEntry {
     task_id: String,
     generation: u64,
     #[serde(flatten)]
     outcome: OutcomeEntry,
-    #[serde(default)]
     accept_first: bool,
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     nobody_came: bool,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     refusals: u8,
+}
+
+impl TryFrom<JsonFields> for VerdictEntry {
+    type Error = String;
+
+    fn try_from(mut fields: JsonFields) -> Result<Self, String> {
+        Ok(Self {
+            task_id: fields.take("task_id")?,
+            generation: fields.take("generation")?,
+            outcome: match fields.take::<String>("verdict")?.as_str() {
+                "completed" => OutcomeEntry::Completed { result: fields.take_object("result")? },
+                "failed" => OutcomeEntry::Failed { reason: fields.take("reason")? },
+                other => return Err(format!("unknown verdict {other:?}")),
+            },
+            accept_first: fields.take_optional("accept_first")?.unwrap_or_default(),
+            nobody_came: fields.take_optional("nobody_came")?.unwrap_or_default(),
+            refusals: fields.take_optional("refusals")?.unwrap_or_default(),
+        })
+    }
 }
 
 /// Returns whether the field is left out.
@@ -96,18 +140,30 @@ fn is_zero(count: &u8) -> bool {
     *count == 0
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 enum OutcomeEntry {
-    Completed { result: Map<String, Value> },
+    Completed { result: JsonText },
     Failed { reason: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case", tag = "kind", try_from = "JsonFields")]
 pub(super) enum ParkedEntry {
     UnderWay(Box<TaskEntry>),
-    Finished { task_id: String, result: Map<String, Value> },
+    Finished { task_id: String, result: JsonText },
+}
+
+impl TryFrom<JsonFields> for ParkedEntry {
+    type Error = String;
+
+    fn try_from(mut fields: JsonFields) -> Result<Self, String> {
+        Ok(match fields.take::<String>("kind")?.as_str() {
+            "under_way" => Self::UnderWay(Box::new(fields.try_into()?)),
+            "finished" => Self::Finished { task_id: fields.take("task_id")?, result: fields.take_object("result")? },
+            other => return Err(format!("unknown kind {other:?}")),
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -150,9 +206,8 @@ fn task_id(raw: &str) -> Result<TaskId, BadJournal> {
 
 impl TaskEntry {
     pub(super) fn from_job(persisted: &PersistedJob) -> Self {
-        let assignment = stored_object(&persisted.task.payload);
-        let mut rest = assignment.clone();
-        rest.retain(|key, _| LEGACY_FIELDS.contains(&key.as_str()));
+        let assignment = stored_value(&persisted.task.payload);
+        let rest = JsonFields::of_unchecked(assignment.as_str(), |name| LEGACY_FIELDS.contains(&name));
         let stage = StageEntry::from_stage(&persisted.stage);
         let wake_attempts = match persisted.stage {
             Stage::Accepted => 0,
@@ -184,14 +239,14 @@ impl TaskEntry {
             }
             None => self.interpret_legacy(generation, boot),
         };
-        let task = Task { id, generation, payload: Value::Object(payload).to_string().into() };
+        let task = Task { id, generation, payload: payload.as_str().into() };
         Ok(PersistedJob { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
     }
 
     /// Interprets an entry of the legacy sidecar. It does not record in which boot it woke the agent: a task assigned
     /// before this boot began cannot have a session any more. Nor has a task that it ran in its own process: that work
     /// ended with it.
-    fn interpret_legacy(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, Map<String, Value>) {
+    fn interpret_legacy(&self, generation: u64, boot: Boot<'_>) -> (Stage, Option<u64>, String, JsonText) {
         let attempt = self.wake_attempts.and_then(|n| u8::try_from(n).ok()).unwrap_or(1).max(1);
         let stage = match self.status.as_deref() {
             Some("working") => Stage::Running,
@@ -204,19 +259,18 @@ impl TaskEntry {
         let machine_boot = if gone { String::new() } else { boot.id.to_owned() };
         let woken = (stage != Stage::Accepted).then_some(generation);
         let mut payload = self.rest.clone();
-        payload.insert("task_id".into(), self.task_id.clone().into());
-        payload.insert("generation".into(), generation.into());
+        payload.set("task_id", &self.task_id);
+        payload.set("generation", &generation);
         if let Some(at) = self.assigned_at {
-            payload.insert("assigned_at".into(), at.into());
+            payload.set("assigned_at", &at);
         }
-        (stage, woken, machine_boot, payload)
+        (stage, woken, machine_boot, payload.to_text())
     }
 
     /// Returns whether the legacy sidecar ran the task in its own process. It does so for a task with a routing target,
     /// and wakes the agent only for the others. Source: its reading of `routing_decision.target_type`.
     fn ran_in_process(&self) -> bool {
-        let target = self.rest.get("routing_decision").and_then(|decision| decision.get("target_type")?.as_str());
-        target.is_some_and(|target| !target.is_empty() && target != "wake")
+        routing_target(&self.rest).is_some_and(|target| target != "wake")
     }
 
     pub(super) fn add_to(self, journal: &mut Journal, boot: Boot<'_>) -> Result<(), BadJournal> {
@@ -270,7 +324,7 @@ impl StageEntry {
 impl VerdictEntry {
     pub(super) fn from_verdict(verdict: &Verdict) -> Self {
         let outcome = match &verdict.outcome {
-            Outcome::Completed { result } => OutcomeEntry::Completed { result: stored_object(result) },
+            Outcome::Completed { result } => OutcomeEntry::Completed { result: stored_value(result) },
             Outcome::Failed { reason } => OutcomeEntry::Failed { reason: reason.clone() },
         };
         Self {
@@ -285,9 +339,7 @@ impl VerdictEntry {
 
     pub(super) fn into_verdict(self) -> Result<Verdict, BadJournal> {
         let outcome = match self.outcome {
-            OutcomeEntry::Completed { result } => {
-                Outcome::Completed { result: Value::Object(result).to_string().into() }
-            }
+            OutcomeEntry::Completed { result } => Outcome::Completed { result: result.as_str().into() },
             OutcomeEntry::Failed { reason } => Outcome::Failed { reason },
         };
         Ok(Verdict {
@@ -306,7 +358,7 @@ impl ParkedEntry {
         match item {
             ParkedTask::UnderWay(persisted) => Self::UnderWay(Box::new(TaskEntry::from_job(persisted))),
             ParkedTask::Finished { task_id, result } => {
-                Self::Finished { task_id: task_id.to_string(), result: stored_object(result) }
+                Self::Finished { task_id: task_id.to_string(), result: stored_value(result) }
             }
         }
     }
@@ -315,7 +367,7 @@ impl ParkedEntry {
         Ok(match self {
             Self::UnderWay(entry) => ParkedTask::UnderWay(entry.into_job(boot)?),
             Self::Finished { task_id: raw, result } => {
-                ParkedTask::Finished { task_id: task_id(&raw)?, result: Value::Object(result).to_string().into() }
+                ParkedTask::Finished { task_id: task_id(&raw)?, result: result.as_str().into() }
             }
         })
     }

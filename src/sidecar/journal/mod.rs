@@ -9,10 +9,9 @@ use entries::{LateSessionEntry, ParkedEntry, RestartsEntry, TaskEntry, VerdictEn
 use layout::Layout;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::machine::{Journal, OUTBOX_CAP, PARKED_WORK_CAP};
-use crate::protocol::{read_part, read_stored};
+use crate::protocol::{JsonFields, JsonText, Repaired, read_part, read_stored, repair};
 use crate::sidecar::agent::results::outcome::MAX_RESULT_BYTES;
 
 /// The schema version that this sidecar writes. A file with a higher one is from a newer sidecar; one with a lower one, or
@@ -67,11 +66,11 @@ struct File {
     stopped: bool,
     /// The fields of other writers.
     #[serde(flatten)]
-    other: Map<String, Value>,
+    other: JsonFields,
 }
 
 /// Returns the file's text for `journal`; `other` are the fields of other writers, kept as they were.
-pub fn to_bytes(journal: &Journal, other: &Map<String, Value>) -> Vec<u8> {
+pub fn to_bytes(journal: &Journal, other: &JsonFields) -> Vec<u8> {
     let file = File {
         schema: SCHEMA,
         active: journal.job.as_ref().map(TaskEntry::from_job),
@@ -99,9 +98,11 @@ pub enum Found {
         /// The state from which the machine continues.
         journal: Box<Journal>,
         /// The fields of other writers.
-        other: Map<String, Value>,
+        other: JsonFields,
         /// The invalid parts, which are ignored, each with the reason.
         unread: Vec<String>,
+        /// The number of characters that were replaced because they are not Unicode.
+        replaced: usize,
     },
     /// A journal of a newer sidecar, which must not be changed.
     Newer {
@@ -121,12 +122,14 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         #[serde(default)]
         schema: Option<u32>,
     }
-    if let Ok(Version { schema: Some(schema) }) = serde_json::from_slice(bytes)
+    // The legacy sidecar's own file may hold whatever its hub sent.
+    let Repaired { text, replaced } = repair(bytes);
+    if let Ok(Version { schema: Some(schema) }) = serde_json::from_str(&text)
         && schema > SCHEMA
     {
         return Ok(Found::Newer { schema });
     }
-    let mut parts = Parts { file: read_stored(bytes).map_err(BadJournal)?, unread: Vec::new() };
+    let mut parts = Parts { file: read_stored(text.as_bytes()).map_err(BadJournal)?, unread: Vec::new() };
     // Removed, so that it does not count as another writer's field.
     let _: Option<u32> = parts.take("schema");
     let restarts: RestartsEntry = parts.take("restarts");
@@ -147,19 +150,19 @@ pub fn from_bytes(bytes: &[u8], boot: Boot<'_>) -> Result<Found, BadJournal> {
         }
     }
     let Parts { file, unread } = parts;
-    Ok(Found::Journal { journal: Box::new(journal), other: file, unread })
+    Ok(Found::Journal { journal: Box::new(journal), other: file, unread, replaced })
 }
 
 /// The parts of the file that are not read yet.
 struct Parts {
-    file: Map<String, Value>,
+    file: JsonFields,
     unread: Vec<String>,
 }
 
 impl Parts {
     /// Removes and returns a part; its default if it is absent or invalid.
     fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
-        let part = self.file.remove(name).map_or_else(|| Ok(T::default()), |part| read_part(name, part));
+        let part = self.file.remove(name).map_or_else(|| Ok(T::default()), |part| read_part(name, &part));
         part.unwrap_or_else(|why| {
             self.unread.push(why);
             T::default()
@@ -168,11 +171,11 @@ impl Parts {
 
     /// Removes and returns the valid entries of a list.
     fn take_list<E: DeserializeOwned, T>(&mut self, name: &str, into: impl Fn(E) -> Result<T, BadJournal>) -> Vec<T> {
-        let entries: Vec<Value> = self.take(name);
+        let entries: Vec<JsonText> = self.take(name);
         let mut read = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
             let name = format!("{name}[{index}]");
-            match read_part(&name, entry).and_then(|entry| into(entry).map_err(|why| format!("at {name}: {why}"))) {
+            match read_part(&name, &entry).and_then(|entry| into(entry).map_err(|why| format!("at {name}: {why}"))) {
                 Ok(entry) => read.push(entry),
                 Err(why) => self.unread.push(why),
             }

@@ -80,7 +80,7 @@ fn start_with(
     let (journal, mut foreign_fields) = read_journal(&config, &policy.machine_boot)?;
     tracing::debug!("the journal was read");
     // Shown to operators only: an unreadable history counts as empty.
-    let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| serde_json::from_value(past).ok());
+    let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| past.read().ok());
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (reloads, settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2));

@@ -9,7 +9,6 @@ mod shutdown;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use crate::common::crash_points::crash_point;
@@ -17,6 +16,7 @@ use crate::common::logging::Redactor;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
 use crate::machine::{Effect, Ending, Event, Machine, News, Policy, TaskId, transition};
+use crate::protocol::JsonFields;
 use crate::sidecar::admin::commands::{AdminRequest, WaitingOperators};
 use crate::sidecar::admin::reload::Settings;
 use crate::sidecar::admin::restart_handle::RestartHandle;
@@ -40,7 +40,7 @@ pub(crate) const RESTART_HISTORY: &str = "restart_history";
 #[derive(Debug)]
 pub(crate) enum Offered {
     Output(OutputBatch),
-    Resources(Map<String, Value>),
+    Resources(JsonFields),
 }
 
 /// A running sidecar.
@@ -60,7 +60,7 @@ pub struct Sidecar {
     /// The content of the [`News`] event that is being handled.
     pub(crate) offered: Option<Offered>,
     /// Fields of `queue.json` that other programs wrote.
-    pub(crate) foreign_fields: Map<String, Value>,
+    pub(crate) foreign_fields: JsonFields,
     pub(crate) watched: Option<TaskId>,
     pub(crate) hooks: Hooks,
     /// Removes the token from texts of the agent's and the hub's.

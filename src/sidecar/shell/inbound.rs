@@ -1,11 +1,9 @@
 //! Decodes frames from the hub to the machine's events.
 
-use serde_json::Value;
-
 use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictName, VerdictRefusal};
 use crate::protocol::{
     Assignment, CLOSE_SUPERSEDED, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED,
-    FrameError, HubError, HubFrame, Limit, Refusal, RestartCommand, Rival, StateAction, TaskAckStatus, clip,
+    FrameError, HubError, HubFrame, JsonText, Limit, Refusal, RestartCommand, Rival, StateAction, TaskAckStatus, clip,
 };
 use crate::sidecar::agent::launch::CANNOT_START_KEY;
 use crate::sidecar::hub_connection::{Closed, cooldown_ms};
@@ -106,13 +104,13 @@ fn from_error(error: &HubError) -> FromHub {
     let about = error.message_type.as_deref();
     match (text, about) {
         ("validation_failed", Some("identify")) => {
-            FromHub::IdentifyRefused { error: format!("validation_failed: {}", serde_json::json!(error.errors)) }
+            FromHub::IdentifyRefused { error: format!("validation_failed: {}", JsonText::of(&error.errors)) }
         }
         ("validation_failed", Some("state_report")) => FromHub::ReportNotUnderstood,
         // Expected of legacy hubs: see `docs/protocol.md`.
         ("validation_failed", Some("agent_restarting")) => FromHub::SignOfLife,
         (_, Some(kind @ ("task_complete" | "task_failed"))) => {
-            let words = format!("{text}: {}", serde_json::json!(error.errors));
+            let words = format!("{text}: {}", JsonText::of(&error.errors));
             verdict_refused(Some(kind == "task_complete"), &words, named(error))
         }
         (_, Some(_)) => {
@@ -157,17 +155,17 @@ fn refused_assignment(text: &str, refusal: &Refusal) -> FromHub {
     let field = refusal.field().map(|field| format!("field {field:?}: ")).unwrap_or_default();
     let why = format!("task_{}: {field}{refusal}", refusal.name());
     tracing::warn!(task_id = assignment.task_id, why, "a task cannot be kept as it came, and will fail");
-    assignment.rest.insert(CANNOT_START_KEY.to_owned(), why.into());
+    assignment.rest.set(CANNOT_START_KEY, &why);
     from_assignment(assignment)
 }
 
 /// Returns the assignment as the agent gets it: one JSON object with all fields but the frame's `type`.
 fn task_payload(assignment: &Assignment) -> String {
+    // In the order of their names: the texts of one task are equal.
     let mut object = assignment.rest.clone();
-    object.remove("type");
-    object.insert("task_id".into(), assignment.task_id.clone().into());
-    object.insert("generation".into(), assignment.generation.into());
-    Value::Object(object).to_string()
+    object.set("task_id", &assignment.task_id);
+    object.set("generation", &assignment.generation);
+    object.to_text().to_string()
 }
 
 fn restart_order(command: RestartCommand) -> RestartOrder {
@@ -203,7 +201,7 @@ pub(crate) fn closed_event(closed: &Closed, jitter: Jitter) -> Event {
 mod tests {
     use super::*;
     use crate::protocol::{refused_reason, superseded_reason};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn hear_json(value: &Value) -> FromHub {
         decode_frame(&value.to_string(), "alice")

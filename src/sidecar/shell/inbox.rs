@@ -1,10 +1,10 @@
 //! The event loop's inbox. The reports of one adapter keep their order. Of the reports that are ready at the same time,
 //! those of this machine come before the hub's, so that a hub that sends without end cannot delay a signal.
 
-use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::machine::Event;
+use crate::protocol::JsonFields;
 use crate::sidecar::admin::commands::AdminRequest;
 use crate::sidecar::admin::reload::Settings;
 use crate::sidecar::agent::results::ResultsEvent;
@@ -23,7 +23,7 @@ pub(crate) struct Senders {
     pub(crate) results: mpsc::Sender<ResultsEvent>,
     pub(crate) connection: mpsc::Sender<ConnectionEvent>,
     pub(crate) output: mpsc::Sender<OutputBatch>,
-    pub(crate) figures: mpsc::Sender<Map<String, Value>>,
+    pub(crate) figures: mpsc::Sender<JsonFields>,
 }
 
 /// The receiving ends of the adapters' channels.
@@ -35,7 +35,7 @@ pub(crate) struct Inbox {
     pub(crate) settings: mpsc::Receiver<Settings>,
     pub(crate) connection: mpsc::Receiver<ConnectionEvent>,
     pub(crate) output: mpsc::Receiver<OutputBatch>,
-    pub(crate) figures: mpsc::Receiver<Map<String, Value>>,
+    pub(crate) figures: mpsc::Receiver<JsonFields>,
 }
 
 /// A report of an adapter.
@@ -56,7 +56,7 @@ pub(crate) enum Arrival {
     /// A run of a command wrote output.
     Output(OutputBatch),
     /// The machine's load was measured.
-    Figures(Map<String, Value>),
+    Figures(JsonFields),
 }
 
 impl Inbox {

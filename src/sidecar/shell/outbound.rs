@@ -1,16 +1,19 @@
 //! Encodes the machine's messages to the hub as frames. Adds what the machine does not know: the agent's identity and
 //! pm2's information.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::common::secret::Secret;
 use crate::machine::{self, RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
 use crate::protocol::{
-    FEATURE_TASK_REASSIGN, Identify, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info, PreviousEnd, RestartAck,
-    RestartAckOutcome, Restarted, Restarting, STATUS_PARKED, SidecarFrame, TaskCompletion, WakeStatus, clip,
-    limit_depth, stored_object,
+    FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, JsonType, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info,
+    PreviousEnd, RestartAck, RestartAckOutcome, Restarted, Restarting, STATUS_PARKED, SidecarFrame, TaskCompletion,
+    WakeStatus, clip, limit_depth, stored_fields, stored_value,
 };
 use crate::sidecar::agent::supervised::OutputBatch;
+
+/// The field of a result that is sent beside it.
+const REPORT: &str = "verification_report";
 
 /// The constant content of `identify`.
 #[derive(Debug, Clone)]
@@ -95,7 +98,7 @@ fn identify(
         token: identity.token.expose().to_owned(),
         name: Some(identity.agent_id.clone()),
         status: Some(clip(status, Limit::Status)),
-        capabilities: identity.capabilities.iter().cloned().map(Value::from).collect(),
+        capabilities: identity.capabilities.iter().map(JsonText::of).collect(),
         client_type: Some("sidecar".into()),
         pm2_info: Some(pm2_info),
         ollama_url: identity.ollama_url.clone(),
@@ -113,23 +116,31 @@ fn identify(
 
 fn task_complete(task_id: &TaskId, generation: u64, result: &str) -> SidecarFrame {
     // Version 0.1.0 accepted results that are nested deeper than a hub accepts.
-    let mut result = limit_depth(stored_object(result), MAX_RESULT_DEPTH);
-    let mut rest = Map::new();
+    let mut result = limit_depth(stored_value(result), MAX_RESULT_DEPTH);
+    let mut rest = JsonFields::of_unchecked(result.as_str(), |name| name == REPORT);
     // Hubs expect the report beside the result, where the legacy sidecar puts it. A legacy hub's queue crashes
     // on a summary that is no object, and the connection with it.
-    let report = result.get("verification_report").and_then(Value::as_object);
-    if report.is_some_and(|report| report.get("summary").is_none_or(Value::is_object)) {
-        rest.extend(result.remove_entry("verification_report"));
+    let summary = rest.read::<JsonFields>(REPORT).map(|report| report.get("summary").map(JsonText::json_type));
+    match summary {
+        Some(None | Some(JsonType::Object)) => {
+            result = JsonFields::of_unchecked(result.as_str(), |name| name != REPORT).to_text();
+        }
+        Some(Some(_)) | None => rest = JsonFields::default(),
     }
     SidecarFrame::TaskComplete(TaskCompletion { task_id: task_id.to_string(), generation, result: Some(result), rest })
 }
 
 fn task_recovering(task: &Task, last_status: &str) -> SidecarFrame {
     // Version 0.1.0 accepted tasks that are nested deeper than a hub accepts.
-    let mut rest = limit_depth(stored_object(&task.payload), MAX_JSON_DEPTH);
-    rest.retain(|key, _| matches!(key.as_str(), "description" | "metadata"));
+    let payload = stored_fields(&task.payload);
+    let mut rest = JsonFields::default();
+    for name in ["description", "metadata"] {
+        if let Some(value) = payload.get(name) {
+            rest.insert(name, limit_depth(value.clone(), MAX_JSON_DEPTH - 1));
+        }
+    }
     // Not the payload's generation: the hub may have assigned the task again since.
-    rest.insert("generation".into(), task.generation.into());
+    rest.set("generation", &task.generation);
     SidecarFrame::TaskRecovering { task_id: task.id.to_string(), last_status: Some(last_status.into()), rest }
 }
 
@@ -172,15 +183,14 @@ pub(crate) fn output_frame(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
     let event = json!({
         "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
     });
-    let execution_event = if let Value::Object(event) = event { Some(event) } else { None };
-    SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event }
+    SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event: Some(JsonText::of(&event)) }
 }
 
 /// Returns the frame for the machine's load, in the legacy sidecar's form.
-pub(crate) fn resource_frame(identity: &Identity, figures: Map<String, Value>, now_ms: u64) -> SidecarFrame {
+pub(crate) fn resource_frame(identity: &Identity, figures: JsonFields, now_ms: u64) -> SidecarFrame {
     let mut rest = figures;
-    rest.insert("agent_id".into(), identity.agent_id.clone().into());
-    rest.insert("timestamp".into(), now_ms.into());
+    rest.set("agent_id", &identity.agent_id);
+    rest.set("timestamp", &now_ms);
     SidecarFrame::ResourceReport { rest }
 }
 
@@ -188,6 +198,7 @@ pub(crate) fn resource_frame(identity: &Identity, figures: Map<String, Value>, n
 mod tests {
     use super::*;
     use crate::machine::OpenRestart;
+    use serde_json::Value;
 
     fn who() -> Identity {
         Identity {

@@ -3,17 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
 use crate::common::fs::atomic_file::{self, DurableError, ReadOutcome};
 use crate::machine::Journal;
+use crate::protocol::JsonFields;
 use crate::sidecar::config::Config;
 use crate::sidecar::journal::{self, Boot, Found};
 use crate::sidecar::shell::start_error::StartError;
 use crate::sidecar::supervisor::pm2::machine_booted_at_ms;
 
 /// Reads the journal, and the fields of its file that other programs wrote.
-pub(super) fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, Map<String, Value>), StartError> {
+pub(super) fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journal, JsonFields), StartError> {
     let path = &config.queue_file;
     if let Err(error) = atomic_file::remove_leftovers(path) {
         tracing::warn!(%error, "temporary files of a killed sidecar stay behind");
@@ -21,8 +20,11 @@ pub(super) fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journ
     let boot = Boot { id: machine_boot, since_ms: machine_booted_at_ms() };
     let max_bytes = journal::max_bytes(config.max_frame_bytes);
     match atomic_file::read_or_quarantine(path, max_bytes, |bytes| journal::from_bytes(bytes, boot)) {
-        Ok(ReadOutcome::Missing) => Ok((Journal::default(), Map::new())),
-        Ok(ReadOutcome::Parsed(Found::Journal { journal, other, unread })) => {
+        Ok(ReadOutcome::Missing) => Ok((Journal::default(), JsonFields::default())),
+        Ok(ReadOutcome::Parsed(Found::Journal { journal, other, unread, replaced })) => {
+            if replaced > 0 {
+                tracing::warn!(file = %path.display(), replaced, "the journal has characters that are not Unicode: read as U+FFFD");
+            }
             if !unread.is_empty() {
                 set_aside(path, max_bytes, &unread, &journal, &other).map_err(StartError::Journal)?;
             }
@@ -34,7 +36,7 @@ pub(super) fn read_journal(config: &Config, machine_boot: &str) -> Result<(Journ
                 file = %path.display(), moved_to = %moved_to.display(), why,
                 "the journal makes no sense and was moved aside: a task that was under way may have to be looked up there"
             );
-            Ok((Journal::default(), Map::new()))
+            Ok((Journal::default(), JsonFields::default()))
         }
         Err(error) => Err(StartError::Journal(error)),
     }
@@ -46,7 +48,7 @@ fn set_aside(
     max_bytes: u64,
     unread: &[String],
     journal: &Journal,
-    other: &Map<String, Value>,
+    other: &JsonFields,
 ) -> Result<(), DurableError> {
     let copied_to = atomic_file::copy_aside(path)?;
     for why in unread {

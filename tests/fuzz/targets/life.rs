@@ -104,7 +104,7 @@ impl Life {
 
 /// What is written is read as what it was.
 pub fn assert_read_back(journal: &Journal) {
-    let bytes = to_bytes(journal, &serde_json::Map::new());
+    let bytes = to_bytes(journal, &agentcom::protocol::JsonFields::default());
     match from_bytes(&bytes, BOOT) {
         Ok(Found::Journal { journal: read, other, unread }) => {
             assert_eq!(&*read, journal, "{}", String::from_utf8_lossy(&bytes));

@@ -11,13 +11,13 @@ use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Status, Submission};
 use agentcom::protocol::schema::{Incoming, read_frame};
-use agentcom::protocol::{FrameError, HubFrame, SidecarFrame};
+use agentcom::protocol::{FrameError, HubFrame, JsonFields, JsonText, SidecarFrame};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let mut hub = Hub::new();
     for line in text.lines().take(200) {
         hub.now += 1;
-        match read_frame(line) {
+        match read_frame(line).0 {
             Incoming::Frame(frame) => {
                 let again = frame.to_text();
                 assert_same(&frame, &again);
@@ -51,11 +51,11 @@ fn assert_same(frame: &SidecarFrame, text: &str) {
 fn submission() -> Submission {
     Submission {
         description: "d".into(),
-        metadata: serde_json::Map::new(),
+        metadata: JsonText::empty_object(),
         priority: Priority::Normal,
         max_retries: 2,
         needed_capabilities: Vec::new(),
-        extra: serde_json::Map::new(),
+        extra: JsonFields::default(),
         submitted_by: "ops".into(),
     }
 }

@@ -64,7 +64,7 @@ fn journal() -> Journal {
 
 #[test]
 fn at_any_byte_it_is_moved_aside_whole() {
-    let whole = journal::to_bytes(&journal(), &serde_json::Map::new());
+    let whole = journal::to_bytes(&journal(), &agentcom::protocol::JsonFields::default());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("queue.json");
     // Without its last newline it is the whole journal still.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, progress, report};
-use crate::protocol::{PreviousEnd, Restarting, SidecarFrame};
+use crate::protocol::{JsonFields, JsonText, PreviousEnd, Restarting, SidecarFrame};
 
 const GRACE_MS: u64 = 30_000;
 
@@ -17,7 +17,11 @@ fn at_work() -> Rig {
 }
 
 fn recovers(task_id: &str) -> SidecarFrame {
-    SidecarFrame::TaskRecovering { task_id: task_id.into(), last_status: Some("working".into()), rest: Map::new() }
+    SidecarFrame::TaskRecovering {
+        task_id: task_id.into(),
+        last_status: Some("working".into()),
+        rest: JsonFields::default(),
+    }
 }
 
 #[test]
@@ -202,7 +206,7 @@ fn an_acceptance_of_an_older_generation_brings_the_present_assignment() {
 
 #[test]
 fn an_overdue_task_goes_to_others_first_and_its_holder_is_free_for_another() {
-    let complete_by: Map<String, Value> = [("complete_by".to_owned(), json!(1_000))].into_iter().collect();
+    let complete_by = JsonFields::from_iter([("complete_by", JsonText::of(&1_000))]);
     let mut rig = Rig::new();
     rig.join_today(1, "a", "boot-1");
     rig.submit_with("t", complete_by.clone());

@@ -11,11 +11,12 @@ mod restarts;
 pub(crate) mod rig;
 mod rivals;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, agents_of, complete, progress, rejected, report, woken};
-use crate::protocol::{Identify, SidecarFrame, TaskCompletion};
+use crate::protocol::tests::fields;
+use crate::protocol::{Identify, JsonFields, JsonText, SidecarFrame, TaskCompletion};
 
 #[test]
 fn a_task_goes_to_whoever_was_idle_longest_and_its_verdict_frees_the_agent() {
@@ -215,7 +216,7 @@ fn an_agent_that_missed_the_newer_assignment_hears_it_with_the_refusal_of_its_ve
     rig.tick_at(60_000);
     assert_eq!(rig.tick_at(70_000), ["1:task_assign t#3"]);
     rig.join(2, "a", Some("boot-2"));
-    let verdict = TaskCompletion { task_id: "t".into(), generation: 1, result: None, rest: Map::new() };
+    let verdict = TaskCompletion { task_id: "t".into(), generation: 1, result: None, rest: JsonFields::default() };
     assert_eq!(
         rig.hear(2, SidecarFrame::TaskComplete(verdict)),
         ["2:error task_complete_failed: stale_generation", "2:task_assign t#3"]
@@ -245,7 +246,8 @@ fn a_peer_that_adopts_no_work_hears_no_assignment_again() {
 fn recovering_a_task_that_is_not_held_any_more_is_a_reassign() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
-    let recovering = SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: Map::new() };
+    let recovering =
+        SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: JsonFields::default() };
     assert_eq!(rig.hear(1, recovering), ["1:task_reassign"]);
 }
 
@@ -261,8 +263,9 @@ fn a_task_that_was_not_accepted_goes_to_another_agent_first() {
 /// What takes a task from its holder by the clock: it was not accepted, it shows no life, it is late.
 #[test]
 fn whoever_a_task_is_taken_from_hears_so() {
-    let complete_by: Map<String, Value> = [("complete_by".to_owned(), json!(90_000))].into_iter().collect();
-    for (accepts, extra, at) in [(false, Map::new(), 60_000), (true, Map::new(), 600_000), (true, complete_by, 90_000)]
+    let complete_by = JsonFields::from_iter([("complete_by", JsonText::of(&90_000))]);
+    for (accepts, extra, at) in
+        [(false, JsonFields::default(), 60_000), (true, JsonFields::default(), 600_000), (true, complete_by, 90_000)]
     {
         let mut rig = Rig::new();
         rig.join(1, "a", Some("boot-1"));
@@ -345,7 +348,7 @@ fn a_resource_report_keeps_only_the_figures_that_it_is_for() {
     let mut rig = Rig::new();
     rig.join(1, "a", None);
     let report = json!({"cpu_percent": 1.5, "protocol_version": 1, "junk": "x".repeat(9_999)});
-    rig.hear(1, SidecarFrame::ResourceReport { rest: report.as_object().unwrap().clone() });
+    rig.hear(1, SidecarFrame::ResourceReport { rest: fields(&report) });
     assert_eq!(agents_of(&rig.scheduler, rig.now)[0]["resources"], json!({"cpu_percent": 1.5}));
 }
 
@@ -384,6 +387,7 @@ fn the_reason_of_a_rejection_is_a_word_in_the_history() {
     rig.join(1, "a", None);
     rig.submit("t");
     rig.hear(1, rejected(&"x".repeat(2_000)));
-    let details = rig.scheduler.tasks().get("t").unwrap().history[0].details.clone();
+    let details = rig.scheduler.tasks().get("t").unwrap().history[0].details.to_string();
+    let details: Value = serde_json::from_str(&details).unwrap();
     assert_eq!(details["reason"].as_str().map(|reason| reason.chars().count()), Some("rejected: ".len() + 256));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hub::scheduler::tests::rig::{Rig, accepted};
-use crate::protocol::SidecarFrame;
+use crate::protocol::{JsonFields, JsonText, SidecarFrame};
 
 /// A name whose owner has left with its connection closed, as the hub does it.
 fn owner_leaves(rig: &mut Rig, conn: ConnId) -> Vec<String> {
@@ -11,8 +11,8 @@ fn owner_leaves(rig: &mut Rig, conn: ConnId) -> Vec<String> {
     rig.said()
 }
 
-fn addressed() -> Map<String, Value> {
-    [("assign_to".to_owned(), json!("a"))].into_iter().collect()
+fn addressed() -> JsonFields {
+    JsonFields::from_iter([("assign_to", JsonText::of("a"))])
 }
 
 #[test]

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::*;
-use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
+use crate::protocol::{
+    FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, RestartAck, RestartAckOutcome, Restarting, SidecarFrame,
+};
 
 const AGENTS: u8 = 3;
 
@@ -279,7 +281,7 @@ impl World {
                 let (task_id, _) = self.named(agent, nth);
                 let status = ["accepted", "waking", "working", "failed"][usize::from(status)];
                 let last_status = Some(status.to_owned());
-                self.hear(agent, SidecarFrame::TaskRecovering { task_id, last_status, rest: Map::new() });
+                self.hear(agent, SidecarFrame::TaskRecovering { task_id, last_status, rest: JsonFields::default() });
             }
             Op::Report { agent, off_by, nth } => {
                 let (task_id, generation) = self.named(agent, nth);
@@ -355,7 +357,7 @@ impl World {
         self.in_hand.remove(&name(agent));
         self.returns(&name(agent), speaks);
         // The first agent can do more than the others.
-        let capabilities = if agent == 0 { vec![json!("gpu")] } else { Vec::new() };
+        let capabilities = if agent == 0 { vec![JsonText::of("gpu")] } else { Vec::new() };
         let identify = Identify { capabilities, ..speaks.identify(agent, run) };
         self.scheduler.identified(conn, &identify, "10.0.0.1:1", self.now);
     }
@@ -403,11 +405,11 @@ impl World {
         let id = format!("t{}", self.fresh());
         let submission = Submission {
             description: "d".into(),
-            metadata: Map::new(),
+            metadata: JsonText::empty_object(),
             priority: if urgent { Priority::Urgent } else { Priority::Normal },
             max_retries: 2,
             needed_capabilities: if gpu { vec!["gpu".into()] } else { Vec::new() },
-            extra: Map::new(),
+            extra: JsonFields::default(),
             submitted_by: "ops".into(),
         };
         self.submitted.push(id.clone());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::hub::scheduler::restart::RestartPhase;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, agents_of, complete};
-use crate::protocol::{RestartAck, RestartAckOutcome, Restarting};
+use crate::protocol::{JsonFields, RestartAck, RestartAckOutcome, Restarting};
 
 #[test]
 fn a_fenced_agent_gets_nothing_from_the_command_to_the_return() {
@@ -35,7 +35,8 @@ fn a_planned_absence_keeps_the_task_and_its_generation() {
     rig.drop_conn(1);
     assert_eq!(rig.status("t"), "assigned#1");
     assert_eq!(rig.join(2, "a", Some("boot-2")), ["2:identified"]);
-    let recovering = SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: Map::new() };
+    let recovering =
+        SidecarFrame::TaskRecovering { task_id: "t".into(), last_status: None, rest: JsonFields::default() };
     assert_eq!(rig.hear(2, recovering), ["2:task_continue #1"]);
     assert_eq!(rig.hear(2, complete("t", 1)), ["2:task_ack complete"]);
 }

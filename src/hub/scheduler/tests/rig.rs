@@ -1,6 +1,6 @@
 //! A scheduler on a bench: a clock that the test moves, and what was said in short. It judges nothing.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::policy::Policy;
@@ -8,7 +8,7 @@ use crate::hub::scheduler::restart::{RestartPhase, RestartRequest};
 use crate::hub::scheduler::restart_ledger::Commanded;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::hub::scheduler::{Outgoing, Scheduler};
-use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, SidecarFrame};
+use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, SidecarFrame};
 
 /// A scheduler, a clock, and what was said.
 pub(crate) struct Rig {
@@ -52,11 +52,11 @@ impl Rig {
     }
 
     pub(crate) fn submit(&mut self, task_id: &str) -> Vec<String> {
-        self.submit_with(task_id, Map::new())
+        self.submit_with(task_id, JsonFields::default())
     }
 
     /// With these fields besides.
-    pub(crate) fn submit_with(&mut self, task_id: &str, extra: Map<String, Value>) -> Vec<String> {
+    pub(crate) fn submit_with(&mut self, task_id: &str, extra: JsonFields) -> Vec<String> {
         let submission = Submission { extra, ..submission(Priority::Normal) };
         self.scheduler.submit(task_id.into(), submission, self.now);
         self.said()
@@ -146,11 +146,11 @@ pub(crate) fn states_of(scheduler: &Scheduler, now: u64) -> Vec<Value> {
 pub(crate) fn submission(priority: Priority) -> Submission {
     Submission {
         description: "d".into(),
-        metadata: Map::new(),
+        metadata: JsonText::empty_object(),
         priority,
         max_retries: 3,
         needed_capabilities: Vec::new(),
-        extra: Map::new(),
+        extra: JsonFields::default(),
         submitted_by: "ops".into(),
     }
 }

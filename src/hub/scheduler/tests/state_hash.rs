@@ -17,7 +17,7 @@ fn scheduler(at_ms: u64) -> Rig {
 /// A task that is due half a second later.
 fn submit(rig: &mut Rig) {
     let extra = json!({"complete_by": rig.now + 500_000});
-    rig.submit_with("t", extra.as_object().cloned().unwrap());
+    rig.submit_with("t", crate::protocol::tests::fields(&extra));
 }
 
 fn command(rig: &mut Rig) {

@@ -1,10 +1,12 @@
-use serde_json::Map;
+use serde_json::json;
 
 use super::*;
 use crate::hub::scheduler::assignments::{Away, Returned};
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::tests::rig::submission;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
+use crate::protocol::tests::{fields, tree};
+use crate::protocol::{JsonFields, JsonText};
 
 fn queue_of(lanes: &[(&str, Priority)]) -> Tasks {
     let mut tasks = Tasks::load(Vec::new(), Policy::default(), 0);
@@ -21,7 +23,7 @@ fn one_assigned() -> Tasks {
 }
 
 fn complete(tasks: &mut Tasks, agent: &str, generation: u64) -> Result<(), VerdictError> {
-    tasks.complete(agent, "t", generation, Map::new(), Map::new(), 20)
+    tasks.complete(agent, "t", generation, JsonText::empty_object(), JsonFields::default(), 20)
 }
 
 #[test]
@@ -217,22 +219,22 @@ fn a_returned_holder_that_had_accepted_is_not_told_again_but_must_confirm() {
 #[test]
 fn the_api_shows_a_task_with_what_became_of_it() {
     let mut tasks = queue_of(&[]);
-    let extra = json!({"repo": "r", "status": "not this one"}).as_object().cloned().unwrap();
+    let extra = fields(&json!({"repo": "r"}));
     tasks.submit("t".into(), Submission { extra, ..submission(Priority::Low) }, 5);
     tasks.assign("t", "a", &RunIdentity::default(), 10);
     tasks.accepted("a", "t", 11);
     let task = tasks.get("t").unwrap();
-    let shown = task.to_json();
+    let shown = tree(&task.shown());
     let seen = ["task_id", "priority", "status", "accepted", "assigned_to", "assigned_at", "generation", "repo"];
     let seen = seen.map(|key| shown[key].clone());
     let wanted = json!(["t", 3, "assigned", true, "a", 10, 1, "r"]);
     assert_eq!(json!(seen), wanted);
     assert_eq!((task.holder(), task.updated_at, task.history.len()), (Some("a"), 11, 3));
-    let result = json!({"output": "o"}).as_object().cloned().unwrap();
-    let report = json!({"tokens_used": 9}).as_object().cloned().unwrap();
+    let result = JsonText::of(&json!({"output": "o"}));
+    let report = fields(&json!({"tokens_used": 9}));
     tasks.complete("a", "t", 1, result, report, 20).unwrap();
     let task = tasks.get("t").unwrap();
-    let shown = task.to_json();
+    let shown = tree(&task.shown());
     let seen = ["status", "accepted", "assigned_to", "result", "tokens_used"].map(|key| shown[key].clone());
     assert_eq!(json!(seen), json!(["completed", false, "a", {"output": "o"}, 9]));
     assert_eq!(task.holder(), Some("a"));
@@ -243,8 +245,9 @@ fn an_assignment_carries_the_task_and_its_generation() {
     let tasks = one_assigned();
     let assignment = tasks.get("t").unwrap().assignment();
     assert_eq!((assignment.task_id.as_str(), assignment.generation), ("t", 1));
-    assert_eq!((&assignment.rest["description"], &assignment.rest["assigned_at"]), (&json!("d"), &json!(10)));
-    assert_eq!(assignment.rest["complexity"]["effective_tier"], "standard");
+    let rest = tree(&assignment.rest);
+    assert_eq!((&rest["description"], &rest["assigned_at"]), (&json!("d"), &json!(10)));
+    assert_eq!(rest["complexity"]["effective_tier"], "standard");
 }
 
 #[test]
@@ -278,7 +281,7 @@ fn only_the_newest_finished_tasks_are_kept() {
     for id in ["1", "2", "3"] {
         tasks.submit(id.into(), submission(Priority::Normal), 0);
         tasks.assign(id, "a", &RunIdentity::default(), 1);
-        tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
+        tasks.complete("a", id, 1, JsonText::empty_object(), JsonFields::default(), 2).unwrap();
     }
     assert!(tasks.get("1").is_none());
     assert!(tasks.take_dirty().contains("1"), "the store must hear of the deletion");
@@ -297,7 +300,7 @@ fn a_cancelled_task_is_free_of_its_holder_and_takes_no_verdict() {
 #[test]
 fn a_task_that_is_handed_out_at_its_completion_time_is_not_taken_back_for_it() {
     let mut tasks = queue_of(&[]);
-    let extra = json!({"complete_by": 5_000}).as_object().cloned().unwrap();
+    let extra = fields(&json!({"complete_by": 5_000}));
     tasks.submit("t".into(), Submission { extra, ..submission(Priority::Normal) }, 0);
     tasks.assign("t", "a", &RunIdentity::default(), 5_000);
     assert_eq!(tasks.due(5_000), []);
@@ -306,7 +309,7 @@ fn a_task_that_is_handed_out_at_its_completion_time_is_not_taken_back_for_it() {
 #[test]
 fn a_task_that_is_still_held_at_its_completion_time_is_taken_back_once() {
     let mut tasks = queue_of(&[]);
-    let extra = json!({"complete_by": 5_000}).as_object().cloned().unwrap();
+    let extra = fields(&json!({"complete_by": 5_000}));
     tasks.submit("t".into(), Submission { extra, ..submission(Priority::Normal) }, 0);
     tasks.assign("t", "a", &RunIdentity::default(), 10);
     tasks.accepted("a", "t", 11);
@@ -321,13 +324,13 @@ fn a_task_that_is_still_held_at_its_completion_time_is_taken_back_once() {
 fn large_finished_tasks_make_room_by_their_bytes_and_an_unfinished_one_never_does() {
     let policy = Policy { keep_finished_bytes: 6_500, ..Policy::default() };
     let mut tasks = Tasks::load(Vec::new(), policy, 0);
-    let large = json!({"output": "x".repeat(2_000)}).as_object().cloned().unwrap();
+    let large = JsonText::of(&json!({"output": "x".repeat(2_000)}));
     for id in ["unfinished", "1", "2", "3"] {
         tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
     }
     for id in ["1", "2", "3"] {
         tasks.assign(id, "a", &RunIdentity::default(), 1);
-        tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
+        tasks.complete("a", id, 1, JsonText::empty_object(), JsonFields::default(), 2).unwrap();
     }
     assert!(tasks.get("1").is_none() && tasks.take_dirty().contains("1"));
     assert!(tasks.get("2").is_some() && tasks.get("3").is_some() && tasks.get("unfinished").is_some());
@@ -341,7 +344,7 @@ fn a_finished_task_that_is_larger_than_all_may_be_stays_until_the_next() {
     for id in ["1", "2"] {
         tasks.submit(id.into(), submission(Priority::Normal), 0);
         tasks.assign(id, "a", &RunIdentity::default(), 1);
-        tasks.complete("a", id, 1, Map::new(), Map::new(), 2).unwrap();
+        tasks.complete("a", id, 1, JsonText::empty_object(), JsonFields::default(), 2).unwrap();
         assert!(tasks.get(id).is_some(), "somebody waits for it");
     }
     assert!(tasks.get("1").is_none());
@@ -362,7 +365,7 @@ fn a_hub_with_lower_bounds_forgets_the_oldest_at_once() {
 fn a_dead_letter_that_is_revived_weighs_nothing_any_more() {
     let policy = Policy { keep_finished_bytes: 1_500, ..Policy::default() };
     let mut tasks = Tasks::load(Vec::new(), policy, 0);
-    let large = json!({"output": "x".repeat(800)}).as_object().cloned().unwrap();
+    let large = JsonText::of(&json!({"output": "x".repeat(800)}));
     for id in ["1", "2"] {
         tasks.submit(id.into(), Submission { metadata: large.clone(), ..submission(Priority::Normal) }, 0);
     }
@@ -382,8 +385,8 @@ fn a_task_for_one_agent_waits_for_that_one_whatever_it_can_do() {
     ] {
         let mut tasks = queue_of(&[]);
         let named = Submission {
-            extra: extra.as_object().cloned().unwrap(),
-            metadata: metadata.as_object().cloned().unwrap(),
+            extra: fields(&extra),
+            metadata: JsonText::of(&metadata),
             needed_capabilities: vec!["gpu".into()],
             ..submission(Priority::Normal)
         };

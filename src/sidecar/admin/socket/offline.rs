@@ -70,7 +70,7 @@ fn read_journal(queue_file: &Path, max_bytes: u64) -> Result<(Option<StoredWork>
     let boot_id = machine_boot_id().unwrap_or_default();
     let found = journal::from_bytes(&bytes, Boot { id: &boot_id, since_ms: machine_booted_at_ms() });
     match found {
-        Ok(Found::Journal { journal, other: _, unread }) => {
+        Ok(Found::Journal { journal, other: _, unread, replaced: _ }) => {
             let stored = StoredWork {
                 task: journal.job.as_ref().map(task),
                 outbox: journal.outbox.iter().map(VerdictPart::of).collect(),

@@ -6,11 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Map, Value};
-
 use crate::common::fs::regular_file::{self, Unsuitable};
-use crate::protocol::{JsonError, MAX_RESULT_DEPTH, Refusal, read_object};
-use crate::sidecar::agent::results::outcome::{MAX_RESULT_BYTES, ResultContent, too_large};
+use crate::protocol::{Document, JsonError, JsonFields, JsonText, MAX_RESULT_DEPTH, Refusal, stored_fields};
+use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::results::{ResultsConfig, refused};
 
 impl ResultContent {
@@ -21,18 +19,17 @@ impl ResultContent {
     }
 
     /// Interprets a result object.
-    pub fn of(object: Map<String, Value>) -> Self {
+    pub fn of(object: JsonText) -> Self {
         classify(object)
     }
 
     /// Returns the content as an object, for hooks; a failure as its status and reason.
-    pub fn to_object(&self) -> Map<String, Value> {
+    pub fn to_object(&self) -> JsonFields {
         let failed = |reason: String| {
-            let pairs = [("status", "failed".to_owned()), ("reason", reason)];
-            pairs.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect()
+            JsonFields::from_iter([("status", JsonText::of("failed")), ("reason", JsonText::of(&reason))])
         };
         match self {
-            Self::Success { result } => result.clone(),
+            Self::Success { result } => stored_fields(result.as_str()),
             Self::Failure { reason } => failed(reason.clone()),
             Self::Unreadable { error } => failed(format!("result_parse_error: {error}")),
         }
@@ -95,10 +92,6 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
         Err(ReadFailure::Refused(refusal)) => {
             Some(Look::Done(ResultContent::refused(keep_copy(path).display(), &refusal)))
         }
-        Err(ReadFailure::TooLarge(bytes)) => {
-            let reason = format!("{}; it is kept in {}", too_large(bytes), keep_copy(path).display());
-            Some(Look::Done(ResultContent::Failure { reason }))
-        }
         Err(ReadFailure::Invalid(_)) => {
             let since = same.map_or(now, |before| before.since);
             Some(Look::Unsettled(Candidate { signature, since }))
@@ -126,8 +119,6 @@ enum ReadFailure {
     Invalid(String),
     /// It is an object that no hub would accept.
     Refused(Refusal),
-    /// It is an object of this many bytes, more than a hub accepts.
-    TooLarge(usize),
     /// A fault of this machine (no more open files, a disk error), which says nothing about the result.
     Io(io::Error),
 }
@@ -148,44 +139,36 @@ impl From<io::Error> for ReadFailure {
 
 fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, ReadFailure> {
     let bytes = regular_file::read(path, max_bytes)?;
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    if text.iter().all(u8::is_ascii_whitespace) {
+    if bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii().is_empty() {
         return Err(ReadFailure::Invalid("is empty".into()));
     }
-    match read_object(text, MAX_RESULT_DEPTH) {
-        Ok(object) => match excess_size(&object, text.len()) {
-            Some(bytes) => Err(ReadFailure::TooLarge(bytes)),
-            None => Ok(classify(object)),
-        },
+    match Document::check(&bytes, MAX_RESULT_DEPTH) {
+        Ok(document) => {
+            if document.replaced() > 0 {
+                let (file, count) = (path.display(), document.replaced());
+                tracing::warn!(%file, count, "a result has characters that are not Unicode: read as U+FFFD");
+            }
+            Ok(classify(document.to_text()))
+        }
         Err(JsonError::Refused(refusal)) => Err(ReadFailure::Refused(refusal)),
         Err(JsonError::NotAnObject) => Err(ReadFailure::Invalid("is JSON but not an object".into())),
         Err(JsonError::NotJson(e)) => Err(ReadFailure::Invalid(format!("is not JSON: {e}"))),
     }
 }
 
-/// Returns the size of the object as it is passed on, in bytes, if that is more than a hub accepts: a number may be
-/// written with a fifth of the characters.
-fn excess_size(object: &Map<String, Value>, bytes_read: usize) -> Option<usize> {
-    let bytes = || serde_json::to_string(object).map_or(0, |text| text.len());
-    (bytes_read > MAX_RESULT_BYTES / 5).then(bytes).filter(|bytes| *bytes > MAX_RESULT_BYTES)
-}
-
-fn classify(object: Map<String, Value>) -> ResultContent {
-    if object.get("status").and_then(Value::as_str) == Some("success") {
+fn classify(object: JsonText) -> ResultContent {
+    let fields = JsonFields::of_unchecked(object.as_str(), |name| matches!(name, "status" | "reason" | "error"));
+    if fields.string("status").as_deref() == Some("success") {
         return ResultContent::Success { result: object };
     }
-    let given = ["reason", "error"].iter().find_map(|key| object.get(*key).filter(|value| is_given(value)));
-    let reason = match given {
-        None => "unknown".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
-    ResultContent::Failure { reason }
+    let given = ["reason", "error"].iter().find_map(|key| fields.get(key).filter(|value| is_given(value)));
+    let reason = given.map(|given| given.string().unwrap_or_else(|| given.to_string()));
+    ResultContent::Failure { reason: reason.unwrap_or_else(|| "unknown".to_owned()) }
 }
 
 /// Returns whether a reason is given: an empty or null one is not.
-fn is_given(value: &Value) -> bool {
-    !value.is_null() && value.as_str() != Some("")
+fn is_given(value: &JsonText) -> bool {
+    !value.is_null() && value.as_str() != "\"\""
 }
 
 #[cfg(test)]
@@ -193,17 +176,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn reason_of(value: Value) -> String {
-        let content = classify(value.as_object().unwrap().clone());
+    fn reason_of(value: serde_json::Value) -> String {
+        let content = classify(JsonText::of(&value));
         let ResultContent::Failure { reason } = content else { panic!("expected a failure, got {content:?}") };
         reason
     }
 
     #[test]
     fn success_keeps_the_whole_object() {
-        let object = json!({"status": "success", "output": "done", "n": 1});
-        let expected = ResultContent::Success { result: object.as_object().unwrap().clone() };
-        assert_eq!(classify(object.as_object().unwrap().clone()), expected);
+        let object = JsonText::of(&json!({"status": "success", "output": "done", "n": 1}));
+        assert_eq!(classify(object.clone()), ResultContent::Success { result: object });
     }
 
     #[test]

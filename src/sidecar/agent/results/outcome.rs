@@ -1,10 +1,8 @@
 //! The content of a result, as the outcome of its task, and its size limits.
 
-use serde_json::{Map, Value};
-
 use crate::common::logging::Redactor;
 use crate::machine::Outcome;
-use crate::protocol::{Limit, clip};
+use crate::protocol::{JsonText, Limit, clip};
 
 /// The largest result file that is read, bytes.
 pub(crate) const MAX_FILE_BYTES: u64 = 2 << 20;
@@ -20,7 +18,7 @@ pub enum ResultContent {
     /// `{"status":"success", ...}`.
     Success {
         /// The whole object.
-        result: Map<String, Value>,
+        result: JsonText,
     },
     /// Any other object.
     Failure {
@@ -37,7 +35,7 @@ pub enum ResultContent {
 /// Converts a result's content to the task's outcome, without the token.
 pub(crate) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
     match content {
-        ResultContent::Success { result } => completed(redactor.clean(Value::Object(result).to_string())),
+        ResultContent::Success { result } => completed(redactor.clean(result.as_str().to_owned())),
         // At the latest it is cut when it is sent.
         ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
         ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
@@ -54,8 +52,7 @@ fn completed(result: String) -> Outcome {
 /// Returns the reason of the failure that replaces a result of this many bytes.
 pub(crate) fn too_large(bytes: usize) -> String {
     format!(
-        "result_too_large: with its numbers written out it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub \
-         takes; leave large output in a file of its own, and name that in the result"
+        "result_too_large: it has {bytes} bytes, more than the {MAX_RESULT_BYTES} that a hub takes; leave large output in a file of its own, and name that in the result"
     )
 }
 
@@ -69,17 +66,23 @@ mod tests {
     }
 
     fn success(text: &str) -> ResultContent {
-        let Ok(Value::Object(object)) = serde_json::from_str(text) else { panic!("no object") };
-        ResultContent::of(object)
+        ResultContent::of(serde_json::from_str(text).unwrap())
     }
 
     #[test]
-    fn a_result_that_is_too_long_once_its_numbers_are_written_out_fails() {
-        let numbers = vec!["1e15"; 400_000].join(",");
-        let text = format!(r#"{{"status":"success","n":[{numbers}]}}"#);
-        assert!(text.len() < 2 << 20, "the file would be read");
+    fn a_result_that_a_hub_would_not_take_fails() {
+        let text = format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat(MAX_RESULT_BYTES));
         let Outcome::Failed { reason } = outcome_of(success(&text)) else { panic!("it would break the link for ever") };
-        assert!(reason.starts_with("result_too_large: ") && reason.contains("7600"), "{reason}");
+        assert!(reason.starts_with("result_too_large: it has 4128") && reason.len() < 200, "{reason}");
+    }
+
+    #[test]
+    fn the_token_is_found_however_it_is_written() {
+        let Outcome::Completed { result } = outcome_of(success(r#"{"status":"success","output":"\u0074\u0030ken"}"#))
+        else {
+            panic!("it is a success")
+        };
+        assert!(!result.contains("t0ken") && !result.contains("\\u0074"), "{result}");
     }
 
     #[test]

@@ -10,13 +10,17 @@
 mod claim_record;
 mod ended;
 mod follow;
+mod object_scan;
 mod output;
 mod pipes;
 mod request;
 mod supervise;
+mod verdict;
 
 pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
+pub use object_scan::DroppedText;
 pub use request::RunRequest;
 pub use supervise::{main_if_asked, program};
+pub use verdict::printed_result;
 
 pub(crate) use supervise::arguments;

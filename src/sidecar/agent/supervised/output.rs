@@ -11,6 +11,7 @@ use crate::common::fs::regular_file;
 use crate::common::logging::Redactor;
 use crate::common::text::last_bytes;
 use crate::sidecar::agent::supervised::claim_record::private_file_options;
+use crate::sidecar::agent::supervised::object_scan::DroppedText;
 
 /// How much of a stream's end is kept, bytes: a result that is printed as one JSON object must fit.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -41,8 +42,9 @@ pub(super) struct Stream {
     pending: String,
     /// The end of the whole output.
     kept: String,
-    /// How many bytes were dropped from the start of `kept`.
+    /// How many bytes were dropped from the start of `kept`, and how they end.
     lost: u64,
+    dropped: DroppedText,
     /// Text that is not in the progress file yet.
     line: String,
     left_out: u64,
@@ -51,7 +53,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(name: &'static str, redactor: Redactor) -> Self {
         let (bytes, pending, kept, line) = (Vec::new(), String::new(), String::new(), String::new());
-        Self { name, redactor, bytes, pending, kept, lost: 0, line, left_out: 0 }
+        Self { name, redactor, bytes, pending, kept, lost: 0, dropped: DroppedText::default(), line, left_out: 0 }
     }
 
     /// Adds bytes that were read.
@@ -80,10 +82,17 @@ impl Stream {
         (&self.kept, self.lost)
     }
 
+    /// Returns the scan of the dropped bytes.
+    pub(super) fn dropped(&self) -> &DroppedText {
+        &self.dropped
+    }
+
     fn append(&mut self, text: &str) {
         self.kept.push_str(text);
         // Only at twice the size: each cut costs a copy.
         if self.kept.len() > KEPT_BYTES * 2 {
+            let dropped = self.kept.len() - last_bytes(&self.kept, KEPT_BYTES).len();
+            self.dropped.push(self.kept.get(..dropped).unwrap_or_default());
             self.lost += cut_to_end(&mut self.kept, KEPT_BYTES);
         }
         self.line.push_str(text);

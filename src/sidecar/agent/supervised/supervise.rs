@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, sleep_until};
@@ -25,6 +24,7 @@ use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
 use crate::common::wall_clock::now_ms;
+use crate::protocol::JsonFields;
 use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, TakeOutcome, progress_path};
 use crate::sidecar::agent::supervised::ended::{EndKind, Ended};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
@@ -286,12 +286,12 @@ async fn end_group(leader: u32) {
 }
 
 /// Writes the result where the sidecar finds it, and retries until it is written.
-async fn write_result(request: &RunRequest, claim: &Claim, result: &Value) {
+async fn write_result(request: &RunRequest, claim: &Claim, result: &JsonFields) {
     let path = request.results_dir.join(format!("{}.json", request.task_id));
-    let bytes = result.to_string().into_bytes();
+    let bytes = result.to_text();
     while claim.is_wanted() {
         // A failure is not logged: this process has no log, and the sidecar on the same disk reports the same failure.
-        if atomic_file::write_atomic(&path, &bytes).is_ok() {
+        if atomic_file::write_atomic(&path, bytes.as_str().as_bytes()).is_ok() {
             if !claim.is_wanted() {
                 // The claim was removed during the write: the file must not pass for the result of a later assignment.
                 let _ = fs::remove_file(&path);

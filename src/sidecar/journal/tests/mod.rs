@@ -1,17 +1,17 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::machine::{
     LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Returned, Stage, Task, TaskId,
     Timestamp, Verdict,
 };
-use crate::protocol::stored_object;
+use crate::protocol::stored_fields;
 
 const BOOT: Boot<'static> = Boot { id: "this-boot", since_ms: Some(1_000) };
 
-fn journal_of(bytes: &[u8]) -> (Journal, Map<String, Value>) {
+fn journal_of(bytes: &[u8]) -> (Journal, JsonFields) {
     match from_bytes(bytes, BOOT).unwrap() {
-        Found::Journal { journal, other, unread } => {
+        Found::Journal { journal, other, unread, replaced: _ } => {
             assert!(unread.is_empty(), "{unread:?}");
             (*journal, other)
         }
@@ -90,17 +90,17 @@ fn every_journal_reads_back_as_it_was_written() {
         Stage::Interrupted { until: at },
     ] {
         let journal = full_journal(stage);
-        let bytes = to_bytes(&journal, &Map::new());
+        let bytes = to_bytes(&journal, &JsonFields::default());
         let (back, other) = journal_of(&bytes);
-        assert_eq!((back, other), (journal, Map::new()));
+        assert_eq!((back, other), (journal, JsonFields::default()));
     }
     let empty = Journal::default();
-    assert_eq!(journal_of(&to_bytes(&empty, &Map::new())).0, empty);
+    assert_eq!(journal_of(&to_bytes(&empty, &JsonFields::default())).0, empty);
 }
 
 #[test]
 fn the_node_sidecar_can_read_what_it_needs() {
-    let file: Value = serde_json::from_slice(&to_bytes(&full_journal(Stage::Running), &Map::new())).unwrap();
+    let file: Value = serde_json::from_slice(&to_bytes(&full_journal(Stage::Running), &JsonFields::default())).unwrap();
     let active = &file["active"];
     assert_eq!(
         (&active["task_id"], &active["generation"], &active["status"], &active["description"], &active["metadata"]),
@@ -131,7 +131,7 @@ fn the_node_sidecar_finds_what_it_checks_a_result_by() {
     let mut job = persisted(Stage::Running);
     job.task.payload = payload.to_string().into();
     let journal = Journal { job: Some(job), ..Journal::default() };
-    let active = serde_json::from_slice::<Value>(&to_bytes(&journal, &Map::new())).unwrap()["active"].take();
+    let active = serde_json::from_slice::<Value>(&to_bytes(&journal, &JsonFields::default())).unwrap()["active"].take();
     let kept = (&active["verification_steps"], &active["skip_verification"], &active["branch"], active.get("novel"));
     assert_eq!(kept, (&steps, &json!(true), &json!("b"), None));
 }
@@ -145,7 +145,7 @@ fn a_node_sidecars_task_is_taken_over_with_its_own_fields() {
     let job = read(&node).job.unwrap();
     assert_eq!((job.task.generation, job.stage, job.assigned_at), (4, Stage::Running, Some(5_000)));
     assert_eq!((job.woken, job.machine_boot.as_str()), (Some(4), "this-boot"));
-    assert_eq!(stored_object(&job.task.payload)["branch"], "b");
+    assert_eq!(stored_fields(&job.task.payload).string("branch").as_deref(), Some("b"));
 }
 
 #[test]
@@ -202,16 +202,17 @@ fn nonsense_says_what_and_where() {
     let error = |bytes: &[u8]| from_bytes(bytes, BOOT).unwrap_err().to_string();
     assert!(!error(b"").is_empty() && !error(b"[]").is_empty());
     assert!(!error(b"{\"active\":null} trailing").is_empty());
-    assert!(error(br#"{"active":{"task_id":"t"#).contains("at active.task_id: "));
+    assert!(error(br#"{"active":{"task_id":"t"#).contains("at active: "));
 }
 
 #[test]
 fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
-    let whole: Value = serde_json::from_slice(&to_bytes(&full_journal(Stage::Running), &Map::new())).unwrap();
+    let whole: Value =
+        serde_json::from_slice(&to_bytes(&full_journal(Stage::Running), &JsonFields::default())).unwrap();
     for (pointer, broken, says) in [
-        ("/active", json!({"task_id": 7}), "at active.task_id: "),
+        ("/active", json!({"task_id": 7}), "at active: field task_id: "),
         ("/active/task_id", json!("../x"), "at active: task_id \"../x\""),
-        ("/active/sidecar/stage", json!({"name": "novel"}), "at active.sidecar.stage"),
+        ("/active/sidecar/stage", json!({"name": "novel"}), "at active: field sidecar: field stage.name: "),
         ("/outbox/0/result", json!([]), "at outbox[0]"),
         ("/shelf/1", json!({"kind": "novel"}), "at shelf[1]"),
         ("/latecomers/0/task_id", json!(""), "at latecomers[0]: task_id"),
@@ -223,7 +224,7 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
         let mut file = whole.clone();
         *file.pointer_mut(pointer).unwrap() = broken;
         let found = from_bytes(file.to_string().as_bytes(), BOOT).unwrap();
-        let Found::Journal { journal, other, unread } = found else { panic!("{found:?}") };
+        let Found::Journal { journal, other, unread, replaced: 0 } = found else { panic!("{found:?}") };
         assert!(unread.len() == 1 && unread[0].starts_with(says), "{unread:?}");
         let mut expected = full_journal(Stage::Running);
         match pointer.split('/').nth(1).unwrap() {
@@ -236,7 +237,7 @@ fn a_part_that_makes_no_sense_is_named_and_the_rest_counts() {
             "stopped" => expected.stopped = false,
             _ => {}
         }
-        assert_eq!((*journal, other), (expected, Map::new()), "{pointer}");
+        assert_eq!((*journal, other), (expected, JsonFields::default()), "{pointer}");
     }
 }
 
@@ -252,7 +253,7 @@ fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
         journal.parked[1] =
             ParkedTask::Finished { task_id: TaskId::new("t-2").unwrap(), result: object.as_str().into() };
         journal.outbox[0].outcome = Outcome::Completed { result: object.as_str().into() };
-        assert_eq!(journal_of(&to_bytes(&journal, &Map::new())).0, journal, "{depth}");
+        assert_eq!(journal_of(&to_bytes(&journal, &JsonFields::default())).0, journal, "{depth}");
     }
 }
 
@@ -269,14 +270,14 @@ fn an_older_journal_is_read_and_has_this_sidecars_number_when_it_is_written() {
     let whole = full_journal(Stage::Running);
     // Version 0.1.0's, one below any that a sidecar wrote, and none, as in the Node sidecar's file.
     for before in [json!(1), json!(0), Value::Null] {
-        let mut file: Value = serde_json::from_slice(&to_bytes(&whole, &Map::new())).unwrap();
+        let mut file: Value = serde_json::from_slice(&to_bytes(&whole, &JsonFields::default())).unwrap();
         assert_eq!(file["schema"], 2);
         file["schema"] = before.clone();
         if before.is_null() {
             file.as_object_mut().unwrap().remove("schema");
         }
         let (journal, other) = journal_of(file.to_string().as_bytes());
-        assert_eq!((&journal, &other), (&whole, &Map::new()), "{before}");
+        assert_eq!((&journal, &other), (&whole, &JsonFields::default()), "{before}");
         let written: Value = serde_json::from_slice(&to_bytes(&journal, &other)).unwrap();
         assert_eq!(written["schema"], SCHEMA, "{before}");
     }
@@ -306,7 +307,7 @@ fn a_verdict_takes_no_more_room_than_its_result() {
                 refusals: 0,
             });
         }
-        to_bytes(&journal, &Map::new()).len()
+        to_bytes(&journal, &JsonFields::default()).len()
     };
     let result = nested(100_000);
     let grown = length(&[result.clone(), result.clone()]) - length(&[]);
@@ -319,8 +320,8 @@ fn a_task_takes_no_more_room_than_its_assignment_twice() {
     let payload = format!(r#"{{"description":"d","metadata":{metadata}}}"#);
     let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: payload.as_str().into() };
     let job = PersistedJob { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None };
-    let with = to_bytes(&Journal { job: Some(job), ..Journal::default() }, &Map::new()).len();
-    let grown = with - to_bytes(&Journal::default(), &Map::new()).len();
+    let with = to_bytes(&Journal { job: Some(job), ..Journal::default() }, &JsonFields::default()).len();
+    let grown = with - to_bytes(&Journal::default(), &JsonFields::default()).len();
     assert!(grown <= 2 * payload.len() + 2_000, "{grown} bytes for {}", payload.len());
 }
 

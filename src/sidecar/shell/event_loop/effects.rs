@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
 use tokio::task::JoinError;
 
 use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file;
 use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
-use crate::protocol::{Pm2Info, SidecarFrame};
+use crate::protocol::{JsonFields, Pm2Info, SidecarFrame};
 use crate::sidecar::agent::launch::Launcher;
 use crate::sidecar::agent::results::refused;
 use crate::sidecar::agent::supervised::Watched;
@@ -72,12 +71,11 @@ impl Sidecar {
     }
 
     /// Returns the fields that are written beside the journal: those of other programs, and the past restarts.
-    fn extra_fields(&self) -> Map<String, Value> {
+    fn extra_fields(&self) -> JsonFields {
         let mut fields = self.foreign_fields.clone();
         let past = &self.snapshot.borrow().past;
         if !past.is_empty() {
-            // Strings and numbers only: serialization cannot fail.
-            fields.insert(RESTART_HISTORY.to_owned(), serde_json::to_value(past).unwrap_or_default());
+            fields.set(RESTART_HISTORY, past);
         }
         fields
     }

@@ -4,14 +4,13 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use serde_json::Map;
 
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
 use crate::machine::{Event, FromHub, Journal, Outcome, ParkedTask, PersistedJob, Stage, Task, TaskId, ToHub, Verdict};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
-use crate::protocol::{JsonError, MAX_RESULT_DEPTH, Pm2Info, read_object};
+use crate::protocol::{Document, JsonError, JsonFields, MAX_RESULT_DEPTH, Pm2Info};
 use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::supervised::RunRequest;
@@ -21,10 +20,10 @@ use crate::sidecar::shell::inbound::decode_frame;
 use crate::sidecar::shell::outbound::{Identity, encode_frame};
 
 fn reads_back(journal: &Journal) {
-    let bytes = to_bytes(journal, &Map::new());
+    let bytes = to_bytes(journal, &JsonFields::default());
     match from_bytes(&bytes, Boot { id: "b", since_ms: None }).unwrap() {
-        Found::Journal { journal: read, other, unread } => {
-            assert_eq!((&*read, other.len(), unread.len()), (journal, 0, 0));
+        Found::Journal { journal: read, other, unread, replaced } => {
+            assert_eq!((&*read, other.is_empty(), unread.len(), replaced), (journal, true, 0, 0));
         }
         Found::Newer { schema } => panic!("schema {schema}"),
     }
@@ -41,7 +40,7 @@ fn is_taken(what: ToHub) {
         expected_back_ms: 1,
     };
     let text = encode_frame(what, &who, Pm2Info::default).to_text();
-    assert!(matches!(read_frame(&text), Incoming::Frame(_)), "{text}");
+    assert!(matches!(read_frame(&text).0, Incoming::Frame(_)), "{text}");
 }
 
 fn id() -> TaskId {
@@ -119,8 +118,8 @@ fn an_assignment_is_read_back_from_the_journal_and_asked_about_in_a_frame_that_a
 fn a_result_is_read_back_from_the_journal_and_said_in_a_frame_that_a_hub_takes() {
     let completed = Cell::new(0);
     proptest!(config(500), |(text in result_text())| {
-        let content = match read_object(text.as_bytes(), MAX_RESULT_DEPTH) {
-            Ok(object) => ResultContent::of(object),
+        let content = match Document::check(text.as_bytes(), MAX_RESULT_DEPTH) {
+            Ok(document) => ResultContent::of(document.to_text()),
             Err(JsonError::Refused(refusal)) => ResultContent::refused("t.json", &refusal),
             Err(other @ (JsonError::NotJson(_) | JsonError::NotAnObject)) => panic!("{other:?}"),
         };
