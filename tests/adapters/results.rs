@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use agentcom::sidecar::agent::results::outcome::ResultContent;
 use agentcom::sidecar::agent::results::{ResultsConfig, ResultsEvent, ResultsWatcher};
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -101,13 +100,13 @@ fn started(task: &str) -> ResultsEvent {
     ResultsEvent::Started { task_id: task.into() }
 }
 
-fn success(task: &str, object: serde_json::Value) -> ResultsEvent {
-    let result = agentcom::protocol::JsonText::of(&object);
+fn success(task: &str, result: &str) -> ResultsEvent {
+    let result = serde_json::from_str(result).unwrap();
     ResultsEvent::Result { task_id: task.into(), content: ResultContent::Success { result } }
 }
 
 fn done(task: &str) -> ResultsEvent {
-    success(task, json!({"status": "success"}))
+    success(task, DONE)
 }
 
 const DONE: &str = r#"{"status":"success"}"#;
@@ -122,7 +121,7 @@ async fn files_that_arrive_are_noticed_without_the_timer() {
     f.write("t1.started", "");
     assert_eq!(f.next().await, started("t1"));
     f.write("t1.json", r#"{"status":"success","output":"ok"}"#);
-    assert_eq!(f.next().await, success("t1", json!({"status": "success", "output": "ok"})));
+    assert_eq!(f.next().await, success("t1", r#"{"status":"success","output":"ok"}"#));
 }
 
 #[tokio::test]
@@ -167,7 +166,7 @@ async fn a_slow_writer_is_waited_for() {
         file.sync_all().unwrap();
     }
     drop(file);
-    assert_eq!(f.next().await, success("t1", json!({"status": "success", "output": "a, b and c"})));
+    assert_eq!(f.next().await, success("t1", r#"{"status":"success","output":"a, b and c"}"#));
 }
 
 #[tokio::test]

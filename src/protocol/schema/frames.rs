@@ -29,7 +29,7 @@ const FRAMES: &[(&str, &[Field])] = &[
     ("ping", &[]),
     ("status", &[must("status", Kind::Text)]),
     ("task_accepted", &[TASK, may("generation", Kind::Count)]),
-    ("task_recovering", &[TASK]),
+    ("task_recovering", &[TASK, may("last_status", Kind::Text)]),
     ("task_rejected", &[TASK, must("reason", Kind::Text), may("generation", Kind::Count)]),
     ("task_progress", &[TASK, may("progress", Kind::Integer), may("execution_event", Kind::Object)]),
     (

@@ -14,33 +14,133 @@ pub(crate) fn tree(value: &impl serde::Serialize) -> Value {
     serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
 }
 
+/// Every frame of a sidecar, with all its fields.
+fn every_sidecar_frame() -> Vec<SidecarFrame> {
+    let (task_id, text) = (|| "t1".to_owned(), |text: &str| Some(text.to_owned()));
+    let identify = Identify {
+        agent_id: "a".into(),
+        token: "t".into(),
+        name: text("n"),
+        status: text("idle"),
+        capabilities: vec![JsonText::of("code"), JsonText::of(&json!({"name": "gpu"}))],
+        client_type: text("sidecar"),
+        pm2_info: Some(Pm2Info { name: text("p"), restart_count: Some(1), ..Pm2Info::default() }),
+        ollama_url: text("http://o"),
+        boot_id: text("b"),
+        version: text("1"),
+        restarted: Some(Restarted { command_id: text("c"), reason: "r".into(), forced: true, gap_ms: 5 }),
+        previous_end: Some(PreviousEnd::Restarted),
+        features: vec![FEATURE_TASK_REASSIGN.to_owned()],
+    };
+    let restarting = Restarting {
+        reason: "r".into(),
+        command_id: text("c"),
+        forced: Some(true),
+        expected_back_ms: Some(1),
+        task_id: text("t1"),
+    };
+    let answer = RestartAck {
+        command_id: "c".into(),
+        outcome: RestartAckOutcome::Refused,
+        detail: text("d"),
+        deadline_ms: Some(7),
+    };
+    let result = Some(JsonText::of(&json!({"status": "success"})));
+    let report = JsonFields::from_iter([("verification_report", JsonText::of(&json!({"status": "pass"})))]);
+    vec![
+        SidecarFrame::Identify(Box::new(identify)),
+        SidecarFrame::Ping {},
+        SidecarFrame::Status { status: "s".into() },
+        SidecarFrame::TaskAccepted { task_id: task_id(), generation: Some(2) },
+        SidecarFrame::TaskRejected { task_id: task_id(), generation: Some(2), reason: "busy".into() },
+        SidecarFrame::TaskProgress {
+            task_id: task_id(),
+            progress: Some(50),
+            execution_event: Some(JsonText::of(&json!({"text": "x"}))),
+        },
+        SidecarFrame::TaskComplete(TaskCompletion { task_id: task_id(), generation: 3, result, rest: report }),
+        SidecarFrame::TaskFailed { task_id: task_id(), generation: 3, reason: text("r"), error: text("e") },
+        SidecarFrame::TaskRecovering { task_id: task_id(), last_status: text("working"), rest: JsonFields::default() },
+        SidecarFrame::StateReport {
+            task_id: task_id(),
+            status: text("parked"),
+            generation: Some(1),
+            assigned_at: Some(5),
+        },
+        SidecarFrame::WakeResult {
+            task_id: task_id(),
+            status: WakeStatus::Timeout,
+            attempt: Some(2),
+            error: text("e"),
+            reason: text("r"),
+        },
+        SidecarFrame::ResourceReport { rest: JsonFields::from_iter([("cpu_percent", JsonText::of(&1.5))]) },
+        SidecarFrame::Cordon { on: true },
+        SidecarFrame::AgentRestarting(restarting),
+        SidecarFrame::RestartAck(answer),
+    ]
+}
+
+/// Every frame of a hub, with all its fields.
+fn every_hub_frame() -> Vec<HubFrame> {
+    let (task_id, text) = (|| "t1".to_owned(), |text: &str| Some(text.to_owned()));
+    let error = HubError {
+        error: "e".into(),
+        message_type: text("m"),
+        task_id: text("t1"),
+        generation: Some(1),
+        errors: vec![JsonText::of(&json!({"field": "f"}))],
+    };
+    let command =
+        RestartCommand { reason: text("r"), command_id: text("c"), deadline_ms: Some(1), force: true, by: text("ops") };
+    let rest = JsonFields::from_iter([("metadata", JsonText::of(&json!({"a": 1})))]);
+    vec![
+        HubFrame::Identified { agent_id: "a".into(), features: vec![FEATURE_CORDON.to_owned()] },
+        HubFrame::Error(error),
+        HubFrame::Pong { timestamp: JsonText::of(&7) },
+        HubFrame::TaskAssign(Assignment { task_id: task_id(), generation: 2, rest }),
+        HubFrame::TaskAck { task_id: task_id(), status: TaskAckStatus::DeadLetter },
+        HubFrame::TaskContinue { task_id: task_id(), generation: Some(2) },
+        HubFrame::TaskReassign { task_id: task_id(), generation: Some(2) },
+        HubFrame::TaskCancelled { task_id: task_id() },
+        HubFrame::StateReportAck { task_id: task_id(), action: StateAction::Abort },
+        HubFrame::RestartSidecar(command),
+        HubFrame::RateLimited { retry_after_ms: Some(5), tier: text("light") },
+        HubFrame::RateLimitWarning {},
+        HubFrame::AgentLeft { agent_id: "a".into() },
+    ]
+}
+
 #[test]
 fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
-    let frames = [
-        SidecarFrame::Identify(Box::new(Identify { agent_id: "a".into(), token: "t".into(), ..Identify::default() })),
-        SidecarFrame::Ping {},
-        SidecarFrame::TaskAccepted { task_id: "t1".into(), generation: Some(2) },
-        SidecarFrame::TaskComplete(TaskCompletion {
-            task_id: "t1".into(),
-            generation: 3,
-            result: Some(JsonText::of(&json!({"status": "success"}))),
-            rest: Default::default(),
-        }),
-        SidecarFrame::AgentRestarting(Restarting { reason: "r".into(), ..Restarting::default() }),
-    ];
-    for frame in frames {
+    let kinds: Vec<&str> = every_sidecar_frame().iter().map(SidecarFrame::kind).collect();
+    assert_eq!(kinds, <SidecarFrame as strum::VariantNames>::VARIANTS);
+    for frame in every_sidecar_frame() {
         let text = frame.to_text();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["protocol_version"], 1, "{text}");
-        assert_eq!(value["type"], frame.kind());
-        let parsed = SidecarFrame::parse(&text).unwrap();
-        if let SidecarFrame::TaskComplete(verdict) = &parsed {
-            // What it does not know it keeps, the version too.
-            assert_eq!((verdict.generation, verdict.rest.read::<u64>("protocol_version")), (3, Some(1)));
-        } else {
-            assert_eq!(parsed, frame);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["protocol_version"], &value["type"]), (&json!(1), &json!(frame.kind())));
+        let mut read = SidecarFrame::parse(&text).unwrap();
+        match &mut read {
+            SidecarFrame::TaskComplete(TaskCompletion { rest, .. })
+            | SidecarFrame::TaskRecovering { rest, .. }
+            | SidecarFrame::ResourceReport { rest } => drop(rest.remove("protocol_version")),
+            _ => {}
         }
+        assert_eq!(read, frame);
+        // The hub knows every field.
+        let (schema::Incoming::Frame(heard), 0) = schema::read_frame(&text) else { panic!("{text}") };
+        assert_eq!(heard, frame);
     }
+}
+
+#[test]
+fn every_hub_frame_survives_the_wire() {
+    for (frame, kind) in every_hub_frame().into_iter().zip(<HubFrame as strum::VariantNames>::VARIANTS) {
+        let text = frame.to_text();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["type"], *kind);
+        assert_eq!(HubFrame::parse(&text), Ok(frame));
+    }
+    assert_eq!(every_hub_frame().len(), <HubFrame as strum::VariantNames>::VARIANTS.len());
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Life {
 pub fn assert_read_back(journal: &Journal) {
     let bytes = to_bytes(journal, &agentcom::protocol::JsonFields::default());
     match from_bytes(&bytes, BOOT) {
-        Ok(Found::Journal { journal: read, other, unread }) => {
+        Ok(Found::Journal { journal: read, other, unread, replaced: _ }) => {
             assert_eq!(&*read, journal, "{}", String::from_utf8_lossy(&bytes));
             assert!(other.is_empty() && unread.is_empty(), "{other:?} {unread:?}");
         }
