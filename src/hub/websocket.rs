@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -37,10 +36,6 @@ const MAX_VIOLATIONS: usize = 10;
 const MAX_EARLY_FRAMES: usize = 10;
 /// The maximum number of bytes that a peer may send before it identifies. An identify frame has some hundreds.
 const MAX_EARLY_BYTES: u64 = 256 << 10;
-/// The maximum number of an agent's capabilities. All of them are kept for as long as it is connected.
-const MAX_CAPABILITIES: usize = 256;
-/// The maximum size of an agent's capabilities, in bytes of JSON.
-const MAX_CAPABILITY_BYTES: usize = 16 << 10;
 
 /// The time limits of a WebSocket.
 #[derive(Debug, Clone, Copy)]
@@ -219,12 +214,6 @@ impl Session {
     }
 
     async fn identify(&mut self, identify: Box<Identify>) -> Result<(), End> {
-        if let Some(entry) = capabilities_error(&identify) {
-            let (error, message_type) = ("validation_failed".to_owned(), Some("identify".to_owned()));
-            let error = HubError { error, message_type, errors: vec![JsonText::of(&entry)], ..HubError::default() };
-            self.send(&HubFrame::Error(error)).await?;
-            return self.count_violation();
-        }
         let Some(outbox) = self.outbox.take() else {
             return self.send_error("already_identified").await;
         };
@@ -291,18 +280,6 @@ impl Session {
         // A peer that does not answer in time is dropped.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
-}
-
-/// Returns the error entry for capabilities that are too many or too large to be kept.
-fn capabilities_error(identify: &Identify) -> Option<Value> {
-    let count = identify.capabilities.len();
-    // Values with string keys: this cannot fail.
-    let bytes = serde_json::to_vec(&identify.capabilities).map_or(usize::MAX, |json| json.len());
-    let detail = format!(
-        "at most {MAX_CAPABILITIES} in {MAX_CAPABILITY_BYTES} bytes of JSON are allowed, found {count} in {bytes} bytes"
-    );
-    let is_too_much = count > MAX_CAPABILITIES || bytes > MAX_CAPABILITY_BYTES;
-    is_too_much.then(|| json!({"field": "capabilities", "error": "too_long", "detail": detail}))
 }
 
 fn hub_stopping() -> End {

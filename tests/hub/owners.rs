@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Hub, Peer, folder, hub_command, identify, run, step_names, token};
+use crate::support::{Hub, Peer, folder, hub_command, run, step_names, token};
 
 fn revoke(dir: &Path, name: &str) {
     let output = hub_command().args(["token", "revoke", name, "--data"]).arg(dir).output().unwrap();
@@ -125,28 +125,4 @@ async fn a_connection_that_flaps_leaves_a_short_ledger_also_over_a_restart_of_th
     let names = step_names(&restart);
     assert_eq!((&names[..2], names.len()), (&["commanded", "delivered"][..], 2 + 24));
     assert!(restart["steps_left_out"].as_u64().unwrap() > 0, "{restart}");
-}
-
-#[tokio::test]
-async fn more_capabilities_than_are_kept_are_refused_with_what_is_allowed() {
-    let dir = folder();
-    let hub = Hub::start(&dir, &[]);
-    let token = hub.register("a").await;
-    let long = "x".repeat(20_000);
-    for (capabilities, is_refused) in
-        [(json!(vec!["x"; 256]), false), (json!(vec!["x"; 257]), true), (json!([long]), true)]
-    {
-        let mut peer = Peer::connect(&hub).await;
-        peer.say(identify("a", &token, json!({"boot_id": "boot-1", "capabilities": capabilities}))).await;
-        if !is_refused {
-            peer.expect("identified").await;
-            continue;
-        }
-        let error = peer.expect("error").await;
-        assert_eq!(
-            (&error["error"], &error["errors"][0]["field"]),
-            (&json!("validation_failed"), &json!("capabilities"))
-        );
-        assert!(error["errors"][0]["detail"].as_str().unwrap().starts_with("at most 256 in 16384 bytes"), "{error}");
-    }
 }
