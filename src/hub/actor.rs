@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
-use crate::hub::hub_state::{HubState, IdentifyRefused, Snapshot};
+use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
@@ -225,6 +225,7 @@ impl Actor {
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
             log_changes(&changes, &mut self.log_budget, now);
+            self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
             // 5. Send.
@@ -287,14 +288,22 @@ impl Actor {
         Ok(())
     }
 
+    fn log_revocations(&mut self, now_ms: u64) {
+        for Revocation { name, tokens, connections } in self.state.take_revocations() {
+            if self.log_budget.permits("revoked_tokens", now_ms) {
+                tracing::info!(name, revoked = tokens, connections, "tokens are revoked");
+            }
+        }
+    }
+
     fn send_to_socket(&mut self, outgoing: Outgoing) {
-        let (conn, order) = match outgoing {
-            Outgoing::Frame { conn, text, receipt } => (conn, ToSocket::Frame(text, receipt)),
-            Outgoing::Close { conn, code, reason } => (conn, ToSocket::Close(code, reason)),
+        let (conn, bytes, order) = match outgoing {
+            Outgoing::Frame { conn, text, receipt } => (conn, text.len(), ToSocket::Frame(text, receipt)),
+            Outgoing::Close { conn, code, reason } => (conn, reason.len(), ToSocket::Close(code, reason)),
         };
         let Some(socket) = self.sockets.get(&conn) else { return };
-        if socket.try_send(order).is_err() {
-            // The channel is full: the peer does not read. Dropping this sender ends the socket's task, which reports
+        if socket.try_send(order, bytes).is_err() {
+            // The queue is full: the peer does not read. Dropping this sender ends the socket's task, which reports
             // the connection as closed.
             if self.log_budget.permits("slow_socket", now_ms()) {
                 tracing::warn!(conn, "a socket does not keep up and is closed");

@@ -19,7 +19,8 @@ use crate::common::private_socket;
 use crate::hub::actor::{Handle, now_ms};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::random;
-use crate::hub::scheduler::{Changes, Scheduler};
+use crate::hub::scheduler::Scheduler;
+use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, TokenSummary, Tokens};
@@ -164,11 +165,12 @@ fn read_only(snapshot: &Snapshot, request: &Request) -> Option<Response> {
 fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES], now_ms: u64) -> Response {
     match request {
         Request::Token { name, admin, replace, secret } => {
-            if replace {
-                state.revoke(&name, &TokenSelector::All, now_ms);
-            }
-            match state.tokens.issue(secret.unwrap_or(new_secret), Principal { name, admin, created_at: now_ms }, false)
-            {
+            let (secret, principal) = (secret.unwrap_or(new_secret), Principal::new(&name, admin, now_ms));
+            let issued = match replace {
+                true => state.replace_tokens(secret, principal, &TokenSelector::All, now_ms),
+                false => state.issue_token(secret, principal, false),
+            };
+            match issued {
                 Ok(token) => Response { token: Some(token), ..Response::default() },
                 Err(NotIssued::NameTaken) => Response::error("the name is taken"),
                 Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),
@@ -255,12 +257,12 @@ fn send_to_running_hub(data_dir: &Path, request: &Request) -> std::io::Result<Op
 fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError> {
     let secret = random::secret().map_err(TokenError::NoRandomBytes)?;
     let stored = store.load().map_err(TokenError::Store)?;
-    // No agent is connected, and the tasks are left as they are.
-    let mut state =
-        HubState::new(Scheduler::default(), Tokens::load(stored.tokens), Settings::default(), stored.unread);
-    let response = apply(&mut state, request, secret, now_ms());
+    let now = now_ms();
+    let scheduler = Scheduler::load_to_edit(stored.tasks, stored.restarts, Policy::keeping_all(), now);
+    let mut state = HubState::new(scheduler, Tokens::load(stored.tokens), Settings::default(), stored.unread);
+    let response = apply(&mut state, request, secret, now);
     let aside = StateChanges { tokens: state.tokens.take_dirty(), ..StateChanges::default() };
-    store.commit(&Changes::default(), &aside).map_err(TokenError::Store)?;
+    store.commit(&state.scheduler.take_changes(), &aside).map_err(TokenError::Store)?;
     Ok(response)
 }
 

@@ -9,7 +9,7 @@ use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::settings::{Settings, SettingsTable};
 use crate::hub::state::store::UnreadRecord;
-use crate::hub::state::tokens::{TokenHash, TokenSelector, TokenTable, Tokens};
+use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens};
 use crate::protocol::Identify;
 
 /// The reason why an identify was refused. The names are those of the wire format.
@@ -39,6 +39,19 @@ pub struct HubState {
     conns: HashMap<Arc<str>, Vec<ConnId>>,
     /// Connections whose token was revoked, to be closed.
     revoked_conns: Vec<ConnId>,
+    /// What was revoked, to be logged.
+    revocations: Vec<Revocation>,
+}
+
+/// Tokens of one name that were revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// The name.
+    pub name: String,
+    /// The number of tokens.
+    pub tokens: usize,
+    /// The number of connections that are closed for it.
+    pub connections: usize,
 }
 
 /// The hub's state as of one commit, for readers. It shares everything with the state, so it costs nothing to make, and
@@ -60,7 +73,8 @@ impl HubState {
     pub fn new(scheduler: Scheduler, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
         let unread = unread.into();
         let (identities, conns) = (HashMap::new(), HashMap::new());
-        Self { scheduler, tokens, settings, unread, identities, conns, revoked_conns: Vec::new() }
+        let (revoked_conns, revocations) = (Vec::new(), Vec::new());
+        Self { scheduler, tokens, settings, unread, identities, conns, revoked_conns, revocations }
     }
 
     /// Returns the present state for reading.
@@ -100,9 +114,56 @@ impl HubState {
         self.scheduler.disconnected(conn, now_ms);
     }
 
+    /// Issues a token. If it is the name's only one, the name has a new owner, who inherits nothing.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::issue`].
+    pub fn issue_token(
+        &mut self,
+        secret: [u8; SECRET_BYTES],
+        principal: Principal,
+        only_if_new: bool,
+    ) -> Result<String, NotIssued> {
+        let name = principal.name.clone();
+        let is_first = !self.tokens.valid().holds(&name);
+        let token = self.tokens.issue(secret, principal, only_if_new)?;
+        if is_first {
+            self.scheduler.owner_came(&name);
+        }
+        Ok(token)
+    }
+
+    /// Issues a token in place of those that are selected, in one step: the owner stays.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::issue`], if there was nothing to replace.
+    pub fn replace_tokens(
+        &mut self,
+        secret: [u8; SECRET_BYTES],
+        mut principal: Principal,
+        which: &TokenSelector,
+        now_ms: u64,
+    ) -> Result<String, NotIssued> {
+        let Some(owned_since) = self.tokens.valid().owned_since(&principal.name) else {
+            return self.issue_token(secret, principal, false);
+        };
+        principal.owned_since = owned_since;
+        self.revoke_only(&principal.name, which, now_ms);
+        self.tokens.issue(secret, principal, false)
+    }
+
     /// Revokes tokens of the name and returns how many. Connections that identified with one of them count as closed
-    /// from this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away.
+    /// from this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away. With
+    /// the name's last token, its owner leaves.
     pub fn revoke(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
+        let revoked = self.revoke_only(name, which, now_ms);
+        if revoked > 0 && !self.tokens.valid().holds(name) {
+            self.scheduler.owner_left(name, now_ms);
+        }
+        revoked
+    }
+
+    fn revoke_only(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
         let revoked = self.tokens.revoke(name, which);
         let valid = self.tokens.valid();
         let is_revoked = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, hash)| valid.get(hash).is_none());
@@ -114,9 +175,17 @@ impl HubState {
         if !self.tokens.valid().holds(name) {
             self.scheduler.expel_absent(name, now_ms);
         }
-        tracing::info!(name, revoked, connections = conns.len(), "tokens are revoked");
+        if revoked > 0 {
+            let revocation = Revocation { name: name.to_owned(), tokens: revoked, connections: conns.len() };
+            self.revocations.push(revocation);
+        }
         self.revoked_conns.extend(conns);
         revoked
+    }
+
+    /// Returns what was revoked since the last call.
+    pub fn take_revocations(&mut self) -> Vec<Revocation> {
+        std::mem::take(&mut self.revocations)
     }
 
     /// Returns the orders to sockets since the last call: those of the scheduler, then the ends of connections whose

@@ -6,9 +6,9 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-/// Creates a queue for at most `places` orders.
-pub(super) fn new<T>(places: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { queue: VecDeque::new(), places, is_over: false, waiting: None };
+/// Creates a queue for at most `places` orders and `max_bytes`. One order is taken however large it is.
+pub(super) fn new<T>(places: usize, max_bytes: usize) -> (Sender<T>, Receiver<T>) {
+    let state = State { queue: VecDeque::new(), places, bytes: 0, max_bytes, is_over: false, waiting: None };
     let shared = Arc::new(Mutex::new(state));
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
@@ -27,24 +27,30 @@ pub struct NotSent;
 
 #[derive(Debug)]
 struct State<T> {
-    queue: VecDeque<T>,
+    /// The orders with their sizes in bytes.
+    queue: VecDeque<(T, usize)>,
     places: usize,
+    /// The size of all orders.
+    bytes: usize,
+    max_bytes: usize,
     /// Whether one of the ends is gone.
     is_over: bool,
     waiting: Option<Waker>,
 }
 
 impl<T> Sender<T> {
-    /// Puts an order into the queue.
+    /// Puts an order of so many bytes into the queue.
     ///
     /// # Errors
     /// Returns [`NotSent`] if there is no place, or no receiver.
-    pub fn try_send(&self, order: T) -> Result<(), NotSent> {
+    pub fn try_send(&self, order: T, bytes: usize) -> Result<(), NotSent> {
         let mut state = lock(&self.0);
-        if state.is_over || state.queue.len() >= state.places {
+        let fits = state.queue.is_empty() || state.bytes.saturating_add(bytes) <= state.max_bytes;
+        if state.is_over || state.queue.len() >= state.places || !fits {
             return Err(NotSent);
         }
-        state.queue.push_back(order);
+        state.bytes += bytes;
+        state.queue.push_back((order, bytes));
         wake(state);
         Ok(())
     }
@@ -63,7 +69,8 @@ impl<T> Receiver<T> {
     pub(super) async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| {
             let mut state = lock(&self.0);
-            if let Some(order) = state.queue.pop_front() {
+            if let Some((order, bytes)) = state.queue.pop_front() {
+                state.bytes -= bytes;
                 if state.queue.is_empty() {
                     state.queue = VecDeque::new();
                 }
@@ -109,19 +116,29 @@ mod tests {
 
     #[tokio::test]
     async fn orders_come_out_as_they_went_in_and_then_the_end() {
-        let (sender, mut receiver) = new(2);
-        assert_eq!((sender.try_send(1), sender.try_send(2)), (Ok(()), Ok(())));
-        assert_eq!(sender.try_send(3), Err(NotSent));
+        let (sender, mut receiver) = new(2, 9);
+        assert_eq!((sender.try_send(1, 1), sender.try_send(2, 1)), (Ok(()), Ok(())));
+        assert_eq!(sender.try_send(3, 1), Err(NotSent));
         drop(sender);
         assert_eq!((receiver.recv().await, receiver.recv().await, receiver.recv().await), (Some(1), Some(2), None));
     }
 
     #[tokio::test]
+    async fn so_many_bytes_wait_or_one_order_of_any_size() {
+        let (sender, mut receiver) = new(9, 10);
+        assert_eq!((sender.try_send(1, 99), sender.try_send(2, 1)), (Ok(()), Err(NotSent)));
+        assert_eq!(receiver.recv().await, Some(1));
+        assert_eq!((sender.try_send(3, 4), sender.try_send(4, 6)), (Ok(()), Ok(())));
+        assert_eq!(sender.try_send(5, 1), Err(NotSent));
+        assert_eq!((receiver.recv().await, sender.try_send(6, 4)), (Some(3), Ok(())));
+    }
+
+    #[tokio::test]
     async fn whoever_waits_is_woken_by_an_order_and_by_the_end() {
-        let (sender, mut receiver) = new(1);
+        let (sender, mut receiver) = new(1, 9);
         let waiting = tokio::spawn(async move { (receiver.recv().await, receiver.recv().await) });
         tokio::task::yield_now().await;
-        assert_eq!(sender.try_send(1), Ok(()));
+        assert_eq!(sender.try_send(1, 1), Ok(()));
         tokio::task::yield_now().await;
         drop(sender);
         assert_eq!(waiting.await.unwrap(), (Some(1), None));
@@ -129,15 +146,15 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_sent_to_nobody_and_an_empty_queue_holds_no_memory() {
-        let (sender, mut receiver) = new(1_000);
+        let (sender, mut receiver) = new(1_000, 1_000);
         for number in 0..1_000 {
-            sender.try_send(number).unwrap();
+            sender.try_send(number, 1).unwrap();
         }
         for number in 0..1_000 {
             assert_eq!(receiver.recv().await, Some(number));
         }
         assert_eq!(lock(&sender.0).queue.capacity(), 0);
         drop(receiver);
-        assert_eq!(sender.try_send(1), Err(NotSent));
+        assert_eq!(sender.try_send(1, 1), Err(NotSent));
     }
 }

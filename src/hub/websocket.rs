@@ -22,6 +22,8 @@ use crate::protocol::{HubError, HubFrame, Identify, JsonText, SidecarFrame, task
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The maximum number of frames queued for a slow peer before its connection is closed.
 const OUTBOX: usize = 256;
+/// The maximum size of those frames, in bytes.
+const OUTBOX_BYTES: usize = 4 << 20;
 /// The time limit of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time that the peer has to answer a close frame.
@@ -57,7 +59,7 @@ pub(super) async fn serve(
 ) {
     // Without it the peer was gone before it had its answer.
     let Some(messages) = upgrade.messages(MAX_MESSAGE_BYTES).await else { return };
-    let (outbox, orders) = outbox::new(OUTBOX);
+    let (outbox, orders) = outbox::new(OUTBOX, OUTBOX_BYTES);
     origin.allow(MAX_EARLY_BYTES);
     let mut session = Session {
         messages,

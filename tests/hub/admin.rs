@@ -27,7 +27,7 @@ async fn a_revoked_token_is_worth_nothing_at_once_and_for_ever() {
     let hub = Hub::start(&dir, &[]);
     let (a, b) = (hub.register("a").await, hub.register("b").await);
     let mut live = Peer::join(&hub, "a", &a, run("boot-1")).await;
-    let task = hub.submit(json!({"description": "d", "assign_to": "a"})).await;
+    let task = hub.submit(json!({"description": "d"})).await;
     live.expect("task_assign").await;
     let output = cli(&dir, &["revoke", "a"]);
     assert!(output.status.success(), "{output:?}");

@@ -15,6 +15,7 @@ mod encodings;
 mod lists;
 mod load;
 mod node_sidecar;
+mod owners;
 mod process;
 mod restarts;
 mod stored;

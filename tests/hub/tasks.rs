@@ -64,7 +64,7 @@ async fn an_original_sidecar_gets_the_answers_it_knows() {
 #[tokio::test]
 async fn an_original_sidecar_killed_mid_task_recovers_as_recorded() {
     let dir = folder();
-    let hub = Hub::start(&dir, &[]);
+    let hub = Hub::start(&dir, &["--reconnect-grace-ms", "200"]);
     let token = hub.register("s7").await;
     let mut peer = Peer::join(&hub, "s7", &token, node(0)).await;
     let task_id = hub.submit(json!({"description": "start=0.2 run=12"})).await;

@@ -44,6 +44,8 @@ fn policy() -> Policy {
         silence_timeout_ms: NEVER_MS,
         keep_finished: 10,
         keep_restarts: 10,
+        keep_restarts_in_all: 100,
+        keep_restart_bytes: 1 << 20,
         ..Policy::default()
     }
 }

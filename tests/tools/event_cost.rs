@@ -116,7 +116,7 @@ fn finish_batch(state: &mut HubState, now_ms: u64) -> Snapshot {
 impl Fleet {
     fn new(size: usize) -> Self {
         let mut tokens = Tokens::default();
-        let principal = |n| Principal { name: name(n), admin: false, created_at: 1 };
+        let principal = |n| Principal::new(&name(n), false, 1);
         let texts = (0..size).map(|n| tokens.issue(secret(n), principal(n), true).unwrap()).collect();
         let scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), now_ms());
         let state = HubState::new(scheduler, tokens, Settings::default(), Vec::new());
@@ -282,7 +282,7 @@ const KINDS: &[Kind] = &[
         fleet.join(n);
     }),
     ("a token that is made and revoked", |fleet| {
-        let principal = Principal { name: "new".to_owned(), admin: false, created_at: 1 };
+        let principal = Principal::new("new", false, 1);
         fleet.step(move |state, _| state.tokens.issue([9; 32], principal, true)).unwrap();
         fleet.step(move |state, now_ms| state.revoke("new", &TokenSelector::All, now_ms));
     }),

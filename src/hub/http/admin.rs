@@ -34,7 +34,7 @@ pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Bod
     let secret = random::secret()?;
     let name = agent_id.clone();
     let issued = app.act(&caller, move |state, created_at| {
-        state.tokens.issue(secret, Principal { name, admin, created_at }, false)
+        state.issue_token(secret, Principal::new(&name, admin, created_at), false)
     });
     let token = issued.await?.map_err(not_issued_error)?;
     created(json!({"agent_id": agent_id, "token": token, "admin": admin}))
@@ -70,9 +70,9 @@ pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) 
     let name = agent_id.clone();
     let issued = app.act(&caller, move |state, now_ms| {
         // An admin token of the same name stays: the agent does not use it.
-        let revoked = state.revoke(&name, &TokenSelector::Agents, now_ms);
-        let principal = Principal { name, admin: false, created_at: now_ms };
-        (revoked > 0).then(|| state.tokens.issue(secret, principal, false))
+        let (which, principal) = (TokenSelector::Agents, Principal::new(&name, false, now_ms));
+        let has_one = state.tokens.valid().has_any(&name, &which);
+        has_one.then(|| state.replace_tokens(secret, principal, &which, now_ms))
     });
     let unknown = || {
         let hint = "it has no token; POST /api/onboard/register makes its first";

@@ -166,7 +166,7 @@ async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
     let secret = random::secret()?;
     let name = agent_id.clone();
     let issue = move |state: &mut HubState, now_ms| {
-        let issued = state.tokens.issue(secret, Principal { name, admin: false, created_at: now_ms }, true);
+        let issued = state.issue_token(secret, Principal::new(&name, false, now_ms), true);
         (issued, state.settings.all().get(DEFAULT_REPO).cloned())
     };
     let (issued, default_repo) = match caller {

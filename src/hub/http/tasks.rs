@@ -230,7 +230,9 @@ fn require_submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Resu
     let caller = authenticate(&snapshot, headers)?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
-    let may = caller.admin || caller.name == task.submission.submitted_by;
+    // The name may have had another owner when the task was submitted.
+    let is_owner = || snapshot.tokens.owned_since(&caller.name).is_some_and(|since| since <= task.created_at);
+    let may = caller.admin || (caller.name == task.submission.submitted_by && is_owner());
     if may { Ok((caller, id)) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 

@@ -66,7 +66,7 @@ impl Scheduler {
         self.expel_absent(&agent_id, now_ms);
     }
 
-    /// Reclaims the task of an absent agent that has no token any more.
+    /// Reclaims the task of an absent agent.
     pub fn expel_absent(&mut self, agent_id: &str, now_ms: u64) {
         if self.agents.connected(agent_id).is_none() {
             self.tasks.reclaim(agent_id, "token_revoked", now_ms);

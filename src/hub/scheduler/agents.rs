@@ -168,6 +168,13 @@ impl Agents {
         self.all.remove(agent_id);
     }
 
+    /// Forgets the agent, and which of its connections was the newest: from here on a newer connection is one that
+    /// identifies later.
+    pub fn forget(&mut self, agent_id: &str) {
+        self.remove(agent_id);
+        self.newest.remove(agent_id);
+    }
+
     /// Returns the agent whose current connection this is.
     pub fn agent_on(&self, conn: ConnId) -> Option<&str> {
         self.by_conn.get(&conn).map(Arc::as_ref)

@@ -108,7 +108,8 @@ impl Scheduler {
             self.tasks.record_sign_of_life(agent_id, task_id, now_ms);
             return;
         }
-        self.tasks.reclaim(agent_id, &format!("rejected: {reason}"), now_ms);
+        // A word; its history keeps it as often as it comes.
+        self.tasks.reclaim(agent_id, &format!("rejected: {}", clip(reason, Limit::Status)), now_ms);
         self.agents.set_unavailable(agent_id, now_ms + self.policy.reject_retry_ms);
         self.touched.push(agent_id.to_owned());
     }

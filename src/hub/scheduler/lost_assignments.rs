@@ -21,6 +21,11 @@ impl LostAssignments {
         (planned || lost_by == boot_id).then_some(task_id)
     }
 
+    /// Forgets the loss of this agent, if it has one.
+    pub fn forget(&mut self, agent_id: &str) {
+        self.0.remove(agent_id);
+    }
+
     /// Feeds the state that decides the future to `hasher`.
     pub(crate) fn state_hash(&self, hasher: &mut impl Hasher) {
         self.0.hash(hasher);

@@ -14,6 +14,7 @@ mod frames;
 pub mod idle_agents;
 mod legacy_agents;
 pub mod lost_assignments;
+mod owners;
 pub mod policy;
 pub mod queue;
 pub mod restart;
@@ -89,14 +90,9 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Restores the scheduler from what was stored, with no agent connected.
+    /// Restores the scheduler from what was stored, for a hub that starts: no agent is connected, and all are awaited.
     pub fn load(tasks: Vec<Task>, restarts: Vec<Restart>, policy: Policy, now_ms: u64) -> Self {
-        let mut scheduler = Self {
-            policy,
-            tasks: Tasks::load(tasks, policy, now_ms),
-            restarts: Restarts::load(restarts, policy),
-            ..Self::default()
-        };
+        let mut scheduler = Self::load_to_edit(tasks, restarts, policy, now_ms);
         // An agent that came back while the hub was down could not report it: it gets the time that every holder gets.
         scheduler.restarts.postpone_overdue(now_ms + policy.accept_timeout_ms);
         let fenced: Vec<String> = scheduler.restarts.fenced().map(str::to_owned).collect();
@@ -105,6 +101,16 @@ impl Scheduler {
             scheduler.tasks.assignments.holder_left(&agent_id, away);
         }
         scheduler
+    }
+
+    /// Restores the scheduler from what was stored, for a change that is made while no hub runs.
+    pub fn load_to_edit(tasks: Vec<Task>, restarts: Vec<Restart>, policy: Policy, now_ms: u64) -> Self {
+        Self {
+            policy,
+            tasks: Tasks::load(tasks, policy, now_ms),
+            restarts: Restarts::load(restarts, policy),
+            ..Self::default()
+        }
     }
 
     /// Records that a restart frame was written to its socket.

@@ -43,14 +43,30 @@ pub struct Policy {
     /// The total size of the finished tasks that are kept, in bytes of JSON; the oldest are dropped first, the newest
     /// always stays.
     pub keep_finished_bytes: u64,
-    /// The number of finished restarts that are kept for each agent; the oldest are dropped first.
+    /// The number of restarts that are kept for each agent; the oldest are dropped first.
     pub keep_restarts: usize,
+    /// The number of ended restarts that are kept for all agents together; the oldest are dropped first.
+    pub keep_restarts_in_all: usize,
+    /// Their total size, in bytes of JSON; the oldest are dropped first, the newest always stays.
+    pub keep_restart_bytes: u64,
 }
 
 impl Policy {
     /// Returns the time that a restart may take once its agent's task no longer delays it, in ms.
     pub(crate) const fn exit_ms(&self) -> u64 {
         self.drain_deadline_ms + self.restart_margin_ms
+    }
+
+    /// Returns the policy of a command that changes a store in place of its hub: nothing is dropped for its size.
+    pub(crate) fn keeping_all() -> Self {
+        Self {
+            keep_finished: usize::MAX,
+            keep_finished_bytes: u64::MAX,
+            keep_restarts: usize::MAX,
+            keep_restarts_in_all: usize::MAX,
+            keep_restart_bytes: u64::MAX,
+            ..Self::default()
+        }
     }
 }
 
@@ -76,6 +92,8 @@ impl Default for Policy {
             keep_finished: 10_000,
             keep_finished_bytes: 256 << 20,
             keep_restarts: 100,
+            keep_restarts_in_all: 20_000,
+            keep_restart_bytes: 32 << 20,
         }
     }
 }

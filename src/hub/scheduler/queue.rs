@@ -66,6 +66,11 @@ impl TaskQueue {
         }
     }
 
+    /// Returns the tasks that only this agent may do, in order.
+    pub fn addressed_to(&self, agent_id: &str) -> impl Iterator<Item = &str> {
+        self.by_agent.get(agent_id).into_iter().flat_map(BTreeMap::values).map(String::as_str)
+    }
+
     /// Returns the first task that this agent can do.
     pub fn first_for(&self, agent_id: &str, capabilities: &BTreeSet<String>) -> Option<&str> {
         let by_capabilities = self

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::protocol::{Identify, RestartCommand};
 
-/// The largest number of steps that a restart keeps.
-const STEPS_CAP: usize = 200;
+/// The steps that a connection which flaps repeats without end. Each other step happens once in a restart.
+const REPEATABLE: [&str; 4] = ["sent_again", "duplicate", "socket_closed", "reconnected"];
+/// The number of repeatable steps that a restart keeps: the newest.
+const MAX_REPEATS: usize = 24;
 
 /// The phase of a commanded restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -32,6 +34,8 @@ pub enum RestartPhase {
     Refused,
     /// Final unless the agent comes back later: the restart took too long.
     Overdue,
+    /// Final: the agent's last token was revoked.
+    Revoked,
 }
 
 impl RestartPhase {
@@ -44,7 +48,7 @@ impl RestartPhase {
     pub const fn is_open(self) -> bool {
         match self {
             Self::Commanded | Self::Delivered | Self::Accepted | Self::Draining | Self::Exiting => true,
-            Self::Back | Self::Refused | Self::Overdue => false,
+            Self::Back | Self::Refused | Self::Overdue | Self::Revoked => false,
         }
     }
 }
@@ -139,18 +143,41 @@ pub struct Restart {
     pub reported_gap_ms: Option<u64>,
     /// Whether the agent left unfinished work, if it reported that.
     pub forced: Option<bool>,
-    /// All steps, oldest first.
+    /// The steps, oldest first: each that happens once, and the newest of those that repeat.
     pub steps: Vec<Arc<RestartStep>>,
+    /// The number of repeated steps that are left out of `steps`.
+    #[serde(default)]
+    pub steps_left_out: u64,
 }
 
 impl Restart {
-    /// Adds a step. Past `STEPS_CAP` the second oldest is dropped, so a connection that flaps cannot make the list
-    /// long.
+    /// Adds a step, and leaves out the oldest repeated one if there are too many.
     pub fn add_step(&mut self, step: &str, detail: Value, now_ms: u64) {
-        if self.steps.len() >= STEPS_CAP {
-            self.steps.remove(1);
-        }
         self.steps.push(Arc::new(RestartStep { step: step.to_owned(), at_ms: now_ms, detail }));
+        self.bound_steps();
+    }
+
+    /// Leaves out the oldest repeated steps while there are too many.
+    pub(crate) fn bound_steps(&mut self) {
+        let repeats = |step: &Arc<RestartStep>| REPEATABLE.contains(&step.step.as_str());
+        let mut excess = self.steps.iter().filter(|step| repeats(step)).count().saturating_sub(MAX_REPEATS);
+        self.steps_left_out = self.steps_left_out.saturating_add(excess as u64);
+        self.steps.retain(|step| {
+            let left_out = excess > 0 && repeats(step);
+            excess -= usize::from(left_out);
+            !left_out
+        });
+    }
+
+    /// Returns the restart's size on disk, in bytes.
+    pub fn weight(&self) -> u64 {
+        // Strings and numbers in maps with string keys: this cannot fail.
+        serde_json::to_vec(self).map_or(0, |json| json.len() as u64)
+    }
+
+    /// Returns the time of the last step, in ms since the epoch.
+    pub(crate) fn last_step_at(&self) -> u64 {
+        self.steps.last().map_or(self.commanded_at, |step| step.at_ms)
     }
 
     /// Returns whether the agent announced that it leaves.
@@ -224,6 +251,7 @@ impl Restart {
             "reported_gap_ms": self.reported_gap_ms,
             "forced": self.forced,
             "steps": self.steps,
+            "steps_left_out": self.steps_left_out,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The ledger of commanded restarts, as pure code: every command ends in a phase that the hub can name (back, refused,
-//! overdue). No clock, no sockets and no storage: the caller passes the time, sends the frames, and stores what is
-//! `dirty`.
+//! overdue, revoked). No clock, no sockets and no storage: the caller passes the time, sends the frames, and stores what
+//! is `dirty`.
 //!
 //! At most one command is open for an agent, and an agent with an open command is fenced: it gets no new task.
 
@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest, RunIdentity};
 use crate::hub::scheduler::restart_table::RestartTable;
+use crate::hub::scheduler::retention::Retention;
 use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
 /// The longest deadline that the hub accepts from a sidecar, in ms: a day.
@@ -47,6 +48,8 @@ pub struct Restarts {
     pub(crate) all: RestartTable,
     /// The open commands by the time at which they are overdue.
     due: BTreeSet<(u64, String)>,
+    /// The commands that have ended, as of the last `take_dirty`.
+    ended: Retention,
     dirty: BTreeSet<String>,
     next_seq: u64,
 }
@@ -55,10 +58,19 @@ impl Restarts {
     /// Restores the ledger from what was stored.
     pub fn load(stored: Vec<Restart>, policy: Policy) -> Self {
         let mut ledger = Self { policy, ..Self::default() };
-        for restart in stored {
+        let mut ended: Vec<(u64, u64, String)> = Vec::new();
+        for mut restart in stored {
+            restart.bound_steps();
             ledger.next_seq = ledger.next_seq.max(restart.seq + 1);
+            if !restart.phase.is_open() {
+                ended.push((restart.last_step_at(), restart.seq, restart.command_id.clone()));
+            }
             ledger.insert(restart);
         }
+        ended.sort();
+        ended.iter().for_each(|(_, _, command_id)| ledger.weigh(command_id));
+        // The limits may be lower than they were before the restart.
+        ledger.prune();
         ledger
     }
 
@@ -94,9 +106,14 @@ impl Restarts {
         self.all.fenced_after(None)
     }
 
-    /// Returns the ids of the commands to store (or, if `get` returns none, to delete) since the last call.
+    /// Returns the ids of the commands to store (or, if `get` returns none, to delete) since the last call. The oldest
+    /// that have ended are dropped first, if there are too many.
     pub fn take_dirty(&mut self) -> BTreeSet<String> {
-        std::mem::take(&mut self.dirty)
+        let mut changed = std::mem::take(&mut self.dirty);
+        changed.iter().for_each(|command_id| self.weigh(command_id));
+        self.prune();
+        changed.append(&mut self.dirty);
+        changed
     }
 
     /// Records a command and fences the agent, or returns the command that is open already. `run` is the connected
@@ -144,12 +161,15 @@ impl Restarts {
             reported_gap_ms: None,
             forced: None,
             steps: Vec::new(),
+            steps_left_out: 0,
         };
         restart.add_step(RestartPhase::Commanded.name(), json!({"by": request.by, "force": request.force}), now_ms);
         self.next_seq += 1;
         self.dirty.insert(command_id.clone());
         self.insert(restart);
-        self.prune(agent_id);
+        while let Some(oldest) = self.all.excess_of(agent_id, self.policy.keep_restarts.max(1)) {
+            self.remove(&oldest);
+        }
         Commanded { command_id, reason: request.reason, send: true, repeated: false }
     }
 
@@ -184,8 +204,9 @@ impl Restarts {
                 restart.phase = RestartPhase::Accepted;
                 restart.add_step(RestartPhase::Accepted.name(), detail, now_ms);
             }
+            // Its text is not kept: it may come any number of times.
             RestartAckOutcome::Accepted | RestartAckOutcome::Duplicate => {
-                restart.add_step("duplicate", detail, now_ms);
+                restart.add_step("duplicate", json!(null), now_ms);
             }
         }
         if let Some(deadline_ms) = ack.deadline_ms {
@@ -212,6 +233,9 @@ impl Restarts {
         }
         restart.forced = restarting.forced;
         restart.left_at = Some(now_ms);
+        if restart.was_announced() {
+            return;
+        }
         let detail = json!({"expected_back_ms": restarting.expected_back_ms, "task_id": restarting.task_id});
         restart.add_step(RestartPhase::Draining.name(), detail, now_ms);
     }
@@ -253,6 +277,22 @@ impl Restarts {
             return Return::SendAgain(restart.command_id.clone());
         }
         Return::StillFenced
+    }
+
+    /// Ends the agent's open command, because the agent has no token any more.
+    pub fn revoked(&mut self, agent_id: &str, now_ms: u64) {
+        let Some(restart) = self.open_mut(agent_id, None) else { return };
+        restart.phase = RestartPhase::Revoked;
+        restart.add_step(RestartPhase::Revoked.name(), json!(null), now_ms);
+        let scheduled = (restart.overdue_at, restart.command_id.clone());
+        self.due.remove(&scheduled);
+        self.all.unfence(agent_id);
+    }
+
+    /// Forgets all of the agent's commands.
+    pub fn forget(&mut self, agent_id: &str) {
+        let ids: Vec<String> = self.all.of_agent(agent_id).map(|restart| restart.command_id.clone()).collect();
+        ids.iter().for_each(|command_id| self.remove(command_id));
     }
 
     /// Returns whether the agent's next run may be the end of a commanded restart, in time or late.
@@ -323,13 +363,32 @@ impl Restarts {
         self.all.get_mut(&id)
     }
 
-    fn prune(&mut self, agent_id: &str) {
-        while let Some(oldest) = self.all.pop_excess(agent_id, self.policy.keep_restarts.max(1)) {
-            self.dirty.insert(oldest.as_ref().to_owned());
+    fn remove(&mut self, command_id: &str) {
+        let Some(restart) = self.all.remove(command_id) else { return };
+        self.due.remove(&(restart.overdue_at, restart.command_id.clone()));
+        self.ended.remove(command_id);
+        self.dirty.insert(command_id.to_owned());
+    }
+
+    /// Counts the command among those that have ended, if it has.
+    fn weigh(&mut self, command_id: &str) {
+        if let Some(restart) = self.all.get(command_id).filter(|restart| !restart.phase.is_open()) {
+            self.ended.push(command_id, restart.weight());
+        }
+    }
+
+    /// Drops the oldest commands that have ended while there are too many.
+    fn prune(&mut self) {
+        let Policy { keep_restarts_in_all: most, keep_restart_bytes: most_bytes, .. } = self.policy;
+        while let Some(oldest) = self.ended.pop_excess(most, most_bytes) {
+            self.remove(&oldest);
         }
     }
 }
 
+#[cfg(test)]
+#[path = "tests/restart_bounds.rs"]
+mod bounds;
 #[cfg(test)]
 #[path = "tests/restart_ledger.rs"]
 mod tests;

@@ -72,11 +72,26 @@ impl RestartTable {
         self.open.remove(agent_id);
     }
 
-    /// Removes the oldest of the agent's commands if there are more than `keep`, and returns its id.
-    pub(crate) fn pop_excess(&mut self, agent_id: &str, keep: usize) -> Option<Arc<str>> {
-        let ids = self.by_agent.get_mut(agent_id).filter(|ids| ids.len() > keep)?;
-        let (_, oldest) = Arc::make_mut(ids).pop_first()?;
-        self.by_id.remove(&oldest);
-        Some(oldest)
+    /// Returns the id of the oldest of the agent's commands, if there are more than `keep`.
+    pub(crate) fn excess_of(&self, agent_id: &str, keep: usize) -> Option<Arc<str>> {
+        let ids = self.by_agent.get(agent_id).filter(|ids| ids.len() > keep)?;
+        ids.first().map(|(_, oldest)| oldest.clone())
+    }
+
+    /// Removes one command, which ends the agent's fence if it is open.
+    pub(crate) fn remove(&mut self, command_id: &str) -> Option<Arc<Restart>> {
+        let (id, restart) = self.by_id.remove_with_key(command_id)?;
+        let agent_id = restart.agent_id.as_str();
+        if let Some(ids) = self.by_agent.get_mut(agent_id) {
+            let left = Arc::make_mut(ids);
+            left.remove(&(restart.seq, id));
+            if left.is_empty() {
+                self.by_agent.remove(agent_id);
+            }
+        }
+        if restart.phase.is_open() {
+            self.open.remove(agent_id);
+        }
+        Some(restart)
     }
 }

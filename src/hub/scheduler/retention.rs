@@ -1,49 +1,53 @@
-//! The sizes of the tasks: of the finished ones, of which the oldest are dropped, and of the unfinished ones, whose
-//! total limits new submissions. The tasks themselves are kept in `tasks`.
+//! The sizes of records: of those that have ended, of which the oldest are dropped, and of the unfinished tasks, whose
+//! total limits new submissions. The records themselves are kept in `tasks` and `restart_ledger`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::task::Task;
 
-/// The finished tasks, in the order in which they ended.
+/// Records that have ended, in the order in which they ended, with their sizes.
 #[derive(Debug, Clone, Default)]
 pub struct Retention {
-    order: VecDeque<(String, u64)>,
+    order: BTreeMap<u64, (Arc<str>, u64)>,
+    /// Each record's key in `order`.
+    places: HashMap<Arc<str>, u64>,
     bytes: u64,
+    next: u64,
 }
 
 impl Retention {
-    /// Adds a task that has ended.
-    pub fn push(&mut self, task: &Task) {
-        let weight = task.weight();
+    /// Adds a record that has ended, of so many bytes. One that is there already counts as the newest, with this size.
+    pub fn push(&mut self, id: &str, weight: u64) {
+        self.remove(id);
+        let id: Arc<str> = id.into();
         self.bytes += weight;
-        self.order.push_back((task.id.clone(), weight));
+        self.order.insert(self.next, (id.clone(), weight));
+        self.places.insert(id, self.next);
+        self.next += 1;
     }
 
-    /// Removes a task that is no longer finished.
-    pub fn remove(&mut self, task_id: &str) {
-        if let Some(at) = self.order.iter().position(|(id, _)| id == task_id)
-            && let Some((_, weight)) = self.order.remove(at)
-        {
-            self.bytes -= weight;
-        }
+    /// Removes a record, if it is there.
+    pub fn remove(&mut self, id: &str) {
+        let weight = self.places.remove(id).and_then(|place| self.order.remove(&place)).map(|(_, weight)| weight);
+        self.bytes -= weight.unwrap_or_default();
     }
 
-    /// Removes and returns the oldest task, if there are too many or their total is too large. The newest always
-    /// stays: a client may be waiting for it.
-    pub fn pop_excess(&mut self, policy: &Policy) -> Option<String> {
-        let over = self.order.len() > policy.keep_finished || self.bytes > policy.keep_finished_bytes;
+    /// Removes and returns the oldest record, if there are more than `most` or their total exceeds `most_bytes`. The
+    /// newest always stays: a client may be waiting for it.
+    pub fn pop_excess(&mut self, most: usize, most_bytes: u64) -> Option<Arc<str>> {
+        let over = self.order.len() > most || self.bytes > most_bytes;
         if !over || self.order.len() <= 1 {
             return None;
         }
-        let (task_id, weight) = self.order.pop_front()?;
-        self.bytes -= weight;
-        Some(task_id)
+        let (oldest, _) = self.order.first_key_value()?.1.clone();
+        self.remove(&oldest);
+        Some(oldest)
     }
 }
 
-/// The unfinished tasks, with their sizes at the time they were queued.
+/// The unfinished tasks, with their sizes when they were last queued.
 #[derive(Debug, Clone, Default)]
 pub struct Unfinished {
     weights: HashMap<String, u64>,
@@ -51,7 +55,7 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Adds a task that is queued or assigned.
+    /// Adds a task that is queued or assigned, or notes its present size.
     pub fn add(&mut self, task: &Task) {
         let weight = task.weight();
         self.remove(&task.id);
@@ -80,41 +84,50 @@ mod tests {
         Task::new(id.into(), 1, submission(Priority::Normal), 0)
     }
 
-    /// A policy with space for the bytes of this number of finished tasks.
-    fn room_for(tasks: u64) -> Policy {
-        Policy { keep_finished_bytes: tasks * task("a").weight(), ..Policy::default() }
-    }
-
+    /// Records of 10 bytes each.
     fn kept(ids: &[&str]) -> Retention {
         let mut kept = Retention::default();
-        ids.iter().for_each(|id| kept.push(&task(id)));
+        ids.iter().for_each(|id| kept.push(id, 10));
         kept
     }
 
     #[test]
     fn the_oldest_go_while_there_are_too_many_and_as_many_as_allowed_stay() {
-        let policy = Policy { keep_finished: 2, ..Policy::default() };
         let mut kept = kept(&["a", "b", "c"]);
-        assert_eq!(kept.pop_excess(&policy).as_deref(), Some("a"));
-        assert_eq!(kept.pop_excess(&policy), None);
+        assert_eq!(kept.pop_excess(2, u64::MAX).as_deref(), Some("a"));
+        assert_eq!(kept.pop_excess(2, u64::MAX), None);
     }
 
     #[test]
     fn the_oldest_go_while_they_weigh_too_much_and_what_just_fits_stays() {
         let mut kept = kept(&["a", "b", "c", "d"]);
-        assert_eq!(kept.pop_excess(&room_for(4)), None);
-        assert_eq!(kept.pop_excess(&room_for(2)).as_deref(), Some("a"));
-        assert_eq!(kept.pop_excess(&room_for(2)).as_deref(), Some("b"));
-        assert_eq!(kept.pop_excess(&room_for(2)), None);
+        assert_eq!(kept.pop_excess(9, 40), None);
+        assert_eq!(kept.pop_excess(9, 20).as_deref(), Some("a"));
+        assert_eq!(kept.pop_excess(9, 20).as_deref(), Some("b"));
+        assert_eq!(kept.pop_excess(9, 20), None);
     }
 
     #[test]
-    fn what_is_not_finished_any_more_weighs_nothing() {
+    fn the_newest_stays_whatever_it_weighs() {
+        let mut kept = kept(&["a"]);
+        assert_eq!(kept.pop_excess(0, 0), None);
+    }
+
+    #[test]
+    fn what_has_not_ended_any_more_weighs_nothing() {
         let mut kept = kept(&["a", "b", "c"]);
         kept.remove("b");
         kept.remove("never there");
-        assert_eq!(kept.pop_excess(&room_for(2)), None);
-        assert_eq!(kept.pop_excess(&room_for(1)).as_deref(), Some("a"));
+        assert_eq!(kept.pop_excess(9, 20), None);
+        assert_eq!(kept.pop_excess(9, 10).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_ends_again_is_the_newest_and_weighs_what_it_weighs_now() {
+        let mut kept = kept(&["a", "b"]);
+        kept.push("a", 30);
+        assert_eq!(kept.pop_excess(9, 40), None);
+        assert_eq!(kept.pop_excess(9, 39).as_deref(), Some("b"));
     }
 
     #[test]

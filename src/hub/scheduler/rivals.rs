@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::protocol::RECENT_CONFLICT_MS;
 
@@ -20,6 +20,9 @@ const MAX_REPLACEMENTS: usize = 3;
 const MAX_KEPT: usize = 64;
 /// The number of an agent's runs that are known; the one whose last contest is longest ago is dropped first.
 const MAX_RUNS: usize = 16;
+/// The number of agents that are known to have more than one run; the one whose last contest is longest ago is forgotten
+/// first.
+const MAX_AGENTS: usize = 10_000;
 /// The time in which an agent's conflicts are logged once, in ms.
 const LOG_INTERVAL_MS: u64 = 60_000;
 
@@ -66,11 +69,16 @@ struct Rivalry {
     runs: Vec<Run>,
     settled: Settled,
     conflict: Option<PastConflict>,
+    last_contest_at: u64,
 }
 
 /// All agents with more than one run. A copy shares them with the original and costs nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Rivals(OrdMap<Arc<str>, Arc<Rivalry>>);
+pub struct Rivals {
+    by_agent: OrdMap<Arc<str>, Arc<Rivalry>>,
+    /// The agents by the time of their last contest.
+    by_time: OrdSet<(u64, Arc<str>)>,
+}
 
 /// A connection that is about to take another one's place: the runs by their `boot_id`.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +108,7 @@ impl Rivals {
     /// Decides which of the two runs is connected from now on.
     pub fn decide(&mut self, agent_id: &str, contest: Contest<'_>, now_ms: u64) -> Outcome {
         let Contest { old, old_since, new, holder } = contest;
-        let rivalry = self.of(agent_id);
+        let rivalry = self.at_contest(agent_id, now_ms);
         rivalry.note_run(old, old_since, now_ms);
         rivalry.note_run(new, now_ms, now_ms);
         if rivalry.settled.stays == old && rivalry.settled.refused.iter().any(|run| run == new) {
@@ -129,7 +137,7 @@ impl Rivals {
     /// Records a contest of two runs that are known to be alive, and returns whether it is to be logged: at most once a
     /// minute for each agent.
     pub fn record_conflict(&mut self, agent_id: &str, addresses: [&str; 2], now_ms: u64) -> bool {
-        let rivalry = self.of(agent_id);
+        let rivalry = self.at_contest(agent_id, now_ms);
         let logged_at = rivalry.conflict.as_ref().map(|past| past.logged_at);
         let is_logged = logged_at.is_none_or(|at| at + LOG_INTERVAL_MS <= now_ms);
         let logged_at = logged_at.filter(|_| !is_logged).unwrap_or(now_ms);
@@ -139,16 +147,42 @@ impl Rivals {
 
     /// Returns the agent's latest conflict, if it is recent.
     pub fn recent_conflict(&self, agent_id: &str, now_ms: u64) -> Option<&PastConflict> {
-        self.0.get(agent_id)?.conflict.as_ref().filter(|past| now_ms < past.at + RECENT_CONFLICT_MS)
+        self.by_agent.get(agent_id)?.conflict.as_ref().filter(|past| now_ms < past.at + RECENT_CONFLICT_MS)
     }
 
-    fn of(&mut self, agent_id: &str) -> &mut Rivalry {
-        Arc::make_mut(self.0.entry(agent_id.into()).or_default())
+    /// Returns the number of agents that are known to have more than one run.
+    #[cfg(test)]
+    pub(crate) fn agents(&self) -> usize {
+        assert_eq!(self.by_agent.len(), self.by_time.len(), "each agent has one time");
+        self.by_agent.len()
+    }
+
+    /// Forgets the agent's runs and its conflict.
+    pub fn forget(&mut self, agent_id: &str) {
+        if let Some((agent_id, rivalry)) = self.by_agent.remove_with_key(agent_id) {
+            self.by_time.remove(&(rivalry.last_contest_at, agent_id));
+        }
+    }
+
+    /// Returns the runs of an agent that competes now, and forgets another agent's if there are too many.
+    fn at_contest(&mut self, agent_id: &str, now_ms: u64) -> &mut Rivalry {
+        let agent_id: Arc<str> = agent_id.into();
+        if let Some(known) = self.by_agent.get(&agent_id) {
+            self.by_time.remove(&(known.last_contest_at, agent_id.clone()));
+        } else if self.by_agent.len() >= MAX_AGENTS
+            && let Some((_, longest_ago)) = self.by_time.remove_min()
+        {
+            self.by_agent.remove(&longest_ago);
+        }
+        self.by_time.insert((now_ms, agent_id.clone()));
+        let rivalry = Arc::make_mut(self.by_agent.entry(agent_id).or_default());
+        rivalry.last_contest_at = now_ms;
+        rivalry
     }
 
     /// Records that the agent's connection closed: either run may come next.
     pub fn disconnected(&mut self, agent_id: &str) {
-        if let Some(rivalry) = self.0.get_mut(agent_id).filter(|rivalry| rivalry.settled != Settled::default()) {
+        if let Some(rivalry) = self.by_agent.get_mut(agent_id).filter(|rivalry| rivalry.settled != Settled::default()) {
             let rivalry = Arc::make_mut(rivalry);
             rivalry.settled = Settled::default();
         }
@@ -157,8 +191,8 @@ impl Rivals {
     /// Feeds what decides the future to `hasher`, as of `now_ms`. Replacements, and which run was there first, decide
     /// nothing before a run that was replaced has come back.
     pub(crate) fn state_hash(&self, now_ms: u64, hasher: &mut impl Hasher) {
-        for (agent_id, rivalry) in &self.0 {
-            let Rivalry { replacements, runs, settled, conflict: _ } = &**rivalry;
+        for (agent_id, rivalry) in &self.by_agent {
+            let Rivalry { replacements, runs, settled, conflict: _, last_contest_at: _ } = &**rivalry;
             let counts = replacements.iter().filter(|past| now_ms < past.at + WINDOW_MS);
             let counts: Vec<_> = counts.map(|past| (now_ms - past.at, &past.old, &past.new)).collect();
             // Oldest first: a run that replaces another and is replaced in turn has not come back.

@@ -126,7 +126,7 @@ fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher)
         }
         // It may still become `Back`.
         RestartPhase::Overdue => {}
-        RestartPhase::Back | RestartPhase::Refused => return,
+        RestartPhase::Back | RestartPhase::Refused | RestartPhase::Revoked => return,
     }
     (restart.force, restart.force_told, restart.left_at.is_some(), restart.was_announced()).hash(hasher);
     (&restart.boot_before, restart.count_before).hash(hasher);

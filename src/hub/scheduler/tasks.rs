@@ -56,7 +56,7 @@ impl Tasks {
         }
         finished.sort();
         for task in finished.iter().filter_map(|(_, id)| tasks.all.get(id)) {
-            tasks.retention.push(task);
+            tasks.retention.push(&task.id, task.weight());
         }
         // The limits may be lower than they were before the restart.
         tasks.prune();
@@ -71,6 +71,11 @@ impl Tasks {
     /// Returns all tasks, by lane and order of submission.
     pub fn list(&self) -> Vec<&Task> {
         self.all.list_after(None).collect()
+    }
+
+    /// Returns the ids of the queued tasks that only this agent may do.
+    pub(crate) fn queued_for(&self, agent_id: &str) -> Vec<String> {
+        self.queue.addressed_to(agent_id).map(str::to_owned).collect()
     }
 
     /// Returns the task that the agent holds.
@@ -218,11 +223,17 @@ impl Tasks {
 
     /// Makes the task that the agent holds a dead letter, for this reason.
     pub fn move_to_dead_letters(&mut self, agent_id: &str, reason: &str, now_ms: u64) {
-        let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) else { return };
-        if let Some(task) = self.all.get_mut(&task_id) {
+        if let Some(task_id) = self.assignments.task_of(agent_id).map(str::to_owned) {
+            self.give_up(&task_id, reason, now_ms);
+        }
+    }
+
+    /// Makes the task a dead letter, for this reason.
+    pub(crate) fn give_up(&mut self, task_id: &str, reason: &str, now_ms: u64) {
+        if let Some(task) = self.all.get_mut(task_id) {
             task.last_error = Some(reason.to_owned());
         }
-        self.finish(&task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
+        self.finish(task_id, Status::DeadLetter, "dead_letter", json!(reason), now_ms);
     }
 
     /// Cancels the task and returns its holder, if it had one.
@@ -253,7 +264,6 @@ impl Tasks {
         task.losses = 0;
         task.last_error = None;
         self.retention.remove(task_id);
-        self.unfinished.add(task);
         self.requeue(task_id, "queued", json!("retried from dead letter"), now_ms);
         Ok(())
     }
@@ -292,6 +302,8 @@ impl Tasks {
         let before = std::mem::replace(&mut task.status, Status::Queued);
         task.generation += 1;
         task.add_history(event, &details, now_ms);
+        // Its history may have grown.
+        self.unfinished.add(task);
         self.release(&before);
         self.enqueue(task_id);
     }
@@ -304,16 +316,17 @@ impl Tasks {
         task.add_history(event, &details, now_ms);
         self.dirty.insert(task_id.to_owned());
         self.unfinished.remove(task_id);
-        self.retention.push(task);
+        self.retention.push(task_id, task.weight());
         self.release(&before);
         self.prune();
     }
 
     /// Drops the oldest finished tasks while there are too many.
     fn prune(&mut self) {
-        while let Some(oldest) = self.retention.pop_excess(&self.policy) {
+        let Policy { keep_finished, keep_finished_bytes, .. } = self.policy;
+        while let Some(oldest) = self.retention.pop_excess(keep_finished, keep_finished_bytes) {
             self.all.remove(&oldest);
-            self.dirty.insert(oldest);
+            self.dirty.insert(oldest.as_ref().to_owned());
         }
     }
 

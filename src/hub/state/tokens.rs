@@ -25,6 +25,16 @@ pub struct Principal {
     pub admin: bool,
     /// The time of issue, in ms since the epoch.
     pub created_at: u64,
+    /// The time since which the name has had a token at any moment, in ms since the epoch: it has the same owner since.
+    #[serde(default)]
+    pub owned_since: u64,
+}
+
+impl Principal {
+    /// Creates the identity of a token that is issued at this time. It counts as the name's first until it is issued.
+    pub fn new(name: &str, admin: bool, created_at: u64) -> Self {
+        Self { name: name.to_owned(), admin, created_at, owned_since: created_at }
+    }
 }
 
 /// The largest number of tokens that a hub keeps. Registration is open, and must not fill the disk: a token takes about
@@ -100,6 +110,24 @@ impl TokenTable {
         self.of(name).next().is_some()
     }
 
+    /// Returns whether one of the name's tokens is selected.
+    pub fn has_any(&self, name: &str, which: &TokenSelector) -> bool {
+        self.of(name).any(|hash| self.is_selected(hash, which))
+    }
+
+    fn is_selected(&self, hash: &TokenHash, which: &TokenSelector) -> bool {
+        match which {
+            TokenSelector::All => true,
+            TokenSelector::Agents => self.get(hash).is_some_and(|principal| !principal.admin),
+            TokenSelector::One(id) => *id == id_of(hash),
+        }
+    }
+
+    /// Returns the time since which the name has its present owner, in ms since the epoch; `None` if it has no token.
+    pub fn owned_since(&self, name: &str) -> Option<u64> {
+        self.of(name).next().and_then(|hash| self.get(hash)).map(|principal| principal.owned_since)
+    }
+
     /// Returns the tokens after this place, by name and age, each with its own place.
     pub fn list_after(&self, after: Option<&TokenPlace>) -> impl Iterator<Item = (&TokenPlace, TokenSummary)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -168,15 +196,15 @@ impl Tokens {
         &self.valid
     }
 
-    /// Turns random bytes into a new token for the name. A name may have several; with `only_if_new` it must have
-    /// none. The same bytes give the same token, which is kept once.
+    /// Turns random bytes into a new token for the name. A name may have several, all of the same owner; with
+    /// `only_if_new` it must have none. The same bytes give the same token, which is kept once.
     ///
     /// # Errors
     /// Returns [`NotIssued::NameTaken`] (only with `only_if_new`) or [`NotIssued::Full`].
     pub fn issue(
         &mut self,
         secret: [u8; SECRET_BYTES],
-        principal: Principal,
+        mut principal: Principal,
         only_if_new: bool,
     ) -> Result<String, NotIssued> {
         if only_if_new && self.valid.holds(&principal.name) {
@@ -190,6 +218,7 @@ impl Tokens {
         if self.valid.by_name.len() >= MAX_TOKENS {
             return Err(NotIssued::Full);
         }
+        principal.owned_since = self.valid.owned_since(&principal.name).unwrap_or(principal.owned_since);
         self.dirty.push((hash, Some(principal.clone())));
         self.valid.insert(hash, principal);
         Ok(token)
@@ -197,11 +226,7 @@ impl Tokens {
 
     /// Revokes tokens of the name and returns how many.
     pub fn revoke(&mut self, name: &str, which: &TokenSelector) -> usize {
-        let selected = |hash: &&TokenHash| match which {
-            TokenSelector::All => true,
-            TokenSelector::Agents => self.valid.get(hash).is_some_and(|principal| !principal.admin),
-            TokenSelector::One(id) => *id == id_of(hash),
-        };
+        let selected = |hash: &&TokenHash| self.valid.is_selected(hash, which);
         let revoked: Vec<TokenHash> = self.valid.of(name).filter(selected).copied().collect();
         for hash in &revoked {
             self.valid.remove(hash);
@@ -245,7 +270,7 @@ mod tests {
     use super::*;
 
     fn principal(name: &str) -> Principal {
-        Principal { name: name.into(), admin: false, created_at: 1 }
+        Principal::new(name, false, 1)
     }
 
     fn proves<'a>(tokens: &'a Tokens, token: &str) -> Option<&'a str> {

@@ -1,2 +1,3 @@
+mod owners;
 mod read_again;
 mod revoked;

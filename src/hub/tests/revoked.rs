@@ -13,7 +13,7 @@ use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
 async fn a_request_that_waits_while_its_token_is_revoked_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut tokens = Tokens::default();
-    let principal = Principal { name: "a".into(), admin: false, created_at: 1 };
+    let principal = Principal::new("a", false, 1);
     let token = tokens.issue([7; 32], principal, true).unwrap();
     let (hash, _) = tokens.valid().find(&token).unwrap();
     let state = HubState::new(Scheduler::default(), tokens, Settings::default(), Vec::new());

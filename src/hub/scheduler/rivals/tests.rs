@@ -98,7 +98,7 @@ fn a_run_that_begins_again_and_again_costs_bounded_memory() {
             rivals.decide("x", Contest { old, old_since: 0, new, holder: None }, n);
         }
     }
-    let rivalry = &rivals.0["x"];
+    let rivalry = &rivals.by_agent["x"];
     assert_eq!((rivalry.runs.len(), rivalry.replacements.len()), (MAX_RUNS, MAX_KEPT));
     assert_eq!(rivalry.since("a"), 0, "the one that competes all the time is known");
 }
@@ -118,4 +118,28 @@ fn a_conflict_is_shown_while_it_is_recent() {
     let shown = |at| rivals.recent_conflict("x", at).map(|past| past.addresses.clone());
     assert_eq!(shown(1_000 + RECENT_CONFLICT_MS - 1), Some(["1".into(), "2".into()]));
     assert_eq!(shown(1_000 + RECENT_CONFLICT_MS), None);
+}
+
+#[test]
+fn the_agent_whose_last_contest_is_longest_ago_is_forgotten_first_once_there_are_too_many() {
+    let mut rivals = Rivals::default();
+    let contest = Contest { old: "a", old_since: 0, new: "b", holder: None };
+    for n in 0..=MAX_AGENTS as u64 {
+        rivals.decide(&format!("agent-{n}"), contest, n);
+        rivals.record_conflict("agent-0", ["here", "there"], n);
+    }
+    assert_eq!(rivals.agents(), MAX_AGENTS);
+    let now_ms = MAX_AGENTS as u64;
+    assert!(rivals.recent_conflict("agent-0", now_ms).is_some(), "it has had another since");
+    let known = |n: u64| rivals.by_agent.contains_key(format!("agent-{n}").as_str());
+    assert_eq!([known(0), known(1), known(2), known(now_ms)], [true, false, true, true]);
+}
+
+#[test]
+fn what_is_forgotten_counts_no_more() {
+    let mut rivals = Rivals::default();
+    contests(&mut rivals, None, &[0, 1_000, 2_000]);
+    rivals.forget("x");
+    rivals.forget("nobody");
+    assert_eq!((rivals.agents(), contests(&mut rivals, None, &[3_000])), (0, vec![Replaces]));
 }

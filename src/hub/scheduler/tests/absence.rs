@@ -177,7 +177,7 @@ fn an_agent_whose_token_is_revoked_loses_its_task_at_once_also_while_it_is_away(
     assert_eq!((rig.said(), rig.losses("t")), (vec!["2:task_assign t#3".to_owned()], 0));
     let mut rig = at_work();
     rig.drop_conn(1);
-    rig.scheduler.expel_absent("a", 0);
+    rig.scheduler.owner_left("a", 0);
     assert_eq!(rig.said(), ["2:task_assign t#3"]);
 }
 

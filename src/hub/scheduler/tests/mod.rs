@@ -4,6 +4,7 @@ mod absence;
 mod connections;
 mod legacy_agents;
 mod losses;
+mod owners;
 mod planned_ends;
 mod properties;
 mod restarts;
@@ -360,4 +361,33 @@ fn a_cordoned_agent_gets_no_task_until_it_says_so() {
     let shown = agents_of(&rig.scheduler, rig.now);
     assert_eq!((&shown[0]["fsm_state"], &shown[0]["cordoned"]), (&json!("draining"), &json!(true)));
     assert_eq!(rig.hear(1, SidecarFrame::Cordon { on: false }), ["1:task_assign t1#1"]);
+}
+
+#[test]
+fn a_late_result_of_a_task_that_has_ended_leaves_nothing() {
+    let mut rig = Rig::new();
+    rig.join_today(1, "a", "boot-1");
+    rig.submit("t");
+    rig.hear(1, accepted("t"));
+    rig.scheduler.cancel("t", "ops", 1).unwrap();
+    rig.said();
+    rig.scheduler.take_changes();
+    let result = json!({"output": "x".repeat(9_999)});
+    let late = json!({"type": "task_complete", "task_id": "t", "generation": 1, "result": result}).to_string();
+    let answer = vec!["1:error task_complete_failed: invalid_state".to_owned(), "1:task_cancelled".to_owned()];
+    for _ in 0..3 {
+        assert_eq!(rig.hear(1, SidecarFrame::parse(&late).unwrap()), answer);
+    }
+    assert!(rig.scheduler.take_changes().tasks.is_empty());
+}
+
+#[test]
+fn the_reason_of_a_rejection_is_a_word_in_the_history() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", None);
+    rig.submit("t");
+    rig.hear(1, rejected(&"x".repeat(2_000)));
+    let details = rig.scheduler.tasks().get("t").unwrap().history[0].details.to_string();
+    let details: Value = serde_json::from_str(&details).unwrap();
+    assert_eq!(details["reason"].as_str().map(|reason| reason.chars().count()), Some("rejected: ".len() + 256));
 }

@@ -110,6 +110,11 @@ enum Op {
     Revive {
         nth: u8,
     },
+    /// The last token of the name is revoked, and a new owner may get the first of its own at once.
+    OwnerLeaves {
+        agent: u8,
+        next: bool,
+    },
     Wait {
         ms: u32,
     },
@@ -137,7 +142,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (agent.clone(), any::<bool>()).prop_map(|(agent, invalid)| Op::Reject { agent, invalid }),
         2 => (agent.clone(), 0..4u8, nth.clone()).prop_map(|(agent, status, nth)| Op::Recover { agent, status, nth }),
         2 => (agent.clone(), 0..3u8, nth.clone()).prop_map(|(agent, off_by, nth)| Op::Report { agent, off_by, nth }),
-        2 => (agent, nth).prop_map(|(agent, nth)| Op::Progress { agent, nth }),
+        2 => (agent.clone(), nth).prop_map(|(agent, nth)| Op::Progress { agent, nth }),
+        1 => (agent, any::<bool>()).prop_map(|(agent, next)| Op::OwnerLeaves { agent, next }),
         1 => any::<u8>().prop_map(|nth| Op::Cancel { nth }),
         1 => any::<u8>().prop_map(|nth| Op::Revive { nth }),
         2 => (0..200_000u32).prop_map(|ms| Op::Wait { ms }),
@@ -296,6 +302,7 @@ impl World {
                     let _ = self.scheduler.revive(&id, self.now);
                 }
             }
+            Op::OwnerLeaves { agent, next } => self.owner_leaves(agent, next),
             Op::Wait { ms } => self.now += u64::from(ms),
             Op::Tick => self.tick(),
             Op::HubCrash => {
@@ -353,6 +360,27 @@ impl World {
         let capabilities = if agent == 0 { vec![JsonText::of("gpu")] } else { Vec::new() };
         let identify = Identify { capabilities, ..speaks.identify(agent, run) };
         self.scheduler.identified(conn, &identify, "10.0.0.1:1", self.now);
+    }
+
+    /// What is left of the owner is forgotten by all: its sidecar, too, is another one from here on.
+    fn owner_leaves(&mut self, agent: u8, next: bool) {
+        let agent_id = name(agent);
+        if let Some(conn) = self.conns.remove(&agent) {
+            self.scheduler.expel(conn, self.now);
+        }
+        self.scheduler.owner_left(&agent_id, self.now);
+        self.in_hand.remove(&agent_id);
+        self.work.remove(&agent_id);
+        // A connection that was opened meanwhile has no token that counts.
+        self.opened.remove(&agent);
+        self.newest.remove(&agent);
+        assert!(self.scheduler.tasks.task_of(&agent_id).is_none() && self.scheduler.agents.get(&agent_id).is_none());
+        assert!(self.scheduler.restarts.open_for(&agent_id).is_none(), "{agent_id} is fenced and has no owner");
+        if next {
+            self.scheduler.owner_came(&agent_id);
+            self.store_and_read();
+            assert!(self.restarts.values().all(|restart| restart.agent_id != agent_id), "{agent_id} inherits");
+        }
     }
 
     fn leaves(&mut self, agent_id: &str) {
@@ -620,6 +648,7 @@ impl World {
             assert_eq!(open == 1, self.scheduler.restarts.open_for(&agent_id).is_some());
             for restart in self.scheduler.restarts.of_agent(&agent_id) {
                 assert_eq!(self.restarts.get(&restart.command_id), Some(restart), "a restart is not stored as it is");
+                assert!(restart.steps.len() <= 32, "{agent_id} has {} steps", restart.steps.len());
             }
             if let Some(task_id) = self.in_hand.get(&agent_id) {
                 let holds = self.scheduler.tasks.task_of(&agent_id).map(|task| &task.id);

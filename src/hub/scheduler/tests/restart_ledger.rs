@@ -1,39 +1,39 @@
 use super::*;
 use crate::protocol::{Pm2Info, Restarted};
 
-fn request(force: bool) -> RestartRequest {
+pub(super) fn request(force: bool) -> RestartRequest {
     RestartRequest { reason: "update".into(), deadline_ms: None, force, by: "ops".into() }
 }
 
-fn identify(boot_id: Option<&str>) -> Identify {
+pub(super) fn identify(boot_id: Option<&str>) -> Identify {
     Identify { agent_id: "a".into(), boot_id: boot_id.map(str::to_owned), ..Identify::default() }
 }
 
-fn node(restart_count: u64) -> Identify {
+pub(super) fn node(restart_count: u64) -> Identify {
     let pm2_info = Some(Pm2Info { restart_count: Some(restart_count), ..Pm2Info::default() });
     Identify { pm2_info, ..identify(None) }
 }
 
-fn commanded_at(now_ms: u64, run: &RunIdentity) -> Restarts {
+pub(super) fn commanded_at(now_ms: u64, run: &RunIdentity) -> Restarts {
     let mut ledger = Restarts::load(Vec::new(), Policy::default());
     let commanded = ledger.command("c1".into(), "a", run, request(false), now_ms);
     assert!(commanded.send && !commanded.repeated);
     ledger
 }
 
-fn v2() -> Restarts {
+pub(super) fn v2() -> Restarts {
     commanded_at(0, &RunIdentity::of(&identify(Some("boot-1"))))
 }
 
-fn ack(outcome: RestartAckOutcome) -> RestartAck {
+pub(super) fn ack(outcome: RestartAckOutcome) -> RestartAck {
     RestartAck { command_id: "c1".into(), outcome, detail: Some("why".into()), deadline_ms: None }
 }
 
-fn phase(ledger: &Restarts) -> RestartPhase {
+pub(super) fn phase(ledger: &Restarts) -> RestartPhase {
     ledger.get("c1").unwrap().phase
 }
 
-fn story(ledger: &Restarts) -> Vec<(String, u64)> {
+pub(super) fn story(ledger: &Restarts) -> Vec<(String, u64)> {
     ledger.get("c1").unwrap().steps.iter().map(|step| (step.step.clone(), step.at_ms)).collect()
 }
 
