@@ -15,6 +15,11 @@ pub struct LogBudget {
 }
 
 impl LogBudget {
+    /// Creates a budget of which nothing is used.
+    pub const fn new() -> Self {
+        Self { started_at: None, lines: BTreeMap::new() }
+    }
+
     /// Counts a line of this kind, and returns whether it is to be logged.
     pub fn permits(&mut self, kind: &'static str, now_ms: u64) -> bool {
         self.started_at.get_or_insert(now_ms);

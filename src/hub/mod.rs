@@ -19,6 +19,7 @@
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
 //! | [`cli`] | the command line | no |
 //! | [`log_budget`] | the limit on log lines of one kind | yes |
+//! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
@@ -35,6 +36,7 @@ pub mod hub_state;
 pub mod listener;
 pub mod log_budget;
 mod message_stream;
+mod not_unicode;
 mod outbox;
 pub mod random;
 pub mod scheduler;

@@ -12,6 +12,7 @@ use crate::hub::actor::{Handle, ToSocket, now_ms};
 use crate::hub::guarded_stream::Guarded;
 use crate::hub::listener::{Origin, TURN};
 use crate::hub::message_stream::{Message, MessageStream, ReadError};
+use crate::hub::not_unicode;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::upgrade::Upgrade;
@@ -179,10 +180,7 @@ impl Session {
 
     async fn receive_text(&mut self, text: &str) -> Result<(), End> {
         let (incoming, replaced) = read_frame(text);
-        if replaced > 0 {
-            let (conn, address) = (self.conn, &self.address);
-            tracing::warn!(conn, address, replaced, "a frame has characters that are not Unicode: read as U+FFFD");
-        }
+        not_unicode::warn("frame", &format!("connection {}", self.conn), replaced);
         match incoming {
             Incoming::Frame(SidecarFrame::Identify(identify)) => self.identify(identify).await,
             Incoming::Frame(_) | Incoming::Ignored if !self.identified => {

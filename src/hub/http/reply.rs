@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::hub::api_error::ApiError;
 use crate::hub::hub_state::Snapshot;
+use crate::hub::not_unicode;
 use crate::hub::state::tokens::TokenHash;
 use crate::protocol::schema::{Field, check, refusal_error};
 use crate::protocol::{Document, JsonError, JsonFields, MAX_JSON_DEPTH, check_agent_name};
@@ -63,10 +64,8 @@ fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<Jso
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", &hint)
         }
     })?;
-    if document.replaced() > 0 {
-        let count = document.replaced();
-        tracing::warn!(count, "a request's body has characters that are not Unicode: read as U+FFFD");
-    }
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("a client");
+    not_unicode::warn("body", agent, document.replaced());
     Ok(document.fields_that(|name| fields.iter().any(|field| field.is(name))))
 }
 

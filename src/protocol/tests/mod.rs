@@ -120,11 +120,11 @@ fn every_sidecar_frame_survives_the_wire_and_carries_the_version() {
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["protocol_version"], &value["type"]), (&json!(1), &json!(frame.kind())));
         let mut read = SidecarFrame::parse(&text).unwrap();
-        match &mut read {
-            SidecarFrame::TaskComplete(TaskCompletion { rest, .. })
-            | SidecarFrame::TaskRecovering { rest, .. }
-            | SidecarFrame::ResourceReport { rest } => drop(rest.remove("protocol_version")),
-            _ => {}
+        if let SidecarFrame::TaskComplete(TaskCompletion { rest, .. })
+        | SidecarFrame::TaskRecovering { rest, .. }
+        | SidecarFrame::ResourceReport { rest } = &mut read
+        {
+            rest.remove("protocol_version");
         }
         assert_eq!(read, frame);
         // The hub knows every field.

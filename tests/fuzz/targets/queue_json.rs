@@ -11,7 +11,7 @@ use agentcom::protocol::{JsonFields, read_stored, repair};
 use life::{BOOT, Life, assert_read_back};
 
 /// The file's own fields.
-const OURS: &[&str] = &["schema", "active", "recovering", "outbox", "shelf", "latecomers", "restarts", "cordoned"];
+const OURS: &[&str] = &["schema", "active", "recovering", "outbox", "shelf", "latecomers", "restarts", "cordoned", "stopped"];
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(Found::Journal { journal, other, unread: _, replaced: _ }) = from_bytes(bytes, BOOT) else { return };
