@@ -1,5 +1,7 @@
 //! Texts from outside, made fit for one line of a log, a table or an error.
 
+use std::borrow::Cow;
+
 /// Returns the first `most` characters.
 pub fn first_chars(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
@@ -36,6 +38,18 @@ pub fn last_bytes(text: &str, most: usize) -> &str {
         at += 1;
     }
     &text[at..]
+}
+
+/// Returns the text that the bytes hold, with U+FFFD in place of every part that is not UTF-8, and the number of those
+/// parts.
+pub(crate) fn to_unicode(bytes: &[u8]) -> (Cow<'_, str>, usize) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Cow::Borrowed(text), 0),
+        Err(_) => {
+            let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
+            (String::from_utf8_lossy(bytes), replaced)
+        }
+    }
 }
 
 #[cfg(test)]

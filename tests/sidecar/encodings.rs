@@ -72,6 +72,9 @@ fn printed_output() {
     let scene = scene("cat \"$TASK_DESCRIPTION\"", "run");
     let _sidecar = scene.start();
     results_end_as_they_are_to_be_read(&scene, &printed());
+    let latin_1 = all().into_iter().position(|encoding| encoding.name == "Latin-1").unwrap();
+    let result = scene.hub.task(&format!("task-success-{latin_1}")).unwrap().result.unwrap();
+    assert_eq!(result["replaced_characters"], 1);
 }
 
 #[test]

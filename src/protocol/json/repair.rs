@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::common::text::to_unicode;
+
 /// A JSON text as it is read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Repaired<'a> {
@@ -16,14 +18,7 @@ pub struct Repaired<'a> {
 /// UTF-8 and every `\u` escape that is half a pair of surrogates.
 pub fn repair(bytes: &[u8]) -> Repaired<'_> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let (text, replaced) = match std::str::from_utf8(bytes) {
-        Ok(text) => (Cow::Borrowed(text), 0),
-        Err(_) => {
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
-            (Cow::Owned(text), replaced)
-        }
-    };
+    let (text, replaced) = to_unicode(bytes);
     let halves = unpaired_surrogates(text.as_bytes());
     if halves.is_empty() {
         return Repaired { text, replaced };

@@ -45,6 +45,10 @@ impl Ended {
         if left_out > 0 {
             result.set("output_left_out_bytes", &left_out);
         }
+        let replaced = out.replaced() + err.replaced();
+        if replaced > 0 {
+            result.set("replaced_characters", &replaced);
+        }
         result.set("execution_ms", &u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         let reason = match &self.kind {
             EndKind::Exited(status) => {

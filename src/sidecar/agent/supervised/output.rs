@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
 use crate::common::logging::Redactor;
-use crate::common::text::last_bytes;
+use crate::common::text::{last_bytes, to_unicode};
 use crate::sidecar::agent::supervised::claim_record::private_file_options;
 use crate::sidecar::agent::supervised::object_scan::DroppedText;
 
@@ -45,6 +45,8 @@ pub(super) struct Stream {
     /// How many bytes were dropped from the start of `kept`, and how they end.
     lost: u64,
     dropped: DroppedText,
+    /// The number of parts that are not UTF-8, and were replaced by U+FFFD.
+    replaced: usize,
     /// Text that is not in the progress file yet.
     line: String,
     left_out: u64,
@@ -53,16 +55,28 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(name: &'static str, redactor: Redactor) -> Self {
         let (bytes, pending, kept, line) = (Vec::new(), String::new(), String::new(), String::new());
-        Self { name, redactor, bytes, pending, kept, lost: 0, dropped: DroppedText::default(), line, left_out: 0 }
+        Self {
+            name,
+            redactor,
+            bytes,
+            pending,
+            kept,
+            lost: 0,
+            dropped: DroppedText::default(),
+            replaced: 0,
+            line,
+            left_out: 0,
+        }
     }
 
     /// Adds bytes that were read.
     pub(super) fn push(&mut self, read: &[u8]) {
         self.bytes.extend_from_slice(read);
         let whole = whole_characters(&self.bytes);
-        let text = String::from_utf8_lossy(&self.bytes[..whole]).into_owned();
-        self.bytes.drain(..whole);
+        let (text, replaced) = to_unicode(&self.bytes[..whole]);
         self.pending.push_str(&text);
+        self.replaced += replaced;
+        self.bytes.drain(..whole);
         let mut clean = self.redactor.clean(std::mem::take(&mut self.pending));
         let pending = self.redactor.possible_beginning(&clean);
         self.pending = clean.split_off(clean.len() - pending);
@@ -71,7 +85,9 @@ impl Stream {
 
     /// Flushes what is held back; nothing may be added afterwards.
     pub(super) fn finish(&mut self) {
-        let rest = String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned();
+        let bytes = std::mem::take(&mut self.bytes);
+        let (rest, replaced) = to_unicode(&bytes);
+        self.replaced += replaced;
         let last = std::mem::take(&mut self.pending) + &rest;
         let last = self.redactor.clean(last);
         self.append(&last);
@@ -80,6 +96,11 @@ impl Stream {
     /// Returns the kept text, and how many bytes before it were dropped.
     pub(super) fn kept(&self) -> (&str, u64) {
         (&self.kept, self.lost)
+    }
+
+    /// Returns how many parts of it were not UTF-8.
+    pub(super) fn replaced(&self) -> usize {
+        self.replaced
     }
 
     /// Returns the scan of the dropped bytes.
