@@ -24,7 +24,7 @@ mod transition;
 
 pub use model::connection::{Connection, ConnectionName, Features, Heartbeat, HubView, Jitter, Online};
 pub use model::cordon::Cordon;
-pub use model::effect::{CloseCode, Effect, EffectName, RestartAnswer, ToHub, ToHubName, WakeReport};
+pub use model::effect::{CloseCode, Effect, EffectName, RestartAnswer, ResultFile, ToHub, ToHubName, WakeReport};
 pub use model::event::{Event, EventName, FromHub, FromHubName, VerdictName, VerdictRefusal, WakeOutcome};
 pub use model::job::{Job, Ownership, Pending, PersistedJob, Report, Sign, Stage, StageName};
 pub use model::journal::{Disk, Journal, PreviousEnd};

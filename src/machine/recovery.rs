@@ -26,7 +26,7 @@ impl Machine {
         };
         let parked = journal.parked.into_iter().map(|item| match item {
             ParkedTask::UnderWay(persisted) => ParkedTask::UnderWay(persisted.after_crash(now, policy)),
-            ParkedTask::Finished { task_id, result } => ParkedTask::Finished { task_id, result },
+            finished @ ParkedTask::Finished { .. } => finished,
         });
         let outbox = Outbox::recovered(journal.outbox);
         let previous_end = durable.previous_end();

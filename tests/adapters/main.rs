@@ -6,3 +6,4 @@ mod hub_link_tls;
 mod results;
 mod runner;
 mod slow_hub;
+mod unread;

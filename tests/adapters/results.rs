@@ -6,23 +6,24 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use agentcom::machine::ResultFile;
 use agentcom::sidecar::agent::results::outcome::ResultContent;
 use agentcom::sidecar::agent::results::{ResultsConfig, ResultsEvent, ResultsWatcher};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 /// A timer that never fires within a test: what is seen was noticed.
-const NEVER_MS: u64 = 3_600_000;
+pub(crate) const NEVER_MS: u64 = 3_600_000;
 
-struct Fixture {
+pub(crate) struct Fixture {
     root: tempfile::TempDir,
-    watcher: ResultsWatcher,
+    pub(crate) watcher: ResultsWatcher,
     events: mpsc::Receiver<ResultsEvent>,
 }
 
-fn fixture(scan_ms: u64, adjust: impl FnOnce(&mut ResultsConfig)) -> Fixture {
+pub(crate) fn fixture(scan_ms: u64, adjust: impl FnOnce(&mut ResultsConfig)) -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let mut config = ResultsConfig::new(root.path().join("deep/results"), scan_ms);
     config.settle_ms = 300;
@@ -32,30 +33,30 @@ fn fixture(scan_ms: u64, adjust: impl FnOnce(&mut ResultsConfig)) -> Fixture {
 }
 
 impl Fixture {
-    fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.root.path().join("deep/results")
     }
 
-    fn watch(&self, tasks: &[&str]) {
+    pub(crate) fn watch(&self, tasks: &[&str]) {
         self.watcher.watch(tasks.iter().map(|t| (*t).to_owned()).collect());
     }
 
     /// Watches and waits until the folder is there.
-    async fn watch_made(&self, tasks: &[&str]) {
+    pub(crate) async fn watch_made(&self, tasks: &[&str]) {
         self.watch(tasks);
         eventually("the folder is made", || self.dir().is_dir()).await;
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::create_dir_all(self.dir()).unwrap();
         fs::write(self.dir().join(name), text).unwrap();
     }
 
-    async fn next(&mut self) -> ResultsEvent {
+    pub(crate) async fn next(&mut self) -> ResultsEvent {
         timeout(BOUND, self.events.recv()).await.expect("no event in time").expect("the watcher ended")
     }
 
-    async fn unreadable(&mut self, task: &str) -> String {
+    pub(crate) async fn unreadable(&mut self, task: &str) -> String {
         let event = self.next().await;
         let ResultsEvent::Result { task_id, content: ResultContent::Unreadable { error } } = event else {
             panic!("expected an unreadable result, got {event:?}")
@@ -65,7 +66,7 @@ impl Fixture {
     }
 
     /// What was there when this was called and had not been reported.
-    async fn by_now(&mut self) -> Vec<ResultsEvent> {
+    pub(crate) async fn by_now(&mut self) -> Vec<ResultsEvent> {
         self.watcher.look(u32::MAX);
         let mut found = Vec::new();
         loop {
@@ -77,18 +78,18 @@ impl Fixture {
         }
     }
 
-    async fn nothing_by_now(&mut self) {
+    pub(crate) async fn nothing_by_now(&mut self) {
         assert_eq!(self.by_now().await, []);
     }
 
     /// That a later file is reported first shows that the earlier ones were not reported (again).
-    async fn nothing_but(&mut self, task: &str) {
+    pub(crate) async fn nothing_but(&mut self, task: &str) {
         self.write(&format!("{task}.started"), "");
         assert_eq!(self.next().await, started(task));
     }
 }
 
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + BOUND;
     while !condition() {
         assert!(Instant::now() < end, "never happened: {what}");
@@ -96,20 +97,20 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn started(task: &str) -> ResultsEvent {
+pub(crate) fn started(task: &str) -> ResultsEvent {
     ResultsEvent::Started { task_id: task.into() }
 }
 
-fn success(task: &str, result: &str) -> ResultsEvent {
+pub(crate) fn success(task: &str, result: &str) -> ResultsEvent {
     let result = serde_json::from_str(result).unwrap();
     ResultsEvent::Result { task_id: task.into(), content: ResultContent::Success { result } }
 }
 
-fn done(task: &str) -> ResultsEvent {
+pub(crate) fn done(task: &str) -> ResultsEvent {
     success(task, DONE)
 }
 
-const DONE: &str = r#"{"status":"success"}"#;
+pub(crate) const DONE: &str = r#"{"status":"success"}"#;
 
 #[tokio::test]
 async fn files_that_arrive_are_noticed_without_the_timer() {
@@ -365,7 +366,7 @@ async fn a_started_that_was_cleaned_up_counts_anew_when_it_comes_again() {
     f.write("t1.started", "");
     f.watch(&["t1"]);
     assert_eq!(f.next().await, started("t1"));
-    assert!(f.watcher.clean_up("t1").is_empty());
+    assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
     assert!(!f.dir().join("t1.started").exists());
     f.nothing_but("t1").await;
 }
@@ -374,9 +375,9 @@ async fn a_started_that_was_cleaned_up_counts_anew_when_it_comes_again() {
 async fn cleaning_up_removes_both_files_and_only_those() {
     let f = fixture(NEVER_MS, |_| {});
     for name in ["t1.started", "t1.json", "t2.json"] {
-        f.write(name, "{}");
+        f.write(name, DONE);
     }
-    assert!(f.watcher.clean_up("t1").is_empty());
+    assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
     let left: Vec<_> = fs::read_dir(f.dir()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["t2.json"]);
 }
@@ -402,7 +403,7 @@ async fn a_sign_is_dropped_alone_and_a_later_one_is_new() {
 async fn what_cannot_be_removed_is_named() {
     let f = fixture(NEVER_MS, |_| {});
     fs::create_dir_all(f.dir().join("t1.json")).unwrap();
-    let left = f.watcher.clean_up("t1");
+    let left = f.watcher.clean_up("t1", ResultFile::Read);
     assert_eq!(left.iter().map(|(path, _)| path.as_path()).collect::<Vec<&Path>>(), [f.dir().join("t1.json")]);
 }
 
@@ -413,6 +414,6 @@ async fn a_name_that_leaves_the_folder_is_refused() {
     fs::write(f.root.path().join("deep/secret.json"), DONE).unwrap();
     f.watch(&["../secret", "t1"]);
     f.nothing_but("t1").await;
-    assert_eq!(f.watcher.clean_up("../secret").len(), 2);
+    assert_eq!(f.watcher.clean_up("../secret", ResultFile::Read).len(), 2);
     assert!(f.root.path().join("deep/secret.json").exists());
 }

@@ -223,7 +223,7 @@ impl<'a> Handling<'a> {
                     conn.up.push_back(Up::Close);
                 }
             }
-            Effect::CleanUp { task_id } => {
+            Effect::CleanUp { task_id, .. } => {
                 self.result_is_kept(&task_id)?;
                 self.late_session_is_kept(&task_id)?;
                 self.world.ghost.at_work.remove(&task_id);

@@ -160,7 +160,7 @@ impl Shift {
     fn parked(self, item: &mut ParkedTask) {
         match item {
             ParkedTask::UnderWay(persisted) => self.persisted(persisted),
-            ParkedTask::Finished { task_id: _, result: _ } => {}
+            ParkedTask::Finished { task_id: _, generation: _, result: _ } => {}
         }
     }
 

@@ -3,8 +3,8 @@
 
 use agentcom::machine::{
     Cause, ConnectionName, Disk, DrainStep, Effect, EffectName, Ending, Job, Journal, Machine, News, Notice, Outcome,
-    ParkedTask, PersistedJob, PreviousEnd, RestartAnswer, Stage, StageName, State, Task, Timestamp, ToHub, ToHubName,
-    Verdict, WakeReport,
+    ParkedTask, PersistedJob, PreviousEnd, RestartAnswer, ResultFile, Stage, StageName, State, Task, Timestamp, ToHub,
+    ToHubName, Verdict, WakeReport,
 };
 
 /// Where the machine stands, in one line. `origin` is the story's beginning.
@@ -160,9 +160,15 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Wake { task: woken, attempt } => format!("{name} {} attempt={attempt}", task(woken)),
         Effect::Dial => name.to_string(),
         Effect::CloseLink(code) => format!("{name} {} {}", code.code(), code.reason()),
-        Effect::CleanUp { task_id } | Effect::WithdrawWake { task_id } | Effect::DropSign { task_id } => {
-            format!("{name} {task_id}")
+        Effect::CleanUp { task_id, result } => {
+            let result = match result {
+                ResultFile::Read => "",
+                ResultFile::Unread => " (a result is kept)",
+                ResultFile::OfCancelledTask => " (cancelled)",
+            };
+            format!("{name} {task_id}{result}")
         }
+        Effect::WithdrawWake { task_id } | Effect::DropSign { task_id } => format!("{name} {task_id}"),
         Effect::Notify(notice) => format!("{name} {}", note(notice)),
         Effect::CheckNextRun { number, leaving } => {
             format!("{name} {number}{}", if *leaving { ", leaving" } else { "" })

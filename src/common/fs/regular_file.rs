@@ -90,7 +90,14 @@ pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// # Errors
 /// The system's error, or [`Unsuitable`].
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let file = open(path)?;
+    read_open(&mut open(path)?, max_bytes)
+}
+
+/// Reads an open file of at most `max_bytes` from where it stands.
+///
+/// # Errors
+/// The system's error, or [`Unsuitable::TooLarge`].
+pub fn read_open(file: &mut File, max_bytes: u64) -> io::Result<Vec<u8>> {
     let bytes = file.metadata()?.len();
     if bytes > max_bytes {
         return Err(Unsuitable::TooLarge { bytes, max_bytes }.into());

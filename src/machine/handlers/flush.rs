@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::machine::model::connection::{Connection, HubView};
-use crate::machine::model::effect::{Effect, ToHub};
+use crate::machine::model::effect::{Effect, ResultFile, ToHub};
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::{Disk, Journal};
 use crate::machine::model::machine::DeferredAssignment;
@@ -114,7 +114,8 @@ impl Step<'_> {
                 // The files of a task that is in hand or parked belong to the work on it.
                 let in_use = persisted == Some(task_id) || parked.contains(task_id);
                 if !in_use {
-                    self.effects.push(Effect::CleanUp { task_id: task_id.clone() });
+                    let result = if pending.verdict.result_read { ResultFile::Read } else { ResultFile::Unread };
+                    self.effects.push(Effect::CleanUp { task_id: task_id.clone(), result });
                 }
             }
         }

@@ -3,7 +3,7 @@
 use alloc::string::ToString;
 
 use crate::machine::handlers::last_look::WaitOver;
-use crate::machine::model::effect::{Effect, ToHub, WakeReport};
+use crate::machine::model::effect::{Effect, ResultFile, ToHub, WakeReport};
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
 use crate::machine::model::machine::{DeferredAssignment, Machine};
@@ -13,6 +13,17 @@ use crate::machine::model::parked_work::ParkedTask;
 use crate::machine::model::state::State;
 use crate::machine::model::task::{Outcome, Task, TaskId};
 use crate::machine::step::Step;
+
+/// What a verdict on the job is based on.
+#[derive(Debug, Clone, Copy)]
+enum Basis {
+    /// The result in the results folder.
+    Result,
+    /// No result.
+    NoResult,
+    /// No result, and no session had started.
+    NoSession,
+}
 
 impl Step<'_> {
     /// Handles an assignment.
@@ -77,7 +88,16 @@ impl Step<'_> {
     /// Reaches the verdict on an assignment whose work is finished already; it never becomes a job.
     fn answer_at_once(&mut self, task: Task, outcome: Outcome) {
         let Task { id: task_id, generation, .. } = task;
-        let verdict = Verdict { task_id, generation, outcome, accept_first: true, no_session_came: false, refusals: 0 };
+        let verdict = Verdict {
+            task_id,
+            generation,
+            outcome,
+            accept_first: true,
+            no_session_came: false,
+            // The file that it was made of went with an earlier verdict.
+            result_read: false,
+            refusals: 0,
+        };
         let completed = verdict.outcome.is_completed();
         let task_id = verdict.task_id.clone();
         self.machine.outbox.push_for_later_assignment(verdict);
@@ -187,7 +207,7 @@ impl Step<'_> {
         let expected = self.machine.late_sessions.forget(&id);
         let left_behind = self.forget_left_behind(task_id);
         if in_hand || parked || expected || left_behind {
-            self.order(Effect::CleanUp { task_id: id });
+            self.order(Effect::CleanUp { task_id: id, result: ResultFile::OfCancelledTask });
         }
     }
 
@@ -209,10 +229,12 @@ impl Step<'_> {
             WaitOver::Interrupted if anew => {
                 job.start_waking(1);
                 // The sign of the session that the reboot ended must not pass for the next one's.
-                self.order(Effect::CleanUp { task_id });
+                self.order(Effect::CleanUp { task_id, result: ResultFile::Unread });
             }
             WaitOver::Interrupted => {
-                self.finish(Outcome::failed("machine_rebooted: the machine was rebooted while the task ran"));
+                self.finish_without_result(Outcome::failed(
+                    "machine_rebooted: the machine was rebooted while the task ran",
+                ));
             }
         }
     }
@@ -223,17 +245,22 @@ impl Step<'_> {
         let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };
         self.expect_late_session();
         self.order(Effect::WithdrawWake { task_id });
-        self.conclude(outcome, true);
+        self.conclude(outcome, Basis::NoSession);
     }
 
-    /// Ends the job; its files are cleaned up once the verdict is on disk. (A wake that failed may have left files
-    /// too.)
+    /// Ends the job by its result; its files are cleaned up once the verdict is on disk.
     pub(in crate::machine) fn finish(&mut self, outcome: Outcome) {
-        self.conclude(outcome, false);
+        self.conclude(outcome, Basis::Result);
+    }
+
+    /// Ends the job without a result; its files are cleaned up once the verdict is on disk. (A wake that failed may have
+    /// left files too.)
+    pub(in crate::machine) fn finish_without_result(&mut self, outcome: Outcome) {
+        self.conclude(outcome, Basis::NoResult);
     }
 
     /// Puts the job's verdict into the outbox and ends the job.
-    fn conclude(&mut self, outcome: Outcome, no_session_came: bool) {
+    fn conclude(&mut self, outcome: Outcome, basis: Basis) {
         let Some(job) = self.machine.state.job() else { return };
         let accept_first = matches!(job.ownership, Ownership::Ours { accept: Pending::Unsent, .. });
         // While a report is open, the acceptance was sent on an earlier connection. Only legacy hubs distinguish that.
@@ -246,8 +273,20 @@ impl Step<'_> {
         if let Outcome::Completed { .. } = outcome {
             self.machine.late_sessions.forget(&task_id);
         }
-        let verdict =
-            Verdict { task_id: task_id.clone(), generation, outcome, accept_first, no_session_came, refusals: 0 };
+        let (no_session_came, result_read) = match basis {
+            Basis::Result => (false, true),
+            Basis::NoResult => (false, false),
+            Basis::NoSession => (true, false),
+        };
+        let verdict = Verdict {
+            task_id: task_id.clone(),
+            generation,
+            outcome,
+            accept_first,
+            no_session_came,
+            result_read,
+            refusals: 0,
+        };
         let completed = verdict.outcome.is_completed();
         if self.machine.outbox.push(verdict, accepted_here) {
             self.order(Effect::Notify(Notice::VerdictReached { task_id, completed }));
@@ -266,15 +305,22 @@ impl Step<'_> {
         } else {
             // No session is at work on it: the files for its wake are not needed any more.
             let task_id = job.task().id.clone();
-            self.order(Effect::CleanUp { task_id });
+            self.order(Effect::CleanUp { task_id, result: ResultFile::Unread });
         }
         self.end_job();
     }
 
-    /// Parks work, and cleans up after the oldest if there is too much of it.
+    /// Parks work. If there is too much of it, the oldest is given up: its result is put aside, whether it is known
+    /// already or lies in the results folder.
     pub(in crate::machine) fn park(&mut self, item: ParkedTask) {
-        if let Some(evicted) = self.machine.parked.put(item) {
-            self.order(Effect::CleanUp { task_id: evicted.task_id().clone() });
+        match self.machine.parked.put(item) {
+            None => {}
+            Some(ParkedTask::UnderWay(persisted)) => {
+                self.order(Effect::CleanUp { task_id: persisted.task.id, result: ResultFile::Unread });
+            }
+            Some(ParkedTask::Finished { task_id, generation, result }) => {
+                self.put_aside_parked(task_id, generation, result)
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use crate::machine::model::connection::HubView;
 use crate::machine::model::effect::Effect;
@@ -39,18 +40,25 @@ impl Step<'_> {
             self.change_hub_view(HubView::Known, HubView::AtWork);
         }
         let task_id = verdict.task_id.clone();
+        let of_the_task = |other: &&Verdict| other.task_id == task_id;
         let superseded = self.machine.state.persisted().is_some_and(|persisted| persisted.task.id == task_id)
-            || self.machine.outbox.iter().any(|other| other.task_id == task_id);
+            || self.machine.outbox.iter().any(|other| of_the_task(&other));
+        let said_again = self.machine.outbox.iter().filter(of_the_task).any(|other| other.outcome == verdict.outcome);
         let kept = match (&verdict.outcome, why) {
             (Outcome::Completed { result }, VerdictRefusal::NotNow) if !superseded => {
-                self.park(ParkedTask::Finished { task_id: task_id.clone(), result: result.clone() });
+                let (task_id, generation, result) = (task_id.clone(), verdict.generation, result.clone());
+                self.park(ParkedTask::Finished { task_id, generation, result });
                 true
+            }
+            // The same result is the verdict on a later assignment.
+            (Outcome::Completed { .. }, VerdictRefusal::NotNow) if said_again => false,
+            (Outcome::Completed { .. }, VerdictRefusal::NotNow) => {
+                return self.put_aside(verdict, "the task was assigned again".into(), false);
             }
             (Outcome::Completed { .. }, VerdictRefusal::Never) => {
                 return self.put_aside(verdict, "not_found".into(), false);
             }
-            (Outcome::Completed { .. }, VerdictRefusal::NotNow)
-            | (Outcome::Failed { .. }, VerdictRefusal::NotNow | VerdictRefusal::Never) => false,
+            (Outcome::Failed { .. }, VerdictRefusal::NotNow | VerdictRefusal::Never) => false,
         };
         self.order(Effect::Notify(Notice::VerdictRefused { task_id, kept }));
     }
@@ -110,6 +118,21 @@ impl Step<'_> {
                 self.order(Effect::Notify(Notice::VerdictGivenUp { task_id, error, kept: None }));
             }
         }
+    }
+
+    /// Puts the result of parked work aside that is given up for want of room.
+    pub(in crate::machine) fn put_aside_parked(&mut self, task_id: TaskId, generation: u64, result: Arc<str>) {
+        let outcome = Outcome::Completed { result };
+        let verdict = Verdict {
+            task_id,
+            generation,
+            outcome,
+            accept_first: false,
+            no_session_came: false,
+            result_read: false,
+            refusals: 0,
+        };
+        self.put_aside(verdict, "its task was not assigned again".into(), false);
     }
 
     /// Keeps the verdict in the journal until its result is written to the results folder.

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use crate::machine::model::effect::{ToHub, WakeReport};
+use crate::machine::model::effect::{Effect, ResultFile, ToHub, WakeReport};
 use crate::machine::model::event::WakeOutcome;
 use crate::machine::model::job::Stage;
 use crate::machine::model::parked_work::ParkedTask;
@@ -58,8 +58,9 @@ impl Step<'_> {
             }
         }
         if failed {
-            // The wake failed, so no session is at work.
+            // The wake failed, so no session is at work, and what was laid out for it is not needed any more.
             self.machine.parked.take(task_id);
+            self.order(Effect::CleanUp { task_id: task_id.clone(), result: ResultFile::Unread });
         }
     }
 
@@ -81,7 +82,7 @@ impl Step<'_> {
         let why = match outcome {
             WakeOutcome::Succeeded => return,
             WakeOutcome::Refused { reason } => {
-                self.finish(Outcome::Failed { reason: reason.clone() });
+                self.finish_without_result(Outcome::Failed { reason: reason.clone() });
                 return;
             }
             WakeOutcome::Failed { error } => error.clone(),
@@ -93,7 +94,9 @@ impl Step<'_> {
             return;
         }
         let plural = if attempt == 1 { "" } else { "s" };
-        self.finish(Outcome::Failed { reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}") });
+        self.finish_without_result(Outcome::Failed {
+            reason: format!("wake_failed_after_{attempt}_attempt{plural}: {why}"),
+        });
     }
 
     /// Handles the agent's confirmation that it works on the task.

@@ -114,7 +114,7 @@ impl History {
         // A verdict, a cancellation or an eviction ends the work: its files are removed, and a later assignment is new
         // work.
         for effect in step.effects {
-            if let Effect::CleanUp { task_id } = effect {
+            if let Effect::CleanUp { task_id, .. } = effect {
                 self.at_work.remove(task_id);
             }
         }

@@ -10,6 +10,7 @@ mod lifecycle;
 mod property;
 mod refusals;
 mod restarts;
+mod results;
 
 use alloc::string::String;
 
@@ -57,7 +58,8 @@ pub fn check_step(step: &StepRecord<'_>) -> Result<(), Violation> {
     restarts::answered(step)?;
     restarts::open_questions(step)?;
     lifecycle::no_new_work_behind_a_cordon(step)?;
-    refusals::refusal_blocks_nothing(step)
+    refusals::refusal_blocks_nothing(step)?;
+    results::unread_is_kept(step)
 }
 
 #[cfg(test)]

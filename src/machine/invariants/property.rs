@@ -40,6 +40,8 @@ pub enum Property {
     RefusalBlocksNothing,
     /// 17. Nothing overtakes a restart check: no task is taken meanwhile, and everything that waits waits for an answer.
     OpenQuestions,
+    /// 18. Nothing finished is deleted unread: a result is removed only after its verdict was taken, or its task cancelled.
+    UnreadIsKept,
 }
 
 /// A property that does not hold.

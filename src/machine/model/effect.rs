@@ -37,6 +37,8 @@ pub enum Effect {
     CleanUp {
         /// The task's id.
         task_id: TaskId,
+        /// What becomes of a result that lies there.
+        result: ResultFile,
     },
     /// Remove the files for the task's wake, and nothing from the results folder: a late session may still write there.
     WithdrawWake {
@@ -102,6 +104,17 @@ pub enum Effect {
         /// The result, a JSON object.
         result: Arc<str>,
     },
+}
+
+/// What is known of a result file that lies in the results folder when its task's files are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResultFile {
+    /// The task's verdict is made of it, and on disk: it is removed, unless it has changed since.
+    Read,
+    /// It was not read: it is kept aside.
+    Unread,
+    /// Its task is cancelled: it is removed.
+    OfCancelledTask,
 }
 
 /// A WebSocket close code with its reason.

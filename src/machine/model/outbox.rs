@@ -36,6 +36,8 @@ pub struct Verdict {
     /// Whether no session had started for the assignment: files in the results folder belong to a late session and
     /// remain.
     pub no_session_came: bool,
+    /// Whether it is made of the result in the results folder: such a file may be removed.
+    pub result_read: bool,
     /// The number of refusals with unknown errors; journalled, because a process may end before the last one.
     pub refusals: u8,
 }
@@ -161,6 +163,7 @@ impl Outbox {
         let mut pending = PendingVerdict::new(verdict, false);
         for earlier in self.pending.iter().filter(|p| is_earlier(p)) {
             pending.verdict.refusals = pending.verdict.refusals.max(earlier.verdict.refusals);
+            pending.verdict.result_read |= earlier.verdict.result_read;
             pending.losses = pending.losses.max(earlier.losses);
             pending.delivery = match &earlier.delivery {
                 Delivery::Open | Delivery::Refused => pending.delivery,

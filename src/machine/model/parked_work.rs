@@ -19,6 +19,8 @@ pub enum ParkedTask {
     Finished {
         /// The task's id.
         task_id: TaskId,
+        /// The generation in which it was done.
+        generation: u64,
         /// The agent's result, a JSON object.
         result: Arc<str>,
     },

@@ -18,6 +18,7 @@ fn draining_at(features: Features) -> Machine {
         outcome: Outcome::failed("no luck"),
         accept_first: false,
         no_session_came: false,
+        result_read: false,
         refusals: 0,
     };
     let journal = Journal { outbox: vec![verdict], ..Journal::default() };

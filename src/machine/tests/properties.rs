@@ -542,7 +542,15 @@ fn figures() -> impl Strategy<Value = Box<Policy>> {
 fn result_of(id: &str, note: u64) -> Verdict {
     let (task_id, generation) = (TaskId::new(id).unwrap(), 1_000);
     let outcome = Outcome::Completed { result: format!("{{\"n\":{note}}}").into() };
-    Verdict { task_id, generation, outcome, accept_first: false, no_session_came: false, refusals: 0 }
+    Verdict {
+        task_id,
+        generation,
+        outcome,
+        accept_first: false,
+        no_session_came: false,
+        result_read: false,
+        refusals: 0,
+    }
 }
 
 fn live(policy: Policy, ops: &[Op]) -> Result<Life, TestCaseError> {

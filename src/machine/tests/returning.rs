@@ -78,7 +78,11 @@ fn a_stop_says_goodbye_before_the_disk_has_answered() {
 
 #[test]
 fn parked_work_is_reported_to_a_hub_that_knows_what_became_of_it() {
-    let parked = ["t", "u"].map(|id| ParkedTask::Finished { task_id: TaskId::new(id).unwrap(), result: "{}".into() });
+    let parked = ["t", "u"].map(|id| ParkedTask::Finished {
+        task_id: TaskId::new(id).unwrap(),
+        generation: 1,
+        result: "{}".into(),
+    });
     let reports = |features: Features| {
         let machine = left_by(Journal { parked: parked.clone().into(), ..Journal::default() });
         let (_, effects) = step(step(machine, Event::HubOpened).0, identified(features));

@@ -30,7 +30,7 @@ fn step(machine: Machine, event: Event) -> (Machine, Vec<Effect>) {
 }
 
 fn cleans_up(effects: &[Effect]) -> bool {
-    effects.contains(&Effect::CleanUp { task_id: id() })
+    effects.iter().any(|effect| matches!(effect, Effect::CleanUp { task_id, .. } if *task_id == id()))
 }
 
 /// What becomes of a job of a process before this one, in that stage, when the hub has given it to somebody else.
@@ -129,7 +129,15 @@ fn a_task_that_a_failed_write_kept_off_the_disk_is_refused_though_another_is_the
 }
 
 fn verdict(generation: u64, outcome: Outcome) -> Verdict {
-    Verdict { task_id: id(), generation, outcome, accept_first: false, no_session_came: false, refusals: 0 }
+    Verdict {
+        task_id: id(),
+        generation,
+        outcome,
+        accept_first: false,
+        no_session_came: false,
+        result_read: false,
+        refusals: 0,
+    }
 }
 
 /// Online, with this verdict on its way, and then the task is handed out anew.
@@ -241,6 +249,7 @@ fn files_of_a_session_that_may_yet_come_outlast_a_crash_while_a_verdict_is_unans
                 outcome,
                 accept_first: false,
                 no_session_came: *no_session_came,
+                result_read: false,
                 refusals: 0,
             }
         };

@@ -12,6 +12,7 @@ fn verdict(id: &str, generation: u64) -> Verdict {
         outcome,
         accept_first: false,
         no_session_came: false,
+        result_read: false,
         refusals: 0,
     }
 }

@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::common::logging::Redactor;
 use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait};
 use crate::protocol::Rival;
 use crate::sidecar::admin::identity_conflict::IdentityConflict;
+use crate::sidecar::agent::results::kept::KeptResults;
 use crate::sidecar::clock::Clock;
 
 /// The number of past restarts that are kept beside the journal, for operators.
@@ -34,6 +36,8 @@ pub(crate) struct About {
     pub(crate) started_at: Timestamp,
     /// Removes the token from texts of the hub's and of operators.
     pub(crate) redactor: Redactor,
+    /// The results that were not taken; `None` until they are counted.
+    pub(crate) kept: watch::Receiver<Option<KeptResults>>,
 }
 
 /// The counters since the process began.

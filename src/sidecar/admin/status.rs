@@ -34,6 +34,9 @@ pub struct Status {
     pub identity_conflict: Option<IdentityConflictPart>,
     /// The journal.
     pub journal: JournalPart,
+    /// The results that were not taken; absent until they are counted, a second after the start.
+    #[serde(default)]
+    pub rejected: Option<RejectedPart>,
     /// The supervisor.
     pub supervisor: SupervisorPart,
     /// The past commanded restarts, the latest first.
@@ -156,6 +159,17 @@ pub struct JournalPart {
     /// The ids of tasks that the hub reclaimed and whose work is parked.
     #[serde(rename = "shelf")]
     pub parked: Vec<String>,
+}
+
+/// The results that were not taken (`Status.rejected`): unreadable, refused, or of an unknown task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedPart {
+    /// Their number.
+    pub count: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// The path of the one that was kept last.
+    pub newest: Option<String>,
 }
 
 /// A verdict that the hub has not acknowledged.

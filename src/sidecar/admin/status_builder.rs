@@ -6,8 +6,8 @@ use crate::machine::{
 };
 use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::admin::status::{
-    CountsPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, ProcessPart, RestartPart, Status,
-    SupervisorPart, TaskPart, VerdictPart,
+    CountsPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, ProcessPart, RejectedPart,
+    RestartPart, Status, SupervisorPart, TaskPart, VerdictPart,
 };
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
@@ -33,6 +33,11 @@ impl Status {
             hub: hub(snapshot, now),
             identity_conflict: identity_conflict(snapshot, now),
             journal: journal(snapshot),
+            rejected: snapshot.about.kept.borrow().as_ref().map(|kept| RejectedPart {
+                count: kept.count,
+                bytes: kept.bytes,
+                newest: kept.newest.clone(),
+            }),
             supervisor: supervisor(pm2, now),
             restarts: snapshot.past.iter().rev().take(MAX_RESTARTS_SHOWN).map(restart).collect(),
             counts: CountsPart {

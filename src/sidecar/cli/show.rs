@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::common::text::on_one_line;
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::OfflineView;
-use crate::sidecar::admin::status::{IdentityConflictPart, Status};
+use crate::sidecar::admin::status::{IdentityConflictPart, RejectedPart, Status};
 
 /// Something that is wrong, and what to do about it.
 struct Trouble {
@@ -26,6 +26,9 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
         page.row("identity", &another_sidecar(other, "used"));
     }
     page.row("journal", &journal(status));
+    if let Some(rejected) = status.rejected.as_ref().filter(|rejected| rejected.count > 0) {
+        page.row("rejected", &rejected_results(rejected));
+    }
     page.row("supervisor", &supervisor(status));
     let mut restarts = status.restarts.iter().take(5).map(|restart| {
         let when =
@@ -195,6 +198,12 @@ fn task(status: &Status) -> String {
         duration(task.age_ms),
         task.waits_for
     )
+}
+
+fn rejected_results(rejected: &RejectedPart) -> String {
+    let newest = rejected.newest.as_ref().map(|path| format!(", the newest {path}")).unwrap_or_default();
+    let kilobytes = rejected.bytes as f64 / 1e3;
+    format!("{} not taken, {kilobytes:.1} kB{newest}", count_u64(rejected.count, "result"))
 }
 
 fn hub(status: &Status) -> String {

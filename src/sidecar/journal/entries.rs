@@ -111,6 +111,9 @@ pub(super) struct VerdictEntry {
     accept_first: bool,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     nobody_came: bool,
+    /// Absent: a completed task has a result that was read, and of a failed one that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_read: Option<bool>,
     #[serde(skip_serializing_if = "is_zero")]
     refusals: u8,
 }
@@ -129,6 +132,7 @@ impl TryFrom<JsonFields> for VerdictEntry {
             },
             accept_first: fields.take_optional("accept_first")?.unwrap_or_default(),
             nobody_came: fields.take_optional("nobody_came")?.unwrap_or_default(),
+            result_read: fields.take_optional("result_read")?,
             refusals: fields.take_optional("refusals")?.unwrap_or_default(),
         })
     }
@@ -151,7 +155,7 @@ enum OutcomeEntry {
 #[serde(rename_all = "snake_case", tag = "kind", try_from = "JsonFields")]
 pub(super) enum ParkedEntry {
     UnderWay(Box<TaskEntry>),
-    Finished { task_id: String, result: JsonText },
+    Finished { task_id: String, generation: u64, result: JsonText },
 }
 
 impl TryFrom<JsonFields> for ParkedEntry {
@@ -160,7 +164,11 @@ impl TryFrom<JsonFields> for ParkedEntry {
     fn try_from(mut fields: JsonFields) -> Result<Self, String> {
         Ok(match fields.take::<String>("kind")?.as_str() {
             "under_way" => Self::UnderWay(Box::new(fields.try_into()?)),
-            "finished" => Self::Finished { task_id: fields.take("task_id")?, result: fields.take_object("result")? },
+            "finished" => Self::Finished {
+                task_id: fields.take("task_id")?,
+                generation: fields.take_optional("generation")?.unwrap_or(0),
+                result: fields.take_object("result")?,
+            },
             other => return Err(format!("unknown kind {other:?}")),
         })
     }
@@ -282,6 +290,7 @@ impl TaskEntry {
                 outcome: Outcome::failed("failed under the sidecar before this one"),
                 accept_first: false,
                 no_session_came: false,
+                result_read: false,
                 refusals: 0,
             });
             return Ok(());
@@ -333,6 +342,7 @@ impl VerdictEntry {
             outcome,
             accept_first: verdict.accept_first,
             nobody_came: verdict.no_session_came,
+            result_read: (verdict.result_read != verdict.outcome.is_completed()).then_some(verdict.result_read),
             refusals: verdict.refusals,
         }
     }
@@ -342,12 +352,14 @@ impl VerdictEntry {
             OutcomeEntry::Completed { result } => Outcome::Completed { result: result.as_str().into() },
             OutcomeEntry::Failed { reason } => Outcome::Failed { reason },
         };
+        let result_read = self.result_read.unwrap_or(outcome.is_completed());
         Ok(Verdict {
             task_id: task_id(&self.task_id)?,
             generation: self.generation,
             outcome,
             accept_first: self.accept_first,
             no_session_came: self.nobody_came,
+            result_read,
             refusals: self.refusals,
         })
     }
@@ -357,8 +369,8 @@ impl ParkedEntry {
     pub(super) fn from_parked(item: &ParkedTask) -> Self {
         match item {
             ParkedTask::UnderWay(persisted) => Self::UnderWay(Box::new(TaskEntry::from_job(persisted))),
-            ParkedTask::Finished { task_id, result } => {
-                Self::Finished { task_id: task_id.to_string(), result: stored_value(result) }
+            ParkedTask::Finished { task_id, generation, result } => {
+                Self::Finished { task_id: task_id.to_string(), generation: *generation, result: stored_value(result) }
             }
         }
     }
@@ -366,8 +378,8 @@ impl ParkedEntry {
     pub(super) fn into_parked(self, boot: Boot<'_>) -> Result<ParkedTask, BadJournal> {
         Ok(match self {
             Self::UnderWay(entry) => ParkedTask::UnderWay(entry.into_job(boot)?),
-            Self::Finished { task_id: raw, result } => {
-                ParkedTask::Finished { task_id: task_id(&raw)?, result: result.as_str().into() }
+            Self::Finished { task_id: raw, generation, result } => {
+                ParkedTask::Finished { task_id: task_id(&raw)?, generation, result: result.as_str().into() }
             }
         })
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::common::logging::Redactor;
 use crate::machine::{Effect, Ending, Machine, Timestamp};
@@ -15,6 +15,7 @@ use crate::sidecar::admin::snapshot::{About, Snapshot};
 use crate::sidecar::admin::systemd::Systemd;
 use crate::sidecar::admin::{http, readiness, reload, socket};
 use crate::sidecar::agent::hooks::Hooks;
+use crate::sidecar::agent::results::kept::{Folders, KeptResults};
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
 use crate::sidecar::policy::policy;
@@ -22,6 +23,7 @@ use crate::sidecar::shell::adapters::{Adapters, Foundation, scrub};
 use crate::sidecar::shell::environment::{Environment, RandomBytes};
 use crate::sidecar::shell::event_loop::{RESTART_HISTORY, Sidecar};
 use crate::sidecar::shell::inbox::Inbox;
+use crate::sidecar::shell::kept_results;
 use crate::sidecar::shell::outbound::Identity;
 use crate::sidecar::shell::read_journal::read_journal;
 use crate::sidecar::shell::start_error::StartError;
@@ -94,7 +96,8 @@ fn start_with(
 
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
     let identity = identity(&config, &pm2, boot_id(&environment.random, clock));
-    let about = about(&config, &identity, clock.now(), redactor.clone());
+    let (kept, kept_results) = watch::channel(None);
+    let about = about(&config, &identity, clock.now(), redactor.clone(), kept_results);
     let (snapshot, snapshots) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let admin = AdminHandle::new(snapshots, CommandSender::new(control.clone()), reloads, pm2.clone());
     let supervisor = supervisor_channels(&pm2, &admin, requests, on_a_machine);
@@ -105,8 +108,11 @@ fn start_with(
     if let Some(address) = config.http_listen {
         tokio::spawn(http::serve(address, admin.clone()));
     }
+    let kept_changed = Arc::new(Notify::new());
     if on_a_machine {
         socket::start(&config.queue_file, admin);
+        let folders = Folders { results: config.results_dir.clone(), queue_file: config.queue_file.clone() };
+        kept_results::start(folders, snapshot.subscribe(), kept, Arc::clone(&kept_changed));
     }
     let sidecar = Box::new(Sidecar {
         machine,
@@ -124,6 +130,7 @@ fn start_with(
         control,
         foreign_fields,
         watched: None,
+        kept_changed,
         #[cfg(debug_assertions)]
         history: Default::default(),
     });
@@ -162,7 +169,13 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
     }
 }
 
-fn about(config: &Config, identity: &Identity, started_at: Timestamp, redactor: Redactor) -> About {
+fn about(
+    config: &Config,
+    identity: &Identity,
+    started_at: Timestamp,
+    redactor: Redactor,
+    kept: watch::Receiver<Option<KeptResults>>,
+) -> About {
     About {
         agent_id: config.agent_id.clone(),
         hub_url: config.hub_url.clone(),
@@ -172,6 +185,7 @@ fn about(config: &Config, identity: &Identity, started_at: Timestamp, redactor: 
         results_dir: config.results_dir.display().to_string(),
         started_at,
         redactor,
+        kept,
     }
 }
 

@@ -9,7 +9,7 @@ mod shutdown;
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::common::crash_points::crash_point;
 use crate::common::logging::Redactor;
@@ -62,6 +62,8 @@ pub struct Sidecar {
     /// Fields of `queue.json` that other programs wrote.
     pub(crate) foreign_fields: JsonFields,
     pub(crate) watched: Option<TaskId>,
+    /// Tells that a result may have been kept that was not taken.
+    pub(crate) kept_changed: Arc<Notify>,
     pub(crate) hooks: Hooks,
     /// Removes the token from texts of the agent's and the hub's.
     pub(crate) redactor: Redactor,
@@ -116,7 +118,10 @@ impl Sidecar {
             Arrival::AdminRequest(request) => Some(self.waiting.register(request)),
             Arrival::Answer(event) => Some(event),
             Arrival::Wake(wake) => Some(wake_event(wake)),
-            Arrival::Results(report) => Some(results_event(report, &self.redactor)),
+            Arrival::Results(report) => {
+                self.kept_changed.notify_one();
+                Some(results_event(report, &self.redactor))
+            }
             Arrival::Connection(event) => {
                 self.record_connection_end(&event);
                 connection_event(event, &self.config.agent_id, &self.adapters.random)

@@ -35,7 +35,7 @@ fn journal() -> Journal {
         job: Some(persisted("t-1")),
         parked: vec![
             ParkedTask::UnderWay(persisted("t-2")),
-            ParkedTask::Finished { task_id: id("t-3"), result: r#"{"status":"success"}"#.into() },
+            ParkedTask::Finished { task_id: id("t-3"), generation: 1, result: r#"{"status":"success"}"#.into() },
         ],
         late_sessions: vec![LateSession { task_id: id("t-5"), machine_boot: "this-boot".into() }],
         outbox: vec![Verdict {
@@ -44,6 +44,7 @@ fn journal() -> Journal {
             outcome: Outcome::failed("no"),
             accept_first: false,
             no_session_came: true,
+            result_read: false,
             refusals: 0,
         }],
         restarts: RestartLedger {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::fs::regular_file::{self, Unsuitable};
+use crate::common::fs::same_file;
 use crate::protocol::{Document, JsonError, JsonFields, JsonText, MAX_RESULT_DEPTH, Refusal, stored_fields};
 use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::results::{ResultsConfig, refused};
@@ -39,8 +40,12 @@ impl ResultContent {
 /// The outcome of one look at a result file.
 #[derive(Debug)]
 pub(super) enum Look {
-    Done(ResultContent),
-    /// The file may still be being written.
+    Done {
+        content: ResultContent,
+        /// The file that was read as a result; `None` where there is something that was not taken.
+        taken: Option<FileVersion>,
+    },
+    /// The file may still be being written, or made readable.
     Unsettled(Candidate),
 }
 
@@ -49,63 +54,126 @@ pub(super) enum Look {
 pub(super) struct Candidate {
     signature: Signature,
     /// Since when it has been unchanged.
-    pub(super) since: Instant,
+    since: Instant,
+    hindrance: Hindrance,
 }
 
-/// The metadata that changes when a file is written.
+/// Why a file is undecided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hindrance {
+    /// It was read, and is no result as it stands.
+    Content,
+    /// This user may not read it yet: a session may write it under another user's name or without permissions, and give
+    /// it away afterwards.
+    Permission,
+    /// A fault of this machine.
+    Fault,
+}
+
+impl Candidate {
+    /// Returns the time until it is judged if it does not change, or `None` if it is not.
+    pub(super) fn judged_in(&self, config: &ResultsConfig) -> Option<Duration> {
+        let limit_ms = match self.hindrance {
+            Hindrance::Content => config.settle_ms,
+            Hindrance::Permission => config.permission_ms,
+            Hindrance::Fault => return None,
+        };
+        Some(Duration::from_millis(limit_ms).saturating_sub(self.since.elapsed()))
+    }
+}
+
+/// The metadata that changes when a file is written, replaced or given other permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Signature {
-    length: u64,
-    modified: Option<SystemTime>,
+    version: FileVersion,
+    changed: (i64, i64),
     is_file: bool,
 }
 
 impl Signature {
-    fn of(metadata: &Metadata) -> Self {
-        Self { length: metadata.len(), modified: metadata.modified().ok(), is_file: metadata.is_file() }
+    fn of(found: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let changed = (found.ctime(), found.ctime_nsec());
+        Self { version: FileVersion::of(found), changed, is_file: found.is_file() }
+    }
+}
+
+/// One state of one file: what is written to it later, or put in its place, is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileVersion {
+    identity: (u64, u64),
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl FileVersion {
+    pub(super) fn of(found: &Metadata) -> Self {
+        Self { identity: same_file::identity(found), length: found.len(), modified: found.modified().ok() }
     }
 }
 
 /// Looks at `path`, given what the last look found. Returns `None` if nothing is there.
 pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConfig, now: Instant) -> Option<Look> {
     // Follows symbolic links. A dangling link counts as no file, and so does a path that cannot be reached: that is no
-    // verdict.
+    // verdict. Nor is a file that is gone for the moment in which a writer puts another one in its place.
     let signature = Signature::of(&fs::metadata(path).ok()?);
     let same = before.filter(|before| before.signature == signature);
-    let settled =
-        same.is_some_and(|before| now.duration_since(before.since) >= Duration::from_millis(config.settle_ms));
+    let age = same.map_or(Duration::ZERO, |before| now.duration_since(before.since));
+    let settled = age >= Duration::from_millis(config.settle_ms);
     // A file that did not parse is not read again until it changes or is about to be given up: file times are coarse,
     // and a change within one tick must not be missed.
-    if same.is_some() && !settled {
-        return same.cloned().map(Look::Unsettled);
+    if let Some(before) = same.filter(|before| before.hindrance == Hindrance::Content && !settled) {
+        return Some(Look::Unsettled(before.clone()));
     }
+    let unsettled = |hindrance| {
+        // A fault says nothing about the file: what it holds is judged from the fault's end on.
+        let before = same.filter(|before| before.hindrance == hindrance && hindrance != Hindrance::Fault);
+        let since = before.map_or(now, |before| before.since);
+        Some(Look::Unsettled(Candidate { signature: signature.clone(), since, hindrance }))
+    };
+    let not_taken = |content| Some(Look::Done { content, taken: None });
     match read(path, config.max_bytes) {
-        Ok(content) => Some(Look::Done(content)),
+        Ok((content, version)) => Some(Look::Done { content, taken: Some(version) }),
         Err(ReadFailure::Missing) => None,
         Err(ReadFailure::Invalid(what)) if settled => {
-            let place = if signature.is_file && signature.length > 0 { keep_copy(path) } else { path.to_owned() };
+            let place = if signature.is_file { keep(path) } else { path.to_owned() };
             let error =
                 format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", place.display());
-            Some(Look::Done(ResultContent::Unreadable { error }))
+            not_taken(ResultContent::Unreadable { error })
+        }
+        Err(ReadFailure::Invalid(_)) => unsettled(Hindrance::Content),
+        Err(ReadFailure::NotPermitted(error)) if age >= Duration::from_millis(config.permission_ms) => {
+            let (place, tried_s) = (keep(path), age.as_secs());
+            let error = format!("{}: could not be read for {tried_s} s: {error}", place.display());
+            not_taken(ResultContent::Unreadable { error })
+        }
+        Err(ReadFailure::NotPermitted(error)) => {
+            if same.is_none() {
+                tracing::warn!(file = %path.display(), %error, "a result may not be read yet; it is tried again");
+            }
+            unsettled(Hindrance::Permission)
         }
         // The object is complete: further writes would not mend it.
-        Err(ReadFailure::Refused(refusal)) => {
-            Some(Look::Done(ResultContent::refused(keep_copy(path).display(), &refusal)))
-        }
-        Err(ReadFailure::Invalid(_)) => {
-            let since = same.map_or(now, |before| before.since);
-            Some(Look::Unsettled(Candidate { signature, since }))
-        }
+        Err(ReadFailure::Refused(refusal)) => not_taken(ResultContent::refused(keep(path).display(), &refusal)),
         Err(ReadFailure::Io(error)) => {
-            tracing::warn!(file = %path.display(), %error, "cannot read a result now; it will be tried again");
-            Some(Look::Unsettled(Candidate { signature, since: now }))
+            if same.is_none_or(|before| before.hindrance != Hindrance::Fault) {
+                tracing::warn!(file = %path.display(), %error, "cannot read a result now; it will be tried again");
+            }
+            unsettled(Hindrance::Fault)
         }
     }
 }
 
-/// Copies the file to where it can be found after the failed task's files are removed; returns the copy's path.
-fn keep_copy(path: &Path) -> PathBuf {
-    refused::keep_file(path).unwrap_or_else(|error| {
+/// Returns whether the file at `path` is a result that can be taken: what a process before this one took looks so.
+pub(super) fn is_result(path: &Path, max_bytes: u64) -> bool {
+    read(path, max_bytes).is_ok()
+}
+
+/// Puts the file to where it can be found after the failed task's files are removed; returns its path there. One that
+/// can be neither linked nor copied is moved there, or else stays where it is.
+fn keep(path: &Path) -> PathBuf {
+    let kept = refused::keep_file(path).or_else(|_| refused::move_file(path).map(|kept| kept.unwrap_or(path.into())));
+    kept.unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
         path.to_owned()
     })
@@ -117,6 +185,8 @@ enum ReadFailure {
     Missing,
     /// The file is not a result.
     Invalid(String),
+    /// This user may not read the file.
+    NotPermitted(io::Error),
     /// It is an object that no hub would accept.
     Refused(Refusal),
     /// A fault of this machine (no more open files, a disk error), which says nothing about the result.
@@ -130,15 +200,17 @@ impl From<io::Error> for ReadFailure {
         } else if e.kind() == io::ErrorKind::NotFound {
             Self::Missing
         } else if e.kind() == io::ErrorKind::PermissionDenied {
-            Self::Invalid(format!("cannot be read: {e}"))
+            Self::NotPermitted(e)
         } else {
             Self::Io(e)
         }
     }
 }
 
-fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, ReadFailure> {
-    let bytes = regular_file::read(path, max_bytes)?;
+fn read(path: &Path, max_bytes: u64) -> Result<(ResultContent, FileVersion), ReadFailure> {
+    let mut file = regular_file::open(path)?;
+    let version = FileVersion::of(&file.metadata()?);
+    let bytes = regular_file::read_open(&mut file, max_bytes)?;
     if bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii().is_empty() {
         return Err(ReadFailure::Invalid("is empty".into()));
     }
@@ -148,7 +220,7 @@ fn read(path: &Path, max_bytes: u64) -> Result<ResultContent, ReadFailure> {
                 let (file, count) = (path.display(), document.replaced());
                 tracing::warn!(%file, count, "a result has characters that are not Unicode: read as U+FFFD");
             }
-            Ok(classify(document.to_text()))
+            Ok((classify(document.to_text()), version))
         }
         Err(JsonError::Refused(refusal)) => Err(ReadFailure::Refused(refusal)),
         Err(JsonError::NotAnObject) => Err(ReadFailure::Invalid("is JSON but not an object".into())),

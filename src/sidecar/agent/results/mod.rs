@@ -1,11 +1,13 @@
 //! Watches the results folder for the files that agent sessions leave there: `<task_id>.started` and `<task_id>.json`.
-//! It looks only at the files of watched tasks, gives no verdict on a task, and removes nothing unless asked to.
+//! It looks only at the files of watched tasks, gives no verdict on a task, and removes nothing unless asked to; a result
+//! that it has not read it removes only if the task was cancelled.
 //!
 //! The watch is set up before the folder is scanned: inotify reports no file that is already there, and nothing at all
 //! for a folder that was removed and created again. So every notification only triggers a scan, and a timer does too.
 
 mod content;
 mod folder;
+pub mod kept;
 pub mod outcome;
 pub mod refused;
 
@@ -15,20 +17,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use content::{Candidate, Look};
+use content::{Candidate, FileVersion, Look};
 use folder::Folder;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::common::crash_points::crash_point;
-use crate::machine::TaskId;
+use crate::machine::{ResultFile, TaskId};
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 pub use outcome::ResultContent;
 
 /// The shortest time between two scans, so that a writer of many small pieces does not cause as many reads.
 const MIN_GAP: Duration = Duration::from_millis(20);
+
+/// The number of tasks of which it is known what was read.
+const READ_CAP: usize = 64;
 
 /// The watcher's configuration.
 #[derive(Debug, Clone)]
@@ -40,15 +45,18 @@ pub struct ResultsConfig {
     /// How long a file that is not a JSON object must stay unchanged before it is judged, ms. A JSON object is accepted
     /// at once: no prefix of one is one.
     pub settle_ms: u64,
+    /// How long a file that this user may not read is tried again while it does not change, ms. Only then does it count
+    /// as unreadable.
+    pub permission_ms: u64,
     /// The largest result file that is read, bytes.
     pub max_bytes: u64,
 }
 
 impl ResultsConfig {
-    /// Returns a configuration with the usual limits: files settle for 2 s and have at most 2 MiB (this project's hub
-    /// accepts frames of 4 MiB, and drops the connection for a larger one).
+    /// Returns a configuration with the usual limits: files settle for 2 s, become readable within 30 s, and have at most
+    /// 2 MiB (this project's hub accepts frames of 4 MiB, and drops the connection for a larger one).
     pub fn new(dir: impl Into<PathBuf>, scan_ms: u64) -> Self {
-        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, max_bytes: MAX_FILE_BYTES }
+        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, permission_ms: 30_000, max_bytes: MAX_FILE_BYTES }
     }
 }
 
@@ -128,11 +136,21 @@ impl ResultsWatcher {
     }
 
     /// Removes both files of a task; returns what could not be removed and why. Missing files are no error. Files that
-    /// appear afterwards count as new, if the task is still watched.
-    pub fn clean_up(&self, task_id: &str) -> Vec<(PathBuf, io::Error)> {
-        let started = self.remove(task_id, STARTED);
+    /// appear afterwards count as new, if the task is still watched. A result that was not read, or was written to since,
+    /// is moved to `rejected/` unless its task was cancelled.
+    pub fn clean_up(&self, task_id: &str, result: ResultFile) -> Vec<(PathBuf, io::Error)> {
+        let started = self.remove(task_id, STARTED, |path| std::fs::remove_file(path));
         crash_point!("after removing the agent's sign, before its result");
-        [started, self.remove(task_id, RESULT)].into_iter().filter_map(Result::err).collect()
+        let taken = self.shared.lock().read.remove(task_id);
+        let max_bytes = self.shared.config.max_bytes;
+        let result = self.remove(task_id, RESULT, |path| match (result, taken) {
+            (ResultFile::OfCancelledTask, _) => std::fs::remove_file(path),
+            (ResultFile::Read, Some(version)) if version == version_at(path)? => std::fs::remove_file(path),
+            // A process before this one read it, if it can be read at all.
+            (ResultFile::Read, None) if content::is_result(path, max_bytes) => std::fs::remove_file(path),
+            (ResultFile::Read | ResultFile::Unread, _) => keep_unread(path),
+        });
+        [started, result].into_iter().filter_map(Result::err).collect()
     }
 
     /// Removes a task's `.started` file only; returns whether there was one. A later one counts as new.
@@ -140,17 +158,22 @@ impl ResultsWatcher {
     /// # Errors
     /// The file cannot be removed.
     pub fn remove_started(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {
-        self.remove(task_id, STARTED)
+        self.remove(task_id, STARTED, |path| std::fs::remove_file(path))
     }
 
-    fn remove(&self, task_id: &str, extension: &str) -> Result<bool, (PathBuf, io::Error)> {
+    fn remove(
+        &self,
+        task_id: &str,
+        extension: &str,
+        take_away: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<bool, (PathBuf, io::Error)> {
         if TaskId::new(task_id).is_err() {
             return Err((task_id.into(), io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")));
         }
         // The lock is held across the removal: a scan that saw the old file then reports into a watch that is over.
         let mut state = self.shared.lock();
         let path = file_of(&self.shared.config.dir, task_id, extension);
-        let outcome = std::fs::remove_file(&path);
+        let outcome = take_away(&path);
         state.reset(task_id, extension);
         match outcome {
             Ok(()) => Ok(true),
@@ -171,6 +194,19 @@ const RESULT: &str = "json";
 
 fn file_of(dir: &Path, task_id: &str, extension: &str) -> PathBuf {
     dir.join(format!("{task_id}.{extension}"))
+}
+
+/// Returns what is at `path` now; `None` for what was not taken as a result.
+fn version_at(path: &Path) -> io::Result<Option<FileVersion>> {
+    std::fs::metadata(path).map(|found| Some(FileVersion::of(&found)))
+}
+
+/// Moves a result that was not read to where an operator finds it.
+fn keep_unread(path: &Path) -> io::Result<()> {
+    if let Some(kept) = refused::move_file(path)? {
+        tracing::warn!(file = %path.display(), kept = %kept.display(), "a result that was not read is kept there");
+    }
+    Ok(())
 }
 
 /// The state that the watcher's owner and its background task share.
@@ -196,6 +232,9 @@ struct WatchState {
     requested_look: Option<u32>,
     /// Events that are marked as reported and not in the channel yet.
     undelivered: VecDeque<ResultsEvent>,
+    /// The files that were reported as results, by task; `None` for one that was not taken. The latest
+    /// [`READ_CAP`] tasks, which is more than can wait for their clean-up.
+    read: BTreeMap<String, Option<FileVersion>>,
     watches: u64,
 }
 
@@ -243,11 +282,16 @@ impl WatchState {
         match found.result {
             None => watch.candidate = None,
             Some(Look::Unsettled(candidate)) => watch.candidate = Some(candidate),
-            Some(Look::Done(content)) if !watch.result => {
+            Some(Look::Done { content, taken }) if !watch.result => {
                 (watch.result, watch.candidate) = (true, None);
+                self.read.insert(task_id.to_owned(), taken);
+                while self.read.len() > READ_CAP {
+                    // Which one goes matters little: without an entry a file is judged by its content.
+                    self.read.pop_first();
+                }
                 self.undelivered.push_back(ResultsEvent::Result { task_id: task_id.to_owned(), content });
             }
-            Some(Look::Done(_)) => {}
+            Some(Look::Done { .. }) => {}
         }
     }
 }
@@ -346,8 +390,7 @@ async fn watch_folder(mut folder: Folder, shared: &Arc<Shared>) -> Folder {
 /// settled.
 fn time_to_next_scan(shared: &Shared) -> Duration {
     let scan = Duration::from_millis(shared.config.scan_ms);
-    let settle = Duration::from_millis(shared.config.settle_ms);
     let state = shared.lock();
     let undecided = state.watched.values().filter_map(|watch| watch.candidate.as_ref());
-    undecided.map(|candidate| settle.saturating_sub(candidate.since.elapsed())).fold(scan, Duration::min)
+    undecided.filter_map(|candidate| candidate.judged_in(&shared.config)).fold(scan, Duration::min)
 }

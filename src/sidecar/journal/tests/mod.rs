@@ -45,7 +45,11 @@ fn full_journal(stage: Stage) -> Journal {
         job: Some(persisted(stage)),
         parked: vec![
             ParkedTask::UnderWay(persisted(Stage::Running)),
-            ParkedTask::Finished { task_id: TaskId::new("t-2").unwrap(), result: r#"{"status":"success"}"#.into() },
+            ParkedTask::Finished {
+                task_id: TaskId::new("t-2").unwrap(),
+                generation: 1,
+                result: r#"{"status":"success"}"#.into(),
+            },
         ],
         late_sessions: vec![LateSession { task_id: TaskId::new("t-5").unwrap(), machine_boot: "b".into() }],
         outbox: vec![
@@ -55,6 +59,7 @@ fn full_journal(stage: Stage) -> Journal {
                 outcome: Outcome::Completed { result: r#"{"output":"x","status":"success"}"#.into() },
                 accept_first: true,
                 no_session_came: false,
+                result_read: false,
                 refusals: 3,
             },
             Verdict {
@@ -63,6 +68,7 @@ fn full_journal(stage: Stage) -> Journal {
                 outcome: Outcome::failed("no"),
                 accept_first: false,
                 no_session_came: true,
+                result_read: false,
                 refusals: 0,
             },
         ],
@@ -250,8 +256,11 @@ fn what_an_older_sidecar_took_is_read_at_any_depth_that_it_took() {
         let job = journal.job.as_mut().unwrap();
         job.task.payload = object.as_str().into();
         journal.parked[0] = ParkedTask::UnderWay(job.clone());
-        journal.parked[1] =
-            ParkedTask::Finished { task_id: TaskId::new("t-2").unwrap(), result: object.as_str().into() };
+        journal.parked[1] = ParkedTask::Finished {
+            task_id: TaskId::new("t-2").unwrap(),
+            generation: 1,
+            result: object.as_str().into(),
+        };
         journal.outbox[0].outcome = Outcome::Completed { result: object.as_str().into() };
         assert_eq!(journal_of(&to_bytes(&journal, &JsonFields::default())).0, journal, "{depth}");
     }
@@ -304,6 +313,7 @@ fn a_verdict_takes_no_more_room_than_its_result() {
                 outcome,
                 accept_first: true,
                 no_session_came: false,
+                result_read: false,
                 refusals: 0,
             });
         }

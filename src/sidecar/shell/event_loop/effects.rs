@@ -6,7 +6,7 @@ use tokio::task::JoinError;
 
 use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file;
-use crate::machine::{Effect, Ending, Event, Task, TaskId, ToHub};
+use crate::machine::{Effect, Ending, Event, ResultFile, Task, TaskId, ToHub};
 use crate::protocol::{JsonFields, Pm2Info, SidecarFrame};
 use crate::sidecar::agent::launch::Launcher;
 use crate::sidecar::agent::results::refused;
@@ -43,7 +43,7 @@ impl Sidecar {
                         self.adapters.connection.dial();
                     }
                     Effect::CloseLink(code) => self.adapters.connection.close(code.code(), code.reason()),
-                    Effect::CleanUp { task_id } => self.clean_up(&task_id),
+                    Effect::CleanUp { task_id, result } => self.clean_up(&task_id, result),
                     Effect::WithdrawWake { task_id } => {
                         // A run that has just begun is ended without a report, so its `.started` file is removed too.
                         if self.withdraw_wake(&task_id) {
@@ -116,6 +116,7 @@ impl Sidecar {
                 None
             }
         };
+        self.kept_changed.notify_one();
         Event::RefusedResultWritten { task_id, generation, path }
     }
 
@@ -152,12 +153,13 @@ impl Sidecar {
         }
     }
 
-    fn clean_up(&mut self, task_id: &TaskId) {
+    fn clean_up(&mut self, task_id: &TaskId, result: ResultFile) {
         // Before its files are removed: a run that is withdrawn leaves no result.
         self.withdraw_wake(task_id);
-        for (path, error) in self.adapters.results.clean_up(task_id.as_str()) {
+        for (path, error) in self.adapters.results.clean_up(task_id.as_str(), result) {
             tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
         }
+        self.kept_changed.notify_one();
     }
 
     /// Withdraws the task's wake command. Returns whether a run of a command was ended with it.

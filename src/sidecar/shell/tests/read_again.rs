@@ -72,12 +72,13 @@ fn a_result_is_kept(content: ResultContent) -> bool {
         outcome: outcome.clone(),
         accept_first: false,
         no_session_came: false,
+        result_read: false,
         refusals: 0,
     };
     reads_back(&Journal { outbox: vec![verdict], ..Journal::default() });
     match outcome {
         Outcome::Completed { result } => {
-            let parked = vec![ParkedTask::Finished { task_id: id(), result: result.clone() }];
+            let parked = vec![ParkedTask::Finished { task_id: id(), generation: 1, result: result.clone() }];
             reads_back(&Journal { parked, ..Journal::default() });
             is_taken(ToHub::TaskComplete { task_id: id(), generation: 1, result });
             true
