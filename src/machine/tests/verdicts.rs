@@ -22,8 +22,16 @@ fn job(id: &str) -> Option<PersistedJob> {
     Some(PersistedJob { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None })
 }
 
-/// Whether the result of "t" is kept when the hub refuses its first verdict, and these things are there besides.
-fn is_kept(job: Option<PersistedJob>, others: &[Verdict]) -> bool {
+/// What becomes of a result that the hub refuses.
+#[derive(Debug, PartialEq)]
+enum Fate {
+    Parked,
+    PutAside,
+    Gone,
+}
+
+/// What becomes of the result of "t" when the hub refuses its first verdict, and these things are there besides.
+fn fate(job: Option<PersistedJob>, others: &[Verdict]) -> Fate {
     let outbox = [&[verdict("t", 1)], others].concat();
     let policy = Policy::default();
     let (machine, _) = Machine::recover(Journal { job, outbox, ..Journal::default() }, NOW, &policy);
@@ -33,22 +41,62 @@ fn is_kept(job: Option<PersistedJob>, others: &[Verdict]) -> bool {
         Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of: None }),
     ];
     let machine = events.into_iter().fold(machine, |machine, event| transition(machine, event, NOW, &policy).0);
-    assert!(machine.outbox.find(&verdict("t", 1).task_id, 1).is_none(), "it was answered");
-    !machine.parked.items().is_empty()
+    let here = |pending: &&PendingVerdict| pending.verdict.task_id.as_str() == "t" && pending.verdict.generation == 1;
+    match machine.outbox.pending().find(here).map(|pending| &pending.delivery) {
+        Some(Delivery::GivenUp { fails: false, .. }) => Fate::PutAside,
+        Some(other) => panic!("it was answered, and is {other:?}"),
+        None if machine.parked.items().is_empty() => Fate::Gone,
+        None => Fate::Parked,
+    }
 }
 
 #[test]
-fn a_refused_result_is_kept() {
-    assert!(is_kept(None, &[]));
-    assert!(is_kept(job("u"), &[]));
-    assert!(is_kept(None, &[verdict("u", 1)]));
+fn a_refused_result_is_kept_for_the_next_assignment() {
+    assert_eq!(fate(None, &[]), Fate::Parked);
+    assert_eq!(fate(job("u"), &[]), Fate::Parked);
+    assert_eq!(fate(None, &[verdict("u", 1)]), Fate::Parked);
 }
 
 #[test]
-fn a_refused_result_is_not_kept_beside_newer_work() {
-    assert!(!is_kept(job("t"), &[]));
-    assert!(!is_kept(None, &[verdict("t", 2)]));
-    assert!(!is_kept(job("t"), &[verdict("t", 2)]));
+fn a_refused_result_is_put_aside_beside_newer_work_unless_it_is_its_result_too() {
+    let failed = Verdict { outcome: Outcome::failed("no luck"), ..verdict("t", 2) };
+    assert_eq!(fate(job("t"), &[]), Fate::PutAside);
+    assert_eq!(fate(None, &[failed]), Fate::PutAside);
+    assert_eq!(fate(None, &[verdict("t", 2)]), Fate::Gone);
+    assert_eq!(fate(job("t"), &[verdict("t", 2)]), Fate::Gone);
+}
+
+#[test]
+fn a_result_that_is_parked_no_longer_is_put_aside_and_stays_in_the_journal_until_it_is_written() {
+    let policy = Policy::default();
+    let parked = |n: usize| ParkedTask::Finished {
+        task_id: TaskId::new(&alloc::format!("t{n}")).unwrap(),
+        generation: 7,
+        result: "{}".into(),
+    };
+    let parked: Vec<_> = (0..PARKED_WORK_CAP).map(parked).collect();
+    let journal = Journal { parked, outbox: vec![verdict("t", 1)], ..Journal::default() };
+    let (machine, _) = Machine::recover(journal, NOW, &policy);
+    let events = [
+        Event::HubOpened,
+        Event::HubSaid(FromHub::Identified { features: Features::default() }),
+        Event::HubSaid(FromHub::VerdictRefused { complete: true, why: VerdictRefusal::NotNow, of: None }),
+        Event::Persisted,
+    ];
+    let mut effects = Vec::new();
+    let machine = events.into_iter().fold(machine, |machine, event| {
+        let (machine, ordered) = transition(machine, event, NOW, &policy);
+        effects.extend(ordered);
+        machine
+    });
+    let t0 = TaskId::new("t0").unwrap();
+    let kept = Effect::KeepRefused { task_id: t0.clone(), generation: 7, result: "{}".into() };
+    assert!(effects.contains(&kept), "{effects:?}");
+    assert!(machine.durable.outbox.iter().any(|verdict| verdict.task_id == t0));
+    let written = Event::RefusedResultWritten { task_id: t0.clone(), generation: 7, path: Some("there".into()) };
+    let (machine, _) = transition(machine, written, NOW, &policy);
+    assert!(machine.outbox.is_empty(), "{:?}", machine.outbox);
+    assert_eq!(machine.parked.items().len(), PARKED_WORK_CAP);
 }
 
 /// The outbox after the verdict on "t" was sent, and the hub refused the one of this name in this way.

@@ -3,6 +3,7 @@
 
 mod history;
 mod refusals;
+mod results;
 mod step;
 
 use alloc::collections::VecDeque;

@@ -5,7 +5,7 @@
 //! same output file; it neither delays the outcome nor is affected by a timeout, which ends the command's process group
 //! only. When this process exits, commands that still run are left alone.
 
-mod output_file;
+pub(crate) mod output_file;
 pub(crate) mod process_group;
 mod task_environment;
 
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use output_file::{OutputFile, WrittenFile};
+use output_file::OutputFile;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -108,7 +108,7 @@ impl WakeRunner {
     /// taken over, abandoned ones removed, in the background.
     pub fn new(config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Self {
         for file in output_file::open_leftover_files(&config.scratch_dir) {
-            tokio::spawn(file.keep_small());
+            tokio::spawn(file.keep_small_to_the_end());
         }
         Self { config, events }
     }
@@ -157,23 +157,24 @@ async fn run(config: &RunnerConfig, order: &WakeOrder) -> WakeOutcome {
     crash_point!("before the wake command starts");
     let spawned = spawn(config, order, &env, &output);
     crash_point!("after the wake command has started");
-    let output = output.close_writers();
+    let mut output = output.close_writers();
     let redactor = Redactor::new(&config.secrets);
     let outcome = match spawned {
-        Ok(mut child) => watch(&mut child, &order.what, order.timeout_ms, &output, &redactor).await,
+        Ok(mut child) => {
+            // From the first byte on, also while a command that took too long is ended.
+            let ended = output.keep_small_while(watch(&mut child, &order.what, order.timeout_ms)).await;
+            ended.unwrap_or_else(|status| WakeOutcome::Failed {
+                error: describe_failure(status, &output.quote(&redactor)),
+            })
+        }
         Err(error) => WakeOutcome::Failed { error },
     };
-    tokio::spawn(output.keep_small());
+    tokio::spawn(output.keep_small_to_the_end());
     outcome
 }
 
-async fn watch(
-    child: &mut Child,
-    what: &What,
-    timeout_ms: u64,
-    output: &WrittenFile,
-    redactor: &Redactor,
-) -> WakeOutcome {
+/// Waits for the command's end. An error is the status of a command that failed.
+async fn watch(child: &mut Child, what: &What, timeout_ms: u64) -> Result<WakeOutcome, ExitStatus> {
     let limit = Duration::from_millis(timeout_ms);
     let run_to_end = async {
         write_stdin(child, what).await;
@@ -181,12 +182,12 @@ async fn watch(
     };
     let status = timeout(limit, run_to_end).await;
     match status {
-        Ok(Ok(status)) if status.success() => WakeOutcome::Succeeded,
-        Ok(Ok(status)) => WakeOutcome::Failed { error: describe_failure(status, &redactor.clean(output.tail())) },
-        Ok(Err(e)) => WakeOutcome::Failed { error: format!("the wake command was lost: {e}") },
+        Ok(Ok(status)) if status.success() => Ok(WakeOutcome::Succeeded),
+        Ok(Ok(status)) => Err(status),
+        Ok(Err(e)) => Ok(WakeOutcome::Failed { error: format!("the wake command was lost: {e}") }),
         Err(_) => {
             terminate_group(child).await;
-            WakeOutcome::TimedOut { after_ms: timeout_ms }
+            Ok(WakeOutcome::TimedOut { after_ms: timeout_ms })
         }
     }
 }
