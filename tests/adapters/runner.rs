@@ -98,11 +98,17 @@ fn is_running(pid: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
+/// How many bytes the process has written.
+fn written_by(pid: &str) -> u64 {
+    let figures = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    figures.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(0)
+}
+
 fn is_there(pid: &str) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap()
 }
 
-fn stop(pid: &str) {
+fn stop_process(pid: &str) {
     std::process::Command::new("kill").args(["-9", pid]).status().unwrap();
 }
 
@@ -133,12 +139,61 @@ async fn a_command_killed_by_a_signal_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn only_the_end_of_long_output_is_quoted() {
+async fn the_beginning_and_the_end_of_long_output_are_quoted() {
     let mut f = fixture();
-    let error = f.failure("yes 'ä line' | head -c 500000; echo the end; exit 1").await;
-    assert!(error.ends_with("the end"), "{error}");
+    let error = f.failure("echo the start; yes 'ä line' | head -c 500000; echo the end; exit 1").await;
+    assert!(error.contains(": the start\nä line\n") && error.ends_with("the end"), "{error}");
+    assert!(error.contains("\n[... of 500018 bytes ...]\n"), "{error}");
     let characters = error.chars().count();
     assert!((1_900..=2_000).contains(&characters), "{characters}");
+}
+
+/// Watches the size of the output files in a folder until told to stop, and returns the greatest, bytes.
+fn greatest_size(scratch: PathBuf, stop: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let mut most = 0;
+        while stop.recv_timeout(Duration::from_millis(1)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let files = fs::read_dir(&scratch).into_iter().flatten().flatten();
+            most = most.max(files.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum());
+        }
+        most
+    })
+}
+
+/// The most that may be on the disk of a command that prints as fast as it can, bytes: what it writes between two looks.
+const MOST_BYTES: u64 = 1 << 30;
+
+#[tokio::test]
+async fn output_without_end_does_not_fill_the_disk_while_the_command_runs() {
+    let mut f = fixture();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let watcher = greatest_size(f.root.path().join("scratch"), stopped);
+    let error = f.failure("echo the start; yes 'more of it' | head -c 2G; echo the end; exit 1").await;
+    drop(stop);
+    let most = watcher.join().unwrap();
+    eprintln!("at most {} MiB of 2048 were on the disk", most >> 20);
+    assert!(most < MOST_BYTES, "{most} bytes");
+    assert!(error.contains(": the start\nmore of it\n") && error.ends_with("the end"), "{error}");
+}
+
+#[tokio::test]
+async fn output_without_end_of_a_session_and_of_a_command_that_is_being_ended_does_not_fill_the_disk() {
+    let mut f = fixture();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let watcher = greatest_size(f.root.path().join("scratch"), stopped);
+    let mut order = f.order("trap '' TERM; setsid sh -c 'echo $$ > pid; exec yes' & yes");
+    order.timeout_ms = 1_000;
+    f.runner.start(order);
+    // SIGTERM is ignored: two seconds more.
+    assert_eq!(f.next().await, WakeOutcome::TimedOut { after_ms: 1_000 });
+    let session = f.written("pid").await;
+    eventually("the session has written much", || written_by(&session) > 512 << 20).await;
+    let alive = is_running(&session);
+    stop_process(&session);
+    drop(stop);
+    let most = watcher.join().unwrap();
+    eprintln!("at most {} MiB were on the disk", most >> 20);
+    assert!(alive && most < MOST_BYTES, "{most} bytes");
 }
 
 #[tokio::test]
@@ -334,7 +389,7 @@ async fn a_timeout_spares_a_detached_session() {
     let session = f.written("session").await;
     assert_eq!(f.next().await, WakeOutcome::TimedOut { after_ms: 3_000 });
     let alive = is_running(&session);
-    stop(&session);
+    stop_process(&session);
     assert!(alive);
 }
 
