@@ -1,6 +1,7 @@
 //! Derives the machine's [`Policy`] from the configuration and the supervisor's settings.
 
 use crate::machine::{Intensity, Policy};
+use crate::sidecar::agent::result_hook::RUNS;
 use crate::sidecar::config::Config;
 use crate::sidecar::supervisor::pm2::{Pm2, machine_boot_id};
 
@@ -24,7 +25,10 @@ pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
             max: config.restart_intensity.max,
             window_ms: config.restart_intensity.window_ms,
         },
-        result_hook_ms: config.hooks.on_task_result.is_some().then(|| config.hooks.timeout_ms + RESULT_HOOK_SLACK_MS),
+        result_hook_ms: config.hooks.on_task_result.is_some().then(|| {
+            // It is run again where its answer makes no sense.
+            RUNS * config.hooks.timeout_ms + RESULT_HOOK_SLACK_MS
+        }),
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,

@@ -135,12 +135,87 @@ fn a_hook_is_told_of_a_failure_too() {
 }
 
 #[test]
-fn a_result_survives_a_hook_that_prints_nonsense() {
-    let scene = scene("echo done", json!({"on_task_result": "echo nonsense"}));
+fn a_hook_that_prints_nonsense_is_run_again_twice_and_then_the_task_fails_and_its_result_is_kept() {
+    for nonsense in ["echo nonsense", "echo []", r#"echo '{"result": 7}'"#, "yes | head -c 3000000"] {
+        let scene = scene("echo done", json!({"on_task_result": format!("echo >> looks; {nonsense}")}));
+        let _sidecar = scene.start();
+        let task = submit(&scene);
+        let reason = failed(&scene, &task);
+        let kept = scene.agent.path(&format!("results/rejected/{task}.json"));
+        assert!(reason.starts_with("result_hook_failed: on_task_result was run 3 times: "), "{reason}");
+        assert!(reason.contains(kept.to_str().unwrap()), "{reason}");
+        assert_eq!(fs::read_to_string(scene.agent.path("looks")).unwrap().lines().count(), 3);
+        let result: Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+        assert_eq!(result["output"], "done\n");
+        scene.agent.wait_log("the failure", |line| (line["hook"] == "on_task_result").then_some(()));
+    }
+}
+
+#[test]
+fn a_hook_that_prints_nonsense_once_is_believed_the_second_time() {
+    let hook = r#"if test -e looked; then echo '{"result": {"reviewed": true}}'; else echo > looked; echo what; fi"#;
+    let scene = scene("echo done", json!({"on_task_result": hook}));
+    let _sidecar = scene.start();
+    let task = submit(&scene);
+    assert_eq!(completed(&scene, &task)["reviewed"], true);
+    assert!(!scene.agent.path("results/rejected").exists());
+}
+
+#[test]
+fn a_hook_that_prints_nonsense_before_the_start_is_a_wake_that_failed() {
+    for (nonsense, why) in [("echo what", "no JSON object"), (r#"echo '{"env": 7}'"#, "\"env\": 7, which is no object")]
+    {
+        let scene = scene("echo > ran", json!({"on_task_start": format!("echo >> tries; {nonsense}")}));
+        scene.agent.configure("wake_retry_delays_ms", json!([20, 20]));
+        let _sidecar = scene.start();
+        let task = submit(&scene);
+        let reason = failed(&scene, &task);
+        assert!(
+            reason.starts_with("wake_failed_after_3_attempts: on_task_start: ") && reason.contains(why),
+            "{reason}"
+        );
+        assert_eq!(fs::read_to_string(scene.agent.path("tries")).unwrap().lines().count(), 3);
+        assert!(!scene.agent.path("ran").exists());
+    }
+}
+
+#[test]
+fn a_hook_that_prints_nonsense_before_the_start_once_is_asked_again() {
+    let hook = "if test -e asked; then echo '{}'; else echo > asked; echo what; fi";
+    let scene = scene("echo done", json!({"on_task_start": hook}));
+    scene.agent.configure("wake_retry_delays_ms", json!([20]));
     let _sidecar = scene.start();
     let task = submit(&scene);
     assert_eq!(completed(&scene, &task)["output"], "done\n");
-    scene.agent.wait_log("the failure", |line| (line["hook"] == "on_task_result").then_some(()));
+}
+
+#[test]
+fn a_hook_that_prints_without_end_is_ended_and_neither_it_nor_what_it_leaves_behind_fills_the_disk() {
+    // Its daemon holds stderr, and prints for as long as the test looks.
+    let hook = "setsid sh -c 'echo $$ > daemon; exec yes >&2' & while ! test -s daemon; do sleep 0.01; done; exec yes";
+    let scene = scene("echo done", json!({"on_task_start": hook}));
+    scene.agent.configure("wake_retry_delays_ms", json!([]));
+    let _sidecar = scene.start();
+    let task = submit(&scene);
+    let reason = failed(&scene, &task);
+    assert!(reason.contains("on_task_start: its answer has more than 2097152 bytes"), "{reason}");
+    let pid: u32 = fs::read_to_string(scene.agent.path("daemon")).unwrap().trim().parse().unwrap();
+    let written = || {
+        let figures = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        figures.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let size = || {
+        let files = fs::read_dir(scene.agent.path("queue.wake")).unwrap().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum::<u64>()
+    };
+    let mut most = 0;
+    wait::until_true("it to have printed much", || {
+        most = most.max(size());
+        written() > 2 << 30
+    });
+    process::kill9(pid);
+    assert!(most < 1 << 30, "{most} bytes were there");
+    wait::until_true("its files to be gone", || size() == 0);
 }
 
 #[test]

@@ -25,4 +25,5 @@ mod systemd;
 mod systemd_unit;
 mod taken_back;
 mod tasks;
+mod unread;
 mod upgrade;

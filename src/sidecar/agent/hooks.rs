@@ -1,26 +1,27 @@
 //! Commands around a task, for git workflows and the like: JSON on stdin, JSON back on stdout. The failure of a hook is
-//! reported and never loses a task. The callers decide when hooks run and what their answers mean for a task.
+//! reported and never loses a task; an answer that makes no sense is the caller's. The callers decide when hooks run and
+//! what their answers mean for a task.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::process::Command;
 
 use crate::common::logging::Redactor;
-use crate::common::text::{first_chars, last_bytes};
+use crate::common::text::first_chars;
 use crate::protocol::{Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH};
+use crate::sidecar::agent::wake::output_file::{self, OutputFile};
 use crate::sidecar::agent::wake::{Scrub, process_group};
 use crate::sidecar::config::Config;
 
 /// The longest answer that is read from a hook, bytes.
 const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
 
-/// How much of a hook's stderr is quoted, bytes.
-const QUOTED_BYTES: usize = 1_000;
+/// How much of a hook's stderr is quoted, characters.
+const STDERR_CHARS: usize = 1_000;
 
 /// How much of an invalid part of an answer is quoted, characters.
 const QUOTED_CHARS: usize = 200;
@@ -49,6 +50,15 @@ pub(crate) struct StartAnswer {
     pub(crate) task: JsonFields,
 }
 
+/// Why a hook gave no answer.
+#[derive(Debug)]
+enum HookError {
+    /// It did not start, took too long, or ended otherwise than with code 0: it changes nothing.
+    Failed(String),
+    /// It ended well, and what it printed is no answer.
+    Rubbish(String),
+}
+
 impl Hooks {
     pub(crate) fn new(config: &Config, scratch_dir: PathBuf, scrub: Scrub, redactor: Redactor) -> Self {
         let (start, result) = (config.hooks.on_task_start.clone(), config.hooks.on_task_result.clone());
@@ -68,8 +78,16 @@ impl Hooks {
     }
 
     /// Runs `on_task_start`. If it fails, a warning is added to the task (`hook_warning`), where the agent sees it.
-    pub(crate) async fn before_start(&self, task: &JsonFields, generation: u64, attempt: u8) -> StartAnswer {
-        let Some(line) = &self.start else { return StartAnswer::default() };
+    ///
+    /// # Errors
+    /// What it printed is no answer, so that nobody knows what it wanted.
+    pub(crate) async fn before_start(
+        &self,
+        task: &JsonFields,
+        generation: u64,
+        attempt: u8,
+    ) -> Result<StartAnswer, String> {
+        let Some(line) = &self.start else { return Ok(StartAnswer::default()) };
         let input = Input {
             hook: "on_task_start",
             task_id: task.get("task_id"),
@@ -78,26 +96,30 @@ impl Hooks {
             task,
             result: None,
         };
-        match self.run(line, &input).await.and_then(parse_start_answer) {
-            Ok(begin) => begin,
-            Err(error) => {
+        match self.run(line, &input).await.and_then(|answer| parse_start_answer(answer).map_err(HookError::Rubbish)) {
+            Ok(begin) => Ok(begin),
+            Err(HookError::Rubbish(error)) => Err(format!("on_task_start: {error}")),
+            Err(HookError::Failed(error)) => {
                 tracing::warn!(hook = "on_task_start", error, "a hook failed; the task is begun without it");
                 let mut task = JsonFields::default();
                 task.set("hook_warning", &format!("on_task_start: {error}"));
-                StartAnswer { task, ..StartAnswer::default() }
+                Ok(StartAnswer { task, ..StartAnswer::default() })
             }
         }
     }
 
     /// Runs `on_task_result`; returns the changed result, or `None` if the hook changed nothing. A hook that fails
     /// changes nothing.
+    ///
+    /// # Errors
+    /// What it printed is no answer.
     pub(crate) async fn review(
         &self,
         task: &JsonFields,
         generation: u64,
         mut result: JsonFields,
-    ) -> Option<JsonFields> {
-        let line = self.result.as_ref()?;
+    ) -> Result<Option<JsonFields>, String> {
+        let Some(line) = &self.result else { return Ok(None) };
         let input = Input {
             hook: "on_task_result",
             task_id: task.get("task_id"),
@@ -106,54 +128,64 @@ impl Hooks {
             task,
             result: Some(&result),
         };
-        match self.run(line, &input).await.and_then(|mut answer| take_object(&mut answer, "result")) {
-            Ok(changes) if changes.is_empty() => None,
+        let changes = |mut answer: JsonFields| take_object(&mut answer, "result").map_err(HookError::Rubbish);
+        match self.run(line, &input).await.and_then(changes) {
+            Ok(changes) if changes.is_empty() => Ok(None),
             Ok(changes) => {
                 result.extend(changes);
-                Some(result)
+                Ok(Some(result))
             }
-            Err(error) => {
+            Err(HookError::Rubbish(error)) => Err(error),
+            Err(HookError::Failed(error)) => {
                 tracing::warn!(hook = "on_task_result", error, "a hook failed; the result stays as it is");
-                None
+                Ok(None)
             }
         }
     }
 
     /// Runs one hook and returns its answer. The hook must exit with code 0 and print nothing or one JSON object.
-    async fn run(&self, line: &str, input: &Input<'_>) -> Result<JsonFields, String> {
-        let file_error =
-            |error: io::Error| format!("its files cannot be made in {}: {error}", self.scratch_dir.display());
+    async fn run(&self, line: &str, input: &Input<'_>) -> Result<JsonFields, HookError> {
+        let file_error = |error: io::Error| {
+            HookError::Failed(format!("its files cannot be made in {}: {error}", self.scratch_dir.display()))
+        };
         // Files, not pipes: a daemon that the hook leaves behind may hold them open forever, and delays nothing.
         let mut stdin = self.file().map_err(file_error)?;
-        let (stdout, stderr) = (self.file().map_err(file_error)?, self.file().map_err(file_error)?);
+        let output = |stream: &str| OutputFile::try_create(&self.scratch_dir, &format!("{}.{stream}", input.hook));
+        let (stdout, stderr) = (output("stdout").map_err(file_error)?, output("stderr").map_err(file_error)?);
         stdin.write_all(JsonText::of(input).as_str().as_bytes()).map_err(file_error)?;
         stdin.seek(SeekFrom::Start(0)).map_err(file_error)?;
-        let handle = |file: &File| file.try_clone().map(Stdio::from).map_err(file_error);
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).current_dir(&self.cwd);
         (self.scrub)(&mut command);
-        command.stdin(stdin).stdout(handle(&stdout)?).stderr(handle(&stderr)?);
+        command.stdin(stdin).stdout(stdout.stdio()).stderr(stderr.stdio());
         process_group::lead(&mut command);
-        let mut child = command.spawn().map_err(|e| format!("it did not start in {}: {e}", self.cwd.display()))?;
+        let spawned = command.spawn();
+        // The command's own copies too: the files stay until their last writer is gone.
+        drop(command);
+        let (stdout, stderr) = (stdout.close_writers(2 * ANSWER_BYTES), stderr.close_writers(output_file::MAX_BYTES));
+        let mut child =
+            spawned.map_err(|e| HookError::Failed(format!("it did not start in {}: {e}", self.cwd.display())))?;
         let mut guard = child.id().map(KillOnDrop);
         let limit = self.limit.as_millis();
-        let ended = tokio::time::timeout(self.limit, child.wait()).await;
-        let status = ended.map_err(|_| format!("it took longer than {limit} ms and was ended"))?;
-        let status = status.map_err(|e| format!("it was lost: {e}"))?;
+        let too_long = || HookError::Rubbish(format!("its answer has more than {ANSWER_BYTES} bytes"));
+        let ended = tokio::time::timeout(self.limit, stdout.while_at_most(ANSWER_BYTES, child.wait())).await;
+        let ended = ended.map_err(|_| HookError::Failed(format!("it took longer than {limit} ms and was ended")))?;
+        let status = ended.ok_or_else(too_long)?.map_err(|e| HookError::Failed(format!("it was lost: {e}")))?;
         // Processes that a finished hook leaves running belong to the operator.
         if let Some(guard) = guard.take() {
             std::mem::forget(guard);
         }
         if !status.success() {
-            let quoted = self.redactor.clean(tail(stderr));
-            return Err(format!(
-                "it {}{}{quoted}",
-                process_group::describe_exit(status),
-                if quoted.is_empty() { "" } else { ": " }
-            ));
+            let quoted = stderr.quote(STDERR_CHARS, &self.redactor);
+            let colon = if quoted.is_empty() { "" } else { ": " };
+            return Err(HookError::Failed(format!("it {}{colon}{quoted}", process_group::describe_exit(status))));
         }
-        let text = read_bytes(stdout).map_err(|e| format!("its answer cannot be read: {e}"))?;
-        parse_answer(&text)
+        if stdout.printed() > ANSWER_BYTES {
+            return Err(too_long());
+        }
+        let text =
+            stdout.read(ANSWER_BYTES).map_err(|e| HookError::Failed(format!("its answer cannot be read: {e}")))?;
+        parse_answer(&text).map_err(HookError::Rubbish)
     }
 
     fn file(&self) -> io::Result<File> {
@@ -182,19 +214,6 @@ struct Input<'a> {
     task: &'a JsonFields,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<&'a JsonFields>,
-}
-
-fn read_bytes(mut file: File) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    file.take(ANSWER_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn tail(file: File) -> String {
-    let bytes = read_bytes(file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    last_bytes(text.trim(), QUOTED_BYTES).to_owned()
 }
 
 /// Parses an answer: one JSON object, or nothing.

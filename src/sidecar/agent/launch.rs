@@ -53,7 +53,12 @@ impl Launcher<'_> {
         }
         let hooks = self.hooks.clone();
         tokio::spawn(async move {
-            let StartAnswer { refuse, env, task } = hooks.before_start(&payload, work.task.generation, attempt).await;
+            let answer = hooks.before_start(&payload, work.task.generation, attempt).await;
+            let StartAnswer { refuse, env, task } = match answer {
+                Ok(answer) => answer,
+                // Nothing was started: as a wake that failed, it is tried again.
+                Err(error) => return work.answer(WakeOutcome::Failed { error }),
+            };
             if let Some(reason) = refuse {
                 return work.refuse(format!("refused by on_task_start: {reason}"));
             }

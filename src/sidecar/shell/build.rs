@@ -111,8 +111,7 @@ fn start_with(
     let kept_changed = Arc::new(Notify::new());
     if on_a_machine {
         socket::start(&config.queue_file, admin);
-        let folders = Folders { results: config.results_dir.clone(), queue_file: config.queue_file.clone() };
-        kept_results::start(folders, snapshot.subscribe(), kept, Arc::clone(&kept_changed));
+        kept_results::start(Folders::of(&config), snapshot.subscribe(), kept, Arc::clone(&kept_changed));
     }
     let sidecar = Box::new(Sidecar {
         machine,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::machine::TaskId;
 use crate::sidecar::agent::results::refused::{self, FOLDER};
 use crate::sidecar::agent::results::{RESULT, STARTED};
+use crate::sidecar::config::Config;
 
 /// The most results that are kept; the oldest go.
 pub const MAX_COUNT: usize = 200;
@@ -50,6 +51,11 @@ struct Kept {
 }
 
 impl Folders {
+    /// Returns the folders of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { results: config.results_dir.clone(), queue_file: config.queue_file.clone() }
+    }
+
     /// Moves the results of unknown tasks, removes what is too much, and returns what is there then. `known` are the
     /// tasks whose files may still be needed. What cannot be read or removed is logged and left.
     pub fn tidy(&self, known: &BTreeSet<String>, now: SystemTime) -> KeptResults {

@@ -31,6 +31,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long the kernel may take to end a killed process before it is left to the runtime's reaper.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
+/// How much of a command's output is quoted, characters: with the text before it, at most the 2,000 characters that a
+/// legacy hub accepts as an error. A hub would cut off the end, where the reason is.
+const QUOTED_CHARS: usize = 1_900;
+
 /// Removes from a child's environment what it must not inherit (pm2's variables and its channel).
 pub type Scrub = fn(&mut Command);
 
@@ -108,7 +112,7 @@ impl WakeRunner {
     /// taken over, abandoned ones removed, in the background.
     pub fn new(config: RunnerConfig, events: mpsc::Sender<WakeEvent>) -> Self {
         for file in output_file::open_leftover_files(&config.scratch_dir) {
-            tokio::spawn(file.keep_small_to_the_end());
+            file.keep_small();
         }
         Self { config, events }
     }
@@ -157,20 +161,15 @@ async fn run(config: &RunnerConfig, order: &WakeOrder) -> WakeOutcome {
     crash_point!("before the wake command starts");
     let spawned = spawn(config, order, &env, &output);
     crash_point!("after the wake command has started");
-    let mut output = output.close_writers();
+    // From here on it is kept small.
+    let output = output.close_writers(output_file::MAX_BYTES);
     let redactor = Redactor::new(&config.secrets);
-    let outcome = match spawned {
-        Ok(mut child) => {
-            // From the first byte on, also while a command that took too long is ended.
-            let ended = output.keep_small_while(watch(&mut child, &order.what, order.timeout_ms)).await;
-            ended.unwrap_or_else(|status| WakeOutcome::Failed {
-                error: describe_failure(status, &output.quote(&redactor)),
-            })
-        }
+    match spawned {
+        Ok(mut child) => watch(&mut child, &order.what, order.timeout_ms).await.unwrap_or_else(|status| {
+            WakeOutcome::Failed { error: describe_failure(status, &output.quote(QUOTED_CHARS, &redactor)) }
+        }),
         Err(error) => WakeOutcome::Failed { error },
-    };
-    tokio::spawn(output.keep_small_to_the_end());
-    outcome
+    }
 }
 
 /// Waits for the command's end. An error is the status of a command that failed.

@@ -10,11 +10,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -27,12 +28,8 @@ use crate::common::text::{first_chars, last_chars};
 /// at an edge is whole.
 const READ_BYTES: u64 = 8 * 1024;
 
-/// How much of the output is quoted, characters: with the text before it, at most the 2,000 characters that a legacy hub
-/// accepts as an error. A hub would cut off the end, where the reason is.
-const QUOTED_CHARS: usize = 1_900;
-
-/// How much of longer output is quoted from its beginning, characters.
-const QUOTED_HEAD_CHARS: usize = 300;
+/// The part of a quotation of longer output that is its beginning: this share of its characters.
+const HEAD_SHARE: usize = 6;
 
 /// The size beyond which the file is shortened, bytes.
 pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
@@ -44,6 +41,9 @@ const KEPT_BYTES: u64 = 128 * 1024;
 /// writes in that time is on the disk until the next look.
 const FASTEST_LOOK: Duration = Duration::from_millis(10);
 const SLOWEST_LOOK: Duration = Duration::from_millis(100);
+
+/// The time until a file is looked at again that could not be shortened: each time leaves a line in the log.
+const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// Growth between two looks from which on a file grows fast, bytes.
 const FAST_BYTES: u64 = 64 * 1024;
@@ -107,13 +107,12 @@ impl OutputFile {
         writer.map_or_else(Stdio::null, Stdio::from)
     }
 
-    /// Closes this process's writing end, AFTER the command has inherited it.
-    pub(crate) fn close_writers(self) -> WrittenFile {
-        WrittenFile {
-            file: self.files.map(|files| (files.path, Arc::new(files.reader))),
-            left_out: 0,
-            pace: Pace::default(),
-        }
+    /// Closes this process's writing end, AFTER the command has inherited it, and keeps the file to `max_bytes` in the
+    /// background until its last writer is gone. Then it is removed; what is returned can still be read.
+    pub(crate) fn close_writers(self, max_bytes: u64) -> WrittenFile {
+        let written = WrittenFile { kept: self.files.map(|files| Kept::new(files.path, files.reader, max_bytes)) };
+        written.keep_small();
+        written
     }
 }
 
@@ -126,10 +125,16 @@ fn reading_options() -> OpenOptions {
 
 /// The output file of a command that was started.
 pub(crate) struct WrittenFile {
-    file: Option<(PathBuf, Arc<File>)>,
+    kept: Option<Arc<Kept>>,
+}
+
+/// A file that is kept small.
+struct Kept {
+    path: PathBuf,
+    file: File,
+    max_bytes: u64,
     /// How many bytes were removed from its middle.
-    left_out: u64,
-    pace: Pace,
+    left_out: AtomicU64,
 }
 
 /// How often the file is looked at.
@@ -153,100 +158,126 @@ impl Pace {
 }
 
 impl WrittenFile {
-    /// Returns the size of the output, bytes.
-    pub(crate) fn length(&self) -> u64 {
-        let found = self.file.as_ref().and_then(|(_, file)| file.metadata().ok());
-        found.map_or(0, |found| found.len())
+    /// Returns how much was printed, bytes.
+    pub(crate) fn printed(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.length() + kept.left_out.load(Ordering::Relaxed))
     }
 
-    /// Returns the output up to this size, as text.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub(crate) fn text(&self, max_bytes: u64) -> io::Result<String> {
-        let Some((_, file)) = &self.file else { return Ok(String::new()) };
-        Ok(String::from_utf8_lossy(&read_part(file, 0, max_bytes)?).into_owned())
-    }
-
-    /// Returns the beginning and the end of the output, as text without secrets.
-    pub(crate) fn quote(&self, redactor: &Redactor) -> String {
-        let Some((_, file)) = &self.file else { return String::new() };
-        match self.try_quote(file, redactor) {
-            Ok(text) => text,
-            Err(error) => format!("(its output cannot be read: {error})"),
-        }
-    }
-
-    fn try_quote(&self, file: &File, redactor: &Redactor) -> io::Result<String> {
-        let length = file.metadata()?.len();
-        let text = |from| -> io::Result<String> {
-            let bytes = read_part(file, from, READ_BYTES)?;
-            Ok(redactor.clean(String::from_utf8_lossy(&bytes).trim().to_owned()))
-        };
-        let end = text(length.saturating_sub(READ_BYTES))?;
-        if length <= READ_BYTES && end.chars().count() <= QUOTED_CHARS {
-            return Ok(end);
-        }
-        let start = text(0)?;
-        let mark = format!("\n[... of {} bytes ...]\n", length + self.left_out);
-        let head = first_chars(&start, QUOTED_HEAD_CHARS);
-        Ok(format!("{head}{mark}{}", last_chars(&end, QUOTED_CHARS - QUOTED_HEAD_CHARS - mark.len())))
-    }
-
-    /// Does the work while it keeps the file small.
-    pub(crate) async fn keep_small_while<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Does the work for as long as at most this much is printed; returns `None` once there is more.
+    pub(crate) async fn while_at_most<T>(&self, max_bytes: u64, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return done,
-                () = sleep(self.pace.next) => {}
+                done = &mut work => return Some(done),
+                () = sleep(SLOWEST_LOOK) => if self.printed() > max_bytes {
+                    return None;
+                }
             }
-            self.keep_small().await;
         }
     }
 
-    /// Keeps the file small until its last writer is gone, then removes it.
-    pub(crate) async fn keep_small_to_the_end(mut self) {
-        let Some((path, file)) = self.file.clone() else { return };
-        while file.try_lock().is_err() {
-            self.keep_small().await;
-            sleep(self.pace.next).await;
-        }
-        // A newer file under the same name belongs to another command.
-        if same_file::is_at(&file, &path) {
-            let _ = fs::remove_file(&path);
-        }
+    /// Returns the beginning of the output.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn read(&self, max_bytes: u64) -> io::Result<Vec<u8>> {
+        self.kept.as_ref().map_or(Ok(Vec::new()), |kept| kept.read(0, max_bytes))
     }
 
-    /// Looks at the file, and shortens it if it is too long.
-    async fn keep_small(&mut self) {
-        let length = self.length();
-        self.pace.found(length);
-        let Some((path, file)) = &self.file else { return };
-        if length <= MAX_BYTES {
-            return;
-        }
-        let (file, left_out) = (Arc::clone(file), self.left_out);
-        // On a blocking thread: what was written meanwhile may be much, and takes its time to go.
-        let shortened = tokio::task::spawn_blocking(move || shorten(&file, left_out)).await;
-        match shortened.unwrap_or_else(|died| Err(io::Error::other(died))) {
-            Ok((length, left_out)) => (self.pace.length, self.left_out) = (length, left_out),
-            Err(error) => tracing::warn!(file = %path.display(), %error, "cannot shorten a command's output"),
+    /// Returns the beginning and the end of the output, as text of at most this many characters without secrets.
+    pub(crate) fn quote(&self, most_chars: usize, redactor: &Redactor) -> String {
+        let Some(kept) = &self.kept else { return String::new() };
+        kept.quote(most_chars, redactor).unwrap_or_else(|error| format!("(its output cannot be read: {error})"))
+    }
+
+    /// Keeps the file small in the background until its last writer is gone, then removes it.
+    pub(super) fn keep_small(&self) {
+        if let Some(kept) = self.kept.clone() {
+            tokio::spawn(keep_small(kept));
         }
     }
 }
 
-/// Removes the middle of a file that may be appended to meanwhile. Returns its length then, and how many bytes have been
-/// removed in all, where there were `left_out` before.
-fn shorten(mut file: &File, left_out: u64) -> io::Result<(u64, u64)> {
-    let length = file.metadata()?.len();
-    let end = read_part(file, length.saturating_sub(KEPT_BYTES), KEPT_BYTES)?;
-    file.set_len(KEPT_BYTES)?;
-    let left_out = left_out + length.saturating_sub(KEPT_BYTES).saturating_sub(end.len() as u64);
-    let mark = format!("\n[agentcom-sidecar left out {left_out} bytes here]\n");
-    file.write_all(&[mark.as_bytes(), &end].concat())?;
-    Ok((KEPT_BYTES + (mark.len() + end.len()) as u64, left_out))
+async fn keep_small(kept: Arc<Kept>) {
+    let mut pace = Pace::default();
+    while kept.file.try_lock().is_err() {
+        pace.found(kept.length());
+        if pace.length > kept.max_bytes {
+            let file = Arc::clone(&kept);
+            // On a blocking thread: what was written meanwhile may be much, and takes its time to go.
+            let shortened = tokio::task::spawn_blocking(move || file.shorten()).await;
+            match shortened.unwrap_or_else(|died| Err(io::Error::other(died))) {
+                Ok(length) => pace.length = length,
+                Err(error) => {
+                    tracing::warn!(file = %kept.path.display(), %error, "cannot shorten a command's output");
+                    pace.next = AFTER_ERROR;
+                }
+            }
+        }
+        sleep(pace.next).await;
+    }
+    // A newer file under the same name belongs to another command.
+    if same_file::is_at(&kept.file, &kept.path) {
+        let _ = fs::remove_file(&kept.path);
+    }
+}
+
+impl Kept {
+    fn new(path: PathBuf, file: File, max_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { path, file, max_bytes, left_out: AtomicU64::new(0) })
+    }
+
+    fn length(&self) -> u64 {
+        self.file.metadata().map_or(0, |found| found.len())
+    }
+
+    /// Removes the middle of the file, which may be appended to meanwhile. Returns its length then.
+    fn shorten(&self) -> io::Result<u64> {
+        let length = self.file.metadata()?.len();
+        let end = self.read(length.saturating_sub(KEPT_BYTES), KEPT_BYTES)?;
+        self.file.set_len(KEPT_BYTES)?;
+        let gone = length.saturating_sub(KEPT_BYTES).saturating_sub(end.len() as u64);
+        let left_out = self.left_out.fetch_add(gone, Ordering::Relaxed) + gone;
+        let mark = format!("\n[agentcom-sidecar left out {left_out} bytes here]\n");
+        (&self.file).write_all(&[mark.as_bytes(), &end].concat())?;
+        Ok(KEPT_BYTES + (mark.len() + end.len()) as u64)
+    }
+
+    fn read(&self, from: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
+        // By position: the background reads the same open file.
+        use std::os::unix::fs::FileExt as _;
+        let mut bytes = vec![0; usize::try_from(max_bytes.min(self.length().saturating_sub(from))).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], from + filled as u64) {
+                // It was shortened meanwhile.
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn quote(&self, most_chars: usize, redactor: &Redactor) -> io::Result<String> {
+        let length = self.length();
+        let text = |from| -> io::Result<String> {
+            let bytes = self.read(from, READ_BYTES)?;
+            Ok(redactor.clean(String::from_utf8_lossy(&bytes).trim().to_owned()))
+        };
+        let end = text(length.saturating_sub(READ_BYTES))?;
+        if length <= READ_BYTES && end.chars().count() <= most_chars {
+            return Ok(end);
+        }
+        let start = text(0)?;
+        let mark = format!("\n[... of {} bytes ...]\n", length + self.left_out.load(Ordering::Relaxed));
+        let head = first_chars(&start, most_chars / HEAD_SHARE);
+        let rest = most_chars.saturating_sub(head.chars().count() + mark.len());
+        Ok(format!("{head}{mark}{}", last_chars(&end, rest)))
+    }
 }
 
 /// Opens the output files that an earlier sidecar left. Called BEFORE any command starts, so that none of them is new.
@@ -258,16 +289,9 @@ pub(super) fn open_leftover_files(scratch: &Path) -> Vec<WrittenFile> {
         .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
         .filter_map(|path| {
             let file = regular_file::open_with(&path, &mut reading_options()).ok()?;
-            Some(WrittenFile { file: Some((path, Arc::new(file))), left_out: 0, pace: Pace::default() })
+            Some(WrittenFile { kept: Some(Kept::new(path, file, MAX_BYTES)) })
         })
         .collect()
-}
-
-fn read_part(mut file: &File, from: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(max_bytes).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -285,11 +309,11 @@ mod tests {
         panic!("never happened");
     }
 
-    fn session(scratch: &Path) -> (File, PathBuf, WrittenFile) {
+    fn session(scratch: &Path) -> (File, PathBuf, OutputFile) {
         let output = OutputFile::create(scratch, "t1.1.1");
         let files = output.files.as_ref().unwrap();
         let (session, path) = (files.writer.try_clone().unwrap(), files.path.clone());
-        (session, path, output.close_writers())
+        (session, path, output)
     }
 
     #[tokio::test(start_paused = true)]
@@ -297,7 +321,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let (mut session, path, output) = session(scratch.path());
         let length = || fs::metadata(&path).unwrap().len();
-        tokio::spawn(output.keep_small_to_the_end());
+        let written = output.close_writers(MAX_BYTES);
 
         for number in 0..300_000 {
             writeln!(session, "line {number}").unwrap();
@@ -308,25 +332,46 @@ mod tests {
         assert!(text.starts_with("line 0\nline 1\n"), "{}", &text[..40]);
         assert!(text.ends_with("line 299998\nline 299999\ngo on\n"), "{}", &text[text.len() - 40..]);
         assert!(text.contains("[agentcom-sidecar left out "), "where it was cut");
+        let quoted = written.quote(200, &Redactor::new(&[]));
+        assert!(quoted.starts_with("line 0\n") && quoted.ends_with("\ngo on") && quoted.len() <= 200, "{quoted}");
 
         drop(session);
         eventually(|| !path.exists()).await;
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_was_left_out_is_counted_over_all_cuts() {
+    #[test]
+    fn what_was_left_out_is_counted_over_all_cuts() {
         let scratch = tempfile::tempdir().unwrap();
-        let (mut session, path, mut output) = session(scratch.path());
+        let (mut session, path, output) = session(scratch.path());
+        let files = output.files.unwrap();
+        let kept = Kept::new(files.path, files.reader, MAX_BYTES);
         let mut written = 0;
         for _ in 0..3 {
-            session.write_all(&vec![b'x'; 2 * 1024 * 1024]).unwrap();
+            session.write_all(&vec![b'#'; 2 * 1024 * 1024]).unwrap();
             written += 2 * 1024 * 1024;
-            output.keep_small().await;
+            assert_eq!(kept.shorten().unwrap(), kept.length());
         }
         let text = fs::read_to_string(&path).unwrap();
-        let kept = text.chars().filter(|c| *c == 'x').count() as u64;
-        assert!(text.contains(&format!("left out {} bytes", output.left_out)), "the count");
-        assert!(written - output.left_out - kept < 200, "{written} {} {kept}", output.left_out);
+        let left = text.chars().filter(|c| *c == '#').count() as u64;
+        let left_out = kept.left_out.load(Ordering::Relaxed);
+        assert!(text.contains(&format!("left out {left_out} bytes")), "the count");
+        // The earlier marks count among what is left out.
+        assert!(left_out + left - written < 200, "{written} {left_out} {left}");
+    }
+
+    #[test]
+    fn a_secret_at_the_edge_of_what_is_quoted_is_not_quoted_in_half() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut session, _, output) = session(scratch.path());
+        let text = format!("{}s3cret-token{}s3cret-token{}", "a".repeat(13), "-".repeat(20_000), "z".repeat(60));
+        session.write_all(text.as_bytes()).unwrap();
+        let files = output.files.unwrap();
+        let redactor = Redactor::new(&[crate::common::secret::Secret::new("s3cret-token")]);
+        for most in 60..120 {
+            let quoted = Kept::new(files.path.clone(), files.reader.try_clone().unwrap(), 0).quote(most, &redactor);
+            let quoted = quoted.unwrap();
+            assert!(!quoted.contains("s3") && !quoted.contains("token"), "{quoted}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::common::fs::atomic_file;
 use crate::machine::{Effect, Ending, Event, ResultFile, Task, TaskId, ToHub};
 use crate::protocol::{JsonFields, Pm2Info, SidecarFrame};
 use crate::sidecar::agent::launch::Launcher;
+use crate::sidecar::agent::results::kept::Folders;
 use crate::sidecar::agent::results::refused;
 use crate::sidecar::agent::supervised::Watched;
 use crate::sidecar::hub_connection::SendError;
@@ -53,7 +54,9 @@ impl Sidecar {
                     Effect::DropSign { task_id } => self.drop_sign(&task_id),
                     Effect::CheckNextRun { number, leaving } => self.adapters.next_run.check(number, leaving),
                     Effect::RunResultHook { number, task, outcome } => {
-                        self.adapters.result_hook.run(number, &task, outcome, &self.hooks, &self.redactor);
+                        let folders = Folders::of(&self.config);
+                        let kept = (folders, &self.redactor);
+                        self.adapters.result_hook.run(number, (&task, outcome), &self.hooks, kept);
                     }
                     Effect::LookForResults { number } => self.adapters.results.look(number),
                     Effect::PassOn(_) => self.pass_on(),

@@ -1,0 +1,85 @@
+//! Results that were not taken, at the real sidecar: told to the hub by name, kept, and shown.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+
+use std::fs;
+
+use crate::support::legacy_hub::{Status, Task};
+use crate::support::scene::Scene;
+use crate::support::wait;
+use serde_json::{Value, json};
+
+fn scene(wake_command: &str) -> Scene {
+    let scene = Scene::new();
+    scene.agent.configure("wake_command", json!(wake_command));
+    scene.agent.configure("wake_retry_delays_ms", json!([]));
+    scene
+}
+
+fn failed(scene: &Scene) -> (String, String) {
+    let task = scene.hub.submit_task(Task::new("task-1", "do it").max_retries(1));
+    let reason = scene.hub.wait_task(&task, Status::DeadLetter).last_error.unwrap();
+    (task, reason)
+}
+
+/// Waits until the status counts this many results, and returns that part of it.
+fn shown(scene: &Scene, count: u64) -> Value {
+    let probe = || Some(scene.agent.status()["rejected"].clone()).filter(|part| part["count"] == count);
+    wait::until_or("the results to be counted", wait::BOUND, probe, || scene.agent.story())
+}
+
+#[test]
+fn a_result_that_is_none_is_named_to_the_hub_kept_and_shown() {
+    let scene = scene("printf '{\"status\": ' > results/${TASK_ID}.json");
+    let _sidecar = scene.start();
+    let (task, reason) = failed(&scene);
+    let kept = scene.agent.path(&format!("results/rejected/{task}.json"));
+    assert!(reason.starts_with("result_parse_error: ") && reason.contains(kept.to_str().unwrap()), "{reason}");
+    wait::until_true("its own name to be free", || !scene.agent.path(&format!("results/{task}.json")).exists());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "{\"status\": ");
+    let part = shown(&scene, 1);
+    assert_eq!(part, json!({"count": 1, "bytes": 11, "newest": kept}));
+    let (code, page) = scene.agent.operate(&["status"]);
+    assert!(code == 0 && page.contains("1 result not taken") && page.contains(kept.to_str().unwrap()), "{page}");
+}
+
+#[test]
+fn a_result_that_was_not_decided_when_its_task_failed_is_kept() {
+    let scene = scene("printf '{\"status\": ' > results/${TASK_ID}.json; exit 3");
+    let _sidecar = scene.start();
+    let (task, reason) = failed(&scene);
+    assert!(reason.starts_with("wake_failed_after_1_attempt: "), "{reason}");
+    let part = shown(&scene, 1);
+    assert!(part["newest"].as_str().unwrap().ends_with(&format!("rejected/{task}.json")), "{part}");
+}
+
+#[test]
+fn what_was_kept_by_a_run_before_is_shown_and_of_too_many_the_oldest_go() {
+    let scene = scene("true");
+    let folder = scene.agent.path("results/rejected");
+    fs::create_dir_all(&folder).unwrap();
+    for number in 0..203 {
+        fs::write(folder.join(format!("t-{number:03}.json")), "{}").unwrap();
+    }
+    let _sidecar = scene.start();
+    assert_eq!(shown(&scene, 200)["bytes"], 400);
+    let left = |number: u32| folder.join(format!("t-{number:03}.json")).exists();
+    assert_eq!([0, 1, 2, 3, 202].map(left), [false, false, false, true, true]);
+    scene.agent.wait_log("the oldest to be named", |line| {
+        line["file"].as_str().filter(|file| file.ends_with("t-002.json")).map(|_| ())
+    });
+}
+
+#[test]
+fn a_result_of_a_task_that_nobody_knows_is_kept_once_it_is_a_day_old() {
+    let scene = scene("true");
+    let path = scene.agent.path("results/gone.json");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "{}").unwrap();
+    let two_days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 86_400);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(two_days_ago).unwrap();
+    fs::write(scene.agent.path("results/young.json"), "{}").unwrap();
+    let _sidecar = scene.start();
+    let newest = shown(&scene, 1)["newest"].clone();
+    assert!(newest.as_str().unwrap().ends_with("results/rejected/gone.json"), "{newest}");
+    assert_eq!((path.exists(), scene.agent.path("results/young.json").exists()), (false, true));
+}
