@@ -170,12 +170,12 @@ fn a_hook_s_answer_is_taken_as_deep_as_a_result_may_be_and_no_deeper() {
     );
     agent.configure("hooks", json!({"on_task_result": hook}));
     let mut sidecar = agent.start();
-    let done = |levels: usize| {
-        let task = hub.submit_with(json!({"description": levels.to_string(), "max_retries": 0}));
-        hub.wait_task(&task, "completed")["result"]["hook"].clone()
-    };
-    assert_eq!(done(MAX_JSON_DEPTH - 2), nested(MAX_JSON_DEPTH - 2));
-    assert_eq!(done(MAX_JSON_DEPTH - 1), Value::Null);
+    let submit = |levels: usize| hub.submit_with(json!({"description": levels.to_string(), "max_retries": 0}));
+    let done = hub.wait_task(&submit(MAX_JSON_DEPTH - 2), "completed");
+    assert_eq!(done["result"]["hook"], nested(MAX_JSON_DEPTH - 2));
+    let failed = hub.wait_task(&submit(MAX_JSON_DEPTH - 1), "dead_letter");
+    let why = failed["last_error"].as_str().unwrap();
+    assert!(why.starts_with("result_hook_failed: ") && why.contains("nested 65 levels deep"), "{why}");
     agent.wait_log("why the answer was not taken", |line| {
         let why = line["error"].as_str().filter(|_| line["hook"] == "on_task_result")?;
         why.contains("nested 65 levels deep").then_some(())

@@ -303,5 +303,10 @@ fn what_a_wake_command_leaves_and_then_fails_counts_for_no_other_hand_out() {
     scene.wait_quiet();
     let ran = std::fs::read_to_string(scene.agent.path("ran")).unwrap();
     assert_eq!(ran.lines().count(), 4, "{}", scene.agent.story());
-    assert_eq!(std::fs::read_dir(scene.agent.path("results")).unwrap().count(), 0, "{}", scene.agent.story());
+    let left: Vec<_> =
+        std::fs::read_dir(scene.agent.path("results")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["rejected"], "{}", scene.agent.story());
+    // The four are alike.
+    let kept = std::fs::read_dir(scene.agent.path("results/rejected")).unwrap().count();
+    assert_eq!(kept, 1, "{}", scene.agent.story());
 }

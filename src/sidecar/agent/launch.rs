@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::common::fs::regular_file;
 use crate::machine::Task;
-use crate::protocol::{JsonFields, stored_fields};
+use crate::protocol::{JsonFields, Limit, clip, stored_fields};
 use crate::sidecar::agent::executor::{Executor, Plan, choose_executor};
 use crate::sidecar::agent::hooks::{Hooks, StartAnswer};
 use crate::sidecar::agent::side::Wakes;
@@ -81,7 +81,8 @@ struct Work {
 
 impl Work {
     fn refuse(&self, reason: String) {
-        self.answer(WakeOutcome::Refused { reason });
+        // A hook may give a whole book as its reason.
+        self.answer(WakeOutcome::Refused { reason: clip(&reason, Limit::Reason) });
     }
 
     fn answer(&self, outcome: WakeOutcome) {

@@ -144,6 +144,12 @@ fn is_zero(count: &u8) -> bool {
     *count == 0
 }
 
+/// Returns whether the field is left out: an older sidecar did not write it.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_generation_unknown(generation: &u64) -> bool {
+    *generation == 0
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 enum OutcomeEntry {
@@ -155,7 +161,12 @@ enum OutcomeEntry {
 #[serde(rename_all = "snake_case", tag = "kind", try_from = "JsonFields")]
 pub(super) enum ParkedEntry {
     UnderWay(Box<TaskEntry>),
-    Finished { task_id: String, generation: u64, result: JsonText },
+    Finished {
+        task_id: String,
+        result: JsonText,
+        #[serde(skip_serializing_if = "is_generation_unknown")]
+        generation: u64,
+    },
 }
 
 impl TryFrom<JsonFields> for ParkedEntry {

@@ -16,6 +16,9 @@ const REFUSING_CLOSES: [u16; 5] = [1003, 1007, 1008, 1009, 1011];
 /// connection in turn. (Our hub names a short one: it decides between two sidecars that supersede each other.)
 const SUPERSEDED_WAIT_MS: u64 = 60_000;
 
+/// The longest id of a restart command that is remembered, bytes.
+const MAX_COMMAND_ID_BYTES: usize = 4 * 1024;
+
 /// The wait after a rate-limited frame, in ms, if the hub names none.
 const DEFAULT_RETRY_MS: u64 = 1_000;
 
@@ -170,12 +173,14 @@ fn task_payload(assignment: &Assignment) -> String {
 
 fn restart_order(command: RestartCommand) -> RestartOrder {
     let reason = command.reason.filter(|reason| !reason.is_empty());
+    // It is remembered in the journal, sixteen of them: one that is too long for that is as none.
+    let fits = |id: &String| id.len() <= MAX_COMMAND_ID_BYTES;
     RestartOrder {
         reason: clip(reason.as_deref().unwrap_or("hub_commanded"), Limit::Reason),
-        command_id: command.command_id,
+        command_id: command.command_id.filter(fits),
         deadline_ms: command.deadline_ms,
         force: command.force,
-        by: command.by,
+        by: command.by.map(|by| clip(&by, Limit::Status)),
     }
 }
 

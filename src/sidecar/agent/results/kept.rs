@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::machine::TaskId;
 use crate::sidecar::agent::results::refused::{self, FOLDER};
 use crate::sidecar::agent::results::{RESULT, STARTED};
+use crate::sidecar::agent::wake::task_environment::task_of_value_file;
 use crate::sidecar::config::Config;
 
 /// The most results that are kept; the oldest go.
@@ -43,7 +44,7 @@ pub struct Folders {
 }
 
 /// A result that was not taken.
-struct Kept {
+struct KeptFile {
     path: PathBuf,
     /// The last change of its name, links or content: when it was kept, or later.
     changed: (i64, i64),
@@ -60,6 +61,7 @@ impl Folders {
     /// tasks whose files may still be needed. What cannot be read or removed is logged and left.
     pub fn tidy(&self, known: &BTreeSet<String>, now: SystemTime) -> KeptResults {
         self.clear_left_files(known, now);
+        self.clear_left_values(known, now);
         let mut kept = self.kept();
         kept.sort_by(|one, other| (one.changed, &one.path).cmp(&(other.changed, &other.path)));
         self.drop_oldest(&mut kept);
@@ -76,11 +78,7 @@ impl Folders {
             let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| TaskId::new(stem).is_ok());
             let extension = path.extension().and_then(|extension| extension.to_str());
             let (Some(task), Some(extension @ (RESULT | STARTED))) = (name, extension) else { continue };
-            let is_old = |found: fs::Metadata| {
-                !found.is_dir()
-                    && found.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > LEFT_AFTER))
-            };
-            if known.contains(task) || !entry.metadata().is_ok_and(is_old) {
+            if known.contains(task) || !is_left(&entry, now) {
                 continue;
             }
             let cleared = if extension == RESULT { keep_left(&path) } else { fs::remove_file(&path) };
@@ -90,8 +88,23 @@ impl Folders {
         }
     }
 
+    /// Removes what was laid out for the wakes of tasks that are not known any more: after a crash, or with another journal,
+    /// nobody does it by the task's name.
+    fn clear_left_values(&self, known: &BTreeSet<String>, now: SystemTime) {
+        for entry in entries(&self.queue_file.with_extension("wake")) {
+            let name = entry.file_name();
+            let task = name.to_str().and_then(task_of_value_file);
+            if task.is_some_and(|task| !known.contains(task))
+                && is_left(&entry, now)
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!(file = %entry.path().display(), %error, "a value of an unknown task stays behind");
+            }
+        }
+    }
+
     /// Returns the kept results of both folders. Anything but a folder counts.
-    fn kept(&self) -> Vec<Kept> {
+    fn kept(&self) -> Vec<KeptFile> {
         use std::os::unix::fs::MetadataExt as _;
         let folders = [self.results.join(FOLDER), self.queue_file.with_extension(FOLDER)];
         let files = folders.iter().flat_map(|folder| entries(folder));
@@ -99,12 +112,12 @@ impl Folders {
             .filter_map(|entry| {
                 let found = entry.metadata().ok().filter(|found| !found.is_dir())?;
                 let changed = (found.ctime(), found.ctime_nsec());
-                Some(Kept { path: entry.path(), changed, bytes: found.len() })
+                Some(KeptFile { path: entry.path(), changed, bytes: found.len() })
             })
             .collect()
     }
 
-    fn drop_oldest(&self, kept: &mut Vec<Kept>) {
+    fn drop_oldest(&self, kept: &mut Vec<KeptFile>) {
         let mut bytes: u64 = kept.iter().map(|one| one.bytes).sum();
         let mut too_many = kept.len().saturating_sub(MAX_COUNT);
         let mut stay = Vec::new();
@@ -130,6 +143,13 @@ impl Folders {
         }
         *kept = stay.into_iter().chain(newest).collect();
     }
+}
+
+/// Returns whether the file has not changed for [`LEFT_AFTER`].
+fn is_left(entry: &DirEntry, now: SystemTime) -> bool {
+    entry.metadata().is_ok_and(|found| {
+        !found.is_dir() && found.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > LEFT_AFTER))
+    })
 }
 
 fn keep_left(path: &Path) -> io::Result<()> {
@@ -201,6 +221,20 @@ mod tests {
         assert_eq!(stage.tidy_later(&["known"]), found);
         let left = stage.names(&stage.folders.results);
         assert_eq!(left, ["folder.json", "known.json", "known.started", "notes.txt", "rejected", "t.part"]);
+    }
+
+    #[test]
+    fn values_of_unknown_tasks_go_after_a_day() {
+        let stage = Stage::new();
+        let wake = stage.folders.queue_file.with_extension("wake");
+        fs::create_dir(&wake).unwrap();
+        for name in ["known.a.TASK_JSON.value", "known.TASK_JSON.value", "old.TASK_JSON.value", "old.run"] {
+            fs::write(wake.join(name), "x").unwrap();
+        }
+        stage.folders.tidy(&BTreeSet::new(), SystemTime::now());
+        assert_eq!(stage.names(&wake).len(), 4);
+        stage.tidy_later(&["known", "known.a"]);
+        assert_eq!(stage.names(&wake), ["known.TASK_JSON.value", "known.a.TASK_JSON.value", "old.run"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 pub(crate) mod output_file;
 pub(crate) mod process_group;
-mod task_environment;
+pub(crate) mod task_environment;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};

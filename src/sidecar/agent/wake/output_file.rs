@@ -110,7 +110,7 @@ impl OutputFile {
     /// Closes this process's writing end, AFTER the command has inherited it, and keeps the file to `max_bytes` in the
     /// background until its last writer is gone. Then it is removed; what is returned can still be read.
     pub(crate) fn close_writers(self, max_bytes: u64) -> WrittenFile {
-        let written = WrittenFile { kept: self.files.map(|files| Kept::new(files.path, files.reader, max_bytes)) };
+        let written = WrittenFile { kept: self.files.map(|files| SmallFile::new(files.path, files.reader, max_bytes)) };
         written.keep_small();
         written
     }
@@ -125,11 +125,11 @@ fn reading_options() -> OpenOptions {
 
 /// The output file of a command that was started.
 pub(crate) struct WrittenFile {
-    kept: Option<Arc<Kept>>,
+    kept: Option<Arc<SmallFile>>,
 }
 
 /// A file that is kept small.
-struct Kept {
+struct SmallFile {
     path: PathBuf,
     file: File,
     max_bytes: u64,
@@ -199,7 +199,7 @@ impl WrittenFile {
     }
 }
 
-async fn keep_small(kept: Arc<Kept>) {
+async fn keep_small(kept: Arc<SmallFile>) {
     let mut pace = Pace::default();
     while kept.file.try_lock().is_err() {
         pace.found(kept.length());
@@ -223,7 +223,7 @@ async fn keep_small(kept: Arc<Kept>) {
     }
 }
 
-impl Kept {
+impl SmallFile {
     fn new(path: PathBuf, file: File, max_bytes: u64) -> Arc<Self> {
         Arc::new(Self { path, file, max_bytes, left_out: AtomicU64::new(0) })
     }
@@ -289,7 +289,7 @@ pub(super) fn open_leftover_files(scratch: &Path) -> Vec<WrittenFile> {
         .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
         .filter_map(|path| {
             let file = regular_file::open_with(&path, &mut reading_options()).ok()?;
-            Some(WrittenFile { kept: Some(Kept::new(path, file, MAX_BYTES)) })
+            Some(WrittenFile { kept: Some(SmallFile::new(path, file, MAX_BYTES)) })
         })
         .collect()
 }
@@ -344,7 +344,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let (mut session, path, output) = session(scratch.path());
         let files = output.files.unwrap();
-        let kept = Kept::new(files.path, files.reader, MAX_BYTES);
+        let kept = SmallFile::new(files.path, files.reader, MAX_BYTES);
         let mut written = 0;
         for _ in 0..3 {
             session.write_all(&vec![b'#'; 2 * 1024 * 1024]).unwrap();
@@ -368,7 +368,7 @@ mod tests {
         let files = output.files.unwrap();
         let redactor = Redactor::new(&[crate::common::secret::Secret::new("s3cret-token")]);
         for most in 60..120 {
-            let quoted = Kept::new(files.path.clone(), files.reader.try_clone().unwrap(), 0).quote(most, &redactor);
+            let quoted = SmallFile::new(files.path.clone(), files.reader.try_clone().unwrap(), 0).quote(most, &redactor);
             let quoted = quoted.unwrap();
             assert!(!quoted.contains("s3") && !quoted.contains("token"), "{quoted}");
         }

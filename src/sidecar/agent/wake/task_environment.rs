@@ -46,18 +46,19 @@ pub(super) fn fit(scratch: &Path, task_id: &str, env: &[(String, String)]) -> Re
 pub(super) fn remove_value_files(scratch: &Path, task_id: &str) {
     // A missing folder holds no files.
     let Ok(entries) = fs::read_dir(scratch) else { return };
-    let prefix = format!("{task_id}.");
-    let suffix = format!(".{EXTENSION}");
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let is_ours = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(&suffix)).is_some_and(
-            // Cleaning up task `a` must not remove the files of task `a.b`: a variable's name has no dot.
-            |variable| !variable.contains('.'),
-        );
+        let is_ours = name.to_str().and_then(task_of_value_file) == Some(task_id);
         if is_ours && let Err(error) = fs::remove_file(entry.path()) {
             tracing::warn!(file = %entry.path().display(), %error, "cannot remove a task's value file");
         }
     }
+}
+
+/// Returns the task of the value file with this name: `<task_id>.<NAME>.value`. A variable's name has no dot, a task's id
+/// may have some.
+pub(crate) fn task_of_value_file(name: &str) -> Option<&str> {
+    Some(name.strip_suffix(EXTENSION)?.strip_suffix('.')?.rsplit_once('.')?.0)
 }
 
 fn without_nul(value: &str) -> String {
