@@ -192,7 +192,9 @@ async fn a_result_that_is_too_large_or_too_deep_is_kept_and_named() {
         let told = match f.next().await {
             ResultsEvent::Result { content: ResultContent::Failure { reason }, .. } => reason,
             ResultsEvent::Result { content: ResultContent::Unreadable { error }, .. } => error,
-            other => panic!("no hub would take it: {other:?}"),
+            other @ (ResultsEvent::Result { content: ResultContent::Success { .. }, .. }
+            | ResultsEvent::Started { .. }
+            | ResultsEvent::Looked { .. }) => panic!("no hub would take it: {other:?}"),
         };
         assert!(told.contains("rejected/t1.json"), "{told}");
         assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());

@@ -368,7 +368,8 @@ mod tests {
         let files = output.files.unwrap();
         let redactor = Redactor::new(&[crate::common::secret::Secret::new("s3cret-token")]);
         for most in 60..120 {
-            let quoted = SmallFile::new(files.path.clone(), files.reader.try_clone().unwrap(), 0).quote(most, &redactor);
+            let quoted =
+                SmallFile::new(files.path.clone(), files.reader.try_clone().unwrap(), 0).quote(most, &redactor);
             let quoted = quoted.unwrap();
             assert!(!quoted.contains("s3") && !quoted.contains("token"), "{quoted}");
         }
