@@ -14,10 +14,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
+use crate::hub::event_log::EventLog;
 use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::outbox;
@@ -27,7 +29,7 @@ use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
 use crate::hub::state::store::{StateChanges, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
-use crate::protocol::{Identify, SidecarFrame};
+use crate::protocol::{Identify, JsonText, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.
 const INBOX: usize = 1_024;
@@ -71,6 +73,7 @@ pub struct Stopping;
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     published: watch::Receiver<Arc<Snapshot>>,
+    events: Arc<EventLog>,
 }
 
 /// The error of a request whose token was revoked before the request was applied.
@@ -162,6 +165,11 @@ impl Handle {
         self.published.borrow().clone()
     }
 
+    /// Returns the latest events.
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
     async fn send(&self, message: Message) -> Result<(), Stopping> {
         self.inbox.send(message).await.map_err(|_| Stopping)
     }
@@ -174,6 +182,7 @@ pub struct Actor {
     sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Message>,
     published: watch::Sender<Arc<Snapshot>>,
+    events: Arc<EventLog>,
     log_budget: LogBudget,
 }
 
@@ -182,15 +191,17 @@ impl Actor {
     pub fn new(state: HubState, store: Store) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (publisher, published) = watch::channel(Arc::new(state.snapshot()));
+        let events = Arc::new(EventLog::new(now_ms()));
         let actor = Self {
             state,
             store,
             sockets: HashMap::new(),
             inbox,
             published: publisher,
+            events: events.clone(),
             log_budget: LogBudget::default(),
         };
-        (actor, Handle { inbox: sender, published })
+        (actor, Handle { inbox: sender, published, events })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -220,14 +231,20 @@ impl Actor {
                 self.state.scheduler.tick(now);
             }
             // 3. Store.
-            let aside =
-                StateChanges { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
+            let aside = StateChanges {
+                tokens: self.state.tokens.take_dirty(),
+                settings: self.state.settings.take_dirty(),
+                answers: self.state.answers.take_dirty(),
+            };
+            let presence = self.state.take_presence();
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
             log_changes(&changes, &mut self.log_budget, now);
+            let events = events_of(&changes, presence);
             self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
+            self.events.add(events);
             // 5. Send.
             for outgoing in self.state.take_outgoing() {
                 self.send_to_socket(outgoing);
@@ -311,6 +328,28 @@ impl Actor {
             self.sockets.remove(&conn);
         }
     }
+}
+
+/// Returns what is told of what was stored, and of the agents that came or went.
+fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'static str, JsonText)> {
+    let agents = presence
+        .into_iter()
+        .map(|(agent_id, connected)| ("agent", JsonText::of(&json!({"agent_id": agent_id, "connected": connected}))));
+    let tasks = changes.tasks.iter().filter_map(|(task_id, task)| {
+        let task = (*task)?;
+        let (status, agent_id) = (task.status.name(), task.holder());
+        let told = json!({"task_id": task_id, "status": status, "agent_id": agent_id, "generation": task.generation});
+        Some(("task", JsonText::of(&told)))
+    });
+    let restarts = changes.restarts.iter().filter_map(|(command_id, restart)| {
+        let restart = (*restart)?;
+        let step = restart.steps.last().map(|step| step.step.as_str());
+        let (agent_id, state, gap_ms) = (&restart.agent_id, restart.phase.name(), restart.gap_ms);
+        let told =
+            json!({"command_id": command_id, "agent_id": agent_id, "state": state, "step": step, "gap_ms": gap_ms});
+        Some(("restart", JsonText::of(&told)))
+    });
+    agents.chain(tasks).chain(restarts).collect()
 }
 
 /// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.

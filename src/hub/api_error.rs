@@ -21,6 +21,11 @@ impl ApiError {
         Self { status, body: json!({"error": error, "hint": hint}) }
     }
 
+    /// Returns the status and the body.
+    pub(super) fn into_parts(self) -> (StatusCode, Value) {
+        (self.status, self.body)
+    }
+
     /// Adds a field to the body.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {

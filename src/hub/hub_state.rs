@@ -7,6 +7,7 @@ use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Outgoing, Scheduler};
+use crate::hub::state::idempotency::Answers;
 use crate::hub::state::settings::{Settings, SettingsTable};
 use crate::hub::state::store::UnreadRecord;
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens};
@@ -31,6 +32,8 @@ pub struct HubState {
     pub tokens: Tokens,
     /// The settings that an operator made.
     pub settings: Settings,
+    /// The answers to requests with an `Idempotency-Key`.
+    pub answers: Answers,
     /// The records of the store that could not be read at the start.
     unread: Arc<[UnreadRecord]>,
     /// The agent's name and the token that each connection identified with.
@@ -41,6 +44,8 @@ pub struct HubState {
     revoked_conns: Vec<ConnId>,
     /// What was revoked, to be logged.
     revocations: Vec<Revocation>,
+    /// The agents that came or went, to be told.
+    presence: Vec<(Arc<str>, bool)>,
 }
 
 /// Tokens of one name that were revoked.
@@ -74,7 +79,8 @@ impl HubState {
         let unread = unread.into();
         let (identities, conns) = (HashMap::new(), HashMap::new());
         let (revoked_conns, revocations) = (Vec::new(), Vec::new());
-        Self { scheduler, tokens, settings, unread, identities, conns, revoked_conns, revocations }
+        let (answers, presence) = (Answers::default(), Vec::new());
+        Self { scheduler, tokens, settings, answers, unread, identities, conns, revoked_conns, revocations, presence }
     }
 
     /// Returns the present state for reading.
@@ -104,14 +110,24 @@ impl HubState {
         }
         let name: Arc<str> = identify.agent_id.as_str().into();
         self.conns.entry(name.clone()).or_default().push(conn);
-        self.identities.insert(conn, (name, hash));
-        Ok(self.scheduler.identified(conn, identify, address, now_ms))
+        self.identities.insert(conn, (name.clone(), hash));
+        let conflict = self.scheduler.identified(conn, identify, address, now_ms);
+        if self.scheduler.is_connected(&name) {
+            self.presence.push((name, true));
+        }
+        Ok(conflict)
     }
 
     /// Records that a connection is closed.
     pub fn gone(&mut self, conn: ConnId, now_ms: u64) {
-        self.forget(conn);
+        let name = self.forget(conn);
         self.scheduler.disconnected(conn, now_ms);
+        self.presence.extend(name.filter(|name| !self.scheduler.is_connected(name)).map(|name| (name, false)));
+    }
+
+    /// Returns the agents that came (true) or went since the last call, in this order.
+    pub fn take_presence(&mut self) -> Vec<(Arc<str>, bool)> {
+        std::mem::take(&mut self.presence)
     }
 
     /// Issues a token. If it is the name's only one, the name has a new owner, who inherits nothing.
@@ -169,8 +185,9 @@ impl HubState {
         let is_revoked = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, hash)| valid.get(hash).is_none());
         let conns: Vec<ConnId> = self.conns.get(name).into_iter().flatten().filter(is_revoked).copied().collect();
         for conn in &conns {
-            self.forget(*conn);
+            let name = self.forget(*conn);
             self.scheduler.expel(*conn, now_ms);
+            self.presence.extend(name.filter(|name| !self.scheduler.is_connected(name)).map(|name| (name, false)));
         }
         if !self.tokens.valid().holds(name) {
             self.scheduler.expel_absent(name, now_ms);
@@ -197,13 +214,15 @@ impl HubState {
         outgoing
     }
 
-    fn forget(&mut self, conn: ConnId) {
-        let Some((name, _)) = self.identities.remove(&conn) else { return };
+    /// Forgets a connection and returns the name that it identified as.
+    fn forget(&mut self, conn: ConnId) -> Option<Arc<str>> {
+        let (name, _) = self.identities.remove(&conn)?;
         if let Some(conns) = self.conns.get_mut(&name) {
             conns.retain(|other| *other != conn);
             if conns.is_empty() {
                 self.conns.remove(&name);
             }
         }
+        Some(name)
     }
 }

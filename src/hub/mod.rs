@@ -20,6 +20,7 @@
 //! | [`cli`] | the command line | no |
 //! | [`log_budget`] | the limit on log lines of one kind | yes |
 //! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
+//! | [`event_log`] | the latest events, for readers that follow them | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
@@ -29,6 +30,7 @@ pub mod admin_socket;
 pub mod api_error;
 pub mod cli;
 pub mod connection_limit;
+pub mod event_log;
 pub mod fd_limit;
 mod guarded_stream;
 pub mod http;

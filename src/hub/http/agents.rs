@@ -8,11 +8,9 @@ use serde_json::json;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
-use crate::hub::http::lists::{self, AgentForm, AgentList, page_limit, stream};
+use crate::hub::http::lists::{AgentForm, AgentList, stream};
 use crate::hub::http::reply::{authenticate, read_body};
-use crate::hub::http::request::{
-    Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text,
-};
+use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
 use crate::hub::http::tasks::queue_full;
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
@@ -22,15 +20,6 @@ use crate::protocol::{JsonFields, JsonText};
 /// Returns every agent that is connected or due back, as on the legacy hub without a token.
 pub(crate) async fn list(State(app): Shared) -> Response {
     stream(&app, "agents", AgentList::new(AgentForm::Summary, None), None)
-}
-
-/// Returns one page of the agents that are connected or due back.
-pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
-    let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
-    let query = read_query(query)?;
-    let list = AgentList::new(AgentForm::Summary, query.get("cursor").cloned());
-    Ok(lists::page(&snapshot, list, page_limit(&query)?))
 }
 
 /// Returns the state of every agent.

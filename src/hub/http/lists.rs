@@ -17,7 +17,9 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::request::App;
 use crate::hub::hub_state::Snapshot;
 use crate::hub::scheduler::queue::{Turn, turn};
-use crate::hub::scheduler::task::{Priority, Task};
+use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
+use crate::hub::scheduler::task::{Priority, ShownTask, Task};
+use crate::hub::scheduler::view::AgentSummary;
 use crate::hub::state::tokens::TokenPlace;
 
 /// The number of items on a page, if the request does not say.
@@ -185,6 +187,73 @@ impl List for TokenList {
         }
         false
     }
+}
+
+/// All restarts that match a filter, newest first.
+pub(super) struct RestartList {
+    pub(super) agent_id: Option<String>,
+    pub(super) state: Option<RestartPhase>,
+    pub(super) open: Option<bool>,
+    /// The number of the last restart that was passed, whether or not it matched.
+    pub(super) after: Option<u64>,
+}
+
+impl RestartList {
+    fn matches(&self, restart: &Restart) -> bool {
+        self.agent_id.as_deref().is_none_or(|agent_id| agent_id == restart.agent_id)
+            && self.state.is_none_or(|state| state == restart.phase)
+            && self.open.is_none_or(|open| open == restart.phase.is_open())
+    }
+}
+
+impl List for RestartList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        for restart in snapshot.view.restarts().before(self.after) {
+            if items.is_full() {
+                return true;
+            }
+            if self.matches(restart) {
+                items.push(&restart.shown());
+            }
+            items.examined += 1;
+            self.after = Some(restart.seq);
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.map(|seq| seq.to_string())
+    }
+}
+
+/// A page of agents.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct AgentPage {
+    /// The agents.
+    items: Vec<AgentSummary<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
+}
+
+/// A page of tasks.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct TaskPage {
+    /// The tasks.
+    items: Vec<ShownTask<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
+}
+
+/// A page of restarts.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct RestartPage {
+    /// The restarts.
+    items: Vec<ShownRestart<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
 }
 
 /// Returns one page: `{"items": [...], "next_cursor": ...}`. A page whose items are large ends early; a null cursor means

@@ -29,6 +29,7 @@ mod not_offered;
 pub mod reply;
 mod request;
 pub(crate) mod tasks;
+mod v1;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,11 +41,11 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::hub::api_error::ApiError;
 use crate::hub::http::not_offered::alternative_to;
-use crate::hub::http::reply::{MAX_BODY_BYTES, authenticate, check_name, read_body};
+use crate::hub::http::reply::{Caller, MAX_BODY_BYTES, authenticate, check_name, read_body};
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, created, ok, path_id, require_agent_or_admin, required_text};
 use crate::hub::hub_state::HubState;
@@ -55,7 +56,8 @@ use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::Principal;
 use crate::hub::upgrade::Upgrade;
 use crate::hub::{random, websocket};
-use crate::protocol::schema::{Kind, may, must};
+use crate::protocol::JsonFields;
+use crate::protocol::schema::{Field, Kind, may, must};
 
 /// Returns the router with all routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -63,8 +65,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ws", get(websocket))
         .route("/health", get(health))
         .route("/api/agents", get(agents::list))
-        .route("/api/v1/agents", get(agents::page))
-        .route("/api/v1/tasks", get(tasks::page))
         .route("/api/agents/states", get(agents::list_states))
         .route("/api/agents/{id}/state", get(agents::get_state))
         .route("/api/onboard/register", post(register))
@@ -81,6 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/admin/tokens", get(admin::list_tokens).post(admin::make_token))
         .route("/admin/tokens/{id}", delete(admin::revoke_tokens))
         .route("/api/config/default-repo", get(admin::default_repo).put(admin::set_default_repo))
+        .merge(v1::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -196,32 +197,45 @@ fn tls_and_host(headers: &HeaderMap, listen: &str) -> (bool, String) {
     (header_text("x-forwarded-proto") == Some("https"), host)
 }
 
-async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
-    let caller = authenticate(&app.snapshot(), &headers)?;
-    let agent_id = path_id(id)?;
-    require_agent_or_admin(&caller, &agent_id, "restart another agent")?;
-    let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
-    let body = read_body(&headers, body, &fields)?;
+/// The fields of a restart request.
+pub(super) const RESTART_FIELDS: &[Field] =
+    &[may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
+
+/// Reads a restart request of this caller.
+///
+/// # Errors
+/// 422 if the deadline is longer than a day.
+pub(super) fn restart_request(body: &JsonFields, caller: &Caller) -> Result<RestartRequest, ApiError> {
     let deadline_ms: Option<u64> = body.read("deadline_ms");
     if let Some(found) = deadline_ms.filter(|found| *found > MAX_DEADLINE_MS) {
         let detail = format!("found {found}, at most {MAX_DEADLINE_MS} (a day) is allowed");
         return Err(ApiError::invalid_field("deadline_ms", "too_large", detail));
     }
-    let request = RestartRequest {
+    Ok(RestartRequest {
         reason: body.string("reason").unwrap_or_else(|| "admin_commanded".to_owned()),
         deadline_ms,
         force: body.read("force").unwrap_or(false),
         by: caller.name.clone(),
-    };
+    })
+}
+
+/// Returns the 404 error for a restart of an agent that is away.
+pub(super) fn not_connected(agent_id: &str) -> ApiError {
+    let hint = "GET /api/agents lists who is connected; try again when the agent is";
+    ApiError::new(StatusCode::NOT_FOUND, "agent_not_connected", hint).with("agent_id", agent_id)
+}
+
+async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
+    let caller = authenticate(&app.snapshot(), &headers)?;
+    let agent_id = path_id(id)?;
+    require_agent_or_admin(&caller, &agent_id, "restart another agent")?;
+    let request = restart_request(&read_body(&headers, body, RESTART_FIELDS)?, &caller)?;
     let command_id = format!("restart-{}", random::id()?);
     let target = agent_id.clone();
     let commanded = app
         .act(&caller, move |state, now_ms| state.scheduler.command_restart(command_id, &target, request, now_ms))
         .await?;
-    let commanded = commanded.ok_or_else(|| {
-        let hint = "GET /api/agents lists who is connected; try again when the agent is";
-        ApiError::new(StatusCode::NOT_FOUND, "agent_not_connected", hint).with("agent_id", agent_id.as_str())
-    })?;
+    let commanded = commanded.ok_or_else(|| not_connected(&agent_id))?;
     ok(json!({
         "status": "restart_commanded",
         "agent_id": agent_id,
@@ -236,6 +250,6 @@ async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply 
     let caller = authenticate(&snapshot, &headers)?;
     let agent_id = path_id(id)?;
     require_agent_or_admin(&caller, &agent_id, "read another agent's restarts")?;
-    let restarts: Vec<Value> = snapshot.view.restarts().of_agent(&agent_id).map(Restart::to_json).collect();
+    let restarts: Vec<_> = snapshot.view.restarts().of_agent(&agent_id).map(Restart::shown).collect();
     ok(json!({"agent_id": agent_id, "restarts": restarts}))
 }

@@ -25,14 +25,9 @@ pub fn read_body(
     body: Result<Bytes, BytesRejection>,
     fields: &[Field],
 ) -> Result<JsonFields, ApiError> {
-    let body = body.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let hint = format!("a body may have {MAX_BODY_BYTES} bytes");
-            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &hint);
-        }
-        ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", &rejection.body_text())
-    })?;
-    let object = if body.is_empty() { JsonFields::default() } else { parse_body(headers, &body, fields)? };
+    let body = take_body(body)?;
+    let is_known = |name: &str| fields.iter().any(|field| field.is(name));
+    let object = if body.is_empty() { JsonFields::default() } else { parse_body(headers, &body, is_known)? };
     let errors = check(&object, fields);
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
@@ -49,7 +44,29 @@ pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<JsonFields, ApiError> {
+/// Returns the bytes of the request's body.
+///
+/// # Errors
+/// 413 if it is too large, 400 if it cannot be read.
+pub(super) fn take_body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+    body.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let hint = format!("a body may have {MAX_BODY_BYTES} bytes");
+            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &hint);
+        }
+        ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", &rejection.body_text())
+    })
+}
+
+/// Reads a body as an object, and returns the fields for which `wanted` returns true.
+///
+/// # Errors
+/// 415 if its content type is not JSON, 400 if its text is not JSON, 422 if it is no object or refused.
+pub(super) fn parse_body(
+    headers: &HeaderMap,
+    body: &Bytes,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<JsonFields, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence != "application/json" && !essence.ends_with("+json") {
@@ -66,7 +83,7 @@ fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<Jso
     })?;
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("a client");
     not_unicode::warn("body", agent, document.replaced());
-    Ok(document.fields_that(|name| fields.iter().any(|field| field.is(name))))
+    Ok(document.fields_that(wanted))
 }
 
 /// The agent or operator that a request's token proves.

@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::hub::api_error::ApiError;
-use crate::hub::http::lists::{self, TaskList, limit_in, page_limit, stream};
+use crate::hub::http::lists::{TaskList, limit_in, stream};
 use crate::hub::http::reply::{Caller, authenticate, read_body};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, body_bytes, created, ok, path_id, read_query, required_text,
@@ -116,16 +116,8 @@ fn stream_tasks(app: &Arc<App>, query: &HashMap<String, String>) -> Result<Respo
     Ok(stream(app, "tasks", task_list(query)?, limit_in(query, usize::MAX)?))
 }
 
-/// Lists one page of the tasks that the query asks for.
-pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
-    let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
-    let query = read_query(query)?;
-    Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
-}
-
 /// Reads the filter and the cursor of a task list.
-fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
+pub(super) fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
     const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
     if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
         let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
@@ -225,7 +217,12 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 }
 
 /// Returns the caller and the task's id. The caller must be an admin or the task's submitter.
-fn require_submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Caller, String), ApiError> {
+pub(super) fn require_submitter(
+    app: &App,
+    headers: &HeaderMap,
+    id: Id,
+    what: &str,
+) -> Result<(Caller, String), ApiError> {
     let snapshot = app.snapshot();
     let caller = authenticate(&snapshot, headers)?;
     let id = path_id(id)?;
@@ -236,6 +233,7 @@ fn require_submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Resu
     if may { Ok((caller, id)) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 
-fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {
+/// Returns the 409 error for a task in another status than the act needs.
+pub(super) fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "invalid_state", hint).with("task_id", task_id).with("status", status)
 }

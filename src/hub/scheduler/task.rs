@@ -154,13 +154,14 @@ impl Status {
 }
 
 /// One entry of a task's history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
     /// The event: `queued`, `assigned`, `accepted`, `reclaimed`, `retry`, `completed`, `dead_letter`, `cancelled`.
     pub event: String,
     /// The time of the event, in ms since the epoch.
     pub timestamp: u64,
     /// The reason, or the agent or operator behind the event.
+    #[schema(value_type = Value)]
     pub details: JsonText,
 }
 
@@ -333,32 +334,60 @@ struct Complexity {
 }
 
 /// A task as the API shows it. The fields are in the order of their names, as clients have always got them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ShownTask<'a> {
+    /// Whether its agent has confirmed it.
     accepted: bool,
+    /// The time of the assignment, in ms since the epoch.
     assigned_at: Option<u64>,
+    /// The agent that holds it, or did it.
     assigned_to: Option<&'a str>,
+    /// The time of the submission, in ms since the epoch.
     created_at: u64,
+    /// What is to be done.
     description: &'a str,
+    /// The number of assignments and reclaims so far.
     generation: u64,
+    /// What happened to it, newest first.
+    #[schema(value_type = Vec<HistoryEntry>)]
     history: &'a [Arc<HistoryEntry>],
+    /// The task's id.
     id: &'a str,
+    /// The reason of the last failure.
     last_error: Option<&'a str>,
+    /// The number of times that an agent lost it.
     losses: u64,
+    /// The number of failures that make a dead letter.
     max_retries: u64,
+    /// Whatever the agent needs beside the description.
+    #[schema(value_type = Object)]
     metadata: &'a JsonText,
+    /// The capabilities that its agent must have.
     needed_capabilities: &'a [String],
+    /// The lane: 0 (urgent) to 3 (low).
     priority: u8,
+    /// The agent's result.
+    #[schema(value_type = Option<Object>)]
     result: Option<&'a JsonText>,
+    /// The number of failures so far.
     retry_count: u64,
+    /// The status: queued, assigned, completed, dead_letter or cancelled.
     status: &'static str,
+    /// Who submitted it.
     submitted_by: &'a str,
+    /// The task's id, as the legacy hub names it.
     task_id: &'a str,
+    /// The number of tokens that its agent reports.
+    #[schema(value_type = Option<i64>)]
     tokens_used: Option<&'a JsonText>,
+    /// The time of the last entry of the history, in ms since the epoch.
     updated_at: u64,
+    /// The report of the verification, as its agent sent it.
+    #[schema(value_type = Option<Object>)]
     verification_report: Option<&'a JsonText>,
     /// The names are those of the API's fields that are not named here.
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     extra: &'a JsonFields,
 }
 

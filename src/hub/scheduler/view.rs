@@ -27,11 +27,12 @@ pub struct View {
 }
 
 /// One agent, as `GET /api/agents` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AgentSummary<'a> {
     agent_id: &'a str,
     name: &'a str,
     status: &'a str,
+    #[schema(value_type = Vec<Value>)]
     capabilities: JsonText,
     connected_at: Option<u64>,
     connected: bool,
@@ -39,14 +40,17 @@ pub struct AgentSummary<'a> {
     current_task_id: Option<&'a str>,
     cordoned: bool,
     boot_id: Option<&'a str>,
+    #[schema(value_type = Option<Object>)]
     about: Option<&'a About>,
+    #[schema(value_type = Option<Object>)]
     resources: Option<&'a JsonFields>,
+    #[schema(value_type = Option<Object>)]
     identity_conflict: Value,
     restart: Option<OpenRestart<'a>>,
 }
 
 /// The restart that an agent is on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct OpenRestart<'a> {
     command_id: &'a str,
     state: &'static str,
@@ -102,6 +106,12 @@ impl View {
         })
     }
 
+    /// Returns whether the agent is connected or on a commanded restart.
+    pub fn is_listed(&self, agent_id: &str) -> bool {
+        let connected = self.agents.get(agent_id).is_some_and(|agent| agent.conn.is_some());
+        connected || self.restarts.open_for(agent_id).is_some()
+    }
+
     /// Returns one agent, as `GET /api/agents` shows it.
     pub fn agent<'a>(&'a self, agent_id: &'a str, now_ms: u64) -> AgentSummary<'a> {
         let agent = self.agents.get(agent_id).map(|agent| &**agent);
@@ -130,7 +140,7 @@ impl View {
     /// Returns the state of one agent, as the legacy hub shows it; `None` if it is neither connected nor expected back.
     pub fn agent_state(&self, agent_id: &str, now_ms: u64) -> Option<Value> {
         let agent = self.agents.get(agent_id);
-        if agent.is_none_or(|agent| agent.conn.is_none()) && self.restarts.open_for(agent_id).is_none() {
+        if !self.is_listed(agent_id) {
             return None;
         }
         let capabilities: Vec<Value> = agent

@@ -17,6 +17,7 @@ use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
+use crate::hub::state::idempotency::{self, KeptAnswer};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
@@ -26,6 +27,8 @@ type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
+/// Answers by name and `Idempotency-Key`.
+const ANSWERS: RecordTable = TableDefinition::new("answers");
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
@@ -87,6 +90,8 @@ pub struct Stored {
     pub tokens: Vec<(TokenHash, Principal)>,
     /// All settings, by name.
     pub settings: Vec<(String, String)>,
+    /// The answers to requests with an `Idempotency-Key`.
+    pub answers: Vec<KeptAnswer>,
     /// The records that could not be read.
     pub unread: Vec<UnreadRecord>,
 }
@@ -111,6 +116,8 @@ pub struct StateChanges {
     pub tokens: Vec<tokens::Change>,
     /// Settings by name.
     pub settings: Vec<(String, String)>,
+    /// Answers by key; `None` means deleted.
+    pub answers: Vec<idempotency::Change>,
 }
 
 /// The open store.
@@ -166,6 +173,7 @@ impl Store {
         let mut stored = Stored::default();
         stored.tasks = self.load_records(&read, TASKS, &mut stored.unread)?;
         stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
+        stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -212,14 +220,17 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
-        let StateChanges { tokens, settings } = aside;
-        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
+        let StateChanges { tokens, settings, answers } = aside;
+        let same = changes.tasks.is_empty() && changes.restarts.is_empty();
+        if same && tokens.is_empty() && settings.is_empty() && answers.is_empty() {
             return Ok(());
         }
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
             self.write_records(&write, TASKS, &changes.tasks)?;
             self.write_records(&write, RESTARTS, &changes.restarts)?;
+            let answers: Vec<_> = answers.iter().map(|(key, answer)| (key.clone(), answer.as_deref())).collect();
+            self.write_records(&write, ANSWERS, &answers)?;
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {
@@ -270,6 +281,7 @@ impl Store {
             }
             write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
             write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+            write.open_table(ANSWERS).map_err(|e| self.file_error(&e))?;
             write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
             found

@@ -72,6 +72,11 @@ pub struct Field {
 }
 
 impl Field {
+    /// Returns the field's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Returns whether the field has this name.
     pub fn is(&self, name: &str) -> bool {
         self.name == name
