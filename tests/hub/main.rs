@@ -21,3 +21,4 @@ mod restarts;
 mod stored;
 mod tasks;
 mod token_file;
+mod v1;

@@ -102,7 +102,11 @@ async fn note_token(
     next.run(request).await
 }
 
-async fn unknown_path(method: Method, uri: Uri) -> ApiError {
+async fn unknown_path(method: Method, uri: Uri) -> Response {
+    v1::or_problem(&uri, unknown_path_error(&method, &uri))
+}
+
+fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
     if let Some(instead) = alternative_to(uri.path()) {
         let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
         return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
@@ -111,9 +115,9 @@ async fn unknown_path(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", &hint)
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+async fn wrong_method(method: Method, uri: Uri) -> Response {
     let hint = format!("{} does not take {method}; the routes are in docs/hub.md", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint)
+    v1::or_problem(&uri, ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint))
 }
 
 async fn websocket(

@@ -12,8 +12,8 @@ mod tasks;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
-use axum::response::IntoResponse as _;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
@@ -21,7 +21,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::hub::api_error::ApiError;
 use crate::hub::http::request::App;
+use crate::hub::http::v1::problem::Problem;
 
 /// What the description says beside the routes.
 #[derive(utoipa::OpenApi)]
@@ -42,6 +44,11 @@ pub(super) fn router() -> Router<Arc<App>> {
         async move { ([(header::CONTENT_TYPE, "application/json")], text).into_response() }
     };
     router.route("/api/v1/openapi.json", get(serve))
+}
+
+/// Returns the answer to an error: a problem below `/api/v1`, and the legacy hub's form elsewhere.
+pub(super) fn or_problem(uri: &Uri, error: ApiError) -> Response {
+    if uri.path().starts_with("/api/v1/") { Problem::from(error).into_response() } else { error.into_response() }
 }
 
 fn described() -> (Router<Arc<App>>, OpenApi) {
