@@ -11,6 +11,7 @@ use crate::common::fs::same_file;
 use crate::protocol::{Document, JsonError, JsonFields, JsonText, MAX_RESULT_DEPTH, Refusal, stored_fields};
 use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::results::{ResultsConfig, refused};
+use crate::sidecar::agent::supervised::REPLACED;
 
 impl ResultContent {
     /// Returns the failure that replaces a result that no hub would accept; `place` says where the result is.
@@ -216,9 +217,11 @@ fn read(path: &Path, max_bytes: u64) -> Result<(ResultContent, FileVersion), Rea
     }
     match Document::check(&bytes, MAX_RESULT_DEPTH) {
         Ok(document) => {
-            if document.replaced() > 0 {
-                let (file, count) = (path.display(), document.replaced());
-                tracing::warn!(%file, count, "a result has characters that are not Unicode: read as U+FFFD");
+            // The supervisor of a command has replaced them already, and has no log.
+            let in_output: Option<usize> = document.fields_that(|name| name == REPLACED).read(REPLACED);
+            let count = document.replaced() + in_output.unwrap_or_default();
+            if count > 0 {
+                tracing::warn!(file = %path.display(), count, "a result or output has characters that are not Unicode: read as U+FFFD");
             }
             Ok((classify(document.to_text()), version))
         }
