@@ -17,7 +17,7 @@ const LOOKS: usize = 64;
 pub struct Printed {
     /// The fields of its verdict, else those of the object that is its last line or its whole output.
     pub fields: JsonFields,
-    /// Whether they stand for a verdict that cannot be read.
+    /// Whether they stand for a verdict that cannot be read, or whose status is no word for success or failure.
     pub is_unreadable: bool,
     /// The number of its characters that were replaced because they are not Unicode.
     pub replaced: usize,
@@ -63,6 +63,9 @@ pub fn printed_result(text: &str, dropped: DroppedText) -> Printed {
     search.run();
     match search.last.take() {
         Some(Verdict { printed, is_unreadable, replaced, indent: _ }) => {
+            let status = printed.string("status").unwrap_or_default();
+            let is_understood = matches!(status.as_str(), "success" | "failed" | "failure" | "error");
+            let is_unreadable = is_unreadable || !is_understood;
             Printed { fields: with_reason(printed), is_unreadable, replaced }
         }
         None => whole_or_last_line(text.get(rest_of_line..).unwrap_or_default()).unwrap_or_default(),
@@ -334,6 +337,7 @@ mod tests {
     fn a_failure_without_a_reason_says_what_was_printed() {
         let reason = printed("{\"status\":\"ok\"}").string("reason").unwrap();
         assert_eq!(reason, "the command printed the status \"ok\", and no reason");
+        assert!(printed_result("{\"status\":\"ok\"}", DroppedText::default()).is_unreadable);
     }
 
     #[test]
