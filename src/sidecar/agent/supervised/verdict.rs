@@ -80,6 +80,9 @@ struct Search<'a> {
     last: Option<Verdict>,
     /// The indentation of the last verdict that has no end: what is indented further may be a part of it.
     unended: Option<usize>,
+    /// The end and the indentation of the last value without a status: what is indented further up to there is a part of
+    /// it.
+    other: (usize, usize),
     /// The value that the text's end is inside of.
     open: Option<ObjectScan>,
     looks_left: usize,
@@ -88,7 +91,8 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(text: &'a str, before: DroppedText) -> Self {
         let looks_left = text.len().saturating_mul(LOOKS);
-        let mut search = Self { text, at: 0, last: before.last, unended: None, open: None, looks_left };
+        let other = (0, 0);
+        let mut search = Self { text, at: 0, last: before.last, unended: None, other, open: None, looks_left };
         match before.open {
             Some(open) => search.pass_rest_of(open),
             None if before.mid_line => search.next_line(0),
@@ -101,7 +105,8 @@ impl<'a> Search<'a> {
         while let Some(line) = self.text.get(self.at..).filter(|rest| !rest.is_empty()) {
             let content = line.trim_start_matches(is_blank);
             let indent = line.len() - content.len();
-            let is_part = self.unended.is_some_and(|unended| indent > unended);
+            let (end, outer) = self.other;
+            let is_part = self.unended.is_some_and(|unended| indent > unended) || (self.at < end && indent > outer);
             let begins = content.starts_with(['{', '[']) && !is_part;
             let passed = if begins { self.examine(content, indent) } else { 0 };
             if self.looks_left == 0 {
@@ -124,9 +129,10 @@ impl<'a> Search<'a> {
         self.looks_left = self.looks_left.saturating_sub(length);
         let value = text.get(..length).unwrap_or_default();
         match step {
+            Step::End if self.read(value, scan.has_status(), indent) => length,
             Step::End => {
-                self.read(value, scan.has_status(), indent);
-                length
+                self.other = (self.at + indent + length, indent);
+                0
             }
             Step::Open | Step::Broken => {
                 if scan.has_status() {
@@ -143,23 +149,29 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Reads a value that has an end.
-    fn read(&mut self, value: &str, has_status: bool, indent: usize) {
+    /// Reads a value that has an end, and returns whether it is, or looks like, a verdict.
+    fn read(&mut self, value: &str, has_status: bool, indent: usize) -> bool {
         match Document::check(value.as_bytes(), MAX_RESULT_DEPTH) {
             Ok(document) => {
                 let status = document.fields_that(|name| name == "status").string("status");
-                if status.is_some() {
+                let is_verdict = status.is_some();
+                if is_verdict {
                     let (printed, replaced) = (document.fields(), document.replaced());
                     self.found(Verdict { printed, is_unreadable: false, replaced, indent }, indent);
                     self.unended = None;
                 }
+                is_verdict
             }
             Err(JsonError::Refused(refusal)) if has_status => {
                 let printed = ResultContent::refused(PLACE, &refusal).to_object();
                 self.found(Verdict { printed, is_unreadable: true, replaced: 0, indent }, indent);
+                true
             }
-            Err(error) if has_status => self.found(unreadable(&describe(&error)), indent),
-            Err(_) => {}
+            Err(error) if has_status => {
+                self.found(unreadable(&describe(&error)), indent);
+                true
+            }
+            Err(_) => false,
         }
     }
 
