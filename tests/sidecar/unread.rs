@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::legacy_hub::{Status, Task};
+use crate::support::legacy_hub::{Status, Task, Verdicts};
 use crate::support::scene::Scene;
 use crate::support::wait;
 use serde_json::{Value, json};
@@ -67,6 +67,45 @@ fn what_was_kept_by_a_run_before_is_shown_and_of_too_many_the_oldest_go() {
     scene.agent.wait_log("the oldest to be named", |line| {
         line["file"].as_str().filter(|file| file.ends_with("t-002.json")).map(|_| ())
     });
+}
+
+/// Kills a sidecar while the hub does not answer its verdict; then the session writes `second`, which the next sidecar
+/// finds. Returns the task.
+fn killed_before_the_answer(scene: &Scene, second: &str) -> String {
+    scene.hub.set(|options| options.verdicts = Verdicts::LoseVerdict);
+    let mut sidecar = scene.start();
+    let task = scene.hub.submit("do it");
+    let path = scene.agent.path(&format!("results/{task}.json"));
+    wait::until_true("the verdict to be in the journal and its file removed", || {
+        let waits = scene.agent.queue().is_some_and(|queue| queue["outbox"][0]["task_id"] == task.as_str());
+        waits && !path.exists()
+    });
+    sidecar.kill9();
+    fs::write(&path, second).unwrap();
+    let _sidecar = scene.start();
+    wait::until_true("the file to be taken away", || !path.exists());
+    task
+}
+
+const FIRST: &str = r#"{"status":"success","output":"first","n":1.50}"#;
+
+#[test]
+fn after_a_kill_another_result_than_the_verdicts_is_kept() {
+    let scene = scene(&format!("printf '%s' '{FIRST}' > results/${{TASK_ID}}.json"));
+    let second = r#"{"status":"success","output":"second"}"#;
+    let task = killed_before_the_answer(&scene, second);
+    let kept = scene.agent.path(&format!("results/rejected/{task}.json"));
+    wait::until_true("it to be kept", || fs::read_to_string(&kept).is_ok_and(|text| text == second));
+    // Also where no sidecar runs.
+    let (_, page) = scene.agent.operate(&["status"]);
+    assert!(page.contains("not running") && page.contains(kept.to_str().unwrap()), "{page}");
+}
+
+#[test]
+fn after_a_kill_the_result_that_the_verdict_is_made_of_goes() {
+    let scene = scene(&format!("printf '%s' '{FIRST}' > results/${{TASK_ID}}.json"));
+    let task = killed_before_the_answer(&scene, FIRST);
+    assert!(!scene.agent.path(&format!("results/rejected/{task}.json")).exists());
 }
 
 #[test]

@@ -72,6 +72,11 @@ impl Folders {
         Self { results: config.results_dir.clone(), queue_file: config.queue_file.clone() }
     }
 
+    /// Returns the folder beside the journal.
+    pub(crate) fn fallback(&self) -> PathBuf {
+        self.queue_file.with_extension(FOLDER)
+    }
+
     /// Removes what is too much, and returns what is there then. `known` are the tasks whose values may still be needed.
     /// What cannot be read or removed is logged and left.
     pub fn tidy(&self, known: &BTreeSet<String>, now: SystemTime) -> KeptResults {
@@ -104,7 +109,7 @@ impl Folders {
     /// Returns the kept results of both folders, the oldest first. Anything but a folder counts.
     fn kept(&self) -> Vec<KeptFile> {
         use std::os::unix::fs::MetadataExt as _;
-        let folders = [self.results.join(FOLDER), self.queue_file.with_extension(FOLDER)];
+        let folders = [self.results.join(FOLDER), self.fallback()];
         let files = folders.iter().flat_map(|folder| entries(folder)).filter_map(|entry| {
             let found = entry.metadata().ok().filter(|found| !found.is_dir())?;
             let changed = (found.ctime(), found.ctime_nsec());
@@ -249,39 +254,34 @@ mod tests {
         assert_eq!((names.len(), names[0].as_str()), (MAX_COUNT, "003.json"));
     }
 
-    fn filled(path: PathBuf, bytes: u64) {
-        let file = fs::File::create(path).unwrap();
-        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
-    }
-
-    fn left(stage: &Stage) -> Vec<String> {
-        stage.folders.tidy(&BTreeSet::new(), SystemTime::now());
-        stage.names(&stage.folders.results.join(FOLDER))
+    /// Drops the oldest of files that would take so much on the disk, and returns the names that are left.
+    fn left(sizes: &[(&str, u64)]) -> String {
+        let stage = Stage::new();
+        let mut kept = Vec::new();
+        for (number, (name, on_disk)) in sizes.iter().enumerate() {
+            let path = stage.write(&format!("rejected/{name}"), "");
+            kept.push(KeptFile { path, changed: (number as i64, 0), bytes: 0, on_disk: *on_disk });
+        }
+        drop_oldest(&mut kept);
+        let names = stage.names(&stage.folders.results.join(FOLDER));
+        let listed = kept.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap());
+        assert_eq!(listed.collect::<Vec<_>>(), names, "the list is what is there");
+        names.concat()
     }
 
     #[test]
     fn of_too_much_on_the_disk_the_oldest_go() {
-        let stage = Stage::new();
-        let beside = stage.folders.queue_file.with_extension(FOLDER);
-        fs::create_dir(&beside).unwrap();
-        filled(beside.join("a.json"), LARGE_BYTES - (1 << 20));
-        for name in ["b", "c", "d"] {
-            filled(stage.folders.results.join(format!("rejected/{name}.json")), LARGE_BYTES - (1 << 20));
-        }
-        assert_eq!(stage.folders.tidy(&BTreeSet::new(), SystemTime::now()).count, 4);
-        filled(stage.folders.results.join("rejected/e.json"), LARGE_BYTES - (1 << 20));
-        assert_eq!((left(&stage).len(), beside.join("a.json").exists()), (4, false));
+        let all = ["a", "b", "c", "d"].map(|name| (name, LARGE_BYTES));
+        assert_eq!(left(&all), "abcd");
+        assert_eq!(left(&[all.as_slice(), &[("e", 4_096)]].concat()), "bcde");
     }
 
     #[test]
-    fn a_large_file_costs_no_other_its_place() {
-        let stage = Stage::new();
-        stage.write("rejected/a.json", "{}");
-        filled(stage.folders.results.join("rejected/b.json"), MAX_BYTES + 1);
-        stage.write("rejected/c.json", "{}");
-        assert_eq!(left(&stage), ["a.json", "b.json", "c.json"]);
-        filled(stage.folders.results.join("rejected/d.json"), LARGE_BYTES + 1);
-        assert_eq!(left(&stage), ["a.json", "c.json", "d.json"]);
+    fn a_large_file_costs_no_other_its_place_and_of_large_ones_the_newest_stays() {
+        let large = MAX_BYTES + 1;
+        assert_eq!(left(&[("a", 4_096), ("b", large), ("c", 4_096)]), "abc");
+        assert_eq!(left(&[("a", 4_096), ("b", large), ("c", 4_096), ("d", LARGE_BYTES + 1)]), "acd");
+        assert_eq!(left(&[("a", LARGE_BYTES), ("b", large), ("c", LARGE_BYTES), ("d", large)]), "acd");
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
             let path = stage.folders.results.join(format!("rejected/{name}.json"));
             fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
         }
-        assert_eq!(left(&stage).len(), 3);
+        assert_eq!(stage.folders.tidy(&BTreeSet::new(), SystemTime::now()).count, 3);
         assert_eq!(stage.folders.look().count, 3);
         assert!(stage.dir.path().exists());
     }
