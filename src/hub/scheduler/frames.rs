@@ -119,7 +119,9 @@ impl Scheduler {
         let result = result.unwrap_or_else(JsonText::empty_object);
         if report.get("tokens_used").is_none() {
             let within = JsonFields::of_unchecked(result.as_str(), |name| name == "tokens_used");
-            report.extend(within);
+            if let Some(tokens) = within.read::<u64>("tokens_used") {
+                report.set("tokens_used", &tokens);
+            }
         }
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),

@@ -29,6 +29,9 @@ fn limit(field: &str) -> Option<usize> {
     }
 }
 
+/// The maximum number of characters of a number.
+const MAX_NUMBER_CHARS: usize = 64;
+
 /// The maximum number of items of an array, and of the bytes of its JSON.
 const MAX_LIST: (usize, usize) = (128, 16 << 10);
 
@@ -50,6 +53,10 @@ fn check_field(value: Option<&JsonText>, field: &Field) -> Option<Value> {
     };
     if !kind.fits(value.as_str()) {
         return Some(wrong_type(name.to_owned(), kind, value.as_str()));
+    }
+    if value.json_type() == JsonType::Number && value.as_str().len() > MAX_NUMBER_CHARS {
+        let detail = format!("exceeds maximum length of {MAX_NUMBER_CHARS} characters");
+        return Some(json!({"field": name, "error": "too_long", "detail": detail}));
     }
     if let Some((max_items, max_bytes)) = list_limit(name) {
         let detail = match value.as_str().len() > max_bytes {
@@ -163,6 +170,11 @@ fn read_document(document: &Document<'_>) -> Incoming {
     };
     // What this hub has no use for is not read, however much it is.
     let mut fields = document.fields_that(|name| known.iter().any(|field| field.is(name)));
+    if kind == "identify"
+        && let Some(bounded) = fields.get("capabilities").and_then(bounded_list)
+    {
+        fields.insert("capabilities", bounded);
+    }
     let errors = check(&fields, known);
     if !errors.is_empty() {
         return Incoming::Invalid { message_type: Some(kind), errors };
@@ -182,6 +194,23 @@ fn read_document(document: &Document<'_>) -> Incoming {
             Incoming::Invalid { message_type: Some(kind), errors: vec![error] }
         }
     }
+}
+
+/// Returns the first items of a list that is too long; `None` if it is not. An agent with more capabilities than are kept
+/// must not be kept out.
+fn bounded_list(list: &JsonText) -> Option<JsonText> {
+    let (max_items, max_bytes) = MAX_LIST;
+    let mut kept: Vec<JsonText> = Vec::new();
+    let mut bytes = 2;
+    let cut = list.find_item(|at, item| {
+        bytes += item.len() + 1;
+        if at >= max_items || bytes > max_bytes {
+            return Some(());
+        }
+        kept.extend(serde_json::from_str::<JsonText>(item));
+        None
+    });
+    cut.map(|()| JsonText::of(&kept))
 }
 
 /// Removes unknown and invalid fields. pm2's figures are for people only, so an invalid one must not keep the agent
@@ -324,6 +353,25 @@ mod tests {
         assert_eq!(shorten(json!(large)), json!(format!("{small}...")));
         assert_eq!([shorten(json!([1])), shorten(json!({"a": 1}))], [json!([]), json!({})]);
         assert_eq!([shorten(json!(7)), shorten(json!(null))], [json!(7), json!(null)]);
+    }
+
+    #[test]
+    fn an_agent_with_too_many_capabilities_comes_in_with_the_first_of_them() {
+        let names: Vec<String> = (0..200).map(|n| format!("c{n}")).collect();
+        let large = vec!["x".repeat(1_000); 20];
+        for (capabilities, kept) in [(&names, 128), (&large, 16)] {
+            let text = json!({"type": "identify", "agent_id": "a", "token": "t", "capabilities": capabilities});
+            let (read, _) = read_frame(&text.to_string());
+            let Incoming::Frame(SidecarFrame::Identify(identify)) = read else { panic!("{read:?}") };
+            assert_eq!(identify.capabilities.len(), kept);
+            assert_eq!(identify.capabilities[0].string().as_ref(), Some(&capabilities[0]));
+        }
+    }
+
+    #[test]
+    fn a_number_has_a_limit() {
+        let text = format!(r#"{{"type":"resource_report","cpu_percent":{}}}"#, "1".repeat(65));
+        assert_eq!(errors_of(&text)[0]["error"], "too_long");
     }
 
     #[test]
