@@ -18,6 +18,7 @@ use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
+use crate::hub::state::invitations::Invitations;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::Tokens;
@@ -101,7 +102,9 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 
     let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
-    let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
+    let state = HubState::new(scheduler, tokens, settings, stored.unread);
+    let state = state.with_invitations(Invitations::load(stored.invitations));
+    let (actor, handle) = Actor::new(state, store);
     let runtime = tokio::runtime::Handle::current();
     let actor_stop = stop.clone();
     // Commits block, so the actor has a thread of its own.
