@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Hub, Peer, folder, hub_command, identify, run};
 
 /// A token of a role, by the command.
-pub fn token_of(dir: &Path, name: &str, role: &str, more: &[&str]) -> String {
+pub(crate) fn token_of(dir: &Path, name: &str, role: &str, more: &[&str]) -> String {
     let output =
         hub_command().args(["token", name, "--role", role]).args(more).arg("--data").arg(dir).output().unwrap();
     assert!(output.status.success(), "{output:?}");
