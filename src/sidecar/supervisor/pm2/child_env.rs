@@ -188,7 +188,12 @@ mod tests {
 
     #[test]
     fn without_pm2_only_what_is_ours_or_a_channel_goes() {
-        let ours = [("AGENTCOM_ADMIN_TOKEN", "a"), ("AGENTCOM_TOKEN", "t"), ("NODE_CHANNEL_FD", "3")];
+        let ours = [
+            ("AGENTCOM_ADMIN_TOKEN", "a"),
+            ("AGENTCOM_INVITATION", "i"),
+            ("AGENTCOM_TOKEN", "t"),
+            ("NODE_CHANNEL_FD", "3"),
+        ];
         let variables = [&[("name", "me"), ("time", "1")][..], &ours].concat();
         assert_eq!(removed(&variables), ours.map(|(name, _)| name));
     }
