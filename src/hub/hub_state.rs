@@ -126,7 +126,10 @@ impl HubState {
                 self.conns.get(name.as_str()).into_iter().flatten().filter(has_it).copied().collect();
             let may_return = self.tokens.valid().holds_valid(&name, now_ms);
             let connections = self.expel(&name, &conns, EXPIRED, may_return, now_ms);
-            self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
+            // At the start of a hub, those that expired long ago come by too.
+            if connections > 0 {
+                self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
+            }
         }
     }
 

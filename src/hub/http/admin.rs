@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::hub::acts::NewToken;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{TokenList, stream};
-use crate::hub::http::reply::{authenticate, check_name, read_body, require};
+use crate::hub::http::reply::{caller_of, check_name, read_body, require};
 use crate::hub::http::request::{
     Body, Id, QueryParameters, Reply, Shared, created, ok, path_id, read_query, required_text,
 };
@@ -69,7 +69,7 @@ pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Resul
 }
 
 pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id, query: QueryParameters) -> Reply {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = caller_of(&app.snapshot(), &headers)?;
     let agent_id = path_id(id)?;
     let what = "revoke these tokens";
     caller.require_for(&agent_id, Permission::ManageTokens, Permission::RevokeOwnTokens, what)?;

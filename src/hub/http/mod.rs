@@ -52,7 +52,7 @@ use serde_json::{Value, json};
 
 use crate::hub::api_error::ApiError;
 use crate::hub::http::not_offered::alternative_to;
-use crate::hub::http::reply::{MAX_BODY_BYTES, authenticate, read_body};
+use crate::hub::http::reply::{MAX_BODY_BYTES, caller_of, read_body};
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id};
 use crate::hub::listener::Origin;
@@ -107,7 +107,7 @@ async fn note_token(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Ok(caller) = authenticate(&app.snapshot(), request.headers()) {
+    if let Ok(caller) = caller_of(&app.snapshot(), request.headers()) {
         if origin.counts() {
             origin.authenticated();
         }
@@ -170,7 +170,7 @@ async fn health(State(app): Shared) -> Reply {
 }
 
 async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = caller_of(&app.snapshot(), &headers)?;
     let agent_id = path_id(id)?;
     caller.require_for(&agent_id, Permission::RestartAnyAgent, Permission::RestartItself, "restart this agent")?;
     let fields = [may("reason", Kind::Text), may("deadline_ms", Kind::Count), may("force", Kind::Flag)];
@@ -206,7 +206,7 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
 
 async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    let caller = authenticate(&snapshot, &headers)?;
+    let caller = caller_of(&snapshot, &headers)?;
     let agent_id = path_id(id)?;
     let what = "read another agent's restarts";
     caller.require_for(&agent_id, Permission::ReadAnyRestarts, Permission::ReadOwnRestarts, what)?;

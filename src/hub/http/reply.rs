@@ -122,11 +122,12 @@ impl Caller {
     }
 }
 
-/// Returns the caller that the request's bearer token proves.
+/// Returns the caller that the request's bearer token proves, whatever its role. What the caller asks for is to be checked
+/// before it is done: with [`Caller::require`], [`Caller::require_for`] or, at once, [`require`].
 ///
 /// # Errors
 /// 401 if there is no token, or it is unknown or has expired.
-pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, ApiError> {
+pub fn caller_of(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unauthorized)?;
     let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
@@ -145,14 +146,14 @@ pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, 
 /// people.
 ///
 /// # Errors
-/// 401 as [`authenticate`], 403 as [`Caller::require`].
+/// 401 as [`caller_of`], 403 as [`Caller::require`].
 pub fn require(
     snapshot: &Snapshot,
     headers: &HeaderMap,
     permission: Permission,
     what: &str,
 ) -> Result<Caller, ApiError> {
-    let caller = authenticate(snapshot, headers)?;
+    let caller = caller_of(snapshot, headers)?;
     caller.require(permission, what)?;
     Ok(caller)
 }

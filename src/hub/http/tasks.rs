@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{self, TaskList, limit_in, page_limit, stream};
-use crate::hub::http::reply::{Caller, authenticate, read_body, require};
+use crate::hub::http::reply::{Caller, caller_of, read_body, require};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, body_bytes, created, ok, path_id, read_query, required_text,
 };
@@ -222,7 +222,7 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 /// Returns the caller and the task's id. The caller must have the right to act on every task, or be the task's submitter.
 fn require_submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Caller, String), ApiError> {
     let snapshot = app.snapshot();
-    let caller = authenticate(&snapshot, headers)?;
+    let caller = caller_of(&snapshot, headers)?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
     // The name may have had another owner when the task was submitted.

@@ -215,11 +215,9 @@ mod tests {
     #[test]
     fn a_full_table_keeps_the_newest_and_is_looked_through_to_its_end() {
         let (_folder, store) = store(MAX_ENTRIES + 1);
-        let began = std::time::Instant::now();
         let oldest = |n| Filter { target: Some(format!("task-{n}")), ..Filter::default() };
         assert_eq!(numbers(&store.audit().page(&oldest(2), None, 9, usize::MAX).unwrap()), [2]);
         assert_eq!(numbers(&store.audit().page(&oldest(1), None, 9, usize::MAX).unwrap()), []);
-        println!("two looks {:?} size {}", began.elapsed(), std::fs::metadata(&store.path).unwrap().len());
     }
 
     #[test]
