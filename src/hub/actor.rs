@@ -27,7 +27,7 @@ use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
-use crate::hub::state::store::{StateChanges, Store, StoreError};
+use crate::hub::state::store::{AuditReader, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
 use crate::protocol::{Identify, JsonText, SidecarFrame};
 
@@ -37,6 +37,11 @@ const INBOX: usize = 1_024;
 const BATCH: usize = 256;
 /// The longest sleep when no deadline is set, in ms.
 const LONGEST_SLEEP_MS: u64 = 1_000;
+
+/// How often the uses of tokens are stored, in ms.
+const USES_STORED_EVERY_MS: u64 = 60_000;
+/// The number of uses of tokens in one commit.
+const USES_AT_ONCE: usize = 512;
 
 /// An order to the task of one socket.
 #[derive(Debug)]
@@ -61,6 +66,7 @@ enum Message {
     Frame(ConnId, SidecarFrame),
     Written(String),
     Gone(ConnId),
+    Used(TokenHash),
     Ask(Question),
 }
 
@@ -74,9 +80,10 @@ pub struct Handle {
     inbox: mpsc::Sender<Message>,
     published: watch::Receiver<Arc<Snapshot>>,
     events: Arc<EventLog>,
+    audit: AuditReader,
 }
 
-/// The error of a request whose token was revoked before the request was applied.
+/// The error of a request whose token was revoked, or had expired, before the request was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked;
 
@@ -152,11 +159,22 @@ impl Handle {
         token: TokenHash,
         work: impl FnOnce(&mut HubState, u64) -> T + Send + 'static,
     ) -> Result<Result<T, Revoked>, Stopping> {
-        self.ask(move |state, now_ms| match state.tokens.valid().get(&token) {
-            Some(_) => Ok(work(state, now_ms)),
-            None => Err(Revoked),
+        self.ask(move |state, now_ms| match state.tokens.valid().is_valid(&token, now_ms) {
+            true => Ok(work(state, now_ms)),
+            false => Err(Revoked),
         })
         .await
+    }
+
+    /// Notes that a token was used. It waits for nothing, and an actor with too much to do forgets it.
+    pub fn note_use(&self, token: TokenHash) {
+        // The next request with the token tells it again.
+        let _ = self.inbox.try_send(Message::Used(token));
+    }
+
+    /// Returns the reader of the audit.
+    pub fn audit(&self) -> AuditReader {
+        self.audit.clone()
     }
 
     /// Returns the state as of the last commit. It does not wait for the actor. Everything that was answered or sent is
@@ -184,6 +202,8 @@ pub struct Actor {
     published: watch::Sender<Arc<Snapshot>>,
     events: Arc<EventLog>,
     log_budget: LogBudget,
+    /// The time at which the uses of tokens were last stored, in ms since the epoch.
+    uses_stored_at: u64,
 }
 
 impl Actor {
@@ -192,6 +212,7 @@ impl Actor {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (publisher, published) = watch::channel(Arc::new(state.snapshot()));
         let events = Arc::new(EventLog::new(now_ms()));
+        let audit = store.audit();
         let actor = Self {
             state,
             store,
@@ -200,8 +221,9 @@ impl Actor {
             published: publisher,
             events: events.clone(),
             log_budget: LogBudget::default(),
+            uses_stored_at: now_ms(),
         };
-        (actor, Handle { inbox: sender, published, events })
+        (actor, Handle { inbox: sender, published, events, audit })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -213,7 +235,7 @@ impl Actor {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             // 1. Wait.
-            let wait_ms = self.state.scheduler.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let wait_ms = self.state.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let sleep = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -227,15 +249,18 @@ impl Actor {
             // 2. Apply.
             let now = now_ms();
             let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
-            if self.state.scheduler.deadline().is_some_and(|at| at <= now) {
-                self.state.scheduler.tick(now);
+            if self.state.deadline().is_some_and(|at| at <= now) {
+                self.state.tick(now);
             }
             // 3. Store.
-            let aside = StateChanges {
-                tokens: self.state.tokens.take_dirty(),
-                settings: self.state.settings.take_dirty(),
-                answers: self.state.answers.take_dirty(),
-            };
+            let mut aside = self.state.take_aside();
+            // No request waits for these.
+            if answers.is_empty() && now.saturating_sub(self.uses_stored_at) >= USES_STORED_EVERY_MS {
+                aside.tokens.extend(self.state.tokens.take_used(USES_AT_ONCE));
+                if aside.tokens.len() < USES_AT_ONCE {
+                    self.uses_stored_at = now;
+                }
+            }
             let presence = self.state.take_presence();
             let changes = self.state.scheduler.take_changes();
             self.store.commit(&changes, &aside)?;
@@ -274,6 +299,7 @@ impl Actor {
                 self.sockets.remove(&conn);
                 self.state.gone(conn, now_ms);
             }
+            Message::Used(token) => self.state.tokens.note_use(&token, now_ms),
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
         }
         None
@@ -306,9 +332,13 @@ impl Actor {
     }
 
     fn log_revocations(&mut self, now_ms: u64) {
-        for Revocation { name, tokens, connections } in self.state.take_revocations() {
-            if self.log_budget.permits("revoked_tokens", now_ms) {
-                tracing::info!(name, revoked = tokens, connections, "tokens are revoked");
+        for Revocation { name, expired, tokens, connections } in self.state.take_revocations() {
+            if !self.log_budget.permits("revoked_tokens", now_ms) {
+                continue;
+            }
+            match expired {
+                true => tracing::info!(name, connections, "a token has expired"),
+                false => tracing::info!(name, revoked = tokens, connections, "tokens are revoked"),
             }
         }
     }

@@ -4,7 +4,8 @@
 //! | part | what it is | pure |
 //! |---|---|---|
 //! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
-//! | [`state`] | what outlives the process: the store, tokens and settings | no |
+//! | [`state`] | what outlives the process: the store, tokens, settings, the audit | no |
+//! | [`acts`] | what agents and operators do, each act with its entry in the audit | yes |
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
@@ -26,6 +27,7 @@
 
 mod accept;
 pub mod actor;
+pub mod acts;
 pub mod admin_socket;
 pub mod api_error;
 pub mod cli;

@@ -19,6 +19,7 @@ use crate::hub::listener::{self, Bounds};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::idempotency::Answers;
+use crate::hub::state::invitations::Invitations;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::Tokens;
@@ -102,8 +103,9 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 
     let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
-    let mut state = HubState::new(scheduler, tokens, settings, stored.unread);
-    state.answers = Answers::load(stored.answers);
+    let state = HubState::new(scheduler, tokens, settings, stored.unread);
+    let state = state.with_invitations(Invitations::load(stored.invitations));
+    let state = state.with_answers(Answers::load(stored.answers));
     let (actor, handle) = Actor::new(state, store);
     let runtime = tokio::runtime::Handle::current();
     let actor_stop = stop.clone();

@@ -10,14 +10,18 @@ mod support;
 
 mod abuse;
 mod admin;
+mod audit;
 mod disk;
 mod encodings;
+mod expiry;
+mod invitations;
 mod lists;
 mod load;
 mod node_sidecar;
 mod owners;
 mod process;
 mod restarts;
+mod roles;
 mod stored;
 mod tasks;
 mod token_file;

@@ -1,5 +1,7 @@
 //! The hub's command line: arguments, output and exit codes. It holds no logic of the hub.
 
+mod audit;
+mod invite;
 mod output;
 mod request;
 mod store;
@@ -14,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::handle_file_size_signal;
+use crate::hub::cli::audit::AuditArgs;
+use crate::hub::cli::invite::{InviteAction, NewInvitation};
 use crate::hub::cli::output::fail;
 use crate::hub::cli::request::DataArgs;
 use crate::hub::cli::store::StoreAction;
@@ -49,6 +53,17 @@ enum Command {
         #[command(flatten)]
         new: NewToken,
     },
+    /// Print the code of a new invitation, as the last word on stdout: with it an agent registers where it otherwise
+    /// could not. Also while the hub runs on the same data dir
+    #[command(args_conflicts_with_subcommands = true)]
+    Invite {
+        #[command(subcommand)]
+        action: Option<InviteAction>,
+        #[command(flatten)]
+        new: NewInvitation,
+    },
+    /// Print who did what to what, and why, the newest first. Also while the hub runs on the same data dir
+    Audit(AuditArgs),
     /// Check the hub's store
     Store {
         #[command(subcommand)]
@@ -174,6 +189,8 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => run_serve(&args),
         Command::Token { action, new } => token::run(action, new),
+        Command::Invite { action, new } => invite::run(action, new),
+        Command::Audit(args) => audit::run(&args),
         Command::Store { action } => store::run(&action),
     }
 }

@@ -27,7 +27,7 @@ const PAGE_ITEMS: usize = 100;
 /// The largest number of items on a page.
 const MAX_PAGE_ITEMS: usize = 1_000;
 /// The size from which on a page ends early, in bytes.
-const PAGE_BYTES: usize = 1 << 20;
+pub(super) const PAGE_BYTES: usize = 1 << 20;
 /// The size of one part of a stream, in bytes; its last item may exceed it.
 const PART_BYTES: usize = 32 << 10;
 /// The size up to which a list is sent at once, with its length, in bytes.

@@ -1,6 +1,11 @@
-//! The state that outlives the process: the store, and the tokens and settings in it.
+//! The state that outlives the process: the store, and the tokens, invitations, settings and audit in it.
 
+pub mod audit;
 pub mod idempotency;
+pub mod invitations;
+pub mod lifetime;
+pub mod principal;
+pub mod roles;
 pub mod settings;
 pub mod store;
 pub mod tokens;

@@ -194,6 +194,9 @@ pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
 /// the daemon inherits it.
 pub const ADMIN_TOKEN_VARIABLE: &str = "AGENTCOM_ADMIN_TOKEN";
 
+/// The environment variable of an invitation's code, for `onboard`.
+pub const INVITATION_VARIABLE: &str = "AGENTCOM_INVITATION";
+
 /// The environment variable for `http_listen`.
 pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";
 

@@ -6,11 +6,12 @@ use axum::response::Response;
 
 use crate::hub::actor::now_ms;
 use crate::hub::http::lists::{self, AgentForm, AgentList, AgentPage, page_limit};
-use crate::hub::http::reply::authenticate;
+use crate::hub::http::reply::require;
 use crate::hub::http::request::{Id, QueryParameters, Shared, ok, path_id};
 use crate::hub::http::v1::body::read_parameters;
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::scheduler::view::AgentSummary;
+use crate::hub::state::roles::Permission;
 
 /// Lists the agents that are connected or due back, by id.
 #[utoipa::path(
@@ -26,7 +27,7 @@ use crate::hub::scheduler::view::AgentSummary;
 )]
 pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
     let query = read_parameters(query, &["limit", "cursor"])?;
     let list = AgentList::new(AgentForm::Summary, query.get("cursor").cloned());
     Ok(lists::page(&snapshot, list, page_limit(&query)?))
@@ -43,7 +44,7 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
 )]
 pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
     let id = path_id(id)?;
     if !snapshot.view.is_listed(&id) {
         let detail = "GET /api/v1/agents lists who is here or due back";

@@ -12,9 +12,10 @@ use futures_util::stream;
 use tokio::sync::watch;
 
 use crate::hub::event_log::Following;
-use crate::hub::http::reply::authenticate;
+use crate::hub::http::reply::require;
 use crate::hub::http::request::{App, Shared};
 use crate::hub::http::v1::problem::Problem;
+use crate::hub::state::roles::Permission;
 use crate::hub::state::tokens::TokenHash;
 
 /// The number of events that are taken from the log at a time.
@@ -45,7 +46,7 @@ struct Reader {
     )
 )]
 pub(super) async fn follow(State(app): Shared, headers: HeaderMap) -> Result<Response, Problem> {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = require(&app.snapshot(), &headers, Permission::ReadFleet, "follow events")?;
     let newest = app.actor.events().subscribe();
     let now = *newest.borrow();
     let seen = headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| app.actor.events().number_of(id)));

@@ -9,14 +9,15 @@ use strum::VariantNames as _;
 use utoipa::ToSchema;
 
 use crate::hub::http::lists::{self, RestartList, RestartPage, page_limit};
-use crate::hub::http::reply::authenticate;
-use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id, require_agent_or_admin};
+use crate::hub::http::reply::caller_of;
+use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
 use crate::hub::http::v1::body::{bytes_of, read_parameters, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::http::{RESTART_FIELDS, not_connected, restart_request};
 use crate::hub::random;
 use crate::hub::scheduler::restart::{RestartPhase, ShownRestart};
+use crate::hub::state::roles::Permission;
 use crate::protocol::JsonText;
 
 /// A restart to command.
@@ -53,14 +54,15 @@ pub(super) async fn command(
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = caller_of(&app.snapshot(), &headers)?;
     let agent_id = path_id(id)?;
-    require_agent_or_admin(&caller, &agent_id, "restart another agent")?;
+    caller.require_for(&agent_id, Permission::RestartAnyAgent, Permission::RestartItself, "restart this agent")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let request = restart_request(&read_strict(&headers, body, RESTART_FIELDS)?.fields, &caller)?;
     let command_id = format!("restart-{}", random::id()?);
+    let author = caller.author();
     act_once(&app, &caller, asked, StatusCode::ACCEPTED, move |state, now_ms| {
-        let commanded = state.scheduler.command_restart(command_id, &agent_id, request, now_ms);
+        let commanded = state.acts(&author, now_ms).command_restart(command_id, &agent_id, request);
         let commanded = commanded.ok_or_else(|| not_connected(&agent_id))?;
         let restart = state.scheduler.restarts().get(&commanded.command_id);
         Ok(restart.map_or_else(JsonText::null, |restart| JsonText::of(&restart.shown())))
@@ -85,12 +87,11 @@ pub(super) async fn command(
 )]
 pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    let caller = authenticate(&snapshot, &headers)?;
+    let caller = caller_of(&snapshot, &headers)?;
     let query = read_parameters(query, &["agent_id", "state", "open", "limit", "cursor"])?;
     let agent_id = query.get("agent_id").cloned();
-    if !caller.admin {
-        require_agent_or_admin(&caller, agent_id.as_deref().unwrap_or_default(), "read another agent's restarts")?;
-    }
+    let of = agent_id.as_deref().unwrap_or_default();
+    caller.require_for(of, Permission::ReadAnyRestarts, Permission::ReadOwnRestarts, "read another agent's restarts")?;
     let invalid = |field: &str, expected: &str, found: &str| {
         let detail = format!("expected {expected}, got {found:?}");
         Problem::invalid(&[json!({"field": field, "error": "invalid", "detail": detail})])
@@ -118,7 +119,7 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
 )]
 pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    let caller = authenticate(&snapshot, &headers)?;
+    let caller = caller_of(&snapshot, &headers)?;
     let id = path_id(id)?;
     let restart = snapshot.view.restarts().get(&id).ok_or_else(|| {
         Problem::new(
@@ -127,6 +128,7 @@ pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Resul
             "GET /api/v1/restarts lists the restarts that are kept",
         )
     })?;
-    require_agent_or_admin(&caller, &restart.agent_id, "read another agent's restarts")?;
+    let what = "read another agent's restarts";
+    caller.require_for(&restart.agent_id, Permission::ReadAnyRestarts, Permission::ReadOwnRestarts, what)?;
     Ok(ok(restart.shown())?)
 }

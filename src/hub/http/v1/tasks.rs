@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{self, TaskPage, page_limit};
-use crate::hub::http::reply::authenticate;
+use crate::hub::http::reply::require;
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
 use crate::hub::http::tasks::{TASK_FIELDS, conflict, parse_submission, queue_full, require_submitter, task_list};
 use crate::hub::http::v1::body::{Checked, bytes_of, read_parameters, read_strict};
@@ -18,6 +18,7 @@ use crate::hub::http::v1::problem::Problem;
 use crate::hub::hub_state::HubState;
 use crate::hub::random;
 use crate::hub::scheduler::task::ShownTask;
+use crate::hub::state::roles::Permission;
 use crate::protocol::JsonText;
 
 /// A task to submit.
@@ -83,7 +84,7 @@ pub(super) struct NewTask {
     )
 )]
 pub(super) async fn submit(State(app): Shared, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "submit tasks")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let Checked { fields, bytes } = read_strict(&headers, body, TASK_FIELDS)?;
     let submission = parse_submission(fields, &caller.name)?;
@@ -122,7 +123,7 @@ fn shown(state: &HubState, id: &str) -> Result<JsonText, Problem> {
 )]
 pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
     let query = read_parameters(query, &["status", "assigned_to", "goal_id", "priority", "limit", "cursor"])?;
     Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
 }
@@ -138,7 +139,7 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
 )]
 pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
     Ok(ok(task.shown())?)
@@ -166,10 +167,10 @@ pub(super) async fn cancel(
     let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     read_strict(&headers, body, &[])?;
-    let by = caller.name.clone();
+    let author = caller.author();
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
         let ended = |status| conflict(&id, status, "it has ended already");
-        state.scheduler.cancel(&id, &by, now_ms).map_err(ended)?;
+        state.acts(&author, now_ms).cancel_task(&id).map_err(ended)?;
         shown(state, &id)
     })
     .await
@@ -197,9 +198,10 @@ pub(super) async fn retry(
     let (caller, id) = require_submitter(&app, &headers, id, "retry another's task")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     read_strict(&headers, body, &[])?;
+    let author = caller.author();
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
         let other = |status| conflict(&id, status, "only a dead letter can be retried");
-        state.scheduler.revive(&id, now_ms).map_err(other)?;
+        state.acts(&author, now_ms).retry_task(&id).map_err(other)?;
         shown(state, &id)
     })
     .await
