@@ -6,6 +6,7 @@
 //! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
 //! | [`state`] | what outlives the process: the store, tokens and settings | no |
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
+//! | `fleet` | all agents that the hub knows, also those that have only a token | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
 //! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
@@ -30,6 +31,7 @@ pub mod api_error;
 pub mod cli;
 pub mod connection_limit;
 pub mod fd_limit;
+mod fleet;
 mod guarded_stream;
 pub mod http;
 pub mod hub_state;

@@ -99,7 +99,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
-    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
+    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms())
+        .with_agents(stored.agents, Some(stored.moment));
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
     let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
     let runtime = tokio::runtime::Handle::current();

@@ -8,13 +8,14 @@ use serde_json::json;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
-use crate::hub::http::lists::{self, AgentForm, AgentList, page_limit, stream};
+use crate::hub::http::lists::{self, AgentForm, AgentList, FleetList, page_limit, stream};
 use crate::hub::http::reply::{authenticate, read_body};
 use crate::hub::http::request::{
     Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text,
 };
 use crate::hub::http::tasks::queue_full;
 use crate::hub::random;
+use crate::hub::scheduler::selector::{BadSelector, Selector};
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::protocol::schema::{Kind, may, must};
 use crate::protocol::{JsonFields, JsonText};
@@ -24,12 +25,18 @@ pub(crate) async fn list(State(app): Shared) -> Response {
     stream(&app, "agents", AgentList::new(AgentForm::Summary, None), None)
 }
 
-/// Returns one page of the agents that are connected or due back.
+/// Returns one page of all agents that are known, or of those that `selector` means.
 pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
     let snapshot = app.snapshot();
     authenticate(&snapshot, &headers)?;
     let query = read_query(query)?;
-    let list = AgentList::new(AgentForm::Summary, query.get("cursor").cloned());
+    let selector = match query.get("selector") {
+        Some(text) => text
+            .parse()
+            .map_err(|why: BadSelector| ApiError::invalid_field("selector", "invalid", format!("{text:?}: {why}")))?,
+        None => Selector::All,
+    };
+    let list = FleetList::new(selector, query.get("cursor").cloned());
     Ok(lists::page(&snapshot, list, page_limit(&query)?))
 }
 

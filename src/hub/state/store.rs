@@ -1,4 +1,4 @@
-//! The store: tasks, restarts, tokens and settings in one redb file, with one durable commit for each batch of
+//! The store: tasks, restarts, agents, tokens and settings in one redb file, with one durable commit for each batch of
 //! changes. It keeps records as JSON by key and does not know what they mean.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
@@ -25,13 +26,17 @@ type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 
 const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
+const AGENTS: RecordTable = TableDefinition::new("agents");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 /// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
 /// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
+
+/// The key, beside the schema number, of the time up to which the records of agents are complete, in ms since the epoch.
+const MOMENT: &str = "agents_as_of";
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 const CACHE_BYTES: usize = 8 << 20;
@@ -83,6 +88,10 @@ pub struct Stored {
     pub tasks: Vec<Task>,
     /// All commanded restarts.
     pub restarts: Vec<Restart>,
+    /// What is known of agents.
+    pub agents: Vec<AgentRecord>,
+    /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
+    pub moment: u64,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
     /// All settings, by name.
@@ -166,6 +175,9 @@ impl Store {
         let mut stored = Stored::default();
         stored.tasks = self.load_records(&read, TASKS, &mut stored.unread)?;
         stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
+        stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
+        let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
+        stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -213,13 +225,18 @@ impl Store {
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
         let StateChanges { tokens, settings } = aside;
-        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
+        if changes.is_empty() && tokens.is_empty() && settings.is_empty() {
             return Ok(());
         }
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
             self.write_records(&write, TASKS, &changes.tasks)?;
             self.write_records(&write, RESTARTS, &changes.restarts)?;
+            self.write_records(&write, AGENTS, &changes.agents)?;
+            if let Some(moment) = changes.moment {
+                let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
+                meta.insert(MOMENT, moment).map_err(|e| self.file_error(&e))?;
+            }
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {
@@ -270,6 +287,7 @@ impl Store {
             }
             write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
             write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
+            write.open_table(AGENTS).map_err(|e| self.file_error(&e))?;
             write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
             found
@@ -341,13 +359,13 @@ mod tests {
     fn a_new_store_has_the_number_of_this_hub() {
         let folder = tempfile::tempdir().unwrap();
         drop(Store::open(folder.path()).unwrap());
-        assert_eq!(schema_in(folder.path()), Some(2));
+        assert_eq!(schema_in(folder.path()), Some(3));
     }
 
     #[test]
     fn an_older_store_opens_and_has_the_number_of_this_hub_from_then_on() {
-        // Version 0.1.0's, one below any that a hub wrote, and none.
-        for before in [Some(1), Some(0), None] {
+        // Versions 0.2.0's and 0.1.0's, one below any that a hub wrote, and none.
+        for before in [Some(2), Some(1), Some(0), None] {
             let folder = tempfile::tempdir().unwrap();
             Store::open(folder.path()).unwrap().commit(&Changes::default(), &setting("v")).unwrap();
             in_meta(folder.path(), |meta| match before {
@@ -369,8 +387,8 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         for _ in 0..2 {
             let refused = Store::open(folder.path()).err().unwrap();
-            assert!(matches!(refused, StoreError::Newer { found: 3, .. }), "{refused}");
-            let said = format!("{} has schema 3, this hub knows 2: run the newer hub that wrote it", path.display());
+            assert!(matches!(refused, StoreError::Newer { found: 4, .. }), "{refused}");
+            let said = format!("{} has schema 4, this hub knows 3: run the newer hub that wrote it", path.display());
             assert_eq!(refused.to_string(), said);
         }
         assert!(std::fs::read(&path).unwrap() == before);
@@ -391,6 +409,6 @@ mod tests {
         };
         std::fs::write(&path, killed).unwrap();
         assert_eq!(look_at_schema(&path), None);
-        assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 3, .. })));
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 4, .. })));
     }
 }
