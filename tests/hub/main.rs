@@ -12,6 +12,7 @@ mod abuse;
 mod admin;
 mod disk;
 mod encodings;
+mod inventory;
 mod lists;
 mod load;
 mod node_sidecar;
