@@ -70,7 +70,7 @@ pub enum BadSelector {
     #[error("`{0}` has no value: write one, or leave it out")]
     NoValue(&'static str),
     /// An unknown status.
-    #[error("{0:?} is no status: expected healthy, degraded, offline, stale or never_seen")]
+    #[error("{0:?} is no status: expected one of {}", status_names().join(", "))]
     Status(String),
     /// A name that no agent can have.
     #[error("{name:?} is no agent's name: {why}")]
@@ -302,7 +302,7 @@ fn escaped(value: &str) -> String {
 }
 
 /// Returns the names of all statuses.
-pub fn status_names() -> Vec<&'static str> {
+fn status_names() -> Vec<&'static str> {
     AgentStatus::VARIANTS.iter().map(|status| status.name()).collect()
 }
 

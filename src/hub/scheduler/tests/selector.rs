@@ -73,7 +73,7 @@ fn what_is_no_selector_is_told_apart() {
         ("label.a=1,label.a=2", "`label.a` is named twice"),
         ("version=", "`version` has no value"),
         ("id=", "\"\" is no agent's name"),
-        ("status=gone", "\"gone\" is no status: expected healthy"),
+        ("status=gone", "\"gone\" is no status: expected one of healthy, degraded"),
         ("label.Pool=a", "label \"Pool\": a key is 1 to 64"),
     ] {
         let found = parse(text).unwrap_err().to_string();

@@ -25,7 +25,8 @@ impl Reader<'_> {
     }
 
     fn label(&mut self, key: &str, member: &Member<'_>) -> Option<String> {
-        let name = format!("{key}.{}", member.key);
+        // The token may be pasted anywhere.
+        let name = self.redacted(&format!("{key}.{}", member.key));
         if let Err(why) = check_label_key(&member.key) {
             let found = format!("the key \"{}\"", member.key);
             self.report(Some(member.key_at), &name, found, &why.to_string());
