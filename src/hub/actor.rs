@@ -220,7 +220,10 @@ impl Actor {
             }
             // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
-                return self.store_inventory(Flush::Last, now_ms());
+                if let Err(error) = self.store_inventory(Flush::Last, now_ms()) {
+                    tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                }
+                return Ok(());
             }
             // 2. Apply.
             let now = now_ms();
