@@ -9,6 +9,8 @@
 //! 4. Publishes the new state for readers, who do not ask the actor.
 //! 5. Sends the outgoing frames.
 //! 6. Answers the requests.
+//! 7. Stores what agents did by coming, going and reporting, a part at a time and when nothing else waits: nobody is
+//!    answered later for it, and a crash forgets the last few seconds of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +27,8 @@ use crate::hub::log_budget::LogBudget;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
+use crate::hub::scheduler::inventory::Flush;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
 use crate::hub::state::store::{AuditReader, Store, StoreError};
@@ -35,6 +39,10 @@ use crate::protocol::{Identify, JsonText, SidecarFrame};
 const INBOX: usize = 1_024;
 /// The largest number of messages in one commit.
 const BATCH: usize = 256;
+/// The time between two commits of what agents did by coming, going and reporting, in ms, where nothing else waits.
+const INVENTORY_PAUSE_MS: u64 = 1_000;
+/// The same where there is always something else.
+const INVENTORY_LATEST_MS: u64 = 4_000;
 /// The longest sleep when no deadline is set, in ms.
 const LONGEST_SLEEP_MS: u64 = 1_000;
 
@@ -65,7 +73,7 @@ enum Message {
     },
     Frame(ConnId, SidecarFrame),
     Written(String),
-    Gone(ConnId),
+    Gone(ConnId, Closing),
     Used(TokenHash),
     Ask(Question),
 }
@@ -121,12 +129,12 @@ impl Handle {
         self.send(Message::Written(command_id)).await
     }
 
-    /// Records that a connection is closed.
+    /// Records that a connection is closed, and how.
     ///
     /// # Errors
     /// Returns [`Stopping`] if the hub is stopping.
-    pub async fn gone(&self, conn: ConnId) -> Result<(), Stopping> {
-        self.send(Message::Gone(conn)).await
+    pub async fn gone(&self, conn: ConnId, closing: Closing) -> Result<(), Stopping> {
+        self.send(Message::Gone(conn, closing)).await
     }
 
     /// Runs `work` on the state and the current time (ms since the epoch), and returns its result once everything that
@@ -233,6 +241,7 @@ impl Actor {
     /// start again from the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut inventory_stored_at = now_ms();
         loop {
             // 1. Wait.
             let wait_ms = self.state.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
@@ -244,6 +253,9 @@ impl Actor {
             }
             // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
+                if let Err(error) = self.store_inventory(Flush::Last, now_ms()) {
+                    tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                }
                 return Ok(());
             }
             // 2. Apply.
@@ -281,6 +293,20 @@ impl Actor {
             for (kind, lines) in self.log_budget.end_window(now) {
                 tracing::info!(kind, lines, "more of the same in the last 10 s, not logged one by one");
             }
+            // 7. Store what has time.
+            let waited_ms = now.saturating_sub(inventory_stored_at);
+            if waited_ms >= INVENTORY_LATEST_MS || (waited_ms >= INVENTORY_PAUSE_MS && self.inbox.is_empty()) {
+                inventory_stored_at = now;
+                self.store_inventory(Flush::Part, now)?;
+            }
+        }
+    }
+
+    /// Stores a part of what agents did by coming, going and reporting, or all of it.
+    fn store_inventory(&mut self, part: Flush, now_ms: u64) -> Result<(), StoreError> {
+        match self.state.scheduler.flush_inventory(part, now_ms) {
+            true => self.store.commit(&self.state.scheduler.take_changes(), &StateChanges::default()),
+            false => Ok(()),
         }
     }
 
@@ -295,9 +321,9 @@ impl Actor {
             }
             Message::Frame(conn, frame) => self.state.scheduler.frame_received(conn, frame, now_ms),
             Message::Written(command_id) => self.state.scheduler.delivered(&command_id, now_ms),
-            Message::Gone(conn) => {
+            Message::Gone(conn, closing) => {
                 self.sockets.remove(&conn);
-                self.state.gone(conn, now_ms);
+                self.state.gone(conn, &closing, now_ms);
             }
             Message::Used(token) => self.state.tokens.note_use(&token, now_ms),
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),

@@ -255,7 +255,8 @@ fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError
     let secret = random::secret().map_err(TokenError::NoRandomBytes)?;
     let stored = store.load().map_err(TokenError::Store)?;
     let now = now_ms();
-    let scheduler = Scheduler::load_to_edit(stored.tasks, stored.restarts, Policy::keeping_all(), now);
+    let scheduler = Scheduler::load_to_edit(stored.tasks, stored.restarts, Policy::keeping_all(), now)
+        .with_agents(stored.agents, None);
     let state = HubState::new(scheduler, Tokens::load(stored.tokens), Settings::default(), stored.unread);
     let mut state = state.with_invitations(Invitations::load(stored.invitations));
     if let Some(response) = read_only(&state.snapshot(), &store.audit(), &request) {

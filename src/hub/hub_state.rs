@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::audit::Audit;
@@ -198,10 +199,10 @@ impl HubState {
         Ok(conflict)
     }
 
-    /// Records that a connection is closed.
-    pub fn gone(&mut self, conn: ConnId, now_ms: u64) {
+    /// Records that a connection is closed, and how.
+    pub fn gone(&mut self, conn: ConnId, closing: &Closing, now_ms: u64) {
         let name = self.forget(conn);
-        self.scheduler.disconnected(conn, now_ms);
+        self.scheduler.closed(conn, closing, now_ms);
         self.presence.extend(name.filter(|name| !self.scheduler.is_connected(name)).map(|name| (name, false)));
     }
 

@@ -7,6 +7,7 @@
 //! | [`state`] | what outlives the process: the store, tokens, settings, the audit | no |
 //! | [`acts`] | what agents and operators do, each act with its entry in the audit | yes |
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
+//! | `fleet` | all agents that the hub knows, also those that have only a token | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
 //! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
@@ -34,6 +35,7 @@ pub mod cli;
 pub mod connection_limit;
 pub mod event_log;
 pub mod fd_limit;
+mod fleet;
 mod guarded_stream;
 pub mod http;
 pub mod hub_state;

@@ -101,7 +101,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
-    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
+    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms())
+        .with_agents(stored.agents, Some(stored.moment));
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
     let state = HubState::new(scheduler, tokens, settings, stored.unread);
     let state = state.with_invitations(Invitations::load(stored.invitations));

@@ -15,6 +15,7 @@ mod disk;
 mod encodings;
 mod expiry;
 mod invitations;
+mod inventory;
 mod lists;
 mod load;
 mod node_sidecar;

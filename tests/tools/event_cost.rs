@@ -19,6 +19,7 @@ use agentcom::hub::actor::{Actor, Handle, now_ms};
 use agentcom::hub::hub_state::{HubState, Snapshot};
 use agentcom::hub::scheduler::Scheduler;
 use agentcom::hub::scheduler::agents::ConnId;
+use agentcom::hub::scheduler::inventory::close::Closing;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Submission};
@@ -273,13 +274,13 @@ const KINDS: &[Kind] = &[
         let leaving = Restarting { reason: "update".to_owned(), command_id: Some(command), ..Restarting::default() };
         fleet.hear(n, SidecarFrame::AgentRestarting(leaving));
         let conn = fleet.conns[n];
-        fleet.step(move |state, now_ms| state.gone(conn, now_ms));
+        fleet.step(move |state, now_ms| state.gone(conn, &Closing::broken(), now_ms));
         fleet.join(n);
     }),
     ("a connection that breaks and is back", |fleet| {
         let n = fleet.any() & !1;
         let conn = fleet.conns[n];
-        fleet.step(move |state, now_ms| state.gone(conn, now_ms));
+        fleet.step(move |state, now_ms| state.gone(conn, &Closing::broken(), now_ms));
         fleet.join(n);
     }),
     ("a token that is made and revoked", |fleet| {

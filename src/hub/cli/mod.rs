@@ -103,10 +103,15 @@ struct BoundArgs {
     /// Forget the oldest finished tasks when all of them exceed this size
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
     keep_finished_mib: u64,
+    /// Call an agent stale when it is away for longer than this
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500), env = "AGENTCOM_HUB_STALE_AFTER", default_value_t = Policy::default().stale_after_ms / DAY_MS)]
+    stale_after: u64,
     /// Close the oldest connection when this many have not identified
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
 }
+
+const DAY_MS: u64 = 86_400_000;
 
 fn log_level(name: &str) -> Result<LogLevel, String> {
     LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
@@ -176,6 +181,7 @@ impl ServeArgs {
             drain_deadline_ms: timing.drain_deadline_ms,
             restart_margin_ms: timing.restart_margin_ms,
             max_losses: bounds.max_losses,
+            stale_after_ms: bounds.stale_after * DAY_MS,
             max_unidentified: bounds.max_unidentified,
             max_unfinished: bounds.max_unfinished,
             keep_finished_bytes: bounds.keep_finished_mib << 20,

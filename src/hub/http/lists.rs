@@ -16,10 +16,11 @@ use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::request::App;
 use crate::hub::hub_state::Snapshot;
+use crate::hub::scheduler::inventory::entry::Detail;
 use crate::hub::scheduler::queue::{Turn, turn};
 use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
+use crate::hub::scheduler::selector::Selector;
 use crate::hub::scheduler::task::{Priority, ShownTask, Task};
-use crate::hub::scheduler::view::AgentSummary;
 use crate::hub::state::tokens::TokenPlace;
 
 /// The number of items on a page, if the request does not say.
@@ -125,6 +126,43 @@ impl List for AgentList {
     }
 }
 
+/// All agents that are known and that a selector means, by name.
+pub(super) struct FleetList {
+    selector: Selector,
+    /// The last one that was passed, whether or not it matched.
+    after: Option<String>,
+}
+
+impl FleetList {
+    /// Creates the list of the agents after this one.
+    pub(super) fn new(selector: Selector, after: Option<String>) -> Self {
+        Self { selector, after }
+    }
+}
+
+impl List for FleetList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let (from, now_ms) = (self.after.clone(), now_ms());
+        for agent_id in snapshot.agents_after(from.as_deref()) {
+            if items.is_full() {
+                return true;
+            }
+            if snapshot.is_selected(&self.selector, agent_id, now_ms)
+                && let Some(entry) = snapshot.agent_entry(agent_id, Detail::Page, now_ms)
+            {
+                items.push(&entry);
+            }
+            items.examined += 1;
+            self.after = Some(agent_id.to_owned());
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.clone()
+    }
+}
+
 /// The tasks that match a filter, by lane and order of submission.
 pub(super) struct TaskList {
     pub(super) status: Option<String>,
@@ -147,12 +185,13 @@ impl TaskList {
 
 impl List for TaskList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let now_ms = now_ms();
         for task in snapshot.view.tasks().list_after(self.after) {
             if items.is_full() {
                 return true;
             }
             if self.matches(task) {
-                items.push(&task.shown());
+                items.push(&task.shown(snapshot.waiting_for(task, now_ms)));
             }
             items.examined += 1;
             self.after = Some(turn(task));

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{TaskList, limit_in, stream};
 use crate::hub::http::reply::{Caller, caller_of, read_body, require};
@@ -17,7 +18,7 @@ use crate::hub::http::request::{
 };
 use crate::hub::random;
 use crate::hub::scheduler::queue::Turn;
-use crate::hub::scheduler::task::{Priority, Status, Submission, Task};
+use crate::hub::scheduler::task::{Priority, Status, Submission};
 use crate::hub::scheduler::task_table::TaskTable;
 use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Field, Kind, may, must};
@@ -191,8 +192,8 @@ pub(crate) async fn get_task(State(app): Shared, headers: HeaderMap, id: Id) -> 
     let snapshot = app.snapshot();
     require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
-    let task = snapshot.view.tasks().get(&id);
-    ok(task.map(Task::shown).ok_or_else(|| ApiError::task_not_found(&id))?)
+    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
+    ok(task.shown(snapshot.waiting_for(task, now_ms())))
 }
 
 pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {

@@ -93,7 +93,7 @@ pub struct RestartRequest {
 }
 
 /// What the hub knows about a run of an agent's process.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// `identify.boot_id`; a peer that sends it speaks `restart.v2`.
     pub boot_id: Option<String>,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::hub::scheduler::waiting::WaitingFor;
 use crate::protocol::{Assignment, JsonFields, JsonText, MAX_JSON_DEPTH, limit_depth};
 
 /// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
@@ -243,6 +244,41 @@ impl Task {
         }
     }
 
+    /// Returns the other fields that the task was submitted with, and those that the legacy hub's clients read through
+    /// where it was submitted without them.
+    fn shown_extra(&self) -> JsonFields {
+        let mut extra = self.submission.extra.clone();
+        let absent = [
+            ("repo", JsonText::null()),
+            ("branch", JsonText::null()),
+            ("goal_id", JsonText::null()),
+            ("complete_by", JsonText::null()),
+            ("routing_decision", JsonText::null()),
+            ("file_hints", JsonText::of(&[(); 0])),
+            ("success_criteria", JsonText::of(&[(); 0])),
+            ("verification_steps", JsonText::of(&[(); 0])),
+            ("depends_on", JsonText::of(&[(); 0])),
+            ("max_verification_retries", JsonText::of(&0)),
+            ("complexity", JsonText::of(&self.complexity())),
+        ];
+        for (name, value) in absent {
+            if extra.get(name).is_none() {
+                extra.insert(name, value);
+            }
+        }
+        extra
+    }
+
+    fn complexity(&self) -> Complexity {
+        let tier = self.submission.extra.get("complexity_tier").cloned().unwrap_or_else(JsonText::null);
+        let has_tier = !tier.is_null();
+        Complexity {
+            effective_tier: if has_tier { tier.clone() } else { JsonText::of("standard") },
+            source: if has_tier { "explicit" } else { "default" },
+            explicit_tier: tier,
+        }
+    }
+
     /// Returns the `task_assign` frame for the current generation.
     pub fn assignment(&self) -> Assignment {
         let asked = &self.submission;
@@ -251,13 +287,7 @@ impl Task {
             Status::Queued | Status::DeadLetter | Status::Cancelled => None,
         };
         let extra = |key: &str, default: &Value| asked.extra.get(key).cloned().unwrap_or_else(|| JsonText::of(default));
-        let (tier, none) = (extra("complexity_tier", &Value::Null), JsonText::null());
-        let has_tier = !tier.is_null();
-        let complexity = Complexity {
-            effective_tier: if has_tier { tier.clone() } else { JsonText::of("standard") },
-            source: if has_tier { "explicit" } else { "default" },
-            explicit_tier: tier,
-        };
+        let (complexity, none) = (self.complexity(), JsonText::null());
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
         let limited = |value: JsonText| limit_depth(value, MAX_JSON_DEPTH - 1);
         let rest = JsonFields::from_iter([
@@ -287,8 +317,8 @@ impl Task {
         weight.0
     }
 
-    /// Returns the task as the API shows it.
-    pub fn shown(&self) -> ShownTask<'_> {
+    /// Returns the task as the API shows it, with what it waits for.
+    pub fn shown(&self, waiting_for: Option<WaitingFor>) -> ShownTask<'_> {
         let asked = &*self.submission;
         let (assigned_to, assigned_at, result, report) = match &self.status {
             Status::Assigned { agent_id, assigned_at, .. } => (Some(agent_id), Some(*assigned_at), None, None),
@@ -320,7 +350,8 @@ impl Task {
             created_at: self.created_at,
             updated_at: self.updated_at,
             history: &self.history,
-            extra: &asked.extra,
+            waiting_for,
+            extra: self.shown_extra(),
         }
     }
 }
@@ -385,10 +416,11 @@ pub struct ShownTask<'a> {
     /// The report of the verification, as its agent sent it.
     #[schema(value_type = Option<Object>)]
     verification_report: Option<&'a JsonText>,
+    waiting_for: Option<WaitingFor>,
     /// The names are those of the API's fields that are not named here.
     #[serde(flatten)]
     #[schema(value_type = Object)]
-    extra: &'a JsonFields,
+    extra: JsonFields,
 }
 
 /// A writer that only counts the bytes.

@@ -7,8 +7,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::hub::scheduler::Scheduler;
-use crate::hub::scheduler::agents::{About, Agent, AgentTable};
+use crate::hub::scheduler::agents::{About, Agent, AgentTable, IDLE};
 use crate::hub::scheduler::assignments::HolderTable;
+use crate::hub::scheduler::crowds::Crowds;
+use crate::hub::scheduler::inventory::AgentRecords;
+use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart_table::RestartTable;
 use crate::hub::scheduler::rivals::Rivals;
 use crate::hub::scheduler::task::{Status, Task};
@@ -18,12 +21,15 @@ use crate::protocol::{JsonFields, JsonText};
 /// The scheduler's state at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    agents: AgentTable,
+    pub(super) agents: AgentTable,
     connected_count: usize,
-    tasks: TaskTable,
-    holders: HolderTable,
-    restarts: RestartTable,
-    rivals: Rivals,
+    pub(super) tasks: TaskTable,
+    pub(super) holders: HolderTable,
+    pub(super) restarts: RestartTable,
+    pub(super) rivals: Rivals,
+    pub(super) records: AgentRecords,
+    pub(super) crowds: Crowds,
+    pub(super) policy: Policy,
 }
 
 /// One agent, as `GET /api/agents` shows it.
@@ -51,7 +57,7 @@ pub struct AgentSummary<'a> {
 
 /// The restart that an agent is on.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct OpenRestart<'a> {
+pub struct OpenRestart<'a> {
     command_id: &'a str,
     state: &'static str,
     commanded_at: u64,
@@ -67,6 +73,9 @@ impl Scheduler {
             holders: self.tasks.assignments.holders().clone(),
             restarts: self.restarts.all.clone(),
             rivals: self.rivals.clone(),
+            records: self.inventory.all().clone(),
+            crowds: self.agents.crowds().clone(),
+            policy: self.policy,
         }
     }
 }
@@ -129,12 +138,17 @@ impl View {
             about: agent.map(|agent| &*agent.about),
             resources: agent.map(|agent| &*agent.resources),
             identity_conflict: self.identity_conflict(agent_id, now_ms),
-            restart: self.restarts.open_for(agent_id).map(|open| OpenRestart {
-                command_id: &open.command_id,
-                state: open.phase.name(),
-                commanded_at: open.commanded_at,
-            }),
+            restart: self.open_restart(agent_id),
         }
+    }
+
+    /// Returns the restart that the agent is on.
+    pub(super) fn open_restart(&self, agent_id: &str) -> Option<OpenRestart<'_>> {
+        self.restarts.open_for(agent_id).map(|open| OpenRestart {
+            command_id: &open.command_id,
+            state: open.phase.name(),
+            commanded_at: open.commanded_at,
+        })
     }
 
     /// Returns the state of one agent, as the legacy hub shows it; `None` if it is neither connected nor expected back.
@@ -156,35 +170,42 @@ impl View {
             // no flags.
             "flags": [],
             "connected_at": agent.map(|agent| agent.connected_at),
+            "last_state_change": agent.map(|agent| agent.state.1),
             "identity_conflict": self.identity_conflict(agent_id, now_ms),
         }))
     }
 
-    fn task_of(&self, agent_id: &str) -> Option<&Task> {
-        self.tasks.get(self.holders.get(agent_id)?)
+    pub(super) fn task_of(&self, agent_id: &str) -> Option<&Task> {
+        self.tasks.get(&self.holders.get(agent_id)?.task_id)
     }
 
     /// Returns the latest conflict between two sidecars with this identity, or null if none is recent.
-    fn identity_conflict(&self, agent_id: &str, now_ms: u64) -> Value {
+    pub(super) fn identity_conflict(&self, agent_id: &str, now_ms: u64) -> Value {
         let conflict = self.rivals.recent_conflict(agent_id, now_ms);
         conflict.map_or(Value::Null, |past| json!({"addresses": past.addresses, "last_at": past.at}))
     }
 
-    /// Returns the agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
-    fn fsm_state(&self, agent_id: &str) -> &'static str {
-        let agent: Option<&Agent> = self.agents.get(agent_id).map(|agent| &**agent);
-        if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {
-            return "restarting";
-        }
-        match (agent.and_then(|agent| agent.conn), self.task_of(agent_id).map(|task| &task.status)) {
-            (None, _) => "offline",
-            (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
-            (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
-            (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
-            | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
-                true => "draining",
-                false => "idle",
-            },
-        }
+    /// Returns the agent's state in the terms of the legacy hub.
+    pub(super) fn fsm_state(&self, agent_id: &str) -> &'static str {
+        let agent = self.agents.get(agent_id).map(|agent| &**agent);
+        let task = self.task_of(agent_id).map(|task| &task.status);
+        fsm_state(agent, self.restarts.open_for(agent_id).is_some(), task)
+    }
+}
+
+/// Returns an agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
+pub(super) fn fsm_state(agent: Option<&Agent>, is_fenced: bool, task: Option<&Status>) -> &'static str {
+    if is_fenced || agent.is_some_and(|agent| agent.leaving) {
+        return "restarting";
+    }
+    match (agent.and_then(|agent| agent.conn), task) {
+        (None, _) => "offline",
+        (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
+        (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
+        (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
+        | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
+            true => "draining",
+            false => IDLE,
+        },
     }
 }

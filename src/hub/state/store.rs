@@ -1,5 +1,5 @@
-//! The store: tasks, restarts, tokens, invitations, settings and the audit in one redb file, with one durable commit for
-//! each batch of changes. It keeps records as JSON by key and does not know what they mean.
+//! The store: tasks, restarts, agents, tokens, invitations, settings and the audit in one redb file, with one durable commit
+//! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
 
 mod audit_table;
 
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
 use crate::hub::state::audit::Entry;
@@ -34,6 +35,7 @@ type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
 const INVITATIONS: RecordTable = TableDefinition::new("invitations");
+const AGENTS: RecordTable = TableDefinition::new("agents");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
 /// Answers by name and `Idempotency-Key`.
 const ANSWERS: RecordTable = TableDefinition::new("answers");
@@ -43,6 +45,9 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 /// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
 /// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
 const SCHEMA: u64 = 3;
+
+/// The key, beside the schema number, of the time up to which the records of agents are complete, in ms since the epoch.
+const MOMENT: &str = "agents_as_of";
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 const CACHE_BYTES: usize = 8 << 20;
@@ -94,6 +99,10 @@ pub struct Stored {
     pub tasks: Vec<Task>,
     /// All commanded restarts.
     pub restarts: Vec<Restart>,
+    /// What is known of agents.
+    pub agents: Vec<AgentRecord>,
+    /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
+    pub moment: u64,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
     /// All invitations.
@@ -206,6 +215,9 @@ impl Store {
         stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
         stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
         stored.invitations = self.load_records(&read, INVITATIONS, &mut stored.unread)?;
+        stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
+        let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
+        stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -252,7 +264,7 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
-        if changes.tasks.is_empty() && changes.restarts.is_empty() && aside.is_empty() {
+        if changes.is_empty() && aside.is_empty() {
             return Ok(());
         }
         let StateChanges { tokens, invitations, settings, answers, audit } = aside;
@@ -268,6 +280,11 @@ impl Store {
                 NotWritten::File(detail) => StoreError::File { path: self.path.clone(), detail },
                 NotWritten::Record(error) => error,
             })?;
+            self.write_records(&write, AGENTS, &changes.agents)?;
+            if let Some(moment) = changes.moment {
+                let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
+                meta.insert(MOMENT, moment).map_err(|e| self.file_error(&e))?;
+            }
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {
@@ -321,6 +338,7 @@ impl Store {
             write.open_table(ANSWERS).map_err(|e| self.file_error(&e))?;
             write.open_table(INVITATIONS).map_err(|e| self.file_error(&e))?;
             write.open_table(audit_table::AUDIT).map_err(|e| self.file_error(&e))?;
+            write.open_table(AGENTS).map_err(|e| self.file_error(&e))?;
             write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
             found

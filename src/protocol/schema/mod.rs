@@ -12,7 +12,8 @@ use crate::common::text::first_chars;
 pub use crate::protocol::schema::field::{Field, Kind, may, must};
 use crate::protocol::schema::frames::{frame_fields, known_types};
 use crate::protocol::{
-    Document, JsonError, JsonFields, JsonText, JsonType, Limit, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of,
+    Document, Identify, JsonError, JsonFields, JsonText, JsonType, Labels, Limit, MAX_JSON_DEPTH, MAX_LABEL_CHARS,
+    MAX_LABELS, Refusal, SidecarFrame, check_label_key, check_label_value, kind_of,
 };
 
 /// Returns the maximum number of characters in a field, if it has a limit.
@@ -187,7 +188,11 @@ fn read_document(document: &Document<'_>) -> Incoming {
         remove_invalid_fields(&mut info);
         fields.insert("pm2_info", info.to_text());
     }
+    let dropped_labels = if kind == "identify" { drop_invalid_labels(&mut fields) } else { Vec::new() };
     match SidecarFrame::read(&kind, fields) {
+        Ok(SidecarFrame::Identify(identify)) => {
+            Incoming::Frame(SidecarFrame::Identify(Box::new(Identify { dropped_labels, ..*identify })))
+        }
         Ok(frame) => Incoming::Frame(frame),
         Err(detail) => {
             let error = json!({"field": "message", "error": "wrong_type", "detail": detail});
@@ -211,6 +216,27 @@ fn bounded_list(list: &JsonText) -> Option<JsonText> {
         None
     });
     cut.map(|()| JsonText::of(&kept))
+}
+
+/// Removes the labels that are not allowed, and returns their keys, shortened. A label must not keep an agent out.
+fn drop_invalid_labels(identify: &mut JsonFields) -> Vec<String> {
+    let Some(sent) = identify.remove("labels") else { return Vec::new() };
+    let Ok(sent) = sent.read::<JsonFields>() else { return vec!["labels".to_owned()] };
+    let mut labels = Labels::new();
+    let mut dropped = Vec::new();
+    for (key, value) in sent.iter() {
+        match value.string() {
+            Some(value)
+                if labels.len() < MAX_LABELS && check_label_key(key).is_ok() && check_label_value(&value).is_ok() =>
+            {
+                labels.insert(key.to_owned(), value);
+            }
+            Some(_) | None if dropped.len() < MAX_LABELS => dropped.push(first_chars(key, MAX_LABEL_CHARS).to_owned()),
+            Some(_) | None => {}
+        }
+    }
+    identify.set("labels", &labels);
+    dropped
 }
 
 /// Removes unknown and invalid fields. pm2's figures are for people only, so an invalid one must not keep the agent
@@ -293,6 +319,26 @@ mod tests {
         let info = identify.pm2_info.unwrap();
         assert_eq!((info.name.as_deref(), info.restart_count), (Some("s"), Some(2)));
         assert_eq!((info.status, info.uptime_ms, info.memory_bytes), (None, None, None));
+    }
+
+    #[test]
+    fn a_label_that_is_not_allowed_is_left_out_and_keeps_nobody_out() {
+        let read = |labels: Value| {
+            let text = json!({"type": "identify", "agent_id": "a", "token": "t", "labels": labels}).to_string();
+            let (read, _) = read_frame(&text);
+            let Incoming::Frame(SidecarFrame::Identify(identify)) = read else { panic!("{read:?}") };
+            (identify.labels, identify.dropped_labels)
+        };
+        let labels = |pairs: &[(&str, &str)]| Labels::from_iter(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+        assert_eq!(read(json!({"pool": "gpu", "site": "x"})).0, labels(&[("pool", "gpu"), ("site", "x")]));
+        assert_eq!(read(json!(null)), (labels(&[]), Vec::new()));
+        assert_eq!(read(json!(["pool"])), (labels(&[]), vec!["labels".to_owned()]));
+        let long = "v".repeat(65);
+        let (kept, dropped) = read(json!({"Pool": "gpu", "n": 7, "o": {}, "long": long, "fine": "yes"}));
+        assert_eq!((kept, dropped.join(" ")), (labels(&[("fine", "yes")]), "Pool long n o".to_owned()));
+        let many: Value = (0..40).map(|n| (format!("k{n:02}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+        let (kept, dropped) = read(many);
+        assert_eq!((kept.len(), dropped.len()), (16, 16));
     }
 
     #[test]
