@@ -270,7 +270,7 @@ impl List for RestartList {
 #[allow(dead_code, reason = "it describes what `page` writes")]
 pub(super) struct AgentPage {
     /// The agents.
-    items: Vec<AgentSummary<'static>>,
+    items: Vec<AgentEntry<'static>>,
     /// The cursor of the next page; null if nothing follows.
     next_cursor: Option<String>,
 }

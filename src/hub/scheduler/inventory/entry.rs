@@ -26,10 +26,11 @@ pub enum Detail {
 }
 
 /// One agent as the inventory shows it. Times are in ms since the epoch.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AgentEntry<'a> {
     agent_id: &'a str,
     name: &'a str,
+    #[schema(value_type = String)]
     status: AgentStatus,
     /// Since when it has this status, and why.
     since: u64,
@@ -40,26 +41,37 @@ pub struct AgentEntry<'a> {
     first_seen: Option<u64>,
     /// The last moment at which it is known to have been connected.
     last_seen: Option<u64>,
+    #[schema(value_type = Option<Object>)]
     last_close: Option<&'a LastClose>,
     address: Option<&'a str>,
     version: Option<&'a str>,
     client_type: Option<&'a str>,
     boot_id: Option<&'a str>,
+    #[schema(value_type = Option<Vec<String>>)]
     capabilities: Option<&'a BTreeSet<String>>,
     /// All labels; an operator's wins over the agent's own.
+    #[schema(value_type = Object)]
     labels: BTreeMap<&'a str, &'a str>,
     /// Those of them that operators gave it, with by whom and when.
+    #[schema(value_type = Option<Object>)]
     operator_labels: Option<&'a OperatorLabels>,
+    #[schema(value_type = Option<Object>)]
     about: Option<&'a About>,
+    #[schema(value_type = Object)]
     restarts: RestartCounts,
+    #[schema(value_type = Option<Object>)]
     restart: Option<OpenRestart<'a>>,
+    #[schema(value_type = Object)]
     drain: Drain,
     fsm_state: &'static str,
     /// The text that the agent itself shows.
     status_text: Option<&'a str>,
     current_task_id: Option<&'a str>,
+    #[schema(value_type = Option<Object>)]
     task: Option<TaskEntry<'a>>,
+    #[schema(value_type = Option<Object>)]
     identity_conflict: Value,
+    #[schema(value_type = Option<Object>)]
     resources: Option<&'a JsonFields>,
 }
 
