@@ -70,7 +70,7 @@ fn make_invitation(new: NewInvitation) -> ExitCode {
     if name.as_deref().is_some_and(|name| check_agent_name(name).is_err()) {
         return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
     }
-    let whom = name.as_ref().map_or_else(|| "any agent".to_owned(), Clone::clone);
+    let whom = name.clone().unwrap_or_else(|| "any agent".to_owned());
     request_and_print(&data, &Request::Invite { name, uses, expires_in_ms: expires }, |answer| {
         let code = answer.invitation.unwrap_or_default();
         format!("invitation for {whom}, uses: {uses}, valid for {}: {code}\n", show_duration(expires))
@@ -90,7 +90,8 @@ fn format_invitations(invitations: &[InvitationSummary], json: bool) -> String {
         };
         let uses = format!("{} of {} left", one.uses_left, one.uses);
         let whom = one.agent_id.as_deref().unwrap_or("any agent");
-        format!("{}  {uses:<14}  {expiry:<16}  {:<14}  {whom}\n", one.id, format!("by {}", one.created_by))
+        let maker = format!("by {}", one.created_by);
+        format!("{}  {uses:<14}  {expiry:<16}  {maker:<14}  {whom}\n", one.id)
     };
     invitations.iter().map(line).collect()
 }
