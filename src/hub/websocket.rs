@@ -276,7 +276,7 @@ impl Session {
     }
 
     async fn send(&mut self, frame: &HubFrame) -> Result<(), End> {
-        self.write(crate::hub::scheduler::text_of(frame), None).await
+        self.write(frame.to_text(), None).await
     }
 
     async fn write(&mut self, text: String, receipt: Option<String>) -> Result<(), End> {

@@ -18,7 +18,7 @@ pub use document::Document;
 pub use fields::JsonFields;
 pub use repair::{Repaired, repair};
 use shape::Shape;
-pub use text::{JsonText, JsonType};
+pub use text::{JsonText, JsonType, json_bytes};
 
 /// The maximum number of levels of arrays and objects in a received document: a request's body, a frame, a hook's
 /// answer.

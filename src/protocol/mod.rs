@@ -21,7 +21,8 @@ pub use identity_conflict::{
 };
 pub use json::{
     Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH,
-    RESERVED_KEY, Refusal, Repaired, limit_depth, read_part, read_stored, repair, stored_fields, stored_value,
+    RESERVED_KEY, Refusal, Repaired, json_bytes, limit_depth, read_part, read_stored, repair, stored_fields,
+    stored_value,
 };
 pub use labels::{BadLabel, Labels, MAX_LABEL_CHARS, MAX_LABELS, check_label_key, check_label_value};
 pub use limits::{Limit, clip};

@@ -279,7 +279,7 @@ impl Scheduler {
 
     /// Sends a frame to the agent, if it is connected.
     pub(super) fn send(&mut self, agent_id: &str, frame: &HubFrame) {
-        self.send_text(agent_id, text_of(frame), None);
+        self.send_text(agent_id, frame.to_text(), None);
     }
 
     pub(super) fn send_text(&mut self, agent_id: &str, text: String, receipt: Option<String>) {
@@ -293,7 +293,7 @@ impl Scheduler {
         let agent_id = restart.agent_id.clone();
         let v2 = self.agents.get(&agent_id).is_some_and(|agent| agent.is_v2());
         let frame = HubFrame::RestartSidecar(restart.frame(v2));
-        self.send_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
+        self.send_text(&agent_id, frame.to_text(), Some(command_id.to_owned()));
     }
 
     /// Tells the agent that it does not hold the task any more under any generation up to this one. Required wherever a
@@ -383,9 +383,4 @@ impl Scheduler {
             self.note_state(agent_id, now_ms);
         }
     }
-}
-
-/// Returns the frame as JSON text.
-pub fn text_of(frame: &HubFrame) -> String {
-    frame.to_text()
 }

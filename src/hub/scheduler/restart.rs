@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::protocol::{Identify, RestartCommand};
+use crate::protocol::{Identify, RestartCommand, json_bytes};
 
 /// The steps that a connection which flaps repeats without end. Each other step happens once in a restart.
 const REPEATABLE: [&str; 4] = ["sent_again", "duplicate", "socket_closed", "reconnected"];
@@ -185,8 +185,7 @@ impl Restart {
 
     /// Returns the restart's size on disk, in bytes.
     pub fn weight(&self) -> u64 {
-        // Strings and numbers in maps with string keys: this cannot fail.
-        serde_json::to_vec(self).map_or(0, |json| json.len() as u64)
+        json_bytes(self)
     }
 
     /// Returns the time of the last step, in ms since the epoch.

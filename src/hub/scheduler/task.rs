@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::hub::scheduler::waiting::WaitingFor;
-use crate::protocol::{Assignment, JsonFields, JsonText, MAX_JSON_DEPTH, limit_depth};
+use crate::protocol::{Assignment, JsonFields, JsonText, MAX_JSON_DEPTH, json_bytes, limit_depth};
 
 /// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
 const HISTORY_CAP: usize = 50;
@@ -311,10 +311,7 @@ impl Task {
 
     /// Returns the task's size on disk, in bytes.
     pub fn weight(&self) -> u64 {
-        let mut weight = Weight(0);
-        // Counting cannot fail, and neither can serializing a task: it is stored in the same form.
-        let _ = serde_json::to_writer(&mut weight, self);
-        weight.0
+        json_bytes(self)
     }
 
     /// Returns the task as the API shows it, with what it waits for.
@@ -421,18 +418,4 @@ pub struct ShownTask<'a> {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     extra: JsonFields,
-}
-
-/// A writer that only counts the bytes.
-struct Weight(u64);
-
-impl std::io::Write for Weight {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

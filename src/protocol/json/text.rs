@@ -242,6 +242,28 @@ fn unescape(text: &str) -> (usize, Option<Replacement>) {
     (if character.len_utf16() == 2 { 12 } else { 6 }, replacement)
 }
 
+/// Returns the size of the JSON of `record`, in bytes.
+pub fn json_bytes(record: &impl Serialize) -> u64 {
+    let mut counter = Counter(0);
+    // Counting cannot fail, and neither can serializing a record: its JSON is what is stored or sent.
+    let _ = serde_json::to_writer(&mut counter, record);
+    counter.0
+}
+
+/// A writer that only counts the bytes.
+struct Counter(u64);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

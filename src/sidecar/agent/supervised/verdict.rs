@@ -1,6 +1,7 @@
 //! Finds the verdict that a command prints among its other output: the last JSON object that begins a line and has a
 //! string `status`. What looks like one and cannot be read is a failure, never a success.
 
+use crate::common::text::first_chars;
 use crate::protocol::{Document, JsonError, JsonFields, MAX_RESULT_DEPTH};
 use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::supervised::escapes::without_escapes;
@@ -13,7 +14,7 @@ const PLACE: &str = "what the command printed";
 const LOOKS: usize = 64;
 
 /// What a command printed as its result.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Printed {
     /// The fields of its verdict, else those of the object that is its last line or its whole output.
     pub fields: JsonFields,
@@ -34,11 +35,9 @@ pub struct DroppedText {
     mid_line: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Verdict {
-    printed: JsonFields,
-    is_unreadable: bool,
-    replaced: usize,
+    printed: Printed,
     /// How far it is indented: a part of another object is indented further.
     indent: usize,
 }
@@ -62,11 +61,11 @@ pub fn printed_result(text: &str, dropped: DroppedText) -> Printed {
     let mut search = Search::new(&text, dropped);
     search.run();
     match search.last.take() {
-        Some(Verdict { printed, is_unreadable, replaced, indent: _ }) => {
-            let status = printed.string("status").unwrap_or_default();
-            let is_understood = matches!(status.as_str(), "success" | "failed" | "failure" | "error");
-            let is_unreadable = is_unreadable || !is_understood;
-            Printed { fields: with_reason(printed), is_unreadable, replaced }
+        Some(Verdict { mut printed, indent: _ }) => {
+            let status = printed.fields.string("status").unwrap_or_default();
+            printed.is_unreadable |= !matches!(status.as_str(), "success" | "failed" | "failure" | "error");
+            give_reason(&mut printed.fields, &status);
+            printed
         }
         None => whole_or_last_line(text.get(rest_of_line..).unwrap_or_default()).unwrap_or_default(),
     }
@@ -156,15 +155,13 @@ impl<'a> Search<'a> {
                 let status = document.fields_that(|name| name == "status").string("status");
                 let is_verdict = status.is_some();
                 if is_verdict {
-                    let (printed, replaced) = (document.fields(), document.replaced());
-                    self.found(Verdict { printed, is_unreadable: false, replaced, indent }, indent);
+                    self.found(read_whole(&document), indent);
                     self.unended = None;
                 }
                 is_verdict
             }
             Err(JsonError::Refused(refusal)) if has_status => {
-                let printed = ResultContent::refused(PLACE, &refusal).to_object();
-                self.found(Verdict { printed, is_unreadable: true, replaced: 0, indent }, indent);
+                self.found(not_taken(ResultContent::refused(PLACE, &refusal)), indent);
                 true
             }
             Err(error) if has_status => {
@@ -176,9 +173,9 @@ impl<'a> Search<'a> {
     }
 
     /// Notes a verdict, unless it may be a part of the last one, which is indented less.
-    fn found(&mut self, verdict: Verdict, indent: usize) {
+    fn found(&mut self, printed: Printed, indent: usize) {
         if self.last.as_ref().is_none_or(|last| indent <= last.indent) {
-            self.last = Some(Verdict { indent, ..verdict });
+            self.last = Some(Verdict { printed, indent });
         }
     }
 
@@ -210,32 +207,32 @@ fn whole_or_last_line(text: &str) -> Option<Printed> {
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || is_blank(c));
     let last = text.lines().next_back().unwrap_or_default();
     let object = |text: &str| match Document::check(text.as_bytes(), MAX_RESULT_DEPTH) {
-        Ok(document) => {
-            Some(Printed { fields: document.fields(), is_unreadable: false, replaced: document.replaced() })
-        }
-        Err(JsonError::Refused(refusal)) => {
-            let fields = ResultContent::refused(PLACE, &refusal).to_object();
-            Some(Printed { fields, is_unreadable: true, replaced: 0 })
-        }
+        Ok(document) => Some(read_whole(&document)),
+        Err(JsonError::Refused(refusal)) => Some(not_taken(ResultContent::refused(PLACE, &refusal))),
         Err(JsonError::NotJson(_) | JsonError::NotAnObject) => None,
     };
     [text, last].into_iter().find_map(object)
 }
 
-/// Returns the fields of a verdict, with a reason if it is a failure without one.
-fn with_reason(mut verdict: JsonFields) -> JsonFields {
-    let status = verdict.string("status").unwrap_or_default();
-    if status != "success" && ["reason", "error"].iter().all(|name| verdict.get(name).is_none()) {
-        let shown = crate::common::text::first_chars(&status, 100);
-        verdict.set("reason", &format!("the command printed the status {shown:?}, and no reason"));
-    }
-    verdict
+fn read_whole(document: &Document<'_>) -> Printed {
+    Printed { fields: document.fields(), is_unreadable: false, replaced: document.replaced() }
 }
 
-fn unreadable(why: &str) -> Verdict {
+fn not_taken(failure: ResultContent) -> Printed {
+    Printed { fields: failure.to_object(), is_unreadable: true, replaced: 0 }
+}
+
+/// Sets the reason of a verdict with this status, if it is a failure without one.
+fn give_reason(verdict: &mut JsonFields, status: &str) {
+    if status != "success" && ["reason", "error"].iter().all(|name| verdict.get(name).is_none()) {
+        let shown = first_chars(status, 100);
+        verdict.set("reason", &format!("the command printed the status {shown:?}, and no reason"));
+    }
+}
+
+fn unreadable(why: &str) -> Printed {
     let reason = format!("result_parse_error: {PLACE} looks like a verdict, and cannot be read: {why}");
-    let printed = ResultContent::Failure { reason }.to_object();
-    Verdict { printed, is_unreadable: true, replaced: 0, indent: 0 }
+    not_taken(ResultContent::Failure { reason })
 }
 
 fn describe(error: &JsonError) -> String {
