@@ -31,7 +31,7 @@ use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
-use crate::hub::state::store::{AuditReader, Store, StoreError};
+use crate::hub::state::store::{AuditReader, StateChanges, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
 use crate::protocol::{Identify, JsonText, SidecarFrame};
 

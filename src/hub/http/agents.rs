@@ -13,7 +13,6 @@ use crate::hub::http::reply::{read_body, require};
 use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
 use crate::hub::http::tasks::queue_full;
 use crate::hub::random;
-use crate::hub::scheduler::selector::{BadSelector, Selector};
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Kind, may, must};

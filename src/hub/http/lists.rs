@@ -16,7 +16,7 @@ use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::request::App;
 use crate::hub::hub_state::Snapshot;
-use crate::hub::scheduler::inventory::entry::Detail;
+use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::queue::{Turn, turn};
 use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
 use crate::hub::scheduler::selector::Selector;

@@ -70,7 +70,7 @@ pub enum BadSelector {
     #[error("`{0}` has no value: write one, or leave it out")]
     NoValue(&'static str),
     /// An unknown status.
-    #[error("{0:?} is no status: expected one of {}", status_names().join(", "))]
+    #[error("{0:?} is no status: expected one of {known}", known = status_names().join(", "))]
     Status(String),
     /// A name that no agent can have.
     #[error("{name:?} is no agent's name: {why}")]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::hub::scheduler::inventory::status::AgentStatus;
 
 /// What a queued task waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum WaitingFor {
     /// For the one agent that may do it.

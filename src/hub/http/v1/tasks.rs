@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{self, TaskPage, page_limit};
 use crate::hub::http::reply::require;
@@ -94,15 +95,15 @@ pub(super) async fn submit(State(app): Shared, uri: Uri, headers: HeaderMap, bod
             return Err(queue_full().into());
         }
         state.scheduler.submit(id.clone(), submission, now_ms);
-        shown(state, &id)
+        shown(state, &id, now_ms)
     })
     .await
 }
 
 /// Returns the task as it is after a step.
-fn shown(state: &HubState, id: &str) -> Result<JsonText, Problem> {
+fn shown(state: &HubState, id: &str, now_ms: u64) -> Result<JsonText, Problem> {
     let task = state.scheduler.tasks().get(id).ok_or_else(|| ApiError::task_not_found(id))?;
-    Ok(JsonText::of(&task.shown()))
+    Ok(JsonText::of(&task.shown(state.snapshot().waiting_for(task, now_ms))))
 }
 
 /// Lists tasks, by priority and order of submission.
@@ -142,7 +143,7 @@ pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Resul
     require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
-    Ok(ok(task.shown())?)
+    Ok(ok(task.shown(snapshot.waiting_for(task, now_ms())))?)
 }
 
 /// Cancels a task that has not ended.
@@ -171,7 +172,7 @@ pub(super) async fn cancel(
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
         let ended = |status| conflict(&id, status, "it has ended already");
         state.acts(&author, now_ms).cancel_task(&id).map_err(ended)?;
-        shown(state, &id)
+        shown(state, &id, now_ms)
     })
     .await
 }
@@ -202,7 +203,7 @@ pub(super) async fn retry(
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
         let other = |status| conflict(&id, status, "only a dead letter can be retried");
         state.acts(&author, now_ms).retry_task(&id).map_err(other)?;
-        shown(state, &id)
+        shown(state, &id, now_ms)
     })
     .await
 }

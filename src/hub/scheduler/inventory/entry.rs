@@ -30,7 +30,6 @@ pub enum Detail {
 pub struct AgentEntry<'a> {
     agent_id: &'a str,
     name: &'a str,
-    #[schema(value_type = String)]
     status: AgentStatus,
     /// Since when it has this status, and why.
     since: u64,

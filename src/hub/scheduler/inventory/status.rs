@@ -20,6 +20,7 @@ use crate::hub::scheduler::inventory::record::AgentRecord;
     strum::IntoStaticStr,
     strum::EnumString,
     strum::VariantArray,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
