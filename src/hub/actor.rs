@@ -212,9 +212,17 @@ pub struct Actor {
     log_budget: LogBudget,
     /// The time at which the uses of tokens were last stored, in ms since the epoch.
     uses_stored_at: u64,
+    /// Whether what is due is done.
+    time_passes: bool,
 }
 
 impl Actor {
+    /// Creates the actor of a store for changes while no hub runs, and the handle to it: nothing becomes due.
+    pub fn to_edit(state: HubState, store: Store) -> (Self, Handle) {
+        let (actor, handle) = Self::new(state, store);
+        (Self { time_passes: false, ..actor }, handle)
+    }
+
     /// Creates an actor over a store, and the handle to it.
     pub fn new(state: HubState, store: Store) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -230,6 +238,7 @@ impl Actor {
             events: events.clone(),
             log_budget: LogBudget::default(),
             uses_stored_at: now_ms(),
+            time_passes: true,
         };
         (actor, Handle { inbox: sender, published, events, audit })
     }
@@ -244,7 +253,7 @@ impl Actor {
         let mut inventory_stored_at = now_ms();
         loop {
             // 1. Wait.
-            let wait_ms = self.state.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let wait_ms = self.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let sleep = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -261,7 +270,7 @@ impl Actor {
             // 2. Apply.
             let now = now_ms();
             let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
-            if self.state.deadline().is_some_and(|at| at <= now) {
+            if self.deadline().is_some_and(|at| at <= now) {
                 self.state.tick(now);
             }
             // 3. Store.
@@ -300,6 +309,10 @@ impl Actor {
                 self.store_inventory(Flush::Part, now)?;
             }
         }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        if self.time_passes { self.state.deadline() } else { None }
     }
 
     /// Stores a part of what agents did by coming, going and reporting, or all of it.

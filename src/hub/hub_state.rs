@@ -1,11 +1,13 @@
 //! The state that the actor owns, and the copy of it that readers get.
 
 use std::collections::HashMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::inventory::close::Closing;
+use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::audit::Audit;
@@ -13,7 +15,7 @@ use crate::hub::state::invitations::{InvitationTable, Invitations};
 use crate::hub::state::roles::Permission;
 use crate::hub::state::idempotency::Answers;
 use crate::hub::state::settings::{Settings, SettingsTable};
-use crate::hub::state::store::{StateChanges, UnreadRecord};
+use crate::hub::state::store::{StateChanges, Stored, UnreadRecord};
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens};
 use crate::protocol::Identify;
 
@@ -113,16 +115,26 @@ impl HubState {
         }
     }
 
-    /// Adds the answers that were stored.
-    #[must_use]
-    pub fn with_answers(self, answers: Answers) -> Self {
-        Self { answers, ..self }
+    /// Restores the state of a hub that starts.
+    pub fn load(mut stored: Stored, policy: Policy, now_ms: u64) -> Self {
+        let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
+        let scheduler = Scheduler::load(tasks, restarts, policy, now_ms);
+        let scheduler = scheduler.with_agents(take(&mut stored.agents), Some(stored.moment));
+        Self::with_scheduler(scheduler, stored)
     }
 
-    /// Adds the invitations that were stored.
-    #[must_use]
-    pub fn with_invitations(self, invitations: Invitations) -> Self {
-        Self { invitations, ..self }
+    /// Restores the state for changes while no hub runs: nothing is dropped, and what was connected stays as it was.
+    pub fn load_to_edit(mut stored: Stored, now_ms: u64) -> Self {
+        let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
+        let scheduler = Scheduler::load_to_edit(tasks, restarts, Policy::keeping_all(), now_ms);
+        let scheduler = scheduler.with_agents(take(&mut stored.agents), None);
+        Self::with_scheduler(scheduler, stored)
+    }
+
+    fn with_scheduler(scheduler: Scheduler, stored: Stored) -> Self {
+        let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
+        let (invitations, answers) = (Invitations::load(stored.invitations), Answers::load(stored.answers));
+        Self { invitations, answers, ..Self::new(scheduler, tokens, settings, stored.unread) }
     }
 
     /// Returns the present state for reading.

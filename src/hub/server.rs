@@ -5,7 +5,6 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -16,13 +15,9 @@ use crate::hub::actor::{Actor, now_ms};
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds};
-use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::state::idempotency::Answers;
-use crate::hub::state::invitations::Invitations;
-use crate::hub::state::settings::Settings;
+use crate::hub::state::audit::Via;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
-use crate::hub::state::tokens::Tokens;
 use crate::hub::websocket::TimeLimits;
 use crate::hub::{accept, admin_socket, fd_limit};
 
@@ -96,42 +91,77 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         );
     }
     let counts = (stored.tasks.len(), stored.restarts.len(), stored.tokens.len());
-    let admin_listener = admin_socket::bind(&data_dir)
+    let own_socket = admin_socket::bind(&data_dir)
         .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(&data_dir), error })?;
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
-    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms())
-        .with_agents(stored.agents, Some(stored.moment));
-    let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
-    let state = HubState::new(scheduler, tokens, settings, stored.unread);
-    let state = state.with_invitations(Invitations::load(stored.invitations));
-    let state = state.with_answers(Answers::load(stored.answers));
-    let (actor, handle) = Actor::new(state, store);
-    let runtime = tokio::runtime::Handle::current();
-    let actor_stop = stop.clone();
-    // Commits block, so the actor has a thread of its own.
-    let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(actor_stop)));
-    tokio::spawn(admin_socket::serve(admin_listener, handle.clone(), stop.clone()));
+    let (actor, handle) = Actor::new(HubState::load(stored, policy, now_ms()), store);
+    let actor = spawn_actor(actor, stop.clone());
 
-    let app = Arc::new(App {
-        actor: handle,
-        listen: address.to_string(),
-        patience: TimeLimits {
-            silence: Duration::from_millis(policy.silence_timeout_ms),
-            identify: Duration::from_millis(policy.identify_timeout_ms),
-        },
-        closed: closed_registration,
-        stop: stop.clone(),
-        sockets: TaskTracker::new(),
-        next_conn: AtomicU64::new(1),
-    });
+    let patience = TimeLimits {
+        silence: Duration::from_millis(policy.silence_timeout_ms),
+        identify: Duration::from_millis(policy.identify_timeout_ms),
+    };
+    let app = App::new(handle, address.to_string(), patience, closed_registration, stop.clone());
     let sockets = app.sockets.clone();
+    let router = router(Arc::new(app));
+    sockets.spawn(admin_socket::serve(own_socket, router.clone(), Via::Socket, stop.clone()));
     let bounds = bounds(&policy, fd_limit::max_open_files());
-    let http = listener::start(listener, router(app), bounds, stop.clone())
+    let http = listener::start(listener, router, bounds, stop.clone())
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     finish(actor, http, sockets, stop).await
+}
+
+/// Starts the actor on a thread of its own: its commits block.
+fn spawn_actor(actor: Actor, stop: CancellationToken) -> JoinHandle<Result<(), StoreError>> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(actor.run(stop)))
+}
+
+/// A data folder whose own socket is served by a command, while no hub runs on it: no agent connects, and nothing becomes
+/// due.
+pub struct OfflineHub {
+    actor: JoinHandle<Result<(), StoreError>>,
+    socket: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl OfflineHub {
+    /// Opens the store and serves the socket.
+    ///
+    /// # Errors
+    /// [`ServeError`]; `Store(Locked)` if a hub or another command has the store.
+    pub fn start(data_dir: &Path) -> Result<Self, ServeError> {
+        let store = Store::open(data_dir).map_err(ServeError::Store)?;
+        let stored = store.load().map_err(ServeError::Store)?;
+        let own_socket = admin_socket::bind(data_dir)
+            .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })?;
+        let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, now_ms()), store);
+        let stop = CancellationToken::new();
+        let actor = spawn_actor(actor, stop.clone());
+        let patience = TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO };
+        let app = App::new(handle, String::new(), patience, true, stop.clone());
+        let router = router(Arc::new(app));
+        let socket = tokio::spawn(admin_socket::serve(own_socket, router, Via::Offline, stop.clone()));
+        Ok(Self { actor, socket, stop })
+    }
+
+    /// Stops serving and closes the store.
+    ///
+    /// # Errors
+    /// [`ServeError`] if a commit failed: what was asked for then was not done.
+    pub async fn end(self) -> Result<(), ServeError> {
+        self.stop.cancel();
+        // It ends by itself; a panic in it is in the log already.
+        let _ = self.socket.await;
+        match self.actor.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ServeError::Commit(error)),
+            Err(error) => Err(ServeError::ActorDied(error.to_string())),
+        }
+    }
 }
 
 /// Returns the limits on connections where this many files may be open. Half of them are for connections that no agent has

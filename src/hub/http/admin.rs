@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::hub::acts::NewToken;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{TokenList, stream};
 use crate::hub::http::reply::{caller_of, check_name, read_body, require};
 use crate::hub::http::request::{
@@ -22,8 +23,8 @@ use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::{NotIssued, TokenSelector};
 use crate::protocol::schema::{Kind, may, must};
 
-pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::ManageTokens, "make tokens")?;
+pub(crate) async fn make_token(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::ManageTokens, "make tokens")?;
     let new = read_new_token(&headers, body)?;
     let (secret, author, wanted) = (random::secret()?, caller.author(), new.clone());
     let issued = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).issue_token(secret, &wanted));
@@ -63,13 +64,13 @@ fn read_new_token(headers: &HeaderMap, body: Body) -> Result<NewToken, ApiError>
     Ok(NewToken { name, role, expires_in_ms })
 }
 
-pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
-    require(&app.snapshot(), &headers, Permission::ManageTokens, "list tokens")?;
+pub(crate) async fn list_tokens(State(app): Shared, who: Credentials) -> Result<Response, ApiError> {
+    require(&app.snapshot(), &who, Permission::ManageTokens, "list tokens")?;
     Ok(stream(&app, "tokens", TokenList::default(), None))
 }
 
-pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id, query: QueryParameters) -> Reply {
-    let caller = caller_of(&app.snapshot(), &headers)?;
+pub(crate) async fn revoke_tokens(State(app): Shared, who: Credentials, id: Id, query: QueryParameters) -> Reply {
+    let caller = caller_of(&app.snapshot(), &who)?;
     let agent_id = path_id(id)?;
     let what = "revoke these tokens";
     caller.require_for(&agent_id, Permission::ManageTokens, Permission::RevokeOwnTokens, what)?;
@@ -88,8 +89,8 @@ pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id
 }
 
 /// Replaces all tokens of the agent by a new one.
-pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::ManageTokens, "reset a token")?;
+pub(crate) async fn reset_token(State(app): Shared, who: Credentials, id: Id) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::ManageTokens, "reset a token")?;
     let agent_id = path_id(id)?;
     let (secret, author) = (random::secret()?, caller.author());
     let new = NewToken::of_agent(&agent_id);
@@ -116,8 +117,8 @@ pub(crate) async fn default_repo(State(app): Shared) -> Reply {
 
 /// Sets the repository that every new agent clones and runs from. Only an admin may, unlike on the legacy hub, where
 /// any agent may.
-pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::ChangeSettings, "set the default repository")?;
+pub(crate) async fn set_default_repo(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::ChangeSettings, "set the default repository")?;
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
     let url = required_text(&body, "url");
     let (value, author) = (url.clone(), caller.author());

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{AgentForm, AgentList, stream};
 use crate::hub::http::reply::{read_body, require};
 use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
@@ -24,15 +25,15 @@ pub(crate) async fn list(State(app): Shared) -> Response {
 }
 
 /// Returns the state of every agent.
-pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
-    require(&app.snapshot(), &headers, Permission::ReadFleet, "read agents")?;
+pub(crate) async fn list_states(State(app): Shared, who: Credentials) -> Result<Response, ApiError> {
+    require(&app.snapshot(), &who, Permission::ReadFleet, "read agents")?;
     Ok(stream(&app, "agents", AgentList::new(AgentForm::State, None), None))
 }
 
 /// Returns the state of one agent.
-pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+pub(crate) async fn get_state(State(app): Shared, who: Credentials, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
     let agent_id = path_id(id)?;
     ok(snapshot.view.agent_state(&agent_id, now_ms()).ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
@@ -42,8 +43,8 @@ pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) ->
 
 /// Submits a task for one connected agent. Unlike on the legacy hub it is a task like any other: it waits while the
 /// agent has another one, and its verdict counts.
-pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "push tasks")?;
+pub(crate) async fn push_task(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "push tasks")?;
     let weight = body_bytes(&body);
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;

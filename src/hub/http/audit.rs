@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{PAGE_BYTES, page_limit};
 use crate::hub::http::reply::require;
 use crate::hub::http::request::{App, QueryParameters, Reply, Shared, ok, read_query};
@@ -13,8 +14,8 @@ use crate::hub::state::audit::{Action, Filter, Page};
 use crate::hub::state::roles::Permission;
 
 /// Lists one page of the audit, newest first.
-pub(super) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Reply {
-    require(&app.snapshot(), &headers, Permission::ReadAudit, "read the audit")?;
+pub(super) async fn page(State(app): Shared, who: Credentials, query: QueryParameters) -> Reply {
+    require(&app.snapshot(), &who, Permission::ReadAudit, "read the audit")?;
     ok(read_page(&app, &read_query(query)?).await?)
 }
 

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{check_name, read_body, require};
 use crate::hub::http::request::{Body, Id, Reply, Shared, created, ok, path_id};
 use crate::hub::random;
@@ -14,8 +15,8 @@ use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Kind, may};
 
 /// Makes an invitation. Its code is in this answer and nowhere else.
-pub(super) async fn make(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::ManageTokens, "make invitations")?;
+pub(super) async fn make(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::ManageTokens, "make invitations")?;
     let fields = [may("agent_id", Kind::Text), may("uses", Kind::Count), may("expires_in_ms", Kind::Count)];
     let body = read_body(&headers, body, &fields)?;
     let agent_id = body.string("agent_id");
@@ -43,15 +44,15 @@ pub(super) async fn make(State(app): Shared, headers: HeaderMap, body: Body) -> 
     }))
 }
 
-pub(super) async fn list(State(app): Shared, headers: HeaderMap) -> Reply {
+pub(super) async fn list(State(app): Shared, who: Credentials) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ManageTokens, "list invitations")?;
+    require(&snapshot, &who, Permission::ManageTokens, "list invitations")?;
     let invitations: Vec<_> = snapshot.invitations.values().map(Invitation::summary).collect();
     ok(json!({"invitations": invitations}))
 }
 
-pub(super) async fn revoke(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::ManageTokens, "revoke invitations")?;
+pub(super) async fn revoke(State(app): Shared, who: Credentials, id: Id) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::ManageTokens, "revoke invitations")?;
     let id = path_id(id)?;
     let (wanted, author) = (id.clone(), caller.author());
     let revoked = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).revoke_invitation(&wanted));

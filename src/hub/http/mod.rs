@@ -30,6 +30,7 @@
 mod admin;
 mod agents;
 mod audit;
+pub mod credentials;
 mod invitations;
 mod lists;
 mod not_offered;
@@ -52,8 +53,9 @@ use axum::{Extension, Router};
 use serde_json::json;
 
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::not_offered::alternative_to;
-use crate::hub::http::reply::{Caller, MAX_BODY_BYTES, caller_of, read_body};
+use crate::hub::http::reply::{Caller, MAX_BODY_BYTES, Proof, caller_of, read_body};
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id};
 use crate::hub::listener::Origin;
@@ -104,16 +106,19 @@ pub fn router(app: Arc<App>) -> Router {
 /// Notes that the token was used.
 async fn note_token(
     State(app): Shared,
-    Extension(origin): Extension<Origin>,
+    who: Credentials,
+    origin: Option<Extension<Origin>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if let Ok(caller) = caller_of(&app.snapshot(), request.headers()) {
-        if origin.counts() {
+    if let Ok(Caller { proof: Proof::Token(token), use_is_news, .. }) = caller_of(&app.snapshot(), &who) {
+        if let Some(Extension(origin)) = origin
+            && origin.counts()
+        {
             origin.authenticated();
         }
-        if caller.use_is_news {
-            app.actor.note_use(caller.token);
+        if use_is_news {
+            app.actor.note_use(token);
         }
     }
     next.run(request).await
@@ -139,9 +144,13 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 
 async fn websocket(
     State(app): Shared,
-    Extension(origin): Extension<Origin>,
+    origin: Option<Extension<Origin>>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    let Some(Extension(origin)) = origin else {
+        let hint = "agents connect over TCP: this is the hub's own socket";
+        return Err(ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", hint));
+    };
     let (upgrade, answer) = Upgrade::accept(&mut request)
         .map_err(|why| ApiError::new(StatusCode::UPGRADE_REQUIRED, "websocket_only", why))?;
     // Assigned before the peer receives the 101, and so before it sends a frame, closes or connects again: ids increase
@@ -202,8 +211,8 @@ pub(super) fn not_connected(agent_id: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "agent_not_connected", hint).with("agent_id", agent_id)
 }
 
-async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Body) -> Reply {
-    let caller = caller_of(&app.snapshot(), &headers)?;
+async fn restart_agent(State(app): Shared, who: Credentials, headers: HeaderMap, id: Id, body: Body) -> Reply {
+    let caller = caller_of(&app.snapshot(), &who)?;
     let agent_id = path_id(id)?;
     let what = "restart another agent";
     caller.require_for(&agent_id, Permission::RestartAnyAgent, Permission::RestartItself, what)?;
@@ -223,9 +232,9 @@ async fn restart_agent(State(app): Shared, headers: HeaderMap, id: Id, body: Bod
     }))
 }
 
-async fn list_restarts(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+async fn list_restarts(State(app): Shared, who: Credentials, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    let caller = caller_of(&snapshot, &headers)?;
+    let caller = caller_of(&snapshot, &who)?;
     let agent_id = path_id(id)?;
     let what = "read another agent's restarts";
     caller.require_for(&agent_id, Permission::ReadAnyRestarts, Permission::ReadOwnRestarts, what)?;

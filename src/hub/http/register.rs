@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::hub::acts::NotRegistered;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::admin::not_issued_error;
 use crate::hub::http::reply::{caller_of, check_name, read_body};
 use crate::hub::http::request::{Body, Reply, Shared, created, required_text};
@@ -17,7 +18,7 @@ use crate::hub::state::roles::Permission;
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::protocol::schema::{Kind, may, must};
 
-pub(super) async fn register(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+pub(super) async fn register(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
     let fields = [must("agent_id", Kind::Text), may("invitation", Kind::Text)];
     let closed = "register agents: this hub was started with --closed-registration; an invitation lets an agent in";
     let body = read_body(&headers, body, &fields);
@@ -25,12 +26,12 @@ pub(super) async fn register(State(app): Shared, headers: HeaderMap, body: Body)
     // Where registration is closed, a stranger learns nothing else.
     let caller = match (&invitation, app.closed) {
         (None, true) => {
-            let caller = caller_of(&app.snapshot(), &headers)?;
+            let caller = caller_of(&app.snapshot(), &who)?;
             caller.require(Permission::ManageTokens, closed)?;
             Some(caller)
         }
         // Nobody has to be known; who is, is named in the audit.
-        (None, false) => caller_of(&app.snapshot(), &headers).ok(),
+        (None, false) => caller_of(&app.snapshot(), &who).ok(),
         (Some(_), _) => None,
     };
     let agent_id = required_text(&body?, "agent_id");

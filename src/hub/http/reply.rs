@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::{Credentials, LocalUser};
 use crate::hub::hub_state::Snapshot;
 use crate::hub::not_unicode;
 use crate::hub::state::audit::{Author, Via};
@@ -89,15 +90,24 @@ pub(super) fn parse_body(
     Ok(document.fields_that(wanted))
 }
 
-/// The agent or operator that a request's token proves.
+/// What proves who a caller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A token, by its hash.
+    Token(TokenHash),
+    /// That it may open the hub's own socket.
+    Local(LocalUser),
+}
+
+/// The agent or operator that sends a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The name of the agent or operator.
     pub name: String,
-    /// The role of the token.
+    /// The role.
     pub role: Role,
-    /// The token's hash.
-    pub token: TokenHash,
+    /// What proves it.
+    pub proof: Proof,
     /// Whether the token's use is to be noted.
     pub use_is_news: bool,
 }
@@ -134,18 +144,30 @@ impl Caller {
 
     /// Returns the author of the caller's acts.
     pub fn author(&self) -> Author {
-        let token = Some(id_of(&self.token));
-        Author { who: self.name.clone(), role: Some(self.role), token, via: Via::Http }
+        match self.proof {
+            Proof::Token(hash) => {
+                let (who, token) = (self.name.clone(), Some(id_of(&hash)));
+                Author { who, role: Some(self.role), token, via: Via::Http }
+            }
+            Proof::Local(user) => user.author(),
+        }
     }
 }
 
-/// Returns the caller that the request's bearer token proves, whatever its role. What the caller asks for is to be checked
+/// Returns the caller that the request's credentials prove, whatever its role. What the caller asks for is to be checked
 /// before it is done: with [`Caller::require`], [`Caller::require_for`] or, at once, [`require`].
 ///
 /// # Errors
 /// 401 if there is no token, or it is unknown or has expired.
-pub fn caller_of(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unauthorized)?;
+pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiError> {
+    let given = match who {
+        Credentials::Header(given) => given,
+        Credentials::Local(user) => {
+            let (name, proof) = (user.author().who, Proof::Local(*user));
+            return Ok(Caller { name, role: Role::Admin, proof, use_is_news: false });
+        }
+        Credentials::None => return Err(unauthorized()),
+    };
     let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthorized());
@@ -156,21 +178,21 @@ pub fn caller_of(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, Api
         return Err(expired(&principal.name));
     }
     let use_is_news = principal.use_is_news(now_ms);
-    Ok(Caller { name: principal.name.clone(), role: principal.role, token, use_is_news })
+    Ok(Caller { name: principal.name.clone(), role: principal.role, proof: Proof::Token(token), use_is_news })
 }
 
-/// Returns the caller that the request's bearer token proves, who must have the permission; `what` names the action for
+/// Returns the caller that the request's credentials prove, who must have the permission; `what` names the action for
 /// people.
 ///
 /// # Errors
 /// 401 as [`caller_of`], 403 as [`Caller::require`].
 pub fn require(
     snapshot: &Snapshot,
-    headers: &HeaderMap,
+    who: &Credentials,
     permission: Permission,
     what: &str,
 ) -> Result<Caller, ApiError> {
-    let caller = caller_of(snapshot, headers)?;
+    let caller = caller_of(snapshot, who)?;
     caller.require(permission, what)?;
     Ok(caller)
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{TaskList, limit_in, stream};
 use crate::hub::http::reply::{Caller, caller_of, read_body, require};
 use crate::hub::http::request::{
@@ -45,8 +46,8 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
     may("depends_on", Kind::List),
 ];
 
-pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "submit tasks")?;
+pub(crate) async fn submit(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
+    let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "submit tasks")?;
     let weight = body_bytes(&body);
     let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, &caller.name)?;
     let task_id = format!("task-{}", random::id()?);
@@ -97,18 +98,18 @@ pub(crate) fn parse_submission(mut body: JsonFields, submitted_by: &str) -> Resu
 }
 
 /// Lists all tasks that the query asks for, by lane and order of submission.
-pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
-    require(&app.snapshot(), &headers, Permission::ReadFleet, "read tasks")?;
+pub(crate) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, ApiError> {
+    require(&app.snapshot(), &who, Permission::ReadFleet, "read tasks")?;
     stream_tasks(&app, &read_query(query)?)
 }
 
 /// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
 pub(crate) async fn dead_letters(
     State(app): Shared,
-    headers: HeaderMap,
+    who: Credentials,
     query: QueryParameters,
 ) -> Result<Response, ApiError> {
-    require(&app.snapshot(), &headers, Permission::ReadFleet, "read tasks")?;
+    require(&app.snapshot(), &who, Permission::ReadFleet, "read tasks")?;
     let mut query = read_query(query)?;
     query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
     stream_tasks(&app, &query)
@@ -134,9 +135,9 @@ pub(super) fn task_list(query: &HashMap<String, String>) -> Result<TaskList, Api
     })
 }
 
-pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
+pub(crate) async fn stats(State(app): Shared, who: Credentials) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
     ok(count_tasks(snapshot.view.tasks()))
 }
 
@@ -188,24 +189,24 @@ fn parse_cursor(cursor: &str) -> Result<Turn, ApiError> {
     })
 }
 
-pub(crate) async fn get_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
+pub(crate) async fn get_task(State(app): Shared, who: Credentials, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
     ok(task.shown(snapshot.waiting_for(task, now_ms())))
 }
 
-pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task")?;
+pub(crate) async fn cancel(State(app): Shared, who: Credentials, id: Id) -> Reply {
+    let (caller, id) = require_submitter(&app, &who, id, "cancel another's task")?;
     let (wanted, author) = (id.clone(), caller.author());
     let done = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).cancel_task(&wanted));
     let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
     ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
 }
 
-pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let (caller, id) = require_submitter(&app, &headers, id, "retry another's task")?;
+pub(crate) async fn retry(State(app): Shared, who: Credentials, id: Id) -> Reply {
+    let (caller, id) = require_submitter(&app, &who, id, "retry another's task")?;
     let (wanted, author) = (id.clone(), caller.author());
     let done = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).retry_task(&wanted));
     let priority = done.await?.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
@@ -215,12 +216,12 @@ pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Rep
 /// Returns the caller and the task's id. The caller must have the right to act on every task, or be the task's submitter.
 pub(super) fn require_submitter(
     app: &App,
-    headers: &HeaderMap,
+    who: &Credentials,
     id: Id,
     what: &str,
 ) -> Result<(Caller, String), ApiError> {
     let snapshot = app.snapshot();
-    let caller = caller_of(&snapshot, headers)?;
+    let caller = caller_of(&snapshot, who)?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
     // The name may have had another owner when the task was submitted.

@@ -1,11 +1,12 @@
 //! The agent routes of `/api/v1`.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, AgentPage, FleetList, page_limit};
 use crate::hub::http::reply::require;
 use crate::hub::http::request::{Id, QueryParameters, Shared, ok, path_id};
@@ -28,9 +29,9 @@ use crate::hub::state::roles::Permission;
         (status = "4XX", description = "the request is not understood", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
+pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
     let query = read_parameters(query, &["selector", "limit", "cursor"])?;
     let invalid = |text: &str, why: BadSelector| {
         ApiError::invalid_field("selector", "invalid", format!("{text:?}: {why}"))
@@ -49,9 +50,9 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
         (status = "4XX", description = "there is no such agent, or no token", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
+pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
     let id = path_id(id)?;
     let entry = snapshot.agent_entry(&id, Detail::Full, now_ms()).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "agent_not_found", "GET /api/v1/agents lists the agents that are known")

@@ -8,6 +8,7 @@ use serde_json::json;
 use strum::VariantNames as _;
 use utoipa::ToSchema;
 
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, RestartList, RestartPage, page_limit};
 use crate::hub::http::reply::caller_of;
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
@@ -50,11 +51,11 @@ pub(super) struct NewRestart {
 pub(super) async fn command(
     State(app): Shared,
     uri: Uri,
-    headers: HeaderMap,
+    who: Credentials, headers: HeaderMap,
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = caller_of(&app.snapshot(), &headers)?;
+    let caller = caller_of(&app.snapshot(), &who)?;
     let agent_id = path_id(id)?;
     caller.require_for(&agent_id, Permission::RestartAnyAgent, Permission::RestartItself, "restart this agent")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
@@ -85,9 +86,9 @@ pub(super) async fn command(
         (status = "4XX", description = "the request is not understood", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
+pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    let caller = caller_of(&snapshot, &headers)?;
+    let caller = caller_of(&snapshot, &who)?;
     let query = read_parameters(query, &["agent_id", "state", "open", "limit", "cursor"])?;
     let agent_id = query.get("agent_id").cloned();
     let of = agent_id.as_deref().unwrap_or_default();
@@ -117,9 +118,9 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
         (status = "4XX", description = "there is no such restart, or no token", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
+pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    let caller = caller_of(&snapshot, &headers)?;
+    let caller = caller_of(&snapshot, &who)?;
     let id = path_id(id)?;
     let restart = snapshot.view.restarts().get(&id).ok_or_else(|| {
         Problem::new(

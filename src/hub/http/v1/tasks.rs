@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, TaskPage, page_limit};
 use crate::hub::http::reply::require;
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
@@ -84,8 +85,8 @@ pub(super) struct NewTask {
         (status = 503, description = "too many tasks wait", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn submit(State(app): Shared, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "submit tasks")?;
+pub(super) async fn submit(State(app): Shared, uri: Uri, who: Credentials, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "submit tasks")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let Checked { fields, bytes } = read_strict(&headers, body, TASK_FIELDS)?;
     let submission = parse_submission(fields, &caller.name)?;
@@ -122,9 +123,9 @@ fn shown(state: &HubState, id: &str, now_ms: u64) -> Result<JsonText, Problem> {
         (status = "4XX", description = "the request is not understood", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
+pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
     let query = read_parameters(query, &["status", "assigned_to", "goal_id", "priority", "limit", "cursor"])?;
     Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
 }
@@ -138,9 +139,9 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
         (status = "4XX", description = "there is no such task, or no token", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
+pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
+    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
     Ok(ok(task.shown(snapshot.waiting_for(task, now_ms())))?)
@@ -161,11 +162,11 @@ pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Resul
 pub(super) async fn cancel(
     State(app): Shared,
     uri: Uri,
-    headers: HeaderMap,
+    who: Credentials, headers: HeaderMap,
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task")?;
+    let (caller, id) = require_submitter(&app, &who, id, "cancel another's task")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     read_strict(&headers, body, &[])?;
     let author = caller.author();
@@ -192,11 +193,11 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(app): Shared,
     uri: Uri,
-    headers: HeaderMap,
+    who: Credentials, headers: HeaderMap,
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (caller, id) = require_submitter(&app, &headers, id, "retry another's task")?;
+    let (caller, id) = require_submitter(&app, &who, id, "retry another's task")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     read_strict(&headers, body, &[])?;
     let author = caller.author();
