@@ -40,7 +40,7 @@ async fn what_was_answered_is_in_it_after_a_crash() {
     assert_eq!((&entry["reason"], &entry["new"]), (&json!("disks"), &answer["command_id"]));
     assert_eq!(entry["token"].as_str().unwrap().len(), 12);
     let hub = Hub::start(&dir, &[]);
-    let (_, page) = hub.request("GET", "/api/admin/audit?who=olga", Some(&operator), Value::Null).await;
+    let (_, page) = hub.request("GET", "/api/v1/audit?who=olga", Some(&operator), Value::Null).await;
     assert_eq!((&page["items"][0], &page["next_cursor"]), (entry, &Value::Null));
 }
 
@@ -52,11 +52,11 @@ async fn every_act_is_in_it_and_no_secret_is() {
     let a = hub.register("a").await;
     let (_, made) = hub.admin("POST", "/api/admin/tokens", json!({"agent_id": "v", "role": "viewer"})).await;
     let (_, reset) = hub.admin("POST", "/api/admin/agents/a/reset-token", Value::Null).await;
-    let (_, invited) = hub.admin("POST", "/api/admin/invitations", json!({"uses": 2})).await;
+    let (_, invited) = hub.admin("POST", "/api/v1/invitations", json!({"uses": 2})).await;
     let code = invited["invitation"].as_str().unwrap();
     let body = json!({"agent_id": "i", "invitation": code});
     let (_, registered) = hub.request("POST", "/api/onboard/register", None, body).await;
-    hub.admin("DELETE", &format!("/api/admin/invitations/{}", invited["id"].as_str().unwrap()), Value::Null).await;
+    hub.admin("DELETE", &format!("/api/v1/invitations/{}", invited["id"].as_str().unwrap()), Value::Null).await;
     let task = hub.submit(json!({"description": "d", "needed_capabilities": ["none"]})).await;
     hub.admin("POST", &format!("/api/tasks/{task}/cancel"), Value::Null).await;
     hub.admin("PUT", "/api/config/default-repo", json!({"url": "https://u:s3cret@example.org/r.git"})).await;
@@ -107,22 +107,22 @@ async fn it_is_read_in_pages_by_who_what_and_when() {
         hub.register(&format!("a{n}")).await;
     }
     let mut seen = Vec::new();
-    let mut path = "/api/admin/audit?action=agent_registered&limit=3".to_owned();
+    let mut path = "/api/v1/audit?action=agent_registered&limit=3".to_owned();
     loop {
         let (status, page) = hub.admin("GET", &path, Value::Null).await;
         assert_eq!(status, 200, "{page}");
         let items = page["items"].as_array().unwrap();
         assert!(items.len() <= 3);
         seen.extend(items.iter().map(|entry| entry["target"].as_str().unwrap().to_owned()));
-        let Some(cursor) = page["next_cursor"].as_u64() else { break };
-        path = format!("/api/admin/audit?action=agent_registered&limit=3&cursor={cursor}");
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/v1/audit?action=agent_registered&limit=3&cursor={cursor}");
     }
     assert_eq!(seen, ["a6", "a5", "a4", "a3", "a2", "a1", "a0"]);
-    let (_, none) = hub.admin("GET", "/api/admin/audit?since=99999999999999", Value::Null).await;
+    let (_, none) = hub.admin("GET", "/api/v1/audit?since=99999999999999", Value::Null).await;
     assert_eq!(none, json!({"items": [], "next_cursor": null}));
     for query in ["action=none", "since=yesterday", "cursor=x", "limit=0"] {
-        let (status, answer) = hub.admin("GET", &format!("/api/admin/audit?{query}"), Value::Null).await;
-        assert_eq!((status, &answer["error"]), (422, &json!("validation_failed")), "{query}");
+        let (status, answer) = hub.admin("GET", &format!("/api/v1/audit?{query}"), Value::Null).await;
+        assert_eq!((status, &answer["code"]), (422, &json!("validation_failed")), "{query}");
     }
     assert_eq!(lines(&audit(&dir, &["--json", "--since", "1h", "--limit", "2", "--who", "unauthenticated"])).len(), 2);
     assert_eq!(audit(&dir, &["--action", "none"]).status.code(), Some(2));

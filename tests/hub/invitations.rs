@@ -28,7 +28,7 @@ async fn register(hub: &Hub, agent_id: &str, invitation: &str) -> (u16, Value) {
 async fn an_invitation_lets_an_agent_in_where_registration_is_closed_and_no_one_else() {
     let dir = folder();
     let hub = Hub::start(&dir, &["--closed-registration"]);
-    let (status, made) = hub.admin("POST", "/api/admin/invitations", json!({"uses": 2})).await;
+    let (status, made) = hub.admin("POST", "/api/v1/invitations", json!({"uses": 2})).await;
     assert_eq!(status, 201, "{made}");
     let invitation = made["invitation"].as_str().unwrap();
     assert_eq!(hub.request("POST", REGISTER, None, json!({"agent_id": "a"})).await.0, 401);
@@ -42,11 +42,8 @@ async fn an_invitation_lets_an_agent_in_where_registration_is_closed_and_no_one_
     assert_eq!(register(&hub, "a", invitation).await.0, 409);
     hub.kill_9();
     let hub = Hub::start(&dir, &["--closed-registration"]);
-    let (_, list) = hub.admin("GET", "/api/admin/invitations", Value::Null).await;
-    assert_eq!(
-        (&list["invitations"][0]["uses_left"], &list["invitations"][0]["created_by"]),
-        (&json!(1), &json!("ops"))
-    );
+    let (_, list) = hub.admin("GET", "/api/v1/invitations", Value::Null).await;
+    assert_eq!((&list["items"][0]["uses_left"], &list["items"][0]["created_by"]), (&json!(1), &json!("ops")));
     assert!(!list.to_string().contains(&invitation[4..]), "{list}");
     assert_eq!(register(&hub, "b", invitation).await.0, 201);
     let (status, answer) = register(&hub, "c", invitation).await;
@@ -57,7 +54,7 @@ async fn an_invitation_lets_an_agent_in_where_registration_is_closed_and_no_one_
 async fn one_is_for_its_name_until_its_time_and_until_it_is_withdrawn() {
     let dir = folder();
     let hub = Hub::start(&dir, &["--closed-registration"]);
-    let path = "/api/admin/invitations";
+    let path = "/api/v1/invitations";
     let (_, made) = hub.admin("POST", path, json!({"agent_id": "a", "expires_in_ms": 1_500})).await;
     let short = made["invitation"].as_str().unwrap();
     let (status, answer) = register(&hub, "b", short).await;
@@ -75,7 +72,7 @@ async fn one_is_for_its_name_until_its_time_and_until_it_is_withdrawn() {
     let id = format!("{path}/{}", made["id"].as_str().unwrap());
     assert_eq!(hub.admin("DELETE", &id, Value::Null).await.0, 200);
     let (status, answer) = hub.admin("DELETE", &id, Value::Null).await;
-    assert_eq!((status, &answer["error"]), (404, &json!("invitation_not_found")));
+    assert_eq!((status, &answer["code"]), (404, &json!("invitation_not_found")));
     let (_, answer) = register(&hub, "a", made["invitation"].as_str().unwrap()).await;
     assert_eq!(answer["error"], "invitation_unknown");
     for body in [json!({"uses": 0}), json!({"uses": 10_001}), json!({"expires_in_ms": 0}), json!({"agent_id": " "})] {
@@ -87,7 +84,7 @@ async fn one_is_for_its_name_until_its_time_and_until_it_is_withdrawn() {
 async fn a_hundred_at_once_are_as_many_as_it_is_for() {
     let dir = folder();
     let hub = Hub::start(&dir, &["--closed-registration"]);
-    let (_, made) = hub.admin("POST", "/api/admin/invitations", json!({"uses": 10})).await;
+    let (_, made) = hub.admin("POST", "/api/v1/invitations", json!({"uses": 10})).await;
     let invitation = made["invitation"].as_str().unwrap();
     let names: Vec<String> = (0..40).map(|n| format!("a{n}")).collect();
     let answers = futures_util::future::join_all(names.iter().map(|name| register(&hub, name, invitation))).await;

@@ -43,7 +43,6 @@ const ROUTES: &[Row] = &[
     ("POST", "/api/tasks/{id}/cancel", "", OPERATORS),
     ("POST", "/api/tasks/{id}/retry", "", OPERATORS),
     ("POST", "/api/admin/agents/{id}/restart", "", OPERATORS),
-    ("GET", "/api/admin/audit", "", OPERATORS),
     ("GET", "/admin/tokens", "", ADMINS),
     ("POST", "/admin/tokens", r#"{"agent_id":"new"}"#, ADMINS),
     ("DELETE", "/admin/tokens/{id}", "", ADMINS),
@@ -51,9 +50,6 @@ const ROUTES: &[Row] = &[
     ("POST", "/api/admin/tokens", r#"{"agent_id":"new"}"#, ADMINS),
     ("DELETE", "/api/admin/tokens/{id}", "", ADMINS),
     ("POST", "/api/admin/agents/{id}/reset-token", "", ADMINS),
-    ("GET", "/api/admin/invitations", "", ADMINS),
-    ("POST", "/api/admin/invitations", "{}", ADMINS),
-    ("DELETE", "/api/admin/invitations/{id}", "", ADMINS),
     ("PUT", "/api/config/default-repo", r#"{"url":"https://example.org/r"}"#, ADMINS),
 ];
 

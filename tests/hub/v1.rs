@@ -79,7 +79,7 @@ async fn a_request_with_a_key_is_carried_out_once_also_after_the_hub_was_killed(
     // The key of another request, and none at all.
     let other = json!({"description": "another"}).to_string();
     let (status, problem) = hub.raw("POST", "/api/v1/tasks", &head, other.as_bytes()).await;
-    assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")));
+    assert_eq!((status, &problem["code"]), (409, &json!("idempotency_key_reused")));
     assert_eq!(post(&hub, "/api/v1/tasks", "idempotency-key: a b\r\n", &body).await.0, 422);
     assert_eq!(post(&hub, "/api/v1/tasks", "", &body).await.0, 201);
     assert_eq!(post(&hub, "/api/v1/tasks", "", &body).await.0, 201);

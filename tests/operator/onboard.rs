@@ -223,7 +223,7 @@ fn another_agent_s_token_is_not_taken() {
 
 /// The code of a new invitation for one agent of this name.
 fn invitation(hub: &Hub, name: &str) -> String {
-    let (status, made) = hub.post("/api/admin/invitations", &json!({"agent_id": name}));
+    let (status, made) = hub.post("/api/v1/invitations", &json!({"agent_id": name}));
     assert_eq!(status, 201, "{made}");
     made["invitation"].as_str().unwrap().to_owned()
 }

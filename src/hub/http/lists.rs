@@ -21,7 +21,7 @@ use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::queue::{Turn, turn};
 use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
 use crate::hub::scheduler::selector::Selector;
-use crate::hub::scheduler::task::{Priority, ShownTask, Task};
+use crate::hub::scheduler::task::{Priority, ShownTask, StatusName, Task};
 use crate::hub::state::invitations::InvitationSummary;
 use crate::hub::state::tokens::{TokenPlace, TokenSummary, id_of, last_hash_of};
 
@@ -167,7 +167,7 @@ impl List for FleetList {
 
 /// The tasks that match a filter, by lane and order of submission.
 pub(super) struct TaskList {
-    pub(super) status: Option<String>,
+    pub(super) status: Option<StatusName>,
     pub(super) assigned_to: Option<String>,
     pub(super) goal_id: Option<String>,
     pub(super) priority: Option<Priority>,
@@ -178,7 +178,7 @@ pub(super) struct TaskList {
 impl TaskList {
     fn matches(&self, task: &Task) -> bool {
         let goal_id = || task.submission.extra.string("goal_id");
-        self.status.as_deref().is_none_or(|status| status == task.status.name())
+        self.status.is_none_or(|status| status == StatusName::from(&task.status))
             && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
             && self.goal_id.as_deref().is_none_or(|wanted| goal_id().as_deref() == Some(wanted))
             && self.priority.is_none_or(|priority| priority == task.submission.priority)

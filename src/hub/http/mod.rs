@@ -6,7 +6,6 @@
 //! | `GET /health` | none | 200 |
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
-//! | `GET /api/v1/agents`, `GET /api/v1/tasks` | any | 200 |
 //! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
 //! | `POST /api/onboard/register` | none (admin, or an invitation, where registration is closed) | 201, 409 |
 //! | `POST /api/tasks` | operator, agent | 201 |
@@ -17,21 +16,16 @@
 //! | `GET, POST /admin/tokens`, `GET, POST /api/admin/tokens` | admin | 200, 201 |
 //! | `DELETE /admin/tokens/{id}`, `DELETE /api/admin/tokens/{id}` | admin, the agent's own | 200 |
 //! | `POST /api/admin/agents/{id}/reset-token` | admin | 201, 404 |
-//! | `GET, POST /api/admin/invitations` | admin | 200, 201 |
-//! | `DELETE /api/admin/invitations/{id}` | admin | 200, 404 |
-//! | `GET /api/admin/audit` | operator | 200 |
 //! | `GET /api/config/default-repo` | none | 200 |
 //! | `PUT /api/config/default-repo` | admin | 200 |
 //! | `POST /api/admin/agents/{id}/restart` | operator, the agent's own | 200, 404 |
 //! | `GET /api/admin/agents/{id}/restarts` | viewer, the agent's own | 200 |
 //!
-//! An operator may do what a viewer may, and an admin everything: [`Permission`] has the table.
+//! The routes of `/api/v1` are in [`v1`], with their description. An operator may do what a viewer may, and an admin everything: [`Permission`] has the table.
 
 mod admin;
 mod agents;
-mod audit;
 pub mod credentials;
-mod invitations;
 mod lists;
 mod not_offered;
 mod register;
@@ -90,9 +84,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/admin/tokens/{id}", delete(admin::revoke_tokens))
         .route("/api/admin/tokens", get(admin::list_tokens).post(admin::make_token))
         .route("/api/admin/tokens/{id}", delete(admin::revoke_tokens))
-        .route("/api/admin/invitations", get(invitations::list).post(invitations::make))
-        .route("/api/admin/invitations/{id}", delete(invitations::revoke))
-        .route("/api/admin/audit", get(audit::page))
         .route("/api/config/default-repo", get(admin::default_repo).put(admin::set_default_repo))
         .merge(v1::router())
         .fallback(unknown_path)

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
+use strum::VariantNames as _;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
@@ -19,7 +20,7 @@ use crate::hub::http::request::{
 };
 use crate::hub::random;
 use crate::hub::scheduler::queue::Turn;
-use crate::hub::scheduler::task::{Priority, Status, Submission};
+use crate::hub::scheduler::task::{Priority, Status, StatusName, Submission};
 use crate::hub::scheduler::task_table::TaskTable;
 use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Field, Kind, may, must};
@@ -121,13 +122,12 @@ fn stream_tasks(app: &Arc<App>, query: &HashMap<String, String>) -> Result<Respo
 
 /// Reads the filter and the cursor of a task list.
 pub(super) fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
-    const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
-    if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
-        let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
-        return Err(ApiError::invalid_field("status", "invalid", detail));
-    }
+    let parse_status = |named: &String| {
+        let detail = format!("expected one of {}, got {named:?}", StatusName::VARIANTS.join(", "));
+        named.parse().map_err(|_| ApiError::invalid_field("status", "invalid", detail))
+    };
     Ok(TaskList {
-        status: query.get("status").cloned(),
+        status: query.get("status").map(parse_status).transpose()?,
         assigned_to: query.get("assigned_to").cloned(),
         goal_id: query.get("goal_id").cloned(),
         priority: query.get("priority").map(|named| parse_priority(named)).transpose()?,

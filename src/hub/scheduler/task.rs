@@ -17,7 +17,20 @@ const HISTORY_CAP: usize = 50;
 pub(super) const ASSIGNED: &str = "assigned";
 
 /// The lane of a task. The numbers are those of the legacy hub's API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::EnumString)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::VariantNames,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Priority {
@@ -78,9 +91,16 @@ impl Submission {
 }
 
 /// The status of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::EnumDiscriminants)]
 #[serde(tag = "is", rename_all = "snake_case", try_from = "JsonFields")]
 #[strum(serialize_all = "snake_case")]
+#[strum_discriminants(
+    name(StatusName),
+    doc = "The name of a task's status.",
+    derive(strum::EnumString, strum::VariantNames, utoipa::ToSchema),
+    schema(rename_all = "snake_case"),
+    strum(serialize_all = "snake_case")
+)]
 pub enum Status {
     /// The task waits for an agent.
     Queued,

@@ -10,7 +10,7 @@ use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, AgentPage, FleetList, page_limit};
 use crate::hub::http::reply::require;
 use crate::hub::http::request::{Id, QueryParameters, Shared, ok, path_id};
-use crate::hub::http::v1::body::read_parameters;
+use crate::hub::http::v1::parameters::{PageSize, read_parameters};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::selector::{BadSelector, Selector};
@@ -18,10 +18,10 @@ use crate::hub::state::roles::Permission;
 
 /// Lists all agents that are known, or those that the selector means, by id.
 #[utoipa::path(
-    get, path = "/api/v1/agents", tag = "agents", security(("token" = [])),
+    get, path = "/api/v1/agents", tag = "agents", operation_id = "list_agents", security(("token" = [])),
     params(
         ("selector" = Option<String>, Query, description = "`all`, or parts such as `label.pool=gpu,status=offline`"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
+        PageSize,
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -42,7 +42,7 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
 
 /// Returns one agent.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{id}", tag = "agents", security(("token" = [])),
+    get, path = "/api/v1/agents/{id}", tag = "agents", operation_id = "get_agent", security(("token" = [])),
     params(("id" = String, Path, description = "the agent")),
     responses(
         (status = 200, description = "the agent", body = AgentEntry<'static>),

@@ -1,7 +1,5 @@
-//! Reads the bodies and queries of `/api/v1`. What is not known is refused by its name: a misspelt field must not be taken
+//! Reads the bodies of `/api/v1`. What is not known is refused by its name: a misspelt field must not be taken
 //! for one that was left out.
-
-use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -9,7 +7,6 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::hub::http::reply::{parse_body, take_body};
-use crate::hub::http::request::{QueryParameters, read_query};
 use crate::hub::http::v1::problem::Problem;
 use crate::protocol::JsonFields;
 use crate::protocol::schema::{Field, check};
@@ -22,7 +19,8 @@ pub(super) struct Checked {
     pub(super) bytes: u64,
 }
 
-/// Reads the request's body as an object that has only the given fields. An absent body counts as an empty object.
+/// Reads the request's body as an object that has only the given fields. An absent body counts as an empty object,
+/// and so does null.
 ///
 /// # Errors
 /// Those of `read_body`, and 422 for a field that is not known.
@@ -33,7 +31,7 @@ pub(super) fn read_strict(
 ) -> Result<Checked, Problem> {
     let body = take_body(body)?;
     let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    if body.is_empty() {
+    if body.is_empty() || body.trim_ascii() == b"null" {
         let errors = check(&JsonFields::default(), fields);
         return if errors.is_empty() {
             Ok(Checked { fields: JsonFields::default(), bytes })
@@ -49,11 +47,6 @@ pub(super) fn read_strict(
     if errors.is_empty() { Ok(Checked { fields: read, bytes }) } else { Err(Problem::invalid(&errors)) }
 }
 
-/// Returns the 422 problem for a text that is no cursor of the list.
-pub(super) fn bad_cursor() -> Problem {
-    Problem::invalid_field("cursor", "invalid", "expected `next_cursor` of an answer of this list")
-}
-
 /// Returns the bytes of a body, none if it cannot be read.
 pub(super) fn bytes_of(body: &Result<Bytes, BytesRejection>) -> &[u8] {
     body.as_ref().map_or(&[], |body| body)
@@ -66,20 +59,4 @@ fn unknown(name: &str, fields: &[Field]) -> Value {
         false => format!("there is no such field; known are {}", known.join(", ")),
     };
     json!({"field": crate::common::text::first_chars(name, 50), "error": "unknown_field", "detail": detail})
-}
-
-/// Returns the parameters of the query, all of which must be known.
-///
-/// # Errors
-/// 400 if the query cannot be parsed, 422 for a parameter that is not known.
-pub(super) fn read_parameters(query: QueryParameters, known: &[&str]) -> Result<HashMap<String, String>, Problem> {
-    let query = read_query(query)?;
-    let detail = format!("there is no such parameter; known are {}", known.join(", "));
-    let unknown = |name: &&String| !known.contains(&name.as_str());
-    let errors: Vec<Value> = query
-        .keys()
-        .filter(unknown)
-        .map(|name| json!({"field": name, "error": "unknown_parameter", "detail": detail}))
-        .collect();
-    if errors.is_empty() { Ok(query) } else { Err(Problem::invalid(&errors)) }
 }

@@ -39,7 +39,7 @@ struct Reader {
 /// Streams what happens to tasks, restarts and agents from now on, or after the event `Last-Event-ID`. An event `missed`
 /// comes first where events between are not kept any more: then the lists must be read again.
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "events", security(("token" = [])),
+    get, path = "/api/v1/events", tag = "events", operation_id = "follow_events", security(("token" = [])),
     params(("Last-Event-ID" = Option<String>, Header, description = "the id of the last event that was received")),
     responses(
         (status = 200, description = "events `task`, `restart`, `agent` and `missed`", body = String, content_type = "text/event-stream"),

@@ -6,16 +6,21 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
-use crate::hub::http::invitations::{INVITATION_FIELDS, no_such_invitation, parse_invitation, too_many_invitations};
 use crate::hub::http::lists::{self, InvitationList, InvitationPage, page_limit};
-use crate::hub::http::reply::require;
+use crate::hub::http::reply::{check_name, require};
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, path_id};
-use crate::hub::http::v1::body::{bytes_of, read_parameters, read_strict};
+use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once, act_once_secretly};
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, read_parameters};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::random;
+use crate::hub::state::invitations::{DEFAULT_LIFE_MS, InvitationRequest, MAX_USES, TooManyInvitations};
+use crate::hub::state::lifetime::check_lifetime;
 use crate::hub::state::roles::Permission;
+use crate::protocol::JsonFields;
+use crate::protocol::schema::{Field, Kind, may};
 
 /// An invitation to make.
 #[derive(Deserialize, ToSchema)]
@@ -61,10 +66,13 @@ pub(super) struct RevokedInvitation {
     id: String,
 }
 
+/// The fields of a request for an invitation.
+const FIELDS: &[Field] = &[may("agent_id", Kind::Text), may("uses", Kind::Count), may("expires_in_ms", Kind::Count)];
+
 /// Makes an invitation.
 #[utoipa::path(
-    post, path = "/api/v1/invitations", tag = "invitations", request_body = NewInvitation, security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    post, path = "/api/v1/invitations", tag = "invitations", operation_id = "make_invitation", request_body = Option<NewInvitation>, security(("token" = [])),
+    params(OnceHeader),
     responses(
         (status = 201, description = "the invitation", body = IssuedInvitation),
         (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
@@ -80,7 +88,7 @@ pub(super) async fn make(
 ) -> Result<Response, Problem> {
     let caller = require(&app.snapshot(), &who, Permission::ManageTokens, "make invitations")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
-    let request = parse_invitation(&read_strict(&headers, body, INVITATION_FIELDS)?.fields)?;
+    let request = parse_invitation(&read_strict(&headers, body, FIELDS)?.fields)?;
     let (secret, author) = (random::secret()?, caller.author());
     act_once_secretly(
         &app,
@@ -103,11 +111,39 @@ pub(super) async fn make(
     .await
 }
 
+/// Reads a request for an invitation from checked fields.
+///
+/// # Errors
+/// 422 for a name, number or lifetime that cannot be.
+fn parse_invitation(body: &JsonFields) -> Result<InvitationRequest, ApiError> {
+    let agent_id = body.string("agent_id");
+    agent_id.as_deref().map_or(Ok(()), check_name)?;
+    let uses: u64 = body.read("uses").unwrap_or(1);
+    if !(1..=MAX_USES).contains(&uses) {
+        return Err(ApiError::invalid_field("uses", "invalid", format!("expected 1 to {MAX_USES}, got {uses}")));
+    }
+    let expires_in_ms = body.read("expires_in_ms").unwrap_or(DEFAULT_LIFE_MS);
+    check_lifetime(expires_in_ms).map_err(|detail| ApiError::invalid_field("expires_in_ms", "invalid", detail))?;
+    Ok(InvitationRequest { agent_id, uses, expires_in_ms })
+}
+
+/// Returns the 503 error for one invitation too many.
+fn too_many_invitations(_: TooManyInvitations) -> ApiError {
+    let hint = "there are too many invitations: GET /api/v1/invitations lists them, DELETE withdraws one";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_invitations", hint)
+}
+
+/// Returns the 404 error for an invitation that is not there.
+fn no_such_invitation(id: &str) -> ApiError {
+    let hint = "GET /api/v1/invitations lists those that there are";
+    ApiError::new(StatusCode::NOT_FOUND, "invitation_not_found", hint).with("id", id)
+}
+
 /// Lists the invitations, by id, without their codes.
 #[utoipa::path(
-    get, path = "/api/v1/invitations", tag = "invitations", security(("token" = [])),
+    get, path = "/api/v1/invitations", tag = "invitations", operation_id = "list_invitations", security(("token" = [])),
     params(
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
+        PageSize,
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -124,10 +160,10 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
 
 /// Withdraws an invitation. Agents that registered with it stay.
 #[utoipa::path(
-    delete, path = "/api/v1/invitations/{id}", tag = "invitations", security(("token" = [])),
+    delete, path = "/api/v1/invitations/{id}", tag = "invitations", operation_id = "revoke_invitation", security(("token" = [])),
     params(
         ("id" = String, Path, description = "the invitation's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+        OnceHeader,
     ),
     responses(
         (status = 200, description = "it is withdrawn", body = RevokedInvitation),

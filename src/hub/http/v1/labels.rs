@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::hub::http::credentials::Credentials;
@@ -14,8 +13,9 @@ use crate::hub::http::reply::require;
 use crate::hub::http::request::{Body, Shared};
 use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
+use crate::hub::http::v1::parameters::OnceHeader;
 use crate::hub::http::v1::problem::Problem;
-use crate::hub::http::v1::selected::{Skipped, read_selector};
+use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
 use crate::hub::scheduler::inventory::{LabelChange, LabelsRefused};
 use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Field, Kind, may, must};
@@ -26,9 +26,8 @@ use crate::protocol::{check_label_key, check_label_value};
 #[allow(dead_code, reason = "it describes the body, which is read by its fields")]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLabels {
-    /// The agents: `{"all": true}`, or any of `ids`, `labels`, `capability`, `version` and `status`; or its text form.
-    #[schema(value_type = Value)]
-    selector: Value,
+    /// The agents.
+    selector: SelectorForm,
     /// The labels by key; a null removes the operator's label of that key.
     #[schema(value_type = BTreeMap<String, Option<String>>)]
     labels: BTreeMap<String, Option<String>>,
@@ -61,8 +60,8 @@ const FIELDS: &[Field] = &[may("selector", Kind::Any), must("labels", Kind::Obje
 
 /// Sets and removes labels of agents. An operator's label wins over the agent's own.
 #[utoipa::path(
-    post, path = "/api/v1/labels", tag = "agents", request_body = NewLabels, security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    post, path = "/api/v1/labels", tag = "agents", operation_id = "set_labels", request_body = NewLabels, security(("token" = [])),
+    params(OnceHeader),
     responses(
         (status = 200, description = "what changed", body = LabelsChanged),
         (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),

@@ -2,12 +2,14 @@
 //! an act with an `Idempotency-Key` is done once. Its description is made of the routes, and served with them.
 
 mod agents;
+mod audit;
 mod body;
 mod events;
 mod hub;
 mod invitations;
 mod labels;
 mod once;
+mod parameters;
 mod problem;
 mod restarts;
 mod selected;
@@ -73,7 +75,7 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(tokens::revoke))
         .routes(routes!(invitations::list, invitations::make))
         .routes(routes!(invitations::revoke))
-        .routes(routes!(hub::read_audit))
+        .routes(routes!(audit::list))
         .routes(routes!(hub::me))
         .routes(routes!(hub::unread))
         .split_for_parts();

@@ -48,7 +48,7 @@ impl Asked {
 /// with the key of an earlier one that was carried out is answered as that one was, and nothing is done.
 ///
 /// # Errors
-/// Those of `work`, which must have changed nothing; 401 if the token was revoked meanwhile; 422 if the key belongs to
+/// Those of `work`, which must have changed nothing; 401 if the token was revoked meanwhile; 409 if the key belongs to
 /// another request.
 pub(super) async fn act_once<T: Serialize>(
     app: &App,
@@ -122,5 +122,5 @@ fn respond(status: u16, body: &JsonText, replayed: bool) -> Response {
 
 fn reused() -> Problem {
     let detail = "this Idempotency-Key was used for another request: use a new one for each act";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+    Problem::new(StatusCode::CONFLICT, "idempotency_key_reused", detail)
 }

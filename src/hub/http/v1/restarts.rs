@@ -4,18 +4,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use strum::VariantNames as _;
 use utoipa::ToSchema;
 
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, RestartList, RestartPage, page_limit};
 use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
-use crate::hub::http::v1::body::{bad_cursor, bytes_of, read_parameters, read_strict};
+use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, bad_cursor, flag, named, number, read_parameters};
 use crate::hub::http::v1::problem::Problem;
-use crate::hub::http::v1::selected::{Skipped, read_selector};
+use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
 use crate::hub::http::{RESTART_FIELDS, not_connected, restart_request};
 use crate::hub::random;
 use crate::hub::scheduler::restart::{RestartPhase, ShownRestart};
@@ -40,10 +39,10 @@ pub(super) struct NewRestart {
 
 /// Commands a restart of one agent. While one goes on, the same is answered again.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{id}/restart", tag = "restarts", request_body = NewRestart, security(("token" = [])),
+    post, path = "/api/v1/agents/{id}/restart", tag = "restarts", operation_id = "restart_agent", request_body = Option<NewRestart>, security(("token" = [])),
     params(
         ("id" = String, Path, description = "the agent"),
-        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+        OnceHeader,
     ),
     responses(
         (status = 202, description = "the restart", body = ShownRestart<'static>),
@@ -79,9 +78,8 @@ pub(super) async fn command(
 #[allow(dead_code, reason = "it describes the body, which is read by its fields")]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRestarts {
-    /// The agents: `{"all": true}`, or any of `ids`, `labels`, `capability`, `version` and `status`; or its text form.
-    #[schema(value_type = Value)]
-    selector: Value,
+    /// The agents.
+    selector: SelectorForm,
     /// The reason, for people.
     #[schema(max_length = 2_000)]
     reason: Option<String>,
@@ -128,8 +126,8 @@ const SELECTION_FIELDS: &[Field] = &[
 
 /// Commands a restart of each agent of a selection, all at once. An agent that is away is passed over.
 #[utoipa::path(
-    post, path = "/api/v1/restarts", tag = "restarts", request_body = NewRestarts, security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    post, path = "/api/v1/restarts", tag = "restarts", operation_id = "restart_agents", request_body = NewRestarts, security(("token" = [])),
+    params(OnceHeader),
     responses(
         (status = 202, description = "the restarts", body = CommandedRestarts),
         (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
@@ -176,14 +174,14 @@ pub(super) async fn command_selection(
 
 /// Lists restarts, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/restarts", tag = "restarts", security(("token" = [])),
+    get, path = "/api/v1/restarts", tag = "restarts", operation_id = "list_restarts", security(("token" = [])),
     params(
         ("agent_id" = Option<String>, Query, description = "those of one agent"),
-        ("state" = Option<String>, Query, description = "those in this phase"),
+        ("state" = inline(Option<RestartPhase>), Query, description = "those in this phase"),
         ("open" = Option<bool>, Query, description = "those that go on, or those that have ended"),
-        ("since" = Option<u64>, Query, description = "those that were commanded since this time, in ms since the epoch"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("since" = Option<u64>, Query, minimum = 0, maximum = 9007199254740991u64, description = "those that were commanded since this time, in ms since the epoch"),
+        PageSize,
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,15}$", description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "a page of restarts", body = RestartPage),
@@ -202,27 +200,15 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
         Permission::ReadOwnRestarts,
         "read another agent's restarts",
     )?;
-    let invalid = |field: &str, expected: &str, found: &str| {
-        let detail = format!("expected {expected}, got {found:?}");
-        Problem::invalid_field(field, "invalid", &detail)
-    };
-    let state = query.get("state").map(|name| {
-        let names = RestartPhase::VARIANTS.join(", ");
-        name.parse::<RestartPhase>().map_err(|_| invalid("state", &format!("one of {names}"), name))
-    });
-    let open = query.get("open").map(|open| open.parse().map_err(|_| invalid("open", "true or false", open)));
-    let since = query
-        .get("since")
-        .map(|since| since.parse().map_err(|_| invalid("since", "a time in ms since the epoch", since)));
-    let after = query.get("cursor").map(|cursor| cursor.parse().map_err(|_| bad_cursor()));
-    let (state, open, since, after) = (state.transpose()?, open.transpose()?, since.transpose()?, after.transpose()?);
+    let (state, open, since) = (named(&query, "state")?, flag(&query, "open")?, number(&query, "since")?);
+    let after = query.get("cursor").map(|cursor| cursor.parse().map_err(|_| bad_cursor())).transpose()?;
     let list = RestartList { agent_id, state, open, since, after };
     Ok(lists::page(&snapshot, list, page_limit(&query)?))
 }
 
 /// Returns one restart.
 #[utoipa::path(
-    get, path = "/api/v1/restarts/{id}", tag = "restarts", security(("token" = [])),
+    get, path = "/api/v1/restarts/{id}", tag = "restarts", operation_id = "get_restart", security(("token" = [])),
     params(("id" = String, Path, description = "the command's id")),
     responses(
         (status = 200, description = "the restart", body = ShownRestart<'static>),

@@ -1,11 +1,44 @@
 //! What requests about a selection of agents share: the selector in a body, and the agents that were passed over.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::hub::http::v1::problem::Problem;
+use crate::hub::scheduler::inventory::status::AgentStatus;
 use crate::hub::scheduler::selector::Selector;
 use crate::protocol::JsonFields;
+
+/// Which agents are meant: a text such as `all` or `label.pool=gpu,status=offline`, or an object.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "it describes what `read_selector` reads")]
+#[serde(untagged)]
+pub(super) enum SelectorForm {
+    /// The text form.
+    Text(String),
+    /// The object.
+    Criteria(SelectorObject),
+}
+
+/// Either `all`, or what the agents must be or have, all of it.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "it describes what `read_selector` reads")]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectorObject {
+    /// All agents.
+    all: Option<bool>,
+    /// One of these names.
+    ids: Option<Vec<String>>,
+    /// All of these labels.
+    labels: Option<BTreeMap<String, String>>,
+    /// This capability.
+    capability: Option<String>,
+    /// This version.
+    version: Option<String>,
+    /// This status.
+    status: Option<AgentStatus>,
+}
 
 /// An agent that was selected and passed over.
 #[derive(Debug, Serialize, ToSchema)]

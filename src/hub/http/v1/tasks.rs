@@ -14,12 +14,13 @@ use crate::hub::http::lists::{self, TaskPage, page_limit};
 use crate::hub::http::reply::require;
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
 use crate::hub::http::tasks::{TASK_FIELDS, conflict, parse_submission, queue_full, require_submitter, task_list};
-use crate::hub::http::v1::body::{Checked, bytes_of, read_parameters, read_strict};
+use crate::hub::http::v1::body::{Checked, bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, named, one_of, read_parameters};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::hub_state::HubState;
 use crate::hub::random;
-use crate::hub::scheduler::task::ShownTask;
+use crate::hub::scheduler::task::{Priority, ShownTask, StatusName};
 use crate::hub::state::roles::Permission;
 use crate::protocol::JsonText;
 
@@ -31,8 +32,8 @@ pub(super) struct NewTask {
     /// What is to be done, for the agent to read.
     #[schema(max_length = 10_000)]
     description: String,
-    /// `urgent`, `high`, `normal` (the default) or `low`.
-    priority: Option<String>,
+    /// The lane; `normal` by default.
+    priority: Option<Priority>,
     /// Whatever the agent needs beside the description.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
@@ -77,8 +78,8 @@ pub(super) struct NewTask {
 
 /// Submits a task.
 #[utoipa::path(
-    post, path = "/api/v1/tasks", tag = "tasks", request_body = NewTask, security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit_task", request_body = NewTask, security(("token" = [])),
+    params(OnceHeader),
     responses(
         (status = 201, description = "the task, queued or assigned", body = ShownTask<'static>),
         (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
@@ -95,6 +96,9 @@ pub(super) async fn submit(
     let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "submit tasks")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let Checked { fields, bytes } = read_strict(&headers, body, TASK_FIELDS)?;
+    if let Some(priority) = fields.string("priority") {
+        one_of::<Priority>("priority", &priority)?;
+    }
     let submission = parse_submission(fields, &caller.name)?;
     let id = format!("task-{}", random::id()?);
     act_once(&app, &caller, asked, StatusCode::CREATED, move |state, now_ms| {
@@ -115,14 +119,14 @@ fn shown(state: &HubState, id: &str, now_ms: u64) -> Result<JsonText, Problem> {
 
 /// Lists tasks, by priority and order of submission.
 #[utoipa::path(
-    get, path = "/api/v1/tasks", tag = "tasks", security(("token" = [])),
+    get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list_tasks", security(("token" = [])),
     params(
-        ("status" = Option<String>, Query, description = "queued, assigned, completed, dead_letter or cancelled"),
+        ("status" = inline(Option<StatusName>), Query, description = "queued, assigned, completed, dead_letter or cancelled"),
         ("assigned_to" = Option<String>, Query, description = "the agent that holds them, or did them"),
         ("goal_id" = Option<String>, Query, description = "the goal that they belong to"),
-        ("priority" = Option<String>, Query, description = "urgent, high, normal or low"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("priority" = inline(Option<Priority>), Query, description = "urgent, high, normal or low"),
+        PageSize,
+        ("cursor" = Option<String>, Query, pattern = "^[0-3]-[0-9]{1,15}$", description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "a page of tasks", body = TaskPage),
@@ -133,12 +137,14 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
     let snapshot = app.snapshot();
     require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
     let query = read_parameters(query, &["status", "assigned_to", "goal_id", "priority", "limit", "cursor"])?;
+    // The names only, without the numbers and the other name that the legacy hub's clients use.
+    named::<Priority>(&query, "priority")?;
     Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
 }
 
 /// Returns one task.
 #[utoipa::path(
-    get, path = "/api/v1/tasks/{id}", tag = "tasks", security(("token" = [])),
+    get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "get_task", security(("token" = [])),
     params(("id" = String, Path, description = "the task's id")),
     responses(
         (status = 200, description = "the task", body = ShownTask<'static>),
@@ -155,10 +161,10 @@ pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<
 
 /// Cancels a task that has not ended.
 #[utoipa::path(
-    post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", security(("token" = [])),
+    post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task", security(("token" = [])),
     params(
         ("id" = String, Path, description = "the task's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+        OnceHeader,
     ),
     responses(
         (status = 200, description = "the task, cancelled", body = ShownTask<'static>),
@@ -187,10 +193,10 @@ pub(super) async fn cancel(
 
 /// Queues a dead letter again, with all its tries.
 #[utoipa::path(
-    post, path = "/api/v1/tasks/{id}/retry", tag = "tasks", security(("token" = [])),
+    post, path = "/api/v1/tasks/{id}/retry", tag = "tasks", operation_id = "retry_task", security(("token" = [])),
     params(
         ("id" = String, Path, description = "the task's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+        OnceHeader,
     ),
     responses(
         (status = 200, description = "the task, queued or assigned", body = ShownTask<'static>),

@@ -11,8 +11,9 @@ use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, TokenList, TokenPage, page_limit};
 use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, path_id};
-use crate::hub::http::v1::body::{Checked, bad_cursor, bytes_of, read_parameters, read_strict};
+use crate::hub::http::v1::body::{Checked, bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once, act_once_secretly};
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, bad_cursor, read_parameters};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::random;
 use crate::hub::state::roles::{Permission, Role};
@@ -79,8 +80,8 @@ impl IssuedToken {
 
 /// Makes a token.
 #[utoipa::path(
-    post, path = "/api/v1/tokens", tag = "tokens", request_body = TokenRequest, security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    post, path = "/api/v1/tokens", tag = "tokens", operation_id = "make_token", request_body = TokenRequest, security(("token" = [])),
+    params(OnceHeader),
     responses(
         (status = 201, description = "the token", body = IssuedToken),
         (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
@@ -124,10 +125,10 @@ fn parse_secret(given: &str) -> Result<[u8; SECRET_BYTES], Problem> {
 
 /// Lists the tokens, by name and age, without what they are.
 #[utoipa::path(
-    get, path = "/api/v1/tokens", tag = "tokens", security(("token" = [])),
+    get, path = "/api/v1/tokens", tag = "tokens", operation_id = "list_tokens", security(("token" = [])),
     params(
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageSize,
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,15}-([0-9a-f]{2}){6}-.+$", description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "a page of tokens", body = TokenPage),
@@ -147,11 +148,11 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
 
 /// Revokes the tokens of a name, or one of them, and closes its connections. An agent may revoke its own.
 #[utoipa::path(
-    delete, path = "/api/v1/tokens/{agent_id}", tag = "tokens", security(("token" = [])),
+    delete, path = "/api/v1/tokens/{agent_id}", tag = "tokens", operation_id = "revoke_tokens", security(("token" = [])),
     params(
         ("agent_id" = String, Path, description = "the agent or operator"),
         ("id" = Option<String>, Query, description = "only the token with this id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+        OnceHeader,
     ),
     responses(
         (status = 200, description = "how many were revoked", body = RevokedTokens),
