@@ -206,7 +206,13 @@ async fn the_description_names_every_route_and_each_answers() {
     assert_eq!((status, description["openapi"].as_str().unwrap().starts_with("3.1")), (200, true));
     let paths = description["paths"].as_object().unwrap();
     assert!(paths.len() >= 9, "{paths:?}");
+    let document = include_str!("../../docs/api.md");
     for (path, methods) in paths {
+        let last = path.rsplit('/').next().unwrap();
+        assert!(
+            document.contains(path) || document.contains(&format!("`.../{last}`")),
+            "docs/api.md does not name {path}"
+        );
         if path == "/api/v1/events" {
             continue;
         }
