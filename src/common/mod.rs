@@ -1,6 +1,7 @@
-//! What both programs share: files, sockets, texts, the log, signals and secrets.
+//! What both programs share: files, sockets, texts, durations, the log, signals and secrets.
 
 pub(crate) mod crash_points;
+pub mod duration;
 pub mod fs;
 pub(crate) mod http_server;
 pub mod logging;

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::common::duration::parse_duration;
 use crate::common::text::on_one_line;
 use crate::hub::actor::now_ms;
 use crate::hub::admin_socket::Request;
 use crate::hub::cli::output::{fail, print};
 use crate::hub::cli::request::{DataArgs, request_or_fail};
 use crate::hub::state::audit::{Action, Filter, Numbered, Page};
-use crate::hub::state::lifetime::{parse_duration, show_duration};
+use crate::hub::state::lifetime::show_duration;
 use crate::hub::state::store::Store;
 
 /// The number of entries that one request asks for.

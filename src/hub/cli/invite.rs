@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::common::duration::parse_duration;
 use crate::hub::actor::now_ms;
 use crate::hub::admin_socket::{Request, Response};
 use crate::hub::cli::output::{fail, print};
 use crate::hub::cli::request::{DataArgs, request_or_fail};
 use crate::hub::cli::token::request_and_print;
 use crate::hub::state::invitations::{InvitationSummary, MAX_USES};
-use crate::hub::state::lifetime::{parse_duration, show_duration};
+use crate::hub::state::lifetime::show_duration;
 use crate::protocol::check_agent_name;
 
 #[derive(Debug, Subcommand)]

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::common::duration::parse_duration;
 use crate::hub::actor::now_ms;
 use crate::hub::admin_socket::{self, Request, Response, TokenError};
 use crate::hub::cli::output::{fail, print};
 use crate::hub::cli::request::{DataArgs, exit_code_of, make_data_dir, request_or_fail};
 use crate::hub::cli::token_file::{TokenFile, TokenFileError};
 use crate::hub::random;
-use crate::hub::state::lifetime::{parse_duration, show_duration};
+use crate::hub::state::lifetime::show_duration;
 use crate::hub::state::roles::Role;
 use crate::hub::state::tokens::{SECRET_BYTES, TokenSummary, hex};
 use crate::protocol::check_agent_name;
