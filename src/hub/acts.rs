@@ -1,9 +1,13 @@
 //! The acts of agents and operators: each changes the state and enters itself into the audit, in one step and so in one
 //! commit. Whether its author may do it is for the caller to check.
 
+use std::collections::BTreeMap;
+
 use crate::hub::hub_state::HubState;
+use crate::hub::scheduler::inventory::{LabelChange, LabelsRefused};
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::restart_ledger::Commanded;
+use crate::hub::scheduler::selector::Selector;
 use crate::hub::state::audit::{Action, Author, Entry, without_credentials};
 use crate::hub::state::invitations::{InvitationRequest, InvitationSummary, NotInvited, TooManyInvitations};
 use crate::hub::state::roles::Role;
@@ -144,15 +148,45 @@ impl Acts<'_> {
 
     /// Commands a restart, as [`crate::hub::scheduler::Scheduler::command_restart`] does. A repeat that changes nothing is
     /// not recorded.
-    pub fn command_restart(self, command_id: String, agent_id: &str, request: RestartRequest) -> Option<Commanded> {
+    pub fn command_restart(
+        self,
+        command_id: String,
+        agent_id: &str,
+        request: RestartRequest,
+        selector: Option<&Selector>,
+    ) -> Option<Commanded> {
         let (reason, forced) = (request.reason.clone(), request.force);
         let commanded = self.state.scheduler.command_restart(command_id, agent_id, request, self.now_ms)?;
         if !commanded.repeated || commanded.send {
             let force = if forced { ", forced" } else { "" };
-            let entry = self.entry(Action::RestartCommanded, agent_id).because(&reason);
+            let entry = self.entry(Action::RestartCommanded, agent_id).because(&reason).selected_by(selector);
             self.state.audit.record(entry.change(None, Some(format!("{}{force}", commanded.command_id))));
         }
         Some(commanded)
+    }
+
+    /// Sets or (`None`) removes labels of an agent and returns what changed. What changes nothing is not recorded.
+    ///
+    /// # Errors
+    /// Those of [`crate::hub::scheduler::Scheduler::set_labels`].
+    pub fn set_labels(
+        self,
+        agent_id: &str,
+        labels: &BTreeMap<String, Option<String>>,
+        reason: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<LabelChange>, LabelsRefused> {
+        let changes = self.state.scheduler.set_labels(agent_id, labels, &self.author.who, self.now_ms)?;
+        if !changes.is_empty() {
+            let entry = self.entry(Action::LabelsChanged, agent_id).selected_by(Some(selector));
+            let entry = reason.into_iter().fold(entry, Entry::because);
+            let shown = |value: fn(&LabelChange) -> Option<&String>| {
+                let pairs = changes.iter().filter_map(|it| Some(format!("{}={}", it.key, value(it)?)));
+                Some(pairs.collect::<Vec<_>>().join(", ")).filter(|pairs| !pairs.is_empty())
+            };
+            self.state.audit.record(entry.change(shown(|it| it.old.as_ref()), shown(|it| it.new.as_ref())));
+        }
+        Ok(changes)
     }
 
     /// Cancels a task and returns its status before.

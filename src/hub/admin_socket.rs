@@ -80,7 +80,8 @@ async fn serve_connection(stream: UnixStream, router: Router, via: Via, stop: Ca
         let answer = router.call(request.map(Body::new));
         async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
-    let connection = http_server::connection(HEAD_TIMEOUT, MAX_HEAD_BYTES).serve_connection(TokioIo::new(stream), service);
+    let connection =
+        http_server::connection(HEAD_TIMEOUT, MAX_HEAD_BYTES).serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -9,7 +9,29 @@ use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::waiting::WaitingFor;
 use crate::hub::state::tokens::{TokenPlace, TokenSelector};
 
+/// The agents that a selector means.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// The agents, by name.
+    pub agents: Vec<String>,
+    /// The names in the selector that no agent has.
+    pub unknown: Vec<String>,
+}
+
 impl Snapshot {
+    /// Returns the agents that the selector means.
+    pub fn selected(&self, selector: &Selector, now_ms: u64) -> Selected {
+        let is_meant = |agent_id: &&str| self.is_selected(selector, agent_id, now_ms);
+        let Some(ids) = selector.ids() else {
+            let agents = self.agents_after(None).filter(is_meant).map(str::to_owned).collect();
+            return Selected { agents, unknown: Vec::new() };
+        };
+        let is_known = |agent_id: &&str| self.agent_entry(agent_id, Detail::Page, now_ms).is_some();
+        let (known, unknown): (Vec<&str>, Vec<&str>) = ids.iter().map(String::as_str).partition(is_known);
+        let agents = known.into_iter().filter(is_meant).map(str::to_owned).collect();
+        Selected { agents, unknown: unknown.into_iter().map(str::to_owned).collect() }
+    }
+
     /// Returns the names after this one of all agents: those that have identified, or have an agent's token.
     pub fn agents_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {
         let mut recorded = self.view.recorded_after(after).peekable();

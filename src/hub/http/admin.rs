@@ -11,7 +11,7 @@ use crate::hub::acts::NewToken;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{TokenList, stream};
-use crate::hub::http::reply::{caller_of, check_name, read_body, require};
+use crate::hub::http::reply::{Caller, caller_of, check_name, read_body, require};
 use crate::hub::http::request::{
     Body, Id, QueryParameters, Reply, Shared, created, ok, path_id, read_query, required_text,
 };
@@ -21,11 +21,18 @@ use crate::hub::state::lifetime::check_lifetime;
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::settings::DEFAULT_REPO;
 use crate::hub::state::tokens::{NotIssued, TokenSelector};
+use crate::protocol::JsonFields;
 use crate::protocol::schema::{Kind, may, must};
 
 pub(crate) async fn make_token(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
     let caller = require(&app.snapshot(), &who, Permission::ManageTokens, "make tokens")?;
-    let new = read_new_token(&headers, body)?;
+    let fields = [
+        must("agent_id", Kind::Text),
+        may("admin", Kind::Flag),
+        may("role", Kind::Text),
+        may("expires_in_ms", Kind::Count),
+    ];
+    let new = parse_new_token(&read_body(&headers, body, &fields)?)?;
     let (secret, author, wanted) = (random::secret()?, caller.author(), new.clone());
     let issued = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).issue_token(secret, &wanted));
     let token = issued.await?.map_err(not_issued_error)?;
@@ -33,15 +40,12 @@ pub(crate) async fn make_token(State(app): Shared, who: Credentials, headers: He
     created(json!({"agent_id": new.name, "token": token, "admin": admin, "role": new.role}))
 }
 
-fn read_new_token(headers: &HeaderMap, body: Body) -> Result<NewToken, ApiError> {
-    let fields = [
-        must("agent_id", Kind::Text),
-        may("admin", Kind::Flag),
-        may("role", Kind::Text),
-        may("expires_in_ms", Kind::Count),
-    ];
-    let body = read_body(headers, body, &fields)?;
-    let name = required_text(&body, "agent_id");
+/// Reads a request for a token from checked fields.
+///
+/// # Errors
+/// 422 for a name, role or lifetime that cannot be.
+pub(super) fn parse_new_token(body: &JsonFields) -> Result<NewToken, ApiError> {
+    let name = required_text(body, "agent_id");
     check_name(&name)?;
     let unknown = |named: &str| format!("expected one of {}, got {named:?}", Role::NAMES);
     let role = match (body.string("role"), body.read("admin")) {
@@ -72,20 +76,27 @@ pub(crate) async fn list_tokens(State(app): Shared, who: Credentials) -> Result<
 pub(crate) async fn revoke_tokens(State(app): Shared, who: Credentials, id: Id, query: QueryParameters) -> Reply {
     let caller = caller_of(&app.snapshot(), &who)?;
     let agent_id = path_id(id)?;
-    let what = "revoke these tokens";
-    caller.require_for(&agent_id, Permission::ManageTokens, Permission::RevokeOwnTokens, what)?;
-    let query = read_query(query)?;
-    // An agent must not be able to revoke an operator's token of the same name.
-    let which = match (query.get("id"), caller.may(Permission::ManageTokens)) {
-        (None, false) => TokenSelector::Agents,
-        (None, true) => TokenSelector::All,
-        (Some(id), true) => TokenSelector::One(id.clone()),
-        (Some(_), false) => return Err(caller.forbidden(Permission::ManageTokens, "choose among its tokens")),
-    };
+    let which = selected_tokens(&caller, &agent_id, read_query(query)?.get("id"))?;
     let (name, author) = (agent_id.clone(), caller.author());
     let revoked =
         app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).revoke_tokens(&name, &which)).await?;
     ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
+}
+
+/// Returns which tokens of the name a request to revoke them means: the one with the id, or all that the caller may revoke.
+///
+/// # Errors
+/// 403 if the caller may not.
+pub(super) fn selected_tokens(caller: &Caller, agent_id: &str, id: Option<&String>) -> Result<TokenSelector, ApiError> {
+    let what = "revoke these tokens";
+    caller.require_for(agent_id, Permission::ManageTokens, Permission::RevokeOwnTokens, what)?;
+    // An agent must not be able to revoke an operator's token of the same name.
+    match (id, caller.may(Permission::ManageTokens)) {
+        (None, false) => Ok(TokenSelector::Agents),
+        (None, true) => Ok(TokenSelector::All),
+        (Some(id), true) => Ok(TokenSelector::One(id.clone())),
+        (Some(_), false) => Err(caller.forbidden(Permission::ManageTokens, "choose among its tokens")),
+    }
 }
 
 /// Replaces all tokens of the agent by a new one.

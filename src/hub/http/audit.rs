@@ -12,6 +12,7 @@ use crate::hub::http::reply::require;
 use crate::hub::http::request::{App, QueryParameters, Reply, Shared, ok, read_query};
 use crate::hub::state::audit::{Action, Filter, Page};
 use crate::hub::state::roles::Permission;
+use crate::hub::state::store::{AuditReader, StoreError};
 
 /// Lists one page of the audit, newest first.
 pub(super) async fn page(State(app): Shared, who: Credentials, query: QueryParameters) -> Reply {
@@ -32,13 +33,23 @@ pub(super) async fn read_page(app: &App, query: &HashMap<String, String>) -> Res
         since: number(query, "since", "a time in ms since the epoch")?,
     };
     let (limit, before) = (page_limit(query)?, number(query, "cursor", "the cursor of an answer of this list")?);
+    read(app, move |audit| audit.page(&filter, before, limit, PAGE_BYTES)).await
+}
+
+/// Reads the audit, which is on the disk, on a thread of its own.
+///
+/// # Errors
+/// 500 if the store cannot be read.
+pub(super) async fn read<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&AuditReader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
     let audit = app.actor.audit();
-    let read = tokio::task::spawn_blocking(move || audit.page(&filter, before, limit, PAGE_BYTES));
-    let page = match read.await {
+    let read = match tokio::task::spawn_blocking(move || work(&audit)).await {
         Ok(read) => read.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    page.map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "audit_unreadable", &why))
+    read.map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "audit_unreadable", &why))
 }
 
 fn parse_action(named: &str) -> Result<Action, ApiError> {

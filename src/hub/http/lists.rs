@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -21,7 +22,8 @@ use crate::hub::scheduler::queue::{Turn, turn};
 use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
 use crate::hub::scheduler::selector::Selector;
 use crate::hub::scheduler::task::{Priority, ShownTask, Task};
-use crate::hub::state::tokens::TokenPlace;
+use crate::hub::state::invitations::InvitationSummary;
+use crate::hub::state::tokens::{TokenPlace, TokenSummary, id_of, last_hash_of};
 
 /// The number of items on a page, if the request does not say.
 const PAGE_ITEMS: usize = 100;
@@ -214,6 +216,15 @@ pub(super) struct TokenList {
     after: Option<TokenPlace>,
 }
 
+impl TokenList {
+    /// Creates the list of the tokens after a cursor of it; `None` if the text is no cursor.
+    pub(super) fn after(cursor: &str) -> Option<Self> {
+        let mut parts = cursor.splitn(3, '-');
+        let (created_at, id, name) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        Some(Self { after: Some((name.into(), created_at, last_hash_of(id)?)) })
+    }
+}
+
 impl List for TokenList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
         let from = self.after.clone();
@@ -225,6 +236,35 @@ impl List for TokenList {
             self.after = Some(place.clone());
         }
         false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.as_ref().map(|(name, created_at, hash)| format!("{created_at}-{}-{name}", id_of(hash)))
+    }
+}
+
+/// All invitations, by id.
+#[derive(Default)]
+pub(super) struct InvitationList {
+    /// The last one that was passed.
+    pub(super) after: Option<String>,
+}
+
+impl List for InvitationList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let from = self.after.clone().map_or(Unbounded, Excluded);
+        for (id, invitation) in snapshot.invitations.range::<_, String>((from, Unbounded)) {
+            if items.is_full() {
+                return true;
+            }
+            items.push(&invitation.summary());
+            self.after = Some(id.clone());
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.clone()
     }
 }
 
@@ -271,6 +311,26 @@ impl List for RestartList {
 pub(super) struct AgentPage {
     /// The agents.
     items: Vec<AgentEntry<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
+}
+
+/// A page of tokens.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct TokenPage {
+    /// The tokens, without what they are.
+    items: Vec<TokenSummary>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
+}
+
+/// A page of invitations.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct InvitationPage {
+    /// The invitations, without their codes.
+    items: Vec<InvitationSummary>,
     /// The cursor of the next page; null if nothing follows.
     next_cursor: Option<String>,
 }

@@ -220,7 +220,9 @@ async fn restart_agent(State(app): Shared, who: Credentials, headers: HeaderMap,
     let command_id = format!("restart-{}", random::id()?);
     let (target, author) = (agent_id.clone(), caller.author());
     let commanded = app
-        .act(&caller, move |state, now_ms| state.acts(&author, now_ms).command_restart(command_id, &target, request))
+        .act(&caller, move |state, now_ms| {
+            state.acts(&author, now_ms).command_restart(command_id, &target, request, None)
+        })
         .await?;
     let commanded = commanded.ok_or_else(|| not_connected(&agent_id))?;
     ok(json!({

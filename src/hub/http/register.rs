@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::hub::acts::NotRegistered;
 use crate::hub::api_error::ApiError;
-use crate::hub::http::credentials::Credentials;
 use crate::hub::http::admin::not_issued_error;
+use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{caller_of, check_name, read_body};
 use crate::hub::http::request::{Body, Reply, Shared, created, required_text};
 use crate::hub::hub_state::HubState;

@@ -186,12 +186,7 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
 ///
 /// # Errors
 /// 401 as [`caller_of`], 403 as [`Caller::require`].
-pub fn require(
-    snapshot: &Snapshot,
-    who: &Credentials,
-    permission: Permission,
-    what: &str,
-) -> Result<Caller, ApiError> {
+pub fn require(snapshot: &Snapshot, who: &Credentials, permission: Permission, what: &str) -> Result<Caller, ApiError> {
     let caller = caller_of(snapshot, who)?;
     caller.require(permission, what)?;
     Ok(caller)

@@ -105,6 +105,14 @@ impl Selector {
             && version.as_ref().is_none_or(is_version)
     }
 
+    /// Returns the names that it is limited to, if it names any.
+    pub fn ids(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::All => None,
+            Self::Matching(criteria) => criteria.ids.as_ref(),
+        }
+    }
+
     /// Returns whether the agent's status decides.
     pub fn asks_status(&self) -> bool {
         matches!(self, Self::Matching(Criteria { status: Some(_), .. }))

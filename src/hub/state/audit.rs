@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::common::text::first_chars;
+use crate::hub::scheduler::selector::Selector;
 use crate::hub::state::roles::Role;
 
 /// The largest number of characters of a text in an entry; a longer one is cut.
@@ -13,7 +14,7 @@ const MAX_CHARS: usize = 256;
 pub const STRANGER: &str = "unauthenticated";
 
 /// The way in which an act reached the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Via {
@@ -27,7 +28,17 @@ pub enum Via {
 
 /// What was done.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString, strum::VariantNames,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -48,6 +59,8 @@ pub enum Action {
     InvitationRevoked,
     /// A restart was commanded, or an open command was forced.
     RestartCommanded,
+    /// The labels of an agent were changed.
+    LabelsChanged,
     /// A task was cancelled.
     TaskCancelled,
     /// A dead letter was queued again.
@@ -57,7 +70,7 @@ pub enum Action {
 }
 
 /// Who acts, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Author {
     /// The name of the agent or operator; `uid:N` for a command on the hub's machine, `invitation:ID` for who has one, and
     /// [`STRANGER`] for any other client without a token.
@@ -88,7 +101,7 @@ impl Author {
 }
 
 /// One act. Its number in the audit is given when it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Entry {
     /// The time, in ms since the epoch.
     pub at_ms: u64,
@@ -102,6 +115,9 @@ pub struct Entry {
     /// The reason that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The selector, as text, by which the agent was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// How many it concerned, where that is not one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -122,6 +138,7 @@ impl Entry {
             action,
             target: cut(target),
             reason: None,
+            selector: None,
             count: None,
             old: None,
             new: None,
@@ -132,6 +149,13 @@ impl Entry {
     #[must_use]
     pub fn because(mut self, reason: &str) -> Self {
         self.reason = Some(cut(reason));
+        self
+    }
+
+    /// Adds the selector by which the agent was found, if there was one.
+    #[must_use]
+    pub fn selected_by(mut self, selector: Option<&Selector>) -> Self {
+        self.selector = selector.map(|selector| cut(&selector.to_string()));
         self
     }
 
@@ -155,7 +179,7 @@ fn cut(text: &str) -> String {
 }
 
 /// An entry as it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Numbered {
     /// Its number: each is larger than those of the entries before it.
     pub seq: u64,
@@ -192,7 +216,7 @@ impl Filter {
 }
 
 /// One page of the audit, newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Page {
     /// The entries.
     pub items: Vec<Numbered>,

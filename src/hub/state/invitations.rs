@@ -39,7 +39,7 @@ pub struct Invitation {
 }
 
 /// An invitation as it is listed: without its code, and without its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InvitationSummary {
     /// Its id.
     pub id: String,

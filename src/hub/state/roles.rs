@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantNames,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -75,6 +76,8 @@ pub enum Permission {
     ManageTokens,
     /// Revoke the agents' tokens of its own name.
     RevokeOwnTokens,
+    /// List the records of the store that cannot be read.
+    InspectStore,
     /// Change the hub's settings.
     ChangeSettings,
     /// Connect as the agent of its name.
@@ -100,6 +103,7 @@ impl Permission {
             Self::LabelAgents     => (false, true,  true, false),
             Self::ManageTokens    => (false, false, true, false),
             Self::RevokeOwnTokens => (false, false, true, true),
+            Self::InspectStore    => (false, false, true, false),
             Self::ChangeSettings  => (false, false, true, false),
             Self::Identify        => (false, false, true, true),
         }

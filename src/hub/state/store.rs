@@ -116,7 +116,7 @@ pub struct Stored {
 }
 
 /// A record that cannot be read. It stays in its table unchanged and is otherwise ignored: no new record gets its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UnreadRecord {
     /// The record's table.
     pub table: String,
@@ -147,11 +147,7 @@ impl StateChanges {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         let Self { tokens, invitations, settings, answers, audit } = self;
-        tokens.is_empty()
-            && invitations.is_empty()
-            && settings.is_empty()
-            && answers.is_empty()
-            && audit.is_empty()
+        tokens.is_empty() && invitations.is_empty() && settings.is_empty() && answers.is_empty() && audit.is_empty()
     }
 }
 

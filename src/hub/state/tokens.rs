@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use imbl::{HashMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -36,16 +37,18 @@ pub enum NotIssued {
     Full,
 }
 
+/// The number of bytes of a hash that are the token's id.
+const ID_BYTES: usize = 6;
+
 /// A token as it is listed: without the token itself, and without its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenSummary {
     /// The token's id: the first 12 hex digits of its hash.
     pub id: String,
     /// The name of the agent or operator.
     pub agent_id: String,
-    /// The role; `None` only in the answer of a hub that knew no roles.
-    #[serde(default)]
-    pub role: Option<Role>,
+    /// The role.
+    pub role: Role,
     /// Whether the token is an admin's, which may do everything.
     pub admin: bool,
     /// The time of issue, in ms since the epoch.
@@ -69,7 +72,7 @@ impl TokenSummary {
         Self {
             id: id_of(hash),
             agent_id: principal.name.clone(),
-            role: Some(principal.role),
+            role: principal.role,
             admin: principal.role == Role::Admin,
             created_at: principal.created_at,
             expires_at: principal.expires_at,
@@ -315,17 +318,25 @@ impl Tokens {
 
 /// Returns the bytes as lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(bytes)
+}
+
+/// Returns the random bytes of a token that is written in lower-case hex; `None` if it is not.
+pub(crate) fn secret_of(token: &str) -> Option<[u8; SECRET_BYTES]> {
+    HEXLOWER.decode(token.as_bytes()).ok()?.try_into().ok()
 }
 
 /// Returns the id of the token or code with this hash: what may be shown of it.
 pub fn id_of(hash: &TokenHash) -> String {
-    hex(&hash[..6])
+    hex(&hash[..ID_BYTES])
+}
+
+/// Returns the last hash in order that has this id; `None` if the text is no id.
+pub(crate) fn last_hash_of(id: &str) -> Option<TokenHash> {
+    let mut hash = [u8::MAX; 32];
+    let bytes = HEXLOWER.decode(id.as_bytes()).ok().filter(|bytes| bytes.len() == ID_BYTES)?;
+    hash[..ID_BYTES].copy_from_slice(&bytes);
+    Some(hash)
 }
 
 /// Returns the SHA-256 of a token or code.

@@ -49,6 +49,11 @@ pub(super) fn read_strict(
     if errors.is_empty() { Ok(Checked { fields: read, bytes }) } else { Err(Problem::invalid(&errors)) }
 }
 
+/// Returns the 422 problem for a text that is no cursor of the list.
+pub(super) fn bad_cursor() -> Problem {
+    Problem::invalid_field("cursor", "invalid", "expected `next_cursor` of an answer of this list")
+}
+
 /// Returns the bytes of a body, none if it cannot be read.
 pub(super) fn bytes_of(body: &Result<Bytes, BytesRejection>) -> &[u8] {
     body.as_ref().map_or(&[], |body| body)

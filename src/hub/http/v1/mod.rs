@@ -4,10 +4,15 @@
 mod agents;
 mod body;
 mod events;
+mod hub;
+mod invitations;
+mod labels;
 mod once;
 mod problem;
 mod restarts;
+mod selected;
 mod tasks;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -56,13 +61,21 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(restarts::command))
-        .routes(routes!(restarts::list))
+        .routes(routes!(restarts::list, restarts::command_selection))
         .routes(routes!(restarts::get))
         .routes(routes!(tasks::list, tasks::submit))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::retry))
         .routes(routes!(events::follow))
+        .routes(routes!(labels::set))
+        .routes(routes!(tokens::list, tokens::make))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(invitations::list, invitations::make))
+        .routes(routes!(invitations::revoke))
+        .routes(routes!(hub::read_audit))
+        .routes(routes!(hub::me))
+        .routes(routes!(hub::unread))
         .split_for_parts();
     let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     description.components.get_or_insert_default().add_security_scheme("token", token);

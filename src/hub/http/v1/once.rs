@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use serde::Serialize;
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::hub::http::reply::Caller;
@@ -39,7 +38,7 @@ impl Asked {
             Some(key) => Ok(Self { key: Some(key.to_owned()), digest }),
             None => {
                 let detail = format!("expected 1 to {MAX_KEY_CHARS} visible ASCII characters, such as a UUID");
-                Err(Problem::invalid(&[json!({"field": "Idempotency-Key", "error": "invalid", "detail": detail})]))
+                Err(Problem::invalid_field("Idempotency-Key", "invalid", &detail))
             }
         }
     }
@@ -58,6 +57,41 @@ pub(super) async fn act_once<T: Serialize>(
     status: StatusCode,
     work: impl FnOnce(&mut HubState, u64) -> Result<T, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
+    let work = move |state: &mut HubState, now_ms| {
+        let body = JsonText::of(&work(state, now_ms)?);
+        Ok((body.clone(), body))
+    };
+    act_and_keep(app, caller, asked, status, work).await
+}
+
+/// Does as [`act_once`] for an answer with a secret in it, of which only what `public` returns is kept: a request that is
+/// repeated is answered with that.
+///
+/// # Errors
+/// Those of [`act_once`].
+pub(super) async fn act_once_secretly<T: Serialize>(
+    app: &App,
+    caller: &Caller,
+    asked: Asked,
+    status: StatusCode,
+    public: impl FnOnce(&T) -> T + Send + 'static,
+    work: impl FnOnce(&mut HubState, u64) -> Result<T, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let work = move |state: &mut HubState, now_ms| {
+        let answer = work(state, now_ms)?;
+        Ok((JsonText::of(&answer), JsonText::of(&public(&answer))))
+    };
+    act_and_keep(app, caller, asked, status, work).await
+}
+
+/// Acts once. `work` returns what is answered, and what is kept for a request that is repeated.
+async fn act_and_keep(
+    app: &App,
+    caller: &Caller,
+    asked: Asked,
+    status: StatusCode,
+    work: impl FnOnce(&mut HubState, u64) -> Result<(JsonText, JsonText), Problem> + Send + 'static,
+) -> Result<Response, Problem> {
     let name = caller.name.clone();
     let acted = app.act(caller, move |state, now_ms| {
         let Asked { key, digest } = asked;
@@ -65,10 +99,10 @@ pub(super) async fn act_once<T: Serialize>(
         if let Some(kept) = key.as_ref().and_then(|key| state.answers.find(key, now_ms)) {
             return if kept.request == digest { Ok((kept.status, kept.body.clone(), true)) } else { Err(reused()) };
         }
-        let body = JsonText::of(&work(state, now_ms)?);
+        let (body, kept) = work(state, now_ms)?;
         let status = status.as_u16();
         if let Some(RequestKey { name, key }) = key {
-            state.answers.keep(KeptAnswer { name, key, request: digest, status, body: body.clone(), at_ms: now_ms });
+            state.answers.keep(KeptAnswer { name, key, request: digest, status, body: kept, at_ms: now_ms });
         }
         Ok((status, body, false))
     });

@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::hub::actor::Stopping;
@@ -66,6 +66,11 @@ impl Problem {
             errors: errors.iter().map(field).collect(),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
         }
+    }
+
+    /// Creates the 422 problem for one invalid field.
+    pub(super) fn invalid_field(field: &str, code: &str, detail: &str) -> Self {
+        Self::invalid(&[json!({"field": field, "error": code, "detail": detail})])
     }
 }
 

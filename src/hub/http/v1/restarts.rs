@@ -3,23 +3,25 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use strum::VariantNames as _;
 use utoipa::ToSchema;
 
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, RestartList, RestartPage, page_limit};
-use crate::hub::http::reply::caller_of;
+use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
 use crate::hub::http::v1::body::{bytes_of, read_parameters, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
 use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::v1::selected::{Skipped, read_selector};
 use crate::hub::http::{RESTART_FIELDS, not_connected, restart_request};
 use crate::hub::random;
 use crate::hub::scheduler::restart::{RestartPhase, ShownRestart};
 use crate::hub::state::roles::Permission;
 use crate::protocol::JsonText;
+use crate::protocol::schema::{Field, Kind, may};
 
 /// A restart to command.
 #[derive(Deserialize, ToSchema)]
@@ -51,7 +53,8 @@ pub(super) struct NewRestart {
 pub(super) async fn command(
     State(app): Shared,
     uri: Uri,
-    who: Credentials, headers: HeaderMap,
+    who: Credentials,
+    headers: HeaderMap,
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -63,10 +66,110 @@ pub(super) async fn command(
     let command_id = format!("restart-{}", random::id()?);
     let author = caller.author();
     act_once(&app, &caller, asked, StatusCode::ACCEPTED, move |state, now_ms| {
-        let commanded = state.acts(&author, now_ms).command_restart(command_id, &agent_id, request);
+        let commanded = state.acts(&author, now_ms).command_restart(command_id, &agent_id, request, None);
         let commanded = commanded.ok_or_else(|| not_connected(&agent_id))?;
         let restart = state.scheduler.restarts().get(&commanded.command_id);
         Ok(restart.map_or_else(JsonText::null, |restart| JsonText::of(&restart.shown())))
+    })
+    .await
+}
+
+/// Restarts to command.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "it describes the body, which is read by its fields")]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRestarts {
+    /// The agents: `{"all": true}`, or any of `ids`, `labels`, `capability`, `version` and `status`; or its text form.
+    #[schema(value_type = Value)]
+    selector: Value,
+    /// The reason, for people.
+    #[schema(max_length = 2_000)]
+    reason: Option<String>,
+    /// The time for which a running task may delay each, in ms.
+    #[schema(minimum = 0, maximum = 86_400_000)]
+    deadline_ms: Option<u64>,
+    /// Whether they do not wait for their tasks.
+    force: Option<bool>,
+    /// Whether nothing is done, and only told who is meant.
+    dry_run: Option<bool>,
+}
+
+/// What became of a request to restart a selection of agents.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CommandedRestarts {
+    /// Whether nothing was done.
+    dry_run: bool,
+    /// The number of agents that are meant.
+    matched: usize,
+    /// The restarts, by agent.
+    restarts: Vec<CommandedRestart>,
+    /// The agents that were passed over.
+    skipped: Vec<Skipped>,
+}
+
+/// One restart of a selection.
+#[derive(Serialize, ToSchema)]
+struct CommandedRestart {
+    /// The agent.
+    agent_id: String,
+    /// The command's id; null in a dry run.
+    command_id: Option<String>,
+    /// Whether a command was open already, which this repeats.
+    repeated: bool,
+}
+
+const SELECTION_FIELDS: &[Field] = &[
+    may("selector", Kind::Any),
+    may("reason", Kind::Text),
+    may("deadline_ms", Kind::Count),
+    may("force", Kind::Flag),
+    may("dry_run", Kind::Flag),
+];
+
+/// Commands a restart of each agent of a selection, all at once. An agent that is away is passed over.
+#[utoipa::path(
+    post, path = "/api/v1/restarts", tag = "restarts", request_body = NewRestarts, security(("token" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    responses(
+        (status = 202, description = "the restarts", body = CommandedRestarts),
+        (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn command_selection(
+    State(app): Shared,
+    uri: Uri,
+    who: Credentials,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let caller = require(&app.snapshot(), &who, Permission::RestartAnyAgent, "restart agents")?;
+    let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
+    let body = read_strict(&headers, body, SELECTION_FIELDS)?.fields;
+    let (selector, request) = (read_selector(&body)?, restart_request(&body, &caller)?);
+    let dry_run = body.read("dry_run").unwrap_or(false);
+    let (id, author) = (random::id()?, caller.author());
+    act_once(&app, &caller, asked, StatusCode::ACCEPTED, move |state, now_ms| {
+        let selected = state.snapshot().selected(&selector, now_ms);
+        let matched = selected.agents.len();
+        let mut skipped: Vec<Skipped> = selected.unknown.into_iter().map(Skipped::unknown).collect();
+        let mut restarts = Vec::new();
+        for (number, agent_id) in selected.agents.into_iter().enumerate() {
+            let open = state.scheduler.restarts().open_for(&agent_id).is_some();
+            let commanded = match dry_run {
+                true => (open || state.scheduler.is_connected(&agent_id)).then_some((None, open)),
+                false => {
+                    let command_id = format!("restart-{id}-{}", number + 1);
+                    let acts = state.acts(&author, now_ms);
+                    let commanded = acts.command_restart(command_id, &agent_id, request.clone(), Some(&selector));
+                    commanded.map(|it| (Some(it.command_id), it.repeated))
+                }
+            };
+            match commanded {
+                Some((command_id, repeated)) => restarts.push(CommandedRestart { agent_id, command_id, repeated }),
+                None => skipped.push(Skipped::not_connected(agent_id)),
+            }
+        }
+        Ok(CommandedRestarts { dry_run, matched, restarts, skipped })
     })
     .await
 }
@@ -92,7 +195,12 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
     let query = read_parameters(query, &["agent_id", "state", "open", "limit", "cursor"])?;
     let agent_id = query.get("agent_id").cloned();
     let of = agent_id.as_deref().unwrap_or_default();
-    caller.require_for(of, Permission::ReadAnyRestarts, Permission::ReadOwnRestarts, "read another agent's restarts")?;
+    caller.require_for(
+        of,
+        Permission::ReadAnyRestarts,
+        Permission::ReadOwnRestarts,
+        "read another agent's restarts",
+    )?;
     let invalid = |field: &str, expected: &str, found: &str| {
         let detail = format!("expected {expected}, got {found:?}");
         Problem::invalid(&[json!({"field": field, "error": "invalid", "detail": detail})])

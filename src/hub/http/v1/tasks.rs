@@ -85,7 +85,13 @@ pub(super) struct NewTask {
         (status = 503, description = "too many tasks wait", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn submit(State(app): Shared, uri: Uri, who: Credentials, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn submit(
+    State(app): Shared,
+    uri: Uri,
+    who: Credentials,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "submit tasks")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let Checked { fields, bytes } = read_strict(&headers, body, TASK_FIELDS)?;
@@ -162,7 +168,8 @@ pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<
 pub(super) async fn cancel(
     State(app): Shared,
     uri: Uri,
-    who: Credentials, headers: HeaderMap,
+    who: Credentials,
+    headers: HeaderMap,
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -193,7 +200,8 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(app): Shared,
     uri: Uri,
-    who: Credentials, headers: HeaderMap,
+    who: Credentials,
+    headers: HeaderMap,
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {

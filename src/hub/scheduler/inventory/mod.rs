@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use serde::Serialize;
+
 use crate::hub::scheduler::agents::Agent;
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
 use crate::hub::scheduler::inventory::progress::TaskProgress;
@@ -55,7 +57,7 @@ pub enum Flush {
 }
 
 /// The change of one label by an operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct LabelChange {
     /// The label's key.
     pub key: String,
