@@ -4,6 +4,8 @@ use std::process::ExitCode as ProcessExit;
 
 use strum::IntoEnumIterator as _;
 
+use crate::common::cli::finding::Code;
+
 /// The reason why a command ended, as its parent sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter)]
 #[repr(u8)]
@@ -67,5 +69,14 @@ impl ExitCode {
 impl From<ExitCode> for ProcessExit {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
+    }
+}
+
+impl Code for ExitCode {
+    const DONE: Self = Self::Done;
+    const UNAVAILABLE: Self = Self::Unavailable;
+
+    fn number(self) -> u8 {
+        self as u8
     }
 }

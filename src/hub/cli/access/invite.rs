@@ -1,40 +1,42 @@
-//! `agentcom-hub invite`: arguments and output. The requests themselves go through `admin_socket`.
-
-use std::process::ExitCode;
+//! `agentcom-hub invite`: makes, lists and withdraws invitations.
 
 use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Value, json};
 
 use crate::common::duration::parse_duration;
-use crate::hub::actor::now_ms;
-use crate::hub::admin_socket::{Request, Response};
-use crate::hub::cli::output::{fail, print};
-use crate::hub::cli::request::{DataArgs, request_or_fail};
-use crate::hub::cli::token::request_and_print;
-use crate::hub::state::invitations::{InvitationSummary, MAX_USES};
+use crate::common::http_client::percent_encoded;
+use crate::common::text::on_one_line;
+use crate::hub::cli::access::token_list::expiry;
+use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, value};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::fields::text;
+use crate::hub::cli::show::output::{Output, fail};
+use crate::hub::state::invitations::MAX_USES;
 use crate::hub::state::lifetime::show_duration;
 use crate::protocol::check_agent_name;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum InviteAction {
+pub(in crate::hub::cli) enum InviteAction {
     /// List all invitations: id, uses left, expiry, maker, for whom
     List {
         /// Print a JSON list
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        data: DataArgs,
+        hub: HubArgs,
     },
     /// Withdraw an invitation. Agents that registered with it stay
     Revoke {
         /// Its id, as `invite list` shows it
         id: String,
         #[command(flatten)]
-        data: DataArgs,
+        hub: HubArgs,
     },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct NewInvitation {
+pub(in crate::hub::cli) struct NewInvitation {
     /// The only agent (its agent_id) that may use it; without a name, any agent may
     name: Option<String>,
     /// How many agents may register with it
@@ -44,55 +46,62 @@ pub(crate) struct NewInvitation {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "24h")]
     expires: u64,
     #[command(flatten)]
-    data: DataArgs,
+    hub: HubArgs,
 }
 
 /// Runs the command and returns the exit code.
-pub(crate) fn run(action: Option<InviteAction>, new: NewInvitation) -> ExitCode {
+pub(in crate::hub::cli) fn run(action: Option<InviteAction>, new: &NewInvitation) -> ExitCode {
     match action {
-        Some(InviteAction::List { json, data }) => request_and_print(&data, &Request::ListInvitations, |answer| {
-            format_invitations(&answer.invitations.unwrap_or_default(), json)
+        Some(InviteAction::List { json, hub }) => client::run(&hub, Folder::MustExist, async |client| {
+            let found = client.list("/api/v1/invitations", &[], None, |_| false).await?;
+            let lines = || found.values().map(|one| on_one_line(&line(&one)) + "\n").collect();
+            Ok(Output::done(if json { found.to_json() } else { lines() }))
         }),
-        Some(InviteAction::Revoke { id, data }) => {
-            match request_or_fail(&data, &Request::RevokeInvitation { id: id.clone() }) {
-                Ok(Response { revoked: Some(0), .. }) => {
-                    fail(1, &format!("there is no invitation {id}; agentcom-hub invite list shows what there is"))
+        Some(InviteAction::Revoke { id, hub }) => client::run(&hub, Folder::MustExist, async |client| {
+            let path = format!("/api/v1/invitations/{}", percent_encoded(&id));
+            client.act(Method::DELETE, &path, None, None).await.map_err(|failure| match failure.code {
+                ExitCode::No => {
+                    let message =
+                        format!("there is no invitation {id}; agentcom-hub invite list shows what there is");
+                    Failure { message, ..failure }
                 }
-                Ok(_) => print(&format!("revoked: invitation {id}\n")),
-                Err(code) => code,
+                _ => failure,
+            })?;
+            Ok(Output::done(format!("revoked: invitation {id}\n")))
+        }),
+        None => {
+            if new.name.as_deref().is_some_and(|name| check_agent_name(name).is_err()) {
+                let message =
+                    "NAME must have 1 to 128 characters, at least one visible, none of them control characters";
+                return fail(ExitCode::Usage, message);
             }
+            client::run(&new.hub, Folder::IsMade, async |client| make(client, new).await)
         }
-        None => make_invitation(new),
     }
 }
 
-fn make_invitation(new: NewInvitation) -> ExitCode {
-    let NewInvitation { name, uses, expires, data } = new;
-    if name.as_deref().is_some_and(|name| check_agent_name(name).is_err()) {
-        return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
+async fn make(client: &mut Client, new: &NewInvitation) -> Result<Output, Failure> {
+    let mut body = json!({"uses": new.uses, "expires_in_ms": new.expires});
+    if let Some(name) = &new.name {
+        body["agent_id"] = json!(name);
     }
-    let whom = name.clone().unwrap_or_else(|| "any agent".to_owned());
-    request_and_print(&data, &Request::Invite { name, uses, expires_in_ms: expires }, |answer| {
-        let code = answer.invitation.unwrap_or_default();
-        format!("invitation for {whom}, uses: {uses}, valid for {}: {code}\n", show_duration(expires))
-    })
-}
-
-fn format_invitations(invitations: &[InvitationSummary], json: bool) -> String {
-    if json {
-        // Strings and numbers only: this cannot fail.
-        return serde_json::to_string(invitations).unwrap_or_default() + "\n";
-    }
-    let now = now_ms();
-    let line = |one: &InvitationSummary| {
-        let expiry = match one.expires_at.checked_sub(now).filter(|left| *left > 0) {
-            Some(left) => format!("expires in {}", show_duration(left)),
-            None => "has expired".to_owned(),
-        };
-        let uses = format!("{} of {} left", one.uses_left, one.uses);
-        let whom = one.agent_id.as_deref().unwrap_or("any agent");
-        let maker = format!("by {}", one.created_by);
-        format!("{}  {uses:<14}  {expiry:<16}  {maker:<14}  {whom}\n", one.id)
+    let answer = value(&*client.act(Method::POST, "/api/v1/invitations", Some(body), None).await?);
+    let Some(code) = answer["invitation"].as_str() else {
+        let id = text(&answer["id"]);
+        let message = format!(
+            "the invitation {id} was made, but the answer with its code was lost: agentcom-hub invite revoke {id}, then \
+             make another"
+        );
+        return Err(Failure::new(ExitCode::Busy, message));
     };
-    invitations.iter().map(line).collect()
+    let whom = new.name.as_deref().unwrap_or("any agent");
+    let (uses, valid) = (new.uses, show_duration(new.expires));
+    Ok(Output::done(format!("invitation for {whom}, uses: {uses}, valid for {valid}: {code}\n")))
+}
+
+fn line(one: &Value) -> String {
+    let uses = format!("{} of {} left", text(&one["uses_left"]), text(&one["uses"]));
+    let whom = one["agent_id"].as_str().unwrap_or("any agent");
+    let (id, expiry, maker) = (text(&one["id"]), expiry(&one["expires_at"]), format!("by {}", text(&one["created_by"])));
+    format!("{id}  {uses:<14}  {expiry:<16}  {maker:<14}  {whom}")
 }

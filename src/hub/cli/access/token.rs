@@ -1,31 +1,34 @@
-//! `agentcom-hub token`: arguments and output. The requests themselves go through `admin_socket`.
+//! `agentcom-hub token`: makes, lists and revokes tokens.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Value, json};
 
 use crate::common::duration::parse_duration;
-use crate::hub::actor::now_ms;
-use crate::hub::admin_socket::{self, Request, Response, TokenError};
-use crate::hub::cli::output::{fail, print};
-use crate::hub::cli::request::{DataArgs, exit_code_of, make_data_dir, request_or_fail};
-use crate::hub::cli::token_file::{TokenFile, TokenFileError};
+use crate::common::http_client::percent_encoded;
+use crate::hub::cli::access::token_file::{TokenFile, TokenFileError};
+use crate::hub::cli::access::token_list;
+use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place, value};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::fields::text;
+use crate::hub::cli::show::output::{Output, fail};
 use crate::hub::random;
-use crate::hub::state::lifetime::show_duration;
+use crate::hub::server::{ServeError, make_private_dir};
 use crate::hub::state::roles::Role;
-use crate::hub::state::tokens::{SECRET_BYTES, TokenSummary, hex};
+use crate::hub::state::tokens::hex;
 use crate::protocol::check_agent_name;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum TokenAction {
+pub(in crate::hub::cli) enum TokenAction {
     /// List all tokens: id, first characters, role, age, last use, expiry, maker, name
     List {
         /// Print a JSON list
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        data: DataArgs,
+        hub: HubArgs,
     },
     /// Revoke NAME's tokens at once, and close its connections
     Revoke {
@@ -35,12 +38,12 @@ pub(crate) enum TokenAction {
         #[arg(long)]
         id: Option<String>,
         #[command(flatten)]
-        data: DataArgs,
+        hub: HubArgs,
     },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct NewToken {
+pub(in crate::hub::cli) struct NewToken {
     /// The agent (its agent_id) or the operator
     #[arg(required = true)]
     name: Option<String>,
@@ -61,7 +64,7 @@ pub(crate) struct NewToken {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    data: DataArgs,
+    hub: HubArgs,
 }
 
 fn parse_role(named: &str) -> Result<Role, String> {
@@ -69,148 +72,103 @@ fn parse_role(named: &str) -> Result<Role, String> {
 }
 
 /// Runs the command and returns the exit code.
-pub(crate) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
+pub(in crate::hub::cli) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
     match action {
-        Some(TokenAction::List { json, data }) => {
-            request_and_print(&data, &Request::List, |answer| format_tokens(&answer.tokens.unwrap_or_default(), json))
+        Some(TokenAction::List { json, hub }) => client::run(&hub, Folder::MustExist, async |client| {
+            let found = client.list("/api/v1/tokens", &[], None, |_| false).await?;
+            Ok(Output::done(if json { found.to_json() } else { token_list::lines(&found) }))
+        }),
+        Some(TokenAction::Revoke { name, id, hub }) => {
+            client::run(&hub, Folder::MustExist, async |client| revoke(client, &name, id.as_deref()).await)
         }
-        Some(TokenAction::Revoke { name, id, data }) => {
-            let request = Request::Revoke { name: name.clone(), id: id.clone() };
-            let which = id.map(|id| format!(" with id {id}")).unwrap_or_default();
-            match request_or_fail(&data, &request) {
-                Ok(Response { revoked: Some(0), .. }) => {
-                    fail(1, &format!("{name} has no token{which}; agentcom-hub token list shows what there is"))
-                }
-                Ok(answer) => print(&format!("revoked for {name}: {}\n", answer.revoked.unwrap_or_default())),
-                Err(code) => code,
-            }
-        }
-        None => make_token(new),
+        None => make(&new),
     }
 }
 
-fn make_token(new: NewToken) -> ExitCode {
-    let NewToken { name, admin, role, expires, replace, out, data } = new;
-    let name = name.unwrap_or_default();
-    if check_agent_name(&name).is_err() {
-        return fail(2, "NAME must have 1 to 128 characters, at least one visible, none of them control characters");
+async fn revoke(client: &mut Client, name: &str, id: Option<&str>) -> Result<Output, Failure> {
+    let query = id.map(|id| format!("?id={}", percent_encoded(id))).unwrap_or_default();
+    let path = format!("/api/v1/tokens/{}{query}", percent_encoded(name));
+    let revoked = value(&*client.act(Method::DELETE, &path, None, None).await?);
+    if revoked["revoked"] == 0 {
+        let which = id.map(|id| format!(" with id {id}")).unwrap_or_default();
+        let message = format!("{name} has no token{which}; agentcom-hub token list shows what there is");
+        return Err(Failure::new(ExitCode::No, message));
     }
-    let role = if admin { Role::Admin } else { role };
-    let kind = if role == Role::Agent { "token".to_owned() } else { format!("{role} token") };
-    let request = |secret| Request::Token {
-        name: name.clone(),
-        admin: role == Role::Admin,
-        role: Some(role),
-        expires_in_ms: expires,
-        replace,
-        secret,
+    Ok(Output::done(format!("revoked for {name}: {}\n", text(&revoked["revoked"]))))
+}
+
+/// Makes a token. The command chooses it, so that it is known whether or not the hub's answer arrives.
+fn make(new: &NewToken) -> ExitCode {
+    let name = new.name.as_deref().unwrap_or_default();
+    if check_agent_name(name).is_err() {
+        let message = "NAME must have 1 to 128 characters, at least one visible, none of them control characters";
+        return fail(ExitCode::Usage, message);
+    }
+    if new.out.as_deref() == Some(Path::new("-")) {
+        return fail(ExitCode::Usage, "--out takes the name of a new file; without it the token is printed");
+    }
+    let secret = match random::secret() {
+        Ok(secret) => hex(&secret),
+        Err(error) => return fail(ExitCode::Internal, error),
     };
-    let is_new = role_is_new(role) || expires.is_some();
-    if let Some(out) = out {
-        return make_token_file(&out, &data, (&name, &kind), is_new, |secret| request(Some(secret)));
+    let role = if new.admin { Role::Admin } else { new.role };
+    let mut body = json!({"agent_id": name, "role": role, "replace": new.replace, "secret": secret});
+    if let Some(expires) = new.expires {
+        body["expires_in_ms"] = json!(expires);
     }
-    match request_or_fail(&data, &request(None)) {
-        Ok(answer) if is_new && answer.role != Some(role) => fail(70, OLDER_HUB),
-        Ok(answer) => print(&format!("{kind} for {name}: {}\n", answer.token.unwrap_or_default())),
-        Err(code) => code,
-    }
+    let kind = if role == Role::Agent { "token".to_owned() } else { format!("{role} token") };
+    client::run(&new.hub, Folder::IsMade, async |client| match &new.out {
+        Some(out) => {
+            make_file(client, out, &secret, body).await?;
+            Ok(Output::done(format!("{kind} for {name} is in {}\n", out.display())))
+        }
+        None => {
+            issue(client, &secret, body).await?;
+            Ok(Output::done(format!("{kind} for {name}: {secret}\n")))
+        }
+    })
 }
 
-/// The error where the running hub does not know what it was asked for.
-const OLDER_HUB: &str = "the running hub is older than this program and made a token of its own, which nobody has seen: \
-                         restart the hub, `agentcom-hub token list` and `token revoke --id` the newest, then try again";
-
-/// Returns whether an older hub would make a token of another role.
-const fn role_is_new(role: Role) -> bool {
-    match role {
-        Role::Viewer | Role::Operator => true,
-        Role::Admin | Role::Agent => false,
+/// Has the hub take the token.
+async fn issue(client: &mut Client, secret: &str, body: Value) -> Result<(), Failure> {
+    let asked = client.act(Method::POST, "/api/v1/tokens", Some(body), None).await;
+    let answer = asked.map_err(|failure| match failure.unanswered {
+        true => Failure { message: format!("{}. See with agentcom-hub token list", failure.message), ..failure },
+        false => failure,
+    })?;
+    let answer = value(&answer);
+    // The answer to a repeated request is without it.
+    if answer["token"].as_str().is_some_and(|token| token != secret) {
+        return Err(client.unknown_answer(&"it is another token"));
     }
+    Ok(())
 }
 
 /// Makes a token and writes it to a file. The file is written before the hub learns of the token, so that a failing
 /// disk costs neither the new token nor those that `--replace` revokes.
-fn make_token_file(
-    out: &Path,
-    data: &DataArgs,
-    (name, kind): (&str, &str),
-    is_new: bool,
-    request: impl FnOnce([u8; SECRET_BYTES]) -> Request,
-) -> ExitCode {
-    if out == Path::new("-") {
-        return fail(2, "--out takes the name of a new file; without it the token is printed");
-    }
-    let secret = match random::secret() {
-        Ok(secret) => secret,
-        Err(error) => return fail(70, &error.to_string()),
-    };
+async fn make_file(client: &mut Client, out: &Path, secret: &str, body: Value) -> Result<(), Failure> {
     // FILE may lie in the data dir.
-    if let Err(code) = make_data_dir(data) {
-        return code;
+    if let Place::Folder(data) = client.place() {
+        make_private_dir(data).map_err(|error| ServeError::DataDir { path: data.clone(), error })?;
     }
-    let token = hex(&secret);
-    let file = match TokenFile::create(out, &token) {
-        Ok(file) => file,
-        Err(error) => return fail(file_exit_code(&error), &error.to_string()),
-    };
-    match admin_socket::request(&data.dir, &request(secret)) {
-        Err(error @ TokenError::Unanswered(_)) => {
+    let file = TokenFile::create(out, secret).map_err(|error| {
+        let code = match error {
+            TokenFileError::Taken(_) | TokenFileError::Create(..) => ExitCode::Unusable,
+            TokenFileError::Write(..) => ExitCode::Disk,
+        };
+        Failure::new(code, error.to_string())
+    })?;
+    match issue(client, secret, body).await {
+        Ok(()) => {
+            file.keep();
+            Ok(())
+        }
+        Err(failure) if failure.unanswered => {
             file.keep();
             let then =
                 format!("{} stays: its token may become valid; where it does not, remove the file", out.display());
-            fail(exit_code_of(&error), &format!("{error}. {then}"))
+            Err(Failure { message: format!("{}. {then}", failure.message), ..failure })
         }
-        Ok(answer) if answer.token.as_ref() == Some(&token) && (!is_new || answer.role.is_some()) => {
-            file.keep();
-            print(&format!("{kind} for {name} is in {}\n", out.display()))
-        }
-        Ok(_) => fail(70, OLDER_HUB),
-        Err(error) => fail(exit_code_of(&error), &error.to_string()),
-    }
-}
-
-const fn file_exit_code(error: &TokenFileError) -> u8 {
-    match error {
-        TokenFileError::Taken(_) | TokenFileError::Create(..) => 78,
-        TokenFileError::Write(..) => 74,
-    }
-}
-
-fn format_tokens(tokens: &[TokenSummary], json: bool) -> String {
-    if json {
-        // Strings and numbers only: this cannot fail.
-        return serde_json::to_string(tokens).unwrap_or_default() + "\n";
-    }
-    let now = now_ms();
-    tokens.iter().map(|token| format_token(token, now)).collect()
-}
-
-fn format_token(token: &TokenSummary, now: u64) -> String {
-    let role = token.role.unwrap_or(if token.admin { Role::Admin } else { Role::Agent }).to_string();
-    let prefix = token.prefix.as_deref().unwrap_or("-");
-    let age = show_duration(now.saturating_sub(token.created_at));
-    let used = match token.last_used_at {
-        Some(at) => format!("used {} ago", show_duration(now.saturating_sub(at))),
-        None => "no use noted".to_owned(),
-    };
-    let expiry = match token.expires_at {
-        Some(at) if at <= now => "has expired".to_owned(),
-        Some(at) => format!("expires in {}", show_duration(at - now)),
-        None => "does not expire".to_owned(),
-    };
-    let maker = token.created_by.as_deref().map(|maker| format!("by {maker}")).unwrap_or_default();
-    let (id, name) = (&token.id, &token.agent_id);
-    format!("{id}  {prefix:<6}  {role:<8}  {age:>6} old  {used:<14}  {expiry:<16}  {maker:<12}  {name}\n")
-}
-
-/// Sends the request and prints what `render` makes of the answer.
-pub(super) fn request_and_print(
-    data: &DataArgs,
-    request: &Request,
-    render: impl FnOnce(Response) -> String,
-) -> ExitCode {
-    match request_or_fail(data, request) {
-        Ok(answer) => print(&render(answer)),
-        Err(code) => code,
+        Err(failure) => Err(failure),
     }
 }

@@ -8,7 +8,7 @@ use crate::common::fs::atomic_file::{self, folder_of};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::machine::Journal;
 use crate::sidecar::cli::check::agent_label;
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::config::{Config, Loaded, WarningKind};
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;

@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::common::http_client::HubAddress;
 use crate::sidecar::cli::hub_client::{ask, token};
 use crate::sidecar::config::Config;

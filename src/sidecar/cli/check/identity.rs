@@ -10,7 +10,7 @@ use crate::protocol::RECENT_CONFLICT_MS;
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::Client;
 use crate::sidecar::admin::status::IdentityConflictPart;
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::hub::api_base;
 use crate::common::http_client::percent_encoded;
 use crate::sidecar::cli::hub_client::{Question, ask};
