@@ -290,6 +290,9 @@ async fn what_only_the_original_has_is_404_and_says_what_to_do_instead() {
         ("GET", "/dashboard"),
         ("GET", "/api/agents/a/subscriptions"),
         ("GET", "/api/schemas"),
+        ("GET", "/api/room/messages"),
+        ("POST", "/api/room/message/human"),
+        ("POST", "/api/tasks/t/classify"),
         ("GET", "/api/config/heartbeat-interval"),
     ] {
         let (status, answer) = hub.request(method, path, None, Value::Null).await;

@@ -27,3 +27,4 @@ mod stored;
 mod tasks;
 mod token_file;
 mod v1;
+mod v1_fleet;

@@ -31,8 +31,6 @@ const ROUTES: &[Row] = &[
     ("GET", "/api/agents", "", ANYBODY),
     ("GET", "/api/config/default-repo", "", ANYBODY),
     ("POST", "/api/onboard/register", r#"{"agent_id":"taken"}"#, ANYBODY),
-    ("GET", "/api/v1/agents", "", READERS),
-    ("GET", "/api/v1/tasks", "", READERS),
     ("GET", "/api/agents/states", "", READERS),
     ("GET", "/api/agents/{id}/state", "", READERS),
     ("GET", "/api/tasks", "", READERS),
@@ -59,6 +57,32 @@ const ROUTES: &[Row] = &[
     ("PUT", "/api/config/default-repo", r#"{"url":"https://example.org/r"}"#, ADMINS),
 ];
 
+/// The same for the routes of `/api/v1`, which its description names.
+const V1_ROUTES: &[Row] = &[
+    ("GET", "/api/v1/agents", "", READERS),
+    ("GET", "/api/v1/agents/{id}", "", READERS),
+    ("GET", "/api/v1/tasks", "", READERS),
+    ("GET", "/api/v1/tasks/{id}", "", READERS),
+    ("GET", "/api/v1/restarts", "", PEOPLE),
+    ("GET", "/api/v1/restarts/{id}", "", READERS),
+    ("GET", "/api/v1/events", "", READERS),
+    ("GET", "/api/v1/me", "", READERS),
+    ("POST", "/api/v1/tasks", r#"{"description":"d"}"#, WORKERS),
+    ("POST", "/api/v1/tasks/{id}/cancel", "", OPERATORS),
+    ("POST", "/api/v1/tasks/{id}/retry", "", OPERATORS),
+    ("POST", "/api/v1/agents/{id}/restart", "", OPERATORS),
+    ("POST", "/api/v1/restarts", r#"{"selector":"id=nobody"}"#, OPERATORS),
+    ("POST", "/api/v1/labels", r#"{"selector":"id=nobody","labels":{"a":"b"}}"#, OPERATORS),
+    ("GET", "/api/v1/audit", "", OPERATORS),
+    ("GET", "/api/v1/tokens", "", ADMINS),
+    ("POST", "/api/v1/tokens", r#"{"agent_id":"new"}"#, ADMINS),
+    ("DELETE", "/api/v1/tokens/{agent_id}", "", ADMINS),
+    ("GET", "/api/v1/invitations", "", ADMINS),
+    ("POST", "/api/v1/invitations", "{}", ADMINS),
+    ("DELETE", "/api/v1/invitations/{id}", "", ADMINS),
+    ("GET", "/api/v1/store/unread", "", ADMINS),
+];
+
 #[tokio::test]
 async fn every_route_lets_every_role_do_what_it_may_and_no_more() {
     let dir = folder();
@@ -68,16 +92,20 @@ async fn every_route_lets_every_role_do_what_it_may_and_no_more() {
     hub.register("taken").await;
     let task = hub.submit(json!({"description": "d", "needed_capabilities": ["none"]})).await;
     let tokens = [("nobody", None), ("viewer", Some(&viewer)), ("operator", Some(&operator)), ("admin", Some(&admin))];
-    for (method, path, body, lets_in) in ROUTES {
-        let id = if path.starts_with("/api/tasks/") { &task } else { "nobody" };
-        let path = path.replace("{id}", id);
+    for (method, path, body, lets_in) in ROUTES.iter().chain(V1_ROUTES) {
+        let id = if path.contains("/tasks/") { &task } else { "nobody" };
+        let path = path.replace("{id}", id).replace("{agent_id}", "nobody");
         let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
         let callers = tokens.iter().copied().chain([("agent", Some(&agent))]);
         for ((role, token), lets_in) in callers.zip(lets_in) {
+            if path == "/api/v1/events" && *lets_in {
+                // It does not end: the test of events follows it.
+                continue;
+            }
             let (status, answer) = hub.request(method, &path, token.map(String::as_str), body.clone()).await;
             let refused = if token.is_none() { 401 } else { 403 };
             assert_eq!(status != refused, *lets_in, "{method} {path} by {role}: {status} {answer}");
-            assert!(*lets_in || answer["hint"].is_string(), "{answer}");
+            assert!(*lets_in || answer["hint"].is_string() || answer["detail"].is_string(), "{answer}");
             assert_eq!(status == 403, answer["needed_role"].is_string(), "{method} {path} by {role}: {answer}");
         }
     }
@@ -96,6 +124,21 @@ fn the_table_has_every_route() {
             assert_eq!(line.contains(call), is_in_table, "{method} {route}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_table_has_every_route_of_the_description() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let (_, description) = hub.request("GET", "/api/v1/openapi.json", None, Value::Null).await;
+    let mut described = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        described.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+    }
+    let mut known: Vec<_> = V1_ROUTES.iter().map(|(method, path, ..)| (method.to_string(), path.to_string())).collect();
+    described.sort();
+    known.sort();
+    assert_eq!(described, known);
 }
 
 #[tokio::test]

@@ -273,6 +273,8 @@ pub(super) struct RestartList {
     pub(super) agent_id: Option<String>,
     pub(super) state: Option<RestartPhase>,
     pub(super) open: Option<bool>,
+    /// The time from which on they were commanded, in ms since the epoch.
+    pub(super) since: Option<u64>,
     /// The number of the last restart that was passed, whether or not it matched.
     pub(super) after: Option<u64>,
 }
@@ -288,6 +290,9 @@ impl RestartList {
 impl List for RestartList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
         for restart in snapshot.view.restarts().before(self.after) {
+            if self.since.is_some_and(|since| restart.commanded_at < since) {
+                return false;
+            }
             if items.is_full() {
                 return true;
             }

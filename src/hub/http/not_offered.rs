@@ -6,6 +6,7 @@ const NOT_OFFERED: &[(&str, &str)] = &[
     ("/api/mailbox", MESSAGES),
     ("/api/channels", MESSAGES),
     ("/api/threads", MESSAGES),
+    ("/api/room", "there are no rooms: submit a task, with `assign_to` for one agent"),
     ("/api/goals", "goals are not kept: submit tasks; goal_id rides along and filters GET /api/tasks"),
     ("/api/hub", "this hub plans nothing by itself: there is nothing to pause"),
     ("/api/webhooks", "webhooks are not taken"),
@@ -41,5 +42,8 @@ const DASHBOARD: &str = "there is no dashboard: GET /health, /api/agents and /ap
 
 /// Returns the alternative to a path that only the legacy hub serves, or `None` for any other path.
 pub(crate) fn alternative_to(path: &str) -> Option<&'static str> {
+    if path.starts_with("/api/tasks/") && path.ends_with("/classify") {
+        return Some("tasks are not classified: name `complexity_tier` when you submit one");
+    }
     NOT_OFFERED.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, instead)| *instead)
 }

@@ -98,8 +98,13 @@ impl Scheduler {
             Some(Outgoing::Close { conn: _, code, reason }) => Some(Closing::superseded(*code, reason)),
             Some(Outgoing::Frame { .. }) | None => None,
         };
-        let arrival =
-            Arrival { labels: Some(&identify.labels), planned, beside_rival, superseded: superseded.as_ref() };
+        let arrival = Arrival {
+            labels: Some(&identify.labels),
+            planned,
+            beside_rival,
+            restarted: identify.restarted.as_ref(),
+            superseded: superseded.as_ref(),
+        };
         self.inventory.identified(agent_id, agent, arrival, now_ms);
     }
 

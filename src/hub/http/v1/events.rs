@@ -11,12 +11,13 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use tokio::sync::watch;
 
-use crate::hub::event_log::Following;
+use crate::hub::event_log::{self, Following};
 use crate::hub::http::credentials::Credentials;
-use crate::hub::http::reply::{Proof, require};
+use crate::hub::http::reply::{Caller, Proof, require};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::state::roles::Permission;
+use crate::protocol::JsonFields;
 
 /// The number of events that are taken from the log at a time.
 const PART: usize = 64;
@@ -26,12 +27,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A reader of events.
 struct Reader {
     app: Arc<App>,
-    proof: Proof,
+    caller: Caller,
     /// The number of the last event that it got.
     last: u64,
     /// Whether it is still to be told that it missed events.
     missed: bool,
-    pending: std::vec::IntoIter<crate::hub::event_log::Event>,
+    pending: std::vec::IntoIter<event_log::Event>,
     newest: watch::Receiver<u64>,
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn follow(State(app): Shared, who: Credentials, headers: Header
         // Another run's: everything that is kept is new to it.
         Some(None) => (0, true),
     };
-    let reader = Reader { app, proof: caller.proof, last, missed, pending: Vec::new().into_iter(), newest };
+    let reader = Reader { app, caller, last, missed, pending: Vec::new().into_iter(), newest };
     let events = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<Event, Infallible>(event), reader))
@@ -64,11 +65,17 @@ pub(super) async fn follow(State(app): Shared, who: Credentials, headers: Header
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
+/// Returns whether the caller may be told: an agent does not read the restarts of others.
+fn may_see(caller: &Caller, event: &event_log::Event) -> bool {
+    let agent_id = || JsonFields::of_unchecked(event.data.as_str(), |name| name == "agent_id").string("agent_id");
+    event.kind != "restart" || caller.may(Permission::ReadAnyRestarts) || agent_id().as_ref() == Some(&caller.name)
+}
+
 impl Reader {
     /// Waits for the next event; `None` when the hub stops, or the token is no longer valid.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.proof {
+            match self.caller.proof {
                 Proof::Token(token) => drop(self.app.snapshot().tokens.get(&token)?),
                 Proof::Local(_) => {}
             }
@@ -77,6 +84,9 @@ impl Reader {
             }
             if let Some(event) = self.pending.next() {
                 self.last = event.number;
+                if !may_see(&self.caller, &event) {
+                    continue;
+                }
                 let id = self.app.actor.events().id_of(event.number);
                 return Some(Event::default().id(id).event(event.kind).data(event.data.as_str()));
             }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use strum::VariantNames as _;
 use utoipa::ToSchema;
 
@@ -12,7 +12,7 @@ use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, RestartList, RestartPage, page_limit};
 use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
-use crate::hub::http::v1::body::{bytes_of, read_parameters, read_strict};
+use crate::hub::http::v1::body::{bad_cursor, bytes_of, read_parameters, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::http::v1::selected::{Skipped, read_selector};
@@ -181,6 +181,7 @@ pub(super) async fn command_selection(
         ("agent_id" = Option<String>, Query, description = "those of one agent"),
         ("state" = Option<String>, Query, description = "those in this phase"),
         ("open" = Option<bool>, Query, description = "those that go on, or those that have ended"),
+        ("since" = Option<u64>, Query, description = "those that were commanded since this time, in ms since the epoch"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
@@ -192,7 +193,7 @@ pub(super) async fn command_selection(
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
     let caller = caller_of(&snapshot, &who)?;
-    let query = read_parameters(query, &["agent_id", "state", "open", "limit", "cursor"])?;
+    let query = read_parameters(query, &["agent_id", "state", "open", "since", "limit", "cursor"])?;
     let agent_id = query.get("agent_id").cloned();
     let of = agent_id.as_deref().unwrap_or_default();
     caller.require_for(
@@ -203,17 +204,19 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
     )?;
     let invalid = |field: &str, expected: &str, found: &str| {
         let detail = format!("expected {expected}, got {found:?}");
-        Problem::invalid(&[json!({"field": field, "error": "invalid", "detail": detail})])
+        Problem::invalid_field(field, "invalid", &detail)
     };
     let state = query.get("state").map(|name| {
         let names = RestartPhase::VARIANTS.join(", ");
         name.parse::<RestartPhase>().map_err(|_| invalid("state", &format!("one of {names}"), name))
     });
     let open = query.get("open").map(|open| open.parse().map_err(|_| invalid("open", "true or false", open)));
-    let after = query
-        .get("cursor")
-        .map(|cursor| cursor.parse().map_err(|_| invalid("cursor", "the cursor of an answer of this list", cursor)));
-    let list = RestartList { agent_id, state: state.transpose()?, open: open.transpose()?, after: after.transpose()? };
+    let since = query
+        .get("since")
+        .map(|since| since.parse().map_err(|_| invalid("since", "a time in ms since the epoch", since)));
+    let after = query.get("cursor").map(|cursor| cursor.parse().map_err(|_| bad_cursor()));
+    let (state, open, since, after) = (state.transpose()?, open.transpose()?, since.transpose()?, after.transpose()?);
+    let list = RestartList { agent_id, state, open, since, after };
     Ok(lists::page(&snapshot, list, page_limit(&query)?))
 }
 

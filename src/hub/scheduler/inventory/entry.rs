@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::hub::scheduler::agents::{About, Agent};
 use crate::hub::scheduler::inventory::close::LastClose;
+use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabels, RestartCounts};
 use crate::hub::scheduler::inventory::status::{AgentStatus, Standing, Troubles, standing};
 use crate::hub::scheduler::restart::RestartPhase;
@@ -19,7 +20,7 @@ use crate::protocol::JsonFields;
 /// How much is shown of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// What a page of agents shows: everything but the output of its task.
+    /// What a page of agents shows: everything but the output of its task and its past restarts.
     Page,
     /// Everything.
     Full,
@@ -58,6 +59,9 @@ pub struct AgentEntry<'a> {
     about: Option<&'a About>,
     #[schema(value_type = Object)]
     restarts: RestartCounts,
+    /// The latest of these, newest first, where one agent is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    past_restarts: Option<&'a [PastRestart]>,
     #[schema(value_type = Option<Object>)]
     restart: Option<OpenRestart<'a>>,
     #[schema(value_type = Object)]
@@ -121,6 +125,7 @@ impl<'a> AgentEntry<'a> {
             operator_labels: None,
             about: None,
             restarts: RestartCounts::default(),
+            past_restarts: None,
             restart: None,
             drain: Drain::default(),
             fsm_state: "offline",
@@ -191,6 +196,7 @@ impl View {
             operator_labels: Some(&record.operator_labels),
             about: Some(&record.about),
             restarts: record.restarts,
+            past_restarts: (detail == Detail::Full).then_some(&record.past_restarts),
             restart: self.open_restart(agent_id),
             drain: Drain { own: record.cordoned },
             fsm_state: self.fsm_state(agent_id),

@@ -7,6 +7,7 @@
 mod acts;
 pub mod close;
 pub mod entry;
+pub mod past_restart;
 pub mod progress;
 pub mod record;
 pub mod status;
@@ -15,14 +16,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-
 use serde::Serialize;
 
 use crate::hub::scheduler::agents::Agent;
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
+use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::progress::TaskProgress;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabel, Presence, RestartCounts};
-use crate::protocol::{BadLabel, JsonText, Labels, MAX_LABELS, check_label_key, check_label_value};
+use crate::protocol::{BadLabel, JsonText, Labels, MAX_LABELS, Restarted, check_label_key, check_label_value};
 
 /// The largest number of records that one flush stores.
 const MAX_FLUSHED: usize = 512;
@@ -43,6 +44,8 @@ pub struct Arrival<'a> {
     pub planned: bool,
     /// Whether the run before is known to be alive: then none has ended.
     pub beside_rival: bool,
+    /// What the run says of the restart that brought it.
+    pub restarted: Option<&'a Restarted>,
     /// How the connection ended whose place this one took.
     pub superseded: Option<&'a Closing>,
 }
@@ -314,9 +317,28 @@ impl AgentRecord {
             labels: arrival.labels.cloned().unwrap_or_default().into(),
             operator_labels: Arc::default(),
             restarts: RestartCounts::default(),
+            past_restarts: Vec::new(),
             cordoned: false,
             progress: None,
         }
+    }
+
+    /// Returns the restart that ends with this identify.
+    fn past_restart(&self, agent: &Agent, arrival: Arrival<'_>, planned: bool, now_ms: u64) -> PastRestart {
+        let close = self.last_close.as_ref().filter(|_| !self.presence.is_connected());
+        let short = |text: Option<&String>| text.map(|text| text.as_str().into());
+        let past = PastRestart {
+            at: now_ms,
+            planned,
+            why: close.map_or(CloseCause::Superseded, |close| close.why),
+            away_ms: close.map(|close| now_ms.saturating_sub(close.at)),
+            reason: None,
+            command_id: None,
+            boot_before: short(self.run.boot_id.as_ref()),
+            boot_after: short(agent.run.boot_id.as_ref()),
+            version: short(agent.about.version.as_ref()),
+        };
+        past.reported(arrival.restarted, close.map_or("", |close| &close.reason))
     }
 
     /// Records that the agent identified again.
@@ -329,7 +351,10 @@ impl AgentRecord {
             None => left_for_it,
         };
         if is_other && !arrival.beside_rival {
-            self.restarts.count(arrival.planned || left_for_it, now_ms);
+            let planned = arrival.planned || left_for_it;
+            self.restarts.count(planned, now_ms);
+            let past = self.past_restart(agent, arrival, planned, now_ms);
+            past_restart::add(&mut self.past_restarts, past);
         }
         if let Some(closing) = arrival.superseded {
             self.last_close = Some(Arc::new(closing.record(None, now_ms)));

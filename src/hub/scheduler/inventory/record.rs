@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::scheduler::agents::About;
 use crate::hub::scheduler::inventory::close::LastClose;
+use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::progress::TaskProgress;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::protocol::Labels;
@@ -111,6 +112,9 @@ pub struct AgentRecord {
     /// How often its process was replaced.
     #[serde(default)]
     pub restarts: RestartCounts,
+    /// The latest of these restarts, newest first.
+    #[serde(default)]
+    pub past_restarts: Vec<PastRestart>,
     /// Whether an operator on its machine wants it to take no task.
     #[serde(default)]
     pub cordoned: bool,

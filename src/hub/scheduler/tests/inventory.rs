@@ -12,7 +12,7 @@ use crate::hub::scheduler::inventory::{Flush, LabelsRefused};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, submission};
-use crate::protocol::{BadLabel, Identify, JsonFields, JsonText, Labels, Restarting, SidecarFrame};
+use crate::protocol::{BadLabel, Identify, JsonFields, JsonText, Labels, Restarted, Restarting, SidecarFrame};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -236,6 +236,46 @@ fn what_is_wrong_with_a_connected_agent_is_told() {
         rig.join_today(conn, "a", if conn % 2 == 0 { "boot-2" } else { "boot-1" });
     }
     assert_eq!(rig.standing("a").2, "identity_conflict");
+}
+
+#[test]
+fn the_latest_restarts_are_told_with_why_also_those_that_nobody_wanted() {
+    let mut rig = Rig::at(100);
+    rig.join_today(1, "a", "boot-1");
+    rig.now = 200;
+    rig.drop_conn(1);
+    rig.now = 250;
+    rig.join_today(2, "a", "boot-2");
+    rig.now = 300;
+    rig.scheduler.closed(2, &Closing::by_agent(Some(1000), "stopped by SIGINT"), rig.now);
+    rig.now = 400;
+    let command_id = Some("restart-1".to_owned());
+    let restarted = Some(Restarted { command_id, reason: "new version".into(), ..Restarted::default() });
+    let version = Some("2.0".to_owned());
+    rig.join_as(3, Identify { restarted, version, ..as_("a", "boot-3") });
+    let past = rig.entry("a")["past_restarts"].clone();
+    assert_eq!(
+        past[0],
+        json!({
+            "at": 400, "planned": true, "why": "closed_by_agent", "away_ms": 100, "reason": "new version",
+            "command_id": "restart-1", "boot_before": "boot-2", "boot_after": "boot-3", "version": "2.0",
+        })
+    );
+    assert_eq!(
+        past[1],
+        json!({
+            "at": 250, "planned": false, "why": "connection_lost", "away_ms": 50, "reason": null,
+            "command_id": null, "boot_before": "boot-1", "boot_after": "boot-2", "version": null,
+        })
+    );
+    assert_eq!(rig.stored()[0].past_restarts.len(), 2);
+    for (conn, number) in (4..20).zip(4..) {
+        rig.join_today(conn, "a", &format!("boot-{number}"));
+    }
+    assert_eq!(rig.entry("a")["past_restarts"].as_array().unwrap().len(), 8, "no more are kept");
+    let view = rig.scheduler.view();
+    let page = serde_json::to_value(view.entry("a", Detail::Page, rig.now).unwrap()).unwrap();
+    assert!(page.get("past_restarts").is_none(), "a page has none");
 }
 
 #[test]
