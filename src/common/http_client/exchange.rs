@@ -73,9 +73,7 @@ impl HttpRequest<'_> {
         }
         match &self.body {
             None => request.body(Full::default()),
-            Some(body) => {
-                request.header(CONTENT_TYPE, "application/json").body(Full::from(body.clone().into_bytes()))
-            }
+            Some(body) => request.header(CONTENT_TYPE, "application/json").body(Full::from(body.clone().into_bytes())),
         }
     }
 }

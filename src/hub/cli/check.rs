@@ -195,7 +195,10 @@ async fn restarts(client: &mut Client) -> Vec<Finding> {
         Ok(found) => {
             let those: Vec<String> = found.values().map(|restart| text(&restart["agent_id"])).collect();
             let found = format!("{} overdue: {}", those.len(), some(&those));
-            vec![Finding::warning("restarts", found).then("agentcom-hub restarts --state overdue; look at those agents' machines")]
+            vec![
+                Finding::warning("restarts", found)
+                    .then("agentcom-hub restarts --state overdue; look at those agents' machines"),
+            ]
         }
         Err(failure) => vec![unknown("restarts", failure)],
     }

@@ -148,7 +148,12 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(ExitCode::NoResources, format_args!("no runtime: {error}; check the limits on threads and files")),
+        Err(error) => {
+            return fail(
+                ExitCode::NoResources,
+                format_args!("no runtime: {error}; check the limits on threads and files"),
+            );
+        }
     };
     let result = runtime.block_on(async {
         if let Err(error) = handle_file_size_signal() {

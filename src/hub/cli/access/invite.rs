@@ -59,13 +59,11 @@ pub(in crate::hub::cli) fn run(action: Option<InviteAction>, new: &NewInvitation
         }),
         Some(InviteAction::Revoke { id, hub }) => client::run(&hub, Folder::MustExist, async |client| {
             let path = format!("/api/v1/invitations/{}", percent_encoded(&id));
-            client.act(Method::DELETE, &path, None, None).await.map_err(|failure| match failure.code {
-                ExitCode::No => {
-                    let message =
-                        format!("there is no invitation {id}; agentcom-hub invite list shows what there is");
-                    Failure { message, ..failure }
+            client.act(Method::DELETE, &path, None, None).await.map_err(|failure| match failure.status {
+                Some(404) => {
+                    failure.saying(format!("there is no invitation {id}; agentcom-hub invite list shows what there is"))
                 }
-                _ => failure,
+                Some(_) | None => failure,
             })?;
             Ok(Output::done(format!("revoked: invitation {id}\n")))
         }),
@@ -102,6 +100,7 @@ async fn make(client: &mut Client, new: &NewInvitation) -> Result<Output, Failur
 fn line(one: &Value) -> String {
     let uses = format!("{} of {} left", text(&one["uses_left"]), text(&one["uses"]));
     let whom = one["agent_id"].as_str().unwrap_or("any agent");
-    let (id, expiry, maker) = (text(&one["id"]), expiry(&one["expires_at"]), format!("by {}", text(&one["created_by"])));
+    let (id, expiry, maker) =
+        (text(&one["id"]), expiry(&one["expires_at"]), format!("by {}", text(&one["created_by"])));
     format!("{id}  {uses:<14}  {expiry:<16}  {maker:<14}  {whom}")
 }

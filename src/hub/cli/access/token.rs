@@ -132,9 +132,9 @@ fn make(new: &NewToken) -> ExitCode {
 /// Has the hub take the token.
 async fn issue(client: &mut Client, secret: &str, body: Value) -> Result<(), Failure> {
     let asked = client.act(Method::POST, "/api/v1/tokens", Some(body), None).await;
-    let answer = asked.map_err(|failure| match failure.unanswered {
-        true => Failure { message: format!("{}. See with agentcom-hub token list", failure.message), ..failure },
-        false => failure,
+    let answer = asked.map_err(|failure| {
+        let message = format!("{}. See with agentcom-hub token list", failure.message);
+        if failure.unanswered { failure.saying(message) } else { failure }
     })?;
     let answer = value(&answer);
     // The answer to a repeated request is without it.
@@ -167,7 +167,8 @@ async fn make_file(client: &mut Client, out: &Path, secret: &str, body: Value) -
             file.keep();
             let then =
                 format!("{} stays: its token may become valid; where it does not, remove the file", out.display());
-            Err(Failure { message: format!("{}. {then}", failure.message), ..failure })
+            let message = format!("{}. {then}", failure.message);
+            Err(failure.saying(message))
         }
         Err(failure) => Err(failure),
     }

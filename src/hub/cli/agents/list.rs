@@ -6,12 +6,12 @@ use clap::Args;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::common::cli::table::Table;
+use crate::common::cli::terminal;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Items, selector};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{NONE, ago, labels, text};
 use crate::hub::cli::show::output::{Output, print};
-use crate::hub::cli::show::table::Table;
-use crate::hub::cli::show::terminal;
 
 /// The pause between two looks of `--watch`.
 const WATCH: Duration = Duration::from_secs(2);

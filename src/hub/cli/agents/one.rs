@@ -10,11 +10,12 @@ use crate::common::text::{last_chars, on_one_line};
 use crate::common::wall_clock::utc;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::restarts::list::state;
 use crate::hub::cli::show::fields::{NONE, age, ago, labels, list, text, took};
 use crate::hub::cli::show::output::Output;
 
-/// The number of restarts that are shown.
-const RESTARTS: usize = 5;
+/// The number of commanded restarts that are looked at.
+const RESTARTS: usize = 10;
 /// The most that is shown of a task's output, in lines.
 const OUTPUT_LINES: usize = 10;
 /// The most that is shown of a line of it, in characters.
@@ -72,7 +73,8 @@ impl Page {
 
 fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
     let mut page = Page(String::new());
-    let since = agent["since"].as_u64().map_or_else(|| NONE.to_owned(), |at| format!("{} (since {})", age(at), utc(at)));
+    let since =
+        agent["since"].as_u64().map_or_else(|| NONE.to_owned(), |at| format!("{} (since {})", age(at), utc(at)));
     page.row(&text(&agent["agent_id"]), &format!("{} for {since}: {}", text(&agent["status"]), why(agent)));
     if agent["connected"] == true {
         page.row("connected", &format!("{} from {}", ago(&agent["connected_at"]), text(&agent["address"])));
@@ -85,10 +87,7 @@ fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
     page.row("does", &doing(agent));
     task(&mut page, &agent["task"]);
     page.row("restarts", &counts(&agent["restarts"]));
-    match restarts {
-        None => page.row("", "this token does not show which"),
-        Some(restarts) => page.rows("", restarts.iter().map(restart)),
-    }
+    past_restarts(&mut page, &agent["past_restarts"], restarts);
     if agent["drain"]["own"] == true {
         page.row("draining", "yes: an operator on its machine wants it to take no task (agentcom-sidecar resume)");
     }
@@ -176,21 +175,44 @@ fn counts(counts: &Value) -> String {
     format!("{}; {}", one("planned", "last_planned_at"), one("unplanned", "last_unplanned_at"))
 }
 
+/// Adds the restarts that are over, whether or not somebody wanted them, and the commands that led to none.
+fn past_restarts(page: &mut Page, past: &Value, commanded: Option<&[Value]>) {
+    let past = past.as_array().map_or(&[][..], Vec::as_slice);
+    let commanded = commanded.unwrap_or_default();
+    page.rows(
+        "",
+        past.iter().map(|one| {
+            let command =
+                commanded.iter().find(|it| it["command_id"] == one["command_id"] && it["command_id"].is_string());
+            past_restart(one, command)
+        }),
+    );
+    let led_to_none = |command: &&Value| past.iter().all(|one| one["command_id"] != command["command_id"]);
+    page.rows("commands", commanded.iter().filter(led_to_none).map(restart));
+}
+
+/// Returns a restart that is over, in words, with the command that led to it.
+fn past_restart(past: &Value, command: Option<&Value>) -> String {
+    let planned = if past["planned"] == true { "planned" } else { "unplanned" };
+    let at = past["at"].as_u64().map_or_else(|| NONE.to_owned(), |at| format!("{} ago ({})", age(at), utc(at)));
+    let mut said = format!("{at} {planned}, {}", text(&past["why"]));
+    if past["away_ms"].is_u64() {
+        said.push_str(&format!(", away for {}", took(&past["away_ms"])));
+    }
+    if let Some(command) = command {
+        said.push_str(&format!(", commanded by {}", text(&command["by"])));
+    }
+    if !past["reason"].is_null() {
+        said.push_str(&format!(": {}", text(&past["reason"])));
+    }
+    said
+}
+
 /// Returns one commanded restart, in words.
 fn restart(restart: &Value) -> String {
-    let gap = match restart["gap_ms"].is_u64() {
-        true => format!(", away for {}", took(&restart["gap_ms"])),
-        false => String::new(),
-    };
     let forced = if restart["force"] == true { ", forced" } else { "" };
-    format!(
-        "{} by {}: {} -> {}{gap}{forced} ({})",
-        ago(&restart["commanded_at"]),
-        text(&restart["by"]),
-        text(&restart["reason"]),
-        text(&restart["state"]),
-        text(&restart["command_id"])
-    )
+    let [by, reason, id] = ["by", "reason", "command_id"].map(|field| text(&restart[field]));
+    format!("{} by {by}: {} ({id}){forced}: {reason}", ago(&restart["commanded_at"]), state(restart))
 }
 
 fn operator_labels(given: &Value) -> Vec<String> {

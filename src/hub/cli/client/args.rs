@@ -81,7 +81,8 @@ impl HubArgs {
             }
             return Ok(Place::Folder(data.map_or_else(|| PathBuf::from(DEFAULT_DATA), PathBuf::from)));
         };
-        let wrong = |why: &str| Failure::new(ExitCode::Usage, format!("the hub's address (--hub, {URL_VARIABLE}): {why}"));
+        let wrong =
+            |why: &str| Failure::new(ExitCode::Usage, format!("the hub's address (--hub, {URL_VARIABLE}): {why}"));
         let url = url.to_str().ok_or_else(|| wrong("found text that is not UTF-8"))?;
         let base = HubAddress::parse(url).map_err(|why| wrong(&why))?.http;
         let file = self.token_file.clone().or_else(|| variable(TOKEN_FILE_VARIABLE).map(PathBuf::from));
@@ -92,7 +93,8 @@ impl HubArgs {
 /// Reads a token, the last word of a file, as `agentcom-hub token --out` and its stdout have it.
 fn read_token(file: &Path) -> Result<Secret, Failure> {
     let unusable = |why: &dyn std::fmt::Display| {
-        let message = format!("the token file {} cannot be used: {why}; name another with --token-file", file.display());
+        let message =
+            format!("the token file {} cannot be used: {why}; name another with --token-file", file.display());
         Failure::new(ExitCode::Unusable, message)
     };
     let bytes = regular_file::read(file, MAX_TOKEN_FILE_BYTES).map_err(|error| unusable(&error))?;
@@ -110,7 +112,11 @@ mod tests {
     use super::*;
 
     fn args(data: Option<&str>, hub: Option<&str>, token_file: Option<&str>) -> HubArgs {
-        HubArgs { data: data.map(PathBuf::from), hub: hub.map(str::to_owned), token_file: token_file.map(PathBuf::from) }
+        HubArgs {
+            data: data.map(PathBuf::from),
+            hub: hub.map(str::to_owned),
+            token_file: token_file.map(PathBuf::from),
+        }
     }
 
     fn shown(args: &HubArgs, variables: &[(&str, &str)]) -> String {

@@ -77,7 +77,12 @@ impl Door {
     pub(super) async fn connect(&mut self) -> Result<Box<dyn ByteStream>, Failure> {
         let data = match &self.place {
             Place::Remote { base, .. } => {
-                let late = || AskError::Tcp(format!("{base} did not take a connection within {} s: is the host up, and does a firewall stand between?", CONNECT_TIMEOUT.as_secs()));
+                let late = || {
+                    AskError::Tcp(format!(
+                        "{base} did not take a connection within {} s: is the host up, and does a firewall stand between?",
+                        CONNECT_TIMEOUT.as_secs()
+                    ))
+                };
                 let connecting = tokio::time::timeout(CONNECT_TIMEOUT, exchange::connect(base));
                 return Ok(connecting.await.unwrap_or_else(|_| Err(late()))?);
             }

@@ -32,6 +32,12 @@ impl Failure {
         Self { code, message: message.into(), status: None, unanswered: false, passes: false }
     }
 
+    /// Returns the same with another message.
+    #[must_use]
+    pub(in crate::hub::cli) fn saying(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
+    }
+
     /// Creates the end of a command that has said everything.
     pub(in crate::hub::cli) fn silent(code: ExitCode) -> Self {
         Self::new(code, "")
@@ -40,7 +46,8 @@ impl Failure {
     /// Creates the failure for an error answer of the hub at `place`.
     pub(super) fn refused(place: &str, status: u16, body: &Value, has_token: bool) -> Self {
         let Some(code) = body["code"].as_str() else {
-            let message = format!("{place} answers HTTP {status}, and not as an agentcom-hub does: is the address right?");
+            let message =
+                format!("{place} answers HTTP {status}, and not as an agentcom-hub does: is the address right?");
             return Self { status: Some(status), ..Self::new(ExitCode::Unavailable, message) };
         };
         let text = |value: &Value| on_one_line(first_chars(value.as_str().unwrap_or_default(), MAX_CHARS));

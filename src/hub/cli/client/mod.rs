@@ -262,7 +262,8 @@ impl Client {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(failure) if failure.unanswered && asked.method != Method::GET => {
-                    let message = format!("the hub was told and did not answer ({}): it may do it yet", failure.message);
+                    let message =
+                        format!("the hub was told and did not answer ({}): it may do it yet", failure.message);
                     return Err(Failure { message, ..failure });
                 }
                 other => return other,
@@ -279,7 +280,8 @@ impl Client {
 
     async fn collect(&self, body: Incoming) -> Result<Vec<u8>, Failure> {
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| AskError::Closed(format!("the answer of {} broke off: {error}", self.shown())))?;
+        let body =
+            body.map_err(|error| AskError::Closed(format!("the answer of {} broke off: {error}", self.shown())))?;
         Ok(body.to_bytes().into())
     }
 
@@ -291,8 +293,9 @@ impl Client {
         sent.map_err(|error| match (&error, self.place()) {
             (AskError::Http(_), Place::Folder(_)) => {
                 let at = self.shown();
-                let message =
-                    format!("what listens at {at} does not speak HTTP: it is a hub of an older version; restart the hub");
+                let message = format!(
+                    "what listens at {at} does not speak HTTP: it is a hub of an older version; restart the hub"
+                );
                 Failure::new(ExitCode::Internal, message)
             }
             _ => error.into(),

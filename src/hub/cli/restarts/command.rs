@@ -4,14 +4,14 @@ use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::common::cli::table::Table;
+use crate::common::cli::terminal;
 use crate::common::duration::parse_duration;
 use crate::hub::cli::client::{self, Failure, Folder, HubArgs, selector, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::restarts::wait::wait;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::{Output, print};
-use crate::hub::cli::show::table::Table;
-use crate::hub::cli::show::terminal;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct RestartArgs {

@@ -3,14 +3,14 @@
 use clap::Args;
 use serde_json::Value;
 
+use crate::common::cli::table::Table;
+use crate::common::cli::terminal;
 use crate::common::duration::parse_duration;
 use crate::common::wall_clock::now_ms;
 use crate::hub::cli::client::{self, Folder, HubArgs, Items, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{ago, text, took};
 use crate::hub::cli::show::output::{Output, note};
-use crate::hub::cli::show::table::Table;
-use crate::hub::cli::show::terminal;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct RestartsArgs {
@@ -73,7 +73,7 @@ fn table(found: &Items) -> String {
 }
 
 /// Returns a restart's state, with why the agent refused it.
-pub(super) fn state(restart: &Value) -> String {
+pub(in crate::hub::cli) fn state(restart: &Value) -> String {
     let state = text(&restart["state"]);
     let steps = restart["steps"].as_array().into_iter().flatten();
     let refused = steps.filter(|step| step["step"] == "refused").last();

@@ -1,6 +1,4 @@
-//! What the commands print: tables that fit the terminal, times, and texts from outside on one line.
+//! What the commands print, and the fields of the API as texts.
 
 pub(super) mod fields;
 pub(super) mod output;
-pub(super) mod table;
-pub(super) mod terminal;

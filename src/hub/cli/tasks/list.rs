@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::Value;
 
+use crate::common::cli::table::Table;
+use crate::common::cli::terminal;
 use crate::hub::cli::client::{self, Folder, HubArgs, Items};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{NONE, ago, list, priority, text};
 use crate::hub::cli::show::output::{Output, note};
-use crate::hub::cli::show::table::Table;
-use crate::hub::cli::show::terminal;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct TasksArgs {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::common::http_client::percent_encoded;
 use crate::common::wall_clock::now_ms;
 use crate::protocol::RECENT_CONFLICT_MS;
 use crate::sidecar::admin::identity_conflict::REMEDY;
@@ -12,7 +13,6 @@ use crate::sidecar::admin::socket::Client;
 use crate::sidecar::admin::status::IdentityConflictPart;
 use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::hub::api_base;
-use crate::common::http_client::percent_encoded;
 use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::cli::show::{another_sidecar, duration};
 use crate::sidecar::config::Config;

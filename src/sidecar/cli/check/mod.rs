@@ -57,7 +57,11 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
             runtime.shutdown_background();
         }
     }
-    let text = if args.json { report.to_json(("config", &options.config_path().display().to_string())) } else { report.to_text() };
+    let text = if args.json {
+        report.to_json(("config", &options.config_path().display().to_string()))
+    } else {
+        report.to_text()
+    };
     let printed = print(text.as_bytes());
     if printed == ExitCode::Done { report.exit_code() } else { printed }
 }

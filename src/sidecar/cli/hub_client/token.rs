@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use crate::common::secret::Secret;
 use crate::common::http_client::{AskError, percent_encoded};
+use crate::common::secret::Secret;
 use crate::sidecar::cli::hub_client::{Question, ask};
 
 /// A hub's answer about a token.

@@ -18,9 +18,9 @@ use error::OnboardError;
 use serde_json::{Value, json};
 
 use crate::common::fs::{atomic_file, regular_file};
+use crate::common::http_client::HubAddress;
 use crate::common::secret::Secret;
 use crate::protocol::check_agent_name;
-use crate::common::http_client::HubAddress;
 use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{print, print_error};

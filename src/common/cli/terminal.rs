@@ -7,7 +7,7 @@ const MIN_COLUMNS: usize = 20;
 
 /// Returns the number of columns that a line may take: what `COLUMNS` says, else the terminal's width; `None` where stdout
 /// is no terminal.
-pub(in crate::hub::cli) fn columns() -> Option<usize> {
+pub fn columns() -> Option<usize> {
     let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let found = || {
         let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
@@ -17,6 +17,6 @@ pub(in crate::hub::cli) fn columns() -> Option<usize> {
 }
 
 /// Returns what clears a terminal, nothing where stdout is none.
-pub(in crate::hub::cli) fn clear() -> &'static str {
+pub fn clear() -> &'static str {
     if stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" }
 }

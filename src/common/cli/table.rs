@@ -12,23 +12,23 @@ const MIN_WIDTH: usize = 6;
 
 /// A table.
 #[derive(Debug)]
-pub(in crate::hub::cli) struct Table {
+pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// Creates a table without rows.
-    pub(in crate::hub::cli) fn new(headings: &[&str]) -> Self {
+    pub fn new(headings: &[&str]) -> Self {
         Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
     }
 
     /// Adds a row, with as many cells as there are headings. Whatever is in a cell, it stays on its line.
-    pub(in crate::hub::cli) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| on_one_line(&cell)).collect());
     }
 
     /// Returns the lines, each of at most `columns` columns, if there is a limit.
-    pub(in crate::hub::cli) fn render(&self, columns: Option<usize>) -> String {
+    pub fn render(&self, columns: Option<usize>) -> String {
         let widths = self.widths(columns);
         let mut text = String::new();
         for row in &self.rows {
@@ -66,7 +66,7 @@ impl Table {
 }
 
 /// Returns the text if it takes at most `columns` columns, else its beginning with `…`.
-pub(in crate::hub::cli) fn cut(text: &str, columns: usize) -> String {
+pub fn cut(text: &str, columns: usize) -> String {
     if text.width() <= columns {
         return text.to_owned();
     }
