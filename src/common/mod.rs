@@ -1,7 +1,10 @@
-//! What both programs share: files, sockets, texts, the log, signals and secrets.
+//! What both programs share: files, sockets, texts, durations, the log, signals and secrets.
 
+pub mod cli;
 pub(crate) mod crash_points;
+pub mod duration;
 pub mod fs;
+pub mod http_client;
 pub(crate) mod http_server;
 pub mod logging;
 pub(crate) mod private_socket;

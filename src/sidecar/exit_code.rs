@@ -7,6 +7,8 @@ use std::process::ExitCode as ProcessExit;
 
 use strum::IntoEnumIterator as _;
 
+use crate::common::cli::finding::Code;
+
 /// The reason why the process ended, as its parent sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter)]
 #[repr(u8)]
@@ -63,5 +65,14 @@ impl ExitCode {
 impl From<ExitCode> for ProcessExit {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
+    }
+}
+
+impl Code for ExitCode {
+    const DONE: Self = Self::Done;
+    const UNAVAILABLE: Self = Self::Unavailable;
+
+    fn number(self) -> u8 {
+        self as u8
     }
 }

@@ -16,11 +16,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use file::RotatingFile;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
+use crate::common::fs::rotating_file::RotatingFile;
 use crate::common::secret::Secret;
 pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
@@ -131,7 +131,7 @@ fn subscriber(
         Style::Text { .. } => Vec::new(),
     };
     if let Some(path) = config.file {
-        let file = RotatingFile::new(path, MAX_FILE_BYTES, MAX_FILES);
+        let file = RotatingFile::new(path, file::LIMITS);
         let file = LineQueue::start("log-file", file, Some(Arc::clone(&stdout)));
         queues.push(Arc::clone(&file));
         as_json.push(file);

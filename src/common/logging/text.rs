@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::common::text::on_one_line;
+
 /// The formatter that writes events as text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TextFormat {
@@ -67,7 +69,7 @@ struct Parts {
 
 impl Parts {
     fn add(&mut self, name: &str, value: &str) {
-        let value = strip_control_characters(value);
+        let value = on_one_line(value);
         if name == "message" {
             self.message = value;
         } else if value.is_empty() || value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=')) {
@@ -87,12 +89,4 @@ impl Visit for Parts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field.name(), &format!("{value:?}"));
     }
-}
-
-/// Replaces control characters, and those that change the reading direction, by spaces.
-fn strip_control_characters(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect()
 }

@@ -2,7 +2,6 @@
 //! `operate`.
 
 mod check;
-mod completions;
 mod hub_client;
 mod machine;
 mod man;
@@ -18,9 +17,8 @@ mod show;
 use clap::{Parser, Subcommand};
 
 pub use check::{CheckArgs, check};
-pub use completions::completions;
 pub use machine::{MachineArgs, machine};
-pub use man::man;
+pub use man::{completions, man};
 pub use onboard::{OnboardArgs, onboard};
 pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status};
 pub use options::Options;

@@ -9,7 +9,7 @@ use crate::common::fs::private_options;
 
 /// A new file of mode 0600. Dropping it removes the file, unless it is [kept](Self::keep).
 #[derive(Debug)]
-pub(crate) struct TokenFile {
+pub(super) struct TokenFile {
     path: PathBuf,
     file: File,
     kept: bool,
@@ -17,7 +17,7 @@ pub(crate) struct TokenFile {
 
 /// The reason why the token is not in the file; the hub has made no token then.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TokenFileError {
+pub(super) enum TokenFileError {
     /// The name exists already, possibly as a dangling symbolic link.
     #[error(
         "{} is there already and was left as it is, and no token was made: name another file with --out, \
@@ -43,7 +43,7 @@ impl TokenFile {
     ///
     /// # Errors
     /// [`TokenFileError`]; no new file is left behind then.
-    pub(crate) fn create(path: &Path, token: &str) -> Result<Self, TokenFileError> {
+    pub(super) fn create(path: &Path, token: &str) -> Result<Self, TokenFileError> {
         // Exclusive creation: an existing file is not opened, and a symbolic link not followed.
         let file = private_options().write(true).create_new(true).open(path);
         let file = file.map_err(|error| {
@@ -63,7 +63,7 @@ impl TokenFile {
     }
 
     /// Leaves the file where it is: its token is valid.
-    pub(crate) fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.kept = true;
     }
 }

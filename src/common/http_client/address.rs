@@ -1,17 +1,18 @@
-//! Derives a hub's HTTP address and WebSocket address from either of them. It resolves no names.
+//! The addresses of a hub: its HTTP address and its WebSocket address, each derived from the other, and paths below them.
+//! It resolves no names.
 
-use tokio_tungstenite::tungstenite::http::Uri;
+use hyper::Uri;
 
 /// The accepted forms, for error messages.
 const ALLOWED: &str = "an address such as http://localhost:4000, https://hub.example or ws://localhost:4000/ws";
 
 /// The HTTP address and the WebSocket address of one hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HubAddress {
+pub struct HubAddress {
     /// The HTTP address, `http://` or `https://`, without a trailing slash.
-    pub(crate) http: String,
+    pub http: String,
     /// The WebSocket address, `ws://` or `wss://`, with its path.
-    pub(crate) ws: String,
+    pub ws: String,
 }
 
 impl HubAddress {
@@ -20,7 +21,7 @@ impl HubAddress {
     ///
     /// # Errors
     /// Returns a text with what was found and what is allowed. A password in the address is not quoted.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.contains('@') {
             return Err(format!("found an address with credentials in it; allowed: {ALLOWED}"));
@@ -49,6 +50,20 @@ impl HubAddress {
         };
         Ok(Self { http: format!("{http}://{host}{base}"), ws: format!("{ws}://{host}{socket}") })
     }
+}
+
+/// Returns `segment` percent-encoded as one segment of a URL's path (RFC 3986).
+pub fn percent_encoded(segment: &str) -> String {
+    use std::fmt::Write as _;
+    segment.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -94,5 +109,11 @@ mod tests {
     #[test]
     fn a_password_is_not_quoted() {
         assert!(!HubAddress::parse("http://me:hunter2@hub").unwrap_err().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_name_is_one_segment_whatever_is_in_it() {
+        assert_eq!(percent_encoded("my-agent_1.x"), "my-agent_1.x");
+        assert_eq!(percent_encoded("a/b ?ä"), "a%2Fb%20%3F%C3%A4");
     }
 }
