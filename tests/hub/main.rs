@@ -11,6 +11,7 @@ mod support;
 mod abuse;
 mod admin;
 mod audit;
+mod cli;
 mod disk;
 mod encodings;
 mod expiry;

@@ -133,7 +133,9 @@ fn subcommand(page: &mut dyn Write, command: &clap::Command) -> io::Result<()> {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
     let mut roff = Roff::new();
     let usage = command.clone().render_usage().to_string();
-    roff.control("SS", [usage.trim_start_matches("Usage: ")]);
+    // The forms with a command of its own stand with that command.
+    let usage = usage.trim_start_matches("Usage: ").lines().next().unwrap_or_default();
+    roff.control("SS", [usage]);
     roff.text([roman(text(command.get_long_about().or(command.get_about())))]);
     for argument in command.get_arguments().filter(|argument| !argument.is_global_set() && !argument.is_hide_set()) {
         if matches!(argument.get_id().as_str(), "help" | "version") {

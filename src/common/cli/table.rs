@@ -1,5 +1,5 @@
 //! Tables: a line of headings and a line for each row, in columns. Where the terminal is too narrow, the widest columns are
-//! cut.
+//! cut; the first one, which names a row, comes last.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -17,7 +17,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Creates a table without rows.
+    /// Creates a table without rows, whose first column names a row.
     pub fn new(headings: &[&str]) -> Self {
         Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
     }
@@ -53,16 +53,24 @@ impl Table {
         let Some(columns) = columns else { return widths };
         let for_cells = columns.saturating_sub(GAP * count.saturating_sub(1));
         let mut excess = widths.iter().sum::<usize>().saturating_sub(for_cells);
-        while excess > 0 {
-            // The last of the widest: what stands last says least.
-            let Some(widest) = widths.iter_mut().max_by_key(|width| **width).filter(|width| **width > MIN_WIDTH) else {
-                break;
-            };
-            *widest -= 1;
-            excess -= 1;
+        let (names, others) = widths.split_at_mut(count.min(1));
+        for part in [others, names] {
+            excess = shrink(part, excess);
         }
         widths
     }
+}
+
+/// Takes `excess` from the widest of the widths, and returns what could not be taken.
+fn shrink(widths: &mut [usize], mut excess: usize) -> usize {
+    while excess > 0 {
+        // The last of the widest: what stands last says least.
+        let widest = widths.iter_mut().max_by_key(|width| **width);
+        let Some(widest) = widest.filter(|width| **width > MIN_WIDTH) else { break };
+        *widest -= 1;
+        excess -= 1;
+    }
+    excess
 }
 
 /// Returns the text if it takes at most `columns` columns, else its beginning with `…`.

@@ -64,7 +64,8 @@ fn as_text(entry: &Value) -> String {
     let [seq, who, via, action, target] = ["seq", "who", "via", "action", "target"].map(|field| text(&entry[field]));
     let role = entry["role"].as_str().map(|role| format!(" ({role})")).unwrap_or_default();
     let mut line = format!("{seq:>6}  {:>9}  {who}{role} by {via}: {action} {target}", ago(&entry["at_ms"]));
-    for (field, word) in [("count", "count"), ("old", "was"), ("new", "now"), ("reason", "because")] {
+    for (field, word) in [("count", "count"), ("old", "was"), ("new", "now"), ("selector", "as"), ("reason", "because")]
+    {
         if !entry[field].is_null() {
             line.push_str(&format!("; {word} {}", text(&entry[field])));
         }

@@ -35,7 +35,13 @@ pub(in crate::hub::cli) struct AgentArgs {
 /// Runs the command and returns the exit code.
 pub(in crate::hub::cli) fn run(args: &AgentArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
-        let agent = client.get(&format!("/api/v1/agents/{}", percent_encoded(&args.name))).await?;
+        let agent = client.get(&format!("/api/v1/agents/{}", percent_encoded(&args.name))).await;
+        let agent = agent.map_err(|failure| match failure.status {
+            Some(404) => {
+                failure.saying(format!("no agent {:?} is known; agentcom-hub agents lists those that are", args.name))
+            }
+            Some(_) | None => failure,
+        })?;
         if args.json {
             return Ok(Output::done(format!("{}\n", agent.get())));
         }
@@ -78,13 +84,13 @@ fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
     page.row(&text(&agent["agent_id"]), &format!("{} for {since}: {}", text(&agent["status"]), why(agent)));
     if agent["connected"] == true {
         page.row("connected", &format!("{} from {}", ago(&agent["connected_at"]), text(&agent["address"])));
+        page.row("does", &doing(agent));
     } else if agent["last_seen"].is_u64() {
         page.row("last seen", &format!("{} from {}", ago(&agent["last_seen"]), text(&agent["address"])));
     }
     if let Some(close) = close(&agent["last_close"]) {
         page.row("last closed", &close);
     }
-    page.row("does", &doing(agent));
     task(&mut page, &agent["task"]);
     page.row("restarts", &counts(&agent["restarts"]));
     past_restarts(&mut page, &agent["past_restarts"], restarts);

@@ -39,11 +39,13 @@ pub(super) struct Door {
     offline: Option<OfflineHub>,
     /// Whether the command waits for what a running hub does, and so does not take its place.
     only_running: bool,
+    /// Whether a hub was there.
+    met_hub: bool,
 }
 
 impl Door {
     pub(super) fn new(place: Place, folder: Folder) -> Self {
-        Self { place, folder, offline: None, only_running: false }
+        Self { place, folder, offline: None, only_running: false, met_hub: false }
     }
 
     /// Returns where the hub is.
@@ -67,6 +69,11 @@ impl Door {
         }
     }
 
+    /// Returns whether a hub was there.
+    pub(super) fn met_hub(&self) -> bool {
+        self.met_hub
+    }
+
     /// Closes the store, and from now on leaves it to a hub.
     pub(super) async fn wait_for_hub(&mut self) -> Result<(), Failure> {
         self.only_running = true;
@@ -84,7 +91,9 @@ impl Door {
                     ))
                 };
                 let connecting = tokio::time::timeout(CONNECT_TIMEOUT, exchange::connect(base));
-                return Ok(connecting.await.unwrap_or_else(|_| Err(late()))?);
+                let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
+                self.met_hub = true;
+                return Ok(stream);
             }
             Place::Folder(data) => data.clone(),
         };
@@ -92,6 +101,7 @@ impl Door {
         let begun = Instant::now();
         loop {
             if let Ok(stream) = connect_socket(&data) {
+                self.met_hub |= self.offline.is_none();
                 return Ok(stream);
             }
             if self.only_running {
@@ -136,7 +146,12 @@ impl Door {
     /// The disk failed: what was asked for was not done.
     pub(super) async fn close(&mut self) -> Result<(), Failure> {
         match self.offline.take() {
-            Some(offline) => Ok(offline.end().await?),
+            Some(offline) => offline.end().await.map_err(|error| match error {
+                ServeError::Commit(error) => {
+                    Failure::new(ExitCode::Unusable, format!("what was asked for could not be stored: {error}"))
+                }
+                other => other.into(),
+            }),
             None => Ok(()),
         }
     }

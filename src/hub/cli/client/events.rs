@@ -9,8 +9,6 @@ use tokio::time::timeout;
 use crate::hub::cli::client::failure::Failure;
 use crate::hub::cli::exit_code::ExitCode;
 
-/// How long a hub that is followed may be away.
-pub(super) const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest silence of a stream that lives: the hub says something every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 /// The largest event, in bytes.

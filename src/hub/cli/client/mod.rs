@@ -39,6 +39,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const REPEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a hub that is followed may be away.
+const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause before a stream of events that has ended is opened again.
+const STREAM_PAUSE: Duration = Duration::from_millis(100);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The number of items that one request asks for.
@@ -199,11 +203,28 @@ impl Client {
     }
 
     /// Follows the events after the one with this id, or from now on. From then on, no store is opened: what is waited for
-    /// only a running hub does.
+    /// only a running hub does. One that was there may be away for as long as a restart takes.
     ///
     /// # Errors
-    /// The hub cannot be asked, or refuses.
+    /// No hub runs, or it refuses.
     pub(super) async fn follow(&mut self, last: Option<&str>) -> Result<Events, Failure> {
+        let (begun, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            match self.open_events(last).await {
+                Err(failure)
+                    if self.door.met_hub()
+                        && matches!(failure.code, ExitCode::Busy | ExitCode::Unavailable)
+                        && begun.elapsed() < AWAY_TIMEOUT =>
+                {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn open_events(&mut self, last: Option<&str>) -> Result<Events, Failure> {
         self.door.wait_for_hub().await?;
         let headers: Vec<(&str, &str)> = last.map(|last| ("last-event-id", last)).into_iter().collect();
         let asked = Asked { method: Method::GET, path: "/api/v1/events", key: None, body: None };
@@ -211,27 +232,19 @@ impl Client {
         Ok(Events::new(self.accept(answer).await?, last))
     }
 
-    /// Returns the next event. Where the connection breaks, it goes on after the last one, for as long as a hub that is
-    /// restarted may be away.
+    /// Returns the next event. Where the connection breaks, it goes on after the last one.
     ///
     /// # Errors
-    /// The hub cannot be asked any more, or refuses.
+    /// The hub is not there any more, or refuses.
     pub(super) async fn next_event(&mut self, events: &mut Events) -> Result<Event, Failure> {
-        let (begun, mut pause) = (Instant::now(), PAUSE);
         loop {
             if let Some(event) = events.next().await? {
                 return Ok(event);
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            // One that ends each stream at once must not be asked without a pause.
+            sleep(STREAM_PAUSE).await;
             let last = events.last().map(str::to_owned);
-            match self.follow(last.as_deref()).await {
-                Ok(again) => *events = again,
-                Err(failure) if failure.code == ExitCode::NotAllowed || begun.elapsed() > events::AWAY_TIMEOUT => {
-                    return Err(failure);
-                }
-                Err(_) => {}
-            }
+            *events = self.follow(last.as_deref()).await?;
         }
     }
 

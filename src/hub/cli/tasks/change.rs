@@ -9,7 +9,7 @@ use crate::hub::cli::client::{self, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::Output;
-use crate::hub::cli::tasks::one::{path_of, state};
+use crate::hub::cli::tasks::one::{no_such_task, path_of, state};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct ChangeArgs {
@@ -40,7 +40,8 @@ pub(in crate::hub::cli) fn run(args: &ChangeArgs, change: Change) -> ExitCode {
     };
     client::run(&args.hub, Folder::MustExist, async |client| {
         let path = format!("{}/{word}", path_of(&args.id));
-        let answer = client.act(Method::POST, &path, Some(json!({})), None).await?;
+        let answer = client.act(Method::POST, &path, Some(json!({})), None).await;
+        let answer = answer.map_err(|failure| no_such_task(failure, &args.id))?;
         let task = value(&answer);
         let said = on_one_line(&format!("{} is {}", text(&task["id"]), state(&task)));
         Ok(Output::done(if args.json { format!("{}\n", answer.get()) } else { said + "\n" }))

@@ -10,7 +10,7 @@ use crate::hub::cli::client::{Client, Event, Failure, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::{Output, print};
-use crate::hub::cli::tasks::one::{happened, path_of, state};
+use crate::hub::cli::tasks::one::{get, happened, state};
 
 /// Tells what happens to the task until it has ended: `Done` if it was completed, else `No`.
 ///
@@ -33,15 +33,14 @@ pub(super) async fn follow(
 
 async fn until_it_ends(client: &mut Client, id: &str, json: bool) -> Result<Output, Failure> {
     // One that has ended needs no hub that runs. Else: first the events, then the task again, so that nothing is missed.
-    let path = path_of(id);
-    let mut teller = Teller { json, told: 0 };
-    let task = client.get(&path).await?;
+    let mut teller = Teller { json, told: Value::Null };
+    let task = get(client, id).await?;
     if let Some(output) = teller.tell(&task)? {
         return Ok(output);
     }
     let mut events = client.follow(None).await?;
     loop {
-        let task = client.get(&path).await?;
+        let task = get(client, id).await?;
         if let Some(output) = teller.tell(&task)? {
             return Ok(output);
         }
@@ -61,8 +60,8 @@ fn concerns(event: &Event, id: &str) -> bool {
 /// Tells each entry of a task's history once.
 struct Teller {
     json: bool,
-    /// The time of the last entry that was told, in ms since the epoch, plus one.
-    told: u64,
+    /// The newest entry that was told.
+    told: Value,
 }
 
 impl Teller {
@@ -70,16 +69,15 @@ impl Teller {
     fn tell(&mut self, raw: &RawValue) -> Result<Option<Output>, Failure> {
         let task = value(raw);
         let history: Vec<&Value> = task["history"].as_array().into_iter().flatten().collect();
-        let at = |entry: &Value| entry["timestamp"].as_u64().unwrap_or(0);
-        let new: Vec<&&Value> = history.iter().rev().filter(|entry| at(entry) >= self.told).collect();
+        let new: Vec<&Value> = history.iter().copied().take_while(|entry| **entry != self.told).collect();
         if !new.is_empty() {
             let lines: String = match self.json {
                 true => format!("{}\n", raw.get()),
-                false => new.iter().map(|entry| on_one_line(&happened(entry)) + "\n").collect(),
+                false => new.iter().rev().map(|entry| on_one_line(&happened(entry)) + "\n").collect(),
             };
             print(lines.as_bytes()).map_err(Failure::silent)?;
         }
-        self.told = history.iter().map(|entry| at(entry) + 1).max().unwrap_or(0).max(self.told);
+        self.told = history.first().map_or(Value::Null, |newest| (*newest).clone());
         let code = match task["status"].as_str() {
             Some("completed") => ExitCode::Done,
             Some("dead_letter" | "cancelled") => ExitCode::No,

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::common::duration::parse_duration;
 use crate::common::http_client::percent_encoded;
 use crate::common::text::{first_chars, on_one_line};
 use crate::common::wall_clock::utc;
-use crate::hub::cli::client::{self, Folder, HubArgs, value};
+use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{ago, list, priority, text};
 use crate::hub::cli::show::output::Output;
@@ -43,7 +44,7 @@ pub(in crate::hub::cli) fn run(args: &TaskArgs) -> ExitCode {
         if args.follow {
             return follow(client, &args.id, args.timeout, args.json).await;
         }
-        let task = client.get(&path_of(&args.id)).await?;
+        let task = get(client, &args.id).await?;
         Ok(Output::done(if args.json { format!("{}\n", task.get()) } else { page(&value(&task)) }))
     })
 }
@@ -51,6 +52,24 @@ pub(in crate::hub::cli) fn run(args: &TaskArgs) -> ExitCode {
 /// Returns the path of a task in the API.
 pub(super) fn path_of(id: &str) -> String {
     format!("/api/v1/tasks/{}", percent_encoded(id))
+}
+
+/// Returns a task as the hub knows it.
+///
+/// # Errors
+/// There is no such task, or the hub cannot be asked.
+pub(super) async fn get(client: &mut Client, id: &str) -> Result<Box<RawValue>, Failure> {
+    client.get(&path_of(id)).await.map_err(|failure| no_such_task(failure, id))
+}
+
+/// Returns the failure with what to do where there is no such task.
+pub(super) fn no_such_task(failure: Failure, id: &str) -> Failure {
+    match failure.status {
+        Some(404) => {
+            failure.saying(format!("there is no task {id:?}; agentcom-hub tasks lists those that the hub knows"))
+        }
+        Some(_) | None => failure,
+    }
 }
 
 fn page(task: &Value) -> String {
