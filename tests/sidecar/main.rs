@@ -27,3 +27,4 @@ mod taken_back;
 mod tasks;
 mod unread;
 mod upgrade;
+mod week;
