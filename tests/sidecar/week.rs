@@ -145,6 +145,7 @@ impl Stage {
         let word =
             |word: &str| if is_token(word.trim()) { word.replace(word.trim(), "TOKEN") } else { word.to_owned() };
         let printed: String = printed.split_inclusive([' ', '\n']).map(word).collect();
+        let printed = printed.replace(self.hub.data().to_str().unwrap(), "/var/lib/agentcom-hub");
         match status.code() {
             Some(0) => printed,
             code => format!("{printed}(exit code {})\n", code.unwrap()),
