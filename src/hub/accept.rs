@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,38 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A connection that waits: a socket that does not block, and the address at its other end.
 pub(super) type Waiting = (TcpStream, SocketAddr);
 
+/// How accepting goes, for those who watch it.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// The largest number of connections that wait in line.
+    pub(super) places: usize,
+    waiting: AtomicUsize,
+    /// Whether the last connection could not be accepted.
+    fails: AtomicBool,
+}
+
+impl Intake {
+    /// Creates the watch over a line with so many places (at least 1).
+    pub(super) fn new(places: usize) -> Self {
+        Self { places: places.max(1), waiting: AtomicUsize::new(0), fails: AtomicBool::new(false) }
+    }
+
+    /// Returns the number of connections in line, with the one that is about to join it.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the last connection could not be accepted.
+    pub(super) fn fails(&self) -> bool {
+        self.fails.load(Ordering::Relaxed)
+    }
+
+    /// Records that a connection left the line.
+    pub(super) fn served(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Listens on the first of these addresses that can be listened on.
 ///
 /// # Errors
@@ -42,23 +75,23 @@ pub(super) fn listen(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<
     Ok(listener)
 }
 
-/// Starts the thread, which ends at `stop` or when the line is dropped. While the line has `places` connections, none is
+/// Starts the thread, which ends at `stop` or when the line is dropped. While all places of the line are taken, none is
 /// accepted; the kernel then queues what comes.
 ///
 /// # Errors
 /// Returns the system's error if there is no thread.
 pub(super) fn start(
     listener: TcpListener,
-    places: usize,
+    intake: Arc<Intake>,
     connection_limit: Arc<ConnectionLimit>,
     stop: CancellationToken,
 ) -> io::Result<mpsc::Receiver<Waiting>> {
-    let (line, waiting) = mpsc::channel(places.max(1));
+    let (line, waiting) = mpsc::channel(intake.places);
     let (listener, theirs) = (Arc::new(listener), stop.clone());
     let accepting = Arc::clone(&listener);
     thread::Builder::new()
         .name("accept".to_owned())
-        .spawn(move || accept_until_stopped(&accepting, &line, &connection_limit, &theirs))?;
+        .spawn(move || accept_until_stopped(&accepting, &line, &intake, &connection_limit, &theirs))?;
     tokio::spawn(async move {
         stop.cancelled().await;
         // Wakes the thread, whose accept then fails.
@@ -72,6 +105,7 @@ pub(super) fn start(
 fn accept_until_stopped(
     listener: &TcpListener,
     line: &mpsc::Sender<Waiting>,
+    intake: &Intake,
     connection_limit: &ConnectionLimit,
     stop: &CancellationToken,
 ) {
@@ -79,14 +113,20 @@ fn accept_until_stopped(
     while !stop.is_cancelled() {
         match listener.accept() {
             Ok((stream, peer)) => {
+                intake.fails.store(false, Ordering::Relaxed);
                 // Fails only for a connection that is broken already.
-                if stream.set_nonblocking(true).is_ok() && line.blocking_send((stream, peer)).is_err() {
+                if stream.set_nonblocking(true).is_err() {
+                    continue;
+                }
+                intake.waiting.fetch_add(1, Ordering::Relaxed);
+                if line.blocking_send((stream, peer)).is_err() {
                     return;
                 }
             }
             Err(_) if stop.is_cancelled() => return,
             Err(error) if http_server::is_peer_error(&error) => {}
             Err(error) => {
+                intake.fails.store(true, Ordering::Relaxed);
                 if logged_at.is_none_or(|at: Instant| at.elapsed() > LOG_INTERVAL) {
                     tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
                     logged_at = Some(Instant::now());

@@ -20,7 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::common::wall_clock;
 use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
 use crate::hub::log_budget::LogBudget;
+use crate::hub::metrics::Metrics;
+use crate::hub::metrics::recorder::Recorder;
 use crate::hub::outbox;
+use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::task::Status;
@@ -62,6 +65,9 @@ enum Message {
     Ask(Question),
 }
 
+/// A message, and when it was sent.
+type Sent = (Instant, Message);
+
 /// The error of a request to a hub that is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopping;
@@ -69,8 +75,10 @@ pub struct Stopping;
 /// The sender side of the actor's inbox, for sockets and HTTP alike.
 #[derive(Clone)]
 pub struct Handle {
-    inbox: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Sent>,
     published: watch::Receiver<Arc<Snapshot>>,
+    metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
 }
 
 /// The error of a request whose token was revoked before the request was applied.
@@ -162,26 +170,42 @@ impl Handle {
         self.published.borrow().clone()
     }
 
+    /// Returns what was recorded for the metrics.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Returns the actor's signs of life.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     async fn send(&self, message: Message) -> Result<(), Stopping> {
-        self.inbox.send(message).await.map_err(|_| Stopping)
+        self.inbox.send((Instant::now(), message)).await.map_err(|_| Stopping)
     }
 }
 
 /// The actor, before it runs.
 pub struct Actor {
     state: HubState,
-    store: Store,
+    store: Arc<Store>,
     sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
-    inbox: mpsc::Receiver<Message>,
+    inbox: mpsc::Receiver<Sent>,
     published: watch::Sender<Arc<Snapshot>>,
     log_budget: LogBudget,
+    recorder: Recorder,
+    pulse: Arc<Pulse>,
 }
 
 impl Actor {
     /// Creates an actor over a store, and the handle to it.
-    pub fn new(state: HubState, store: Store) -> (Self, Handle) {
+    pub fn new(state: HubState, store: impl Into<Arc<Store>>) -> (Self, Handle) {
+        let store = store.into();
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (publisher, published) = watch::channel(Arc::new(state.snapshot()));
+        let snapshot = state.snapshot();
+        let (metrics, pulse) = (Arc::new(Metrics::new(now_ms())), Arc::new(Pulse::new(now_ms())));
+        let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.path());
+        let (publisher, published) = watch::channel(Arc::new(snapshot));
         let actor = Self {
             state,
             store,
@@ -189,8 +213,10 @@ impl Actor {
             inbox,
             published: publisher,
             log_budget: LogBudget::default(),
+            recorder,
+            pulse: pulse.clone(),
         };
-        (actor, Handle { inbox: sender, published })
+        (actor, Handle { inbox: sender, published, metrics, pulse })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -215,7 +241,8 @@ impl Actor {
             }
             // 2. Apply.
             let now = now_ms();
-            let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
+            self.pulse.round(now);
+            let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.handle(message, now)).collect();
             if self.state.scheduler.deadline().is_some_and(|at| at <= now) {
                 self.state.scheduler.tick(now);
             }
@@ -223,7 +250,13 @@ impl Actor {
             let aside =
                 StateChanges { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
             let changes = self.state.scheduler.take_changes();
-            self.store.commit(&changes, &aside)?;
+            let began = Instant::now();
+            self.pulse.commit_begins(now);
+            if self.store.commit(&changes, &aside)? {
+                let before = self.published.borrow();
+                self.recorder.committed(&before.view, &changes, began.elapsed(), self.store.path());
+            }
+            self.pulse.commit_ended();
             log_changes(&changes, &mut self.log_budget, now);
             self.log_revocations(now);
             // 4. Publish.
@@ -240,6 +273,11 @@ impl Actor {
                 tracing::info!(kind, lines, "more of the same in the last 10 s, not logged one by one");
             }
         }
+    }
+
+    fn handle(&mut self, (sent_at, message): Sent, now_ms: u64) -> Option<Answer> {
+        self.recorder.handled_after(sent_at.elapsed());
+        self.apply(message, now_ms)
     }
 
     fn apply(&mut self, message: Message, now_ms: u64) -> Option<Answer> {
@@ -270,8 +308,13 @@ impl Actor {
         socket: outbox::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
+        let is_commanded = self.state.scheduler.restarts().awaits_return(&identify.agent_id);
         let conflict = self.state.identify(conn, identify, address, now_ms)?;
         self.sockets.insert(conn, socket);
+        // Of two that use one identity, neither has ended.
+        if conflict.is_none() {
+            self.recorder.identified(identify, is_commanded);
+        }
         if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict
             && self.log_budget.permits("identity_conflict", now_ms)
         {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::http_server;
-use crate::hub::accept::{self, Waiting};
+use crate::hub::accept::{self, Intake, Waiting};
 use crate::hub::api_error::ApiError;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::guarded_stream::{Guarded, Meter};
@@ -52,6 +52,42 @@ pub struct Bounds {
     pub unidentified: usize,
     /// The maximum number of connections that wait to be served; each costs an open file, and no buffer.
     pub waiting: usize,
+}
+
+/// All connections that no agent has identified on, for those who limit and for those who watch them.
+#[derive(Clone)]
+pub struct Connections {
+    limit: Arc<ConnectionLimit>,
+    intake: Arc<Intake>,
+}
+
+impl Connections {
+    /// Creates the limits on them.
+    pub fn new(bounds: &Bounds) -> Self {
+        Self { limit: ConnectionLimit::new(bounds.unidentified), intake: Arc::new(Intake::new(bounds.waiting)) }
+    }
+
+    /// Returns the number of those that are served and have shown no valid token.
+    pub fn unidentified(&self) -> usize {
+        self.limit.count()
+    }
+
+    /// Returns the number of those that wait to be served.
+    pub fn waiting(&self) -> usize {
+        self.intake.waiting()
+    }
+
+    /// Returns what keeps others from being accepted, as a text for people; `None` if nothing does.
+    pub fn complaint(&self) -> Option<String> {
+        if self.intake.fails() {
+            let text = "no connection can be taken: no files or memory are left (see LimitNOFILE, ulimit -n)";
+            return Some(text.to_owned());
+        }
+        let waiting = self.intake.waiting();
+        (waiting >= self.intake.places).then(|| {
+            format!("{waiting} connections wait to be served, and no more are taken: the hub is flooded (put a proxy before it)")
+        })
+    }
 }
 
 /// A request's handle to its connection.
@@ -115,17 +151,18 @@ impl Origin {
 pub fn start(
     listener: TcpListener,
     router: Router,
-    bounds: Bounds,
+    connections: Connections,
+    request_timeout: Duration,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
-    let connection_limit = ConnectionLimit::new(bounds.unidentified);
-    let line = accept::start(listener, bounds.waiting, Arc::clone(&connection_limit), stop.clone())?;
-    Ok(tokio::spawn(serve(line, connection_limit, router, bounds.request, stop)))
+    let (intake, limit) = (Arc::clone(&connections.intake), Arc::clone(&connections.limit));
+    let line = accept::start(listener, intake, limit, stop.clone())?;
+    Ok(tokio::spawn(serve(line, connections, router, request_timeout, stop)))
 }
 
 async fn serve(
     mut line: mpsc::Receiver<Waiting>,
-    connection_limit: Arc<ConnectionLimit>,
+    Connections { limit, intake }: Connections,
     router: Router,
     request_timeout: Duration,
     stop: CancellationToken,
@@ -135,7 +172,8 @@ async fn serve(
     loop {
         let next = async {
             let (stream, peer) = line.recv().await?;
-            let slot = connection_limit.enter().await;
+            let slot = limit.enter().await;
+            intake.served();
             let turn = Arc::clone(&turns).acquire_owned().await.ok()?;
             Some((stream, peer, slot, turn))
         };

@@ -15,6 +15,8 @@
 //! | `accept` | the thread that accepts connections, and the line in which they wait | no |
 //! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
 //! | [`connection_limit`] | the limit on connections without an identified agent | no |
+//! | [`metrics`] | what is counted and measured for Prometheus | no |
+//! | [`pulse`] | the actor's signs of life | no |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
 //! | [`cli`] | the command line | no |
@@ -36,8 +38,10 @@ pub mod hub_state;
 pub mod listener;
 pub mod log_budget;
 mod message_stream;
+pub mod metrics;
 mod not_unicode;
 mod outbox;
+pub mod pulse;
 pub mod random;
 pub mod scheduler;
 pub mod server;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::hub::actor::{Actor, now_ms};
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
-use crate::hub::listener::{self, Bounds};
+use crate::hub::listener::{self, Bounds, Connections};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::settings::Settings;
@@ -40,6 +40,8 @@ pub struct Options {
     pub policy: Policy,
     /// Whether only an admin may register agents. The legacy hub's registration is open.
     pub closed_registration: bool,
+    /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
+    pub public_metrics: bool,
 }
 
 /// The reason why a hub could not start, or could not go on.
@@ -80,7 +82,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, closed_registration } = options;
+    let Options { listen, data_dir, policy, closed_registration, public_metrics } = options;
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -102,6 +104,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
     let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
+    let bounds = bounds(&policy, fd_limit::max_open_files());
+    let connections = Connections::new(&bounds);
     let runtime = tokio::runtime::Handle::current();
     let actor_stop = stop.clone();
     // Commits block, so the actor has a thread of its own.
@@ -116,13 +120,16 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
             identify: Duration::from_millis(policy.identify_timeout_ms),
         },
         closed: closed_registration,
+        public_metrics,
+        data_dir,
+        connections: connections.clone(),
+        scrape: Arc::default(),
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         next_conn: AtomicU64::new(1),
     });
     let sockets = app.sockets.clone();
-    let bounds = bounds(&policy, fd_limit::max_open_files());
-    let http = listener::start(listener, router(app), bounds, stop.clone())
+    let http = listener::start(listener, router(app), connections, bounds.request, stop.clone())
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     finish(actor, http, sockets, stop).await

@@ -71,6 +71,9 @@ struct ServeArgs {
     /// Let only an admin register agents; without it, anyone who reaches the hub can
     #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
     closed_registration: bool,
+    /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
+    #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
+    public_metrics: bool,
     #[command(flatten)]
     bounds: BoundArgs,
 }
@@ -187,6 +190,7 @@ fn run_serve(args: &ServeArgs) -> ExitCode {
         data_dir: args.data.dir.clone(),
         policy: args.policy(),
         closed_registration: args.closed_registration,
+        public_metrics: args.public_metrics,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -4,6 +4,8 @@
 //! | route | token | answer |
 //! |---|---|---|
 //! | `GET /health` | none | 200 |
+//! | `GET /ready` | none | 200, 503 |
+//! | `GET /metrics` | any; none for clients of this machine, or with `--public-metrics` | 200 |
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
 //! | `GET /api/v1/agents`, `GET /api/v1/tasks` | any | 200 |
@@ -25,7 +27,9 @@
 mod admin;
 mod agents;
 mod lists;
+mod metrics;
 mod not_offered;
+mod ready;
 pub mod reply;
 mod request;
 pub(crate) mod tasks;
@@ -62,6 +66,8 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/ws", get(websocket))
         .route("/health", get(health))
+        .route("/ready", get(ready::ready))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/agents", get(agents::list))
         .route("/api/v1/agents", get(agents::page))
         .route("/api/v1/tasks", get(tasks::page))

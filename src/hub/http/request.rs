@@ -1,6 +1,7 @@
 //! What all routes share: the state, the extracted parts of a request, and helpers to read them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -11,6 +12,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +20,7 @@ use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::reply::{Caller, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
+use crate::hub::listener::Connections;
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
@@ -31,6 +34,14 @@ pub struct App {
     pub patience: TimeLimits,
     /// Whether only an admin may register agents.
     pub closed: bool,
+    /// Whether anybody may read the metrics.
+    pub public_metrics: bool,
+    /// The folder of the store.
+    pub data_dir: PathBuf,
+    /// The connections that no agent has identified on.
+    pub connections: Connections,
+    /// Held by the scrape that is being answered.
+    pub scrape: Arc<Mutex<()>>,
     /// The token whose cancellation ends every WebSocket.
     pub stop: CancellationToken,
     /// The task of every WebSocket.

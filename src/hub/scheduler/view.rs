@@ -83,6 +83,14 @@ impl View {
         self.connected_count
     }
 
+    /// Returns the number of agents by status: connected, and away but awaited (with a task, or on a commanded restart).
+    pub fn agents_by_status(&self) -> Vec<(&'static str, usize)> {
+        let away = self.agents.len().saturating_sub(self.connected_count);
+        // After a restart of the hub, only the id is known of an agent that is still away.
+        let known_by_id = self.restarts.fenced_after(None).filter(|id| !self.agents.contains_key(*id)).count();
+        vec![("connected", self.connected_count), ("away", away + known_by_id)]
+    }
+
     /// Returns the agents after this one, by id, that are connected or on a commanded restart. (An agent that is away for
     /// another reason is not listed, as at the legacy hub.)
     pub fn agents_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {

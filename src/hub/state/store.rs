@@ -125,6 +125,11 @@ impl Store {
         data_dir.join("hub.redb")
     }
 
+    /// Returns the path of this store's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens `hub.redb` in the folder, or creates it.
     ///
     /// # Errors
@@ -209,12 +214,14 @@ impl Store {
 
     /// Writes a batch atomically: all of it is on disk when this returns, or none of it.
     ///
+    /// Returns whether there was anything to write.
+    ///
     /// # Errors
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
-    pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
+    pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<bool, StoreError> {
         let StateChanges { tokens, settings } = aside;
         if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
@@ -236,7 +243,8 @@ impl Store {
                 table.insert(name.as_str(), value.as_str()).map_err(|e| self.file_error(&e))?;
             }
         }
-        write.commit().map_err(|e| self.file_error(&e))
+        write.commit().map_err(|e| self.file_error(&e))?;
+        Ok(true)
     }
 
     /// Writes the changed records of one table, and removes the deleted ones.

@@ -172,7 +172,7 @@ fn seconds(ms: u64) -> String {
 
 #[cfg(test)]
 #[path = "../../../../tests/support/prometheus.rs"]
-#[allow(unreachable_pub, missing_docs, reason = "the tests' own reader")]
+#[allow(unreachable_pub, missing_docs, dead_code, reason = "the tests' own reader")]
 mod strict;
 
 #[cfg(test)]
