@@ -1,10 +1,11 @@
 //! The hub's admin socket: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
-//! tokens of a running hub, and `agentcom-hub store check` asks which records it could not read. Every process that may
-//! open the socket (its owner's: mode 0600) may have any token; it serves nothing else.
+//! tokens of a running hub, `agentcom-hub store check` asks which records it could not read, and `agentcom-hub backup` lets
+//! it copy its store. Every process that may open the socket (its owner's: mode 0600) may have any token; it serves nothing
+//! else.
 //!
 //! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}`,
 //! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`, `{"op":"check_store"}` ->
-//! `{"unread":[...]}`; or `{"error":"..."}`.
+//! `{"unread":[...]}`, `{"op":"backup","out":"/mnt/hub.redb","force":false}` -> `{"backup":{...}}`; or `{"error":"..."}`.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,14 +14,17 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::private_socket;
 use crate::hub::actor::{Handle, now_ms};
+use crate::hub::backups::{Backups, Failure};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::random;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
+use crate::hub::state::backup::Contents;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, TokenSummary, Tokens};
@@ -30,7 +34,7 @@ const MAX_REQUEST_BYTES: u64 = 4_096;
 /// How long each side waits for the other.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits while the store is locked but no hub answers: a hub may be starting or stopping.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request of an operator command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +67,14 @@ pub enum Request {
     },
     /// List the records of the store that cannot be read.
     CheckStore,
+    /// Copy the store to a file.
+    Backup {
+        /// The file's absolute path.
+        out: PathBuf,
+        /// Whether a file that is there is replaced.
+        #[serde(default)]
+        force: bool,
+    },
 }
 
 /// The response: the result of the request, or an error.
@@ -80,13 +92,25 @@ pub struct Response {
     /// The records of the store that cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<Vec<UnreadRecord>>,
+    /// What the backup holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Contents>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The exit code that goes with the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u8>,
 }
 
 impl Response {
     fn error(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
+    }
+
+    /// Returns why there is no result.
+    pub(crate) fn failure(self) -> Failure {
+        let unknown = "it answered nothing; this hub is older than this program: restart it";
+        (self.exit_code.unwrap_or(70), self.error.unwrap_or_else(|| unknown.to_owned()))
     }
 }
 
@@ -109,7 +133,7 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Answers requests until `stop`.
-pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToken) {
+pub async fn serve(listener: UnixListener, actor: Handle, backups: Backups, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -117,9 +141,9 @@ pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToke
         };
         match accepted {
             Ok((stream, _)) => {
-                let actor = actor.clone();
+                let (actor, backups) = (actor.clone(), backups.clone());
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = tokio::time::timeout(TIMEOUT, answer(stream, actor)).await {
+                    if let Err(error) = answer(stream, actor, backups).await {
                         tracing::debug!(%error, "a caller at the admin socket left early");
                     }
                 });
@@ -132,11 +156,17 @@ pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToke
     }
 }
 
-async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, actor: Handle, backups: Backups) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
+    let mut read = BufReader::new(read.take(MAX_REQUEST_BYTES));
+    timeout(TIMEOUT, read.read_line(&mut line)).await??;
     let response = match serde_json::from_str::<Request>(&line) {
+        // As long as it takes.
+        Ok(Request::Backup { out, force }) => match backups.make(out, force).await {
+            Ok(contents) => Response { backup: Some(contents), ..Response::default() },
+            Err((code, why)) => Response { exit_code: Some(code), ..Response::error(why) },
+        },
         Ok(request) => match (read_only(&actor.snapshot(), &request), random::secret()) {
             (Some(response), _) => response,
             (None, Ok(secret)) => actor
@@ -149,7 +179,7 @@ async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
     };
     let mut text = serde_json::to_string(&response)?;
     text.push('\n');
-    write.write_all(text.as_bytes()).await
+    timeout(TIMEOUT, write.write_all(text.as_bytes())).await?
 }
 
 /// Answers a request that changes nothing; `None` for any other.
@@ -157,7 +187,7 @@ fn read_only(snapshot: &Snapshot, request: &Request) -> Option<Response> {
     match request {
         Request::List => Some(Response { tokens: Some(snapshot.tokens.list().collect()), ..Response::default() }),
         Request::CheckStore => Some(Response { unread: Some(snapshot.unread.to_vec()), ..Response::default() }),
-        Request::Token { .. } | Request::Revoke { .. } => None,
+        Request::Token { .. } | Request::Revoke { .. } | Request::Backup { .. } => None,
     }
 }
 
@@ -180,6 +210,7 @@ fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES],
             let which = id.map_or(TokenSelector::All, TokenSelector::One);
             Response { revoked: Some(state.revoke(&name, &which, now_ms)), ..Response::default() }
         }
+        Request::Backup { .. } => Response::error("a backup is no change of the state: this is a bug"),
         Request::List | Request::CheckStore => read_only(&state.snapshot(), &request).unwrap_or_default(),
     }
 }
@@ -211,7 +242,7 @@ pub enum TokenError {
 pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenError> {
     let started_at = Instant::now();
     let response = loop {
-        if let Some(response) = send_to_running_hub(data_dir, request).map_err(TokenError::Unanswered)? {
+        if let Some(response) = send_to_running_hub(data_dir, request, TIMEOUT).map_err(TokenError::Unanswered)? {
             break response;
         }
         match Store::open(data_dir) {
@@ -239,9 +270,13 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
 
 /// Sends the request to the running hub, once: a repeated request would be carried out twice. Returns `None` if no hub
 /// runs.
-fn send_to_running_hub(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
+pub(crate) fn send_to_running_hub(
+    data_dir: &Path,
+    request: &Request,
+    patience: Duration,
+) -> std::io::Result<Option<Response>> {
     let Ok(mut stream) = private_socket::connect(&path_in(data_dir)) else { return Ok(None) };
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut text = serde_json::to_string(request)?;
     text.push('\n');

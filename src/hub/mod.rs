@@ -19,6 +19,7 @@
 //! | [`pulse`] | the actor's signs of life | no |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
+//! | [`backups`] | the backups that a running hub makes | no |
 //! | [`cli`] | the command line | no |
 //! | [`log_budget`] | the limit on log lines of one kind | yes |
 //! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
@@ -29,6 +30,7 @@ mod accept;
 pub mod actor;
 pub mod admin_socket;
 pub mod api_error;
+pub mod backups;
 pub mod cli;
 pub mod connection_limit;
 pub mod fd_limit;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::{Actor, now_ms};
+use crate::hub::backups::Backups;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds, Connections};
@@ -103,6 +104,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 
     let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
+    let store = Arc::new(store);
+    let backups = Backups::new(Arc::clone(&store));
     let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
     let bounds = bounds(&policy, fd_limit::max_open_files());
     let connections = Connections::new(&bounds);
@@ -110,7 +113,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let actor_stop = stop.clone();
     // Commits block, so the actor has a thread of its own.
     let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(actor_stop)));
-    tokio::spawn(admin_socket::serve(admin_listener, handle.clone(), stop.clone()));
+    tokio::spawn(admin_socket::serve(admin_listener, handle.clone(), backups, stop.clone()));
 
     let app = Arc::new(App {
         actor: handle,

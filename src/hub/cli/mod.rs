@@ -1,5 +1,6 @@
 //! The hub's command line: arguments, output and exit codes. It holds no logic of the hub.
 
+mod backup;
 mod output;
 mod request;
 mod store;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::handle_file_size_signal;
+use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
 use crate::hub::cli::output::fail;
 use crate::hub::cli::request::DataArgs;
 use crate::hub::cli::store::StoreAction;
@@ -33,8 +35,9 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 65 the store holds records that cannot be
-read (store check), 69 the address is taken, 70 a bug, 71 no threads or files left, 74 the disk failed while running or
-writing, 75 the data dir is in use by another hub, 78 the data dir, the address or --out's file cannot be used.";
+read (store check) or the file holds no store (restore), 69 the address is taken, 70 a bug, 71 no threads or files left,
+74 the disk failed while running or writing, 75 the data dir is in use by another hub, or a backup by another command,
+78 the data dir, the address, --out's file or the file to restore cannot be used.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -54,6 +57,11 @@ enum Command {
         #[command(subcommand)]
         action: StoreAction,
     },
+    /// Copy the store to a file, whole and as of one moment. Also while the hub runs on the same data dir, which it does not
+    /// delay: then the hub writes the file, as its user
+    Backup(BackupArgs),
+    /// Make a backup the store of a data dir that no hub runs on. The store that was there is kept under another name
+    Restore(RestoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -178,6 +186,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => run_serve(&args),
         Command::Token { action, new } => token::run(action, new),
         Command::Store { action } => store::run(&action),
+        Command::Backup(args) => backup::run_backup(&args),
+        Command::Restore(args) => backup::run_restore(&args),
     }
 }
 

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::http::ready::reasons;
 use crate::hub::http::reply::{authenticate, unauthorized};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::listener::Origin;
@@ -45,8 +46,9 @@ pub(super) async fn metrics(
 }
 
 fn seen(app: &App) -> Seen {
-    let snapshot = app.snapshot();
+    let (snapshot, now_ms) = (app.snapshot(), now_ms());
     Seen {
+        ready: reasons(app, now_ms).is_empty(),
         agents: snapshot.view.agents_by_status(),
         connections: vec![
             ("identified", snapshot.view.connected_count()),
@@ -55,7 +57,7 @@ fn seen(app: &App) -> Seen {
         ],
         process: ProcessFigures::read(),
         disk_free: disk_free(&app.data_dir),
-        now_ms: now_ms(),
+        now_ms,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::hub::http::request::{App, Shared};
 
 /// One thing that keeps the hub from its work.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Reason {
+pub(super) struct Reason {
     /// The check that failed: `stopping`, `store`, `actor`, `listener`.
     check: &'static str,
     /// What is wrong and what to do, for people.
@@ -28,7 +28,8 @@ pub(super) async fn ready(State(app): Shared) -> Response {
     (status, Json(serde_json::json!({"ready": ready, "reasons": reasons}))).into_response()
 }
 
-fn reasons(app: &App, now_ms: u64) -> Vec<Reason> {
+/// Returns everything that keeps the hub from its work.
+pub(super) fn reasons(app: &App, now_ms: u64) -> Vec<Reason> {
     let stopping = app.stop.is_cancelled().then(|| ("stopping", "the hub was told to stop".to_owned()));
     let actor = app.actor.pulse().complaint(now_ms);
     let listener = app.connections.complaint().map(|detail| ("listener", detail));

@@ -37,6 +37,7 @@ type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    ready: Gauge,
     agents: Gauges<1>,
     tasks: Gauges<1>,
     oldest_queued: Gauge<f64, AtomicU64>,
@@ -57,6 +58,8 @@ pub struct Metrics {
 /// What a scrape sees beside what was recorded.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// Whether `/ready` answers 200.
+    pub ready: bool,
     /// The number of agents by status. Whatever names stand here become the values of the label `status`.
     pub agents: Vec<(&'static str, usize)>,
     /// The number of connections by state.
@@ -74,6 +77,8 @@ impl Metrics {
     pub fn new(started_at_ms: u64) -> Self {
         let mut registry = Registry::default();
         build_info(&mut registry, started_at_ms);
+        let ready = Gauge::default();
+        registry.register("agentcom_hub_ready", "1 where the hub does its work, as /ready says", Gauge::clone(&ready));
         let (agents, tasks, oldest_queued, restarts) = work(&mut registry);
         let histogram = |registry: &mut Registry, name: &str, help: &str, buckets: [f64; 13]| {
             let histogram = Histogram::new(buckets);
@@ -102,6 +107,7 @@ impl Metrics {
         let oldest_queued_since = AtomicU64::new(0);
         Self {
             registry,
+            ready,
             agents,
             tasks,
             oldest_queued,
@@ -121,6 +127,7 @@ impl Metrics {
 
     /// Returns all metrics in Prometheus' text format, version 0.0.4. One scrape at a time.
     pub fn text(&self, seen: &Seen) -> String {
+        self.ready.set(i64::from(seen.ready));
         set_all(&self.agents, "status", &seen.agents);
         set_all(&self.connections, "state", &seen.connections);
         let since = match self.oldest_queued_since.load(Ordering::Relaxed) {

@@ -3,6 +3,7 @@ use crate::hub::metrics::strict;
 
 fn seen() -> Seen {
     Seen {
+        ready: true,
         agents: vec![("connected", 3), ("away", 1)],
         connections: vec![("identified", 3), ("waiting", 0)],
         process: ProcessFigures { memory_bytes: Some(1 << 20), open_files: Some(9), max_files: Some(1024) },

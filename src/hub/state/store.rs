@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableHandle as _, WriteTransaction,
+    Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError, TableHandle as _, Value, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,14 +27,38 @@ const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new(META_NAME);
+
+/// The name of the table that holds the schema number.
+pub(super) const META_NAME: &str = "meta";
+
+/// Something that is done with each table, whatever its types.
+pub(super) trait TableVisitor {
+    /// The reason why it cannot be done.
+    type Error;
+
+    /// Does it with this table.
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// Shows all tables to the visitor. A backup copies these: a new table belongs here and in [`Store::prepare`].
+pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Error> {
+    visitor.visit(META)?;
+    visitor.visit(TASKS)?;
+    visitor.visit(RESTARTS)?;
+    visitor.visit(TOKENS)?;
+    visitor.visit(SETTINGS)
+}
 
 /// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
 /// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
-const SCHEMA: u64 = 2;
+pub(super) const SCHEMA: u64 = 2;
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
-const CACHE_BYTES: usize = 8 << 20;
+pub(super) const CACHE_BYTES: usize = 8 << 20;
 
 /// The reason why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +139,7 @@ pub struct StateChanges {
 
 /// The open store.
 pub struct Store {
-    db: Database,
+    pub(super) db: Database,
     path: PathBuf,
 }
 
@@ -290,7 +314,24 @@ impl Store {
     }
 
     fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
-        StoreError::File { path: self.path.clone(), detail: error.to_string() }
+        StoreError::file(&self.path, error)
+    }
+}
+
+impl StoreError {
+    /// Creates the error of a file that redb or the system could not read or write.
+    pub(super) fn file(path: &Path, error: &dyn std::error::Error) -> Self {
+        Self::File { path: path.to_owned(), detail: error.to_string() }
+    }
+}
+
+/// Returns the schema number; 0 if there is none.
+pub(super) fn schema_of(read: &ReadTransaction, path: &Path) -> Result<u64, StoreError> {
+    let failed = |error: &dyn std::error::Error| StoreError::file(path, error);
+    match read.open_table(META) {
+        Ok(meta) => Ok(meta.get("schema").map_err(|e| failed(&e))?.map_or(0, |found| found.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -307,7 +348,7 @@ fn look_at_schema(path: &Path) -> Option<u64> {
 
 /// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged
 /// (4.6, `btree_base.rs`).
-fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
         Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
