@@ -80,8 +80,10 @@ async fn the_metrics_show_tasks_agents_and_the_hubs_own_work() {
     let mut peer = Peer::join(&hub, "a", &token, run("boot-1")).await;
     let task_id = hub.submit(json!({"description": "d"})).await;
     let generation = peer.expect("task_assign").await["generation"].as_u64().unwrap();
-    let (waits, cancelled) =
-        (hub.submit(json!({"description": "d", "assign_to": "b"})).await, hub.submit(json!({"description": "d"})).await);
+    let (waits, cancelled) = (
+        hub.submit(json!({"description": "d", "assign_to": "b"})).await,
+        hub.submit(json!({"description": "d"})).await,
+    );
     assert_eq!(tasks(&metrics(&hub).await), [2.0, 1.0, 0.0, 0.0, 0.0]);
     assert_eq!(hub.admin("POST", &format!("/api/tasks/{cancelled}/cancel"), Value::Null).await.0, 200);
     peer.accept(&task_id).await;
@@ -138,9 +140,8 @@ async fn the_metrics_tell_planned_from_unplanned_restarts() {
     hub.restart_until("a", "back").await;
 
     let families = metrics(&hub).await;
-    let restarts = |outcome, cause| {
-        figure(&families, "agentcom_hub_restarts_total", &[("outcome", outcome), ("cause", cause)])
-    };
+    let restarts =
+        |outcome, cause| figure(&families, "agentcom_hub_restarts_total", &[("outcome", outcome), ("cause", cause)]);
     assert_eq!((restarts("back", "commanded"), restarts("overdue", "commanded")), (1.0, 1.0));
     assert_eq!((restarts("back_late", "commanded"), restarts("refused", "commanded")), (1.0, 0.0));
     assert_eq!((restarts("back", "unplanned"), restarts("back", "planned")), (1.0, 1.0));
