@@ -20,18 +20,18 @@ fn the_text_is_what_prometheus_reads() {
     metrics.restarted("back", "commanded", Some(36));
     metrics.oldest_queued_since.store(7_500, Ordering::Relaxed);
     let families = strict::parse(&metrics.text(&seen())).unwrap();
-    let figure = |name: &str, label: Option<(&str, &str)>| {
+    let figure = |name: &str, labels: &[(&str, &str)]| {
         let samples = &families[name].samples;
-        let is = |sample: &&strict::Sample| label.is_none_or(|(key, value)| sample.label(key) == Some(value));
-        samples.iter().find(is).unwrap_or_else(|| panic!("{name} {label:?}")).value
+        let is = |sample: &&strict::Sample| labels.iter().all(|(key, value)| sample.label(key) == Some(value));
+        samples.iter().find(is).unwrap_or_else(|| panic!("{name} {labels:?}")).value
     };
-    assert_eq!(figure("agentcom_hub_agents", Some(("status", "away"))), 1.0);
-    assert_eq!(figure("agentcom_hub_oldest_queued_seconds", None), 1.5);
-    assert_eq!(figure("agentcom_hub_restarts_total", Some(("cause", "commanded"))), 1.0);
-    assert_eq!(figure("agentcom_hub_restarts_total", Some(("cause", "unplanned"))), 0.0);
-    assert_eq!(figure("agentcom_hub_build_info", Some(("version", env!("CARGO_PKG_VERSION")))), 1.0);
-    assert_eq!(figure("process_start_time_seconds", None), 1.5);
-    assert_eq!(figure("agentcom_hub_store_bytes", None), 4_096.0);
+    assert_eq!(figure("agentcom_hub_agents", &[("status", "away")]), 1.0);
+    assert_eq!(figure("agentcom_hub_oldest_queued_seconds", &[]), 1.5);
+    assert_eq!(figure("agentcom_hub_restarts_total", &[("outcome", "back"), ("cause", "commanded")]), 1.0);
+    assert_eq!(figure("agentcom_hub_restarts_total", &[("outcome", "back"), ("cause", "unplanned")]), 0.0);
+    assert_eq!(figure("agentcom_hub_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
+    assert_eq!(figure("process_start_time_seconds", &[]), 1.5);
+    assert_eq!(figure("agentcom_hub_store_bytes", &[]), 4_096.0);
     let commits = &families["agentcom_hub_commit_seconds"];
     assert_eq!((commits.kind.as_deref(), commits.count(), commits.sum()), (Some("histogram"), 1.0, 0.002));
     assert_eq!(commits.bucket("0.001"), Some(0.0));
