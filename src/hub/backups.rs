@@ -2,7 +2,7 @@
 //! from a read transaction, so that the actor commits on meanwhile.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Mutex;
 
@@ -15,14 +15,15 @@ pub type Failure = (u8, String);
 /// Makes backups of one store.
 #[derive(Clone)]
 pub struct Backups {
-    store: Arc<Store>,
+    /// The actor's store: it is closed with the actor, unless a backup is being made.
+    store: Weak<Store>,
     turn: Arc<Mutex<()>>,
 }
 
 impl Backups {
     /// Creates it for this store.
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store, turn: Arc::default() }
+    pub fn new(store: &Arc<Store>) -> Self {
+        Self { store: Arc::downgrade(store), turn: Arc::default() }
     }
 
     /// Copies the state as of the last commit to `out`; a file that is there is replaced only with `force`.
@@ -33,7 +34,9 @@ impl Backups {
         let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else {
             return Err((75, "another backup is being made: try again when it is done".to_owned()));
         };
-        let store = Arc::clone(&self.store);
+        let Some(store) = self.store.upgrade() else {
+            return Err((75, "the hub is stopping: try again in a moment".to_owned()));
+        };
         let path = out.display().to_string();
         let made = tokio::task::spawn_blocking(move || {
             let made = store.back_up(&out, force);

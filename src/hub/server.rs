@@ -105,7 +105,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
     let store = Arc::new(store);
-    let backups = Backups::new(Arc::clone(&store));
+    let backups = Backups::new(&store);
     let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
     let bounds = bounds(&policy, fd_limit::max_open_files());
     let connections = Connections::new(&bounds);
