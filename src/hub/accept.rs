@@ -3,8 +3,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use crate::hub::connection_limit::ConnectionLimit;
 const BACKLOG: i32 = 65_535;
 /// The pause after a failed accept (no file descriptors left).
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long a failed accept counts: while they fail, one follows the other sooner. (A success would not show the end of it:
+/// an accept that nobody comes for waits.)
+const FAILING_FOR: Duration = Duration::from_secs(1);
 /// The least time between two log lines about failed accepts.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -31,14 +34,14 @@ pub(super) struct Intake {
     /// The largest number of connections that wait in line.
     pub(super) places: usize,
     waiting: AtomicUsize,
-    /// Whether the last connection could not be accepted.
-    fails: AtomicBool,
+    /// When a connection could not be accepted for the last time.
+    failed_at: Mutex<Option<Instant>>,
 }
 
 impl Intake {
     /// Creates the watch over a line with so many places (at least 1).
     pub(super) fn new(places: usize) -> Self {
-        Self { places: places.max(1), waiting: AtomicUsize::new(0), fails: AtomicBool::new(false) }
+        Self { places: places.max(1), waiting: AtomicUsize::new(0), failed_at: Mutex::default() }
     }
 
     /// Returns the number of connections in line, with the one that is about to join it.
@@ -46,9 +49,14 @@ impl Intake {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the last connection could not be accepted.
+    /// Returns whether connections cannot be accepted.
     pub(super) fn fails(&self) -> bool {
-        self.fails.load(Ordering::Relaxed)
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|at| at.elapsed() < FAILING_FOR)
+    }
+
+    fn failed(&self) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Records that a connection left the line.
@@ -113,7 +121,6 @@ fn accept_until_stopped(
     while !stop.is_cancelled() {
         match listener.accept() {
             Ok((stream, peer)) => {
-                intake.fails.store(false, Ordering::Relaxed);
                 // Fails only for a connection that is broken already.
                 if stream.set_nonblocking(true).is_err() {
                     continue;
@@ -126,7 +133,7 @@ fn accept_until_stopped(
             Err(_) if stop.is_cancelled() => return,
             Err(error) if http_server::is_peer_error(&error) => {}
             Err(error) => {
-                intake.fails.store(true, Ordering::Relaxed);
+                intake.failed();
                 if logged_at.is_none_or(|at: Instant| at.elapsed() > LOG_INTERVAL) {
                     tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
                     logged_at = Some(Instant::now());

@@ -32,11 +32,11 @@ async fn get_on(stream: &mut TcpStream, path: &str, head: &str) -> (u16, String)
     tokio::time::timeout(PATIENCE, read).await.expect("no answer over HTTP")
 }
 
-pub async fn get(hub: &Hub, path: &str, head: &str) -> (u16, String) {
+pub(crate) async fn get(hub: &Hub, path: &str, head: &str) -> (u16, String) {
     get_on(&mut TcpStream::connect(&hub.address).await.unwrap(), path, head).await
 }
 
-pub async fn metrics(hub: &Hub) -> BTreeMap<String, Family> {
+pub(crate) async fn metrics(hub: &Hub) -> BTreeMap<String, Family> {
     let (status, text) = get(hub, "/metrics", "").await;
     assert_eq!(status, 200, "{text}");
     prometheus::parse(&text).unwrap_or_else(|why| panic!("{why}\n{text}"))
