@@ -222,9 +222,4 @@ fn signed(count: u64) -> i64 {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/support/prometheus.rs"]
-#[allow(unreachable_pub, missing_docs, dead_code, reason = "the tests' own reader")]
-mod strict;
-
-#[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::hub::metrics::strict;
+use crate::common::strict_prometheus as strict;
 
 fn seen() -> Seen {
     Seen {

@@ -118,9 +118,11 @@ impl ReadStore {
 
 fn open_to_read(path: &Path) -> Result<ReadStore, StoreError> {
     regular_file::check(path).map_err(|unfit| StoreError::NoFile { path: path.to_owned(), unfit })?;
-    let failed = |error: DatabaseError| match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.to_owned()),
-        other => StoreError::file(path, &other),
+    let failed = |error: DatabaseError| {
+        if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+            return StoreError::Locked(path.to_owned());
+        }
+        StoreError::file(path, &error)
     };
     catch_panic(path, || {
         let mut builder = Builder::new();
@@ -178,9 +180,11 @@ fn copy(read: &ReadTransaction, store: &Path, out: &Path, replace: bool) -> Resu
         return Err(BackupError::Differs { path: target, found, wanted });
     }
     let placed = if replace { temporary.persist(&target) } else { temporary.persist_noclobber(&target) };
-    placed.map_err(|error| match error.error.kind() {
-        io::ErrorKind::AlreadyExists => BackupError::Taken(target.clone()),
-        _ => system(error.error),
+    placed.map_err(|error| {
+        if error.error.kind() == io::ErrorKind::AlreadyExists {
+            return BackupError::Taken(target.clone());
+        }
+        system(error.error)
     })?;
     File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(system)?;
     Ok(found)

@@ -100,9 +100,11 @@ pub fn restore(file: &Path, data_dir: &Path) -> Result<Restored, RestoreError> {
             Some(aside)
         }
         None => {
-            new.persist_noclobber(&store).map_err(|error| match error.error.kind() {
-                io::ErrorKind::AlreadyExists => RestoreError::InUse(store.clone()),
-                _ => failed(error.error),
+            new.persist_noclobber(&store).map_err(|error| {
+                if error.error.kind() == io::ErrorKind::AlreadyExists {
+                    return RestoreError::InUse(store.clone());
+                }
+                failed(error.error)
             })?;
             None
         }
