@@ -169,10 +169,10 @@ async fn answer(stream: UnixStream, actor: Handle, backups: Backups) -> std::io:
         },
         Ok(request) => match (read_only(&actor.snapshot(), &request), random::secret()) {
             (Some(response), _) => response,
-            (None, Ok(secret)) => actor
-                .ask(move |state, now_ms| apply(state, request, secret, now_ms))
-                .await
-                .unwrap_or_else(|_| Response::error("the hub is stopping")),
+            (None, Ok(secret)) => {
+                let change = actor.ask(move |state, now_ms| apply(state, request, secret, now_ms));
+                timeout(TIMEOUT, change).await?.unwrap_or_else(|_| Response::error("the hub is stopping"))
+            }
             (None, Err(error)) => Response::error(error.to_string()),
         },
         Err(error) => Response::error(format!("not a request: {error}")),
