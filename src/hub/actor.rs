@@ -9,15 +9,19 @@
 //! 4. Publishes the new state for readers, who do not ask the actor.
 //! 5. Sends the outgoing frames.
 //! 6. Answers the requests.
+//! 7. Stores what agents did by coming, going and reporting, a part at a time and when nothing else waits: nobody is
+//!    answered later for it, and a crash forgets the last few seconds of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
+use crate::hub::event_log::EventLog;
 use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::metrics::Metrics;
@@ -26,18 +30,30 @@ use crate::hub::outbox;
 use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
+use crate::hub::scheduler::inventory::Flush;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
+use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Changes, Outgoing};
-use crate::hub::state::store::{StateChanges, Store, StoreError};
+use crate::hub::state::store::{AuditReader, StateChanges, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
-use crate::protocol::{Identify, SidecarFrame};
+use crate::protocol::{Identify, JsonText, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.
 const INBOX: usize = 1_024;
 /// The largest number of messages in one commit.
 const BATCH: usize = 256;
+/// The time between two commits of what agents did by coming, going and reporting, in ms, where nothing else waits.
+const INVENTORY_PAUSE_MS: u64 = 1_000;
+/// The same where there is always something else.
+const INVENTORY_LATEST_MS: u64 = 4_000;
 /// The longest sleep when no deadline is set, in ms.
 const LONGEST_SLEEP_MS: u64 = 1_000;
+
+/// How often the uses of tokens are stored, in ms.
+const USES_STORED_EVERY_MS: u64 = 60_000;
+/// The number of uses of tokens in one commit.
+const USES_AT_ONCE: usize = 512;
 
 /// An order to the task of one socket.
 #[derive(Debug)]
@@ -61,7 +77,8 @@ enum Message {
     },
     Frame(ConnId, SidecarFrame),
     Written(String),
-    Gone(ConnId),
+    Gone(ConnId, Closing),
+    Used(TokenHash),
     Ask(Question),
 }
 
@@ -79,9 +96,11 @@ pub struct Handle {
     published: watch::Receiver<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
+    events: Arc<EventLog>,
+    audit: AuditReader,
 }
 
-/// The error of a request whose token was revoked before the request was applied.
+/// The error of a request whose token was revoked, or had expired, before the request was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked;
 
@@ -119,12 +138,12 @@ impl Handle {
         self.send(Message::Written(command_id)).await
     }
 
-    /// Records that a connection is closed.
+    /// Records that a connection is closed, and how.
     ///
     /// # Errors
     /// Returns [`Stopping`] if the hub is stopping.
-    pub async fn gone(&self, conn: ConnId) -> Result<(), Stopping> {
-        self.send(Message::Gone(conn)).await
+    pub async fn gone(&self, conn: ConnId, closing: Closing) -> Result<(), Stopping> {
+        self.send(Message::Gone(conn, closing)).await
     }
 
     /// Runs `work` on the state and the current time (ms since the epoch), and returns its result once everything that
@@ -157,11 +176,22 @@ impl Handle {
         token: TokenHash,
         work: impl FnOnce(&mut HubState, u64) -> T + Send + 'static,
     ) -> Result<Result<T, Revoked>, Stopping> {
-        self.ask(move |state, now_ms| match state.tokens.valid().get(&token) {
-            Some(_) => Ok(work(state, now_ms)),
-            None => Err(Revoked),
+        self.ask(move |state, now_ms| match state.tokens.valid().is_valid(&token, now_ms) {
+            true => Ok(work(state, now_ms)),
+            false => Err(Revoked),
         })
         .await
+    }
+
+    /// Notes that a token was used. It waits for nothing, and an actor with too much to do forgets it.
+    pub fn note_use(&self, token: TokenHash) {
+        // The next request with the token tells it again.
+        let _ = self.inbox.try_send((Instant::now(), Message::Used(token)));
+    }
+
+    /// Returns the reader of the audit.
+    pub fn audit(&self) -> AuditReader {
+        self.audit.clone()
     }
 
     /// Returns the state as of the last commit. It does not wait for the actor. Everything that was answered or sent is
@@ -180,21 +210,53 @@ impl Handle {
         &self.pulse
     }
 
+    /// Returns the latest events.
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
     async fn send(&self, message: Message) -> Result<(), Stopping> {
         self.inbox.send((Instant::now(), message)).await.map_err(|_| Stopping)
+    }
+}
+
+/// The store, with those who watch its commits.
+struct Disk {
+    store: Arc<Store>,
+    recorder: Recorder,
+    pulse: Arc<Pulse>,
+}
+
+impl Disk {
+    /// Stores the changes; `before` is the state as of the last commit.
+    fn commit(
+        &mut self,
+        before: &View,
+        changes: &Changes<'_>,
+        aside: &StateChanges,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let began = Instant::now();
+        self.pulse.commit_begins(now_ms);
+        if self.store.commit(changes, aside)? {
+            self.recorder.committed(before, changes, began.elapsed(), self.store.path());
+        }
+        self.pulse.commit_ended();
+        Ok(())
     }
 }
 
 /// The actor, before it runs.
 pub struct Actor {
     state: HubState,
-    store: Arc<Store>,
+    disk: Disk,
     sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Sent>,
     published: watch::Sender<Arc<Snapshot>>,
+    events: Arc<EventLog>,
     log_budget: LogBudget,
-    recorder: Recorder,
-    pulse: Arc<Pulse>,
+    /// The time at which the uses of tokens were last stored, in ms since the epoch.
+    uses_stored_at: u64,
 }
 
 impl Actor {
@@ -206,17 +268,19 @@ impl Actor {
         let (metrics, pulse) = (Arc::new(Metrics::new(now_ms())), Arc::new(Pulse::new(now_ms())));
         let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.path());
         let (publisher, published) = watch::channel(Arc::new(snapshot));
+        let events = Arc::new(EventLog::new(now_ms()));
+        let audit = store.audit();
         let actor = Self {
             state,
-            store,
+            disk: Disk { store, recorder, pulse: pulse.clone() },
             sockets: HashMap::new(),
             inbox,
             published: publisher,
+            events: events.clone(),
             log_budget: LogBudget::default(),
-            recorder,
-            pulse: pulse.clone(),
+            uses_stored_at: now_ms(),
         };
-        (actor, Handle { inbox: sender, published, metrics, pulse })
+        (actor, Handle { inbox: sender, published, metrics, pulse, events, audit })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -226,9 +290,10 @@ impl Actor {
     /// start again from the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut inventory_stored_at = now_ms();
         loop {
             // 1. Wait.
-            let wait_ms = self.state.scheduler.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let wait_ms = self.state.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
             let sleep = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -237,30 +302,36 @@ impl Actor {
             }
             // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
+                if let Err(error) = self.store_inventory(Flush::Last, now_ms()) {
+                    tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                }
                 return Ok(());
             }
             // 2. Apply.
             let now = now_ms();
-            self.pulse.round(now);
+            self.disk.pulse.round(now);
             let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.handle(message, now)).collect();
-            if self.state.scheduler.deadline().is_some_and(|at| at <= now) {
-                self.state.scheduler.tick(now);
+            if self.state.deadline().is_some_and(|at| at <= now) {
+                self.state.tick(now);
             }
             // 3. Store.
-            let aside =
-                StateChanges { tokens: self.state.tokens.take_dirty(), settings: self.state.settings.take_dirty() };
-            let changes = self.state.scheduler.take_changes();
-            let began = Instant::now();
-            self.pulse.commit_begins(now);
-            if self.store.commit(&changes, &aside)? {
-                let before = self.published.borrow();
-                self.recorder.committed(&before.view, &changes, began.elapsed(), self.store.path());
+            let mut aside = self.state.take_aside();
+            // No request waits for these.
+            if answers.is_empty() && now.saturating_sub(self.uses_stored_at) >= USES_STORED_EVERY_MS {
+                aside.tokens.extend(self.state.tokens.take_used(USES_AT_ONCE));
+                if aside.tokens.len() < USES_AT_ONCE {
+                    self.uses_stored_at = now;
+                }
             }
-            self.pulse.commit_ended();
+            let presence = self.state.take_presence();
+            let changes = self.state.scheduler.take_changes();
+            self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
             log_changes(&changes, &mut self.log_budget, now);
+            let events = events_of(&changes, presence);
             self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
+            self.events.add(events);
             // 5. Send.
             for outgoing in self.state.take_outgoing() {
                 self.send_to_socket(outgoing);
@@ -272,11 +343,28 @@ impl Actor {
             for (kind, lines) in self.log_budget.end_window(now) {
                 tracing::info!(kind, lines, "more of the same in the last 10 s, not logged one by one");
             }
+            // 7. Store what has time.
+            let waited_ms = now.saturating_sub(inventory_stored_at);
+            if waited_ms >= INVENTORY_LATEST_MS || (waited_ms >= INVENTORY_PAUSE_MS && self.inbox.is_empty()) {
+                inventory_stored_at = now;
+                self.store_inventory(Flush::Part, now)?;
+            }
+        }
+    }
+
+    /// Stores a part of what agents did by coming, going and reporting, or all of it.
+    fn store_inventory(&mut self, part: Flush, now_ms: u64) -> Result<(), StoreError> {
+        match self.state.scheduler.flush_inventory(part, now_ms) {
+            true => {
+                let (before, changes) = (self.published.borrow(), self.state.scheduler.take_changes());
+                self.disk.commit(&before.view, &changes, &StateChanges::default(), now_ms)
+            }
+            false => Ok(()),
         }
     }
 
     fn handle(&mut self, (sent_at, message): Sent, now_ms: u64) -> Option<Answer> {
-        self.recorder.handled_after(sent_at.elapsed());
+        self.disk.recorder.handled_after(sent_at.elapsed());
         self.apply(message, now_ms)
     }
 
@@ -291,10 +379,11 @@ impl Actor {
             }
             Message::Frame(conn, frame) => self.state.scheduler.frame_received(conn, frame, now_ms),
             Message::Written(command_id) => self.state.scheduler.delivered(&command_id, now_ms),
-            Message::Gone(conn) => {
+            Message::Gone(conn, closing) => {
                 self.sockets.remove(&conn);
-                self.state.gone(conn, now_ms);
+                self.state.gone(conn, &closing, now_ms);
             }
+            Message::Used(token) => self.state.tokens.note_use(&token, now_ms),
             Message::Ask(question) => return Some(question(&mut self.state, now_ms)),
         }
         None
@@ -313,7 +402,7 @@ impl Actor {
         self.sockets.insert(conn, socket);
         // Of two that use one identity, neither has ended.
         if conflict.is_none() {
-            self.recorder.identified(identify, is_commanded);
+            self.disk.recorder.identified(identify, is_commanded);
         }
         if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict
             && self.log_budget.permits("identity_conflict", now_ms)
@@ -332,9 +421,13 @@ impl Actor {
     }
 
     fn log_revocations(&mut self, now_ms: u64) {
-        for Revocation { name, tokens, connections } in self.state.take_revocations() {
-            if self.log_budget.permits("revoked_tokens", now_ms) {
-                tracing::info!(name, revoked = tokens, connections, "tokens are revoked");
+        for Revocation { name, expired, tokens, connections } in self.state.take_revocations() {
+            if !self.log_budget.permits("revoked_tokens", now_ms) {
+                continue;
+            }
+            match expired {
+                true => tracing::info!(name, connections, "a token has expired"),
+                false => tracing::info!(name, revoked = tokens, connections, "tokens are revoked"),
             }
         }
     }
@@ -354,6 +447,28 @@ impl Actor {
             self.sockets.remove(&conn);
         }
     }
+}
+
+/// Returns what is told of what was stored, and of the agents that came or went.
+fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'static str, JsonText)> {
+    let agents = presence
+        .into_iter()
+        .map(|(agent_id, connected)| ("agent", JsonText::of(&json!({"agent_id": agent_id, "connected": connected}))));
+    let tasks = changes.tasks.iter().filter_map(|(task_id, task)| {
+        let task = (*task)?;
+        let (status, agent_id) = (task.status.name(), task.holder());
+        let told = json!({"task_id": task_id, "status": status, "agent_id": agent_id, "generation": task.generation});
+        Some(("task", JsonText::of(&told)))
+    });
+    let restarts = changes.restarts.iter().filter_map(|(command_id, restart)| {
+        let restart = (*restart)?;
+        let step = restart.steps.last().map(|step| step.step.as_str());
+        let (agent_id, state, gap_ms) = (&restart.agent_id, restart.phase.name(), restart.gap_ms);
+        let told =
+            json!({"command_id": command_id, "agent_id": agent_id, "state": state, "step": step, "gap_ms": gap_ms});
+        Some(("restart", JsonText::of(&told)))
+    });
+    agents.chain(tasks).chain(restarts).collect()
 }
 
 /// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.

@@ -1,118 +1,46 @@
-//! The hub's admin socket: a unix socket in the data dir, over which `agentcom-hub token` makes, lists and revokes the
-//! tokens of a running hub, `agentcom-hub store check` asks which records it could not read, and `agentcom-hub backup` lets
-//! it copy its store. Every process that may open the socket (its owner's: mode 0600) may have any token; it serves nothing
-//! else.
+//! The hub's admin socket: a unix socket in the data dir, over which `agentcom-hub token` and `invite` make, list and
+//! revoke the tokens and invitations of a running hub, `agentcom-hub audit` reads its audit, and `agentcom-hub store check`
+//! asks which records it could not read. Every process that may open the socket (its owner's: mode 0600) may have any
+//! token; it serves nothing else.
 //!
 //! One line of JSON each way: `{"op":"token","name":"ops","admin":true}` -> `{"token":"..."}`,
 //! `{"op":"list"}` -> `{"tokens":[...]}`, `{"op":"revoke","name":"a"}` -> `{"revoked":1}`, `{"op":"check_store"}` ->
-//! `{"unread":[...]}`, `{"op":"backup","out":"/mnt/hub.redb","force":false}` -> `{"backup":{...}}`; or `{"error":"..."}`.
+//! `{"unread":[...]}`; or `{"error":"..."}`.
+
+mod messages;
 
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use rustix::process::getuid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::private_socket;
 use crate::hub::actor::{Handle, now_ms};
-use crate::hub::backups::{Backups, Failure};
+use crate::hub::acts::NewToken;
+pub use crate::hub::admin_socket::messages::{Request, Response};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::random;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::state::backup::Contents;
+use crate::hub::state::audit::{Author, Via};
+use crate::hub::state::invitations::{Invitation, InvitationRequest, Invitations};
+use crate::hub::state::roles::Role;
 use crate::hub::state::settings::Settings;
-use crate::hub::state::store::{StateChanges, Store, StoreError, UnreadRecord};
-use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, TokenSummary, Tokens};
+use crate::hub::state::store::{AuditReader, Store, StoreError};
+use crate::hub::state::tokens::{NotIssued, SECRET_BYTES, TokenSelector, Tokens};
 
 /// The maximum size of a request, in bytes.
 const MAX_REQUEST_BYTES: u64 = 4_096;
+/// The size from which on a page of the audit ends early, in bytes.
+const PAGE_BYTES: usize = 1 << 20;
 /// How long each side waits for the other.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a command waits while the store is locked but no hub answers: a hub may be starting or stopping.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A request of an operator command.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Request {
-    /// Make a new token.
-    Token {
-        /// The name of the agent or the operator.
-        name: String,
-        /// Whether the token may do everything.
-        #[serde(default)]
-        admin: bool,
-        /// Whether all other tokens of the name are revoked.
-        #[serde(default)]
-        replace: bool,
-        /// The token's random bytes, if the caller generated and stored them before asking; else the hub generates
-        /// them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        secret: Option<[u8; SECRET_BYTES]>,
-    },
-    /// List all tokens.
-    List,
-    /// Revoke all tokens of a name, or the one with this id.
-    Revoke {
-        /// The name of the agent or the operator.
-        name: String,
-        /// The token's id, as in the list.
-        #[serde(default)]
-        id: Option<String>,
-    },
-    /// List the records of the store that cannot be read.
-    CheckStore,
-    /// Copy the store to a file.
-    Backup {
-        /// The file's absolute path.
-        out: PathBuf,
-        /// Whether a file that is there is replaced.
-        #[serde(default)]
-        force: bool,
-    },
-}
-
-/// The response: the result of the request, or an error.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Response {
-    /// The new token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// All tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<Vec<TokenSummary>>,
-    /// The number of tokens revoked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revoked: Option<usize>,
-    /// The records of the store that cannot be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unread: Option<Vec<UnreadRecord>>,
-    /// What the backup holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup: Option<Contents>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    /// The exit code that goes with the error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    exit_code: Option<u8>,
-}
-
-impl Response {
-    fn error(error: impl Into<String>) -> Self {
-        Self { error: Some(error.into()), ..Self::default() }
-    }
-
-    /// Returns why there is no result.
-    pub(crate) fn failure(self) -> Failure {
-        let unknown = "it answered nothing; this hub is older than this program: restart it";
-        (self.exit_code.unwrap_or(70), self.error.unwrap_or_else(|| unknown.to_owned()))
-    }
-}
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns the socket's path.
 pub fn path_in(data_dir: &Path) -> PathBuf {
@@ -133,7 +61,7 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Answers requests until `stop`.
-pub async fn serve(listener: UnixListener, actor: Handle, backups: Backups, stop: CancellationToken) {
+pub async fn serve(listener: UnixListener, actor: Handle, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -141,9 +69,9 @@ pub async fn serve(listener: UnixListener, actor: Handle, backups: Backups, stop
         };
         match accepted {
             Ok((stream, _)) => {
-                let (actor, backups) = (actor.clone(), backups.clone());
+                let actor = actor.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, actor, backups).await {
+                    if let Ok(Err(error)) = tokio::time::timeout(TIMEOUT, answer(stream, actor)).await {
                         tracing::debug!(%error, "a caller at the admin socket left early");
                     }
                 });
@@ -156,62 +84,100 @@ pub async fn serve(listener: UnixListener, actor: Handle, backups: Backups, stop
     }
 }
 
-async fn answer(stream: UnixStream, actor: Handle, backups: Backups) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, actor: Handle) -> std::io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    let mut read = BufReader::new(read.take(MAX_REQUEST_BYTES));
-    timeout(TIMEOUT, read.read_line(&mut line)).await??;
+    BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let response = match serde_json::from_str::<Request>(&line) {
-        // As long as it takes.
-        Ok(Request::Backup { out, force }) => match backups.make(out, force).await {
-            Ok(contents) => Response { backup: Some(contents), ..Response::default() },
-            Err((code, why)) => Response { exit_code: Some(code), ..Response::error(why) },
-        },
-        Ok(request) => match (read_only(&actor.snapshot(), &request), random::secret()) {
-            (Some(response), _) => response,
-            (None, Ok(secret)) => {
-                let change = actor.ask(move |state, now_ms| apply(state, request, secret, now_ms));
-                timeout(TIMEOUT, change).await?.unwrap_or_else(|_| Response::error("the hub is stopping"))
-            }
-            (None, Err(error)) => Response::error(error.to_string()),
-        },
+        Ok(request) => respond(&actor, request, Author::on_this_machine(uid, Via::Socket)).await,
         Err(error) => Response::error(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_string(&response)?;
     text.push('\n');
-    timeout(TIMEOUT, write.write_all(text.as_bytes())).await?
+    write.write_all(text.as_bytes()).await
 }
 
-/// Answers a request that changes nothing; `None` for any other.
-fn read_only(snapshot: &Snapshot, request: &Request) -> Option<Response> {
-    match request {
-        Request::List => Some(Response { tokens: Some(snapshot.tokens.list().collect()), ..Response::default() }),
-        Request::CheckStore => Some(Response { unread: Some(snapshot.unread.to_vec()), ..Response::default() }),
-        Request::Token { .. } | Request::Revoke { .. } | Request::Backup { .. } => None,
+async fn respond(actor: &Handle, request: Request, author: Author) -> Response {
+    let (snapshot, audit, wanted) = (actor.snapshot(), actor.audit(), request.clone());
+    // The audit is on the disk.
+    match tokio::task::spawn_blocking(move || read_only(&snapshot, &audit, &wanted)).await {
+        Ok(Some(response)) => return response,
+        Ok(None) => {}
+        Err(error) => return Response::error(error.to_string()),
+    }
+    match random::secret() {
+        Ok(secret) => actor
+            .ask(move |state, now_ms| apply(state, request, secret, &author, now_ms))
+            .await
+            .unwrap_or_else(|_| Response::error("the hub is stopping")),
+        Err(error) => Response::error(error.to_string()),
     }
 }
 
-/// Applies the request. `new_secret` holds random bytes for a new token, used if the caller sent none.
-fn apply(state: &mut HubState, request: Request, new_secret: [u8; SECRET_BYTES], now_ms: u64) -> Response {
+/// Answers a request that changes nothing; `None` for any other.
+fn read_only(snapshot: &Snapshot, audit: &AuditReader, request: &Request) -> Option<Response> {
+    let none = Response::default();
+    Some(match request {
+        Request::List => Response { tokens: Some(snapshot.tokens.list().collect()), ..none },
+        Request::ListInvitations => {
+            Response { invitations: Some(snapshot.invitations.values().map(Invitation::summary).collect()), ..none }
+        }
+        Request::Audit { filter, before, limit } => match audit.page(filter, *before, *limit, PAGE_BYTES) {
+            Ok(page) => Response { audit: Some(page), ..none },
+            Err(error) => Response::error(error.to_string()),
+        },
+        Request::CheckStore => match audit.unread() {
+            Ok(unread) => Response { unread: Some(snapshot.unread.iter().cloned().chain(unread).collect()), ..none },
+            Err(error) => Response::error(error.to_string()),
+        },
+        Request::Token { .. } | Request::Revoke { .. } | Request::Invite { .. } | Request::RevokeInvitation { .. } => {
+            return None;
+        }
+    })
+}
+
+/// Applies a request that changes something. `new_secret` holds random bytes for a new token or invitation, used if the
+/// caller sent none.
+fn apply(
+    state: &mut HubState,
+    request: Request,
+    new_secret: [u8; SECRET_BYTES],
+    author: &Author,
+    now_ms: u64,
+) -> Response {
+    let acts = state.acts(author, now_ms);
     match request {
-        Request::Token { name, admin, replace, secret } => {
-            let (secret, principal) = (secret.unwrap_or(new_secret), Principal::new(&name, admin, now_ms));
+        Request::Token { name, admin, role, expires_in_ms, replace, secret } => {
+            let role = role.unwrap_or(if admin { Role::Admin } else { Role::Agent });
+            let (secret, new) = (secret.unwrap_or(new_secret), NewToken { name, role, expires_in_ms });
             let issued = match replace {
-                true => state.replace_tokens(secret, principal, &TokenSelector::All, now_ms),
-                false => state.issue_token(secret, principal, false),
+                true => acts.replace_tokens(secret, &new, &TokenSelector::All),
+                false => acts.issue_token(secret, &new),
             };
             match issued {
-                Ok(token) => Response { token: Some(token), ..Response::default() },
+                Ok(token) => Response { token: Some(token), role: Some(role), ..Response::default() },
                 Err(NotIssued::NameTaken) => Response::error("the name is taken"),
                 Err(NotIssued::Full) => Response::error("there are too many tokens: revoke some"),
             }
         }
         Request::Revoke { name, id } => {
             let which = id.map_or(TokenSelector::All, TokenSelector::One);
-            Response { revoked: Some(state.revoke(&name, &which, now_ms)), ..Response::default() }
+            Response { revoked: Some(acts.revoke_tokens(&name, &which)), ..Response::default() }
         }
-        Request::Backup { .. } => Response::error("a backup is no change of the state: this is a bug"),
-        Request::List | Request::CheckStore => read_only(&state.snapshot(), &request).unwrap_or_default(),
+        Request::Invite { name, uses, expires_in_ms } => {
+            match acts.make_invitation(new_secret, InvitationRequest { agent_id: name, uses, expires_in_ms }) {
+                Ok((code, made)) => {
+                    Response { invitation: Some(code), invitations: Some(vec![made]), ..Response::default() }
+                }
+                Err(_) => Response::error("there are too many invitations: revoke some"),
+            }
+        }
+        Request::RevokeInvitation { id } => {
+            Response { revoked: Some(usize::from(acts.revoke_invitation(&id))), ..Response::default() }
+        }
+        // These change nothing: `read_only` has answered them.
+        Request::List | Request::ListInvitations | Request::Audit { .. } | Request::CheckStore => Response::default(),
     }
 }
 
@@ -242,7 +208,7 @@ pub enum TokenError {
 pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenError> {
     let started_at = Instant::now();
     let response = loop {
-        if let Some(response) = send_to_running_hub(data_dir, request, TIMEOUT).map_err(TokenError::Unanswered)? {
+        if let Some(response) = send_to_running_hub(data_dir, request).map_err(TokenError::Unanswered)? {
             break response;
         }
         match Store::open(data_dir) {
@@ -270,13 +236,9 @@ pub fn request(data_dir: &Path, request: &Request) -> Result<Response, TokenErro
 
 /// Sends the request to the running hub, once: a repeated request would be carried out twice. Returns `None` if no hub
 /// runs.
-pub(crate) fn send_to_running_hub(
-    data_dir: &Path,
-    request: &Request,
-    patience: Duration,
-) -> std::io::Result<Option<Response>> {
+fn send_to_running_hub(data_dir: &Path, request: &Request) -> std::io::Result<Option<Response>> {
     let Ok(mut stream) = private_socket::connect(&path_in(data_dir)) else { return Ok(None) };
-    stream.set_read_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut text = serde_json::to_string(request)?;
     text.push('\n');
@@ -293,10 +255,16 @@ fn apply_offline(store: &Store, request: Request) -> Result<Response, TokenError
     let secret = random::secret().map_err(TokenError::NoRandomBytes)?;
     let stored = store.load().map_err(TokenError::Store)?;
     let now = now_ms();
-    let scheduler = Scheduler::load_to_edit(stored.tasks, stored.restarts, Policy::keeping_all(), now);
-    let mut state = HubState::new(scheduler, Tokens::load(stored.tokens), Settings::default(), stored.unread);
-    let response = apply(&mut state, request, secret, now);
-    let aside = StateChanges { tokens: state.tokens.take_dirty(), ..StateChanges::default() };
+    let scheduler = Scheduler::load_to_edit(stored.tasks, stored.restarts, Policy::keeping_all(), now)
+        .with_agents(stored.agents, None);
+    let state = HubState::new(scheduler, Tokens::load(stored.tokens), Settings::default(), stored.unread);
+    let mut state = state.with_invitations(Invitations::load(stored.invitations));
+    if let Some(response) = read_only(&state.snapshot(), &store.audit(), &request) {
+        return Ok(response);
+    }
+    let author = Author::on_this_machine(getuid().as_raw(), Via::Offline);
+    let response = apply(&mut state, request, secret, &author, now);
+    let aside = state.take_aside();
     store.commit(&state.scheduler.take_changes(), &aside).map_err(TokenError::Store)?;
     Ok(response)
 }

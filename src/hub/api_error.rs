@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::hub::actor::Stopping;
 use crate::hub::random::NoRandomBytes;
+use crate::hub::state::roles::Role;
 
 /// An error answer: a JSON object that always has `error`.
 #[derive(Debug)]
@@ -19,6 +20,11 @@ impl ApiError {
     /// Creates an error. `error` is for programs; `hint` tells people what to do.
     pub fn new(status: StatusCode, error: &str, hint: &str) -> Self {
         Self { status, body: json!({"error": error, "hint": hint}) }
+    }
+
+    /// Returns the status and the body.
+    pub(super) fn into_parts(self) -> (StatusCode, Value) {
+        (self.status, self.body)
     }
 
     /// Adds a field to the body.
@@ -41,10 +47,15 @@ impl ApiError {
         Self::invalid(vec![json!({"field": field, "error": error, "detail": detail})])
     }
 
-    /// Creates the 403 error for a principal that lacks the permission.
-    pub fn forbidden(name: &str, what: &str) -> Self {
-        let hint = format!("the token of {name} may not {what}; use an admin token (agentcom-hub token NAME --admin)");
+    /// Creates the 403 error for a token of `name` with a role that does not let it do `what`; `needed` does.
+    pub fn forbidden(name: &str, role: Role, needed: Role, what: &str) -> Self {
+        let hint = format!(
+            "the token of {name} has the role {role} and may not {what}; that takes the role {needed} or more \
+             (agentcom-hub token NAME --role {needed})"
+        );
         Self::new(StatusCode::FORBIDDEN, "forbidden", &hint)
+            .with("role", <&str>::from(role))
+            .with("needed_role", <&str>::from(needed))
     }
 
     /// Creates the 404 error for an unknown task.

@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Outgoing, Scheduler};
+use crate::hub::state::audit::Audit;
+use crate::hub::state::idempotency::Answers;
+use crate::hub::state::invitations::{InvitationTable, Invitations};
+use crate::hub::state::roles::Permission;
 use crate::hub::state::settings::{Settings, SettingsTable};
-use crate::hub::state::store::UnreadRecord;
+use crate::hub::state::store::{StateChanges, UnreadRecord};
 use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens};
 use crate::protocol::Identify;
 
@@ -16,9 +21,9 @@ use crate::protocol::Identify;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum IdentifyRefused {
-    /// The hub does not know the token.
+    /// The hub does not know the token, or it has expired.
     InvalidToken,
-    /// The token belongs to another agent.
+    /// The token belongs to another agent, or its role is none that connects as an agent.
     TokenAgentMismatch,
 }
 
@@ -29,25 +34,39 @@ pub struct HubState {
     pub scheduler: Scheduler,
     /// All tokens.
     pub tokens: Tokens,
+    /// All invitations.
+    pub invitations: Invitations,
     /// The settings that an operator made.
     pub settings: Settings,
+    /// The answers to requests with an `Idempotency-Key`.
+    pub answers: Answers,
+    /// What was done and is not stored yet.
+    pub audit: Audit,
     /// The records of the store that could not be read at the start.
     unread: Arc<[UnreadRecord]>,
     /// The agent's name and the token that each connection identified with.
     identities: HashMap<ConnId, (Arc<str>, TokenHash)>,
     /// The connections that identified as each agent: one, and those that it has replaced and that are not closed yet.
     conns: HashMap<Arc<str>, Vec<ConnId>>,
-    /// Connections whose token was revoked, to be closed.
-    revoked_conns: Vec<ConnId>,
-    /// What was revoked, to be logged.
+    /// Connections whose token is worth nothing any more, to be closed, each with the reason.
+    expelled: Vec<(ConnId, &'static str)>,
+    /// What was revoked or has expired, to be logged.
     revocations: Vec<Revocation>,
+    /// The agents that came or went, to be told.
+    presence: Vec<(Arc<str>, bool)>,
 }
 
-/// Tokens of one name that were revoked.
+/// Why a token is worth nothing any more, as its connections are told.
+const REVOKED: &str = "the token was revoked";
+const EXPIRED: &str = "the token has expired";
+
+/// Tokens of one name that were revoked or have expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The name.
     pub name: String,
+    /// Whether they have expired.
+    pub expired: bool,
     /// The number of tokens.
     pub tokens: usize,
     /// The number of connections that are closed for it.
@@ -60,8 +79,10 @@ pub struct Revocation {
 pub struct Snapshot {
     /// Agents, tasks and restarts.
     pub view: View,
-    /// The valid tokens.
+    /// The tokens that were not revoked.
     pub tokens: TokenTable,
+    /// All invitations.
+    pub invitations: InvitationTable,
     /// The settings that an operator made.
     pub settings: SettingsTable,
     /// The records of the store that could not be read at the start.
@@ -69,12 +90,39 @@ pub struct Snapshot {
 }
 
 impl HubState {
-    /// Creates the state from what was stored, with no agent connected.
+    /// Creates the state from what was stored, with no agent connected and without invitations.
     pub fn new(scheduler: Scheduler, tokens: Tokens, settings: Settings, unread: Vec<UnreadRecord>) -> Self {
         let unread = unread.into();
         let (identities, conns) = (HashMap::new(), HashMap::new());
-        let (revoked_conns, revocations) = (Vec::new(), Vec::new());
-        Self { scheduler, tokens, settings, unread, identities, conns, revoked_conns, revocations }
+        let (invitations, audit) = (Invitations::default(), Audit::default());
+        let (answers, presence) = (Answers::default(), Vec::new());
+        let (expelled, revocations) = (Vec::new(), Vec::new());
+        Self {
+            scheduler,
+            tokens,
+            invitations,
+            settings,
+            answers,
+            audit,
+            unread,
+            identities,
+            conns,
+            expelled,
+            revocations,
+            presence,
+        }
+    }
+
+    /// Adds the answers that were stored.
+    #[must_use]
+    pub fn with_answers(self, answers: Answers) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// Adds the invitations that were stored.
+    #[must_use]
+    pub fn with_invitations(self, invitations: Invitations) -> Self {
+        Self { invitations, ..self }
     }
 
     /// Returns the present state for reading.
@@ -82,8 +130,43 @@ impl HubState {
         Snapshot {
             view: self.scheduler.view(),
             tokens: self.tokens.valid().clone(),
+            invitations: self.invitations.all().clone(),
             settings: self.settings.all().clone(),
             unread: self.unread.clone(),
+        }
+    }
+
+    /// Returns when [`Self::tick`] will next have something to do, in ms since the epoch.
+    pub fn deadline(&self) -> Option<u64> {
+        [self.scheduler.deadline(), self.tokens.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// Does everything that is due by now.
+    pub fn tick(&mut self, now_ms: u64) {
+        if self.scheduler.deadline().is_some_and(|at| at <= now_ms) {
+            self.scheduler.tick(now_ms);
+        }
+        for (name, hash) in self.tokens.take_expired(now_ms) {
+            let has_it = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, other)| *other == hash);
+            let conns: Vec<ConnId> =
+                self.conns.get(name.as_str()).into_iter().flatten().filter(has_it).copied().collect();
+            let may_return = self.tokens.valid().holds_valid(&name, now_ms);
+            let connections = self.expel(&name, &conns, EXPIRED, may_return, now_ms);
+            // At the start of a hub, those that expired long ago come by too.
+            if connections > 0 {
+                self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
+            }
+        }
+    }
+
+    /// Returns what is to be stored beside the scheduler's changes since the last call.
+    pub fn take_aside(&mut self) -> StateChanges {
+        StateChanges {
+            tokens: self.tokens.take_dirty(),
+            invitations: self.invitations.take_dirty(),
+            settings: self.settings.take_dirty(),
+            answers: self.answers.take_dirty(),
+            audit: self.audit.take_dirty(),
         }
     }
 
@@ -99,19 +182,33 @@ impl HubState {
         now_ms: u64,
     ) -> Result<Option<IdentityConflict>, IdentifyRefused> {
         let (hash, principal) = self.tokens.valid().find(&identify.token).ok_or(IdentifyRefused::InvalidToken)?;
-        if principal.name != identify.agent_id {
+        if principal.has_expired(now_ms) {
+            return Err(IdentifyRefused::InvalidToken);
+        }
+        if principal.name != identify.agent_id || !principal.may(Permission::Identify) {
             return Err(IdentifyRefused::TokenAgentMismatch);
         }
+        self.tokens.note_use(&hash, now_ms);
         let name: Arc<str> = identify.agent_id.as_str().into();
         self.conns.entry(name.clone()).or_default().push(conn);
-        self.identities.insert(conn, (name, hash));
-        Ok(self.scheduler.identified(conn, identify, address, now_ms))
+        self.identities.insert(conn, (name.clone(), hash));
+        let conflict = self.scheduler.identified(conn, identify, address, now_ms);
+        if self.scheduler.is_connected(&name) {
+            self.presence.push((name, true));
+        }
+        Ok(conflict)
     }
 
-    /// Records that a connection is closed.
-    pub fn gone(&mut self, conn: ConnId, now_ms: u64) {
-        self.forget(conn);
-        self.scheduler.disconnected(conn, now_ms);
+    /// Records that a connection is closed, and how.
+    pub fn gone(&mut self, conn: ConnId, closing: &Closing, now_ms: u64) {
+        let name = self.forget(conn);
+        self.scheduler.closed(conn, closing, now_ms);
+        self.presence.extend(name.filter(|name| !self.scheduler.is_connected(name)).map(|name| (name, false)));
+    }
+
+    /// Returns the agents that came (true) or went since the last call, in this order.
+    pub fn take_presence(&mut self) -> Vec<(Arc<str>, bool)> {
+        std::mem::take(&mut self.presence)
     }
 
     /// Issues a token. If it is the name's only one, the name has a new owner, who inherits nothing.
@@ -133,7 +230,8 @@ impl HubState {
         Ok(token)
     }
 
-    /// Issues a token in place of those that are selected, in one step: the owner stays.
+    /// Issues a token in place of those that are selected, in one step: the owner stays. Returns it with the ids of those
+    /// that it replaces.
     ///
     /// # Errors
     /// Those of [`Tokens::issue`], if there was nothing to replace.
@@ -143,67 +241,78 @@ impl HubState {
         mut principal: Principal,
         which: &TokenSelector,
         now_ms: u64,
-    ) -> Result<String, NotIssued> {
+    ) -> Result<(String, Vec<String>), NotIssued> {
         let Some(owned_since) = self.tokens.valid().owned_since(&principal.name) else {
-            return self.issue_token(secret, principal, false);
+            return Ok((self.issue_token(secret, principal, false)?, Vec::new()));
         };
         principal.owned_since = owned_since;
-        self.revoke_only(&principal.name, which, now_ms);
-        self.tokens.issue(secret, principal, false)
+        let replaced = self.revoke_only(&principal.name, which, now_ms);
+        Ok((self.tokens.issue(secret, principal, false)?, replaced))
     }
 
-    /// Revokes tokens of the name and returns how many. Connections that identified with one of them count as closed
+    /// Revokes tokens of the name and returns their ids. Connections that identified with one of them count as closed
     /// from this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away. With
     /// the name's last token, its owner leaves.
-    pub fn revoke(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
+    pub fn revoke(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
         let revoked = self.revoke_only(name, which, now_ms);
-        if revoked > 0 && !self.tokens.valid().holds(name) {
+        if !revoked.is_empty() && !self.tokens.valid().holds(name) {
             self.scheduler.owner_left(name, now_ms);
         }
         revoked
     }
 
-    fn revoke_only(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> usize {
+    fn revoke_only(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
         let revoked = self.tokens.revoke(name, which);
         let valid = self.tokens.valid();
         let is_revoked = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, hash)| valid.get(hash).is_none());
         let conns: Vec<ConnId> = self.conns.get(name).into_iter().flatten().filter(is_revoked).copied().collect();
-        for conn in &conns {
-            self.forget(*conn);
-            self.scheduler.expel(*conn, now_ms);
+        let may_return = valid.holds(name);
+        let connections = self.expel(name, &conns, REVOKED, may_return, now_ms);
+        if !revoked.is_empty() {
+            let name = name.to_owned();
+            self.revocations.push(Revocation { name, expired: false, tokens: revoked.len(), connections });
         }
-        if !self.tokens.valid().holds(name) {
-            self.scheduler.expel_absent(name, now_ms);
-        }
-        if revoked > 0 {
-            let revocation = Revocation { name: name.to_owned(), tokens: revoked, connections: conns.len() };
-            self.revocations.push(revocation);
-        }
-        self.revoked_conns.extend(conns);
         revoked
     }
 
-    /// Returns what was revoked since the last call.
+    /// Closes connections of the name whose token is worth nothing any more, and returns how many. Unless the agent may
+    /// return with another token, it loses its task also while it is away.
+    fn expel(&mut self, name: &str, conns: &[ConnId], why: &'static str, may_return: bool, now_ms: u64) -> usize {
+        for conn in conns {
+            let gone = self.forget(*conn);
+            self.scheduler.expel(*conn, now_ms);
+            self.presence.extend(gone.filter(|name| !self.scheduler.is_connected(name)).map(|name| (name, false)));
+            self.expelled.push((*conn, why));
+        }
+        if !may_return {
+            self.scheduler.expel_absent(name, now_ms);
+        }
+        conns.len()
+    }
+
+    /// Returns what was revoked or has expired since the last call.
     pub fn take_revocations(&mut self) -> Vec<Revocation> {
         std::mem::take(&mut self.revocations)
     }
 
     /// Returns the orders to sockets since the last call: those of the scheduler, then the ends of connections whose
-    /// token was revoked.
+    /// token is worth nothing any more.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
         let mut outgoing = self.scheduler.take_outgoing();
-        let close = |conn| Outgoing::Close { conn, code: 1008, reason: "the token was revoked".to_owned() };
-        outgoing.extend(self.revoked_conns.drain(..).map(close));
+        let close = |(conn, why): (ConnId, &str)| Outgoing::Close { conn, code: 1008, reason: why.to_owned() };
+        outgoing.extend(self.expelled.drain(..).map(close));
         outgoing
     }
 
-    fn forget(&mut self, conn: ConnId) {
-        let Some((name, _)) = self.identities.remove(&conn) else { return };
+    /// Forgets a connection and returns the name that it identified as.
+    fn forget(&mut self, conn: ConnId) -> Option<Arc<str>> {
+        let (name, _) = self.identities.remove(&conn)?;
         if let Some(conns) = self.conns.get_mut(&name) {
             conns.retain(|other| *other != conn);
             if conns.is_empty() {
                 self.conns.remove(&name);
             }
         }
+        Some(name)
     }
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use crate::hub::guarded_stream::{Guarded, Meter};
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// The lifetime of a connection that no agent identified on, however busy it is.
 const MAX_LIFETIME: Duration = Duration::from_secs(600);
+/// The lifetime of a connection that fetches something large.
+const LONG_LIFETIME: Duration = Duration::from_secs(3_600);
 /// The time that a connection has to finish its current request after its lifetime ended or the hub stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of new connections that are being answered at any moment. The others wait, so that a mass join never stands
@@ -97,6 +100,8 @@ pub struct Origin {
     turn: Turn,
     meter: Meter,
     peer: SocketAddr,
+    /// Whether its answer may take as long as it has to.
+    is_unhurried: Arc<AtomicBool>,
 }
 
 /// A connection's turn to be answered, until it is over.
@@ -116,6 +121,16 @@ impl Origin {
     /// Limits the bytes that the peer may send from now on; beyond that the connection breaks.
     pub fn allow(&self, bytes: u64) {
         self.meter.allow(Some(bytes));
+    }
+
+    /// Lets the answer, and the connection with it, take longer than others may: up to [`LONG_LIFETIME`]. It still breaks
+    /// when its peer reads nothing.
+    pub fn take_time(&self) {
+        self.is_unhurried.store(true, Ordering::Relaxed);
+    }
+
+    fn is_unhurried(&self) -> bool {
+        self.is_unhurried.load(Ordering::Relaxed)
     }
 
     /// Returns the address at the other end of the connection: the client's, or that of a proxy.
@@ -187,7 +202,13 @@ async fn serve(
         // Fails only for a connection that is broken already.
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let turn = Arc::new(Mutex::new(Some(turn)));
-        let origin = Origin { slot: Arc::new(slot), turn: Arc::clone(&turn), meter: Meter::default(), peer };
+        let origin = Origin {
+            slot: Arc::new(slot),
+            turn: Arc::clone(&turn),
+            meter: Meter::default(),
+            peer,
+            is_unhurried: Arc::default(),
+        };
         let connection = serve_connection(stream, origin, router.clone(), request_timeout, stop.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
@@ -218,14 +239,27 @@ async fn serve_connection(
         tracing::debug!(%error, "a connection keeps its delay");
     }
     let evicted = origin.evicted().clone();
+    let lifetime = {
+        let origin = origin.clone();
+        async move {
+            sleep(MAX_LIFETIME).await;
+            if origin.is_unhurried() {
+                sleep(LONG_LIFETIME - MAX_LIFETIME).await;
+            }
+        }
+    };
     let stream = TokioIo::new(Guarded::new(stream, origin.meter.clone()));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
-        let answer = router.call(request.map(Body::new));
+        let (origin, answer) = (origin.clone(), router.call(request.map(Body::new)));
         async move {
-            Ok::<Response, Infallible>(match timeout(request_timeout, answer).await {
+            let mut answer = pin!(answer);
+            Ok::<Response, Infallible>(match timeout(request_timeout, answer.as_mut()).await {
                 Ok(Ok(answer)) => answer,
+                Err(_) if origin.is_unhurried() => match answer.await {
+                    Ok(answer) => answer,
+                },
                 Err(_) => too_slow_response(request_timeout),
             })
         }
@@ -237,7 +271,7 @@ async fn serve_connection(
         ended = connection.as_mut() => return log_end(ended),
         () = evicted.cancelled() => return,
         () = stop.cancelled() => {}
-        () = sleep(MAX_LIFETIME) => {}
+        () = lifetime => {}
     }
     connection.as_mut().graceful_shutdown();
     if let Ok(ended) = timeout(SHUTDOWN_TIMEOUT, connection).await {

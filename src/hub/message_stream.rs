@@ -52,7 +52,12 @@ pub(super) enum Message {
     /// A pong.
     Pong,
     /// The closing handshake, which wants a close frame in answer. Nothing that follows counts.
-    Close,
+    Close {
+        /// The peer's code, if it gives one.
+        code: Option<u16>,
+        /// Its reason.
+        reason: String,
+    },
 }
 
 /// The reason why no more messages can be read.
@@ -188,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
                     self.parts = parts;
                     return Ok(Some(Message::Pong));
                 }
-                (CLOSE, _) => return Ok(Some(Message::Close)),
+                (CLOSE, _) => return Ok(Some(closing(&payload))),
                 (TEXT | BINARY, None) if head.is_final => return finish(head.opcode == TEXT, payload).map(Some),
                 (TEXT | BINARY, None) => self.parts = Some((head.opcode == TEXT, payload)),
                 (CONTINUATION, Some((is_text, mut parts))) => {
@@ -241,6 +246,17 @@ fn finish(is_text: bool, payload: Vec<u8>) -> Result<Message, ReadError> {
         return Ok(Message::Binary);
     }
     String::from_utf8(payload).map(Message::Text).map_err(|_| ReadError::NotUtf8)
+}
+
+/// Reads the payload of a close frame.
+fn closing(payload: &[u8]) -> Message {
+    match payload.split_first_chunk::<2>() {
+        Some((code, reason)) => Message::Close {
+            code: Some(u16::from_be_bytes(*code)),
+            reason: String::from_utf8_lossy(reason).into_owned(),
+        },
+        None => Message::Close { code: None, reason: String::new() },
+    }
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {

@@ -4,8 +4,10 @@
 //! | part | what it is | pure |
 //! |---|---|---|
 //! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
-//! | [`state`] | what outlives the process: the store, tokens and settings | no |
+//! | [`state`] | what outlives the process: the store, tokens, settings, the audit | no |
+//! | [`acts`] | what agents and operators do, each act with its entry in the audit | yes |
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
+//! | `fleet` | all agents that the hub knows, also those that have only a token | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
 //! | [`websocket`] | the connection of one agent | no |
 //! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
@@ -23,17 +25,21 @@
 //! | [`cli`] | the command line | no |
 //! | [`log_budget`] | the limit on log lines of one kind | yes |
 //! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
+//! | [`event_log`] | the latest events, for readers that follow them | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
 mod accept;
 pub mod actor;
+pub mod acts;
 pub mod admin_socket;
 pub mod api_error;
 pub mod backups;
 pub mod cli;
 pub mod connection_limit;
+pub mod event_log;
 pub mod fd_limit;
+mod fleet;
 mod guarded_stream;
 pub mod http;
 pub mod hub_state;

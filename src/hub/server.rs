@@ -19,6 +19,8 @@ use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds, Connections};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::policy::Policy;
+use crate::hub::state::idempotency::Answers;
+use crate::hub::state::invitations::Invitations;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::state::tokens::Tokens;
@@ -102,18 +104,22 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
-    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms());
+    let scheduler = Scheduler::load(stored.tasks, stored.restarts, policy, now_ms())
+        .with_agents(stored.agents, Some(stored.moment));
     let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
+    let state = HubState::new(scheduler, tokens, settings, stored.unread);
+    let state = state.with_invitations(Invitations::load(stored.invitations));
+    let state = state.with_answers(Answers::load(stored.answers));
     let store = Arc::new(store);
     let backups = Backups::new(&store);
-    let (actor, handle) = Actor::new(HubState::new(scheduler, tokens, settings, stored.unread), store);
+    let (actor, handle) = Actor::new(state, store);
     let bounds = bounds(&policy, fd_limit::max_open_files());
     let connections = Connections::new(&bounds);
     let runtime = tokio::runtime::Handle::current();
     let actor_stop = stop.clone();
     // Commits block, so the actor has a thread of its own.
     let actor = tokio::task::spawn_blocking(move || runtime.block_on(actor.run(actor_stop)));
-    tokio::spawn(admin_socket::serve(admin_listener, handle.clone(), backups, stop.clone()));
+    tokio::spawn(admin_socket::serve(admin_listener, handle.clone(), stop.clone()));
 
     let app = Arc::new(App {
         actor: handle,
@@ -127,6 +133,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         data_dir,
         connections: connections.clone(),
         scrape: Arc::default(),
+        backups,
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         next_conn: AtomicU64::new(1),

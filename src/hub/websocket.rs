@@ -15,6 +15,7 @@ use crate::hub::message_stream::{Message, MessageStream, ReadError};
 use crate::hub::not_unicode;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::upgrade::Upgrade;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::{HubError, HubFrame, Identify, JsonText, SidecarFrame, task_named_in};
@@ -75,27 +76,45 @@ pub(super) async fn serve(
     };
     let end = session.run(orders, patience, &stop).await;
     tracing::debug!(conn, ?end, "socket ended");
+    let closing = Closing::from(&end);
     // What happens once for each connection is boxed: a future is as large as its largest part, for its whole life.
     match end {
         End::Peer => {}
-        End::PeerClosed => Box::pin(session.answer_close()).await,
+        End::PeerClosed(..) => Box::pin(session.answer_close()).await,
+        End::Silent => Box::pin(session.close(1002, SILENT)).await,
         End::Close(code, reason) => Box::pin(session.close(code, &reason)).await,
     }
     if session.identified {
         // Fails only while the hub stops. That is fine: a stopping hub keeps every assignment.
-        let _ = Box::pin(session.actor.gone(conn)).await;
+        let _ = Box::pin(session.actor.gone(conn, closing)).await;
     }
 }
+
+/// The reason in the close frame for a peer that was silent for too long.
+const SILENT: &str = "silent for too long";
 
 /// The reason why a session ended.
 #[derive(Debug)]
 enum End {
     /// The connection ended, or broke.
     Peer,
-    /// The peer closes the connection by handshake.
-    PeerClosed,
+    /// The peer closes the connection by handshake, with this code and reason.
+    PeerClosed(Option<u16>, String),
+    /// The peer was silent for too long.
+    Silent,
     /// The hub closes the connection with this code and reason.
     Close(u16, Cow<'static, str>),
+}
+
+impl From<&End> for Closing {
+    fn from(end: &End) -> Self {
+        match end {
+            End::Peer => Self::broken(),
+            End::PeerClosed(code, reason) => Self::by_agent(*code, reason),
+            End::Silent => Self::silent(1002, SILENT),
+            End::Close(code, reason) => Self::by_hub(*code, reason),
+        }
+    }
 }
 
 struct Session {
@@ -141,7 +160,7 @@ impl Session {
                     if !self.identified && now >= identify_by {
                         Err(End::Close(1008, Cow::Borrowed("not identified in time")))
                     } else if now >= silent_at {
-                        Err(End::Close(1002, Cow::Borrowed("silent for too long")))
+                        Err(End::Silent)
                     } else {
                         if let Some(origin) = &self.origin {
                             origin.end_turn();
@@ -174,7 +193,7 @@ impl Session {
             Message::Binary => Err(End::Close(1003, Cow::Borrowed("text frames only"))),
             Message::Ping(payload) => self.messages.send_pong(&payload, WRITE_TIMEOUT).await.map_err(|_| End::Peer),
             Message::Pong => Ok(()),
-            Message::Close => Err(End::PeerClosed),
+            Message::Close { code, reason } => Err(End::PeerClosed(code, reason)),
         }
     }
 
@@ -217,6 +236,14 @@ impl Session {
         };
         // From here on the actor may know this connection, so it must be told when the connection is gone.
         self.identified = true;
+        if !identify.dropped_labels.is_empty() {
+            let (agent_id, labels) = (&identify.agent_id, identify.dropped_labels.join(", "));
+            tracing::warn!(
+                agent_id,
+                labels,
+                "labels of an agent are not allowed and are left out: `agentcom-sidecar check` says what is, on its machine"
+            );
+        }
         match self.actor.identify(self.conn, identify, std::mem::take(&mut self.address), outbox).await {
             Ok(Ok(())) => {
                 if let Some(origin) = self.origin.take() {
@@ -249,7 +276,7 @@ impl Session {
     }
 
     async fn send(&mut self, frame: &HubFrame) -> Result<(), End> {
-        self.write(crate::hub::scheduler::text_of(frame), None).await
+        self.write(frame.to_text(), None).await
     }
 
     async fn write(&mut self, text: String, receipt: Option<String>) -> Result<(), End> {

@@ -18,7 +18,7 @@ pub use document::Document;
 pub use fields::JsonFields;
 pub use repair::{Repaired, repair};
 use shape::Shape;
-pub use text::{JsonText, JsonType};
+pub use text::{JsonText, JsonType, json_bytes};
 
 /// The maximum number of levels of arrays and objects in a received document: a request's body, a frame, a hook's
 /// answer.
@@ -64,6 +64,8 @@ pub enum Refusal {
     },
     /// [`RESERVED_KEY`] is among the keys.
     ReservedKey,
+    /// A number is larger than any that readers can hold.
+    NumberOutOfRange,
 }
 
 impl Refusal {
@@ -76,7 +78,7 @@ impl Refusal {
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::TooDeep { field, .. } => Some(field),
-            Self::ReservedKey => None,
+            Self::ReservedKey | Self::NumberOutOfRange => None,
         }
     }
 }
@@ -91,6 +93,7 @@ impl core::fmt::Display for Refusal {
                 )
             }
             Self::ReservedKey => write!(f, "the key {RESERVED_KEY:?} is not taken: rename it"),
+            Self::NumberOutOfRange => f.write_str("number out of range: make it smaller, or write it as a text"),
         }
     }
 }

@@ -9,6 +9,7 @@ mod agent_name;
 mod hub_frame;
 mod identity_conflict;
 mod json;
+mod labels;
 mod limits;
 pub mod schema;
 mod sidecar_frame;
@@ -20,8 +21,10 @@ pub use identity_conflict::{
 };
 pub use json::{
     Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, MAX_STORED_DEPTH,
-    RESERVED_KEY, Refusal, Repaired, limit_depth, read_part, read_stored, repair, stored_fields, stored_value,
+    RESERVED_KEY, Refusal, Repaired, json_bytes, limit_depth, read_part, read_stored, repair, stored_fields,
+    stored_value,
 };
+pub use labels::{BadLabel, Labels, MAX_LABEL_CHARS, MAX_LABELS, check_label_key, check_label_value};
 pub use limits::{Limit, clip};
 pub use sidecar_frame::{
     Identify, Pm2Info, PreviousEnd, RestartAck, RestartAckOutcome, Restarted, Restarting, SidecarFrame, TaskCompletion,
@@ -47,6 +50,9 @@ pub const FEATURE_TASK_REASSIGN: &str = "task_reassign";
 
 /// The `status` of a `state_report` about work that the sidecar only keeps (feature `task_reassign`).
 pub const STATUS_PARKED: &str = "parked";
+
+/// The beginning of the `status` of a sidecar that cannot write its journal.
+pub const STATUS_UNWELL: &str = "unwell: ";
 
 /// The reason why a text frame could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::VariantNames as _;
 
-use crate::protocol::{FrameError, JsonFields, JsonText, PROTOCOL_VERSION, split};
+use crate::protocol::{FrameError, JsonFields, JsonText, Labels, PROTOCOL_VERSION, split};
 
 /// A frame from a sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, strum::VariantNames, strum::IntoStaticStr)]
@@ -224,6 +224,12 @@ pub struct Identify {
     /// The agent's capabilities: the kinds of tasks that it can do.
     #[serde(default)]
     pub capabilities: Vec<JsonText>,
+    /// What its operator groups agents by, as its configuration has it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// The keys of labels that were left out as they came, since they are not allowed.
+    #[serde(skip)]
+    pub dropped_labels: Vec<String>,
     /// The kind of client: `sidecar`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_type: Option<String>,

@@ -400,6 +400,16 @@ fn the_example_in_the_documentation_is_a_good_configuration() {
 }
 
 #[test]
+fn labels_are_read_and_only_so_many() {
+    let read = loaded(&with(r#""labels": {"pool": "gpu", "site/rack": "Größe 7", "none": null}"#)).config.labels;
+    let read: Vec<_> = read.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(read, [("pool", "gpu"), ("site/rack", "Größe 7")]);
+    let many: Vec<String> = (0..17).map(|n| format!("\"k{n}\": \"v\"")).collect();
+    let error = said(&with(&format!("\"labels\": {{{}}}", many.join(", "))));
+    assert!(error.contains("`labels`: found 17 labels; allowed: at most 16 of them"), "{error}");
+}
+
+#[test]
 fn executors_are_read_with_their_defaults() {
     let text = with(
         "\"wake_timeout_ms\": 4000, \"executors\": {\"claude\": {\"command\": \"c\", \"mode\": \"run\", \

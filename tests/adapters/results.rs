@@ -41,6 +41,11 @@ impl Fixture {
         self.watcher.watch(tasks.iter().map(|t| (*t).to_owned()).collect());
     }
 
+    /// Cleans up after a task on which no verdict is known.
+    pub(crate) fn clean_up(&self, task: &str, result: ResultFile) -> Vec<(PathBuf, std::io::Error)> {
+        self.watcher.clean_up(task, result, &|_| false)
+    }
+
     /// Watches and waits until the folder is there.
     pub(crate) async fn watch_made(&self, tasks: &[&str]) {
         self.watch(tasks);
@@ -366,18 +371,20 @@ async fn a_started_that_was_cleaned_up_counts_anew_when_it_comes_again() {
     f.write("t1.started", "");
     f.watch(&["t1"]);
     assert_eq!(f.next().await, started("t1"));
-    assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
     assert!(!f.dir().join("t1.started").exists());
     f.nothing_but("t1").await;
 }
 
 #[tokio::test]
 async fn cleaning_up_removes_both_files_and_only_those() {
-    let f = fixture(NEVER_MS, |_| {});
+    let mut f = fixture(NEVER_MS, |_| {});
     for name in ["t1.started", "t1.json", "t2.json"] {
         f.write(name, DONE);
     }
-    assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+    f.watch(&["t1"]);
+    assert_eq!(f.by_now().await, [started("t1"), done("t1")]);
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
     let left: Vec<_> = fs::read_dir(f.dir()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["t2.json"]);
 }
@@ -403,7 +410,7 @@ async fn a_sign_is_dropped_alone_and_a_later_one_is_new() {
 async fn what_cannot_be_removed_is_named() {
     let f = fixture(NEVER_MS, |_| {});
     fs::create_dir_all(f.dir().join("t1.json")).unwrap();
-    let left = f.watcher.clean_up("t1", ResultFile::Read);
+    let left = f.clean_up("t1", ResultFile::Read);
     assert_eq!(left.iter().map(|(path, _)| path.as_path()).collect::<Vec<&Path>>(), [f.dir().join("t1.json")]);
 }
 
@@ -414,6 +421,6 @@ async fn a_name_that_leaves_the_folder_is_refused() {
     fs::write(f.root.path().join("deep/secret.json"), DONE).unwrap();
     f.watch(&["../secret", "t1"]);
     f.nothing_but("t1").await;
-    assert_eq!(f.watcher.clean_up("../secret", ResultFile::Read).len(), 2);
+    assert_eq!(f.clean_up("../secret", ResultFile::Read).len(), 2);
     assert!(f.root.path().join("deep/secret.json").exists());
 }

@@ -1,7 +1,7 @@
 //! The wake runner with real shells, real sessions and real signals.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -148,13 +148,13 @@ async fn the_beginning_and_the_end_of_long_output_are_quoted() {
     assert!((1_900..=2_000).contains(&characters), "{characters}");
 }
 
-/// Watches the size of the output files in a folder until told to stop, and returns the greatest, bytes.
+/// Watches the space that the output files in a folder take until told to stop, and returns the greatest, bytes.
 fn greatest_size(scratch: PathBuf, stop: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
         let mut most = 0;
         while stop.recv_timeout(Duration::from_millis(1)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             let files = fs::read_dir(&scratch).into_iter().flatten().flatten();
-            most = most.max(files.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum());
+            most = most.max(files.filter_map(|file| file.metadata().ok()).map(|found| found.blocks() * 512).sum());
         }
         most
     })

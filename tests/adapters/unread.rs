@@ -56,7 +56,7 @@ fn a_result_that_becomes_readable_in_time_is_taken_at_once_and_without_the_timer
         f.nothing_by_now().await;
         chmod(&path, 0o600);
         assert_eq!(f.next().await, done("t1"));
-        assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+        assert!(f.clean_up("t1", ResultFile::Read).is_empty());
         assert!(!path.exists() && kept(&f).is_empty());
     });
 }
@@ -69,7 +69,7 @@ fn a_result_that_stays_locked_is_unreadable_after_its_time_and_is_kept() {
         let path = locked(&f, "t1");
         let error = f.unreadable("t1").await;
         assert!(error.contains("rejected/t1.json") && error.contains("Permission denied"), "{error}");
-        assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+        assert!(f.clean_up("t1", ResultFile::Read).is_empty());
         assert!(!path.exists());
         let there = f.dir().join("rejected/t1.json");
         chmod(&there, 0o600);
@@ -99,7 +99,7 @@ fn a_result_that_becomes_readable_after_it_was_judged_is_still_there() {
         // The session gives up on the first one and puts another in its place.
         f.write("t1.part", r#"{"status":"success","n":2}"#);
         fs::rename(f.dir().join("t1.part"), f.dir().join("t1.json")).unwrap();
-        assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+        assert!(f.clean_up("t1", ResultFile::Read).is_empty());
         assert_eq!(kept(&f).len(), 2, "{:?}", kept(&f));
     });
 }
@@ -127,7 +127,7 @@ async fn a_result_that_was_written_to_since_it_was_read_is_kept() {
     f.write("t1.json", DONE);
     assert_eq!(f.next().await, done("t1"));
     f.write("t1.json", r#"{"status":"success","output":"more"}"#);
-    assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
     assert_eq!(kept(&f), ["t1.json"]);
     assert!(!f.dir().join("t1.json").exists());
 }
@@ -138,7 +138,7 @@ async fn a_result_that_nobody_read_is_kept_unless_its_task_was_cancelled() {
     for (task, result) in [("unread", ResultFile::Unread), ("cancelled", ResultFile::OfCancelledTask)] {
         f.write(&format!("{task}.json"), DONE);
         f.write(&format!("{task}.started"), "");
-        assert!(f.watcher.clean_up(task, result).is_empty());
+        assert!(f.clean_up(task, result).is_empty());
         assert!(!f.dir().join(format!("{task}.json")).exists());
         assert!(!f.dir().join(format!("{task}.started")).exists());
     }
@@ -146,13 +146,58 @@ async fn a_result_that_nobody_read_is_kept_unless_its_task_was_cancelled() {
 }
 
 #[tokio::test]
-async fn after_a_crash_what_is_no_result_is_kept_and_what_is_one_was_read() {
+async fn after_a_crash_only_what_the_verdict_is_made_of_goes() {
     let f = fixture(NEVER_MS, |_| {});
-    for (task, content) in [("read", DONE), ("half", r#"{"status":"#), ("empty", "")] {
+    let verdict = ResultContent::Success { result: serde_json::from_str(DONE).unwrap() };
+    let other = r#"{"status":"success","output":"another"}"#;
+    for (task, content) in [("read", DONE), ("half", r#"{"status":"#), ("empty", ""), ("other", other)] {
         f.write(&format!("{task}.json"), content);
-        assert!(f.watcher.clean_up(task, ResultFile::Read).is_empty());
+        assert!(f.watcher.clean_up(task, ResultFile::Read, &|found| found == verdict).is_empty());
+        assert!(!f.dir().join(format!("{task}.json")).exists());
     }
-    assert_eq!(kept(&f), ["empty.json", "half.json"]);
+    assert_eq!(kept(&f), ["empty.json", "half.json", "other.json"]);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_taken_and_put_nowhere_is_found() {
+    let f = fixture(NEVER_MS, |_| {});
+    f.write(".t1.json.taken", r#"{"n":1}"#);
+    f.write("t1.json", r#"{"n":2}"#);
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
+    assert_eq!(kept(&f), ["t1.2.json", "t1.json"]);
+    assert_eq!(fs::read_dir(f.dir()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn where_the_folder_is_unusable_another_takes_it() {
+    let mut f = fixture(20, |c| (c.settle_ms, c.fallback) = (50, Some(c.dir.with_file_name("queue.rejected"))));
+    f.watch_made(&["t1"]).await;
+    f.write("rejected", "in the way");
+    f.write("t1.json", "[");
+    let there = f.dir().with_file_name("queue.rejected").join("t1.json");
+    let error = f.unreadable("t1").await;
+    assert!(error.contains(there.to_str().unwrap()), "{error}");
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
+    assert_eq!((fs::read_to_string(there).unwrap().as_str(), f.dir().join("t1.json").exists()), ("[", false));
+}
+
+#[tokio::test]
+async fn a_result_that_was_judged_and_stays_is_not_judged_again_for_its_task() {
+    let mut f = fixture(20, |c| c.settle_ms = 50);
+    f.watch_made(&["t1"]).await;
+    f.write("rejected", "in the way");
+    f.write("t1.json", "[");
+    f.unreadable("t1").await;
+    f.watch(&[]);
+    assert_eq!(f.clean_up("t1", ResultFile::Read).len(), 1);
+    f.watch(&["t1"]);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    f.nothing_by_now().await;
+    // The next session's own.
+    f.write("t1.json", DONE);
+    assert_eq!(f.next().await, done("t1"));
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
+    assert!(!f.dir().join("t1.json").exists());
 }
 
 #[tokio::test]
@@ -162,7 +207,7 @@ async fn what_is_written_to_an_empty_result_after_it_was_judged_is_kept() {
     let mut session = fs::File::create(f.dir().join("t1.json")).unwrap();
     let error = f.unreadable("t1").await;
     assert!(error.contains("is empty") && error.contains("rejected/t1.json"), "{error}");
-    assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+    assert!(f.clean_up("t1", ResultFile::Read).is_empty());
     std::io::Write::write_all(&mut session, DONE.as_bytes()).unwrap();
     assert_eq!(fs::read_to_string(f.dir().join("rejected/t1.json")).unwrap(), DONE);
 }
@@ -174,11 +219,11 @@ async fn a_result_that_can_be_kept_nowhere_stays_where_it_is() {
     f.write("rejected", "in the way");
     f.write("t1.json", "[");
     f.unreadable("t1").await;
-    let left = f.watcher.clean_up("t1", ResultFile::Read);
+    let left = f.clean_up("t1", ResultFile::Read);
     assert_eq!(left.len(), 1);
     assert_eq!(fs::read_to_string(f.dir().join("t1.json")).unwrap(), "[");
     fs::remove_file(f.dir().join("rejected")).unwrap();
-    f.watcher.clean_up("t1", ResultFile::Unread);
+    f.clean_up("t1", ResultFile::Unread);
     assert_eq!(kept(&f), ["t1.json"]);
 }
 
@@ -197,7 +242,7 @@ async fn a_result_that_is_too_large_or_too_deep_is_kept_and_named() {
             | ResultsEvent::Looked { .. }) => panic!("no hub would take it: {other:?}"),
         };
         assert!(told.contains("rejected/t1.json"), "{told}");
-        assert!(f.watcher.clean_up("t1", ResultFile::Read).is_empty());
+        assert!(f.clean_up("t1", ResultFile::Read).is_empty());
         assert_eq!(fs::read_to_string(f.dir().join("rejected/t1.json")).unwrap(), content);
     }
 }

@@ -237,6 +237,7 @@ async fn how_agents_stand_is_shown_as_at_the_original_hub() {
     assert_eq!((status, &one["agent_id"], &one["fsm_state"]), (200, &json!("a"), &json!("assigned")));
     assert_eq!((&one["current_task_id"], &one["flags"], &one["name"]), (&json!(task), &json!([]), &json!("a")));
     assert!(one["connected_at"].is_u64() && one["capabilities"].is_array(), "{one}");
+    assert!(one["last_state_change"].as_u64() >= one["connected_at"].as_u64(), "{one}");
     let (status, alone) = hub.request("GET", "/api/agents/a/state", Some(&token), Value::Null).await;
     assert_eq!((status, &alone), (200, one));
     let (status, nobody) = hub.request("GET", "/api/agents/b/state", Some(&token), Value::Null).await;

@@ -1,6 +1,9 @@
 //! The real hub, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+#[path = "../support/backup.rs"]
+#[allow(unreachable_pub, reason = "the other tests' too")]
+mod backups;
 #[path = "../support/encodings.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod encoding_table;
@@ -13,9 +16,13 @@ mod support;
 
 mod abuse;
 mod admin;
+mod audit;
 mod backup;
 mod disk;
 mod encodings;
+mod expiry;
+mod inventory;
+mod invitations;
 mod lists;
 mod load;
 mod node_sidecar;
@@ -24,6 +31,8 @@ mod ops;
 mod owners;
 mod process;
 mod restarts;
+mod roles;
 mod stored;
 mod tasks;
 mod token_file;
+mod v1;

@@ -90,7 +90,13 @@ async fn the_metrics_show_tasks_agents_and_the_hubs_own_work() {
     peer.complete(&task_id, generation).await;
     let families = metrics(&hub).await;
     assert_eq!(tasks(&families), [1.0, 0.0, 1.0, 0.0, 1.0]);
-    assert_eq!(figure(&families, "agentcom_hub_agents", &[("status", "connected")]), 1.0);
+    let agents = |families: &_| {
+        ["healthy", "degraded", "offline", "stale", "never_seen"]
+            .map(|status| figure(families, "agentcom_hub_agents", &[("status", status)]))
+    };
+    assert_eq!(agents(&families), [1.0, 0.0, 0.0, 0.0, 0.0]);
+    hub.register("b").await;
+    assert_eq!(agents(&metrics(&hub).await), [1.0, 0.0, 0.0, 0.0, 1.0]);
     assert_eq!(figure(&families, "agentcom_hub_connections", &[("state", "identified")]), 1.0);
     // This request's own connection.
     assert!(figure(&families, "agentcom_hub_connections", &[("state", "unidentified")]) >= 1.0);
@@ -104,10 +110,15 @@ async fn the_metrics_show_tasks_agents_and_the_hubs_own_work() {
     assert!(figure(&families, "process_max_fds", &[]) >= 64.0);
     metrics_until(&hub, "a wait", |seen| figure(seen, "agentcom_hub_oldest_queued_seconds", &[]) > 0.0).await;
 
+    peer.close().await;
+    metrics_until(&hub, "offline", |seen| agents(seen) == [0.0, 0.0, 1.0, 0.0, 1.0]).await;
+
     // What is stored counts from the start of the next one on.
-    hub.kill_9();
+    let mut hub = hub;
+    hub.signal("TERM");
     let hub = Hub::start(&dir, &[]);
     let families = metrics(&hub).await;
+    assert_eq!(agents(&families), [0.0, 0.0, 1.0, 0.0, 1.0]);
     assert_eq!(tasks(&families), [1.0, 0.0, 1.0, 0.0, 1.0]);
     assert!(figure(&families, "agentcom_hub_oldest_queued_seconds", &[]) > 0.0);
     assert_eq!(hub.admin("POST", &format!("/api/tasks/{waits}/cancel"), Value::Null).await.0, 200);

@@ -241,6 +241,7 @@ static WHO: LazyLock<Identity> = LazyLock::new(|| Identity {
     agent_id: AGENT.into(),
     token: Secret::new(""),
     capabilities: Vec::new(),
+    labels: std::collections::BTreeMap::new(),
     ollama_url: None,
     boot_id: String::new(),
     expected_back_ms: 0,

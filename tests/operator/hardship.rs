@@ -41,6 +41,8 @@ fn a_variable_that_is_no_text_is_not_taken_for_an_absent_one() {
     let (code, text) = below("", "status", Some("AGENTCOM_HTTP_LISTEN"));
     assert_eq!((code, text.contains("`AGENTCOM_HTTP_LISTEN`: found")), (Some(78), true), "{text}");
     let words = "onboard --hub http://127.0.0.1:1 --name a --config new.json";
+    let (code, text) = below("", words, Some("AGENTCOM_INVITATION"));
+    assert_eq!((code, text.contains("AGENTCOM_INVITATION: it is not UTF-8")), (Some(2), true), "{text}");
     let (code, text) = below("", words, Some("AGENTCOM_ADMIN_TOKEN"));
     assert_eq!((code, text.contains("AGENTCOM_ADMIN_TOKEN: it is not UTF-8")), (Some(2), true), "{text}");
 }

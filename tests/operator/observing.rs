@@ -244,6 +244,7 @@ fn another_value(key: &str) -> Value {
         "http_listen" => json!("127.0.0.1:0"),
         "http_allow_remote" => json!(true),
         "capabilities" => json!(["cooking"]),
+        "labels" => json!({"pool": "another"}),
         "wake_retry_delays_ms" => json!([1, 2, 3, 4]),
         "restart_intensity" => json!({"max": 777}),
         "executors" => json!({"x": {"command": "true"}}),

@@ -36,7 +36,7 @@ impl Place {
     fn onboard_at(&self, hub: &str, name: &str, config: &str, more: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(SIDECAR);
         command.args(["onboard", "--hub", hub, "--name", name, "--config", config]).args(more);
-        for variable in ["AGENTCOM_CONFIG", "AGENTCOM_TOKEN", "AGENTCOM_ADMIN_TOKEN"] {
+        for variable in ["AGENTCOM_CONFIG", "AGENTCOM_TOKEN", "AGENTCOM_ADMIN_TOKEN", "AGENTCOM_INVITATION"] {
             command.env_remove(variable);
         }
         let (status, text) = process::run(command, wait::BOUND);
@@ -219,6 +219,41 @@ fn another_agent_s_token_is_not_taken() {
     fs::write(&token, "nonsense").unwrap();
     let (code, text) = place.onboard(&http(&hub), "a", &["--token-file", token.to_str().unwrap()]);
     assert!(code == Some(69) && text.contains("it does not know it") && !place.config().exists(), "{text}");
+}
+
+/// The code of a new invitation for one agent of this name.
+fn invitation(hub: &Hub, name: &str) -> String {
+    let (status, made) = hub.post("/api/admin/invitations", &json!({"agent_id": name}));
+    assert_eq!(status, 201, "{made}");
+    made["invitation"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_invitation_is_enough_where_registration_is_closed() {
+    let (hub, place) = (Hub::start_with(&["--closed-registration"]), Place::new());
+    let (code, text) = place.onboard(&http(&hub), "a", &[]);
+    assert!(code == Some(69) && text.contains("--invitation") && text.contains("AGENTCOM_INVITATION"), "{text}");
+
+    let (by_word, by_file, by_variable) = (invitation(&hub, "a"), invitation(&hub, "b"), invitation(&hub, "c"));
+    let (code, text) = place.onboard(&http(&hub), "a", &["--invitation", &by_word]);
+    assert_eq!((code, text.contains(&by_word)), (Some(0), false), "{text}");
+    let token = place.token().unwrap();
+    assert_eq!(hub.call("GET", "/api/admin/agents/a/restarts", Some(&token), None).0, 200);
+
+    let file = place.folder.path().join("invitation");
+    fs::write(&file, format!("invitation for b: {by_file}\n")).unwrap();
+    let words = ["--force", "--invitation-file", file.to_str().unwrap()];
+    let (code, text) = place.onboard(&http(&hub), "b", &words);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = place.onboard(&http(&hub), "bb", &words);
+    assert!(code == Some(69) && text.contains("invitation_used_up") && text.contains("use another"), "{text}");
+
+    let mut command = Command::new(SIDECAR);
+    command.args(["onboard", "--hub", &http(&hub), "--name", "c", "--force", "--config"]).arg(place.config());
+    command.env_remove("AGENTCOM_TOKEN").env("AGENTCOM_ADMIN_TOKEN", "wrong").env("AGENTCOM_INVITATION", &by_variable);
+    let (status, text) = process::run(command, wait::BOUND);
+    assert!(status.success() && !text.contains(&by_variable), "{text}");
+    assert_eq!(place.written()["agent_id"], "c");
 }
 
 #[test]

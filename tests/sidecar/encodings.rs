@@ -77,6 +77,12 @@ fn printed_output() {
     let scene = scene("cat \"$TASK_DESCRIPTION\"", "run");
     let _sidecar = scene.start();
     results_end_as_they_are_to_be_read(&scene, &printed());
+    // What was not taken is kept.
+    let refused = printed().into_iter().enumerate().filter(|(_, it)| matches!(it.reading, Reading::Refused(_)));
+    for (number, encoding) in refused {
+        let kept = fs::read(scene.agent.path(&format!("results/rejected/task-success-{number}.json"))).unwrap();
+        assert_eq!(kept, encoding.object("success"), "{}", encoding.name);
+    }
     let latin_1 = all().into_iter().position(|encoding| encoding.name == "Latin-1").unwrap();
     let result = scene.hub.task(&format!("task-success-{latin_1}")).unwrap().result.unwrap();
     assert_eq!(result["replaced_characters"], 1);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use crate::support::legacy_hub::{Status, Task};
 use crate::support::process;
@@ -206,7 +207,7 @@ fn a_hook_that_prints_without_end_is_ended_and_neither_it_nor_what_it_leaves_beh
     };
     let size = || {
         let files = fs::read_dir(scene.agent.path("queue.wake")).unwrap().flatten();
-        files.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum::<u64>()
+        files.filter_map(|file| file.metadata().ok()).map(|found| found.blocks() * 512).sum::<u64>()
     };
     let mut most = 0;
     wait::until_true("it to have printed much", || {

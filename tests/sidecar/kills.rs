@@ -168,7 +168,10 @@ fn assert_woken_once(agents: &[Agent], task: &Value, kind: &str) {
     let history = task["history"].as_array().unwrap();
     let count = |event: &str| history.iter().filter(|entry| entry["event"] == event).count();
     assert_eq!(count("completed"), 1, "{kind}: {task}");
-    assert_eq!(count("reclaimed"), 0, "every holder was back in time, {kind}: {task}");
+    // Every holder was back in time. But one that is killed again and again before it accepts has nothing to go on with.
+    for entry in history.iter().filter(|entry| entry["event"] == "reclaimed") {
+        assert_eq!(entry["details"]["reason"], "process_replaced", "{kind}: {task}");
+    }
     for entry in history.iter().filter(|entry| entry["event"] == "retry") {
         assert_eq!(entry["details"], "confirmation_timeout", "{kind}: {task}");
     }

@@ -7,18 +7,17 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::backup::fetch;
 use crate::support::hub::{HUB, Hub};
 use crate::support::process;
 use crate::support::sidecar::Agent;
 use crate::support::wait;
 
-/// Runs a command of the hub's on its data dir.
-fn hub_command(hub: &Hub, args: &[&str], file: &Path) -> String {
+fn restore(hub: &Hub, file: &Path) {
     let mut command = Command::new(HUB);
-    command.args(args).arg(file).arg("--data").arg(hub.data());
+    command.arg("restore").arg(file).arg("--data").arg(hub.data());
     let (status, text) = process::run(command, wait::BOUND);
-    assert!(status.success(), "{args:?}: {status}: {text}");
-    text
+    assert!(status.success(), "{status}: {text}");
 }
 
 fn agent(hub: &Hub, name: &str) -> Agent {
@@ -59,7 +58,7 @@ fn sidecars_that_are_ahead_of_a_restored_hub_settle() {
     alice.wait_run(&of_alice, "started");
     bob.wait_run(&of_bob, "started");
     let waiting = submit(&hub, &bob);
-    hub_command(&hub, &["backup", "--out"], &backup);
+    fetch(hub.address(), hub.admin_token(), &backup);
 
     // Since then: alice finished hers and one more, and works on a third; a third agent came. Bob still works on his.
     finish(&hub, &alice, &of_alice);
@@ -72,7 +71,7 @@ fn sidecars_that_are_ahead_of_a_restored_hub_settle() {
     hub.wait_agent("carol", |agent| agent["status"] != "offline");
 
     hub.kill9();
-    hub_command(&hub, &["restore"], &backup);
+    restore(&hub, &backup);
     hub.start_again();
 
     // Bob's task goes on under the same assignment, is done once, and the one that waits after it too.

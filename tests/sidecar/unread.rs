@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::legacy_hub::{Status, Task};
+use crate::support::legacy_hub::{Status, Task, Verdicts};
 use crate::support::scene::Scene;
 use crate::support::wait;
 use serde_json::{Value, json};
@@ -69,17 +69,58 @@ fn what_was_kept_by_a_run_before_is_shown_and_of_too_many_the_oldest_go() {
     });
 }
 
-#[test]
-fn a_result_of_a_task_that_nobody_knows_is_kept_once_it_is_a_day_old() {
-    let scene = scene("true");
-    let path = scene.agent.path("results/gone.json");
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, "{}").unwrap();
-    let two_days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 86_400);
-    fs::File::options().write(true).open(&path).unwrap().set_modified(two_days_ago).unwrap();
-    fs::write(scene.agent.path("results/young.json"), "{}").unwrap();
+/// Kills a sidecar while the hub does not answer its verdict; then the session writes `second`, which the next sidecar
+/// finds. Returns the task.
+fn killed_before_the_answer(scene: &Scene, second: &str) -> String {
+    scene.hub.set(|options| options.verdicts = Verdicts::LoseVerdict);
+    let mut sidecar = scene.start();
+    let task = scene.hub.submit("do it");
+    let path = scene.agent.path(&format!("results/{task}.json"));
+    wait::until_true("the verdict to be in the journal and its file removed", || {
+        let waits = scene.agent.queue().is_some_and(|queue| queue["outbox"][0]["task_id"] == task.as_str());
+        waits && !path.exists()
+    });
+    sidecar.kill9();
+    fs::write(&path, second).unwrap();
     let _sidecar = scene.start();
-    let newest = shown(&scene, 1)["newest"].clone();
-    assert!(newest.as_str().unwrap().ends_with("results/rejected/gone.json"), "{newest}");
-    assert_eq!((path.exists(), scene.agent.path("results/young.json").exists()), (false, true));
+    wait::until_true("the file to be taken away", || !path.exists());
+    task
+}
+
+const FIRST: &str = r#"{"status":"success","output":"first","n":1.50}"#;
+
+#[test]
+fn after_a_kill_another_result_than_the_verdicts_is_kept() {
+    let scene = scene(&format!("printf '%s' '{FIRST}' > results/${{TASK_ID}}.json"));
+    let second = r#"{"status":"success","output":"second"}"#;
+    let task = killed_before_the_answer(&scene, second);
+    let kept = scene.agent.path(&format!("results/rejected/{task}.json"));
+    wait::until_true("it to be kept", || fs::read_to_string(&kept).is_ok_and(|text| text == second));
+    // Also where no sidecar runs.
+    let (_, page) = scene.agent.operate(&["status"]);
+    assert!(page.contains("not running") && page.contains(kept.to_str().unwrap()), "{page}");
+}
+
+#[test]
+fn after_a_kill_the_result_that_the_verdict_is_made_of_goes() {
+    let scene = scene(&format!("printf '%s' '{FIRST}' > results/${{TASK_ID}}.json"));
+    let task = killed_before_the_answer(&scene, FIRST);
+    assert!(!scene.agent.path(&format!("results/rejected/{task}.json")).exists());
+}
+
+#[test]
+fn what_lies_in_the_results_folder_and_is_no_tasks_of_ours_is_left_alone() {
+    let scene = scene("true");
+    let names = ["config.json", "package.json", "gone.json", "gone.started"];
+    let two_days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 86_400);
+    fs::create_dir_all(scene.agent.path("results/rejected")).unwrap();
+    for name in names {
+        let path = scene.agent.path("results").join(name);
+        fs::write(&path, "{}").unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(two_days_ago).unwrap();
+    }
+    fs::write(scene.agent.path("results/rejected/old.json"), "{}").unwrap();
+    let _sidecar = scene.start();
+    shown(&scene, 1);
+    assert!(names.iter().all(|name| scene.agent.path("results").join(name).exists()));
 }

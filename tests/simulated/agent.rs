@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agentcom::machine::{ResultFile, WakeOutcome};
 use agentcom::sidecar::agent::results::outcome::ResultContent;
-use agentcom::sidecar::agent::results::{ResultsConfig, ResultsEvent};
+use agentcom::sidecar::agent::results::{MadeOf, ResultsConfig, ResultsEvent};
 use agentcom::sidecar::agent::side::{AgentSide, Results, Wakes};
 use agentcom::sidecar::agent::wake::{RunnerConfig, WakeEvent, WakeOrder};
 use serde_json::json;
@@ -142,7 +142,7 @@ impl Results for Folder {
         });
     }
 
-    fn clean_up(&self, task_id: &str, _: ResultFile) -> Vec<(PathBuf, io::Error)> {
+    fn clean_up(&self, task_id: &str, _: ResultFile, _: MadeOf<'_>) -> Vec<(PathBuf, io::Error)> {
         let mut shared = lock(&self.world);
         shared.started.remove(task_id);
         shared.results.remove(task_id);

@@ -19,9 +19,11 @@ use agentcom::hub::actor::{Actor, Handle, now_ms};
 use agentcom::hub::hub_state::{HubState, Snapshot};
 use agentcom::hub::scheduler::Scheduler;
 use agentcom::hub::scheduler::agents::ConnId;
+use agentcom::hub::scheduler::inventory::close::Closing;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Submission};
+use agentcom::hub::state::roles::Role;
 use agentcom::hub::state::settings::Settings;
 use agentcom::hub::state::store::Store;
 use agentcom::hub::state::tokens::{Principal, TokenSelector, Tokens};
@@ -100,7 +102,7 @@ fn finish_batch(state: &mut HubState, now_ms: u64) -> Snapshot {
     if state.scheduler.deadline().is_some_and(|at| at <= now_ms) {
         state.scheduler.tick(now_ms);
     }
-    black_box((state.tokens.take_dirty(), state.settings.take_dirty()));
+    black_box(state.take_aside());
     let changes = state.scheduler.take_changes();
     for (_, task) in &changes.tasks {
         black_box(serde_json::to_vec(task).unwrap());
@@ -116,7 +118,7 @@ fn finish_batch(state: &mut HubState, now_ms: u64) -> Snapshot {
 impl Fleet {
     fn new(size: usize) -> Self {
         let mut tokens = Tokens::default();
-        let principal = |n| Principal::new(&name(n), false, 1);
+        let principal = |n| Principal::new(&name(n), Role::Agent, 1);
         let texts = (0..size).map(|n| tokens.issue(secret(n), principal(n), true).unwrap()).collect();
         let scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), now_ms());
         let state = HubState::new(scheduler, tokens, Settings::default(), Vec::new());
@@ -272,17 +274,17 @@ const KINDS: &[Kind] = &[
         let leaving = Restarting { reason: "update".to_owned(), command_id: Some(command), ..Restarting::default() };
         fleet.hear(n, SidecarFrame::AgentRestarting(leaving));
         let conn = fleet.conns[n];
-        fleet.step(move |state, now_ms| state.gone(conn, now_ms));
+        fleet.step(move |state, now_ms| state.gone(conn, &Closing::broken(), now_ms));
         fleet.join(n);
     }),
     ("a connection that breaks and is back", |fleet| {
         let n = fleet.any() & !1;
         let conn = fleet.conns[n];
-        fleet.step(move |state, now_ms| state.gone(conn, now_ms));
+        fleet.step(move |state, now_ms| state.gone(conn, &Closing::broken(), now_ms));
         fleet.join(n);
     }),
     ("a token that is made and revoked", |fleet| {
-        let principal = Principal::new("new", false, 1);
+        let principal = Principal::new("new", Role::Agent, 1);
         fleet.step(move |state, _| state.tokens.issue([9; 32], principal, true)).unwrap();
         fleet.step(move |state, now_ms| state.revoke("new", &TokenSelector::All, now_ms));
     }),

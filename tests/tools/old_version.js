@@ -257,7 +257,7 @@ for (const signal of ['SIGKILL', 'SIGTERM']) {
     const then = await shownBy(stage.hub, stage.agents);
     await stage.stopHub(signal);
     const { hub } = stage.programs.old;
-    const words = ['hub.redb has schema 2, this hub knows 1', 'run the newer hub that wrote it'];
+    const words = ['hub.redb has schema 3, this hub knows 1', 'run the newer hub that wrote it'];
     await refuses(stage, hub, ['serve', '--listen', '127.0.0.1:0', '--data', stage.data], 78, words);
     await refuses(stage, hub, ['token', 'late', '--data', stage.data], 78, words);
     await stage.startHub('today');

@@ -1,23 +1,16 @@
-//! `agentcom-hub backup` and `agentcom-hub restore`: arguments and output. The copies themselves are made by `state`, those of
-//! a running hub by that hub.
+//! `agentcom-hub backup` and `agentcom-hub restore`: arguments and output. The copies themselves are made by `state`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
-use crate::hub::admin_socket::{LOCK_TIMEOUT, Request, Response, send_to_running_hub};
-use crate::hub::backups::{Failure, exit_code};
 use crate::hub::cli::output::{fail, print};
 use crate::hub::cli::request::{DataArgs, make_data_dir};
-use crate::hub::state::backup::{BackupError, Contents, back_up_stopped, inspect};
+use crate::hub::state::backup::{BackupError, Contents, back_up_stopped};
 use crate::hub::state::restore::{RestoreError, Restored, restore};
 use crate::hub::state::store::{Store, StoreError};
-
-/// How long a running hub may take for a backup.
-const BACKUP_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
@@ -52,63 +45,35 @@ pub(crate) fn run_backup(args: &BackupArgs) -> ExitCode {
     if !store.exists() {
         return fail(78, &format!("there is no store at {}: name the hub's data dir with --data", store.display()));
     }
-    // The hub's working directory is another one.
-    let out = match std::path::absolute(out) {
-        Ok(out) if out.to_str().is_some() && out.file_name().is_some() && args.out != Path::new("-") => out,
-        Ok(_) | Err(_) => return fail(2, "--out takes the name of a file, in UTF-8"),
-    };
-    match make(&data.dir, &out, *force) {
+    if out.file_name().is_none() || out == Path::new("-") {
+        return fail(2, "--out takes the name of a file");
+    }
+    match back_up_stopped(&data.dir, out, *force) {
         Ok(contents) => {
             let text = format!("{} holds {}\n", out.display(), words(&contents));
-            print(&if *json { as_json(&out, &contents, None) } else { text })
+            print(&if *json { as_json(out, &contents, None) } else { text })
         }
-        Err((code, why)) => fail(code, &why),
+        Err(BackupError::Store(StoreError::Locked(path))) => {
+            let path = path.display();
+            fail(
+                75,
+                &format!("{path} is in use by a hub: fetch the backup from that hub (GET /api/v1/backup, docs/hub.md)"),
+            )
+        }
+        Err(error) => fail(backup_exit_code(&error), &error.to_string()),
     }
 }
 
-/// Lets the running hub make the backup, or makes it where none runs.
-fn make(data_dir: &Path, out: &Path, force: bool) -> Result<Contents, Failure> {
-    let request = Request::Backup { out: out.to_owned(), force };
-    let began = Instant::now();
-    loop {
-        match send_to_running_hub(data_dir, &request, BACKUP_TIMEOUT) {
-            Ok(Some(response)) => return made_by_the_hub(response, out),
-            Ok(None) => {}
-            Err(error) => {
-                let then = "see whether the file is there before you try again";
-                return Err((75, format!("the hub was told and did not answer ({error}): {then}")));
-            }
-        }
-        match back_up_stopped(data_dir, out, force) {
-            Ok(contents) => return Ok(contents),
-            // A starting hub locks the store a moment before it binds the socket.
-            Err(BackupError::Store(StoreError::Locked(_))) if began.elapsed() < LOCK_TIMEOUT => {
-                std::thread::sleep(Duration::from_millis(25));
-            }
-            Err(error) => return Err((exit_code(&error), error.to_string())),
-        }
-    }
-}
-
-fn made_by_the_hub(response: Response, out: &Path) -> Result<Contents, Failure> {
-    let contents = match response.backup {
-        Some(contents) => contents,
-        None => {
-            let (code, why) = response.failure();
-            return Err((code, format!("the hub said no: {why}")));
-        }
-    };
-    // What this user finds there is what counts.
-    match inspect(out) {
-        Ok(found) if found == contents => Ok(contents),
-        Ok(found) => {
-            let why = format!("the hub wrote {}, and {} holds {}", words(&contents), out.display(), words(&found));
-            Err((74, format!("{why}: is another program writing that file?")))
-        }
-        Err(error) => {
-            let hint = "does the hub run in a container, or with PrivateTmp=? Name a file below its data dir";
-            Err((74, format!("the hub wrote the copy, but {} cannot be read here ({error}): {hint}", out.display())))
-        }
+const fn backup_exit_code(error: &BackupError) -> u8 {
+    match error {
+        BackupError::Store(StoreError::Locked(_)) => 75,
+        BackupError::Store(
+            StoreError::Newer { .. } | StoreError::NoFile { .. } | StoreError::Record { .. } | StoreError::File { .. },
+        )
+        | BackupError::Taken(_)
+        | BackupError::IsAStore(_)
+        | BackupError::NoFile { .. } => 78,
+        BackupError::Write { .. } | BackupError::BrokeOff { .. } | BackupError::Differs { .. } => 74,
     }
 }
 

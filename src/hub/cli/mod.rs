@@ -1,6 +1,8 @@
 //! The hub's command line: arguments, output and exit codes. It holds no logic of the hub.
 
+mod audit;
 mod backup;
+mod invite;
 mod output;
 mod request;
 mod store;
@@ -15,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::handle_file_size_signal;
+use crate::hub::cli::audit::AuditArgs;
 use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
+use crate::hub::cli::invite::{InviteAction, NewInvitation};
 use crate::hub::cli::output::fail;
 use crate::hub::cli::request::DataArgs;
 use crate::hub::cli::store::StoreAction;
@@ -36,8 +40,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 65 the store holds records that cannot be
 read (store check) or the file holds no store (restore), 69 the address is taken, 70 a bug, 71 no threads or files left,
-74 the disk failed while running or writing, 75 the data dir is in use by another hub, or a backup by another command,
-78 the data dir, the address, --out's file or the file to restore cannot be used.";
+74 the disk failed while running or writing, 75 the data dir is in use by another hub, 78 the data
+dir, the address, --out's file or the file to restore cannot be used.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -52,13 +56,23 @@ enum Command {
         #[command(flatten)]
         new: NewToken,
     },
+    /// Print the code of a new invitation, as the last word on stdout: with it an agent registers where it otherwise
+    /// could not. Also while the hub runs on the same data dir
+    #[command(args_conflicts_with_subcommands = true)]
+    Invite {
+        #[command(subcommand)]
+        action: Option<InviteAction>,
+        #[command(flatten)]
+        new: NewInvitation,
+    },
+    /// Print who did what to what, and why, the newest first. Also while the hub runs on the same data dir
+    Audit(AuditArgs),
     /// Check the hub's store
     Store {
         #[command(subcommand)]
         action: StoreAction,
     },
-    /// Copy the store to a file, whole and as of one moment. Also while the hub runs on the same data dir, which it does not
-    /// delay: then the hub writes the file, as its user
+    /// Copy the store of a data dir that no hub runs on to a file. A hub that runs gives it over HTTP: GET /api/v1/backup
     Backup(BackupArgs),
     /// Make a backup the store of a data dir that no hub runs on. The store that was there is kept under another name
     Restore(RestoreArgs),
@@ -99,10 +113,15 @@ struct BoundArgs {
     /// Forget the oldest finished tasks when all of them exceed this size
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
     keep_finished_mib: u64,
+    /// Call an agent stale when it is away for longer than this
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500), env = "AGENTCOM_HUB_STALE_AFTER", default_value_t = Policy::default().stale_after_ms / DAY_MS)]
+    stale_after: u64,
     /// Close the oldest connection when this many have not identified
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
 }
+
+const DAY_MS: u64 = 86_400_000;
 
 fn log_level(name: &str) -> Result<LogLevel, String> {
     LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
@@ -172,6 +191,7 @@ impl ServeArgs {
             drain_deadline_ms: timing.drain_deadline_ms,
             restart_margin_ms: timing.restart_margin_ms,
             max_losses: bounds.max_losses,
+            stale_after_ms: bounds.stale_after * DAY_MS,
             max_unidentified: bounds.max_unidentified,
             max_unfinished: bounds.max_unfinished,
             keep_finished_bytes: bounds.keep_finished_mib << 20,
@@ -185,6 +205,8 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => run_serve(&args),
         Command::Token { action, new } => token::run(action, new),
+        Command::Invite { action, new } => invite::run(action, new),
+        Command::Audit(args) => audit::run(&args),
         Command::Store { action } => store::run(&action),
         Command::Backup(args) => backup::run_backup(&args),
         Command::Restore(args) => backup::run_restore(&args),

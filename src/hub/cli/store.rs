@@ -60,7 +60,11 @@ fn as_json(unread: &[UnreadRecord]) -> String {
 fn advice(table: &str) -> &'static str {
     match table {
         "tasks" => "submit the task again, or start the version of the hub that wrote it",
+        "invitations" => "make a new one (agentcom-hub invite), or start the version of the hub that wrote it",
         "tokens" => "make a new one (agentcom-hub token NAME), or start the version of the hub that wrote it",
+        "agents" => {
+            "it begins anew when the agent identifies, without its labels and counts; or start the version of the hub that wrote it"
+        }
         _ => "nothing is lost but this line of the past; or start the version of the hub that wrote it",
     }
 }

@@ -7,72 +7,96 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 
+use crate::hub::acts::NewToken;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::lists::{TokenList, stream};
-use crate::hub::http::reply::{Caller, authenticate, check_name, read_body};
+use crate::hub::http::reply::{caller_of, check_name, read_body, require};
 use crate::hub::http::request::{
-    App, Body, Id, QueryParameters, Reply, Shared, created, ok, path_id, read_query, require_agent_or_admin,
-    required_text,
+    Body, Id, QueryParameters, Reply, Shared, created, ok, path_id, read_query, required_text,
 };
 use crate::hub::random;
+use crate::hub::state::audit::without_credentials;
+use crate::hub::state::lifetime::check_lifetime;
+use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::settings::DEFAULT_REPO;
-use crate::hub::state::tokens::{NotIssued, Principal, TokenSelector};
+use crate::hub::state::tokens::{NotIssued, TokenSelector};
 use crate::protocol::schema::{Kind, may, must};
 
-/// Returns the caller, who must be an admin.
-pub(crate) fn require_admin(app: &App, headers: &HeaderMap, what: &str) -> Result<Caller, ApiError> {
-    let caller = authenticate(&app.snapshot(), headers)?;
-    if caller.admin { Ok(caller) } else { Err(ApiError::forbidden(&caller.name, what)) }
+pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
+    let caller = require(&app.snapshot(), &headers, Permission::ManageTokens, "make tokens")?;
+    let new = read_new_token(&headers, body)?;
+    let (secret, author, wanted) = (random::secret()?, caller.author(), new.clone());
+    let issued = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).issue_token(secret, &wanted));
+    let token = issued.await?.map_err(not_issued_error)?;
+    let admin = new.role == Role::Admin;
+    created(json!({"agent_id": new.name, "token": token, "admin": admin, "role": new.role}))
 }
 
-pub(crate) async fn make_token(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require_admin(&app, &headers, "make tokens")?;
-    let body = read_body(&headers, body, &[must("agent_id", Kind::Text), may("admin", Kind::Flag)])?;
-    let agent_id = required_text(&body, "agent_id");
-    check_name(&agent_id)?;
-    let admin = body.read("admin").unwrap_or(false);
-    let secret = random::secret()?;
-    let name = agent_id.clone();
-    let issued = app.act(&caller, move |state, created_at| {
-        state.issue_token(secret, Principal::new(&name, admin, created_at), false)
-    });
-    let token = issued.await?.map_err(not_issued_error)?;
-    created(json!({"agent_id": agent_id, "token": token, "admin": admin}))
+fn read_new_token(headers: &HeaderMap, body: Body) -> Result<NewToken, ApiError> {
+    let fields = [
+        must("agent_id", Kind::Text),
+        may("admin", Kind::Flag),
+        may("role", Kind::Text),
+        may("expires_in_ms", Kind::Count),
+    ];
+    let body = read_body(headers, body, &fields)?;
+    let name = required_text(&body, "agent_id");
+    check_name(&name)?;
+    let unknown = |named: &str| format!("expected one of {}, got {named:?}", Role::NAMES);
+    let role = match (body.string("role"), body.read("admin")) {
+        (Some(named), admin) => {
+            let invalid = |_| ApiError::invalid_field("role", "invalid", unknown(&named));
+            let role: Role = named.parse().map_err(invalid)?;
+            if admin.is_some_and(|admin: bool| admin != (role == Role::Admin)) {
+                let detail = format!("`admin` says otherwise than the role {role}: leave it out");
+                return Err(ApiError::invalid_field("admin", "invalid", detail));
+            }
+            role
+        }
+        (None, Some(true)) => Role::Admin,
+        (None, Some(false) | None) => Role::Agent,
+    };
+    let expires_in_ms: Option<u64> = body.read("expires_in_ms");
+    expires_in_ms
+        .map_or(Ok(()), check_lifetime)
+        .map_err(|detail| ApiError::invalid_field("expires_in_ms", "invalid", detail))?;
+    Ok(NewToken { name, role, expires_in_ms })
 }
 
 pub(crate) async fn list_tokens(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
-    require_admin(&app, &headers, "list tokens")?;
+    require(&app.snapshot(), &headers, Permission::ManageTokens, "list tokens")?;
     Ok(stream(&app, "tokens", TokenList::default(), None))
 }
 
 pub(crate) async fn revoke_tokens(State(app): Shared, headers: HeaderMap, id: Id, query: QueryParameters) -> Reply {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = caller_of(&app.snapshot(), &headers)?;
     let agent_id = path_id(id)?;
-    require_agent_or_admin(&caller, &agent_id, "revoke another's tokens")?;
+    let what = "revoke these tokens";
+    caller.require_for(&agent_id, Permission::ManageTokens, Permission::RevokeOwnTokens, what)?;
     let query = read_query(query)?;
-    // A caller that is no admin must not be able to revoke an admin's token of the same name.
-    let which = match (query.get("id"), caller.admin) {
+    // An agent must not be able to revoke an operator's token of the same name.
+    let which = match (query.get("id"), caller.may(Permission::ManageTokens)) {
         (None, false) => TokenSelector::Agents,
         (None, true) => TokenSelector::All,
         (Some(id), true) => TokenSelector::One(id.clone()),
-        (Some(_), false) => return Err(ApiError::forbidden(&caller.name, "choose among its tokens")),
+        (Some(_), false) => return Err(caller.forbidden(Permission::ManageTokens, "choose among its tokens")),
     };
-    let name = agent_id.clone();
-    let revoked = app.act(&caller, move |state, now_ms| state.revoke(&name, &which, now_ms)).await?;
+    let (name, author) = (agent_id.clone(), caller.author());
+    let revoked =
+        app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).revoke_tokens(&name, &which)).await?;
     ok(json!({"status": "revoked", "agent_id": agent_id, "revoked": revoked}))
 }
 
 /// Replaces all tokens of the agent by a new one.
 pub(crate) async fn reset_token(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
-    let caller = require_admin(&app, &headers, "reset a token")?;
+    let caller = require(&app.snapshot(), &headers, Permission::ManageTokens, "reset a token")?;
     let agent_id = path_id(id)?;
-    let secret = random::secret()?;
-    let name = agent_id.clone();
+    let (secret, author) = (random::secret()?, caller.author());
+    let new = NewToken::of_agent(&agent_id);
     let issued = app.act(&caller, move |state, now_ms| {
-        // An admin token of the same name stays: the agent does not use it.
-        let (which, principal) = (TokenSelector::Agents, Principal::new(&name, false, now_ms));
-        let has_one = state.tokens.valid().has_any(&name, &which);
-        has_one.then(|| state.replace_tokens(secret, principal, &which, now_ms))
+        // A token of another role and the same name stays: the agent does not use it.
+        let has_one = state.tokens.valid().has_any(&new.name, &TokenSelector::Agents);
+        has_one.then(|| state.acts(&author, now_ms).replace_tokens(secret, &new, &TokenSelector::Agents))
     });
     let unknown = || {
         let hint = "it has no token; POST /api/onboard/register makes its first";
@@ -93,12 +117,12 @@ pub(crate) async fn default_repo(State(app): Shared) -> Reply {
 /// Sets the repository that every new agent clones and runs from. Only an admin may, unlike on the legacy hub, where
 /// any agent may.
 pub(crate) async fn set_default_repo(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require_admin(&app, &headers, "set the default repository")?;
+    let caller = require(&app.snapshot(), &headers, Permission::ChangeSettings, "set the default repository")?;
     let body = read_body(&headers, body, &[must("url", Kind::Text)])?;
     let url = required_text(&body, "url");
-    let value = url.clone();
-    app.act(&caller, move |state, _| state.settings.set(DEFAULT_REPO, &value)).await?;
-    tracing::info!(%url, by = %caller.name, "the default repository was set");
+    let (value, author) = (url.clone(), caller.author());
+    app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).set_address(DEFAULT_REPO, &value)).await?;
+    tracing::info!(url = without_credentials(&url), by = %caller.name, "the default repository was set");
     ok(json!({"status": "ok", "default_repo": url}))
 }
 

@@ -8,14 +8,13 @@ use serde_json::json;
 
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
-use crate::hub::http::lists::{self, AgentForm, AgentList, page_limit, stream};
-use crate::hub::http::reply::{authenticate, read_body};
-use crate::hub::http::request::{
-    Body, Id, QueryParameters, Reply, Shared, body_bytes, ok, path_id, read_query, required_text,
-};
+use crate::hub::http::lists::{AgentForm, AgentList, stream};
+use crate::hub::http::reply::{read_body, require};
+use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
 use crate::hub::http::tasks::queue_full;
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
+use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Kind, may, must};
 use crate::protocol::{JsonFields, JsonText};
 
@@ -24,25 +23,16 @@ pub(crate) async fn list(State(app): Shared) -> Response {
     stream(&app, "agents", AgentList::new(AgentForm::Summary, None), None)
 }
 
-/// Returns one page of the agents that are connected or due back.
-pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
-    let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
-    let query = read_query(query)?;
-    let list = AgentList::new(AgentForm::Summary, query.get("cursor").cloned());
-    Ok(lists::page(&snapshot, list, page_limit(&query)?))
-}
-
 /// Returns the state of every agent.
 pub(crate) async fn list_states(State(app): Shared, headers: HeaderMap) -> Result<Response, ApiError> {
-    authenticate(&app.snapshot(), &headers)?;
+    require(&app.snapshot(), &headers, Permission::ReadFleet, "read agents")?;
     Ok(stream(&app, "agents", AgentList::new(AgentForm::State, None), None))
 }
 
 /// Returns the state of one agent.
 pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
     let agent_id = path_id(id)?;
     ok(snapshot.view.agent_state(&agent_id, now_ms()).ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
@@ -53,7 +43,7 @@ pub(crate) async fn get_state(State(app): Shared, headers: HeaderMap, id: Id) ->
 /// Submits a task for one connected agent. Unlike on the legacy hub it is a task like any other: it waits while the
 /// agent has another one, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "push tasks")?;
     let weight = body_bytes(&body);
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;

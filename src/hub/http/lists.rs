@@ -16,8 +16,11 @@ use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::request::App;
 use crate::hub::hub_state::Snapshot;
+use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::queue::{Turn, turn};
-use crate::hub::scheduler::task::{Priority, Task};
+use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
+use crate::hub::scheduler::selector::Selector;
+use crate::hub::scheduler::task::{Priority, ShownTask, Task};
 use crate::hub::state::tokens::TokenPlace;
 
 /// The number of items on a page, if the request does not say.
@@ -25,7 +28,7 @@ const PAGE_ITEMS: usize = 100;
 /// The largest number of items on a page.
 const MAX_PAGE_ITEMS: usize = 1_000;
 /// The size from which on a page ends early, in bytes.
-const PAGE_BYTES: usize = 1 << 20;
+pub(super) const PAGE_BYTES: usize = 1 << 20;
 /// The size of one part of a stream, in bytes; its last item may exceed it.
 const PART_BYTES: usize = 32 << 10;
 /// The size up to which a list is sent at once, with its length, in bytes.
@@ -123,6 +126,43 @@ impl List for AgentList {
     }
 }
 
+/// All agents that are known and that a selector means, by name.
+pub(super) struct FleetList {
+    selector: Selector,
+    /// The last one that was passed, whether or not it matched.
+    after: Option<String>,
+}
+
+impl FleetList {
+    /// Creates the list of the agents after this one.
+    pub(super) fn new(selector: Selector, after: Option<String>) -> Self {
+        Self { selector, after }
+    }
+}
+
+impl List for FleetList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let (from, now_ms) = (self.after.clone(), now_ms());
+        for agent_id in snapshot.agents_after(from.as_deref()) {
+            if items.is_full() {
+                return true;
+            }
+            if snapshot.is_selected(&self.selector, agent_id, now_ms)
+                && let Some(entry) = snapshot.agent_entry(agent_id, Detail::Page, now_ms)
+            {
+                items.push(&entry);
+            }
+            items.examined += 1;
+            self.after = Some(agent_id.to_owned());
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.clone()
+    }
+}
+
 /// The tasks that match a filter, by lane and order of submission.
 pub(super) struct TaskList {
     pub(super) status: Option<String>,
@@ -145,12 +185,13 @@ impl TaskList {
 
 impl List for TaskList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        let now_ms = now_ms();
         for task in snapshot.view.tasks().list_after(self.after) {
             if items.is_full() {
                 return true;
             }
             if self.matches(task) {
-                items.push(&task.shown());
+                items.push(&task.shown(snapshot.waiting_for(task, now_ms)));
             }
             items.examined += 1;
             self.after = Some(turn(task));
@@ -185,6 +226,73 @@ impl List for TokenList {
         }
         false
     }
+}
+
+/// All restarts that match a filter, newest first.
+pub(super) struct RestartList {
+    pub(super) agent_id: Option<String>,
+    pub(super) state: Option<RestartPhase>,
+    pub(super) open: Option<bool>,
+    /// The number of the last restart that was passed, whether or not it matched.
+    pub(super) after: Option<u64>,
+}
+
+impl RestartList {
+    fn matches(&self, restart: &Restart) -> bool {
+        self.agent_id.as_deref().is_none_or(|agent_id| agent_id == restart.agent_id)
+            && self.state.is_none_or(|state| state == restart.phase)
+            && self.open.is_none_or(|open| open == restart.phase.is_open())
+    }
+}
+
+impl List for RestartList {
+    fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
+        for restart in snapshot.view.restarts().before(self.after) {
+            if items.is_full() {
+                return true;
+            }
+            if self.matches(restart) {
+                items.push(&restart.shown());
+            }
+            items.examined += 1;
+            self.after = Some(restart.seq);
+        }
+        false
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.after.map(|seq| seq.to_string())
+    }
+}
+
+/// A page of agents.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct AgentPage {
+    /// The agents.
+    items: Vec<AgentEntry<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
+}
+
+/// A page of tasks.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct TaskPage {
+    /// The tasks.
+    items: Vec<ShownTask<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
+}
+
+/// A page of restarts.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "it describes what `page` writes")]
+pub(super) struct RestartPage {
+    /// The restarts.
+    items: Vec<ShownRestart<'static>>,
+    /// The cursor of the next page; null if nothing follows.
+    next_cursor: Option<String>,
 }
 
 /// Returns one page: `{"items": [...], "next_cursor": ...}`. A page whose items are large ends early; a null cursor means

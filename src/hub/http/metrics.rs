@@ -1,5 +1,5 @@
-//! `GET /metrics`, for Prometheus. Its figures come from what was recorded, the last snapshot's counts and the system; they
-//! are put together beside the workers, since the system may be slow to answer about the disk.
+//! `GET /metrics`, for Prometheus. Its figures come from what was recorded, the last snapshot and the system; they are put
+//! together beside the workers, since there may be many agents, and the system may be slow to answer about the disk.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::ready::reasons;
-use crate::hub::http::reply::{authenticate, unauthorized};
+use crate::hub::http::reply::{caller_of, unauthorized};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::listener::Origin;
 use crate::hub::metrics::process::{ProcessFigures, disk_free};
@@ -28,7 +28,7 @@ pub(super) async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if !app.public_metrics && !is_of_this_machine(origin.peer().ip(), &headers) {
-        authenticate(&app.snapshot(), &headers).map_err(|_| {
+        caller_of(&app.snapshot(), &headers).map_err(|_| {
             unauthorized().with("open_to", "any token; this machine's own clients; everyone with --public-metrics")
         })?;
     }
@@ -49,7 +49,7 @@ fn seen(app: &App) -> Seen {
     let (snapshot, now_ms) = (app.snapshot(), now_ms());
     Seen {
         ready: reasons(app, now_ms).is_empty(),
-        agents: snapshot.view.agents_by_status(),
+        agents: snapshot.agents_by_status(now_ms),
         connections: vec![
             ("identified", snapshot.view.connected_count()),
             ("unidentified", app.connections.unidentified()),

@@ -36,7 +36,7 @@ const NOT_OFFERED: &[(&str, &str)] = &[
 ];
 
 const MESSAGES: &str = "agents do not talk to each other here";
-const BACKUP: &str = "agentcom-hub backup and restore, on the hub's machine; nothing needs compaction";
+const BACKUP: &str = "GET /api/v1/backup, and agentcom-hub restore on the hub's machine; nothing needs compaction";
 const DASHBOARD: &str = "GET /metrics is for Prometheus (a Grafana dashboard: docs/ops), /health, /ready and /api/tasks/stats say how it is";
 
 /// Returns the alternative to a path that only the legacy hub serves, or `None` for any other path.

@@ -5,10 +5,13 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 
+use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::hub_state::Snapshot;
 use crate::hub::not_unicode;
-use crate::hub::state::tokens::TokenHash;
+use crate::hub::state::audit::{Author, Via};
+use crate::hub::state::roles::{Permission, Role};
+use crate::hub::state::tokens::{TokenHash, id_of};
 use crate::protocol::schema::{Field, check, refusal_error};
 use crate::protocol::{Document, JsonError, JsonFields, MAX_JSON_DEPTH, check_agent_name};
 
@@ -25,14 +28,9 @@ pub fn read_body(
     body: Result<Bytes, BytesRejection>,
     fields: &[Field],
 ) -> Result<JsonFields, ApiError> {
-    let body = body.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let hint = format!("a body may have {MAX_BODY_BYTES} bytes");
-            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &hint);
-        }
-        ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", &rejection.body_text())
-    })?;
-    let object = if body.is_empty() { JsonFields::default() } else { parse_body(headers, &body, fields)? };
+    let body = take_body(body)?;
+    let is_known = |name: &str| fields.iter().any(|field| field.is(name));
+    let object = if body.is_empty() { JsonFields::default() } else { parse_body(headers, &body, is_known)? };
     let errors = check(&object, fields);
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
@@ -49,7 +47,29 @@ pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<JsonFields, ApiError> {
+/// Returns the bytes of the request's body.
+///
+/// # Errors
+/// 413 if it is too large, 400 if it cannot be read.
+pub(super) fn take_body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+    body.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let hint = format!("a body may have {MAX_BODY_BYTES} bytes");
+            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &hint);
+        }
+        ApiError::new(StatusCode::BAD_REQUEST, "body_unreadable", &rejection.body_text())
+    })
+}
+
+/// Reads a body as an object, and returns the fields for which `wanted` returns true.
+///
+/// # Errors
+/// 415 if its content type is not JSON, 400 if its text is not JSON, 422 if it is no object or refused.
+pub(super) fn parse_body(
+    headers: &HeaderMap,
+    body: &Bytes,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<JsonFields, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence != "application/json" && !essence.ends_with("+json") {
@@ -66,7 +86,7 @@ fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<Jso
     })?;
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("a client");
     not_unicode::warn("body", agent, document.replaced());
-    Ok(document.fields_that(|name| fields.iter().any(|field| field.is(name))))
+    Ok(document.fields_that(wanted))
 }
 
 /// The agent or operator that a request's token proves.
@@ -74,24 +94,90 @@ fn parse_body(headers: &HeaderMap, body: &Bytes, fields: &[Field]) -> Result<Jso
 pub struct Caller {
     /// The name of the agent or operator.
     pub name: String,
-    /// Whether the token is an admin's, which may do everything.
-    pub admin: bool,
+    /// The role of the token.
+    pub role: Role,
     /// The token's hash.
     pub token: TokenHash,
+    /// Whether the token's use is to be noted.
+    pub use_is_news: bool,
 }
 
-/// Returns the caller that the request's bearer token proves.
+impl Caller {
+    /// Returns whether the caller has the permission.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.role.may(permission)
+    }
+
+    /// Checks that the caller has the permission; `what` names the action for people.
+    ///
+    /// # Errors
+    /// 403, with the role that is needed, if the caller does not have it.
+    pub fn require(&self, permission: Permission, what: &str) -> Result<(), ApiError> {
+        if self.may(permission) { Ok(()) } else { Err(self.forbidden(permission, what)) }
+    }
+
+    /// Checks that the caller has the permission for every agent, or is this agent and has the one for itself.
+    ///
+    /// # Errors
+    /// 403, with the role that is needed for every agent, if neither is so.
+    pub fn require_for(&self, agent_id: &str, any: Permission, own: Permission, what: &str) -> Result<(), ApiError> {
+        if self.may(any) || (self.may(own) && self.name == agent_id) {
+            return Ok(());
+        }
+        Err(self.forbidden(any, what))
+    }
+
+    /// Returns the 403 error for a caller that may not do `what` for want of the permission.
+    pub fn forbidden(&self, permission: Permission, what: &str) -> ApiError {
+        ApiError::forbidden(&self.name, self.role, permission.needed_role(), what)
+    }
+
+    /// Returns the author of the caller's acts.
+    pub fn author(&self) -> Author {
+        let token = Some(id_of(&self.token));
+        Author { who: self.name.clone(), role: Some(self.role), token, via: Via::Http }
+    }
+}
+
+/// Returns the caller that the request's bearer token proves, whatever its role. What the caller asks for is to be checked
+/// before it is done: with [`Caller::require`], [`Caller::require_for`] or, at once, [`require`].
 ///
 /// # Errors
-/// 401 if there is no token, or it is unknown.
-pub fn authenticate(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, ApiError> {
+/// 401 if there is no token, or it is unknown or has expired.
+pub fn caller_of(snapshot: &Snapshot, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unauthorized)?;
     let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthorized());
     }
     let (token, principal) = snapshot.tokens.find(token.trim()).ok_or_else(unauthorized)?;
-    Ok(Caller { name: principal.name.clone(), admin: principal.admin, token })
+    let now_ms = now_ms();
+    if principal.has_expired(now_ms) {
+        return Err(expired(&principal.name));
+    }
+    let use_is_news = principal.use_is_news(now_ms);
+    Ok(Caller { name: principal.name.clone(), role: principal.role, token, use_is_news })
+}
+
+/// Returns the caller that the request's bearer token proves, who must have the permission; `what` names the action for
+/// people.
+///
+/// # Errors
+/// 401 as [`caller_of`], 403 as [`Caller::require`].
+pub fn require(
+    snapshot: &Snapshot,
+    headers: &HeaderMap,
+    permission: Permission,
+    what: &str,
+) -> Result<Caller, ApiError> {
+    let caller = caller_of(snapshot, headers)?;
+    caller.require(permission, what)?;
+    Ok(caller)
+}
+
+fn expired(name: &str) -> ApiError {
+    let hint = format!("the token of {name} has expired: ask an admin for another (agentcom-hub token NAME)");
+    ApiError::new(StatusCode::UNAUTHORIZED, "token_expired", &hint)
 }
 
 /// Returns the 401 error for a request without a valid token.

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
+use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::Connections;
@@ -42,6 +43,8 @@ pub struct App {
     pub connections: Connections,
     /// Held by the scrape that is being answered.
     pub scrape: Arc<Mutex<()>>,
+    /// The maker of backups.
+    pub backups: Backups,
     /// The token whose cancellation ends every WebSocket.
     pub stop: CancellationToken,
     /// The task of every WebSocket.
@@ -59,7 +62,7 @@ impl App {
     /// Runs `work` on the state for a caller, and returns its result once everything that it changed is on disk.
     ///
     /// # Errors
-    /// 401 if the caller's token has been revoked meanwhile, 503 if the hub is stopping.
+    /// 401 if the caller's token has been revoked or has expired meanwhile, 503 if the hub is stopping.
     pub(super) async fn act<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -108,14 +111,6 @@ pub(super) fn read_query(query: QueryParameters) -> Result<HashMap<String, Strin
     let refused =
         |rejection: QueryRejection| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text());
     query.map(|Query(query)| query).map_err(refused)
-}
-
-/// Checks that the caller is the agent itself or an admin; `what` names the action that others may not do.
-///
-/// # Errors
-/// 403 if the caller is neither.
-pub(super) fn require_agent_or_admin(caller: &Caller, agent_id: &str, what: &str) -> Result<(), ApiError> {
-    if caller.admin || caller.name == agent_id { Ok(()) } else { Err(ApiError::forbidden(&caller.name, what)) }
 }
 
 /// Returns the 200 answer with this body.

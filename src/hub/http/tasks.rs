@@ -9,16 +9,18 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
-use crate::hub::http::lists::{self, TaskList, limit_in, page_limit, stream};
-use crate::hub::http::reply::{Caller, authenticate, read_body};
+use crate::hub::http::lists::{TaskList, limit_in, stream};
+use crate::hub::http::reply::{Caller, caller_of, read_body, require};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, body_bytes, created, ok, path_id, read_query, required_text,
 };
 use crate::hub::random;
 use crate::hub::scheduler::queue::Turn;
-use crate::hub::scheduler::task::{Priority, Status, Submission, Task};
+use crate::hub::scheduler::task::{Priority, Status, Submission};
 use crate::hub::scheduler::task_table::TaskTable;
+use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Field, Kind, may, must};
 use crate::protocol::{JsonFields, JsonText};
 
@@ -44,7 +46,7 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
 ];
 
 pub(crate) async fn submit(State(app): Shared, headers: HeaderMap, body: Body) -> Reply {
-    let caller = authenticate(&app.snapshot(), &headers)?;
+    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "submit tasks")?;
     let weight = body_bytes(&body);
     let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, &caller.name)?;
     let task_id = format!("task-{}", random::id()?);
@@ -96,7 +98,7 @@ pub(crate) fn parse_submission(mut body: JsonFields, submitted_by: &str) -> Resu
 
 /// Lists all tasks that the query asks for, by lane and order of submission.
 pub(crate) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
-    authenticate(&app.snapshot(), &headers)?;
+    require(&app.snapshot(), &headers, Permission::ReadFleet, "read tasks")?;
     stream_tasks(&app, &read_query(query)?)
 }
 
@@ -106,7 +108,7 @@ pub(crate) async fn dead_letters(
     headers: HeaderMap,
     query: QueryParameters,
 ) -> Result<Response, ApiError> {
-    authenticate(&app.snapshot(), &headers)?;
+    require(&app.snapshot(), &headers, Permission::ReadFleet, "read tasks")?;
     let mut query = read_query(query)?;
     query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
     stream_tasks(&app, &query)
@@ -116,16 +118,8 @@ fn stream_tasks(app: &Arc<App>, query: &HashMap<String, String>) -> Result<Respo
     Ok(stream(app, "tasks", task_list(query)?, limit_in(query, usize::MAX)?))
 }
 
-/// Lists one page of the tasks that the query asks for.
-pub(crate) async fn page(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, ApiError> {
-    let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
-    let query = read_query(query)?;
-    Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
-}
-
 /// Reads the filter and the cursor of a task list.
-fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
+pub(super) fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
     const STATUSES: [&str; 5] = ["queued", "assigned", "completed", "dead_letter", "cancelled"];
     if let Some(status) = query.get("status").filter(|status| !STATUSES.contains(&status.as_str())) {
         let detail = format!("expected one of {}, got {status:?}", STATUSES.join(", "));
@@ -142,7 +136,7 @@ fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
 
 pub(crate) async fn stats(State(app): Shared, headers: HeaderMap) -> Reply {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
     ok(count_tasks(snapshot.view.tasks()))
 }
 
@@ -196,46 +190,49 @@ fn parse_cursor(cursor: &str) -> Result<Turn, ApiError> {
 
 pub(crate) async fn get_task(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    authenticate(&snapshot, &headers)?;
+    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
-    let task = snapshot.view.tasks().get(&id);
-    ok(task.map(Task::shown).ok_or_else(|| ApiError::task_not_found(&id))?)
+    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
+    ok(task.shown(snapshot.waiting_for(task, now_ms())))
 }
 
 pub(crate) async fn cancel(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task")?;
-    let (wanted, by) = (id.clone(), caller.name.clone());
-    let done = app.act(&caller, move |state, now_ms| {
-        let before = state.scheduler.tasks().get(&wanted).map(|task| task.status.name());
-        state.scheduler.cancel(&wanted, &by, now_ms).map(|()| before)
-    });
+    let (wanted, author) = (id.clone(), caller.author());
+    let done = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).cancel_task(&wanted));
     let before = done.await?.map_err(|status| conflict(&id, status, "it has ended already"))?;
     ok(json!({"status": "cancelled", "task_id": id, "previous_status": before}))
 }
 
 pub(crate) async fn retry(State(app): Shared, headers: HeaderMap, id: Id) -> Reply {
     let (caller, id) = require_submitter(&app, &headers, id, "retry another's task")?;
-    let wanted = id.clone();
-    let done = app.act(&caller, move |state, now_ms| {
-        state.scheduler.revive(&wanted, now_ms)?;
-        Ok(state.scheduler.tasks().get(&wanted).map(|task| task.submission.priority.number()))
-    });
+    let (wanted, author) = (id.clone(), caller.author());
+    let done = app.act(&caller, move |state, now_ms| state.acts(&author, now_ms).retry_task(&wanted));
     let priority = done.await?.map_err(|status| conflict(&id, status, "only a dead letter can be retried"))?;
     ok(json!({"status": "requeued", "task_id": id, "priority": priority}))
 }
 
-/// Returns the caller and the task's id. The caller must be an admin or the task's submitter.
-fn require_submitter(app: &App, headers: &HeaderMap, id: Id, what: &str) -> Result<(Caller, String), ApiError> {
+/// Returns the caller and the task's id. The caller must have the right to act on every task, or be the task's submitter.
+pub(super) fn require_submitter(
+    app: &App,
+    headers: &HeaderMap,
+    id: Id,
+    what: &str,
+) -> Result<(Caller, String), ApiError> {
     let snapshot = app.snapshot();
-    let caller = authenticate(&snapshot, headers)?;
+    let caller = caller_of(&snapshot, headers)?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
     // The name may have had another owner when the task was submitted.
     let is_owner = || snapshot.tokens.owned_since(&caller.name).is_some_and(|since| since <= task.created_at);
-    let may = caller.admin || (caller.name == task.submission.submitted_by && is_owner());
-    if may { Ok((caller, id)) } else { Err(ApiError::forbidden(&caller.name, what)) }
+    let is_own = || caller.name == task.submission.submitted_by && is_owner();
+    if caller.may(Permission::ActOnAnyTask) || (caller.may(Permission::ActOnOwnTasks) && is_own()) {
+        return Ok((caller, id));
+    }
+    Err(caller.forbidden(Permission::ActOnAnyTask, what))
 }
 
-fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {
+/// Returns the 409 error for a task in another status than the act needs.
+pub(super) fn conflict(task_id: &str, status: &str, hint: &str) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "invalid_state", hint).with("task_id", task_id).with("status", status)
 }

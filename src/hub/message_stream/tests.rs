@@ -69,7 +69,7 @@ async fn messages_arrive_whole_however_they_are_cut() {
             Message::Text(long.clone()),
             Message::Text("x".repeat(200)),
             Message::Binary,
-            Message::Close,
+            Message::Close { code: Some(1000), reason: String::new() },
         ];
         assert_eq!((read, end), (expected, None), "in pieces of {piece}");
     }

@@ -4,7 +4,7 @@ use crate::common::strict_prometheus as strict;
 fn seen() -> Seen {
     Seen {
         ready: true,
-        agents: vec![("connected", 3), ("away", 1)],
+        agents: vec![("healthy", 3), ("offline", 1)],
         connections: vec![("identified", 3), ("waiting", 0)],
         process: ProcessFigures { memory_bytes: Some(1 << 20), open_files: Some(9), max_files: Some(1024) },
         disk_free: Some(1 << 30),
@@ -25,7 +25,7 @@ fn the_text_is_what_prometheus_reads() {
         let is = |sample: &&strict::Sample| labels.iter().all(|(key, value)| sample.label(key) == Some(value));
         samples.iter().find(is).unwrap_or_else(|| panic!("{name} {labels:?}")).value
     };
-    assert_eq!(figure("agentcom_hub_agents", &[("status", "away")]), 1.0);
+    assert_eq!(figure("agentcom_hub_agents", &[("status", "offline")]), 1.0);
     assert_eq!(figure("agentcom_hub_oldest_queued_seconds", &[]), 1.5);
     assert_eq!(figure("agentcom_hub_restarts_total", &[("outcome", "back"), ("cause", "commanded")]), 1.0);
     assert_eq!(figure("agentcom_hub_restarts_total", &[("outcome", "back"), ("cause", "unplanned")]), 0.0);
@@ -43,11 +43,11 @@ fn the_text_is_what_prometheus_reads() {
 fn what_was_not_measured_has_no_sample_and_what_is_no_more_goes() {
     let metrics = Metrics::new(0);
     metrics.text(&seen());
-    let text = metrics.text(&Seen { agents: vec![("healthy", 1)], ..Seen::default() });
+    let text = metrics.text(&Seen { agents: vec![("stale", 1)], ..Seen::default() });
     let families = strict::parse(&text).unwrap();
     let statuses: Vec<_> =
         families["agentcom_hub_agents"].samples.iter().map(|sample| sample.label("status")).collect();
-    assert_eq!(statuses, [Some("healthy")]);
+    assert_eq!(statuses, [Some("stale")]);
     for name in ["process_resident_memory_bytes", "agentcom_hub_disk_free_bytes", "agentcom_hub_store_bytes"] {
         assert!(families.get(name).is_none_or(|family| family.samples.is_empty()), "{name}");
     }

@@ -13,6 +13,7 @@
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::assignments::{Away, Returned};
+use crate::hub::scheduler::inventory::close::{CloseCause, Closing};
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::protocol::{Identify, PreviousEnd};
 
@@ -30,14 +31,20 @@ pub(super) struct Before {
     /// The run that was connected last; `None` if the agent is new to this hub process.
     run: Option<RunIdentity>,
     /// Whether the end of that run was announced or commanded.
-    planned: bool,
+    pub(super) planned: bool,
 }
 
 impl Scheduler {
-    /// Records that a connection is closed. A sidecar that holds a task keeps it for a while; any other agent is
-    /// forgotten, and its task reclaimed.
+    /// Records that a connection broke, as [`Self::closed`] does.
     pub fn disconnected(&mut self, conn: ConnId, now_ms: u64) {
+        self.closed(conn, &Closing::broken(), now_ms);
+    }
+
+    /// Records that a connection is closed, and how. A sidecar that holds a task keeps it for a while; the connection of
+    /// any other agent is forgotten, and its task reclaimed.
+    pub fn closed(&mut self, conn: ConnId, closing: &Closing, now_ms: u64) {
         let Some(agent_id) = self.agents.disconnect(conn) else { return };
+        self.inventory.closed(&agent_id, closing, self.restart_of(&agent_id), now_ms);
         self.rivals.disconnected(&agent_id);
         if self.restarts.socket_closed(&agent_id, now_ms) {
             self.tasks.assignments.holder_left(&agent_id, Away { since: now_ms, until: None, planned: true });
@@ -59,10 +66,19 @@ impl Scheduler {
         self.dispatch(now_ms);
     }
 
+    /// Returns the kind of restart that the agent has left for, if it has.
+    fn restart_of(&self, agent_id: &str) -> Option<CloseCause> {
+        let left = self.agents.get(agent_id).is_some_and(|agent| agent.leaving);
+        left.then(|| match self.restarts.open_for(agent_id) {
+            Some(_) => CloseCause::RestartCommanded,
+            None => CloseCause::RestartAnnounced,
+        })
+    }
+
     /// Closes a connection whose token was revoked: the agent loses its task at once.
     pub fn expel(&mut self, conn: ConnId, now_ms: u64) {
         let Some(agent_id) = self.agents.agent_on(conn).map(str::to_owned) else { return };
-        self.disconnected(conn, now_ms);
+        self.closed(conn, &Closing::revoked(), now_ms);
         self.expel_absent(&agent_id, now_ms);
     }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::hub::scheduler::crowds::Crowds;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, Pm2Info};
 
@@ -29,7 +30,7 @@ pub enum Entered {
 }
 
 /// An agent's description of itself at identify.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct About {
     /// The version of the client.
     pub version: Option<String>,
@@ -45,7 +46,7 @@ pub struct Agent {
     /// The agent's connection; `None` while it is away.
     pub conn: Option<ConnId>,
     /// The network address that it connected from, for people.
-    pub address: String,
+    pub address: Arc<str>,
     /// The display name.
     pub name: String,
     /// The status text that the agent reports.
@@ -75,6 +76,10 @@ pub struct Agent {
     /// The time before which the agent gets no task unless its state changes, because it rejected one as busy, in ms
     /// since the epoch.
     pub unavailable_until: Option<u64>,
+    /// The time since which its status text says that it is unwell, in ms since the epoch.
+    pub unwell_since: Option<u64>,
+    /// Its state in the terms of the legacy hub, and the time of the last change, in ms since the epoch.
+    pub state: (&'static str, u64),
 }
 
 impl Agent {
@@ -88,13 +93,19 @@ impl Agent {
         self.legacy || self.is_v2()
     }
 
-    fn new(conn: ConnId, identify: &Identify, address: &str, now_ms: u64) -> Self {
+    fn new(
+        conn: ConnId,
+        identify: &Identify,
+        capability_names: Arc<BTreeSet<String>>,
+        address: &str,
+        now_ms: u64,
+    ) -> Self {
         Self {
             conn: Some(conn),
-            address: address.to_owned(),
+            address: address.into(),
             name: identify.name.clone().unwrap_or_else(|| identify.agent_id.clone()),
             status: identify.status.clone().unwrap_or_else(|| "connected".to_owned()),
-            capability_names: Arc::new(identify.capabilities.iter().filter_map(capability_name).collect()),
+            capability_names,
             capabilities: JsonText::of(&identify.capabilities),
             connected_at: now_ms,
             run: RunIdentity::of(identify),
@@ -110,9 +121,14 @@ impl Agent {
             expected_back_ms: 0,
             cordoned: false,
             unavailable_until: None,
+            unwell_since: None,
+            state: (IDLE, now_ms),
         }
     }
 }
+
+/// The state of an agent that could take a task.
+pub(super) const IDLE: &str = "idle";
 
 /// Returns the name of a capability. A legacy agent may send it as `"code"` or as `{"name": "code"}`.
 fn capability_name(capability: &JsonText) -> Option<String> {
@@ -130,6 +146,7 @@ pub struct Agents {
     /// The newest connection that each agent identified on, also for agents that have left.
     pub(crate) newest: BTreeMap<Arc<str>, ConnId>,
     unavailable: BTreeSet<(u64, String)>,
+    crowds: Crowds,
 }
 
 impl Agents {
@@ -142,7 +159,9 @@ impl Agents {
         let agent_id: Arc<str> = identify.agent_id.as_str().into();
         self.newest.insert(agent_id.clone(), conn);
         self.set_available(&agent_id);
-        let agent = Agent::new(conn, identify, address, now_ms);
+        self.leave_crowd(&agent_id);
+        let capability_names = self.crowds.join(identify.capabilities.iter().filter_map(capability_name).collect());
+        let agent = Agent::new(conn, identify, capability_names, address, now_ms);
         let older = self.all.insert(agent_id.clone(), Arc::new(agent)).and_then(|agent| agent.conn);
         let older = older.filter(|older| *older != conn);
         if let Some(older) = older {
@@ -156,6 +175,7 @@ impl Agents {
     /// without a connection.
     pub fn disconnect(&mut self, conn: ConnId) -> Option<String> {
         let agent_id = self.by_conn.remove(&conn)?;
+        self.leave_crowd(&agent_id);
         if let Some(agent) = self.get_mut(&agent_id) {
             agent.conn = None;
         }
@@ -165,7 +185,31 @@ impl Agents {
     /// Forgets the agent, but not which of its connections was the newest.
     pub fn remove(&mut self, agent_id: &str) {
         self.set_available(agent_id);
+        self.leave_crowd(agent_id);
         self.all.remove(agent_id);
+    }
+
+    /// Records whether the agent's operator wants it to take no task.
+    pub fn cordon(&mut self, agent_id: &str, on: bool) {
+        let Some(agent) = self.all.get_mut(agent_id).filter(|agent| agent.cordoned != on).map(Arc::make_mut) else {
+            return;
+        };
+        agent.cordoned = on;
+        if agent.conn.is_some() {
+            self.crowds.cordon(&agent.capability_names, on);
+        }
+    }
+
+    /// Returns the connected agents, counted by their capabilities.
+    pub fn crowds(&self) -> &Crowds {
+        &self.crowds
+    }
+
+    /// Counts the agent no more among those that are connected.
+    fn leave_crowd(&mut self, agent_id: &str) {
+        if let Some(agent) = self.all.get(agent_id).filter(|agent| agent.conn.is_some()) {
+            self.crowds.leave(&agent.capability_names, agent.cordoned);
+        }
     }
 
     /// Forgets the agent, and which of its connections was the newest: from here on a newer connection is one that

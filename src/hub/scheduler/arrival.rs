@@ -1,6 +1,8 @@
 //! Agents that identify: pure. Which of an agent's connections counts, and what it is sent first.
 
 use crate::hub::scheduler::agents::{Agent, ConnId, Entered};
+use crate::hub::scheduler::inventory::Arrival;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::restart_ledger::Return;
 use crate::hub::scheduler::rivals::{Contest, Outcome};
 use crate::hub::scheduler::{Outgoing, Scheduler};
@@ -55,13 +57,16 @@ impl Scheduler {
         };
         let displaced = match self.agents.register(conn, identify, address, now_ms) {
             Entered::Here { older } => {
-                self.outgoing.extend(older.map(|older| superseded(older, Some(address), outcome.is_some())));
+                let close = older.map(|older| superseded(older, Some(address), outcome.is_some()));
+                let beside_rival = outcome == Some(Outcome::ReplacesRival);
+                self.note_arrival(agent_id, identify, before.planned, beside_rival, close.as_ref(), now_ms);
+                self.outgoing.extend(close);
                 older.is_some()
             }
             Entered::Late => {
                 let newer = self.agents.connected(agent_id).map(|(agent, _)| agent);
                 let decided = newer.is_none_or(|newer| rival_runs(newer, identify).is_some());
-                let by = newer.map(|newer| newer.address.as_str());
+                let by = newer.map(|newer| &*newer.address);
                 self.outgoing.push(superseded(conn, by, decided));
                 return None;
             }
@@ -76,6 +81,26 @@ impl Scheduler {
         self.touched.push(agent_id.to_owned());
         self.dispatch(now_ms);
         conflict
+    }
+
+    /// Records in the inventory that the agent is here. `close` is the order to the connection whose place it took.
+    fn note_arrival(
+        &mut self,
+        agent_id: &str,
+        identify: &Identify,
+        planned: bool,
+        beside_rival: bool,
+        close: Option<&Outgoing>,
+        now_ms: u64,
+    ) {
+        let Some(agent) = self.agents.get(agent_id) else { return };
+        let superseded = match close {
+            Some(Outgoing::Close { conn: _, code, reason }) => Some(Closing::superseded(*code, reason)),
+            Some(Outgoing::Frame { .. }) | None => None,
+        };
+        let arrival =
+            Arrival { labels: Some(&identify.labels), planned, beside_rival, superseded: superseded.as_ref() };
+        self.inventory.identified(agent_id, agent, arrival, now_ms);
     }
 
     /// Decides between an open connection of the agent and a newer one of another run. Returns `None` where there is
@@ -100,7 +125,7 @@ impl Scheduler {
             Outcome::ReplacesRival => false,
             Outcome::Refused => true,
         };
-        let older = self.agents.connected(agent_id)?.0.address.clone();
+        let older = self.agents.connected(agent_id)?.0.address.to_string();
         let newer = newer.to_owned();
         let is_logged = self.rivals.record_conflict(agent_id, [&older, &newer], now_ms);
         Some(IdentityConflict { older, newer, refused, is_logged })

@@ -118,7 +118,15 @@ impl ActiveAssignment {
     }
 
     fn stale_at(&self, policy: &Policy) -> u64 {
-        self.carried_since.unwrap_or(self.last_alive_at).saturating_add(policy.stale_timeout_ms)
+        self.silent_since().saturating_add(policy.stale_timeout_ms)
+    }
+
+    fn silent_since(&self) -> u64 {
+        self.carried_since.unwrap_or(self.last_alive_at)
+    }
+
+    fn holding(&self) -> Holding {
+        Holding { task_id: self.task_id.clone(), silent_since: self.silent_since() }
     }
 }
 
@@ -135,15 +143,24 @@ pub struct Returned<'a> {
     pub unclear: bool,
 }
 
-/// The id of the task that each agent holds. A copy shares all of it with the original and costs nothing.
-pub type HolderTable = imbl::HashMap<Arc<str>, Arc<str>>;
+/// The task that an agent holds, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The task's id.
+    pub task_id: Arc<str>,
+    /// The time from which on its silence counts, in ms since the epoch.
+    pub silent_since: u64,
+}
+
+/// The task that each agent holds. A copy shares all of it with the original and costs nothing.
+pub type HolderTable = imbl::HashMap<Arc<str>, Holding>;
 
 /// All holders. Times are in ms since the epoch.
 #[derive(Debug, Clone, Default)]
 pub struct Assignments {
     policy: Policy,
     held: HashMap<Arc<str>, ActiveAssignment>,
-    /// The same tasks, for readers: signs of life do not change it.
+    /// The same tasks, for readers.
     holders: HolderTable,
     /// The holders by the time at which something is due.
     due: BTreeSet<(u64, Arc<str>)>,
@@ -165,7 +182,7 @@ impl Assignments {
         self.held.get(agent_id)
     }
 
-    /// Returns the id of the task that each agent holds.
+    /// Returns the task that each agent holds.
     pub(crate) fn holders(&self) -> &HolderTable {
         &self.holders
     }
@@ -208,7 +225,7 @@ impl Assignments {
         self.release(agent_id);
         let agent_id: Arc<str> = agent_id.into();
         self.due.extend(held.due_at(&self.policy).map(|at| (at, agent_id.clone())));
-        self.holders.insert(agent_id.clone(), held.task_id.clone());
+        self.holders.insert(agent_id.clone(), held.holding());
         self.held.insert(agent_id, held);
     }
 
@@ -226,9 +243,12 @@ impl Assignments {
     fn update<T>(&mut self, agent_id: &str, change: impl FnOnce(&mut ActiveAssignment, &Policy) -> T) -> Option<T> {
         let agent_id = self.held.get_key_value(agent_id)?.0.clone();
         let held = self.held.get_mut(&agent_id)?;
-        let before = held.due_at(&self.policy);
+        let (before, silent_before) = (held.due_at(&self.policy), held.silent_since());
         let result = change(held, &self.policy);
         let after = held.due_at(&self.policy);
+        if held.silent_since() != silent_before {
+            self.holders.insert(agent_id.clone(), held.holding());
+        }
         if after != before {
             if let Some(at) = before {
                 self.due.remove(&(at, agent_id.clone()));
@@ -319,7 +339,7 @@ impl Assignments {
     /// Returns whether the index by time has each holder once, at its time, and readers see what each holds.
     #[cfg(test)]
     pub(crate) fn index_is_right(&self) -> bool {
-        let held = self.held.iter().map(|(agent_id, held)| (agent_id.clone(), held.task_id.clone()));
+        let held = self.held.iter().map(|(agent_id, held)| (agent_id.clone(), held.holding()));
         if self.holders != held.collect::<HolderTable>() {
             return false;
         }

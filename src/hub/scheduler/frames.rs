@@ -8,8 +8,8 @@ use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::verdicts::{Failed, VerdictError};
 use crate::protocol::schema::frames::frame_fields;
 use crate::protocol::{
-    HubError, HubFrame, JsonFields, JsonText, Limit, RestartAck, Restarting, STATUS_PARKED, SidecarFrame, StateAction,
-    TaskAckStatus, TaskCompletion, clip,
+    HubError, HubFrame, JsonFields, JsonText, Limit, RestartAck, Restarting, STATUS_PARKED, STATUS_UNWELL,
+    SidecarFrame, StateAction, TaskAckStatus, TaskCompletion, clip,
 };
 
 /// The time in which a run that is alive takes its place again, in ms: it is told to wait for 1 s.
@@ -27,15 +27,19 @@ impl Scheduler {
                 self.send(agent_id, &HubFrame::Error(error));
             }
             SidecarFrame::Ping {} => self.send(agent_id, &HubFrame::Pong { timestamp: JsonText::of(&now_ms) }),
-            SidecarFrame::Status { status } => self.handle_status(agent_id, status),
+            SidecarFrame::Status { status } => self.handle_status(agent_id, status, now_ms),
             SidecarFrame::TaskAccepted { task_id, generation } => {
                 self.handle_accepted(agent_id, &task_id, generation, now_ms);
             }
             SidecarFrame::TaskRejected { task_id, generation, reason } => {
                 self.handle_rejection(agent_id, &task_id, generation, &reason, now_ms);
             }
-            SidecarFrame::TaskProgress { task_id, progress: _, execution_event: _ }
-            | SidecarFrame::WakeResult { task_id, status: _, attempt: _, error: _, reason: _ } => {
+            SidecarFrame::TaskProgress { task_id, progress, execution_event } => {
+                if self.handle_sign_of_life(agent_id, &task_id, now_ms) {
+                    self.inventory.progressed(agent_id, &task_id, progress, execution_event.as_ref(), now_ms);
+                }
+            }
+            SidecarFrame::WakeResult { task_id, status: _, attempt: _, error: _, reason: _ } => {
                 self.handle_sign_of_life(agent_id, &task_id, now_ms);
             }
             SidecarFrame::TaskComplete(verdict) => self.handle_complete(agent_id, verdict, now_ms),
@@ -56,11 +60,13 @@ impl Scheduler {
             SidecarFrame::RestartAck(ack) => self.handle_restart_ack(agent_id, &ack, now_ms),
         }
         self.dispatch(now_ms);
+        self.note_state(agent_id, now_ms);
     }
 
-    fn handle_status(&mut self, agent_id: &str, status: String) {
+    fn handle_status(&mut self, agent_id: &str, status: String, now_ms: u64) {
         // The status is free text: it does not decide whether the agent is free.
         if let Some(agent) = self.agents.get_mut(agent_id) {
+            agent.unwell_since = status.starts_with(STATUS_UNWELL).then(|| agent.unwell_since.unwrap_or(now_ms));
             agent.status = status;
         }
         self.send_text(agent_id, json!({"type": "status_updated"}).to_string(), None);
@@ -119,7 +125,9 @@ impl Scheduler {
         let result = result.unwrap_or_else(JsonText::empty_object);
         if report.get("tokens_used").is_none() {
             let within = JsonFields::of_unchecked(result.as_str(), |name| name == "tokens_used");
-            report.extend(within);
+            if let Some(tokens) = within.read::<u64>("tokens_used") {
+                report.set("tokens_used", &tokens);
+            }
         }
         match self.tasks.complete(agent_id, &task_id, generation, result, report, now_ms) {
             Ok(()) => self.ack(agent_id, &task_id, TaskAckStatus::Complete),
@@ -214,9 +222,8 @@ impl Scheduler {
     }
 
     fn handle_cordon(&mut self, agent_id: &str, on: bool) {
-        if let Some(agent) = self.agents.get_mut(agent_id) {
-            agent.cordoned = on;
-        }
+        self.agents.cordon(agent_id, on);
+        self.inventory.cordon(agent_id, on);
         self.agent_changed(agent_id);
     }
 

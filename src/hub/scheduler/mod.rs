@@ -10,8 +10,10 @@ mod absence;
 pub mod agents;
 pub mod arrival;
 pub mod assignments;
+pub mod crowds;
 mod frames;
 pub mod idle_agents;
+pub mod inventory;
 mod legacy_agents;
 pub mod lost_assignments;
 mod owners;
@@ -22,6 +24,7 @@ pub mod restart_ledger;
 pub mod restart_table;
 pub mod retention;
 pub mod rivals;
+pub mod selector;
 pub mod state_hash;
 pub mod task;
 pub mod task_table;
@@ -30,10 +33,14 @@ pub mod tasks;
 pub(crate) mod tests;
 pub mod verdicts;
 pub mod view;
+pub mod waiting;
+mod waits;
 
 use crate::hub::scheduler::agents::{Agent, Agents, ConnId};
 use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};
 use crate::hub::scheduler::idle_agents::IdleAgents;
+use crate::hub::scheduler::inventory::Inventory;
+use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::queue::Requirement;
 use crate::hub::scheduler::restart::{Restart, RestartRequest, RunIdentity};
@@ -73,6 +80,18 @@ pub struct Changes<'a> {
     pub tasks: Vec<(String, Option<&'a Task>)>,
     /// Restarts by command id; `None` means deleted.
     pub restarts: Vec<(String, Option<&'a Restart>)>,
+    /// What is known of agents, by name; `None` means deleted.
+    pub agents: Vec<(String, Option<&'a AgentRecord>)>,
+    /// The time up to which the stored records of agents are complete, in ms since the epoch.
+    pub moment: Option<u64>,
+}
+
+impl Changes<'_> {
+    /// Returns whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        let Self { tasks, restarts, agents, moment } = self;
+        tasks.is_empty() && restarts.is_empty() && agents.is_empty() && moment.is_none()
+    }
 }
 
 /// The scheduler's state.
@@ -87,6 +106,7 @@ pub struct Scheduler {
     pub(super) touched: Vec<String>,
     pub(super) idle_agents: IdleAgents,
     pub(super) rivals: Rivals,
+    pub(super) inventory: Inventory,
 }
 
 impl Scheduler {
@@ -222,11 +242,13 @@ impl Scheduler {
     pub fn take_changes(&mut self) -> Changes<'_> {
         let task_ids = self.tasks.take_dirty();
         let command_ids = self.restarts.take_dirty();
-        let tasks = &self.tasks;
-        let restarts = &self.restarts;
+        let (agent_ids, moment) = (self.inventory.take_dirty(), self.inventory.take_moment());
+        let Self { tasks, restarts, inventory, .. } = self;
         Changes {
             tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
             restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
+            agents: agent_ids.into_iter().map(|id| (id.as_ref().to_owned(), inventory.get(&id))).collect(),
+            moment,
         }
     }
 
@@ -257,7 +279,7 @@ impl Scheduler {
 
     /// Sends a frame to the agent, if it is connected.
     pub(super) fn send(&mut self, agent_id: &str, frame: &HubFrame) {
-        self.send_text(agent_id, text_of(frame), None);
+        self.send_text(agent_id, frame.to_text(), None);
     }
 
     pub(super) fn send_text(&mut self, agent_id: &str, text: String, receipt: Option<String>) {
@@ -271,7 +293,7 @@ impl Scheduler {
         let agent_id = restart.agent_id.clone();
         let v2 = self.agents.get(&agent_id).is_some_and(|agent| agent.is_v2());
         let frame = HubFrame::RestartSidecar(restart.frame(v2));
-        self.send_text(&agent_id, text_of(&frame), Some(command_id.to_owned()));
+        self.send_text(&agent_id, frame.to_text(), Some(command_id.to_owned()));
     }
 
     /// Tells the agent that it does not hold the task any more under any generation up to this one. Required wherever a
@@ -310,6 +332,7 @@ impl Scheduler {
     pub(super) fn dispatch(&mut self, now_ms: u64) {
         self.send_ended();
         for agent_id in std::mem::take(&mut self.touched) {
+            self.note_state(&agent_id, now_ms);
             if !self.is_free(&agent_id) {
                 self.idle_agents.leave(&agent_id);
                 self.forget_if_gone(&agent_id);
@@ -357,11 +380,7 @@ impl Scheduler {
         let Some(run) = self.agents.get(agent_id).map(|agent| agent.run.clone()) else { return };
         if self.tasks.assign(task_id, agent_id, &run, now_ms) {
             self.send_assignment(agent_id);
+            self.note_state(agent_id, now_ms);
         }
     }
-}
-
-/// Returns the frame as JSON text.
-pub fn text_of(frame: &HubFrame) -> String {
-    frame.to_text()
 }

@@ -8,6 +8,7 @@
 //! | an open restart | ends as `revoked` | forgotten |
 //! | restarts that have ended | readable | forgotten |
 //! | the last loss, rivals, the newest connection | forgotten | |
+//! | the record in the inventory, with its labels | forgotten | |
 
 use crate::hub::scheduler::Scheduler;
 
@@ -23,6 +24,7 @@ impl Scheduler {
         self.tasks.lost_assignments.forget(agent_id);
         self.rivals.forget(agent_id);
         self.agents.forget(agent_id);
+        self.inventory.forget(agent_id);
         self.dispatch(now_ms);
     }
 

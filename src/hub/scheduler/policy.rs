@@ -23,6 +23,8 @@ pub struct Policy {
     pub drain_deadline_ms: u64,
     /// The time beyond both that a restart may take before it is overdue.
     pub restart_margin_ms: u64,
+    /// The time after which an agent that is away is called stale.
+    pub stale_after_ms: u64,
     /// The number of times that agents may lose a task, by leaving unannounced or by showing no sign of life, before
     /// it is a dead letter.
     pub max_losses: u64,
@@ -82,6 +84,7 @@ impl Default for Policy {
             restart_deadline_ms: 120_000,
             drain_deadline_ms: 5_000,
             restart_margin_ms: 15_000,
+            stale_after_ms: 7 * 86_400_000,
             max_losses: 10,
             silence_timeout_ms: 60_000,
             identify_timeout_ms: 10_000,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::protocol::{Identify, RestartCommand};
+use crate::protocol::{Identify, RestartCommand, json_bytes};
 
 /// The steps that a connection which flaps repeats without end. Each other step happens once in a restart.
 const REPEATABLE: [&str; 4] = ["sent_again", "duplicate", "socket_closed", "reconnected"];
@@ -14,7 +14,20 @@ const REPEATABLE: [&str; 4] = ["sent_again", "duplicate", "socket_closed", "reco
 const MAX_REPEATS: usize = 24;
 
 /// The phase of a commanded restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum RestartPhase {
@@ -54,7 +67,7 @@ impl RestartPhase {
 }
 
 /// One step of a restart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RestartStep {
     /// A phase, or an event inside one: `sent_again`, `force_added`, `socket_closed`, `reconnected`, `duplicate`.
     pub step: String,
@@ -62,6 +75,7 @@ pub struct RestartStep {
     pub at_ms: u64,
     /// Further details, as the event has them.
     #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[schema(value_type = Option<Object>)]
     pub detail: Value,
 }
 
@@ -79,7 +93,7 @@ pub struct RestartRequest {
 }
 
 /// What the hub knows about a run of an agent's process.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// `identify.boot_id`; a peer that sends it speaks `restart.v2`.
     pub boot_id: Option<String>,
@@ -171,8 +185,7 @@ impl Restart {
 
     /// Returns the restart's size on disk, in bytes.
     pub fn weight(&self) -> u64 {
-        // Strings and numbers in maps with string keys: this cannot fail.
-        serde_json::to_vec(self).map_or(0, |json| json.len() as u64)
+        json_bytes(self)
     }
 
     /// Returns the time of the last step, in ms since the epoch.
@@ -233,25 +246,65 @@ impl Restart {
     }
 
     /// Returns the restart as the API shows it.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "command_id": self.command_id,
-            "agent_id": self.agent_id,
-            "reason": self.reason,
-            "by": self.by,
-            "deadline_ms": self.deadline_ms,
-            "force": self.force,
-            "state": self.phase.name(),
-            "open": self.phase.is_open(),
-            "commanded_at": self.commanded_at,
-            "overdue_at": self.overdue_at,
-            "boot_before": self.boot_before,
-            "boot_after": self.boot_after,
-            "gap_ms": self.gap_ms,
-            "reported_gap_ms": self.reported_gap_ms,
-            "forced": self.forced,
-            "steps": self.steps,
-            "steps_left_out": self.steps_left_out,
-        })
+    pub fn shown(&self) -> ShownRestart<'_> {
+        ShownRestart {
+            boot_after: self.boot_after.as_deref(),
+            boot_before: self.boot_before.as_deref(),
+            agent_id: &self.agent_id,
+            by: &self.by,
+            command_id: &self.command_id,
+            commanded_at: self.commanded_at,
+            deadline_ms: self.deadline_ms,
+            force: self.force,
+            forced: self.forced,
+            gap_ms: self.gap_ms,
+            open: self.phase.is_open(),
+            overdue_at: self.overdue_at,
+            reason: &self.reason,
+            reported_gap_ms: self.reported_gap_ms,
+            state: self.phase.name(),
+            steps: &self.steps,
+            steps_left_out: self.steps_left_out,
+        }
     }
+}
+
+/// A restart as the API shows it. The fields are in the order of their names.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ShownRestart<'a> {
+    /// The agent.
+    agent_id: &'a str,
+    /// The `boot_id` of the run that came back.
+    boot_after: Option<&'a str>,
+    /// The `boot_id` of the run that is to end, or has ended.
+    boot_before: Option<&'a str>,
+    /// Who commanded it.
+    by: &'a str,
+    /// The command's id, the same for every repeat.
+    command_id: &'a str,
+    /// The time of the command, in ms since the epoch.
+    commanded_at: u64,
+    /// The time for which a running task may delay it, in ms, if the command says.
+    deadline_ms: Option<u64>,
+    /// Whether it does not wait for the task.
+    force: bool,
+    /// Whether the agent left unfinished work, if it reported that.
+    forced: Option<bool>,
+    /// The time from the agent's leaving to its return, by the hub's clock, in ms.
+    gap_ms: Option<u64>,
+    /// Whether it goes on: the agent gets no task meanwhile.
+    open: bool,
+    /// The time from which on it is overdue, in ms since the epoch.
+    overdue_at: u64,
+    /// The reason.
+    reason: &'a str,
+    /// The same time as the agent reports it, in ms.
+    reported_gap_ms: Option<u64>,
+    /// The phase.
+    state: &'static str,
+    /// The steps, oldest first.
+    #[schema(value_type = Vec<RestartStep>)]
+    steps: &'a [Arc<RestartStep>],
+    /// The number of repeated steps that are left out.
+    steps_left_out: u64,
 }

@@ -15,6 +15,8 @@ type InOrder = BTreeSet<(u64, Arc<str>)>;
 #[derive(Debug, Clone, Default)]
 pub struct RestartTable {
     by_id: HashMap<Arc<str>, Arc<Restart>>,
+    /// All ids, in the order in which the commands were given.
+    in_order: OrdMap<u64, Arc<str>>,
     by_agent: HashMap<Arc<str>, Arc<InOrder>>,
     /// Each fenced agent's open command.
     open: OrdMap<Arc<str>, Arc<str>>,
@@ -43,6 +45,11 @@ impl RestartTable {
         self.open.range::<_, str>((after.map_or(Unbounded, Excluded), Unbounded)).map(|(agent_id, _)| &**agent_id)
     }
 
+    /// Returns the commands before this one, newest first; all of them for `None`.
+    pub fn before(&self, seq: Option<u64>) -> impl Iterator<Item = &Restart> {
+        self.in_order.range(..seq.unwrap_or(u64::MAX)).rev().filter_map(|(_, id)| self.get(id))
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &Restart> {
         self.by_id.values().map(Arc::as_ref)
     }
@@ -63,6 +70,7 @@ impl RestartTable {
         if restart.phase.is_open() {
             self.open.insert(agent_id.clone(), id.clone());
         }
+        self.in_order.insert(restart.seq, id.clone());
         Arc::make_mut(self.by_agent.entry(agent_id).or_default()).insert((restart.seq, id.clone()));
         self.by_id.insert(id, Arc::new(restart));
     }
@@ -81,6 +89,7 @@ impl RestartTable {
     /// Removes one command, which ends the agent's fence if it is open.
     pub(crate) fn remove(&mut self, command_id: &str) -> Option<Arc<Restart>> {
         let (id, restart) = self.by_id.remove_with_key(command_id)?;
+        self.in_order.remove(&restart.seq);
         let agent_id = restart.agent_id.as_str();
         if let Some(ids) = self.by_agent.get_mut(agent_id) {
             let left = Arc::make_mut(ids);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::protocol::{Assignment, JsonFields, JsonText, MAX_JSON_DEPTH, limit_depth};
+use crate::hub::scheduler::waiting::WaitingFor;
+use crate::protocol::{Assignment, JsonFields, JsonText, MAX_JSON_DEPTH, json_bytes, limit_depth};
 
 /// The largest number of history entries that a task keeps, newest first (the legacy hub keeps as many).
 const HISTORY_CAP: usize = 50;
@@ -154,13 +155,14 @@ impl Status {
 }
 
 /// One entry of a task's history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
     /// The event: `queued`, `assigned`, `accepted`, `reclaimed`, `retry`, `completed`, `dead_letter`, `cancelled`.
     pub event: String,
     /// The time of the event, in ms since the epoch.
     pub timestamp: u64,
     /// The reason, or the agent or operator behind the event.
+    #[schema(value_type = Value)]
     pub details: JsonText,
 }
 
@@ -242,6 +244,41 @@ impl Task {
         }
     }
 
+    /// Returns the other fields that the task was submitted with, and those that the legacy hub's clients read through
+    /// where it was submitted without them.
+    fn shown_extra(&self) -> JsonFields {
+        let mut extra = self.submission.extra.clone();
+        let absent = [
+            ("repo", JsonText::null()),
+            ("branch", JsonText::null()),
+            ("goal_id", JsonText::null()),
+            ("complete_by", JsonText::null()),
+            ("routing_decision", JsonText::null()),
+            ("file_hints", JsonText::of(&[(); 0])),
+            ("success_criteria", JsonText::of(&[(); 0])),
+            ("verification_steps", JsonText::of(&[(); 0])),
+            ("depends_on", JsonText::of(&[(); 0])),
+            ("max_verification_retries", JsonText::of(&0)),
+            ("complexity", JsonText::of(&self.complexity())),
+        ];
+        for (name, value) in absent {
+            if extra.get(name).is_none() {
+                extra.insert(name, value);
+            }
+        }
+        extra
+    }
+
+    fn complexity(&self) -> Complexity {
+        let tier = self.submission.extra.get("complexity_tier").cloned().unwrap_or_else(JsonText::null);
+        let has_tier = !tier.is_null();
+        Complexity {
+            effective_tier: if has_tier { tier.clone() } else { JsonText::of("standard") },
+            source: if has_tier { "explicit" } else { "default" },
+            explicit_tier: tier,
+        }
+    }
+
     /// Returns the `task_assign` frame for the current generation.
     pub fn assignment(&self) -> Assignment {
         let asked = &self.submission;
@@ -250,13 +287,7 @@ impl Task {
             Status::Queued | Status::DeadLetter | Status::Cancelled => None,
         };
         let extra = |key: &str, default: &Value| asked.extra.get(key).cloned().unwrap_or_else(|| JsonText::of(default));
-        let (tier, none) = (extra("complexity_tier", &Value::Null), JsonText::null());
-        let has_tier = !tier.is_null();
-        let complexity = Complexity {
-            effective_tier: if has_tier { tier.clone() } else { JsonText::of("standard") },
-            source: if has_tier { "explicit" } else { "default" },
-            explicit_tier: tier,
-        };
+        let (complexity, none) = (self.complexity(), JsonText::null());
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
         let limited = |value: JsonText| limit_depth(value, MAX_JSON_DEPTH - 1);
         let rest = JsonFields::from_iter([
@@ -280,14 +311,11 @@ impl Task {
 
     /// Returns the task's size on disk, in bytes.
     pub fn weight(&self) -> u64 {
-        let mut weight = Weight(0);
-        // Counting cannot fail, and neither can serializing a task: it is stored in the same form.
-        let _ = serde_json::to_writer(&mut weight, self);
-        weight.0
+        json_bytes(self)
     }
 
-    /// Returns the task as the API shows it.
-    pub fn shown(&self) -> ShownTask<'_> {
+    /// Returns the task as the API shows it, with what it waits for.
+    pub fn shown(&self, waiting_for: Option<WaitingFor>) -> ShownTask<'_> {
         let asked = &*self.submission;
         let (assigned_to, assigned_at, result, report) = match &self.status {
             Status::Assigned { agent_id, assigned_at, .. } => (Some(agent_id), Some(*assigned_at), None, None),
@@ -319,7 +347,8 @@ impl Task {
             created_at: self.created_at,
             updated_at: self.updated_at,
             history: &self.history,
-            extra: &asked.extra,
+            waiting_for,
+            extra: self.shown_extra(),
         }
     }
 }
@@ -333,45 +362,60 @@ struct Complexity {
 }
 
 /// A task as the API shows it. The fields are in the order of their names, as clients have always got them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ShownTask<'a> {
+    /// Whether its agent has confirmed it.
     accepted: bool,
+    /// The time of the assignment, in ms since the epoch.
     assigned_at: Option<u64>,
+    /// The agent that holds it, or did it.
     assigned_to: Option<&'a str>,
+    /// The time of the submission, in ms since the epoch.
     created_at: u64,
+    /// What is to be done.
     description: &'a str,
+    /// The number of assignments and reclaims so far.
     generation: u64,
+    /// What happened to it, newest first.
+    #[schema(value_type = Vec<HistoryEntry>)]
     history: &'a [Arc<HistoryEntry>],
+    /// The task's id.
     id: &'a str,
+    /// The reason of the last failure.
     last_error: Option<&'a str>,
+    /// The number of times that an agent lost it.
     losses: u64,
+    /// The number of failures that make a dead letter.
     max_retries: u64,
+    /// Whatever the agent needs beside the description.
+    #[schema(value_type = Object)]
     metadata: &'a JsonText,
+    /// The capabilities that its agent must have.
     needed_capabilities: &'a [String],
+    /// The lane: 0 (urgent) to 3 (low).
     priority: u8,
+    /// The agent's result.
+    #[schema(value_type = Option<Object>)]
     result: Option<&'a JsonText>,
+    /// The number of failures so far.
     retry_count: u64,
+    /// The status: queued, assigned, completed, dead_letter or cancelled.
     status: &'static str,
+    /// Who submitted it.
     submitted_by: &'a str,
+    /// The task's id, as the legacy hub names it.
     task_id: &'a str,
+    /// The number of tokens that its agent reports.
+    #[schema(value_type = Option<i64>)]
     tokens_used: Option<&'a JsonText>,
+    /// The time of the last entry of the history, in ms since the epoch.
     updated_at: u64,
+    /// The report of the verification, as its agent sent it.
+    #[schema(value_type = Option<Object>)]
     verification_report: Option<&'a JsonText>,
+    waiting_for: Option<WaitingFor>,
     /// The names are those of the API's fields that are not named here.
     #[serde(flatten)]
-    extra: &'a JsonFields,
-}
-
-/// A writer that only counts the bytes.
-struct Weight(u64);
-
-impl std::io::Write for Weight {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    #[schema(value_type = Object)]
+    extra: JsonFields,
 }

@@ -7,8 +7,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::hub::scheduler::Scheduler;
-use crate::hub::scheduler::agents::{About, Agent, AgentTable};
+use crate::hub::scheduler::agents::{About, Agent, AgentTable, IDLE};
 use crate::hub::scheduler::assignments::HolderTable;
+use crate::hub::scheduler::crowds::Crowds;
+use crate::hub::scheduler::inventory::AgentRecords;
+use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart_table::RestartTable;
 use crate::hub::scheduler::rivals::Rivals;
 use crate::hub::scheduler::task::{Status, Task};
@@ -18,20 +21,24 @@ use crate::protocol::{JsonFields, JsonText};
 /// The scheduler's state at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    agents: AgentTable,
+    pub(super) agents: AgentTable,
     connected_count: usize,
-    tasks: TaskTable,
-    holders: HolderTable,
-    restarts: RestartTable,
-    rivals: Rivals,
+    pub(super) tasks: TaskTable,
+    pub(super) holders: HolderTable,
+    pub(super) restarts: RestartTable,
+    pub(super) rivals: Rivals,
+    pub(super) records: AgentRecords,
+    pub(super) crowds: Crowds,
+    pub(super) policy: Policy,
 }
 
 /// One agent, as `GET /api/agents` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AgentSummary<'a> {
     agent_id: &'a str,
     name: &'a str,
     status: &'a str,
+    #[schema(value_type = Vec<Value>)]
     capabilities: JsonText,
     connected_at: Option<u64>,
     connected: bool,
@@ -39,15 +46,18 @@ pub struct AgentSummary<'a> {
     current_task_id: Option<&'a str>,
     cordoned: bool,
     boot_id: Option<&'a str>,
+    #[schema(value_type = Option<Object>)]
     about: Option<&'a About>,
+    #[schema(value_type = Option<Object>)]
     resources: Option<&'a JsonFields>,
+    #[schema(value_type = Option<Object>)]
     identity_conflict: Value,
     restart: Option<OpenRestart<'a>>,
 }
 
 /// The restart that an agent is on.
-#[derive(Debug, Serialize)]
-struct OpenRestart<'a> {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct OpenRestart<'a> {
     command_id: &'a str,
     state: &'static str,
     commanded_at: u64,
@@ -63,6 +73,9 @@ impl Scheduler {
             holders: self.tasks.assignments.holders().clone(),
             restarts: self.restarts.all.clone(),
             rivals: self.rivals.clone(),
+            records: self.inventory.all().clone(),
+            crowds: self.agents.crowds().clone(),
+            policy: self.policy,
         }
     }
 }
@@ -81,14 +94,6 @@ impl View {
     /// Returns the number of connected agents.
     pub fn connected_count(&self) -> usize {
         self.connected_count
-    }
-
-    /// Returns the number of agents by status: connected, and away but awaited (with a task, or on a commanded restart).
-    pub fn agents_by_status(&self) -> Vec<(&'static str, usize)> {
-        let away = self.agents.len().saturating_sub(self.connected_count);
-        // After a restart of the hub, only the id is known of an agent that is still away.
-        let known_by_id = self.restarts.fenced_after(None).filter(|id| !self.agents.contains_key(*id)).count();
-        vec![("connected", self.connected_count), ("away", away + known_by_id)]
     }
 
     /// Returns the agents after this one, by id, that are connected or on a commanded restart. (An agent that is away for
@@ -110,6 +115,12 @@ impl View {
         })
     }
 
+    /// Returns whether the agent is connected or on a commanded restart.
+    pub fn is_listed(&self, agent_id: &str) -> bool {
+        let connected = self.agents.get(agent_id).is_some_and(|agent| agent.conn.is_some());
+        connected || self.restarts.open_for(agent_id).is_some()
+    }
+
     /// Returns one agent, as `GET /api/agents` shows it.
     pub fn agent<'a>(&'a self, agent_id: &'a str, now_ms: u64) -> AgentSummary<'a> {
         let agent = self.agents.get(agent_id).map(|agent| &**agent);
@@ -127,18 +138,23 @@ impl View {
             about: agent.map(|agent| &*agent.about),
             resources: agent.map(|agent| &*agent.resources),
             identity_conflict: self.identity_conflict(agent_id, now_ms),
-            restart: self.restarts.open_for(agent_id).map(|open| OpenRestart {
-                command_id: &open.command_id,
-                state: open.phase.name(),
-                commanded_at: open.commanded_at,
-            }),
+            restart: self.open_restart(agent_id),
         }
+    }
+
+    /// Returns the restart that the agent is on.
+    pub(super) fn open_restart(&self, agent_id: &str) -> Option<OpenRestart<'_>> {
+        self.restarts.open_for(agent_id).map(|open| OpenRestart {
+            command_id: &open.command_id,
+            state: open.phase.name(),
+            commanded_at: open.commanded_at,
+        })
     }
 
     /// Returns the state of one agent, as the legacy hub shows it; `None` if it is neither connected nor expected back.
     pub fn agent_state(&self, agent_id: &str, now_ms: u64) -> Option<Value> {
         let agent = self.agents.get(agent_id);
-        if agent.is_none_or(|agent| agent.conn.is_none()) && self.restarts.open_for(agent_id).is_none() {
+        if !self.is_listed(agent_id) {
             return None;
         }
         let capabilities: Vec<Value> = agent
@@ -154,35 +170,42 @@ impl View {
             // no flags.
             "flags": [],
             "connected_at": agent.map(|agent| agent.connected_at),
+            "last_state_change": agent.map(|agent| agent.state.1),
             "identity_conflict": self.identity_conflict(agent_id, now_ms),
         }))
     }
 
-    fn task_of(&self, agent_id: &str) -> Option<&Task> {
-        self.tasks.get(self.holders.get(agent_id)?)
+    pub(super) fn task_of(&self, agent_id: &str) -> Option<&Task> {
+        self.tasks.get(&self.holders.get(agent_id)?.task_id)
     }
 
     /// Returns the latest conflict between two sidecars with this identity, or null if none is recent.
-    fn identity_conflict(&self, agent_id: &str, now_ms: u64) -> Value {
+    pub(super) fn identity_conflict(&self, agent_id: &str, now_ms: u64) -> Value {
         let conflict = self.rivals.recent_conflict(agent_id, now_ms);
         conflict.map_or(Value::Null, |past| json!({"addresses": past.addresses, "last_at": past.at}))
     }
 
-    /// Returns the agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
-    fn fsm_state(&self, agent_id: &str) -> &'static str {
-        let agent: Option<&Agent> = self.agents.get(agent_id).map(|agent| &**agent);
-        if self.restarts.open_for(agent_id).is_some() || agent.is_some_and(|agent| agent.leaving) {
-            return "restarting";
-        }
-        match (agent.and_then(|agent| agent.conn), self.task_of(agent_id).map(|task| &task.status)) {
-            (None, _) => "offline",
-            (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
-            (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
-            (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
-            | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
-                true => "draining",
-                false => "idle",
-            },
-        }
+    /// Returns the agent's state in the terms of the legacy hub.
+    pub(super) fn fsm_state(&self, agent_id: &str) -> &'static str {
+        let agent = self.agents.get(agent_id).map(|agent| &**agent);
+        let task = self.task_of(agent_id).map(|task| &task.status);
+        fsm_state(agent, self.restarts.open_for(agent_id).is_some(), task)
+    }
+}
+
+/// Returns an agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
+pub(super) fn fsm_state(agent: Option<&Agent>, is_fenced: bool, task: Option<&Status>) -> &'static str {
+    if is_fenced || agent.is_some_and(|agent| agent.leaving) {
+        return "restarting";
+    }
+    match (agent.and_then(|agent| agent.conn), task) {
+        (None, _) => "offline",
+        (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
+        (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
+        (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
+        | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
+            true => "draining",
+            false => IDLE,
+        },
     }
 }

@@ -1,25 +1,35 @@
-//! Copies of the store: made from a read transaction while a hub commits, and from a store that no hub has open. A copy is
-//! written beside its name, flushed, read again, and only then gets the name.
+//! Copies of the store: made from a read transaction while a hub commits, and from a store that no hub has open; and copies
+//! that come from elsewhere. Each is written beside its name, flushed, read again, and only then gets the name.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use data_encoding::BASE64;
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable as _,
     TableDefinition, TableHandle as _, Value, WriteTransaction,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::common::fs::atomic_file::{folder_of, remove_leftovers, resolve};
 use crate::common::fs::regular_file::{self, Unsuitable};
+use crate::common::fs::same_file;
 use crate::hub::state::store::{
     CACHE_BYTES, META_NAME, SCHEMA, Store, StoreError, TableVisitor, catch_panic, schema_of, visit_tables,
 };
+use crate::hub::state::tokens::hex;
+
+/// The number of bytes that are read at a time.
+const PART_BYTES: usize = 256 << 10;
+/// What stands before a SHA-256 in base64 in `Repr-Digest`; a colon ends it.
+const SHA_256: &str = "sha-256=:";
 
 /// What a store holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Contents {
     /// The schema number.
     pub schema: u64,
@@ -27,6 +37,37 @@ pub struct Contents {
     pub records: Vec<(String, u64)>,
     /// The size of the file, in bytes.
     pub bytes: u64,
+}
+
+/// The size and the digest of a copy, by which who receives it sees that it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checksum {
+    /// The size, in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of all bytes.
+    pub sha256: [u8; 32],
+}
+
+impl Checksum {
+    /// Reads to the end, and returns the size and the digest of what was read.
+    ///
+    /// # Errors
+    /// That of the reader.
+    pub fn of(content: &mut impl Read) -> io::Result<Self> {
+        copy_summed(content, &mut io::sink()).map_err(|(Side::From(error) | Side::To(error))| error)
+    }
+
+    /// Returns the digest as the header `Repr-Digest` has it (RFC 9530).
+    pub fn repr_digest(&self) -> String {
+        format!("{SHA_256}{}:", BASE64.encode(&self.sha256))
+    }
+
+    /// Reads the size and the header `Repr-Digest` of an answer; `None` if that has no SHA-256.
+    pub fn of_answer(bytes: u64, repr_digest: &str) -> Option<Self> {
+        let digest = repr_digest.split(',').find_map(|one| one.trim().strip_prefix(SHA_256)?.strip_suffix(':'))?;
+        let sha256 = BASE64.decode(digest.as_bytes()).ok()?.try_into().ok()?;
+        Some(Self { bytes, sha256 })
+    }
 }
 
 /// The reason why there is no copy.
@@ -38,9 +79,9 @@ pub enum BackupError {
     /// A file has the copy's name.
     #[error("{} is there already and was left as it is: name another file with --out, or replace it with --force", .0.display())]
     Taken(PathBuf),
-    /// The copy would take the place of the store.
-    #[error("{} is the hub's own store: name another file with --out", .0.display())]
-    IsTheStore(PathBuf),
+    /// The copy would take the place of a store that is in use.
+    #[error("{} is the store of a hub: name another file with --out", .0.display())]
+    IsAStore(PathBuf),
     /// Something other than a file has the copy's name.
     #[error("{}: {unfit}: name another file with --out", .path.display())]
     NoFile {
@@ -50,15 +91,23 @@ pub enum BackupError {
         unfit: Unsuitable,
     },
     /// The copy cannot be written.
-    #[error("cannot write {}: {why}; free some space on its disk, or name a file elsewhere with --out", .path.display())]
+    #[error("cannot write {}: {error}; free some space on its disk, or name a file elsewhere with --out", .path.display())]
     Write {
         /// The path.
         path: PathBuf,
-        /// The error of the system or of redb.
-        why: String,
+        /// The error of the system, or what redb says in place of one.
+        error: io::Error,
+    },
+    /// The copy comes from elsewhere, and did not come to its end.
+    #[error("the backup for {} broke off ({error}): ask for it again", .path.display())]
+    BrokeOff {
+        /// The path.
+        path: PathBuf,
+        /// The error of the source.
+        error: io::Error,
     },
     /// The copy was written, and reading it again showed something else; it was removed.
-    #[error("the copy for {} holds {found}, the store {wanted}: check the disk, then try again", .path.display())]
+    #[error("the copy for {} has {found} in place of {wanted}: check the disk and the way to it, then try again", .path.display())]
     Differs {
         /// The path.
         path: PathBuf,
@@ -70,13 +119,14 @@ pub enum BackupError {
 }
 
 impl Store {
-    /// Copies the state as of the last commit to `out`, while others commit: a read transaction delays none of them.
+    /// Copies the state as of the last commit to `file`, which is empty, while others commit: a read transaction delays none
+    /// of them. Returns what the copy holds.
     ///
     /// # Errors
-    /// [`BackupError`]; `out` is then as it was.
-    pub fn back_up(&self, out: &Path, replace: bool) -> Result<Contents, BackupError> {
+    /// [`BackupError`]; `file` is then of no use.
+    pub fn copy_to(&self, file: &File) -> Result<Contents, BackupError> {
         let read = self.db.begin_read().map_err(|e| BackupError::Store(StoreError::file(self.path(), &e)))?;
-        copy(&read, self.path(), out, replace)
+        write_copy(&read, self.path(), file).map_err(|error| error.at(self.path()))
     }
 }
 
@@ -89,7 +139,38 @@ pub fn back_up_stopped(data_dir: &Path, out: &Path, replace: bool) -> Result<Con
     let path = Store::path_in(data_dir);
     let store = open_to_read(&path).map_err(BackupError::Store)?;
     let read = store.begin_read().map_err(BackupError::Store)?;
-    copy(&read, &path, out, replace)
+    if File::open(&path).is_ok_and(|own| same_file::is_at(&own, out)) {
+        return Err(BackupError::IsAStore(out.to_owned()));
+    }
+    place(out, replace, |copy, target| {
+        let wanted = write_copy(&read, &path, copy.as_file()).map_err(|error| error.at(target))?;
+        let found = look_again(copy, target)?;
+        if (found.schema, &found.records) != (wanted.schema, &wanted.records) {
+            let (found, wanted) = (format!("{:?}", found.records), format!("{:?}", wanted.records));
+            return Err(BackupError::Differs { path: target.to_owned(), found, wanted });
+        }
+        Ok(found)
+    })
+}
+
+/// Writes a copy that a running hub made to `out`, once all of it is there: it has the size and the digest that the hub
+/// told, and is a store that can be read to its end.
+///
+/// # Errors
+/// [`BackupError`]; `out` is then as it was.
+pub fn receive(content: &mut impl Read, told: Checksum, out: &Path, replace: bool) -> Result<Contents, BackupError> {
+    place(out, replace, |copy, target| {
+        let received = copy_summed(content, &mut copy.as_file()).map_err(|failed| match failed {
+            Side::From(error) => BackupError::BrokeOff { path: target.to_owned(), error },
+            Side::To(error) => BackupError::Write { path: target.to_owned(), error },
+        })?;
+        if received != told {
+            let words = |sum: Checksum| format!("{} bytes with the SHA-256 {}", sum.bytes, hex(&sum.sha256));
+            let (found, wanted) = (words(received), words(told));
+            return Err(BackupError::Differs { path: target.to_owned(), found, wanted });
+        }
+        look_again(copy, target)
+    })
 }
 
 /// Returns what the store in a file holds, and reads all of it.
@@ -157,83 +238,134 @@ fn tables_in(read: &ReadTransaction, path: &Path) -> Result<Vec<String>, StoreEr
     Ok(tables.map(|table| table.name().to_owned()).collect())
 }
 
-fn copy(read: &ReadTransaction, store: &Path, out: &Path, replace: bool) -> Result<Contents, BackupError> {
-    let target = resolve(out).map_err(|e| BackupError::Write { path: out.to_owned(), why: e.source.to_string() })?;
-    check_target(&target, store, replace)?;
-    let failed = |why: String| BackupError::Write { path: target.clone(), why };
-    let system = |error: io::Error| failed(error.to_string());
-    remove_leftovers(&target).map_err(|e| system(e.source))?;
+/// Lets `write` make a copy under another name beside `out`, which it gets if all goes well.
+fn place(
+    out: &Path,
+    replace: bool,
+    write: impl FnOnce(&NamedTempFile, &Path) -> Result<Contents, BackupError>,
+) -> Result<Contents, BackupError> {
+    let target = resolve(out).map_err(|failed| BackupError::Write { path: out.to_owned(), error: failed.source })?;
+    check_target(&target, replace)?;
+    let failed = |error: io::Error| BackupError::Write { path: target.clone(), error };
+    remove_leftovers(&target).map_err(|error| failed(error.source))?;
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut temporary = tempfile::Builder::new();
     // Of mode 0600, with the name of what `remove_leftovers` removes.
     let temporary =
-        temporary.prefix(&format!(".{name}.")).suffix(".tmp").tempfile_in(folder_of(&target)).map_err(system)?;
-    let wanted = contents_of(read, store).map_err(BackupError::Store)?;
-    write_copy(read, store, temporary.path()).map_err(|error| match error {
-        CopyError::Read(error) => BackupError::Store(error),
-        CopyError::Write(why) => failed(why),
-    })?;
-    File::open(temporary.path()).and_then(|file| file.sync_all()).map_err(system)?;
-    let found = inspect(temporary.path()).map_err(|e| failed(format!("it cannot be read again: {e}")))?;
-    if (found.schema, &found.records) != (wanted.schema, &wanted.records) {
-        let (found, wanted) = (format!("{:?}", found.records), format!("{:?}", wanted.records));
-        return Err(BackupError::Differs { path: target, found, wanted });
-    }
+        temporary.prefix(&format!(".{name}.")).suffix(".tmp").tempfile_in(folder_of(&target)).map_err(failed)?;
+    let contents = write(&temporary, &target)?;
+    temporary.as_file().sync_all().map_err(failed)?;
     let placed = if replace { temporary.persist(&target) } else { temporary.persist_noclobber(&target) };
     placed.map_err(|error| {
         if error.error.kind() == io::ErrorKind::AlreadyExists {
             return BackupError::Taken(target.clone());
         }
-        system(error.error)
+        failed(error.error)
     })?;
-    File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(system)?;
-    Ok(found)
+    File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(contents)
 }
 
-fn check_target(target: &Path, store: &Path, replace: bool) -> Result<(), BackupError> {
-    let Ok(found) = std::fs::symlink_metadata(target) else { return Ok(()) };
+/// Reads a copy to its end, as it is on its disk.
+fn look_again(copy: &NamedTempFile, target: &Path) -> Result<Contents, BackupError> {
+    let unreadable = |error: &dyn std::error::Error| BackupError::Differs {
+        path: target.to_owned(),
+        found: format!("something that is no store that can be read ({error})"),
+        wanted: "one".to_owned(),
+    };
+    copy.as_file().sync_all().map_err(|error| BackupError::Write { path: target.to_owned(), error })?;
+    inspect(copy.path()).map_err(|error| unreadable(&error))
+}
+
+fn check_target(target: &Path, replace: bool) -> Result<(), BackupError> {
+    if std::fs::symlink_metadata(target).is_err() {
+        return Ok(());
+    }
     regular_file::check(target).map_err(|unfit| BackupError::NoFile { path: target.to_owned(), unfit })?;
-    if std::fs::metadata(store).is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino())) {
-        return Err(BackupError::IsTheStore(target.to_owned()));
+    // A hub holds the lock of its store. A file that cannot be opened is replaced, or not, like any other.
+    if File::open(target).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+        return Err(BackupError::IsAStore(target.to_owned()));
     }
     if replace { Ok(()) } else { Err(BackupError::Taken(target.to_owned())) }
+}
+
+/// The side on which bytes were not passed on.
+enum Side {
+    From(io::Error),
+    To(io::Error),
+}
+
+/// Copies to the end, and returns the size and the digest of what was copied.
+fn copy_summed(from: &mut impl Read, to: &mut impl io::Write) -> Result<Checksum, Side> {
+    let (mut digest, mut bytes, mut part) = (Sha256::new(), 0, vec![0; PART_BYTES]);
+    loop {
+        let length = match from.read(&mut part) {
+            Ok(0) => return Ok(Checksum { bytes, sha256: digest.finalize().into() }),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Side::From(error)),
+        };
+        let read = part.get(..length).unwrap_or_default();
+        digest.update(read);
+        to.write_all(read).map_err(Side::To)?;
+        bytes += u64::try_from(length).unwrap_or_default();
+    }
 }
 
 /// The side on which a copy failed.
 enum CopyError {
     Read(StoreError),
-    Write(String),
+    Write(redb::Error),
 }
 
-fn write_copy(read: &ReadTransaction, store: &Path, new: &Path) -> Result<(), CopyError> {
-    let write = |error: &dyn std::error::Error| CopyError::Write(error.to_string());
+impl CopyError {
+    /// Returns the error of a copy to this path.
+    fn at(self, path: &Path) -> BackupError {
+        match self {
+            Self::Read(error) => BackupError::Store(error),
+            Self::Write(redb::Error::Io(error)) => BackupError::Write { path: path.to_owned(), error },
+            Self::Write(error) => BackupError::Write { path: path.to_owned(), error: io::Error::other(error) },
+        }
+    }
+}
+
+/// Copies every table to an empty file, and returns what the copy holds.
+fn write_copy(read: &ReadTransaction, store: &Path, file: &File) -> Result<Contents, CopyError> {
+    fn write(error: impl Into<redb::Error>) -> CopyError {
+        CopyError::Write(error.into())
+    }
     let copied = catch_panic(store, || {
         Ok((|| {
-            // The file is there and empty, which is what `create` takes.
-            let db = Builder::new().set_cache_size(CACHE_BYTES).create(new).map_err(|e| write(&e))?;
-            let transaction = db.begin_write().map_err(|e| write(&e))?;
+            let schema = schema_of(read, store).map_err(CopyError::Read)?;
+            let backend = FileBackend::new(file.try_clone().map_err(write)?).map_err(write)?;
+            let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(write)?;
+            let transaction = db.begin_write().map_err(write)?;
             let present = tables_in(read, store).map_err(CopyError::Read)?;
             let mut known = Copy { read, store, write: &transaction, present, copied: Vec::new() };
             visit_tables(&mut known)?;
-            if let Some(unknown) = known.present.iter().find(|name| !known.copied.contains(name)) {
+            let mut copied = known.copied;
+            if let Some(unknown) = known.present.iter().find(|name| !copied.iter().any(|(table, _)| table == *name)) {
                 let detail = format!("it has a table {unknown}, which this hub does not know and cannot copy");
                 return Err(CopyError::Read(StoreError::File { path: store.to_owned(), detail }));
             }
-            transaction.commit().map_err(|e| write(&e))?;
+            transaction.commit().map_err(write)?;
             // Marks the file as closed.
-            db.close().map_err(|e| write(&e))
+            db.close().map_err(write)?;
+            copied.retain(|(table, _)| table != META_NAME);
+            let bytes = file.metadata().map_err(write)?.len();
+            Ok(Contents { schema, records: copied, bytes })
         })())
     });
     copied.map_err(CopyError::Read)?
 }
 
-/// Copies each table.
+/// Copies each table, and counts its records.
 struct Copy<'a> {
     read: &'a ReadTransaction,
     store: &'a Path,
     write: &'a WriteTransaction,
     present: Vec<String>,
-    copied: Vec<String>,
+    copied: Vec<(String, u64)>,
 }
 
 impl TableVisitor for Copy<'_> {
@@ -244,18 +376,19 @@ impl TableVisitor for Copy<'_> {
         table: TableDefinition<'static, K, V>,
     ) -> Result<(), CopyError> {
         let read = |error: &dyn std::error::Error| CopyError::Read(StoreError::file(self.store, error));
-        let write = |error: &dyn std::error::Error| CopyError::Write(error.to_string());
         // An older store may lack it.
         if !self.present.iter().any(|name| name == table.name()) {
             return Ok(());
         }
         let from = self.read.open_table(table).map_err(|e| read(&e))?;
-        let mut to = self.write.open_table(table).map_err(|e| write(&e))?;
+        let mut to = self.write.open_table(table).map_err(|e| CopyError::Write(e.into()))?;
+        let mut count = 0;
         for entry in from.iter().map_err(|e| read(&e))? {
             let (key, value) = entry.map_err(|e| read(&e))?;
-            to.insert(key.value(), value.value()).map_err(|e| write(&e))?;
+            to.insert(key.value(), value.value()).map_err(|e| CopyError::Write(e.into()))?;
+            count += 1;
         }
-        self.copied.push(table.name().to_owned());
+        self.copied.push((table.name().to_owned(), count));
         Ok(())
     }
 }

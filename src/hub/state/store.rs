@@ -1,9 +1,12 @@
-//! The store: tasks, restarts, tokens and settings in one redb file, with one durable commit for each batch of
-//! changes. It keeps records as JSON by key and does not know what they mean.
+//! The store: tasks, restarts, agents, tokens, invitations, settings and the audit in one redb file, with one durable commit
+//! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
+
+mod audit_table;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{
     Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
@@ -15,8 +18,14 @@ use serde::{Deserialize, Serialize};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
+use crate::hub::state::audit::Entry;
+use crate::hub::state::idempotency::{self, KeptAnswer};
+use crate::hub::state::invitations::{self, Invitation};
+pub use crate::hub::state::store::audit_table::{AuditReader, MAX_BYTES, MAX_ENTRIES};
+use crate::hub::state::store::audit_table::{Bounds, NotWritten};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
@@ -25,7 +34,11 @@ type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 
 const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
+const INVITATIONS: RecordTable = TableDefinition::new("invitations");
+const AGENTS: RecordTable = TableDefinition::new("agents");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
+/// Answers by name and `Idempotency-Key`.
+const ANSWERS: RecordTable = TableDefinition::new("answers");
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new(META_NAME);
 
@@ -44,18 +57,40 @@ pub(super) trait TableVisitor {
     ) -> Result<(), Self::Error>;
 }
 
-/// Shows all tables to the visitor. A backup copies these: a new table belongs here and in [`Store::prepare`].
+/// Shows all tables to the visitor. This is the only list of them: they are created, copied and counted by it, and one that is
+/// not in it cannot be read from a new store.
 pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Error> {
     visitor.visit(META)?;
     visitor.visit(TASKS)?;
     visitor.visit(RESTARTS)?;
+    visitor.visit(AGENTS)?;
     visitor.visit(TOKENS)?;
-    visitor.visit(SETTINGS)
+    visitor.visit(INVITATIONS)?;
+    visitor.visit(SETTINGS)?;
+    visitor.visit(ANSWERS)?;
+    visitor.visit(audit_table::AUDIT)
+}
+
+/// Creates each table that is missing.
+struct Create<'a>(&'a WriteTransaction);
+
+impl TableVisitor for Create<'_> {
+    type Error = TableError;
+
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), TableError> {
+        self.0.open_table(table).map(drop)
+    }
 }
 
 /// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
 /// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
-pub(super) const SCHEMA: u64 = 2;
+pub(super) const SCHEMA: u64 = 3;
+
+/// The key, beside the schema number, of the time up to which the records of agents are complete, in ms since the epoch.
+const MOMENT: &str = "agents_as_of";
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 pub(super) const CACHE_BYTES: usize = 8 << 20;
@@ -107,10 +142,18 @@ pub struct Stored {
     pub tasks: Vec<Task>,
     /// All commanded restarts.
     pub restarts: Vec<Restart>,
+    /// What is known of agents.
+    pub agents: Vec<AgentRecord>,
+    /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
+    pub moment: u64,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
+    /// All invitations.
+    pub invitations: Vec<Invitation>,
     /// All settings, by name.
     pub settings: Vec<(String, String)>,
+    /// The answers to requests with an `Idempotency-Key`.
+    pub answers: Vec<KeptAnswer>,
     /// The records that could not be read.
     pub unread: Vec<UnreadRecord>,
 }
@@ -133,13 +176,27 @@ pub struct UnreadRecord {
 pub struct StateChanges {
     /// Tokens by hash; `None` means deleted.
     pub tokens: Vec<tokens::Change>,
+    /// Invitations by id; `None` means deleted.
+    pub invitations: Vec<invitations::Change>,
     /// Settings by name.
     pub settings: Vec<(String, String)>,
+    /// Answers by key; `None` means deleted.
+    pub answers: Vec<idempotency::Change>,
+    /// New entries of the audit.
+    pub audit: Vec<Entry>,
+}
+
+impl StateChanges {
+    /// Returns whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        let Self { tokens, invitations, settings, answers, audit } = self;
+        tokens.is_empty() && invitations.is_empty() && settings.is_empty() && answers.is_empty() && audit.is_empty()
+    }
 }
 
 /// The open store.
 pub struct Store {
-    pub(super) db: Database,
+    pub(super) db: Arc<Database>,
     path: PathBuf,
 }
 
@@ -177,12 +234,17 @@ impl Store {
         // The data folder may have existed before, and be open to other users.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
-        let store = Self { db, path };
+        let store = Self { db: Arc::new(db), path };
         catch_panic(&store.path, || store.prepare())?;
         Ok(store)
     }
 
-    /// Reads everything. A record that cannot be read does not keep others from being read.
+    /// Returns a reader of the audit, which is not part of [`Self::load`]. The file stays open until it is dropped, too.
+    pub fn audit(&self) -> AuditReader {
+        AuditReader { db: self.db.clone(), path: self.path.clone() }
+    }
+
+    /// Reads everything but the audit. A record that cannot be read does not keep others from being read.
     ///
     /// # Errors
     /// Returns [`StoreError::File`] if the file itself cannot be read.
@@ -195,6 +257,11 @@ impl Store {
         let mut stored = Stored::default();
         stored.tasks = self.load_records(&read, TASKS, &mut stored.unread)?;
         stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
+        stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
+        stored.invitations = self.load_records(&read, INVITATIONS, &mut stored.unread)?;
+        stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
+        let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
+        stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -243,14 +310,27 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<bool, StoreError> {
-        let StateChanges { tokens, settings } = aside;
-        if changes.tasks.is_empty() && changes.restarts.is_empty() && tokens.is_empty() && settings.is_empty() {
+        if changes.is_empty() && aside.is_empty() {
             return Ok(false);
         }
+        let StateChanges { tokens, invitations, settings, answers, audit } = aside;
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
             self.write_records(&write, TASKS, &changes.tasks)?;
             self.write_records(&write, RESTARTS, &changes.restarts)?;
+            let answers: Vec<_> = answers.iter().map(|(key, answer)| (key.clone(), answer.as_deref())).collect();
+            self.write_records(&write, ANSWERS, &answers)?;
+            let invitations: Vec<_> = invitations.iter().map(|(id, one)| (id.clone(), one.as_ref())).collect();
+            self.write_records(&write, INVITATIONS, &invitations)?;
+            audit_table::append(&write, audit, Bounds::default()).map_err(|why| match why {
+                NotWritten::File(detail) => StoreError::File { path: self.path.clone(), detail },
+                NotWritten::Record(error) => error,
+            })?;
+            self.write_records(&write, AGENTS, &changes.agents)?;
+            if let Some(moment) = changes.moment {
+                let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
+                meta.insert(MOMENT, moment).map_err(|e| self.file_error(&e))?;
+            }
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {
@@ -292,6 +372,7 @@ impl Store {
     /// Creates the tables that are missing, raises a lower schema number, and refuses a file that a newer hub wrote.
     fn prepare(&self) -> Result<(), StoreError> {
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
+        visit_tables(&mut Create(&write)).map_err(|e| self.file_error(&e))?;
         let found = {
             let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
             let found = meta.get("schema").map_err(|e| self.file_error(&e))?.map(|found| found.value());
@@ -300,10 +381,6 @@ impl Store {
                 Some(SCHEMA) => {}
                 Some(_) | None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
             }
-            write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
-            write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
-            write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
-            write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
             found
         };
         write.commit().map_err(|e| self.file_error(&e))?;
@@ -366,80 +443,4 @@ fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mu
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Does something with the number of a store that is not open.
-    fn in_meta<T>(data_dir: &Path, act: impl FnOnce(&mut redb::Table<'_, &'static str, u64>) -> T) -> T {
-        let db = Database::open(Store::path_in(data_dir)).unwrap();
-        let write = db.begin_write().unwrap();
-        let answer = act(&mut write.open_table(META).unwrap());
-        write.commit().unwrap();
-        answer
-    }
-
-    fn schema_in(data_dir: &Path) -> Option<u64> {
-        in_meta(data_dir, |meta| meta.get("schema").unwrap().map(|found| found.value()))
-    }
-
-    fn setting(value: &str) -> StateChanges {
-        StateChanges { settings: vec![("k".to_owned(), value.to_owned())], ..StateChanges::default() }
-    }
-
-    #[test]
-    fn a_new_store_has_the_number_of_this_hub() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(Store::open(folder.path()).unwrap());
-        assert_eq!(schema_in(folder.path()), Some(2));
-    }
-
-    #[test]
-    fn an_older_store_opens_and_has_the_number_of_this_hub_from_then_on() {
-        // Version 0.1.0's, one below any that a hub wrote, and none.
-        for before in [Some(1), Some(0), None] {
-            let folder = tempfile::tempdir().unwrap();
-            Store::open(folder.path()).unwrap().commit(&Changes::default(), &setting("v")).unwrap();
-            in_meta(folder.path(), |meta| match before {
-                Some(before) => meta.insert("schema", before).map(drop).unwrap(),
-                None => meta.remove("schema").map(drop).unwrap(),
-            });
-            let stored = Store::open(folder.path()).unwrap().load().unwrap();
-            assert_eq!(stored.settings, [("k".to_owned(), "v".to_owned())], "{before:?}");
-            assert_eq!(schema_in(folder.path()), Some(SCHEMA), "{before:?}");
-        }
-    }
-
-    #[test]
-    fn a_newer_hubs_store_is_refused_and_no_byte_of_it_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(Store::open(folder.path()).unwrap());
-        in_meta(folder.path(), |meta| meta.insert("schema", SCHEMA + 1).map(drop).unwrap());
-        let path = Store::path_in(folder.path());
-        let before = std::fs::read(&path).unwrap();
-        for _ in 0..2 {
-            let refused = Store::open(folder.path()).err().unwrap();
-            assert!(matches!(refused, StoreError::Newer { found: 3, .. }), "{refused}");
-            let said = format!("{} has schema 3, this hub knows 2: run the newer hub that wrote it", path.display());
-            assert_eq!(refused.to_string(), said);
-        }
-        assert!(std::fs::read(&path).unwrap() == before);
-    }
-
-    #[test]
-    fn a_newer_hubs_store_that_was_not_closed_is_refused_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Store::path_in(folder.path());
-        drop(Store::open(folder.path()).unwrap());
-        let killed = {
-            let store = Store::open(folder.path()).unwrap();
-            let write = store.db.begin_write().unwrap();
-            write.open_table(META).unwrap().insert("schema", SCHEMA + 1).unwrap();
-            write.commit().unwrap();
-            // What a killed process leaves: redb has the file marked as open.
-            std::fs::read(&path).unwrap()
-        };
-        std::fs::write(&path, killed).unwrap();
-        assert_eq!(look_at_schema(&path), None);
-        assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 3, .. })));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! A token is 256 random bits in hex, so a plain hash is enough: there is nothing to guess.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,32 +11,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use crate::hub::state::principal::Principal;
+use crate::hub::state::roles::Role;
+
 /// The length of a token's random bytes.
 pub const SECRET_BYTES: usize = 32;
 
 /// A token's SHA-256.
 pub type TokenHash = [u8; 32];
 
-/// The identity that a token proves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Principal {
-    /// The name of the agent or operator.
-    pub name: String,
-    /// Whether the token is an admin's, which may do everything.
-    pub admin: bool,
-    /// The time of issue, in ms since the epoch.
-    pub created_at: u64,
-    /// The time since which the name has had a token at any moment, in ms since the epoch: it has the same owner since.
-    #[serde(default)]
-    pub owned_since: u64,
-}
-
-impl Principal {
-    /// Creates the identity of a token that is issued at this time. It counts as the name's first until it is issued.
-    pub fn new(name: &str, admin: bool, created_at: u64) -> Self {
-        Self { name: name.to_owned(), admin, created_at, owned_since: created_at }
-    }
-}
+/// The number of characters of a token that are kept to tell it apart, of 64: they prove nothing.
+const PREFIX_CHARS: usize = 6;
 
 /// The largest number of tokens that a hub keeps. Registration is open, and must not fill the disk: a token takes about
 /// 200 bytes of it.
@@ -57,10 +43,41 @@ pub struct TokenSummary {
     pub id: String,
     /// The name of the agent or operator.
     pub agent_id: String,
+    /// The role; `None` only in the answer of a hub that knew no roles.
+    #[serde(default)]
+    pub role: Option<Role>,
     /// Whether the token is an admin's, which may do everything.
     pub admin: bool,
     /// The time of issue, in ms since the epoch.
     pub created_at: u64,
+    /// The time from which on the token is worth nothing, in ms since the epoch.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+    /// The time of its last use, in ms since the epoch, to within an hour.
+    #[serde(default)]
+    pub last_used_at: Option<u64>,
+    /// The first characters of the token.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Who made the token.
+    #[serde(default)]
+    pub created_by: Option<String>,
+}
+
+impl TokenSummary {
+    fn new(hash: &TokenHash, principal: &Principal) -> Self {
+        Self {
+            id: id_of(hash),
+            agent_id: principal.name.clone(),
+            role: Some(principal.role),
+            admin: principal.role == Role::Admin,
+            created_at: principal.created_at,
+            expires_at: principal.expires_at,
+            last_used_at: principal.last_used_at,
+            prefix: principal.prefix.clone(),
+            created_by: principal.created_by.clone(),
+        }
+    }
 }
 
 /// A selection among the tokens of a name.
@@ -68,7 +85,7 @@ pub struct TokenSummary {
 pub enum TokenSelector {
     /// All tokens.
     All,
-    /// The tokens that are no admin's.
+    /// The tokens whose role is that of an agent.
     Agents,
     /// The token with this id.
     One(String),
@@ -80,7 +97,7 @@ pub type Change = (TokenHash, Option<Principal>);
 /// The place of a token in a list: its name, its time of issue in ms since the epoch, and its hash.
 pub type TokenPlace = (Arc<str>, u64, TokenHash);
 
-/// The valid tokens. A copy shares them with the original and costs nothing, so that readers get one for each state of
+/// The tokens that were not revoked, those that have expired among them. A copy shares them with the original and costs nothing, so that readers get one for each state of
 /// the hub.
 #[derive(Debug, Clone, Default)]
 pub struct TokenTable {
@@ -91,7 +108,7 @@ pub struct TokenTable {
 }
 
 impl TokenTable {
-    /// Returns the hash of a valid token and the identity that it proves.
+    /// Returns the hash of a token and the identity that it proves, unless it [has expired](Principal::has_expired).
     pub fn find(&self, token: &str) -> Option<(TokenHash, &Principal)> {
         let hash = hash_of(token);
         let candidates = self.by_prefix.get(&prefix(&hash))?;
@@ -99,13 +116,23 @@ impl TokenTable {
         Some((hash, principal))
     }
 
-    /// Returns the identity that the token with this hash proves, if it is valid.
+    /// Returns the identity that the token with this hash proves, unless it [has expired](Principal::has_expired).
     pub fn get(&self, hash: &TokenHash) -> Option<&Principal> {
         let candidates = self.by_prefix.get(&prefix(hash))?;
         candidates.iter().find(|(stored, _)| stored == hash).map(|(_, principal)| &**principal)
     }
 
-    /// Returns whether the name has a token.
+    /// Returns whether the token with this hash is worth something at this time, in ms since the epoch.
+    pub fn is_valid(&self, hash: &TokenHash, now_ms: u64) -> bool {
+        self.get(hash).is_some_and(|principal| !principal.has_expired(now_ms))
+    }
+
+    /// Returns whether one of the name's tokens is worth something at this time, in ms since the epoch.
+    pub fn holds_valid(&self, name: &str, now_ms: u64) -> bool {
+        self.of(name).any(|hash| self.is_valid(hash, now_ms))
+    }
+
+    /// Returns whether the name has a token, be it one that has expired.
     pub fn holds(&self, name: &str) -> bool {
         self.of(name).next().is_some()
     }
@@ -118,7 +145,7 @@ impl TokenTable {
     fn is_selected(&self, hash: &TokenHash, which: &TokenSelector) -> bool {
         match which {
             TokenSelector::All => true,
-            TokenSelector::Agents => self.get(hash).is_some_and(|principal| !principal.admin),
+            TokenSelector::Agents => self.get(hash).is_some_and(|principal| principal.role == Role::Agent),
             TokenSelector::One(id) => *id == id_of(hash),
         }
     }
@@ -133,14 +160,7 @@ impl TokenTable {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_name.range::<_, TokenPlace>((from, Bound::Unbounded)).filter_map(|place| {
             let (_, _, hash) = place;
-            let principal = self.get(hash)?;
-            let summary = TokenSummary {
-                id: id_of(hash),
-                agent_id: principal.name.clone(),
-                admin: principal.admin,
-                created_at: principal.created_at,
-            };
-            Some((place, summary))
+            Some((place, TokenSummary::new(hash, self.get(hash)?)))
         })
     }
 
@@ -161,6 +181,14 @@ impl TokenTable {
         self.by_prefix.entry(prefix(&hash)).or_default().push((hash, Arc::new(principal)));
     }
 
+    /// Sets the time of the token's last use. Returns the identity that it proves.
+    fn note_use(&mut self, hash: &TokenHash, now_ms: u64) -> Option<&Principal> {
+        let candidates = self.by_prefix.get_mut(&prefix(hash))?;
+        let (_, principal) = candidates.iter_mut().find(|(stored, _)| stored == hash)?;
+        Arc::make_mut(principal).last_used_at = Some(now_ms);
+        Some(principal)
+    }
+
     fn remove(&mut self, hash: &TokenHash) {
         let Some(principal) = self.get(hash) else { return };
         let entry = (principal.name.as_str().into(), principal.created_at, *hash);
@@ -179,6 +207,10 @@ impl TokenTable {
 pub struct Tokens {
     valid: TokenTable,
     dirty: Vec<Change>,
+    /// The tokens that will expire, by that time in ms since the epoch.
+    expiring: BTreeSet<(u64, TokenHash)>,
+    /// The tokens whose use is noted and not stored.
+    used: BTreeSet<TokenHash>,
 }
 
 impl Tokens {
@@ -186,12 +218,13 @@ impl Tokens {
     pub fn load(stored: Vec<(TokenHash, Principal)>) -> Self {
         let mut tokens = Self::default();
         for (hash, principal) in stored {
+            tokens.expiring.extend(principal.expires_at.map(|at| (at, hash)));
             tokens.valid.insert(hash, principal);
         }
         tokens
     }
 
-    /// Returns the valid tokens.
+    /// Returns the tokens that were not revoked.
     pub fn valid(&self) -> &TokenTable {
         &self.valid
     }
@@ -219,20 +252,59 @@ impl Tokens {
             return Err(NotIssued::Full);
         }
         principal.owned_since = self.valid.owned_since(&principal.name).unwrap_or(principal.owned_since);
+        principal.prefix = Some(token[..PREFIX_CHARS].to_owned());
+        self.expiring.extend(principal.expires_at.map(|at| (at, hash)));
         self.dirty.push((hash, Some(principal.clone())));
         self.valid.insert(hash, principal);
         Ok(token)
     }
 
-    /// Revokes tokens of the name and returns how many.
-    pub fn revoke(&mut self, name: &str, which: &TokenSelector) -> usize {
+    /// Revokes tokens of the name and returns their ids.
+    pub fn revoke(&mut self, name: &str, which: &TokenSelector) -> Vec<String> {
         let selected = |hash: &&TokenHash| self.valid.is_selected(hash, which);
         let revoked: Vec<TokenHash> = self.valid.of(name).filter(selected).copied().collect();
         for hash in &revoked {
+            if let Some(expires_at) = self.valid.get(hash).and_then(|principal| principal.expires_at) {
+                self.expiring.remove(&(expires_at, *hash));
+            }
+            self.used.remove(hash);
             self.valid.remove(hash);
             self.dirty.push((*hash, None));
         }
-        revoked.len()
+        revoked.iter().map(id_of).collect()
+    }
+
+    /// Returns when the next token expires, in ms since the epoch.
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.expiring.first().map(|(at, _)| *at)
+    }
+
+    /// Returns the names and hashes of the tokens that have expired since the last call.
+    pub fn take_expired(&mut self, now_ms: u64) -> Vec<(String, TokenHash)> {
+        let mut expired = Vec::new();
+        while let Some((at, hash)) = self.expiring.pop_first() {
+            if at > now_ms {
+                self.expiring.insert((at, hash));
+                break;
+            }
+            expired.extend(self.valid.get(&hash).map(|principal| (principal.name.clone(), hash)));
+        }
+        expired
+    }
+
+    /// Notes that the token was used. It is stored with [`Self::take_used`], not at once.
+    pub fn note_use(&mut self, hash: &TokenHash, now_ms: u64) {
+        let is_news = self.valid.get(hash).is_some_and(|principal| principal.use_is_news(now_ms));
+        if is_news && self.valid.note_use(hash, now_ms).is_some() {
+            self.used.insert(*hash);
+        }
+    }
+
+    /// Returns at most so many tokens that are to be stored because they were used.
+    pub fn take_used(&mut self, most: usize) -> Vec<Change> {
+        let used: Vec<TokenHash> = std::iter::from_fn(|| self.used.pop_first()).take(most).collect();
+        let record = |hash: TokenHash| Some((hash, Some(self.valid.get(&hash)?.clone())));
+        used.into_iter().filter_map(record).collect()
     }
 
     /// Returns the tokens to store or to delete since the last call.
@@ -251,11 +323,13 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn id_of(hash: &TokenHash) -> String {
+/// Returns the id of the token or code with this hash: what may be shown of it.
+pub fn id_of(hash: &TokenHash) -> String {
     hex(&hash[..6])
 }
 
-fn hash_of(token: &str) -> TokenHash {
+/// Returns the SHA-256 of a token or code.
+pub(crate) fn hash_of(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()
 }
 
@@ -266,92 +340,4 @@ fn prefix(hash: &TokenHash) -> [u8; 8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn principal(name: &str) -> Principal {
-        Principal::new(name, false, 1)
-    }
-
-    fn proves<'a>(tokens: &'a Tokens, token: &str) -> Option<&'a str> {
-        tokens.valid().find(token).map(|(_, principal)| principal.name.as_str())
-    }
-
-    #[test]
-    fn a_token_proves_its_name_and_no_other_token_does() {
-        let mut tokens = Tokens::default();
-        let token = tokens.issue([7; 32], principal("a"), true).unwrap();
-        assert_eq!(token.len(), 64);
-        assert_eq!(proves(&tokens, &token), Some("a"));
-        assert_eq!(proves(&tokens, &token[..63]), None);
-        assert_eq!(proves(&tokens, ""), None);
-    }
-
-    #[test]
-    fn the_first_registration_wins() {
-        let mut tokens = Tokens::default();
-        tokens.issue([7; 32], principal("a"), true).unwrap();
-        assert_eq!(tokens.issue([8; 32], principal("a"), true), Err(NotIssued::NameTaken));
-        assert!(tokens.issue([9; 32], principal("a"), false).is_ok());
-    }
-
-    #[test]
-    fn a_token_that_is_asked_for_again_is_there_once() {
-        let mut tokens = Tokens::default();
-        let first = tokens.issue([7; 32], principal("a"), false);
-        assert_eq!(tokens.issue([7; 32], principal("a"), false), first);
-        assert_eq!(
-            (tokens.valid().list().count(), tokens.revoke("a", &TokenSelector::All), tokens.valid().holds("a")),
-            (1, 1, false)
-        );
-    }
-
-    #[test]
-    fn what_is_stored_is_enough_to_verify_and_is_not_the_token() {
-        let mut tokens = Tokens::default();
-        let token = tokens.issue([7; 32], principal("a"), true).unwrap();
-        let stored = tokens.take_dirty();
-        assert!(!format!("{stored:?}").contains(&token));
-        assert_eq!(hex(&stored[0].0).len(), 64);
-        let stored = stored.into_iter().filter_map(|(hash, principal)| Some((hash, principal?))).collect();
-        assert!(proves(&Tokens::load(stored), &token) == Some("a"));
-    }
-
-    #[test]
-    fn a_revoked_token_proves_nobody_and_its_name_is_free_again() {
-        let mut tokens = Tokens::default();
-        let (one, other) = (tokens.issue([7; 32], principal("a"), true), tokens.issue([8; 32], principal("b"), true));
-        let stored = tokens.take_dirty();
-        assert_eq!(tokens.revoke("a", &TokenSelector::All), 1);
-        assert_eq!(tokens.take_dirty(), [(stored[0].0, None)]);
-        assert_eq!(proves(&tokens, &one.unwrap()), None);
-        assert_eq!(proves(&tokens, &other.unwrap()), Some("b"));
-        assert!(tokens.issue([9; 32], principal("a"), true).is_ok());
-        assert_eq!(tokens.revoke("nobody", &TokenSelector::All), 0);
-    }
-
-    #[test]
-    fn one_of_several_tokens_is_revoked_by_its_id_and_an_admins_only_when_it_is_meant() {
-        let mut tokens = Tokens::default();
-        let old = tokens.issue([7; 32], principal("a"), false).unwrap();
-        let new = tokens.issue([8; 32], Principal { created_at: 2, ..principal("a") }, false).unwrap();
-        let admin = tokens.issue([9; 32], Principal { admin: true, ..principal("a") }, false).unwrap();
-        let oldest = tokens.valid().list().find(|shown| shown.created_at == 1 && !shown.admin).unwrap();
-        assert_eq!(tokens.revoke("b", &TokenSelector::One(oldest.id.clone())), 0, "it is not b's");
-        assert_eq!(tokens.revoke("a", &TokenSelector::One(oldest.id)), 1);
-        assert!(proves(&tokens, &old).is_none() && proves(&tokens, &new).is_some());
-        assert_eq!(tokens.revoke("a", &TokenSelector::Agents), 1);
-        assert!(proves(&tokens, &new).is_none() && proves(&tokens, &admin).is_some());
-    }
-
-    #[test]
-    fn registration_cannot_fill_the_disk() {
-        let mut tokens = Tokens::default();
-        for n in 0..MAX_TOKENS {
-            let mut secret = [0; SECRET_BYTES];
-            secret[..8].copy_from_slice(&n.to_le_bytes());
-            tokens.issue(secret, principal(&format!("a{n}")), true).unwrap();
-        }
-        assert_eq!(tokens.issue([9; 32], principal("one more"), true), Err(NotIssued::Full));
-    }
-}
+mod tests;

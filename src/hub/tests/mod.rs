@@ -1,3 +1,4 @@
+mod expired;
 mod owners;
 mod read_again;
 mod revoked;

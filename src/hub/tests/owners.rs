@@ -3,6 +3,7 @@
 use crate::hub::hub_state::{HubState, Revocation};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
+use crate::hub::state::roles::Role;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
 use crate::protocol::Identify;
@@ -13,7 +14,7 @@ fn hub() -> HubState {
 
 /// Issues a token that is made of this byte, at that time.
 fn issue(hub: &mut HubState, byte: u8, at: u64) -> String {
-    hub.issue_token([byte; 32], Principal::new("a", false, at), false).unwrap()
+    hub.issue_token([byte; 32], Principal::new("a", Role::Agent, at), false).unwrap()
 }
 
 fn join(hub: &mut HubState, conn: u64, token: &str) {
@@ -48,7 +49,7 @@ fn a_change_of_tokens_without_a_gap_costs_nothing() {
     let second = issue(&mut hub, 2, 20);
     join(&mut hub, 2, &second);
     let old = id_of(&hub, 5);
-    assert_eq!(hub.revoke("a", &old, 30), 1);
+    assert_eq!(hub.revoke("a", &old, 30).len(), 1);
     assert_eq!(ledger(&hub), [RestartPhase::Back]);
     assert!(hub.scheduler.is_connected("a"));
     assert_eq!(hub.tokens.valid().owned_since("a"), Some(5));
@@ -57,7 +58,7 @@ fn a_change_of_tokens_without_a_gap_costs_nothing() {
 #[test]
 fn a_token_in_place_of_all_others_is_the_same_owners() {
     let (mut hub, old) = commanded();
-    let new = hub.replace_tokens([2; 32], Principal::new("a", false, 20), &TokenSelector::All, 20).unwrap();
+    let (new, _) = hub.replace_tokens([2; 32], Principal::new("a", Role::Agent, 20), &TokenSelector::All, 20).unwrap();
     assert_eq!(ledger(&hub), [RestartPhase::Commanded]);
     assert!(hub.tokens.valid().find(&old).is_none() && !hub.scheduler.is_connected("a"));
     assert_eq!(hub.tokens.valid().owned_since("a"), Some(5));
@@ -68,7 +69,7 @@ fn a_token_in_place_of_all_others_is_the_same_owners() {
 #[test]
 fn with_its_last_token_a_name_loses_its_owner_and_the_next_one_inherits_nothing() {
     let (mut hub, _) = commanded();
-    assert_eq!(hub.revoke("a", &TokenSelector::All, 20), 1);
+    assert_eq!(hub.revoke("a", &TokenSelector::All, 20).len(), 1);
     assert_eq!(ledger(&hub), [RestartPhase::Revoked], "an operator may still read it");
     issue(&mut hub, 2, 30);
     assert_eq!((ledger(&hub), hub.tokens.valid().owned_since("a")), (Vec::new(), Some(30)));
@@ -80,7 +81,7 @@ fn with_its_last_token_a_name_loses_its_owner_and_the_next_one_inherits_nothing(
 fn to_replace_nothing_makes_a_new_owner() {
     let (mut hub, _) = commanded();
     hub.revoke("a", &TokenSelector::All, 20);
-    hub.replace_tokens([2; 32], Principal::new("a", false, 30), &TokenSelector::All, 30).unwrap();
+    hub.replace_tokens([2; 32], Principal::new("a", Role::Agent, 30), &TokenSelector::All, 30).unwrap();
     assert_eq!((ledger(&hub), hub.tokens.valid().owned_since("a")), (Vec::new(), Some(30)));
 }
 
@@ -88,11 +89,11 @@ fn to_replace_nothing_makes_a_new_owner() {
 fn who_revokes_nothing_ends_nothing() {
     let (mut hub, _) = commanded();
     hub.take_revocations();
-    assert_eq!(hub.revoke("a", &TokenSelector::One("unheard-of".into()), 20), 0);
-    assert_eq!(hub.revoke("nobody", &TokenSelector::All, 20), 0);
+    assert_eq!(hub.revoke("a", &TokenSelector::One("unheard-of".into()), 20).len(), 0);
+    assert_eq!(hub.revoke("nobody", &TokenSelector::All, 20).len(), 0);
     assert_eq!((ledger(&hub), hub.take_revocations()), (vec![RestartPhase::Commanded], Vec::new()));
     hub.revoke("a", &TokenSelector::All, 20);
-    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), tokens: 1, connections: 1 }]);
+    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), expired: false, tokens: 1, connections: 1 }]);
 }
 
 #[test]

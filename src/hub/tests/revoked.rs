@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::actor::{Actor, Revoked};
 use crate::hub::hub_state::HubState;
 use crate::hub::scheduler::Scheduler;
+use crate::hub::state::roles::Role;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::store::Store;
 use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
@@ -13,7 +14,7 @@ use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
 async fn a_request_that_waits_while_its_token_is_revoked_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut tokens = Tokens::default();
-    let principal = Principal::new("a", false, 1);
+    let principal = Principal::new("a", Role::Agent, 1);
     let token = tokens.issue([7; 32], principal, true).unwrap();
     let (hash, _) = tokens.valid().find(&token).unwrap();
     let state = HubState::new(Scheduler::default(), tokens, Settings::default(), Vec::new());
@@ -21,7 +22,7 @@ async fn a_request_that_waits_while_its_token_is_revoked_changes_nothing() {
     assert!(handle.snapshot().tokens.find(&token).is_some());
 
     // Both wait when the actor starts, so they are applied in one step.
-    let revoke = handle.ask(|state, now_ms| state.revoke("a", &TokenSelector::All, now_ms));
+    let revoke = handle.ask(|state, now_ms| state.revoke("a", &TokenSelector::All, now_ms).len());
     let change = handle.ask_as(hash, |state, _| state.settings.set("k", "v"));
     let stop = CancellationToken::new();
     let observed = async {

@@ -37,7 +37,14 @@ impl<'a> Document<'a> {
             // `IgnoredAny` is read without recursion, and so without a depth limit.
             serde_json::from_str::<IgnoredAny>(&text).map_err(JsonError::NotJson)?;
         } else {
-            serde_json::from_str::<Readable>(&text).map_err(JsonError::NotJson)?;
+            let unread = serde_json::from_str::<Readable>(&text).err();
+            if let Some(error) = unread {
+                // What is JSON all the same has a number that no type can hold.
+                return Err(match serde_json::from_str::<IgnoredAny>(&text) {
+                    Ok(_) => JsonError::Refused(Refusal::NumberOutOfRange),
+                    Err(_) => JsonError::NotJson(error),
+                });
+            }
         }
         if text.trim_ascii_start().as_bytes().first() != Some(&b'{') {
             return Err(JsonError::NotAnObject);

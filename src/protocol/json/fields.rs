@@ -5,7 +5,6 @@ use std::fmt;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use crate::protocol::json::text::{JsonText, JsonType};
 
@@ -160,8 +159,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Fields<F> {
         let mut fields: Vec<(Box<str>, JsonText)> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if (self.0)(&name) {
-                let value = map.next_value::<Box<RawValue>>()?;
-                fields.push((name.into(), JsonText::from_raw(&value)));
+                fields.push((name.into(), map.next_value()?));
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

@@ -14,10 +14,14 @@ pub struct Repaired<'a> {
     pub replaced: usize,
 }
 
-/// Returns the JSON text that the bytes hold, without a byte order mark, with U+FFFD in place of every part that is not
+/// Returns the JSON text that the bytes hold, without byte order marks, with U+FFFD in place of every part that is not
 /// UTF-8 and every `\u` escape that is half a pair of surrogates.
 pub fn repair(bytes: &[u8]) -> Repaired<'_> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut bytes = bytes;
+    // Programs that each put a mark before a text leave several.
+    while let Some(rest) = bytes.strip_prefix(b"\xef\xbb\xbf") {
+        bytes = rest;
+    }
     let (text, replaced) = to_unicode(bytes);
     let halves = unpaired_surrogates(text.as_bytes());
     if halves.is_empty() {
@@ -103,7 +107,9 @@ mod tests {
 
     #[test]
     fn a_mark_goes_and_what_is_not_utf_8_is_replaced() {
-        assert_eq!(repair(b"\xef\xbb\xbf{}"), Repaired { text: "{}".into(), replaced: 0 });
+        for marked in [&b"\xef\xbb\xbf{}"[..], b"\xef\xbb\xbf\xef\xbb\xbf{}"] {
+            assert_eq!(repair(marked), Repaired { text: "{}".into(), replaced: 0 });
+        }
         assert_eq!(
             repair(b"\"caf\xe9 \xff\xff\""),
             Repaired { text: "\"caf\u{fffd} \u{fffd}\u{fffd}\"".into(), replaced: 3 }

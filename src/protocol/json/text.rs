@@ -180,8 +180,8 @@ impl<'de> Deserialize<'de> for JsonText {
     }
 }
 
-/// Returns the text of a JSON value without the whitespace between its parts, and with the printable ASCII characters of
-/// its strings unescaped where that is possible, so that a search for a text finds it.
+/// Returns the text of a JSON value without the whitespace between its parts, and with the characters of its strings as
+/// they are, unless JSON needs them escaped: so a search for a text finds it.
 fn normalize(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut normalized: Option<String> = None;
@@ -192,14 +192,18 @@ fn normalize(text: &str) -> Cow<'_, str> {
                 in_string = !in_string;
                 (1, None)
             }
-            b'\\' => unescape(bytes.get(at..).unwrap_or_default()),
-            byte if !in_string && byte.is_ascii_whitespace() => (1, Some("")),
+            b'\\' => unescape(text.get(at..).unwrap_or_default()),
+            byte if !in_string && byte.is_ascii_whitespace() => (1, Some(Replacement::Nothing)),
             _ => (1, None),
         };
         if let Some(replacement) = replacement {
             let normalized = normalized.get_or_insert_with(|| String::with_capacity(text.len()));
             normalized.push_str(text.get(kept_from..at).unwrap_or_default());
-            normalized.push_str(replacement);
+            match replacement {
+                Replacement::Nothing => {}
+                Replacement::Character(character) => normalized.push(character),
+                Replacement::Escaped(character) => normalized.extend(['\\', character]),
+            }
             kept_from = at + length;
         }
         at += length;
@@ -214,20 +218,49 @@ fn normalize(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the length of the escape that `bytes` begin with, and the character that can stand in its place.
-fn unescape(bytes: &[u8]) -> (usize, Option<&'static str>) {
-    /// The printable ASCII characters from the space on.
-    const PRINTABLE: &str =
-        " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~";
-    match bytes {
-        [_, b'/', ..] => (2, Some("/")),
-        [_, b'u', digits @ ..] => {
-            let digits = digits.get(..4).and_then(|digits| std::str::from_utf8(digits).ok());
-            let code = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
-            let character = code.and_then(|code| code.checked_sub(0x20)).and_then(|at| PRINTABLE.get(at..at + 1));
-            (6, character.filter(|character| !matches!(*character, "\"" | "\\")))
-        }
-        _ => (2, None),
+/// What stands in the place of a part of a text.
+enum Replacement {
+    Nothing,
+    Character(char),
+    /// A character after a backslash.
+    Escaped(char),
+}
+
+/// Returns the length of the escape that `text` begins with, and what can stand in its place.
+fn unescape(text: &str) -> (usize, Option<Replacement>) {
+    let unit = |at: usize| u16::from_str_radix(text.get(at..)?.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let Some(first) = unit(0) else {
+        return (2, text.starts_with("\\/").then_some(Replacement::Character('/')));
+    };
+    let units: Vec<u16> = [Some(first), unit(6)].into_iter().flatten().collect();
+    let Some(Ok(character)) = char::decode_utf16(units).next() else { return (6, None) };
+    let replacement = match character {
+        '"' | '\\' => Some(Replacement::Escaped(character)),
+        control if control.is_control() => None,
+        other => Some(Replacement::Character(other)),
+    };
+    (if character.len_utf16() == 2 { 12 } else { 6 }, replacement)
+}
+
+/// Returns the size of the JSON of `record`, in bytes.
+pub fn json_bytes(record: &impl Serialize) -> u64 {
+    let mut counter = Counter(0);
+    // Counting cannot fail, and neither can serializing a record: its JSON is what is stored or sent.
+    let _ = serde_json::to_writer(&mut counter, record);
+    counter.0
+}
+
+/// A writer that only counts the bytes.
+struct Counter(u64);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -250,7 +283,7 @@ mod tests {
     #[test]
     fn a_text_is_found_however_it_was_escaped() {
         let escaped = r#"{"\u0061":"\/a\\\/ \u0041\u007e \u0022 \u005c \u0019 \u007f \u00e9 \ud83e\udd16 \n"}"#;
-        let plain = r#"{"a":"/a\\/ A~ \u0022 \u005c \u0019 \u007f \u00e9 \ud83e\udd16 \n"}"#;
+        let plain = "{\"a\":\"/a\\\\/ A~ \\\" \\\\ \\u0019 \\u007f \u{e9} \u{1f916} \\n\"}";
         assert_eq!(text(escaped).as_str(), plain);
     }
 

@@ -23,6 +23,8 @@ pub enum Kind {
     Objects,
     /// An array of anything.
     List,
+    /// Anything: what makes no sense in it is left out later, and refuses nothing.
+    Any,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Flag => "boolean",
             Self::Object => "object",
             Self::Texts | Self::Objects | Self::List => "array",
+            Self::Any => "anything",
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Self::Flag => found == JsonType::Boolean,
             Self::Object => found == JsonType::Object,
             Self::Texts | Self::Objects | Self::List => found == JsonType::Array,
+            Self::Any => true,
         }
     }
 
@@ -58,7 +62,14 @@ impl Kind {
         match self {
             Self::Texts => Some(Self::Text),
             Self::Objects => Some(Self::Object),
-            Self::Text | Self::Integer | Self::Count | Self::Number | Self::Flag | Self::Object | Self::List => None,
+            Self::Text
+            | Self::Integer
+            | Self::Count
+            | Self::Number
+            | Self::Flag
+            | Self::Object
+            | Self::List
+            | Self::Any => None,
         }
     }
 }
@@ -72,6 +83,11 @@ pub struct Field {
 }
 
 impl Field {
+    /// Returns the field's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Returns whether the field has this name.
     pub fn is(&self, name: &str) -> bool {
         self.name == name

@@ -16,6 +16,7 @@ const FRAMES: &[(&str, &[Field])] = &[
             may("name", Kind::Text),
             may("status", Kind::Text),
             may("capabilities", Kind::List),
+            may("labels", Kind::Any),
             may("ollama_url", Kind::Text),
             may("client_type", Kind::Text),
             may("pm2_info", Kind::Object),

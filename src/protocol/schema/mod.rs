@@ -12,7 +12,8 @@ use crate::common::text::first_chars;
 pub use crate::protocol::schema::field::{Field, Kind, may, must};
 use crate::protocol::schema::frames::{frame_fields, known_types};
 use crate::protocol::{
-    Document, JsonError, JsonFields, JsonText, JsonType, Limit, MAX_JSON_DEPTH, Refusal, SidecarFrame, kind_of,
+    Document, Identify, JsonError, JsonFields, JsonText, JsonType, Labels, Limit, MAX_JSON_DEPTH, MAX_LABEL_CHARS,
+    MAX_LABELS, Refusal, SidecarFrame, check_label_key, check_label_value, kind_of,
 };
 
 /// Returns the maximum number of characters in a field, if it has a limit.
@@ -28,6 +29,9 @@ fn limit(field: &str) -> Option<usize> {
         _ => None,
     }
 }
+
+/// The maximum number of characters of a number.
+const MAX_NUMBER_CHARS: usize = 64;
 
 /// The maximum number of items of an array, and of the bytes of its JSON.
 const MAX_LIST: (usize, usize) = (128, 16 << 10);
@@ -50,6 +54,10 @@ fn check_field(value: Option<&JsonText>, field: &Field) -> Option<Value> {
     };
     if !kind.fits(value.as_str()) {
         return Some(wrong_type(name.to_owned(), kind, value.as_str()));
+    }
+    if value.json_type() == JsonType::Number && value.as_str().len() > MAX_NUMBER_CHARS {
+        let detail = format!("exceeds maximum length of {MAX_NUMBER_CHARS} characters");
+        return Some(json!({"field": name, "error": "too_long", "detail": detail}));
     }
     if let Some((max_items, max_bytes)) = list_limit(name) {
         let detail = match value.as_str().len() > max_bytes {
@@ -163,6 +171,11 @@ fn read_document(document: &Document<'_>) -> Incoming {
     };
     // What this hub has no use for is not read, however much it is.
     let mut fields = document.fields_that(|name| known.iter().any(|field| field.is(name)));
+    if kind == "identify"
+        && let Some(bounded) = fields.get("capabilities").and_then(bounded_list)
+    {
+        fields.insert("capabilities", bounded);
+    }
     let errors = check(&fields, known);
     if !errors.is_empty() {
         return Incoming::Invalid { message_type: Some(kind), errors };
@@ -175,13 +188,55 @@ fn read_document(document: &Document<'_>) -> Incoming {
         remove_invalid_fields(&mut info);
         fields.insert("pm2_info", info.to_text());
     }
+    let dropped_labels = if kind == "identify" { drop_invalid_labels(&mut fields) } else { Vec::new() };
     match SidecarFrame::read(&kind, fields) {
+        Ok(SidecarFrame::Identify(identify)) => {
+            Incoming::Frame(SidecarFrame::Identify(Box::new(Identify { dropped_labels, ..*identify })))
+        }
         Ok(frame) => Incoming::Frame(frame),
         Err(detail) => {
             let error = json!({"field": "message", "error": "wrong_type", "detail": detail});
             Incoming::Invalid { message_type: Some(kind), errors: vec![error] }
         }
     }
+}
+
+/// Returns the first items of a list that is too long; `None` if it is not. An agent with more capabilities than are kept
+/// must not be kept out.
+fn bounded_list(list: &JsonText) -> Option<JsonText> {
+    let (max_items, max_bytes) = MAX_LIST;
+    let mut kept: Vec<JsonText> = Vec::new();
+    let mut bytes = 2;
+    let cut = list.find_item(|at, item| {
+        bytes += item.len() + 1;
+        if at >= max_items || bytes > max_bytes {
+            return Some(());
+        }
+        kept.extend(serde_json::from_str::<JsonText>(item));
+        None
+    });
+    cut.map(|()| JsonText::of(&kept))
+}
+
+/// Removes the labels that are not allowed, and returns their keys, shortened. A label must not keep an agent out.
+fn drop_invalid_labels(identify: &mut JsonFields) -> Vec<String> {
+    let Some(sent) = identify.remove("labels") else { return Vec::new() };
+    let Ok(sent) = sent.read::<JsonFields>() else { return vec!["labels".to_owned()] };
+    let mut labels = Labels::new();
+    let mut dropped = Vec::new();
+    for (key, value) in sent.iter() {
+        match value.string() {
+            Some(value)
+                if labels.len() < MAX_LABELS && check_label_key(key).is_ok() && check_label_value(&value).is_ok() =>
+            {
+                labels.insert(key.to_owned(), value);
+            }
+            Some(_) | None if dropped.len() < MAX_LABELS => dropped.push(first_chars(key, MAX_LABEL_CHARS).to_owned()),
+            Some(_) | None => {}
+        }
+    }
+    identify.set("labels", &labels);
+    dropped
 }
 
 /// Removes unknown and invalid fields. pm2's figures are for people only, so an invalid one must not keep the agent
@@ -267,6 +322,26 @@ mod tests {
     }
 
     #[test]
+    fn a_label_that_is_not_allowed_is_left_out_and_keeps_nobody_out() {
+        let read = |labels: Value| {
+            let text = json!({"type": "identify", "agent_id": "a", "token": "t", "labels": labels}).to_string();
+            let (read, _) = read_frame(&text);
+            let Incoming::Frame(SidecarFrame::Identify(identify)) = read else { panic!("{read:?}") };
+            (identify.labels, identify.dropped_labels)
+        };
+        let labels = |pairs: &[(&str, &str)]| Labels::from_iter(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+        assert_eq!(read(json!({"pool": "gpu", "site": "x"})).0, labels(&[("pool", "gpu"), ("site", "x")]));
+        assert_eq!(read(json!(null)), (labels(&[]), Vec::new()));
+        assert_eq!(read(json!(["pool"])), (labels(&[]), vec!["labels".to_owned()]));
+        let long = "v".repeat(65);
+        let (kept, dropped) = read(json!({"Pool": "gpu", "n": 7, "o": {}, "long": long, "fine": "yes"}));
+        assert_eq!((kept, dropped.join(" ")), (labels(&[("fine", "yes")]), "Pool long n o".to_owned()));
+        let many: Value = (0..40).map(|n| (format!("k{n:02}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+        let (kept, dropped) = read(many);
+        assert_eq!((kept.len(), dropped.len()), (16, 16));
+    }
+
+    #[test]
     fn what_the_ledger_and_the_registry_keep_of_a_frame_has_a_limit() {
         let long = "x".repeat(2_001);
         let ack = json!({"type": "restart_ack", "command_id": "c", "outcome": "accepted", "detail": long}).to_string();
@@ -324,6 +399,25 @@ mod tests {
         assert_eq!(shorten(json!(large)), json!(format!("{small}...")));
         assert_eq!([shorten(json!([1])), shorten(json!({"a": 1}))], [json!([]), json!({})]);
         assert_eq!([shorten(json!(7)), shorten(json!(null))], [json!(7), json!(null)]);
+    }
+
+    #[test]
+    fn an_agent_with_too_many_capabilities_comes_in_with_the_first_of_them() {
+        let names: Vec<String> = (0..200).map(|n| format!("c{n}")).collect();
+        let large = vec!["x".repeat(1_000); 20];
+        for (capabilities, kept) in [(&names, 128), (&large, 16)] {
+            let text = json!({"type": "identify", "agent_id": "a", "token": "t", "capabilities": capabilities});
+            let (read, _) = read_frame(&text.to_string());
+            let Incoming::Frame(SidecarFrame::Identify(identify)) = read else { panic!("{read:?}") };
+            assert_eq!(identify.capabilities.len(), kept);
+            assert_eq!(identify.capabilities[0].string().as_ref(), Some(&capabilities[0]));
+        }
+    }
+
+    #[test]
+    fn a_number_has_a_limit() {
+        let text = format!(r#"{{"type":"resource_report","cpu_percent":{}}}"#, "1".repeat(65));
+        assert_eq!(errors_of(&text)[0]["error"], "too_long");
     }
 
     #[test]

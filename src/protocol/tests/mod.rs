@@ -23,6 +23,8 @@ fn every_sidecar_frame() -> Vec<SidecarFrame> {
         name: text("n"),
         status: text("idle"),
         capabilities: vec![JsonText::of("code"), JsonText::of(&json!({"name": "gpu"}))],
+        labels: [("pool".to_owned(), "gpu".to_owned())].into(),
+        dropped_labels: Vec::new(),
         client_type: text("sidecar"),
         pm2_info: Some(Pm2Info { name: text("p"), restart_count: Some(1), ..Pm2Info::default() }),
         ollama_url: text("http://o"),

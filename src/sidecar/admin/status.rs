@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::logging::Redactor;
 use crate::machine::{Outcome, Verdict};
+use crate::sidecar::agent::results::kept::KeptResults;
 
 /// The status document. Fields in `_ms` are milliseconds, in `_at_ms` milliseconds since the epoch, in `_bytes` bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,7 +162,7 @@ pub struct JournalPart {
     pub parked: Vec<String>,
 }
 
-/// The results that were not taken (`Status.rejected`): unreadable, refused, or of an unknown task.
+/// The results that were not taken (`Status.rejected`): unreadable, refused, late, or replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedPart {
     /// Their number.
@@ -170,6 +171,12 @@ pub struct RejectedPart {
     pub bytes: u64,
     /// The path of the one that was kept last.
     pub newest: Option<String>,
+}
+
+impl RejectedPart {
+    pub(crate) fn of(kept: &KeptResults) -> Self {
+        Self { count: kept.count, bytes: kept.bytes, newest: kept.newest.clone() }
+    }
 }
 
 /// A verdict that the hub has not acknowledged.

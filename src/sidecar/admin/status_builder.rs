@@ -33,11 +33,7 @@ impl Status {
             hub: hub(snapshot, now),
             identity_conflict: identity_conflict(snapshot, now),
             journal: journal(snapshot),
-            rejected: snapshot.about.kept.borrow().as_ref().map(|kept| RejectedPart {
-                count: kept.count,
-                bytes: kept.bytes,
-                newest: kept.newest.clone(),
-            }),
+            rejected: snapshot.about.kept.borrow().as_ref().map(RejectedPart::of),
             supervisor: supervisor(pm2, now),
             restarts: snapshot.past.iter().rev().take(MAX_RESTARTS_SHOWN).map(restart).collect(),
             counts: CountsPart {

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::common::logging::Redactor;
 use crate::common::text::first_chars;
-use crate::protocol::{Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH};
+use crate::protocol::{Document, JsonError, JsonFields, JsonText, JsonType, MAX_JSON_DEPTH, repair};
 use crate::sidecar::agent::wake::output_file::{self, OutputFile};
 use crate::sidecar::agent::wake::{Scrub, process_group};
 use crate::sidecar::config::Config;
@@ -23,8 +23,8 @@ const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
 /// How much of a hook's stderr is quoted, characters.
 const STDERR_CHARS: usize = 1_000;
 
-/// How much of an invalid part of an answer is quoted, characters.
-const QUOTED_CHARS: usize = 200;
+/// The longest error that may quote an answer, characters.
+const QUOTED_CHARS: usize = 1_500;
 
 /// The configured hooks and what they run with.
 #[derive(Debug, Clone)]
@@ -97,9 +97,10 @@ impl Hooks {
             result: None,
         };
         match self.run(line, &input).await.and_then(|answer| parse_start_answer(answer).map_err(HookError::Rubbish)) {
-            Ok(begin) => Ok(begin),
-            Err(HookError::Rubbish(error)) => Err(format!("on_task_start: {error}")),
+            Ok(begin) => Ok(StartAnswer { refuse: begin.refuse.map(|reason| self.redactor.clean(reason)), ..begin }),
+            Err(HookError::Rubbish(error)) => Err(format!("on_task_start: {}", self.quotable(error))),
             Err(HookError::Failed(error)) => {
+                let error = self.quotable(error);
                 tracing::warn!(hook = "on_task_start", error, "a hook failed; the task is begun without it");
                 let mut task = JsonFields::default();
                 task.set("hook_warning", &format!("on_task_start: {error}"));
@@ -135,8 +136,9 @@ impl Hooks {
                 result.extend(changes);
                 Ok(Some(result))
             }
-            Err(HookError::Rubbish(error)) => Err(error),
+            Err(HookError::Rubbish(error)) => Err(self.quotable(error)),
             Err(HookError::Failed(error)) => {
+                let error = self.quotable(error);
                 tracing::warn!(hook = "on_task_result", error, "a hook failed; the result stays as it is");
                 Ok(None)
             }
@@ -188,6 +190,12 @@ impl Hooks {
         parse_answer(&text).map_err(HookError::Rubbish)
     }
 
+    /// Returns an error, which may quote an answer, without secrets and not too long. In this order: half a secret is not
+    /// found.
+    fn quotable(&self, error: String) -> String {
+        first_chars(&self.redactor.clean(error), QUOTED_CHARS).to_owned()
+    }
+
     fn file(&self) -> io::Result<File> {
         std::fs::create_dir_all(&self.scratch_dir)?;
         tempfile::tempfile_in(&self.scratch_dir)
@@ -218,7 +226,7 @@ struct Input<'a> {
 
 /// Parses an answer: one JSON object, or nothing.
 fn parse_answer(text: &[u8]) -> Result<JsonFields, String> {
-    if text.trim_ascii().is_empty() {
+    if repair(text).text.trim().is_empty() {
         return Ok(JsonFields::default());
     }
     let wanted = "it must print one JSON object, or nothing";
@@ -239,19 +247,14 @@ fn parse_answer(text: &[u8]) -> Result<JsonFields, String> {
 /// Removes and returns a member that must be an object; an absent one or `null` is an empty object.
 fn take_object(answer: &mut JsonFields, key: &str) -> Result<JsonFields, String> {
     let Some(part) = answer.remove(key).filter(|part| !part.is_null()) else { return Ok(JsonFields::default()) };
-    part.read().map_err(|_| format!("its answer has \"{key}\": {}, which is no object", shorten(&part)))
-}
-
-/// Returns the beginning of a value, for an error.
-fn shorten(value: &JsonText) -> &str {
-    first_chars(value.as_str(), QUOTED_CHARS)
+    part.read().map_err(|_| format!("its answer has \"{key}\": {}, which is no object", part))
 }
 
 fn parse_start_answer(mut answer: JsonFields) -> Result<StartAnswer, String> {
     let refuse = match answer.remove("refuse") {
         Some(refuse) if refuse.json_type() == JsonType::String => refuse.string(),
         Some(refuse) if !refuse.is_null() && refuse.as_str() != "false" => {
-            return Err(format!("its answer has \"refuse\": {}, which is no text", shorten(&refuse)));
+            return Err(format!("its answer has \"refuse\": {}, which is no text", refuse));
         }
         None | Some(_) => None,
     };
@@ -259,10 +262,8 @@ fn parse_start_answer(mut answer: JsonFields) -> Result<StartAnswer, String> {
     let variable = |(name, value): (&str, &JsonText)| {
         let plain = !name.is_empty() && !name.contains(['=', '\0']);
         let text = value.string().filter(|text| plain && !text.contains('\0'));
-        text.map(|text| (name.to_owned(), text)).ok_or_else(|| {
-            let value = shorten(value);
-            format!("its answer has the variable {name:?}: {value}, which is no text with a plain name")
-        })
+        text.map(|text| (name.to_owned(), text))
+            .ok_or_else(|| format!("its answer has the variable {name:?}: {value}, which is no text with a plain name"))
     };
     let env = env.iter().map(variable).collect::<Result<_, _>>()?;
     Ok(StartAnswer { refuse, env, task })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::machine::ResultFile;
-use crate::sidecar::agent::results::{ResultsConfig, ResultsEvent, ResultsWatcher};
+use crate::sidecar::agent::results::{MadeOf, ResultsConfig, ResultsEvent, ResultsWatcher};
 use crate::sidecar::agent::wake::{RunnerConfig, WakeEvent, WakeOrder, WakeRunner};
 
 /// Runs wake commands; see [`WakeRunner`].
@@ -28,8 +28,9 @@ pub trait Results: Send + Sync {
     fn watch(&self, tasks: Vec<String>);
     /// Scans the folder now and reports what is there, then [`ResultsEvent::Looked`] with this number.
     fn look(&self, number: u32);
-    /// Removes a task's files, or keeps a result that was not read; returns what could not be removed and why.
-    fn clean_up(&self, task_id: &str, result: ResultFile) -> Vec<(PathBuf, io::Error)>;
+    /// Removes a task's files, or keeps a result that was not read; returns what could not be removed and why. `made_of`
+    /// tells whether the verdict on the task is made of a content.
+    fn clean_up(&self, task_id: &str, result: ResultFile, made_of: MadeOf<'_>) -> Vec<(PathBuf, io::Error)>;
     /// Removes a task's `.started` file only; returns whether there was one.
     ///
     /// # Errors
@@ -64,8 +65,8 @@ impl Results for ResultsWatcher {
         Self::look(self, number);
     }
 
-    fn clean_up(&self, task_id: &str, result: ResultFile) -> Vec<(PathBuf, io::Error)> {
-        Self::clean_up(self, task_id, result)
+    fn clean_up(&self, task_id: &str, result: ResultFile, made_of: MadeOf<'_>) -> Vec<(PathBuf, io::Error)> {
+        Self::clean_up(self, task_id, result, made_of)
     }
 
     fn remove_started(&self, task_id: &str) -> Result<bool, (PathBuf, io::Error)> {

@@ -13,7 +13,7 @@ use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The environment variables that the sidecar reads, with their meanings.
-const ENVIRONMENT: [(&str, &str); 9] = [
+const ENVIRONMENT: [(&str, &str); 10] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
     (
         "AGENTCOM_TOKEN",
@@ -22,6 +22,10 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     (
         "AGENTCOM_ADMIN_TOKEN",
         "`onboard`: an admin's token, where the hub asks for one and no --admin-token-file is given",
+    ),
+    (
+        "AGENTCOM_INVITATION",
+        "`onboard`: the code of an invitation, where neither --invitation nor --invitation-file is given",
     ),
     ("AGENTCOM_HTTP_LISTEN", "`http_listen`, in place of the file's"),
     ("NO_COLOR", "set to anything: no colours in a terminal"),

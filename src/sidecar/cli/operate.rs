@@ -10,6 +10,7 @@ use crate::common::wall_clock::now_ms;
 use crate::sidecar::admin::commands::CommandResult;
 use crate::sidecar::admin::socket::{CallError, Client, OfflineView, SocketRequest};
 use crate::sidecar::admin::status::Status;
+use crate::sidecar::agent::results::kept::Folders;
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::{out, show};
 use crate::sidecar::config::Config;
@@ -137,7 +138,7 @@ impl Operator {
 
     fn print_offline(&self, options: &StatusArgs, out: &mut impl Write) -> io::Result<ExitCode> {
         let queue_file = &self.config.queue_file;
-        let offline = OfflineView::look(queue_file, journal::max_bytes(self.config.max_frame_bytes));
+        let offline = OfflineView::look(&Folders::of(&self.config), journal::max_bytes(self.config.max_frame_bytes));
         let text = if options.json {
             json_line(&offline)
         } else {

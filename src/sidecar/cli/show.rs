@@ -119,6 +119,9 @@ pub(super) fn offline(agent_id: &str, queue_file: &str, offline: &OfflineView) -
             page.row("draining", "yes: the next run takes no task before `agentcom-sidecar resume`");
         }
     }
+    if offline.rejected.count > 0 {
+        page.row("rejected", &rejected_results(&offline.rejected));
+    }
     page.text
 }
 

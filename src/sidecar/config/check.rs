@@ -12,6 +12,7 @@ use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, Rest
 
 mod http_listen;
 mod hub_url;
+mod labels;
 pub(super) mod reader;
 mod wake_command;
 mod work;

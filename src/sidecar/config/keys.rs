@@ -85,6 +85,7 @@ config_keys! {
     reviewer: live = optional_text();
     wake_command: wake_command = wake_command();
     capabilities: restart = capabilities();
+    labels: restart = labels();
     confirmation_timeout_ms: live, legacy_number(30 * SECOND, 100, DAY);
     results_dir: restart = path_or("./results");
     log_file: restart = path_or("./sidecar.log");

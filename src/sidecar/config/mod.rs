@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::logging::{LogFormat, LogLevel};
 use crate::common::secret::Secret;
+use crate::protocol::Labels;
 
 pub use bounds::NumberKey;
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
@@ -54,6 +55,8 @@ pub struct Config {
     pub wake_command: Option<String>,
     /// The kinds of tasks that the agent can do.
     pub capabilities: Vec<String>,
+    /// What operators group agents by on the hub.
+    pub labels: Labels,
     /// How long after a wake the agent may take to write its `.started` file, ms.
     pub confirmation_timeout_ms: u64,
     /// The folder in which the agent's session leaves its files.
@@ -193,6 +196,9 @@ pub const TOKEN_VARIABLE: &str = "AGENTCOM_TOKEN";
 /// The environment variable of an admin's token, for `onboard`. If it is exported in the shell that starts the agent,
 /// the daemon inherits it.
 pub const ADMIN_TOKEN_VARIABLE: &str = "AGENTCOM_ADMIN_TOKEN";
+
+/// The environment variable of an invitation's code, for `onboard`.
+pub const INVITATION_VARIABLE: &str = "AGENTCOM_INVITATION";
 
 /// The environment variable for `http_listen`.
 pub const HTTP_LISTEN_VARIABLE: &str = "AGENTCOM_HTTP_LISTEN";

@@ -13,6 +13,7 @@ use crate::sidecar::admin::resources::Resources;
 use crate::sidecar::admin::systemd::Systemd;
 use crate::sidecar::agent::result_hook::ResultHook;
 use crate::sidecar::agent::results::ResultsConfig;
+use crate::sidecar::agent::results::kept::Folders;
 use crate::sidecar::agent::side::{Results, Wakes};
 use crate::sidecar::agent::supervised::{Runs, RunsConfig};
 use crate::sidecar::agent::wake::RunnerConfig;
@@ -79,7 +80,10 @@ impl Adapters {
             machine_boot: policy.machine_boot.clone(),
         };
         let wakes = RunnerConfig { scratch_dir: scratch_dir.to_owned(), scrub, secrets: vec![config.token.clone()] };
-        let results = ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms);
+        let results = ResultsConfig {
+            fallback: Some(Folders::of(config).fallback()),
+            ..ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms)
+        };
         let (load_interval_ms, ollama_url) = (config.resource_report_interval_ms, config.ollama_url.clone());
         Self {
             connection: HubConnection::over(connection_config(config, policy), senders.connection, connector),

@@ -162,6 +162,7 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
         agent_id: config.agent_id.clone(),
         token: config.token.clone(),
         capabilities: config.capabilities.clone(),
+        labels: config.labels.clone(),
         ollama_url: config.ollama_url.clone(),
         boot_id,
         expected_back_ms: USUAL_GAP_MS + pm2.settings().restart_delay_ms.unwrap_or(0),

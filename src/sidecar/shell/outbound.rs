@@ -6,9 +6,9 @@ use serde_json::json;
 use crate::common::secret::Secret;
 use crate::machine::{self, RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
 use crate::protocol::{
-    FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, JsonType, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH, Pm2Info,
-    PreviousEnd, RestartAck, RestartAckOutcome, Restarted, Restarting, STATUS_PARKED, SidecarFrame, TaskCompletion,
-    WakeStatus, clip, limit_depth, stored_fields, stored_value,
+    FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, JsonType, Labels, Limit, MAX_JSON_DEPTH, MAX_RESULT_DEPTH,
+    Pm2Info, PreviousEnd, RestartAck, RestartAckOutcome, Restarted, Restarting, STATUS_PARKED, SidecarFrame,
+    TaskCompletion, WakeStatus, clip, limit_depth, stored_fields, stored_value,
 };
 use crate::sidecar::agent::supervised::OutputBatch;
 
@@ -24,6 +24,8 @@ pub struct Identity {
     pub token: Secret,
     /// The kinds of tasks that the agent can do.
     pub capabilities: Vec<String>,
+    /// What operators group agents by.
+    pub labels: Labels,
     /// The URL of a local Ollama endpoint.
     pub ollama_url: Option<String>,
     /// The id of this run of the process.
@@ -99,6 +101,8 @@ fn identify(
         name: Some(identity.agent_id.clone()),
         status: Some(clip(status, Limit::Status)),
         capabilities: identity.capabilities.iter().map(JsonText::of).collect(),
+        labels: identity.labels.clone(),
+        dropped_labels: Vec::new(),
         client_type: Some("sidecar".into()),
         pm2_info: Some(pm2_info),
         ollama_url: identity.ollama_url.clone(),
@@ -205,6 +209,7 @@ mod tests {
             agent_id: "a".into(),
             token: Secret::new("t"),
             capabilities: vec!["code".into()],
+            labels: Labels::from([("pool".to_owned(), "gpu".to_owned())]),
             ollama_url: None,
             boot_id: "b".into(),
             expected_back_ms: 500,

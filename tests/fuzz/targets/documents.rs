@@ -24,8 +24,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 
     let output = String::from_utf8_lossy(bytes);
-    let printed = printed_result(&output, &Default::default());
+    let printed = printed_result(&output, Default::default()).fields;
     assert!(Document::check(printed.to_text().as_str().as_bytes(), MAX_RESULT_DEPTH).is_ok(), "{printed:?}");
-    let failed = printed_result(&format!("{output}\n{{\"status\":\"failed\"}}"), &Default::default());
-    assert_eq!(failed.string("status").as_deref(), Some("failed"), "{output}");
+    let failed = printed_result(&format!("{output}\n{{\"status\":\"failed\"}}"), Default::default());
+    assert_eq!(failed.fields.string("status").as_deref(), Some("failed"), "{output}");
 });

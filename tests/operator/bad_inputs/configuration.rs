@@ -117,6 +117,18 @@ fn wrong_values_in_the_configuration() {
             ["`capabilities[1]`: found the number 1", "{dir}/config.json:2:23", "a list of texts"]
         ),
         with!(
+            r#""labels": ["gpu"]"#,
+            ["`labels`: found the list", "{dir}/config.json:2:11", "an object of texts such as {\"pool\": \"gpu\"}"]
+        ),
+        with!(
+            r#""labels": {"Pool": "gpu"}"#,
+            ["`labels.Pool`: found the key \"Pool\"", "{dir}/config.json:2:12", "allowed: a key is 1 to 64 characters"]
+        ),
+        with!(
+            r#""labels": {"pool": 7}"#,
+            ["`labels.pool`: found the number 7", "{dir}/config.json:2:20", "a text: \"7\" in place of 7"]
+        ),
+        with!(
             r#""wake_command": 7"#,
             ["`wake_command`: found the number 7", "{dir}/config.json:2:17", "allowed: a text"]
         ),

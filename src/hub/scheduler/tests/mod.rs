@@ -2,6 +2,7 @@
 
 mod absence;
 mod connections;
+mod inventory;
 mod legacy_agents;
 mod losses;
 mod owners;

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::hub::scheduler::inventory::Flush;
+use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::*;
 use crate::protocol::{
@@ -158,6 +160,11 @@ struct World {
     now: u64,
     tasks: BTreeMap<String, Task>,
     restarts: BTreeMap<String, Restart>,
+    /// What is known of agents, and the time up to which that is complete.
+    records: BTreeMap<String, AgentRecord>,
+    moment: u64,
+    /// Each agent's run that was heard last, and how often that has changed: at least, and at most.
+    heard: HashMap<u8, (Option<String>, u64, u64)>,
     conns: HashMap<u8, ConnId>,
     /// Opened, with the run that did, and not heard on yet.
     opened: HashMap<u8, (ConnId, u32)>,
@@ -198,6 +205,9 @@ impl World {
             now: 0,
             tasks: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            records: BTreeMap::new(),
+            moment: 0,
+            heard: HashMap::new(),
             conns: HashMap::new(),
             opened: HashMap::new(),
             newest: HashMap::new(),
@@ -307,7 +317,9 @@ impl World {
             Op::Tick => self.tick(),
             Op::HubCrash => {
                 let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
-                self.scheduler = Scheduler::load(tasks.collect(), restarts.collect(), Policy::default(), self.now);
+                let records = self.records.values().cloned().collect();
+                self.scheduler = Scheduler::load(tasks.collect(), restarts.collect(), Policy::default(), self.now)
+                    .with_agents(records, Some(self.moment));
                 for agent in std::mem::take(&mut self.conns).into_keys() {
                     self.leaves(&name(agent));
                 }
@@ -359,7 +371,25 @@ impl World {
         // The first agent can do more than the others.
         let capabilities = if agent == 0 { vec![JsonText::of("gpu")] } else { Vec::new() };
         let identify = Identify { capabilities, ..speaks.identify(agent, run) };
+        let displaces = self.scheduler.is_connected(&name(agent));
         self.scheduler.identified(conn, &identify, "10.0.0.1:1", self.now);
+        if self.scheduler.agents.connected(&name(agent)).is_some_and(|(_, current)| current == conn) {
+            self.count_restart(agent, identify.boot_id, displaces);
+        }
+    }
+
+    /// A run in the place of one whose connection has closed is a restart. In the place of one that is still connected it
+    /// may be a copy.
+    fn count_restart(&mut self, agent: u8, boot_id: Option<String>, displaces: bool) {
+        let Some((before, least, most)) = self.heard.get_mut(&agent) else {
+            self.heard.insert(agent, (boot_id, 0, 0));
+            return;
+        };
+        // Those that do not name their runs here cannot be told apart, but for what they announce.
+        let is_other = *before != boot_id;
+        *least += u64::from(is_other && !displaces);
+        *most += u64::from(is_other || boot_id.is_none());
+        *before = boot_id;
     }
 
     /// What is left of the owner is forgotten by all: its sidecar, too, is another one from here on.
@@ -374,6 +404,7 @@ impl World {
         // A connection that was opened meanwhile has no token that counts.
         self.opened.remove(&agent);
         self.newest.remove(&agent);
+        self.heard.remove(&agent);
         assert!(self.scheduler.tasks.task_of(&agent_id).is_none() && self.scheduler.agents.get(&agent_id).is_none());
         assert!(self.scheduler.restarts.open_for(&agent_id).is_none(), "{agent_id} is fenced and has no owner");
         if next {
@@ -475,7 +506,15 @@ impl World {
 
     /// Stores what is to be stored, then reads what was said, as the core does.
     fn store_and_read(&mut self) {
+        self.scheduler.flush_inventory(Flush::Part, self.now);
         let changes = self.scheduler.take_changes();
+        self.moment = changes.moment.unwrap_or(self.moment);
+        for (id, record) in changes.agents {
+            match record {
+                Some(record) => self.records.insert(id, record.clone()),
+                None => self.records.remove(&id),
+            };
+        }
         for (id, task) in changes.tasks {
             match task {
                 Some(task) => self.tasks.insert(id, task.clone()),
@@ -654,6 +693,7 @@ impl World {
                 let holds = self.scheduler.tasks.task_of(&agent_id).map(|task| &task.id);
                 assert_eq!(holds, Some(task_id), "{agent_id} was not told that its task was taken from it");
             }
+            self.check_record(agent, &agent_id);
             if self.scheduler.is_free(&agent_id) {
                 let able = &self.scheduler.agents.get(&agent_id).unwrap().capability_names;
                 assert_eq!(
@@ -663,6 +703,25 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Whoever was heard has a record, which agrees with the registry and with the store and has lost no restart.
+    fn check_record(&self, agent: u8, agent_id: &str) {
+        let record = self.scheduler.inventory().get(agent_id);
+        // What is reported of a task is stored later.
+        let all_but_progress = |record: &AgentRecord| AgentRecord { progress: None, ..record.clone() };
+        let stored = self.records.get(agent_id).map(all_but_progress);
+        assert_eq!(stored, record.map(all_but_progress), "the record of {agent_id} is not stored as it is");
+        assert_eq!(record.is_some(), self.heard.contains_key(&agent), "{agent_id} has a record");
+        let Some((record, (_, least, most))) = record.zip(self.heard.get(&agent)) else { return };
+        let is_connected = self.scheduler.is_connected(agent_id);
+        assert_eq!(record.presence.is_connected(), is_connected, "{agent_id}: {:?}", record.presence);
+        assert!(record.presence.since() <= self.now && record.first_seen <= record.presence.since());
+        assert!(is_connected || record.last_close.is_some(), "{agent_id} is away, and nobody knows why");
+        let counted = record.restarts.planned + record.restarts.unplanned;
+        assert!((*least..=*most).contains(&counted), "{agent_id}: {counted} of {least} to {most} restarts");
+        let able = self.scheduler.agents.all().values().filter(|agent| agent.conn.is_some()).count();
+        assert_eq!(self.scheduler.agents.crowds().with(&Default::default()).connected, able);
     }
 }
 

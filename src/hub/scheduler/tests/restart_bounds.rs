@@ -26,7 +26,7 @@ fn a_connection_that_flaps_leaves_each_phase_and_the_newest_of_the_rest() {
     assert_eq!(first, ["commanded", "delivered", "accepted"]);
     assert_eq!((told.len(), told.last()), (3 + 24 + 1, Some(&("back".to_owned(), 600))));
     assert_eq!(told[3], ("socket_closed".to_owned(), 10 + 500 - 12), "the newest");
-    let shown = ledger.get("c1").unwrap().to_json();
+    let shown = crate::protocol::tests::tree(&ledger.get("c1").unwrap().shown());
     assert_eq!(shown["steps_left_out"], 1_000 - 24);
 }
 

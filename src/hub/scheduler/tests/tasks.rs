@@ -224,7 +224,7 @@ fn the_api_shows_a_task_with_what_became_of_it() {
     tasks.assign("t", "a", &RunIdentity::default(), 10);
     tasks.accepted("a", "t", 11);
     let task = tasks.get("t").unwrap();
-    let shown = tree(&task.shown());
+    let shown = tree(&task.shown(None));
     let seen = ["task_id", "priority", "status", "accepted", "assigned_to", "assigned_at", "generation", "repo"];
     let seen = seen.map(|key| shown[key].clone());
     let wanted = json!(["t", 3, "assigned", true, "a", 10, 1, "r"]);
@@ -234,7 +234,7 @@ fn the_api_shows_a_task_with_what_became_of_it() {
     let report = fields(&json!({"tokens_used": 9}));
     tasks.complete("a", "t", 1, result, report, 20).unwrap();
     let task = tasks.get("t").unwrap();
-    let shown = tree(&task.shown());
+    let shown = tree(&task.shown(None));
     let seen = ["status", "accepted", "assigned_to", "result", "tokens_used"].map(|key| shown[key].clone());
     assert_eq!(json!(seen), json!(["completed", false, "a", {"output": "o"}, 9]));
     assert_eq!(task.holder(), Some("a"));

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::fs::regular_file;
 use crate::machine::{PersistedJob, StageName};
-use crate::sidecar::admin::status::VerdictPart;
+use crate::sidecar::admin::status::{RejectedPart, VerdictPart};
+use crate::sidecar::agent::results::kept::Folders;
 use crate::sidecar::journal::state_lock::{Holder, StateLock};
 use crate::sidecar::journal::{self, Boot, Found};
 use crate::sidecar::supervisor::pm2::{machine_boot_id, machine_booted_at_ms};
@@ -24,6 +25,8 @@ pub struct OfflineView {
     pub journal: Option<StoredWork>,
     /// Why the journal, or a part of it, cannot be read.
     pub journal_error: Option<String>,
+    /// The results that were not taken.
+    pub rejected: RejectedPart,
 }
 
 /// The work that a journal keeps for the next run.
@@ -52,11 +55,13 @@ pub struct StoredTask {
 }
 
 impl OfflineView {
-    /// Reads the state folder; a journal has at most `max_bytes`.
-    pub fn look(queue_file: &Path, max_bytes: u64) -> Self {
+    /// Reads the state folder and the folders of results that were not taken; a journal has at most `max_bytes`.
+    pub fn look(folders: &Folders, max_bytes: u64) -> Self {
+        let queue_file = &folders.queue_file;
         let (journal, journal_error) = read_journal(queue_file, max_bytes).unwrap_or_else(|why| (None, Some(why)));
         // The holder of a lock that cannot be inspected is unknown.
-        Self { running: false, holder: StateLock::holder(queue_file).ok().flatten(), journal, journal_error }
+        let holder = StateLock::holder(queue_file).ok().flatten();
+        Self { running: false, holder, journal, journal_error, rejected: RejectedPart::of(&folders.look()) }
     }
 }
 
@@ -97,6 +102,11 @@ fn task(persisted: &PersistedJob) -> StoredTask {
 mod tests {
     use super::*;
 
+    fn look(queue: &Path) -> OfflineView {
+        let folders = Folders { results: queue.with_file_name("results"), queue_file: queue.to_owned() };
+        OfflineView::look(&folders, 1_000)
+    }
+
     #[test]
     fn it_tells_what_is_kept_and_touches_nothing() {
         let folder = tempfile::tempdir().unwrap();
@@ -104,7 +114,7 @@ mod tests {
         let text = r#"{"schema":1,"active":{"task_id":"t1","generation":2},"outbox":[{"task_id":"t0","generation":1,
             "verdict":"failed","reason":"r"}],"cordoned":true}"#;
         std::fs::write(&queue, text).unwrap();
-        let absent = OfflineView::look(&queue, 1_000);
+        let absent = look(&queue);
         let kept = absent.journal.unwrap();
         assert_eq!((kept.task.unwrap().task_id.as_str(), kept.outbox[0].verdict.as_str()), ("t1", "failed"));
         assert_eq!((kept.draining, absent.holder), (true, None));
@@ -117,12 +127,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         let lock = StateLock::acquire(&queue, Some("one"), std::time::Duration::ZERO).unwrap();
-        let holder = OfflineView::look(&queue, 1_000).holder.unwrap();
+        let holder = look(&queue).holder.unwrap();
         assert_eq!((holder.name.as_deref(), holder.pid), (Some("one"), Some(std::process::id())));
         drop(lock);
+        let nothing = RejectedPart { count: 0, bytes: 0, newest: None };
         assert_eq!(
-            OfflineView::look(&queue, 1_000),
-            OfflineView { running: false, holder: None, journal: None, journal_error: None }
+            look(&queue),
+            OfflineView { running: false, holder: None, journal: None, journal_error: None, rejected: nothing }
         );
     }
 
@@ -131,8 +142,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         std::fs::write(&queue, "rubbish").unwrap();
-        let why = OfflineView::look(&queue, 1_000).journal_error.unwrap();
+        let why = look(&queue).journal_error.unwrap();
         assert!(why.contains("makes no sense"), "{why}");
         assert_eq!(std::fs::read_to_string(&queue).unwrap(), "rubbish");
+    }
+
+    #[test]
+    fn the_results_that_were_not_taken_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("results/rejected/t1.json");
+        std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
+        std::fs::write(&kept, "{}").unwrap();
+        let rejected = look(&folder.path().join("queue.json")).rejected;
+        assert_eq!(rejected, RejectedPart { count: 1, bytes: 2, newest: Some(kept.display().to_string()) });
     }
 }

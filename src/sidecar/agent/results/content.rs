@@ -9,8 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::fs::same_file;
 use crate::protocol::{Document, JsonError, JsonFields, JsonText, MAX_RESULT_DEPTH, Refusal, stored_fields};
+use crate::sidecar::agent::results::ResultsConfig;
+use crate::sidecar::agent::results::aside::{self, PrivateFile};
 use crate::sidecar::agent::results::outcome::ResultContent;
-use crate::sidecar::agent::results::{ResultsConfig, refused};
+use crate::sidecar::agent::supervised::REPLACED;
 
 impl ResultContent {
     /// Returns the failure that replaces a result that no hub would accept; `place` says where the result is.
@@ -42,8 +44,10 @@ impl ResultContent {
 pub(super) enum Look {
     Done {
         content: ResultContent,
-        /// The file that was read as a result; `None` where there is something that was not taken.
-        taken: Option<FileVersion>,
+        /// The file that was looked at.
+        version: FileVersion,
+        /// Whether it was read as a result.
+        taken: bool,
     },
     /// The file may still be being written, or made readable.
     Unsettled(Candidate),
@@ -131,19 +135,20 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
         let since = before.map_or(now, |before| before.since);
         Some(Look::Unsettled(Candidate { signature: signature.clone(), since, hindrance }))
     };
-    let not_taken = |content| Some(Look::Done { content, taken: None });
+    let not_taken = |content| Some(Look::Done { content, version: signature.version, taken: false });
+    let keep = || keep(path, &config.kept_in());
     match read(path, config.max_bytes) {
-        Ok((content, version)) => Some(Look::Done { content, taken: Some(version) }),
+        Ok((content, version)) => Some(Look::Done { content, version, taken: true }),
         Err(ReadFailure::Missing) => None,
         Err(ReadFailure::Invalid(what)) if settled => {
-            let place = if signature.is_file { keep(path) } else { path.to_owned() };
+            let place = if signature.is_file { keep() } else { path.to_owned() };
             let error =
                 format!("{}: {what}; expected one JSON object such as {{\"status\":\"success\"}}", place.display());
             not_taken(ResultContent::Unreadable { error })
         }
         Err(ReadFailure::Invalid(_)) => unsettled(Hindrance::Content),
         Err(ReadFailure::NotPermitted(error)) if age >= Duration::from_millis(config.permission_ms) => {
-            let (place, tried_s) = (keep(path), age.as_secs());
+            let (place, tried_s) = (keep(), age.as_secs());
             let error = format!("{}: could not be read for {tried_s} s: {error}", place.display());
             not_taken(ResultContent::Unreadable { error })
         }
@@ -154,7 +159,7 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
             unsettled(Hindrance::Permission)
         }
         // The object is complete: further writes would not mend it.
-        Err(ReadFailure::Refused(refusal)) => not_taken(ResultContent::refused(keep(path).display(), &refusal)),
+        Err(ReadFailure::Refused(refusal)) => not_taken(ResultContent::refused(keep().display(), &refusal)),
         Err(ReadFailure::Io(error)) => {
             if same.is_none_or(|before| before.hindrance != Hindrance::Fault) {
                 tracing::warn!(file = %path.display(), %error, "cannot read a result now; it will be tried again");
@@ -164,15 +169,18 @@ pub(super) fn look(path: &Path, before: Option<&Candidate>, config: &ResultsConf
     }
 }
 
-/// Returns whether the file at `path` is a result that can be taken: what a process before this one took looks so.
-pub(super) fn is_result(path: &Path, max_bytes: u64) -> bool {
-    read(path, max_bytes).is_ok()
+/// Returns the content of the file at `path` if it is a result that can be taken.
+pub(super) fn of(path: &Path, max_bytes: u64) -> Option<ResultContent> {
+    read(path, max_bytes).ok().map(|(content, _)| content)
 }
 
 /// Puts the file to where it can be found after the failed task's files are removed; returns its path there. One that
 /// can be neither linked nor copied is moved there, or else stays where it is.
-fn keep(path: &Path) -> PathBuf {
-    let kept = refused::keep_file(path).or_else(|_| refused::move_file(path).map(|kept| kept.unwrap_or(path.into())));
+fn keep(path: &Path, folders: &[PathBuf]) -> PathBuf {
+    let kept = aside::keep_file(path, folders).or_else(|_| match PrivateFile::take(path)? {
+        Some(taken) => taken.keep(folders).map(|kept| kept.unwrap_or(path.into())),
+        None => Ok(path.into()),
+    });
     kept.unwrap_or_else(|error| {
         tracing::error!(file = %path.display(), %error, "a result that cannot be taken is kept nowhere else");
         path.to_owned()
@@ -216,9 +224,11 @@ fn read(path: &Path, max_bytes: u64) -> Result<(ResultContent, FileVersion), Rea
     }
     match Document::check(&bytes, MAX_RESULT_DEPTH) {
         Ok(document) => {
-            if document.replaced() > 0 {
-                let (file, count) = (path.display(), document.replaced());
-                tracing::warn!(%file, count, "a result has characters that are not Unicode: read as U+FFFD");
+            // The supervisor of a command has replaced them already, and has no log.
+            let in_output: Option<usize> = document.fields_that(|name| name == REPLACED).read(REPLACED);
+            let count = document.replaced() + in_output.unwrap_or_default();
+            if count > 0 {
+                tracing::warn!(file = %path.display(), count, "a result or output has characters that are not Unicode: read as U+FFFD");
             }
             Ok((classify(document.to_text()), version))
         }

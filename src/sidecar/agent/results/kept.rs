@@ -1,26 +1,28 @@
-//! Bounds the folders of results that were not taken, and moves there what has lain in the results folder for long
-//! without a task that this sidecar knows. It decides by names and times, and reads no result.
+//! Bounds the folders of results that were not taken, and clears values of wakes out of the sidecar's own folder. It
+//! decides by names, times and sizes, reads no result, and touches nothing in the results folder itself: what lies there
+//! may be anybody's.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::machine::TaskId;
-use crate::sidecar::agent::results::refused::{self, FOLDER};
-use crate::sidecar::agent::results::{RESULT, STARTED};
+use crate::sidecar::agent::results::refused::FOLDER;
 use crate::sidecar::agent::wake::task_environment::task_of_value_file;
 use crate::sidecar::config::Config;
 
 /// The most results that are kept; the oldest go.
 pub const MAX_COUNT: usize = 200;
 
-/// The most bytes that they have together; the oldest go, but the newest stays whatever its size.
+/// The most bytes that they have together on the disk; the oldest go. A file of more than [`LARGE_BYTES`] is not counted.
 pub const MAX_BYTES: u64 = 256 << 20;
 
-/// How long a result may lie unchanged in the results folder without a task that is known here: long enough for a hub to
-/// assign its task again.
+/// The size on the disk above which a file is large: of large files only the newest is kept, whatever its size, so that it
+/// costs no other result its place.
+pub const LARGE_BYTES: u64 = MAX_BYTES / 4;
+
+/// How long a value for a wake may lie unchanged without a task that is known here.
 pub const LEFT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The results that were not taken, for operators.
@@ -28,7 +30,7 @@ pub const LEFT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct KeptResults {
     /// Their number.
     pub count: u64,
-    /// Their size.
+    /// Their length.
     pub bytes: u64,
     /// The path of the one that was kept last.
     pub newest: Option<String>,
@@ -48,7 +50,20 @@ struct KeptFile {
     path: PathBuf,
     /// The last change of its name, links or content: when it was kept, or later.
     changed: (i64, i64),
+    /// Its length.
     bytes: u64,
+    /// The bytes that it takes on the disk.
+    on_disk: u64,
+}
+
+impl KeptResults {
+    fn of(kept: &[KeptFile]) -> Self {
+        Self {
+            count: kept.len() as u64,
+            bytes: kept.iter().map(|one| one.bytes).sum(),
+            newest: kept.last().map(|one| one.path.display().to_string()),
+        }
+    }
 }
 
 impl Folders {
@@ -57,35 +72,23 @@ impl Folders {
         Self { results: config.results_dir.clone(), queue_file: config.queue_file.clone() }
     }
 
-    /// Moves the results of unknown tasks, removes what is too much, and returns what is there then. `known` are the
-    /// tasks whose files may still be needed. What cannot be read or removed is logged and left.
-    pub fn tidy(&self, known: &BTreeSet<String>, now: SystemTime) -> KeptResults {
-        self.clear_left_files(known, now);
-        self.clear_left_values(known, now);
-        let mut kept = self.kept();
-        kept.sort_by(|one, other| (one.changed, &one.path).cmp(&(other.changed, &other.path)));
-        self.drop_oldest(&mut kept);
-        KeptResults {
-            count: kept.len() as u64,
-            bytes: kept.iter().map(|one| one.bytes).sum(),
-            newest: kept.last().map(|one| one.path.display().to_string()),
-        }
+    /// Returns the folder beside the journal.
+    pub(crate) fn fallback(&self) -> PathBuf {
+        self.queue_file.with_extension(FOLDER)
     }
 
-    fn clear_left_files(&self, known: &BTreeSet<String>, now: SystemTime) {
-        for entry in entries(&self.results) {
-            let path = entry.path();
-            let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| TaskId::new(stem).is_ok());
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            let (Some(task), Some(extension @ (RESULT | STARTED))) = (name, extension) else { continue };
-            if known.contains(task) || !is_left(&entry, now) {
-                continue;
-            }
-            let cleared = if extension == RESULT { keep_left(&path) } else { fs::remove_file(&path) };
-            if let Err(error) = cleared {
-                tracing::warn!(file = %path.display(), %error, "a file of an unknown task stays behind");
-            }
-        }
+    /// Removes what is too much, and returns what is there then. `known` are the tasks whose values may still be needed.
+    /// What cannot be read or removed is logged and left.
+    pub fn tidy(&self, known: &BTreeSet<String>, now: SystemTime) -> KeptResults {
+        self.clear_left_values(known, now);
+        let mut kept = self.kept();
+        drop_oldest(&mut kept);
+        KeptResults::of(&kept)
+    }
+
+    /// Returns what is there, and changes nothing.
+    pub fn look(&self) -> KeptResults {
+        KeptResults::of(&self.kept())
     }
 
     /// Removes what was laid out for the wakes of tasks that are not known any more: after a crash, or with another journal,
@@ -103,46 +106,59 @@ impl Folders {
         }
     }
 
-    /// Returns the kept results of both folders. Anything but a folder counts.
+    /// Returns the kept results of both folders, the oldest first. Anything but a folder counts.
     fn kept(&self) -> Vec<KeptFile> {
         use std::os::unix::fs::MetadataExt as _;
-        let folders = [self.results.join(FOLDER), self.queue_file.with_extension(FOLDER)];
-        let files = folders.iter().flat_map(|folder| entries(folder));
-        files
-            .filter_map(|entry| {
-                let found = entry.metadata().ok().filter(|found| !found.is_dir())?;
-                let changed = (found.ctime(), found.ctime_nsec());
-                Some(KeptFile { path: entry.path(), changed, bytes: found.len() })
-            })
-            .collect()
+        let folders = [self.results.join(FOLDER), self.fallback()];
+        let files = folders.iter().flat_map(|folder| entries(folder)).filter_map(|entry| {
+            let found = entry.metadata().ok().filter(|found| !found.is_dir())?;
+            let changed = (found.ctime(), found.ctime_nsec());
+            // A block of `st_blocks` has 512 bytes on every file system.
+            let on_disk = found.blocks().saturating_mul(512);
+            Some(KeptFile { path: entry.path(), changed, bytes: found.len(), on_disk })
+        });
+        let mut kept: Vec<KeptFile> = files.collect();
+        kept.sort_by(|one, other| (one.changed, &one.path).cmp(&(other.changed, &other.path)));
+        kept
     }
+}
 
-    fn drop_oldest(&self, kept: &mut Vec<KeptFile>) {
-        let mut bytes: u64 = kept.iter().map(|one| one.bytes).sum();
-        let mut too_many = kept.len().saturating_sub(MAX_COUNT);
-        let mut stay = Vec::new();
-        let newest = kept.pop();
-        for one in kept.drain(..) {
-            if too_many == 0 && bytes <= MAX_BYTES {
-                stay.push(one);
-                continue;
-            }
-            match fs::remove_file(&one.path) {
-                Ok(()) => tracing::warn!(
-                    file = %one.path.display(), bytes = one.bytes,
-                    "the oldest result that was not taken was removed: there were more than {MAX_COUNT}, or more than {MAX_BYTES} bytes"
-                ),
-                Err(error) => {
-                    tracing::warn!(file = %one.path.display(), %error, "a result that was not taken cannot be removed");
-                    stay.push(one);
-                    continue;
-                }
-            }
-            bytes -= one.bytes;
-            too_many = too_many.saturating_sub(1);
+/// Removes the oldest of too many or too much. A file that cannot be removed stays in the list, which keeps its order.
+fn drop_oldest(kept: &mut Vec<KeptFile>) {
+    let is_large = |one: &KeptFile| one.on_disk > LARGE_BYTES;
+    let mut too_many = kept.len().saturating_sub(MAX_COUNT);
+    let mut large = kept.iter().filter(|one| is_large(one)).count();
+    let mut on_disk: u64 = kept.iter().filter(|one| !is_large(one)).map(|one| one.on_disk).sum();
+    kept.retain(|one| {
+        let too_much = if is_large(one) { large > 1 } else { on_disk > MAX_BYTES };
+        if (too_many == 0 && !too_much) || !is_removed(one) {
+            return true;
         }
-        *kept = stay.into_iter().chain(newest).collect();
+        too_many = too_many.saturating_sub(1);
+        if is_large(one) {
+            large -= 1;
+        } else {
+            on_disk -= one.on_disk;
+        }
+        false
+    });
+}
+
+/// Removes a kept result; returns whether it is gone.
+fn is_removed(one: &KeptFile) -> bool {
+    let file = one.path.display();
+    match fs::remove_file(&one.path) {
+        Ok(()) => tracing::warn!(
+            %file, bytes = one.bytes, on_disk = one.on_disk,
+            "the oldest result that was not taken was removed: there were more than {MAX_COUNT}, more than {MAX_BYTES} bytes, or two of more than {LARGE_BYTES}"
+        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(%file, %error, "a result that was not taken cannot be removed");
+            return false;
+        }
     }
+    true
 }
 
 /// Returns whether the file has not changed for [`LEFT_AFTER`].
@@ -150,13 +166,6 @@ fn is_left(entry: &DirEntry, now: SystemTime) -> bool {
     entry.metadata().is_ok_and(|found| {
         !found.is_dir() && found.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > LEFT_AFTER))
     })
-}
-
-fn keep_left(path: &Path) -> io::Result<()> {
-    if let Some(kept) = refused::move_file(path)? {
-        tracing::warn!(file = %path.display(), kept = %kept.display(), "a result of a task that is not known here is kept there");
-    }
-    Ok(())
 }
 
 fn entries(folder: &Path) -> Vec<DirEntry> {
@@ -209,18 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_result_of_an_unknown_task_is_kept_after_a_day_and_those_of_known_tasks_stay() {
+    fn nothing_in_the_results_folder_is_touched_by_its_name() {
         let stage = Stage::new();
-        for name in ["known.json", "known.started", "old.json", "old.started", "notes.txt", "t.part"] {
+        let names = ["config.json", "old.json", "old.started", "other-agents-task.json", "package.json", "queue.json"];
+        for name in names {
             stage.write(name, "{}");
         }
-        fs::create_dir(stage.folders.results.join("folder.json")).unwrap();
-        assert_eq!(stage.folders.tidy(&BTreeSet::new(), SystemTime::now()), KeptResults::default());
-        let kept = stage.folders.results.join("rejected/old.json");
-        let found = KeptResults { count: 1, bytes: 2, newest: Some(kept.display().to_string()) };
-        assert_eq!(stage.tidy_later(&["known"]), found);
-        let left = stage.names(&stage.folders.results);
-        assert_eq!(left, ["folder.json", "known.json", "known.started", "notes.txt", "rejected", "t.part"]);
+        assert_eq!(stage.tidy_later(&[]), KeptResults::default());
+        assert_eq!(stage.names(&stage.folders.results)[..names.len()], names);
     }
 
     #[test]
@@ -249,19 +254,45 @@ mod tests {
         assert_eq!((names.len(), names[0].as_str()), (MAX_COUNT, "003.json"));
     }
 
-    #[test]
-    fn of_too_much_the_oldest_go_and_the_newest_stays_whatever_its_size() {
+    /// Drops the oldest of files that would take so much on the disk, and returns the names that are left.
+    fn left(sizes: &[(&str, u64)]) -> String {
         let stage = Stage::new();
-        let beside = stage.folders.queue_file.with_extension(FOLDER);
-        fs::create_dir(&beside).unwrap();
-        let sized = |path: PathBuf, bytes: u64| fs::File::create(path).unwrap().set_len(bytes).unwrap();
-        sized(beside.join("a.json"), MAX_BYTES / 2);
-        sized(stage.folders.results.join("rejected/b.json"), MAX_BYTES / 2);
-        assert_eq!(stage.folders.tidy(&BTreeSet::new(), SystemTime::now()).count, 2);
-        sized(stage.folders.results.join("rejected/c.json"), MAX_BYTES + 1);
-        let found = stage.folders.tidy(&BTreeSet::new(), SystemTime::now());
-        assert_eq!((found.count, found.bytes), (1, MAX_BYTES + 1));
-        assert!(found.newest.unwrap().ends_with("rejected/c.json"));
+        let mut kept = Vec::new();
+        for (number, (name, on_disk)) in sizes.iter().enumerate() {
+            let path = stage.write(&format!("rejected/{name}"), "");
+            kept.push(KeptFile { path, changed: (number as i64, 0), bytes: 0, on_disk: *on_disk });
+        }
+        drop_oldest(&mut kept);
+        let names = stage.names(&stage.folders.results.join(FOLDER));
+        let listed = kept.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap());
+        assert_eq!(listed.collect::<Vec<_>>(), names, "the list is what is there");
+        names.concat()
+    }
+
+    #[test]
+    fn of_too_much_on_the_disk_the_oldest_go() {
+        let all = ["a", "b", "c", "d"].map(|name| (name, LARGE_BYTES));
+        assert_eq!(left(&all), "abcd");
+        assert_eq!(left(&[all.as_slice(), &[("e", 4_096)]].concat()), "bcde");
+    }
+
+    #[test]
+    fn a_large_file_costs_no_other_its_place_and_of_large_ones_the_newest_stays() {
+        let large = MAX_BYTES + 1;
+        assert_eq!(left(&[("a", 4_096), ("b", large), ("c", 4_096)]), "abc");
+        assert_eq!(left(&[("a", 4_096), ("b", large), ("c", 4_096), ("d", LARGE_BYTES + 1)]), "acd");
+        assert_eq!(left(&[("a", LARGE_BYTES), ("b", large), ("c", LARGE_BYTES), ("d", large)]), "acd");
+    }
+
+    #[test]
+    fn a_length_without_content_counts_for_nothing() {
+        let stage = Stage::new();
+        for name in ["a", "b", "c"] {
+            let path = stage.folders.results.join(format!("rejected/{name}.json"));
+            fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+        }
+        assert_eq!(stage.folders.tidy(&BTreeSet::new(), SystemTime::now()).count, 3);
+        assert_eq!(stage.folders.look().count, 3);
         assert!(stage.dir.path().exists());
     }
 }

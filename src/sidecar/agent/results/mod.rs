@@ -5,11 +5,13 @@
 //! The watch is set up before the folder is scanned: inotify reports no file that is already there, and nothing at all
 //! for a folder that was removed and created again. So every notification only triggers a scan, and a timer does too.
 
+mod aside;
 mod content;
 mod folder;
 pub mod kept;
 pub mod outcome;
 pub mod refused;
+mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use content::{Candidate, FileVersion, Look};
 use folder::Folder;
+use removal::{Judged, Known};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -28,6 +31,7 @@ use crate::machine::{ResultFile, TaskId};
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 
 pub use outcome::ResultContent;
+pub use removal::MadeOf;
 
 /// The shortest time between two scans, so that a writer of many small pieces does not cause as many reads.
 const MIN_GAP: Duration = Duration::from_millis(20);
@@ -40,6 +44,8 @@ const READ_CAP: usize = 64;
 pub struct ResultsConfig {
     /// The folder; created when missing, and created again when removed while tasks are watched.
     pub dir: PathBuf,
+    /// Where results that were not taken are kept if `rejected/` of that folder cannot be used.
+    pub fallback: Option<PathBuf>,
     /// How often to scan without a notification, ms.
     pub scan_ms: u64,
     /// How long a file that is not a JSON object must stay unchanged before it is judged, ms. A JSON object is accepted
@@ -56,7 +62,19 @@ impl ResultsConfig {
     /// Returns a configuration with the usual limits: files settle for 2 s, become readable within 30 s, and have at most
     /// 2 MiB (this project's hub accepts frames of 4 MiB, and drops the connection for a larger one).
     pub fn new(dir: impl Into<PathBuf>, scan_ms: u64) -> Self {
-        Self { dir: dir.into(), scan_ms, settle_ms: 2_000, permission_ms: 30_000, max_bytes: MAX_FILE_BYTES }
+        Self {
+            dir: dir.into(),
+            fallback: None,
+            scan_ms,
+            settle_ms: 2_000,
+            permission_ms: 30_000,
+            max_bytes: MAX_FILE_BYTES,
+        }
+    }
+
+    /// Returns the folders in which results are kept that were not taken, the first choice first.
+    fn kept_in(&self) -> Vec<PathBuf> {
+        [self.dir.join(refused::FOLDER)].into_iter().chain(self.fallback.clone()).collect()
     }
 }
 
@@ -137,19 +155,13 @@ impl ResultsWatcher {
 
     /// Removes both files of a task; returns what could not be removed and why. Missing files are no error. Files that
     /// appear afterwards count as new, if the task is still watched. A result that was not read, or was written to since,
-    /// is moved to `rejected/` unless its task was cancelled.
-    pub fn clean_up(&self, task_id: &str, result: ResultFile) -> Vec<(PathBuf, io::Error)> {
+    /// is kept with those that were not taken, unless its task was cancelled. `made_of` decides on one that this process has
+    /// not read. What stays is not reported again until it changes.
+    pub fn clean_up(&self, task_id: &str, result: ResultFile, made_of: MadeOf<'_>) -> Vec<(PathBuf, io::Error)> {
         let started = self.remove(task_id, STARTED, |path| std::fs::remove_file(path));
         crash_point!("after removing the agent's sign, before its result");
-        let taken = self.shared.lock().read.remove(task_id);
-        let max_bytes = self.shared.config.max_bytes;
-        let result = self.remove(task_id, RESULT, |path| match (result, taken) {
-            (ResultFile::OfCancelledTask, _) => std::fs::remove_file(path),
-            (ResultFile::Read, Some(version)) if version == version_at(path)? => std::fs::remove_file(path),
-            // A process before this one read it, if it can be read at all.
-            (ResultFile::Read, None) if content::is_result(path, max_bytes) => std::fs::remove_file(path),
-            (ResultFile::Read | ResultFile::Unread, _) => keep_unread(path),
-        });
+        let known = Known { result, judged: self.shared.lock().judged.get(task_id).copied(), made_of };
+        let result = self.remove(task_id, RESULT, |path| removal::take_away(path, &known, &self.shared.config));
         [started, result].into_iter().filter_map(Result::err).collect()
     }
 
@@ -174,7 +186,8 @@ impl ResultsWatcher {
         let mut state = self.shared.lock();
         let path = file_of(&self.shared.config.dir, task_id, extension);
         let outcome = take_away(&path);
-        state.reset(task_id, extension);
+        let stays = outcome.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+        state.reset(task_id, extension, stays);
         match outcome {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -194,19 +207,6 @@ const RESULT: &str = "json";
 
 fn file_of(dir: &Path, task_id: &str, extension: &str) -> PathBuf {
     dir.join(format!("{task_id}.{extension}"))
-}
-
-/// Returns what is at `path` now; `None` for what was not taken as a result.
-fn version_at(path: &Path) -> io::Result<Option<FileVersion>> {
-    std::fs::metadata(path).map(|found| Some(FileVersion::of(&found)))
-}
-
-/// Moves a result that was not read to where an operator finds it.
-fn keep_unread(path: &Path) -> io::Result<()> {
-    if let Some(kept) = refused::move_file(path)? {
-        tracing::warn!(file = %path.display(), kept = %kept.display(), "a result that was not read is kept there");
-    }
-    Ok(())
 }
 
 /// The state that the watcher's owner and its background task share.
@@ -232,9 +232,9 @@ struct WatchState {
     requested_look: Option<u32>,
     /// Events that are marked as reported and not in the channel yet.
     undelivered: VecDeque<ResultsEvent>,
-    /// The files that were reported as results, by task; `None` for one that was not taken. The latest
-    /// [`READ_CAP`] tasks, which is more than can wait for their clean-up.
-    read: BTreeMap<String, Option<FileVersion>>,
+    /// The files that were reported as results, by task: of [`READ_CAP`] tasks, which is more than can wait for their
+    /// clean-up.
+    judged: BTreeMap<String, Judged>,
     watches: u64,
 }
 
@@ -258,7 +258,15 @@ impl WatchState {
         Watch { number: self.watches, started: false, result: false, candidate: None }
     }
 
-    fn reset(&mut self, task_id: &str, extension: &str) {
+    /// Forgets what was reported of a file that was taken away, or `stays` although it should have been.
+    fn reset(&mut self, task_id: &str, extension: &str, stays: bool) {
+        if extension == RESULT && !stays {
+            self.judged.remove(task_id);
+        } else if extension == RESULT
+            && let Some(judged) = self.judged.get_mut(task_id)
+        {
+            judged.left = true;
+        }
         self.watches += 1;
         let number = self.watches;
         let Some(watch) = self.watched.get_mut(task_id) else { return };
@@ -282,12 +290,12 @@ impl WatchState {
         match found.result {
             None => watch.candidate = None,
             Some(Look::Unsettled(candidate)) => watch.candidate = Some(candidate),
-            Some(Look::Done { content, taken }) if !watch.result => {
+            Some(Look::Done { content, version, taken }) if !watch.result => {
                 (watch.result, watch.candidate) = (true, None);
-                self.read.insert(task_id.to_owned(), taken);
-                while self.read.len() > READ_CAP {
+                self.judged.insert(task_id.to_owned(), Judged { version, taken, left: false });
+                while self.judged.len() > READ_CAP {
                     // Which one goes matters little: without an entry a file is judged by its content.
-                    self.read.pop_first();
+                    self.judged.pop_first();
                 }
                 self.undelivered.push_back(ResultsEvent::Result { task_id: task_id.to_owned(), content });
             }
@@ -304,18 +312,19 @@ struct Found {
 
 /// Scans the files of every watched task that has something left to report.
 async fn look(shared: &Arc<Shared>) {
-    let open: Vec<(String, Watch)> = {
+    let open: Vec<(String, Watch, Option<FileVersion>)> = {
         let state = shared.lock();
+        let left = |task| state.judged.get(task).filter(|judged| judged.left).map(|judged| judged.version);
         let open = state.watched.iter().filter(|(_, watch)| !(watch.started && watch.result));
-        open.map(|(task, watch)| (task.clone(), watch.clone())).collect()
+        open.map(|(task, watch)| (task.clone(), watch.clone(), left(task))).collect()
     };
     if open.is_empty() {
         return;
     }
     let config = shared.config.clone();
     let found = tokio::task::spawn_blocking(move || {
-        let look = |(task, watch): (String, Watch)| {
-            let found = scan_task(&config, &task, &watch, Instant::now());
+        let look = |(task, watch, left): (String, Watch, Option<FileVersion>)| {
+            let found = scan_task(&config, &task, (&watch, left), Instant::now());
             (task, watch.number, found)
         };
         open.into_iter().map(look).collect::<Vec<_>>()
@@ -331,12 +340,12 @@ async fn look(shared: &Arc<Shared>) {
     }
 }
 
-fn scan_task(config: &ResultsConfig, task: &str, watch: &Watch, now: Instant) -> Found {
-    let result = if watch.result {
-        None
-    } else {
-        content::look(&file_of(&config.dir, task, RESULT), watch.candidate.as_ref(), config, now)
-    };
+/// Looks at a task's files. The version `left` was judged already, and could not be taken away.
+fn scan_task(config: &ResultsConfig, task: &str, (watch, left): (&Watch, Option<FileVersion>), now: Instant) -> Found {
+    let path = file_of(&config.dir, task, RESULT);
+    let is_left = || left.is_some() && std::fs::metadata(&path).ok().map(|found| FileVersion::of(&found)) == left;
+    let result =
+        if watch.result || is_left() { None } else { content::look(&path, watch.candidate.as_ref(), config, now) };
     // AFTER the result: a session writes the `.started` file first, so a scan that sees the result sees this file too.
     let started = watch.started || file_of(&config.dir, task, STARTED).is_file();
     Found { started, result }

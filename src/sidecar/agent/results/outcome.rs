@@ -1,5 +1,7 @@
 //! The content of a result, as the outcome of its task, and its size limits.
 
+use serde_json::Value;
+
 use crate::common::logging::Redactor;
 use crate::machine::Outcome;
 use crate::protocol::{JsonText, Limit, clip};
@@ -35,10 +37,35 @@ pub enum ResultContent {
 /// Converts a result's content to the task's outcome, without the token.
 pub(crate) fn outcome_of(content: ResultContent, redactor: &Redactor) -> Outcome {
     match content {
-        ResultContent::Success { result } => completed(redactor.clean(result.as_str().to_owned())),
+        ResultContent::Success { result } => completed(clean(&result, redactor)),
         // At the latest it is cut when it is sent.
         ResultContent::Failure { reason } => Outcome::Failed { reason: clip(&redactor.clean(reason), Limit::Reason) },
         ResultContent::Unreadable { error } => Outcome::Failed { reason: format!("result_parse_error: {error}") },
+    }
+}
+
+/// Returns the result's text without secrets. A secret of digits may be a part of a number, where a text cannot stand.
+fn clean(result: &JsonText, redactor: &Redactor) -> String {
+    let cleaned = redactor.clean(result.as_str().to_owned());
+    match serde_json::from_str::<serde::de::IgnoredAny>(&cleaned) {
+        Ok(_) => cleaned,
+        Err(_) => clean_tree(result.read().unwrap_or_default(), redactor).to_string(),
+    }
+}
+
+fn clean_tree(value: Value, redactor: &Redactor) -> Value {
+    match value {
+        Value::String(text) => redactor.clean(text).into(),
+        Value::Number(number) => {
+            let text = number.to_string();
+            let cleaned = redactor.clean(text.clone());
+            if cleaned == text { Value::Number(number) } else { cleaned.into() }
+        }
+        Value::Array(items) => items.into_iter().map(|item| clean_tree(item, redactor)).collect(),
+        Value::Object(object) => {
+            object.into_iter().map(|(key, value)| (redactor.clean(key), clean_tree(value, redactor))).collect()
+        }
+        Value::Null | Value::Bool(_) => value,
     }
 }
 
@@ -74,6 +101,16 @@ mod tests {
         let text = format!(r#"{{"status":"success","output":"{}"}}"#, "x".repeat(MAX_RESULT_BYTES));
         let Outcome::Failed { reason } = outcome_of(success(&text)) else { panic!("it would break the link for ever") };
         assert!(reason.starts_with("result_too_large: it has 4128") && reason.len() < 200, "{reason}");
+    }
+
+    #[test]
+    fn a_token_of_digits_in_a_number_does_not_break_the_result() {
+        let redactor = Redactor::new(&[Secret::new("12345678")]);
+        let content = success(r#"{"status":"success","output":"work 12345678","n":[912345678,7]}"#);
+        let Outcome::Completed { result } = super::outcome_of(content, &redactor) else { panic!("it is a success") };
+        let read: Value = serde_json::from_str(&result).unwrap();
+        assert_eq!((&read["status"], &read["n"][1]), (&"success".into(), &7.into()));
+        assert!(!result.contains("12345678"), "{result}");
     }
 
     #[test]

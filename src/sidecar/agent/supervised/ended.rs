@@ -7,8 +7,11 @@ use std::time::Duration;
 use crate::protocol::JsonFields;
 use crate::sidecar::agent::results::outcome::MAX_FILE_BYTES;
 use crate::sidecar::agent::supervised::output::{Stream, cut_to_end};
-use crate::sidecar::agent::supervised::verdict::printed_result;
+use crate::sidecar::agent::supervised::verdict::{Printed, printed_result};
 use crate::sidecar::agent::wake::process_group;
+
+/// The field of a result with the number of characters that were replaced because they are not Unicode.
+pub(crate) const REPLACED: &str = "replaced_characters";
 
 /// How much output a result includes, bytes.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -24,6 +27,14 @@ pub(super) struct Ended {
     pub(super) leader: Option<u32>,
 }
 
+/// The result of a run.
+pub(super) struct RunResult {
+    /// The content of the result file.
+    pub(super) fields: JsonFields,
+    /// Whether the command printed a result that cannot be passed on.
+    pub(super) is_unread: bool,
+}
+
 pub(super) enum EndKind {
     NotStarted(io::Error),
     Exited(ExitStatus),
@@ -35,7 +46,8 @@ pub(super) enum EndKind {
 
 impl Ended {
     /// Returns the content of the result file.
-    pub(super) fn result(&self, took: Duration, limit_ms: u64) -> JsonFields {
+    pub(super) fn result(&mut self, took: Duration, limit_ms: u64) -> RunResult {
+        let dropped = self.streams[0].take_dropped();
         let [out, err] = &self.streams;
         let (text, lost) = out.kept();
         let mut output = text.to_owned();
@@ -46,16 +58,16 @@ impl Ended {
             result.set("output_left_out_bytes", &left_out);
         }
         let replaced = out.replaced() + err.replaced();
-        if replaced > 0 {
-            result.set("replaced_characters", &replaced);
-        }
+        set_replaced(&mut result, replaced);
         result.set("execution_ms", &u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         let reason = match &self.kind {
             EndKind::Exited(status) => {
                 result.set("exit_code", &status.code());
                 if status.success() {
                     result.set("status", "success");
-                    return merge_printed(result, printed_result(text, out.dropped()));
+                    let printed = printed_result(text, dropped);
+                    set_replaced(&mut result, replaced + printed.replaced);
+                    return merge_printed(result, printed);
                 }
                 process_group::describe_exit(*status)
             }
@@ -70,17 +82,28 @@ impl Ended {
         let reason = if tail.is_empty() { format!("command {reason}") } else { format!("command {reason}: {tail}") };
         result.set("status", "failed");
         result.set("reason", &reason);
-        result
+        RunResult { fields: result, is_unread: false }
+    }
+
+    /// Returns the end of what the command printed on stdout.
+    pub(super) fn printed(&self) -> &str {
+        self.streams[0].kept().0
+    }
+}
+
+fn set_replaced(result: &mut JsonFields, replaced: usize) {
+    if replaced > 0 {
+        result.set(REPLACED, &replaced);
     }
 }
 
 /// Merges the printed result into `result`, if the whole still fits in a result file; otherwise returns a failure.
-fn merge_printed(result: JsonFields, printed: JsonFields) -> JsonFields {
+fn merge_printed(result: JsonFields, printed: Printed) -> RunResult {
     let mut whole = result.clone();
-    whole.extend(printed);
+    whole.extend(printed.fields);
     let bytes = whole.to_text().as_str().len() as u64;
     if bytes <= MAX_FILE_BYTES {
-        return whole;
+        return RunResult { fields: whole, is_unread: printed.is_unreadable };
     }
     let mut failed = result;
     failed.set("status", "failed");
@@ -89,7 +112,7 @@ fn merge_printed(result: JsonFields, printed: JsonFields) -> JsonFields {
          output in a file of its own, and name that in the result"
     );
     failed.set("reason", &reason);
-    failed
+    RunResult { fields: failed, is_unread: true }
 }
 
 #[cfg(test)]
@@ -99,8 +122,11 @@ mod tests {
 
     #[test]
     fn what_is_too_large_for_a_result_file_is_a_failure() {
-        let printed = JsonFields::from_iter([("n", JsonText::of(&"x".repeat(2 << 20)))]);
-        let result = merge_printed(JsonFields::from_iter([("output", JsonText::of("tail"))]), printed);
+        let fields = JsonFields::from_iter([("n", JsonText::of(&"x".repeat(2 << 20)))]);
+        let printed = Printed { fields, ..Printed::default() };
+        let RunResult { fields: result, is_unread } =
+            merge_printed(JsonFields::from_iter([("output", JsonText::of("tail"))]), printed);
+        assert!(is_unread);
         assert!(result.string("reason").unwrap().starts_with("result_too_large: "), "{result:?}");
         let kept = (result.string("status"), result.string("output"), result.get("n"));
         assert_eq!(kept, (Some("failed".to_owned()), Some("tail".to_owned()), None));

@@ -9,6 +9,7 @@
 
 mod claim_record;
 mod ended;
+mod escapes;
 mod follow;
 mod object_scan;
 mod output;
@@ -18,9 +19,9 @@ mod supervise;
 mod verdict;
 
 pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
-pub use object_scan::DroppedText;
 pub use request::RunRequest;
 pub use supervise::{main_if_asked, program};
-pub use verdict::printed_result;
+pub use verdict::{DroppedText, Printed, printed_result};
 
+pub(crate) use ended::REPLACED;
 pub(crate) use supervise::arguments;

@@ -11,7 +11,7 @@ use crate::common::fs::regular_file;
 use crate::common::logging::Redactor;
 use crate::common::text::{last_bytes, to_unicode};
 use crate::sidecar::agent::supervised::claim_record::private_file_options;
-use crate::sidecar::agent::supervised::object_scan::DroppedText;
+use crate::sidecar::agent::supervised::verdict::DroppedText;
 
 /// How much of a stream's end is kept, bytes: a result that is printed as one JSON object must fit.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -103,9 +103,9 @@ impl Stream {
         self.replaced
     }
 
-    /// Returns the scan of the dropped bytes.
-    pub(super) fn dropped(&self) -> &DroppedText {
-        &self.dropped
+    /// Removes and returns what is known of the dropped bytes.
+    pub(super) fn take_dropped(&mut self) -> DroppedText {
+        std::mem::take(&mut self.dropped)
     }
 
     fn append(&mut self, text: &str) {

@@ -25,8 +25,9 @@ use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
 use crate::common::wall_clock::now_ms;
 use crate::protocol::JsonFields;
+use crate::sidecar::agent::results::refused;
 use crate::sidecar::agent::supervised::claim_record::{Claim, ClaimRecord, GRACE, Process, TakeOutcome, progress_path};
-use crate::sidecar::agent::supervised::ended::{EndKind, Ended};
+use crate::sidecar::agent::supervised::ended::{EndKind, Ended, RunResult};
 use crate::sidecar::agent::supervised::output::{Progress, Stream};
 use crate::sidecar::agent::supervised::pipes::Pipes;
 use crate::sidecar::agent::supervised::request::RunRequest;
@@ -173,7 +174,7 @@ async fn supervise(request: RunRequest) {
     // 3
     let began = Instant::now();
     let spawned = spawn(&request);
-    let ended = match spawned {
+    let mut ended = match spawned {
         Err(error) => {
             send_answer(UNDER_WAY);
             Ended { kind: EndKind::NotStarted(error), streams: new_streams(&request), leader: None }
@@ -191,7 +192,10 @@ async fn supervise(request: RunRequest) {
         }
     };
     // 5
-    let result = ended.result(began.elapsed(), request.timeout_ms);
+    let RunResult { fields: mut result, is_unread } = ended.result(began.elapsed(), request.timeout_ms);
+    if is_unread {
+        keep_printed(&request, ended.printed(), &mut result);
+    }
     write_result(&request, &claim, &result).await;
     // 6
     if let Some(leader) = ended.leader {
@@ -200,6 +204,18 @@ async fn supervise(request: RunRequest) {
     if !claim.is_wanted() {
         claim.remove_ending_file(&request.scratch_dir, &request.task_id);
     }
+}
+
+/// Keeps what the command printed, since its result cannot be passed on, and says where.
+fn keep_printed(request: &RunRequest, printed: &str, result: &mut JsonFields) {
+    // The folder beside the journal is named like the scratch folder.
+    let kept = refused::keep(&request.results_dir, &request.scratch_dir, &request.task_id, printed);
+    let reason = result.string("reason").unwrap_or_default();
+    let place = match kept {
+        Ok(path) => format!("what it printed is kept on the agent's machine in {}", path.display()),
+        Err(error) => format!("what it printed cannot be kept: {error}"),
+    };
+    result.set("reason", &format!("{reason}; {place}"));
 }
 
 fn write_started(request: &RunRequest) -> io::Result<()> {

@@ -1,11 +1,11 @@
 //! Finds the verdict that a command prints among its other output: the last JSON object that begins a line and has a
 //! string `status`. What looks like one and cannot be read is a failure, never a success.
 
-use std::borrow::Cow;
-
+use crate::common::text::first_chars;
 use crate::protocol::{Document, JsonError, JsonFields, MAX_RESULT_DEPTH};
 use crate::sidecar::agent::results::outcome::ResultContent;
-use crate::sidecar::agent::supervised::object_scan::{DroppedText, ObjectScan, Step};
+use crate::sidecar::agent::supervised::escapes::without_escapes;
+use crate::sidecar::agent::supervised::object_scan::{ObjectScan, Step};
 
 /// The place that errors name.
 const PLACE: &str = "what the command printed";
@@ -13,115 +13,226 @@ const PLACE: &str = "what the command printed";
 /// How often each byte of the output is looked at, at most: every line may begin an object that does not end.
 const LOOKS: usize = 64;
 
-/// Returns what the command printed as its result: its verdict, else the fields of the object that is its last line or
-/// its whole output, and nothing else. `dropped` is what came before `text`.
-pub fn printed_result(text: &str, dropped: &DroppedText) -> JsonFields {
+/// What a command printed as its result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Printed {
+    /// The fields of its verdict, else those of the object that is its last line or its whole output.
+    pub fields: JsonFields,
+    /// Whether they stand for a verdict that cannot be read, or whose status is no word for success or failure.
+    pub is_unreadable: bool,
+    /// The number of its characters that were replaced because they are not Unicode.
+    pub replaced: usize,
+}
+
+/// What was printed before the text that is kept.
+#[derive(Debug, Default)]
+pub struct DroppedText {
+    /// The last verdict in it.
+    last: Option<Verdict>,
+    /// The object or array that its end is inside of.
+    open: Option<ObjectScan>,
+    /// Whether its end is inside of a line.
+    mid_line: bool,
+}
+
+#[derive(Debug)]
+struct Verdict {
+    printed: Printed,
+    /// How far it is indented: a part of another object is indented further.
+    indent: usize,
+}
+
+impl DroppedText {
+    /// Adds text that follows, and is dropped.
+    pub(super) fn push(&mut self, text: &str) {
+        let text = without_escapes(text);
+        let mut search = Search::new(&text, std::mem::take(self));
+        search.run();
+        let open = search.open.take();
+        *self = Self { last: search.last, open, mid_line: !text.ends_with(['\n', '\r']) };
+    }
+}
+
+/// Returns what the command printed as its result, if anything. `dropped` is what came before `text`.
+pub fn printed_result(text: &str, dropped: DroppedText) -> Printed {
     let text = without_escapes(text);
-    let verdict = Verdicts::new(&text).last(dropped.open_object());
-    verdict.or_else(|| whole_or_last_line(&text)).unwrap_or_default()
+    // The rest of a line is neither a line nor the whole.
+    let rest_of_line = if dropped.mid_line { text.find(['\n', '\r']).unwrap_or(text.len()) } else { 0 };
+    let mut search = Search::new(&text, dropped);
+    search.run();
+    match search.last.take() {
+        Some(Verdict { mut printed, indent: _ }) => {
+            let status = printed.fields.string("status").unwrap_or_default();
+            printed.is_unreadable |= !matches!(status.as_str(), "success" | "failed" | "failure" | "error");
+            give_reason(&mut printed.fields, &status);
+            printed
+        }
+        None => whole_or_last_line(text.get(rest_of_line..).unwrap_or_default()).unwrap_or_default(),
+    }
 }
 
 /// The search for verdicts in a text.
-struct Verdicts<'a> {
+struct Search<'a> {
     text: &'a str,
-    last: Option<JsonFields>,
-    /// The indentation of the last object that has no end: what is indented further may be a part of it.
+    /// The position of the next line to look at.
+    at: usize,
+    last: Option<Verdict>,
+    /// The indentation of the last verdict that has no end: what is indented further may be a part of it.
     unended: Option<usize>,
+    /// The end and the indentation of the last value without a status: what is indented further up to there is a part of
+    /// it.
+    other: (usize, usize),
+    /// The value that the text's end is inside of.
+    open: Option<ObjectScan>,
     looks_left: usize,
 }
 
-impl<'a> Verdicts<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, last: None, unended: None, looks_left: text.len().saturating_mul(LOOKS) }
-    }
-
-    /// Returns the last verdict; `open` is an object whose beginning was dropped.
-    fn last(mut self, open: Option<ObjectScan>) -> Option<JsonFields> {
-        let mut at = open.map_or(0, |open| self.skip_rest_of(open));
-        while let Some(line) = self.text.get(at..).filter(|rest| !rest.is_empty()) {
-            let content = line.trim_start_matches([' ', '\t', '\u{feff}']);
-            let indent = line.len() - content.len();
-            let is_part = self.unended.is_some_and(|unended| indent > unended);
-            let passed = if content.starts_with('{') && !is_part { self.examine(content, indent) } else { 0 };
-            if self.looks_left == 0 {
-                return Some(failure("too many objects in it have no end"));
-            }
-            // The rest of the last line that was passed is no beginning of a line.
-            let from = at + indent + passed;
-            let rest = self.text.get(from..).unwrap_or_default();
-            at = rest.find(['\n', '\r']).map_or(self.text.len(), |end| from + end + 1);
+impl<'a> Search<'a> {
+    fn new(text: &'a str, before: DroppedText) -> Self {
+        let looks_left = text.len().saturating_mul(LOOKS);
+        let other = (0, 0);
+        let mut search = Self { text, at: 0, last: before.last, unended: None, other, open: None, looks_left };
+        match before.open {
+            Some(open) => search.pass_rest_of(open),
+            None if before.mid_line => search.next_line(0),
+            None => {}
         }
-        self.last
+        search
     }
 
-    /// Examines the object that `text` begins with. Returns how many bytes of it are read.
+    fn run(&mut self) {
+        while let Some(line) = self.text.get(self.at..).filter(|rest| !rest.is_empty()) {
+            let content = line.trim_start_matches(is_blank);
+            let indent = line.len() - content.len();
+            let (end, outer) = self.other;
+            let is_part = self.unended.is_some_and(|unended| indent > unended) || (self.at < end && indent > outer);
+            let begins = content.starts_with(['{', '[']) && !is_part;
+            let passed = if begins { self.examine(content, indent) } else { 0 };
+            if self.looks_left == 0 {
+                return self.found(unreadable("too many objects in it have no end"), 0);
+            }
+            self.next_line(self.at + indent + passed);
+        }
+    }
+
+    /// Goes on after the line in which this position is.
+    fn next_line(&mut self, from: usize) {
+        let rest = self.text.get(from..).unwrap_or_default();
+        self.at = rest.find(['\n', '\r']).map_or(self.text.len(), |end| from + end + 1);
+    }
+
+    /// Examines the object or array that `text` begins with. Returns how many bytes of it are read.
     fn examine(&mut self, text: &str, indent: usize) -> usize {
         let mut scan = ObjectScan::default();
         let (step, length) = scan.scan(text.as_bytes());
         self.looks_left = self.looks_left.saturating_sub(length);
-        let object = text.get(..length).unwrap_or_default();
-        let read = Document::check(object.as_bytes(), MAX_RESULT_DEPTH);
-        match (step, read) {
-            (Step::End, Ok(document)) => {
+        let value = text.get(..length).unwrap_or_default();
+        match step {
+            Step::End if self.read(value, scan.has_status(), indent) => length,
+            Step::End => {
+                self.other = (self.at + indent + length, indent);
+                0
+            }
+            Step::Open | Step::Broken => {
+                if scan.has_status() {
+                    let error = Document::check(value.as_bytes(), MAX_RESULT_DEPTH).err();
+                    let why = error.map_or_else(|| "it has no end".to_owned(), |error| describe(&error));
+                    self.found(unreadable(&why), indent);
+                    self.unended = Some(indent);
+                }
+                if step == Step::Open && self.open.is_none() {
+                    self.open = Some(scan);
+                }
+                0
+            }
+        }
+    }
+
+    /// Reads a value that has an end, and returns whether it is, or looks like, a verdict.
+    fn read(&mut self, value: &str, has_status: bool, indent: usize) -> bool {
+        match Document::check(value.as_bytes(), MAX_RESULT_DEPTH) {
+            Ok(document) => {
                 let status = document.fields_that(|name| name == "status").string("status");
-                if status.is_some() {
-                    self.last = Some(document.fields());
+                let is_verdict = status.is_some();
+                if is_verdict {
+                    self.found(read_whole(&document), indent);
                     self.unended = None;
                 }
-                length
+                is_verdict
             }
-            (Step::End, Err(JsonError::Refused(refusal))) if scan.has_status() => {
-                self.last = Some(ResultContent::refused(PLACE, &refusal).to_object());
-                length
+            Err(JsonError::Refused(refusal)) if has_status => {
+                self.found(not_taken(ResultContent::refused(PLACE, &refusal)), indent);
+                true
             }
-            (Step::End, Err(error)) if scan.has_status() => {
-                self.last = Some(failure(&describe(&error)));
-                length
+            Err(error) if has_status => {
+                self.found(unreadable(&describe(&error)), indent);
+                true
             }
-            (Step::Open | Step::Broken, Err(error)) if scan.has_status() => {
-                self.last = Some(failure(&describe(&error)));
-                self.unended = Some(indent);
-                0
-            }
-            (Step::End | Step::Open | Step::Broken, _) => 0,
+            Err(_) => false,
         }
     }
 
-    /// Passes the rest of an object whose beginning was dropped.
-    fn skip_rest_of(&mut self, mut open: ObjectScan) -> usize {
-        let (step, length) = open.scan(self.text.as_bytes());
-        if !open.has_status() {
-            return if step == Step::End { length } else { 0 };
+    /// Notes a verdict, unless it may be a part of the last one, which is indented less.
+    fn found(&mut self, printed: Printed, indent: usize) {
+        if self.last.as_ref().is_none_or(|last| indent <= last.indent) {
+            self.last = Some(Verdict { printed, indent });
         }
-        self.last = Some(failure("it is longer than the output that is kept; leave large output in a file of its own"));
+    }
+
+    /// Passes the rest of a value whose beginning was dropped.
+    fn pass_rest_of(&mut self, mut open: ObjectScan) {
+        let (step, length) = open.scan(self.text.as_bytes());
+        if open.has_status() {
+            let why = "it is longer than the output that is kept; leave large output in a file of its own";
+            self.found(unreadable(why), 0);
+        }
         match step {
-            Step::End => length,
+            Step::End => self.next_line(length),
             Step::Open | Step::Broken => {
-                self.unended = Some(0);
-                0
+                self.unended = open.has_status().then_some(0);
+                self.open = (step == Step::Open).then_some(open);
+                self.next_line(0);
             }
         }
     }
 }
 
-/// Returns the object that is the whole text, or its last line, and has no `status`: fields beside the command's own.
-fn whole_or_last_line(text: &str) -> Option<JsonFields> {
-    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{feff}');
+/// Returns whether the character may stand before an object that begins a line.
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\u{a0}' | '\u{feff}')
+}
+
+/// Returns the object that is the whole text, or its last line: fields beside the command's own.
+fn whole_or_last_line(text: &str) -> Option<Printed> {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || is_blank(c));
     let last = text.lines().next_back().unwrap_or_default();
     let object = |text: &str| match Document::check(text.as_bytes(), MAX_RESULT_DEPTH) {
-        Ok(document) => Some(document.fields()),
-        Err(JsonError::Refused(refusal)) => Some(ResultContent::refused(PLACE, &refusal).to_object()),
+        Ok(document) => Some(read_whole(&document)),
+        Err(JsonError::Refused(refusal)) => Some(not_taken(ResultContent::refused(PLACE, &refusal))),
         Err(JsonError::NotJson(_) | JsonError::NotAnObject) => None,
     };
-    [text, last].into_iter().find_map(object).filter(|fields| {
-        let failed = fields.string("status").as_deref() == Some("failed");
-        failed || fields.get("status").is_none()
-    })
+    [text, last].into_iter().find_map(object)
 }
 
-fn failure(why: &str) -> JsonFields {
+fn read_whole(document: &Document<'_>) -> Printed {
+    Printed { fields: document.fields(), is_unreadable: false, replaced: document.replaced() }
+}
+
+fn not_taken(failure: ResultContent) -> Printed {
+    Printed { fields: failure.to_object(), is_unreadable: true, replaced: 0 }
+}
+
+/// Sets the reason of a verdict with this status, if it is a failure without one.
+fn give_reason(verdict: &mut JsonFields, status: &str) {
+    if status != "success" && ["reason", "error"].iter().all(|name| verdict.get(name).is_none()) {
+        let shown = first_chars(status, 100);
+        verdict.set("reason", &format!("the command printed the status {shown:?}, and no reason"));
+    }
+}
+
+fn unreadable(why: &str) -> Printed {
     let reason = format!("result_parse_error: {PLACE} looks like a verdict, and cannot be read: {why}");
-    ResultContent::Failure { reason }.to_object()
+    not_taken(ResultContent::Failure { reason })
 }
 
 fn describe(error: &JsonError) -> String {
@@ -132,45 +243,13 @@ fn describe(error: &JsonError) -> String {
     }
 }
 
-/// Returns the text without terminal escape sequences (ECMA-48, 5.4, 5.6 and 8.3.89). A line feed ends any of them.
-fn without_escapes(text: &str) -> Cow<'_, str> {
-    #[derive(Clone, Copy)]
-    enum State {
-        Text,
-        Escape,
-        Sequence,
-        Command,
-    }
-    const ESCAPE: char = '\u{1b}';
-    if !text.contains(ESCAPE) {
-        return Cow::Borrowed(text);
-    }
-    let mut plain = String::with_capacity(text.len());
-    let mut state = State::Text;
-    for character in text.chars() {
-        state = match (state, character) {
-            (_, ESCAPE) => State::Escape,
-            (State::Text, _) | (_, '\n') => {
-                plain.push(character);
-                State::Text
-            }
-            (State::Escape, '[') => State::Sequence,
-            (State::Escape, ']') => State::Command,
-            (State::Sequence, ' '..='?') => State::Sequence,
-            (State::Command, '\u{7}') | (State::Escape | State::Sequence, _) => State::Text,
-            (State::Command, _) => State::Command,
-        };
-    }
-    Cow::Owned(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn printed(text: &str) -> JsonFields {
-        printed_result(text, &DroppedText::default())
+        printed_result(text, DroppedText::default()).fields
     }
 
     fn status(text: &str) -> Option<String> {
@@ -185,6 +264,12 @@ mod tests {
             FAILED.to_owned(),
             format!("\u{feff}{FAILED}\n"),
             format!("{FAILED}\u{1b}[0m\n"),
+            format!("\u{1b}(B\u{1b}[m{FAILED}\u{1b}(B\u{1b}[m\n"),
+            format!("spinner\u{1b}[2K\u{1b}[1G{FAILED}\n"),
+            format!("10 %\u{8}\u{8}\u{8}\u{8}{FAILED}\n"),
+            format!("\u{9b}31m{FAILED}\u{9b}0m\n"),
+            format!("\u{1b}P1$r0m\u{1b}\\{FAILED}\n"),
+            format!("\0{FAILED}\n"),
             format!("\u{1b}]0;title\u{7}\u{1b}[1;31m{FAILED}\u{1b}[0m\n"),
             format!("warming up\n{FAILED}\nnotice: a new version is out\n"),
             format!("10 %\r{FAILED} (took 3 s)\r\n{{ no JSON }}\n"),
@@ -233,26 +318,61 @@ mod tests {
             "",
             "done",
             "{ it's }",
-            "{\"status\":7}",
             "{\"a\":{\"status\":\"failed\"",
+            "{\"status\":200,\"path\":\"/x",
             "{",
             "x {\"status\":\"failed\"}",
+            "[\n  {\"name\":\"ci\",\"status\":\"failed\"}\n]\n",
+            "{\n  \"n\": NaN,\n  \"jobs\": [\n    {\"status\": \"failed\"}\n  ]\n}\n",
+            &"{\"ts\":1712345678,\"v\":12\n".repeat(200),
         ] {
             assert_eq!(printed(text), JsonFields::default(), "{text}");
         }
         assert_eq!(printed("log\n{\"tokens_used\":7}\n").read::<u64>("tokens_used"), Some(7));
+        assert_eq!(printed("log\n{\"status\":1,\"reason\":\"r\"}\n").string("reason").as_deref(), Some("r"));
         let list = format!("{}{}", "[".repeat(200), "]".repeat(200));
         assert_eq!(printed(&list), JsonFields::default());
     }
 
     #[test]
-    fn a_verdict_whose_beginning_is_dropped_is_a_failure() {
-        let mut dropped = DroppedText::default();
-        dropped.push("log\n{\"status\":\"failed\",\"output\":\"");
-        let printed = |text: &str| printed_result(text, &dropped).string("status");
-        assert_eq!(printed("long\"}\n").as_deref(), Some("failed"));
-        assert_eq!(printed("long\",\n  {\"status\":\"success\"}\n").as_deref(), Some("failed"));
-        assert_eq!(printed("long\"}\n{\"status\":\"success\"}\n").as_deref(), Some("success"));
+    fn what_is_indented_further_than_a_verdict_may_be_a_part_of_it() {
+        for after in ["[\n  {\"step\":1,\"status\":\"success\"}\n]", "Steps:\n  {\"status\":\"success\"}"] {
+            assert_eq!(status(&format!("{FAILED}\n{after}\n")).as_deref(), Some("failed"), "{after}");
+        }
+        assert_eq!(status(&format!("  {FAILED}\n{{\"status\":\"success\"}}\n")).as_deref(), Some("success"));
+    }
+
+    #[test]
+    fn a_failure_without_a_reason_says_what_was_printed() {
+        let reason = printed("{\"status\":\"ok\"}").string("reason").unwrap();
+        assert_eq!(reason, "the command printed the status \"ok\", and no reason");
+        assert!(printed_result("{\"status\":\"ok\"}", DroppedText::default()).is_unreadable);
+    }
+
+    #[test]
+    fn replaced_characters_are_counted() {
+        let printed = printed_result(r#"{"status":"failed","reason":"\ud83e"}"#, DroppedText::default());
+        assert_eq!((printed.replaced, printed.is_unreadable), (1, false));
+    }
+
+    #[test]
+    fn what_was_dropped_counts() {
+        let after = |dropped: &[&str], text: &str| {
+            let mut before = DroppedText::default();
+            dropped.iter().for_each(|part| before.push(part));
+            printed_result(text, before).fields.string("status")
+        };
+        let begun = "log\n{\"status\":\"failed\",\"output\":\"";
+        assert_eq!(after(&[begun], "long\"}\n").as_deref(), Some("failed"));
+        assert_eq!(after(&[begun, "long"], "long\",\n  {\"status\":\"success\"}\n").as_deref(), Some("failed"));
+        assert_eq!(after(&[begun], "long\"}\n{\"status\":\"success\"}\n").as_deref(), Some("success"));
+        assert_eq!(after(&["\u{feff}\u{1b}[31m", begun], "long\"}\n").as_deref(), Some("failed"));
+        // A whole one, with much after it.
+        let whole = format!("{FAILED}\nmore\n");
+        assert_eq!(after(&[&whole, "and more\n"], "the end\n").as_deref(), Some("failed"));
+        assert_eq!(after(&[&whole], "{\"status\":\"success\"}\n").as_deref(), Some("success"));
+        // The rest of a line begins none.
+        assert_eq!(after(&["said: "], "{\"status\":\"failed\"}\n"), None);
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //!
 //! A pipe would break a session's writes once this process exits, and `/dev/null` would leave a failure without a
 //! reason. A limit on the size of a file (`RLIMIT_FSIZE`) would be one for every file of the agent. So the file is looked
-//! at again and again and shortened under its writers, which append. Whether a writer is left shows in a lock that belongs
+//! at again and again, and the disk space of its middle is given back under its writers, which append: nothing that they
+//! write meanwhile is lost, and the length goes on counting. Whether a writer is left shows in a lock that belongs
 //! to the *open file* which the command inherited (`flock`): it is free only when the last process that holds this file
 //! has closed it, also when a later sidecar asks.
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
@@ -31,7 +32,7 @@ const READ_BYTES: u64 = 8 * 1024;
 /// The part of a quotation of longer output that is its beginning: this share of its characters.
 const HEAD_SHARE: usize = 6;
 
-/// The size beyond which the file is shortened, bytes.
+/// The space on disk beyond which the file's middle is given back, bytes.
 pub(crate) const MAX_BYTES: u64 = 1024 * 1024;
 
 /// How much of the beginning, and of the end, stays when it is, bytes.
@@ -42,7 +43,10 @@ const KEPT_BYTES: u64 = 128 * 1024;
 const FASTEST_LOOK: Duration = Duration::from_millis(10);
 const SLOWEST_LOOK: Duration = Duration::from_millis(100);
 
-/// The time until a file is looked at again that could not be shortened: each time leaves a line in the log.
+/// The block size that holes are aligned to, bytes: parts of blocks are written over, and free nothing.
+const BLOCK_BYTES: u64 = 4096;
+
+/// The time until a file is looked at again that could not be kept small: each time leaves a line in the log.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// Growth between two looks from which on a file grows fast, bytes.
@@ -133,8 +137,10 @@ struct SmallFile {
     path: PathBuf,
     file: File,
     max_bytes: u64,
-    /// How many bytes were removed from its middle.
-    left_out: AtomicU64,
+    /// The position up to which the middle has been given back.
+    hole_end: AtomicU64,
+    /// How many bytes were removed where there can be no holes.
+    removed: AtomicU64,
 }
 
 /// How often the file is looked at.
@@ -160,7 +166,7 @@ impl Pace {
 impl WrittenFile {
     /// Returns how much was printed, bytes.
     pub(crate) fn printed(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.length() + kept.left_out.load(Ordering::Relaxed))
+        self.kept.as_ref().map_or(0, |kept| kept.printed())
     }
 
     /// Does the work for as long as at most this much is printed; returns `None` once there is more.
@@ -203,16 +209,13 @@ async fn keep_small(kept: Arc<SmallFile>) {
     let mut pace = Pace::default();
     while kept.file.try_lock().is_err() {
         pace.found(kept.length());
-        if pace.length > kept.max_bytes {
+        if kept.on_disk(pace.length) > kept.max_bytes {
             let file = Arc::clone(&kept);
             // On a blocking thread: what was written meanwhile may be much, and takes its time to go.
-            let shortened = tokio::task::spawn_blocking(move || file.shorten()).await;
-            match shortened.unwrap_or_else(|died| Err(io::Error::other(died))) {
-                Ok(length) => pace.length = length,
-                Err(error) => {
-                    tracing::warn!(file = %kept.path.display(), %error, "cannot shorten a command's output");
-                    pace.next = AFTER_ERROR;
-                }
+            let freed = tokio::task::spawn_blocking(move || file.free_middle()).await;
+            if let Err(error) = freed.unwrap_or_else(|died| Err(io::Error::other(died))) {
+                tracing::warn!(file = %kept.path.display(), %error, "a command's output cannot be kept small");
+                pace.next = AFTER_ERROR;
             }
         }
         sleep(pace.next).await;
@@ -225,23 +228,43 @@ async fn keep_small(kept: Arc<SmallFile>) {
 
 impl SmallFile {
     fn new(path: PathBuf, file: File, max_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { path, file, max_bytes, left_out: AtomicU64::new(0) })
+        let (hole_end, removed) = (AtomicU64::new(KEPT_BYTES), AtomicU64::new(0));
+        Arc::new(Self { path, file, max_bytes, hole_end, removed })
     }
 
     fn length(&self) -> u64 {
         self.file.metadata().map_or(0, |found| found.len())
     }
 
-    /// Removes the middle of the file, which may be appended to meanwhile. Returns its length then.
-    fn shorten(&self) -> io::Result<u64> {
-        let length = self.file.metadata()?.len();
-        let end = self.read(length.saturating_sub(KEPT_BYTES), KEPT_BYTES)?;
-        self.file.set_len(KEPT_BYTES)?;
-        let gone = length.saturating_sub(KEPT_BYTES).saturating_sub(end.len() as u64);
-        let left_out = self.left_out.fetch_add(gone, Ordering::Relaxed) + gone;
-        let mark = format!("\n[agentcom-sidecar left out {left_out} bytes here]\n");
-        (&self.file).write_all(&[mark.as_bytes(), &end].concat())?;
-        Ok(KEPT_BYTES + (mark.len() + end.len()) as u64)
+    /// Returns how much was written to the file in all, bytes.
+    fn printed(&self) -> u64 {
+        self.length() + self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Returns how much of a file of this length is on disk, bytes.
+    fn on_disk(&self, length: u64) -> u64 {
+        length.saturating_sub(self.hole_end.load(Ordering::Relaxed) - KEPT_BYTES)
+    }
+
+    /// Gives the space of the file's middle back, which reads as zeros from then on. Where the file system has no holes
+    /// (some network ones), what was written so far is removed.
+    fn free_middle(&self) -> io::Result<()> {
+        let length = self.length();
+        let from = self.hole_end.load(Ordering::Relaxed);
+        let to = length.saturating_sub(KEPT_BYTES) / BLOCK_BYTES * BLOCK_BYTES;
+        if to <= from {
+            return Ok(());
+        }
+        match punch_hole(&self.file, from, to - from) {
+            Ok(()) => self.hole_end.store(to, Ordering::Relaxed),
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.file.set_len(0)?;
+                self.removed.fetch_add(length, Ordering::Relaxed);
+                self.hole_end.store(KEPT_BYTES, Ordering::Relaxed);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn read(&self, from: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -273,11 +296,26 @@ impl SmallFile {
             return Ok(end);
         }
         let start = text(0)?;
-        let mark = format!("\n[... of {} bytes ...]\n", length + self.left_out.load(Ordering::Relaxed));
+        let mark = format!("\n[... of {} bytes ...]\n", self.printed());
         let head = first_chars(&start, most_chars / HEAD_SHARE);
         let rest = most_chars.saturating_sub(head.chars().count() + mark.len());
         Ok(format!("{head}{mark}{}", last_chars(&end, rest)))
     }
+}
+
+#[cfg(target_os = "linux")]
+fn punch_hole(file: &File, from: u64, length: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(file, flags, from, length).map_err(|errno| match errno {
+        rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS => ErrorKind::Unsupported.into(),
+        other => other.into(),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
 }
 
 /// Opens the output files that an earlier sidecar left. Called BEFORE any command starts, so that none of them is new.
@@ -297,6 +335,7 @@ pub(super) fn open_leftover_files(scratch: &Path) -> Vec<WrittenFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     /// Advances the paused clock until `condition` holds.
     async fn eventually(condition: impl Fn() -> bool) {
@@ -316,47 +355,62 @@ mod tests {
         (session, path, output)
     }
 
+    fn on_disk(path: &Path) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::metadata(path).unwrap().blocks() * 512
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_session_that_talks_for_ever_is_kept_small_with_both_ends_and_its_file_goes_with_it() {
         let scratch = tempfile::tempdir().unwrap();
         let (mut session, path, output) = session(scratch.path());
-        let length = || fs::metadata(&path).unwrap().len();
         let written = output.close_writers(MAX_BYTES);
 
+        let mut printed = 0;
         for number in 0..300_000 {
-            writeln!(session, "line {number}").unwrap();
+            let line = format!("line {number}\n");
+            printed += line.len() as u64;
+            session.write_all(line.as_bytes()).unwrap();
         }
-        eventually(|| length() <= MAX_BYTES).await;
+        eventually(|| on_disk(&path) <= MAX_BYTES).await;
         session.write_all(b"go on\n").unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("line 0\nline 1\n"), "{}", &text[..40]);
-        assert!(text.ends_with("line 299998\nline 299999\ngo on\n"), "{}", &text[text.len() - 40..]);
-        assert!(text.contains("[agentcom-sidecar left out "), "where it was cut");
+        assert_eq!(written.printed(), printed + 6);
         let quoted = written.quote(200, &Redactor::new(&[]));
-        assert!(quoted.starts_with("line 0\n") && quoted.ends_with("\ngo on") && quoted.len() <= 200, "{quoted}");
+        assert!(quoted.starts_with("line 0\n") && quoted.len() <= 200, "{quoted}");
+        assert!(
+            quoted.ends_with("line 299999\ngo on") && quoted.contains(&format!("of {} bytes", printed + 6)),
+            "{quoted}"
+        );
 
         drop(session);
         eventually(|| !path.exists()).await;
     }
 
     #[test]
-    fn what_was_left_out_is_counted_over_all_cuts() {
+    fn what_is_written_while_the_middle_is_given_back_is_not_lost() {
         let scratch = tempfile::tempdir().unwrap();
         let (mut session, path, output) = session(scratch.path());
         let files = output.files.unwrap();
         let kept = SmallFile::new(files.path, files.reader, MAX_BYTES);
-        let mut written = 0;
-        for _ in 0..3 {
-            session.write_all(&vec![b'#'; 2 * 1024 * 1024]).unwrap();
-            written += 2 * 1024 * 1024;
-            assert_eq!(kept.shorten().unwrap(), kept.length());
+        let writer = std::thread::spawn(move || {
+            let mut written = 0;
+            for number in 0..20_000 {
+                let line = format!("{number:>1023}\n");
+                written += line.len() as u64;
+                session.write_all(line.as_bytes()).unwrap();
+            }
+            written
+        });
+        while !writer.is_finished() {
+            kept.free_middle().unwrap();
         }
-        let text = fs::read_to_string(&path).unwrap();
-        let left = text.chars().filter(|c| *c == '#').count() as u64;
-        let left_out = kept.left_out.load(Ordering::Relaxed);
-        assert!(text.contains(&format!("left out {left_out} bytes")), "the count");
-        // The earlier marks count among what is left out.
-        assert!(left_out + left - written < 200, "{written} {left_out} {left}");
+        let written = writer.join().unwrap();
+        kept.free_middle().unwrap();
+        assert_eq!((kept.length(), kept.printed()), (written, written));
+        assert!(on_disk(&path) <= 3 * KEPT_BYTES, "{}", on_disk(&path));
+        let end = String::from_utf8(kept.read(written - KEPT_BYTES, KEPT_BYTES).unwrap()).unwrap();
+        let numbers: Vec<u32> = end.lines().map(|line| line.trim().parse().unwrap()).collect();
+        assert_eq!(numbers, (20_000 - 128..20_000).collect::<Vec<_>>());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::common::fs::atomic_file::DurableError;
 use crate::common::fs::regular_file::Unsuitable;
 use crate::sidecar::cli::hub_client::{AskError, HubAddress};
-use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, Config, ConfigError};
+use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, Config, ConfigError, INVITATION_VARIABLE};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The reason why an agent was not onboarded.
@@ -83,14 +83,14 @@ pub(super) enum OnboardError {
         hub: String,
     },
     /// The hub does not let this client register agents.
-    #[error("{}", not_allowed_message(.hub, .why, *.admin))]
+    #[error("{}", not_allowed_message(.hub, .why, *.given))]
     NotAllowed {
         /// The hub's address.
         hub: String,
         /// The hub's error text.
         why: String,
-        /// Whether an admin token was sent.
-        admin: bool,
+        /// What was sent to be let in: `admin token` or `invitation`.
+        given: Option<&'static str>,
     },
     /// The hub refused the registration.
     #[error("{hub} did not register the agent ({why}); mend that and run this again. Nothing was written")]
@@ -177,16 +177,16 @@ fn token_file_message(path: &Path, source: &io::Error) -> String {
     format!("no token in {}: {source}; the token is the last word of that file{stdin}", path.display())
 }
 
-fn not_allowed_message(hub: &str, why: &str, admin: bool) -> String {
-    if admin {
-        format!(
-            "{hub} does not let the admin token that was given register agents ({why}): use another. Nothing was written"
-        )
-    } else {
-        format!(
-            "{hub} does not let everybody register agents ({why}): name the file of a token that may with \
-             --admin-token-file, or put it into {ADMIN_TOKEN_VARIABLE}. Nothing was written"
-        )
+fn not_allowed_message(hub: &str, why: &str, given: Option<&str>) -> String {
+    match given {
+        Some(what) => format!(
+            "{hub} does not let the {what} that was given register agents ({why}): use another. Nothing was written"
+        ),
+        None => format!(
+            "{hub} does not let everybody register agents ({why}): give the code of an invitation with --invitation or \
+             {INVITATION_VARIABLE}, or name the file of a token that may with --admin-token-file, or put it into \
+             {ADMIN_TOKEN_VARIABLE}. Nothing was written"
+        ),
     }
 }
 

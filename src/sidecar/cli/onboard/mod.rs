@@ -24,7 +24,7 @@ use crate::sidecar::cli::hub_client::{HttpRequest, HubAddress, ask};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::cli::runtime;
-use crate::sidecar::config::Config;
+use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, Config, INVITATION_VARIABLE};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The time limit of each request to the hub.
@@ -54,6 +54,13 @@ pub struct OnboardArgs {
     /// AGENTCOM_ADMIN_TOKEN is used
     #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
     pub admin_token_file: Option<PathBuf>,
+    /// For a hub that lets only admins register, the code of an invitation (`agentcom-hub invite`); without it, the code in
+    /// AGENTCOM_INVITATION is used. Other users of this machine may see it in `ps`
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["token_file", "admin_token_file"])]
+    pub invitation: Option<String>,
+    /// The same, as the last word of this file (- is stdin)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token_file", "admin_token_file", "invitation"])]
+    pub invitation_file: Option<PathBuf>,
     /// Replace a configuration that is there
     #[arg(long)]
     pub force: bool,
@@ -90,9 +97,9 @@ async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardEr
         return Err(OnboardError::there_already(&config, &args.name, &hub));
     }
     let given = args.token_file.as_deref().map(read_token).transpose()?;
-    let admin = match &args.admin_token_file {
-        Some(file) => Some(read_token(file)?),
-        None => read_admin_token()?,
+    let credential = match given {
+        Some(_) => None,
+        None => read_credential(args)?,
     };
     // 2. The folder: a token that cannot be stored is not requested.
     let folders = folder::prepare(&config)?;
@@ -102,7 +109,7 @@ async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardEr
     let registered = given.is_none();
     let token = match given {
         Some(token) => verify_token(&hub, &args.name, token).await?,
-        None => request_token(&hub, &args.name, admin.as_ref()).await?,
+        None => request_token(&hub, &args.name, credential.as_ref()).await?,
     };
     // 5. The configuration.
     let written = atomic_file::write_atomic(&config, config_text(args, &hub, &token).as_bytes());
@@ -133,14 +140,45 @@ fn read_token(file: &Path) -> Result<Secret, OnboardError> {
     last.map(Secret::new).ok_or_else(|| unreadable(std::io::Error::other("there is no word in it")))
 }
 
-/// Reads the admin token of the environment, if there is one.
-fn read_admin_token() -> Result<Option<Secret>, OnboardError> {
-    let token = std::env::var_os(crate::sidecar::config::ADMIN_TOKEN_VARIABLE).filter(|token| !token.is_empty());
-    let no_text = |_| OnboardError::TokenFile {
-        path: crate::sidecar::config::ADMIN_TOKEN_VARIABLE.into(),
-        source: std::io::Error::other("it is not UTF-8"),
-    };
-    token.map(|token| token.into_string().map(Secret::new).map_err(no_text)).transpose()
+/// What lets an agent register where not every client may.
+enum Credential {
+    /// An admin's token.
+    Admin(Secret),
+    /// The code of an invitation.
+    Invitation(Secret),
+}
+
+impl Credential {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Admin(_) => "admin token",
+            Self::Invitation(_) => "invitation",
+        }
+    }
+}
+
+/// Reads what the arguments give, else what the environment does.
+fn read_credential(args: &OnboardArgs) -> Result<Option<Credential>, OnboardError> {
+    if let Some(code) = &args.invitation {
+        return Ok(Some(Credential::Invitation(Secret::new(code.trim()))));
+    }
+    if let Some(file) = &args.invitation_file {
+        return Ok(Some(Credential::Invitation(read_token(file)?)));
+    }
+    if let Some(file) = &args.admin_token_file {
+        return Ok(Some(Credential::Admin(read_token(file)?)));
+    }
+    if let Some(code) = read_variable(INVITATION_VARIABLE)? {
+        return Ok(Some(Credential::Invitation(code)));
+    }
+    Ok(read_variable(ADMIN_TOKEN_VARIABLE)?.map(Credential::Admin))
+}
+
+/// Reads a secret of the environment, if it is there.
+fn read_variable(name: &str) -> Result<Option<Secret>, OnboardError> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    let no_text = |_| OnboardError::TokenFile { path: name.into(), source: std::io::Error::other("it is not UTF-8") };
+    value.map(|value| value.into_string().map(Secret::new).map_err(no_text)).transpose()
 }
 
 async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
@@ -153,12 +191,17 @@ async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
     Err(OnboardError::NotAHub { hub: hub.http.clone(), status: answer.status })
 }
 
-async fn request_token(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> Result<Secret, OnboardError> {
+async fn request_token(hub: &HubAddress, name: &str, credential: Option<&Credential>) -> Result<Secret, OnboardError> {
+    let (admin, body) = match credential {
+        Some(Credential::Admin(token)) => (Some(token), json!({"agent_id": name})),
+        Some(Credential::Invitation(code)) => (None, json!({"agent_id": name, "invitation": code.expose()})),
+        None => (None, json!({"agent_id": name})),
+    };
     let question = HttpRequest {
         base: &hub.http,
         path: "/api/onboard/register",
         token: admin,
-        body: Some(json!({"agent_id": name})),
+        body: Some(body),
         timeout: ASK_TIMEOUT,
     };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
@@ -169,7 +212,8 @@ async fn request_token(hub: &HubAddress, name: &str, admin: Option<&Secret>) -> 
         },
         409 => Err(OnboardError::Taken { name: name.to_owned(), hub: hub.http.clone() }),
         401 | 403 => {
-            Err(OnboardError::NotAllowed { hub: hub.http.clone(), why: answer.error_text(), admin: admin.is_some() })
+            let given = credential.map(Credential::name);
+            Err(OnboardError::NotAllowed { hub: hub.http.clone(), why: answer.error_text(), given })
         }
         _ => Err(OnboardError::Refused { hub: hub.http.clone(), why: answer.error_text() }),
     }

@@ -15,6 +15,7 @@ impl<'a> Reader<'a> {
         for (key, known) in [(SHELL_COMMANDS, bounds::SHELL_COMMANDS_KEYS), (HOOKS, bounds::HOOKS_KEYS)] {
             self.check_keys_inside(key, self.members_of(key), known);
         }
+        self.warn_repeated("labels.", self.members_of("labels"));
         let executors = self.members_of(EXECUTORS);
         self.warn_repeated("executors.", executors);
         for executor in executors {

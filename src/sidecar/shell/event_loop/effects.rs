@@ -10,6 +10,7 @@ use crate::machine::{Effect, Ending, Event, ResultFile, Task, TaskId, ToHub};
 use crate::protocol::{JsonFields, Pm2Info, SidecarFrame};
 use crate::sidecar::agent::launch::Launcher;
 use crate::sidecar::agent::results::kept::Folders;
+use crate::sidecar::agent::results::outcome::outcome_of;
 use crate::sidecar::agent::results::refused;
 use crate::sidecar::agent::supervised::Watched;
 use crate::sidecar::hub_connection::SendError;
@@ -159,7 +160,12 @@ impl Sidecar {
     fn clean_up(&mut self, task_id: &TaskId, result: ResultFile) {
         // Before its files are removed: a run that is withdrawn leaves no result.
         self.withdraw_wake(task_id);
-        for (path, error) in self.adapters.results.clean_up(task_id.as_str(), result) {
+        let verdicts = &self.machine.durable.outbox;
+        let made_of = |content| {
+            let outcome = outcome_of(content, &self.redactor);
+            verdicts.iter().any(|verdict| verdict.task_id == *task_id && verdict.outcome == outcome)
+        };
+        for (path, error) in self.adapters.results.clean_up(task_id.as_str(), result, &made_of) {
             tracing::warn!(path = %path.display(), %error, "a file of a finished task stays behind");
         }
         self.kept_changed.notify_one();

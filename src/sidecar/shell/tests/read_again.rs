@@ -10,7 +10,7 @@ use crate::common::secret::Secret;
 use crate::machine::{Event, FromHub, Journal, Outcome, ParkedTask, PersistedJob, Stage, Task, TaskId, ToHub, Verdict};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
-use crate::protocol::{Document, JsonError, JsonFields, MAX_RESULT_DEPTH, Pm2Info};
+use crate::protocol::{Document, JsonError, JsonFields, Labels, MAX_RESULT_DEPTH, Pm2Info};
 use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::supervised::RunRequest;
@@ -35,6 +35,7 @@ fn is_taken(what: ToHub) {
         agent_id: "a".into(),
         token: Secret::new("t"),
         capabilities: vec!["[[[".into()],
+        labels: Labels::new(),
         ollama_url: None,
         boot_id: "b".into(),
         expected_back_ms: 1,

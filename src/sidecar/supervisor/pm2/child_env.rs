@@ -4,13 +4,14 @@
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
-use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
+use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, INVITATION_VARIABLE, TOKEN_VARIABLE};
 
 /// Variables of this process only, under pm2 or not: the agent has no use for the tokens, and is not the process that
 /// `PM2_PROCESS_NAME` names.
 const PRIVATE_VARIABLES: &[&str] = &[
     TOKEN_VARIABLE,
     ADMIN_TOKEN_VARIABLE,
+    INVITATION_VARIABLE,
     "PM2_PROCESS_NAME",
     // systemd's, about this process: a child that used them would report on this process's behalf.
     "NOTIFY_SOCKET",
@@ -187,7 +188,12 @@ mod tests {
 
     #[test]
     fn without_pm2_only_what_is_ours_or_a_channel_goes() {
-        let ours = [("AGENTCOM_ADMIN_TOKEN", "a"), ("AGENTCOM_TOKEN", "t"), ("NODE_CHANNEL_FD", "3")];
+        let ours = [
+            ("AGENTCOM_ADMIN_TOKEN", "a"),
+            ("AGENTCOM_INVITATION", "i"),
+            ("AGENTCOM_TOKEN", "t"),
+            ("NODE_CHANNEL_FD", "3"),
+        ];
         let variables = [&[("name", "me"), ("time", "1")][..], &ours].concat();
         assert_eq!(removed(&variables), ours.map(|(name, _)| name));
     }

@@ -1,0 +1,221 @@
+//! The acts of agents and operators: each changes the state and enters itself into the audit, in one step and so in one
+//! commit. Whether its author may do it is for the caller to check.
+
+use crate::hub::hub_state::HubState;
+use crate::hub::scheduler::restart::RestartRequest;
+use crate::hub::scheduler::restart_ledger::Commanded;
+use crate::hub::state::audit::{Action, Author, Entry, without_credentials};
+use crate::hub::state::backup::{Checksum, Contents};
+use crate::hub::state::invitations::{InvitationRequest, InvitationSummary, NotInvited, TooManyInvitations};
+use crate::hub::state::roles::Role;
+use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, hash_of, hex, id_of};
+
+/// What a new token is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// The name of the agent or operator.
+    pub name: String,
+    /// The role.
+    pub role: Role,
+    /// The time for which it is valid, in ms; `None` if it does not expire.
+    pub expires_in_ms: Option<u64>,
+}
+
+impl NewToken {
+    /// Returns a token of an agent that does not expire.
+    pub fn of_agent(name: &str) -> Self {
+        Self { name: name.to_owned(), role: Role::Agent, expires_in_ms: None }
+    }
+}
+
+/// The reason why an agent was not registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRegistered {
+    /// It has no invitation that is good for it.
+    NotInvited(NotInvited),
+    /// There is no token for it.
+    NotIssued(NotIssued),
+}
+
+/// The state, for the acts of one author at one time.
+pub struct Acts<'a> {
+    state: &'a mut HubState,
+    author: &'a Author,
+    now_ms: u64,
+}
+
+impl HubState {
+    /// Returns the state for what this author does at this time, in ms since the epoch.
+    pub fn acts<'a>(&'a mut self, author: &'a Author, now_ms: u64) -> Acts<'a> {
+        Acts { state: self, author, now_ms }
+    }
+}
+
+impl Acts<'_> {
+    /// Issues one more token of a name.
+    ///
+    /// # Errors
+    /// Returns [`NotIssued::Full`].
+    pub fn issue_token(self, secret: [u8; SECRET_BYTES], new: &NewToken) -> Result<String, NotIssued> {
+        let token = self.state.issue_token(secret, self.principal(new), false)?;
+        let entry = self.entry(Action::TokenIssued, &new.name).change(None, Some(shown(new, &token)));
+        self.state.audit.record(entry);
+        Ok(token)
+    }
+
+    /// Issues a token in place of those that are selected.
+    ///
+    /// # Errors
+    /// Returns [`NotIssued::Full`] if there was nothing to replace.
+    pub fn replace_tokens(
+        self,
+        secret: [u8; SECRET_BYTES],
+        new: &NewToken,
+        which: &TokenSelector,
+    ) -> Result<String, NotIssued> {
+        let (principal, now_ms) = (self.principal(new), self.now_ms);
+        let (token, replaced) = self.state.replace_tokens(secret, principal, which, now_ms)?;
+        let entry = self.entry(Action::TokenReplaced, &new.name).count(replaced.len());
+        self.state.audit.record(entry.change(Some(replaced.join(", ")), Some(shown(new, &token))));
+        Ok(token)
+    }
+
+    /// Revokes tokens of a name and returns how many.
+    pub fn revoke_tokens(self, name: &str, which: &TokenSelector) -> usize {
+        let revoked = self.state.revoke(name, which, self.now_ms);
+        if !revoked.is_empty() {
+            let entry = self.entry(Action::TokenRevoked, name).count(revoked.len());
+            self.state.audit.record(entry.change(Some(revoked.join(", ")), None));
+        }
+        revoked.len()
+    }
+
+    /// Registers an agent: issues the first token of its name. Without an author of its own, one with an invitation is
+    /// recorded as the invitation.
+    ///
+    /// # Errors
+    /// Returns [`NotRegistered`]; the invitation is not used then.
+    pub fn register(
+        self,
+        secret: [u8; SECRET_BYTES],
+        name: &str,
+        invitation: Option<&str>,
+    ) -> Result<String, NotRegistered> {
+        let Self { state, author, now_ms } = self;
+        let check = |code| state.invitations.check(code, name, now_ms).map_err(NotRegistered::NotInvited);
+        let invited = invitation.map(check).transpose()?;
+        let author = invited.as_deref().map_or_else(|| author.clone(), Author::invited);
+        let acts = Acts { state, author: &author, now_ms };
+        let new = NewToken::of_agent(name);
+        let issued = acts.state.issue_token(secret, acts.principal(&new), true);
+        let token = issued.map_err(NotRegistered::NotIssued)?;
+        let entry = acts.entry(Action::AgentRegistered, name).change(None, Some(shown(&new, &token)));
+        acts.state.audit.record(entry);
+        if let Some(id) = invited {
+            let left = acts.state.invitations.use_once(&id);
+            let entry = acts.entry(Action::InvitationRedeemed, &id);
+            let new = format!("{name} registered, {left} uses left");
+            acts.state.audit.record(entry.change(None, Some(new)));
+        }
+        Ok(token)
+    }
+
+    /// Makes an invitation and returns its code with what is shown of it.
+    ///
+    /// # Errors
+    /// Returns [`TooManyInvitations`].
+    pub fn make_invitation(
+        self,
+        secret: [u8; SECRET_BYTES],
+        request: InvitationRequest,
+    ) -> Result<(String, InvitationSummary), TooManyInvitations> {
+        let (code, made) = self.state.invitations.make(secret, request, &self.author.who, self.now_ms)?;
+        let entry = self.entry(Action::InvitationMade, &made.id);
+        self.state.audit.record(entry.change(None, Some(shown_invitation(&made))));
+        Ok((code, made))
+    }
+
+    /// Withdraws an invitation. Returns whether there was one.
+    pub fn revoke_invitation(self, id: &str) -> bool {
+        let Some(revoked) = self.state.invitations.revoke(id) else { return false };
+        let entry = self.entry(Action::InvitationRevoked, id);
+        self.state.audit.record(entry.change(Some(shown_invitation(&revoked.summary())), None));
+        true
+    }
+
+    /// Commands a restart, as [`crate::hub::scheduler::Scheduler::command_restart`] does. A repeat that changes nothing is
+    /// not recorded.
+    pub fn command_restart(self, command_id: String, agent_id: &str, request: RestartRequest) -> Option<Commanded> {
+        let (reason, forced) = (request.reason.clone(), request.force);
+        let commanded = self.state.scheduler.command_restart(command_id, agent_id, request, self.now_ms)?;
+        if !commanded.repeated || commanded.send {
+            let force = if forced { ", forced" } else { "" };
+            let entry = self.entry(Action::RestartCommanded, agent_id).because(&reason);
+            self.state.audit.record(entry.change(None, Some(format!("{}{force}", commanded.command_id))));
+        }
+        Some(commanded)
+    }
+
+    /// Cancels a task and returns its status before.
+    ///
+    /// # Errors
+    /// Those of [`crate::hub::scheduler::Scheduler::cancel`].
+    pub fn cancel_task(self, task_id: &str) -> Result<&'static str, &'static str> {
+        let before = self.state.scheduler.tasks().get(task_id).map_or("not_found", |task| task.status.name());
+        self.state.scheduler.cancel(task_id, &self.author.who, self.now_ms)?;
+        let entry = self.entry(Action::TaskCancelled, task_id);
+        self.state.audit.record(entry.change(Some(before.to_owned()), Some("cancelled".to_owned())));
+        Ok(before)
+    }
+
+    /// Queues a dead letter again and returns the number of its priority.
+    ///
+    /// # Errors
+    /// Those of [`crate::hub::scheduler::Scheduler::revive`].
+    pub fn retry_task(self, task_id: &str) -> Result<Option<u8>, &'static str> {
+        self.state.scheduler.revive(task_id, self.now_ms)?;
+        let entry = self.entry(Action::TaskRetried, task_id);
+        self.state.audit.record(entry.change(Some("dead_letter".to_owned()), Some("queued".to_owned())));
+        Ok(self.state.scheduler.tasks().get(task_id).map(|task| task.submission.priority.number()))
+    }
+
+    /// Sets a setting whose value is an address. What is recorded of it holds no password.
+    pub fn set_address(self, name: &str, value: &str) {
+        let old = self.state.settings.all().get(name).map(|old| without_credentials(old));
+        self.state.settings.set(name, value);
+        let entry = self.entry(Action::SettingChanged, name).change(old, Some(without_credentials(value)));
+        self.state.audit.record(entry);
+    }
+
+    /// Records that a copy of the store is handed over.
+    pub fn record_backup(self, contents: &Contents, checksum: &Checksum) {
+        let Checksum { bytes, sha256 } = checksum;
+        let shown = format!("schema {}, {bytes} bytes, SHA-256 {}", contents.schema, hex(sha256));
+        let entry = self.entry(Action::BackupMade, "store").change(None, Some(shown));
+        self.state.audit.record(entry);
+    }
+
+    fn principal(&self, new: &NewToken) -> Principal {
+        Principal {
+            expires_at: new.expires_in_ms.map(|after| self.now_ms.saturating_add(after)),
+            created_by: Some(self.author.who.clone()),
+            ..Principal::new(&new.name, new.role, self.now_ms)
+        }
+    }
+
+    fn entry(&self, action: Action, target: &str) -> Entry {
+        Entry::new(self.author, action, target, self.now_ms)
+    }
+}
+
+/// Returns what the audit says of a new token.
+fn shown(new: &NewToken, token: &str) -> String {
+    let expiry = new.expires_in_ms.map(|after| format!(", expires after {after} ms")).unwrap_or_default();
+    format!("{} with the role {}{expiry}", id_of(&hash_of(token)), new.role)
+}
+
+/// Returns what the audit says of an invitation.
+fn shown_invitation(invitation: &InvitationSummary) -> String {
+    let whom = invitation.agent_id.as_ref().map_or_else(|| "any agent".to_owned(), |only| format!("agent {only}"));
+    format!("for {whom}, {} uses left, expires at {}", invitation.uses_left, invitation.expires_at)
+}

@@ -1,0 +1,92 @@
+//! All agents that the hub knows: those that have identified, and those that have only a token. Both are read from a
+//! snapshot, in the order of their names.
+
+use std::collections::BTreeMap;
+
+use strum::VariantArray as _;
+
+use crate::hub::hub_state::Snapshot;
+use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
+use crate::hub::scheduler::inventory::status::AgentStatus;
+use crate::hub::scheduler::selector::{Selector, Subject};
+use crate::hub::scheduler::task::Task;
+use crate::hub::scheduler::waiting::WaitingFor;
+use crate::hub::state::tokens::{TokenPlace, TokenSelector};
+
+impl Snapshot {
+    /// Returns the names after this one of all agents: those that have identified, or have an agent's token.
+    pub fn agents_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        let mut recorded = self.view.recorded_after(after).peekable();
+        let mut with_token = self.names_with_token_after(after).peekable();
+        std::iter::from_fn(move || {
+            let next = match (recorded.peek(), with_token.peek()) {
+                (Some(one), Some(other)) => *one.min(other),
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => return None,
+            };
+            recorded.next_if_eq(&next);
+            with_token.next_if_eq(&next);
+            Some(next)
+        })
+    }
+
+    /// Returns the number of agents of each status. It looks at every agent.
+    pub fn agents_by_status(&self, now_ms: u64) -> Vec<(&'static str, usize)> {
+        let mut counts: BTreeMap<AgentStatus, usize> =
+            AgentStatus::VARIANTS.iter().map(|status| (*status, 0)).collect();
+        for agent_id in self.agents_after(None) {
+            let standing = self.view.standing(agent_id, now_ms);
+            *counts.entry(standing.map_or(AgentStatus::NeverSeen, |standing| standing.status)).or_default() += 1;
+        }
+        counts.into_iter().map(|(status, count)| (status.name(), count)).collect()
+    }
+
+    /// Returns the names after this one that have an agent's token, once for each.
+    fn names_with_token_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        // After the last token that a name could have.
+        let last_of = |name: &str| -> TokenPlace { (name.into(), u64::MAX, [u8::MAX; 32]) };
+        let mut passed = after.map(last_of);
+        std::iter::from_fn(move || {
+            let ((name, _, _), _) = self.tokens.list_after(passed.as_ref()).find(|(_, token)| !token.admin)?;
+            passed = Some(last_of(name));
+            Some(&**name)
+        })
+    }
+
+    /// Returns the time since which an agent that has never identified has a token, in ms since the epoch.
+    fn expected_since(&self, agent_id: &str) -> Option<u64> {
+        let has_token = self.tokens.has_any(agent_id, &TokenSelector::Agents);
+        self.tokens.owned_since(agent_id).filter(|_| has_token)
+    }
+
+    /// Returns whether the selector means the agent. One that is not known is not meant by any.
+    pub fn is_selected(&self, selector: &Selector, agent_id: &str, now_ms: u64) -> bool {
+        let subject = self.view.subject(agent_id, now_ms).or_else(|| {
+            self.expected_since(agent_id)?;
+            Some(Subject { agent_id, record: None, status: AgentStatus::NeverSeen })
+        });
+        subject.is_some_and(|subject| selector.matches(subject))
+    }
+
+    /// Returns one agent as the inventory shows it; `None` if it is not known.
+    pub fn agent_entry<'a>(&'a self, agent_id: &'a str, detail: Detail, now_ms: u64) -> Option<AgentEntry<'a>> {
+        let never_seen = || Some(AgentEntry::never_seen(agent_id, self.expected_since(agent_id)?));
+        self.view.entry(agent_id, detail, now_ms).or_else(never_seen)
+    }
+
+    /// Returns what the task waits for, if it is queued.
+    pub fn waiting_for(&self, task: &Task, now_ms: u64) -> Option<WaitingFor> {
+        let waits = self.view.waiting_for(task, now_ms)?;
+        Some(match waits {
+            WaitingFor::Agent { agent_id, status: None, fsm_state } => {
+                let status = self.expected_since(&agent_id).map(|_| AgentStatus::NeverSeen);
+                WaitingFor::Agent { agent_id, status, fsm_state }
+            }
+            WaitingFor::Agent { status: Some(_), .. }
+            | WaitingFor::Capabilities { .. }
+            | WaitingFor::DrainingAgents { .. }
+            | WaitingFor::IdleAgent { .. }
+            | WaitingFor::AnyAgent => waits,
+        })
+    }
+}

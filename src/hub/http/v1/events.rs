@@ -1,0 +1,102 @@
+//! `GET /api/v1/events`: what happens, as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use tokio::sync::watch;
+
+use crate::hub::event_log::Following;
+use crate::hub::http::reply::require;
+use crate::hub::http::request::{App, Shared};
+use crate::hub::http::v1::problem::Problem;
+use crate::hub::state::roles::Permission;
+use crate::hub::state::tokens::TokenHash;
+
+/// The number of events that are taken from the log at a time.
+const PART: usize = 64;
+/// The longest time without a line.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A reader of events.
+struct Reader {
+    app: Arc<App>,
+    token: TokenHash,
+    /// The number of the last event that it got.
+    last: u64,
+    /// Whether it is still to be told that it missed events.
+    missed: bool,
+    pending: std::vec::IntoIter<crate::hub::event_log::Event>,
+    newest: watch::Receiver<u64>,
+}
+
+/// Streams what happens to tasks, restarts and agents from now on, or after the event `Last-Event-ID`. An event `missed`
+/// comes first where events between are not kept any more: then the lists must be read again.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events", security(("token" = [])),
+    params(("Last-Event-ID" = Option<String>, Header, description = "the id of the last event that was received")),
+    responses(
+        (status = 200, description = "events `task`, `restart`, `agent` and `missed`", body = String, content_type = "text/event-stream"),
+        (status = "4XX", description = "no valid token", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn follow(State(app): Shared, headers: HeaderMap) -> Result<Response, Problem> {
+    let caller = require(&app.snapshot(), &headers, Permission::ReadFleet, "follow events")?;
+    let newest = app.actor.events().subscribe();
+    let now = *newest.borrow();
+    let seen = headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| app.actor.events().number_of(id)));
+    let (last, missed) = match seen {
+        None => (now, false),
+        Some(Some(number)) => (number, false),
+        // Another run's: everything that is kept is new to it.
+        Some(None) => (0, true),
+    };
+    let reader = Reader { app, token: caller.token, last, missed, pending: Vec::new().into_iter(), newest };
+    let events = stream::unfold(reader, |mut reader| async move {
+        let event = reader.next().await?;
+        Some((Ok::<Event, Infallible>(event), reader))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+impl Reader {
+    /// Waits for the next event; `None` when the hub stops, or the token is no longer valid.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if self.app.snapshot().tokens.get(&self.token).is_none() {
+                return None;
+            }
+            if std::mem::take(&mut self.missed) {
+                return Some(Event::default().event("missed").data("{}"));
+            }
+            if let Some(event) = self.pending.next() {
+                self.last = event.number;
+                let id = self.app.actor.events().id_of(event.number);
+                return Some(Event::default().id(id).event(event.kind).data(event.data.as_str()));
+            }
+            self.newest.mark_unchanged();
+            let Following { gap, events } = self.app.actor.events().after(self.last, PART);
+            self.missed = gap;
+            if gap && events.is_empty() {
+                // Its last event is of the future: of another hub with the same clock.
+                self.last = *self.newest.borrow();
+            }
+            if !events.is_empty() {
+                self.pending = events.into_iter();
+                continue;
+            }
+            if self.missed {
+                continue;
+            }
+            tokio::select! {
+                () = self.app.stop.cancelled() => return None,
+                changed = self.newest.changed() => changed.ok()?,
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The task routes of `/api/v1`.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::hub::actor::now_ms;
+use crate::hub::api_error::ApiError;
+use crate::hub::http::lists::{self, TaskPage, page_limit};
+use crate::hub::http::reply::require;
+use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
+use crate::hub::http::tasks::{TASK_FIELDS, conflict, parse_submission, queue_full, require_submitter, task_list};
+use crate::hub::http::v1::body::{Checked, bytes_of, read_parameters, read_strict};
+use crate::hub::http::v1::once::{Asked, act_once};
+use crate::hub::http::v1::problem::Problem;
+use crate::hub::hub_state::HubState;
+use crate::hub::random;
+use crate::hub::scheduler::task::ShownTask;
+use crate::hub::state::roles::Permission;
+use crate::protocol::JsonText;
+
+/// A task to submit.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "it describes the body, which is read by its fields")]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTask {
+    /// What is to be done, for the agent to read.
+    #[schema(max_length = 10_000)]
+    description: String,
+    /// `urgent`, `high`, `normal` (the default) or `low`.
+    priority: Option<String>,
+    /// Whatever the agent needs beside the description.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Value>,
+    /// The number of failures that make a dead letter; 3 by default.
+    #[schema(minimum = 0)]
+    max_retries: Option<u64>,
+    /// The capabilities that the agent must have, all of them.
+    #[schema(max_items = 128)]
+    needed_capabilities: Option<Vec<String>>,
+    /// The repository.
+    #[schema(max_length = 512)]
+    repo: Option<String>,
+    /// The branch.
+    branch: Option<String>,
+    /// Hints for the agent, each an object.
+    #[schema(value_type = Option<Vec<Object>>)]
+    file_hints: Option<Vec<Value>>,
+    /// What must hold when the task is done.
+    success_criteria: Option<Vec<String>>,
+    /// How that is checked, each an object.
+    #[schema(value_type = Option<Vec<Object>>)]
+    verification_steps: Option<Vec<Value>>,
+    /// The complexity, as the legacy hub names it.
+    complexity_tier: Option<String>,
+    /// Whether the result is not verified.
+    skip_verification: Option<bool>,
+    /// The time limit of the verification, in ms.
+    verification_timeout_ms: Option<i64>,
+    /// The number of further tries of a verification that failed.
+    max_verification_retries: Option<i64>,
+    /// The goal that the task belongs to, as a filter of lists.
+    goal_id: Option<String>,
+    /// The one agent that is to do it.
+    assign_to: Option<String>,
+    /// The time by which it must be done, in ms since the epoch.
+    #[schema(minimum = 0)]
+    complete_by: Option<u64>,
+    /// Not offered: the list must be empty.
+    #[schema(max_items = 0, value_type = Option<Vec<String>>)]
+    depends_on: Option<Vec<Value>>,
+}
+
+/// Submits a task.
+#[utoipa::path(
+    post, path = "/api/v1/tasks", tag = "tasks", request_body = NewTask, security(("token" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request")),
+    responses(
+        (status = 201, description = "the task, queued or assigned", body = ShownTask<'static>),
+        (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "too many tasks wait", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn submit(State(app): Shared, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let caller = require(&app.snapshot(), &headers, Permission::SubmitTasks, "submit tasks")?;
+    let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
+    let Checked { fields, bytes } = read_strict(&headers, body, TASK_FIELDS)?;
+    let submission = parse_submission(fields, &caller.name)?;
+    let id = format!("task-{}", random::id()?);
+    act_once(&app, &caller, asked, StatusCode::CREATED, move |state, now_ms| {
+        if !state.scheduler.tasks().has_room(bytes) {
+            return Err(queue_full().into());
+        }
+        state.scheduler.submit(id.clone(), submission, now_ms);
+        shown(state, &id, now_ms)
+    })
+    .await
+}
+
+/// Returns the task as it is after a step.
+fn shown(state: &HubState, id: &str, now_ms: u64) -> Result<JsonText, Problem> {
+    let task = state.scheduler.tasks().get(id).ok_or_else(|| ApiError::task_not_found(id))?;
+    Ok(JsonText::of(&task.shown(state.snapshot().waiting_for(task, now_ms))))
+}
+
+/// Lists tasks, by priority and order of submission.
+#[utoipa::path(
+    get, path = "/api/v1/tasks", tag = "tasks", security(("token" = [])),
+    params(
+        ("status" = Option<String>, Query, description = "queued, assigned, completed, dead_letter or cancelled"),
+        ("assigned_to" = Option<String>, Query, description = "the agent that holds them, or did them"),
+        ("goal_id" = Option<String>, Query, description = "the goal that they belong to"),
+        ("priority" = Option<String>, Query, description = "urgent, high, normal or low"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "the number of items on the page"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "a page of tasks", body = TaskPage),
+        (status = "4XX", description = "the request is not understood", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryParameters) -> Result<Response, Problem> {
+    let snapshot = app.snapshot();
+    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
+    let query = read_parameters(query, &["status", "assigned_to", "goal_id", "priority", "limit", "cursor"])?;
+    Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
+}
+
+/// Returns one task.
+#[utoipa::path(
+    get, path = "/api/v1/tasks/{id}", tag = "tasks", security(("token" = [])),
+    params(("id" = String, Path, description = "the task's id")),
+    responses(
+        (status = 200, description = "the task", body = ShownTask<'static>),
+        (status = "4XX", description = "there is no such task, or no token", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(State(app): Shared, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
+    let snapshot = app.snapshot();
+    require(&snapshot, &headers, Permission::ReadFleet, "read tasks")?;
+    let id = path_id(id)?;
+    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
+    Ok(ok(task.shown(snapshot.waiting_for(task, now_ms())))?)
+}
+
+/// Cancels a task that has not ended.
+#[utoipa::path(
+    post, path = "/api/v1/tasks/{id}/cancel", tag = "tasks", security(("token" = [])),
+    params(
+        ("id" = String, Path, description = "the task's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+    ),
+    responses(
+        (status = 200, description = "the task, cancelled", body = ShownTask<'static>),
+        (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cancel(
+    State(app): Shared,
+    uri: Uri,
+    headers: HeaderMap,
+    id: Id,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (caller, id) = require_submitter(&app, &headers, id, "cancel another's task")?;
+    let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
+    read_strict(&headers, body, &[])?;
+    let author = caller.author();
+    act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
+        let ended = |status| conflict(&id, status, "it has ended already");
+        state.acts(&author, now_ms).cancel_task(&id).map_err(ended)?;
+        shown(state, &id, now_ms)
+    })
+    .await
+}
+
+/// Queues a dead letter again, with all its tries.
+#[utoipa::path(
+    post, path = "/api/v1/tasks/{id}/retry", tag = "tasks", security(("token" = [])),
+    params(
+        ("id" = String, Path, description = "the task's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "the same for each repeat of one request"),
+    ),
+    responses(
+        (status = 200, description = "the task, queued or assigned", body = ShownTask<'static>),
+        (status = "4XX", description = "nothing was changed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn retry(
+    State(app): Shared,
+    uri: Uri,
+    headers: HeaderMap,
+    id: Id,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (caller, id) = require_submitter(&app, &headers, id, "retry another's task")?;
+    let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
+    read_strict(&headers, body, &[])?;
+    let author = caller.author();
+    act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
+        let other = |status| conflict(&id, status, "only a dead letter can be retried");
+        state.acts(&author, now_ms).retry_task(&id).map_err(other)?;
+        shown(state, &id, now_ms)
+    })
+    .await
+}
