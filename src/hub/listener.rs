@@ -294,3 +294,44 @@ fn too_slow_response(request_timeout: Duration) -> Response {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Extension;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// How long a request and its answer may take here.
+    const REQUEST: Duration = Duration::from_millis(250);
+
+    async fn status(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(30), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_408_unless_its_route_may_take_its_time() {
+        let listener = accept::listen(["127.0.0.1:0".parse().unwrap()].into_iter()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let work = || async { sleep(2 * REQUEST).await };
+        let router = Router::new().route("/slow", get(work)).route(
+            "/unhurried",
+            get(move |Extension(origin): Extension<Origin>| async move {
+                origin.take_time();
+                work().await;
+            }),
+        );
+        let connections = Connections::new(&Bounds { request: REQUEST, unidentified: 8, waiting: 8 });
+        let stop = CancellationToken::new();
+        let served = start(listener, router, connections, REQUEST, stop.clone()).unwrap();
+        assert_eq!((status(address, "/slow").await, status(address, "/unhurried").await), ("408".into(), "200".into()));
+        stop.cancel();
+        served.await.unwrap();
+    }
+}

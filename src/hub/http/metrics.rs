@@ -24,10 +24,12 @@ const OF_A_PROXY: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip
 
 pub(super) async fn metrics(
     State(app): Shared,
-    Extension(origin): Extension<Origin>,
+    origin: Option<Extension<Origin>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if !app.public_metrics && !is_of_this_machine(origin.peer().ip(), &headers) {
+    let is_open =
+        app.public_metrics || origin.is_some_and(|Extension(origin)| is_of_this_machine(origin.peer().ip(), &headers));
+    if !is_open {
         caller_of(&app.snapshot(), &headers).map_err(|_| {
             unauthorized().with("open_to", "any token; this machine's own clients; everyone with --public-metrics")
         })?;

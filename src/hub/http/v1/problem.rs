@@ -24,6 +24,9 @@ pub(super) struct Problem {
     code: String,
     /// What was found, and what to do next, for people.
     detail: String,
+    /// The role that the caller lacks, if it is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed_role: Option<String>,
     /// The invalid fields, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
@@ -52,6 +55,7 @@ impl Problem {
             status: status.as_u16(),
             code: code.to_owned(),
             detail: detail.into(),
+            needed_role: None,
             errors: Vec::new(),
             retry_after_s: None,
         }
@@ -85,7 +89,10 @@ impl From<ApiError> for Problem {
         let text = |key: &str| body[key].as_str().unwrap_or_default();
         match body["errors"].as_array() {
             Some(errors) => Self::invalid(errors),
-            None => Self::new(status, text("error"), text("hint")),
+            None => Self {
+                needed_role: body["needed_role"].as_str().map(str::to_owned),
+                ..Self::new(status, text("error"), text("hint"))
+            },
         }
     }
 }
