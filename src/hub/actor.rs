@@ -33,10 +33,10 @@ use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
-use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Changes, Outgoing};
 use crate::hub::state::store::{AuditReader, StateChanges, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
+use crate::hub::watched_store::WatchedStore;
 use crate::protocol::{Identify, JsonText, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.
@@ -220,36 +220,10 @@ impl Handle {
     }
 }
 
-/// The store, with those who watch its commits.
-struct Disk {
-    store: Arc<Store>,
-    recorder: Recorder,
-    pulse: Arc<Pulse>,
-}
-
-impl Disk {
-    /// Stores the changes; `before` is the state as of the last commit.
-    fn commit(
-        &mut self,
-        before: &View,
-        changes: &Changes<'_>,
-        aside: &StateChanges,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        let began = Instant::now();
-        self.pulse.commit_begins(now_ms);
-        if self.store.commit(changes, aside)? {
-            self.recorder.committed(before, changes, began.elapsed(), self.store.path());
-        }
-        self.pulse.commit_ended();
-        Ok(())
-    }
-}
-
 /// The actor, before it runs.
 pub struct Actor {
     state: HubState,
-    disk: Disk,
+    disk: WatchedStore,
     sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
     inbox: mpsc::Receiver<Sent>,
     published: watch::Sender<Arc<Snapshot>>,
@@ -272,7 +246,7 @@ impl Actor {
         let audit = store.audit();
         let actor = Self {
             state,
-            disk: Disk { store, recorder, pulse: pulse.clone() },
+            disk: WatchedStore { store, recorder, pulse: pulse.clone() },
             sockets: HashMap::new(),
             inbox,
             published: publisher,

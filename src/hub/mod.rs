@@ -18,6 +18,7 @@
 //! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
 //! | [`connection_limit`] | the limit on connections without an identified agent | no |
 //! | [`metrics`] | what is counted and measured for Prometheus | no |
+//! | `watched_store` | the store as the actor uses it: each commit is timed and counted | no |
 //! | [`pulse`] | the actor's signs of life | no |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
@@ -57,4 +58,5 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod watched_store;
 pub mod websocket;

@@ -1,74 +1,25 @@
 //! Copies of the store: made from a read transaction while a hub commits, and from a store that no hub has open; and copies
 //! that come from elsewhere. Each is written beside its name, flushed, read again, and only then gets the name.
 
+mod checksum;
+mod tables;
+
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use data_encoding::BASE64;
-use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable as _,
-    TableDefinition, TableHandle as _, Value, WriteTransaction,
-};
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use tempfile::NamedTempFile;
 
 use crate::common::fs::atomic_file::{folder_of, remove_leftovers, resolve};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::fs::same_file;
-use crate::hub::state::store::{
-    CACHE_BYTES, META_NAME, SCHEMA, Store, StoreError, TableVisitor, catch_panic, schema_of, visit_tables,
-};
+pub use crate::hub::state::backup::checksum::Checksum;
+use crate::hub::state::backup::checksum::{Side, copy_summed};
+pub use crate::hub::state::backup::tables::Contents;
+use crate::hub::state::backup::tables::{CopyError, contents_of, write_copy};
+use crate::hub::state::store::{CACHE_BYTES, Store, StoreError, catch_panic};
 use crate::hub::state::tokens::hex;
-
-/// The number of bytes that are read at a time.
-const PART_BYTES: usize = 256 << 10;
-/// What stands before a SHA-256 in base64 in `Repr-Digest`; a colon ends it.
-const SHA_256: &str = "sha-256=:";
-
-/// What a store holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Contents {
-    /// The schema number.
-    pub schema: u64,
-    /// The number of records in each table.
-    pub records: Vec<(String, u64)>,
-    /// The size of the file, in bytes.
-    pub bytes: u64,
-}
-
-/// The size and the digest of a copy, by which who receives it sees that it is whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checksum {
-    /// The size, in bytes.
-    pub bytes: u64,
-    /// The SHA-256 of all bytes.
-    pub sha256: [u8; 32],
-}
-
-impl Checksum {
-    /// Reads to the end, and returns the size and the digest of what was read.
-    ///
-    /// # Errors
-    /// That of the reader.
-    pub fn of(content: &mut impl Read) -> io::Result<Self> {
-        copy_summed(content, &mut io::sink()).map_err(|(Side::From(error) | Side::To(error))| error)
-    }
-
-    /// Returns the digest as the header `Repr-Digest` has it (RFC 9530).
-    pub fn repr_digest(&self) -> String {
-        format!("{SHA_256}{}:", BASE64.encode(&self.sha256))
-    }
-
-    /// Reads the size and the header `Repr-Digest` of an answer; `None` if that has no SHA-256.
-    pub fn of_answer(bytes: u64, repr_digest: &str) -> Option<Self> {
-        let digest = repr_digest.split(',').find_map(|one| one.trim().strip_prefix(SHA_256)?.strip_suffix(':'))?;
-        let sha256 = BASE64.decode(digest.as_bytes()).ok()?.try_into().ok()?;
-        Some(Self { bytes, sha256 })
-    }
-}
 
 /// The reason why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -219,25 +170,6 @@ fn open_to_read(path: &Path) -> Result<ReadStore, StoreError> {
     })
 }
 
-fn contents_of(read: &ReadTransaction, path: &Path) -> Result<Contents, StoreError> {
-    catch_panic(path, || {
-        let schema = schema_of(read, path)?;
-        if schema > SCHEMA {
-            return Err(StoreError::Newer { path: path.to_owned(), found: schema });
-        }
-        let mut count = Count { read, path, present: tables_in(read, path)?, records: Vec::new() };
-        visit_tables(&mut count)?;
-        let bytes = std::fs::metadata(path).map_err(|e| StoreError::file(path, &e))?.len();
-        Ok(Contents { schema, records: count.records, bytes })
-    })
-}
-
-/// Returns the names of all tables. A table that this program does not know could not be copied.
-fn tables_in(read: &ReadTransaction, path: &Path) -> Result<Vec<String>, StoreError> {
-    let tables = read.list_tables().map_err(|e| StoreError::file(path, &e))?;
-    Ok(tables.map(|table| table.name().to_owned()).collect())
-}
-
 /// Lets `write` make a copy under another name beside `out`, which it gets if all goes well.
 fn place(
     out: &Path,
@@ -289,35 +221,6 @@ fn check_target(target: &Path, replace: bool) -> Result<(), BackupError> {
     if replace { Ok(()) } else { Err(BackupError::Taken(target.to_owned())) }
 }
 
-/// The side on which bytes were not passed on.
-enum Side {
-    From(io::Error),
-    To(io::Error),
-}
-
-/// Copies to the end, and returns the size and the digest of what was copied.
-fn copy_summed(from: &mut impl Read, to: &mut impl io::Write) -> Result<Checksum, Side> {
-    let (mut digest, mut bytes, mut part) = (Sha256::new(), 0, vec![0; PART_BYTES]);
-    loop {
-        let length = match from.read(&mut part) {
-            Ok(0) => return Ok(Checksum { bytes, sha256: digest.finalize().into() }),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Side::From(error)),
-        };
-        let read = part.get(..length).unwrap_or_default();
-        digest.update(read);
-        to.write_all(read).map_err(Side::To)?;
-        bytes += u64::try_from(length).unwrap_or_default();
-    }
-}
-
-/// The side on which a copy failed.
-enum CopyError {
-    Read(StoreError),
-    Write(redb::Error),
-}
-
 impl CopyError {
     /// Returns the error of a copy to this path.
     fn at(self, path: &Path) -> BackupError {
@@ -326,99 +229,6 @@ impl CopyError {
             Self::Write(redb::Error::Io(error)) => BackupError::Write { path: path.to_owned(), error },
             Self::Write(error) => BackupError::Write { path: path.to_owned(), error: io::Error::other(error) },
         }
-    }
-}
-
-/// Copies every table to an empty file, and returns what the copy holds.
-fn write_copy(read: &ReadTransaction, store: &Path, file: &File) -> Result<Contents, CopyError> {
-    fn write(error: impl Into<redb::Error>) -> CopyError {
-        CopyError::Write(error.into())
-    }
-    let copied = catch_panic(store, || {
-        Ok((|| {
-            let schema = schema_of(read, store).map_err(CopyError::Read)?;
-            let backend = FileBackend::new(file.try_clone().map_err(write)?).map_err(write)?;
-            let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(write)?;
-            let transaction = db.begin_write().map_err(write)?;
-            let present = tables_in(read, store).map_err(CopyError::Read)?;
-            let mut known = Copy { read, store, write: &transaction, present, copied: Vec::new() };
-            visit_tables(&mut known)?;
-            let mut copied = known.copied;
-            if let Some(unknown) = known.present.iter().find(|name| !copied.iter().any(|(table, _)| table == *name)) {
-                let detail = format!("it has a table {unknown}, which this hub does not know and cannot copy");
-                return Err(CopyError::Read(StoreError::File { path: store.to_owned(), detail }));
-            }
-            transaction.commit().map_err(write)?;
-            // Marks the file as closed.
-            db.close().map_err(write)?;
-            copied.retain(|(table, _)| table != META_NAME);
-            let bytes = file.metadata().map_err(write)?.len();
-            Ok(Contents { schema, records: copied, bytes })
-        })())
-    });
-    copied.map_err(CopyError::Read)?
-}
-
-/// Copies each table, and counts its records.
-struct Copy<'a> {
-    read: &'a ReadTransaction,
-    store: &'a Path,
-    write: &'a WriteTransaction,
-    present: Vec<String>,
-    copied: Vec<(String, u64)>,
-}
-
-impl TableVisitor for Copy<'_> {
-    type Error = CopyError;
-
-    fn visit<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        table: TableDefinition<'static, K, V>,
-    ) -> Result<(), CopyError> {
-        let read = |error: &dyn std::error::Error| CopyError::Read(StoreError::file(self.store, error));
-        // An older store may lack it.
-        if !self.present.iter().any(|name| name == table.name()) {
-            return Ok(());
-        }
-        let from = self.read.open_table(table).map_err(|e| read(&e))?;
-        let mut to = self.write.open_table(table).map_err(|e| CopyError::Write(e.into()))?;
-        let mut count = 0;
-        for entry in from.iter().map_err(|e| read(&e))? {
-            let (key, value) = entry.map_err(|e| read(&e))?;
-            to.insert(key.value(), value.value()).map_err(|e| CopyError::Write(e.into()))?;
-            count += 1;
-        }
-        self.copied.push((table.name().to_owned(), count));
-        Ok(())
-    }
-}
-
-/// Reads each record and counts it.
-struct Count<'a> {
-    read: &'a ReadTransaction,
-    path: &'a Path,
-    present: Vec<String>,
-    records: Vec<(String, u64)>,
-}
-
-impl TableVisitor for Count<'_> {
-    type Error = StoreError;
-
-    fn visit<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        table: TableDefinition<'static, K, V>,
-    ) -> Result<(), StoreError> {
-        if table.name() == META_NAME || !self.present.iter().any(|name| name == table.name()) {
-            return Ok(());
-        }
-        let failed = |error: &dyn std::error::Error| StoreError::file(self.path, error);
-        let mut count = 0;
-        for entry in self.read.open_table(table).map_err(|e| failed(&e))?.iter().map_err(|e| failed(&e))? {
-            entry.map_err(|e| failed(&e))?;
-            count += 1;
-        }
-        self.records.push((table.name().to_owned(), count));
-        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ use crate::hub::state::tokens::TokenHash;
 /// The number of bytes that are sent at a time.
 const PART_BYTES: usize = 256 << 10;
 /// After how many seconds a client may try again while another backup is made.
-const RETRY_AFTER_S: u32 = 10;
+const RETRY_AFTER_S: u8 = 10;
 /// The digest of the content (RFC 9530).
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 

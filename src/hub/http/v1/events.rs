@@ -68,9 +68,7 @@ impl Reader {
     /// Waits for the next event; `None` when the hub stops, or the token is no longer valid.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            if self.app.snapshot().tokens.get(&self.token).is_none() {
-                return None;
-            }
+            self.app.snapshot().tokens.get(&self.token)?;
             if std::mem::take(&mut self.missed) {
                 return Some(Event::default().event("missed").data("{}"));
             }

@@ -2,10 +2,11 @@ use std::io::Seek as _;
 
 use redb::TableDefinition as Definition;
 
+use super::tables::tables_in;
 use super::*;
 use crate::hub::scheduler::Changes;
 use crate::hub::state::audit::{Action, Author, Entry, Filter};
-use crate::hub::state::store::StateChanges;
+use crate::hub::state::store::{SCHEMA, StateChanges};
 
 fn setting(value: &str) -> StateChanges {
     let audit = vec![Entry::new(&Author::stranger(), Action::SettingChanged, "k", 1)];
