@@ -18,6 +18,7 @@ mod link;
 mod process;
 mod refused;
 mod restart;
+mod restored_hub;
 mod runs;
 mod runs_our_hub;
 mod sizes;
