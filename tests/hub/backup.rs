@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::backups::{ask, fetch};
+use crate::disks::Disk;
 use crate::support::{Hub, PATIENCE, folder, hub_command, token};
 
 fn run(dir: &Path, command: &[&str], file: &Path) -> Output {
@@ -165,6 +166,18 @@ async fn a_disk_without_room_is_507_and_costs_the_hub_nothing() {
     assert_eq!(audit["items"], json!([]), "none was made");
     hub.submit(json!({"description": "d"})).await;
     fetch(&hub.address, &hub.admin, &dir.path().join("copy"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_would_not_leave_enough_room_is_not_begun() {
+    let disk = Disk::of("16m");
+    let dir = tempfile::tempdir_in(disk.path()).unwrap();
+    let hub = Hub::start(&dir, &[]);
+    let mut refused = ask(&hub.address, "GET", &hub.admin);
+    let mut problem = String::new();
+    refused.body.read_to_string(&mut problem).unwrap();
+    assert!(refused.status == 507 && problem.contains(" bytes are free, "), "{problem}");
+    hub.submit(json!({"description": "d"})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,9 @@
 #[path = "../support/backup.rs"]
 #[allow(unreachable_pub, reason = "the other tests' too")]
 mod backups;
+#[path = "../support/disk.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod disks;
 #[path = "../support/encodings.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod encoding_table;

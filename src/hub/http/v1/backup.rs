@@ -34,7 +34,8 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
     get, path = "/api/v1/backup", tag = "hub", operation_id = "fetch_backup", security(("token" = [])),
     responses(
         (
-            status = 200, description = "the copy", body = Vec<u8>, content_type = "application/octet-stream",
+            // Bytes are described by no schema, which is what this type has.
+            status = 200, description = "the copy", body = serde_json::Value, content_type = "application/octet-stream",
             headers(
                 ("Content-Length" = u64, description = "its size, in bytes"),
                 ("Content-Disposition" = String, description = "a name for its file"),
