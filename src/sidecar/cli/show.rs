@@ -265,7 +265,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", on_one_line(text))
 }
 
-fn verdicts_waiting(verdicts: usize) -> String {
+/// Returns that so many verdicts wait.
+pub(super) fn verdicts_waiting(verdicts: usize) -> String {
     if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
 }
 
