@@ -250,7 +250,9 @@ mod tests {
         let path = folder.path().join("lines");
         assert_eq!(read_all(&path), "");
         let mut lines = file(&path, 10);
-        ["one", "two", "three", "four"].iter().for_each(|word| lines.append(format!("{word:<7}\n").as_bytes()).unwrap());
+        ["one", "two", "three", "four"]
+            .iter()
+            .for_each(|word| lines.append(format!("{word:<7}\n").as_bytes()).unwrap());
         assert_eq!(read_all(&path), "two    \nthree  \nfour   \n");
     }
 

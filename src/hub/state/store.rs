@@ -147,11 +147,7 @@ impl StateChanges {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         let Self { tokens, invitations, settings, answers, audit } = self;
-        tokens.is_empty()
-            && invitations.is_empty()
-            && settings.is_empty()
-            && answers.is_empty()
-            && audit.is_empty()
+        tokens.is_empty() && invitations.is_empty() && settings.is_empty() && answers.is_empty() && audit.is_empty()
     }
 }
 

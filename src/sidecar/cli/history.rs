@@ -71,7 +71,7 @@ fn text_of(config: &Config, args: &HistoryArgs) -> Result<String, String> {
         }));
     }
     if history.skipped > 0 {
-        remark(&format!("{} lines of {file} cannot be read and are left out", history.skipped));
+        remark(&format!("left out, because it cannot be read: {} of {file}", show::count_u64(history.skipped, "line")));
     }
     if items.is_empty() {
         return Ok(format!("{}: nothing is kept yet ({file})\n", config.agent_id));

@@ -115,7 +115,8 @@ mod tests {
     fn a_script_finds_the_exit_code_by_number_and_by_name() {
         let mut report = Report::new(ExitCode::TimedOut, "timed out after 2 s");
         report.details.task_id = Some("t".into());
-        let wanted = r#"{"ok":false,"outcome":"timed_out","exit_code":124,"message":"timed out after 2 s","task_id":"t"}"#;
+        let wanted =
+            r#"{"ok":false,"outcome":"timed_out","exit_code":124,"message":"timed out after 2 s","task_id":"t"}"#;
         assert_eq!(json_line(&report).trim_end(), wanted);
         let done = r#"{"ok":true,"outcome":"done","exit_code":0,"message":"m"}"#;
         assert_eq!(json_line(&Report::new(ExitCode::Done, "m")).trim_end(), done);

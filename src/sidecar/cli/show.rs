@@ -274,7 +274,8 @@ fn count_of(count: usize, what: &str) -> String {
     count_u64(count as u64, what)
 }
 
-fn count_u64(count: u64, what: &str) -> String {
+/// Returns the number with the word in its form.
+pub(super) fn count_u64(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 

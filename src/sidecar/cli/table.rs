@@ -24,8 +24,9 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]], wid
         .map(|row| row.each_ref().map(|cell| on_one_line(cell).trim().to_owned()))
         .collect();
     let length = |cell: &str| cell.chars().count();
-    let widths: Vec<usize> =
-        (0..N).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell)).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..N)
+        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell)).max().unwrap_or(0))
+        .collect();
     let before_last: usize = widths.iter().take(N.saturating_sub(1)).map(|width| width + GAP.len()).sum();
     let last = width.map(|width| width.saturating_sub(before_last).max(LEAST_LAST));
     let mut text = String::new();

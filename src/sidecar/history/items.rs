@@ -243,13 +243,8 @@ impl Joining {
     fn task_ended(&mut self, at_ms: u64, (id, number): (&str, u64), ended: TaskOutcome, reason: Option<&str>) {
         let known = self.tasks.remove(id);
         let at = known.unwrap_or_else(|| {
-            let task = What::Task {
-                task_id: id.to_owned(),
-                generation: number,
-                outcome: None,
-                why: None,
-                duration_ms: None,
-            };
+            let task =
+                What::Task { task_id: id.to_owned(), generation: number, outcome: None, why: None, duration_ms: None };
             self.push(at_ms, None, task)
         });
         let Some(item) = self.items.get_mut(at) else { return };
@@ -342,8 +337,7 @@ mod tests {
 
     #[test]
     fn a_restart_joins_two_runs() {
-        let returned =
-            HistoryEvent::Returned { reason: "upgrade".into(), command_id: None, gap_ms: Some(36) };
+        let returned = HistoryEvent::Returned { reason: "upgrade".into(), command_id: None, gap_ms: Some(36) };
         let entries = [
             started(1, "a", 7),
             accepted(2, "a"),
@@ -367,19 +361,16 @@ mod tests {
     #[test]
     fn a_restart_that_is_cancelled_or_met_by_a_stop_led_to_no_run() {
         let cancelled = entry(3, "a", HistoryEvent::RestartCancelled { reason: "upgrade".into() });
-        let entries = [started(1, "a", 7), accepted(2, "a"), cancelled, accepted(4, "a"), ended(5, "a", EndCause::Stop)];
+        let entries =
+            [started(1, "a", 7), accepted(2, "a"), cancelled, accepted(4, "a"), ended(5, "a", EndCause::Stop)];
         assert_eq!(told(&entries, None), ["restart stopped None", "restart cancelled None", "run stop"]);
     }
 
     #[test]
     fn a_task_lasts_across_runs() {
         let taken = HistoryEvent::TaskTaken { task_id: "t".into(), generation: 1 };
-        let done = HistoryEvent::TaskEnded {
-            task_id: "t".into(),
-            generation: 2,
-            outcome: TaskOutcome::Completed,
-            why: None,
-        };
+        let done =
+            HistoryEvent::TaskEnded { task_id: "t".into(), generation: 2, outcome: TaskOutcome::Completed, why: None };
         let entries = [
             started(1, "a", 7),
             entry(2, "a", taken),

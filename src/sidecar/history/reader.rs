@@ -34,8 +34,7 @@ pub struct UnreadableHistory {
 pub fn read(queue_file: &Path) -> Result<History, UnreadableHistory> {
     let unreadable = |path: &Path, source| UnreadableHistory { path: path.to_owned(), source };
     let path = path_of(queue_file).map_err(|source| unreadable(queue_file, source))?;
-    let parts =
-        rotating_file::open_all(&path, LIMITS.max_files).map_err(|(path, source)| unreadable(&path, source))?;
+    let parts = rotating_file::open_all(&path, LIMITS.max_files).map_err(|(path, source)| unreadable(&path, source))?;
     let mut history = History::default();
     for mut part in parts {
         let bytes =
@@ -60,7 +59,8 @@ mod tests {
         let queue = folder.path().join("queue.json");
         assert!(read(&queue).unwrap().entries.is_empty());
         let line = r#"{"at_ms":1,"boot_id":"b","event":"draining","on":true}"#;
-        let text = format!("{line}\n{{\"at_ms\":2,\"boot\n{line}\n{{\"at_ms\":3,\"boot_id\":\"b\",\"event\":\"new\"}}\n\u{1}");
+        let text =
+            format!("{line}\n{{\"at_ms\":2,\"boot\n{line}\n{{\"at_ms\":3,\"boot_id\":\"b\",\"event\":\"new\"}}\n\u{1}");
         std::fs::write(path_of(&queue).unwrap(), text).unwrap();
         let history = read(&queue).unwrap();
         assert_eq!((history.entries.len(), history.skipped), (2, 3));

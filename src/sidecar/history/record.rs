@@ -81,12 +81,7 @@ fn verdict_reached(task_id: &TaskId, completed: bool, after: &Machine) -> Histor
 }
 
 /// Returns the end of a task for which the machine has no notice: it was cancelled, or reclaimed before its session began.
-fn ended_in_silence(
-    before: &Machine,
-    event: &Event,
-    after: &Machine,
-    events: &[HistoryEvent],
-) -> Option<HistoryEvent> {
+fn ended_in_silence(before: &Machine, event: &Event, after: &Machine, events: &[HistoryEvent]) -> Option<HistoryEvent> {
     let job = before.state.persisted()?;
     if after.state.persisted().is_some_and(|now| now.task.id == job.task.id) {
         return None;
@@ -219,8 +214,7 @@ mod tests {
         recorded.happens(Event::RestartRequested { order: order("upgrade"), to: None });
         let accepted =
             HistoryEvent::RestartAccepted { reason: "upgrade".into(), command_id: None, by: Some("me".into()) };
-        let run_ended =
-            HistoryEvent::RunEnded { cause: EndCause::Restart, why: "upgrade".into(), in_place: false };
+        let run_ended = HistoryEvent::RunEnded { cause: EndCause::Restart, why: "upgrade".into(), in_place: false };
         assert_eq!(recorded.events, [accepted, run_ended]);
     }
 

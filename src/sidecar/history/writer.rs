@@ -133,10 +133,8 @@ mod tests {
         history.finish().await;
         let entries = read(&queue).unwrap().entries;
         let entry = |at_ms, what| Entry { at_ms, boot_id: "b".into(), what };
-        let wanted = [
-            entry(1_000, refused("because of <redacted>")),
-            entry(1_005, HistoryEvent::Draining { on: true }),
-        ];
+        let wanted =
+            [entry(1_000, refused("because of <redacted>")), entry(1_005, HistoryEvent::Draining { on: true })];
         assert_eq!(entries, wanted);
     }
 

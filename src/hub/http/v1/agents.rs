@@ -32,9 +32,8 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
     let snapshot = app.snapshot();
     require(&snapshot, &headers, Permission::ReadFleet, "read agents")?;
     let query = read_parameters(query, &["selector", "limit", "cursor"])?;
-    let invalid = |text: &str, why: BadSelector| {
-        ApiError::invalid_field("selector", "invalid", format!("{text:?}: {why}"))
-    };
+    let invalid =
+        |text: &str, why: BadSelector| ApiError::invalid_field("selector", "invalid", format!("{text:?}: {why}"));
     let selector = query.get("selector").map(|text| text.parse().map_err(|why| invalid(text, why))).transpose()?;
     let list = FleetList::new(selector.unwrap_or(Selector::All), query.get("cursor").cloned());
     Ok(lists::page(&snapshot, list, page_limit(&query)?))

@@ -91,7 +91,12 @@ pub(super) async fn list(State(app): Shared, headers: HeaderMap, query: QueryPar
     let query = read_parameters(query, &["agent_id", "state", "open", "limit", "cursor"])?;
     let agent_id = query.get("agent_id").cloned();
     let of = agent_id.as_deref().unwrap_or_default();
-    caller.require_for(of, Permission::ReadAnyRestarts, Permission::ReadOwnRestarts, "read another agent's restarts")?;
+    caller.require_for(
+        of,
+        Permission::ReadAnyRestarts,
+        Permission::ReadOwnRestarts,
+        "read another agent's restarts",
+    )?;
     let invalid = |field: &str, expected: &str, found: &str| {
         let detail = format!("expected {expected}, got {found:?}");
         Problem::invalid(&[json!({"field": field, "error": "invalid", "detail": detail})])

@@ -48,12 +48,7 @@ impl Changes {
 }
 
 /// Goes on after `last`, the newest file, which has been printed, until stdout is closed.
-pub(super) fn follow(
-    path: &Path,
-    last: Option<Lines>,
-    printer: &mut Printer,
-    changes: &Changes,
-) -> io::Result<()> {
+pub(super) fn follow(path: &Path, last: Option<Lines>, printer: &mut Printer, changes: &Changes) -> io::Result<()> {
     let mut current = last;
     while !is_closed(&io::stdout()) {
         catch_up(path, &mut current, printer)?;

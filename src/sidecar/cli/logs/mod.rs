@@ -122,12 +122,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 
 /// Prints what the files hold, oldest first. Returns the newest, to be followed. An unfinished line at its end is left for
 /// later where it is.
-fn print_parts(
-    parts: Vec<Part>,
-    count: LineCount,
-    printer: &mut Printer,
-    followed: bool,
-) -> io::Result<Option<Lines>> {
+fn print_parts(parts: Vec<Part>, count: LineCount, printer: &mut Printer, followed: bool) -> io::Result<Option<Lines>> {
     let mut kept = VecDeque::new();
     let mut newest = None;
     let mut parts = parts.into_iter().peekable();

@@ -47,9 +47,7 @@ impl Filter {
 /// another program's) has no time and no level: it is printed where nothing is filtered.
 pub(super) fn show(line: &[u8], filter: &Filter, format: Format) -> Option<String> {
     match (read_stored::<JsonFields>(line), format) {
-        (Ok(fields), Format::Json) => {
-            filter.takes(&fields).then(|| escape_unsafe(&String::from_utf8_lossy(line)))
-        }
+        (Ok(fields), Format::Json) => filter.takes(&fields).then(|| escape_unsafe(&String::from_utf8_lossy(line))),
         (Ok(fields), Format::Text { colour }) => filter.takes(&fields).then(|| as_text(&fields, colour)),
         (Err(_), _) if filter.is_any() => None,
         (Err(_), Format::Json) => {
@@ -153,7 +151,16 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_told_from_one() {
-        for text in ["", "7d", "2026", "2026-11", "2026-11-24T07", "2026-11-24T07:46:5", "2026-11-24T07:46.5", "2026-11-24T07:46:58."] {
+        for text in [
+            "",
+            "7d",
+            "2026",
+            "2026-11",
+            "2026-11-24T07",
+            "2026-11-24T07:46:5",
+            "2026-11-24T07:46.5",
+            "2026-11-24T07:46:58.",
+        ] {
             assert_eq!(time_prefix(text), None, "{text}");
         }
     }

@@ -116,11 +116,7 @@ struct Operator {
     client: Client,
 }
 
-fn with_operator(
-    options: &Options,
-    json: bool,
-    act: impl FnOnce(&Operator) -> io::Result<ExitCode>,
-) -> ExitCode {
+fn with_operator(options: &Options, json: bool, act: impl FnOnce(&Operator) -> io::Result<ExitCode>) -> ExitCode {
     let config = match options.load() {
         // The running sidecar logs the warnings.
         Ok(loaded) => loaded.config,

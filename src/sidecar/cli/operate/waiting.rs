@@ -58,8 +58,7 @@ impl Operator {
                     }
                 }
                 Ok(status) if status.leaving.is_none() => {
-                    let mut report =
-                        Report::new(ExitCode::Refused, "the restart was cancelled: the sidecar goes on");
+                    let mut report = Report::new(ExitCode::Refused, "the restart was cancelled: the sidecar goes on");
                     report.details = details_of(status);
                     return report;
                 }
@@ -169,9 +168,8 @@ fn drained(status: &Status) -> Report {
         Report::new(ExitCode::Done, "drained: no task is left, and no verdict")
     } else {
         let file = &status.journal.file;
-        let message = format!(
-            "drained, but {file} cannot be written: a crash would forget that no task is to be taken"
-        );
+        let message =
+            format!("drained, but {file} cannot be written: a crash would forget that no task is to be taken");
         Report::new(ExitCode::NotOnDisk, message)
     };
     report.details = details_of(status);
@@ -186,7 +184,9 @@ fn details_of(status: &Status) -> Details {
 /// Returns the report of a command that was not sent.
 fn unasked(error: &CallError, deadline: Deadline) -> Report {
     match (error, deadline.over()) {
-        (CallError::Silent { .. }, Some(after)) => timed_out(after, "the sidecar does not answer", "nothing was asked of it"),
+        (CallError::Silent { .. }, Some(after)) => {
+            timed_out(after, "the sidecar does not answer", "nothing was asked of it")
+        }
         (_, Some(_) | None) => report_of(error),
     }
 }
@@ -194,9 +194,11 @@ fn unasked(error: &CallError, deadline: Deadline) -> Report {
 /// Returns the report of a command that was sent, and not answered.
 fn unanswered(error: &CallError, deadline: Deadline, what: &str) -> Report {
     match (error, deadline.over()) {
-        (CallError::Silent { .. }, Some(after)) => {
-            timed_out(after, &format!("the sidecar has not answered to {what}"), "nothing was taken back: `status` says more")
-        }
+        (CallError::Silent { .. }, Some(after)) => timed_out(
+            after,
+            &format!("the sidecar has not answered to {what}"),
+            "nothing was taken back: `status` says more",
+        ),
         (_, Some(_) | None) => report_of(error),
     }
 }
