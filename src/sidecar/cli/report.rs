@@ -78,10 +78,8 @@ impl Report {
             return print_error(&self.message, self.code);
         }
         let line = if json { json_line(self) } else { format!("{}\n", self.message) };
-        match print(line.as_bytes()) {
-            ExitCode::Done => self.code,
-            failed => failed,
-        }
+        let printed = print(line.as_bytes());
+        if printed == ExitCode::Done { self.code } else { printed }
     }
 }
 
