@@ -13,7 +13,7 @@ use crate::sidecar::cli::table::{table, terminal_width};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::history::items::{Item, RestartOutcome, RunEnd, What, items_of};
-use crate::sidecar::history::{TaskOutcome, path_of, reader};
+use crate::sidecar::history::{path_of, reader};
 use crate::sidecar::journal::state_lock::StateLock;
 
 /// The arguments of `history`.
@@ -84,66 +84,56 @@ fn text_of(config: &Config, args: &HistoryArgs) -> Result<String, String> {
 /// Returns an item as a row: when, what, its state, how long, and the rest.
 fn row(item: &Item, now: u64) -> [String; 5] {
     let lasted = |to: u64| show::duration(to.saturating_sub(item.at_ms));
+    let ended = || item.ended_at_ms.map(lasted).unwrap_or_default();
     let (what, state, took, details) = match &item.what {
-        What::Run { version, pid, end, why, exit_code, in_place, last_seen_at_ms, .. } => {
+        What::Run { end, last_seen_at_ms, .. } => {
             let took = match end {
                 RunEnd::Running => lasted(now),
-                RunEnd::Restart | RunEnd::Stop => item.ended_at_ms.map(lasted).unwrap_or_default(),
+                RunEnd::Restart | RunEnd::Stop => ended(),
                 RunEnd::Lost => format!("> {}", lasted(*last_seen_at_ms)),
             };
-            let lost = (*end == RunEnd::Lost).then(|| "killed, or crashed".to_owned());
-            let parts = [
-                pid.map(|pid| format!("process {pid}")),
-                version.as_ref().map(|version| format!("version {version}")),
-                why.clone().or(lost),
-                exit_code.map(|code| format!("exit {code}")),
-                in_place.then(|| "replaced in place".to_owned()),
-            ];
-            ("run", end.to_string(), took, joined(parts))
+            ("run", end.to_string(), took, run_details(&item.what))
         }
         What::Task { task_id, generation, outcome, why, duration_ms } => {
-            let state = outcome.map_or_else(|| "in hand".to_owned(), |outcome: TaskOutcome| outcome.to_string());
-            let took = match (duration_ms, outcome) {
-                (Some(ms), _) => show::duration(*ms),
-                (None, None) => lasted(now),
-                (None, Some(_)) => String::new(),
-            };
+            let state = outcome.map_or_else(|| "in hand".to_owned(), |outcome| outcome.to_string());
+            let in_hand = || if outcome.is_none() { lasted(now) } else { String::new() };
             let parts = [Some(format!("{task_id} generation {generation}")), why.clone()];
-            ("task", state, took, joined(parts))
+            ("task", state, duration_ms.map_or_else(in_hand, show::duration), joined(parts))
         }
         What::Restart { planned: false, .. } => {
             ("restart", "unplanned".to_owned(), String::new(), "the run before did not say that it ends".to_owned())
         }
-        What::Restart { planned: true, outcome, reason, by, command_id, gap_ms, detail } => {
-            let took = match (gap_ms, outcome) {
-                (Some(ms), _) => show::duration(*ms),
-                (None, RestartOutcome::Open) => lasted(now),
-                (
-                    None,
-                    RestartOutcome::Back
-                    | RestartOutcome::Refused
-                    | RestartOutcome::Cancelled
-                    | RestartOutcome::Stopped,
-                ) => String::new(),
-            };
-            let by = by.clone().or(command_id.as_ref().map(|_| "the hub".to_owned()));
-            let parts = [
-                reason.as_ref().map(|reason| format!("\"{reason}\"")),
-                by.map(|by| format!("by {by}")),
-                command_id.clone(),
-                detail.clone(),
-            ];
-            ("restart", outcome.to_string(), took, joined(parts))
+        What::Restart { planned: true, outcome, gap_ms, .. } => {
+            let open = || if *outcome == RestartOutcome::Open { lasted(now) } else { String::new() };
+            ("restart", outcome.to_string(), gap_ms.map_or_else(open, show::duration), restart_details(&item.what))
         }
-        What::Drain {} => {
-            let (state, took) = match item.ended_at_ms {
-                Some(at) => ("resumed", lasted(at)),
-                None => ("on", lasted(now)),
-            };
-            ("drain", state.to_owned(), took, String::new())
-        }
+        What::Drain {} if item.ended_at_ms.is_some() => ("drain", "resumed".to_owned(), ended(), String::new()),
+        What::Drain {} => ("drain", "on".to_owned(), lasted(now), String::new()),
     };
     [time(item.at_ms), what.to_owned(), state, took, details]
+}
+
+fn run_details(run: &What) -> String {
+    let What::Run { version, pid, end, why, exit_code, in_place, .. } = run else { return String::new() };
+    let lost = (*end == RunEnd::Lost).then(|| "killed, or crashed".to_owned());
+    joined([
+        pid.map(|pid| format!("process {pid}")),
+        version.as_ref().map(|version| format!("version {version}")),
+        why.clone().or(lost),
+        exit_code.map(|code| format!("exit {code}")),
+        in_place.then(|| "replaced in place".to_owned()),
+    ])
+}
+
+fn restart_details(restart: &What) -> String {
+    let What::Restart { reason, by, command_id, detail, .. } = restart else { return String::new() };
+    let by = by.clone().or(command_id.as_ref().map(|_| "the hub".to_owned()));
+    joined([
+        reason.as_ref().map(|reason| format!("\"{reason}\"")),
+        by.map(|by| format!("by {by}")),
+        command_id.clone(),
+        detail.clone(),
+    ])
 }
 
 /// Returns the time to the second, for a column.
