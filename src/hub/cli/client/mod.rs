@@ -232,7 +232,7 @@ impl Client {
         Ok(Events::new(self.accept(answer).await?, last))
     }
 
-    /// Returns the next event. Where the connection breaks, it goes on after the last one.
+    /// Returns the next event. Where the connection breaks, it goes on after the last one, or says that events are missed.
     ///
     /// # Errors
     /// The hub is not there any more, or refuses.
@@ -245,6 +245,10 @@ impl Client {
             sleep(STREAM_PAUSE).await;
             let last = events.last().map(str::to_owned);
             *events = self.follow(last.as_deref()).await?;
+            if last.is_none() {
+                // Without an event to go on after, what happened meanwhile is not sent.
+                return Ok(Event::missed());
+            }
         }
     }
 
