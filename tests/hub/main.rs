@@ -7,6 +7,9 @@ mod encoding_table;
 #[path = "../support/example_binary.rs"]
 mod example_binary;
 mod support;
+#[path = "../support/tls.rs"]
+#[allow(unreachable_pub, reason = "the parts of one test binary")]
+mod tls;
 
 mod abuse;
 mod admin;
