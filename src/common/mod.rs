@@ -10,5 +10,10 @@ pub mod logging;
 pub(crate) mod private_socket;
 pub mod secret;
 pub mod signals;
+/// The tests' reader of Prometheus' text.
+#[cfg(test)]
+#[path = "../../tests/support/prometheus.rs"]
+#[allow(unreachable_pub, missing_docs, dead_code, reason = "the tests' own reader")]
+pub(crate) mod strict_prometheus;
 pub mod text;
 pub mod wall_clock;

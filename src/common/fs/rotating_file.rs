@@ -43,6 +43,7 @@ struct Open {
 }
 
 impl RotatingFile {
+    /// Creates the writer; the file is opened with the first line.
     pub fn new(path: PathBuf, limits: Limits) -> Self {
         Self { path, limits, open: None, try_again_at: None }
     }

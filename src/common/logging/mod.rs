@@ -27,6 +27,7 @@ use line::LineMaker;
 pub use line::Redactor;
 use queue::LineQueue;
 use text::TextFormat;
+pub use text::TextLine;
 
 /// The maximum size of a log file, in bytes (the legacy sidecar's figure).
 pub const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -93,6 +94,11 @@ pub fn init(config: LogConfig) -> Guard {
         tracing::error!(panic = message, place, "a bug: this thread panicked");
     }));
     guard
+}
+
+/// Returns whether text on stdout has colours: it is a terminal, and nothing says that it should have none.
+pub fn colours_of_stdout() -> bool {
+    Style::of_this_process(LogFormat::Text) == Style::Text { colour: true }
 }
 
 /// The style of lines on stdout.

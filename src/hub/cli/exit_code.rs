@@ -51,7 +51,9 @@ impl ExitCode {
                  `--wait`, `--follow`: it did not end well, or an agent was skipped"
             }
             Self::Usage => "the command line is wrong, also by the hub's judgement (a selector, a value)",
-            Self::Unread => "`store check`: the store holds records that cannot be read",
+            Self::Unread => {
+                "`store check`: the store holds records that cannot be read; `restore`: the file holds no store"
+            }
             Self::Unavailable => {
                 "`serve`: the address is taken; else: no hub is reached there; `check`: it found a problem"
             }

@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod audit;
+mod backup;
 mod check;
 mod client;
 mod events;
@@ -24,6 +25,7 @@ use crate::hub::cli::agents::label::{self, LabelArgs};
 use crate::hub::cli::agents::list::{self as agents_list, AgentsArgs};
 use crate::hub::cli::agents::one::{self as agent, AgentArgs};
 use crate::hub::cli::audit::AuditArgs;
+use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
 use crate::hub::cli::check::CheckArgs;
 use crate::hub::cli::events::EventsArgs;
 use crate::hub::cli::restarts::command::{self as restart, RestartArgs};
@@ -120,6 +122,14 @@ Examples:
         #[command(subcommand)]
         action: StoreAction,
     },
+    /// Copy everything that a hub stores to a file, also while it runs
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub backup --out /var/backups/hub.redb --force
+  agentcom-hub backup --out hub.redb --hub https://hub.example --token-file admin-token")]
+    Backup(BackupArgs),
+    /// Make a backup the store of a data folder that no hub uses. The store that was there is kept under another name
+    Restore(RestoreArgs),
     /// Check a hub: whether it is reached and ready, what it holds that is wrong, and what to do about each
     ///
     /// It changes nothing. It ends with 0 when there is no problem (warnings are none), else with the code of the first one.
@@ -163,6 +173,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Invite { action, new } => invite::run(action, &new),
         Command::Audit(args) => audit::run(&args),
         Command::Store { action } => store::run(&action),
+        Command::Backup(args) => backup::run_backup(&args),
+        Command::Restore(args) => backup::run_restore(&args),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => man::completions(shell),
         Command::Man { command } => man::man(&command),

@@ -31,6 +31,9 @@ pub(super) struct ServeArgs {
     /// Let only an admin register agents; without it, anyone who reaches the hub can
     #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
     closed_registration: bool,
+    /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
+    #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
+    public_metrics: bool,
     #[command(flatten)]
     bounds: BoundArgs,
 }
@@ -145,6 +148,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         data_dir: args.data.clone(),
         policy: args.policy(),
         closed_registration: args.closed_registration,
+        public_metrics: args.public_metrics,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

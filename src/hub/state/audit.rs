@@ -67,6 +67,8 @@ pub enum Action {
     TaskRetried,
     /// A setting was changed.
     SettingChanged,
+    /// A copy of the store was made and handed over.
+    BackupMade,
 }
 
 /// Who acts, and how.
@@ -110,7 +112,8 @@ pub struct Entry {
     pub author: Author,
     /// What was done.
     pub action: Action,
-    /// What it was done to: the name of an agent or operator, or the id of a task or an invitation, or a setting's name.
+    /// What it was done to: the name of an agent or operator, or the id of a task or an invitation, or a setting's name, or
+    /// `store`.
     pub target: String,
     /// The reason that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

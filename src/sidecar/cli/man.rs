@@ -33,9 +33,10 @@ const ENVIRONMENT: [(&str, &str); 10] = [
 ];
 
 /// The sidecar's files, by default in the configuration's folder, with their meanings.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("config.json", "the configuration; holds the token, so mode 0600"),
     ("queue.json", "the journal: the task in hand, verdicts without an answer, restarts"),
+    ("queue.json.history", "what this sidecar did, for `history`; .1 is its predecessor"),
     ("queue.json.lock", "held by the copy that serves this agent"),
     ("queue.json.sock", "the running sidecar's local socket: status, restart, drain and the like; its user's alone"),
     ("results/", "where the agent's session shows itself and leaves its results"),

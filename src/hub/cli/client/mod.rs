@@ -36,6 +36,8 @@ use crate::hub::state::store::Store;
 
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the answer may take whose body may have any size.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a request is repeated while the hub ends and another one begins.
 const REPEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
@@ -84,6 +86,11 @@ pub(super) fn run(
     });
     // A name lookup that hangs must not delay the exit.
     runtime.shutdown_background();
+    finish(done)
+}
+
+/// Prints what a command comes to, and returns the exit code.
+pub(super) fn finish(done: Result<Output, Failure>) -> ExitCode {
     match done {
         Ok(Output { text, code }) => print(text.as_bytes()).map_or_else(|code| code, |()| code),
         Err(failure) if failure.message.is_empty() => failure.code,
@@ -140,6 +147,18 @@ impl Client {
             Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
         };
         timeout(ANSWER_TIMEOUT, looked).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// Returns the answer at a path with a body of any size, which may take its time to begin.
+    ///
+    /// # Errors
+    /// The hub cannot be asked, or refuses.
+    pub(super) async fn fetch(&mut self, path: &str) -> Result<Response<Incoming>, Failure> {
+        let asked = Asked { method: Method::GET, path, key: None, body: None };
+        let answer = timeout(FETCH_TIMEOUT, self.send(&asked, &[])).await.map_err(|_| self.late())??;
+        let (head, body) = answer.into_parts();
+        let body = self.accept(Response::from_parts(head.clone(), body)).await?;
+        Ok(Response::from_parts(head, body))
     }
 
     /// Acts: once, however often the connection breaks. A key of the caller's own makes the same of two runs of a command.
