@@ -57,6 +57,7 @@ use crate::hub::http::reply::{Caller, MAX_BODY_BYTES, Proof, caller_of, read_bod
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id};
 use crate::hub::listener::Origin;
+use crate::hub::problem::or_problem;
 use crate::hub::scheduler::restart::{Restart, RestartRequest};
 use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::hub::state::roles::Permission;
@@ -122,7 +123,7 @@ async fn note_token(
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> Response {
-    v1::or_problem(&uri, unknown_path_error(&method, &uri))
+    or_problem(&uri, unknown_path_error(&method, &uri))
 }
 
 fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
@@ -135,7 +136,7 @@ fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
-    v1::or_problem(&uri, wrong_method_error(&method, &uri))
+    or_problem(&uri, wrong_method_error(&method, &uri))
 }
 
 /// Returns the 405 error for a path that has not this method.

@@ -10,12 +10,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::hub::event_log::{self, Following};
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Caller, require};
 use crate::hub::http::request::{App, Shared};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::problem::Problem;
 use crate::hub::state::roles::Permission;
 use crate::protocol::JsonFields;
 
@@ -23,6 +24,9 @@ use crate::protocol::JsonFields;
 const PART: usize = 64;
 /// The longest time without a line.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often a reader that waits is still to be the holder of a valid token.
+const TOKEN_CHECK: Duration = Duration::from_secs(1);
 
 /// A reader of events.
 struct Reader {
@@ -105,6 +109,8 @@ impl Reader {
             }
             tokio::select! {
                 () = self.app.stop.cancelled() => return None,
+                // The token may be worth nothing any more.
+                () = sleep(TOKEN_CHECK) => {}
                 changed = self.newest.changed() => changed.ok()?,
             }
         }
