@@ -130,7 +130,7 @@ fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
         let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
         return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
     }
-    let hint = format!("there is no {method} {}; the routes are in docs/hub.md", uri.path());
+    let hint = format!("there is no {method} {}; the routes are in {}", uri.path(), document_of(uri));
     ApiError::new(StatusCode::NOT_FOUND, "not_found", &hint)
 }
 
@@ -140,8 +140,13 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 
 /// Returns the 405 error for a path that has not this method.
 pub(super) fn wrong_method_error(method: &Method, uri: &Uri) -> ApiError {
-    let hint = format!("{} does not take {method}; the routes are in docs/hub.md", uri.path());
+    let hint = format!("{} does not take {method}; the routes are in {}", uri.path(), document_of(uri));
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint)
+}
+
+/// Returns the document with the routes that a path is beside.
+fn document_of(uri: &Uri) -> &'static str {
+    if v1::is_below(uri) { "docs/api.md" } else { "docs/hub.md" }
 }
 
 async fn websocket(

@@ -54,9 +54,14 @@ pub(super) fn router() -> Router<Arc<App>> {
     router.route("/api/v1/openapi.json", get(serve))
 }
 
+/// Returns whether the path is one below `/api/v1`.
+pub(super) fn is_below(uri: &Uri) -> bool {
+    uri.path().starts_with("/api/v1/")
+}
+
 /// Returns the answer to an error: a problem below `/api/v1`, and the legacy hub's form elsewhere.
 pub(super) fn or_problem(uri: &Uri, error: ApiError) -> Response {
-    if uri.path().starts_with("/api/v1/") { Problem::from(error).into_response() } else { error.into_response() }
+    if is_below(uri) { Problem::from(error).into_response() } else { error.into_response() }
 }
 
 fn described() -> (Router<Arc<App>>, OpenApi) {
