@@ -129,8 +129,12 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Returns whether the path is `/api/v1`, or below it.
+pub(crate) fn is_in_v1(uri: &Uri) -> bool {
+    uri.path() == "/api/v1" || uri.path().starts_with("/api/v1/")
+}
+
 /// Returns the answer to an error: a problem below `/api/v1`, and the legacy hub's form elsewhere.
 pub(crate) fn or_problem(uri: &Uri, error: ApiError) -> Response {
-    let is_ours = uri.path() == "/api/v1" || uri.path().starts_with("/api/v1/");
-    if is_ours { Problem::from(error).into_response() } else { error.into_response() }
+    if is_in_v1(uri) { Problem::from(error).into_response() } else { error.into_response() }
 }

@@ -36,8 +36,19 @@ pub(super) struct SelectorObject {
     capability: Option<String>,
     /// This version.
     version: Option<String>,
-    /// This status.
-    status: Option<AgentStatus>,
+    /// This status, or one of these.
+    status: Option<StatusForm>,
+}
+
+/// One status, or several.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "it describes what `read_selector` reads")]
+#[serde(untagged)]
+enum StatusForm {
+    /// One.
+    One(AgentStatus),
+    /// One of these.
+    Several(Vec<AgentStatus>),
 }
 
 /// An agent that was selected and passed over.
