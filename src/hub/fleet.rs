@@ -11,7 +11,7 @@ use crate::hub::scheduler::inventory::status::AgentStatus;
 use crate::hub::scheduler::selector::{Selector, Subject};
 use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::waiting::WaitingFor;
-use crate::hub::state::tokens::{TokenPlace, TokenSelector};
+use crate::hub::state::tokens::TokenSelector;
 
 /// The agents that a selector means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Snapshot {
     /// Returns the names after this one of all agents: those that have identified, or have an agent's token.
     pub fn agents_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {
         let mut recorded = self.view.recorded_after(after).peekable();
-        let mut with_token = self.names_with_token_after(after).peekable();
+        let mut with_token = self.tokens.agents_after(after).peekable();
         std::iter::from_fn(move || {
             let next = match (recorded.peek(), with_token.peek()) {
                 (Some(one), Some(other)) => *one.min(other),
@@ -63,18 +63,6 @@ impl Snapshot {
         counts.into_iter().map(|(status, count)| (status.name(), count)).collect()
     }
 
-    /// Returns the names after this one that have an agent's token, once for each.
-    fn names_with_token_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a str> {
-        // After the last token that a name could have.
-        let last_of = |name: &str| -> TokenPlace { (name.into(), u64::MAX, [u8::MAX; 32]) };
-        let mut passed = after.map(last_of);
-        std::iter::from_fn(move || {
-            let ((name, _, _), _) = self.tokens.list_after(passed.as_ref()).find(|(_, token)| !token.admin)?;
-            passed = Some(last_of(name));
-            Some(&**name)
-        })
-    }
-
     /// Returns the time since which an agent that has never identified has a token, in ms since the epoch.
     fn expected_since(&self, agent_id: &str) -> Option<u64> {
         let has_token = self.tokens.has_any(agent_id, &TokenSelector::Agents);
@@ -83,6 +71,9 @@ impl Snapshot {
 
     /// Returns whether the selector means the agent. One that is not known is not meant by any.
     pub fn is_selected(&self, selector: &Selector, agent_id: &str, now_ms: u64) -> bool {
+        if !selector.may_mean(self.view.record(agent_id).is_some_and(|record| record.presence.is_connected())) {
+            return false;
+        }
         let subject = self.view.subject(agent_id, now_ms).or_else(|| {
             self.expected_since(agent_id)?;
             Some(Subject { agent_id, record: None, status: AgentStatus::NeverSeen })

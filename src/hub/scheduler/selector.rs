@@ -106,6 +106,12 @@ impl Selector {
             && version.as_ref().is_none_or(is_version)
     }
 
+    /// Returns whether an agent may be meant that is connected, or away. It costs less than to find out its status.
+    pub fn may_mean(&self, connected: bool) -> bool {
+        let Self::Matching(Criteria { statuses, .. }) = self else { return true };
+        statuses.is_empty() || statuses.iter().any(|status| status.is_of(connected))
+    }
+
     /// Returns the names that it is limited to, if it names any.
     pub fn ids(&self) -> Option<&BTreeSet<String>> {
         match self {

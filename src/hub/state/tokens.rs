@@ -169,6 +169,19 @@ impl TokenTable {
         })
     }
 
+    /// Returns the names after this one that have an agent's token, in order, each once.
+    pub fn agents_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = &'a str> {
+        // After the last token that the name could have.
+        let from = after.map(|name| -> TokenPlace { (name.into(), u64::MAX, [u8::MAX; 32]) });
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last: Option<&str> = None;
+        self.by_name.range::<_, TokenPlace>((from, Bound::Unbounded)).filter_map(move |(name, _, hash)| {
+            let is_next =
+                last != Some(&**name) && self.get(hash).is_some_and(|principal| principal.role == Role::Agent);
+            is_next.then(|| *last.insert(name))
+        })
+    }
+
     /// Returns all tokens, by name and age.
     pub fn list(&self) -> impl Iterator<Item = TokenSummary> {
         self.list_after(None).map(|(_, summary)| summary)

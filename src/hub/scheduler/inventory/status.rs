@@ -38,6 +38,14 @@ pub enum AgentStatus {
 }
 
 impl AgentStatus {
+    /// Returns whether it is a status of agents that are connected, or of those that are away.
+    pub const fn is_of(self, connected: bool) -> bool {
+        match self {
+            Self::Healthy | Self::Degraded => connected,
+            Self::Offline | Self::Stale | Self::NeverSeen => !connected,
+        }
+    }
+
     /// Returns the name in the API.
     pub fn name(self) -> &'static str {
         self.into()
