@@ -98,6 +98,8 @@ pub(super) fn read_selector(body: &JsonFields) -> Result<Selector, Problem> {
     match (body.string("selector"), given.json_type()) {
         (Some(text), _) => text.parse().map_err(|why| invalid(&format!("{text:?}: {why}"))),
         (None, JsonType::Object) => given.read().map_err(|why| invalid(&why.to_string())),
-        (None, _) => Err(invalid("expected an object, or a text such as \"label.pool=gpu,status=offline\"")),
+        (None, JsonType::Null | JsonType::Boolean | JsonType::Number | JsonType::String | JsonType::Array) => {
+            Err(invalid("expected an object, or a text such as \"label.pool=gpu,status=offline\""))
+        }
     }
 }

@@ -8,11 +8,12 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::hub::actor::now_ms;
+use crate::hub::acts::Acts;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, TaskPage, page_limit};
 use crate::hub::http::reply::{caller_of, require};
-use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id, read_query};
+use crate::hub::http::request::{App, Body, Id, QueryParameters, Shared, ok, path_id, read_query};
 use crate::hub::http::tasks::{TASK_FIELDS, check_submitter, conflict, parse_submission, queue_full, task_list};
 use crate::hub::http::v1::body::{Checked, bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
@@ -179,16 +180,8 @@ pub(super) async fn cancel(
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = caller_of(&app.snapshot(), &who)?;
-    let id = path_id(id)?;
-    let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
-    read_strict(&headers, body, &[])?;
-    let (author, sender) = (caller.author(), caller.clone());
-    act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
-        check_submitter(&sender, state.scheduler.tasks().get(&id), state.tokens.valid(), &id, "cancel another's task")?;
-        let ended = |status| conflict(&id, status, "it has ended already");
-        state.acts(&author, now_ms).cancel_task(&id).map_err(ended)?;
-        shown(state, &id, now_ms)
+    change(&app, &who, (&uri, &headers, body), id, "cancel another's task", |acts, id| {
+        acts.cancel_task(id).map(drop).map_err(|status| conflict(id, status, "it has ended already"))
     })
     .await
 }
@@ -213,15 +206,29 @@ pub(super) async fn retry(
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = caller_of(&app.snapshot(), &who)?;
+    change(&app, &who, (&uri, &headers, body), id, "retry another's task", |acts, id| {
+        acts.retry_task(id).map(drop).map_err(|status| conflict(id, status, "only a dead letter can be retried"))
+    })
+    .await
+}
+
+/// Changes a task by `act`, for a caller who may act on every task or has submitted this one; `what` names the act for people.
+async fn change(
+    app: &App,
+    who: &Credentials,
+    (uri, headers, body): (&Uri, &HeaderMap, Body),
+    id: Id,
+    what: &'static str,
+    act: impl FnOnce(Acts<'_>, &str) -> Result<(), ApiError> + Send + 'static,
+) -> Result<Response, Problem> {
+    let caller = caller_of(&app.snapshot(), who)?;
     let id = path_id(id)?;
-    let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
-    read_strict(&headers, body, &[])?;
+    let asked = Asked::of("POST", uri, headers, bytes_of(&body))?;
+    read_strict(headers, body, &[])?;
     let (author, sender) = (caller.author(), caller.clone());
-    act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
-        check_submitter(&sender, state.scheduler.tasks().get(&id), state.tokens.valid(), &id, "retry another's task")?;
-        let other = |status| conflict(&id, status, "only a dead letter can be retried");
-        state.acts(&author, now_ms).retry_task(&id).map_err(other)?;
+    act_once(app, &caller, asked, StatusCode::OK, move |state, now_ms| {
+        check_submitter(&sender, state.scheduler.tasks().get(&id), state.tokens.valid(), &id, what)?;
+        act(state.acts(&author, now_ms), &id)?;
         shown(state, &id, now_ms)
     })
     .await
