@@ -95,17 +95,17 @@ impl Course<'_> {
         orders
     }
 
-    /// Takes pending targets in their order, until the wave is full or too many are unavailable.
+    /// Gives pending targets their turns, in their order, until the wave is full or too many are unavailable. Who is away
+    /// for a moment before its turn is not skipped for it.
     fn take_targets(&mut self, fleet: Fleet<'_>, orders: &mut Vec<Order>) {
         let (cap, max) = (self.rollout.cap(), self.rollout.max_unavailable());
-        while self.rollout.counts.commanded() < cap {
+        while self.rollout.counts.commanded() < cap && self.unavailable() < max {
             let next = self.active.ready.first().and_then(|number| self.rollout.targets.get(number)).cloned();
             let Some(target) = next else { return };
             let facts = fleet.facts(&target.agent_id, None);
             match fold::turn(&target, self.rollout, facts.as_ref(), self.now_ms) {
                 Turn::Moves(next) => self.apply(target.number, next),
                 Turn::Occupied => self.note(&target, facts.as_ref()),
-                Turn::Ready if self.unavailable() >= max => return,
                 Turn::Ready => orders.push(self.command(&target)),
             }
         }

@@ -47,7 +47,7 @@ impl Move {
 pub(super) enum Turn {
     /// It moves, and nothing is commanded.
     Moves(Move),
-    /// It is to be restarted, as soon as few enough others are unavailable.
+    /// It is to be restarted.
     Ready,
     /// The agent is on somebody else's restart.
     Occupied,

@@ -5,13 +5,14 @@
 //!
 //! 1. A target that was touched, or whose time is over, moves as far as the present facts say (`fold`).
 //! 2. The rollout halts if too many failed, or if a deadline is over (`course`).
-//! 3. While its wave has room and fewer than `max_unavailable` targets are unavailable, the next one is commanded.
+//! 3. While its wave has room and fewer than `max_unavailable` targets are unavailable, the next one has its turn: it is
+//!    commanded, waited for, or skipped.
 //! 4. It ends with its last target.
 //!
 //! Nothing depends on having seen an event: a hub that was killed between any two steps goes on from what is stored. A
 //! rollout that a starting hub finds rests for a while first, because all agents are away at that moment.
 
-mod acts;
+pub mod acts;
 mod course;
 mod facts;
 mod fold;
@@ -218,6 +219,29 @@ impl Rollouts {
     pub(super) fn take_dirty(&mut self) -> (BTreeSet<Arc<str>>, BTreeSet<(Arc<str>, u32)>) {
         let Dirty { rollouts, targets } = std::mem::take(&mut self.dirty);
         (rollouts, targets)
+    }
+
+    /// Returns whether the rollout rests after a start of the hub.
+    #[cfg(test)]
+    pub(crate) fn is_resting(&self, id: &str) -> bool {
+        let active = self.get(id).and_then(|rollout| self.active.get(&rollout.seq));
+        active.is_some_and(|active| active.rests_until.is_some())
+    }
+
+    /// Checks what is derived of a rollout against whether each target's agent is on a restart, and unavailable.
+    #[cfg(test)]
+    pub(crate) fn check_index(&self, id: &str, facts: impl Fn(&Target) -> (bool, bool)) {
+        let Some((rollout, active)) = self.get(id).and_then(|it| Some((it, self.active.get(&it.seq)?))) else { return };
+        if active.rests_until.is_some() {
+            return;
+        }
+        for (number, target) in &rollout.targets {
+            let (on_restart, unavailable) = facts(target);
+            let is_ready = target.state == target::TargetState::Pending && !on_restart;
+            assert_eq!((active.ready.contains(number), active.unavailable.contains(number)), (is_ready, unavailable), "{target:?}");
+            let until = target.state.until();
+            assert!(until.is_none_or(|at| self.timers.contains(&(at, rollout.seq, Some(*number)))), "{target:?}");
+        }
     }
 
     /// Feeds what decides the future of rollouts to `hasher`, with every time counted by `from_now`.

@@ -53,7 +53,16 @@ impl From<Amount> for AmountForm {
     fn from(amount: Amount) -> Self {
         match amount {
             Amount::Number(number) => Self::Number(number),
-            Amount::Percent(percent) => Self::Percent(format!("{percent}%")),
+            Amount::Percent(_) => Self::Percent(amount.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
         }
     }
 }
@@ -202,8 +211,8 @@ impl Plan {
             return bad("steps", format!("has more than {MAX_STEPS} entries: leave some out"));
         }
         if let Some(pair) = self.steps.windows(2).find(|pair| pair[1].is_more_than(pair[0]) == Some(false)) {
-            let (before, step) = (AmountForm::from(pair[0]), AmountForm::from(pair[1]));
-            return bad("steps", format!("counts from the beginning, and {step:?} is not more than {before:?} before it"));
+            let (before, step) = (pair[0], pair[1]);
+            return bad("steps", format!("counts from the beginning, and {step} is not more than the {before} before it"));
         }
         if self.auto_promote && self.canary.is_none() {
             return bad("auto_promote", "is about a canary, and there is none: leave it out, or add `canary`".to_owned());
