@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::bench::{Bench, Step};
 use crate::hub::scheduler::restart::RestartPhase;
 use crate::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
-use crate::hub::scheduler::rollouts::rollout::{Rollout, RolloutState};
+use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::target::{Counts, Target, TargetState};
 use crate::protocol::{Identify, STATUS_UNWELL, SidecarFrame};
 
@@ -99,8 +99,6 @@ struct Watch {
     retried: BTreeSet<String>,
     /// The agents that were selected.
     frozen: BTreeSet<String>,
-    /// The state after the last step.
-    before: RolloutState,
 }
 
 impl Watch {
@@ -109,8 +107,7 @@ impl Watch {
         bench.join(OTHER);
         bench.start_watched(plan, &AGENTS);
         let frozen = AGENTS.iter().map(|agent_id| (*agent_id).to_owned()).collect();
-        let before = RolloutState::Running;
-        Self { bench, commanded: BTreeMap::new(), retried: BTreeSet::new(), frozen, before }
+        Self { bench, commanded: BTreeMap::new(), retried: BTreeSet::new(), frozen }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -209,10 +206,9 @@ impl Watch {
         if !new.is_empty() {
             let max = rollout.plan.max_unavailable.at_least_one_of(rollout.size) as usize;
             assert!(unavailable <= max, "{new:?} were commanded: {unavailable} of at most {max} are unavailable");
-            assert!(self.before.is_going() || rollout.state.is_going(), "{new:?} were commanded in {:?}", self.before);
+            assert!(rollout.state.is_going(), "{new:?} were commanded in {:?}", rollout.state);
             assert!(rollout.counts.commanded() <= rollout.cap(), "a wave has too many");
         }
-        self.before = rollout.state;
     }
 
     /// What is stored, counted and awaited is as it has to be.
