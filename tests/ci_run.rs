@@ -21,7 +21,7 @@ fn ci(cargo: &str) -> Output {
     }
     let path = format!("{}:/usr/bin:/bin", tools.path().display());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
-    Command::new("bash").arg(script).env("PATH", path).env("FUZZ", "true").output().unwrap()
+    Command::new("bash").arg(script).env("PATH", path).env("FUZZ", "true").env("SCHEMATHESIS", "true").output().unwrap()
 }
 
 #[test]

@@ -30,6 +30,7 @@ const ROOMS: &[&str] = &[
     "sidecar::hub_connection",
     "sidecar::agent",
     "sidecar::journal",
+    "sidecar::history",
     "sidecar::supervisor",
     "sidecar::policy",
     "sidecar::admin",

@@ -1,11 +1,19 @@
-//! What both programs share: files, sockets, texts, the log, signals and secrets.
+//! What both programs share: files, sockets, texts, durations, the log, signals and secrets.
 
+pub mod cli;
 pub(crate) mod crash_points;
+pub mod duration;
 pub mod fs;
+pub mod http_client;
 pub(crate) mod http_server;
 pub mod logging;
 pub(crate) mod private_socket;
 pub mod secret;
 pub mod signals;
+/// The tests' reader of Prometheus' text.
+#[cfg(test)]
+#[path = "../../tests/support/prometheus.rs"]
+#[allow(unreachable_pub, missing_docs, dead_code, reason = "the tests' own reader")]
+pub(crate) mod strict_prometheus;
 pub mod text;
 pub mod wall_clock;

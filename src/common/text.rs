@@ -16,10 +16,16 @@ pub fn last_chars(text: &str, count: usize) -> &str {
     }
 }
 
-/// Returns the text with each control character, line breaks among them, as a space: it can neither move a cursor nor
-/// look like a further line.
+/// Returns the text with each character that a terminal would act on as a space: it can neither move a cursor, nor look like
+/// a further line, nor like another text.
 pub fn on_one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe_in_terminal(c) { ' ' } else { c }).collect()
+}
+
+/// Returns whether a terminal would act on the character: a control character, a line break among them, or one that changes
+/// the reading direction.
+pub fn is_unsafe_in_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns the longest beginning of at most `most` bytes that ends on a character.
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_line_stays_one() {
-        assert_eq!(on_one_line("a\nb\u{1b}[2J\tc"), "a b [2J c");
+        assert_eq!(on_one_line("a\nb\u{1b}[2J\tc\u{202e}d"), "a b [2J c d");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,51 @@ use crate::hub::connection_limit::ConnectionLimit;
 const BACKLOG: i32 = 65_535;
 /// The pause after a failed accept (no file descriptors left).
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long a failed accept counts: while they fail, one follows the other sooner. (A success would not show the end of it:
+/// an accept that nobody comes for waits.)
+const FAILING_FOR: Duration = Duration::from_secs(1);
 /// The least time between two log lines about failed accepts.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A connection that waits: a socket that does not block, and the address at its other end.
 pub(super) type Waiting = (TcpStream, SocketAddr);
+
+/// How accepting goes, for those who watch it.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// The largest number of connections that wait in line.
+    pub(super) places: usize,
+    waiting: AtomicUsize,
+    /// When a connection could not be accepted for the last time.
+    failed_at: Mutex<Option<Instant>>,
+}
+
+impl Intake {
+    /// Creates the watch over a line with so many places (at least 1).
+    pub(super) fn new(places: usize) -> Self {
+        Self { places: places.max(1), waiting: AtomicUsize::new(0), failed_at: Mutex::default() }
+    }
+
+    /// Returns the number of connections in line, with the one that is about to join it.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether connections cannot be accepted.
+    pub(super) fn fails(&self) -> bool {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|at| at.elapsed() < FAILING_FOR)
+    }
+
+    fn failed(&self) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Records that a connection left the line.
+    pub(super) fn served(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Listens on the first of these addresses that can be listened on.
 ///
@@ -42,23 +83,23 @@ pub(super) fn listen(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<
     Ok(listener)
 }
 
-/// Starts the thread, which ends at `stop` or when the line is dropped. While the line has `places` connections, none is
+/// Starts the thread, which ends at `stop` or when the line is dropped. While all places of the line are taken, none is
 /// accepted; the kernel then queues what comes.
 ///
 /// # Errors
 /// Returns the system's error if there is no thread.
 pub(super) fn start(
     listener: TcpListener,
-    places: usize,
+    intake: Arc<Intake>,
     connection_limit: Arc<ConnectionLimit>,
     stop: CancellationToken,
 ) -> io::Result<mpsc::Receiver<Waiting>> {
-    let (line, waiting) = mpsc::channel(places.max(1));
+    let (line, waiting) = mpsc::channel(intake.places);
     let (listener, theirs) = (Arc::new(listener), stop.clone());
     let accepting = Arc::clone(&listener);
     thread::Builder::new()
         .name("accept".to_owned())
-        .spawn(move || accept_until_stopped(&accepting, &line, &connection_limit, &theirs))?;
+        .spawn(move || accept_until_stopped(&accepting, &line, &intake, &connection_limit, &theirs))?;
     tokio::spawn(async move {
         stop.cancelled().await;
         // Wakes the thread, whose accept then fails.
@@ -72,6 +113,7 @@ pub(super) fn start(
 fn accept_until_stopped(
     listener: &TcpListener,
     line: &mpsc::Sender<Waiting>,
+    intake: &Intake,
     connection_limit: &ConnectionLimit,
     stop: &CancellationToken,
 ) {
@@ -80,13 +122,18 @@ fn accept_until_stopped(
         match listener.accept() {
             Ok((stream, peer)) => {
                 // Fails only for a connection that is broken already.
-                if stream.set_nonblocking(true).is_ok() && line.blocking_send((stream, peer)).is_err() {
+                if stream.set_nonblocking(true).is_err() {
+                    continue;
+                }
+                intake.waiting.fetch_add(1, Ordering::Relaxed);
+                if line.blocking_send((stream, peer)).is_err() {
                     return;
                 }
             }
             Err(_) if stop.is_cancelled() => return,
             Err(error) if http_server::is_peer_error(&error) => {}
             Err(error) => {
+                intake.failed();
                 if logged_at.is_none_or(|at: Instant| at.elapsed() > LOG_INTERVAL) {
                     tracing::warn!(%error, "no connection can be taken; trying again (see LimitNOFILE or ulimit -n)");
                     logged_at = Some(Instant::now());

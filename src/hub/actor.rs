@@ -24,7 +24,10 @@ use crate::common::wall_clock;
 use crate::hub::event_log::EventLog;
 use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
 use crate::hub::log_budget::LogBudget;
+use crate::hub::metrics::Metrics;
+use crate::hub::metrics::recorder::Recorder;
 use crate::hub::outbox;
+use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::inventory::Flush;
@@ -33,6 +36,7 @@ use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
 use crate::hub::state::store::{AuditReader, StateChanges, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
+use crate::hub::watched_store::WatchedStore;
 use crate::protocol::{Identify, JsonText, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.
@@ -78,6 +82,9 @@ enum Message {
     Ask(Question),
 }
 
+/// A message, and when it was sent.
+type Sent = (Instant, Message);
+
 /// The error of a request to a hub that is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopping;
@@ -85,8 +92,10 @@ pub struct Stopping;
 /// The sender side of the actor's inbox, for sockets and HTTP alike.
 #[derive(Clone)]
 pub struct Handle {
-    inbox: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Sent>,
     published: watch::Receiver<Arc<Snapshot>>,
+    metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
     events: Arc<EventLog>,
     audit: AuditReader,
 }
@@ -177,7 +186,7 @@ impl Handle {
     /// Notes that a token was used. It waits for nothing, and an actor with too much to do forgets it.
     pub fn note_use(&self, token: TokenHash) {
         // The next request with the token tells it again.
-        let _ = self.inbox.try_send(Message::Used(token));
+        let _ = self.inbox.try_send((Instant::now(), Message::Used(token)));
     }
 
     /// Returns the reader of the audit.
@@ -191,22 +200,32 @@ impl Handle {
         self.published.borrow().clone()
     }
 
+    /// Returns what was recorded for the metrics.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Returns the actor's signs of life.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// Returns the latest events.
     pub fn events(&self) -> &EventLog {
         &self.events
     }
 
     async fn send(&self, message: Message) -> Result<(), Stopping> {
-        self.inbox.send(message).await.map_err(|_| Stopping)
+        self.inbox.send((Instant::now(), message)).await.map_err(|_| Stopping)
     }
 }
 
 /// The actor, before it runs.
 pub struct Actor {
     state: HubState,
-    store: Store,
+    disk: WatchedStore,
     sockets: HashMap<ConnId, outbox::Sender<ToSocket>>,
-    inbox: mpsc::Receiver<Message>,
+    inbox: mpsc::Receiver<Sent>,
     published: watch::Sender<Arc<Snapshot>>,
     events: Arc<EventLog>,
     log_budget: LogBudget,
@@ -218,20 +237,24 @@ pub struct Actor {
 
 impl Actor {
     /// Creates the actor of a store for changes while no hub runs, and the handle to it: nothing becomes due.
-    pub fn to_edit(state: HubState, store: Store) -> (Self, Handle) {
+    pub fn to_edit(state: HubState, store: impl Into<Arc<Store>>) -> (Self, Handle) {
         let (actor, handle) = Self::new(state, store);
         (Self { time_passes: false, ..actor }, handle)
     }
 
     /// Creates an actor over a store, and the handle to it.
-    pub fn new(state: HubState, store: Store) -> (Self, Handle) {
+    pub fn new(state: HubState, store: impl Into<Arc<Store>>) -> (Self, Handle) {
+        let store = store.into();
         let (sender, inbox) = mpsc::channel(INBOX);
-        let (publisher, published) = watch::channel(Arc::new(state.snapshot()));
+        let snapshot = state.snapshot();
+        let (metrics, pulse) = (Arc::new(Metrics::new(now_ms())), Arc::new(Pulse::new(now_ms())));
+        let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.path());
+        let (publisher, published) = watch::channel(Arc::new(snapshot));
         let events = Arc::new(EventLog::new(now_ms()));
         let audit = store.audit();
         let actor = Self {
             state,
-            store,
+            disk: WatchedStore { store, recorder, pulse: pulse.clone() },
             sockets: HashMap::new(),
             inbox,
             published: publisher,
@@ -240,7 +263,7 @@ impl Actor {
             uses_stored_at: now_ms(),
             time_passes: true,
         };
-        (actor, Handle { inbox: sender, published, events, audit })
+        (actor, Handle { inbox: sender, published, metrics, pulse, events, audit })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -269,7 +292,8 @@ impl Actor {
             }
             // 2. Apply.
             let now = now_ms();
-            let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.apply(message, now)).collect();
+            self.disk.pulse.round(now);
+            let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.handle(message, now)).collect();
             if self.deadline().is_some_and(|at| at <= now) {
                 self.state.tick(now);
             }
@@ -284,7 +308,7 @@ impl Actor {
             }
             let presence = self.state.take_presence();
             let changes = self.state.scheduler.take_changes();
-            self.store.commit(&changes, &aside)?;
+            self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
             log_changes(&changes, &mut self.log_budget, now);
             let events = events_of(&changes, presence);
             self.log_revocations(now);
@@ -318,9 +342,17 @@ impl Actor {
     /// Stores a part of what agents did by coming, going and reporting, or all of it.
     fn store_inventory(&mut self, part: Flush, now_ms: u64) -> Result<(), StoreError> {
         match self.state.scheduler.flush_inventory(part, now_ms) {
-            true => self.store.commit(&self.state.scheduler.take_changes(), &StateChanges::default()),
+            true => {
+                let (before, changes) = (self.published.borrow(), self.state.scheduler.take_changes());
+                self.disk.commit(&before.view, &changes, &StateChanges::default(), now_ms)
+            }
             false => Ok(()),
         }
+    }
+
+    fn handle(&mut self, (sent_at, message): Sent, now_ms: u64) -> Option<Answer> {
+        self.disk.recorder.handled_after(sent_at.elapsed());
+        self.apply(message, now_ms)
     }
 
     fn apply(&mut self, message: Message, now_ms: u64) -> Option<Answer> {
@@ -352,8 +384,13 @@ impl Actor {
         socket: outbox::Sender<ToSocket>,
         now_ms: u64,
     ) -> Result<(), IdentifyRefused> {
+        let is_commanded = self.state.scheduler.restarts().awaits_return(&identify.agent_id);
         let conflict = self.state.identify(conn, identify, address, now_ms)?;
         self.sockets.insert(conn, socket);
+        // Of two that use one identity, neither has ended.
+        if conflict.is_none() {
+            self.disk.recorder.identified(identify, is_commanded);
+        }
         if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict
             && self.log_budget.permits("identity_conflict", now_ms)
         {

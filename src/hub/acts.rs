@@ -12,9 +12,10 @@ use crate::hub::scheduler::rollouts::plan::Plan;
 use crate::hub::scheduler::rollouts::refused::{Refused, StartRefused};
 use crate::hub::scheduler::selector::Selector;
 use crate::hub::state::audit::{Action, Author, Entry, without_credentials};
+use crate::hub::state::backup::{Checksum, Contents};
 use crate::hub::state::invitations::{InvitationRequest, InvitationSummary, NotInvited, TooManyInvitations};
 use crate::hub::state::roles::Role;
-use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, hash_of, id_of};
+use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenSelector, hash_of, hex, id_of};
 
 /// What a new token is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,6 +280,14 @@ impl Acts<'_> {
         let old = self.state.settings.all().get(name).map(|old| without_credentials(old));
         self.state.settings.set(name, value);
         let entry = self.entry(Action::SettingChanged, name).change(old, Some(without_credentials(value)));
+        self.state.audit.record(entry);
+    }
+
+    /// Records that a copy of the store is handed over.
+    pub fn record_backup(self, contents: &Contents, checksum: &Checksum) {
+        let Checksum { bytes, sha256 } = checksum;
+        let shown = format!("schema {}, {bytes} bytes, SHA-256 {}", contents.schema, hex(sha256));
+        let entry = self.entry(Action::BackupMade, "store").change(None, Some(shown));
         self.state.audit.record(entry);
     }
 

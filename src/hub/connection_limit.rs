@@ -100,8 +100,7 @@ impl ConnectionLimit {
     }
 
     /// Returns the number of connections that count towards the limit.
-    #[cfg(test)]
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().all.len()
     }
 

@@ -30,12 +30,12 @@ pub struct Event {
 pub struct EventLog {
     /// The time of the hub's start, which tells the events of one run from those of another.
     run: u64,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptEvents>,
     newest: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptEvents {
     events: VecDeque<Event>,
     bytes: usize,
     newest: u64,
@@ -100,7 +100,7 @@ impl EventLog {
         (run.parse() == Ok(self.run)).then(|| number.parse().ok())?
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, KeptEvents> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,10 @@
 //! All agents that the hub knows: those that have identified, and those that have only a token. Both are read from a
 //! snapshot, in the order of their names.
 
+use std::collections::BTreeMap;
+
+use strum::VariantArray as _;
+
 use crate::hub::hub_state::Snapshot;
 use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::inventory::status::AgentStatus;
@@ -46,6 +50,17 @@ impl Snapshot {
             with_token.next_if_eq(&next);
             Some(next)
         })
+    }
+
+    /// Returns the number of agents of each status. It looks at every agent.
+    pub fn agents_by_status(&self, now_ms: u64) -> Vec<(&'static str, usize)> {
+        let mut counts: BTreeMap<AgentStatus, usize> =
+            AgentStatus::VARIANTS.iter().map(|status| (*status, 0)).collect();
+        for agent_id in self.agents_after(None) {
+            let standing = self.view.standing(agent_id, now_ms);
+            *counts.entry(standing.map_or(AgentStatus::NeverSeen, |standing| standing.status)).or_default() += 1;
+        }
+        counts.into_iter().map(|(status, count)| (status.name(), count)).collect()
     }
 
     /// Returns the names after this one that have an agent's token, once for each.

@@ -119,16 +119,16 @@ impl HubState {
     pub fn load(mut stored: Stored, policy: Policy, now_ms: u64) -> Self {
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load(tasks, restarts, policy, now_ms);
-        let scheduler = scheduler.with_agents(take(&mut stored.agents), Some(stored.moment));
+        let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), Some(now_ms));
         Self::with_scheduler(scheduler, stored)
     }
 
-    /// Restores the state for changes while no hub runs: nothing is dropped, and what was connected stays as it was.
+    /// Restores the state for changes while no hub runs: no task or restart is dropped.
     pub fn load_to_edit(mut stored: Stored, now_ms: u64) -> Self {
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load_to_edit(tasks, restarts, Policy::keeping_all(), now_ms);
-        let scheduler = scheduler.with_agents(take(&mut stored.agents), None);
+        let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), None);
         Self::with_scheduler(scheduler, stored)
     }

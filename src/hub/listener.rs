@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::http_server;
-use crate::hub::accept::{self, Waiting};
+use crate::hub::accept::{self, Intake, Waiting};
 use crate::hub::api_error::ApiError;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::guarded_stream::{Guarded, Meter};
@@ -34,6 +35,8 @@ use crate::hub::guarded_stream::{Guarded, Meter};
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// The lifetime of a connection that no agent identified on, however busy it is.
 const MAX_LIFETIME: Duration = Duration::from_secs(600);
+/// The lifetime of a connection that fetches something large.
+const LONG_LIFETIME: Duration = Duration::from_secs(3_600);
 /// The time that a connection has to finish its current request after its lifetime ended or the hub stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of new connections that are being answered at any moment. The others wait, so that a mass join never stands
@@ -54,6 +57,42 @@ pub struct Bounds {
     pub waiting: usize,
 }
 
+/// All connections that no agent has identified on, for those who limit and for those who watch them.
+#[derive(Clone)]
+pub struct Connections {
+    limit: Arc<ConnectionLimit>,
+    intake: Arc<Intake>,
+}
+
+impl Connections {
+    /// Creates the limits on them.
+    pub fn new(bounds: &Bounds) -> Self {
+        Self { limit: ConnectionLimit::new(bounds.unidentified), intake: Arc::new(Intake::new(bounds.waiting)) }
+    }
+
+    /// Returns the number of those that are served and have shown no valid token.
+    pub fn unidentified(&self) -> usize {
+        self.limit.count()
+    }
+
+    /// Returns the number of those that wait to be served.
+    pub fn waiting(&self) -> usize {
+        self.intake.waiting()
+    }
+
+    /// Returns what keeps others from being accepted, as a text for people; `None` if nothing does.
+    pub fn complaint(&self) -> Option<String> {
+        if self.intake.fails() {
+            let text = "no connection can be taken: no files or memory are left (see LimitNOFILE, ulimit -n)";
+            return Some(text.to_owned());
+        }
+        let waiting = self.intake.waiting();
+        (waiting >= self.intake.places).then(|| {
+            format!("{waiting} connections wait to be served, and no more are taken: the hub is flooded (put a proxy before it)")
+        })
+    }
+}
+
 /// A request's handle to its connection.
 #[derive(Clone)]
 pub struct Origin {
@@ -61,6 +100,8 @@ pub struct Origin {
     turn: Turn,
     meter: Meter,
     peer: SocketAddr,
+    /// Whether its answer may take as long as it has to.
+    is_unhurried: Arc<AtomicBool>,
 }
 
 /// A connection's turn to be answered, until it is over.
@@ -80,6 +121,16 @@ impl Origin {
     /// Limits the bytes that the peer may send from now on; beyond that the connection breaks.
     pub fn allow(&self, bytes: u64) {
         self.meter.allow(Some(bytes));
+    }
+
+    /// Lets the answer, and the connection with it, take longer than others may: up to [`LONG_LIFETIME`]. It still breaks
+    /// when its peer reads nothing.
+    pub fn take_time(&self) {
+        self.is_unhurried.store(true, Ordering::Relaxed);
+    }
+
+    fn is_unhurried(&self) -> bool {
+        self.is_unhurried.load(Ordering::Relaxed)
     }
 
     /// Returns the address at the other end of the connection: the client's, or that of a proxy.
@@ -115,17 +166,18 @@ impl Origin {
 pub fn start(
     listener: TcpListener,
     router: Router,
-    bounds: Bounds,
+    connections: Connections,
+    request_timeout: Duration,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
-    let connection_limit = ConnectionLimit::new(bounds.unidentified);
-    let line = accept::start(listener, bounds.waiting, Arc::clone(&connection_limit), stop.clone())?;
-    Ok(tokio::spawn(serve(line, connection_limit, router, bounds.request, stop)))
+    let (intake, limit) = (Arc::clone(&connections.intake), Arc::clone(&connections.limit));
+    let line = accept::start(listener, intake, limit, stop.clone())?;
+    Ok(tokio::spawn(serve(line, connections, router, request_timeout, stop)))
 }
 
 async fn serve(
     mut line: mpsc::Receiver<Waiting>,
-    connection_limit: Arc<ConnectionLimit>,
+    Connections { limit, intake }: Connections,
     router: Router,
     request_timeout: Duration,
     stop: CancellationToken,
@@ -135,7 +187,8 @@ async fn serve(
     loop {
         let next = async {
             let (stream, peer) = line.recv().await?;
-            let slot = connection_limit.enter().await;
+            let slot = limit.enter().await;
+            intake.served();
             let turn = Arc::clone(&turns).acquire_owned().await.ok()?;
             Some((stream, peer, slot, turn))
         };
@@ -149,7 +202,13 @@ async fn serve(
         // Fails only for a connection that is broken already.
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let turn = Arc::new(Mutex::new(Some(turn)));
-        let origin = Origin { slot: Arc::new(slot), turn: Arc::clone(&turn), meter: Meter::default(), peer };
+        let origin = Origin {
+            slot: Arc::new(slot),
+            turn: Arc::clone(&turn),
+            meter: Meter::default(),
+            peer,
+            is_unhurried: Arc::default(),
+        };
         let connection = serve_connection(stream, origin, router.clone(), request_timeout, stop.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
@@ -180,14 +239,27 @@ async fn serve_connection(
         tracing::debug!(%error, "a connection keeps its delay");
     }
     let evicted = origin.evicted().clone();
+    let lifetime = {
+        let origin = origin.clone();
+        async move {
+            sleep(MAX_LIFETIME).await;
+            if origin.is_unhurried() {
+                sleep(LONG_LIFETIME - MAX_LIFETIME).await;
+            }
+        }
+    };
     let stream = TokioIo::new(Guarded::new(stream, origin.meter.clone()));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
-        let answer = router.call(request.map(Body::new));
+        let (origin, answer) = (origin.clone(), router.call(request.map(Body::new)));
         async move {
-            Ok::<Response, Infallible>(match timeout(request_timeout, answer).await {
+            let mut answer = pin!(answer);
+            Ok::<Response, Infallible>(match timeout(request_timeout, answer.as_mut()).await {
                 Ok(Ok(answer)) => answer,
+                Err(_) if origin.is_unhurried() => match answer.await {
+                    Ok(answer) => answer,
+                },
                 Err(_) => too_slow_response(request_timeout),
             })
         }
@@ -199,7 +271,7 @@ async fn serve_connection(
         ended = connection.as_mut() => return log_end(ended),
         () = evicted.cancelled() => return,
         () = stop.cancelled() => {}
-        () = sleep(MAX_LIFETIME) => {}
+        () = lifetime => {}
     }
     connection.as_mut().graceful_shutdown();
     if let Ok(ended) = timeout(SHUTDOWN_TIMEOUT, connection).await {
@@ -221,4 +293,45 @@ fn too_slow_response(request_timeout: Duration) -> Response {
     let mut answer = ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", &hint).into_response();
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Extension;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// How long a request and its answer may take here.
+    const REQUEST: Duration = Duration::from_millis(250);
+
+    async fn status(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(30), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_408_unless_its_route_may_take_its_time() {
+        let listener = accept::listen(["127.0.0.1:0".parse().unwrap()].into_iter()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let work = || async { sleep(2 * REQUEST).await };
+        let router = Router::new().route("/slow", get(work)).route(
+            "/unhurried",
+            get(move |Extension(origin): Extension<Origin>| async move {
+                origin.take_time();
+                work().await;
+            }),
+        );
+        let connections = Connections::new(&Bounds { request: REQUEST, unidentified: 8, waiting: 8 });
+        let stop = CancellationToken::new();
+        let served = start(listener, router, connections, REQUEST, stop.clone()).unwrap();
+        assert_eq!((status(address, "/slow").await, status(address, "/unhurried").await), ("408".into(), "200".into()));
+        stop.cancel();
+        served.await.unwrap();
+    }
 }

@@ -17,8 +17,12 @@
 //! | `accept` | the thread that accepts connections, and the line in which they wait | no |
 //! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
 //! | [`connection_limit`] | the limit on connections without an identified agent | no |
+//! | [`metrics`] | what is counted and measured for Prometheus | no |
+//! | `watched_store` | the store as the actor uses it: each commit is timed and counted | no |
+//! | [`pulse`] | the actor's signs of life | no |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
+//! | [`backups`] | the backups that a running hub makes | no |
 //! | [`cli`] | the command line | no |
 //! | [`log_budget`] | the limit on log lines of one kind | yes |
 //! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
@@ -31,6 +35,7 @@ pub mod actor;
 pub mod acts;
 pub mod admin_socket;
 pub mod api_error;
+pub mod backups;
 pub mod cli;
 pub mod connection_limit;
 pub mod event_log;
@@ -42,8 +47,10 @@ pub mod hub_state;
 pub mod listener;
 pub mod log_budget;
 mod message_stream;
+pub mod metrics;
 mod not_unicode;
 mod outbox;
+pub mod pulse;
 pub mod random;
 pub mod scheduler;
 pub mod server;
@@ -51,4 +58,5 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod watched_store;
 pub mod websocket;

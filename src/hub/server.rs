@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::{Actor, now_ms};
+use crate::hub::backups::Backups;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
-use crate::hub::listener::{self, Bounds};
+use crate::hub::listener::{self, Bounds, Connections};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
@@ -37,6 +38,8 @@ pub struct Options {
     pub policy: Policy,
     /// Whether only an admin may register agents. The legacy hub's registration is open.
     pub closed_registration: bool,
+    /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
+    pub public_metrics: bool,
 }
 
 /// The reason why a hub could not start, or could not go on.
@@ -77,7 +80,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, closed_registration } = options;
+    let Options { listen, data_dir, policy, closed_registration, public_metrics } = options;
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -96,19 +99,28 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let listener = bind(&listen).await?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
 
+    let store = Arc::new(store);
+    let backups = Backups::new(&store);
     let (actor, handle) = Actor::new(HubState::load(stored, policy, now_ms()), store);
     let actor = spawn_actor(actor, stop.clone());
 
-    let patience = TimeLimits {
-        silence: Duration::from_millis(policy.silence_timeout_ms),
-        identify: Duration::from_millis(policy.identify_timeout_ms),
+    let bounds = bounds(&policy, fd_limit::max_open_files());
+    let connections = Connections::new(&bounds);
+    let app = App {
+        listen: address.to_string(),
+        patience: TimeLimits {
+            silence: Duration::from_millis(policy.silence_timeout_ms),
+            identify: Duration::from_millis(policy.identify_timeout_ms),
+        },
+        closed: closed_registration,
+        public_metrics,
+        connections: connections.clone(),
+        ..App::new(handle, data_dir, backups, stop.clone())
     };
-    let app = App::new(handle, address.to_string(), patience, closed_registration, stop.clone());
     let sockets = app.sockets.clone();
     let router = router(Arc::new(app));
     sockets.spawn(admin_socket::serve(own_socket, router.clone(), Via::Socket, stop.clone()));
-    let bounds = bounds(&policy, fd_limit::max_open_files());
-    let http = listener::start(listener, router, bounds, stop.clone())
+    let http = listener::start(listener, router, connections, bounds.request, stop.clone())
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     finish(actor, http, sockets, stop).await
@@ -138,12 +150,12 @@ impl OfflineHub {
         let stored = store.load().map_err(ServeError::Store)?;
         let own_socket = admin_socket::bind(data_dir)
             .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })?;
+        let store = Arc::new(store);
+        let backups = Backups::new(&store);
         let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, now_ms()), store);
         let stop = CancellationToken::new();
         let actor = spawn_actor(actor, stop.clone());
-        let patience = TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO };
-        let app = App::new(handle, String::new(), patience, true, stop.clone());
-        let router = router(Arc::new(app));
+        let router = router(Arc::new(App::new(handle, data_dir.to_owned(), backups, stop.clone())));
         let socket = tokio::spawn(admin_socket::serve(own_socket, router, Via::Offline, stop.clone()));
         Ok(Self { actor, socket, stop })
     }

@@ -1,14 +1,17 @@
 //! The codes the sidecar exits with.
 //!
-//! Those from 64 up have the meanings of BSD's `sysexits.h`. None is above 127, where a shell reports signals, and none
-//! is 1, with which Node programs under pm2 report every failure.
+//! Those from 64 to 78 have the meanings of BSD's `sysexits.h`, 124 that of `timeout`. None is above 127, where a shell
+//! reports signals, and none is 1, with which Node programs under pm2 report every failure.
 
 use std::process::ExitCode as ProcessExit;
 
 use strum::IntoEnumIterator as _;
 
+use crate::common::cli::finding::Code;
+
 /// The reason why the process ended, as its parent sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum ExitCode {
     /// Success: a commanded restart, a stop, or a command that did its work.
@@ -29,6 +32,8 @@ pub enum ExitCode {
     Refused = 77,
     /// The configuration is missing or wrong; a restart will not help.
     Config = 78,
+    /// The time of `--timeout` is over. What the command asked for is in force all the same.
+    TimedOut = 124,
 }
 
 impl ExitCode {
@@ -56,6 +61,7 @@ impl ExitCode {
             Self::AlreadyRunning => "another copy serves this state folder",
             Self::Refused => "the running sidecar refused what a command asked of it",
             Self::Config => "the configuration is missing, wrong or (`onboard`) there already",
+            Self::TimedOut => "the time of --timeout is over; what the command asked for is in force all the same",
         }
     }
 }
@@ -63,5 +69,14 @@ impl ExitCode {
 impl From<ExitCode> for ProcessExit {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
+    }
+}
+
+impl Code for ExitCode {
+    const DONE: Self = Self::Done;
+    const UNAVAILABLE: Self = Self::Unavailable;
+
+    fn number(self) -> u8 {
+        self as u8
     }
 }

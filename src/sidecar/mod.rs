@@ -6,6 +6,7 @@ pub mod cli;
 pub(crate) mod clock;
 pub mod config;
 pub mod exit_code;
+pub mod history;
 pub mod hub_connection;
 pub mod journal;
 pub(crate) mod policy;

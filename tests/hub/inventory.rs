@@ -63,7 +63,8 @@ async fn every_agent_is_listed_and_those_that_are_away_say_why() {
     assert_eq!(names(&hub, "all").await, ["a", "b", "c", "new"]);
     assert_eq!(until(&hub, "new", "never_seen").await["why"], "never_identified");
     assert_eq!(names(&hub, "label.pool=gpu,status=offline").await, ["a"]);
-    assert_eq!(names(&hub, "capability=code").await, ["a"]);
+    assert_eq!(names(&hub, "capability=code").await, ["a", "b", "c"]);
+    assert_eq!(names(&hub, "capability=none").await, Vec::<String>::new());
     assert_eq!(names(&hub, "version=9.9.9,id=a,id=b").await, ["a"]);
     assert_eq!(names(&hub, "status=never_seen").await, ["new"]);
     let (status, refused) = hub.admin("GET", "/api/v1/agents?selector=gpu", Value::Null).await;

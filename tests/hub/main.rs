@@ -1,16 +1,27 @@
 //! The real hub, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+#[path = "../support/backup.rs"]
+#[allow(unreachable_pub, reason = "the other tests' too")]
+mod backups;
+#[path = "../support/disk.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod disks;
 #[path = "../support/encodings.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod encoding_table;
 #[path = "../support/example_binary.rs"]
 mod example_binary;
+#[path = "../support/prometheus.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod prometheus;
 mod support;
 
 mod abuse;
 mod admin;
 mod audit;
+mod backup;
+mod cli;
 mod disk;
 mod encodings;
 mod expiry;
@@ -19,6 +30,8 @@ mod invitations;
 mod lists;
 mod load;
 mod node_sidecar;
+mod observed;
+mod ops;
 mod owners;
 mod process;
 mod restarts;

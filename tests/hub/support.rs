@@ -21,7 +21,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    command.env_remove("AGENTCOM_HUB_LISTEN").env_remove("AGENTCOM_HUB_DATA").env_remove("AGENTCOM_HUB_LOG_LEVEL");
+    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE"] {
+        command.env_remove(format!("AGENTCOM_HUB_{name}"));
+    }
+    command.env_remove("COLUMNS");
     command
 }
 

@@ -81,6 +81,9 @@ fn bash_completes_a_command() {
 fn bash_completes_what_follows_a_command() {
     assert_eq!(bash_offers(&["agentcom-sidecar", "status", "--w"]), "--watch");
     assert_eq!(bash_offers(&["agentcom-sidecar", "cancel-restart", "--conf"]), "--config");
+    assert_eq!(bash_offers(&["agentcom-sidecar", "logs", "--fol"]), "--follow");
+    assert_eq!(bash_offers(&["agentcom-sidecar", "history", "--li"]), "--limit");
+    assert_eq!(bash_offers(&["agentcom-sidecar", "drain", "--time"]), "--timeout");
     assert_eq!(bash_offers(&["agentcom-sidecar", "machine", "--format", "m"]), "mermaid");
 }
 

@@ -79,7 +79,8 @@ fn a_sidecar_that_may_write_no_file_lives_and_takes_no_task() {
     let task = scene.hub.submit("");
     let failed = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;
-        line["error"].as_str().filter(|error| error.contains("File too large")).map(|_| ())
+        let is_of_the_journal = line["message"] == "the journal was not written";
+        line["error"].as_str().filter(|error| is_of_the_journal && error.contains("File too large")).map(|_| ())
     };
     let said = || running.stdout().lines().find_map(failed);
     wait::until_or("the failed write", wait::BOUND, said, || running.output());

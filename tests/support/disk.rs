@@ -19,9 +19,14 @@ pub struct Disk {
 
 impl Disk {
     pub fn new() -> Self {
+        Self::of("256k")
+    }
+
+    /// One of this size, as `mount` takes it.
+    pub fn of(size: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("disk-").tempdir().expect("a folder to mount on");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k", "agentcom-test"]).arg(folder.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "agentcom-test"]).arg(folder.path());
         let done = mount.output().unwrap_or_else(|error| panic!("cannot run mount: {error}"));
         let why = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "a small disk is a tmpfs, and only root may mount one: {why}");

@@ -60,6 +60,11 @@ impl Hub {
         new_token(self.data.path(), name, admin)
     }
 
+    /// The folder of its store.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
     pub fn pid(&self) -> u32 {
         self.running.pid()
     }

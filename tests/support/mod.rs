@@ -3,6 +3,7 @@
 //!
 //! - [`legacy_hub`]: a double of the existing (Elixir) hub, in-process, scriptable, strict.
 //! - [`hub`]: our own `agentcom-hub`, the real binary, with a small JSON-over-HTTP client.
+//! - [`backup`]: a client that fetches a backup from `agentcom-hub`.
 //! - [`sidecar`]: a folder with everything one agent needs, and the real `agentcom-sidecar` in it.
 //! - [`pm2`]: a real pm2 daemon of the test's own.
 //! - [`pm2_double`]: what answers for pm2's daemon where a sidecar only asks it.
@@ -21,6 +22,7 @@
 // A failing test tells its story on stderr, beside the panic's own message.
 #![allow(clippy::print_stderr)]
 
+pub mod backup;
 pub mod disk;
 pub mod encodings;
 pub mod ground;

@@ -11,9 +11,33 @@ pub struct Family {
     pub samples: Vec<Sample>,
 }
 
+impl Family {
+    /// The sum of a histogram without labels.
+    pub fn sum(&self) -> f64 {
+        self.part("_sum", None).unwrap_or_default()
+    }
+
+    /// How many observations a histogram without labels has.
+    pub fn count(&self) -> f64 {
+        self.part("_count", None).unwrap_or_default()
+    }
+
+    /// How many of them are at most that large.
+    pub fn bucket(&self, le: &str) -> Option<f64> {
+        self.part("_bucket", Some(le))
+    }
+
+    fn part(&self, suffix: &str, le: Option<&str>) -> Option<f64> {
+        let is = |sample: &&Sample| sample.suffix == suffix && sample.label("le") == le;
+        self.samples.iter().find(is).map(|sample| sample.value)
+    }
+}
+
 /// One line with a value.
 #[derive(Debug, PartialEq)]
 pub struct Sample {
+    /// `_bucket`, `_sum` or `_count` in a histogram, else empty.
+    pub suffix: String,
     pub labels: Vec<(String, String)>,
     pub value: f64,
 }
@@ -43,15 +67,40 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, Family>, String> {
             return Err(format!("{name}: a counter ends in _total, and nothing else does"));
         }
         for (index, sample) in family.samples.iter().enumerate() {
-            if family.samples[..index].iter().any(|other| other.labels == sample.labels) {
+            let same = |other: &Sample| other.suffix == sample.suffix && other.labels == sample.labels;
+            if family.samples[..index].iter().any(same) {
                 return Err(format!("{name} has a sample twice"));
             }
             if !sample.value.is_finite() || (counter && sample.value < 0.0) {
                 return Err(format!("{name} is {}", sample.value));
             }
         }
+        if family.kind.as_deref() == Some("histogram") {
+            check_histogram(family).map_err(|why| format!("{name}: {why}"))?;
+        }
     }
     Ok(families)
+}
+
+/// A histogram without labels: its buckets grow up to `+Inf`, which has all observations.
+fn check_histogram(family: &Family) -> Result<(), String> {
+    let buckets: Vec<&Sample> = family.samples.iter().filter(|sample| sample.suffix == "_bucket").collect();
+    let mut before = (f64::NEG_INFINITY, 0.0);
+    for bucket in &buckets {
+        let le = bucket.label("le").ok_or("a bucket without le")?;
+        let bound: f64 = le.parse().map_err(|error| format!("le {le:?}: {error}"))?;
+        if bound <= before.0 || bucket.value < before.1 {
+            return Err(format!("the bucket {le} is smaller than the one before"));
+        }
+        before = (bound, bucket.value);
+    }
+    if before.0 != f64::INFINITY || family.bucket("+Inf") != Some(family.count()) {
+        return Err("no bucket +Inf, or one that differs from the count".into());
+    }
+    if family.samples.len() != buckets.len() + 2 || family.part("_sum", None).is_none() {
+        return Err("a sample beside buckets, sum and count".into());
+    }
+    Ok(())
 }
 
 fn read_line(line: &str, families: &mut BTreeMap<String, Family>, current: &mut String) -> Result<(), String> {
@@ -67,7 +116,7 @@ fn read_line(line: &str, families: &mut BTreeMap<String, Family>, current: &mut 
     }
     if let Some(rest) = line.strip_prefix("# TYPE ") {
         let (name, kind) = rest.split_once(' ').ok_or("no type")?;
-        if name != current || !["counter", "gauge"].contains(&kind) {
+        if name != current || !["counter", "gauge", "histogram"].contains(&kind) {
             return Err("a type of another family, or an unknown one".into());
         }
         let family = families.get_mut(name).ok_or("a type before its help")?;
@@ -79,7 +128,10 @@ fn read_line(line: &str, families: &mut BTreeMap<String, Family>, current: &mut 
     let end = line.find(['{', ' ']).ok_or("neither a comment nor a sample")?;
     let name = &line[..end];
     valid(name, true)?;
-    if name != current {
+    let family = families.get_mut(current.as_str()).ok_or("a sample before its family")?;
+    let suffix = name.strip_prefix(current.as_str()).ok_or("a sample outside its family")?;
+    let histogram = family.kind.as_deref() == Some("histogram");
+    if histogram != ["_bucket", "_sum", "_count"].contains(&suffix) || (!histogram && !suffix.is_empty()) {
         return Err("a sample outside its family".into());
     }
     let (labels, rest) = match line[end..].strip_prefix('{') {
@@ -91,7 +143,7 @@ fn read_line(line: &str, families: &mut BTreeMap<String, Family>, current: &mut 
         return Err("no value, or more than one".into());
     }
     let value = value.parse().map_err(|error| format!("{error}"))?;
-    families.get_mut(name).ok_or("no such family")?.samples.push(Sample { labels, value });
+    family.samples.push(Sample { suffix: suffix.to_owned(), labels, value });
     Ok(())
 }
 

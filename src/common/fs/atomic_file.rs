@@ -308,7 +308,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Returns the time in UTC, as in `20261124T055401Z`.
-fn utc_stamp(now: SystemTime) -> String {
+pub(crate) fn utc_stamp(now: SystemTime) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Days are counted from 0000-03-01, so that the leap day ends a year; 146,097 days are a cycle of 400 years.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 pub mod atomic_file;
 pub mod regular_file;
+pub mod rotating_file;
 pub(crate) mod same_file;
 
 /// Returns options under which a file is created for its owner alone (mode 0600).

@@ -1,8 +1,8 @@
 //! The log's levels and formats.
 
 /// The least severe level that is logged. `notice` is the legacy sidecar's level between info and warning; no event
-/// here has it, so it shows warnings and errors.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// here has it, so it shows warnings and errors. A more severe level is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Everything, including other crates' events.
     Trace,

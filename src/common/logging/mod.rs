@@ -16,17 +16,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use file::RotatingFile;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, reload};
 
+use crate::common::fs::rotating_file::RotatingFile;
 use crate::common::secret::Secret;
 pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
 pub use line::Redactor;
 use queue::LineQueue;
 use text::TextFormat;
+pub use text::TextLine;
 
 /// The maximum size of a log file, in bytes (the legacy sidecar's figure).
 pub const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -95,6 +96,11 @@ pub fn init(config: LogConfig) -> Guard {
     guard
 }
 
+/// Returns whether text on stdout has colours: it is a terminal, and nothing says that it should have none.
+pub fn colours_of_stdout() -> bool {
+    Style::of_this_process(LogFormat::Text) == Style::Text { colour: true }
+}
+
 /// The style of lines on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -131,7 +137,7 @@ fn subscriber(
         Style::Text { .. } => Vec::new(),
     };
     if let Some(path) = config.file {
-        let file = RotatingFile::new(path, MAX_FILE_BYTES, MAX_FILES);
+        let file = RotatingFile::new(path, file::LIMITS);
         let file = LineQueue::start("log-file", file, Some(Arc::clone(&stdout)));
         queues.push(Arc::clone(&file));
         as_json.push(file);

@@ -5,10 +5,12 @@ use std::fmt::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::common::text::on_one_line;
 
 /// The formatter that writes events as text.
 #[derive(Debug, Clone, Copy)]
@@ -23,32 +25,18 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
-        let level = *event.metadata().level();
-        let (on, off) = if self.colour { (colour_of(level), "\x1b[0m") } else { ("", "") };
-        write!(
-            writer,
-            "{} {on}{level}{off}{:<pad$}{}",
-            time_of_day(),
-            "",
-            parts.message,
-            pad = 6 - level.as_str().len()
-        )?;
-        if !parts.fields.is_empty() {
-            let dim = if self.colour { "\x1b[2m" } else { "" };
-            write!(writer, " {dim}{}{off}", parts.fields)?;
-        }
-        writeln!(writer)
+        let mut line = TextLine::default();
+        event.record(&mut line);
+        writeln!(writer, "{}", line.finish(&time_of_day(), event.metadata().level().as_str(), self.colour))
     }
 }
 
-fn colour_of(level: Level) -> &'static str {
+fn colour_of(level: &str) -> &'static str {
     match level {
-        Level::ERROR => "\x1b[31m",
-        Level::WARN => "\x1b[33m",
-        Level::INFO => "\x1b[32m",
-        Level::DEBUG | Level::TRACE => "\x1b[2m",
+        "ERROR" => "\x1b[31m",
+        "WARN" => "\x1b[33m",
+        "INFO" => "\x1b[32m",
+        _ => "\x1b[2m",
     }
 }
 
@@ -58,16 +46,17 @@ fn time_of_day() -> String {
     format!("{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The message of an event, and the fields after it.
-#[derive(Default)]
-struct Parts {
+/// A line of text in the making: the message of an event, and the fields after it.
+#[derive(Debug, Default)]
+pub struct TextLine {
     message: String,
     fields: String,
 }
 
-impl Parts {
-    fn add(&mut self, name: &str, value: &str) {
-        let value = strip_control_characters(value);
+impl TextLine {
+    /// Adds a field; the one called `message` goes before the others.
+    pub fn add(&mut self, name: &str, value: &str) {
+        let (name, value) = (on_one_line(name), on_one_line(value));
         if name == "message" {
             self.message = value;
         } else if value.is_empty() || value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=')) {
@@ -77,9 +66,20 @@ impl Parts {
             let _ = write!(self.fields, " {name}={value}");
         }
     }
+
+    /// Returns the line, without its end.
+    pub fn finish(&self, time: &str, level: &str, colour: bool) -> String {
+        let (on, off, dim) = if colour { (colour_of(level), "\x1b[0m", "\x1b[2m") } else { ("", "", "") };
+        let pad = 6_usize.saturating_sub(level.len());
+        let fields = match self.fields.as_str() {
+            "" => String::new(),
+            fields => format!(" {dim}{fields}{off}"),
+        };
+        format!("{time} {on}{level}{off}{:<pad$}{}{fields}", "", self.message)
+    }
 }
 
-impl Visit for Parts {
+impl Visit for TextLine {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add(field.name(), value);
     }
@@ -87,12 +87,4 @@ impl Visit for Parts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field.name(), &format!("{value:?}"));
     }
-}
-
-/// Replaces control characters, and those that change the reading direction, by spaces.
-fn strip_control_characters(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect()
 }

@@ -1,23 +1,19 @@
-//! `agentcom-hub audit`: arguments and output. The requests themselves go through `admin_socket`.
-
-use std::process::ExitCode;
+//! `agentcom-hub audit`: arguments and output.
 
 use clap::Args;
+use serde_json::Value;
 
+use crate::common::duration::parse_duration;
 use crate::common::text::on_one_line;
-use crate::hub::actor::now_ms;
-use crate::hub::admin_socket::Request;
-use crate::hub::cli::output::{fail, print};
-use crate::hub::cli::request::{DataArgs, request_or_fail};
-use crate::hub::state::audit::{Action, Filter, Numbered, Page};
-use crate::hub::state::lifetime::{parse_duration, show_duration};
-use crate::hub::state::store::Store;
-
-/// The number of entries that one request asks for.
-const PAGE_ITEMS: usize = 1_000;
+use crate::common::wall_clock::now_ms;
+use crate::hub::cli::client::{self, Folder, HubArgs};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::fields::{ago, text};
+use crate::hub::cli::show::output::Output;
+use crate::hub::state::audit::Action;
 
 #[derive(Debug, Args)]
-pub(crate) struct AuditArgs {
+pub(in crate::hub::cli) struct AuditArgs {
     /// Only what this agent or operator did (its name, or uid:N for commands on the hub's machine)
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
@@ -37,7 +33,7 @@ pub(crate) struct AuditArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    data: DataArgs,
+    hub: HubArgs,
 }
 
 fn parse_action(named: &str) -> Result<Action, String> {
@@ -46,57 +42,33 @@ fn parse_action(named: &str) -> Result<Action, String> {
 }
 
 /// Runs the command and returns the exit code.
-pub(crate) fn run(args: &AuditArgs) -> ExitCode {
-    let path = Store::path_in(&args.data.dir);
-    if !path.exists() {
-        return fail(78, &format!("there is no store at {}: name the hub's data dir with --data", path.display()));
-    }
-    let now = now_ms();
-    let filter = Filter {
-        who: args.who.clone(),
-        action: args.action,
-        target: args.target.clone(),
-        since: args.since.map(|since| now.saturating_sub(since)),
-    };
-    let mut left = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut before = None;
-    loop {
-        let request = Request::Audit { filter: filter.clone(), before, limit: left.min(PAGE_ITEMS) };
-        let Page { items, next_cursor } = match request_or_fail(&args.data, &request) {
-            Ok(answer) => answer.audit.unwrap_or_default(),
-            Err(code) => return code,
+pub(in crate::hub::cli) fn run(args: &AuditArgs) -> ExitCode {
+    client::run(&args.hub, Folder::MustExist, async |client| {
+        let only = [
+            ("who", args.who.clone()),
+            ("action", args.action.map(|action| action.to_string())),
+            ("target", args.target.clone()),
+            ("since", args.since.map(|since| now_ms().saturating_sub(since).to_string())),
+        ];
+        let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+        let found = client.list("/api/v1/audit", &only, Some(limit), |_| false).await?;
+        let text: String = match args.json {
+            true => found.raw.iter().map(|entry| format!("{}\n", entry.get())).collect(),
+            false => found.values().map(|entry| as_text(&entry)).collect(),
         };
-        let text: String = items.iter().map(|one| if args.json { as_json(one) } else { as_text(one, now) }).collect();
-        let printed = print(&text);
-        left = left.saturating_sub(items.len());
-        before = next_cursor;
-        if before.is_none() || left == 0 || printed != ExitCode::SUCCESS {
-            return printed;
+        Ok(Output::done(text))
+    })
+}
+
+fn as_text(entry: &Value) -> String {
+    let [seq, who, via, action, target] = ["seq", "who", "via", "action", "target"].map(|field| text(&entry[field]));
+    let role = entry["role"].as_str().map(|role| format!(" ({role})")).unwrap_or_default();
+    let mut line = format!("{seq:>6}  {:>9}  {who}{role} by {via}: {action} {target}", ago(&entry["at_ms"]));
+    for (field, word) in [("count", "count"), ("old", "was"), ("new", "now"), ("selector", "as"), ("reason", "because")]
+    {
+        if !entry[field].is_null() {
+            line.push_str(&format!("; {word} {}", text(&entry[field])));
         }
     }
-}
-
-fn as_json(one: &Numbered) -> String {
-    // Strings and numbers only: this cannot fail.
-    serde_json::to_string(one).unwrap_or_default() + "\n"
-}
-
-fn as_text(one: &Numbered, now: u64) -> String {
-    let Numbered { seq, entry } = one;
-    let ago = format!("{} ago", show_duration(now.saturating_sub(entry.at_ms)));
-    let author = &entry.author;
-    let role = author.role.map(|role| format!(" ({role})")).unwrap_or_default();
-    let mut text =
-        format!("{seq:>6}  {ago:>9}  {}{role} by {}: {} {}", author.who, author.via, entry.action, entry.target);
-    let parts = [
-        entry.count.map(|count| format!("count {count}")),
-        entry.old.as_ref().map(|old| format!("was {old}")),
-        entry.new.as_ref().map(|new| format!("now {new}")),
-        entry.reason.as_ref().map(|reason| format!("because {reason}")),
-    ];
-    for part in parts.into_iter().flatten() {
-        text.push_str("; ");
-        text.push_str(&part);
-    }
-    on_one_line(&text) + "\n"
+    on_one_line(&line) + "\n"
 }

@@ -1,51 +1,104 @@
-//! The hub's command line: arguments, output and exit codes. It holds no logic of the hub.
+//! The hub's command line: `serve` runs a hub, every other command is a client of one. It holds no logic of the hub.
 
+mod access;
+mod agents;
 mod audit;
-mod invite;
-mod output;
-mod request;
+mod backup;
+mod check;
+mod client;
+mod events;
+mod exit_code;
+mod man;
+mod restarts;
+mod serve;
+mod show;
 mod store;
-mod token;
-mod token_file;
+mod tasks;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use clap::{Parser, Subcommand};
 
-use crate::common::logging::{self, LogConfig, LogLevel};
-use crate::common::signals::handle_file_size_signal;
+use crate::hub::cli::access::invite::{self, InviteAction, NewInvitation};
+use crate::hub::cli::access::token::{self, NewToken, TokenAction};
+use crate::hub::cli::agents::label::{self, LabelArgs};
+use crate::hub::cli::agents::list::{self as agents_list, AgentsArgs};
+use crate::hub::cli::agents::one::{self as agent, AgentArgs};
 use crate::hub::cli::audit::AuditArgs;
-use crate::hub::cli::invite::{InviteAction, NewInvitation};
-use crate::hub::cli::output::fail;
-use crate::hub::cli::request::DataArgs;
+use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
+use crate::hub::cli::check::CheckArgs;
+use crate::hub::cli::events::EventsArgs;
+use crate::hub::cli::restarts::command::{self as restart, RestartArgs};
+use crate::hub::cli::restarts::list::{self as restarts_list, RestartsArgs};
+use crate::hub::cli::serve::ServeArgs;
 use crate::hub::cli::store::StoreAction;
-use crate::hub::cli::token::{NewToken, TokenAction};
-use crate::hub::fd_limit;
-use crate::hub::scheduler::policy::Policy;
-use crate::hub::server::{Options, ServeError, serve};
-use crate::hub::state::store::StoreError;
+use crate::hub::cli::tasks::change::{self, Change, ChangeArgs};
+use crate::hub::cli::tasks::list::{self as tasks_list, TasksArgs};
+use crate::hub::cli::tasks::one::{self as task, TaskArgs};
+use crate::hub::cli::tasks::submit::{self, SubmitArgs};
 
 /// The hub of agentcom sidecars: assigns tasks, commands restarts, and records how each went.
+///
+/// Every command but `serve` is a client of a hub: of the one whose data folder --data names (whether or not it runs), or of
+/// the one at the address that --hub names, with a token.
 #[derive(Debug, Parser)]
-#[command(name = "agentcom-hub", version, after_help = EXIT_CODES)]
+#[command(name = "agentcom-hub", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 stopped as told, 1 nothing to revoke, 2 wrong arguments, 65 the store holds records that cannot be
-read (store check), 69 the address is taken, 70 a bug, 71 no threads or files left, 74 the disk failed while running or
-writing, 75 the data dir is in use by another hub, 78 the data dir, the address or --out's file cannot be used.";
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the hub until SIGINT or SIGTERM
     Serve(ServeArgs),
-    /// Print a new token for NAME, as the last word on stdout, or write it to a file; list tokens, or revoke them. Also while
-    /// the hub runs on the same data dir
+    /// List the agents that are known: how each does, since when, and why
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub agents --away                         which are away, since when, and why
+  agentcom-hub agents label.pool=gpu,status=degraded
+  agentcom-hub agents --json | jq -r '.[] | select(.restarts.unplanned > 3) | .agent_id'")]
+    Agents(AgentsArgs),
+    /// Tell everything about one agent, in words: how it does and why, its task, its restarts, its labels
+    Agent(AgentArgs),
+    /// List tasks, by priority and order of submission
+    Tasks(TasksArgs),
+    /// Show one task and what happened to it, or follow it until it has ended
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub task task-0123456789abcdef --follow --timeout 2h")]
+    Task(TaskArgs),
+    /// Submit a task, and print its id
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub submit 'Update the changelog' --capability code --priority high
+  agentcom-hub submit 'Nightly build' --metadata @build.json --idempotency-key nightly-2026-11-30 --follow")]
+    Submit(SubmitArgs),
+    /// Cancel a task that has not ended
+    Cancel(ChangeArgs),
+    /// Queue a dead letter again, with all its tries
+    Retry(ChangeArgs),
+    /// Restart agents once their tasks have ended
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub restart my-agent --reason upgrade --wait
+  agentcom-hub restart label.pool=gpu --dry-run
+  agentcom-hub restart all --deadline 10m --wait --timeout 1h && echo all are back")]
+    Restart(RestartArgs),
+    /// List the commanded restarts, the newest first: of whom, by whom, why, and how each went
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub restarts --agent my-agent --since 24h     why did it restart last night?
+  agentcom-hub restarts --state overdue")]
+    Restarts(RestartsArgs),
+    /// Print what happens to tasks, restarts and agents, as it happens
+    Events(EventsArgs),
+    /// Set and remove labels of agents
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub label my-agent pool=gpu canary-       sets one, removes another")]
+    Label(LabelArgs),
+    /// Print a new token for NAME, as the last word on stdout, or write it to a file; list tokens, or revoke them
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Token {
         #[command(subcommand)]
@@ -54,7 +107,7 @@ enum Command {
         new: NewToken,
     },
     /// Print the code of a new invitation, as the last word on stdout: with it an agent registers where it otherwise
-    /// could not. Also while the hub runs on the same data dir
+    /// could not
     #[command(args_conflicts_with_subcommands = true)]
     Invite {
         #[command(subcommand)]
@@ -62,201 +115,69 @@ enum Command {
         #[command(flatten)]
         new: NewInvitation,
     },
-    /// Print who did what to what, and why, the newest first. Also while the hub runs on the same data dir
+    /// Print who did what to what, and why, the newest first
     Audit(AuditArgs),
     /// Check the hub's store
     Store {
         #[command(subcommand)]
         action: StoreAction,
     },
-}
-
-#[derive(Debug, Args)]
-struct ServeArgs {
-    /// Where to listen; port 0 takes any free one and logs it
-    #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
-    listen: String,
-    #[command(flatten)]
-    data: DataArgs,
-    /// The least severe level that is logged: error, warning, info, debug or trace
-    #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
-    log_level: LogLevel,
-    #[command(flatten)]
-    timing: TimingArgs,
-    /// Let only an admin register agents; without it, anyone who reaches the hub can
-    #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
-    closed_registration: bool,
-    #[command(flatten)]
-    bounds: BoundArgs,
-}
-
-/// Bounds, as numbers.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Bounds")]
-struct BoundArgs {
-    /// Make a task a dead letter after this many losses: its agent went away unannounced, or showed no sign of life
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
-    max_losses: u64,
-    /// Accept no more tasks when this many have not ended
-    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNFINISHED", default_value_t = Policy::default().max_unfinished)]
-    max_unfinished: usize,
-    /// Forget the oldest finished tasks when all of them exceed this size
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
-    keep_finished_mib: u64,
-    /// Call an agent stale when it is away for longer than this
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500), env = "AGENTCOM_HUB_STALE_AFTER", default_value_t = Policy::default().stale_after_ms / DAY_MS)]
-    stale_after: u64,
-    /// Close the oldest connection when this many have not identified
-    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
-    max_unidentified: usize,
-}
-
-const DAY_MS: u64 = 86_400_000;
-
-fn log_level(name: &str) -> Result<LogLevel, String> {
-    LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
-}
-
-/// Timings, in ms.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Timings (ms)")]
-struct TimingArgs {
-    /// Reclaim an assignment that was not accepted for this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
-    accept_timeout_ms: u64,
-    /// Reclaim a task that showed no sign of life for this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
-    stale_timeout_ms: u64,
-    /// Drop a socket that was silent for this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
-    silence_timeout_ms: u64,
-    /// Close a socket that no agent identified on for this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTIFY_TIMEOUT_MS", default_value_t = Policy::default().identify_timeout_ms)]
-    identify_timeout_ms: u64,
-    /// How long the head of a request, its answer, or the pause before the next may take
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
-    request_timeout_ms: u64,
-    /// Leave the task with a sidecar whose connection broke for this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONNECT_GRACE_MS", default_value_t = Policy::default().reconnect_grace_ms)]
-    reconnect_grace_ms: u64,
-    /// Send an assignment again when a returned agent does not mention it for this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
-    reconcile_ms: u64,
-    /// Let a sidecar that is refused, because another one has its identity, try again after this long
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTITY_RETRY_MS", default_value_t = Policy::default().identity_retry_ms)]
-    identity_retry_ms: u64,
-    /// Give an agent that rejected a task as busy none for this long, unless its state changes
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
-    reject_retry_ms: u64,
-    /// How long a running task may delay a restart, where the command does not say
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
-    restart_deadline_ms: u64,
-    /// How long a sidecar may take for its final messages
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
-    drain_deadline_ms: u64,
-    /// What a restart may take beyond both deadlines before it is called overdue
-    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
-    restart_margin_ms: u64,
-}
-
-/// Parses a duration in ms, from 1 to a year: 0 would make a busy loop.
-fn ms() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=31_536_000_000)
-}
-
-impl ServeArgs {
-    fn policy(&self) -> Policy {
-        let Self { timing, bounds, .. } = self;
-        Policy {
-            accept_timeout_ms: timing.accept_timeout_ms,
-            stale_timeout_ms: timing.stale_timeout_ms,
-            silence_timeout_ms: timing.silence_timeout_ms,
-            identify_timeout_ms: timing.identify_timeout_ms,
-            request_timeout_ms: timing.request_timeout_ms,
-            reconnect_grace_ms: timing.reconnect_grace_ms,
-            reconcile_ms: timing.reconcile_ms,
-            identity_retry_ms: timing.identity_retry_ms,
-            reject_retry_ms: timing.reject_retry_ms,
-            restart_deadline_ms: timing.restart_deadline_ms,
-            drain_deadline_ms: timing.drain_deadline_ms,
-            restart_margin_ms: timing.restart_margin_ms,
-            max_losses: bounds.max_losses,
-            stale_after_ms: bounds.stale_after * DAY_MS,
-            max_unidentified: bounds.max_unidentified,
-            max_unfinished: bounds.max_unfinished,
-            keep_finished_bytes: bounds.keep_finished_mib << 20,
-            ..Policy::default()
-        }
-    }
+    /// Copy everything that a hub stores to a file, also while it runs
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub backup --out /var/backups/hub.redb --force
+  agentcom-hub backup --out hub.redb --hub https://hub.example --token-file admin-token")]
+    Backup(BackupArgs),
+    /// Make a backup the store of a data folder that no hub uses. The store that was there is kept under another name
+    Restore(RestoreArgs),
+    /// Check a hub: whether it is reached and ready, what it holds that is wrong, and what to do about each
+    ///
+    /// It changes nothing. It ends with 0 when there is no problem (warnings are none), else with the code of the first one.
+    Check(CheckArgs),
+    /// Print the completions of a shell
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub completions bash > /etc/bash_completion.d/agentcom-hub
+  agentcom-hub completions fish > ~/.config/fish/completions/agentcom-hub.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page: all of it, or one command's
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub man | man -l -
+  agentcom-hub man token list")]
+    Man {
+        /// Only this command's
+        command: Vec<String>,
+    },
 }
 
 /// Runs the command and returns the exit code.
 pub fn run(cli: Cli) -> ExitCode {
-    match cli.command {
-        Command::Serve(args) => run_serve(&args),
+    let code = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Agents(args) => agents_list::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Tasks(args) => tasks_list::run(&args),
+        Command::Task(args) => task::run(&args),
+        Command::Submit(args) => submit::run(&args),
+        Command::Cancel(args) => change::run(&args, Change::Cancel),
+        Command::Retry(args) => change::run(&args, Change::Retry),
+        Command::Restart(args) => restart::run(&args),
+        Command::Restarts(args) => restarts_list::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Label(args) => label::run(&args),
         Command::Token { action, new } => token::run(action, new),
-        Command::Invite { action, new } => invite::run(action, new),
+        Command::Invite { action, new } => invite::run(action, &new),
         Command::Audit(args) => audit::run(&args),
         Command::Store { action } => store::run(&action),
-    }
-}
-
-fn run_serve(args: &ServeArgs) -> ExitCode {
-    // Held until the end of this function: dropping it writes the last lines.
-    let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
-    fd_limit::raise();
-    let options = Options {
-        listen: args.listen.clone(),
-        data_dir: args.data.dir.clone(),
-        policy: args.policy(),
-        closed_registration: args.closed_registration,
+        Command::Backup(args) => backup::run_backup(&args),
+        Command::Restore(args) => backup::run_restore(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Completions { shell } => man::completions(shell),
+        Command::Man { command } => man::man(&command),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(71, &format!("no runtime: {error}; check the limits on threads and files")),
-    };
-    let result = runtime.block_on(async {
-        if let Err(error) = handle_file_size_signal() {
-            tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
-        }
-        let stop = CancellationToken::new();
-        match stop_on_signals(stop.clone()) {
-            Ok(()) => serve(options, stop).await,
-            Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
-        }
-    });
-    // A blocked thread must not delay the exit.
-    runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "the hub ends");
-            fail(exit_code(&error), &error.to_string())
-        }
-    }
-}
-
-/// Cancels `stop` on SIGINT (pm2 and Ctrl-C) and on SIGTERM (all other supervisors).
-fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
-        tracing::info!(signal = name, "stopping");
-        stop.cancel();
-    });
-    Ok(())
-}
-
-fn exit_code(error: &ServeError) -> u8 {
-    match error {
-        ServeError::Store(StoreError::Locked(_)) => 75,
-        ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => 78,
-        ServeError::AddressInUse(_) => 69,
-        ServeError::Commit(_) => 74,
-        ServeError::ActorDied(_) => 70,
-    }
+    code.into()
 }

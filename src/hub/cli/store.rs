@@ -1,63 +1,61 @@
 //! `agentcom-hub store`: arguments and output. The store itself determines which records cannot be read.
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::hub::admin_socket::Request;
-use crate::hub::cli::output::{fail, print};
-use crate::hub::cli::request::{DataArgs, request_or_fail};
-use crate::hub::state::store::{Store, UnreadRecord};
-
-/// The exit code for a store with records that cannot be read.
-const UNREAD: u8 = 65;
+use crate::hub::cli::client::{self, Folder, HubArgs, value};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::fields::text;
+use crate::hub::cli::show::output::Output;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum StoreAction {
+pub(in crate::hub::cli) enum StoreAction {
     /// List the records that cannot be read: table, key, bytes, why, and what to do. Exits 65 where there are any. Also
-    /// while the hub runs on the same data dir: then those that it met at its start
+    /// while the hub runs: then those that it met at its start
     Check {
         /// Print a JSON list
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        data: DataArgs,
+        hub: HubArgs,
     },
 }
 
 /// Runs the command and returns the exit code.
-pub(crate) fn run(action: &StoreAction) -> ExitCode {
-    let StoreAction::Check { json, data } = action;
-    let path = Store::path_in(&data.dir);
-    if !path.exists() {
-        return fail(78, &format!("there is no store at {}: name the hub's data dir with --data", path.display()));
-    }
-    let unread = match request_or_fail(data, &Request::CheckStore) {
-        Ok(answer) => answer.unread.unwrap_or_default(),
-        Err(code) => return code,
-    };
-    let printed = print(&if *json { as_json(&unread) } else { as_text(&unread, &path.display().to_string()) });
-    if unread.is_empty() || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(UNREAD) }
+pub(in crate::hub::cli) fn run(action: &StoreAction) -> ExitCode {
+    let StoreAction::Check { json, hub } = action;
+    client::run(hub, Folder::MustExist, async |client| {
+        let answer = value(&*client.get("/api/v1/store/unread").await?);
+        let unread = answer["items"].as_array().ok_or_else(|| client.unknown_answer(&"it has no `items`"))?;
+        let shown = if *json { as_json(unread) } else { as_text(unread, &client.store()) };
+        let code = if unread.is_empty() { ExitCode::Done } else { ExitCode::Unread };
+        Ok(Output::done(shown).ending(code))
+    })
 }
 
-fn as_text(unread: &[UnreadRecord], path: &str) -> String {
+fn as_text(unread: &[Value], store: &str) -> String {
     if unread.is_empty() {
-        return format!("{path}: every record can be read\n");
+        return format!("{store}: every record can be read\n");
     }
-    let record = |UnreadRecord { table, key, bytes, why }: &UnreadRecord| {
-        format!("{table}/{key}: {bytes} bytes: {why}\n  -> {}\n", advice(table))
+    let record = |record: &Value| {
+        let [table, key, bytes, why] = ["table", "key", "bytes", "why"].map(|field| text(&record[field]));
+        format!("{table}/{key}: {bytes} bytes: {why}\n  -> {}\n", advice(&table))
     };
     let records: String = unread.iter().map(record).collect();
-    format!("{path}: {} cannot be read; each is kept as it is and counts for nothing\n{records}", unread.len())
+    format!("{store}: {} cannot be read; each is kept as it is and counts for nothing\n{records}", unread.len())
 }
 
-fn as_json(unread: &[UnreadRecord]) -> String {
-    let record = |UnreadRecord { table, key, bytes, why }: &UnreadRecord| json!({"table": table, "key": key, "bytes": bytes, "why": why, "then": advice(table)});
-    serde_json::Value::from_iter(unread.iter().map(record)).to_string() + "\n"
+fn as_json(unread: &[Value]) -> String {
+    let record = |record: &Value| {
+        let mut record = record.clone();
+        record["then"] = json!(advice(&text(&record["table"])));
+        record
+    };
+    Value::from_iter(unread.iter().map(record)).to_string() + "\n"
 }
 
-fn advice(table: &str) -> &'static str {
+/// Returns what to do about an unreadable record of this table.
+pub(in crate::hub::cli) fn advice(table: &str) -> &'static str {
     match table {
         "tasks" => "submit the task again, or start the version of the hub that wrote it",
         "invitations" => "make a new one (agentcom-hub invite), or start the version of the hub that wrote it",

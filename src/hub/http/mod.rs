@@ -4,6 +4,8 @@
 //! | route | role | answer |
 //! |---|---|---|
 //! | `GET /health` | none | 200 |
+//! | `GET /ready` | none | 200, 503 |
+//! | `GET /metrics` | any; none for clients of this machine, or with `--public-metrics` | 200 |
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
 //! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
@@ -27,7 +29,9 @@ mod admin;
 mod agents;
 pub mod credentials;
 mod lists;
+mod metrics;
 mod not_offered;
+mod ready;
 mod register;
 pub mod reply;
 mod request;
@@ -66,6 +70,8 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/ws", get(websocket))
         .route("/health", get(health))
+        .route("/ready", get(ready::ready))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/agents", get(agents::list))
         .route("/api/agents/states", get(agents::list_states))
         .route("/api/agents/{id}/state", get(agents::get_state))
@@ -129,8 +135,13 @@ fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
+    v1::or_problem(&uri, wrong_method_error(&method, &uri))
+}
+
+/// Returns the 405 error for a path that has not this method.
+pub(super) fn wrong_method_error(method: &Method, uri: &Uri) -> ApiError {
     let hint = format!("{} does not take {method}; the routes are in docs/hub.md", uri.path());
-    v1::or_problem(&uri, ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint))
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint)
 }
 
 async fn websocket(

@@ -37,8 +37,8 @@ const NOT_OFFERED: &[(&str, &str)] = &[
 ];
 
 const MESSAGES: &str = "agents do not talk to each other here";
-const BACKUP: &str = "stop the hub and copy its data folder, or copy a snapshot of the file system";
-const DASHBOARD: &str = "there is no dashboard: GET /health, /api/agents and /api/tasks/stats say how it is";
+const BACKUP: &str = "GET /api/v1/backup, and agentcom-hub restore on the hub's machine; nothing needs compaction";
+const DASHBOARD: &str = "GET /metrics is for Prometheus (a Grafana dashboard: docs/ops), /health, /ready and /api/tasks/stats say how it is";
 
 /// Returns the alternative to a path that only the legacy hub serves, or `None` for any other path.
 pub(crate) fn alternative_to(path: &str) -> Option<&'static str> {

@@ -1,8 +1,10 @@
 //! What all routes share: the state, the extracted parts of a request, and helpers to read them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,13 +13,16 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::hub::actor::Handle;
+use crate::hub::actor::{Handle, now_ms};
 use crate::hub::api_error::ApiError;
+use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
+use crate::hub::listener::{Bounds, Connections};
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
@@ -31,6 +36,16 @@ pub struct App {
     pub patience: TimeLimits,
     /// Whether only an admin may register agents.
     pub closed: bool,
+    /// Whether anybody may read the metrics.
+    pub public_metrics: bool,
+    /// The folder of the store.
+    pub data_dir: PathBuf,
+    /// The connections that no agent has identified on.
+    pub connections: Connections,
+    /// Held by the scrape that is being answered.
+    pub scrape: Arc<Mutex<()>>,
+    /// The maker of backups.
+    pub backups: Backups,
     /// The token whose cancellation ends every WebSocket.
     pub stop: CancellationToken,
     /// The task of every WebSocket.
@@ -40,9 +55,30 @@ pub struct App {
 }
 
 impl App {
-    /// Creates the state of a hub without connections.
-    pub fn new(actor: Handle, listen: String, patience: TimeLimits, closed: bool, stop: CancellationToken) -> Self {
-        Self { actor, listen, patience, closed, stop, sockets: TaskTracker::new(), next_conn: AtomicU64::new(1) }
+    /// Creates the state of a hub that listens nowhere.
+    pub fn new(actor: Handle, data_dir: PathBuf, backups: Backups, stop: CancellationToken) -> Self {
+        Self {
+            actor,
+            listen: String::new(),
+            patience: TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO },
+            closed: true,
+            public_metrics: false,
+            data_dir,
+            connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
+            scrape: Arc::default(),
+            backups,
+            stop,
+            sockets: TaskTracker::new(),
+            next_conn: AtomicU64::new(1),
+        }
+    }
+
+    /// Returns whether what proves a caller is still valid.
+    pub(super) fn is_valid(&self, proof: Proof) -> bool {
+        match proof {
+            Proof::Token(token) => self.snapshot().tokens.is_valid(&token, now_ms()),
+            Proof::Local(_) => true,
+        }
     }
 
     /// Returns the state as of the last commit.

@@ -63,7 +63,7 @@ impl Scheduler {
         }
         self.tasks.lost_assignments.state_hash(hasher);
         self.rivals.state_hash(now_ms, hasher);
-        self.rollouts.state_hash(|at| from_now.ms(at), hasher);
+        self.rollouts.state_hash(self, now_ms, |at| from_now.ms(at), hasher);
     }
 }
 

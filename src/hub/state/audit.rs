@@ -81,6 +81,8 @@ pub enum Action {
     TaskRetried,
     /// A setting was changed.
     SettingChanged,
+    /// A copy of the store was made and handed over.
+    BackupMade,
 }
 
 /// Who acts, and how.
@@ -125,7 +127,7 @@ pub struct Entry {
     /// What was done.
     pub action: Action,
     /// What it was done to: the name of an agent or operator, or the id of a task, a rollout or an invitation, or a
-    /// setting's name.
+    /// setting's name, or `store`.
     pub target: String,
     /// The reason that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -80,6 +80,8 @@ pub enum Permission {
     InspectStore,
     /// Change the hub's settings.
     ChangeSettings,
+    /// Get a copy of the whole store, with the hashes of all tokens and every result.
+    BackUpStore,
     /// Connect as the agent of its name.
     Identify,
 }
@@ -105,6 +107,7 @@ impl Permission {
             Self::RevokeOwnTokens => (false, false, true, true),
             Self::InspectStore    => (false, false, true, false),
             Self::ChangeSettings  => (false, false, true, false),
+            Self::BackUpStore     => (false, false, true, false),
             Self::Identify        => (false, false, true, true),
         }
     }

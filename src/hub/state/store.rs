@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{
-    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableHandle as _, WriteTransaction,
+    Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError, TableHandle as _, Value, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,17 +45,62 @@ const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tok
 /// Answers by name and `Idempotency-Key`.
 const ANSWERS: RecordTable = TableDefinition::new("answers");
 const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new(META_NAME);
+
+/// The name of the table that holds the schema number.
+pub(super) const META_NAME: &str = "meta";
+
+/// Something that is done with each table, whatever its types.
+pub(super) trait TableVisitor {
+    /// The reason why it cannot be done.
+    type Error;
+
+    /// Does it with this table.
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// Shows all tables to the visitor. This is the only list of them: they are created, copied and counted by it, and one that is
+/// not in it cannot be read from a new store.
+pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Error> {
+    visitor.visit(META)?;
+    visitor.visit(TASKS)?;
+    visitor.visit(RESTARTS)?;
+    visitor.visit(ROLLOUTS)?;
+    visitor.visit(TARGETS)?;
+    visitor.visit(AGENTS)?;
+    visitor.visit(TOKENS)?;
+    visitor.visit(INVITATIONS)?;
+    visitor.visit(SETTINGS)?;
+    visitor.visit(ANSWERS)?;
+    visitor.visit(audit_table::AUDIT)
+}
+
+/// Creates each table that is missing.
+struct Create<'a>(&'a WriteTransaction);
+
+impl TableVisitor for Create<'_> {
+    type Error = TableError;
+
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), TableError> {
+        self.0.open_table(table).map(drop)
+    }
+}
 
 /// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
 /// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
-const SCHEMA: u64 = 3;
+pub(super) const SCHEMA: u64 = 3;
 
 /// The key, beside the schema number, of the time up to which the records of agents are complete, in ms since the epoch.
 const MOMENT: &str = "agents_as_of";
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
-const CACHE_BYTES: usize = 8 << 20;
+pub(super) const CACHE_BYTES: usize = 8 << 20;
 
 /// The reason why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +207,7 @@ impl StateChanges {
 
 /// The open store.
 pub struct Store {
-    db: Arc<Database>,
+    pub(super) db: Arc<Database>,
     path: PathBuf,
 }
 
@@ -170,6 +215,11 @@ impl Store {
     /// Returns the path of the store's file.
     pub fn path_in(data_dir: &Path) -> PathBuf {
         data_dir.join("hub.redb")
+    }
+
+    /// Returns the path of this store's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Opens `hub.redb` in the folder, or creates it.
@@ -268,11 +318,13 @@ impl Store {
 
     /// Writes a batch atomically: all of it is on disk when this returns, or none of it.
     ///
+    /// Returns whether there was anything to write.
+    ///
     /// # Errors
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
-    pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
+    pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<bool, StoreError> {
         if changes.is_empty() && aside.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let StateChanges { tokens, invitations, settings, answers, audit } = aside;
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
@@ -310,7 +362,8 @@ impl Store {
                 table.insert(name.as_str(), value.as_str()).map_err(|e| self.file_error(&e))?;
             }
         }
-        write.commit().map_err(|e| self.file_error(&e))
+        write.commit().map_err(|e| self.file_error(&e))?;
+        Ok(true)
     }
 
     /// Writes the changed records of one table, and removes the deleted ones.
@@ -334,6 +387,7 @@ impl Store {
     /// Creates the tables that are missing, raises a lower schema number, and refuses a file that a newer hub wrote.
     fn prepare(&self) -> Result<(), StoreError> {
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
+        visit_tables(&mut Create(&write)).map_err(|e| self.file_error(&e))?;
         let found = {
             let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
             let found = meta.get("schema").map_err(|e| self.file_error(&e))?.map(|found| found.value());
@@ -342,16 +396,6 @@ impl Store {
                 Some(SCHEMA) => {}
                 Some(_) | None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
             }
-            write.open_table(TASKS).map_err(|e| self.file_error(&e))?;
-            write.open_table(RESTARTS).map_err(|e| self.file_error(&e))?;
-            write.open_table(ROLLOUTS).map_err(|e| self.file_error(&e))?;
-            write.open_table(TARGETS).map_err(|e| self.file_error(&e))?;
-            write.open_table(ANSWERS).map_err(|e| self.file_error(&e))?;
-            write.open_table(INVITATIONS).map_err(|e| self.file_error(&e))?;
-            write.open_table(audit_table::AUDIT).map_err(|e| self.file_error(&e))?;
-            write.open_table(AGENTS).map_err(|e| self.file_error(&e))?;
-            write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
-            write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
             found
         };
         write.commit().map_err(|e| self.file_error(&e))?;
@@ -362,7 +406,24 @@ impl Store {
     }
 
     fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
-        StoreError::File { path: self.path.clone(), detail: error.to_string() }
+        StoreError::file(&self.path, error)
+    }
+}
+
+impl StoreError {
+    /// Creates the error of a file that redb or the system could not read or write.
+    pub(super) fn file(path: &Path, error: &dyn std::error::Error) -> Self {
+        Self::File { path: path.to_owned(), detail: error.to_string() }
+    }
+}
+
+/// Returns the schema number; 0 if there is none.
+pub(super) fn schema_of(read: &ReadTransaction, path: &Path) -> Result<u64, StoreError> {
+    let failed = |error: &dyn std::error::Error| StoreError::file(path, error);
+    match read.open_table(META) {
+        Ok(meta) => Ok(meta.get("schema").map_err(|e| failed(&e))?.map_or(0, |found| found.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -379,7 +440,7 @@ fn look_at_schema(path: &Path) -> Option<u64> {
 
 /// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged
 /// (4.6, `btree_base.rs`).
-fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
         Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })

@@ -2,8 +2,9 @@
 //! `operate`.
 
 mod check;
-mod completions;
+mod history;
 mod hub_client;
+mod logs;
 mod machine;
 mod man;
 mod onboard;
@@ -11,6 +12,7 @@ mod operate;
 mod options;
 mod out;
 mod quoted;
+mod report;
 mod run;
 mod runtime;
 mod show;
@@ -18,11 +20,14 @@ mod show;
 use clap::{Parser, Subcommand};
 
 pub use check::{CheckArgs, check};
-pub use completions::completions;
+pub use history::{HistoryArgs, history};
+pub use logs::{LogsArgs, logs};
 pub use machine::{MachineArgs, machine};
-pub use man::man;
+pub use man::{completions, man};
 pub use onboard::{OnboardArgs, onboard};
-pub use operate::{DrainArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status};
+pub use operate::{
+    DrainArgs, OutputArgs, RestartArgs, StatusArgs, cancel_restart, drain, reload, restart, resume, status,
+};
 pub use options::Options;
 pub use run::run;
 
@@ -61,13 +66,18 @@ Examples:
 Examples:
   agentcom-sidecar status --config /srv/my-agent/config.json
   agentcom-sidecar status --watch
-  agentcom-sidecar status --json | jq -r .phase")]
+  agentcom-sidecar status --json | jq -r .phase
+  agentcom-sidecar status --timeout 2s > /dev/null || echo \"not there, or busy: $?\"")]
     Status(StatusArgs),
 
     /// Restart the sidecar once its task has ended, as the hub would
+    ///
+    /// With --wait it ends when the hub knows the next run. With --timeout it ends by then with 124, says what the restart
+    /// waits for, and takes nothing back.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar restart --reason upgrade --wait
+  agentcom-sidecar restart --wait --timeout 5m --json | jq -r .message
   agentcom-sidecar restart --force      the task goes on in its session; the next run takes it up")]
     Restart(RestartArgs),
 
@@ -75,19 +85,20 @@ Examples:
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar cancel-restart --config /srv/my-agent/config.json")]
-    CancelRestart,
+    CancelRestart(OutputArgs),
 
     /// Finish the task in hand and take no more, also after a restart, until `resume`
     #[command(after_long_help = "\
 Examples:
-  agentcom-sidecar drain --wait && pm2 stop my-agent")]
+  agentcom-sidecar drain --wait && pm2 stop my-agent
+  agentcom-sidecar drain --wait --timeout 30m || agentcom-sidecar resume")]
     Drain(DrainArgs),
 
     /// Take tasks again
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar resume")]
-    Resume,
+    Resume(OutputArgs),
 
     /// Have the running sidecar read its configuration again, as SIGHUP does
     ///
@@ -95,7 +106,28 @@ Examples:
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
-    Reload,
+    Reload(OutputArgs),
+
+    /// Show what this sidecar did: runs, tasks, restarts and drains, the newest first
+    ///
+    /// From the file that the sidecar keeps beside its journal; it need not run. A run that was killed or crashed is `lost`,
+    /// and the start after it an unplanned restart. Times are UTC.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar history -n 20
+  agentcom-sidecar history --json | jq '.items[] | select(.kind == \"task\" and .outcome == \"failed\")'")]
+    History(HistoryArgs),
+
+    /// Print the sidecar's own log, the oldest line first
+    ///
+    /// From `log_file` and its predecessors; the sidecar need not run. Text that agents and hubs wrote cannot control the
+    /// terminal. Times are UTC.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar logs --follow
+  agentcom-sidecar logs --level warning --since 24h
+  agentcom-sidecar logs -n all --json | jq -c 'select(.task_id == \"task-7\")'")]
+    Logs(LogsArgs),
 
     /// Check configuration, folders, hub, token and pm2
     ///

@@ -265,7 +265,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", on_one_line(text))
 }
 
-fn verdicts_waiting(verdicts: usize) -> String {
+/// Returns that so many verdicts wait.
+pub(super) fn verdicts_waiting(verdicts: usize) -> String {
     if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
 }
 
@@ -273,7 +274,8 @@ fn count_of(count: usize, what: &str) -> String {
     count_u64(count as u64, what)
 }
 
-fn count_u64(count: u64, what: &str) -> String {
+/// Returns the number with the word in its form.
+pub(super) fn count_u64(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 

@@ -2,8 +2,6 @@
 //! deadline and keeps no connection; the caller limits its time.
 
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -14,8 +12,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::stream::Mode;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
+use crate::common::http_client::dial;
 use crate::common::text::first_chars;
-use crate::sidecar::hub_connection::{ConnectionConfig, MAX_OUTGOING_BYTES, Roots};
+use crate::sidecar::hub_connection::{ConnectionConfig, MAX_OUTGOING_BYTES};
 
 /// The initial size of a connection's read and write buffers, bytes; an idle daemon would pay for the library's 128
 /// KiB.
@@ -27,39 +26,9 @@ const WRITE_SLACK_BYTES: usize = 64 * 1024;
 /// How much of a refused upgrade's body is quoted, characters.
 const BODY_EXCERPT_CHARS: usize = 200;
 
-/// The time limit for an address that does not answer, if there is another to try.
-const PER_ADDRESS: Duration = Duration::from_secs(3);
-
 /// Looks up the host and connects to the first of its addresses that answers.
 pub(crate) async fn tcp(url: String) -> io::Result<TcpStream> {
-    let uri = parse(&url)?;
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let tls = uri.scheme_str() == Some("wss");
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|e| io::Error::other(format!("cannot look up the host: {e}; check hub_url and this machine's DNS")))?
-        .collect();
-    let mut last = io::Error::other("the host has no address; check hub_url");
-    for (i, address) in addresses.iter().enumerate() {
-        let attempt = TcpStream::connect(address);
-        let outcome = if i + 1 == addresses.len() {
-            attempt.await
-        } else {
-            match tokio::time::timeout(PER_ADDRESS, attempt).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            }
-        };
-        match outcome {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
+    dial::tcp(&parse(&url)?).await
 }
 
 /// Turns a byte stream into a WebSocket, through TLS for `wss://`.
@@ -73,7 +42,7 @@ where
     let request = config.url.as_str().into_client_request()?;
     let connector = match uri_mode(request.uri())? {
         Mode::Plain => Connector::Plain,
-        Mode::Tls => Connector::Rustls(tls(config.roots.clone()).await.map_err(UpgradeError::Roots)?),
+        Mode::Tls => Connector::Rustls(dial::tls(config.roots.clone()).await.map_err(UpgradeError::Roots)?),
     };
     let limits = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
@@ -98,20 +67,8 @@ impl UpgradeError {
     pub(crate) fn is_tls(&self) -> bool {
         match self {
             Self::Roots(_) => true,
-            Self::Socket(e) => matches!(e.as_ref(), Error::Io(io) if tls_error(io).is_some()),
+            Self::Socket(e) => matches!(e.as_ref(), Error::Io(io) if dial::tls_error(io).is_some()),
         }
-    }
-}
-
-fn tls_error(e: &io::Error) -> Option<&rustls::Error> {
-    e.get_ref()?.downcast_ref()
-}
-
-/// Describes a failed TLS handshake and what to do; `shown` is the peer's name.
-pub(crate) fn explain_handshake(shown: &str, e: &io::Error) -> String {
-    match tls_error(e) {
-        Some(tls) => explain_tls(shown, tls),
-        None => format!("cannot speak TLS to {shown}: {e}; does that port speak TLS?"),
     }
 }
 
@@ -119,43 +76,6 @@ impl From<Error> for UpgradeError {
     fn from(e: Error) -> Self {
         Self::Socket(Box::new(e))
     }
-}
-
-/// Returns the TLS client configuration: the trusted roots and the provider.
-///
-/// # Errors
-/// The trust store is empty or unusable, with what to do.
-pub(crate) async fn tls(roots: Roots) -> Result<Arc<rustls::ClientConfig>, String> {
-    let roots = match roots {
-        Roots::Only(roots) => roots,
-        // Reads and parses a file of some 200 kB: not on the event loop's thread.
-        Roots::Native => tokio::task::spawn_blocking(native_roots)
-            .await
-            .unwrap_or_else(|e| Err(format!("reading the machine's certificates failed: {e}")))?,
-    };
-    // The provider is passed explicitly, not installed process-wide: no other part of the process is affected.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-fn native_roots() -> Result<Arc<rustls::RootCertStore>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    for e in &found.errors {
-        tracing::warn!(error = %e, "some of the machine's certificates cannot be read");
-    }
-    let mut store = rustls::RootCertStore::empty();
-    let (usable, _) = store.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        return Err("this machine has no certificate authorities to check the hub against; \
-                    install its ca-certificates package, or name a PEM file in SSL_CERT_FILE"
-            .into());
-    }
-    Ok(Arc::new(store))
 }
 
 fn parse(url: &str) -> io::Result<Uri> {
@@ -169,21 +89,12 @@ fn parse(url: &str) -> io::Result<Uri> {
 
 /// Returns the URL as it may be logged: without user, password and query, any of which may contain a token.
 pub(crate) fn loggable_url(url: &str) -> String {
-    let Ok(uri) = parse(url) else { return "the configured hub_url".into() };
-    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", uri.scheme_str().unwrap_or("ws"), uri.host().unwrap_or_default(), uri.path())
+    parse(url).map_or_else(|_| "the configured hub_url".into(), |uri| dial::loggable_url(&uri))
 }
 
 /// Describes a failed TCP connect and what to do.
 pub(crate) fn explain_tcp(url: &str, e: &io::Error) -> String {
-    let hint = if e.kind() == io::ErrorKind::ConnectionRefused {
-        "; nothing listens there: is the hub running, and is the port right?"
-    } else if e.kind() == io::ErrorKind::TimedOut {
-        "; no answer: is the host up, and does a firewall stand between?"
-    } else {
-        ""
-    };
-    format!("cannot connect to {}: {e}{hint}", loggable_url(url))
+    dial::explain_tcp(&loggable_url(url), e)
 }
 
 /// Describes a failed TLS handshake or upgrade and what to do.
@@ -197,9 +108,9 @@ pub(crate) fn explain_upgrade(url: &str, e: &UpgradeError) -> String {
         return explain_refusal(&shown, answer);
     }
     if let Error::Io(io) = e.as_ref()
-        && let Some(tls) = tls_error(io)
+        && let Some(tls) = dial::tls_error(io)
     {
-        return explain_tls(&shown, tls);
+        return dial::explain_tls(&shown, "ws://", tls);
     }
     if matches!(e.as_ref(), Error::Url(UrlError::UnsupportedUrlScheme)) {
         return format!("cannot connect to {shown}: hub_url must begin with ws:// or wss://");
@@ -228,27 +139,9 @@ fn explain_refusal(shown: &str, answer: &Response<Option<Vec<u8>>>) -> String {
     format!("{shown} refused the WebSocket upgrade with HTTP {status}{body}; {hint}")
 }
 
-fn explain_tls(shown: &str, e: &rustls::Error) -> String {
-    let hint = if matches!(e, rustls::Error::InvalidCertificate(_)) {
-        "its certificate is not one this machine trusts for that name: add its authority to the machine's store \
-         or to SSL_CERT_FILE, or use the name the certificate is for"
-    } else if matches!(e, rustls::Error::InvalidMessage(_)) {
-        "that port does not speak TLS: write ws:// if this is meant"
-    } else {
-        "see the hub's TLS settings"
-    };
-    format!("cannot speak TLS to {shown}: {e}; {hint}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_logged_url_keeps_no_secrets() {
-        let shown = loggable_url("wss://user:s3cret@hub.example:4443/ws?token=s3cret");
-        assert_eq!(shown, "wss://hub.example:4443/ws");
-    }
 
     #[test]
     fn a_wrong_scheme_is_named_as_such() {

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::sidecar::hub_connection::transport::Connector;
 
+pub use crate::common::http_client::dial::Roots;
 pub use close_reason::cooldown_ms;
 
 /// The largest text that is sent in one frame, bytes: a result file of the largest size still fits with every byte
@@ -67,16 +68,6 @@ impl ConnectionConfig {
             roots: Roots::Native,
         }
     }
-}
-
-/// The certificate authorities that a `wss://` hub is checked against.
-#[derive(Debug, Clone)]
-pub enum Roots {
-    /// The machine's own, read again for each dial (so that a repaired store counts without a restart); `SSL_CERT_FILE`
-    /// and `SSL_CERT_DIR` are honoured.
-    Native,
-    /// Exactly these.
-    Only(Arc<rustls::RootCertStore>),
 }
 
 /// The id of one dial and the connection it led to; later dials compare greater.

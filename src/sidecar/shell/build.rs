@@ -18,6 +18,8 @@ use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::agent::results::kept::{Folders, KeptResults};
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
+use crate::sidecar::history::HistoryEvent;
+use crate::sidecar::history::writer::HistoryWriter;
 use crate::sidecar::policy::policy;
 use crate::sidecar::shell::adapters::{Adapters, Foundation, scrub};
 use crate::sidecar::shell::environment::{Environment, RandomBytes};
@@ -109,7 +111,11 @@ fn start_with(
         tokio::spawn(http::serve(address, admin.clone()));
     }
     let kept_changed = Arc::new(Notify::new());
+    let mut history_writer = HistoryWriter::none();
     if on_a_machine {
+        history_writer = HistoryWriter::open(&config.queue_file, identity.boot_id.clone(), redactor.clone());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        history_writer.add(HistoryEvent::RunStarted { version, pid: std::process::id() }, clock.now());
         socket::start(&config.queue_file, admin);
         kept_results::start(Folders::of(&config), snapshot.subscribe(), kept, Arc::clone(&kept_changed));
     }
@@ -125,6 +131,7 @@ fn start_with(
         inbox,
         hooks,
         redactor,
+        history_writer,
         adapters,
         control,
         foreign_fields,

@@ -25,6 +25,8 @@ use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::agent::supervised::OutputBatch;
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
+use crate::sidecar::history::record::events_of;
+use crate::sidecar::history::writer::HistoryWriter;
 use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
 use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
 use crate::sidecar::shell::adapters::Adapters;
@@ -67,6 +69,8 @@ pub struct Sidecar {
     pub(crate) hooks: Hooks,
     /// Removes the token from texts of the agent's and the hub's.
     pub(crate) redactor: Redactor,
+    /// What this sidecar does, kept for operators.
+    pub(crate) history_writer: HistoryWriter,
     #[cfg(debug_assertions)]
     pub(crate) history: crate::machine::invariants::History,
 }
@@ -164,6 +168,7 @@ impl Sidecar {
         let before = self.machine.clone();
         let (after, effects) = transition(before.clone(), event.clone(), now, &self.policy);
         step_log::log(&before, &event, &after, &effects);
+        events_of(&before, &event, &after, &effects).into_iter().for_each(|what| self.history_writer.add(what, now));
         #[cfg(debug_assertions)]
         self.check_invariants(&before, &event, now, &after, &effects);
         self.snapshot.send_modify(|snapshot| {

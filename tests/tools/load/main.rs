@@ -10,6 +10,7 @@ mod http;
 mod hub_process;
 mod phases;
 mod proc_files;
+mod questions;
 mod report;
 mod restart;
 mod socket;

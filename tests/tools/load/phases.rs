@@ -17,7 +17,7 @@ use crate::proc_files::{Memory, TcpCounters, memory};
 use crate::report::Report;
 use crate::stats::{Spread, per_second};
 use crate::watch::{Seen, Watch, Watcher};
-use crate::{restart, tasks};
+use crate::{questions, restart, tasks};
 
 /// The number of agents whose latencies are measured, beside the others.
 const WATCHED: usize = 50;
@@ -103,7 +103,7 @@ impl Run<'_> {
 
     /// The phases for which all agents are connected.
     async fn with_all_connected(&mut self) -> Outcome<()> {
-        let phases = [Phase::Quiet, Phase::Tasks, Phase::List, Phase::Restart];
+        let phases = [Phase::Quiet, Phase::Tasks, Phase::List, Phase::Questions, Phase::Restart];
         if !phases.into_iter().any(|phase| self.args.runs(phase)) {
             return Ok(());
         }
@@ -130,6 +130,13 @@ impl Run<'_> {
                 let (seen, tasks) = tokio::join!(watched, tasks::trickle(self.hub, &fleet, &stop));
                 self.report.watched(key, &format!("{name} ({} tasks)", tasks?), &seen?);
             }
+        }
+        if self.args.runs(Phase::Questions) {
+            // The watched ones are not connected now.
+            let binary = self.args.hub_binary()?;
+            let watched_came = [Phase::Herd, Phase::Quiet, Phase::List].into_iter().any(|phase| self.args.runs(phase));
+            let away = self.hub.pid().map(|_| if watched_came { self.watched.len() } else { 0 });
+            questions::ask(self.hub, &binary, &self.agents[0], away, self.report)?;
         }
         if self.args.runs(Phase::Restart) {
             restart::run(self.hub, &fleet, &self.agents, self.report).await?;

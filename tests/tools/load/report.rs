@@ -17,6 +17,9 @@ const MEMORY_BAR: u64 = 8_000;
 /// The longest that 99 of 100 commands may take to their agents while all others join, in ms.
 const COMMAND_BAR_MS: f64 = 5.0;
 
+/// The longest that half of an operator's questions may take, in ms.
+const QUESTION_BAR_MS: f64 = 50.0;
+
 /// The measured figures.
 #[derive(Default)]
 pub struct Report {
@@ -96,6 +99,15 @@ impl Report {
             format!("{:.0} ms for {agents}; log lines {lines}; each join {}", ms(took), joins.cell()),
         );
         self.set("restart", json!({"ms": ms(took), "agents": agents, "log_lines": log_lines, "joins": joins}));
+    }
+
+    /// Adds how long an operator's question took.
+    pub fn question(&mut self, name: &str, key: &str, took: &Spread) {
+        self.row(name, took.cell());
+        self.set(key, json!(took));
+        if took.p50_ms >= QUESTION_BAR_MS {
+            self.missed.push(format!("{name}: {:.1} ms, less than {QUESTION_BAR_MS} is wanted", took.p50_ms));
+        }
     }
 
     /// Adds a figure that is shown as it is.

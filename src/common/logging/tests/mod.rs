@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
-use crate::common::logging::queue::WriteLine;
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -141,52 +140,6 @@ fn a_reader_that_is_gone_ends_stdout_and_not_the_file() {
         (0..100).for_each(|number| tracing::info!(number, "line"));
     });
     wait_for("the file", || lines_in(&path) == 100);
-}
-
-#[test]
-fn a_full_file_becomes_its_own_predecessor_and_the_oldest_goes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sidecar.log");
-    let mut file = RotatingFile::new(path.clone(), 100, 3);
-    for number in 0..40 {
-        file.write_line(format!("line {number:03} of ten\n").as_bytes()).unwrap();
-    }
-    let sizes: Vec<u64> =
-        ["", ".1", ".2"].map(|suffix| fs::metadata(format!("{}{suffix}", path.display())).unwrap().len()).into();
-    assert!(sizes.iter().all(|size| (1..=100).contains(size)), "{sizes:?}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
-    assert!(fs::read_to_string(&path).unwrap().ends_with("line 039 of ten\n"));
-}
-
-#[test]
-fn a_deleted_folder_comes_back_with_the_next_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("logs/sidecar.log");
-    let mut file = RotatingFile::new(path.clone(), 1_000, 3);
-    file.write_line(b"one\n").unwrap();
-    fs::remove_dir_all(folder.path().join("logs")).unwrap();
-    file.write_line(b"two\n").unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
-}
-
-#[test]
-fn a_file_that_another_program_moved_away_is_begun_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sidecar.log");
-    let mut file = RotatingFile::new(path.clone(), 1_000, 3);
-    file.write_line(b"one\n").unwrap();
-    fs::rename(&path, folder.path().join("elsewhere")).unwrap();
-    file.write_line(b"two\n").unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
-}
-
-#[test]
-fn half_a_line_of_a_killed_predecessor_does_not_spoil_the_next() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sidecar.log");
-    fs::write(&path, "{\"half").unwrap();
-    RotatingFile::new(path.clone(), 1_000, 3).write_line(b"whole\n").unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\nwhole\n");
 }
 
 #[cfg(target_os = "linux")]

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::hub::event_log::{self, Following};
 use crate::hub::http::credentials::Credentials;
-use crate::hub::http::reply::{Caller, Proof, require};
+use crate::hub::http::reply::{Caller, require};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::http::v1::problem::Problem;
 use crate::hub::state::roles::Permission;
@@ -75,9 +75,8 @@ impl Reader {
     /// Waits for the next event; `None` when the hub stops, or the token is no longer valid.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.caller.proof {
-                Proof::Token(token) => drop(self.app.snapshot().tokens.get(&token)?),
-                Proof::Local(_) => {}
+            if !self.app.is_valid(self.caller.proof) {
+                return None;
             }
             if std::mem::take(&mut self.missed) {
                 return Some(Event::default().event("missed").data("{}"));

@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod backup;
 mod body;
 mod events;
 mod hub;
@@ -78,6 +79,7 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::list))
         .routes(routes!(hub::me))
         .routes(routes!(hub::unread))
+        .routes(routes!(backup::fetch))
         .split_for_parts();
     let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     description.components.get_or_insert_default().add_security_scheme("token", token);

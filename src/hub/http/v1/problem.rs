@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::hub::actor::Stopping;
 use crate::hub::api_error::ApiError;
 use crate::hub::random::NoRandomBytes;
+use crate::hub::state::roles::Role;
 
 /// An error answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,7 +18,7 @@ pub(super) struct Problem {
     #[serde(rename = "type")]
     urn: String,
     /// The HTTP status, in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// The kind of problem, for programs.
@@ -26,10 +27,14 @@ pub(super) struct Problem {
     detail: String,
     /// The role that the caller lacks, if it is that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    needed_role: Option<String>,
+    #[schema(value_type = Option<String>)]
+    needed_role: Option<Role>,
     /// The invalid fields, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem>,
+    /// After how many seconds the same request may do better; a header of the answer.
+    #[serde(skip)]
+    retry_after_s: Option<u8>,
 }
 
 /// One invalid field of a request.
@@ -48,13 +53,20 @@ impl Problem {
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             urn: format!("urn:agentcom:{code}"),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code: code.to_owned(),
             detail: detail.into(),
             needed_role: None,
             errors: Vec::new(),
+            retry_after_s: None,
         }
+    }
+
+    /// Adds after how many seconds the same request may do better.
+    #[must_use]
+    pub(super) fn retry_after(self, seconds: u8) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
     }
 
     /// Creates the 422 problem for a request with these invalid fields, each as `schema::check` describes it.
@@ -85,7 +97,7 @@ impl From<ApiError> for Problem {
         match body["errors"].as_array() {
             Some(errors) => Self::invalid(errors),
             None => Self {
-                needed_role: body["needed_role"].as_str().map(str::to_owned),
+                needed_role: body["needed_role"].as_str().and_then(|role| role.parse().ok()),
                 ..Self::new(status, text("error"), text("hint"))
             },
         }
@@ -107,7 +119,11 @@ impl From<NoRandomBytes> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after_s.map(u16::from).map(HeaderValue::from);
         let mut response = (status, axum::Json(self)).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }

@@ -8,15 +8,11 @@ use crate::hub::scheduler::inventory::{Flush, Inventory, LabelChange, LabelsRefu
 use crate::hub::scheduler::view::fsm_state;
 
 impl Scheduler {
-    /// Restores what was known of the agents before the hub started. Those that were connected are away since `moment`,
-    /// the last time at which the hub before is known to have run; without one the records stay as they are, for a change
-    /// that is made while no hub runs.
+    /// Restores what was known of the agents. Those that were connected are away since `moment`, the last time at which the
+    /// hub before is known to have run.
     #[must_use]
-    pub fn with_agents(mut self, records: Vec<AgentRecord>, moment: Option<u64>) -> Self {
-        self.inventory = match moment {
-            Some(moment) => Inventory::load(records, moment),
-            None => Inventory::load_to_edit(records),
-        };
+    pub fn with_agents(mut self, records: Vec<AgentRecord>, moment: u64) -> Self {
+        self.inventory = Inventory::load(records, moment);
         self
     }
 

@@ -10,7 +10,7 @@ use crate::hub::scheduler::agents::{About, Agent};
 use crate::hub::scheduler::inventory::close::LastClose;
 use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabels, RestartCounts};
-use crate::hub::scheduler::inventory::status::{AgentStatus, Standing, Troubles, standing};
+use crate::hub::scheduler::inventory::status::{AgentStatus, StatusSince, Troubles, standing};
 use crate::hub::scheduler::restart::RestartPhase;
 use crate::hub::scheduler::selector::Subject;
 use crate::hub::scheduler::task::Status;
@@ -151,7 +151,7 @@ impl View {
     }
 
     /// Returns the status of an agent that has identified.
-    pub fn standing(&self, agent_id: &str, now_ms: u64) -> Option<Standing> {
+    pub fn standing(&self, agent_id: &str, now_ms: u64) -> Option<StatusSince> {
         let record = self.record(agent_id)?;
         let troubles = match record.presence.is_connected() {
             true => self.troubles(agent_id, now_ms),
@@ -170,7 +170,7 @@ impl View {
     /// Returns one agent that has identified, as the inventory shows it.
     pub fn entry<'a>(&'a self, agent_id: &'a str, detail: Detail, now_ms: u64) -> Option<AgentEntry<'a>> {
         let record = self.record(agent_id)?;
-        let Standing { status, since, why } = self.standing(agent_id, now_ms)?;
+        let StatusSince { status, since, why } = self.standing(agent_id, now_ms)?;
         let agent: Option<&Agent> = self.agents.get(agent_id).map(|agent| &**agent);
         let here = agent.filter(|_| record.presence.is_connected());
         let since_then = record.presence.since();

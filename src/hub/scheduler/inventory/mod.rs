@@ -125,11 +125,11 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Restores the records from what was stored, for a hub that starts. Agents that were connected are away since
+    /// Restores the records from what was stored. Agents that were connected are away since
     /// `moment`, the last time at which the hub before is known to have run.
     pub fn load(stored: Vec<AgentRecord>, moment: u64) -> Self {
-        let mut inventory = Self::load_to_edit(stored);
-        inventory.moment = moment;
+        let all = stored.into_iter().map(|record| (record.agent_id.clone(), Arc::new(record))).collect();
+        let mut inventory = Self { all, moment, ..Self::default() };
         let connected = inventory.all.values().filter(|record| record.presence.is_connected());
         let connected: Vec<Arc<str>> = connected.map(|record| record.agent_id.clone()).collect();
         for agent_id in connected {
@@ -141,12 +141,6 @@ impl Inventory {
             inventory.lazy.join(&agent_id);
         }
         inventory
-    }
-
-    /// Restores the records as they are, for a change that is made while no hub runs.
-    pub fn load_to_edit(stored: Vec<AgentRecord>) -> Self {
-        let all = stored.into_iter().map(|record| (record.agent_id.clone(), Arc::new(record))).collect();
-        Self { all, ..Self::default() }
     }
 
     /// Returns all records, by name.

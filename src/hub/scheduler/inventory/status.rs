@@ -46,7 +46,7 @@ impl AgentStatus {
 
 /// An agent's status, since when, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct StatusSince {
     /// The status.
     pub status: AgentStatus,
     /// Since then, in ms since the epoch.
@@ -83,18 +83,18 @@ impl Troubles {
 }
 
 /// Returns the status of an agent that has identified. One that is away is stale after `stale_after_ms`.
-pub fn standing(record: &AgentRecord, troubles: Troubles, stale_after_ms: u64, now_ms: u64) -> Standing {
+pub fn standing(record: &AgentRecord, troubles: Troubles, stale_after_ms: u64, now_ms: u64) -> StatusSince {
     let since = record.presence.since();
     if record.presence.is_connected() {
         return match troubles.gravest() {
-            Some((why, since)) => Standing { status: AgentStatus::Degraded, since, why },
-            None => Standing { status: AgentStatus::Healthy, since, why: "connected" },
+            Some((why, since)) => StatusSince { status: AgentStatus::Degraded, since, why },
+            None => StatusSince { status: AgentStatus::Healthy, since, why: "connected" },
         };
     }
     let why = record.last_close.as_ref().map_or(CloseCause::Unknown, |close| close.why).name();
     let stale_at = since.saturating_add(stale_after_ms);
     match now_ms > stale_at {
-        true => Standing { status: AgentStatus::Stale, since: stale_at, why },
-        false => Standing { status: AgentStatus::Offline, since, why },
+        true => StatusSince { status: AgentStatus::Stale, since: stale_at, why },
+        false => StatusSince { status: AgentStatus::Offline, since, why },
     }
 }

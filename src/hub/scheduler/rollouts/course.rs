@@ -51,6 +51,30 @@ pub(super) struct Active {
     pub(super) due: Option<u64>,
 }
 
+impl Active {
+    /// Returns when the rollout itself is due, in ms since the epoch.
+    pub(super) fn next_due(&self, rollout: &Rollout) -> Option<u64> {
+        let deadlines = self.canary_due(rollout).into_iter().chain(self.progress_due(rollout));
+        self.rests_until.or_else(|| deadlines.min())
+    }
+
+    /// Returns when the canary has taken too long, in ms since the epoch.
+    pub(super) fn canary_due(&self, rollout: &Rollout) -> Option<u64> {
+        let since = rollout.wave_since.max(self.counts_from);
+        let counts = rollout.state.is_going() && rollout.is_canary() && !rollout.awaits_promote();
+        counts.then(|| since.saturating_add(rollout.plan.canary_deadline_ms))
+    }
+
+    /// Returns when nothing has moved for too long, in ms since the epoch. Where all that is left waits for a time of its
+    /// own, nothing has to move.
+    pub(super) fn progress_due(&self, rollout: &Rollout) -> Option<u64> {
+        let since = rollout.progressed_at.max(self.counts_from);
+        let can_move = rollout.counts.pending + rollout.counts.in_flight() > 0;
+        let counts = rollout.state.is_going() && can_move && !rollout.awaits_promote();
+        counts.then(|| since.saturating_add(rollout.plan.progress_ms()))
+    }
+}
+
 /// A rollout under way at one moment.
 pub(super) struct Course<'a> {
     pub(super) rollout: &'a mut Rollout,
@@ -155,8 +179,8 @@ impl Course<'_> {
         let is_due = |at: Option<u64>| at.is_some_and(|at| at <= self.now_ms);
         let why = match self.rollout.failures_halt() {
             Some(why) => Some(why),
-            None if is_due(self.canary_due()) => Some(HaltReason::CanaryDeadline),
-            None if is_due(self.progress_due()) => Some(HaltReason::ProgressDeadline),
+            None if is_due(self.active.canary_due(self.rollout)) => Some(HaltReason::CanaryDeadline),
+            None if is_due(self.active.progress_due(self.rollout)) => Some(HaltReason::ProgressDeadline),
             None => None,
         };
         if let Some(why) = why {
@@ -164,30 +188,8 @@ impl Course<'_> {
         }
     }
 
-    /// Returns when the canary has taken too long, in ms since the epoch.
-    fn canary_due(&self) -> Option<u64> {
-        let rollout = &*self.rollout;
-        let since = rollout.wave_since.max(self.active.counts_from);
-        let counts = rollout.state.is_going() && rollout.is_canary() && !rollout.awaits_promote();
-        counts.then(|| since.saturating_add(rollout.plan.canary_deadline_ms))
-    }
-
-    /// Returns when nothing has moved for too long, in ms since the epoch. Where all that is left waits for a time of its
-    /// own, nothing has to move.
-    fn progress_due(&self) -> Option<u64> {
-        let rollout = &*self.rollout;
-        let since = rollout.progressed_at.max(self.active.counts_from);
-        let can_move = rollout.counts.pending + rollout.counts.in_flight() > 0;
-        let counts = rollout.state.is_going() && can_move && !rollout.awaits_promote();
-        counts.then(|| since.saturating_add(rollout.plan.progress_ms()))
-    }
-
     fn set_timer(&mut self) {
-        let due = match self.active.rests_until {
-            Some(until) => Some(until),
-            None => self.canary_due().into_iter().chain(self.progress_due()).min(),
-        };
-        let due = due.filter(|_| self.rollout.ended_at.is_none());
+        let due = self.active.next_due(self.rollout).filter(|_| self.rollout.ended_at.is_none());
         let seq = self.rollout.seq;
         if let Some(before) = std::mem::replace(&mut self.active.due, due) {
             self.timers.remove(&(before, seq, None));

@@ -30,11 +30,13 @@ use std::sync::Arc;
 
 use imbl::{HashMap as SharedHashMap, OrdMap};
 
+use crate::hub::scheduler::Scheduler;
 pub(in crate::hub::scheduler) use crate::hub::scheduler::rollouts::course::Order;
 use crate::hub::scheduler::rollouts::course::{Active, Course, Dirty, Timer};
 use crate::hub::scheduler::rollouts::facts::Fleet;
+use crate::hub::scheduler::rollouts::plan::OfflinePolicy;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
-use crate::hub::scheduler::rollouts::target::Target;
+use crate::hub::scheduler::rollouts::target::{Target, TargetState};
 
 /// The number of ended rollouts that are kept; the oldest are dropped first.
 const MAX_ENDED: usize = 100;
@@ -188,7 +190,7 @@ impl Rollouts {
             self.by_agent.insert(target.agent_id.clone(), (rollout.seq, *number));
             self.timers.extend(target.state.until().map(|at| (at, rollout.seq, Some(*number))));
             stirred.insert(*number);
-            if target.state == target::TargetState::Pending {
+            if target.state == TargetState::Pending {
                 active.ready.insert(*number);
             }
         }
@@ -237,7 +239,7 @@ impl Rollouts {
         }
         for (number, target) in &rollout.targets {
             let (on_restart, unavailable) = facts(target);
-            let is_ready = target.state == target::TargetState::Pending && !on_restart;
+            let is_ready = target.state == TargetState::Pending && !on_restart;
             assert_eq!((active.ready.contains(number), active.unavailable.contains(number)), (is_ready, unavailable), "{target:?}");
             let until = target.state.until();
             assert!(until.is_none_or(|at| self.timers.contains(&(at, rollout.seq, Some(*number)))), "{target:?}");
@@ -245,23 +247,27 @@ impl Rollouts {
     }
 
     /// Feeds what decides the future of rollouts to `hasher`, with every time counted by `from_now`.
-    pub(super) fn state_hash(&self, from_now: impl Fn(u64) -> u64, hasher: &mut impl Hasher) {
+    pub(super) fn state_hash(&self, scheduler: &Scheduler, now_ms: u64, from_now: impl Fn(u64) -> u64, hasher: &mut impl Hasher) {
+        let fleet = Fleet::new(scheduler, now_ms);
         for (seq, active) in &self.active {
             let Some(rollout) = self.all.by_seq.get(seq) else { continue };
             let Rollout { id, plan, state, wave, forgiven, .. } = &**rollout;
             (id, plan, state, wave, forgiven).hash(hasher);
-            for since in [rollout.created_at, rollout.wave_since, rollout.progressed_at] {
-                // What is due so long after then.
-                [plan.wait_for_ms, plan.canary_deadline_ms, plan.progress_ms()].map(|ms| from_now(since + ms)).hash(hasher);
-            }
-            (active.rests_until.map(&from_now), from_now(active.counts_from), &active.unavailable).hash(hasher);
+            let waits_until = (plan.offline == OfflinePolicy::Wait).then(|| rollout.created_at + plan.wait_for_ms);
+            let due = [active.rests_until, active.canary_due(rollout), active.progress_due(rollout), waits_until];
+            (due.map(|at| at.map(&from_now)), &active.unavailable).hash(hasher);
             for (number, target) in &rollout.targets {
                 (number, &target.agent_id, target.state.phase(), target.state.why(), target.attempt).hash(hasher);
-                (&target.command_id, &target.run_before.boot_id, target.run_before.restart_count).hash(hasher);
                 target.state.until().map(&from_now).hash(hasher);
-                if let target::TargetState::Soaking { run, .. } = &target.state {
-                    (&run.boot_id, run.restart_count).hash(hasher);
+                if let TargetState::Soaking { run, .. } = &target.state {
+                    run.hash(hasher);
                 }
+                (&target.command_id, &target.run_before).hash(hasher);
+                let Some(facts) = fleet.facts(&target.agent_id, target.command_id.as_deref()) else { continue };
+                (facts.connected, facts.run, facts.version, facts.cordoned).hash(hasher);
+                fleet.is_healthy(&target.agent_id).hash(hasher);
+                // While the rollout rests, it has not seen the end of the command.
+                facts.command.map(|command| (command.retry_at.map(&from_now), &command.boot_after)).hash(hasher);
             }
         }
     }

@@ -140,7 +140,7 @@ fn a_crash_of_the_hub_forgets_nothing_that_was_stored_and_counts_no_restart() {
     rig.drop_conn(2);
     rig.scheduler.set_labels("a", &labels(&[("pool", Some("gpu"))]), "ops", rig.now).unwrap();
     let stored = rig.stored();
-    rig.scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 9_000).with_agents(stored, Some(4_000));
+    rig.scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 9_000).with_agents(stored, 4_000);
     rig.now = 9_000;
     assert_eq!(rig.standing("a"), ("offline".into(), 4_000, "hub_restarted".into()));
     assert_eq!(rig.standing("b"), ("offline".into(), 1_500, "connection_lost".into()));

@@ -319,7 +319,7 @@ impl World {
                 let (tasks, restarts) = (self.tasks.values().cloned(), self.restarts.values().cloned());
                 let records = self.records.values().cloned().collect();
                 self.scheduler = Scheduler::load(tasks.collect(), restarts.collect(), Policy::default(), self.now)
-                    .with_agents(records, Some(self.moment));
+                    .with_agents(records, self.moment);
                 for agent in std::mem::take(&mut self.conns).into_keys() {
                     self.leaves(&name(agent));
                 }

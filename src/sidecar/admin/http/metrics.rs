@@ -171,14 +171,9 @@ fn seconds(ms: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "../../../../tests/support/prometheus.rs"]
-#[allow(unreachable_pub, missing_docs, reason = "the tests' own reader")]
-mod strict;
-
-#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sidecar::admin::http::metrics::strict;
+    use crate::common::strict_prometheus as strict;
     use crate::sidecar::admin::status::example;
 
     #[test]

@@ -65,6 +65,11 @@ impl Client {
         Self { timeout, ..self }
     }
 
+    /// Returns the time limit for an answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Returns the socket's path.
     pub fn socket(&self) -> &Path {
         &self.socket

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use crate::sidecar::cli::check::finding::Finding;
-use crate::sidecar::cli::hub_client::{HttpRequest, ask};
+use crate::sidecar::cli::check::Finding;
+use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::Holder;
@@ -45,7 +45,7 @@ fn cannot_open(address: SocketAddr, error: &io::Error) -> Finding {
 /// Checks whether the server at the address is the running sidecar.
 async fn check_running(config: &Config, address: SocketAddr) -> Finding {
     let base = format!("http://{address}");
-    let question = HttpRequest { base: &base, path: "/state", token: None, body: None, timeout: ANSWER_TIMEOUT };
+    let question = Question { base: &base, path: "/state", token: None, body: None, timeout: ANSWER_TIMEOUT };
     match ask(question).await {
         Ok(answer) if answer.body["agent_id"] == config.agent_id.as_str() => {
             Finding::ok("http", format!("the running sidecar answers at {base}"))

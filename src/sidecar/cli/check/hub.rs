@@ -5,8 +5,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use crate::sidecar::cli::check::finding::Finding;
-use crate::sidecar::cli::hub_client::{HubAddress, ask, token};
+use crate::common::http_client::HubAddress;
+use crate::sidecar::cli::check::Finding;
+use crate::sidecar::cli::hub_client::{ask, token};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::hub_connection::{ConnectionConfig, dial};

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::common::http_client::percent_encoded;
 use crate::common::wall_clock::now_ms;
 use crate::protocol::RECENT_CONFLICT_MS;
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::Client;
 use crate::sidecar::admin::status::IdentityConflictPart;
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::hub::api_base;
-use crate::sidecar::cli::hub_client::{HttpRequest, ask, percent_encoded};
+use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::cli::show::{another_sidecar, duration};
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
@@ -41,7 +42,7 @@ impl Known {
         let Ok(base) = api_base(config) else { return self };
         let path = format!("/api/agents/{}/state", percent_encoded(&config.agent_id));
         let timeout = Duration::from_millis(config.connect_timeout_ms);
-        let request = HttpRequest { base: &base, path: &path, token: Some(&config.token), body: None, timeout };
+        let request = Question { base: &base, path: &path, token: Some(&config.token), body: None, timeout };
         let by_hub = ask(request).await.ok().map(|answer| answer.body["identity_conflict"].clone());
         Self { by_hub, ..self }
     }

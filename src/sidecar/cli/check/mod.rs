@@ -2,7 +2,6 @@
 //! file) and never sends `identify` to the hub, so a running sidecar does not notice it.
 
 mod files;
-mod finding;
 mod http;
 mod hub;
 mod identity;
@@ -12,14 +11,17 @@ mod stored;
 mod wake;
 
 use clap::Args;
-use finding::{Finding, Report};
 use tokio::runtime::Runtime;
 
+use crate::common::cli::finding::{self, Report};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, ConfigError, Loaded};
 use crate::sidecar::exit_code::ExitCode;
+
+/// A finding of `check`; a problem has the exit code that `run` would end with, or [`ExitCode::Unavailable`].
+type Finding = finding::Finding<ExitCode>;
 
 /// The arguments of `check`.
 #[derive(Debug, Args)]
@@ -55,7 +57,11 @@ pub fn check(options: &Options, args: &CheckArgs) -> ExitCode {
             runtime.shutdown_background();
         }
     }
-    let text = if args.json { report.to_json(&options.config_path()) } else { report.to_text() };
+    let text = if args.json {
+        report.to_json(("config", &options.config_path().display().to_string()))
+    } else {
+        report.to_text()
+    };
     let printed = print(text.as_bytes());
     if printed == ExitCode::Done { report.exit_code() } else { printed }
 }
@@ -76,7 +82,7 @@ fn preflight(options: &Options) -> ExitCode {
     }
 }
 
-fn run_checks(loaded: &Loaded, report: &mut Report, runtime: Runtime) {
+fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) {
     let config = &loaded.config;
     report.extend(files::configuration(loaded));
     report.extend(files::permissions(config));

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::common::fs::atomic_file;
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::stored;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;

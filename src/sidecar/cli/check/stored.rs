@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::regular_file;
 use crate::common::secret::Secret;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::files::mode;
-use crate::sidecar::cli::check::finding::Finding;
 use crate::sidecar::cli::check::secrets::{is_hub_token, looks_secret};
 use crate::sidecar::cli::quoted::quoted;
 use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::folder_of;
 use crate::common::fs::{is_executable, regular_file};
-use crate::sidecar::cli::check::finding::Finding;
+use crate::sidecar::cli::check::Finding;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 

@@ -1,10 +1,7 @@
-//! The HTTP client of `onboard` and `check`: the hub's two addresses, and single requests. It keeps no connection open
-//! and never sends `identify`, so it cannot displace the connection of a running sidecar.
+//! The HTTP client of `onboard` and `check`: single requests. It never sends `identify`, so it cannot displace the
+//! connection of a running sidecar.
 
-pub(super) mod address;
 pub(super) mod ask;
 pub(super) mod token;
 
-pub(super) use address::HubAddress;
-pub(super) use ask::{AskError, HttpRequest, ask};
-pub(super) use token::percent_encoded;
+pub(super) use ask::{Question, ask};

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
+use crate::common::http_client::{AskError, percent_encoded};
 use crate::common::secret::Secret;
-use crate::sidecar::cli::hub_client::{AskError, HttpRequest, ask};
+use crate::sidecar::cli::hub_client::{Question, ask};
 
 /// A hub's answer about a token.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub(crate) async fn token_status(
     timeout: Duration,
 ) -> Result<TokenStatus, AskError> {
     let path = format!("/api/admin/agents/{}/restarts", percent_encoded(agent));
-    let answer = ask(HttpRequest { base, path: &path, token: Some(token), body: None, timeout }).await?;
+    let answer = ask(Question { base, path: &path, token: Some(token), body: None, timeout }).await?;
     match answer.status {
         200 => return Ok(TokenStatus::Ours),
         401 => return Ok(TokenStatus::Unknown),
@@ -48,36 +49,11 @@ pub(crate) async fn token_status(
         _ => return Ok(TokenStatus::Unclear { why: answer.error_text() }),
     }
     let path = "/api/tasks/task-of-no-agentcom-sidecar-check";
-    let answer = ask(HttpRequest { base, path, token: Some(token), body: None, timeout }).await?;
+    let answer = ask(Question { base, path, token: Some(token), body: None, timeout }).await?;
     Ok(match answer.status {
         200 => TokenStatus::Known,
         404 if answer.body["error"] == "task_not_found" || !answer.body["task_id"].is_null() => TokenStatus::Known,
         401 | 403 => TokenStatus::Unknown,
         _ => TokenStatus::Unclear { why: answer.error_text() },
     })
-}
-
-/// Returns `segment` percent-encoded as one segment of a URL's path (RFC 3986).
-pub(crate) fn percent_encoded(segment: &str) -> String {
-    use std::fmt::Write as _;
-    segment.bytes().fold(String::new(), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-        text
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_segment_whatever_is_in_it() {
-        assert_eq!(percent_encoded("my-agent_1.x"), "my-agent_1.x");
-        assert_eq!(percent_encoded("a/b ?ä"), "a%2Fb%20%3F%C3%A4");
-    }
 }

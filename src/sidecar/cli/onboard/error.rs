@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::DurableError;
 use crate::common::fs::regular_file::Unsuitable;
-use crate::sidecar::cli::hub_client::{AskError, HubAddress};
+use crate::common::http_client::{AskError, HubAddress};
 use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, Config, ConfigError, INVITATION_VARIABLE};
 use crate::sidecar::exit_code::ExitCode;
 

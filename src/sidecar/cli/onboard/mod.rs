@@ -18,9 +18,10 @@ use error::OnboardError;
 use serde_json::{Value, json};
 
 use crate::common::fs::{atomic_file, regular_file};
+use crate::common::http_client::HubAddress;
 use crate::common::secret::Secret;
 use crate::protocol::check_agent_name;
-use crate::sidecar::cli::hub_client::{HttpRequest, HubAddress, ask};
+use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::cli::runtime;
@@ -182,7 +183,7 @@ fn read_variable(name: &str) -> Result<Option<Secret>, OnboardError> {
 }
 
 async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
-    let question = HttpRequest { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
+    let question = Question { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
     // The legacy hub and AgentCom's Rust hub both answer this.
     if answer.status == 200 && answer.body["service"] == "agent_com" {
@@ -197,7 +198,7 @@ async fn request_token(hub: &HubAddress, name: &str, credential: Option<&Credent
         Some(Credential::Invitation(code)) => (None, json!({"agent_id": name, "invitation": code.expose()})),
         None => (None, json!({"agent_id": name})),
     };
-    let question = HttpRequest {
+    let question = Question {
         base: &hub.http,
         path: "/api/onboard/register",
         token: admin,

@@ -5,7 +5,7 @@ use crate::sidecar::hub_connection::ConnectionEventKind;
 use crate::sidecar::shell::event_loop::Sidecar;
 
 impl Sidecar {
-    /// Waits briefly for the goodbye to reach the hub, then shuts pm2's channel down.
+    /// Waits briefly for the goodbye to reach the hub, then shuts pm2's channel and the history down.
     pub(super) async fn shut_down(&mut self) {
         const GOODBYE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(150);
         if matches!(self.machine.connection, crate::machine::Connection::Closing { .. }) {
@@ -21,6 +21,7 @@ impl Sidecar {
             }
         }
         self.shut_down_pm2_channel().await;
+        self.history_writer.finish().await;
     }
 
     /// Refuses requests that come too late and sends pm2 the final messages.

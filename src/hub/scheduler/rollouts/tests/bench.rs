@@ -206,7 +206,7 @@ impl Bench {
         let restarts: Vec<Restart> = read(&self.disk.restarts);
         let (rollouts, targets): (Vec<Rollout>, Vec<Target>) = (read(&self.disk.rollouts), read(&self.disk.targets));
         Scheduler::load(Vec::new(), restarts, Policy::default(), self.now)
-            .with_agents(records, Some(self.disk.moment))
+            .with_agents(records, self.disk.moment)
             .with_rollouts(rollouts, targets, Some(self.now))
     }
 

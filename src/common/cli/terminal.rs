@@ -1,0 +1,22 @@
+//! How wide the output may be.
+
+use std::io::{IsTerminal as _, stdout};
+
+/// The narrowest width that a table is made for.
+const MIN_COLUMNS: usize = 20;
+
+/// Returns the number of columns that a line may take: what `COLUMNS` says, else the terminal's width; `None` where stdout
+/// is no terminal.
+pub fn columns() -> Option<usize> {
+    let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let found = || {
+        let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
+        Some(usize::from(size.ws_col))
+    };
+    named.or_else(found).filter(|columns| *columns > 0).map(|columns| columns.max(MIN_COLUMNS))
+}
+
+/// Returns what clears a terminal, nothing where stdout is none.
+pub fn clear() -> &'static str {
+    if stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" }
+}

@@ -1,0 +1,5 @@
+//! The commands about agents.
+
+pub(super) mod label;
+pub(super) mod list;
+pub(super) mod one;

@@ -1,0 +1,238 @@
+//! `agentcom-hub check`: a doctor. It asks the hub what any client may ask, and says what to do about what it finds. It
+//! changes nothing.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::common::cli::finding::{self, Report};
+use crate::hub::admin_socket;
+use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place, value};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::fields::{age, text};
+use crate::hub::cli::show::output::Output;
+use crate::hub::cli::store::advice;
+use crate::hub::state::store::Store;
+
+/// A finding.
+type Finding = finding::Finding<ExitCode>;
+
+/// The age from which on a queued task is worth a warning, in ms.
+const OLD_TASK_MS: u64 = 3_600_000;
+/// The number of names that a finding lists.
+const NAMES: usize = 5;
+
+#[derive(Debug, Args)]
+pub(in crate::hub::cli) struct CheckArgs {
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// Runs the command and returns the exit code.
+pub(in crate::hub::cli) fn run(args: &CheckArgs) -> ExitCode {
+    client::run(&args.hub, Folder::MustExist, async |client| {
+        let mut report = Report::default();
+        check(client, &mut report).await;
+        let shown = client.shown();
+        let text = if args.json { report.to_json(("hub", &shown)) } else { report.to_text() };
+        Ok(Output::done(text).ending(report.exit_code()))
+    })
+}
+
+async fn check(client: &mut Client, report: &mut Report<ExitCode>) {
+    if let Place::Folder(data) = client.place() {
+        report.extend(folder(data));
+    }
+    match client.get("/api/v1/me").await {
+        Ok(me) => report.extend(caller(&value(&me))),
+        Err(failure) => {
+            let reached = failure.status.is_some();
+            report.add(Finding::problem("hub", &failure.message, failure.code).then(remedy(&failure)));
+            if !reached || failure.code == ExitCode::NotAllowed {
+                return;
+            }
+        }
+    }
+    report.extend(ready(client).await);
+    report.extend(store(client).await);
+    report.extend(agents(client).await);
+    report.extend(restarts(client).await);
+    report.extend(tasks(client).await);
+}
+
+/// Returns what to do where the hub cannot be asked.
+fn remedy(failure: &Failure) -> &'static str {
+    match failure.code {
+        ExitCode::NotAllowed => "name the file of a valid token with --token-file (agentcom-hub token NAME --out FILE)",
+        ExitCode::Unusable => "name the hub's data folder with --data, or the hub with --hub",
+        ExitCode::Busy => "ask again in a moment; then look at the hub's log",
+        ExitCode::Internal => "run a hub and a program of the same version",
+        ExitCode::Done
+        | ExitCode::No
+        | ExitCode::Usage
+        | ExitCode::Unread
+        | ExitCode::Unavailable
+        | ExitCode::NoResources
+        | ExitCode::Disk
+        | ExitCode::TimedOut => "start the hub, or correct --hub",
+    }
+}
+
+/// Looks at the data folder's permissions: it holds every result, and its socket makes an admin.
+fn folder(data: &Path) -> Vec<Finding> {
+    let mode = |path: &Path| std::fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777);
+    let Some(folder_mode) = mode(data) else {
+        let message = format!("there is no folder {}", data.display());
+        return vec![Finding::problem("data", message, ExitCode::Unusable).then("name the hub's with --data")];
+    };
+    let mut findings = Vec::new();
+    for path in [data.to_owned(), Store::path_in(data), admin_socket::path_in(data)] {
+        if let Some(open) = mode(&path).filter(|mode| mode & 0o077 != 0) {
+            let found = format!("other users may open {} (mode {open:04o})", path.display());
+            findings.push(Finding::warning("data", found).then(format!("chmod go= {}", path.display())));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("data", format!("{} (mode {folder_mode:04o})", data.display())));
+    }
+    findings
+}
+
+/// Returns who the caller is to the hub, and whether the hub is of the program's version.
+fn caller(me: &Value) -> Vec<Finding> {
+    let via = match me["via"].as_str() {
+        Some("offline") => {
+            let found = "no hub runs on this data folder; what follows is what its store says";
+            Finding::warning("hub", found).then("start it: agentcom-hub serve, or pm2")
+        }
+        Some("socket") => Finding::ok("hub", "it answers at its own socket"),
+        Some(_) | None => Finding::ok("hub", "it answers, and knows the token"),
+    };
+    let role = Finding::ok("role", format!("{}: {}", text(&me["name"]), text(&me["role"])));
+    let (own, hubs) = (env!("CARGO_PKG_VERSION"), text(&me["hub_version"]));
+    let version = match hubs == own {
+        true => Finding::ok("version", own),
+        false => Finding::warning("version", format!("the hub is {hubs}, this program {own}"))
+            .then("update the older of the two"),
+    };
+    vec![via, role, version]
+}
+
+/// Returns whether the hub says that it is ready. An older one, and one that a command serves, says nothing of it.
+async fn ready(client: &mut Client) -> Option<Finding> {
+    match client.get("/ready").await {
+        Ok(_) => Some(Finding::ok("ready", "it is ready")),
+        Err(failure) if matches!(failure.status, Some(404)) => None,
+        Err(failure) => {
+            Some(Finding::problem("ready", failure.message, failure.code).then("look at the hub's log and disk"))
+        }
+    }
+}
+
+/// Returns a finding for what cannot be asked: of no importance where only the role does not allow it.
+fn unknown(check: &'static str, failure: Failure) -> Finding {
+    match failure.code {
+        ExitCode::NotAllowed => Finding::ok(check, "not looked at: the token's role does not allow it"),
+        code => Finding::problem(check, failure.message, code).then("look at the hub's log"),
+    }
+}
+
+async fn store(client: &mut Client) -> Vec<Finding> {
+    let unread = match client.get("/api/v1/store/unread").await {
+        Ok(answer) => value(&answer)["items"].as_array().cloned().unwrap_or_default(),
+        Err(failure) => return vec![unknown("store", failure)],
+    };
+    if unread.is_empty() {
+        return vec![Finding::ok("store", "every record can be read")];
+    }
+    let finding = |record: &Value| {
+        let [table, key, why] = ["table", "key", "why"].map(|field| text(&record[field]));
+        Finding::problem("store", format!("{table}/{key} cannot be read: {why}"), ExitCode::Unread).then(advice(&table))
+    };
+    unread.iter().map(finding).collect()
+}
+
+async fn agents(client: &mut Client) -> Vec<Finding> {
+    let all = match client.list("/api/v1/agents", &[], None, |_| false).await {
+        Ok(found) => found,
+        Err(failure) => return vec![unknown("agents", failure)],
+    };
+    let all: Vec<Value> = all.values().collect();
+    let of = |status: &str| -> Vec<String> {
+        let those = all.iter().filter(|agent| agent["status"] == status);
+        those.map(|agent| format!("{} ({})", text(&agent["agent_id"]), text(&agent["why"]))).collect()
+    };
+    let mut findings = vec![Finding::ok("agents", format!("{} known, {} healthy", all.len(), of("healthy").len()))];
+    for (status, todo) in [
+        ("degraded", "agentcom-hub agents status=degraded; agentcom-hub agent NAME says what is wrong"),
+        ("offline", "agentcom-hub agents --away; start their sidecars"),
+        ("stale", "where one is gone for good: agentcom-hub token revoke NAME"),
+    ] {
+        let those = of(status);
+        if !those.is_empty() {
+            findings.push(Finding::warning("agents", format!("{} {status}: {}", those.len(), some(&those))).then(todo));
+        }
+    }
+    findings
+}
+
+/// Returns the first names of a list.
+fn some(names: &[String]) -> String {
+    let shown = names[..names.len().min(NAMES)].join(", ");
+    if names.len() > NAMES { format!("{shown}, ...") } else { shown }
+}
+
+async fn restarts(client: &mut Client) -> Vec<Finding> {
+    let overdue = [("state", Some("overdue".to_owned()))];
+    // An agent that has come back since is no longer in this state.
+    match client.list("/api/v1/restarts", &overdue, None, |_| false).await {
+        Ok(found) if found.raw.is_empty() => vec![Finding::ok("restarts", "none is overdue")],
+        Ok(found) => {
+            let those: Vec<String> = found.values().map(|restart| text(&restart["agent_id"])).collect();
+            let found = format!("{} overdue: {}", those.len(), some(&those));
+            vec![
+                Finding::warning("restarts", found)
+                    .then("agentcom-hub restarts --state overdue; look at those agents' machines"),
+            ]
+        }
+        Err(failure) => vec![unknown("restarts", failure)],
+    }
+}
+
+async fn tasks(client: &mut Client) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut of = async |status: &str| {
+        client.list("/api/v1/tasks", &[("status", Some(status.to_owned()))], None, |_| false).await
+    };
+    match of("dead_letter").await {
+        Ok(dead) if dead.raw.is_empty() => findings.push(Finding::ok("tasks", "there are no dead letters")),
+        Ok(dead) => findings.push(
+            Finding::warning("tasks", format!("{} dead letters", dead.raw.len()))
+                .then("agentcom-hub tasks --status dead_letter; agentcom-hub retry ID, or cancel ID"),
+        ),
+        Err(failure) => return vec![unknown("tasks", failure)],
+    }
+    match of("queued").await {
+        Ok(queued) => {
+            let oldest = queued.values().min_by_key(|task| task["created_at"].as_u64().unwrap_or(u64::MAX));
+            findings.extend(oldest.map(|task| waiting(&task, queued.raw.len())));
+        }
+        Err(failure) => findings.push(unknown("tasks", failure)),
+    }
+    findings
+}
+
+/// Returns the finding of the task that waits the longest.
+fn waiting(task: &Value, queued: usize) -> Finding {
+    let created = task["created_at"].as_u64().unwrap_or_default();
+    let found = format!("{queued} queued, the oldest ({}) for {}", text(&task["id"]), age(created));
+    if crate::common::wall_clock::now_ms().saturating_sub(created) < OLD_TASK_MS {
+        return Finding::ok("tasks", found);
+    }
+    Finding::warning("tasks", found).then(format!("agentcom-hub task {} says what it waits for", text(&task["id"])))
+}

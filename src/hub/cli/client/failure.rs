@@ -1,0 +1,111 @@
+//! Why a command fails, and its exit code: what the hub answers, or that it does not.
+
+use serde_json::Value;
+
+use crate::common::http_client::AskError;
+use crate::common::text::{first_chars, on_one_line};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::server::ServeError;
+use crate::hub::state::store::StoreError;
+
+/// The most that is shown of a text of the hub, in characters.
+const MAX_CHARS: usize = 2_000;
+
+/// The reason why a command fails.
+#[derive(Debug)]
+pub(in crate::hub::cli) struct Failure {
+    /// The exit code.
+    pub(in crate::hub::cli) code: ExitCode,
+    /// The message for stderr; empty if everything was said.
+    pub(in crate::hub::cli) message: String,
+    /// The hub's HTTP status, if it answered.
+    pub(in crate::hub::cli) status: Option<u16>,
+    /// Whether the hub was asked and no answer came: it may have done what was asked, or do it yet.
+    pub(in crate::hub::cli) unanswered: bool,
+    /// Whether the same request may succeed in a moment: the hub ends, or another one begins.
+    pub(super) passes: bool,
+}
+
+impl Failure {
+    /// Creates a failure for which the hub has not been asked.
+    pub(in crate::hub::cli) fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), status: None, unanswered: false, passes: false }
+    }
+
+    /// Returns the same with another message.
+    #[must_use]
+    pub(in crate::hub::cli) fn saying(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
+    }
+
+    /// Creates the end of a command that has said everything.
+    pub(in crate::hub::cli) fn silent(code: ExitCode) -> Self {
+        Self::new(code, "")
+    }
+
+    /// Creates the failure for an error answer of the hub at `place`.
+    pub(super) fn refused(place: &str, status: u16, body: &Value, has_token: bool) -> Self {
+        let Some(code) = body["code"].as_str() else {
+            let message =
+                format!("{place} answers HTTP {status}, and not as an agentcom-hub does: is the address right?");
+            return Self { status: Some(status), ..Self::new(ExitCode::Unavailable, message) };
+        };
+        let text = |value: &Value| on_one_line(first_chars(value.as_str().unwrap_or_default(), MAX_CHARS));
+        let exit = exit_code(status, code);
+        let mut message = text(&body["detail"]);
+        for error in body["errors"].as_array().into_iter().flatten() {
+            message = format!("{message}\n  {}: {}", text(&error["field"]), text(&error["detail"]));
+        }
+        match (exit, status) {
+            (ExitCode::Internal, 404 | 405) => {
+                message = format!(
+                    "the hub at {place} does not know what this program asks ({message}): it is of another version; \
+                     update it and restart it"
+                );
+            }
+            (ExitCode::NotAllowed, 401) if !has_token => {
+                message = format!("{message}; name its file with --token-file");
+            }
+            _ => {}
+        }
+        Self { status: Some(status), passes: code == "stopping", ..Self::new(exit, message) }
+    }
+}
+
+/// Returns the exit code for an error answer.
+fn exit_code(status: u16, code: &str) -> ExitCode {
+    match (status, code) {
+        (404, "not_found") | (405, _) => ExitCode::Internal,
+        (404 | 409 | 410, _) => ExitCode::No,
+        (401 | 403, _) => ExitCode::NotAllowed,
+        (429 | 503, _) => ExitCode::Busy,
+        (400..=499, _) => ExitCode::Usage,
+        _ => ExitCode::Internal,
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let message = error.to_string();
+        match error {
+            AskError::Name(_) | AskError::Tcp(_) | AskError::Tls(_) | AskError::Http(_) => {
+                Self::new(ExitCode::Unavailable, message)
+            }
+            AskError::Closed(_) => Self { unanswered: true, passes: true, ..Self::new(ExitCode::Busy, message) },
+            AskError::TimedOut(_) => Self { unanswered: true, ..Self::new(ExitCode::Busy, message) },
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        let code = match &error {
+            ServeError::Store(StoreError::Locked(_)) => ExitCode::Busy,
+            ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => ExitCode::Unusable,
+            ServeError::AddressInUse(_) => ExitCode::Unavailable,
+            ServeError::Commit(_) => ExitCode::Disk,
+            ServeError::ActorDied(_) => ExitCode::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}

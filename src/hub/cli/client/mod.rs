@@ -1,0 +1,376 @@
+//! The hub's commands as clients of its API: over the hub's own socket, or over HTTP with a token. A request that was
+//! carried out is never carried out again: each act has an `Idempotency-Key`, which makes a repeat safe.
+
+mod args;
+mod door;
+mod events;
+mod failure;
+mod selector;
+
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::time::{sleep, timeout};
+
+use crate::common::http_client::{AskError, HttpRequest, exchange, percent_encoded};
+use crate::common::secret::{REDACTED, Secret};
+use crate::common::signals::handle_file_size_signal;
+pub(super) use crate::hub::cli::client::args::{
+    DATA_VARIABLE, DEFAULT_DATA, HubArgs, Place, TOKEN_FILE_VARIABLE, URL_VARIABLE,
+};
+pub(super) use crate::hub::cli::client::door::Folder;
+use crate::hub::cli::client::door::{Door, PAUSE};
+pub(super) use crate::hub::cli::client::events::{Event, Events};
+pub(super) use crate::hub::cli::client::failure::Failure;
+pub(super) use crate::hub::cli::client::selector::selector;
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::output::{Output, fail, print};
+use crate::hub::random;
+use crate::hub::state::store::Store;
+
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the answer may take whose body may have any size.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a request is repeated while the hub ends and another one begins.
+const REPEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a hub that is followed may be away.
+const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause before a stream of events that has ended is opened again.
+const STREAM_PAUSE: Duration = Duration::from_millis(100);
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The number of items that one request asks for.
+const PAGE_ITEMS: usize = 1_000;
+
+/// A client of one hub.
+pub(super) struct Client {
+    door: Door,
+}
+
+/// One request.
+struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    key: Option<String>,
+    body: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Box<RawValue>>,
+    next_cursor: Option<Value>,
+}
+
+/// What was read of a list.
+#[derive(Debug)]
+pub(super) struct Items {
+    /// The items, as the hub sent them.
+    pub(super) raw: Vec<Box<RawValue>>,
+    /// Whether there are more.
+    pub(super) more: bool,
+}
+
+/// Runs a command's work as a client, prints what it returns, and returns the exit code.
+pub(super) fn run(
+    args: &HubArgs,
+    folder: Folder,
+    work: impl AsyncFnOnce(&mut Client) -> Result<Output, Failure>,
+) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(
+                ExitCode::NoResources,
+                format_args!("no runtime: {error}; check the limits on threads and files"),
+            );
+        }
+    };
+    let done = runtime.block_on(async {
+        // Without it, a write beyond `ulimit -f` ends this process; with it, that is an error of the disk.
+        let _ = handle_file_size_signal();
+        let mut client = Client { door: Door::new(args.place()?, folder) };
+        let done = work(&mut client).await;
+        client.door.close().await?;
+        done
+    });
+    // A name lookup that hangs must not delay the exit.
+    runtime.shutdown_background();
+    finish(done)
+}
+
+/// Prints what a command comes to, and returns the exit code.
+pub(super) fn finish(done: Result<Output, Failure>) -> ExitCode {
+    match done {
+        Ok(Output { text, code }) => print(text.as_bytes()).map_or_else(|code| code, |()| code),
+        Err(failure) if failure.message.is_empty() => failure.code,
+        Err(failure) => fail(failure.code, failure.message),
+    }
+}
+
+impl Client {
+    /// Returns where the hub is.
+    pub(super) fn place(&self) -> &Place {
+        self.door.place()
+    }
+
+    /// Returns how the hub is named in messages.
+    pub(super) fn shown(&self) -> String {
+        self.door.shown()
+    }
+
+    /// Returns how the hub's store is named in messages: its file, or the hub's address.
+    pub(super) fn store(&self) -> String {
+        match self.place() {
+            Place::Remote { base, .. } => base.clone(),
+            Place::Folder(data) => Store::path_in(data).display().to_string(),
+        }
+    }
+
+    /// Closes the store if this command opened it, until the next request.
+    ///
+    /// # Errors
+    /// The disk failed: what was asked for was not done.
+    pub(super) async fn pause(&mut self) -> Result<(), Failure> {
+        self.door.close().await
+    }
+
+    /// Returns what is at a path.
+    ///
+    /// # Errors
+    /// The hub cannot be asked, or refuses.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Box<RawValue>, Failure> {
+        let answer = self.ask(&Asked { method: Method::GET, path, key: None, body: None }).await?;
+        self.read(&answer)
+    }
+
+    /// Returns the answer at a path with a body of any size, which may take its time to begin.
+    ///
+    /// # Errors
+    /// The hub cannot be asked, or refuses.
+    pub(super) async fn fetch(&mut self, path: &str) -> Result<Response<Incoming>, Failure> {
+        let asked = Asked { method: Method::GET, path, key: None, body: None };
+        let answer = timeout(FETCH_TIMEOUT, self.send(&asked, &[])).await.map_err(|_| self.late())??;
+        let (head, body) = answer.into_parts();
+        let body = self.accept(Response::from_parts(head.clone(), body)).await?;
+        Ok(Response::from_parts(head, body))
+    }
+
+    /// Acts: once, however often the connection breaks. A key of the caller's own makes the same of two runs of a command.
+    ///
+    /// # Errors
+    /// The hub cannot be asked, or refuses; where it was asked and did not answer, it may do it yet.
+    pub(super) async fn act(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        key: Option<String>,
+    ) -> Result<Box<RawValue>, Failure> {
+        let made = || random::id().map_err(|error| Failure::new(ExitCode::Internal, error.to_string()));
+        let key = Some(key.map_or_else(made, Ok)?);
+        let answer = self.ask(&Asked { method, path, key, body: body.as_ref().map(Value::to_string) }).await?;
+        self.read(&answer)
+    }
+
+    /// Returns the items of a list, page by page, until there are `limit` of them or `enough` says so of one, which is left
+    /// out.
+    ///
+    /// # Errors
+    /// The hub cannot be asked, or refuses.
+    pub(super) async fn list(
+        &mut self,
+        path: &str,
+        parameters: &[(&str, Option<String>)],
+        limit: Option<usize>,
+        enough: impl Fn(&RawValue) -> bool,
+    ) -> Result<Items, Failure> {
+        let (mut raw, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let left = limit.map_or(PAGE_ITEMS, |limit| limit - raw.len());
+            let mut query = format!("{path}?limit={}", left.min(PAGE_ITEMS));
+            let given = parameters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+            for (name, value) in given.chain(cursor.as_deref().map(|cursor| ("cursor", cursor))) {
+                query.push_str(&format!("&{name}={}", percent_encoded(value)));
+            }
+            let answer = self.get(&query).await?;
+            let page: Page = serde_json::from_str(answer.get()).map_err(|error| self.unknown_answer(&error))?;
+            for item in page.items {
+                if enough(&item) {
+                    return Ok(Items { raw, more: false });
+                }
+                raw.push(item);
+            }
+            let next = page.next_cursor.filter(|next| !next.is_null());
+            let next = next.map(|next| next.as_str().map_or_else(|| next.to_string(), str::to_owned));
+            if next.is_none() || limit.is_some_and(|limit| raw.len() >= limit) {
+                return Ok(Items { raw, more: next.is_some() });
+            }
+            if next == cursor {
+                return Err(self.unknown_answer(&"a list that does not go on"));
+            }
+            cursor = next;
+        }
+    }
+
+    /// Follows the events after the one with this id, or from now on. From then on, no store is opened: what is waited for
+    /// only a running hub does. One that was there may be away for as long as a restart takes.
+    ///
+    /// # Errors
+    /// No hub runs, or it refuses.
+    pub(super) async fn follow(&mut self, last: Option<&str>) -> Result<Events, Failure> {
+        let (begun, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            match self.open_events(last).await {
+                Err(failure)
+                    if self.door.met_hub()
+                        && matches!(failure.code, ExitCode::Busy | ExitCode::Unavailable)
+                        && begun.elapsed() < AWAY_TIMEOUT =>
+                {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn open_events(&mut self, last: Option<&str>) -> Result<Events, Failure> {
+        self.door.wait_for_hub().await?;
+        let headers: Vec<(&str, &str)> = last.map(|last| ("last-event-id", last)).into_iter().collect();
+        let asked = Asked { method: Method::GET, path: "/api/v1/events", key: None, body: None };
+        let answer = timeout(ANSWER_TIMEOUT, self.send(&asked, &headers)).await.map_err(|_| self.late())??;
+        Ok(Events::new(self.accept(answer).await?, last))
+    }
+
+    /// Returns the next event. Where the connection breaks, it goes on after the last one.
+    ///
+    /// # Errors
+    /// The hub is not there any more, or refuses.
+    pub(super) async fn next_event(&mut self, events: &mut Events) -> Result<Event, Failure> {
+        loop {
+            if let Some(event) = events.next().await? {
+                return Ok(event);
+            }
+            // One that ends each stream at once must not be asked without a pause.
+            sleep(STREAM_PAUSE).await;
+            let last = events.last().map(str::to_owned);
+            *events = self.follow(last.as_deref()).await?;
+        }
+    }
+
+    fn read(&self, answer: &[u8]) -> Result<Box<RawValue>, Failure> {
+        serde_json::from_slice(answer).map_err(|error| self.unknown_answer(&error))
+    }
+
+    /// Returns the failure for an answer that is not what the API says.
+    pub(super) fn unknown_answer(&self, why: &dyn std::fmt::Display) -> Failure {
+        let message = format!("the answer of {} is not one of the API: {why}; is it of another version?", self.shown());
+        Failure::new(ExitCode::Internal, message)
+    }
+
+    fn late(&self) -> Failure {
+        let within = ANSWER_TIMEOUT.as_secs();
+        AskError::TimedOut(format!("{} did not answer within {within} s", self.shown())).into()
+    }
+
+    /// Asks, again and again where that is safe and the hub seems to be restarting.
+    async fn ask(&mut self, asked: &Asked<'_>) -> Result<Vec<u8>, Failure> {
+        let may_repeat = asked.method == Method::GET || asked.key.is_some();
+        let (begun, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            let answered = timeout(ANSWER_TIMEOUT, self.ask_once(asked)).await.unwrap_or_else(|_| Err(self.late()));
+            match answered {
+                Err(failure) if failure.passes && may_repeat && begun.elapsed() < REPEAT_TIMEOUT => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(failure) if failure.unanswered && asked.method != Method::GET => {
+                    let message =
+                        format!("the hub was told and did not answer ({}): it may do it yet", failure.message);
+                    return Err(Failure { message, ..failure });
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn ask_once(&mut self, asked: &Asked<'_>) -> Result<Vec<u8>, Failure> {
+        let headers: Vec<(&str, &str)> = asked.key.iter().map(|key| ("idempotency-key", key.as_str())).collect();
+        let answer = self.send(asked, &headers).await?;
+        let body = self.accept(answer).await?;
+        self.collect(body).await
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Vec<u8>, Failure> {
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+        let body =
+            body.map_err(|error| AskError::Closed(format!("the answer of {} broke off: {error}", self.shown())))?;
+        Ok(body.to_bytes().into())
+    }
+
+    async fn send(&mut self, asked: &Asked<'_>, headers: &[(&str, &str)]) -> Result<Response<Incoming>, Failure> {
+        let stream = self.door.connect().await?;
+        let Asked { method, path, body, key: _ } = asked;
+        let (method, base, token, body) = (method.clone(), self.door.base(), self.token(), body.clone());
+        let sent = exchange::send(stream, &HttpRequest { method, base, path, token, headers, body }).await;
+        sent.map_err(|error| match (&error, self.place()) {
+            (AskError::Http(_), Place::Folder(_)) => {
+                let at = self.shown();
+                let message = format!(
+                    "what listens at {at} does not speak HTTP: it is a hub of an older version; restart the hub"
+                );
+                Failure::new(ExitCode::Internal, message)
+            }
+            _ => error.into(),
+        })
+    }
+
+    /// Returns the body of an answer that is no error.
+    async fn accept(&self, answer: Response<Incoming>) -> Result<Incoming, Failure> {
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let body = self.collect(answer.into_body()).await?;
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let mut failure = Failure::refused(&self.shown(), status.as_u16(), &body, self.token().is_some());
+        if let Some(token) = self.token() {
+            failure.message = failure.message.replace(token.expose(), REDACTED);
+        }
+        Err(failure)
+    }
+
+    fn token(&self) -> Option<&Secret> {
+        match self.place() {
+            Place::Remote { token, .. } => token.as_ref(),
+            Place::Folder(_) => None,
+        }
+    }
+}
+
+impl Items {
+    /// Returns the items as one JSON document.
+    pub(super) fn to_json(&self) -> String {
+        let items: Vec<&str> = self.raw.iter().map(|item| item.get()).collect();
+        format!("[{}]\n", items.join(",\n"))
+    }
+
+    /// Returns the items, read.
+    pub(super) fn values(&self) -> impl Iterator<Item = Value> {
+        self.raw.iter().map(|item| value(item))
+    }
+}
+
+/// Reads JSON that was checked to be JSON.
+pub(super) fn value(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or(Value::Null)
+}

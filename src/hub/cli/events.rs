@@ -1,0 +1,80 @@
+//! `agentcom-hub events`: what happens, as it happens.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::common::duration::parse_duration;
+use crate::common::text::on_one_line;
+use crate::common::wall_clock::{now_ms, utc};
+use crate::hub::cli::client::{self, Client, Event, Failure, Folder, HubArgs};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::fields::{text, took};
+use crate::hub::cli::show::output::{Output, print};
+
+#[derive(Debug, Args)]
+pub(in crate::hub::cli) struct EventsArgs {
+    /// Only events of this kind: task, restart or agent; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "agent"])]
+    kind: Vec<String>,
+    /// Stop after this time, such as 90s or 2h, and end with 124
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<u64>,
+    /// Print one JSON object a line: event, id, data
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// Runs the command and returns the exit code.
+pub(in crate::hub::cli) fn run(args: &EventsArgs) -> ExitCode {
+    client::run(&args.hub, Folder::MustExist, async |client| {
+        let followed = follow(client, args);
+        match args.timeout {
+            None => followed.await,
+            Some(ms) => tokio::time::timeout(Duration::from_millis(ms), followed)
+                .await
+                .unwrap_or_else(|_| Err(Failure::silent(ExitCode::TimedOut))),
+        }
+    })
+}
+
+async fn follow(client: &mut Client, args: &EventsArgs) -> Result<Output, Failure> {
+    let mut events = client.follow(None).await?;
+    loop {
+        let event = client.next_event(&mut events).await?;
+        // What was missed may have been of any kind.
+        if args.kind.is_empty() || event.kind == "missed" || args.kind.contains(&event.kind) {
+            let line = if args.json { as_json(&event) } else { as_text(&event) };
+            print(format!("{line}\n").as_bytes()).map_err(Failure::silent)?;
+        }
+    }
+}
+
+fn as_json(event: &Event) -> String {
+    let data: Option<&RawValue> = serde_json::from_str(&event.data).ok();
+    let (kind, id) = (json!(event.kind), json!(event.id));
+    format!("{{\"event\":{kind},\"id\":{id},\"data\":{}}}", data.map_or("null", RawValue::get))
+}
+
+fn as_text(event: &Event) -> String {
+    let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+    let agent = text(&data["agent_id"]);
+    let said = match event.kind.as_str() {
+        "task" => format!("{} {}, agent {agent}", text(&data["task_id"]), text(&data["status"])),
+        "restart" => {
+            let gap = data["gap_ms"].is_u64().then(|| format!(" after {}", took(&data["gap_ms"])));
+            let (id, state, step) = (text(&data["command_id"]), text(&data["state"]), text(&data["step"]));
+            let step = if step == state { String::new() } else { format!(" ({step})") };
+            format!("{agent} {state}{step}{}, {id}", gap.unwrap_or_default())
+        }
+        "agent" if data["connected"] == true => format!("{agent} connected"),
+        "agent" => format!("{agent} went away"),
+        "missed" => "events were missed: read the lists again".to_owned(),
+        _ => event.data.clone(),
+    };
+    on_one_line(&format!("{} {:<8} {said}", utc(now_ms()), event.kind))
+}

@@ -1,0 +1,84 @@
+//! The codes that `agentcom-hub` exits with. Those from 64 to 78 have the meanings of BSD's `sysexits.h`.
+
+use std::process::ExitCode as ProcessExit;
+
+use strum::IntoEnumIterator as _;
+
+use crate::common::cli::finding::Code;
+
+/// The reason why a command ended, as its parent sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter)]
+#[repr(u8)]
+pub(super) enum ExitCode {
+    /// What was asked for was done.
+    Done = 0,
+    /// What is asked for is not there, or did not end well.
+    No = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The store holds records that cannot be read.
+    Unread = 65,
+    /// The hub is not there, or its address is taken.
+    Unavailable = 69,
+    /// A bug, or a hub of another version.
+    Internal = 70,
+    /// No threads or files are left.
+    NoResources = 71,
+    /// A disk failed.
+    Disk = 74,
+    /// The hub does not answer now.
+    Busy = 75,
+    /// The token does not allow it.
+    NotAllowed = 77,
+    /// A file or folder cannot be used.
+    Unusable = 78,
+    /// The time limit passed.
+    TimedOut = 124,
+}
+
+impl ExitCode {
+    /// Returns every code, in ascending order.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
+    /// Returns the code's meaning, as printed in the help and the man page.
+    pub(super) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done; `serve`: stopped as told; `task --follow`: completed",
+            Self::No => {
+                "there is no such agent, task, token or invitation; what was asked for is not possible in its state; \
+                 `--wait`, `--follow`: it did not end well, or an agent was skipped"
+            }
+            Self::Usage => "the command line is wrong, also by the hub's judgement (a selector, a value)",
+            Self::Unread => {
+                "`store check`: the store holds records that cannot be read; `restore`: the file holds no store"
+            }
+            Self::Unavailable => {
+                "`serve`: the address is taken; else: no hub is reached there; `check`: it found a problem"
+            }
+            Self::Internal => "a bug, or the hub is of a version that does not know what was asked",
+            Self::NoResources => "no threads or files are left",
+            Self::Disk => "the disk failed while running or writing, or stdout cannot be written",
+            Self::Busy => "the data folder is in use, or the hub does not answer, is stopping or full: try again",
+            Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",
+            Self::Unusable => "the data folder, the address, the token file or --out's file cannot be used",
+            Self::TimedOut => "the time of --timeout passed; what was asked for goes on",
+        }
+    }
+}
+
+impl From<ExitCode> for ProcessExit {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+impl Code for ExitCode {
+    const DONE: Self = Self::Done;
+    const UNAVAILABLE: Self = Self::Unavailable;
+
+    fn number(self) -> u8 {
+        self as u8
+    }
+}

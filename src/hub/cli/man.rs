@@ -1,0 +1,65 @@
+//! `man` and `completions`, and the texts that the help and the manual share: exit codes, environment, files.
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::common::cli::completions::script;
+use crate::common::cli::man::{NoPage, Section, page};
+use crate::hub::cli::Cli;
+use crate::hub::cli::client::{DATA_VARIABLE, TOKEN_FILE_VARIABLE, URL_VARIABLE};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::output::{fail, print};
+
+/// The environment variables that the commands read, with their meanings. Those of `serve` stand with its options.
+const ENVIRONMENT: [(&str, &str); 5] = [
+    (DATA_VARIABLE, "the folder of the hub's store, where neither --data nor --hub is given"),
+    (URL_VARIABLE, "the hub's address, where neither --data nor --hub is given"),
+    (TOKEN_FILE_VARIABLE, "the file with the token for it, where --token-file is not given"),
+    ("COLUMNS", "how wide a table may be, where it is not the terminal's width; without a terminal nothing is cut"),
+    ("SSL_CERT_FILE", "the authorities that an https:// hub's certificate is checked against, where not the machine's"),
+];
+
+/// The hub's files, in its data folder, with their meanings.
+const FILES: [(&str, &str); 2] = [
+    ("hub.redb", "the store: tasks, agents, restarts, tokens' hashes, the audit; mode 0600"),
+    ("hub.sock", "the running hub's own socket: whoever may open it (its user: mode 0600) is an admin"),
+];
+
+/// Returns the list of exit codes with their meanings.
+pub(super) fn exit_codes() -> String {
+    let entries = ExitCode::all().map(|code| (format!("{:>3} ", code as u8), code.meaning().to_owned())).collect();
+    Section { title: "EXIT STATUS", entries }.to_help("Exit codes", 0)
+}
+
+/// Returns the text at the end of the long help: exit codes, environment and files.
+pub(super) fn after_help() -> String {
+    let (environment, files) = (Section::of("ENVIRONMENT", &ENVIRONMENT), Section::of("FILES", &FILES));
+    [
+        exit_codes(),
+        environment.to_help("Environment", 24),
+        files.to_help("Files", 24),
+        "Documentation: docs/hub.md, docs/operating.md".to_owned(),
+    ]
+    .join("\n\n")
+}
+
+/// Prints the manual page, or only the page of the command that is named.
+pub(super) fn man(command: &[String]) -> ExitCode {
+    let codes = ExitCode::all().map(|code| ((code as u8).to_string(), code.meaning().to_owned())).collect();
+    let sections = [
+        Section { title: "EXIT STATUS", entries: codes },
+        Section::of("ENVIRONMENT", &ENVIRONMENT),
+        Section::of("FILES", &FILES),
+    ];
+    match page(Cli::command(), command, &sections) {
+        Ok(page) => print(&page).map_or_else(|code| code, |()| ExitCode::Done),
+        Err(error @ NoPage::Unknown { .. }) => fail(ExitCode::Usage, error),
+        // Writing to a `Vec` does not fail.
+        Err(error @ NoPage::Write(_)) => fail(ExitCode::Internal, error),
+    }
+}
+
+/// Prints the completion script of `shell`.
+pub(super) fn completions(shell: Shell) -> ExitCode {
+    print(&script(shell, Cli::command())).map_or_else(|code| code, |()| ExitCode::Done)
+}

@@ -1,0 +1,5 @@
+//! The commands about restarts.
+
+pub(super) mod command;
+pub(super) mod list;
+mod wait;

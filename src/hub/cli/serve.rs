@@ -1,0 +1,197 @@
+//! `agentcom-hub serve`: arguments, signals and exit codes of a hub that runs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::logging::{self, LogConfig, LogLevel};
+use crate::common::signals::handle_file_size_signal;
+use crate::hub::cli::client::{DEFAULT_DATA, Failure};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::show::output::fail;
+use crate::hub::fd_limit;
+use crate::hub::scheduler::policy::Policy;
+use crate::hub::server::{Options, ServeError, serve};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Where to listen; port 0 takes any free one and logs it
+    #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
+    listen: String,
+    /// The folder of the hub's store; created if missing
+    #[arg(long, value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = DEFAULT_DATA)]
+    data: PathBuf,
+    /// The least severe level that is logged: error, warning, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
+    log_level: LogLevel,
+    #[command(flatten)]
+    timing: TimingArgs,
+    /// Let only an admin register agents; without it, anyone who reaches the hub can
+    #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
+    closed_registration: bool,
+    /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
+    #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
+    public_metrics: bool,
+    #[command(flatten)]
+    bounds: BoundArgs,
+}
+
+/// Bounds, as numbers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds")]
+struct BoundArgs {
+    /// Make a task a dead letter after this many losses: its agent went away unannounced, or showed no sign of life
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "AGENTCOM_HUB_MAX_LOSSES", default_value_t = Policy::default().max_losses)]
+    max_losses: u64,
+    /// Accept no more tasks when this many have not ended
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNFINISHED", default_value_t = Policy::default().max_unfinished)]
+    max_unfinished: usize,
+    /// Forget the oldest finished tasks when all of them exceed this size
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
+    keep_finished_mib: u64,
+    /// Call an agent stale when it is away for longer than this
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500), env = "AGENTCOM_HUB_STALE_AFTER", default_value_t = Policy::default().stale_after_ms / DAY_MS)]
+    stale_after: u64,
+    /// Close the oldest connection when this many have not identified
+    #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
+    max_unidentified: usize,
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+fn log_level(name: &str) -> Result<LogLevel, String> {
+    LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
+}
+
+/// Timings, in ms.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Timings (ms)")]
+struct TimingArgs {
+    /// Reclaim an assignment that was not accepted for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_ACCEPT_TIMEOUT_MS", default_value_t = Policy::default().accept_timeout_ms)]
+    accept_timeout_ms: u64,
+    /// Reclaim a task that showed no sign of life for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_STALE_TIMEOUT_MS", default_value_t = Policy::default().stale_timeout_ms)]
+    stale_timeout_ms: u64,
+    /// Drop a socket that was silent for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_SILENCE_TIMEOUT_MS", default_value_t = Policy::default().silence_timeout_ms)]
+    silence_timeout_ms: u64,
+    /// Close a socket that no agent identified on for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTIFY_TIMEOUT_MS", default_value_t = Policy::default().identify_timeout_ms)]
+    identify_timeout_ms: u64,
+    /// How long the head of a request, its answer, or the pause before the next may take
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REQUEST_TIMEOUT_MS", default_value_t = Policy::default().request_timeout_ms)]
+    request_timeout_ms: u64,
+    /// Leave the task with a sidecar whose connection broke for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONNECT_GRACE_MS", default_value_t = Policy::default().reconnect_grace_ms)]
+    reconnect_grace_ms: u64,
+    /// Send an assignment again when a returned agent does not mention it for this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
+    reconcile_ms: u64,
+    /// Let a sidecar that is refused, because another one has its identity, try again after this long
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTITY_RETRY_MS", default_value_t = Policy::default().identity_retry_ms)]
+    identity_retry_ms: u64,
+    /// Give an agent that rejected a task as busy none for this long, unless its state changes
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
+    reject_retry_ms: u64,
+    /// How long a running task may delay a restart, where the command does not say
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
+    restart_deadline_ms: u64,
+    /// How long a sidecar may take for its final messages
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
+    drain_deadline_ms: u64,
+    /// What a restart may take beyond both deadlines before it is called overdue
+    #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
+    restart_margin_ms: u64,
+}
+
+/// Parses a duration in ms, from 1 to a year: 0 would make a busy loop.
+fn ms() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=31_536_000_000)
+}
+
+impl ServeArgs {
+    fn policy(&self) -> Policy {
+        let Self { timing, bounds, .. } = self;
+        Policy {
+            accept_timeout_ms: timing.accept_timeout_ms,
+            stale_timeout_ms: timing.stale_timeout_ms,
+            silence_timeout_ms: timing.silence_timeout_ms,
+            identify_timeout_ms: timing.identify_timeout_ms,
+            request_timeout_ms: timing.request_timeout_ms,
+            reconnect_grace_ms: timing.reconnect_grace_ms,
+            reconcile_ms: timing.reconcile_ms,
+            identity_retry_ms: timing.identity_retry_ms,
+            reject_retry_ms: timing.reject_retry_ms,
+            restart_deadline_ms: timing.restart_deadline_ms,
+            drain_deadline_ms: timing.drain_deadline_ms,
+            restart_margin_ms: timing.restart_margin_ms,
+            max_losses: bounds.max_losses,
+            stale_after_ms: bounds.stale_after * DAY_MS,
+            max_unidentified: bounds.max_unidentified,
+            max_unfinished: bounds.max_unfinished,
+            keep_finished_bytes: bounds.keep_finished_mib << 20,
+            ..Policy::default()
+        }
+    }
+}
+
+/// Runs the hub until it is stopped, and returns the exit code.
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    // Held until the end of this function: dropping it writes the last lines.
+    let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
+    fd_limit::raise();
+    let options = Options {
+        listen: args.listen.clone(),
+        data_dir: args.data.clone(),
+        policy: args.policy(),
+        closed_registration: args.closed_registration,
+        public_metrics: args.public_metrics,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(
+                ExitCode::NoResources,
+                format_args!("no runtime: {error}; check the limits on threads and files"),
+            );
+        }
+    };
+    let result = runtime.block_on(async {
+        if let Err(error) = handle_file_size_signal() {
+            tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
+        }
+        let stop = CancellationToken::new();
+        match stop_on_signals(stop.clone()) {
+            Ok(()) => serve(options, stop).await,
+            Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
+        }
+    });
+    // A blocked thread must not delay the exit.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::Done,
+        Err(error) => {
+            tracing::error!(%error, "the hub ends");
+            let Failure { code, message, .. } = error.into();
+            fail(code, message)
+        }
+    }
+}
+
+/// Cancels `stop` on SIGINT (pm2 and Ctrl-C) and on SIGTERM (all other supervisors).
+fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "stopping");
+        stop.cancel();
+    });
+    Ok(())
+}

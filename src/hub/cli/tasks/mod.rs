@@ -1,0 +1,7 @@
+//! The commands about tasks.
+
+pub(super) mod change;
+mod follow;
+pub(super) mod list;
+pub(super) mod one;
+pub(super) mod submit;

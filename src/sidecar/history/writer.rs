@@ -1,0 +1,151 @@
+//! Appends to the history in the background, so that a disk that is full, slow or hung costs lines of it and nothing else.
+//! It decides nothing about what is kept.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::common::fs::rotating_file::RotatingFile;
+use crate::common::logging::Redactor;
+use crate::machine::Timestamp;
+use crate::sidecar::history::{Entry, HistoryEvent, LIMITS, path_of};
+
+/// The most lines that wait for the disk.
+const MAX_QUEUED: usize = 256;
+/// How long the end of a run waits for its last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// The history of a running sidecar.
+#[derive(Debug)]
+pub(crate) struct HistoryWriter {
+    boot_id: String,
+    redactor: Redactor,
+    writer: Option<Writer>,
+    /// The number of lines since the last one that found room in the queue.
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Writer {
+    queue: mpsc::Sender<Vec<u8>>,
+    task: JoinHandle<()>,
+}
+
+impl HistoryWriter {
+    /// Returns a history that keeps nothing, for a sidecar that is on no machine.
+    pub(crate) fn none() -> Self {
+        Self { boot_id: String::new(), redactor: Redactor::default(), writer: None, dropped: 0 }
+    }
+
+    /// Opens the history beside the journal `queue_file`. Must be called inside the runtime, holding the state folder's
+    /// lock. The redactor removes the token from texts of the agent's, the hub's and operators.
+    pub(crate) fn open(queue_file: &Path, boot_id: String, redactor: Redactor) -> Self {
+        let writer = match path_of(queue_file) {
+            Ok(path) => {
+                let (queue, lines) = mpsc::channel(MAX_QUEUED);
+                let task = tokio::spawn(write_all(RotatingFile::new(path, LIMITS), lines));
+                Some(Writer { queue, task })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the history's place cannot be found: nothing is kept of what this run does");
+                None
+            }
+        };
+        Self { boot_id, redactor, writer, dropped: 0 }
+    }
+
+    /// Appends a line. Never waits.
+    pub(crate) fn add(&mut self, what: HistoryEvent, now: Timestamp) {
+        let Some(writer) = &self.writer else { return };
+        let entry = Entry { at_ms: now.as_millis(), boot_id: self.boot_id.clone(), what };
+        // Texts and numbers only, which always serialize.
+        let line = self.redactor.clean(serde_json::to_string(&entry).unwrap_or_default()) + "\n";
+        match writer.queue.try_send(line.into_bytes()) {
+            Ok(()) => self.dropped = 0,
+            Err(_) => {
+                self.dropped += 1;
+                if self.dropped == 1 {
+                    tracing::warn!("the history's disk does not keep up: lines of it are lost");
+                }
+            }
+        }
+    }
+
+    /// Writes the last lines, within [`FLUSH_TIMEOUT`].
+    pub(crate) async fn finish(&mut self) {
+        let Some(Writer { queue, task }) = self.writer.take() else { return };
+        drop(queue);
+        if tokio::time::timeout(FLUSH_TIMEOUT, task).await.is_err() {
+            tracing::warn!("the history's disk did not take its last lines in time");
+        }
+    }
+}
+
+/// Writes what comes, on a thread for blocking work, until the queue is closed.
+async fn write_all(mut file: RotatingFile, mut queue: mpsc::Receiver<Vec<u8>>) {
+    let mut lines = Vec::new();
+    let mut failing = false;
+    while queue.recv_many(&mut lines, MAX_QUEUED).await > 0 {
+        let batch = std::mem::take(&mut lines);
+        let write = move || {
+            let failed = batch.iter().filter_map(|line| file.append(line).err()).last();
+            (file, failed)
+        };
+        let failed;
+        (file, failed) = match tokio::task::spawn_blocking(write).await {
+            Ok(written) => written,
+            Err(error) => {
+                tracing::warn!(%error, "the history's writer died: nothing more is kept of what this run does");
+                return;
+            }
+        };
+        match &failed {
+            // Once per series of failures.
+            Some(error) if !failing => tracing::warn!(error, "the history cannot be written: lines of it are lost"),
+            None if failing => tracing::info!("the history can be written again"),
+            Some(_) | None => {}
+        }
+        failing = failed.is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::secret::Secret;
+    use crate::sidecar::history::reader::read;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+    fn refused(detail: &str) -> HistoryEvent {
+        HistoryEvent::RestartRefused { reason: "r".into(), detail: detail.into() }
+    }
+
+    #[tokio::test]
+    async fn what_is_added_is_read_back_without_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        let mut history = HistoryWriter::open(&queue, "b".into(), Redactor::new(&[Secret::new("hush-hush")]));
+        history.add(refused("because of hush-hush"), NOW);
+        history.add(HistoryEvent::Draining { on: true }, NOW.plus(5));
+        history.finish().await;
+        let entries = read(&queue).unwrap().entries;
+        let entry = |at_ms, what| Entry { at_ms, boot_id: "b".into(), what };
+        let wanted =
+            [entry(1_000, refused("because of <redacted>")), entry(1_005, HistoryEvent::Draining { on: true })];
+        assert_eq!(entries, wanted);
+    }
+
+    #[tokio::test]
+    async fn a_history_that_cannot_be_written_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        std::fs::create_dir(path_of(&queue).unwrap()).unwrap();
+        let mut history = HistoryWriter::open(&queue, "b".into(), Redactor::default());
+        (0..2 * MAX_QUEUED).for_each(|_| history.add(HistoryEvent::Draining { on: true }, NOW));
+        history.finish().await;
+        assert!(read(&queue).is_err());
+    }
+}
