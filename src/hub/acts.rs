@@ -36,7 +36,11 @@ impl NewToken {
 }
 
 /// What is done with a rollout after its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, strum::EnumString, strum::VariantNames, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum RolloutAct {
     /// Let the waves after the canary begin.
     Promote,

@@ -41,3 +41,4 @@ mod tasks;
 mod token_file;
 mod v1;
 mod v1_fleet;
+mod v1_rollouts;

@@ -61,10 +61,17 @@ pub const ROLLOUTS: &[Scope] = &[
     scope("rollout: operators and a refusal", 2, Left { acts: 2, refusals: 1, ..NOTHING }),
     scope("rollout: an operator and a crash of the hub", 1, Left { acts: 1, crashes: 1, ..NOTHING }),
     scope("rollout: a restart by hand and a death", 2, Left { by_hand: 1, deaths: 1, ..NOTHING }),
-    Scope { canary: true, ..scope("rollout: a canary, an operator and a death", 2, Left { acts: 1, deaths: 1, ..NOTHING }) },
+    Scope {
+        canary: true,
+        ..scope("rollout: a canary, an operator and a death", 2, Left { acts: 1, deaths: 1, ..NOTHING })
+    },
     Scope {
         offline: OfflinePolicy::Wait,
-        ..scope("rollout: agents that are waited for, and a crash of the hub", 1, Left { deaths: 1, crashes: 1, ..NOTHING })
+        ..scope(
+            "rollout: agents that are waited for, and a crash of the hub",
+            1,
+            Left { deaths: 1, crashes: 1, ..NOTHING },
+        )
     },
 ];
 
@@ -184,7 +191,8 @@ impl World {
     }
 
     fn refuses(&mut self, agent: usize, for_now: bool) {
-        let (Some(conn), Some(command_id)) = (self.agents[agent].0, self.command_of(agent).map(|it| it.command_id.clone()))
+        let (Some(conn), Some(command_id)) =
+            (self.agents[agent].0, self.command_of(agent).map(|it| it.command_id.clone()))
         else {
             return;
         };
@@ -265,6 +273,13 @@ impl World {
                 continue;
             }
             commanded += 1;
+            let frozen = rollout.targets.values().find(|target| *target.agent_id == *restart.agent_id);
+            if frozen.is_none_or(|target| target.run_before.boot_id != restart.boot_before) {
+                return Err(violated(
+                    "frozen",
+                    format!("{command_id} ends another run than the one that was selected"),
+                ));
+            }
             let Some(left) = self.may_get[agent].checked_sub(1) else {
                 return Err(violated("once", format!("{command_id} is one command too many for {}", AGENTS[agent])));
             };
@@ -283,7 +298,8 @@ impl World {
     fn check_books(&self, rollout: &Rollout) -> Result<(), Violation> {
         let bare = Rollout { targets: Default::default(), counts: Default::default(), ..rollout.clone() };
         let stored: Vec<&Target> = self.disk.targets.values().collect();
-        let is_stored = headers(&self.disk.rollouts) == [bare] && stored.into_iter().eq(rollout.targets.values().map(|it| &**it));
+        let is_stored =
+            headers(&self.disk.rollouts) == [bare] && stored.into_iter().eq(rollout.targets.values().map(|it| &**it));
         if !is_stored {
             return Err(violated("stored", "the rollout is not stored as it is".to_owned()));
         }
@@ -303,7 +319,9 @@ impl World {
         match action {
             Action::Leaves(agent) if self.command_of(agent).is_none() => left.deaths -= 1,
             // A process that ends with its connection broken already.
-            Action::Comes(agent, true) if self.command_of(agent).is_none() => left.deaths = left.deaths.saturating_sub(1),
+            Action::Comes(agent, true) if self.command_of(agent).is_none() => {
+                left.deaths = left.deaths.saturating_sub(1)
+            }
             Action::Leaves(_) | Action::Comes(..) | Action::Delivered(_) | Action::Due | Action::Promote => {}
             Action::Refuses(..) => left.refusals -= 1,
             Action::ByHand(_) => left.by_hand -= 1,
@@ -348,7 +366,8 @@ impl World {
 
 /// The rollouts as a file holds them: without their targets.
 fn headers(rollouts: &BTreeMap<String, Rollout>) -> Vec<Rollout> {
-    let bare = |rollout: &Rollout| Rollout { targets: Default::default(), counts: Default::default(), ..rollout.clone() };
+    let bare =
+        |rollout: &Rollout| Rollout { targets: Default::default(), counts: Default::default(), ..rollout.clone() };
     rollouts.values().map(bare).collect()
 }
 
@@ -442,7 +461,9 @@ impl Model for Rollouts {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("holds", |_: &Self, world: &World| world.violation.is_none()),
-            Property::always("ends", |model: &Self, world: &World| world.violation.is_some() || world.ends_well(&model.end_well)),
+            Property::always("ends", |model: &Self, world: &World| {
+                world.violation.is_some() || world.ends_well(&model.end_well)
+            }),
         ]
     }
 }

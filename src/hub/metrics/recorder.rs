@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn every_outcome_of_a_commanded_restart_is_there_at_0_from_the_start() {
-        use RestartPhase::{Accepted, Back, Commanded, Delivered, Draining, Exiting, Overdue, Refused, Revoked, Withdrawn};
+        use RestartPhase::{
+            Accepted, Back, Commanded, Delivered, Draining, Exiting, Overdue, Refused, Revoked, Withdrawn,
+        };
         let all = [Commanded, Delivered, Accepted, Draining, Exiting, Back, Refused, Overdue, Revoked, Withdrawn];
         for was in all.into_iter().map(Some).chain([None]) {
             for is in all {

@@ -272,7 +272,10 @@ impl Scheduler {
             tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
             restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
             rollouts: rollout_ids.into_iter().map(|id| (id.as_ref().to_owned(), rollouts.get(&id))).collect(),
-            targets: target_ids.into_iter().map(|(id, number)| (Target::key(&id, number), rollouts.target(&id, number))).collect(),
+            targets: target_ids
+                .into_iter()
+                .map(|(id, number)| (Target::key(&id, number), rollouts.target(&id, number)))
+                .collect(),
             agents: agent_ids.into_iter().map(|id| (id.as_ref().to_owned(), inventory.get(&id))).collect(),
             moment,
         }

@@ -72,9 +72,11 @@ impl Step<'_> {
                     }
                 }
                 None if room => check.joined.push(ask),
-                None => {
-                    self.refuse_ask(&ask, format!("{PENDING_RESTARTS_CAP} restart commands wait already for one answer"), None)
-                }
+                None => self.refuse_ask(
+                    &ask,
+                    format!("{PENDING_RESTARTS_CAP} restart commands wait already for one answer"),
+                    None,
+                ),
             };
         }
         if let Some(wait_ms) = ledger.intensity_wait_ms(self.now, self.policy.restart_intensity) {

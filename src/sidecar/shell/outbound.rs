@@ -174,8 +174,7 @@ fn restarted(from: ReturnedFrom) -> Restarted {
 }
 
 fn restart_ack(command_id: String, answer: RestartAnswer) -> RestartAck {
-    let ack =
-        |outcome| RestartAck { command_id, outcome, detail: None, deadline_ms: None, retry_after_ms: None };
+    let ack = |outcome| RestartAck { command_id, outcome, detail: None, deadline_ms: None, retry_after_ms: None };
     match answer {
         RestartAnswer::Accepted { deadline_ms } => {
             RestartAck { deadline_ms: Some(deadline_ms), ..ack(RestartAckOutcome::Accepted) }

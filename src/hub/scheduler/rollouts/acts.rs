@@ -12,7 +12,7 @@ use crate::hub::scheduler::rollouts::refused::{Refused, Shared, StartRefused};
 use crate::hub::scheduler::rollouts::rollout::{Rollout, RolloutState, Targets};
 use crate::hub::scheduler::rollouts::shown::DryRun;
 use crate::hub::scheduler::rollouts::target::{Counts, SkipReason, Target, TargetState};
-use crate::hub::scheduler::rollouts::{Rollouts, RolloutTable};
+use crate::hub::scheduler::rollouts::{RolloutTable, Rollouts};
 
 /// What a rollout is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +150,8 @@ impl Scheduler {
     pub fn recall_rollout(&mut self, id: &str, now_ms: u64) -> Result<usize, Refused> {
         let needs = "only one that was paused or cancelled, or has halted, and has not ended, can be recalled";
         let can = |rollout: &Rollout| is_stopped(rollout.state) || rollout.state == RolloutState::Cancelled;
-        let on_restart = self.check_act(id, needs, can)?.targets.values().filter(|it| it.state == TargetState::Restarting);
+        let on_restart =
+            self.check_act(id, needs, can)?.targets.values().filter(|it| it.state == TargetState::Restarting);
         let on_restart: Vec<Arc<Target>> = on_restart.cloned().collect();
         let mut withdrawn = Vec::new();
         for target in on_restart {
@@ -187,7 +188,8 @@ impl Scheduler {
             self.rollouts.reopen(id, now_ms);
         }
         for number in &failed {
-            self.touched.extend(self.rollouts.get(id).and_then(|it| it.targets.get(number)).map(|it| it.agent_id.to_string()));
+            self.touched
+                .extend(self.rollouts.get(id).and_then(|it| it.targets.get(number)).map(|it| it.agent_id.to_string()));
         }
         let runs: Vec<(u32, RunIdentity)> = failed.iter().map(|number| (*number, self.run_of(id, *number))).collect();
         self.act(id, now_ms, needs, can, |course| {
@@ -202,7 +204,10 @@ impl Scheduler {
     /// Returns the run of a target's agent that identified last.
     fn run_of(&self, id: &str, number: u32) -> RunIdentity {
         let target = self.rollouts.get(id).and_then(|rollout| rollout.targets.get(&number));
-        target.and_then(|target| self.inventory.get(&target.agent_id)).map(|record| record.run.clone()).unwrap_or_default()
+        target
+            .and_then(|target| self.inventory.get(&target.agent_id))
+            .map(|record| record.run.clone())
+            .unwrap_or_default()
     }
 
     /// Returns the rollout, if it has not ended and is as it has to be.
@@ -234,7 +239,13 @@ impl Scheduler {
     }
 
     /// Creates a rollout that is not under way yet.
-    fn planned(&self, id: &str, request: RolloutRequest, agents: &[String], now_ms: u64) -> Result<Rollout, StartRefused> {
+    fn planned(
+        &self,
+        id: &str,
+        request: RolloutRequest,
+        agents: &[String],
+        now_ms: u64,
+    ) -> Result<Rollout, StartRefused> {
         let RolloutRequest { reason, by, selector, plan } = request;
         plan.check()?;
         let size = u32::try_from(agents.len()).map_err(|_| StartRefused::TooMany(agents.len()))?;
@@ -332,7 +343,8 @@ impl Rollouts {
 
     /// Lets a rollout that had ended go on.
     fn reopen(&mut self, id: &str, now_ms: u64) {
-        let Some(rollout) = self.all.by_id.get(id).and_then(|seq| self.all.by_seq.get_mut(seq)).map(Arc::make_mut) else {
+        let Some(rollout) = self.all.by_id.get(id).and_then(|seq| self.all.by_seq.get_mut(seq)).map(Arc::make_mut)
+        else {
             return;
         };
         (rollout.state, rollout.since, rollout.ended_at) = (rollout.going(), now_ms, None);

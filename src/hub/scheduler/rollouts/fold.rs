@@ -64,9 +64,7 @@ pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>
     if !facts.connected {
         let until = rollout.created_at.saturating_add(plan.wait_for_ms);
         return Turn::Moves(match plan.offline {
-            OfflinePolicy::Wait if now_ms < until => {
-                Move::to(TargetState::Waiting { why: WaitReason::Offline, until })
-            }
+            OfflinePolicy::Wait if now_ms < until => Move::to(TargetState::Waiting { why: WaitReason::Offline, until }),
             OfflinePolicy::Wait | OfflinePolicy::Skip => Move::skip(SkipReason::Offline),
         });
     }
@@ -83,7 +81,12 @@ pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>
 }
 
 /// Returns the next move of a target whose turn has come, if there is one.
-pub(super) fn next_move(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>, fleet: Fleet<'_>) -> Option<Move> {
+pub(super) fn next_move(
+    target: &Target,
+    rollout: &Rollout,
+    facts: Option<&Facts<'_>>,
+    fleet: Fleet<'_>,
+) -> Option<Move> {
     let removed = || Some(Move::skip(SkipReason::Removed));
     let now_ms = fleet.now_ms;
     match &target.state {

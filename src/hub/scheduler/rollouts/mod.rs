@@ -240,14 +240,24 @@ impl Rollouts {
         for (number, target) in &rollout.targets {
             let (on_restart, unavailable) = facts(target);
             let is_ready = target.state == TargetState::Pending && !on_restart;
-            assert_eq!((active.ready.contains(number), active.unavailable.contains(number)), (is_ready, unavailable), "{target:?}");
+            assert_eq!(
+                (active.ready.contains(number), active.unavailable.contains(number)),
+                (is_ready, unavailable),
+                "{target:?}"
+            );
             let until = target.state.until();
             assert!(until.is_none_or(|at| self.timers.contains(&(at, rollout.seq, Some(*number)))), "{target:?}");
         }
     }
 
     /// Feeds what decides the future of rollouts to `hasher`, with every time counted by `from_now`.
-    pub(super) fn state_hash(&self, scheduler: &Scheduler, now_ms: u64, from_now: impl Fn(u64) -> u64, hasher: &mut impl Hasher) {
+    pub(super) fn state_hash(
+        &self,
+        scheduler: &Scheduler,
+        now_ms: u64,
+        from_now: impl Fn(u64) -> u64,
+        hasher: &mut impl Hasher,
+    ) {
         let fleet = Fleet::new(scheduler, now_ms);
         for (seq, active) in &self.active {
             let Some(rollout) = self.all.by_seq.get(seq) else { continue };

@@ -25,7 +25,7 @@ pub enum Amount {
 
 /// An amount in JSON: a number, or a text such as `"5%"`.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of agents, or a share of them such as \"5%\"")]
 pub enum AmountForm {
     /// So many.
     Number(u32),
@@ -212,10 +212,16 @@ impl Plan {
         }
         if let Some(pair) = self.steps.windows(2).find(|pair| pair[1].is_more_than(pair[0]) == Some(false)) {
             let (before, step) = (pair[0], pair[1]);
-            return bad("steps", format!("counts from the beginning, and {step} is not more than the {before} before it"));
+            return bad(
+                "steps",
+                format!("counts from the beginning, and {step} is not more than the {before} before it"),
+            );
         }
         if self.auto_promote && self.canary.is_none() {
-            return bad("auto_promote", "is about a canary, and there is none: leave it out, or add `canary`".to_owned());
+            return bad(
+                "auto_promote",
+                "is about a canary, and there is none: leave it out, or add `canary`".to_owned(),
+            );
         }
         let times = [
             ("canary_deadline_ms", Some(self.canary_deadline_ms), MAX_MS),
@@ -235,7 +241,10 @@ impl Plan {
         ];
         for (field, deadline) in deadlines {
             if deadline.is_some_and(|deadline| deadline <= self.soak_ms) {
-                return bad(field, format!("must be longer than `soak_ms`, which is {}: nothing is through before", self.soak_ms));
+                return bad(
+                    field,
+                    format!("must be longer than `soak_ms`, which is {}: nothing is through before", self.soak_ms),
+                );
             }
         }
         match &self.expect_version {

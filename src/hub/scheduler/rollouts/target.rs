@@ -34,9 +34,7 @@ pub enum FailReason {
 }
 
 /// Why a target was left as it is.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum SkipReason {
@@ -58,7 +56,17 @@ pub enum SkipReason {
 #[strum_discriminants(
     name(TargetPhase),
     doc = "How far a target is, in one word.",
-    derive(Hash, PartialOrd, Ord, Serialize, Deserialize, strum::EnumString, strum::IntoStaticStr, strum::VariantNames, utoipa::ToSchema),
+    derive(
+        Hash,
+        PartialOrd,
+        Ord,
+        Serialize,
+        Deserialize,
+        strum::EnumString,
+        strum::IntoStaticStr,
+        strum::VariantNames,
+        utoipa::ToSchema
+    ),
     serde(rename_all = "snake_case"),
     strum(serialize_all = "snake_case")
 )]

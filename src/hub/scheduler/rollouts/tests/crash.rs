@@ -2,8 +2,8 @@
 
 use super::bench::Bench;
 use crate::hub::scheduler::rollouts::plan::{Amount, Plan};
-use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
+use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::hub::scheduler::rollouts::target::Target;
 
 const THREE: [&str; 3] = ["a", "b", "c"];
@@ -26,7 +26,12 @@ fn the_record_and_the_restart_are_stored_in_one_commit() {
 fn an_event_stores_the_targets_that_it_moved() {
     let mut bench = Bench::with(&THREE);
     bench.start(Plan::default(), &THREE);
-    bench.scheduler.identified(99, &crate::protocol::Identify { agent_id: "a".into(), boot_id: Some("x".into()), ..Default::default() }, "", bench.now);
+    bench.scheduler.identified(
+        99,
+        &crate::protocol::Identify { agent_id: "a".into(), boot_id: Some("x".into()), ..Default::default() },
+        "",
+        bench.now,
+    );
     let changes = bench.scheduler.take_changes();
     assert_eq!(changes.targets.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["r/0"]);
 }
@@ -38,11 +43,17 @@ fn absence_decides_nothing_for_a_while_after_a_start_and_nothing_leaves() {
     bench.restarts("a");
     bench.crash();
     bench.wait(REST_MS - 1);
-    assert_eq!((bench.targets(), bench.commanded().len()), (vec!["soaking".into(), "pending".into(), "pending".into()], 0));
+    assert_eq!(
+        (bench.targets(), bench.commanded().len()),
+        (vec!["soaking".into(), "pending".into(), "pending".into()], 0)
+    );
     THREE.iter().for_each(|agent_id| bench.join(agent_id));
     assert_eq!(bench.commanded().len(), 0);
     bench.wait(1);
-    assert_eq!((bench.targets(), bench.commanded()), (vec!["succeeded".into(), "restarting".into(), "pending".into()], vec!["b".into()]));
+    assert_eq!(
+        (bench.targets(), bench.commanded()),
+        (vec!["succeeded".into(), "restarting".into(), "pending".into()], vec!["b".into()])
+    );
 }
 
 #[test]
@@ -122,8 +133,10 @@ fn without_a_hub_nothing_is_decided() {
     let read = |table: &std::collections::BTreeMap<String, Vec<u8>>| -> Vec<serde_json::Value> {
         table.values().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect()
     };
-    let rollouts: Vec<Rollout> = read(&bench.disk.rollouts).into_iter().map(|it| serde_json::from_value(it).unwrap()).collect();
-    let targets: Vec<Target> = read(&bench.disk.targets).into_iter().map(|it| serde_json::from_value(it).unwrap()).collect();
+    let rollouts: Vec<Rollout> =
+        read(&bench.disk.rollouts).into_iter().map(|it| serde_json::from_value(it).unwrap()).collect();
+    let targets: Vec<Target> =
+        read(&bench.disk.targets).into_iter().map(|it| serde_json::from_value(it).unwrap()).collect();
     let edited = crate::hub::scheduler::Scheduler::default().with_rollouts(rollouts, targets, None);
     bench.scheduler = edited;
     bench.wait(100_000_000);

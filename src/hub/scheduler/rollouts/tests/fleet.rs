@@ -29,7 +29,9 @@ fn a_rollout_over_ten_thousand_agents_ends_and_restarts_each_at_most_once() {
     let mut bench = Bench::with(&[]);
     names.iter().for_each(|agent_id| bench.join(agent_id));
     (0..AGENTS).filter(|number| number % 50 == 3).for_each(|number| bench.leave(&names[number]));
-    (0..AGENTS).filter(|number| number % 50 == 4).for_each(|number| bench.says(&names[number], SidecarFrame::Cordon { on: true }));
+    (0..AGENTS)
+        .filter(|number| number % 50 == 4)
+        .for_each(|number| bench.says(&names[number], SidecarFrame::Cordon { on: true }));
     let began = Instant::now();
     let plan = Plan {
         max_unavailable: Amount::Percent(5),

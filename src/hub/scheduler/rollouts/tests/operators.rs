@@ -21,7 +21,10 @@ fn nothing_leaves_after_a_pause_and_the_rest_after_the_resume() {
     bench.commanded();
     bench.restarts("a");
     bench.wait(100_000_000);
-    assert_eq!((bench.targets(), bench.state()), (owned(&["succeeded", "pending", "pending", "pending"]), RolloutState::Paused));
+    assert_eq!(
+        (bench.targets(), bench.state()),
+        (owned(&["succeeded", "pending", "pending", "pending"]), RolloutState::Paused)
+    );
     assert_eq!(bench.commanded().len(), 0);
     bench.operate(|scheduler, now| scheduler.resume_rollout("r", now)).unwrap();
     // The time in which it was paused does not count.
@@ -108,7 +111,10 @@ fn a_retry_of_a_halted_one_waits_for_the_resume() {
     bench.start(Plan::default(), &["a", "b"]);
     bench.refuses("a", "no", None);
     bench.operate(|scheduler, now| scheduler.retry_failed("r", now)).unwrap();
-    assert_eq!((bench.target("a"), bench.state()), ("pending".into(), RolloutState::Halted { why: HaltReason::MaxFailures }));
+    assert_eq!(
+        (bench.target("a"), bench.state()),
+        ("pending".into(), RolloutState::Halted { why: HaltReason::MaxFailures })
+    );
     bench.operate(|scheduler, now| scheduler.resume_rollout("r", now)).unwrap();
     assert_eq!(bench.targets(), ["restarting", "pending"]);
 }
@@ -139,7 +145,8 @@ fn two_that_have_not_ended_share_no_agent() {
     let mut bench = Bench::with(&FOUR);
     bench.start(Plan { soak_ms: 0, ..Plan::default() }, &["a", "b"]);
     let shared = bench.try_start("s", Plan::default(), &FOUR).unwrap_err();
-    let expected = "rollout r has not ended and has 2 of the agents (a, b): wait for its end, cancel it, or leave them out";
+    let expected =
+        "rollout r has not ended and has 2 of the agents (a, b): wait for its end, cancel it, or leave them out";
     assert_eq!(shared.to_string(), expected);
     bench.try_start("s", Plan::default(), &["c", "d"]).unwrap();
     bench.refuses("a", "no", None);
@@ -164,7 +171,9 @@ fn a_start_without_agents_or_under_a_known_id_or_with_a_bad_plan_is_refused() {
     let mut bench = Bench::with(&["a", "b"]);
     assert_eq!(bench.try_start("r", Plan::default(), &[]), Err(StartRefused::Empty));
     let bad = Plan { max_unavailable: Amount::Number(0), ..Plan::default() };
-    assert!(matches!(bench.try_start("r", bad, &["a"]), Err(StartRefused::BadPlan(bad)) if bad.field == "max_unavailable"));
+    assert!(
+        matches!(bench.try_start("r", bad, &["a"]), Err(StartRefused::BadPlan(bad)) if bad.field == "max_unavailable")
+    );
     bench.start(Plan::default(), &["a"]);
     assert_eq!(bench.try_start("r", Plan::default(), &["b"]), Err(StartRefused::Known("r".into())));
 }
@@ -180,7 +189,8 @@ fn a_dry_run_names_who_would_go_when_and_who_would_not_and_changes_nothing() {
     assert_eq!(dry.waves, [owned(&["c"]), owned(&["d", "e"])]);
     assert_eq!(dry.skipped["offline"], owned(&["a", "never"]));
     assert_eq!(dry.skipped["cordoned"], owned(&["b"]));
-    let waits = bench.scheduler.dry_run(request(Plan { offline: OfflinePolicy::Wait, ..plan }), &agents, bench.now).unwrap();
+    let waits =
+        bench.scheduler.dry_run(request(Plan { offline: OfflinePolicy::Wait, ..plan }), &agents, bench.now).unwrap();
     assert_eq!(waits.waiting, owned(&["a"]));
     assert!(bench.scheduler.rollouts().before(None).next().is_none() && bench.scheduler.take_changes().is_empty());
 }

@@ -16,7 +16,10 @@ fn an_amount_is_a_number_or_a_share_rounded_down() {
     assert_eq!(Amount::Percent(33).at_least_one_of(3), 1);
     for bad in ["", "%", "-1", "+1", "101%", "5.5%", "5 %", "many", "99999999999"] {
         let why = bad.parse::<Amount>().unwrap_err().to_string();
-        assert!(why.ends_with("is no amount: write a number of agents, or a share of them from \"0%\" to \"100%\""), "{why}");
+        assert!(
+            why.ends_with("is no amount: write a number of agents, or a share of them from \"0%\" to \"100%\""),
+            "{why}"
+        );
     }
 }
 
@@ -34,16 +37,28 @@ fn amounts_are_read_back_as_they_were_written() {
 #[test]
 fn a_field_that_cannot_be_is_named_with_what_to_write() {
     let bad = [
-        (json!({"max_unavailable": 0}), "`max_unavailable` is 0, so nothing would be restarted: write at least 1, or \"1%\""),
+        (
+            json!({"max_unavailable": 0}),
+            "`max_unavailable` is 0, so nothing would be restarted: write at least 1, or \"1%\"",
+        ),
         (json!({"canary": "0%"}), "`canary` is 0, so nothing would be restarted: write at least 1, or \"1%\""),
         (json!({"steps": [0]}), "`steps` is 0, so nothing would be restarted: write at least 1, or \"1%\""),
         (json!({"steps": [2, 2]}), "`steps` counts from the beginning, and 2 is not more than the 2 before it"),
         (json!({"steps": ["5%", "5%"]}), "`steps` counts from the beginning, and 5% is not more than the 5% before it"),
-        (json!({"auto_promote": true}), "`auto_promote` is about a canary, and there is none: leave it out, or add `canary`"),
+        (
+            json!({"auto_promote": true}),
+            "`auto_promote` is about a canary, and there is none: leave it out, or add `canary`",
+        ),
         (json!({"soak_ms": 604_800_001}), "`soak_ms` is longer than 604800000 ms, the most that is possible"),
         (json!({"deadline_ms": 86_400_001}), "`deadline_ms` is longer than 86400000 ms, the most that is possible"),
-        (json!({"progress_deadline_ms": 10_000}), "`progress_deadline_ms` must be longer than `soak_ms`, which is 10000: nothing is through before"),
-        (json!({"canary": 1, "canary_deadline_ms": 1}), "`canary_deadline_ms` must be longer than `soak_ms`, which is 10000: nothing is through before"),
+        (
+            json!({"progress_deadline_ms": 10_000}),
+            "`progress_deadline_ms` must be longer than `soak_ms`, which is 10000: nothing is through before",
+        ),
+        (
+            json!({"canary": 1, "canary_deadline_ms": 1}),
+            "`canary_deadline_ms` must be longer than `soak_ms`, which is 10000: nothing is through before",
+        ),
         (json!({"expect_version": ""}), "`expect_version` must have 1 to 256 bytes, or be left out"),
     ];
     for (text, why) in bad {

@@ -23,9 +23,15 @@ enum Op {
     Leave(usize),
     Restart(usize),
     ByHand(usize),
-    Refuse { agent: usize, for_now: bool },
+    Refuse {
+        agent: usize,
+        for_now: bool,
+    },
     Delivered(usize),
-    Cordon { agent: usize, on: bool },
+    Cordon {
+        agent: usize,
+        on: bool,
+    },
     Unwell(usize),
     NewOwner(usize),
     Wait(u64),
@@ -76,18 +82,20 @@ fn amount() -> impl Strategy<Value = Amount> {
 fn plan() -> impl Strategy<Value = Plan> {
     let waves = (proptest::option::of(amount()), any::<bool>(), proptest::option::of(amount()));
     let bounds = (amount(), 0..3_u32, prop_oneof![Just(0), Just(5_000_u64)]);
-    (waves, bounds, any::<bool>(), any::<bool>()).prop_map(|((canary, auto, step), (max, failures, soak_ms), waits, expects)| Plan {
-        max_unavailable: max,
-        canary,
-        auto_promote: auto && canary.is_some(),
-        steps: step.into_iter().collect(),
-        soak_ms,
-        max_failures: Amount::Number(failures),
-        offline: if waits { OfflinePolicy::Wait } else { OfflinePolicy::Skip },
-        wait_for_ms: 50_000,
-        expect_version: expects.then(|| super::bench::VERSION.to_owned()),
-        ..Plan::default()
-    })
+    (waves, bounds, any::<bool>(), any::<bool>()).prop_map(
+        |((canary, auto, step), (max, failures, soak_ms), waits, expects)| Plan {
+            max_unavailable: max,
+            canary,
+            auto_promote: auto && canary.is_some(),
+            steps: step.into_iter().collect(),
+            soak_ms,
+            max_failures: Amount::Number(failures),
+            offline: if waits { OfflinePolicy::Wait } else { OfflinePolicy::Skip },
+            wait_for_ms: 50_000,
+            expect_version: expects.then(|| super::bench::VERSION.to_owned()),
+            ..Plan::default()
+        },
+    )
 }
 
 /// What was seen of a rollout so far.
@@ -116,7 +124,11 @@ impl Watch {
         match *op {
             Op::Join(agent) => bench.join(AGENTS[agent]),
             Op::JoinAsOriginal(agent) => {
-                let silent = Identify { boot_id: Some(String::new()), client_type: Some("sidecar".into()), ..Identify::default() };
+                let silent = Identify {
+                    boot_id: Some(String::new()),
+                    client_type: Some("sidecar".into()),
+                    ..Identify::default()
+                };
                 bench.join_as(AGENTS[agent], silent);
             }
             Op::Leave(agent) => bench.leave(AGENTS[agent]),
@@ -197,7 +209,8 @@ impl Watch {
             // One that was refused for now is tried again; any other only for an operator.
             let may = known.last().is_none_or(|last| {
                 let refused = self.bench.scheduler.restarts().get(last);
-                self.retried.contains(agent_id) || refused.is_none_or(|it| it.phase == RestartPhase::Refused && it.retry_at.is_some())
+                self.retried.contains(agent_id)
+                    || refused.is_none_or(|it| it.phase == RestartPhase::Refused && it.retry_at.is_some())
             });
             assert!(may, "{agent_id} was commanded twice: {known:?}, {command_id}");
             known.push(command_id.clone());
@@ -226,7 +239,10 @@ impl Watch {
                 let command_id = target.command_id.as_deref().unwrap();
                 let command = scheduler.restarts().get(command_id);
                 let is_open = command.is_some_and(|command| command.phase.is_open());
-                assert!(is_open || scheduler.rollouts.is_resting("r"), "{command_id} has ended, and its target has not");
+                assert!(
+                    is_open || scheduler.rollouts.is_resting("r"),
+                    "{command_id} has ended, and its target has not"
+                );
             }
         }
         assert_eq!(counts, rollout.counts);

@@ -28,7 +28,10 @@ fn the_command_is_the_rollouts_and_names_its_author_and_reason() {
     let mut bench = Bench::with(&["a"]);
     bench.start(Plan { deadline_ms: Some(7), force: true, ..Plan::default() }, &["a"]);
     let restart = bench.scheduler.restarts().get("r-0").unwrap();
-    assert_eq!((restart.by.as_str(), restart.reason.as_str(), restart.deadline_ms, restart.force), ("ops", "update", Some(7), true));
+    assert_eq!(
+        (restart.by.as_str(), restart.reason.as_str(), restart.deadline_ms, restart.force),
+        ("ops", "update", Some(7), true)
+    );
     assert_eq!(bench.rollout().targets[&0].command_id.as_deref(), Some("r-0"));
 }
 
@@ -46,7 +49,10 @@ fn one_that_is_not_connected_is_skipped_and_holds_nothing() {
     let mut bench = Bench::with(&["a", "b"]);
     bench.leave("a");
     bench.start(Plan::default(), &["a", "b"]);
-    assert_eq!((bench.targets(), bench.commanded()), (vec!["skipped(offline)".into(), "restarting".into()], vec!["b".into()]));
+    assert_eq!(
+        (bench.targets(), bench.commanded()),
+        (vec!["skipped(offline)".into(), "restarting".into()], vec!["b".into()])
+    );
 }
 
 #[test]
@@ -156,12 +162,16 @@ fn a_refusal_is_a_failure_with_its_reason() {
     let mut bench = Bench::with(&["a"]);
     bench.start(Plan::default(), &["a"]);
     bench.refuses("a", "the disk is full", None);
-    assert_eq!((bench.target("a"), bench.rollout().targets[&0].detail.as_str()), ("failed(refused)".into(), "the disk is full"));
+    assert_eq!(
+        (bench.target("a"), bench.rollout().targets[&0].detail.as_str()),
+        ("failed(refused)".into(), "the disk is full")
+    );
 }
 
 #[test]
 fn a_refusal_for_restart_intensity_waits_and_is_tried_again_under_another_id() {
-    for (detail, retry_after_ms, wait_ms) in [("x", Some(5_000), 5_000), ("restart intensity: already 5", None, 60_000)] {
+    for (detail, retry_after_ms, wait_ms) in [("x", Some(5_000), 5_000), ("restart intensity: already 5", None, 60_000)]
+    {
         let mut bench = Bench::with(&["a"]);
         bench.start(Plan::default(), &["a"]);
         bench.refuses("a", detail, retry_after_ms);
@@ -235,7 +245,8 @@ fn another_version_than_the_expected_one_is_a_failure() {
 
 #[test]
 fn one_that_names_no_version_is_restarted_only_where_none_is_expected() {
-    let original = || Identify { boot_id: Some(String::new()), client_type: Some("sidecar".into()), ..Identify::default() };
+    let original =
+        || Identify { boot_id: Some(String::new()), client_type: Some("sidecar".into()), ..Identify::default() };
     for (expected, end) in [(Some(VERSION.to_owned()), "skipped(unsupported)"), (None, "restarting")] {
         let mut bench = Bench::with(&[]);
         bench.join_as("a", original());

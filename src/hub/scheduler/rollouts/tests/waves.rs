@@ -17,7 +17,9 @@ fn each_returns(bench: &mut Bench, agents: &[String]) {
 
 #[test]
 fn no_more_than_may_be_unavailable_are_commanded() {
-    for (max, first) in [(Amount::Number(2), 2), (Amount::Percent(79), 3), (Amount::Percent(1), 1), (Amount::Number(99), 5)] {
+    for (max, first) in
+        [(Amount::Number(2), 2), (Amount::Percent(79), 3), (Amount::Percent(1), 1), (Amount::Number(99), 5)]
+    {
         let mut bench = Bench::with(&FIVE);
         bench.start(Plan { max_unavailable: max, ..many() }, &FIVE);
         assert_eq!(bench.commanded().len(), first, "{max:?}");
@@ -32,7 +34,10 @@ fn one_that_succeeded_and_is_away_again_holds_budget() {
     bench.commanded();
     bench.leave("a");
     bench.restarts("b");
-    assert_eq!((bench.targets(), bench.commanded().len()), (vec!["succeeded".into(), "succeeded".into(), "pending".into()], 0));
+    assert_eq!(
+        (bench.targets(), bench.commanded().len()),
+        (vec!["succeeded".into(), "succeeded".into(), "pending".into()], 0)
+    );
     bench.join("a");
     assert_eq!(bench.commanded(), ["c"]);
 }
@@ -44,7 +49,10 @@ fn a_canary_goes_alone_and_waits_for_promote() {
     let canary = bench.commanded();
     assert_eq!((canary.as_slice(), bench.state()), (["a".to_owned(), "b".to_owned()].as_slice(), RolloutState::Canary));
     let early = bench.operate(|scheduler, now| scheduler.promote_rollout("r", now)).unwrap_err().to_string();
-    assert_eq!(early, "rollout r is canary: only a rollout whose canary is through, and waits for that, can be promoted");
+    assert_eq!(
+        early,
+        "rollout r is canary: only a rollout whose canary is through, and waits for that, can be promoted"
+    );
     each_returns(&mut bench, &canary);
     assert!(bench.rollout().awaits_promote() && bench.commanded().is_empty());
     // It waits for as long as it takes.
