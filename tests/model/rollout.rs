@@ -12,7 +12,7 @@ use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::rollouts::acts::RolloutRequest;
 use agentcom::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
-use agentcom::hub::scheduler::rollouts::rollout::Rollout;
+use agentcom::hub::scheduler::rollouts::rollout::{Rollout, RolloutState};
 use agentcom::hub::scheduler::rollouts::target::{Target, TargetState};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::protocol::{Identify, RestartAck, RestartAckOutcome, SidecarFrame};
@@ -289,7 +289,7 @@ impl World {
         if commanded > 0 && unavailable > max {
             return Err(violated("budget", format!("{unavailable} of at most {max} are unavailable after a command")));
         }
-        if commanded > 0 && !rollout.state.is_going() {
+        if commanded > 0 && !matches!(rollout.state, RolloutState::Canary | RolloutState::Running) {
             return Err(violated("stopped", format!("a command left while the rollout is {}", rollout.state)));
         }
         self.check_books(&rollout)
