@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::restart::{RestartRequest, RunIdentity};
-use crate::hub::scheduler::rollouts::course::{Course, Order};
+use crate::hub::scheduler::rollouts::driver::{Driver, Order};
 use crate::hub::scheduler::rollouts::facts::Fleet;
 use crate::hub::scheduler::rollouts::fold::{self, Move, Turn};
 use crate::hub::scheduler::rollouts::plan::Plan;
@@ -101,7 +101,7 @@ impl Scheduler {
     /// [`Refused`], unless the canary is through and waits for that.
     pub fn promote_rollout(&mut self, id: &str, now_ms: u64) -> Result<(), Refused> {
         let needs = "only a rollout whose canary is through, and waits for that, can be promoted";
-        self.act(id, now_ms, needs, |rollout| rollout.awaits_promote(), |course| course.begin_next_wave())
+        self.act(id, now_ms, needs, |rollout| rollout.awaits_promote(), |driver| driver.begin_next_wave())
     }
 
     /// Stops a rollout: it commands nothing more, and what is under way is followed to its end.
@@ -110,7 +110,7 @@ impl Scheduler {
     /// [`Refused`], unless it goes on.
     pub fn pause_rollout(&mut self, id: &str, now_ms: u64) -> Result<(), Refused> {
         let needs = "only one that is in its canary or running can be paused";
-        self.act(id, now_ms, needs, |rollout| rollout.state.is_going(), |course| course.enter(RolloutState::Paused))
+        self.act(id, now_ms, needs, |rollout| rollout.state.is_going(), |driver| driver.enter(RolloutState::Paused))
     }
 
     /// Lets a rollout go on that was paused or has halted: the failures so far do not count any more, and its deadlines
@@ -121,10 +121,10 @@ impl Scheduler {
     pub fn resume_rollout(&mut self, id: &str, now_ms: u64) -> Result<(), Refused> {
         let needs = "only one that was paused or has halted can be resumed";
         let is_stopped = |rollout: &Rollout| is_stopped(rollout.state);
-        self.act(id, now_ms, needs, is_stopped, |course| {
-            course.rollout.forgiven = course.rollout.counts.failed;
-            (course.rollout.wave_since, course.rollout.progressed_at) = (now_ms, now_ms);
-            course.enter(course.rollout.going());
+        self.act(id, now_ms, needs, is_stopped, |driver| {
+            driver.rollout.forgiven = driver.rollout.counts.failed;
+            (driver.rollout.wave_since, driver.rollout.progressed_at) = (now_ms, now_ms);
+            driver.enter(driver.rollout.going());
         })
     }
 
@@ -135,10 +135,10 @@ impl Scheduler {
     pub fn cancel_rollout(&mut self, id: &str, now_ms: u64) -> Result<(), Refused> {
         let needs = "it was cancelled before, or has ended";
         let can = |rollout: &Rollout| rollout.ended_at.is_none() && rollout.state != RolloutState::Cancelled;
-        self.act(id, now_ms, needs, can, |course| {
-            course.enter(RolloutState::Cancelled);
-            for number in course.numbers(|state| matches!(state, TargetState::Pending | TargetState::Waiting { .. })) {
-                course.apply(number, Move::to(TargetState::Cancelled));
+        self.act(id, now_ms, needs, can, |driver| {
+            driver.enter(RolloutState::Cancelled);
+            for number in driver.numbers(|state| matches!(state, TargetState::Pending | TargetState::Waiting { .. })) {
+                driver.apply(number, Move::to(TargetState::Cancelled));
             }
         })
     }
@@ -163,8 +163,8 @@ impl Scheduler {
             }
         }
         let count = withdrawn.len();
-        self.act(id, now_ms, needs, can, |course| {
-            withdrawn.iter().for_each(|number| course.apply(*number, Move::to(TargetState::Cancelled)));
+        self.act(id, now_ms, needs, can, |driver| {
+            withdrawn.iter().for_each(|number| driver.apply(*number, Move::to(TargetState::Cancelled)));
         })?;
         Ok(count)
     }
@@ -192,11 +192,11 @@ impl Scheduler {
                 .extend(self.rollouts.get(id).and_then(|it| it.targets.get(number)).map(|it| it.agent_id.to_string()));
         }
         let runs: Vec<(u32, RunIdentity)> = failed.iter().map(|number| (*number, self.run_of(id, *number))).collect();
-        self.act(id, now_ms, needs, can, |course| {
+        self.act(id, now_ms, needs, can, |driver| {
             for (number, run_before) in runs {
-                course.retry(number, run_before);
+                driver.retry(number, run_before);
             }
-            course.rollout.forgiven = 0;
+            driver.rollout.forgiven = 0;
         })?;
         Ok(failed.len())
     }
@@ -226,12 +226,12 @@ impl Scheduler {
         now_ms: u64,
         needs: &'static str,
         can: impl Fn(&Rollout) -> bool,
-        work: impl FnOnce(&mut Course<'_>),
+        work: impl FnOnce(&mut Driver<'_>),
     ) -> Result<(), Refused> {
         let seq = self.check_act(id, needs, can)?.seq;
-        self.rollouts.course(seq, now_ms, |course| {
-            course.dirty.rollouts.insert(course.rollout.id.clone());
-            work(course);
+        self.rollouts.drive(seq, now_ms, |driver| {
+            driver.dirty.rollouts.insert(driver.rollout.id.clone());
+            work(driver);
         });
         self.rollouts.stirred.entry(seq).or_default();
         self.dispatch(now_ms);
@@ -354,7 +354,7 @@ impl Rollouts {
     }
 }
 
-impl Course<'_> {
+impl Driver<'_> {
     /// Returns the numbers of the targets in such a state.
     fn numbers(&self, is_meant: impl Fn(&TargetState) -> bool) -> Vec<u32> {
         numbers(self.rollout, is_meant)

@@ -4,7 +4,7 @@
 //! After each event the scheduler lets the rollouts look at the agents that it touched. In each step:
 //!
 //! 1. A target that was touched, or whose time is over, moves as far as the present facts say (`fold`).
-//! 2. The rollout halts if too many failed, or if a deadline is over (`course`).
+//! 2. The rollout halts if too many failed, or if a deadline is over (`driver`).
 //! 3. While its wave has room and fewer than `max_unavailable` targets are unavailable, the next one has its turn: it is
 //!    commanded, waited for, or skipped.
 //! 4. It ends with its last target.
@@ -13,7 +13,7 @@
 //! rollout that a starting hub finds rests for a while first, because all agents are away at that moment.
 
 pub mod acts;
-mod course;
+mod driver;
 mod facts;
 mod fold;
 pub mod plan;
@@ -31,8 +31,8 @@ use std::sync::Arc;
 use imbl::{HashMap as SharedHashMap, OrdMap};
 
 use crate::hub::scheduler::Scheduler;
-pub(in crate::hub::scheduler) use crate::hub::scheduler::rollouts::course::Order;
-use crate::hub::scheduler::rollouts::course::{Active, Course, Dirty, Timer};
+pub(in crate::hub::scheduler) use crate::hub::scheduler::rollouts::driver::Order;
+use crate::hub::scheduler::rollouts::driver::{Active, Dirty, Driver, Timer};
 use crate::hub::scheduler::rollouts::facts::Fleet;
 use crate::hub::scheduler::rollouts::plan::OfflinePolicy;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
@@ -138,9 +138,9 @@ impl Rollouts {
         self.take_due(fleet.now_ms);
         let mut orders = Vec::new();
         while let Some((seq, numbers)) = self.stirred.pop_first() {
-            let settled = self.course(seq, fleet.now_ms, |course| {
-                numbers.iter().for_each(|number| course.look_at(*number, fleet));
-                course.settle(fleet)
+            let settled = self.drive(seq, fleet.now_ms, |driver| {
+                numbers.iter().for_each(|number| driver.look_at(*number, fleet));
+                driver.settle(fleet)
             });
             orders.extend(settled.into_iter().flatten());
             self.retire_if_ended(seq);
@@ -163,11 +163,11 @@ impl Rollouts {
     }
 
     /// Runs `work` on a rollout that has not ended.
-    fn course<T>(&mut self, seq: u64, now_ms: u64, work: impl FnOnce(&mut Course<'_>) -> T) -> Option<T> {
+    fn drive<T>(&mut self, seq: u64, now_ms: u64, work: impl FnOnce(&mut Driver<'_>) -> T) -> Option<T> {
         let Self { all, active, timers, dirty, .. } = self;
         let rollout = all.by_seq.get_mut(&seq).map(Arc::make_mut)?;
         let active = active.get_mut(&seq)?;
-        Some(work(&mut Course { rollout, active, timers, dirty, now_ms }))
+        Some(work(&mut Driver { rollout, active, timers, dirty, now_ms }))
     }
 
     /// Adds a rollout; one that has not ended is under way, and rests until then.

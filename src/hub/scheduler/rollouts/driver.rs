@@ -76,7 +76,7 @@ impl Active {
 }
 
 /// A rollout under way at one moment.
-pub(super) struct Course<'a> {
+pub(super) struct Driver<'a> {
     pub(super) rollout: &'a mut Rollout,
     pub(super) active: &'a mut Active,
     pub(super) timers: &'a mut BTreeSet<Timer>,
@@ -84,7 +84,7 @@ pub(super) struct Course<'a> {
     pub(super) now_ms: u64,
 }
 
-impl Course<'_> {
+impl Driver<'_> {
     /// Moves a target as far as the facts say.
     pub(super) fn look_at(&mut self, number: u32, fleet: Fleet<'_>) {
         if self.active.rests_until.is_some() {
