@@ -1,6 +1,7 @@
 //! Backups: of a hub that works, over HTTP; where none runs, by `agentcom-hub backup`; and `restore`, with what they refuse.
 
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
@@ -61,7 +62,7 @@ async fn a_backup_of_a_hub_that_works_is_restored_whole() {
     let hub = Hub::start(&dir, &[]);
     let agent = hub.register("a").await;
     let task_id = hub.submit(json!({"description": "before"})).await;
-    let (_, invited) = hub.admin("POST", "/api/admin/invitations", json!({})).await;
+    let (_, invited) = hub.admin("POST", "/api/v1/invitations", json!({})).await;
     let out = other.path().join("copy.redb");
     // While others submit, so that commits go on beside it.
     let submitting = async {
@@ -78,10 +79,10 @@ async fn a_backup_of_a_hub_that_works_is_restored_whole() {
     let tasks = count("tasks");
     assert!((1..=51).contains(&tasks) && count("audit") >= 3, "{held:?}");
     assert_eq!(names(other.path()), ["copy.redb"], "nothing is left over");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&out).unwrap().permissions());
+    let mode = PermissionsExt::mode(&std::fs::metadata(&out).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     // Who has got everything is in the audit.
-    let (_, audit) = hub.admin("GET", "/api/admin/audit?action=backup_made", Value::Null).await;
+    let (_, audit) = hub.admin("GET", "/api/v1/audit?action=backup_made", Value::Null).await;
     let entry = &audit["items"][0];
     assert_eq!((&entry["who"], &entry["target"], &audit["items"][1]), (&json!("ops"), &json!("store"), &Value::Null));
     assert!(
@@ -98,8 +99,8 @@ async fn a_backup_of_a_hub_that_works_is_restored_whole() {
     assert_eq!(hub.task(&task_id).await["description"], "before");
     let (_, listed) = hub.request("GET", "/api/tasks", Some(&agent), Value::Null).await;
     assert_eq!(listed["count"], json!(tasks), "a's token is valid too");
-    let (_, invitations) = hub.admin("GET", "/api/admin/invitations", Value::Null).await;
-    assert_eq!(invitations["invitations"][0]["id"], invited["id"], "{invitations}");
+    let (_, invitations) = hub.admin("GET", "/api/v1/invitations", Value::Null).await;
+    assert_eq!(invitations["items"][0]["id"], invited["id"], "{invitations}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +163,7 @@ async fn a_disk_without_room_is_507_and_costs_the_hub_nothing() {
     let problem: Value = serde_json::from_str(&problem).unwrap();
     assert!(problem["code"] == "disk_full" && problem["detail"].as_str().unwrap().contains("free some"), "{problem}");
     assert_eq!((nameless_files(&hub), names(dir.path())), (0, vec!["hub.redb".to_owned(), "hub.sock".to_owned()]));
-    let (_, audit) = hub.admin("GET", "/api/admin/audit?action=backup_made", Value::Null).await;
+    let (_, audit) = hub.admin("GET", "/api/v1/audit?action=backup_made", Value::Null).await;
     assert_eq!(audit["items"], json!([]), "none was made");
     hub.submit(json!({"description": "d"})).await;
     fetch(&hub.address, &hub.admin, &dir.path().join("copy"));
@@ -193,7 +194,7 @@ async fn a_backup_where_no_hub_runs_is_the_same_and_the_former_store_is_kept() {
     hub.kill_9();
     let stopped = dir.path().join("stopped");
     let (code, text) = said(&backup(dir.path(), &stopped, &[]));
-    let records = "2 tasks, 0 restarts, 0 agents, 1 tokens, 0 invitations, 0 settings, 0 answers, 2 audit; schema 3";
+    let records = "2 tasks, 0 restarts, 0 agents, 1 tokens, 0 invitations, 0 settings, 1 answers, 2 audit; schema 3";
     assert!(code == Some(0) && text.contains(&format!("holds {records}")), "{text}");
     let (code, text) = said(&backup(dir.path(), &dir.path().join("again"), &["--json"]));
     let held: Value = serde_json::from_str(&text).unwrap();
@@ -212,23 +213,50 @@ async fn a_backup_where_no_hub_runs_is_the_same_and_the_former_store_is_kept() {
     assert_eq!(hub.admin("GET", "/api/tasks", Value::Null).await.1["count"], 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_saves_what_a_running_hub_hands_over_from_anywhere() {
+    let (dir, other) = (folder(), folder());
+    let hub = Hub::start(&dir, &[]);
+    fill(&hub).await;
+    let out = other.path().join("copy");
+    let (code, text) = said(&backup(dir.path(), &out, &[]));
+    assert!(code == Some(0) && text.contains("holds 40 tasks"), "{text}");
+    let remote = |token: &str, more: &[&str]| {
+        let file = other.path().join("token");
+        std::fs::write(&file, token).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let mut command = hub_command();
+        command.args(["backup", "--hub", &format!("http://{}", hub.address), "--token-file"]).arg(file);
+        said(&command.arg("--out").arg(&out).args(more).output().unwrap())
+    };
+    let (code, text) = remote(&hub.admin, &["--force", "--json"]);
+    let held: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &held["records"]["tasks"]), (Some(0), &json!(40)), "{text}");
+    let (code, text) = remote(&hub.register("a").await, &["--force"]);
+    assert!(code == Some(77) && text.contains("admin"), "{code:?} {text}");
+    assert_eq!(names(other.path()), ["copy", "token"], "nothing is left over");
+}
+
 #[tokio::test]
 async fn what_cannot_be_done_is_told_and_changes_nothing() {
     let dir = folder();
-    let hub = Hub::start(&dir, &[]);
+    let mut hub = Hub::start(&dir, &[]);
     let out = dir.path().join("copy");
     std::fs::write(&out, "mine").unwrap();
     let refused = |output: &Output, code: i32, words: &str| {
         let (found, text) = said(output);
         assert!(found == Some(code) && text.contains(words), "wanted {code} {words:?}: {found:?} {text}");
     };
-    refused(&backup(dir.path(), &out, &["--force"]), 75, "GET /api/v1/backup");
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "mine");
-    hub.kill_9();
-    refused(&backup(dir.path(), &out, &[]), 78, "--force");
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "mine");
     let store = dir.path().join("hub.redb");
-    refused(&backup(dir.path(), &store, &["--force"]), 78, "the store of a hub");
+    // By a hub that runs, and where none does.
+    for stop in [false, true] {
+        if stop {
+            hub.signal("KILL");
+        }
+        refused(&backup(dir.path(), &out, &[]), 78, "--force");
+        refused(&backup(dir.path(), &store, &["--force"]), 78, "the store of a hub");
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "mine");
+    }
     refused(&backup(dir.path(), dir.path(), &["--force"]), 78, "a folder");
     refused(&backup(dir.path(), &dir.path().join("no/folder"), &[]), 74, "--out");
     refused(&backup(&dir.path().join("nowhere"), &out, &[]), 78, "--data");

@@ -16,6 +16,9 @@ mod example_binary;
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod prometheus;
 mod support;
+#[path = "../support/tls.rs"]
+#[allow(unreachable_pub, reason = "the parts of one test binary")]
+mod tls;
 
 mod abuse;
 mod admin;

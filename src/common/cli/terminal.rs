@@ -16,7 +16,8 @@ pub fn columns() -> Option<usize> {
     named.or_else(found).filter(|columns| *columns > 0).map(|columns| columns.max(MIN_COLUMNS))
 }
 
-/// Returns what clears a terminal, nothing where stdout is none.
-pub fn clear() -> &'static str {
-    if stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" }
+/// Returns what comes before a page that takes the place of the one before: it clears a terminal, and is an empty line where
+/// stdout is none.
+pub fn new_page() -> &'static str {
+    if stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "\n" }
 }

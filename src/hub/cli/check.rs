@@ -8,8 +8,9 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::common::cli::finding::{self, Report};
+use crate::common::wall_clock::now_ms;
 use crate::hub::admin_socket;
-use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place, value};
+use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Items, Place, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{age, text};
 use crate::hub::cli::show::output::Output;
@@ -21,6 +22,8 @@ type Finding = finding::Finding<ExitCode>;
 
 /// The age from which on a queued task is worth a warning, in ms.
 const OLD_TASK_MS: u64 = 3_600_000;
+/// The number of tasks of one status that are looked at.
+const MOST_TASKS: usize = 1_000;
 /// The number of names that a finding lists.
 const NAMES: usize = 5;
 
@@ -123,23 +126,30 @@ fn caller(me: &Value) -> Vec<Finding> {
     vec![via, role, version]
 }
 
-/// Returns whether the hub says that it is ready. An older one, and one that a command serves, says nothing of it.
+/// Returns whether the hub says that it is ready. An older one says nothing of it.
 async fn ready(client: &mut Client) -> Option<Finding> {
-    match client.get("/ready").await {
-        Ok(_) => Some(Finding::ok("ready", "it is ready")),
-        Err(failure) if matches!(failure.status, Some(404)) => None,
-        Err(failure) => {
-            Some(Finding::problem("ready", failure.message, failure.code).then("look at the hub's log and disk"))
+    let (status, answer) = match client.look("/ready").await {
+        Ok(looked) => looked,
+        Err(failure) => return Some(unknown("ready", failure)),
+    };
+    match status {
+        404 => None,
+        200 => Some(Finding::ok("ready", "it says that it does its work")),
+        _ => {
+            let reasons = answer["reasons"].as_array().into_iter().flatten().map(|reason| text(&reason["detail"]));
+            let reasons: Vec<String> = reasons.collect();
+            let found = format!("it says that it does not do its work (HTTP {status}): {}", some(&reasons));
+            Some(Finding::problem("ready", found, ExitCode::Busy).then("look at the hub's log and its disk"))
         }
     }
 }
 
 /// Returns a finding for what cannot be asked: of no importance where only the role does not allow it.
 fn unknown(check: &'static str, failure: Failure) -> Finding {
-    match failure.code {
-        ExitCode::NotAllowed => Finding::ok(check, "not looked at: the token's role does not allow it"),
-        code => Finding::problem(check, failure.message, code).then("look at the hub's log"),
+    if failure.code == ExitCode::NotAllowed {
+        return Finding::ok(check, "not looked at: the token's role does not allow it");
     }
+    Finding::problem(check, failure.message, failure.code).then("look at the hub's log")
 }
 
 async fn store(client: &mut Client) -> Vec<Finding> {
@@ -207,12 +217,12 @@ async fn restarts(client: &mut Client) -> Vec<Finding> {
 async fn tasks(client: &mut Client) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut of = async |status: &str| {
-        client.list("/api/v1/tasks", &[("status", Some(status.to_owned()))], None, |_| false).await
+        client.list("/api/v1/tasks", &[("status", Some(status.to_owned()))], Some(MOST_TASKS), |_| false).await
     };
     match of("dead_letter").await {
         Ok(dead) if dead.raw.is_empty() => findings.push(Finding::ok("tasks", "there are no dead letters")),
         Ok(dead) => findings.push(
-            Finding::warning("tasks", format!("{} dead letters", dead.raw.len()))
+            Finding::warning("tasks", format!("{} dead letters", count(&dead)))
                 .then("agentcom-hub tasks --status dead_letter; agentcom-hub retry ID, or cancel ID"),
         ),
         Err(failure) => return vec![unknown("tasks", failure)],
@@ -220,18 +230,22 @@ async fn tasks(client: &mut Client) -> Vec<Finding> {
     match of("queued").await {
         Ok(queued) => {
             let oldest = queued.values().min_by_key(|task| task["created_at"].as_u64().unwrap_or(u64::MAX));
-            findings.extend(oldest.map(|task| waiting(&task, queued.raw.len())));
+            findings.extend(oldest.map(|task| waiting(&task, &count(&queued))));
         }
         Err(failure) => findings.push(unknown("tasks", failure)),
     }
     findings
 }
 
+fn count(found: &Items) -> String {
+    format!("{}{}", found.raw.len(), if found.more { " or more" } else { "" })
+}
+
 /// Returns the finding of the task that waits the longest.
-fn waiting(task: &Value, queued: usize) -> Finding {
+fn waiting(task: &Value, queued: &str) -> Finding {
     let created = task["created_at"].as_u64().unwrap_or_default();
     let found = format!("{queued} queued, the oldest ({}) for {}", text(&task["id"]), age(created));
-    if crate::common::wall_clock::now_ms().saturating_sub(created) < OLD_TASK_MS {
+    if now_ms().saturating_sub(created) < OLD_TASK_MS {
         return Finding::ok("tasks", found);
     }
     Finding::warning("tasks", found).then(format!("agentcom-hub task {} says what it waits for", text(&task["id"])))

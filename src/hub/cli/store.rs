@@ -25,7 +25,7 @@ pub(in crate::hub::cli) enum StoreAction {
 pub(in crate::hub::cli) fn run(action: &StoreAction) -> ExitCode {
     let StoreAction::Check { json, hub } = action;
     client::run(hub, Folder::MustExist, async |client| {
-        let answer = value(&*client.get("/api/v1/store/unread").await?);
+        let answer = value(&client.get("/api/v1/store/unread").await?);
         let unread = answer["items"].as_array().ok_or_else(|| client.unknown_answer(&"it has no `items`"))?;
         let shown = if *json { as_json(unread) } else { as_text(unread, &client.store()) };
         let code = if unread.is_empty() { ExitCode::Done } else { ExitCode::Unread };

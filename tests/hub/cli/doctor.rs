@@ -25,7 +25,12 @@ async fn a_hub_without_faults_has_none_and_those_of_another_are_named_with_what_
     mode(0o700);
     let mut hub = Hub::start(&dir, &[]);
     let text = printed(&dir, &["check"]);
-    assert!(text.contains("ok       hub") && text.ends_with("no problems, no warnings\n"), "{text}");
+    assert!(
+        text.contains("ok       hub")
+            && text.contains("ok       ready")
+            && text.ends_with("no problems, no warnings\n"),
+        "{text}"
+    );
     let token = hub.register("a").await;
     Peer::join(&hub, "a", &token, boot("boot-1")).await.close().await;
     let viewer = token_file(dir.path(), "viewer", &token_of(dir.path(), "v", "viewer", &[]));

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::{command, json_of, printed, run, said, started, token_file};
 use crate::roles::token_of;
 use crate::support::{Hub, Peer, folder, hub_command, run as boot};
+use crate::tls::TlsDoor;
 
 /// A command for the hub at an address, with a token file.
 fn at(address: &str, file: Option<&str>, args: &[&str]) -> Output {
@@ -83,6 +84,26 @@ async fn without_a_valid_token_it_says_what_to_do_and_never_what_the_token_is() 
         let output = at(&hub.address, path.to_str(), &["agents"]);
         assert_eq!((output.status.code(), said(&output).contains(word)), (Some(78), true), "{output:?}");
     }
+}
+
+#[tokio::test]
+async fn a_hub_behind_tls_is_asked_if_its_certificate_is_trusted() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let door = TlsDoor::before(hub.address.parse().unwrap());
+    let file = token_file(dir.path(), "admin", &hub.admin);
+    let pem = dir.path().join("ca.pem");
+    std::fs::write(&pem, door.pem()).unwrap();
+    let ask = |trusted: &str| {
+        let mut command = hub_command();
+        command.args(["submit", "over TLS", "--hub", &door.url(), "--token-file", &file]);
+        command.env("SSL_CERT_FILE", trusted).output().unwrap()
+    };
+    let output = ask(pem.to_str().unwrap());
+    assert!(output.status.success(), "{output:?}");
+    assert!(printed(&dir, &["tasks"]).contains("over TLS"));
+    let refused = ask("/nowhere");
+    assert_eq!((refused.status.code(), said(&refused).contains("cannot speak TLS")), (Some(69), true), "{refused:?}");
 }
 
 /// Answers the first connection with this text.

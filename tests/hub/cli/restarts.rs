@@ -22,6 +22,7 @@ async fn comply(hub: &Hub, mut peer: Peer, token: &str, next_boot: &str) -> Peer
     }))
     .await;
     peer.close().await;
+    hub.restart_until("a", "exiting").await;
     let mut more = boot(next_boot);
     more["restarted"] =
         json!({"command_id": command["command_id"], "reason": command["reason"], "forced": false, "gap_ms": 31});

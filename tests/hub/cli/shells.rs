@@ -11,7 +11,7 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 21] = [
     "serve",
     "agents",
     "agent",
@@ -28,6 +28,8 @@ const COMMANDS: [&str; 19] = [
     "invite",
     "audit",
     "store",
+    "backup",
+    "restore",
     "check",
     "completions",
     "man",
@@ -48,7 +50,7 @@ fn the_help_names_every_command_and_every_exit_code() {
 
 #[test]
 fn every_client_command_takes_the_same_hubs() {
-    for command in &COMMANDS[1..17] {
+    for command in &COMMANDS[1..19] {
         let args: Vec<&str> =
             if *command == "store" { vec!["store", "check", "--help"] } else { vec![command, "--help"] };
         let help = printed(&args);

@@ -83,7 +83,7 @@ async fn make(client: &mut Client, new: &NewInvitation) -> Result<Output, Failur
     if let Some(name) = &new.name {
         body["agent_id"] = json!(name);
     }
-    let answer = value(&*client.act(Method::POST, "/api/v1/invitations", Some(body), None).await?);
+    let answer = value(&client.act(Method::POST, "/api/v1/invitations", Some(body), None).await?);
     let Some(code) = answer["invitation"].as_str() else {
         let id = text(&answer["id"]);
         let message = format!(

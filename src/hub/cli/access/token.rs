@@ -88,7 +88,7 @@ pub(in crate::hub::cli) fn run(action: Option<TokenAction>, new: NewToken) -> Ex
 async fn revoke(client: &mut Client, name: &str, id: Option<&str>) -> Result<Output, Failure> {
     let query = id.map(|id| format!("?id={}", percent_encoded(id))).unwrap_or_default();
     let path = format!("/api/v1/tokens/{}{query}", percent_encoded(name));
-    let revoked = value(&*client.act(Method::DELETE, &path, None, None).await?);
+    let revoked = value(&client.act(Method::DELETE, &path, None, None).await?);
     if revoked["revoked"] == 0 {
         let which = id.map(|id| format!(" with id {id}")).unwrap_or_default();
         let message = format!("{name} has no token{which}; agentcom-hub token list shows what there is");

@@ -78,7 +78,7 @@ async fn watch(client: &mut Client, args: &AgentsArgs) -> Result<Output, Failure
             },
         };
         client.pause().await?;
-        print(format!("{}{page}", terminal::clear()).as_bytes()).map_err(Failure::silent)?;
+        print(format!("{}{page}", terminal::new_page()).as_bytes()).map_err(Failure::silent)?;
         sleep(WATCH).await;
     }
 }

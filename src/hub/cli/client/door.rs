@@ -146,11 +146,15 @@ impl Door {
     /// The disk failed: what was asked for was not done.
     pub(super) async fn close(&mut self) -> Result<(), Failure> {
         match self.offline.take() {
-            Some(offline) => offline.end().await.map_err(|error| match error {
-                ServeError::Commit(error) => {
-                    Failure::new(ExitCode::Unusable, format!("what was asked for could not be stored: {error}"))
+            Some(offline) => offline.end().await.map_err(|error| match &error {
+                ServeError::Commit(why) => {
+                    Failure::new(ExitCode::Unusable, format!("what was asked for could not be stored: {why}"))
                 }
-                other => other.into(),
+                ServeError::DataDir { .. }
+                | ServeError::Store(_)
+                | ServeError::AddressInUse(_)
+                | ServeError::Listen { .. }
+                | ServeError::ActorDied(_) => error.into(),
             }),
             None => Ok(()),
         }

@@ -25,6 +25,13 @@ pub(in crate::hub::cli) struct Event {
     pub(in crate::hub::cli) data: String,
 }
 
+impl Event {
+    /// Creates the event that says that others are lost.
+    pub(super) fn missed() -> Self {
+        Self { id: None, kind: "missed".to_owned(), data: "{}".to_owned() }
+    }
+}
+
 /// A stream of events.
 #[derive(Debug)]
 pub(in crate::hub::cli) struct Events {

@@ -5,6 +5,7 @@ mod args;
 mod door;
 mod events;
 mod failure;
+mod list;
 mod selector;
 
 use std::time::{Duration, Instant};
@@ -12,12 +13,11 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Response};
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
-use crate::common::http_client::{AskError, HttpRequest, exchange, percent_encoded};
+use crate::common::http_client::{AskError, HttpRequest, exchange};
 use crate::common::secret::{REDACTED, Secret};
 use crate::common::signals::handle_file_size_signal;
 pub(super) use crate::hub::cli::client::args::{
@@ -27,6 +27,7 @@ pub(super) use crate::hub::cli::client::door::Folder;
 use crate::hub::cli::client::door::{Door, PAUSE};
 pub(super) use crate::hub::cli::client::events::{Event, Events};
 pub(super) use crate::hub::cli::client::failure::Failure;
+pub(super) use crate::hub::cli::client::list::Items;
 pub(super) use crate::hub::cli::client::selector::selector;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{Output, fail, print};
@@ -47,9 +48,6 @@ const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 const STREAM_PAUSE: Duration = Duration::from_millis(100);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// The number of items that one request asks for.
-const PAGE_ITEMS: usize = 1_000;
-
 /// A client of one hub.
 pub(super) struct Client {
     door: Door,
@@ -61,22 +59,6 @@ struct Asked<'a> {
     path: &'a str,
     key: Option<String>,
     body: Option<String>,
-}
-
-/// A page of a list.
-#[derive(Deserialize)]
-struct Page {
-    items: Vec<Box<RawValue>>,
-    next_cursor: Option<Value>,
-}
-
-/// What was read of a list.
-#[derive(Debug)]
-pub(super) struct Items {
-    /// The items, as the hub sent them.
-    pub(super) raw: Vec<Box<RawValue>>,
-    /// Whether there are more.
-    pub(super) more: bool,
 }
 
 /// Runs a command's work as a client, prints what it returns, and returns the exit code.
@@ -152,6 +134,21 @@ impl Client {
         self.read(&answer)
     }
 
+    /// Returns the status and the JSON that are at a path, also of an error; `Null` if it is not JSON.
+    ///
+    /// # Errors
+    /// The hub cannot be asked.
+    pub(super) async fn look(&mut self, path: &str) -> Result<(u16, Value), Failure> {
+        let asked = Asked { method: Method::GET, path, key: None, body: None };
+        let looked = async {
+            let answer = self.send(&asked, &[]).await?;
+            let status = answer.status().as_u16();
+            let body = self.collect(answer.into_body()).await?;
+            Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        };
+        timeout(ANSWER_TIMEOUT, looked).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
     /// Returns the answer at a path with a body of any size, which may take its time to begin.
     ///
     /// # Errors
@@ -179,46 +176,6 @@ impl Client {
         let key = Some(key.map_or_else(made, Ok)?);
         let answer = self.ask(&Asked { method, path, key, body: body.as_ref().map(Value::to_string) }).await?;
         self.read(&answer)
-    }
-
-    /// Returns the items of a list, page by page, until there are `limit` of them or `enough` says so of one, which is left
-    /// out.
-    ///
-    /// # Errors
-    /// The hub cannot be asked, or refuses.
-    pub(super) async fn list(
-        &mut self,
-        path: &str,
-        parameters: &[(&str, Option<String>)],
-        limit: Option<usize>,
-        enough: impl Fn(&RawValue) -> bool,
-    ) -> Result<Items, Failure> {
-        let (mut raw, mut cursor) = (Vec::new(), None::<String>);
-        loop {
-            let left = limit.map_or(PAGE_ITEMS, |limit| limit - raw.len());
-            let mut query = format!("{path}?limit={}", left.min(PAGE_ITEMS));
-            let given = parameters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
-            for (name, value) in given.chain(cursor.as_deref().map(|cursor| ("cursor", cursor))) {
-                query.push_str(&format!("&{name}={}", percent_encoded(value)));
-            }
-            let answer = self.get(&query).await?;
-            let page: Page = serde_json::from_str(answer.get()).map_err(|error| self.unknown_answer(&error))?;
-            for item in page.items {
-                if enough(&item) {
-                    return Ok(Items { raw, more: false });
-                }
-                raw.push(item);
-            }
-            let next = page.next_cursor.filter(|next| !next.is_null());
-            let next = next.map(|next| next.as_str().map_or_else(|| next.to_string(), str::to_owned));
-            if next.is_none() || limit.is_some_and(|limit| raw.len() >= limit) {
-                return Ok(Items { raw, more: next.is_some() });
-            }
-            if next == cursor {
-                return Err(self.unknown_answer(&"a list that does not go on"));
-            }
-            cursor = next;
-        }
     }
 
     /// Follows the events after the one with this id, or from now on. From then on, no store is opened: what is waited for
@@ -251,7 +208,7 @@ impl Client {
         Ok(Events::new(self.accept(answer).await?, last))
     }
 
-    /// Returns the next event. Where the connection breaks, it goes on after the last one.
+    /// Returns the next event. Where the connection breaks, it goes on after the last one, or says that events are missed.
     ///
     /// # Errors
     /// The hub is not there any more, or refuses.
@@ -264,6 +221,10 @@ impl Client {
             sleep(STREAM_PAUSE).await;
             let last = events.last().map(str::to_owned);
             *events = self.follow(last.as_deref()).await?;
+            if last.is_none() {
+                // Without an event to go on after, what happened meanwhile is not sent.
+                return Ok(Event::missed());
+            }
         }
     }
 
@@ -354,19 +315,6 @@ impl Client {
             Place::Remote { token, .. } => token.as_ref(),
             Place::Folder(_) => None,
         }
-    }
-}
-
-impl Items {
-    /// Returns the items as one JSON document.
-    pub(super) fn to_json(&self) -> String {
-        let items: Vec<&str> = self.raw.iter().map(|item| item.get()).collect();
-        format!("[{}]\n", items.join(",\n"))
-    }
-
-    /// Returns the items, read.
-    pub(super) fn values(&self) -> impl Iterator<Item = Value> {
-        self.raw.iter().map(|item| value(item))
     }
 }
 

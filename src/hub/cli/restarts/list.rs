@@ -75,8 +75,8 @@ fn table(found: &Items) -> String {
 /// Returns a restart's state, with why the agent refused it.
 pub(in crate::hub::cli) fn state(restart: &Value) -> String {
     let state = text(&restart["state"]);
-    let steps = restart["steps"].as_array().into_iter().flatten();
-    let refused = steps.filter(|step| step["step"] == "refused").last();
+    let mut steps = restart["steps"].as_array().into_iter().flatten();
+    let refused = steps.rfind(|step| step["step"] == "refused");
     match refused.and_then(|step| step["detail"]["detail"].as_str()).filter(|_| state == "refused") {
         Some(why) => format!("{state}: {why}"),
         None => state,

@@ -9,7 +9,7 @@ use crate::hub::cli::client::{self, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::Output;
-use crate::hub::cli::tasks::one::{no_such_task, path_of, state};
+use crate::hub::cli::tasks::parts::{no_such_task, path_of, state};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct ChangeArgs {

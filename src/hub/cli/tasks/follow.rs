@@ -10,7 +10,7 @@ use crate::hub::cli::client::{Client, Event, Failure, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::{Output, print};
-use crate::hub::cli::tasks::one::{get, happened, state};
+use crate::hub::cli::tasks::parts::{get, happened, state};
 
 /// Tells what happens to the task until it has ended: `Done` if it was completed, else `No`.
 ///

@@ -1,14 +1,14 @@
 //! `agentcom-hub tasks`: the tasks, by priority and order of submission.
 
 use clap::Args;
-use serde_json::Value;
 
 use crate::common::cli::table::Table;
 use crate::common::cli::terminal;
 use crate::hub::cli::client::{self, Folder, HubArgs, Items};
 use crate::hub::cli::exit_code::ExitCode;
-use crate::hub::cli::show::fields::{NONE, ago, list, priority, text};
+use crate::hub::cli::show::fields::{ago, priority, text};
 use crate::hub::cli::show::output::{Output, note};
+use crate::hub::cli::tasks::parts::waits_for;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct TasksArgs {
@@ -66,24 +66,4 @@ fn table(found: &Items) -> String {
         ]);
     }
     table.render(terminal::columns())
-}
-
-/// Returns what a queued task waits for, in words.
-pub(super) fn waits_for(waiting: &Value) -> String {
-    let agents = text(&waiting["agents"]);
-    match waiting["what"].as_str() {
-        None => NONE.to_owned(),
-        Some("agent") => match waiting["status"].as_str() {
-            None => format!("agent {}, which is not known", text(&waiting["agent_id"])),
-            Some(status) => format!("agent {}, which is {status}", text(&waiting["agent_id"])),
-        },
-        Some("capabilities") if waiting["missing"].as_array().is_some_and(|missing| !missing.is_empty()) => {
-            format!("an agent with {}, which none has", list(&waiting["missing"]))
-        }
-        Some("capabilities") => format!("an agent with all of {}", list(&waiting["needed"])),
-        Some("draining_agents") => format!("one of {agents} agents, all of which drain"),
-        Some("idle_agent") => format!("one of {agents} agents, all of which are busy"),
-        Some("any_agent") => "any agent: none is connected".to_owned(),
-        Some(other) => other.to_owned(),
-    }
 }

@@ -4,4 +4,5 @@ pub(super) mod change;
 mod follow;
 pub(super) mod list;
 pub(super) mod one;
+mod parts;
 pub(super) mod submit;

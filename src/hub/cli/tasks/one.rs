@@ -4,18 +4,15 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::common::duration::parse_duration;
-use crate::common::http_client::percent_encoded;
 use crate::common::text::{first_chars, on_one_line};
-use crate::common::wall_clock::utc;
-use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, value};
+use crate::hub::cli::client::{self, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{ago, list, priority, text};
 use crate::hub::cli::show::output::Output;
 use crate::hub::cli::tasks::follow::follow;
-use crate::hub::cli::tasks::list::waits_for;
+use crate::hub::cli::tasks::parts::{get, happened, state, waits_for};
 
 /// The most that is shown of a result, in characters.
 const RESULT_CHARS: usize = 4_000;
@@ -49,29 +46,6 @@ pub(in crate::hub::cli) fn run(args: &TaskArgs) -> ExitCode {
     })
 }
 
-/// Returns the path of a task in the API.
-pub(super) fn path_of(id: &str) -> String {
-    format!("/api/v1/tasks/{}", percent_encoded(id))
-}
-
-/// Returns a task as the hub knows it.
-///
-/// # Errors
-/// There is no such task, or the hub cannot be asked.
-pub(super) async fn get(client: &mut Client, id: &str) -> Result<Box<RawValue>, Failure> {
-    client.get(&path_of(id)).await.map_err(|failure| no_such_task(failure, id))
-}
-
-/// Returns the failure with what to do where there is no such task.
-pub(super) fn no_such_task(failure: Failure, id: &str) -> Failure {
-    match failure.status {
-        Some(404) => {
-            failure.saying(format!("there is no task {id:?}; agentcom-hub tasks lists those that the hub knows"))
-        }
-        Some(_) | None => failure,
-    }
-}
-
 fn page(task: &Value) -> String {
     let mut page = String::new();
     let mut row = |about: &str, said: &str| {
@@ -99,21 +73,4 @@ fn page(task: &Value) -> String {
         row(if number == 0 { "history" } else { "" }, &happened(entry));
     }
     page
-}
-
-/// Returns a task's status, with who has it.
-pub(super) fn state(task: &Value) -> String {
-    let status = text(&task["status"]);
-    let accepted = if task["accepted"] == true { "accepted" } else { "not accepted yet" };
-    match (task["status"].as_str(), task["assigned_to"].as_str()) {
-        (Some("assigned"), Some(agent)) => format!("{status} to {agent}, {accepted}"),
-        (_, Some(agent)) => format!("{status} by {agent}"),
-        (_, None) => status,
-    }
-}
-
-/// Returns an entry of a task's history.
-pub(super) fn happened(entry: &Value) -> String {
-    let at = entry["timestamp"].as_u64().map_or_else(|| "-".to_owned(), utc);
-    format!("{at} {}: {}", text(&entry["event"]), text(&entry["details"]))
 }

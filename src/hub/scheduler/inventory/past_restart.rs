@@ -38,8 +38,8 @@ impl PastRestart {
     /// Adds what the new run reports of it, or what the close frame of the run before gave as its reason.
     #[must_use]
     pub(super) fn reported(mut self, restarted: Option<&Restarted>, close_reason: &str) -> Self {
-        let reason = restarted.map_or(close_reason, |it| it.reason.as_str());
-        self.reason = Some(first_chars(reason, MAX_REASON_CHARS).into()).filter(|reason: &Box<str>| !reason.is_empty());
+        let reason = first_chars(restarted.map_or(close_reason, |it| it.reason.as_str()), MAX_REASON_CHARS);
+        self.reason = (!reason.is_empty()).then(|| reason.into());
         let command_id = restarted.and_then(|it| it.command_id.as_deref());
         self.command_id = command_id.map(|id| first_chars(id, MAX_REASON_CHARS).into());
         self
