@@ -266,13 +266,14 @@ impl Scheduler {
         let task_ids = self.tasks.take_dirty();
         let command_ids = self.restarts.take_dirty();
         let (agent_ids, moment) = (self.inventory.take_dirty(), self.inventory.take_moment());
-        let (rollout_ids, target_ids) = self.rollouts.take_dirty();
+        let changed = self.rollouts.take_dirty();
         let Self { tasks, restarts, inventory, rollouts, .. } = self;
         Changes {
             tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
             restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
-            rollouts: rollout_ids.into_iter().map(|id| (id.as_ref().to_owned(), rollouts.get(&id))).collect(),
-            targets: target_ids
+            rollouts: changed.rollouts.into_iter().map(|id| (id.as_ref().to_owned(), rollouts.get(&id))).collect(),
+            targets: changed
+                .targets
                 .into_iter()
                 .map(|(id, number)| (Target::key(&id, number), rollouts.target(&id, number)))
                 .collect(),

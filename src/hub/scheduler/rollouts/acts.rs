@@ -77,14 +77,13 @@ impl Scheduler {
         let mut dry = DryRun { max_unavailable, max_failures, ..DryRun::default() };
         let fleet = Fleet::new(self, now_ms);
         for target in rollout.targets.values() {
-            let ends = match target.state {
-                TargetState::Pending => {
-                    match fold::turn(target, &rollout, fleet.facts(&target.agent_id, None).as_ref(), now_ms) {
-                        Turn::Moves(next) => Some(next.state),
-                        Turn::Ready | Turn::Occupied => None,
-                    }
-                }
-                _ => Some(target.state.clone()),
+            let facts = fleet.facts(&target.agent_id, None);
+            let ends = match target.state == TargetState::Pending {
+                true => match fold::turn(target, &rollout, facts.as_ref(), now_ms) {
+                    Turn::Moves(next) => Some(next.state),
+                    Turn::Ready | Turn::Occupied => None,
+                },
+                false => Some(target.state.clone()),
             };
             match ends.as_ref().map(|state| (state, state.why())) {
                 Some((TargetState::Waiting { .. }, _)) => dry.waiting.push(target.agent_id.to_string()),

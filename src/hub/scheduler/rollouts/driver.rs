@@ -31,9 +31,11 @@ pub(super) type Timer = (u64, u64, Option<u32>);
 
 /// What is to be stored.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Dirty {
-    pub(super) rollouts: BTreeSet<Arc<str>>,
-    pub(super) targets: BTreeSet<(Arc<str>, u32)>,
+pub(in crate::hub::scheduler) struct Dirty {
+    /// The rollouts, by id.
+    pub(in crate::hub::scheduler) rollouts: BTreeSet<Arc<str>>,
+    /// The targets, each by its rollout and its number.
+    pub(in crate::hub::scheduler) targets: BTreeSet<(Arc<str>, u32)>,
 }
 
 /// What is derived of a rollout that has not ended, so that an event costs as much as it changes.
@@ -227,9 +229,9 @@ impl Driver<'_> {
             target.attempt += 1;
             (target.command_id, target.gap_ms) = (None, None);
         }
-        match target.state {
-            TargetState::Pending => self.active.ready.insert(number),
-            _ => self.active.ready.remove(&number),
+        match target.state == TargetState::Pending {
+            true => self.active.ready.insert(number),
+            false => self.active.ready.remove(&number),
         };
         self.rollout.progressed_at = self.now_ms;
         self.dirty.rollouts.insert(self.rollout.id.clone());

@@ -218,9 +218,8 @@ impl Rollouts {
     }
 
     /// Returns what is to be stored (or, if there is none of it, to be deleted) since the last call.
-    pub(super) fn take_dirty(&mut self) -> (BTreeSet<Arc<str>>, BTreeSet<(Arc<str>, u32)>) {
-        let Dirty { rollouts, targets } = std::mem::take(&mut self.dirty);
-        (rollouts, targets)
+    pub(super) fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
     }
 
     /// Returns whether the rollout rests after a start of the hub.
