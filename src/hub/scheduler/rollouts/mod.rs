@@ -12,7 +12,7 @@
 //! Nothing depends on having seen an event: a hub that was killed between any two steps goes on from what is stored. A
 //! rollout that a starting hub finds rests for a while first, because all agents are away at that moment.
 
-pub mod acts;
+mod acts;
 mod driver;
 mod facts;
 mod fold;
@@ -20,6 +20,7 @@ pub mod plan;
 pub mod refused;
 pub mod rollout;
 pub mod shown;
+pub mod start;
 pub mod target;
 #[cfg(test)]
 mod tests;
