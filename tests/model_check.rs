@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use model::facts::Fact;
 use model::graph;
+use model::rollout::{self, ROLLOUTS};
 use model::scope::Scope;
 use model::scopes::{CI, NIGHTLY, PINS, pins};
 use model::story::tell;
@@ -46,12 +47,15 @@ fn scopes_within(states: usize) -> impl Iterator<Item = &'static Scope> {
     })
 }
 
+/// One exploration alone is explored in one order, and finds the same counterexample each time.
+fn threads() -> usize {
+    if only().is_some() { 1 } else { std::thread::available_parallelism().map_or(2, usize::from) }
+}
+
 /// Explores all of a scope; a broken property is told as a story.
 fn explore(scope: &Scope) -> (usize, Vec<Fact>) {
     let began = Instant::now();
-    // One exploration alone is explored in one order, and finds the same counterexample each time.
-    let threads = if only().is_some() { 1 } else { std::thread::available_parallelism().map_or(2, usize::from) };
-    let checker = System::new(scope.clone()).checker().threads(threads).spawn_bfs().join();
+    let checker = System::new(scope.clone()).checker().threads(threads()).spawn_bfs().join();
     let system = checker.model();
     if let Some(path) = checker.discovery(System::HOLDS) {
         panic!("{}", tell(system, scope.name, &path.into_actions()));
@@ -81,6 +85,15 @@ fn every_property_holds_in_every_state_within_bounds() {
         if not_yet {
             println!("{:>9} not pinned yet: {}", "", scope.name);
         } else if pinned != Some(states) {
+            let _ = writeln!(changed, "{states} {} (pinned: {})", scope.name, pinned.unwrap_or_default());
+        }
+    }
+    for scope in ROLLOUTS.iter().filter(|scope| only.as_ref().is_none_or(|only| only == scope.name)) {
+        let began = Instant::now();
+        let states = rollout::explore(scope, threads());
+        println!("{states:>9} states, {:>5.1} s: {}", began.elapsed().as_secs_f32(), scope.name);
+        let pinned = pins.insert(scope.name.to_owned(), states);
+        if pinned != Some(states) {
             let _ = writeln!(changed, "{states} {} (pinned: {})", scope.name, pinned.unwrap_or_default());
         }
     }

@@ -455,7 +455,16 @@ fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'s
             json!({"command_id": command_id, "agent_id": agent_id, "state": state, "open": restart.phase.is_open(), "step": step, "gap_ms": gap_ms});
         Some(("restart", JsonText::of(&told)))
     });
-    agents.chain(tasks).chain(restarts).collect()
+    let rollouts = changes.rollouts.iter().filter_map(|(rollout_id, rollout)| {
+        let rollout = (*rollout)?;
+        let (state, wave, counts) = (rollout.state.phase(), rollout.wave, rollout.counts);
+        let (why, awaits_promote) = (rollout.state.why(), rollout.awaits_promote());
+        let told = json!({
+            "rollout_id": rollout_id, "state": state, "why": why, "awaits_promote": awaits_promote, "wave": wave, "counts": counts,
+        });
+        Some(("rollout", JsonText::of(&told)))
+    });
+    agents.chain(tasks).chain(restarts).chain(rollouts).collect()
 }
 
 /// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.
@@ -467,6 +476,13 @@ fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
             let step = restart.steps.last().map_or("", |step| step.step.as_str());
             let agent_id = &restart.agent_id;
             tracing::info!(%command_id, %agent_id, state, step, gap_ms = restart.gap_ms, "restart");
+        }
+    }
+    for (rollout_id, rollout) in &changes.rollouts {
+        let Some(rollout) = rollout.filter(|rollout| rollout.since == now_ms) else { continue };
+        let (state, failed) = (rollout.state.to_string(), rollout.counts.failed);
+        if budget.permits("rollout", now_ms) {
+            tracing::info!(%rollout_id, state, wave = rollout.wave, size = rollout.size, failed, "rollout");
         }
     }
     for (task_id, task) in &changes.tasks {

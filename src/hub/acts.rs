@@ -7,6 +7,9 @@ use crate::hub::hub_state::HubState;
 use crate::hub::scheduler::inventory::{LabelChange, LabelsRefused};
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::restart_ledger::Commanded;
+use crate::hub::scheduler::rollouts::plan::Plan;
+use crate::hub::scheduler::rollouts::refused::{Refused, StartRefused};
+use crate::hub::scheduler::rollouts::start::RolloutRequest;
 use crate::hub::scheduler::selector::Selector;
 use crate::hub::state::audit::{Action, Author, Entry, without_credentials};
 use crate::hub::state::backup::{Checksum, Contents};
@@ -30,6 +33,27 @@ impl NewToken {
     pub fn of_agent(name: &str) -> Self {
         Self { name: name.to_owned(), role: Role::Agent, expires_in_ms: None }
     }
+}
+
+/// What is done with a rollout after its start.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, strum::EnumString, strum::VariantNames, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum RolloutAct {
+    /// Let the waves after the canary begin.
+    Promote,
+    /// Command nothing more for now.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Command nothing more at all.
+    Cancel,
+    /// Withdraw the commands that have not reached their agents.
+    Recall,
+    /// Try the failed targets again.
+    RetryFailed,
 }
 
 /// The reason why an agent was not registered.
@@ -173,6 +197,48 @@ impl Acts<'_> {
             self.state.audit.record(entry.change(None, Some(format!("{}{force}", commanded.command_id))));
         }
         Some(commanded)
+    }
+
+    /// Starts a rollout over these agents, which the selector meant.
+    ///
+    /// # Errors
+    /// [`StartRefused`].
+    pub fn start_rollout(
+        self,
+        id: &str,
+        reason: &str,
+        plan: Plan,
+        selector: &Selector,
+        agents: &[String],
+    ) -> Result<(), StartRefused> {
+        let (by, reason) = (self.author.who.clone(), reason.to_owned());
+        let request = RolloutRequest { reason: reason.clone(), by, selector: selector.to_string(), plan };
+        self.state.scheduler.start_rollout(id, request, agents, self.now_ms)?;
+        let entry = self.entry(Action::RolloutStarted, id).because(&reason).selected_by(Some(selector));
+        self.state.audit.record(entry.count(agents.len()));
+        Ok(())
+    }
+
+    /// Does something with a rollout, and returns the number of targets that it concerns, where those are counted.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn act_on_rollout(self, id: &str, act: RolloutAct, reason: Option<&str>) -> Result<Option<usize>, Refused> {
+        let state = |acts: &Self| acts.state.scheduler.rollouts().get(id).map(|rollout| rollout.state.to_string());
+        let before = state(&self);
+        let (scheduler, now_ms) = (&mut self.state.scheduler, self.now_ms);
+        let (action, count) = match act {
+            RolloutAct::Promote => (Action::RolloutPromoted, scheduler.promote_rollout(id, now_ms).map(|()| None)?),
+            RolloutAct::Pause => (Action::RolloutPaused, scheduler.pause_rollout(id, now_ms).map(|()| None)?),
+            RolloutAct::Resume => (Action::RolloutResumed, scheduler.resume_rollout(id, now_ms).map(|()| None)?),
+            RolloutAct::Cancel => (Action::RolloutCancelled, scheduler.cancel_rollout(id, now_ms).map(|()| None)?),
+            RolloutAct::Recall => (Action::RolloutRecalled, Some(scheduler.recall_rollout(id, now_ms)?)),
+            RolloutAct::RetryFailed => (Action::RolloutRetried, Some(scheduler.retry_failed(id, now_ms)?)),
+        };
+        let entry = reason.into_iter().fold(self.entry(action, id), Entry::because);
+        let entry = count.into_iter().fold(entry, Entry::count).change(before, state(&self));
+        self.state.audit.record(entry);
+        Ok(count)
     }
 
     /// Sets or (`None`) removes labels of an agent and returns what changed. What changes nothing is not recorded.

@@ -118,6 +118,7 @@ impl HubState {
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load(tasks, restarts, policy, now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
+        let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), Some(now_ms));
         Self::with_scheduler(scheduler, stored)
     }
 
@@ -126,6 +127,7 @@ impl HubState {
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load_to_edit(tasks, restarts, Policy::keeping_all(), now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
+        let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), None);
         Self::with_scheduler(scheduler, stored)
     }
 

@@ -375,6 +375,9 @@ pub struct RestartAck {
     /// The latest time at which a running task will be left behind, in ms from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// The time after which a command that is refused for now would be accepted, in ms from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The value of `restart_ack.outcome`.

@@ -44,4 +44,5 @@ mod tasks;
 mod token_file;
 mod v1;
 mod v1_fleet;
+mod v1_rollouts;
 mod v1_strangers;

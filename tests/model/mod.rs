@@ -6,6 +6,7 @@
 //! - [`process`], [`connection`], [`hub`]: the sidecar's process, its connections, the other end.
 //! - [`rebase`]: time that stands still while everything moves into the past.
 //! - [`scope`], [`scopes`]: how much may go wrong.
+//! - [`rollout`]: a model of its own, of the hub and a fleet.
 //! - [`facts`], [`violation`]: what must have happened, and what must not.
 //! - [`graph`], [`story`]: whether the good end stays in reach; a path as a story.
 
@@ -24,6 +25,7 @@ mod hub_legacy;
 mod hub_ours;
 mod process;
 mod rebase;
+pub mod rollout;
 pub mod scope;
 pub mod scopes;
 pub mod story;

@@ -267,7 +267,8 @@ fn to_hub(said: &ToHub) -> String {
             let answer = match answer {
                 RestartAnswer::Accepted { deadline_ms } => format!("accepted, deadline {deadline_ms} ms"),
                 RestartAnswer::Duplicate => "duplicate".to_owned(),
-                RestartAnswer::Refused { detail } => format!("refused: {detail}"),
+                RestartAnswer::Refused { detail, retry_after_ms: None } => format!("refused: {detail}"),
+                RestartAnswer::Refused { detail, retry_after_ms: Some(ms) } => format!("refused for {ms} ms: {detail}"),
             };
             format!("{name} {command_id} {answer}")
         }

@@ -54,7 +54,7 @@ impl Items {
         Self { json: Vec::new(), count: 0, examined: 0, max_count, max_bytes, max_examined }
     }
 
-    fn push(&mut self, item: &impl Serialize) {
+    pub(super) fn push(&mut self, item: &impl Serialize) {
         if self.count > 0 {
             self.json.push(b',');
         }
@@ -63,7 +63,7 @@ impl Items {
         self.count += 1;
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.count >= self.max_count || self.json.len() >= self.max_bytes || self.examined >= self.max_examined
     }
 }

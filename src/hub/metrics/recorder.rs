@@ -25,12 +25,13 @@ const BACK: &str = "back";
 const BACK_LATE: &str = "back_late";
 
 /// Each outcome with each cause that it occurs with.
-pub(super) const RESTARTS: [(&str, &str); 7] = [
+pub(super) const RESTARTS: [(&str, &str); 8] = [
     (BACK, COMMANDED),
     (BACK_LATE, COMMANDED),
     ("refused", COMMANDED),
     ("overdue", COMMANDED),
     ("revoked", COMMANDED),
+    ("withdrawn", COMMANDED),
     (BACK, PLANNED),
     (BACK, UNPLANNED),
 ];
@@ -96,7 +97,11 @@ fn outcome(was: Option<RestartPhase>, is: RestartPhase) -> Option<&'static str> 
     }
     match is {
         RestartPhase::Back if was == Some(RestartPhase::Overdue) => Some(BACK_LATE),
-        RestartPhase::Back | RestartPhase::Refused | RestartPhase::Overdue | RestartPhase::Revoked => Some(is.name()),
+        RestartPhase::Back
+        | RestartPhase::Refused
+        | RestartPhase::Overdue
+        | RestartPhase::Revoked
+        | RestartPhase::Withdrawn => Some(is.name()),
         RestartPhase::Commanded
         | RestartPhase::Delivered
         | RestartPhase::Accepted
@@ -115,8 +120,10 @@ mod tests {
 
     #[test]
     fn every_outcome_of_a_commanded_restart_is_there_at_0_from_the_start() {
-        use RestartPhase::{Accepted, Back, Commanded, Delivered, Draining, Exiting, Overdue, Refused, Revoked};
-        let all = [Commanded, Delivered, Accepted, Draining, Exiting, Back, Refused, Overdue, Revoked];
+        use RestartPhase::{
+            Accepted, Back, Commanded, Delivered, Draining, Exiting, Overdue, Refused, Revoked, Withdrawn,
+        };
+        let all = [Commanded, Delivered, Accepted, Draining, Exiting, Back, Refused, Overdue, Revoked, Withdrawn];
         for was in all.into_iter().map(Some).chain([None]) {
             for is in all {
                 let ended = outcome(was, is);

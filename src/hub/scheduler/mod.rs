@@ -24,6 +24,7 @@ pub mod restart_ledger;
 pub mod restart_table;
 pub mod retention;
 pub mod rivals;
+pub mod rollouts;
 pub mod selector;
 pub mod state_hash;
 pub mod task;
@@ -46,6 +47,9 @@ use crate::hub::scheduler::queue::Requirement;
 use crate::hub::scheduler::restart::{Restart, RestartRequest, RunIdentity};
 use crate::hub::scheduler::restart_ledger::{Commanded, Restarts};
 use crate::hub::scheduler::rivals::Rivals;
+use crate::hub::scheduler::rollouts::Rollouts;
+use crate::hub::scheduler::rollouts::rollout::Rollout;
+use crate::hub::scheduler::rollouts::target::Target;
 use crate::hub::scheduler::task::{Status, Submission, Task};
 use crate::hub::scheduler::tasks::Tasks;
 use crate::protocol::HubFrame;
@@ -80,6 +84,10 @@ pub struct Changes<'a> {
     pub tasks: Vec<(String, Option<&'a Task>)>,
     /// Restarts by command id; `None` means deleted.
     pub restarts: Vec<(String, Option<&'a Restart>)>,
+    /// Rollouts by id; `None` means deleted.
+    pub rollouts: Vec<(String, Option<&'a Rollout>)>,
+    /// Targets of rollouts by their keys; `None` means deleted.
+    pub targets: Vec<(String, Option<&'a Target>)>,
     /// What is known of agents, by name; `None` means deleted.
     pub agents: Vec<(String, Option<&'a AgentRecord>)>,
     /// The time up to which the stored records of agents are complete, in ms since the epoch.
@@ -89,8 +97,9 @@ pub struct Changes<'a> {
 impl Changes<'_> {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { tasks, restarts, agents, moment } = self;
-        tasks.is_empty() && restarts.is_empty() && agents.is_empty() && moment.is_none()
+        let Self { tasks, restarts, rollouts, targets, agents, moment } = self;
+        let has_no_rollouts = rollouts.is_empty() && targets.is_empty();
+        tasks.is_empty() && restarts.is_empty() && has_no_rollouts && agents.is_empty() && moment.is_none()
     }
 }
 
@@ -107,6 +116,7 @@ pub struct Scheduler {
     pub(super) idle_agents: IdleAgents,
     pub(super) rivals: Rivals,
     pub(super) inventory: Inventory,
+    pub(super) rollouts: Rollouts,
 }
 
 impl Scheduler {
@@ -176,6 +186,19 @@ impl Scheduler {
         request: RestartRequest,
         now_ms: u64,
     ) -> Option<Commanded> {
+        let commanded = self.order_restart(command_id, agent_id, request, now_ms)?;
+        self.dispatch(now_ms);
+        Some(commanded)
+    }
+
+    /// Does what [`Self::command_restart`] does, and leaves what follows from it to the caller.
+    fn order_restart(
+        &mut self,
+        command_id: String,
+        agent_id: &str,
+        request: RestartRequest,
+        now_ms: u64,
+    ) -> Option<Commanded> {
         let run = match self.agents.connected(agent_id) {
             Some((agent, _)) => agent.run.clone(),
             // A repeat; there is no connection to send it to.
@@ -188,7 +211,6 @@ impl Scheduler {
             self.send_restart(&commanded.command_id);
         }
         self.touched.push(agent_id.to_owned());
-        self.dispatch(now_ms);
         Some(commanded)
     }
 
@@ -235,7 +257,8 @@ impl Scheduler {
 
     /// Returns when `tick` will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        [self.restarts.deadline(), self.tasks.deadline(), self.agents.deadline()].into_iter().flatten().min()
+        let Self { restarts, tasks, agents, rollouts, .. } = self;
+        [restarts.deadline(), tasks.deadline(), agents.deadline(), rollouts.deadline()].into_iter().flatten().min()
     }
 
     /// Returns the changes that must be stored before any frame is sent.
@@ -243,10 +266,17 @@ impl Scheduler {
         let task_ids = self.tasks.take_dirty();
         let command_ids = self.restarts.take_dirty();
         let (agent_ids, moment) = (self.inventory.take_dirty(), self.inventory.take_moment());
-        let Self { tasks, restarts, inventory, .. } = self;
+        let changed = self.rollouts.take_dirty();
+        let Self { tasks, restarts, inventory, rollouts, .. } = self;
         Changes {
             tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
             restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
+            rollouts: changed.rollouts.into_iter().map(|id| (id.as_ref().to_owned(), rollouts.get(&id))).collect(),
+            targets: changed
+                .targets
+                .into_iter()
+                .map(|(id, number)| (Target::key(&id, number), rollouts.target(&id, number)))
+                .collect(),
             agents: agent_ids.into_iter().map(|id| (id.as_ref().to_owned(), inventory.get(&id))).collect(),
             moment,
         }
@@ -327,11 +357,20 @@ impl Scheduler {
         }
     }
 
+    /// Restores the idle invariant, and lets the rollouts act on what was touched.
+    pub(super) fn dispatch(&mut self, now_ms: u64) {
+        self.dispatch_tasks(now_ms);
+        while self.step_rollouts(now_ms) {
+            self.dispatch_tasks(now_ms);
+        }
+    }
+
     /// Restores the idle invariant: an agent that became free takes the first task that it can do, then new tasks go
     /// to idle agents.
-    pub(super) fn dispatch(&mut self, now_ms: u64) {
+    fn dispatch_tasks(&mut self, now_ms: u64) {
         self.send_ended();
         for agent_id in std::mem::take(&mut self.touched) {
+            self.rollouts.touch(&agent_id);
             self.note_state(&agent_id, now_ms);
             if !self.is_free(&agent_id) {
                 self.idle_agents.leave(&agent_id);

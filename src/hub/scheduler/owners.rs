@@ -8,6 +8,7 @@
 //! | an open restart | ends as `revoked` | forgotten |
 //! | restarts that have ended | readable | forgotten |
 //! | the last loss, rivals, the newest connection | forgotten | |
+//! | the target of a rollout that it is | skipped as `removed` | |
 //! | the record in the inventory, with its labels | forgotten | |
 
 use crate::hub::scheduler::Scheduler;
@@ -25,6 +26,7 @@ impl Scheduler {
         self.rivals.forget(agent_id);
         self.agents.forget(agent_id);
         self.inventory.forget(agent_id);
+        self.touched.push(agent_id.to_owned());
         self.dispatch(now_ms);
     }
 

@@ -50,6 +50,8 @@ pub enum RestartPhase {
     Overdue,
     /// Final: the agent's last token was revoked.
     Revoked,
+    /// Final: the command was withdrawn before it had reached the agent.
+    Withdrawn,
 }
 
 impl RestartPhase {
@@ -62,7 +64,7 @@ impl RestartPhase {
     pub const fn is_open(self) -> bool {
         match self {
             Self::Commanded | Self::Delivered | Self::Accepted | Self::Draining | Self::Exiting => true,
-            Self::Back | Self::Refused | Self::Overdue | Self::Revoked => false,
+            Self::Back | Self::Refused | Self::Overdue | Self::Revoked | Self::Withdrawn => false,
         }
     }
 }
@@ -94,7 +96,7 @@ pub struct RestartRequest {
 }
 
 /// What the hub knows about a run of an agent's process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// `identify.boot_id`; a peer that sends it speaks `restart.v2`.
     pub boot_id: Option<String>,
@@ -116,6 +118,13 @@ impl RunIdentity {
             (Some(_), None) | (None, Some(_)) => Some(true),
             (None, None) => self.restart_count.zip(before.restart_count).map(|(now, before)| now != before),
         }
+    }
+
+    /// Returns whether this is a run after `before`; `None` if that cannot be told. `pm2 reset` sets the count to 0 and
+    /// ends no process.
+    pub fn replaces(&self, before: &Self) -> Option<bool> {
+        let is_reset = self.boot_id.is_none() && self.restart_count == Some(0);
+        self.is_other_than(before).map(|is_other| is_other && !is_reset)
     }
 }
 
@@ -158,6 +167,9 @@ pub struct Restart {
     pub reported_gap_ms: Option<u64>,
     /// Whether the agent left unfinished work, if it reported that.
     pub forced: Option<bool>,
+    /// The time from which on an agent that refused for now would accept another command, in ms since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<u64>,
     /// The steps, oldest first: each that happens once, and the newest of those that repeat.
     pub steps: Vec<Arc<RestartStep>>,
     /// The number of repeated steps that are left out of `steps`.
@@ -187,6 +199,12 @@ impl Restart {
     /// Returns the restart's size on disk, in bytes.
     pub fn weight(&self) -> u64 {
         json_bytes(self)
+    }
+
+    /// Returns why the agent refused the command, if it did and said why.
+    pub(crate) fn refused_because(&self) -> Option<&str> {
+        let refused = self.steps.iter().rfind(|step| step.step == RestartPhase::Refused.name())?;
+        refused.detail.get("detail")?.as_str()
     }
 
     /// Returns the time of the last step, in ms since the epoch.

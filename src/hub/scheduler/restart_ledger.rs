@@ -1,5 +1,5 @@
 //! The ledger of commanded restarts, as pure code: every command ends in a phase that the hub can name (back, refused,
-//! overdue, revoked). No clock, no sockets and no storage: the caller passes the time, sends the frames, and stores what
+//! overdue, revoked, withdrawn). No clock, no sockets and no storage: the caller passes the time, sends the frames, and stores what
 //! is `dirty`.
 //!
 //! At most one command is open for an agent, and an agent with an open command is fenced: it gets no new task.
@@ -16,6 +16,10 @@ use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting};
 
 /// The longest deadline that the hub accepts from a sidecar, in ms: a day.
 pub(crate) const MAX_DEADLINE_MS: u64 = 86_400_000;
+/// How a sidecar that does not say for how long begins its refusal if it has restarted too often lately.
+const INTENSITY: &str = "restart intensity";
+/// The time after which such a sidecar is worth another try, in ms.
+const INTENSITY_MS: u64 = 60_000;
 
 /// The result of a restart request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +164,7 @@ impl Restarts {
             gap_ms: None,
             reported_gap_ms: None,
             forced: None,
+            retry_at: None,
             steps: Vec::new(),
             steps_left_out: 0,
         };
@@ -195,6 +200,9 @@ impl Restarts {
         match ack.outcome {
             RestartAckOutcome::Refused => {
                 restart.phase = RestartPhase::Refused;
+                let unsaid = ack.detail.as_ref().is_some_and(|why| why.starts_with(INTENSITY)).then_some(INTENSITY_MS);
+                let retry_after_ms = ack.retry_after_ms.or(unsaid);
+                restart.retry_at = retry_after_ms.map(|after_ms| now_ms.saturating_add(after_ms.min(MAX_DEADLINE_MS)));
                 restart.add_step(RestartPhase::Refused.name(), detail, now_ms);
                 self.due.remove(&scheduled);
                 self.all.unfence(agent_id);
@@ -287,6 +295,20 @@ impl Restarts {
         let scheduled = (restart.overdue_at, restart.command_id.clone());
         self.due.remove(&scheduled);
         self.all.unfence(agent_id);
+    }
+
+    /// Withdraws an open command that has not reached its agent. Returns whether it is withdrawn.
+    pub fn withdraw(&mut self, command_id: &str, now_ms: u64) -> bool {
+        let Some(restart) = self.all.get_mut(command_id).filter(|it| it.phase == RestartPhase::Commanded) else {
+            return false;
+        };
+        restart.phase = RestartPhase::Withdrawn;
+        restart.add_step(RestartPhase::Withdrawn.name(), json!(null), now_ms);
+        let (scheduled, agent_id) = ((restart.overdue_at, command_id.to_owned()), restart.agent_id.clone());
+        self.due.remove(&scheduled);
+        self.all.unfence(&agent_id);
+        self.dirty.insert(command_id.to_owned());
+        true
     }
 
     /// Forgets all of the agent's commands.

@@ -63,6 +63,7 @@ impl Scheduler {
         }
         self.tasks.lost_assignments.state_hash(hasher);
         self.rivals.state_hash(now_ms, hasher);
+        self.rollouts.state_hash(self, now_ms, |at| from_now.ms(at), hasher);
     }
 }
 
@@ -126,7 +127,7 @@ fn hash_restart(restart: &Restart, from_now: &FromNow, hasher: &mut impl Hasher)
         }
         // It may still become `Back`.
         RestartPhase::Overdue => {}
-        RestartPhase::Back | RestartPhase::Refused | RestartPhase::Revoked => return,
+        RestartPhase::Back | RestartPhase::Refused | RestartPhase::Revoked | RestartPhase::Withdrawn => return,
     }
     (restart.force, restart.force_told, restart.left_at.is_some(), restart.was_announced()).hash(hasher);
     (&restart.boot_before, restart.count_before).hash(hasher);

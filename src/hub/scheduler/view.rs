@@ -14,6 +14,7 @@ use crate::hub::scheduler::inventory::AgentRecords;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart_table::RestartTable;
 use crate::hub::scheduler::rivals::Rivals;
+use crate::hub::scheduler::rollouts::RolloutTable;
 use crate::hub::scheduler::task::{Status, Task};
 use crate::hub::scheduler::task_table::TaskTable;
 use crate::protocol::{JsonFields, JsonText};
@@ -26,6 +27,7 @@ pub struct View {
     pub(super) tasks: TaskTable,
     pub(super) holders: HolderTable,
     pub(super) restarts: RestartTable,
+    rollouts: RolloutTable,
     pub(super) rivals: Rivals,
     pub(super) records: AgentRecords,
     pub(super) crowds: Crowds,
@@ -72,6 +74,7 @@ impl Scheduler {
             tasks: self.tasks.all.clone(),
             holders: self.tasks.assignments.holders().clone(),
             restarts: self.restarts.all.clone(),
+            rollouts: self.rollouts.all().clone(),
             rivals: self.rivals.clone(),
             records: self.inventory.all().clone(),
             crowds: self.agents.crowds().clone(),
@@ -89,6 +92,11 @@ impl View {
     /// Returns all commanded restarts.
     pub fn restarts(&self) -> &RestartTable {
         &self.restarts
+    }
+
+    /// Returns all rollouts, each with its targets.
+    pub fn rollouts(&self) -> &RolloutTable {
+        &self.rollouts
     }
 
     /// Returns the number of connected agents.

@@ -59,6 +59,20 @@ pub enum Action {
     InvitationRevoked,
     /// A restart was commanded, or an open command was forced.
     RestartCommanded,
+    /// A rollout was started.
+    RolloutStarted,
+    /// A rollout was promoted: its canary is believed.
+    RolloutPromoted,
+    /// A rollout was paused.
+    RolloutPaused,
+    /// A rollout was resumed.
+    RolloutResumed,
+    /// A rollout was cancelled.
+    RolloutCancelled,
+    /// The commands of a rollout that had not reached their agents were withdrawn.
+    RolloutRecalled,
+    /// The failed targets of a rollout are tried again.
+    RolloutRetried,
     /// The labels of an agent were changed.
     LabelsChanged,
     /// A task was cancelled.
@@ -112,8 +126,8 @@ pub struct Entry {
     pub author: Author,
     /// What was done.
     pub action: Action,
-    /// What it was done to: the name of an agent or operator, or the id of a task or an invitation, or a setting's name, or
-    /// `store`.
+    /// What it was done to: the name of an agent or operator, or the id of a task, a rollout or an invitation, or a
+    /// setting's name, or `store`.
     pub target: String,
     /// The reason that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

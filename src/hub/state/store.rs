@@ -1,4 +1,4 @@
-//! The store: tasks, restarts, agents, tokens, invitations, settings and the audit in one redb file, with one durable commit
+//! The store: tasks, restarts, rollouts, agents, tokens, invitations, settings and the audit in one redb file, with one durable commit
 //! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
 
 mod audit_table;
@@ -20,6 +20,8 @@ use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::restart::Restart;
+use crate::hub::scheduler::rollouts::rollout::Rollout;
+use crate::hub::scheduler::rollouts::target::Target;
 use crate::hub::scheduler::task::Task;
 use crate::hub::state::audit::Entry;
 use crate::hub::state::idempotency::{self, KeptAnswer};
@@ -34,6 +36,9 @@ type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 
 const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
+const ROLLOUTS: RecordTable = TableDefinition::new("rollouts");
+/// The targets of rollouts, each by itself: few change at once.
+const TARGETS: RecordTable = TableDefinition::new("rollout_targets");
 const INVITATIONS: RecordTable = TableDefinition::new("invitations");
 const AGENTS: RecordTable = TableDefinition::new("agents");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
@@ -63,6 +68,8 @@ pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Er
     visitor.visit(META)?;
     visitor.visit(TASKS)?;
     visitor.visit(RESTARTS)?;
+    visitor.visit(ROLLOUTS)?;
+    visitor.visit(TARGETS)?;
     visitor.visit(AGENTS)?;
     visitor.visit(TOKENS)?;
     visitor.visit(INVITATIONS)?;
@@ -142,6 +149,10 @@ pub struct Stored {
     pub tasks: Vec<Task>,
     /// All commanded restarts.
     pub restarts: Vec<Restart>,
+    /// All rollouts.
+    pub rollouts: Vec<Rollout>,
+    /// Their targets.
+    pub targets: Vec<Target>,
     /// What is known of agents.
     pub agents: Vec<AgentRecord>,
     /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
@@ -257,6 +268,8 @@ impl Store {
         let mut stored = Stored::default();
         stored.tasks = self.load_records(&read, TASKS, &mut stored.unread)?;
         stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
+        stored.rollouts = self.load_records(&read, ROLLOUTS, &mut stored.unread)?;
+        stored.targets = self.load_records(&read, TARGETS, &mut stored.unread)?;
         stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
         stored.invitations = self.load_records(&read, INVITATIONS, &mut stored.unread)?;
         stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
@@ -318,6 +331,8 @@ impl Store {
         {
             self.write_records(&write, TASKS, &changes.tasks)?;
             self.write_records(&write, RESTARTS, &changes.restarts)?;
+            self.write_records(&write, ROLLOUTS, &changes.rollouts)?;
+            self.write_records(&write, TARGETS, &changes.targets)?;
             let answers: Vec<_> = answers.iter().map(|(key, answer)| (key.clone(), answer.as_deref())).collect();
             self.write_records(&write, ANSWERS, &answers)?;
             let invitations: Vec<_> = invitations.iter().map(|(id, one)| (id.clone(), one.as_ref())).collect();

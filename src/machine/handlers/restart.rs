@@ -45,7 +45,7 @@ impl Step<'_> {
             }
             State::Draining { cause: Cause::Stop { signal }, .. } => {
                 let detail = stopping_detail(signal);
-                self.answer_ask(&ask, RestartAnswer::Refused { detail }, Answer::Leaving);
+                self.answer_ask(&ask, RestartAnswer::Refused { detail, retry_after_ms: None }, Answer::Leaving);
             }
             State::Exiting { .. } => {}
         }
@@ -56,7 +56,7 @@ impl Step<'_> {
         let id = ask.order.command_id.as_deref();
         let ledger = &self.machine.restarts;
         if ledger.was_cancelled(id) {
-            return self.answer_ask(&ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
+            return self.answer_ask(&ask, cancelled(), Answer::Cancelled);
         }
         if ledger.knows(id) {
             return self.answer_ask(&ask, RestartAnswer::Duplicate, Answer::RestartRepeated);
@@ -72,12 +72,15 @@ impl Step<'_> {
                     }
                 }
                 None if room => check.joined.push(ask),
-                None => self
-                    .refuse_ask(&ask, format!("{PENDING_RESTARTS_CAP} restart commands wait already for one answer")),
+                None => self.refuse_ask(
+                    &ask,
+                    format!("{PENDING_RESTARTS_CAP} restart commands wait already for one answer"),
+                    None,
+                ),
             };
         }
         if let Some(wait_ms) = ledger.intensity_wait_ms(self.now, self.policy.restart_intensity) {
-            return self.refuse_ask(&ask, self.intensity_refusal(wait_ms));
+            return self.refuse_ask(&ask, self.intensity_refusal(wait_ms), Some(wait_ms));
         }
         let number = self.next_question();
         let deadline = self.now.plus(self.policy.next_run_check_ms);
@@ -94,10 +97,10 @@ impl Step<'_> {
     ) {
         if self.machine.check.as_ref().is_some_and(|check| check.number == number) {
             return match cannot_start {
-                Some(detail) => self.refuse_check(&detail),
+                Some(detail) => self.refuse_check(&detail, None),
                 // A config that was reloaded meanwhile may permit fewer restarts.
                 None => match self.machine.restarts.intensity_wait_ms(self.now, self.policy.restart_intensity) {
-                    Some(wait_ms) => self.refuse_check(&self.intensity_refusal(wait_ms)),
+                    Some(wait_ms) => self.refuse_check(&self.intensity_refusal(wait_ms), Some(wait_ms)),
                     None => self.accept_check(),
                 },
             };
@@ -122,11 +125,11 @@ impl Step<'_> {
         }
     }
 
-    /// Refuses every waiting command, in order.
-    fn refuse_check(&mut self, detail: &str) {
+    /// Refuses every waiting command, in order; if only for now, for so long (ms).
+    fn refuse_check(&mut self, detail: &str, retry_after_ms: Option<u64>) {
         let Some(RestartCheck { first, joined, .. }) = self.machine.check.take() else { return };
         for ask in core::iter::once(first).chain(joined) {
-            self.refuse_ask(&ask, detail.into());
+            self.refuse_ask(&ask, detail.into(), retry_after_ms);
         }
     }
 
@@ -134,9 +137,10 @@ impl Step<'_> {
     pub(in crate::machine) fn check_deadline(&mut self) {
         if self.machine.check.as_ref().is_some_and(|check| check.deadline <= self.now) {
             let limit = self.policy.next_run_check_ms;
-            self.refuse_check(&format!(
+            let detail = format!(
                 "whether the next run would start was not found out within {limit} ms (a supervisor or a disk that hangs?)"
-            ));
+            );
+            self.refuse_check(&detail, None);
         }
     }
 
@@ -201,12 +205,12 @@ impl Step<'_> {
     fn report_cancelled(&mut self, ask: &PendingRestart) {
         self.order(Effect::Notify(Notice::RestartCancelled { reason: ask.order.reason.clone() }));
         self.report_to_legacy_hub(&format!("restart {CANCELLED}"));
-        self.answer_ask(ask, RestartAnswer::Refused { detail: CANCELLED.into() }, Answer::Cancelled);
+        self.answer_ask(ask, cancelled(), Answer::Cancelled);
     }
 
     /// Refuses the commands that wait for a check, because the process is stopping.
     pub(in crate::machine) fn refuse_check_for_stop(&mut self, signal: crate::machine::StopSignal) {
-        self.refuse_check(&stopping_detail(&signal));
+        self.refuse_check(&stopping_detail(&signal), None);
     }
 
     fn intensity_refusal(&self, wait_ms: u64) -> String {
@@ -219,12 +223,13 @@ impl Step<'_> {
         )
     }
 
-    fn refuse_ask(&mut self, ask: &PendingRestart, detail: String) {
+    /// Refuses a command; if only for now, for so long (ms).
+    fn refuse_ask(&mut self, ask: &PendingRestart, detail: String, retry_after_ms: Option<u64>) {
         let reason = ask.order.reason.clone();
         self.order(Effect::Notify(Notice::RestartRefused { reason, detail: detail.clone() }));
         self.report_to_legacy_hub(&format!("restart refused: {detail}"));
         let answer = Answer::RestartRefused { detail: detail.clone() };
-        self.answer_ask(ask, RestartAnswer::Refused { detail }, answer);
+        self.answer_ask(ask, RestartAnswer::Refused { detail, retry_after_ms }, answer);
     }
 
     fn answer_ask(&mut self, ask: &PendingRestart, to_hub: RestartAnswer, to_operator: Answer) {
@@ -246,6 +251,10 @@ impl Step<'_> {
             self.order(Effect::Send(ToHub::Status { status: format!("{state} ({what})") }));
         }
     }
+}
+
+fn cancelled() -> RestartAnswer {
+    RestartAnswer::Refused { detail: CANCELLED.into(), retry_after_ms: None }
 }
 
 fn stopping_detail(signal: &crate::machine::StopSignal) -> String {

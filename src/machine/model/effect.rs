@@ -298,5 +298,7 @@ pub enum RestartAnswer {
     Refused {
         /// The reason.
         detail: String,
+        /// The time in ms after which it would be accepted, if it is refused only for now.
+        retry_after_ms: Option<u64>,
     },
 }

@@ -89,6 +89,7 @@ const FRAMES: &[(&str, &[Field])] = &[
             must("outcome", Kind::Text),
             may("detail", Kind::Text),
             may("deadline_ms", Kind::Count),
+            may("retry_after_ms", Kind::Count),
         ],
     ),
 ];

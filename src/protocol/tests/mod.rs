@@ -46,6 +46,7 @@ fn every_sidecar_frame() -> Vec<SidecarFrame> {
         outcome: RestartAckOutcome::Refused,
         detail: text("d"),
         deadline_ms: Some(7),
+        retry_after_ms: Some(8),
     };
     let result = Some(JsonText::of(&json!({"status": "success"})));
     let report = JsonFields::from_iter([("verification_report", JsonText::of(&json!({"status": "pass"})))]);

@@ -174,12 +174,16 @@ fn restarted(from: ReturnedFrom) -> Restarted {
 }
 
 fn restart_ack(command_id: String, answer: RestartAnswer) -> RestartAck {
-    let (outcome, detail, deadline_ms) = match answer {
-        RestartAnswer::Accepted { deadline_ms } => (RestartAckOutcome::Accepted, None, Some(deadline_ms)),
-        RestartAnswer::Duplicate => (RestartAckOutcome::Duplicate, None, None),
-        RestartAnswer::Refused { detail } => (RestartAckOutcome::Refused, Some(detail), None),
-    };
-    RestartAck { command_id, outcome, detail, deadline_ms }
+    let ack = |outcome| RestartAck { command_id, outcome, detail: None, deadline_ms: None, retry_after_ms: None };
+    match answer {
+        RestartAnswer::Accepted { deadline_ms } => {
+            RestartAck { deadline_ms: Some(deadline_ms), ..ack(RestartAckOutcome::Accepted) }
+        }
+        RestartAnswer::Duplicate => ack(RestartAckOutcome::Duplicate),
+        RestartAnswer::Refused { detail, retry_after_ms } => {
+            RestartAck { detail: Some(detail), retry_after_ms, ..ack(RestartAckOutcome::Refused) }
+        }
+    }
 }
 
 /// Returns the frame for output of a running task, in the legacy sidecar's form.

@@ -12,6 +12,7 @@ mod labels;
 mod once;
 mod parameters;
 mod restarts;
+mod rollouts;
 mod selected;
 mod tasks;
 mod tokens;
@@ -38,7 +39,7 @@ use crate::hub::http::request::App;
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
     title = "agentcom-hub",
-    description = "Agents, tasks and restarts of one hub. Every request but this description needs a token.",
+    description = "Agents, tasks, restarts and rollouts of one hub. Every request but this description needs a token.",
     license(name = "MIT", identifier = "MIT"),
 ))]
 struct Description;
@@ -108,6 +109,10 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(restarts::command))
         .routes(routes!(restarts::list, restarts::command_selection))
         .routes(routes!(restarts::get))
+        .routes(routes!(rollouts::list, rollouts::start))
+        .routes(routes!(rollouts::get))
+        .routes(routes!(rollouts::targets))
+        .routes(routes!(rollouts::act))
         .routes(routes!(tasks::list, tasks::submit))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::cancel))

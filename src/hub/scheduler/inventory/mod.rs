@@ -261,6 +261,13 @@ impl Inventory {
         std::mem::take(&mut self.moment_is_dirty).then_some(self.moment)
     }
 
+    /// Lets the next commit store the record, if it was to be stored later.
+    pub fn store_next(&mut self, agent_id: &str) {
+        if let Some(agent_id) = self.lazy.members.get(agent_id) {
+            self.dirty.insert(agent_id.clone());
+        }
+    }
+
     /// Lets the next commit store a part of what is left to store. Returns whether there is anything.
     pub fn flush(&mut self, part: Flush, any_connected: bool, now_ms: u64) -> bool {
         let (most, is_last) = match part {
@@ -340,11 +347,7 @@ impl AgentRecord {
     fn returned(&mut self, agent: &Agent, arrival: Arrival<'_>, now_ms: u64) {
         let left_for_it = self.last_close.as_ref().is_some_and(|close| close.why.is_restart());
         let left_for_it = left_for_it && !self.presence.is_connected();
-        let is_other = match agent.run.is_other_than(&self.run) {
-            // `pm2 reset` sets the count to 0 and ends no process.
-            Some(is_other) => is_other && (agent.run.boot_id.is_some() || agent.run.restart_count != Some(0)),
-            None => left_for_it,
-        };
+        let is_other = agent.run.replaces(&self.run).unwrap_or(left_for_it);
         if is_other && !arrival.beside_rival {
             let planned = arrival.planned || left_for_it;
             self.restarts.count(planned, now_ms);

@@ -263,7 +263,13 @@ impl World {
                 let command_id = open.unwrap_or_else(|| "none".into());
                 self.hear(
                     agent,
-                    SidecarFrame::RestartAck(RestartAck { command_id, outcome, detail: None, deadline_ms: None }),
+                    SidecarFrame::RestartAck(RestartAck {
+                        command_id,
+                        outcome,
+                        detail: None,
+                        deadline_ms: None,
+                        retry_after_ms: None,
+                    }),
                 );
             }
             Op::Goodbye { agent } => self.hear(agent, SidecarFrame::AgentRestarting(Restarting::default())),

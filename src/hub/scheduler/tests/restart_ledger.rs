@@ -26,7 +26,7 @@ pub(super) fn v2() -> Restarts {
 }
 
 pub(super) fn ack(outcome: RestartAckOutcome) -> RestartAck {
-    RestartAck { command_id: "c1".into(), outcome, detail: Some("why".into()), deadline_ms: None }
+    RestartAck { command_id: "c1".into(), outcome, detail: Some("why".into()), deadline_ms: None, retry_after_ms: None }
 }
 
 pub(super) fn phase(ledger: &Restarts) -> RestartPhase {

@@ -91,8 +91,13 @@ fn a_refused_restart_lifts_the_fence_and_waiting_work_starts() {
     rig.join(1, "a", Some("boot-1"));
     rig.restart(false).unwrap();
     rig.submit("t");
-    let ack =
-        RestartAck { command_id: "c0".into(), outcome: RestartAckOutcome::Refused, detail: None, deadline_ms: None };
+    let ack = RestartAck {
+        command_id: "c0".into(),
+        outcome: RestartAckOutcome::Refused,
+        detail: None,
+        deadline_ms: None,
+        retry_after_ms: None,
+    };
     assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack)), ["1:task_assign t#1"]);
 }
 
@@ -147,7 +152,13 @@ fn a_restart_that_was_cancelled_on_the_machine_ends_refused_and_lifts_the_fence(
     rig.join(1, "a", Some("b1"));
     rig.restart(false);
     rig.said();
-    let ack = |outcome| RestartAck { command_id: "c0".into(), outcome, detail: None, deadline_ms: None };
+    let ack = |outcome| RestartAck {
+        command_id: "c0".into(),
+        outcome,
+        detail: None,
+        deadline_ms: None,
+        retry_after_ms: None,
+    };
     rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Accepted)));
     assert_eq!(rig.submit("t1"), Vec::<String>::new());
     assert_eq!(rig.hear(1, SidecarFrame::RestartAck(ack(RestartAckOutcome::Refused))), ["1:task_assign t1#1"]);

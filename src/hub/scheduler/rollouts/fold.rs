@@ -1,0 +1,174 @@
+//! The rules for one target, as pure functions of its record and of the facts of this moment. Nothing here depends on
+//! having seen an event: a target is looked at as often as one likes, and moves only if the facts say so.
+
+use crate::common::text::first_chars;
+use crate::hub::scheduler::restart::{Restart, RestartPhase, RunIdentity};
+use crate::hub::scheduler::rollouts::facts::{Facts, Fleet};
+use crate::hub::scheduler::rollouts::plan::OfflinePolicy;
+use crate::hub::scheduler::rollouts::rollout::Rollout;
+use crate::hub::scheduler::rollouts::target::{FailReason, SkipReason, Target, TargetState, WaitReason};
+
+/// The largest number of characters of a target's detail.
+const MAX_DETAIL: usize = 256;
+
+/// A move of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Move {
+    /// The state that it gets.
+    pub(super) state: TargetState,
+    /// What is said of it.
+    pub(super) detail: String,
+    /// The time for which the agent was away, if it is back, in ms.
+    pub(super) gap_ms: Option<u64>,
+    /// Whether a new attempt begins.
+    pub(super) is_retry: bool,
+}
+
+impl Move {
+    pub(super) fn to(state: TargetState) -> Self {
+        Self { state, detail: String::new(), gap_ms: None, is_retry: false }
+    }
+
+    fn skip(why: SkipReason) -> Self {
+        Self::to(TargetState::Skipped { why })
+    }
+
+    fn fail(why: FailReason) -> Self {
+        Self::to(TargetState::Failed { why })
+    }
+
+    fn saying(self, detail: &str) -> Self {
+        Self { detail: first_chars(detail, MAX_DETAIL).to_owned(), ..self }
+    }
+}
+
+/// What the turn of a target comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It moves, and nothing is commanded.
+    Moves(Move),
+    /// It is to be restarted.
+    Ready,
+    /// The agent is on somebody else's restart.
+    Occupied,
+}
+
+/// Decides what the turn of a pending target comes to.
+pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>, now_ms: u64) -> Turn {
+    let Some(facts) = facts else { return Turn::Moves(Move::skip(SkipReason::Removed)) };
+    let plan = &rollout.plan;
+    if facts.cordoned {
+        return Turn::Moves(Move::skip(SkipReason::Cordoned));
+    }
+    // What is known of the run of an agent that is away may be old.
+    if !facts.connected {
+        let until = rollout.created_at.saturating_add(plan.wait_for_ms);
+        return Turn::Moves(match plan.offline {
+            OfflinePolicy::Wait if now_ms < until => Move::to(TargetState::Waiting { why: WaitReason::Offline, until }),
+            OfflinePolicy::Wait | OfflinePolicy::Skip => Move::skip(SkipReason::Offline),
+        });
+    }
+    if facts.run.replaces(&target.run_before) == Some(true) {
+        return Turn::Moves(Move::skip(SkipReason::AlreadyRestarted));
+    }
+    if plan.expect_version.is_some() && facts.version.is_none() {
+        return Turn::Moves(Move::skip(SkipReason::Unsupported));
+    }
+    match facts.on_restart {
+        true => Turn::Occupied,
+        false => Turn::Ready,
+    }
+}
+
+/// Returns the next move of a target whose turn has come, if there is one.
+pub(super) fn next_move(
+    target: &Target,
+    rollout: &Rollout,
+    facts: Option<&Facts<'_>>,
+    fleet: Fleet<'_>,
+) -> Option<Move> {
+    let removed = || Some(Move::skip(SkipReason::Removed));
+    let now_ms = fleet.now_ms;
+    match &target.state {
+        // Its turn decides.
+        TargetState::Pending => None,
+        TargetState::Waiting { why, until } => {
+            let Some(facts) = facts else { return removed() };
+            match why {
+                WaitReason::Offline if facts.connected => Some(Move::to(TargetState::Pending)),
+                WaitReason::Offline => (now_ms >= *until).then(|| Move::skip(SkipReason::Offline)),
+                WaitReason::Intensity => {
+                    let again = || Move { is_retry: true, ..Move::to(TargetState::Pending) };
+                    (now_ms >= *until).then(again)
+                }
+            }
+        }
+        TargetState::Restarting => {
+            let Some(facts) = facts else { return removed() };
+            facts.command.map_or_else(removed, |restart| restarted(restart, rollout, facts, now_ms))
+        }
+        TargetState::Soaking { run, until } => {
+            let Some(facts) = facts else { return removed() };
+            if facts.connected && facts.run.replaces(run) == Some(true) {
+                return Some(Move::fail(FailReason::Crashed).saying("another run took its place while it had to stay"));
+            }
+            let end = || match (facts.connected, fleet.is_healthy(&target.agent_id)) {
+                (true, true) => Move::to(TargetState::Succeeded),
+                (true, false) => Move::fail(FailReason::Unhealthy).saying("it is connected, and not healthy"),
+                (false, _) => Move::fail(FailReason::Unhealthy).saying("it is not connected any more"),
+            };
+            (now_ms >= *until).then(end)
+        }
+        TargetState::Succeeded | TargetState::Failed { .. } | TargetState::Skipped { .. } | TargetState::Cancelled => {
+            None
+        }
+    }
+}
+
+/// Returns the move of a target whose restart has come this far.
+fn restarted(restart: &Restart, rollout: &Rollout, facts: &Facts<'_>, now_ms: u64) -> Option<Move> {
+    match restart.phase {
+        RestartPhase::Commanded
+        | RestartPhase::Delivered
+        | RestartPhase::Accepted
+        | RestartPhase::Draining
+        | RestartPhase::Exiting => None,
+        RestartPhase::Back => {
+            let expected = rollout.plan.expect_version.as_deref();
+            let back = match expected.filter(|expected| facts.version != Some(expected)) {
+                Some(_) => {
+                    let version = facts.version.unwrap_or("no version");
+                    Move::fail(FailReason::WrongVersion).saying(&format!("it came back with {version}"))
+                }
+                None => {
+                    // The agent may have restarted once more while no hub looked.
+                    let boot_id = restart.boot_after.clone();
+                    let run = match boot_id.is_some() {
+                        true => RunIdentity { boot_id, restart_count: None },
+                        false => facts.run.clone(),
+                    };
+                    Move::to(TargetState::Soaking { run, until: now_ms.saturating_add(rollout.plan.soak_ms) })
+                }
+            };
+            Some(Move { gap_ms: restart.gap_ms, ..back })
+        }
+        RestartPhase::Refused => {
+            let detail = restart.refused_because().unwrap_or_default();
+            Some(match restart.retry_at {
+                Some(until) => Move::to(TargetState::Waiting { why: WaitReason::Intensity, until }).saying(detail),
+                None => Move::fail(FailReason::Refused).saying(detail),
+            })
+        }
+        RestartPhase::Overdue => Some(Move::fail(FailReason::Overdue)),
+        RestartPhase::Revoked => Some(Move::skip(SkipReason::Removed)),
+        RestartPhase::Withdrawn => Some(Move::to(TargetState::Cancelled)),
+    }
+}
+
+/// Returns whether the target's agent is unavailable, as far as the rollout goes: it is on a restart, whoever commanded
+/// it, it has to show that it stays, or it is away since a command of the rollout.
+pub(super) fn is_unavailable(target: &Target, facts: Option<&Facts<'_>>) -> bool {
+    let is_soaking = matches!(target.state, TargetState::Soaking { .. });
+    let is_away = |facts: &Facts<'_>| target.command_id.is_some() && !facts.connected;
+    facts.is_some_and(|facts| facts.on_restart || is_soaking || is_away(facts))
+}
