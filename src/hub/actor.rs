@@ -30,6 +30,7 @@ use crate::hub::outbox;
 use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
+use crate::hub::scheduler::drains::DrainNews;
 use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
@@ -306,11 +307,12 @@ impl Actor {
                     self.uses_stored_at = now;
                 }
             }
-            let presence = self.state.take_presence();
+            let (presence, drains) = (self.state.take_presence(), self.state.scheduler.take_drain_news());
             let changes = self.state.scheduler.take_changes();
             self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
             log_changes(&changes, &mut self.log_budget, now);
-            let events = events_of(&changes, presence);
+            log_drains(&drains, &mut self.log_budget, now);
+            let events = events_of(&changes, presence, &drains);
             self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
@@ -436,8 +438,12 @@ impl Actor {
     }
 }
 
-/// Returns what is told of what was stored, and of the agents that came or went.
-fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'static str, JsonText)> {
+/// Returns what is told of what was stored, of the agents that came or went, and of drains.
+fn events_of(
+    changes: &Changes<'_>,
+    presence: Vec<(Arc<str>, bool)>,
+    drains: &[DrainNews],
+) -> Vec<(&'static str, JsonText)> {
     let agents = presence
         .into_iter()
         .map(|(agent_id, connected)| ("agent", JsonText::of(&json!({"agent_id": agent_id, "connected": connected}))));
@@ -455,7 +461,30 @@ fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'s
             json!({"command_id": command_id, "agent_id": agent_id, "state": state, "step": step, "gap_ms": gap_ms});
         Some(("restart", JsonText::of(&told)))
     });
-    agents.chain(tasks).chain(restarts).collect()
+    let drains = drains.iter().map(|DrainNews { agent_id, drain, holds_task, overdue }| {
+        let (by, until) = (drain.as_ref().map(|drain| &drain.by), drain.as_ref().and_then(|drain| drain.until));
+        let drained = drain.is_some();
+        let told = json!({
+            "agent_id": agent_id, "drained": drained, "by": by, "until": until, "holds_task": holds_task, "overdue": overdue,
+        });
+        ("drain", JsonText::of(&told))
+    });
+    agents.chain(tasks).chain(restarts).chain(drains).collect()
+}
+
+/// Logs drains as far as the budget goes.
+fn log_drains(drains: &[DrainNews], budget: &mut LogBudget, now_ms: u64) {
+    for DrainNews { agent_id, drain, holds_task, overdue } in drains {
+        if !budget.permits("drain", now_ms) {
+            continue;
+        }
+        let by = drain.as_ref().map(|drain| &*drain.by);
+        match (overdue, by) {
+            (true, _) => tracing::warn!(%agent_id, by, "an agent holds a task after the deadline of its drain; nothing is taken from it"),
+            (false, Some(by)) => tracing::info!(%agent_id, by, holds_task, "an agent is drained"),
+            (false, None) => tracing::info!(%agent_id, "the drain of an agent from the hub has ended"),
+        }
+    }
 }
 
 /// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.

@@ -75,6 +75,8 @@ const V1_ROUTES: &[Row] = &[
     ("POST", "/api/v1/agents/{id}/restart", "", OPERATORS),
     ("POST", "/api/v1/restarts", r#"{"selector":"id=nobody"}"#, OPERATORS),
     ("POST", "/api/v1/labels", r#"{"selector":"id=nobody","labels":{"a":"b"}}"#, OPERATORS),
+    ("POST", "/api/v1/drain", r#"{"selector":"id=nobody"}"#, OPERATORS),
+    ("POST", "/api/v1/resume", r#"{"selector":"id=nobody"}"#, OPERATORS),
     ("GET", "/api/v1/audit", "", OPERATORS),
     ("GET", "/api/v1/tokens", "", ADMINS),
     ("POST", "/api/v1/tokens", r#"{"agent_id":"new"}"#, ADMINS),

@@ -11,6 +11,7 @@ pub mod agents;
 pub mod arrival;
 pub mod assignments;
 pub mod crowds;
+pub mod drains;
 mod frames;
 pub mod idle_agents;
 pub mod inventory;
@@ -38,6 +39,7 @@ mod waits;
 
 use crate::hub::scheduler::agents::{Agent, Agents, ConnId};
 use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};
+use crate::hub::scheduler::drains::Drains;
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::inventory::Inventory;
 use crate::hub::scheduler::inventory::record::AgentRecord;
@@ -107,6 +109,7 @@ pub struct Scheduler {
     pub(super) idle_agents: IdleAgents,
     pub(super) rivals: Rivals,
     pub(super) inventory: Inventory,
+    pub(super) drains: Drains,
 }
 
 impl Scheduler {
@@ -209,6 +212,7 @@ impl Scheduler {
                 Due::Resend { agent_id } => self.send_assignment(&agent_id),
             }
         }
+        self.tick_drains(now_ms);
         let again = self.agents.available_again(now_ms);
         self.touched.extend(again);
         self.dispatch(now_ms);
@@ -235,7 +239,8 @@ impl Scheduler {
 
     /// Returns when `tick` will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        [self.restarts.deadline(), self.tasks.deadline(), self.agents.deadline()].into_iter().flatten().min()
+        let Self { restarts, tasks, agents, drains, .. } = self;
+        [restarts.deadline(), tasks.deadline(), agents.deadline(), drains.deadline()].into_iter().flatten().min()
     }
 
     /// Returns the changes that must be stored before any frame is sent.
@@ -333,6 +338,7 @@ impl Scheduler {
         self.send_ended();
         for agent_id in std::mem::take(&mut self.touched) {
             self.note_state(&agent_id, now_ms);
+            self.note_drained(&agent_id, now_ms);
             if !self.is_free(&agent_id) {
                 self.idle_agents.leave(&agent_id);
                 self.forget_if_gone(&agent_id);
@@ -369,7 +375,7 @@ impl Scheduler {
     }
 
     fn is_free(&self, agent_id: &str) -> bool {
-        let willing = |(agent, _): (&Agent, _)| !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none();
+        let willing = |(agent, _): (&Agent, _)| !agent.leaving && !agent.takes_no_task() && agent.unavailable_until.is_none();
         self.agents.connected(agent_id).is_some_and(willing)
             && self.restarts.open_for(agent_id).is_none()
             && self.tasks.task_of(agent_id).is_none()

@@ -59,6 +59,10 @@ pub enum Action {
     InvitationRevoked,
     /// A restart was commanded, or an open command was forced.
     RestartCommanded,
+    /// An agent was drained, or its drain was changed.
+    AgentDrained,
+    /// The drain of an agent was ended.
+    AgentResumed,
     /// The labels of an agent were changed.
     LabelsChanged,
     /// A task was cancelled.

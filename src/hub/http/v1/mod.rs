@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod backup;
 mod body;
+mod drains;
 mod events;
 mod hub;
 mod invitations;
@@ -72,6 +73,8 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(tasks::retry))
         .routes(routes!(events::follow))
         .routes(routes!(labels::set))
+        .routes(routes!(drains::drain))
+        .routes(routes!(drains::resume))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke))
         .routes(routes!(invitations::list, invitations::make))
