@@ -480,7 +480,9 @@ fn log_drains(drains: &[DrainNews], budget: &mut LogBudget, now_ms: u64) {
         }
         let by = drain.as_ref().map(|drain| &*drain.by);
         match (overdue, by) {
-            (true, _) => tracing::warn!(%agent_id, by, "an agent holds a task after the deadline of its drain; nothing is taken from it"),
+            (true, _) => {
+                tracing::warn!(%agent_id, by, "an agent holds a task after the deadline of its drain; nothing is taken from it")
+            }
             (false, Some(by)) => tracing::info!(%agent_id, by, holds_task, "an agent is drained"),
             (false, None) => tracing::info!(%agent_id, "the drain of an agent from the hub has ended"),
         }

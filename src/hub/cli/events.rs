@@ -16,8 +16,8 @@ use crate::hub::cli::show::output::{Output, print};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct EventsArgs {
-    /// Only events of this kind: task, restart or agent; may be repeated
-    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "agent"])]
+    /// Only events of this kind: task, restart, agent or drain; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "agent", "drain"])]
     kind: Vec<String>,
     /// Stop after this time, such as 90s or 2h, and end with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -73,6 +73,12 @@ fn as_text(event: &Event) -> String {
         }
         "agent" if data["connected"] == true => format!("{agent} connected"),
         "agent" => format!("{agent} went away"),
+        "drain" if data["overdue"] == true => format!("{agent} still holds a task at the deadline of its drain"),
+        "drain" if data["drained"] == true => {
+            let holds = if data["holds_task"] == true { "holds a task yet" } else { "holds no task" };
+            format!("{agent} is drained by {}, and {holds}", text(&data["by"]))
+        }
+        "drain" => format!("{agent} is not drained from the hub any more"),
         "missed" => "events were missed: read the lists again".to_owned(),
         _ => event.data.clone(),
     };

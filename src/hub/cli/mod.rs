@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod check;
 mod client;
+mod drains;
 mod events;
 mod exit_code;
 mod man;
@@ -27,6 +28,7 @@ use crate::hub::cli::agents::one::{self as agent, AgentArgs};
 use crate::hub::cli::audit::AuditArgs;
 use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
 use crate::hub::cli::check::CheckArgs;
+use crate::hub::cli::drains::command::{self as drain, DrainArgs, ResumeArgs};
 use crate::hub::cli::events::EventsArgs;
 use crate::hub::cli::restarts::command::{self as restart, RestartArgs};
 use crate::hub::cli::restarts::list::{self as restarts_list, RestartsArgs};
@@ -91,6 +93,14 @@ Examples:
   agentcom-hub restarts --agent my-agent --since 24h     why did it restart last night?
   agentcom-hub restarts --state overdue")]
     Restarts(RestartsArgs),
+    /// Give agents no new task; what they hold goes on
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub drain my-agent --reason 'new disk' --until 2h
+  agentcom-hub drain label.site=berlin --deadline 30m --wait && echo the site is free")]
+    Drain(DrainArgs),
+    /// Let agents that were drained from the hub take tasks again
+    Resume(ResumeArgs),
     /// Print what happens to tasks, restarts and agents, as it happens
     Events(EventsArgs),
     /// Set and remove labels of agents
@@ -167,6 +177,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Retry(args) => change::run(&args, Change::Retry),
         Command::Restart(args) => restart::run(&args),
         Command::Restarts(args) => restarts_list::run(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Resume(args) => drain::resume(&args),
         Command::Events(args) => events::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Token { action, new } => token::run(action, new),

@@ -81,7 +81,9 @@ impl Scheduler {
         let old = self.inventory.get(agent_id)?.hub_drain.clone();
         let DrainRequest { by, reason, until, deadline } = request;
         let (reason, deadline_seen): (Option<Arc<str>>, bool) = (reason.map(Into::into), false);
-        if let Some(old) = old.as_ref().filter(|old| (&old.reason, old.until, old.deadline) == (&reason, until, deadline)) {
+        if let Some(old) =
+            old.as_ref().filter(|old| (&old.reason, old.until, old.deadline) == (&reason, until, deadline))
+        {
             return Some(Drained { old: Some(old.clone()), new: Some(old.clone()) });
         }
         let since = old.as_ref().map_or(now_ms, |old| old.since);
@@ -192,6 +194,7 @@ impl Scheduler {
         let drained = || self.inventory.all().values().filter_map(|record| Some((record, record.hub_drain.as_ref()?)));
         let due = drained().filter_map(|(record, drain)| Some((drain.due_at()?, record.agent_id.clone())));
         let busy = drained().filter(|(record, _)| self.tasks.task_of(&record.agent_id).is_some());
-        self.drains.due == due.collect() && self.drains.busy == busy.map(|(record, _)| record.agent_id.clone()).collect()
+        self.drains.due == due.collect()
+            && self.drains.busy == busy.map(|(record, _)| record.agent_id.clone()).collect()
     }
 }

@@ -375,7 +375,8 @@ impl Scheduler {
     }
 
     fn is_free(&self, agent_id: &str) -> bool {
-        let willing = |(agent, _): (&Agent, _)| !agent.leaving && !agent.takes_no_task() && agent.unavailable_until.is_none();
+        let willing =
+            |(agent, _): (&Agent, _)| !agent.leaving && !agent.takes_no_task() && agent.unavailable_until.is_none();
         self.agents.connected(agent_id).is_some_and(willing)
             && self.restarts.open_for(agent_id).is_none()
             && self.tasks.task_of(agent_id).is_none()
