@@ -26,6 +26,7 @@ mod audit;
 mod backup;
 mod cli;
 mod disk;
+mod drains;
 mod encodings;
 mod expiry;
 mod inventory;
