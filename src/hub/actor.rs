@@ -31,6 +31,7 @@ use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::drains::DrainNews;
+use crate::hub::scheduler::healing::HealingNews;
 use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
@@ -307,12 +308,15 @@ impl Actor {
                     self.uses_stored_at = now;
                 }
             }
-            let (presence, drains) = (self.state.take_presence(), self.state.scheduler.take_drain_news());
+            let (presence, healing) = (self.state.take_presence(), self.state.take_healing_news());
+            let drains = self.state.scheduler.take_drain_news();
             let changes = self.state.scheduler.take_changes();
             self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
             log_changes(&changes, &mut self.log_budget, now);
             log_drains(&drains, &mut self.log_budget, now);
-            let events = events_of(&changes, presence, &drains);
+            log_healing(&healing, &mut self.log_budget, now);
+            let mut events = events_of(&changes, presence, &drains);
+            events.extend(healing.iter().map(|news| ("healing", JsonText::of(&news.shown()))));
             self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
@@ -485,6 +489,33 @@ fn log_drains(drains: &[DrainNews], budget: &mut LogBudget, now_ms: u64) {
             }
             (false, Some(by)) => tracing::info!(%agent_id, by, holds_task, "an agent is drained"),
             (false, None) => tracing::info!(%agent_id, "the drain of an agent from the hub has ended"),
+        }
+    }
+}
+
+/// Logs what healing rules did, as far as the budget goes.
+fn log_healing(healing: &[HealingNews], budget: &mut LogBudget, now_ms: u64) {
+    for news in healing {
+        if !budget.permits("healing", now_ms) {
+            continue;
+        }
+        match news {
+            HealingNews::Acted { rule, agent_id, why, command_id } => {
+                let (rule, action) = (&rule.name, rule.action.name());
+                tracing::info!(rule, %agent_id, action, why, command_id = command_id.as_deref(), "a healing rule acts");
+            }
+            HealingNews::Told { rule, agent_id, why } => {
+                let (rule, action) = (&rule.name, rule.action.name());
+                tracing::warn!(rule, %agent_id, action, why, "an agent matches a healing rule, which does nothing");
+            }
+            HealingNews::TooManyMatch { rule, matching, most } => {
+                let rule = &rule.name;
+                tracing::warn!(rule, matching, most, "more agents match a healing rule than its blast radius allows: it does nothing until fewer do");
+            }
+            HealingNews::FewEnoughMatch { rule } => {
+                let rule = &rule.name;
+                tracing::info!(rule, "few enough agents match a healing rule again");
+            }
         }
     }
 }

@@ -8,11 +8,13 @@
 
 mod absence;
 pub mod agents;
+pub mod amount;
 pub mod arrival;
 pub mod assignments;
 pub mod crowds;
 pub mod drains;
 mod frames;
+pub mod healing;
 pub mod idle_agents;
 pub mod inventory;
 mod legacy_agents;
@@ -40,6 +42,8 @@ mod waits;
 use crate::hub::scheduler::agents::{Agent, Agents, ConnId};
 use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};
 use crate::hub::scheduler::drains::Drains;
+use crate::hub::scheduler::healing::Healing;
+use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::inventory::Inventory;
 use crate::hub::scheduler::inventory::record::AgentRecord;
@@ -82,6 +86,8 @@ pub struct Changes<'a> {
     pub tasks: Vec<(String, Option<&'a Task>)>,
     /// Restarts by command id; `None` means deleted.
     pub restarts: Vec<(String, Option<&'a Restart>)>,
+    /// What healing rules did, by its key; `None` means deleted.
+    pub healing: Vec<(String, Option<&'a HealingRecord>)>,
     /// What is known of agents, by name; `None` means deleted.
     pub agents: Vec<(String, Option<&'a AgentRecord>)>,
     /// The time up to which the stored records of agents are complete, in ms since the epoch.
@@ -91,8 +97,8 @@ pub struct Changes<'a> {
 impl Changes<'_> {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { tasks, restarts, agents, moment } = self;
-        tasks.is_empty() && restarts.is_empty() && agents.is_empty() && moment.is_none()
+        let Self { tasks, restarts, healing, agents, moment } = self;
+        tasks.is_empty() && restarts.is_empty() && healing.is_empty() && agents.is_empty() && moment.is_none()
     }
 }
 
@@ -110,6 +116,7 @@ pub struct Scheduler {
     pub(super) rivals: Rivals,
     pub(super) inventory: Inventory,
     pub(super) drains: Drains,
+    pub(super) healing: Healing,
 }
 
 impl Scheduler {
@@ -215,6 +222,7 @@ impl Scheduler {
         self.tick_drains(now_ms);
         let again = self.agents.available_again(now_ms);
         self.touched.extend(again);
+        self.heal(now_ms);
         self.dispatch(now_ms);
     }
 
@@ -239,8 +247,9 @@ impl Scheduler {
 
     /// Returns when `tick` will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        let Self { restarts, tasks, agents, drains, .. } = self;
-        [restarts.deadline(), tasks.deadline(), agents.deadline(), drains.deadline()].into_iter().flatten().min()
+        let Self { restarts, tasks, agents, drains, healing, .. } = self;
+        let due = [restarts.deadline(), tasks.deadline(), agents.deadline(), drains.deadline(), healing.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// Returns the changes that must be stored before any frame is sent.
@@ -248,10 +257,12 @@ impl Scheduler {
         let task_ids = self.tasks.take_dirty();
         let command_ids = self.restarts.take_dirty();
         let (agent_ids, moment) = (self.inventory.take_dirty(), self.inventory.take_moment());
-        let Self { tasks, restarts, inventory, .. } = self;
+        let pairs = self.healing.take_dirty();
+        let Self { tasks, restarts, inventory, healing, .. } = self;
         Changes {
             tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
             restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
+            healing: pairs.iter().map(|pair| (HealingRecord::key(&pair.0, &pair.1), healing.record(pair))).collect(),
             agents: agent_ids.into_iter().map(|id| (id.as_ref().to_owned(), inventory.get(&id))).collect(),
             moment,
         }

@@ -8,6 +8,7 @@
 //! | an open restart | ends as `revoked` | forgotten |
 //! | restarts that have ended | readable | forgotten |
 //! | the last loss, rivals, the newest connection | forgotten | |
+//! | what healing rules did to it | forgotten | |
 //! | the record in the inventory, with its labels and its drain | forgotten | |
 
 use crate::hub::scheduler::Scheduler;
@@ -25,6 +26,7 @@ impl Scheduler {
         self.rivals.forget(agent_id);
         self.agents.forget(agent_id);
         self.forget_drain(agent_id);
+        self.forget_healing(agent_id);
         self.inventory.forget(agent_id);
         self.dispatch(now_ms);
     }

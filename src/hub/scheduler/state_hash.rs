@@ -62,6 +62,7 @@ impl Scheduler {
             agent_id.hash(hasher);
         }
         self.hash_drains(|at| from_now.ms(at), hasher);
+        self.healing.state_hash(|at| from_now.ms(at), |at| from_now.since(at), hasher);
         self.tasks.lost_assignments.state_hash(hasher);
         self.rivals.state_hash(now_ms, hasher);
     }

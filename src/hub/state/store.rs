@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::task::Task;
@@ -35,6 +36,8 @@ type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 const TASKS: RecordTable = TableDefinition::new("tasks");
 const RESTARTS: RecordTable = TableDefinition::new("restarts");
 const INVITATIONS: RecordTable = TableDefinition::new("invitations");
+/// What healing rules did, by rule and agent.
+const HEALING: RecordTable = TableDefinition::new("healing");
 const AGENTS: RecordTable = TableDefinition::new("agents");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
 /// Answers by name and `Idempotency-Key`.
@@ -63,6 +66,7 @@ pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Er
     visitor.visit(META)?;
     visitor.visit(TASKS)?;
     visitor.visit(RESTARTS)?;
+    visitor.visit(HEALING)?;
     visitor.visit(AGENTS)?;
     visitor.visit(TOKENS)?;
     visitor.visit(INVITATIONS)?;
@@ -142,6 +146,8 @@ pub struct Stored {
     pub tasks: Vec<Task>,
     /// All commanded restarts.
     pub restarts: Vec<Restart>,
+    /// What healing rules did.
+    pub healing: Vec<HealingRecord>,
     /// What is known of agents.
     pub agents: Vec<AgentRecord>,
     /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
@@ -259,6 +265,7 @@ impl Store {
         stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
         stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
         stored.invitations = self.load_records(&read, INVITATIONS, &mut stored.unread)?;
+        stored.healing = self.load_records(&read, HEALING, &mut stored.unread)?;
         stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
         let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
         stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
@@ -326,6 +333,7 @@ impl Store {
                 NotWritten::File(detail) => StoreError::File { path: self.path.clone(), detail },
                 NotWritten::Record(error) => error,
             })?;
+            self.write_records(&write, HEALING, &changes.healing)?;
             self.write_records(&write, AGENTS, &changes.agents)?;
             if let Some(moment) = changes.moment {
                 let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
