@@ -510,7 +510,12 @@ fn log_healing(healing: &[HealingNews], budget: &mut LogBudget, now_ms: u64) {
             }
             HealingNews::TooManyMatch { rule, matching, most } => {
                 let rule = &rule.name;
-                tracing::warn!(rule, matching, most, "more agents match a healing rule than its blast radius allows: it does nothing until fewer do");
+                tracing::warn!(
+                    rule,
+                    matching,
+                    most,
+                    "more agents match a healing rule than its blast radius allows: it does nothing until fewer do"
+                );
             }
             HealingNews::FewEnoughMatch { rule } => {
                 let rule = &rule.name;

@@ -188,7 +188,8 @@ impl HubState {
             if let HealingNews::Acted { rule, agent_id, why, command_id } = &news {
                 let action = if command_id.is_some() { Action::RestartCommanded } else { Action::AgentDrained };
                 let author = Author::rule(&format!("{AUTHOR_PREFIX}{}", rule.name));
-                let entry = Entry::new(&author, action, agent_id, now_ms).because(why).selected_by(Some(&rule.selector));
+                let entry =
+                    Entry::new(&author, action, agent_id, now_ms).because(why).selected_by(Some(&rule.selector));
                 self.audit.record(entry.change(None, command_id.as_deref().map(str::to_owned)));
             }
             self.healing_news.push(news);

@@ -42,6 +42,7 @@ pub mod event_log;
 pub mod fd_limit;
 mod fleet;
 mod guarded_stream;
+pub mod healing_file;
 pub mod http;
 pub mod hub_state;
 pub mod listener;

@@ -9,6 +9,7 @@ mod client;
 mod drains;
 mod events;
 mod exit_code;
+mod healing;
 mod man;
 mod restarts;
 mod serve;
@@ -30,6 +31,7 @@ use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
 use crate::hub::cli::check::CheckArgs;
 use crate::hub::cli::drains::command::{self as drain, DrainArgs, ResumeArgs};
 use crate::hub::cli::events::EventsArgs;
+use crate::hub::cli::healing::{HealingAction, StatusArgs};
 use crate::hub::cli::restarts::command::{self as restart, RestartArgs};
 use crate::hub::cli::restarts::list::{self as restarts_list, RestartsArgs};
 use crate::hub::cli::serve::ServeArgs;
@@ -101,7 +103,21 @@ Examples:
     Drain(DrainArgs),
     /// Let agents that were drained from the hub take tasks again
     Resume(ResumeArgs),
-    /// Print what happens to tasks, restarts and agents, as it happens
+    /// Show what the healing rules found and did, or check a file of them
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_long_help = "\
+Examples:
+  agentcom-hub healing
+  agentcom-hub healing check rules.json && cp rules.json /etc/agentcom-hub/healing.json"
+    )]
+    Healing {
+        #[command(subcommand)]
+        action: Option<HealingAction>,
+        #[command(flatten)]
+        status: StatusArgs,
+    },
+    /// Print what happens to tasks, restarts, agents and drains, and what healing rules do, as it happens
     Events(EventsArgs),
     /// Set and remove labels of agents
     #[command(after_long_help = "\
@@ -179,6 +195,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Restarts(args) => restarts_list::run(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Resume(args) => drain::resume(&args),
+        Command::Healing { action, status } => healing::run(action, status),
         Command::Events(args) => events::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Token { action, new } => token::run(action, new),

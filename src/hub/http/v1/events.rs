@@ -36,13 +36,13 @@ struct Reader {
     newest: watch::Receiver<u64>,
 }
 
-/// Streams what happens to tasks, restarts, agents and drains from now on, or after the event `Last-Event-ID`. An event `missed`
+/// Streams what happens to tasks, restarts, agents, drains and healing rules from now on, or after the event `Last-Event-ID`. An event `missed`
 /// comes first where events between are not kept any more: then the lists must be read again.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", operation_id = "follow_events", security(("token" = [])),
     params(("Last-Event-ID" = Option<String>, Header, description = "the id of the last event that was received")),
     responses(
-        (status = 200, description = "events `task`, `restart`, `agent`, `drain` and `missed`", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "events `task`, `restart`, `agent`, `drain`, `healing` and `missed`", body = String, content_type = "text/event-stream"),
         (status = "4XX", description = "no valid token", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -7,6 +7,7 @@ mod backup;
 mod body;
 mod drains;
 mod events;
+mod healing;
 mod hub;
 mod invitations;
 mod labels;
@@ -75,6 +76,7 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(labels::set))
         .routes(routes!(drains::drain))
         .routes(routes!(drains::resume))
+        .routes(routes!(healing::get))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke))
         .routes(routes!(invitations::list, invitations::make))

@@ -71,7 +71,12 @@ impl<'a> Fleet<'a> {
                 let since = self.now_ms.saturating_sub(*within_ms);
                 let crashes = record.past_restarts.iter().filter(|past| !past.planned && past.at >= since).count();
                 let is_loop = is_here && crashes >= usize::try_from(*restarts).unwrap_or(usize::MAX);
-                is_loop.then(|| format!("its process was replaced {crashes} times within {} s, and nobody had wanted it", within_ms / 1_000))
+                is_loop.then(|| {
+                    format!(
+                        "its process was replaced {crashes} times within {} s, and nobody had wanted it",
+                        within_ms / 1_000
+                    )
+                })
             }
             Condition::VersionNot(wanted) => {
                 let version = record.about.version.as_ref().filter(|version| is_here && *version != wanted)?;

@@ -79,7 +79,8 @@ impl Healing {
 
     fn longest_first(&self, rule: &Rule) -> Vec<Arc<str>> {
         let of_rule = self.matching.iter().filter(|((name, _), _)| **name == *rule.name);
-        let mut agents: Vec<(u64, Arc<str>)> = of_rule.map(|((_, agent_id), found)| (found.since, agent_id.clone())).collect();
+        let mut agents: Vec<(u64, Arc<str>)> =
+            of_rule.map(|((_, agent_id), found)| (found.since, agent_id.clone())).collect();
         agents.sort();
         agents.into_iter().map(|(_, agent_id)| agent_id).collect()
     }
@@ -157,7 +158,8 @@ impl Healing {
             let rule: Option<&Rule> = rules.get(&**name).copied();
             record.counts_until(rule) <= now_ms
         };
-        let old: Vec<Pair> = self.records.iter().filter(|(pair, record)| is_old(pair, record)).map(|(pair, _)| pair.clone()).collect();
+        let old: Vec<Pair> =
+            self.records.iter().filter(|(pair, record)| is_old(pair, record)).map(|(pair, _)| pair.clone()).collect();
         for pair in old {
             self.records.remove(&pair);
             self.dirty.insert(pair);

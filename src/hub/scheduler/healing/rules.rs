@@ -112,9 +112,7 @@ impl From<Condition> for ConditionForm {
 }
 
 /// What a rule does.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Remedy {
@@ -228,7 +226,10 @@ impl RuleSet {
     fn check(self) -> Result<Self, BadRules> {
         let wrong = |path: String, detail: String| BadRules { place: None, path, detail };
         if self.rules.len() > MAX_RULES {
-            return Err(wrong("rules".to_owned(), format!("{} rules; at most {MAX_RULES} are allowed", self.rules.len())));
+            return Err(wrong(
+                "rules".to_owned(),
+                format!("{} rules; at most {MAX_RULES} are allowed", self.rules.len()),
+            ));
         }
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         for (number, rule) in self.rules.iter().enumerate() {

@@ -160,9 +160,10 @@ impl Healing {
             held_back: found.held_back.map(Into::into),
         };
         let of_rule = self.records.values().filter(|record| *record.rule == *rule.name);
-        let mut last_actions: Vec<PastAction> = of_rule.filter_map(HealingRecord::last_action).map(
-            |(agent_id, at, command_id)| PastAction { agent_id, at, command_id },
-        ).collect();
+        let mut last_actions: Vec<PastAction> = of_rule
+            .filter_map(HealingRecord::last_action)
+            .map(|(agent_id, at, command_id)| PastAction { agent_id, at, command_id })
+            .collect();
         last_actions.sort_by_key(|action| std::cmp::Reverse(action.at));
         last_actions.truncate(MAX_ACTIONS);
         RuleStatus {
