@@ -29,6 +29,7 @@ mod disk;
 mod drains;
 mod encodings;
 mod expiry;
+mod healing;
 mod inventory;
 mod invitations;
 mod lists;

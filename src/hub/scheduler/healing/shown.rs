@@ -114,26 +114,25 @@ pub struct ShownNews<'a> {
 impl HealingNews {
     /// Returns the same as an event shows it.
     pub fn shown(&self) -> ShownNews<'_> {
-        let of = |rule: &'_ Rule, what| ShownNews { what, action: rule.action.name(), ..ShownNews::default() };
         match self {
-            Self::Acted { rule, agent_id, why, command_id } => ShownNews {
-                rule: &rule.name,
-                agent_id: Some(agent_id),
-                why: Some(why),
-                command_id: command_id.as_deref(),
-                ..of(rule, "acted")
-            },
-            Self::Told { rule, agent_id, why } => {
-                ShownNews { rule: &rule.name, agent_id: Some(agent_id), why: Some(why), ..of(rule, "told") }
+            Self::Acted { rule, agent_id, why, command_id } => {
+                let (agent_id, why, command_id) = (Some(&**agent_id), Some(why.as_str()), command_id.as_deref());
+                ShownNews { agent_id, why, command_id, ..ShownNews::of(rule, "acted") }
             }
-            Self::TooManyMatch { rule, matching, most } => ShownNews {
-                rule: &rule.name,
-                matching: Some(*matching),
-                most: Some(*most),
-                ..of(rule, "too_many_match")
-            },
-            Self::FewEnoughMatch { rule } => ShownNews { rule: &rule.name, ..of(rule, "few_enough_match") },
+            Self::Told { rule, agent_id, why } => {
+                ShownNews { agent_id: Some(agent_id), why: Some(why), ..ShownNews::of(rule, "told") }
+            }
+            Self::TooManyMatch { rule, matching, most } => {
+                ShownNews { matching: Some(*matching), most: Some(*most), ..ShownNews::of(rule, "too_many_match") }
+            }
+            Self::FewEnoughMatch { rule } => ShownNews::of(rule, "few_enough_match"),
         }
+    }
+}
+
+impl<'a> ShownNews<'a> {
+    fn of(rule: &'a Rule, what: &'static str) -> Self {
+        Self { rule: &rule.name, what, action: rule.action.name(), ..Self::default() }
     }
 }
 
