@@ -136,6 +136,9 @@ async fn a_file_that_changes_is_read_again_and_a_wrong_one_leaves_the_rules_as_t
     assert!(code == Some(0) && said.contains("the file could not be used: DIR/healing.json: line 2"), "{said}");
     let (code, said) = healing(dir.path(), &["check", path.to_str().unwrap()]);
     assert!(code == Some(78) && said.contains("DIR/healing.json: line 2") && said.contains("`silent`"), "{said}");
+    let check = hub_command().args(["check", "--data"]).arg(dir.path()).output().unwrap();
+    let check = String::from_utf8(check.stdout).unwrap();
+    assert!(check.contains("warning  healing") && check.contains("unknown field `silent`"), "{check}");
     // On SIGHUP at once, also where nothing has changed.
     write_rules(&dir, "{\"rules\": []}");
     let pid = hub.pid().to_string();
