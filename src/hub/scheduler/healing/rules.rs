@@ -213,10 +213,15 @@ impl RuleSet {
     /// # Errors
     /// [`BadRules`]: the first thing that is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, BadRules> {
+        if !text.trim_start().starts_with('{') {
+            let detail = "expected an object: {\"rules\": [...]}".to_owned();
+            return Err(BadRules { place: Some((1, 1)), path: String::new(), detail });
+        }
         let mut json = serde_json::Deserializer::from_str(text);
         let read: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            // A `?` stands for a place that has no name yet.
             let path = error.path().to_string();
-            BadRules::new(error.inner(), if path == "." { String::new() } else { path })
+            BadRules::new(error.inner(), path.trim_end_matches(['?', '.']).to_owned())
         })?;
         json.end().map_err(|error| BadRules::new(&error, String::new()))?;
         read.check()

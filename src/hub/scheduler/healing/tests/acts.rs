@@ -35,7 +35,7 @@ impl Rig {
     }
 
     fn held_back(&self) -> Vec<String> {
-        let agents = self.status()["rules"][0]["agents"].take();
+        let agents = self.healing()["rules"][0]["agents"].take();
         let shown =
             |it: &Value| format!("{} {}", it["agent_id"].as_str().unwrap(), it["held_back"].as_str().unwrap_or("-"));
         agents.as_array().unwrap().iter().map(shown).collect()
@@ -62,7 +62,7 @@ fn a_stuck_task_is_found_after_its_time_and_restarted_under_the_rules_name() {
     assert!(restart.reason.starts_with("task t shows no sign of life for "), "{}", restart.reason);
     assert_eq!(rig.look(1), Vec::<String>::new());
     assert_eq!(rig.held_back(), ["a on_restart"]);
-    let shown = rig.status();
+    let shown = rig.healing();
     assert_eq!(shown["rules"][0]["last_actions"][0]["command_id"], json!(restart.command_id));
 }
 
@@ -145,7 +145,7 @@ fn a_rule_that_too_many_match_does_nothing_until_fewer_do() {
     let mut rig = Rig::fleet(20);
     rig.obey(&old_version(json!({})));
     assert_eq!(rig.look_at(0), ["old off: 20 of 2"]);
-    assert_eq!((rig.look(5), rig.status()["rules"][0]["off"].clone()), (Vec::new(), json!(true)));
+    assert_eq!((rig.look(5), rig.healing()["rules"][0]["off"].clone()), (Vec::new(), json!(true)));
     assert!(rig.held_back().iter().all(|it| it.ends_with("blast_radius")), "{:?}", rig.held_back());
     for number in 0..17u8 {
         rig.join_version(100 + u64::from(number), &char::from(b'a' + number).to_string(), "boot-2", "2");
@@ -153,7 +153,7 @@ fn a_rule_that_too_many_match_does_nothing_until_fewer_do() {
     assert_eq!(rig.look(1), Vec::<String>::new());
     rig.join_version(200, "r", "boot-2", "2");
     assert_eq!(rig.look(1), ["old on", "old restart s"]);
-    assert_eq!(rig.status()["rules"][0]["off"], json!(false));
+    assert_eq!(rig.healing()["rules"][0]["off"], json!(false));
     // One always may, however small the share.
     let mut rig = Rig::fleet(1);
     rig.obey(&old_version(json!({"blast_radius": "1%"})));
@@ -211,7 +211,7 @@ fn who_crashes_uses_too_much_memory_or_is_away_is_found() {
     rig.drop_conn(3);
     assert_eq!(rig.look(5), Vec::<String>::new());
     assert_eq!(rig.look(1), ["away tells of a"]);
-    let why = rig.status()["rules"][2]["agents"][0]["why"].clone();
+    let why = rig.healing()["rules"][2]["agents"][0]["why"].clone();
     assert_eq!(why, "it is away for 30 s");
 }
 
@@ -266,7 +266,7 @@ fn a_rule_that_is_as_before_goes_on_when_the_file_is_read_again() {
     // A file that cannot be used leaves them in force.
     rig.scheduler.healing_failed("rules.json", "rules.json: it is wrong", rig.now);
     assert_eq!(
-        (rig.status()["last_error"]["detail"].clone(), rig.status()["rules"][0]["matching"].clone()),
+        (rig.healing()["last_error"]["detail"].clone(), rig.healing()["rules"][0]["matching"].clone()),
         (json!("rules.json: it is wrong"), json!(1))
     );
 }
@@ -292,5 +292,5 @@ fn what_a_rule_did_to_an_agent_is_forgotten_with_the_owner_of_its_name_and_when_
     rig.scheduler.owner_left("a", rig.now);
     stored.commit(&mut rig.scheduler);
     assert_eq!(rig.look(1), Vec::<String>::new());
-    assert_eq!((stored.healing.len(), rig.status()["rules"][0]["last_actions"].clone()), (0, json!([])));
+    assert_eq!((stored.healing.len(), rig.healing()["rules"][0]["last_actions"].clone()), (0, json!([])));
 }

@@ -94,7 +94,7 @@ impl Rig {
         (0..looks).flat_map(|_| self.look_at(self.now + LOOK_MS)).collect()
     }
 
-    fn status(&self) -> Value {
+    fn healing(&self) -> Value {
         serde_json::to_value(&**self.scheduler.healing_status()).unwrap()
     }
 }

@@ -41,8 +41,8 @@ fn a_wrong_file_is_refused_with_the_field_and_the_place() {
     let rule = |fields: &str| format!("{{\"rules\": [\n  {{\"name\": \"a\", {fields}}}\n]}}");
     let fine = "\"when\": {\"silent_ms\": 1}, \"action\": \"notify\"";
     let cases = [
-        ("".to_owned(), "line 1, column 0: EOF"),
-        ("[]".to_owned(), "line 1, column 0: invalid length 0"),
+        ("".to_owned(), "line 1, column 1: expected an object"),
+        ("[]".to_owned(), "line 1, column 1: expected an object"),
         ("{\"rules\": [] // none\n}".to_owned(), "line 1, column 14: expected `,` or `}`"),
         ("{\"rules\": []} x".to_owned(), "line 1, column 15: trailing characters"),
         ("{\"rulez\": []}".to_owned(), "`rulez`: unknown field `rulez`, expected `max_unavailable` or `rules`"),
@@ -58,7 +58,7 @@ fn a_wrong_file_is_refused_with_the_field_and_the_place() {
         (rule("\"when\": {\"silent\": 1}, \"action\": \"notify\""), "`rules[0].when.silent`: unknown field `silent`"),
         (
             rule("\"when\": {\"silent_ms\": 0}, \"action\": \"notify\""),
-            "line 2, column 34: `rules[0].when.silent_ms`: found 0; allowed: 1 to 2592000000",
+            "line 2, column 40: `rules[0].when.silent_ms`: found 0; allowed: 1 to 2592000000",
         ),
         (rule("\"when\": {\"silent_ms\": \"1s\"}, \"action\": \"notify\""), "expected u64"),
         (
@@ -98,8 +98,11 @@ fn a_wrong_file_is_refused_with_the_field_and_the_place() {
             "`rules[1].name`: \"a\" is the name of rules[0], too",
         ),
     ];
-    for (text, expected) in cases {
-        let refused = RuleSet::parse(&text).unwrap_err().to_string();
-        assert!(refused.contains(expected), "{text}\n{refused}\nexpected: {expected}");
-    }
+    let refused = |text: &str| RuleSet::parse(text).map_or_else(|bad| bad.to_string(), |_| "read".to_owned());
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter(|(text, expected)| !refused(text).contains(expected))
+        .map(|(text, expected)| format!("{text}\n  says:     {}\n  expected: {expected}\n", refused(text)))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.concat());
 }
