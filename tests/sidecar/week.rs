@@ -125,7 +125,6 @@ impl Stage {
                 wait::until_true("cpu-1 to be back", unplanned);
                 self.cpu_1.wait(&self.hub, "healthy");
             }
-            "the disk of cpu-1 is changed" => {}
             "a task fails for good" => {
                 let body = json!({"description": "run=0 fail", "assign_to": "cpu-1", "max_retries": 1});
                 let task = self.hub.submit_with(body);

@@ -66,12 +66,12 @@ pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Er
     visitor.visit(META)?;
     visitor.visit(TASKS)?;
     visitor.visit(RESTARTS)?;
-    visitor.visit(HEALING)?;
     visitor.visit(AGENTS)?;
     visitor.visit(TOKENS)?;
     visitor.visit(INVITATIONS)?;
     visitor.visit(SETTINGS)?;
     visitor.visit(ANSWERS)?;
+    visitor.visit(HEALING)?;
     visitor.visit(audit_table::AUDIT)
 }
 
