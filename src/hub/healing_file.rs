@@ -38,9 +38,9 @@ pub type Unusable = String;
 /// [`Unusable`].
 pub fn read(path: &Path) -> Result<RuleSet, Unusable> {
     let file = path.display();
-    let bytes = regular_file::read(path, MAX_BYTES).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{file}: there is no such file: write it, or correct --healing"),
-        _ => format!("{file}: cannot be read: {error}"),
+    let bytes = regular_file::read(path, MAX_BYTES).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+        true => format!("{file}: there is no such file: write it, or correct --healing"),
+        false => format!("{file}: cannot be read: {error}"),
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =

@@ -80,9 +80,10 @@ fn words(healing: &Value) -> String {
             (false, true) => action,
             (false, false) => format!("observes ({action})"),
         };
-        let last = match &rule["last_actions"][0] {
-            Value::Null => NONE.to_owned(),
-            last => format!("{}, {}", text(&last["agent_id"]), ago(&last["at"])),
+        let last = &rule["last_actions"][0];
+        let last = match last.is_null() {
+            true => NONE.to_owned(),
+            false => format!("{}, {}", text(&last["agent_id"]), ago(&last["at"])),
         };
         table.row([name, does, text(&rule["matching"]), last]);
     }
