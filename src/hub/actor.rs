@@ -30,8 +30,6 @@ use crate::hub::outbox;
 use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
-use crate::hub::scheduler::drains::DrainNews;
-use crate::hub::scheduler::healing::HealingNews;
 use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::task::Status;
@@ -308,19 +306,16 @@ impl Actor {
                     self.uses_stored_at = now;
                 }
             }
-            let (presence, healing) = (self.state.take_presence(), self.state.take_healing_news());
-            let drains = self.state.scheduler.take_drain_news();
+            let (presence, news) = (self.state.take_presence(), self.state.take_news());
             let changes = self.state.scheduler.take_changes();
             self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
             log_changes(&changes, &mut self.log_budget, now);
-            log_drains(&drains, &mut self.log_budget, now);
-            log_healing(&healing, &mut self.log_budget, now);
-            let mut events = events_of(&changes, presence, &drains);
-            events.extend(healing.iter().map(|news| ("healing", JsonText::of(&news.shown()))));
+            news.log(&mut self.log_budget, now);
+            let events = events_of(&changes, presence);
             self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
-            self.events.add(events);
+            self.events.add(events.into_iter().chain(news.events()));
             // 5. Send.
             for outgoing in self.state.take_outgoing() {
                 self.send_to_socket(outgoing);
@@ -442,12 +437,8 @@ impl Actor {
     }
 }
 
-/// Returns what is told of what was stored, of the agents that came or went, and of drains.
-fn events_of(
-    changes: &Changes<'_>,
-    presence: Vec<(Arc<str>, bool)>,
-    drains: &[DrainNews],
-) -> Vec<(&'static str, JsonText)> {
+/// Returns what is told of what was stored, and of the agents that came or went.
+fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'static str, JsonText)> {
     let agents = presence
         .into_iter()
         .map(|(agent_id, connected)| ("agent", JsonText::of(&json!({"agent_id": agent_id, "connected": connected}))));
@@ -465,64 +456,7 @@ fn events_of(
             json!({"command_id": command_id, "agent_id": agent_id, "state": state, "step": step, "gap_ms": gap_ms});
         Some(("restart", JsonText::of(&told)))
     });
-    let drains = drains.iter().map(|DrainNews { agent_id, drain, holds_task, overdue }| {
-        let (by, until) = (drain.as_ref().map(|drain| &drain.by), drain.as_ref().and_then(|drain| drain.until));
-        let drained = drain.is_some();
-        let told = json!({
-            "agent_id": agent_id, "drained": drained, "by": by, "until": until, "holds_task": holds_task, "overdue": overdue,
-        });
-        ("drain", JsonText::of(&told))
-    });
-    agents.chain(tasks).chain(restarts).chain(drains).collect()
-}
-
-/// Logs drains as far as the budget goes.
-fn log_drains(drains: &[DrainNews], budget: &mut LogBudget, now_ms: u64) {
-    for DrainNews { agent_id, drain, holds_task, overdue } in drains {
-        if !budget.permits("drain", now_ms) {
-            continue;
-        }
-        let by = drain.as_ref().map(|drain| &*drain.by);
-        match (overdue, by) {
-            (true, _) => {
-                tracing::warn!(%agent_id, by, "an agent holds a task after the deadline of its drain; nothing is taken from it")
-            }
-            (false, Some(by)) => tracing::info!(%agent_id, by, holds_task, "an agent is drained"),
-            (false, None) => tracing::info!(%agent_id, "the drain of an agent from the hub has ended"),
-        }
-    }
-}
-
-/// Logs what healing rules did, as far as the budget goes.
-fn log_healing(healing: &[HealingNews], budget: &mut LogBudget, now_ms: u64) {
-    for news in healing {
-        if !budget.permits("healing", now_ms) {
-            continue;
-        }
-        match news {
-            HealingNews::Acted { rule, agent_id, why, command_id } => {
-                let (rule, action) = (&rule.name, rule.action.name());
-                tracing::info!(rule, %agent_id, action, why, command_id = command_id.as_deref(), "a healing rule acts");
-            }
-            HealingNews::Told { rule, agent_id, why } => {
-                let (rule, action) = (&rule.name, rule.action.name());
-                tracing::warn!(rule, %agent_id, action, why, "an agent matches a healing rule, which does nothing");
-            }
-            HealingNews::TooManyMatch { rule, matching, most } => {
-                let rule = &rule.name;
-                tracing::warn!(
-                    rule,
-                    matching,
-                    most,
-                    "more agents match a healing rule than its blast radius allows: it does nothing until fewer do"
-                );
-            }
-            HealingNews::FewEnoughMatch { rule } => {
-                let rule = &rule.name;
-                tracing::info!(rule, "few enough agents match a healing rule again");
-            }
-        }
-    }
+    agents.chain(tasks).chain(restarts).collect()
 }
 
 /// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.

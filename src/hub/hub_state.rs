@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
 
+use crate::hub::news::News;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::healing::shown::HealingStatus;
@@ -196,9 +197,9 @@ impl HubState {
         }
     }
 
-    /// Returns what healing rules did since the last call.
-    pub fn take_healing_news(&mut self) -> Vec<HealingNews> {
-        take(&mut self.healing_news)
+    /// Returns what is to be told of drains and healing rules since the last call.
+    pub fn take_news(&mut self) -> News {
+        News { drains: self.scheduler.take_drain_news(), healing: take(&mut self.healing_news) }
     }
 
     /// Returns what is to be stored beside the scheduler's changes since the last call.
