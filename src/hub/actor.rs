@@ -453,7 +453,7 @@ fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'s
         let step = restart.steps.last().map(|step| step.step.as_str());
         let (agent_id, state, gap_ms) = (&restart.agent_id, restart.phase.name(), restart.gap_ms);
         let told =
-            json!({"command_id": command_id, "agent_id": agent_id, "state": state, "step": step, "gap_ms": gap_ms});
+            json!({"command_id": command_id, "agent_id": agent_id, "state": state, "open": restart.phase.is_open(), "step": step, "gap_ms": gap_ms});
         Some(("restart", JsonText::of(&told)))
     });
     agents.chain(tasks).chain(restarts).collect()

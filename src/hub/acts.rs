@@ -59,12 +59,17 @@ impl HubState {
 }
 
 impl Acts<'_> {
-    /// Issues one more token of a name.
+    /// Issues one more token of a name. The same bytes for the same give the same token, which is there once and is
+    /// recorded once.
     ///
     /// # Errors
-    /// Returns [`NotIssued::Full`].
+    /// Returns [`NotIssued::Full`], or [`NotIssued::SecretInUse`] where the bytes are another token's.
     pub fn issue_token(self, secret: [u8; SECRET_BYTES], new: &NewToken) -> Result<String, NotIssued> {
-        let token = self.state.issue_token(secret, self.principal(new), false)?;
+        let principal = self.principal(new);
+        if let Some(token) = self.state.tokens.issued_before(&secret, &principal) {
+            return Ok(token);
+        }
+        let token = self.state.issue_token(secret, principal, false)?;
         let entry = self.entry(Action::TokenIssued, &new.name).change(None, Some(shown(new, &token)));
         self.state.audit.record(entry);
         Ok(token)
@@ -73,7 +78,8 @@ impl Acts<'_> {
     /// Issues a token in place of those that are selected.
     ///
     /// # Errors
-    /// Returns [`NotIssued::Full`] if there was nothing to replace.
+    /// Returns [`NotIssued::Full`] if there was nothing to replace, and [`NotIssued::SecretInUse`] where the bytes are
+    /// another token's; nothing is revoked then.
     pub fn replace_tokens(
         self,
         secret: [u8; SECRET_BYTES],
@@ -81,6 +87,9 @@ impl Acts<'_> {
         which: &TokenSelector,
     ) -> Result<String, NotIssued> {
         let (principal, now_ms) = (self.principal(new), self.now_ms);
+        if let Some(token) = self.state.tokens.issued_before(&secret, &principal) {
+            return Ok(token);
+        }
         let (token, replaced) = self.state.replace_tokens(secret, principal, which, now_ms)?;
         let entry = self.entry(Action::TokenReplaced, &new.name).count(replaced.len());
         self.state.audit.record(entry.change(Some(replaced.join(", ")), Some(shown(new, &token))));

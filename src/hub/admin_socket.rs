@@ -1,19 +1,19 @@
 //! The hub's own socket: a unix socket in the data folder that serves the same routes as TCP does. Whoever may open it (its
 //! owner: mode 0600) is an admin without a token.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,10 @@ use crate::hub::state::audit::Via;
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
+/// The number of connections that are served at a time; further ones wait.
+const MAX_CONNECTIONS: usize = 256;
+/// The time limit of a request's body and the beginning of its answer. A backup takes its time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// The time limit of a request's head, and of the pause between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time that a connection has to finish its current request when the hub stops.
@@ -49,15 +53,24 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 
 /// Serves the routes until `stop`; returns when the last connection has ended.
 pub async fn serve(listener: UnixListener, router: Router, via: Via, stop: CancellationToken) {
-    let connections = TaskTracker::new();
+    let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     loop {
-        let accepted = tokio::select! {
+        let accept = async {
+            // It is never closed.
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(serve_connection(stream, router.clone(), via, stop.clone()));
+                let connection = serve_connection(stream, router.clone(), via, stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "the hub's socket could not take a caller; trying again");
@@ -78,7 +91,10 @@ async fn serve_connection(stream: UnixStream, router: Router, via: Via, stop: Ca
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(user);
         let answer = router.call(request.map(Body::new));
-        async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        async move {
+            let answered = timeout(REQUEST_TIMEOUT, answer).await;
+            answered.map(|answer| answer.unwrap_or_else(|never| match never {}))
+        }
     });
     let connection =
         http_server::connection(HEAD_TIMEOUT, MAX_HEAD_BYTES).serve_connection(TokioIo::new(stream), service);

@@ -81,7 +81,7 @@ impl EventLog {
         let first_kept = kept.newest - kept.events.len() as u64 + 1;
         let skipped = usize::try_from(number.saturating_add(1).saturating_sub(first_kept)).unwrap_or(usize::MAX);
         let events = kept.events.iter().skip(skipped).take(limit).cloned().collect();
-        Following { gap: number + 1 < first_kept || number > kept.newest, events }
+        Following { gap: number.saturating_add(1) < first_kept || number > kept.newest, events }
     }
 
     /// Returns the number of the newest event, and of each later one.

@@ -19,7 +19,9 @@ use crate::hub::state::invitations::{InvitationTable, Invitations};
 use crate::hub::state::roles::Permission;
 use crate::hub::state::settings::{Settings, SettingsTable};
 use crate::hub::state::store::{StateChanges, Stored, UnreadRecord};
-use crate::hub::state::tokens::{NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens};
+use crate::hub::state::tokens::{
+    NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens, hash_of, hex,
+};
 use crate::protocol::Identify;
 
 /// The reason why an identify was refused. The names are those of the wire format.
@@ -54,7 +56,7 @@ pub struct HubState {
     /// The connections that identified as each agent: one, and those that it has replaced and that are not closed yet.
     conns: HashMap<Arc<str>, Vec<ConnId>>,
     /// Connections whose token is worth nothing any more, to be closed, each with the reason.
-    expelled: Vec<(ConnId, &'static str)>,
+    expelled: Vec<(ConnId, String)>,
     /// What was revoked or has expired, to be logged.
     revocations: Vec<Revocation>,
     /// The agents that came or went, to be told.
@@ -62,10 +64,6 @@ pub struct HubState {
     /// What healing rules did, to be told.
     healing_news: Vec<HealingNews>,
 }
-
-/// Why a token is worth nothing any more, as its connections are told.
-const REVOKED: &str = "the token was revoked";
-const EXPIRED: &str = "the token has expired";
 
 /// Tokens of one name that were revoked or have expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +173,7 @@ impl HubState {
             let conns: Vec<ConnId> =
                 self.conns.get(name.as_str()).into_iter().flatten().filter(has_it).copied().collect();
             let may_return = self.tokens.valid().holds_valid(&name, now_ms);
-            let connections = self.expel(&name, &conns, EXPIRED, may_return, now_ms);
+            let connections = self.expel(&name, &conns, &Closing::expired(), may_return, now_ms);
             // At the start of a hub, those that expired long ago come by too.
             if connections > 0 {
                 self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
@@ -277,7 +275,7 @@ impl HubState {
     /// that it replaces.
     ///
     /// # Errors
-    /// Those of [`Tokens::issue`], if there was nothing to replace.
+    /// [`NotIssued::SecretInUse`], and nothing is revoked; all those of [`Tokens::issue`], if there was nothing to replace.
     pub fn replace_tokens(
         &mut self,
         secret: [u8; SECRET_BYTES],
@@ -288,6 +286,9 @@ impl HubState {
         let Some(owned_since) = self.tokens.valid().owned_since(&principal.name) else {
             return Ok((self.issue_token(secret, principal, false)?, Vec::new()));
         };
+        if self.tokens.valid().get(&hash_of(&hex(&secret))).is_some() {
+            return Err(NotIssued::SecretInUse);
+        }
         principal.owned_since = owned_since;
         let replaced = self.revoke_only(&principal.name, which, now_ms);
         Ok((self.tokens.issue(secret, principal, false)?, replaced))
@@ -310,7 +311,7 @@ impl HubState {
         let is_revoked = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, hash)| valid.get(hash).is_none());
         let conns: Vec<ConnId> = self.conns.get(name).into_iter().flatten().filter(is_revoked).copied().collect();
         let may_return = valid.holds(name);
-        let connections = self.expel(name, &conns, REVOKED, may_return, now_ms);
+        let connections = self.expel(name, &conns, &Closing::revoked(), may_return, now_ms);
         if !revoked.is_empty() {
             let name = name.to_owned();
             self.revocations.push(Revocation { name, expired: false, tokens: revoked.len(), connections });
@@ -320,12 +321,12 @@ impl HubState {
 
     /// Closes connections of the name whose token is worth nothing any more, and returns how many. Unless the agent may
     /// return with another token, it loses its task also while it is away.
-    fn expel(&mut self, name: &str, conns: &[ConnId], why: &'static str, may_return: bool, now_ms: u64) -> usize {
+    fn expel(&mut self, name: &str, conns: &[ConnId], closing: &Closing, may_return: bool, now_ms: u64) -> usize {
         for conn in conns {
             let gone = self.forget(*conn);
-            self.scheduler.expel(*conn, now_ms);
+            self.scheduler.expel(*conn, closing, now_ms);
             self.presence.extend(gone.filter(|name| !self.scheduler.is_connected(name)).map(|name| (name, false)));
-            self.expelled.push((*conn, why));
+            self.expelled.push((*conn, closing.reason().to_owned()));
         }
         if !may_return {
             self.scheduler.expel_absent(name, now_ms);
@@ -342,7 +343,7 @@ impl HubState {
     /// token is worth nothing any more.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
         let mut outgoing = self.scheduler.take_outgoing();
-        let close = |(conn, why): (ConnId, &str)| Outgoing::Close { conn, code: 1008, reason: why.to_owned() };
+        let close = |(conn, reason): (ConnId, String)| Outgoing::Close { conn, code: 1008, reason };
         outgoing.extend(self.expelled.drain(..).map(close));
         outgoing
     }

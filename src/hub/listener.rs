@@ -12,8 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
@@ -30,6 +30,7 @@ use crate::hub::accept::{self, Intake, Waiting};
 use crate::hub::api_error::ApiError;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::guarded_stream::{Guarded, Meter};
+use crate::hub::problem::or_problem;
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -252,6 +253,7 @@ async fn serve_connection(
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
+        let uri = request.uri().clone();
         let (origin, answer) = (origin.clone(), router.call(request.map(Body::new)));
         async move {
             let mut answer = pin!(answer);
@@ -260,7 +262,7 @@ async fn serve_connection(
                 Err(_) if origin.is_unhurried() => match answer.await {
                     Ok(answer) => answer,
                 },
-                Err(_) => too_slow_response(request_timeout),
+                Err(_) => too_slow_response(&uri, request_timeout),
             })
         }
     });
@@ -285,12 +287,12 @@ fn log_end(ended: hyper::Result<()>) {
     }
 }
 
-fn too_slow_response(request_timeout: Duration) -> Response {
+fn too_slow_response(uri: &Uri, request_timeout: Duration) -> Response {
     let hint = format!(
         "a request and its answer may take {} ms; it may have been done: look before you send it again",
         request_timeout.as_millis()
     );
-    let mut answer = ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", &hint).into_response();
+    let mut answer = or_problem(uri, ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", &hint));
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }

@@ -13,6 +13,7 @@
 //! | `message_stream`, `upgrade` | messages over a stream, and how a connection comes to carry them | no |
 //! | `outbox` | the queue between the actor and the task of one socket | no |
 //! | [`http`] | the HTTP API | no |
+//! | `problem` | the error answers of `/api/v1` | no |
 //! | [`listener`] | serves HTTP on connections, with limits on time, bytes and numbers | no |
 //! | `accept` | the thread that accepts connections, and the line in which they wait | no |
 //! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
@@ -54,6 +55,7 @@ pub mod metrics;
 pub mod news;
 mod not_unicode;
 mod outbox;
+mod problem;
 pub mod pulse;
 pub mod random;
 pub mod scheduler;

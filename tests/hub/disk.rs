@@ -62,6 +62,6 @@ fn a_token_that_could_not_be_stored_is_not_printed() {
         made += 1;
         assert!(made < 2_000, "the disk is never full");
     };
-    assert_eq!(failed.status.code(), Some(78), "{failed:?}");
+    assert_eq!(failed.status.code(), Some(74), "{failed:?}");
     assert!(failed.stdout.is_empty() && String::from_utf8_lossy(&failed.stderr).contains("free space"), "{failed:?}");
 }

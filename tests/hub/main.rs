@@ -46,3 +46,4 @@ mod tasks;
 mod token_file;
 mod v1;
 mod v1_fleet;
+mod v1_strangers;

@@ -68,7 +68,7 @@ const V1_ROUTES: &[Row] = &[
     ("GET", "/api/v1/restarts", "", PEOPLE),
     ("GET", "/api/v1/restarts/{id}", "", READERS),
     ("GET", "/api/v1/events", "", READERS),
-    ("GET", "/api/v1/healing", "", READERS),
+    ("GET", "/api/v1/healing", "", PEOPLE),
     ("GET", "/api/v1/me", "", READERS),
     ("POST", "/api/v1/tasks", r#"{"description":"d"}"#, WORKERS),
     ("POST", "/api/v1/tasks/{id}/cancel", "", OPERATORS),

@@ -2,9 +2,6 @@
 
 use std::io::{IsTerminal as _, stdout};
 
-/// The narrowest width that a table is made for.
-const MIN_COLUMNS: usize = 20;
-
 /// Returns the number of columns that a line may take: what `COLUMNS` says, else the terminal's width; `None` where stdout
 /// is no terminal.
 pub fn columns() -> Option<usize> {
@@ -13,7 +10,7 @@ pub fn columns() -> Option<usize> {
         let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
         Some(usize::from(size.ws_col))
     };
-    named.or_else(found).filter(|columns| *columns > 0).map(|columns| columns.max(MIN_COLUMNS))
+    named.or_else(found).filter(|columns| *columns > 0)
 }
 
 /// Returns what comes before a page that takes the place of the one before: it clears a terminal, and is an empty line where

@@ -51,7 +51,7 @@ pub(in crate::hub::cli) fn run(args: &AuditArgs) -> ExitCode {
             ("since", args.since.map(|since| now_ms().saturating_sub(since).to_string())),
         ];
         let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-        let found = client.list("/api/v1/audit", &only, Some(limit), |_| false).await?;
+        let found = client.list("/api/v1/audit", &only, Some(limit)).await?;
         let text: String = match args.json {
             true => found.raw.iter().map(|entry| format!("{}\n", entry.get())).collect(),
             false => found.values().map(|entry| as_text(&entry)).collect(),

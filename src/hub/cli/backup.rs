@@ -2,15 +2,18 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use http_body_util::BodyExt as _;
 use hyper::Response;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::CONTENT_LENGTH;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use crate::common::fs::atomic_file::remove_leftovers;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{Output, fail};
@@ -21,6 +24,8 @@ use crate::hub::state::store::{Store, StoreError};
 
 /// The number of parts of a backup that are read ahead of the disk.
 const READ_AHEAD: usize = 4;
+/// The longest pause between two parts of a backup.
+const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
@@ -58,22 +63,46 @@ pub(super) fn run_backup(args: &BackupArgs) -> ExitCode {
         true => as_json(out, contents, None),
         false => format!("{} holds {}\n", out.display(), words(contents)),
     };
-    if let Ok(Place::Folder(data)) = hub.place()
-        && Store::path_in(&data).exists()
-    {
-        match back_up_stopped(&data, out, *force) {
-            // A hub runs, or a command is at work.
-            Err(BackupError::Store(StoreError::Locked(_))) => {}
-            done => {
-                let done = done.map(|contents| Output::done(shown(&contents))).map_err(Failure::from);
-                return client::finish(done);
-            }
-        }
-    }
     client::run(hub, Folder::MustExist, async |client| {
-        let answer = client.fetch("/api/v1/backup").await?;
-        Ok(Output::done(shown(&save(client, answer, out.clone(), *force).await?)))
+        let mut unfinished = Unfinished(Some(out));
+        let saved = save_any(client, out, *force).await;
+        unfinished.0 = None;
+        Ok(Output::done(shown(&saved?)))
     })
+}
+
+/// Makes the backup: of a store that nobody uses, or by the hub.
+async fn save_any(client: &mut Client, out: &Path, replace: bool) -> Result<Contents, Failure> {
+    if let Some(contents) = save_stopped(client, out.to_owned(), replace).await? {
+        return Ok(contents);
+    }
+    let answer = client.fetch("/api/v1/backup").await?;
+    save(client, answer, out.to_owned(), replace).await
+}
+
+/// The file beside which a backup is being written. Dropping it removes what is there so far: the thread that writes it does
+/// not end with the command's work.
+struct Unfinished<'a>(Option<&'a Path>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now, the next backup to this file removes.
+        let _ = self.0.map(remove_leftovers);
+    }
+}
+
+/// Copies the store of a data folder that nobody uses; `None` where a hub runs or a command is at work, which is asked then.
+async fn save_stopped(client: &Client, out: PathBuf, replace: bool) -> Result<Option<Contents>, Failure> {
+    let Place::Folder(data) = client.place() else { return Ok(None) };
+    let data = data.clone();
+    if !Store::path_in(&data).exists() {
+        return Ok(None);
+    }
+    let saving = tokio::task::spawn_blocking(move || back_up_stopped(&data, &out, replace));
+    match saving.await.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))? {
+        Err(BackupError::Store(StoreError::Locked(_))) => Ok(None),
+        done => Ok(Some(done?)),
+    }
 }
 
 /// Writes the backup in a hub's answer to a file.
@@ -87,17 +116,28 @@ async fn save(client: &Client, answer: Response<Incoming>, out: PathBuf, replace
         let mut content = Parts { received, rest: Bytes::new() };
         receive(&mut content, told, &out, replace)
     });
-    let mut body = answer.into_body();
-    while let Some(frame) = body.frame().await {
-        let part = frame.map_err(io::Error::other).map(|frame| frame.into_data().unwrap_or_default());
-        // The writer has ended: it says why.
-        if parts.send(part).await.is_err() {
-            break;
-        }
-    }
-    drop(parts);
+    pass_on(answer.into_body(), parts).await;
     let saved = saving.await.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?;
     Ok(saved?)
+}
+
+/// Passes the parts of a body on until its end, or until it has been silent for too long.
+async fn pass_on<B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin>(
+    mut body: B,
+    parts: mpsc::Sender<io::Result<Bytes>>,
+) {
+    loop {
+        let part = match timeout(SILENCE, body.frame()).await {
+            Ok(None) => return,
+            Ok(Some(frame)) => frame.map_err(io::Error::other).map(|frame| frame.into_data().unwrap_or_default()),
+            Err(_) => Err(io::Error::other(format!("the hub sent nothing for {} s", SILENCE.as_secs()))),
+        };
+        let is_last = part.is_err();
+        // Where it is not taken, the writer has ended: it says why.
+        if parts.send(part).await.is_err() || is_last {
+            return;
+        }
+    }
 }
 
 /// The parts of a body, for a thread that may wait.
@@ -123,7 +163,7 @@ impl Read for Parts {
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let code = match &error {
-            BackupError::Store(StoreError::Locked(_)) => ExitCode::Busy,
+            BackupError::Store(StoreError::Locked(_)) | BackupError::BrokeOff { .. } => ExitCode::Busy,
             BackupError::Store(
                 StoreError::Newer { .. }
                 | StoreError::NoFile { .. }
@@ -133,7 +173,7 @@ impl From<BackupError> for Failure {
             | BackupError::Taken(_)
             | BackupError::IsAStore(_)
             | BackupError::NoFile { .. } => ExitCode::Unusable,
-            BackupError::Write { .. } | BackupError::BrokeOff { .. } | BackupError::Differs { .. } => ExitCode::Disk,
+            BackupError::Write { .. } | BackupError::Differs { .. } => ExitCode::Disk,
         };
         Self::new(code, error.to_string())
     }
@@ -200,4 +240,36 @@ fn as_json(file: &Path, contents: &Contents, former: Option<&Path>) -> String {
         "former": former.map(|former| former.display().to_string())})
     .to_string()
         + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body of one part, after which nothing comes.
+    struct Silent(Option<Bytes>);
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |part| Poll::Ready(Some(Ok(Frame::data(part)))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_falls_silent_is_not_waited_for() {
+        let (parts, mut received) = mpsc::channel(READ_AHEAD);
+        pass_on(Silent(Some(Bytes::from_static(b"abc"))), parts).await;
+        assert_eq!(received.recv().await.unwrap().unwrap(), "abc");
+        assert!(received.recv().await.unwrap().unwrap_err().to_string().contains("nothing for 60 s"));
+        assert!(received.recv().await.is_none());
+    }
 }

@@ -51,8 +51,13 @@ async fn check(client: &mut Client, report: &mut Report<ExitCode>) {
     if let Place::Folder(data) = client.place() {
         report.extend(folder(data));
     }
+    let mut is_running = true;
     match client.get("/api/v1/me").await {
-        Ok(me) => report.extend(caller(&value(&me))),
+        Ok(me) => {
+            let me = value(&me);
+            is_running = me["via"] != "offline";
+            report.extend(caller(&me));
+        }
         Err(failure) => {
             let reached = failure.status.is_some();
             report.add(Finding::problem("hub", &failure.message, failure.code).then(remedy(&failure)));
@@ -61,7 +66,9 @@ async fn check(client: &mut Client, report: &mut Report<ExitCode>) {
             }
         }
     }
-    report.extend(ready(client).await);
+    if is_running {
+        report.extend(ready(client).await);
+    }
     report.extend(store(client).await);
     report.extend(agents(client).await);
     report.extend(restarts(client).await);
@@ -83,7 +90,9 @@ fn remedy(failure: &Failure) -> &'static str {
         | ExitCode::Unavailable
         | ExitCode::NoResources
         | ExitCode::Disk
-        | ExitCode::TimedOut => "start the hub, or correct --hub",
+        | ExitCode::TimedOut
+        | ExitCode::Interrupted
+        | ExitCode::Terminated => "start the hub, or correct --hub",
     }
 }
 
@@ -169,7 +178,7 @@ async fn store(client: &mut Client) -> Vec<Finding> {
 }
 
 async fn agents(client: &mut Client) -> Vec<Finding> {
-    let all = match client.list("/api/v1/agents", &[], None, |_| false).await {
+    let all = match client.list("/api/v1/agents", &[], None).await {
         Ok(found) => found,
         Err(failure) => return vec![unknown("agents", failure)],
     };
@@ -201,7 +210,7 @@ fn some(names: &[String]) -> String {
 async fn restarts(client: &mut Client) -> Vec<Finding> {
     let overdue = [("state", Some("overdue".to_owned()))];
     // An agent that has come back since is no longer in this state.
-    match client.list("/api/v1/restarts", &overdue, None, |_| false).await {
+    match client.list("/api/v1/restarts", &overdue, None).await {
         Ok(found) if found.raw.is_empty() => vec![Finding::ok("restarts", "none is overdue")],
         Ok(found) => {
             let those: Vec<String> = found.values().map(|restart| text(&restart["agent_id"])).collect();
@@ -218,7 +227,7 @@ async fn restarts(client: &mut Client) -> Vec<Finding> {
 async fn tasks(client: &mut Client) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut of = async |status: &str| {
-        client.list("/api/v1/tasks", &[("status", Some(status.to_owned()))], Some(MOST_TASKS), |_| false).await
+        client.list("/api/v1/tasks", &[("status", Some(status.to_owned()))], Some(MOST_TASKS)).await
     };
     match of("dead_letter").await {
         Ok(dead) if dead.raw.is_empty() => findings.push(Finding::ok("tasks", "there are no dead letters")),

@@ -34,6 +34,10 @@ pub(super) enum ExitCode {
     Unusable = 78,
     /// The time limit passed.
     TimedOut = 124,
+    /// It was told to stop by SIGINT.
+    Interrupted = 130,
+    /// It was told to stop by SIGTERM.
+    Terminated = 143,
 }
 
 impl ExitCode {
@@ -64,6 +68,8 @@ impl ExitCode {
             Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",
             Self::Unusable => "the data folder, the address, the token file or --out's file cannot be used",
             Self::TimedOut => "the time of --timeout passed; what was asked for goes on",
+            Self::Interrupted => "SIGINT (Ctrl-C); what the hub was asked for goes on",
+            Self::Terminated => "SIGTERM; what the hub was asked for goes on",
         }
     }
 }

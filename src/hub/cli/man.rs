@@ -15,7 +15,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     (DATA_VARIABLE, "the folder of the hub's store, where neither --data nor --hub is given"),
     (URL_VARIABLE, "the hub's address, where neither --data nor --hub is given"),
     (TOKEN_FILE_VARIABLE, "the file with the token for it, where --token-file is not given"),
-    ("COLUMNS", "how wide a table may be, where it is not the terminal's width; without a terminal nothing is cut"),
+    ("COLUMNS", "how wide a table may be, where it is not the terminal's width; without either nothing is cut"),
     ("SSL_CERT_FILE", "the authorities that an https:// hub's certificate is checked against, where not the machine's"),
 ];
 

@@ -145,6 +145,10 @@ pub(crate) fn not_issued_error(why: NotIssued) -> ApiError {
             let hint = "use the token it got then, or make another with agentcom-hub token NAME on the hub's machine";
             ApiError::new(StatusCode::CONFLICT, "agent_id already registered", hint)
         }
+        NotIssued::SecretInUse => {
+            let hint = "these bytes are another token's: take new ones";
+            ApiError::new(StatusCode::CONFLICT, "secret_in_use", hint)
+        }
         NotIssued::Full => {
             let hint = "there are too many tokens: agentcom-hub token list shows them, token revoke NAME removes some";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_tokens", hint)

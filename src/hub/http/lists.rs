@@ -23,6 +23,7 @@ use crate::hub::scheduler::restart::{Restart, RestartPhase, ShownRestart};
 use crate::hub::scheduler::selector::Selector;
 use crate::hub::scheduler::task::{Priority, ShownTask, StatusName, Task};
 use crate::hub::state::invitations::InvitationSummary;
+use crate::hub::state::store::CLOCK_STEP_MS;
 use crate::hub::state::tokens::{TokenPlace, TokenSummary, id_of, last_hash_of};
 
 /// The number of items on a page, if the request does not say.
@@ -284,13 +285,15 @@ impl RestartList {
         self.agent_id.as_deref().is_none_or(|agent_id| agent_id == restart.agent_id)
             && self.state.is_none_or(|state| state == restart.phase)
             && self.open.is_none_or(|open| open == restart.phase.is_open())
+            && self.since.is_none_or(|since| since <= restart.commanded_at)
     }
 }
 
 impl List for RestartList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
         for restart in snapshot.view.restarts().before(self.after) {
-            if self.since.is_some_and(|since| restart.commanded_at < since) {
+            // The clock may have been set back meanwhile.
+            if self.since.is_some_and(|since| restart.commanded_at.saturating_add(CLOCK_STEP_MS) < since) {
                 return false;
             }
             if items.is_full() {

@@ -57,6 +57,7 @@ use crate::hub::http::reply::{Caller, MAX_BODY_BYTES, Proof, caller_of, read_bod
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id};
 use crate::hub::listener::Origin;
+use crate::hub::problem::{is_in_v1, or_problem};
 use crate::hub::scheduler::restart::{Restart, RestartRequest};
 use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::hub::state::roles::Permission;
@@ -122,7 +123,7 @@ async fn note_token(
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> Response {
-    v1::or_problem(&uri, unknown_path_error(&method, &uri))
+    or_problem(&uri, unknown_path_error(&method, &uri))
 }
 
 fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
@@ -130,18 +131,23 @@ fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
         let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
         return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
     }
-    let hint = format!("there is no {method} {}; the routes are in docs/hub.md", uri.path());
+    let hint = format!("there is no {method} {}; the routes are in {}", uri.path(), document_of(uri));
     ApiError::new(StatusCode::NOT_FOUND, "not_found", &hint)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
-    v1::or_problem(&uri, wrong_method_error(&method, &uri))
+    or_problem(&uri, wrong_method_error(&method, &uri))
 }
 
 /// Returns the 405 error for a path that has not this method.
 pub(super) fn wrong_method_error(method: &Method, uri: &Uri) -> ApiError {
-    let hint = format!("{} does not take {method}; the routes are in docs/hub.md", uri.path());
+    let hint = format!("{} does not take {method}; the routes are in {}", uri.path(), document_of(uri));
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint)
+}
+
+/// Returns the document with the routes that a path is beside.
+fn document_of(uri: &Uri) -> &'static str {
+    if is_in_v1(uri) { "docs/api.md" } else { "docs/hub.md" }
 }
 
 async fn websocket(

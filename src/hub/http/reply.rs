@@ -10,7 +10,7 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::{Credentials, LocalUser};
 use crate::hub::hub_state::Snapshot;
 use crate::hub::not_unicode;
-use crate::hub::state::audit::{Author, Via};
+use crate::hub::state::audit::{Author, STRANGER, Via};
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::tokens::{TokenHash, id_of};
 use crate::protocol::schema::{Field, check, refusal_error};
@@ -36,17 +36,26 @@ pub fn read_body(
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
 
-/// Checks that a text can be an agent's name.
+/// Checks that a text can be the name of an agent or operator.
 ///
 /// # Errors
-/// 422 if it cannot.
+/// 422 if it cannot, or would be taken for somebody without a token.
 pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     if check_agent_name(agent_id).is_err() {
         let detail = "must hold a visible character and no control characters".to_owned();
         return Err(ApiError::invalid_field("agent_id", "invalid", detail));
     }
+    let is_reserved = RESERVED.iter().any(|prefix| agent_id.starts_with(prefix)) || agent_id == STRANGER;
+    if is_reserved {
+        let detail =
+            format!("the audit uses `uid:...`, `invitation:...` and `{STRANGER}` for others: choose another name");
+        return Err(ApiError::invalid_field("agent_id", "reserved", detail));
+    }
     Ok(())
 }
+
+/// What the names begin with under which the audit records those who have no token.
+const RESERVED: [&str; 2] = ["uid:", "invitation:"];
 
 /// Returns the bytes of the request's body.
 ///

@@ -20,9 +20,10 @@ use crate::hub::http::request::{
 };
 use crate::hub::random;
 use crate::hub::scheduler::queue::Turn;
-use crate::hub::scheduler::task::{Priority, Status, StatusName, Submission};
+use crate::hub::scheduler::task::{Priority, Status, StatusName, Submission, Task};
 use crate::hub::scheduler::task_table::TaskTable;
 use crate::hub::state::roles::Permission;
+use crate::hub::state::tokens::TokenTable;
 use crate::protocol::schema::{Field, Kind, may, must};
 use crate::protocol::{JsonFields, JsonText};
 
@@ -223,12 +224,27 @@ pub(super) fn require_submitter(
     let snapshot = app.snapshot();
     let caller = caller_of(&snapshot, who)?;
     let id = path_id(id)?;
-    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
+    check_submitter(&caller, snapshot.view.tasks().get(&id), &snapshot.tokens, &id, what)?;
+    Ok((caller, id))
+}
+
+/// Checks that the caller has the right to act on every task, or is the submitter of this one.
+///
+/// # Errors
+/// 403 if it is not, 404 if there is no such task.
+pub(super) fn check_submitter(
+    caller: &Caller,
+    task: Option<&Task>,
+    tokens: &TokenTable,
+    id: &str,
+    what: &str,
+) -> Result<(), ApiError> {
+    let task = task.ok_or_else(|| ApiError::task_not_found(id))?;
     // The name may have had another owner when the task was submitted.
-    let is_owner = || snapshot.tokens.owned_since(&caller.name).is_some_and(|since| since <= task.created_at);
+    let is_owner = || tokens.owned_since(&caller.name).is_some_and(|since| since <= task.created_at);
     let is_own = || caller.name == task.submission.submitted_by && is_owner();
     if caller.may(Permission::ActOnAnyTask) || (caller.may(Permission::ActOnOwnTasks) && is_own()) {
-        return Ok((caller, id));
+        return Ok(());
     }
     Err(caller.forbidden(Permission::ActOnAnyTask, what))
 }

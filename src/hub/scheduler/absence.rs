@@ -75,10 +75,10 @@ impl Scheduler {
         })
     }
 
-    /// Closes a connection whose token was revoked: the agent loses its task at once.
-    pub fn expel(&mut self, conn: ConnId, now_ms: u64) {
+    /// Closes a connection whose token is worth nothing any more: the agent loses its task at once.
+    pub fn expel(&mut self, conn: ConnId, closing: &Closing, now_ms: u64) {
         let Some(agent_id) = self.agents.agent_on(conn).map(str::to_owned) else { return };
-        self.closed(conn, &Closing::revoked(), now_ms);
+        self.closed(conn, closing, now_ms);
         self.expel_absent(&agent_id, now_ms);
     }
 

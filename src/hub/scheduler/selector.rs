@@ -10,6 +10,7 @@ use strum::VariantArray as _;
 
 use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::inventory::status::AgentStatus;
+use crate::hub::scheduler::inventory::statuses::Statuses;
 use crate::protocol::{BadAgentName, BadLabel, Labels, check_agent_name, check_label_key, check_label_value};
 
 /// The keys of the text form.
@@ -36,8 +37,8 @@ pub struct Criteria {
     pub capability: Option<String>,
     /// It has this version.
     pub version: Option<String>,
-    /// It has this status.
-    pub status: Option<AgentStatus>,
+    /// It has one of these statuses, if any is named.
+    pub statuses: BTreeSet<AgentStatus>,
 }
 
 /// What a selector asks of one agent.
@@ -93,13 +94,13 @@ pub enum BadSelector {
 impl Selector {
     /// Returns whether the agent is meant.
     pub fn matches(&self, agent: Subject<'_>) -> bool {
-        let Self::Matching(Criteria { ids, labels, capability, version, status }) = self else { return true };
-        let Subject { agent_id, record, status: its_status } = agent;
+        let Self::Matching(Criteria { ids, labels, capability, version, statuses }) = self else { return true };
+        let Subject { agent_id, record, status } = agent;
         let has_label = |(key, value): (&String, &String)| record.is_some_and(|it| it.label(key) == Some(value));
         let has = |capability: &String| record.is_some_and(|it| it.capabilities.contains(capability));
         let is_version = |version: &String| record.is_some_and(|it| it.about.version.as_ref() == Some(version));
         ids.as_ref().is_none_or(|ids| ids.contains(agent_id))
-            && status.is_none_or(|status| status == its_status)
+            && (statuses.is_empty() || statuses.contains(&status))
             && labels.iter().all(has_label)
             && capability.as_ref().is_none_or(has)
             && version.as_ref().is_none_or(is_version)
@@ -115,7 +116,7 @@ impl Selector {
 
     /// Returns whether the agent's status decides.
     pub fn asks_status(&self) -> bool {
-        matches!(self, Self::Matching(Criteria { status: Some(_), .. }))
+        matches!(self, Self::Matching(Criteria { statuses, .. }) if !statuses.is_empty())
     }
 }
 
@@ -123,7 +124,7 @@ impl TryFrom<Criteria> for Selector {
     type Error = BadSelector;
 
     fn try_from(criteria: Criteria) -> Result<Self, BadSelector> {
-        let Criteria { ids, labels, capability, version, status: _ } = &criteria;
+        let Criteria { ids, labels, capability, version, statuses: _ } = &criteria;
         if criteria == Criteria::default() {
             return Err(BadSelector::Empty);
         }
@@ -159,7 +160,7 @@ struct Form {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    status: Option<AgentStatus>,
+    status: Option<Statuses>,
 }
 
 impl TryFrom<Form> for Selector {
@@ -167,7 +168,11 @@ impl TryFrom<Form> for Selector {
 
     fn try_from(form: Form) -> Result<Self, BadSelector> {
         let Form { all, ids, labels, capability, version, status } = form;
-        let criteria = Criteria { ids, labels, capability, version, status };
+        if status.as_ref().is_some_and(|Statuses(named)| named.is_empty()) {
+            return Err(BadSelector::NoValue("status"));
+        }
+        let statuses = status.map(|Statuses(named)| named).unwrap_or_default();
+        let criteria = Criteria { ids, labels, capability, version, statuses };
         match all {
             Some(true) if criteria == Criteria::default() => Ok(Self::All),
             Some(true) => Err(BadSelector::AllAndMore),
@@ -180,7 +185,8 @@ impl From<Selector> for Form {
     fn from(selector: Selector) -> Self {
         match selector {
             Selector::All => Self { all: Some(true), ..Self::default() },
-            Selector::Matching(Criteria { ids, labels, capability, version, status }) => {
+            Selector::Matching(Criteria { ids, labels, capability, version, statuses }) => {
+                let status = (!statuses.is_empty()).then_some(Statuses(statuses));
                 Self { all: None, ids, labels, capability, version, status }
             }
         }
@@ -228,11 +234,8 @@ impl Criteria {
             ("capability", None) => set(&mut self.capability),
             ("version", None) => set(&mut self.version),
             ("status", None) => {
-                let status = value.parse().map_err(|_| BadSelector::Status(value.to_owned()))?;
-                match self.status.replace(status) {
-                    None => Ok(()),
-                    Some(_) => Err(BadSelector::Twice(key.to_owned())),
-                }
+                self.statuses.insert(value.parse().map_err(|_| BadSelector::Status(value.to_owned()))?);
+                Ok(())
             }
             (_, None) => Err(BadSelector::NoCriterion(format!("{key}={value}"))),
         }
@@ -284,14 +287,14 @@ impl Word {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Matching(Criteria { ids, labels, capability, version, status }) = self else {
+        let Self::Matching(Criteria { ids, labels, capability, version, statuses }) = self else {
             return f.write_str("all");
         };
         let mut parts: Vec<String> = ids.iter().flatten().map(|id| format!("id={}", escaped(id))).collect();
         parts.extend(labels.iter().map(|(key, value)| format!("label.{key}={}", escaped(value))));
         parts.extend(capability.iter().map(|capability| format!("capability={}", escaped(capability))));
         parts.extend(version.iter().map(|version| format!("version={}", escaped(version))));
-        parts.extend(status.iter().map(|status| format!("status={}", status.name())));
+        parts.extend(statuses.iter().map(|status| format!("status={}", status.name())));
         f.write_str(&parts.join(","))
     }
 }

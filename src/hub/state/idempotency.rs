@@ -10,16 +10,29 @@ use crate::protocol::JsonText;
 
 /// How long an answer is kept, in ms.
 pub const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
-/// The largest number of answers that are kept; the oldest are dropped first.
+/// The largest number of answers that are kept.
 pub const MAX_ANSWERS: usize = 10_000;
+/// The largest size of all of them together, in bytes.
+pub const MAX_BYTES: u64 = 32 << 20;
+/// What an answer takes beside its texts, in bytes.
+const WEIGHT_OF_REST: u64 = 256;
 /// The largest number of characters in a key.
 pub const MAX_KEY_CHARS: usize = 128;
+
+/// Who sends requests. The next owner of a name is another sender.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sender {
+    /// The name that the request's token proves.
+    pub name: String,
+    /// The time since which the name has its owner, in ms since the epoch; 0 for who needs no token.
+    pub owned_since: u64,
+}
 
 /// A request: who sent it, and the key that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestKey {
-    /// The name that the request's token proves.
-    pub name: String,
+    /// Who sent it.
+    pub sender: Sender,
     /// The `Idempotency-Key`.
     pub key: String,
 }
@@ -27,15 +40,17 @@ pub struct RequestKey {
 impl RequestKey {
     /// Returns the key in the store: names hold no control characters.
     fn stored(&self) -> String {
-        format!("{}\n{}", self.name, self.key)
+        let Sender { name, owned_since } = &self.sender;
+        format!("{name}\n{owned_since}\n{}", self.key)
     }
 }
 
 /// An answer, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptAnswer {
-    /// The name that the request's token proved.
-    pub name: String,
+    /// Who sent the request.
+    #[serde(flatten)]
+    pub sender: Sender,
     /// The `Idempotency-Key`.
     pub key: String,
     /// The SHA-256 of the request's method, path and body, in hex.
@@ -49,20 +64,38 @@ pub struct KeptAnswer {
 }
 
 impl KeptAnswer {
+    /// Returns what it takes, in bytes, in memory and on the disk.
+    fn weight(&self) -> u64 {
+        let texts = self.body.as_str().len() + self.sender.name.len() + self.key.len();
+        u64::try_from(texts).unwrap_or(u64::MAX).saturating_add(WEIGHT_OF_REST)
+    }
+
     fn request_key(&self) -> RequestKey {
-        RequestKey { name: self.name.clone(), key: self.key.clone() }
+        RequestKey { sender: self.sender.clone(), key: self.key.clone() }
     }
 }
 
 /// An answer to store, or (`None`) to delete, by its key in the store.
 pub type Change = (String, Option<Arc<KeptAnswer>>);
 
-/// All answers that are kept.
+/// All answers that are kept. Where there is no room for one more, the sender whose answers take the most loses its oldest:
+/// nobody can make the hub forget what it answered to others.
 #[derive(Debug, Default)]
 pub struct Answers {
     by_key: HashMap<RequestKey, Arc<KeptAnswer>>,
     by_age: BTreeSet<(u64, RequestKey)>,
+    senders: HashMap<Sender, Share>,
+    /// The senders by the size of their answers.
+    by_size: BTreeSet<(u64, Sender)>,
+    bytes: u64,
     dirty: Vec<Change>,
+}
+
+/// What is kept of one sender.
+#[derive(Debug, Default)]
+struct Share {
+    by_age: BTreeSet<(u64, String)>,
+    bytes: u64,
 }
 
 impl Answers {
@@ -81,15 +114,19 @@ impl Answers {
     /// Keeps an answer, and drops those that are too old or too many.
     pub fn keep(&mut self, answer: KeptAnswer) {
         let now_ms = answer.at_ms;
-        let stored = answer.request_key().stored();
-        self.insert(answer.clone());
-        self.dirty.push((stored, Some(Arc::new(answer))));
+        self.dirty.push((answer.request_key().stored(), Some(Arc::new(answer.clone()))));
+        self.insert(answer);
         while let Some((at_ms, key)) = self.by_age.first().cloned()
-            && (self.by_age.len() > MAX_ANSWERS || at_ms.saturating_add(KEPT_MS) <= now_ms)
+            && at_ms.saturating_add(KEPT_MS) <= now_ms
         {
-            self.by_age.remove(&(at_ms, key.clone()));
-            self.by_key.remove(&key);
-            self.dirty.push((key.stored(), None));
+            self.drop(&key);
+        }
+        while self.by_age.len() > MAX_ANSWERS || self.bytes > MAX_BYTES {
+            let Some((_, largest)) = self.by_size.last().cloned() else { return };
+            let Some((_, key)) = self.senders.get(&largest).and_then(|share| share.by_age.first()).cloned() else {
+                return;
+            };
+            self.drop(&RequestKey { sender: largest, key });
         }
     }
 
@@ -100,11 +137,43 @@ impl Answers {
 
     fn insert(&mut self, answer: KeptAnswer) {
         let key = answer.request_key();
+        self.remove(&key);
         self.by_age.insert((answer.at_ms, key.clone()));
-        if let Some(before) = self.by_key.insert(key.clone(), Arc::new(answer.clone()))
-            && before.at_ms != answer.at_ms
-        {
-            self.by_age.remove(&(before.at_ms, key));
+        self.resize(&key.sender, |share| {
+            share.by_age.insert((answer.at_ms, key.key.clone()));
+            share.bytes += answer.weight();
+        });
+        self.by_key.insert(key, Arc::new(answer));
+    }
+
+    fn drop(&mut self, key: &RequestKey) {
+        if self.remove(key) {
+            self.dirty.push((key.stored(), None));
+        }
+    }
+
+    fn remove(&mut self, key: &RequestKey) -> bool {
+        let Some(answer) = self.by_key.remove(key) else { return false };
+        self.by_age.remove(&(answer.at_ms, key.clone()));
+        self.resize(&key.sender, |share| {
+            share.by_age.remove(&(answer.at_ms, key.key.clone()));
+            share.bytes -= answer.weight();
+        });
+        true
+    }
+
+    fn resize(&mut self, sender: &Sender, change: impl FnOnce(&mut Share)) {
+        let share = self.senders.entry(sender.clone()).or_default();
+        let before = share.bytes;
+        change(share);
+        let after = share.bytes;
+        if share.by_age.is_empty() {
+            self.senders.remove(sender);
+        }
+        self.bytes = self.bytes - before + after;
+        self.by_size.remove(&(before, sender.clone()));
+        if after > 0 {
+            self.by_size.insert((after, sender.clone()));
         }
     }
 }
@@ -113,13 +182,17 @@ impl Answers {
 mod tests {
     use super::*;
 
+    fn sender(name: &str) -> Sender {
+        Sender { name: name.into(), owned_since: 1 }
+    }
+
     fn answer(key: &str, at_ms: u64) -> KeptAnswer {
-        let (name, request) = ("ops".to_owned(), "r".to_owned());
-        KeptAnswer { name, key: key.to_owned(), request, status: 201, body: JsonText::empty_object(), at_ms }
+        let (request, body) = ("r".to_owned(), JsonText::empty_object());
+        KeptAnswer { sender: sender("ops"), key: key.to_owned(), request, status: 201, body, at_ms }
     }
 
     fn key(key: &str) -> RequestKey {
-        RequestKey { name: "ops".into(), key: key.into() }
+        RequestKey { sender: sender("ops"), key: key.into() }
     }
 
     #[test]
@@ -127,7 +200,10 @@ mod tests {
         let mut answers = Answers::default();
         answers.keep(answer("a", 5));
         assert_eq!(answers.find(&key("a"), 6).map(|answer| answer.status), Some(201));
-        assert!(answers.find(&RequestKey { name: "b".into(), ..key("a") }, 6).is_none());
+        let next_owner = Sender { owned_since: 2, ..sender("ops") };
+        for other in [sender("b"), next_owner] {
+            assert!(answers.find(&RequestKey { sender: other, ..key("a") }, 6).is_none());
+        }
         assert!(answers.find(&key("a"), 5 + KEPT_MS).is_none());
         assert_eq!(answers.take_dirty().len(), 1);
     }
@@ -143,6 +219,25 @@ mod tests {
         answers.keep(answer("late", 3 + KEPT_MS));
         let gone = answers.take_dirty().into_iter().filter(|(_, answer)| answer.is_none()).count();
         assert_eq!(gone, 3);
+    }
+
+    #[test]
+    fn who_asks_for_much_loses_its_own_answers_and_nobody_elses() {
+        let mut answers = Answers::default();
+        answers.keep(answer("mine", 1));
+        let body = JsonText::of(&"x".repeat(1 << 20));
+        for number in 0..100 {
+            let greedy = KeptAnswer { sender: sender("greedy"), body: body.clone(), ..answer(&number.to_string(), 2) };
+            answers.keep(greedy);
+            assert!(answers.bytes <= MAX_BYTES);
+        }
+        assert!(answers.find(&key("mine"), 3).is_some());
+        for number in 0..MAX_ANSWERS {
+            answers.keep(KeptAnswer { sender: sender("many"), ..answer(&number.to_string(), 4) });
+        }
+        assert!(answers.find(&key("mine"), 5).is_some());
+        assert_eq!(answers.bytes, answers.by_key.values().map(|answer| answer.weight()).sum::<u64>());
+        assert_eq!(answers.by_size.len(), answers.senders.len());
     }
 
     #[test]

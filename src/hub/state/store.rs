@@ -25,7 +25,7 @@ use crate::hub::scheduler::task::Task;
 use crate::hub::state::audit::Entry;
 use crate::hub::state::idempotency::{self, KeptAnswer};
 use crate::hub::state::invitations::{self, Invitation};
-pub use crate::hub::state::store::audit_table::{AuditReader, MAX_BYTES, MAX_ENTRIES};
+pub use crate::hub::state::store::audit_table::{AuditReader, CLOCK_STEP_MS, MAX_BYTES, MAX_ENTRIES};
 use crate::hub::state::store::audit_table::{Bounds, NotWritten};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;

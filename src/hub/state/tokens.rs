@@ -33,6 +33,8 @@ pub const MAX_TOKENS: usize = 200_000;
 pub enum NotIssued {
     /// The name has a token already.
     NameTaken,
+    /// The bytes are those of a token that is there.
+    SecretInUse,
     /// There are [`MAX_TOKENS`] tokens.
     Full,
 }
@@ -232,11 +234,20 @@ impl Tokens {
         &self.valid
     }
 
+    /// Returns the token that these bytes were turned into before, if it was for the same.
+    pub fn issued_before(&self, secret: &[u8; SECRET_BYTES], principal: &Principal) -> Option<String> {
+        let token = hex(secret);
+        let known = self.valid.get(&hash_of(&token))?;
+        let is_same = (known.name == principal.name && known.role == principal.role)
+            && known.expires_at.is_some() == principal.expires_at.is_some();
+        is_same.then_some(token)
+    }
+
     /// Turns random bytes into a new token for the name. A name may have several, all of the same owner; with
-    /// `only_if_new` it must have none. The same bytes give the same token, which is kept once.
+    /// `only_if_new` it must have none.
     ///
     /// # Errors
-    /// Returns [`NotIssued::NameTaken`] (only with `only_if_new`) or [`NotIssued::Full`].
+    /// Returns [`NotIssued::NameTaken`] (only with `only_if_new`), [`NotIssued::SecretInUse`] or [`NotIssued::Full`].
     pub fn issue(
         &mut self,
         secret: [u8; SECRET_BYTES],
@@ -249,7 +260,7 @@ impl Tokens {
         let token = hex(&secret);
         let hash = hash_of(&token);
         if self.valid.get(&hash).is_some() {
-            return Ok(token);
+            return Err(NotIssued::SecretInUse);
         }
         if self.valid.by_name.len() >= MAX_TOKENS {
             return Err(NotIssued::Full);

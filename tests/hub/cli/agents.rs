@@ -67,7 +67,7 @@ async fn a_table_fits_a_narrow_terminal_and_is_whole_without_one() {
     let dir = folder();
     let (_hub, _peer) = fleet(&dir).await;
     assert!(printed(&dir, &["agents"]).contains("site=a-rather-long-name-of-a-site"));
-    for columns in ["44", "60", "100"] {
+    for columns in ["10", "44", "60", "100"] {
         let output = command(&dir, &["agents"]).env("COLUMNS", columns).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let most: usize = columns.parse().unwrap();
@@ -140,4 +140,22 @@ async fn labels_are_set_and_removed() {
     ] {
         assert_eq!(run(&dir, args).status.code(), Some(code), "{args:?}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_named_all_is_never_taken_for_all_of_them() {
+    let dir = folder();
+    let (hub, _peer) = fleet(&dir).await;
+    assert!(printed(&dir, &["restart", "all", "--dry-run"]).contains("here"));
+    let token = hub.register("all").await;
+    let _all = Peer::join(&hub, "all", &token, boot("boot-1")).await;
+    for args in [&["restart", "all", "--dry-run"][..], &["label", "all", "a=b"]] {
+        let refused = run(&dir, args);
+        assert_eq!((refused.status.code(), said(&refused).contains("id=all")), (Some(2), true), "{refused:?}");
+    }
+    let one = json_of(&dir, &["restart", "id=all", "--dry-run", "--json"]);
+    assert_eq!((&one["matched"], &one["restarts"][0]["agent_id"]), (&json!(1), &json!("all")));
+    let both = json_of(&dir, &["restart", "status=healthy,status=degraded", "--dry-run", "--json"]);
+    assert_eq!(both["matched"], 2, "{both}");
+    assert!(printed(&dir, &["label", "id=all", "a=b"]).ends_with("1 of 1 changed\n"));
 }

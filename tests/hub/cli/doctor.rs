@@ -47,6 +47,7 @@ async fn a_hub_without_faults_has_none_and_those_of_another_are_named_with_what_
     let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
     let found = faults(&report);
     assert_eq!(checked.status.code(), Some(0), "{report}");
+    assert!(!report.to_string().contains("\"ready\""), "nothing runs that could be: {report}");
     for word in ["data: other users may open", "hub: no hub runs", "agents: 1 offline: a ("] {
         assert!(found.iter().any(|fault| fault.starts_with(word)), "no {word}: {found:?}");
     }

@@ -7,6 +7,7 @@ mod places;
 mod restarts;
 mod shells;
 mod tasks;
+mod unfinished;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
     /// Fail where a bar is missed: a herd within 3 s, 8,000 bytes an agent, a command at its agent within 5 ms (99 of 100)
-    /// while all join, an operator's question within 50 ms (half of them)
+    /// while all join, an operator's question within 50 ms (19 of 20)
     #[arg(long)]
     pub judge: bool,
     /// The hub's program; by default the one that was built beside this one

@@ -14,10 +14,11 @@ use crate::args::{Args, Phase};
 use crate::fleet::Fleet;
 use crate::hub_process::Hub;
 use crate::proc_files::{Memory, TcpCounters, memory};
+use crate::questions::Asker;
 use crate::report::Report;
 use crate::stats::{Spread, per_second};
 use crate::watch::{Seen, Watch, Watcher};
-use crate::{questions, restart, tasks};
+use crate::{restart, tasks};
 
 /// The number of agents whose latencies are measured, beside the others.
 const WATCHED: usize = 50;
@@ -132,17 +133,29 @@ impl Run<'_> {
             }
         }
         if self.args.runs(Phase::Questions) {
-            // The watched ones are not connected now.
+            self.ask_who_is_away("few are", "question_few_away", 0)?;
             let binary = self.args.hub_binary()?;
-            let watched_came = [Phase::Herd, Phase::Quiet, Phase::List].into_iter().any(|phase| self.args.runs(phase));
-            let away = self.hub.pid().map(|_| if watched_came { self.watched.len() } else { 0 });
-            questions::ask(self.hub, &binary, &self.agents[0], away, self.report)?;
+            Asker::new(self.hub, &binary)?.what_of(&self.agents[0], self.report)?;
         }
         if self.args.runs(Phase::Restart) {
             restart::run(self.hub, &fleet, &self.agents, self.report).await?;
             self.memory("memory_restart", "memory: after the restart", false)?;
         }
-        self.leave(&fleet).await
+        self.leave(&fleet).await?;
+        if self.args.runs(Phase::Questions) {
+            self.ask_who_is_away("all are", "question_all_away", self.agents.len())?;
+        }
+        Ok(())
+    }
+
+    /// Asks which agents are away: so many, and the watched ones, which are not connected between the phases.
+    fn ask_who_is_away(&mut self, when: &str, key: &str, away: usize) -> Outcome<()> {
+        let binary = self.args.hub_binary()?;
+        let watched_came = [Phase::Herd, Phase::Quiet, Phase::List].into_iter().any(|phase| self.args.runs(phase));
+        let away = away + if watched_came { self.watched.len() } else { 0 };
+        // A hub that ran before may know others.
+        let away = self.hub.pid().map(|_| away);
+        Asker::new(self.hub, &binary)?.who_is_away(when, key, away, self.report)
     }
 
     /// Measures latencies for a while.

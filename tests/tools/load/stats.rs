@@ -11,6 +11,8 @@ pub struct Spread {
     pub count: usize,
     /// The median.
     pub p50_ms: f64,
+    /// 95 of 100 were at most this long.
+    pub p95_ms: f64,
     /// 99 of 100 were at most this long.
     pub p99_ms: f64,
     /// The longest.
@@ -24,13 +26,13 @@ impl Spread {
         let Some(longest) = times.last() else { return Self::default() };
         // The smallest sample that at least that share of all samples does not exceed.
         let at = |percent: usize| ms(times[(times.len() * percent).div_ceil(100).max(1) - 1]);
-        Self { count: times.len(), p50_ms: at(50), p99_ms: at(99), max_ms: ms(*longest) }
+        Self { count: times.len(), p50_ms: at(50), p95_ms: at(95), p99_ms: at(99), max_ms: ms(*longest) }
     }
 
     /// Returns the spread as a cell of the table.
     pub fn cell(&self) -> String {
-        let Self { count, p50_ms, p99_ms, max_ms } = self;
-        format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms ({count})")
+        let Self { count, p50_ms, p95_ms, p99_ms, max_ms } = self;
+        format!("p50 {p50_ms:.2} ms, p95 {p95_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms ({count})")
     }
 }
 

@@ -53,7 +53,7 @@ pub(in crate::hub::cli) struct NewInvitation {
 pub(in crate::hub::cli) fn run(action: Option<InviteAction>, new: &NewInvitation) -> ExitCode {
     match action {
         Some(InviteAction::List { json, hub }) => client::run(&hub, Folder::MustExist, async |client| {
-            let found = client.list("/api/v1/invitations", &[], None, |_| false).await?;
+            let found = client.list("/api/v1/invitations", &[], None).await?;
             let lines = || found.values().map(|one| on_one_line(&line(&one)) + "\n").collect();
             Ok(Output::done(if json { found.to_json() } else { lines() }))
         }),

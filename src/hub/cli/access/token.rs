@@ -75,7 +75,7 @@ fn parse_role(named: &str) -> Result<Role, String> {
 pub(in crate::hub::cli) fn run(action: Option<TokenAction>, new: NewToken) -> ExitCode {
     match action {
         Some(TokenAction::List { json, hub }) => client::run(&hub, Folder::MustExist, async |client| {
-            let found = client.list("/api/v1/tokens", &[], None, |_| false).await?;
+            let found = client.list("/api/v1/tokens", &[], None).await?;
             Ok(Output::done(if json { found.to_json() } else { token_list::lines(&found) }))
         }),
         Some(TokenAction::Revoke { name, id, hub }) => {
@@ -159,17 +159,16 @@ async fn make_file(client: &mut Client, out: &Path, secret: &str, body: Value) -
         Failure::new(code, error.to_string())
     })?;
     match issue(client, secret, body).await {
-        Ok(()) => {
-            file.keep();
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(failure) if failure.unanswered => {
-            file.keep();
             let then =
                 format!("{} stays: its token may become valid; where it does not, remove the file", out.display());
             let message = format!("{}. {then}", failure.message);
             Err(failure.saying(message))
         }
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            file.remove();
+            Err(failure)
+        }
     }
 }

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::common::fs::atomic_file::folder_of;
 use crate::common::fs::private_options;
 
-/// A new file of mode 0600. Dropping it removes the file, unless it is [kept](Self::keep).
+/// A new file of mode 0600 with a token that a hub may know. It stays unless it is [removed](Self::remove), also where the
+/// command is stopped: one that was lost could not be got back.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     path: PathBuf,
-    file: File,
-    kept: bool,
 }
 
 /// The reason why the token is not in the file; the hub has made no token then.
@@ -50,29 +49,28 @@ impl TokenFile {
             let taken = error.kind() == io::ErrorKind::AlreadyExists;
             let path = path.to_owned();
             if taken { TokenFileError::Taken(path) } else { TokenFileError::Create(path, error) }
-        })?;
-        let mut new = Self { path: path.to_owned(), file, kept: false };
-        new.write(token).map_err(|error| TokenFileError::Write(path.to_owned(), error))?;
-        Ok(new)
+        });
+        let mut file = file?;
+        let written = write(&mut file, path, token);
+        let new = Self { path: path.to_owned() };
+        match written {
+            Ok(()) => Ok(new),
+            Err(error) => {
+                new.remove();
+                Err(TokenFileError::Write(path.to_owned(), error))
+            }
+        }
     }
 
-    fn write(&mut self, token: &str) -> io::Result<()> {
-        self.file.write_all(format!("{token}\n").as_bytes())?;
-        self.file.sync_all()?;
-        File::open(folder_of(&self.path))?.sync_all()
-    }
-
-    /// Leaves the file where it is: its token is valid.
-    pub(super) fn keep(mut self) {
-        self.kept = true;
+    /// Removes the file: its token is unknown to the hub.
+    pub(super) fn remove(self) {
+        // Nobody can do anything with what stays.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
-impl Drop for TokenFile {
-    fn drop(&mut self) {
-        if !self.kept {
-            // Its token is unknown to the hub.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+fn write(file: &mut File, path: &Path, token: &str) -> io::Result<()> {
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()?;
+    File::open(folder_of(path))?.sync_all()
 }

@@ -5,14 +5,14 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use crate::common::text::on_one_line;
-use crate::hub::cli::client::{self, Folder, HubArgs, selector, value};
+use crate::hub::cli::client::{self, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::Output;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct LabelArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=offline`, or all
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=offline`, or all (one of this name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
     /// `key=value` sets an operator's label, which wins over the agent's own; `key-` removes it
@@ -42,7 +42,7 @@ fn parse(typed: &str) -> Result<(String, Option<String>), String> {
 pub(in crate::hub::cli) fn run(args: &LabelArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
         let labels: Map<String, Value> = args.labels.iter().map(|(key, to)| (key.clone(), json!(to))).collect();
-        let mut body = json!({"selector": selector(&args.selector), "labels": labels});
+        let mut body = json!({"selector": client.selector_to_act(&args.selector).await?, "labels": labels});
         if let Some(reason) = &args.reason {
             body["reason"] = json!(reason);
         }

@@ -18,7 +18,7 @@ const WATCH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct AgentsArgs {
-    /// Only these: NAME, `label.pool=gpu,status=offline` (keys: id, label.KEY, capability, version, status), or all
+    /// Only these: NAME, `label.pool=gpu,status=offline` (keys: id, label.KEY, capability, version, status), or all (one of this name is `id=all`)
     #[arg(value_name = "SELECTOR", default_value = "all", hide_default_value = true)]
     selector: String,
     /// Only those that are away: status offline or stale
@@ -46,16 +46,8 @@ pub(in crate::hub::cli) fn run(args: &AgentsArgs) -> ExitCode {
 }
 
 async fn read(client: &mut Client, args: &AgentsArgs) -> Result<Items, Failure> {
-    let selectors = match args.away {
-        true => vec!["status=offline".to_owned(), "status=stale".to_owned()],
-        false => vec![selector(&args.selector)],
-    };
-    let mut found = Items { raw: Vec::new(), more: false };
-    for selector in selectors {
-        let some = client.list("/api/v1/agents", &[("selector", Some(selector))], None, |_| false).await?;
-        found.raw.extend(some.raw);
-    }
-    Ok(found)
+    let selector = if args.away { "status=offline,status=stale".to_owned() } else { selector(&args.selector) };
+    client.list("/api/v1/agents", &[("selector", Some(selector))], None).await
 }
 
 /// Shows the agents again and again. A hub that is away for a moment is said to be, in the table's place.
@@ -74,7 +66,9 @@ async fn watch(client: &mut Client, args: &AgentsArgs) -> Result<Output, Failure
                 | ExitCode::Disk
                 | ExitCode::NotAllowed
                 | ExitCode::Unusable
-                | ExitCode::TimedOut => return Err(failure),
+                | ExitCode::TimedOut
+                | ExitCode::Interrupted
+                | ExitCode::Terminated => return Err(failure),
             },
         };
         client.pause().await?;

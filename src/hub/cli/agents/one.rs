@@ -53,7 +53,7 @@ pub(in crate::hub::cli) fn run(args: &AgentArgs) -> ExitCode {
 /// Returns the agent's last restarts; `None` if the caller may not see them.
 async fn restarts(client: &mut Client, name: &str) -> Result<Option<Vec<Value>>, Failure> {
     let only = [("agent_id", Some(name.to_owned()))];
-    match client.list("/api/v1/restarts", &only, Some(RESTARTS), |_| false).await {
+    match client.list("/api/v1/restarts", &only, Some(RESTARTS)).await {
         Ok(found) => Ok(Some(found.values().collect())),
         Err(failure) if failure.status == Some(403) => Ok(None),
         Err(failure) => Err(failure),

@@ -148,7 +148,7 @@ impl Door {
         match self.offline.take() {
             Some(offline) => offline.end().await.map_err(|error| match &error {
                 ServeError::Commit(why) => {
-                    Failure::new(ExitCode::Unusable, format!("what was asked for could not be stored: {why}"))
+                    Failure::new(ExitCode::Disk, format!("what was asked for could not be stored: {why}"))
                 }
                 ServeError::DataDir { .. }
                 | ServeError::Store(_)

@@ -48,7 +48,9 @@ impl Failure {
         let Some(code) = body["code"].as_str() else {
             let message =
                 format!("{place} answers HTTP {status}, and not as an agentcom-hub does: is the address right?");
-            return Self { status: Some(status), ..Self::new(ExitCode::Unavailable, message) };
+            // What a proxy says of a hub that it may have reached.
+            let unanswered = matches!(status, 408 | 502 | 504);
+            return Self { status: Some(status), unanswered, ..Self::new(ExitCode::Unavailable, message) };
         };
         let text = |value: &Value| on_one_line(first_chars(value.as_str().unwrap_or_default(), MAX_CHARS));
         let exit = exit_code(status, code);
@@ -68,7 +70,9 @@ impl Failure {
             }
             _ => {}
         }
-        Self { status: Some(status), passes: code == "stopping", ..Self::new(exit, message) }
+        // It gave the request up, and may have begun with it.
+        let unanswered = status == 408;
+        Self { status: Some(status), unanswered, passes: unanswered || code == "stopping", ..Self::new(exit, message) }
     }
 }
 
@@ -78,7 +82,7 @@ fn exit_code(status: u16, code: &str) -> ExitCode {
         (404, "not_found") | (405, _) => ExitCode::Internal,
         (404 | 409 | 410, _) => ExitCode::No,
         (401 | 403, _) => ExitCode::NotAllowed,
-        (429 | 503, _) => ExitCode::Busy,
+        (408 | 429 | 503, _) => ExitCode::Busy,
         (400..=499, _) => ExitCode::Usage,
         _ => ExitCode::Internal,
     }
@@ -107,5 +111,34 @@ impl From<ServeError> for Failure {
             ServeError::ActorDied(_) => ExitCode::Internal,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_hub_gave_up_it_may_have_done() {
+        for (status, code, expected) in [
+            (408, "too_slow", (ExitCode::Busy, true, true)),
+            (503, "stopping", (ExitCode::Busy, false, true)),
+            (503, "queue_full", (ExitCode::Busy, false, false)),
+            (422, "invalid", (ExitCode::Usage, false, false)),
+        ] {
+            let failure = Failure::refused("h", status, &json!({"code": code, "detail": "d"}), true);
+            assert_eq!((failure.code, failure.unanswered, failure.passes), expected, "{code}");
+        }
+        let proxy = Failure::refused("h", 504, &Value::Null, true);
+        assert_eq!((proxy.code, proxy.unanswered, proxy.passes), (ExitCode::Unavailable, true, false));
+    }
+
+    #[test]
+    fn a_disk_that_fails_has_one_code() {
+        let failed = |error: ServeError| Failure::from(error).code;
+        let full = StoreError::File { path: "hub.redb".into(), detail: "no space".to_owned() };
+        assert_eq!(failed(ServeError::Commit(full)), ExitCode::Disk);
     }
 }

@@ -9,6 +9,8 @@ use crate::hub::cli::client::{Client, Failure, value};
 
 /// The number of items that one request asks for.
 const PAGE_ITEMS: usize = 1_000;
+/// The number of items from which on a list is none of a hub's: a hub keeps fewer of everything.
+const MAX_ITEMS: usize = 1_000_000;
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -27,17 +29,15 @@ pub(in crate::hub::cli) struct Items {
 }
 
 impl Client {
-    /// Returns the items of a list, page by page, until there are `limit` of them or `enough` says so of one, which is left
-    /// out.
+    /// Returns the items of a list, page by page, until there are `limit` of them.
     ///
     /// # Errors
-    /// The hub cannot be asked, or refuses.
+    /// The hub cannot be asked, or refuses, or the list has no end.
     pub(in crate::hub::cli) async fn list(
         &mut self,
         path: &str,
         parameters: &[(&str, Option<String>)],
         limit: Option<usize>,
-        enough: impl Fn(&RawValue) -> bool,
     ) -> Result<Items, Failure> {
         let (mut raw, mut cursor) = (Vec::new(), None::<String>);
         loop {
@@ -49,18 +49,14 @@ impl Client {
             }
             let answer = self.get(&query).await?;
             let page: Page = serde_json::from_str(answer.get()).map_err(|error| self.unknown_answer(&error))?;
-            for item in page.items {
-                if enough(&item) {
-                    return Ok(Items { raw, more: false });
-                }
-                raw.push(item);
-            }
+            let is_empty = page.items.is_empty();
+            raw.extend(page.items);
             let next = page.next_cursor.filter(|next| !next.is_null());
             let next = next.map(|next| next.as_str().map_or_else(|| next.to_string(), str::to_owned));
             if next.is_none() || limit.is_some_and(|limit| raw.len() >= limit) {
                 return Ok(Items { raw, more: next.is_some() });
             }
-            if next == cursor {
+            if is_empty || next == cursor || raw.len() >= MAX_ITEMS {
                 return Err(self.unknown_answer(&"a list that does not go on"));
             }
             cursor = next;

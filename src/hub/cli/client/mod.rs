@@ -6,6 +6,7 @@ mod door;
 mod events;
 mod failure;
 mod list;
+mod run;
 mod selector;
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::common::http_client::{AskError, HttpRequest, exchange};
 use crate::common::secret::{REDACTED, Secret};
-use crate::common::signals::handle_file_size_signal;
 pub(super) use crate::hub::cli::client::args::{
     DATA_VARIABLE, DEFAULT_DATA, HubArgs, Place, TOKEN_FILE_VARIABLE, URL_VARIABLE,
 };
@@ -28,9 +28,9 @@ use crate::hub::cli::client::door::{Door, PAUSE};
 pub(super) use crate::hub::cli::client::events::{Event, Events};
 pub(super) use crate::hub::cli::client::failure::Failure;
 pub(super) use crate::hub::cli::client::list::Items;
+pub(super) use crate::hub::cli::client::run::{finish, run};
 pub(super) use crate::hub::cli::client::selector::selector;
 use crate::hub::cli::exit_code::ExitCode;
-use crate::hub::cli::show::output::{Output, fail, print};
 use crate::hub::random;
 use crate::hub::state::store::Store;
 
@@ -59,43 +59,6 @@ struct Asked<'a> {
     path: &'a str,
     key: Option<String>,
     body: Option<String>,
-}
-
-/// Runs a command's work as a client, prints what it returns, and returns the exit code.
-pub(super) fn run(
-    args: &HubArgs,
-    folder: Folder,
-    work: impl AsyncFnOnce(&mut Client) -> Result<Output, Failure>,
-) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return fail(
-                ExitCode::NoResources,
-                format_args!("no runtime: {error}; check the limits on threads and files"),
-            );
-        }
-    };
-    let done = runtime.block_on(async {
-        // Without it, a write beyond `ulimit -f` ends this process; with it, that is an error of the disk.
-        let _ = handle_file_size_signal();
-        let mut client = Client { door: Door::new(args.place()?, folder) };
-        let done = work(&mut client).await;
-        client.door.close().await?;
-        done
-    });
-    // A name lookup that hangs must not delay the exit.
-    runtime.shutdown_background();
-    finish(done)
-}
-
-/// Prints what a command comes to, and returns the exit code.
-pub(super) fn finish(done: Result<Output, Failure>) -> ExitCode {
-    match done {
-        Ok(Output { text, code }) => print(text.as_bytes()).map_or_else(|code| code, |()| code),
-        Err(failure) if failure.message.is_empty() => failure.code,
-        Err(failure) => fail(failure.code, failure.message),
-    }
 }
 
 impl Client {
@@ -291,7 +254,11 @@ impl Client {
                 );
                 Failure::new(ExitCode::Internal, message)
             }
-            _ => error.into(),
+            (AskError::Http(_), Place::Remote { .. })
+            | (
+                AskError::Name(_) | AskError::Tcp(_) | AskError::Tls(_) | AskError::Closed(_) | AskError::TimedOut(_),
+                Place::Remote { .. } | Place::Folder(_),
+            ) => error.into(),
         })
     }
 

@@ -1,5 +1,8 @@
 //! Selectors as people type them: those of the API, where a name alone is an agent's.
 
+use crate::hub::cli::client::{Client, Failure};
+use crate::hub::cli::exit_code::ExitCode;
+
 /// Returns the selector of the API for what was typed: each part between commas that has no `=` and is not `all` is an
 /// agent's name. A backslash takes the next character as it is, as in the API.
 pub(in crate::hub::cli) fn selector(typed: &str) -> String {
@@ -21,6 +24,29 @@ pub(in crate::hub::cli) fn selector(typed: &str) -> String {
     }
     parts.push(criterion(&part, is_name));
     parts.join(",")
+}
+
+impl Client {
+    /// Returns the selector of the API for what was typed, of agents that are acted on: it is refused where `all` could be
+    /// meant as the name of one.
+    ///
+    /// # Errors
+    /// An agent is named `all`, or the hub cannot be asked, or refuses.
+    pub(in crate::hub::cli) async fn selector_to_act(&mut self, typed: &str) -> Result<String, Failure> {
+        let selector = selector(typed);
+        if selector.trim() != "all" {
+            return Ok(selector);
+        }
+        match self.get("/api/v1/agents/all").await {
+            Ok(_) => {
+                let message = "there is an agent with the name `all`: write id=all for it; for all agents, name what they \
+                               have, such as status=healthy,status=degraded";
+                Err(Failure::new(ExitCode::Usage, message))
+            }
+            Err(failure) if failure.code == ExitCode::No => Ok(selector),
+            Err(failure) => Err(failure),
+        }
+    }
 }
 
 fn criterion(part: &str, is_name: bool) -> String {

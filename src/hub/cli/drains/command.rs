@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::common::duration::parse_duration;
 use crate::common::text::on_one_line;
-use crate::hub::cli::client::{self, Failure, Folder, HubArgs, selector, value};
+use crate::hub::cli::client::{self, Failure, Folder, HubArgs, value};
 use crate::hub::cli::drains::wait::wait;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
@@ -16,7 +16,7 @@ use crate::hub::cli::show::output::{Output, print};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct DrainArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (one of this name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
     /// Why, for the agents' pages and the audit
@@ -43,7 +43,7 @@ pub(in crate::hub::cli) struct DrainArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct ResumeArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (one of this name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
     /// Why, for the audit
@@ -59,7 +59,7 @@ pub(in crate::hub::cli) struct ResumeArgs {
 /// Runs `drain` and returns the exit code.
 pub(in crate::hub::cli) fn drain(args: &DrainArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
-        let mut body = json!({"selector": selector(&args.selector)});
+        let mut body = json!({"selector": client.selector_to_act(&args.selector).await?});
         if let Some(reason) = &args.reason {
             body["reason"] = json!(reason);
         }
@@ -86,7 +86,7 @@ pub(in crate::hub::cli) fn drain(args: &DrainArgs) -> ExitCode {
 /// Runs `resume` and returns the exit code.
 pub(in crate::hub::cli) fn resume(args: &ResumeArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
-        let mut body = json!({"selector": selector(&args.selector)});
+        let mut body = json!({"selector": client.selector_to_act(&args.selector).await?});
         if let Some(reason) = &args.reason {
             body["reason"] = json!(reason);
         }

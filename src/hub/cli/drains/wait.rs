@@ -70,7 +70,7 @@ async fn until_all_are_free(client: &mut Client, waiting: &mut Waiting) -> Resul
 
 /// Looks at all agents in pages: that costs less than a request for each of many.
 async fn look_at_all(client: &mut Client, waiting: &mut Waiting) -> Result<(), Failure> {
-    let all = client.list("/api/v1/agents", &[], None, |_| false).await?;
+    let all = client.list("/api/v1/agents", &[], None).await?;
     let mut gone = waiting.busy.clone();
     for raw in &all.raw {
         gone.remove(&text(&value(raw)["agent_id"]));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::common::cli::table::Table;
 use crate::common::cli::terminal;
 use crate::common::duration::parse_duration;
-use crate::hub::cli::client::{self, Failure, Folder, HubArgs, selector, value};
+use crate::hub::cli::client::{self, Failure, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::restarts::wait::wait;
 use crate::hub::cli::show::fields::text;
@@ -15,7 +15,7 @@ use crate::hub::cli::show::output::{Output, print};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct RestartArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (one of this name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
     /// Why, for the agents, the ledger and the audit
@@ -44,9 +44,9 @@ pub(in crate::hub::cli) struct RestartArgs {
 }
 
 impl RestartArgs {
-    /// Returns the body of the request.
-    fn request(&self) -> Value {
-        let mut body = json!({"selector": selector(&self.selector)});
+    /// Returns the body of the request for these agents.
+    fn request(&self, selector: &str) -> Value {
+        let mut body = json!({"selector": selector});
         if let Some(reason) = &self.reason {
             body["reason"] = json!(reason);
         }
@@ -65,7 +65,8 @@ impl RestartArgs {
 /// Runs the command and returns the exit code.
 pub(in crate::hub::cli) fn run(args: &RestartArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
-        let answer = client.act(Method::POST, "/api/v1/restarts", Some(args.request()), None).await?;
+        let request = args.request(&client.selector_to_act(&args.selector).await?);
+        let answer = client.act(Method::POST, "/api/v1/restarts", Some(request), None).await?;
         let commanded = value(&answer);
         let said = if args.json { format!("{}\n", answer.get()) } else { table(&commanded) };
         let restarts: Vec<&Value> = commanded["restarts"].as_array().into_iter().flatten().collect();

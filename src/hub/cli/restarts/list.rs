@@ -7,7 +7,7 @@ use crate::common::cli::table::Table;
 use crate::common::cli::terminal;
 use crate::common::duration::parse_duration;
 use crate::common::wall_clock::now_ms;
-use crate::hub::cli::client::{self, Folder, HubArgs, Items, value};
+use crate::hub::cli::client::{self, Folder, HubArgs, Items};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{ago, text, took};
 use crate::hub::cli::show::output::{Output, note};
@@ -43,12 +43,10 @@ pub(in crate::hub::cli) fn run(args: &RestartsArgs) -> ExitCode {
             ("agent_id", args.agent.clone()),
             ("open", args.open.then(|| "true".to_owned())),
             ("state", args.state.clone()),
+            ("since", args.since.map(|since| now_ms().saturating_sub(since).to_string())),
         ];
-        let since = args.since.map_or(0, |since| now_ms().saturating_sub(since));
         let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-        // They are in the order of their commands.
-        let is_older = |item: &_| since > 0 && value(item)["commanded_at"].as_u64().is_some_and(|at| at < since);
-        let found = client.list("/api/v1/restarts", &only, Some(limit), is_older).await?;
+        let found = client.list("/api/v1/restarts", &only, Some(limit)).await?;
         if found.more {
             note(format_args!("there are more: these are the newest {limit} (--limit)"));
         }

@@ -60,11 +60,7 @@ async fn until_all_end(client: &mut Client, waiting: &mut Waiting) -> Result<(),
             "restart" => {
                 let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
                 let id = data["command_id"].as_str().filter(|id| waiting.open.contains(*id));
-                let ends = !matches!(
-                    data["state"].as_str(),
-                    Some("commanded" | "delivered" | "accepted" | "draining" | "exiting")
-                );
-                if let Some(id) = id.filter(|_| ends) {
+                if let Some(id) = id.filter(|_| data["open"] != true) {
                     look_at(client, waiting, id).await?;
                 }
             }
@@ -76,7 +72,7 @@ async fn until_all_end(client: &mut Client, waiting: &mut Waiting) -> Result<(),
 
 /// Tells of those that are not among the open ones any more.
 async fn look_at_all(client: &mut Client, waiting: &mut Waiting) -> Result<(), Failure> {
-    let open = client.list("/api/v1/restarts", &[("open", Some("true".to_owned()))], None, |_| false).await?;
+    let open = client.list("/api/v1/restarts", &[("open", Some("true".to_owned()))], None).await?;
     let open: BTreeSet<String> = open.values().map(|restart| text(&restart["command_id"])).collect();
     let ended: Vec<String> = waiting.open.difference(&open).cloned().collect();
     for id in ended {

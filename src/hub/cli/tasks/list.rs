@@ -44,7 +44,7 @@ pub(in crate::hub::cli) fn run(args: &TasksArgs) -> ExitCode {
             ("priority", args.priority.clone()),
         ];
         let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-        let found = client.list("/api/v1/tasks", &only, Some(limit), |_| false).await?;
+        let found = client.list("/api/v1/tasks", &only, Some(limit)).await?;
         if found.more {
             note(format_args!("there are more: these are the first {limit} (--limit)"));
         }

@@ -9,9 +9,9 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, AgentPage, FleetList, page_limit};
 use crate::hub::http::reply::require;
-use crate::hub::http::request::{Id, QueryParameters, Shared, ok, path_id};
-use crate::hub::http::v1::parameters::{PageSize, read_parameters};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::request::{Id, QueryParameters, Shared, ok, path_id, read_query};
+use crate::hub::http::v1::parameters::PageSize;
+use crate::hub::problem::Problem;
 use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::selector::{BadSelector, Selector};
 use crate::hub::state::roles::Permission;
@@ -32,7 +32,7 @@ use crate::hub::state::roles::Permission;
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
     require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
-    let query = read_parameters(query, &["selector", "limit", "cursor"])?;
+    let query = read_query(query)?;
     let invalid =
         |text: &str, why: BadSelector| ApiError::invalid_field("selector", "invalid", format!("{text:?}: {why}"));
     let selector = query.get("selector").map(|text| text.parse().map_err(|why| invalid(text, why))).transpose()?;
@@ -51,9 +51,11 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
 )]
 pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
+    let caller = require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
     let id = path_id(id)?;
-    let entry = snapshot.agent_entry(&id, Detail::Full, now_ms()).ok_or_else(|| {
+    let reads_restarts = caller.may(Permission::ReadAnyRestarts) || caller.name == id;
+    let detail = if reads_restarts { Detail::Full } else { Detail::WithoutRestarts };
+    let entry = snapshot.agent_entry(&id, detail, now_ms()).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "agent_not_found", "GET /api/v1/agents lists the agents that are known")
     })?;
     Ok(ok(entry)?)

@@ -10,9 +10,9 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{PAGE_BYTES, page_limit};
 use crate::hub::http::reply::require;
-use crate::hub::http::request::{App, QueryParameters, Shared, ok};
-use crate::hub::http::v1::parameters::{PageSize, bad_cursor, named, number, read_parameters};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::request::{App, QueryParameters, Shared, ok, read_query};
+use crate::hub::http::v1::parameters::{PageSize, bad_cursor, named, number};
+use crate::hub::problem::Problem;
 use crate::hub::state::audit::{Action, Filter, Numbered, Page};
 use crate::hub::state::roles::Permission;
 use crate::hub::state::store::{AuditReader, StoreError};
@@ -44,7 +44,7 @@ pub(super) struct AuditPage {
 )]
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     require(&app.snapshot(), &who, Permission::ReadAudit, "read the audit")?;
-    let query = read_parameters(query, &["who", "action", "target", "since", "limit", "cursor"])?;
+    let query = read_query(query)?;
     let filter = Filter {
         who: query.get("who").cloned(),
         action: named(&query, "action")?,

@@ -17,9 +17,9 @@ use crate::hub::backups::{Backup, NoBackup};
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Proof, require};
 use crate::hub::http::request::{App, Shared};
-use crate::hub::http::v1::problem::Problem;
 use crate::hub::http::wrong_method_error;
 use crate::hub::listener::Origin;
+use crate::hub::problem::Problem;
 use crate::hub::state::roles::Permission;
 
 /// The number of bytes that are sent at a time.

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::hub::http::reply::{parse_body, take_body};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::problem::Problem;
 use crate::protocol::JsonFields;
 use crate::protocol::schema::{Field, check};
 

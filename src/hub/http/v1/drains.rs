@@ -12,9 +12,9 @@ use crate::hub::http::request::{Body, Shared};
 use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
 use crate::hub::http::v1::parameters::OnceHeader;
-use crate::hub::http::v1::problem::Problem;
 use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
 use crate::hub::hub_state::HubState;
+use crate::hub::problem::Problem;
 use crate::hub::scheduler::drains::{DrainRequest, Drained};
 use crate::hub::scheduler::selector::Selector;
 use crate::hub::state::lifetime::check_lifetime;
@@ -65,14 +65,14 @@ pub(super) struct DrainsChanged {
     skipped: Vec<Skipped>,
 }
 
-const DRAIN_FIELDS: &[Field] = &[
+pub(super) const DRAIN_FIELDS: &[Field] = &[
     may("selector", Kind::Any),
     may("reason", Kind::Text),
     may("until_ms", Kind::Count),
     may("deadline_ms", Kind::Count),
 ];
 
-const RESUME_FIELDS: &[Field] = &[may("selector", Kind::Any), may("reason", Kind::Text)];
+pub(super) const RESUME_FIELDS: &[Field] = &[may("selector", Kind::Any), may("reason", Kind::Text)];
 
 /// Drains agents: they get no new task, and what they hold goes on. The same again with other values changes them.
 #[utoipa::path(

@@ -10,12 +10,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::hub::event_log::{self, Following};
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Caller, require};
 use crate::hub::http::request::{App, Shared};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::problem::Problem;
 use crate::hub::state::roles::Permission;
 use crate::protocol::JsonFields;
 
@@ -23,6 +24,9 @@ use crate::protocol::JsonFields;
 const PART: usize = 64;
 /// The longest time without a line.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often a reader that waits is still to be the holder of a valid token.
+const TOKEN_CHECK: Duration = Duration::from_secs(1);
 
 /// A reader of events.
 struct Reader {
@@ -65,10 +69,12 @@ pub(super) async fn follow(State(app): Shared, who: Credentials, headers: Header
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
-/// Returns whether the caller may be told: an agent does not read the restarts of others.
+/// Returns whether the caller may be told: an agent does not read the restarts of others, or what healing rules do to them.
 fn may_see(caller: &Caller, event: &event_log::Event) -> bool {
     let agent_id = || JsonFields::of_unchecked(event.data.as_str(), |name| name == "agent_id").string("agent_id");
-    event.kind != "restart" || caller.may(Permission::ReadAnyRestarts) || agent_id().as_ref() == Some(&caller.name)
+    !matches!(event.kind, "restart" | "healing")
+        || caller.may(Permission::ReadAnyRestarts)
+        || agent_id().as_ref() == Some(&caller.name)
 }
 
 impl Reader {
@@ -105,6 +111,8 @@ impl Reader {
             }
             tokio::select! {
                 () = self.app.stop.cancelled() => return None,
+                // The token may be worth nothing any more.
+                () = sleep(TOKEN_CHECK) => {}
                 changed = self.newest.changed() => changed.ok()?,
             }
         }

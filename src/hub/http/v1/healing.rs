@@ -6,7 +6,7 @@ use axum::response::Response;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::require;
 use crate::hub::http::request::{Shared, ok};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::problem::Problem;
 use crate::hub::scheduler::healing::shown::HealingStatus;
 use crate::hub::state::roles::Permission;
 
@@ -20,6 +20,6 @@ use crate::hub::state::roles::Permission;
 )]
 pub(super) async fn get(State(app): Shared, who: Credentials) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read the healing rules")?;
+    require(&snapshot, &who, Permission::ReadAnyRestarts, "read the healing rules")?;
     Ok(ok(&*snapshot.healing)?)
 }

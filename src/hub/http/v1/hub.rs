@@ -9,7 +9,7 @@ use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Shared, ok};
 use crate::hub::http::v1::audit;
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::problem::Problem;
 use crate::hub::state::audit::Via;
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::store::{AuditReader, UnreadRecord};

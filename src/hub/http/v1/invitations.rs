@@ -10,11 +10,11 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, InvitationList, InvitationPage, page_limit};
 use crate::hub::http::reply::{check_name, require};
-use crate::hub::http::request::{Body, Id, QueryParameters, Shared, path_id};
+use crate::hub::http::request::{Body, Id, QueryParameters, Shared, path_id, read_query};
 use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once, act_once_secretly};
-use crate::hub::http::v1::parameters::{OnceHeader, PageSize, read_parameters};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize};
+use crate::hub::problem::Problem;
 use crate::hub::random;
 use crate::hub::state::invitations::{DEFAULT_LIFE_MS, InvitationRequest, MAX_USES, TooManyInvitations};
 use crate::hub::state::lifetime::check_lifetime;
@@ -67,7 +67,8 @@ pub(super) struct RevokedInvitation {
 }
 
 /// The fields of a request for an invitation.
-const FIELDS: &[Field] = &[may("agent_id", Kind::Text), may("uses", Kind::Count), may("expires_in_ms", Kind::Count)];
+pub(super) const FIELDS: &[Field] =
+    &[may("agent_id", Kind::Text), may("uses", Kind::Count), may("expires_in_ms", Kind::Count)];
 
 /// Makes an invitation.
 #[utoipa::path(
@@ -154,7 +155,7 @@ fn no_such_invitation(id: &str) -> ApiError {
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
     require(&snapshot, &who, Permission::ManageTokens, "list invitations")?;
-    let query = read_parameters(query, &["limit", "cursor"])?;
+    let query = read_query(query)?;
     Ok(lists::page(&snapshot, InvitationList { after: query.get("cursor").cloned() }, page_limit(&query)?))
 }
 

@@ -14,8 +14,8 @@ use crate::hub::http::request::{Body, Shared};
 use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
 use crate::hub::http::v1::parameters::OnceHeader;
-use crate::hub::http::v1::problem::Problem;
 use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
+use crate::hub::problem::Problem;
 use crate::hub::scheduler::inventory::{LabelChange, LabelsRefused};
 use crate::hub::state::roles::Permission;
 use crate::protocol::schema::{Field, Kind, may, must};
@@ -56,7 +56,8 @@ struct ChangedAgent {
     changes: Vec<LabelChange>,
 }
 
-const FIELDS: &[Field] = &[may("selector", Kind::Any), must("labels", Kind::Object), may("reason", Kind::Text)];
+pub(super) const FIELDS: &[Field] =
+    &[may("selector", Kind::Any), must("labels", Kind::Object), may("reason", Kind::Text)];
 
 /// Sets and removes labels of agents. An operator's label wins over the agent's own.
 #[utoipa::path(

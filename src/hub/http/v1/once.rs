@@ -6,11 +6,11 @@ use axum::response::Response;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::hub::http::reply::Caller;
+use crate::hub::http::reply::{Caller, Proof};
 use crate::hub::http::request::App;
-use crate::hub::http::v1::problem::Problem;
 use crate::hub::hub_state::HubState;
-use crate::hub::state::idempotency::{KeptAnswer, MAX_KEY_CHARS, RequestKey};
+use crate::hub::problem::Problem;
+use crate::hub::state::idempotency::{KeptAnswer, MAX_KEY_CHARS, RequestKey, Sender};
 use crate::hub::state::tokens::hex;
 use crate::protocol::JsonText;
 
@@ -92,17 +92,21 @@ async fn act_and_keep(
     status: StatusCode,
     work: impl FnOnce(&mut HubState, u64) -> Result<(JsonText, JsonText), Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let name = caller.name.clone();
+    let (name, proof) = (caller.name.clone(), caller.proof);
     let acted = app.act(caller, move |state, now_ms| {
         let Asked { key, digest } = asked;
-        let key = key.map(|key| RequestKey { name, key });
+        let owned_since = match proof {
+            Proof::Token(_) => state.tokens.valid().owned_since(&name).unwrap_or_default(),
+            Proof::Local(_) => 0,
+        };
+        let key = key.map(|key| RequestKey { sender: Sender { name, owned_since }, key });
         if let Some(kept) = key.as_ref().and_then(|key| state.answers.find(key, now_ms)) {
             return if kept.request == digest { Ok((kept.status, kept.body.clone(), true)) } else { Err(reused()) };
         }
         let (body, kept) = work(state, now_ms)?;
         let status = status.as_u16();
-        if let Some(RequestKey { name, key }) = key {
-            state.answers.keep(KeptAnswer { name, key, request: digest, status, body: kept, at_ms: now_ms });
+        if let Some(RequestKey { sender, key }) = key {
+            state.answers.keep(KeptAnswer { sender, key, request: digest, status, body: kept, at_ms: now_ms });
         }
         Ok((status, body, false))
     });

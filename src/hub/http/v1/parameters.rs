@@ -1,15 +1,18 @@
-//! The parameters of `/api/v1`: what the description says of them, and how they are read. One that is not known is refused by
-//! its name: a misspelt filter must not be taken for one that was left out.
+//! The parameters of `/api/v1`: what the description says of them, and how they are read.
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use axum::http::{StatusCode, Uri};
 use serde_json::{Value, json};
 use strum::VariantNames;
 use utoipa::IntoParams;
 
-use crate::hub::http::request::{QueryParameters, read_query};
-use crate::hub::http::v1::problem::Problem;
+use crate::common::text::first_chars;
+use crate::hub::api_error::ApiError;
+use crate::hub::problem::Problem;
 
 /// The largest number in a query: the largest whole number that every JSON reader keeps.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -34,20 +37,31 @@ pub(super) struct PageSize {
     limit: Option<u64>,
 }
 
-/// Returns the parameters of the query, all of which must be known.
+/// Checks that the query has only known parameters, each once.
 ///
 /// # Errors
-/// 400 if the query cannot be parsed, 422 for a parameter that is not known.
-pub(super) fn read_parameters(query: QueryParameters, known: &[&str]) -> Result<HashMap<String, String>, Problem> {
-    let query = read_query(query)?;
-    let detail = format!("there is no such parameter; known are {}", known.join(", "));
-    let unknown = |name: &&String| !known.contains(&name.as_str());
-    let errors: Vec<Value> = query
-        .keys()
-        .filter(unknown)
-        .map(|name| json!({"field": name, "error": "unknown_parameter", "detail": detail}))
-        .collect();
-    if errors.is_empty() { Ok(query) } else { Err(Problem::invalid(&errors)) }
+/// 400 if it cannot be parsed, 422 for a parameter that is not known, or is given twice.
+pub(super) fn check(uri: &Uri, known: &[String]) -> Result<(), Problem> {
+    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    let refused = |rejection: QueryRejection| {
+        Problem::from(ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", &rejection.body_text()))
+    };
+    let Query(given) = query.map_err(refused)?;
+    let mut errors: Vec<Value> = Vec::new();
+    for (at, (name, _)) in given.iter().enumerate() {
+        let error =
+            |code: &str, detail: String| json!({"field": first_chars(name, 50), "error": code, "detail": detail});
+        if !known.contains(name) {
+            let detail = match known.is_empty() {
+                true => "there is no such parameter: this request takes none".to_owned(),
+                false => format!("there is no such parameter; known are {}", known.join(", ")),
+            };
+            errors.push(error("unknown_parameter", detail));
+        } else if given[..at].iter().any(|(before, _)| before == name) {
+            errors.push(error("twice", "it is there twice: name it once".to_owned()));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&errors)) }
 }
 
 /// Returns the parameter as one of the names of an enum, if the query has it.

@@ -8,14 +8,14 @@ use utoipa::ToSchema;
 
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, RestartList, RestartPage, page_limit};
-use crate::hub::http::reply::{caller_of, require};
-use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
+use crate::hub::http::reply::caller_of;
+use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id, read_query};
 use crate::hub::http::v1::body::{bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
-use crate::hub::http::v1::parameters::{OnceHeader, PageSize, bad_cursor, flag, named, number, read_parameters};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, bad_cursor, flag, named, number};
 use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
 use crate::hub::http::{RESTART_FIELDS, not_connected, restart_request};
+use crate::hub::problem::Problem;
 use crate::hub::random;
 use crate::hub::scheduler::restart::{RestartPhase, ShownRestart};
 use crate::hub::state::roles::Permission;
@@ -116,7 +116,7 @@ struct CommandedRestart {
     repeated: bool,
 }
 
-const SELECTION_FIELDS: &[Field] = &[
+pub(super) const SELECTION_FIELDS: &[Field] = &[
     may("selector", Kind::Any),
     may("reason", Kind::Text),
     may("deadline_ms", Kind::Count),
@@ -140,10 +140,15 @@ pub(super) async fn command_selection(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = require(&app.snapshot(), &who, Permission::RestartAnyAgent, "restart agents")?;
+    let caller = caller_of(&app.snapshot(), &who)?;
+    // What a selection names is known once it is read; who may restart nobody learns nothing of it.
+    caller.require_for(&caller.name, Permission::RestartAnyAgent, Permission::RestartItself, "restart agents")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let body = read_strict(&headers, body, SELECTION_FIELDS)?.fields;
     let (selector, request) = (read_selector(&body)?, restart_request(&body, &caller)?);
+    let is_own = selector.ids().is_some_and(|ids| ids.iter().eq([&caller.name]));
+    let whom = if is_own { caller.name.as_str() } else { "" };
+    caller.require_for(whom, Permission::RestartAnyAgent, Permission::RestartItself, "restart other agents")?;
     let dry_run = body.read("dry_run").unwrap_or(false);
     let (id, author) = (random::id()?, caller.author());
     act_once(&app, &caller, asked, StatusCode::ACCEPTED, move |state, now_ms| {
@@ -191,7 +196,7 @@ pub(super) async fn command_selection(
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
     let caller = caller_of(&snapshot, &who)?;
-    let query = read_parameters(query, &["agent_id", "state", "open", "since", "limit", "cursor"])?;
+    let query = read_query(query)?;
     let agent_id = query.get("agent_id").cloned();
     let of = agent_id.as_deref().unwrap_or_default();
     caller.require_for(

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::problem::Problem;
 use crate::hub::scheduler::inventory::status::AgentStatus;
 use crate::hub::scheduler::selector::Selector;
-use crate::protocol::JsonFields;
+use crate::protocol::{JsonFields, JsonType};
 
 /// Which agents are meant: a text such as `all` or `label.pool=gpu,status=offline`, or an object.
 #[derive(Deserialize, ToSchema)]
@@ -36,8 +36,19 @@ pub(super) struct SelectorObject {
     capability: Option<String>,
     /// This version.
     version: Option<String>,
-    /// This status.
-    status: Option<AgentStatus>,
+    /// This status, or one of these.
+    status: Option<StatusForm>,
+}
+
+/// One status, or several.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "it describes what `read_selector` reads")]
+#[serde(untagged)]
+enum StatusForm {
+    /// One.
+    One(AgentStatus),
+    /// One of these.
+    Several(Vec<AgentStatus>),
 }
 
 /// An agent that was selected and passed over.
@@ -84,8 +95,9 @@ pub(super) fn read_selector(body: &JsonFields) -> Result<Selector, Problem> {
         let detail = "name the agents: {\"all\": true}, or {\"ids\": [...]}, or \"label.pool=gpu,status=offline\"";
         return Err(Problem::invalid_field("selector", "required", detail));
     };
-    match body.string("selector") {
-        Some(text) => text.parse().map_err(|why| invalid(&format!("{text:?}: {why}"))),
-        None => given.read().map_err(|why| invalid(&why.to_string())),
+    match (body.string("selector"), given.json_type()) {
+        (Some(text), _) => text.parse().map_err(|why| invalid(&format!("{text:?}: {why}"))),
+        (None, JsonType::Object) => given.read().map_err(|why| invalid(&why.to_string())),
+        (None, _) => Err(invalid("expected an object, or a text such as \"label.pool=gpu,status=offline\"")),
     }
 }

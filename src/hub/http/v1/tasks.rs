@@ -11,14 +11,14 @@ use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, TaskPage, page_limit};
-use crate::hub::http::reply::require;
-use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id};
-use crate::hub::http::tasks::{TASK_FIELDS, conflict, parse_submission, queue_full, require_submitter, task_list};
+use crate::hub::http::reply::{caller_of, require};
+use crate::hub::http::request::{Body, Id, QueryParameters, Shared, ok, path_id, read_query};
+use crate::hub::http::tasks::{TASK_FIELDS, check_submitter, conflict, parse_submission, queue_full, task_list};
 use crate::hub::http::v1::body::{Checked, bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
-use crate::hub::http::v1::parameters::{OnceHeader, PageSize, named, one_of, read_parameters};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, named, one_of};
 use crate::hub::hub_state::HubState;
+use crate::hub::problem::Problem;
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, ShownTask, StatusName};
 use crate::hub::state::roles::Permission;
@@ -136,7 +136,7 @@ fn shown(state: &HubState, id: &str, now_ms: u64) -> Result<JsonText, Problem> {
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
     require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
-    let query = read_parameters(query, &["status", "assigned_to", "goal_id", "priority", "limit", "cursor"])?;
+    let query = read_query(query)?;
     // The names only, without the numbers and the other name that the legacy hub's clients use.
     named::<Priority>(&query, "priority")?;
     Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
@@ -179,11 +179,13 @@ pub(super) async fn cancel(
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (caller, id) = require_submitter(&app, &who, id, "cancel another's task")?;
+    let caller = caller_of(&app.snapshot(), &who)?;
+    let id = path_id(id)?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     read_strict(&headers, body, &[])?;
-    let author = caller.author();
+    let (author, sender) = (caller.author(), caller.clone());
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
+        check_submitter(&sender, state.scheduler.tasks().get(&id), state.tokens.valid(), &id, "cancel another's task")?;
         let ended = |status| conflict(&id, status, "it has ended already");
         state.acts(&author, now_ms).cancel_task(&id).map_err(ended)?;
         shown(state, &id, now_ms)
@@ -211,11 +213,13 @@ pub(super) async fn retry(
     id: Id,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (caller, id) = require_submitter(&app, &who, id, "retry another's task")?;
+    let caller = caller_of(&app.snapshot(), &who)?;
+    let id = path_id(id)?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     read_strict(&headers, body, &[])?;
-    let author = caller.author();
+    let (author, sender) = (caller.author(), caller.clone());
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
+        check_submitter(&sender, state.scheduler.tasks().get(&id), state.tokens.valid(), &id, "retry another's task")?;
         let other = |status| conflict(&id, status, "only a dead letter can be retried");
         state.acts(&author, now_ms).retry_task(&id).map_err(other)?;
         shown(state, &id, now_ms)

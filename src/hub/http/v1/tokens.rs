@@ -10,11 +10,11 @@ use crate::hub::http::admin::{not_issued_error, parse_new_token, selected_tokens
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, TokenList, TokenPage, page_limit};
 use crate::hub::http::reply::{caller_of, require};
-use crate::hub::http::request::{Body, Id, QueryParameters, Shared, path_id};
+use crate::hub::http::request::{Body, Id, QueryParameters, Shared, path_id, read_query};
 use crate::hub::http::v1::body::{Checked, bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once, act_once_secretly};
-use crate::hub::http::v1::parameters::{OnceHeader, PageSize, bad_cursor, read_parameters};
-use crate::hub::http::v1::problem::Problem;
+use crate::hub::http::v1::parameters::{OnceHeader, PageSize, bad_cursor};
+use crate::hub::problem::Problem;
 use crate::hub::random;
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::tokens::{SECRET_BYTES, TokenSelector, hash_of, id_of, secret_of};
@@ -64,7 +64,7 @@ pub(super) struct RevokedTokens {
     revoked: usize,
 }
 
-const FIELDS: &[Field] = &[
+pub(super) const FIELDS: &[Field] = &[
     must("agent_id", Kind::Text),
     may("role", Kind::Text),
     may("expires_in_ms", Kind::Count),
@@ -138,7 +138,7 @@ fn parse_secret(given: &str) -> Result<[u8; SECRET_BYTES], Problem> {
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
     require(&snapshot, &who, Permission::ManageTokens, "list tokens")?;
-    let query = read_parameters(query, &["limit", "cursor"])?;
+    let query = read_query(query)?;
     let list = match query.get("cursor") {
         Some(cursor) => TokenList::after(cursor).ok_or_else(bad_cursor)?,
         None => TokenList::default(),
@@ -169,7 +169,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, Problem> {
     let caller = caller_of(&app.snapshot(), &who)?;
     let agent_id = path_id(id)?;
-    let query = read_parameters(query, &["id"])?;
+    let query = read_query(query)?;
     let which = selected_tokens(&caller, &agent_id, query.get("id"))?;
     let asked = Asked::of("DELETE", &uri, &headers, query.get("id").map_or(&[], |id| id.as_bytes()))?;
     let author = caller.author();

@@ -38,6 +38,8 @@ pub enum CloseCause {
     Superseded,
     /// The token was revoked.
     TokenRevoked,
+    /// The token expired.
+    TokenExpired,
     /// The hub closed the connection for another reason, which the text says.
     ClosedByHub,
     /// The hub was stopped, or killed: the agent may have been well.
@@ -62,6 +64,7 @@ impl CloseCause {
             | Self::Silent
             | Self::Superseded
             | Self::TokenRevoked
+            | Self::TokenExpired
             | Self::ClosedByHub
             | Self::HubRestarted
             | Self::Unknown => false,
@@ -79,6 +82,11 @@ pub struct Closing {
 }
 
 impl Closing {
+    /// Returns the reason, as text for people.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// Creates the end of a connection that broke.
     pub fn broken() -> Self {
         Self::new(ClosedBy::Nobody, CloseCause::ConnectionLost, None, "")
@@ -104,6 +112,11 @@ impl Closing {
         Self::new(ClosedBy::Hub, CloseCause::TokenRevoked, Some(1008), "the token was revoked")
     }
 
+    /// Creates the end of a connection whose token expired.
+    pub fn expired() -> Self {
+        Self::new(ClosedBy::Hub, CloseCause::TokenExpired, Some(1008), "the token has expired")
+    }
+
     /// Creates the end of a connection whose place a newer one took.
     pub fn superseded(code: u16, reason: &str) -> Self {
         Self::new(ClosedBy::Hub, CloseCause::Superseded, Some(code), reason)
@@ -117,7 +130,9 @@ impl Closing {
     /// Returns the same end as it is recorded. An agent that is `restarting` left for that, however its connection ended.
     pub(super) fn record(&self, restarting: Option<CloseCause>, at: u64) -> LastClose {
         let cause = match self.cause {
-            CloseCause::TokenRevoked | CloseCause::Superseded | CloseCause::HubRestarted => self.cause,
+            CloseCause::TokenRevoked | CloseCause::TokenExpired | CloseCause::Superseded | CloseCause::HubRestarted => {
+                self.cause
+            }
             CloseCause::ClosedByAgent
             | CloseCause::RestartAnnounced
             | CloseCause::RestartCommanded

@@ -23,6 +23,8 @@ use crate::protocol::JsonFields;
 pub enum Detail {
     /// What a page of agents shows: everything but the output of its task and its past restarts.
     Page,
+    /// Everything but its past restarts.
+    WithoutRestarts,
     /// Everything.
     Full,
 }
@@ -222,7 +224,7 @@ impl View {
             last_sign_of_life_at: self.holders.get(agent_id).map(|holding| holding.silent_since),
             last_progress_at: progress.map(|progress| progress.at),
             progress: progress.and_then(|progress| progress.progress),
-            output: progress.filter(|_| detail == Detail::Full).map(|progress| progress.output.as_str()),
+            output: progress.filter(|_| detail != Detail::Page).map(|progress| progress.output.as_str()),
             output_cut: progress.is_some_and(|progress| progress.output_cut),
         })
     }

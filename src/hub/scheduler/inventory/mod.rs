@@ -12,6 +12,7 @@ pub mod past_restart;
 pub mod progress;
 pub mod record;
 pub mod status;
+pub mod statuses;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;

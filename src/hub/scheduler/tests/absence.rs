@@ -1,6 +1,7 @@
 //! A broken connection is not a lost agent: who keeps its task, for how long, and who is told what.
 
 use super::*;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, progress, report};
 use crate::protocol::{JsonFields, JsonText, PreviousEnd, Restarting, SidecarFrame};
 
@@ -173,7 +174,7 @@ fn a_commanded_restart_that_is_overdue_leaves_an_agent_that_has_just_left_its_gr
 #[test]
 fn an_agent_whose_token_is_revoked_loses_its_task_at_once_also_while_it_is_away() {
     let mut rig = at_work();
-    rig.scheduler.expel(1, 0);
+    rig.scheduler.expel(1, &Closing::revoked(), 0);
     assert_eq!((rig.said(), rig.losses("t")), (vec!["2:task_assign t#3".to_owned()], 0));
     let mut rig = at_work();
     rig.drop_conn(1);

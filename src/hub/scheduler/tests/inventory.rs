@@ -308,7 +308,7 @@ fn a_record_ends_with_the_owner_of_its_name() {
     let mut rig = Rig::new();
     rig.join_today(1, "a", "boot-1");
     rig.stored();
-    rig.scheduler.expel(1, rig.now);
+    rig.scheduler.expel(1, &Closing::revoked(), rig.now);
     assert_eq!(rig.record("a").last_close.unwrap().why, CloseCause::TokenRevoked);
     rig.scheduler.owner_left("a", rig.now);
     assert!(rig.scheduler.inventory().get("a").is_none());

@@ -1,12 +1,13 @@
 //! Names that change hands: what ends with an owner, and what the next one does not inherit.
 
 use super::*;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::tests::rig::{Rig, accepted};
 use crate::protocol::{JsonFields, JsonText, SidecarFrame};
 
 /// A name whose owner has left with its connection closed, as the hub does it.
 fn owner_leaves(rig: &mut Rig, conn: ConnId) -> Vec<String> {
-    rig.scheduler.expel(conn, rig.now);
+    rig.scheduler.expel(conn, &Closing::revoked(), rig.now);
     rig.scheduler.owner_left("a", rig.now);
     rig.said()
 }
@@ -111,7 +112,7 @@ fn who_comes_and_goes_under_ever_new_names_leaves_nothing() {
         rig.join_today(2 * n + 1, &name, "boot-1");
         rig.join_today(2 * n + 2, &name, "boot-2");
         rig.hear(2 * n + 2, SidecarFrame::Cordon { on: true });
-        rig.scheduler.expel(2 * n + 2, rig.now);
+        rig.scheduler.expel(2 * n + 2, &Closing::revoked(), rig.now);
         rig.scheduler.owner_left(&name, rig.now);
     }
     let (agents, rivals) = (&rig.scheduler.agents, &rig.scheduler.rivals);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::hub::scheduler::drains::DrainRequest;
 use crate::hub::scheduler::inventory::Flush;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::*;
@@ -430,7 +431,7 @@ impl World {
     fn owner_leaves(&mut self, agent: u8, next: bool) {
         let agent_id = name(agent);
         if let Some(conn) = self.conns.remove(&agent) {
-            self.scheduler.expel(conn, self.now);
+            self.scheduler.expel(conn, &Closing::revoked(), self.now);
         }
         self.scheduler.owner_left(&agent_id, self.now);
         self.in_hand.remove(&agent_id);

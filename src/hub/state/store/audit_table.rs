@@ -19,7 +19,7 @@ pub const MAX_ENTRIES: u64 = 100_000;
 /// The largest size of all entries together, in bytes.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// The time by which a clock may have been set back between two entries, in ms: an hour.
-const CLOCK_STEP_MS: u64 = 3_600_000;
+pub const CLOCK_STEP_MS: u64 = 3_600_000;
 
 /// The bounds of the table.
 #[derive(Debug, Clone, Copy)]

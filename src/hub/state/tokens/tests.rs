@@ -32,7 +32,9 @@ fn the_first_registration_wins() {
 fn a_token_that_is_asked_for_again_is_there_once() {
     let mut tokens = Tokens::default();
     let first = tokens.issue([7; 32], principal("a"), false);
-    assert_eq!(tokens.issue([7; 32], principal("a"), false), first);
+    assert_eq!(tokens.issued_before(&[7; 32], &principal("a")), first.ok());
+    assert_eq!(tokens.issued_before(&[7; 32], &principal("b")), None);
+    assert_eq!(tokens.issue([7; 32], principal("b"), false), Err(NotIssued::SecretInUse));
     assert_eq!(
         (tokens.valid().list().count(), tokens.revoke("a", &TokenSelector::All).len(), tokens.valid().holds("a")),
         (1, 1, false)

@@ -1,6 +1,6 @@
 //! The error answers of `/api/v1`: problem details (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::hub::state::roles::Role;
 
 /// An error answer.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// A URN that names the kind of problem: `urn:agentcom:` and the code.
     #[serde(rename = "type")]
     urn: String,
@@ -39,7 +39,7 @@ pub(super) struct Problem {
 
 /// One invalid field of a request.
 #[derive(Debug, Serialize, ToSchema)]
-struct FieldProblem {
+pub(crate) struct FieldProblem {
     /// The field's name, with its place: `items[3].name`.
     field: String,
     /// The kind of problem, for programs.
@@ -50,7 +50,7 @@ struct FieldProblem {
 
 impl Problem {
     /// Creates a problem. `code` is for programs; `detail` tells people what was found and what to do next.
-    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             urn: format!("urn:agentcom:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
@@ -65,12 +65,12 @@ impl Problem {
 
     /// Adds after how many seconds the same request may do better.
     #[must_use]
-    pub(super) fn retry_after(self, seconds: u8) -> Self {
+    pub(crate) fn retry_after(self, seconds: u8) -> Self {
         Self { retry_after_s: Some(seconds), ..self }
     }
 
     /// Creates the 422 problem for a request with these invalid fields, each as `schema::check` describes it.
-    pub(super) fn invalid(errors: &[Value]) -> Self {
+    pub(crate) fn invalid(errors: &[Value]) -> Self {
         let text = |error: &Value, key: &str| error[key].as_str().unwrap_or_default().to_owned();
         let field = |error: &Value| FieldProblem {
             field: text(error, "field"),
@@ -85,7 +85,7 @@ impl Problem {
     }
 
     /// Creates the 422 problem for one invalid field.
-    pub(super) fn invalid_field(field: &str, code: &str, detail: &str) -> Self {
+    pub(crate) fn invalid_field(field: &str, code: &str, detail: &str) -> Self {
         Self::invalid(&[json!({"field": field, "error": code, "detail": detail})])
     }
 }
@@ -127,4 +127,14 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
+}
+
+/// Returns whether the path is `/api/v1`, or below it.
+pub(crate) fn is_in_v1(uri: &Uri) -> bool {
+    uri.path() == "/api/v1" || uri.path().starts_with("/api/v1/")
+}
+
+/// Returns the answer to an error: a problem below `/api/v1`, and the legacy hub's form elsewhere.
+pub(crate) fn or_problem(uri: &Uri, error: ApiError) -> Response {
+    if is_in_v1(uri) { Problem::from(error).into_response() } else { error.into_response() }
 }
