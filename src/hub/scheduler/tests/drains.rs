@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::hub::scheduler::drains::{DrainNews, DrainRequest, Drained};
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::inventory::entry::Detail;
 use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete};
@@ -155,7 +156,7 @@ fn a_drain_ends_with_the_owner_of_the_name() {
     let mut rig = Rig::new();
     rig.join_today(1, "a", "boot-1");
     rig.drain("a", Some(100), None);
-    rig.scheduler.expel(1, rig.now);
+    rig.scheduler.expel(1, &Closing::revoked(), rig.now);
     rig.scheduler.owner_left("a", rig.now);
     assert!(rig.scheduler.drains_are_right() && rig.scheduler.deadline().is_none());
     rig.join_today(2, "a", "boot-1");

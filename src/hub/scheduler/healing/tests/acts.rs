@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::hub::scheduler::healing::LOOK_MS;
 use crate::hub::scheduler::healing::tests::{Stored, restarting};
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, progress};
 use crate::protocol::{Identify, RestartAck, RestartAckOutcome, Restarting, SidecarFrame};
 
@@ -288,7 +289,7 @@ fn what_a_rule_did_to_an_agent_is_forgotten_with_the_owner_of_its_name_and_when_
     assert_eq!(stored.healing.len(), 0);
     rig.join_version(300, "a", "boot-3", "1");
     assert_eq!(rig.look(1), ["old restart a"]);
-    rig.scheduler.expel(300, rig.now);
+    rig.scheduler.expel(300, &Closing::revoked(), rig.now);
     rig.scheduler.owner_left("a", rig.now);
     stored.commit(&mut rig.scheduler);
     assert_eq!(rig.look(1), Vec::<String>::new());

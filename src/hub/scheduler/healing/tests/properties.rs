@@ -12,6 +12,7 @@ use crate::hub::scheduler::healing::rules::{Remedy, Rule, RuleSet};
 use crate::hub::scheduler::healing::tests::{Stored, rules};
 use crate::hub::scheduler::healing::{HealingNews, LOOK_MS};
 use crate::hub::scheduler::inventory::Flush;
+use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Priority;
@@ -206,7 +207,7 @@ impl World {
             Op::Resume { agent } => drop(self.scheduler.resume(&name(agent), self.now)),
             Op::OwnerLeaves { agent } => {
                 if let Some(conn) = self.conns.remove(&agent) {
-                    self.scheduler.expel(conn, self.now);
+                    self.scheduler.expel(conn, &Closing::revoked(), self.now);
                 }
                 self.scheduler.owner_left(&name(agent), self.now);
                 self.acted.retain(|(_, agent_id), _| *agent_id != name(agent));
