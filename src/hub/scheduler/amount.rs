@@ -90,6 +90,18 @@ impl Amount {
         self.of(total).max(1)
     }
 
+    /// Returns the smallest total of which it is at least `number`; `u32::MAX` where there is none.
+    pub fn total_for(self, number: u32) -> u32 {
+        match self {
+            Self::Number(own) if own >= number => number,
+            Self::Number(_) | Self::Percent(0) => u32::MAX,
+            Self::Percent(percent) => {
+                let total = (u64::from(number) * 100).div_ceil(u64::from(percent));
+                u32::try_from(total).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
     /// Returns whether that is none, whatever the total.
     pub const fn is_none(self) -> bool {
         matches!(self, Self::Number(0) | Self::Percent(0))
@@ -105,6 +117,18 @@ mod tests {
         let of = |text: &str, total| text.parse::<Amount>().unwrap().of(total);
         assert_eq!([of("5%", 99), of("100%", 7), of("3", 2), of("0%", 9)], [4, 7, 2, 0]);
         assert_eq!("5%".parse::<Amount>().unwrap().at_least_one_of(3), 1);
+    }
+
+    #[test]
+    fn the_total_for_a_number_is_the_smallest_that_has_it() {
+        for amount in ["3%", "10%", "33%", "100%", "0%", "4"].map(|text| text.parse::<Amount>().unwrap()) {
+            for number in 1..60 {
+                let total = amount.total_for(number);
+                let is_none = (1..5_000).all(|total| amount.of(total) < number);
+                assert_eq!(total == u32::MAX, is_none, "{amount} {number}");
+                assert!(is_none || (amount.of(total) >= number && amount.of(total - 1) < number), "{amount} {number}");
+            }
+        }
     }
 
     #[test]

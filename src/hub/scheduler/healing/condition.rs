@@ -28,10 +28,11 @@ impl<'a> Fleet<'a> {
         self.view.records.iter().filter_map(matching).collect()
     }
 
-    /// Returns how many connected agents the selector means.
-    pub(super) fn connected(self, selector: &Selector) -> u32 {
+    /// Returns how many connected agents the selector means, as far as `enough`.
+    pub(super) fn connected(self, selector: &Selector, enough: u32) -> u32 {
+        let enough = usize::try_from(enough).unwrap_or(usize::MAX);
         let here = self.view.records.iter().filter(|(_, record)| record.presence.is_connected());
-        let meant = here.filter(|(agent_id, record)| self.is_meant(selector, agent_id, record)).count();
+        let meant = here.filter(|(agent_id, record)| self.is_meant(selector, agent_id, record)).take(enough).count();
         u32::try_from(meant).unwrap_or(u32::MAX)
     }
 

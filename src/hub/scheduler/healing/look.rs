@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::hub::scheduler::amount::Amount;
 use crate::hub::scheduler::healing::condition::Fleet;
 use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::healing::rules::{Remedy, Rule};
@@ -60,8 +61,16 @@ impl Healing {
 
     /// Returns whether more agents match the rule than its blast radius allows, and tells where that has changed.
     fn is_off(&mut self, rule: &Arc<Rule>, matching: usize, fleet: Fleet<'_>) -> bool {
-        // One always may.
-        let most = if matching <= 1 { 1 } else { rule.blast_radius.at_least_one_of(fleet.connected(&rule.selector)) };
+        let most = match rule.blast_radius {
+            Amount::Number(number) => number,
+            // One always may.
+            Amount::Percent(_) if matching <= 1 => 1,
+            // Of many agents no more are counted than needed.
+            share @ Amount::Percent(_) => {
+                let enough = share.total_for(u32::try_from(matching).unwrap_or(u32::MAX));
+                share.at_least_one_of(fleet.connected(&rule.selector, enough))
+            }
+        };
         let is_off = matching > usize::try_from(most).unwrap_or(usize::MAX);
         let name: Arc<str> = rule.name.as_str().into();
         if is_off && self.off.insert(name.clone()) {

@@ -162,6 +162,17 @@ fn a_rule_that_too_many_match_does_nothing_until_fewer_do() {
 }
 
 #[test]
+fn a_blast_radius_that_is_a_number_does_not_depend_on_who_is_connected() {
+    let mut rig = Rig::fleet(3);
+    let gone = |most: u8| json!({"rules": [{"name": "gone", "when": {"silent_ms": 1}, "action": "notify", "for_ms": 0, "blast_radius": most}]});
+    (1..4).for_each(|conn| drop(rig.drop_conn(conn)));
+    rig.obey(&gone(3));
+    assert_eq!(rig.look(1), ["gone tells of a", "gone tells of b", "gone tells of c"]);
+    rig.obey(&gone(2));
+    assert_eq!(rig.look(1), ["gone off: 3 of 2"]);
+}
+
+#[test]
 fn a_rule_looks_at_its_selection_only() {
     let mut rig = Rig::fleet(12);
     rig.obey(&old_version(json!({"selector": {"ids": ["b", "c"]}})));
