@@ -306,15 +306,16 @@ impl Actor {
                     self.uses_stored_at = now;
                 }
             }
-            let presence = self.state.take_presence();
+            let (presence, news) = (self.state.take_presence(), self.state.take_news());
             let changes = self.state.scheduler.take_changes();
             self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
             log_changes(&changes, &mut self.log_budget, now);
+            news.log(&mut self.log_budget, now);
             let events = events_of(&changes, presence);
             self.log_revocations(now);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
-            self.events.add(events);
+            self.events.add(events.into_iter().chain(news.events()));
             // 5. Send.
             for outgoing in self.state.take_outgoing() {
                 self.send_to_socket(outgoing);

@@ -2,8 +2,11 @@
 //! commit. Whether its author may do it is for the caller to check.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::hub::hub_state::HubState;
+use crate::hub::scheduler::drains::{DrainRequest, Drained};
+use crate::hub::scheduler::inventory::hub_drain::HubDrain;
 use crate::hub::scheduler::inventory::{LabelChange, LabelsRefused};
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::restart_ledger::Commanded;
@@ -265,6 +268,38 @@ impl Acts<'_> {
         Ok(changes)
     }
 
+    /// Drains an agent, or changes how it is drained, as [`crate::hub::scheduler::Scheduler::drain`] does. What changes nothing
+    /// is not recorded.
+    pub fn drain(self, agent_id: &str, request: DrainRequest, selector: &Selector) -> Option<Drained> {
+        let reason = request.reason.clone();
+        let drained = self.state.scheduler.drain(agent_id, request, self.now_ms)?;
+        self.record_drain(Action::AgentDrained, agent_id, reason.as_deref(), selector, &drained);
+        Some(drained)
+    }
+
+    /// Ends the drain of an agent, as [`crate::hub::scheduler::Scheduler::resume`] does. What changes nothing is not recorded.
+    pub fn resume(self, agent_id: &str, reason: Option<&str>, selector: &Selector) -> Option<Drained> {
+        let drained = self.state.scheduler.resume(agent_id, self.now_ms)?;
+        self.record_drain(Action::AgentResumed, agent_id, reason, selector, &drained);
+        Some(drained)
+    }
+
+    fn record_drain(
+        self,
+        action: Action,
+        agent_id: &str,
+        reason: Option<&str>,
+        selector: &Selector,
+        drained: &Drained,
+    ) {
+        if drained.is_change() {
+            let entry = self.entry(action, agent_id).selected_by(Some(selector));
+            let entry = reason.into_iter().fold(entry, Entry::because);
+            let shown = |drain: &Option<Arc<HubDrain>>| drain.as_deref().map(shown_drain);
+            self.state.audit.record(entry.change(shown(&drained.old), shown(&drained.new)));
+        }
+    }
+
     /// Cancels a task and returns its status before.
     ///
     /// # Errors
@@ -327,4 +362,12 @@ fn shown(new: &NewToken, token: &str) -> String {
 fn shown_invitation(invitation: &InvitationSummary) -> String {
     let whom = invitation.agent_id.as_ref().map_or_else(|| "any agent".to_owned(), |only| format!("agent {only}"));
     format!("for {whom}, {} uses left, expires at {}", invitation.uses_left, invitation.expires_at)
+}
+
+/// Returns what the audit says of a drain.
+fn shown_drain(drain: &HubDrain) -> String {
+    let until = drain.until.map_or_else(|| "until it is resumed".to_owned(), |until| format!("until {until}"));
+    let deadline = drain.deadline.map(|deadline| format!(", deadline {deadline}")).unwrap_or_default();
+    let reason = drain.reason.as_ref().map(|reason| format!(", because {reason}")).unwrap_or_default();
+    format!("drained by {} {until}{deadline}{reason}", drain.by)
 }

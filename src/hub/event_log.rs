@@ -19,7 +19,7 @@ pub const MAX_BYTES: usize = 8 << 20;
 pub struct Event {
     /// The event's number, counted from 1 since the hub's start.
     pub number: u64,
-    /// The kind of event: `task`, `restart` or `agent`.
+    /// The kind of event: `task`, `restart`, `agent`, `drain` or `healing`.
     pub kind: &'static str,
     /// What happened.
     pub data: JsonText,

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
 
+use crate::hub::news::News;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
+use crate::hub::scheduler::healing::shown::HealingStatus;
+use crate::hub::scheduler::healing::{AUTHOR_PREFIX, HealingNews};
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::view::View;
 use crate::hub::scheduler::{Outgoing, Scheduler};
-use crate::hub::state::audit::Audit;
+use crate::hub::state::audit::{Action, Audit, Author, Entry};
 use crate::hub::state::idempotency::Answers;
 use crate::hub::state::invitations::{InvitationTable, Invitations};
 use crate::hub::state::roles::Permission;
@@ -58,6 +61,8 @@ pub struct HubState {
     revocations: Vec<Revocation>,
     /// The agents that came or went, to be told.
     presence: Vec<(Arc<str>, bool)>,
+    /// What healing rules did, to be told.
+    healing_news: Vec<HealingNews>,
 }
 
 /// Tokens of one name that were revoked or have expired.
@@ -85,6 +90,8 @@ pub struct Snapshot {
     pub invitations: InvitationTable,
     /// The settings that an operator made.
     pub settings: SettingsTable,
+    /// The healing rules, and what they found.
+    pub healing: Arc<HealingStatus>,
     /// The records of the store that could not be read at the start.
     pub unread: Arc<[UnreadRecord]>,
 }
@@ -96,7 +103,7 @@ impl HubState {
         let (identities, conns) = (HashMap::new(), HashMap::new());
         let (invitations, audit) = (Invitations::default(), Audit::default());
         let (answers, presence) = (Answers::default(), Vec::new());
-        let (expelled, revocations) = (Vec::new(), Vec::new());
+        let (expelled, revocations, healing_news) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             scheduler,
             tokens,
@@ -110,6 +117,7 @@ impl HubState {
             expelled,
             revocations,
             presence,
+            healing_news,
         }
     }
 
@@ -119,6 +127,7 @@ impl HubState {
         let scheduler = Scheduler::load(tasks, restarts, policy, now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), Some(now_ms));
+        let scheduler = scheduler.with_healing(take(&mut stored.healing), now_ms);
         Self::with_scheduler(scheduler, stored)
     }
 
@@ -128,6 +137,7 @@ impl HubState {
         let scheduler = Scheduler::load_to_edit(tasks, restarts, Policy::keeping_all(), now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), None);
+        let scheduler = scheduler.with_healing(take(&mut stored.healing), now_ms);
         Self::with_scheduler(scheduler, stored)
     }
 
@@ -144,6 +154,7 @@ impl HubState {
             tokens: self.tokens.valid().clone(),
             invitations: self.invitations.all().clone(),
             settings: self.settings.all().clone(),
+            healing: self.scheduler.healing_status().clone(),
             unread: self.unread.clone(),
         }
     }
@@ -157,6 +168,7 @@ impl HubState {
     pub fn tick(&mut self, now_ms: u64) {
         if self.scheduler.deadline().is_some_and(|at| at <= now_ms) {
             self.scheduler.tick(now_ms);
+            self.record_healing(now_ms);
         }
         for (name, hash) in self.tokens.take_expired(now_ms) {
             let has_it = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, other)| *other == hash);
@@ -169,6 +181,25 @@ impl HubState {
                 self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
             }
         }
+    }
+
+    /// Enters what healing rules did into the audit, each under the rule's name.
+    fn record_healing(&mut self, now_ms: u64) {
+        for news in self.scheduler.take_healing_news() {
+            if let HealingNews::Acted { rule, agent_id, why, command_id } = &news {
+                let action = if command_id.is_some() { Action::RestartCommanded } else { Action::AgentDrained };
+                let author = Author::rule(&format!("{AUTHOR_PREFIX}{}", rule.name));
+                let entry =
+                    Entry::new(&author, action, agent_id, now_ms).because(why).selected_by(Some(&rule.selector));
+                self.audit.record(entry.change(None, command_id.as_deref().map(str::to_owned)));
+            }
+            self.healing_news.push(news);
+        }
+    }
+
+    /// Returns what is to be told of drains and healing rules since the last call.
+    pub fn take_news(&mut self) -> News {
+        News { drains: self.scheduler.take_drain_news(), healing: take(&mut self.healing_news) }
     }
 
     /// Returns what is to be stored beside the scheduler's changes since the last call.

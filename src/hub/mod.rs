@@ -27,6 +27,8 @@
 //! | [`cli`] | the command line | no |
 //! | [`log_budget`] | the limit on log lines of one kind | yes |
 //! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
+//! | [`news`] | what is told of drains and healing rules | no |
+//! | [`healing_file`] | the file of the healing rules, read when it changes | no |
 //! | [`event_log`] | the latest events, for readers that follow them | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
@@ -43,12 +45,14 @@ pub mod event_log;
 pub mod fd_limit;
 mod fleet;
 mod guarded_stream;
+pub mod healing_file;
 pub mod http;
 pub mod hub_state;
 pub mod listener;
 pub mod log_budget;
 mod message_stream;
 pub mod metrics;
+pub mod news;
 mod not_unicode;
 mod outbox;
 mod problem;

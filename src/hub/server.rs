@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::hub::actor::{Actor, now_ms};
 use crate::hub::backups::Backups;
+use crate::hub::healing_file::HealingFile;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds, Connections};
@@ -20,7 +21,7 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
 use crate::hub::websocket::TimeLimits;
-use crate::hub::{accept, admin_socket, fd_limit};
+use crate::hub::{accept, admin_socket, fd_limit, healing_file};
 
 /// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);
@@ -40,6 +41,8 @@ pub struct Options {
     pub closed_registration: bool,
     /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
     pub public_metrics: bool,
+    /// The file of the healing rules, if there is one.
+    pub healing: Option<HealingFile>,
 }
 
 /// The reason why a hub could not start, or could not go on.
@@ -80,7 +83,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, closed_registration, public_metrics } = options;
+    let Options { listen, data_dir, policy, closed_registration, public_metrics, healing } = options;
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -101,7 +104,11 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 
     let store = Arc::new(store);
     let backups = Backups::new(&store);
-    let (actor, handle) = Actor::new(HubState::load(stored, policy, now_ms()), store);
+    let mut state = HubState::load(stored, policy, now_ms());
+    if let Some(file) = &healing {
+        healing_file::load(&file.path, &mut state, now_ms());
+    }
+    let (actor, handle) = Actor::new(state, store);
     let actor = spawn_actor(actor, stop.clone());
 
     let bounds = bounds(&policy, fd_limit::max_open_files());
@@ -115,9 +122,12 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         closed: closed_registration,
         public_metrics,
         connections: connections.clone(),
-        ..App::new(handle, data_dir, backups, stop.clone())
+        ..App::new(handle.clone(), data_dir, backups, stop.clone())
     };
     let sockets = app.sockets.clone();
+    if let Some(file) = healing {
+        sockets.spawn(healing_file::watch(file, handle, stop.clone()));
+    }
     let router = router(Arc::new(app));
     sockets.spawn(admin_socket::serve(own_socket, router.clone(), Via::Socket, stop.clone()));
     let http = listener::start(listener, router, connections, bounds.request, stop.clone())

@@ -194,7 +194,7 @@ async fn a_backup_where_no_hub_runs_is_the_same_and_the_former_store_is_kept() {
     hub.kill_9();
     let stopped = dir.path().join("stopped");
     let (code, text) = said(&backup(dir.path(), &stopped, &[]));
-    let records = "2 tasks, 0 restarts, 0 agents, 1 tokens, 0 invitations, 0 settings, 1 answers, 2 audit; schema 3";
+    let records = "2 tasks, 0 restarts, 0 rollouts, 0 rollout_targets, 0 agents, 1 tokens, 0 invitations, 0 settings, 1 answers, 0 healing, 2 audit; schema 3";
     assert!(code == Some(0) && text.contains(&format!("holds {records}")), "{text}");
     let (code, text) = said(&backup(dir.path(), &dir.path().join("again"), &["--json"]));
     let held: Value = serde_json::from_str(&text).unwrap();

@@ -130,10 +130,10 @@ async fn restarts_are_listed_newest_first_and_by_what_is_asked_for() {
 }
 
 /// A reader of events.
-struct Events(BufReader<TcpStream>);
+pub(crate) struct Events(BufReader<TcpStream>);
 
 impl Events {
-    async fn open(hub: &Hub, last: Option<&str>) -> Self {
+    pub(crate) async fn open(hub: &Hub, last: Option<&str>) -> Self {
         let mut stream = TcpStream::connect(&hub.address).await.unwrap();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         let request = format!(
@@ -154,7 +154,7 @@ impl Events {
     }
 
     /// The next event: its id, kind and data. `None` at the end of the stream.
-    async fn next(&mut self) -> Option<(String, String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, String, Value)> {
         let (mut id, mut kind) = (String::new(), String::new());
         loop {
             let line = self.line().await?;

@@ -73,6 +73,7 @@ async fn check(client: &mut Client, report: &mut Report<ExitCode>) {
     report.extend(agents(client).await);
     report.extend(restarts(client).await);
     report.extend(tasks(client).await);
+    report.extend(healing(client).await);
 }
 
 /// Returns what to do where the hub cannot be asked.
@@ -244,6 +245,34 @@ async fn tasks(client: &mut Client) -> Vec<Finding> {
         Err(failure) => findings.push(unknown("tasks", failure)),
     }
     findings
+}
+
+/// Returns a finding about the healing rules of a hub that has a file of them. An older one knows none.
+async fn healing(client: &mut Client) -> Option<Finding> {
+    let (status, healing) = match client.look("/api/v1/healing").await {
+        Ok(looked) => looked,
+        Err(failure) => return Some(unknown("healing", failure)),
+    };
+    if status != 200 || healing["file"].is_null() {
+        return None;
+    }
+    if healing["last_error"].is_object() {
+        let found = format!("the file cannot be used: {}", text(&healing["last_error"]["detail"]));
+        return Some(
+            Finding::warning("healing", found)
+                .then("correct it (agentcom-hub healing check FILE); the hub reads it again"),
+        );
+    }
+    let rules = healing["rules"].as_array().map_or(&[][..], Vec::as_slice);
+    let acting = rules.iter().filter(|rule| rule["rule"]["act"] == true).count();
+    let off: Vec<String> =
+        rules.iter().filter(|rule| rule["off"] == true).map(|rule| text(&rule["rule"]["name"])).collect();
+    let found = format!("{} rules, {acting} of them act", rules.len());
+    Some(match off.is_empty() {
+        true => Finding::ok("healing", found),
+        false => Finding::warning("healing", format!("too many agents match, so these do nothing: {}", some(&off)))
+            .then("agentcom-hub healing shows what they have in common"),
+    })
 }
 
 fn count(found: &Items) -> String {

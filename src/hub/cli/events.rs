@@ -16,8 +16,8 @@ use crate::hub::cli::show::output::{Output, print};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct EventsArgs {
-    /// Only events of this kind: task, restart or agent; may be repeated
-    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "agent"])]
+    /// Only events of this kind: task, restart, agent, drain or healing; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "agent", "drain", "healing"])]
     kind: Vec<String>,
     /// Stop after this time, such as 90s or 2h, and end with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -73,8 +73,29 @@ fn as_text(event: &Event) -> String {
         }
         "agent" if data["connected"] == true => format!("{agent} connected"),
         "agent" => format!("{agent} went away"),
+        "drain" if data["overdue"] == true => format!("{agent} still holds a task at the deadline of its drain"),
+        "drain" if data["drained"] == true => {
+            let holds = if data["holds_task"] == true { "holds a task yet" } else { "holds no task" };
+            format!("{agent} is drained by {}, and {holds}", text(&data["by"]))
+        }
+        "drain" => format!("{agent} is not drained from the hub any more"),
+        "healing" => healing(&data),
         "missed" => "events were missed: read the lists again".to_owned(),
         _ => event.data.clone(),
     };
     on_one_line(&format!("{} {:<8} {said}", utc(now_ms()), event.kind))
+}
+
+/// Returns what a healing rule did, in words.
+fn healing(data: &Value) -> String {
+    let [rule, agent, action, why] = ["rule", "agent_id", "action", "why"].map(|field| text(&data[field]));
+    match data["what"].as_str() {
+        Some("acted") => format!("rule {rule}: {action} of {agent}: {why}"),
+        Some("told") if action == "notify" => format!("rule {rule}: {agent}: {why}"),
+        Some("told") => format!("rule {rule} would {action} {agent}: {why}"),
+        Some("too_many_match") => {
+            format!("rule {rule} does nothing: {} agents match, at most {} may", data["matching"], data["most"])
+        }
+        Some(_) | None => format!("rule {rule}: few enough agents match again"),
+    }
 }

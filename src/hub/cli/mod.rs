@@ -6,8 +6,10 @@ mod audit;
 mod backup;
 mod check;
 mod client;
+mod drains;
 mod events;
 mod exit_code;
+mod healing;
 mod man;
 mod restarts;
 mod serve;
@@ -27,7 +29,9 @@ use crate::hub::cli::agents::one::{self as agent, AgentArgs};
 use crate::hub::cli::audit::AuditArgs;
 use crate::hub::cli::backup::{BackupArgs, RestoreArgs};
 use crate::hub::cli::check::CheckArgs;
+use crate::hub::cli::drains::command::{self as drain, DrainArgs, ResumeArgs};
 use crate::hub::cli::events::EventsArgs;
+use crate::hub::cli::healing::{HealingAction, StatusArgs};
 use crate::hub::cli::restarts::command::{self as restart, RestartArgs};
 use crate::hub::cli::restarts::list::{self as restarts_list, RestartsArgs};
 use crate::hub::cli::serve::ServeArgs;
@@ -91,7 +95,29 @@ Examples:
   agentcom-hub restarts --agent my-agent --since 24h     why did it restart last night?
   agentcom-hub restarts --state overdue")]
     Restarts(RestartsArgs),
-    /// Print what happens to tasks, restarts and agents, as it happens
+    /// Give agents no new task; what they hold goes on
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub drain my-agent --reason 'new disk' --until 2h
+  agentcom-hub drain label.site=berlin --deadline 30m --wait && echo the site is free")]
+    Drain(DrainArgs),
+    /// Let agents that were drained from the hub take tasks again
+    Resume(ResumeArgs),
+    /// Show what the healing rules found and did, or check a file of them
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_long_help = "\
+Examples:
+  agentcom-hub healing
+  agentcom-hub healing check rules.json && cp rules.json /etc/agentcom-hub/healing.json"
+    )]
+    Healing {
+        #[command(subcommand)]
+        action: Option<HealingAction>,
+        #[command(flatten)]
+        status: StatusArgs,
+    },
+    /// Print what happens to tasks, restarts, agents and drains, and what healing rules do, as it happens
     Events(EventsArgs),
     /// Set and remove labels of agents
     #[command(after_long_help = "\
@@ -167,6 +193,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Retry(args) => change::run(&args, Change::Retry),
         Command::Restart(args) => restart::run(&args),
         Command::Restarts(args) => restarts_list::run(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Resume(args) => drain::resume(&args),
+        Command::Healing { action, status } => healing::run(action, status),
         Command::Events(args) => events::run(&args),
         Command::Label(args) => label::run(&args),
         Command::Token { action, new } => token::run(action, new),

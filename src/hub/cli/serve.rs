@@ -1,6 +1,7 @@
 //! `agentcom-hub serve`: arguments, signals and exit codes of a hub that runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,7 @@ use crate::hub::cli::client::{DEFAULT_DATA, Failure};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::fail;
 use crate::hub::fd_limit;
+use crate::hub::healing_file::HealingFile;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
 
@@ -34,6 +36,9 @@ pub(super) struct ServeArgs {
     /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
     #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
     public_metrics: bool,
+    /// The file of the healing rules; read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
+    healing: Option<PathBuf>,
     #[command(flatten)]
     bounds: BoundArgs,
 }
@@ -143,12 +148,14 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // Held until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     fd_limit::raise();
+    let healing = args.healing.clone().map(|path| HealingFile { path, reload: Arc::default() });
     let options = Options {
         listen: args.listen.clone(),
         data_dir: args.data.clone(),
         policy: args.policy(),
         closed_registration: args.closed_registration,
         public_metrics: args.public_metrics,
+        healing: healing.clone(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -164,7 +171,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
         }
         let stop = CancellationToken::new();
-        match stop_on_signals(stop.clone()) {
+        let handled = stop_on_signals(stop.clone()).and_then(|()| healing.map_or(Ok(()), reload_on_signal));
+        match handled {
             Ok(()) => serve(options, stop).await,
             Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
         }
@@ -192,6 +200,17 @@ fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
         };
         tracing::info!(signal = name, "stopping");
         stop.cancel();
+    });
+    Ok(())
+}
+
+/// Lets the healing rules be read again on SIGHUP. (A hub without them ends on it, as by default.)
+fn reload_on_signal(file: HealingFile) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            file.reload.notify_one();
+        }
     });
     Ok(())
 }

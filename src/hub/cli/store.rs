@@ -60,6 +60,9 @@ pub(in crate::hub::cli) fn advice(table: &str) -> &'static str {
         "tasks" => "submit the task again, or start the version of the hub that wrote it",
         "invitations" => "make a new one (agentcom-hub invite), or start the version of the hub that wrote it",
         "tokens" => "make a new one (agentcom-hub token NAME), or start the version of the hub that wrote it",
+        "healing" => {
+            "the rule's cooldown and budget for that agent begin anew; or start the version of the hub that wrote it"
+        }
         "agents" => {
             "it begins anew when the agent identifies, without its labels and counts; or start the version of the hub that wrote it"
         }

@@ -73,6 +73,8 @@ pub struct Agent {
     pub expected_back_ms: u64,
     /// Whether the agent's operator wants it to take no task.
     pub cordoned: bool,
+    /// Whether somebody at the hub wants it to take no task.
+    pub drained: bool,
     /// The time before which the agent gets no task unless its state changes, because it rejected one as busy, in ms
     /// since the epoch.
     pub unavailable_until: Option<u64>,
@@ -91,6 +93,11 @@ impl Agent {
     /// Returns whether this is a sidecar, of this project or a legacy one, and not another kind of client.
     pub fn is_sidecar(&self) -> bool {
         self.legacy || self.is_v2()
+    }
+
+    /// Returns whether somebody wants it to take no task.
+    pub fn takes_no_task(&self) -> bool {
+        self.cordoned || self.drained
     }
 
     fn new(
@@ -120,6 +127,7 @@ impl Agent {
             leaving: false,
             expected_back_ms: 0,
             cordoned: false,
+            drained: false,
             unavailable_until: None,
             unwell_since: None,
             state: (IDLE, now_ms),
@@ -191,12 +199,22 @@ impl Agents {
 
     /// Records whether the agent's operator wants it to take no task.
     pub fn cordon(&mut self, agent_id: &str, on: bool) {
-        let Some(agent) = self.all.get_mut(agent_id).filter(|agent| agent.cordoned != on).map(Arc::make_mut) else {
-            return;
-        };
-        agent.cordoned = on;
-        if agent.conn.is_some() {
-            self.crowds.cordon(&agent.capability_names, on);
+        self.update(agent_id, |agent| agent.cordoned = on);
+    }
+
+    /// Records whether somebody at the hub wants the agent to take no task.
+    pub fn drain(&mut self, agent_id: &str, on: bool) {
+        self.update(agent_id, |agent| agent.drained = on);
+    }
+
+    /// Changes whether the agent takes tasks.
+    fn update(&mut self, agent_id: &str, change: impl FnOnce(&mut Agent)) {
+        let Some(agent) = self.all.get_mut(agent_id).map(Arc::make_mut) else { return };
+        let before = agent.takes_no_task();
+        change(agent);
+        let after = agent.takes_no_task();
+        if before != after && agent.conn.is_some() {
+            self.crowds.cordon(&agent.capability_names, after);
         }
     }
 
@@ -208,7 +226,7 @@ impl Agents {
     /// Counts the agent no more among those that are connected.
     fn leave_crowd(&mut self, agent_id: &str) {
         if let Some(agent) = self.all.get(agent_id).filter(|agent| agent.conn.is_some()) {
-            self.crowds.leave(&agent.capability_names, agent.cordoned);
+            self.crowds.leave(&agent.capability_names, agent.takes_no_task());
         }
     }
 

@@ -71,6 +71,8 @@ impl Scheduler {
                 return None;
             }
         };
+        let is_drained = self.inventory.get(agent_id).is_some_and(|record| record.hub_drain.is_some());
+        self.agents.drain(agent_id, is_drained);
         let features = FEATURES.map(str::to_owned).to_vec();
         self.send(agent_id, &HubFrame::Identified { agent_id: agent_id.to_owned(), features });
         self.holder_returned(agent_id, &before, displaced, now_ms);

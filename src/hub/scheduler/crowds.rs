@@ -11,7 +11,7 @@ use imbl::OrdMap;
 pub struct Crowd {
     /// How many there are.
     pub connected: usize,
-    /// How many of them are cordoned.
+    /// How many of them take no task, by the wish of somebody on their machines or at the hub.
     pub cordoned: usize,
 }
 
@@ -38,7 +38,7 @@ impl Crowds {
         }
     }
 
-    /// Counts an agent that is cordoned from now on, or is not any more.
+    /// Counts an agent that takes no task from now on, or does again.
     pub fn cordon(&mut self, capabilities: &BTreeSet<String>, on: bool) {
         let Some(crowd) = self.0.get_mut(capabilities) else { return };
         crowd.cordoned = if on { crowd.cordoned + 1 } else { crowd.cordoned.saturating_sub(1) };

@@ -8,10 +8,13 @@
 
 mod absence;
 pub mod agents;
+pub mod amount;
 pub mod arrival;
 pub mod assignments;
 pub mod crowds;
+pub mod drains;
 mod frames;
+pub mod healing;
 pub mod idle_agents;
 pub mod inventory;
 mod legacy_agents;
@@ -39,6 +42,9 @@ mod waits;
 
 use crate::hub::scheduler::agents::{Agent, Agents, ConnId};
 use crate::hub::scheduler::assignments::{Away, Due, OVERDUE, STALE};
+use crate::hub::scheduler::drains::Drains;
+use crate::hub::scheduler::healing::Healing;
+use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::idle_agents::IdleAgents;
 use crate::hub::scheduler::inventory::Inventory;
 use crate::hub::scheduler::inventory::record::AgentRecord;
@@ -88,6 +94,8 @@ pub struct Changes<'a> {
     pub rollouts: Vec<(String, Option<&'a Rollout>)>,
     /// Targets of rollouts by their keys; `None` means deleted.
     pub targets: Vec<(String, Option<&'a Target>)>,
+    /// What healing rules did, by its key; `None` means deleted.
+    pub healing: Vec<(String, Option<&'a HealingRecord>)>,
     /// What is known of agents, by name; `None` means deleted.
     pub agents: Vec<(String, Option<&'a AgentRecord>)>,
     /// The time up to which the stored records of agents are complete, in ms since the epoch.
@@ -97,8 +105,8 @@ pub struct Changes<'a> {
 impl Changes<'_> {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { tasks, restarts, rollouts, targets, agents, moment } = self;
-        let has_no_rollouts = rollouts.is_empty() && targets.is_empty();
+        let Self { tasks, restarts, rollouts, targets, healing, agents, moment } = self;
+        let has_no_rollouts = rollouts.is_empty() && targets.is_empty() && healing.is_empty();
         tasks.is_empty() && restarts.is_empty() && has_no_rollouts && agents.is_empty() && moment.is_none()
     }
 }
@@ -117,6 +125,8 @@ pub struct Scheduler {
     pub(super) rivals: Rivals,
     pub(super) inventory: Inventory,
     pub(super) rollouts: Rollouts,
+    pub(super) drains: Drains,
+    pub(super) healing: Healing,
 }
 
 impl Scheduler {
@@ -231,8 +241,10 @@ impl Scheduler {
                 Due::Resend { agent_id } => self.send_assignment(&agent_id),
             }
         }
+        self.tick_drains(now_ms);
         let again = self.agents.available_again(now_ms);
         self.touched.extend(again);
+        self.heal(now_ms);
         self.dispatch(now_ms);
     }
 
@@ -257,8 +269,10 @@ impl Scheduler {
 
     /// Returns when `tick` will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
-        let Self { restarts, tasks, agents, rollouts, .. } = self;
-        [restarts.deadline(), tasks.deadline(), agents.deadline(), rollouts.deadline()].into_iter().flatten().min()
+        let Self { restarts, tasks, agents, rollouts, drains, healing, .. } = self;
+        let of_fleet = [rollouts.deadline(), drains.deadline(), healing.deadline()];
+        let due = [restarts.deadline(), tasks.deadline(), agents.deadline()].into_iter().chain(of_fleet);
+        due.flatten().min()
     }
 
     /// Returns the changes that must be stored before any frame is sent.
@@ -267,7 +281,8 @@ impl Scheduler {
         let command_ids = self.restarts.take_dirty();
         let (agent_ids, moment) = (self.inventory.take_dirty(), self.inventory.take_moment());
         let changed = self.rollouts.take_dirty();
-        let Self { tasks, restarts, inventory, rollouts, .. } = self;
+        let pairs = self.healing.take_dirty();
+        let Self { tasks, restarts, inventory, rollouts, healing, .. } = self;
         Changes {
             tasks: task_ids.into_iter().map(|id| (id.clone(), tasks.get(&id))).collect(),
             restarts: command_ids.into_iter().map(|id| (id.clone(), restarts.get(&id))).collect(),
@@ -277,6 +292,7 @@ impl Scheduler {
                 .into_iter()
                 .map(|(id, number)| (Target::key(&id, number), rollouts.target(&id, number)))
                 .collect(),
+            healing: pairs.iter().map(|pair| (HealingRecord::key(&pair.0, &pair.1), healing.record(pair))).collect(),
             agents: agent_ids.into_iter().map(|id| (id.as_ref().to_owned(), inventory.get(&id))).collect(),
             moment,
         }
@@ -372,6 +388,7 @@ impl Scheduler {
         for agent_id in std::mem::take(&mut self.touched) {
             self.rollouts.touch(&agent_id);
             self.note_state(&agent_id, now_ms);
+            self.note_drained(&agent_id, now_ms);
             if !self.is_free(&agent_id) {
                 self.idle_agents.leave(&agent_id);
                 self.forget_if_gone(&agent_id);
@@ -408,7 +425,8 @@ impl Scheduler {
     }
 
     fn is_free(&self, agent_id: &str) -> bool {
-        let willing = |(agent, _): (&Agent, _)| !agent.leaving && !agent.cordoned && agent.unavailable_until.is_none();
+        let willing =
+            |(agent, _): (&Agent, _)| !agent.leaving && !agent.takes_no_task() && agent.unavailable_until.is_none();
         self.agents.connected(agent_id).is_some_and(willing)
             && self.restarts.open_for(agent_id).is_none()
             && self.tasks.task_of(agent_id).is_none()

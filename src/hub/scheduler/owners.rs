@@ -9,7 +9,8 @@
 //! | restarts that have ended | readable | forgotten |
 //! | the last loss, rivals, the newest connection | forgotten | |
 //! | the target of a rollout that it is | skipped as `removed` | |
-//! | the record in the inventory, with its labels | forgotten | |
+//! | what healing rules did to it | forgotten | |
+//! | the record in the inventory, with its labels and its drain | forgotten | |
 
 use crate::hub::scheduler::Scheduler;
 
@@ -25,6 +26,8 @@ impl Scheduler {
         self.tasks.lost_assignments.forget(agent_id);
         self.rivals.forget(agent_id);
         self.agents.forget(agent_id);
+        self.forget_drain(agent_id);
+        self.forget_healing(agent_id);
         self.inventory.forget(agent_id);
         self.touched.push(agent_id.to_owned());
         self.dispatch(now_ms);

@@ -61,6 +61,8 @@ impl Scheduler {
         for agent_id in self.idle_agents.iter() {
             agent_id.hash(hasher);
         }
+        self.hash_drains(|at| from_now.ms(at), hasher);
+        self.healing.state_hash(|at| from_now.ms(at), |at| from_now.since(at), hasher);
         self.tasks.lost_assignments.state_hash(hasher);
         self.rivals.state_hash(now_ms, hasher);
         self.rollouts.state_hash(self, now_ms, |at| from_now.ms(at), hasher);
@@ -108,7 +110,7 @@ fn hash_assignment(held: &ActiveAssignment, stale_ms: u64, from_now: &FromNow, h
 }
 
 fn hash_agent(agent: &Agent, from_now: &FromNow, hasher: &mut impl Hasher) {
-    (agent.legacy, agent.parks_work, agent.cordoned).hash(hasher);
+    (agent.legacy, agent.parks_work, agent.cordoned, agent.drained).hash(hasher);
     (agent.leaving, agent.leaving.then_some(agent.expected_back_ms), agent.unavailable_until.map(|at| from_now.ms(at)))
         .hash(hasher);
     (&agent.run.boot_id, agent.run.restart_count, &agent.capability_names).hash(hasher);

@@ -141,7 +141,7 @@ impl View {
             connected: agent.is_some_and(|agent| agent.conn.is_some()),
             fsm_state: self.fsm_state(agent_id),
             current_task_id: self.task_of(agent_id).map(|task| task.id.as_str()),
-            cordoned: agent.is_some_and(|agent| agent.cordoned),
+            cordoned: agent.is_some_and(Agent::takes_no_task),
             boot_id: agent.and_then(|agent| agent.run.boot_id.as_deref()),
             about: agent.map(|agent| &*agent.about),
             resources: agent.map(|agent| &*agent.resources),
@@ -201,7 +201,7 @@ impl View {
     }
 }
 
-/// Returns an agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and cordoned).
+/// Returns an agent's state in the terms of the legacy hub, or `restarting`, or `draining` (idle, and to take no task).
 pub(super) fn fsm_state(agent: Option<&Agent>, is_fenced: bool, task: Option<&Status>) -> &'static str {
     if is_fenced || agent.is_some_and(|agent| agent.leaving) {
         return "restarting";
@@ -211,7 +211,7 @@ pub(super) fn fsm_state(agent: Option<&Agent>, is_fenced: bool, task: Option<&St
         (Some(_), Some(Status::Assigned { accepted: true, .. })) => "working",
         (Some(_), Some(Status::Assigned { accepted: false, .. })) => "assigned",
         (Some(_), Some(Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled))
-        | (Some(_), None) => match agent.is_some_and(|agent| agent.cordoned) {
+        | (Some(_), None) => match agent.is_some_and(Agent::takes_no_task) {
             true => "draining",
             false => IDLE,
         },

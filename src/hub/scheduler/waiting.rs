@@ -24,7 +24,7 @@ pub enum WaitingFor {
         /// Those of them that no connected agent has.
         missing: Vec<String>,
     },
-    /// For one of the connected agents that could do it: all of them are cordoned.
+    /// For one of the connected agents that could do it: all of them are drained.
     DrainingAgents {
         /// How many there are.
         agents: usize,

@@ -24,6 +24,8 @@ pub enum Via {
     Socket,
     /// By a command on the hub's machine while no hub ran.
     Offline,
+    /// By the hub itself, as one of its healing rules says.
+    Rule,
 }
 
 /// What was done.
@@ -73,6 +75,10 @@ pub enum Action {
     RolloutRecalled,
     /// The failed targets of a rollout are tried again.
     RolloutRetried,
+    /// An agent was drained, or its drain was changed.
+    AgentDrained,
+    /// The drain of an agent was ended.
+    AgentResumed,
     /// The labels of an agent were changed.
     LabelsChanged,
     /// A task was cancelled.
@@ -88,7 +94,8 @@ pub enum Action {
 /// Who acts, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Author {
-    /// The name of the agent or operator; `uid:N` for a command on the hub's machine, `invitation:ID` for who has one, and
+    /// The name of the agent or operator; `uid:N` for a command on the hub's machine, `invitation:ID` for who has one,
+    /// `rule:NAME` for a healing rule, and
     /// [`STRANGER`] for any other client without a token.
     pub who: String,
     /// The role of its token; `None` without a token.
@@ -108,6 +115,11 @@ impl Author {
     /// Returns the author of a request without a token.
     pub fn stranger() -> Self {
         Self { who: STRANGER.to_owned(), role: None, token: None, via: Via::Http }
+    }
+
+    /// Returns the author of what a healing rule does, of this name.
+    pub fn rule(who: &str) -> Self {
+        Self { who: who.to_owned(), role: None, token: None, via: Via::Rule }
     }
 
     /// Returns the author of a registration by invitation.

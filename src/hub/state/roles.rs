@@ -68,6 +68,8 @@ pub enum Permission {
     RestartAnyAgent,
     /// Restart the agent that it is.
     RestartItself,
+    /// Drain agents, and let them take tasks again.
+    DrainAgents,
     /// Set the labels of agents.
     LabelAgents,
     /// Make, list and revoke tokens and invitations, and register agents where registration is closed.
@@ -99,6 +101,7 @@ impl Permission {
             Self::ActOnOwnTasks   => (false, true,  true, true),
             Self::RestartAnyAgent => (false, true,  true, false),
             Self::RestartItself   => (false, true,  true, true),
+            Self::DrainAgents     => (false, true,  true, false),
             Self::LabelAgents     => (false, true,  true, false),
             Self::ManageTokens    => (false, false, true, false),
             Self::RevokeOwnTokens => (false, false, true, true),

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::inventory::record::AgentRecord;
 use crate::hub::scheduler::restart::Restart;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
@@ -40,6 +41,8 @@ const ROLLOUTS: RecordTable = TableDefinition::new("rollouts");
 /// The targets of rollouts, each by itself: few change at once.
 const TARGETS: RecordTable = TableDefinition::new("rollout_targets");
 const INVITATIONS: RecordTable = TableDefinition::new("invitations");
+/// What healing rules did, by rule and agent.
+const HEALING: RecordTable = TableDefinition::new("healing");
 const AGENTS: RecordTable = TableDefinition::new("agents");
 const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
 /// Answers by name and `Idempotency-Key`.
@@ -75,6 +78,7 @@ pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Er
     visitor.visit(INVITATIONS)?;
     visitor.visit(SETTINGS)?;
     visitor.visit(ANSWERS)?;
+    visitor.visit(HEALING)?;
     visitor.visit(audit_table::AUDIT)
 }
 
@@ -153,6 +157,8 @@ pub struct Stored {
     pub rollouts: Vec<Rollout>,
     /// Their targets.
     pub targets: Vec<Target>,
+    /// What healing rules did.
+    pub healing: Vec<HealingRecord>,
     /// What is known of agents.
     pub agents: Vec<AgentRecord>,
     /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
@@ -272,6 +278,7 @@ impl Store {
         stored.targets = self.load_records(&read, TARGETS, &mut stored.unread)?;
         stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
         stored.invitations = self.load_records(&read, INVITATIONS, &mut stored.unread)?;
+        stored.healing = self.load_records(&read, HEALING, &mut stored.unread)?;
         stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
         let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
         stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
@@ -341,6 +348,7 @@ impl Store {
                 NotWritten::File(detail) => StoreError::File { path: self.path.clone(), detail },
                 NotWritten::Record(error) => error,
             })?;
+            self.write_records(&write, HEALING, &changes.healing)?;
             self.write_records(&write, AGENTS, &changes.agents)?;
             if let Some(moment) = changes.moment {
                 let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod doctor;
+mod drains;
 mod places;
 mod restarts;
 mod shells;

@@ -94,8 +94,14 @@ fn table(found: &Items) -> String {
     table.render(terminal::columns())
 }
 
-/// Returns why the agent does as it does, with what a close frame said of an agent that is away.
+/// Returns why the agent does as it does, with what a close frame said of an agent that is away, and who drains it.
 fn why(agent: &Value) -> String {
+    let hub = agent["drain"]["hub"]["by"].as_str().map(|by| format!(", drained by {by}"));
+    let own = (agent["drain"]["own"] == true).then(|| ", drained on its machine".to_owned());
+    format!("{}{}{}", standing(agent), own.unwrap_or_default(), hub.unwrap_or_default())
+}
+
+fn standing(agent: &Value) -> String {
     let reason = agent["last_close"]["reason"].as_str().filter(|reason| !reason.is_empty());
     match reason.filter(|_| agent["away_since"].is_u64()) {
         Some(reason) => format!("{} ({reason})", text(&agent["why"])),

@@ -94,9 +94,7 @@ fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
     task(&mut page, &agent["task"]);
     page.row("restarts", &counts(&agent["restarts"]));
     past_restarts(&mut page, &agent["past_restarts"], restarts);
-    if agent["drain"]["own"] == true {
-        page.row("draining", "yes: an operator on its machine wants it to take no task (agentcom-sidecar resume)");
-    }
+    page.rows("draining", drains(&agent["drain"]));
     if let Some(conflict) = agent["identity_conflict"].as_object().filter(|conflict| !conflict.is_empty()) {
         page.row("conflict", &format!("two sidecars use its identity: {}", Value::from(conflict.clone())));
     }
@@ -170,6 +168,23 @@ fn task(page: &mut Page, task: &Value) {
     let lines: Vec<&str> = task["output"].as_str().unwrap_or_default().lines().collect();
     let last = &lines[lines.len().saturating_sub(OUTPUT_LINES)..];
     page.rows("output", last.iter().map(|line| format!("| {}", last_chars(line, OUTPUT_CHARS))));
+}
+
+/// Returns who wants it to take no task, in words.
+fn drains(drain: &Value) -> Vec<String> {
+    let own = "an operator on its machine wants it to take no task (agentcom-sidecar resume)";
+    let mut said: Vec<String> = (drain["own"] == true).then(|| own.to_owned()).into_iter().collect();
+    let hub = &drain["hub"];
+    if !hub.is_null() {
+        let reason = hub["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let until = hub["until"]
+            .as_u64()
+            .map_or_else(|| ", until agentcom-hub resume".to_owned(), |at| format!(", until {}", utc(at)));
+        let deadline = hub["deadline"].as_u64().map(|at| format!(", deadline {}", utc(at))).unwrap_or_default();
+        let overdue = if hub["overdue"] == true { " has passed, and it still holds a task" } else { "" };
+        said.push(format!("by {}, {}{until}{deadline}{overdue}{reason}", text(&hub["by"]), ago(&hub["since"])));
+    }
+    said
 }
 
 fn counts(counts: &Value) -> String {

@@ -40,13 +40,13 @@ struct Reader {
     newest: watch::Receiver<u64>,
 }
 
-/// Streams what happens to tasks, restarts, rollouts and agents from now on, or after the event `Last-Event-ID`. An event `missed`
+/// Streams what happens to tasks, restarts, rollouts, agents, drains and healing rules from now on, or after the event `Last-Event-ID`. An event `missed`
 /// comes first where events between are not kept any more: then the lists must be read again.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", operation_id = "follow_events", security(("token" = [])),
     params(("Last-Event-ID" = Option<String>, Header, description = "the id of the last event that was received")),
     responses(
-        (status = 200, description = "events `task`, `restart`, `rollout`, `agent` and `missed`", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "events `task`, `restart`, `rollout`, `agent`, `drain`, `healing` and `missed`", body = String, content_type = "text/event-stream"),
         (status = "4XX", description = "no valid token", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -69,11 +69,12 @@ pub(super) async fn follow(State(app): Shared, who: Credentials, headers: Header
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
-/// Returns whether the caller may be told: an agent does not read the restarts of others, nor rollouts.
+/// Returns whether the caller may be told: an agent does not read the restarts of others or what healing rules do to them,
+/// nor rollouts.
 fn may_see(caller: &Caller, event: &event_log::Event) -> bool {
     let agent_id = || JsonFields::of_unchecked(event.data.as_str(), |name| name == "agent_id").string("agent_id");
     match event.kind {
-        "restart" => caller.may(Permission::ReadAnyRestarts) || agent_id().as_ref() == Some(&caller.name),
+        "restart" | "healing" => caller.may(Permission::ReadAnyRestarts) || agent_id().as_ref() == Some(&caller.name),
         "rollout" => caller.may(Permission::ReadAnyRestarts),
         _ => true,
     }

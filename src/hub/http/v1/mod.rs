@@ -5,7 +5,9 @@ mod agents;
 mod audit;
 mod backup;
 mod body;
+mod drains;
 mod events;
+mod healing;
 mod hub;
 mod invitations;
 mod labels;
@@ -119,6 +121,9 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(tasks::retry))
         .routes(routes!(events::follow))
         .routes(routes!(labels::set))
+        .routes(routes!(drains::drain))
+        .routes(routes!(drains::resume))
+        .routes(routes!(healing::get))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::revoke))
         .routes(routes!(invitations::list, invitations::make))
@@ -147,11 +152,15 @@ mod tests {
     fn the_description_of_each_body_names_the_fields_that_are_read() {
         let (_, description) = described();
         let description = serde_json::to_value(&description).unwrap();
-        let bodies: [(&str, &[Field]); 6] = [
+        let bodies: [(&str, &[Field]); 10] = [
             ("NewTask", TASK_FIELDS),
             ("NewRestart", RESTART_FIELDS),
             ("NewRestarts", restarts::SELECTION_FIELDS),
             ("NewLabels", labels::FIELDS),
+            ("NewDrain", drains::DRAIN_FIELDS),
+            ("DrainEnd", drains::RESUME_FIELDS),
+            ("NewRollout", rollouts::FIELDS),
+            ("ActReason", rollouts::ACT_FIELDS),
             ("TokenRequest", tokens::FIELDS),
             ("NewInvitation", invitations::FIELDS),
         ];

@@ -21,7 +21,8 @@ use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::problem::Problem;
 use crate::hub::random;
-use crate::hub::scheduler::rollouts::plan::{AmountForm, OfflinePolicy, Plan};
+use crate::hub::scheduler::amount::AmountForm;
+use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::refused::{Refused, StartRefused};
 use crate::hub::scheduler::rollouts::rollout::{Rollout, RolloutPhase};
 use crate::hub::scheduler::rollouts::shown::{DryRun, ShownRollout, ShownTarget};
@@ -71,7 +72,7 @@ pub(super) struct NewRollout {
     force: Option<bool>,
 }
 
-const FIELDS: &[Field] = &[
+pub(super) const FIELDS: &[Field] = &[
     may("selector", Kind::Any),
     may("reason", Kind::Text),
     may("dry_run", Kind::Flag),
@@ -175,7 +176,7 @@ pub(super) async fn act(
     let Path((id, act)) = path.map_err(bad_path)?;
     let act: RolloutAct = one_of("act", &act)?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
-    let body = read_strict(&headers, body, &[may("reason", Kind::Text)])?.fields;
+    let body = read_strict(&headers, body, ACT_FIELDS)?.fields;
     let (reason, author) = (body.string("reason"), caller.author());
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
         state.acts(&author, now_ms).act_on_rollout(&id, act, reason.as_deref()).map_err(not_done)?;
@@ -183,6 +184,9 @@ pub(super) async fn act(
     })
     .await
 }
+
+/// The fields of an [`ActReason`].
+pub(super) const ACT_FIELDS: &[Field] = &[may("reason", Kind::Text)];
 
 /// Why an act is done.
 #[derive(Deserialize, ToSchema)]

@@ -71,7 +71,7 @@ impl Skipped {
 
     /// Creates the entry of an agent that has only a token.
     pub(super) fn never_seen(agent_id: String) -> Self {
-        Self { agent_id, code: "never_seen", detail: "it has never identified: label it once it has" }
+        Self { agent_id, code: "never_seen", detail: "it has never identified: try again once it has" }
     }
 
     /// Creates the entry of an agent that is away.

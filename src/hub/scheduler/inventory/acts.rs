@@ -13,6 +13,7 @@ impl Scheduler {
     #[must_use]
     pub fn with_agents(mut self, records: Vec<AgentRecord>, moment: u64) -> Self {
         self.inventory = Inventory::load(records, moment);
+        self.load_drains();
         self
     }
 

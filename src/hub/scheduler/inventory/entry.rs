@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::hub::scheduler::agents::{About, Agent};
 use crate::hub::scheduler::inventory::close::LastClose;
+use crate::hub::scheduler::inventory::hub_drain::ShownDrain;
 use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabels, RestartCounts};
 use crate::hub::scheduler::inventory::status::{AgentStatus, StatusSince, Troubles, standing};
@@ -66,8 +67,7 @@ pub struct AgentEntry<'a> {
     past_restarts: Option<&'a [PastRestart]>,
     #[schema(value_type = Option<Object>)]
     restart: Option<OpenRestart<'a>>,
-    #[schema(value_type = Object)]
-    drain: Drain,
+    drain: Drain<'a>,
     fsm_state: &'static str,
     /// The text that the agent itself shows.
     status_text: Option<&'a str>,
@@ -81,10 +81,12 @@ pub struct AgentEntry<'a> {
 }
 
 /// Who wants the agent to take no task.
-#[derive(Debug, Default, Serialize)]
-struct Drain {
-    /// An operator on its machine.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+struct Drain<'a> {
+    /// Whether an operator on its machine does.
     own: bool,
+    /// Who at the hub does, why and until when.
+    hub: Option<ShownDrain<'a>>,
 }
 
 /// The task that an agent holds, or, once it has ended, the last one that the agent reported of.
@@ -177,6 +179,7 @@ impl View {
         let here = agent.filter(|_| record.presence.is_connected());
         let since_then = record.presence.since();
         let connected = record.presence.is_connected();
+        let hub = record.hub_drain.as_ref().map(|drain| drain.shown(self.task_of(agent_id).is_some(), now_ms));
         Some(AgentEntry {
             agent_id,
             name: agent.map_or(agent_id, |agent| agent.name.as_str()),
@@ -200,7 +203,7 @@ impl View {
             restarts: record.restarts,
             past_restarts: (detail == Detail::Full).then_some(&record.past_restarts),
             restart: self.open_restart(agent_id),
-            drain: Drain { own: record.cordoned },
+            drain: Drain { own: record.cordoned, hub },
             fsm_state: self.fsm_state(agent_id),
             status_text: here.map(|agent| agent.status.as_str()),
             current_task_id: self.task_of(agent_id).map(|task| task.id.as_str()),

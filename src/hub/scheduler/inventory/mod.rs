@@ -7,6 +7,7 @@
 mod acts;
 pub mod close;
 pub mod entry;
+pub mod hub_drain;
 pub mod past_restart;
 pub mod progress;
 pub mod record;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use crate::hub::scheduler::agents::Agent;
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
+use crate::hub::scheduler::inventory::hub_drain::HubDrain;
 use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::progress::TaskProgress;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabel, Presence, RestartCounts};
@@ -182,6 +184,12 @@ impl Inventory {
         }
     }
 
+    /// Records how the agent is drained from the hub, with the next commit.
+    pub fn set_drain(&mut self, agent_id: &str, drain: Option<Arc<HubDrain>>) {
+        self.edit(agent_id, |record| record.hub_drain = drain);
+        self.dirty.insert(agent_id.into());
+    }
+
     /// Records what the agent reports of the task that it holds.
     pub fn progressed(
         &mut self,
@@ -321,6 +329,7 @@ impl AgentRecord {
             restarts: RestartCounts::default(),
             past_restarts: Vec::new(),
             cordoned: false,
+            hub_drain: None,
             progress: None,
         }
     }

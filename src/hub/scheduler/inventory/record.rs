@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::scheduler::agents::About;
 use crate::hub::scheduler::inventory::close::LastClose;
+use crate::hub::scheduler::inventory::hub_drain::HubDrain;
 use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::progress::TaskProgress;
 use crate::hub::scheduler::restart::RunIdentity;
@@ -118,12 +119,20 @@ pub struct AgentRecord {
     /// Whether an operator on its machine wants it to take no task.
     #[serde(default)]
     pub cordoned: bool,
+    /// How it is drained from the hub.
+    #[serde(default)]
+    pub hub_drain: Option<Arc<HubDrain>>,
     /// What it reported last of a task.
     #[serde(default)]
     pub progress: Option<Arc<TaskProgress>>,
 }
 
 impl AgentRecord {
+    /// Returns whether somebody wants it to take no task: an operator on its machine, or somebody at the hub.
+    pub fn takes_no_task(&self) -> bool {
+        self.cordoned || self.hub_drain.is_some()
+    }
+
     /// Returns the value of a label: the operator's, else the agent's own.
     pub fn label(&self, key: &str) -> Option<&str> {
         let own = || self.labels.get(key).map(String::as_str);

@@ -13,7 +13,7 @@ pub(super) struct Facts<'a> {
     pub(super) run: &'a RunIdentity,
     /// The version that it names.
     pub(super) version: Option<&'a str>,
-    /// Whether an operator on its machine wants it to take no task.
+    /// Whether it is drained, from the hub or on its machine.
     pub(super) cordoned: bool,
     /// Whether it has an open restart command, whoever gave it.
     pub(super) on_restart: bool,
@@ -42,7 +42,7 @@ impl<'a> Fleet<'a> {
             connected: self.scheduler.is_connected(agent_id),
             run: &record.run,
             version: record.about.version.as_deref(),
-            cordoned: record.cordoned,
+            cordoned: record.takes_no_task(),
             on_restart: restarts.open_for(agent_id).is_some(),
             command: command_id.and_then(|command_id| restarts.get(command_id)),
         })

@@ -37,7 +37,7 @@ use crate::hub::scheduler::rollouts::driver::{Active, Dirty, Driver, Timer};
 use crate::hub::scheduler::rollouts::facts::Fleet;
 use crate::hub::scheduler::rollouts::plan::OfflinePolicy;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
-use crate::hub::scheduler::rollouts::target::{Target, TargetState};
+use crate::hub::scheduler::rollouts::target::{Target, TargetPhase, TargetState};
 
 /// The number of ended rollouts that are kept; the oldest are dropped first.
 const MAX_ENDED: usize = 100;
@@ -53,6 +53,15 @@ impl RolloutTable {
     /// Returns one rollout.
     pub fn get(&self, id: &str) -> Option<&Rollout> {
         self.by_seq.get(self.by_id.get(id)?).map(Arc::as_ref)
+    }
+
+    /// Returns the agents that are on a restart of a rollout, or back from one and not proven yet.
+    pub fn agents_in_flight(&self) -> impl Iterator<Item = &Arc<str>> {
+        let under_way = self.by_seq.values().filter(|rollout| rollout.counts.in_flight() > 0);
+        under_way.flat_map(|rollout| rollout.targets.values()).filter_map(|target| {
+            let phase = target.state.phase();
+            matches!(phase, TargetPhase::Restarting | TargetPhase::Soaking).then_some(&target.agent_id)
+        })
     }
 
     /// Returns the rollouts before this one, newest first; all of them for `None`.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hub::scheduler::amount::{Amount, AmountForm};
 use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 
 /// The longest time in a plan, in ms: a week.
@@ -12,108 +13,6 @@ const MAX_STEPS: usize = 20;
 const MAX_VERSION: usize = 256;
 /// The time without progress after which a rollout halts, beside that of one target, if the plan does not say, in ms.
 const PROGRESS_MS: u64 = 600_000;
-
-/// A number of targets, or a share of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "AmountForm", into = "AmountForm")]
-pub enum Amount {
-    /// So many.
-    Number(u32),
-    /// So many of a hundred.
-    Percent(u8),
-}
-
-/// An amount in JSON: a number, or a text such as `"5%"`.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(untagged, expecting = "expected a number of agents, or a share of them such as \"5%\"")]
-pub enum AmountForm {
-    /// So many.
-    Number(u32),
-    /// A share, from `0%` to `100%`.
-    Percent(String),
-}
-
-/// A text that is no amount.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no amount: write a number of agents, or a share of them from \"0%\" to \"100%\"")]
-pub struct BadAmount(String);
-
-impl TryFrom<AmountForm> for Amount {
-    type Error = BadAmount;
-
-    fn try_from(form: AmountForm) -> Result<Self, BadAmount> {
-        match form {
-            AmountForm::Number(number) => Ok(Self::Number(number)),
-            AmountForm::Percent(text) => text.parse(),
-        }
-    }
-}
-
-impl From<Amount> for AmountForm {
-    fn from(amount: Amount) -> Self {
-        match amount {
-            Amount::Number(number) => Self::Number(number),
-            Amount::Percent(_) => Self::Percent(amount.to_string()),
-        }
-    }
-}
-
-impl std::fmt::Display for Amount {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
-impl std::str::FromStr for Amount {
-    type Err = BadAmount;
-
-    fn from_str(text: &str) -> Result<Self, BadAmount> {
-        let bad = || BadAmount(text.to_owned());
-        let digits = text.strip_suffix('%').unwrap_or(text);
-        // `parse` takes a sign.
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(bad());
-        }
-        match text.ends_with('%') {
-            true => digits.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent).ok_or_else(bad),
-            false => digits.parse().map(Self::Number).map_err(|_| bad()),
-        }
-    }
-}
-
-impl Amount {
-    /// Returns how many of `total` that is: no more than all; a share is rounded down.
-    pub fn of(self, total: u32) -> u32 {
-        match self {
-            Self::Number(number) => number.min(total),
-            Self::Percent(percent) => {
-                let share = u64::from(total) * u64::from(percent) / 100;
-                u32::try_from(share).unwrap_or(total)
-            }
-        }
-    }
-
-    /// Returns the same, but at least one.
-    pub fn at_least_one_of(self, total: u32) -> u32 {
-        self.of(total).max(1)
-    }
-
-    const fn is_none(self) -> bool {
-        matches!(self, Self::Number(0) | Self::Percent(0))
-    }
-
-    /// Returns whether it is more than another one, whatever the total; `None` if that depends on the total.
-    fn is_more_than(self, other: Self) -> Option<bool> {
-        match (self, other) {
-            (Self::Number(one), Self::Number(other)) => Some(one > other),
-            (Self::Percent(one), Self::Percent(other)) => Some(one > other),
-            (Self::Number(_), Self::Percent(_)) | (Self::Percent(_), Self::Number(_)) => None,
-        }
-    }
-}
 
 /// What becomes of a target that is not connected when its turn comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -40,7 +40,7 @@ pub enum FailReason {
 pub enum SkipReason {
     /// The agent was not connected.
     Offline,
-    /// An operator on its machine wants it to take no task.
+    /// The agent is drained, from the hub or on its machine.
     Cordoned,
     /// It has restarted since the rollout began, for another reason.
     AlreadyRestarted,

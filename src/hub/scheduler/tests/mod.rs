@@ -2,6 +2,7 @@
 
 mod absence;
 mod connections;
+mod drains;
 mod inventory;
 mod legacy_agents;
 mod losses;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::hub::scheduler::drains::DrainRequest;
 use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
 use crate::hub::scheduler::inventory::record::AgentRecord;
@@ -70,6 +71,15 @@ enum Op {
     Command {
         agent: u8,
         force: bool,
+    },
+    /// The hub drains the agent for so long, with this deadline.
+    Drain {
+        agent: u8,
+        until: Option<u16>,
+        deadline: Option<u16>,
+    },
+    Resume {
+        agent: u8,
     },
     Written,
     Ack {
@@ -136,6 +146,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => agent.clone().prop_map(|agent| Op::Drop { agent }),
         4 => (any::<bool>(), any::<bool>()).prop_map(|(gpu, urgent)| Op::Submit { gpu, urgent }),
         3 => (agent.clone(), any::<bool>()).prop_map(|(agent, force)| Op::Command { agent, force }),
+        2 => (agent.clone(), any::<Option<u16>>(), any::<Option<u16>>()).prop_map(|(agent, until, deadline)| Op::Drain { agent, until, deadline }),
+        1 => agent.clone().prop_map(|agent| Op::Resume { agent }),
         1 => Just(Op::Written),
         2 => (agent.clone(), 0..3u8).prop_map(|(agent, outcome)| Op::Ack { agent, outcome }),
         2 => agent.clone().prop_map(|agent| Op::Goodbye { agent }),
@@ -178,6 +190,8 @@ struct World {
     generations: HashMap<String, u64>,
     unread: Vec<String>,
     completed: HashSet<String>,
+    /// The agents that are drained from the hub, each with the time at which that ends.
+    drained: HashMap<String, Option<u64>>,
     /// What each agent has in hand by the frames of its present connection.
     in_hand: HashMap<String, String>,
     /// The work of the agents of this version, which outlives connections and runs.
@@ -219,6 +233,7 @@ impl World {
             generations: HashMap::new(),
             unread: Vec::new(),
             completed: HashSet::new(),
+            drained: HashMap::new(),
             in_hand: HashMap::new(),
             work: HashMap::new(),
         }
@@ -250,6 +265,11 @@ impl World {
                 let request = RestartRequest { reason: "r".into(), deadline_ms: None, force, by: "ops".into() };
                 let id = format!("c{}", self.fresh());
                 self.scheduler.command_restart(id, &name(agent), request, self.now);
+            }
+            Op::Drain { agent, until, deadline } => self.drain(agent, until, deadline),
+            Op::Resume { agent } => {
+                self.scheduler.resume(&name(agent), self.now);
+                self.drained.remove(&name(agent));
             }
             Op::Written => {
                 for id in std::mem::take(&mut self.unread) {
@@ -338,6 +358,20 @@ impl World {
         }
     }
 
+    /// Drains the agent if it is known: what it holds stays with it.
+    fn drain(&mut self, agent: u8, until: Option<u16>, deadline: Option<u16>) {
+        let from_now = |ms: Option<u16>| ms.map(|ms| self.now + u64::from(ms) + 1);
+        let (until, deadline) = (from_now(until), from_now(deadline));
+        let request = DrainRequest { by: "ops".into(), reason: None, until, deadline };
+        let held = self.held(agent);
+        let drained = self.scheduler.drain(&name(agent), request, self.now);
+        assert_eq!(self.held(agent), held, "{} lost its task by being drained", name(agent));
+        assert_eq!(drained.is_some(), self.heard.contains_key(&agent));
+        if drained.is_some() {
+            self.drained.insert(name(agent), until);
+        }
+    }
+
     fn join(&mut self, agent: u8, speaks: Speaks, new_run: bool) {
         let run = self.runs.entry(agent).or_default();
         *run += u32::from(new_run);
@@ -412,6 +446,7 @@ impl World {
         self.opened.remove(&agent);
         self.newest.remove(&agent);
         self.heard.remove(&agent);
+        self.drained.remove(&agent_id);
         assert!(self.scheduler.tasks.task_of(&agent_id).is_none() && self.scheduler.agents.get(&agent_id).is_none());
         assert!(self.scheduler.restarts.open_for(&agent_id).is_none(), "{agent_id} is fenced and has no owner");
         if next {
@@ -460,6 +495,7 @@ impl World {
             self.now = self.now.max(at);
             self.scheduler.tick(self.now);
             assert!(self.scheduler.deadline().is_none_or(|next| next > self.now), "the desk spins at {}", self.now);
+            self.drained.retain(|_, until| until.is_none_or(|until| until > self.now));
         }
     }
 
@@ -664,8 +700,10 @@ impl World {
     fn check_assignment(&self, agent_id: &str, frame: &Value) {
         let open = self.scheduler.restarts.open_for(agent_id).map(|open| open.commanded_at);
         let stored = &self.tasks[frame["task_id"].as_str().unwrap()];
-        // Said again after a return, an assignment may be older than the fence.
+        // Said again after a return, an assignment may be older than the fence or the drain.
         let since = frame["assigned_at"].as_u64().unwrap();
+        let drain = self.scheduler.inventory().get(agent_id).and_then(|record| record.hub_drain.as_ref());
+        assert!(drain.is_none_or(|drain| since < drain.since), "{agent_id} is drained and got {frame}");
         assert!(open.is_none_or(|commanded_at| since < commanded_at), "{agent_id} is fenced and got {frame}");
         assert_eq!(stored.holder(), Some(agent_id));
         assert_eq!(json!(stored.generation), frame["generation"]);
@@ -673,6 +711,7 @@ impl World {
 
     fn check(&mut self) {
         assert!(self.scheduler.tasks.assignments.index_is_right() && self.scheduler.restarts.index_is_right());
+        assert!(self.scheduler.drains_are_right());
         let mut held = HashMap::new();
         for id in &self.submitted {
             let task = self.scheduler.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
@@ -727,8 +766,12 @@ impl World {
         assert!(is_connected || record.last_close.is_some(), "{agent_id} is away, and nobody knows why");
         let counted = record.restarts.planned + record.restarts.unplanned;
         assert!((*least..=*most).contains(&counted), "{agent_id}: {counted} of {least} to {most} restarts");
-        let able = self.scheduler.agents.all().values().filter(|agent| agent.conn.is_some()).count();
-        assert_eq!(self.scheduler.agents.crowds().with(&Default::default()).connected, able);
+        let until = record.hub_drain.as_ref().map(|drain| drain.until);
+        assert_eq!(until, self.drained.get(agent_id).copied(), "how {agent_id} is drained");
+        let connected = || self.scheduler.agents.all().values().filter(|agent| agent.conn.is_some());
+        let crowd = self.scheduler.agents.crowds().with(&Default::default());
+        assert_eq!(crowd.connected, connected().count());
+        assert_eq!(crowd.cordoned, connected().filter(|agent| agent.takes_no_task()).count());
     }
 }
 

@@ -1,7 +1,8 @@
 //! A hub that is killed, and starts again from what was stored.
 
 use super::bench::Bench;
-use crate::hub::scheduler::rollouts::plan::{Amount, Plan};
+use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::plan::Plan;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::hub::scheduler::rollouts::target::Target;

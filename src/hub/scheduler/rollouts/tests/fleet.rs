@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Instant;
 
 use super::bench::Bench;
-use crate::hub::scheduler::rollouts::plan::{Amount, Plan};
+use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::plan::Plan;
 use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::protocol::SidecarFrame;
 

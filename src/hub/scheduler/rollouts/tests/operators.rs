@@ -1,8 +1,9 @@
 //! What operators do with a rollout.
 
 use super::bench::{Bench, request};
+use crate::hub::scheduler::amount::Amount;
 use crate::hub::scheduler::restart::RestartPhase;
-use crate::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::refused::StartRefused;
 use crate::hub::scheduler::rollouts::rollout::{HaltReason, RolloutState};
 use crate::protocol::SidecarFrame;

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::hub::scheduler::rollouts::plan::{Amount, Plan};
+use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::plan::Plan;
 
 fn plan(text: serde_json::Value) -> Plan {
     serde_json::from_value(text).unwrap()

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::bench::{Bench, Step};
+use crate::hub::scheduler::amount::Amount;
 use crate::hub::scheduler::restart::RestartPhase;
-use crate::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::target::{Counts, Target, TargetState};
 use crate::protocol::{Identify, STATUS_UNWELL, SidecarFrame};

@@ -1,7 +1,8 @@
 //! What stops a rollout by itself, and how it ends.
 
 use super::bench::Bench;
-use crate::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::rollout::{HaltReason, RolloutState};
 
 const THREE: [&str; 3] = ["a", "b", "c"];

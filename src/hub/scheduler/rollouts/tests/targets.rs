@@ -1,7 +1,8 @@
 //! What becomes of one target.
 
 use super::bench::{Bench, VERSION};
-use crate::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::protocol::{Identify, SidecarFrame};
 

@@ -1,7 +1,8 @@
 //! How many go at once, and in which order.
 
 use super::bench::Bench;
-use crate::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::rollout::{HaltReason, RolloutState};
 
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];

@@ -1,0 +1,4 @@
+//! The commands about drains: `drain` and `resume`.
+
+pub(in crate::hub::cli) mod command;
+mod wait;
