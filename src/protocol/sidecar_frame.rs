@@ -251,6 +251,9 @@ pub struct Identify {
     /// How the run before this one ended, as this one found it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_end: Option<PreviousEnd>,
+    /// The same in words, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_end_detail: Option<String>,
     /// What the sidecar understands beyond a legacy sidecar.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
@@ -258,13 +261,22 @@ pub struct Identify {
 
 /// The value of `identify.previous_end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "hub", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PreviousEnd {
     /// An operator or the supervisor stopped it (a signal).
     Stopped,
     /// It left for a restart.
     Restarted,
-    /// It was killed or crashed, or there was none.
+    /// It had an error of its own.
+    Crashed,
+    /// A signal that cannot be answered ended it.
+    Killed,
+    /// The kernel killed it for memory.
+    OutOfMemory,
+    /// The machine was rebooted, or the container started anew.
+    Rebooted,
+    /// That is not known, or there was none.
     #[serde(other)]
     Unknown,
 }
@@ -274,7 +286,7 @@ impl PreviousEnd {
     pub const fn is_planned(self) -> bool {
         match self {
             Self::Stopped | Self::Restarted => true,
-            Self::Unknown => false,
+            Self::Crashed | Self::Killed | Self::OutOfMemory | Self::Rebooted | Self::Unknown => false,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod history;
 pub mod hub_connection;
 pub mod journal;
 pub(crate) mod policy;
+pub(crate) mod previous_run;
 pub(crate) mod proc_stat;
 pub mod shell;
 pub mod supervisor;

@@ -244,6 +244,7 @@ static WHO: LazyLock<Identity> = LazyLock::new(|| Identity {
     labels: std::collections::BTreeMap::new(),
     ollama_url: None,
     boot_id: String::new(),
+    previous: None,
     expected_back_ms: 0,
 });
 

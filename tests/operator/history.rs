@@ -65,10 +65,11 @@ fn a_life_is_told_newest_first() {
     next.signal(Signal::TERM);
     next.wait_exit();
     let document = history(&scene);
-    let begins = ["run stop", "restart back", "task failed", "run lost"];
+    let begins = ["run stop", "restart back", "task failed", "run killed"];
     assert_eq!(told(&document)[..4], begins, "{document}");
     assert_eq!((&document["items"][0]["why"], &document["items"][0]["exit_code"]), (&json!("SIGTERM"), &json!(0)));
     assert_eq!((&document["items"][1]["planned"], &document["running"]), (&json!(false), &json!(false)));
+    assert!(document["items"][1]["detail"].as_str().unwrap().contains("ended as killed: by a signal"), "{document}");
     let (code, table) = scene.agent.operate(&["history", "-n", "2"]);
     assert_eq!((code, table.lines().count()), (0, 3), "{table}");
     assert!(table.starts_with("WHEN (UTC)") && table.contains("SIGTERM, exit 0"), "{table}");
@@ -137,7 +138,7 @@ fn a_torn_line_costs_itself_alone() {
     let mut file = File::options().append(true).open(scene.agent.path("queue.json.history")).unwrap();
     file.write_all(b"{\"at_ms\":17,\"boot").unwrap();
     let _sidecar = scene.start();
-    let document = wait_told(&scene, &["run running", "restart back", "run lost"]);
+    let document = wait_told(&scene, &["run running", "restart back", "run killed"]);
     assert_eq!(document["skipped"], 1);
     let (_, text) = scene.agent.operate(&["history"]);
     assert!(text.contains("cannot be read: 1 line of "), "{text}");

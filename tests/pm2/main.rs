@@ -8,6 +8,7 @@ mod channel_pipe;
 mod commands;
 mod crashes;
 mod ecosystem;
+mod ends;
 mod identity;
 mod many;
 mod restarts;

@@ -5,7 +5,7 @@
 //! Opening a named pipe without a writer blocks for ever, and opening a device may have any effect.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 
 /// The kind of an object that is not a regular file.
@@ -109,6 +109,17 @@ pub fn read_open(file: &mut File, max_bytes: u64) -> io::Result<Vec<u8>> {
         bytes if bytes > max_bytes => Err(Unsuitable::TooLarge { bytes, max_bytes }.into()),
         _ => Ok(content),
     }
+}
+
+/// Appends the last `max_bytes` of an open file to `content`.
+///
+/// # Errors
+/// The system's error.
+pub fn read_end(file: &mut File, max_bytes: u64, content: &mut Vec<u8>) -> io::Result<()> {
+    let bytes = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(bytes.saturating_sub(max_bytes)))?;
+    file.take(max_bytes).read_to_end(content)?;
+    Ok(())
 }
 
 /// Creates an empty file, or truncates the existing one.

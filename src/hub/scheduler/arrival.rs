@@ -3,6 +3,7 @@
 use crate::hub::scheduler::agents::{Agent, ConnId, Entered};
 use crate::hub::scheduler::inventory::Arrival;
 use crate::hub::scheduler::inventory::close::Closing;
+use crate::hub::scheduler::inventory::past_restart::Reported;
 use crate::hub::scheduler::restart_ledger::Return;
 use crate::hub::scheduler::rivals::{Contest, Outcome};
 use crate::hub::scheduler::{Outgoing, Scheduler};
@@ -104,7 +105,11 @@ impl Scheduler {
             labels: Some(&identify.labels),
             planned,
             beside_rival,
-            restarted: identify.restarted.as_ref(),
+            reported: Reported {
+                restarted: identify.restarted.as_ref(),
+                end: identify.previous_end,
+                end_in_words: identify.previous_end_detail.as_deref(),
+            },
             superseded: superseded.as_ref(),
         };
         self.inventory.identified(agent_id, agent, arrival, now_ms);

@@ -42,6 +42,15 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Moves its time `ms` later, or earlier if that is negative.
+    pub(in crate::machine) fn move_by(&mut self, ms: i64) {
+        match self {
+            Self::RetryingWake { at, .. } => *at = at.moved_by(ms),
+            Self::AwaitingConfirmation { until } | Self::Interrupted { until } => *until = until.moved_by(ms),
+            Self::Accepted | Self::Waking { .. } | Self::Running => {}
+        }
+    }
+
     /// Returns the legacy sidecar's name for the stage, used on the wire and in `queue.json`.
     pub fn wire_status(&self) -> &'static str {
         match self {

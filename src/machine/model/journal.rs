@@ -50,6 +50,27 @@ impl Journal {
             (None, false) => PreviousEnd::Unknown,
         }
     }
+
+    /// Moves every time `ms` later, or earlier if that is negative: as far as the clock was set since.
+    #[must_use]
+    pub fn moved_by(mut self, ms: i64) -> Self {
+        // Every field is named: a new one must be placed.
+        let Self { job, parked, late_sessions: _, outbox: _, restarts, cordoned: _, stopped: _ } = &mut self;
+        job.iter_mut().for_each(|job| job.stage.move_by(ms));
+        for item in parked {
+            match item {
+                ParkedTask::UnderWay(persisted) => persisted.stage.move_by(ms),
+                ParkedTask::Finished { .. } => {}
+            }
+        }
+        let RestartLedger { recent, open, returned, seen: _, cancelled: _ } = restarts;
+        recent.iter_mut().for_each(|at| *at = at.moved_by(ms));
+        let returned = returned.iter_mut().map(|returned| &mut returned.restart);
+        for restart in open.iter_mut().chain(returned) {
+            restart.leaving_at = restart.leaving_at.map(|at| at.moved_by(ms));
+        }
+        self
+    }
 }
 
 /// The state of the journal write.
@@ -70,4 +91,39 @@ pub enum Disk {
         /// The time of the next attempt.
         retry_at: Timestamp,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::model::job::Stage;
+    use crate::machine::model::restart_ledger::{OpenRestart, Returned};
+    use crate::machine::model::task::{Task, TaskId};
+
+    #[test]
+    fn a_clock_that_was_set_moves_every_time_and_nothing_else() {
+        let at = Timestamp::from_millis;
+        let job = |until| PersistedJob {
+            task: Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() },
+            stage: Stage::AwaitingConfirmation { until: at(until) },
+            woken: Some(1),
+            machine_boot: "m".into(),
+            assigned_at: Some(7),
+        };
+        let restart =
+            |left| OpenRestart { command_id: None, reason: "r".into(), forced: false, leaving_at: Some(at(left)) };
+        let journal = |by: u64| Journal {
+            job: Some(job(50 + by)),
+            parked: alloc::vec![ParkedTask::UnderWay(job(60 + by))],
+            restarts: RestartLedger {
+                recent: alloc::vec![at(10 + by), at(20 + by)],
+                open: Some(restart(30 + by)),
+                returned: Some(Returned { restart: restart(5 + by) }),
+                ..RestartLedger::default()
+            },
+            ..Journal::default()
+        };
+        assert_eq!(journal(0).moved_by(100), journal(100));
+        assert_eq!(journal(100).moved_by(-100), journal(0));
+    }
 }

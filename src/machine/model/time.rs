@@ -25,6 +25,11 @@ impl Timestamp {
         Self(self.0.saturating_sub(ms))
     }
 
+    /// Returns the time `ms` later, or earlier if that is negative, within what a timestamp can be.
+    pub const fn moved_by(self, ms: i64) -> Self {
+        Self(self.0.saturating_add_signed(ms))
+    }
+
     /// Returns the milliseconds from `earlier` to this time; 0 if `earlier` is not earlier.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -41,5 +46,9 @@ mod tests {
         assert_eq!((epoch.minus(1), end.plus(1)), (epoch, end));
         assert_eq!((epoch.since(end), end.since(epoch)), (0, u64::MAX));
         assert_eq!(epoch.plus(7).minus(2).as_millis(), 5);
+        assert_eq!(
+            (epoch.moved_by(-1), epoch.plus(7).moved_by(-2), epoch.moved_by(5)),
+            (epoch, epoch.plus(5), epoch.plus(5))
+        );
     }
 }

@@ -24,6 +24,7 @@ const FRAMES: &[(&str, &[Field])] = &[
             may("version", Kind::Text),
             may("restarted", Kind::Object),
             may("previous_end", Kind::Text),
+            may("previous_end_detail", Kind::Text),
             may("features", Kind::Texts),
         ],
     ),

@@ -32,6 +32,7 @@ fn every_sidecar_frame() -> Vec<SidecarFrame> {
         version: text("1"),
         restarted: Some(Restarted { command_id: text("c"), reason: "r".into(), forced: true, gap_ms: 5 }),
         previous_end: Some(PreviousEnd::Restarted),
+        previous_end_detail: text("by an operator"),
         features: vec![FEATURE_TASK_REASSIGN.to_owned()],
     };
     let restarting = Restarting {

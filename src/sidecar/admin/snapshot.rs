@@ -13,6 +13,7 @@ use crate::protocol::Rival;
 use crate::sidecar::admin::identity_conflict::IdentityConflict;
 use crate::sidecar::agent::results::kept::KeptResults;
 use crate::sidecar::clock::Clock;
+use crate::sidecar::previous_run::PreviousRun;
 
 /// The number of past restarts that are kept beside the journal, for operators.
 pub(crate) const MAX_PAST_RESTARTS: usize = 20;
@@ -26,6 +27,8 @@ pub(crate) struct About {
     pub(crate) hub_url: String,
     /// The id of this run of the process.
     pub(crate) boot_id: String,
+    /// How the run before ended, if there was one.
+    pub(crate) previous: Option<PreviousRun>,
     /// The path of the configuration file.
     pub(crate) config: String,
     /// The path of the journal.

@@ -55,12 +55,28 @@ pub struct ProcessPart {
     pub boot_id: String,
     /// The time since this run began.
     pub uptime_ms: u64,
+    /// How the run before ended; absent if there was none.
+    #[serde(default)]
+    pub previous_run: Option<PreviousRunPart>,
     /// The resident set size.
     pub memory_bytes: Option<u64>,
     /// The path of the configuration file.
     pub config: String,
     /// The folder in which the agent leaves its files.
     pub results_dir: String,
+}
+
+/// How the run before this one ended (`Status.process.previous_run`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousRunPart {
+    /// The id of that run.
+    pub boot_id: String,
+    /// How it ended: `restart`, `stop`, `crashed`, `killed`, `out_of_memory`, `rebooted`, or `lost` if that is not known.
+    pub end: String,
+    /// The same in words: the restart's reason and author, the signal and its sender, the error.
+    pub why: String,
+    /// The last time that something is known of it.
+    pub last_seen_at_ms: u64,
 }
 
 /// The current task (`Status.task`).

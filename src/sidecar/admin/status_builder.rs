@@ -6,8 +6,8 @@ use crate::machine::{
 };
 use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::admin::status::{
-    CountsPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, ProcessPart, RejectedPart,
-    RestartPart, Status, SupervisorPart, TaskPart, VerdictPart,
+    CountsPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, PreviousRunPart, ProcessPart,
+    RejectedPart, RestartPart, Status, SupervisorPart, TaskPart, VerdictPart,
 };
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
@@ -54,6 +54,12 @@ fn process(snapshot: &Snapshot, now: Timestamp) -> ProcessPart {
         pid: std::process::id(),
         boot_id: snapshot.about.boot_id.clone(),
         uptime_ms: now.since(snapshot.about.started_at),
+        previous_run: snapshot.about.previous.as_ref().map(|run| PreviousRunPart {
+            boot_id: run.boot_id.clone(),
+            end: run.end.to_string(),
+            why: run.why.clone(),
+            last_seen_at_ms: run.last_seen_at_ms,
+        }),
         memory_bytes: OwnProcess::read().memory_bytes,
         config: snapshot.about.config.clone(),
         results_dir: snapshot.about.results_dir.clone(),

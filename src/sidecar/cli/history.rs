@@ -13,8 +13,8 @@ use crate::sidecar::cli::report::{Report, json_line, remark};
 use crate::sidecar::cli::show;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
-use crate::sidecar::history::items::{Item, RestartOutcome, RunEnd, What, items_of};
-use crate::sidecar::history::{path_of, reader};
+use crate::sidecar::history::items::{Item, RestartOutcome, RunState, What, items_of};
+use crate::sidecar::history::{RunEnd, path_of, reader};
 use crate::sidecar::journal::state_lock::StateLock;
 
 /// The arguments of `history`.
@@ -90,9 +90,9 @@ fn row(item: &Item, now: u64) -> [String; 5] {
     let (what, state, took, details) = match &item.what {
         What::Run { end, last_seen_at_ms, .. } => {
             let took = match end {
-                RunEnd::Running => lasted(now),
-                RunEnd::Restart | RunEnd::Stop => ended(),
-                RunEnd::Lost => format!("> {}", lasted(*last_seen_at_ms)),
+                RunState::Running => lasted(now),
+                RunState::Ended(_) if item.ended_at_ms.is_some() => ended(),
+                RunState::Ended(_) => format!("> {}", lasted(*last_seen_at_ms)),
             };
             ("run", end.to_string(), took, run_details(&item.what))
         }
@@ -102,8 +102,9 @@ fn row(item: &Item, now: u64) -> [String; 5] {
             let parts = [Some(format!("{task_id} generation {generation}")), why.clone()];
             ("task", state, duration_ms.map_or_else(in_hand, show::duration), joined(parts))
         }
-        What::Restart { planned: false, .. } => {
-            ("restart", "unplanned".to_owned(), String::new(), "the run before did not say that it ends".to_owned())
+        What::Restart { planned: false, detail, .. } => {
+            let unknown = || "the run before did not say that it ends".to_owned();
+            ("restart", "unplanned".to_owned(), String::new(), detail.clone().unwrap_or_else(unknown))
         }
         What::Restart { planned: true, outcome, gap_ms, .. } => {
             let open = || if *outcome == RestartOutcome::Open { lasted(now) } else { String::new() };
@@ -117,7 +118,7 @@ fn row(item: &Item, now: u64) -> [String; 5] {
 
 fn run_details(run: &What) -> String {
     let What::Run { version, pid, end, why, exit_code, in_place, .. } = run else { return String::new() };
-    let lost = (*end == RunEnd::Lost).then(|| "killed, or crashed".to_owned());
+    let lost = (*end == RunState::Ended(RunEnd::Lost)).then(|| "killed, or crashed".to_owned());
     joined([
         pid.map(|pid| format!("process {pid}")),
         version.as_ref().map(|version| format!("version {version}")),

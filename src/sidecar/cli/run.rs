@@ -12,6 +12,7 @@ use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, Loaded};
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::{LockError, StateLock};
+use crate::sidecar::previous_run::panics;
 use crate::sidecar::shell::start;
 use crate::sidecar::supervisor::exec::Program;
 use crate::sidecar::supervisor::pm2::Pm2;
@@ -70,9 +71,11 @@ pub fn run(options: Options, began: Instant) -> ExitCode {
     }
     let preflight =
         program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone(), &config.token));
+    let queue_file = config.queue_file.clone();
     let ending = match serve(runtime, config, pm2, preflight) {
         Ok(ending) => ending,
         Err((why, code)) => {
+            panics::note_failed_start(&queue_file, code, &why);
             tracing::error!(error = why, "the sidecar cannot run");
             drop(log);
             return print_error(&why, code);
@@ -104,10 +107,14 @@ fn serve(
     pm2: Pm2,
     preflight: Option<Preflight>,
 ) -> Result<Ending, (String, ExitCode)> {
+    let queue_file = config.queue_file.clone();
     let ending = runtime.block_on(async {
         reaper::reap();
         match start(config, pm2, preflight) {
-            Ok(started) => Ok(started.run().await),
+            Ok(started) => {
+                panics::note_all(queue_file, started.boot_id().to_owned());
+                Ok(started.run().await)
+            }
             Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
         }
     });

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::common::text::on_one_line;
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::OfflineView;
-use crate::sidecar::admin::status::{IdentityConflictPart, RejectedPart, Status};
+use crate::sidecar::admin::status::{IdentityConflictPart, PreviousRunPart, RejectedPart, Status};
 
 /// Something that is wrong, and what to do about it.
 struct Trouble {
@@ -59,8 +59,22 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
         "process",
         &format!("pid {}, up {}{memory}, version {}", process.pid, duration(process.uptime_ms), status.version),
     );
+    if let Some(before) = &process.previous_run {
+        page.row("run before", &run_before(before, now_ms));
+    }
     page.row("config", &process.config);
     page.text
+}
+
+/// Returns how the run before ended.
+fn run_before(before: &PreviousRunPart, now_ms: u64) -> String {
+    let end = match before.end.as_str() {
+        "restart" => "restarted",
+        "stop" => "stopped",
+        other => &other.replace('_', " "),
+    };
+    let seen = duration(now_ms.saturating_sub(before.last_seen_at_ms));
+    format!("{end}: {}; last seen {seen} ago", before.why)
 }
 
 /// Returns the state of a running sidecar on one line.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::sidecar::exit_code::ExitCode;
-use crate::sidecar::history::{EndCause, Entry, HistoryEvent, TaskOutcome};
+use crate::sidecar::history::{EndCause, Entry, HistoryEvent, RunEnd, TaskOutcome};
 
 /// A run, task, restart or drain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,9 +31,9 @@ pub enum What {
         version: Option<String>,
         /// The process id; absent likewise.
         pid: Option<u32>,
-        /// How it ended.
-        end: RunEnd,
-        /// The restart's reason, or the signal.
+        /// Whether it goes on, or how it ended.
+        end: RunState,
+        /// The restart's reason, the signal, or what the next run found of its end.
         why: Option<String>,
         /// The exit code; absent where the process replaced itself, runs, or was lost.
         exit_code: Option<u8>,
@@ -69,26 +69,35 @@ pub enum What {
         command_id: Option<String>,
         /// How long the hub was without this agent; absent where that is not known (yet).
         gap_ms: Option<u64>,
-        /// Why it was refused.
+        /// Why it was refused, or how the run before an unplanned one ended.
         detail: Option<String>,
     },
     /// A time without new tasks, from `drain` to `resume`.
     Drain {},
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum RunEnd {
-    /// It has not.
+/// Whether a run goes on, or how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// It goes on.
     Running,
-    /// A commanded restart.
-    Restart,
-    /// It was told to stop.
-    Stop,
-    /// It was killed, or crashed: it did not say that it ends.
-    Lost,
+    /// It ended.
+    Ended(RunEnd),
+}
+
+impl std::fmt::Display for RunState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Running => f.write_str("running"),
+            Self::Ended(end) => end.fmt(f),
+        }
+    }
+}
+
+impl Serialize for RunState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What came of a restart.
@@ -124,6 +133,8 @@ pub fn items_of(entries: &[Entry], running: Option<u32>) -> Vec<Item> {
 struct Joining {
     items: Vec<Item>,
     run: Option<usize>,
+    /// The run before, and the unplanned restart after it, if that run did not say that it ends.
+    lost: Option<(usize, usize)>,
     restart: Option<usize>,
     drain: Option<usize>,
     tasks: HashMap<String, usize>,
@@ -134,12 +145,16 @@ impl Joining {
         self.see_run(entry);
         let at_ms = entry.at_ms;
         match &entry.what {
-            HistoryEvent::RunStarted { version: of, pid: is } => {
+            HistoryEvent::RunStarted { version: of, pid: is, machine_boot: _, oom_kills: _ } => {
                 if let Some(What::Run { version, pid, .. }) = self.at(self.run) {
                     (*version, *pid) = (Some(of.clone()), Some(*is));
                 }
             }
-            HistoryEvent::RunEnded { cause, why, in_place } => self.run_ended(at_ms, *cause, why, *in_place),
+            HistoryEvent::RunBefore { end, why } => self.run_before(*end, why),
+            HistoryEvent::RunEnded { cause, why, in_place, by: _ } => self.run_ended(at_ms, *cause, why, *in_place),
+            HistoryEvent::StartFailed { exit_code, why } => self.start_failed(at_ms, *exit_code, why),
+            // The next run finds whether that ended this one.
+            HistoryEvent::Panicked { .. } | HistoryEvent::KilledForMemory { .. } => {}
             HistoryEvent::TaskTaken { task_id, generation } => {
                 let task = What::Task {
                     task_id: task_id.clone(),
@@ -196,16 +211,21 @@ impl Joining {
             *last_seen_at_ms = entry.at_ms;
             return;
         }
-        if self.close_run(None) == Some(RunEnd::Lost) {
+        self.lost = None;
+        if let (Some(RunState::Ended(end)), Some(before)) = (self.close_run(None), self.run)
+            && end.is_unplanned()
+        {
             let unplanned = restart(false, RestartOutcome::Back, None, None, None);
-            self.push(entry.at_ms, Some(entry.at_ms), unplanned);
+            self.lost = Some((before, self.push(entry.at_ms, Some(entry.at_ms), unplanned)));
         }
-        self.restart_ended(entry.at_ms, RestartOutcome::Back);
+        if !matches!(entry.what, HistoryEvent::StartFailed { .. }) {
+            self.restart_ended(entry.at_ms, RestartOutcome::Back);
+        }
         let run = What::Run {
             boot_id: entry.boot_id.clone(),
             version: None,
             pid: None,
-            end: RunEnd::Running,
+            end: RunState::Running,
             why: None,
             exit_code: None,
             in_place: false,
@@ -215,12 +235,31 @@ impl Joining {
     }
 
     /// Returns how the last run ended: one that did not say so is lost, unless it is the process that runs now.
-    fn close_run(&mut self, running: Option<u32>) -> Option<RunEnd> {
+    fn close_run(&mut self, running: Option<u32>) -> Option<RunState> {
         let What::Run { end, pid, .. } = self.at(self.run)? else { return None };
-        if *end == RunEnd::Running && (running.is_none() || running != *pid) {
-            *end = RunEnd::Lost;
+        if *end == RunState::Running && (running.is_none() || running != *pid) {
+            *end = RunState::Ended(RunEnd::Lost);
         }
         Some(*end)
+    }
+
+    /// Adds what a run found of the end of the one before.
+    fn run_before(&mut self, found: RunEnd, words: &str) {
+        let Some((run, unplanned)) = self.lost else { return };
+        if let Some(What::Run { end, why, .. }) = self.at(Some(run)) {
+            (*end, *why) = (RunState::Ended(found), Some(words.to_owned()));
+        }
+        if let Some(What::Restart { detail, .. }) = self.at(Some(unplanned)) {
+            *detail = Some(format!("the run before ended as {found}: {words}"));
+        }
+    }
+
+    fn start_failed(&mut self, at_ms: u64, code: u8, error: &str) {
+        let Some(item) = self.run.and_then(|at| self.items.get_mut(at)) else { return };
+        item.ended_at_ms = Some(at_ms);
+        if let What::Run { end, why, exit_code, .. } = &mut item.what {
+            (*end, *why, *exit_code) = (RunState::Ended(RunEnd::Crashed), Some(error.to_owned()), Some(code));
+        }
     }
 
     fn run_ended(&mut self, at_ms: u64, cause: EndCause, reason: &str, replaces_itself: bool) {
@@ -230,10 +269,10 @@ impl Joining {
         let Some(item) = self.run.and_then(|at| self.items.get_mut(at)) else { return };
         item.ended_at_ms = Some(at_ms);
         if let What::Run { end, why, exit_code, in_place, .. } = &mut item.what {
-            *end = match cause {
+            *end = RunState::Ended(match cause {
                 EndCause::Restart => RunEnd::Restart,
                 EndCause::Stop => RunEnd::Stop,
-            };
+            });
             *why = Some(reason.to_owned());
             *exit_code = (!replaces_itself).then_some(ExitCode::Done as u8);
             *in_place = replaces_itself;

@@ -24,8 +24,11 @@ const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 2, mode: 0o600 };
 /// A line of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When it happened, ms since the epoch.
+    /// When it happened, ms since the epoch, by the run's clock.
     pub at_ms: u64,
+    /// The time since the machine's boot, ms: it tells where the clock was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
     /// The id of the run in which it happened.
     pub boot_id: String,
     /// What happened.
@@ -43,6 +46,19 @@ pub enum HistoryEvent {
         version: String,
         /// The process id.
         pid: u32,
+        /// The machine's boot in which it began, if the system tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        machine_boot: Option<String>,
+        /// The number of processes of its cgroup that had been killed for memory, if the kernel counts them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        oom_kills: Option<u64>,
+    },
+    /// What a run found of the one before it.
+    RunBefore {
+        /// How that one ended.
+        end: RunEnd,
+        /// The same in words.
+        why: String,
     },
     /// A run ended by itself. A run without this was killed, or crashed.
     RunEnded {
@@ -50,8 +66,28 @@ pub enum HistoryEvent {
         cause: EndCause,
         /// The restart's reason, or the signal.
         why: String,
+        /// Who wanted the restart, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
         /// Whether the process replaced itself by the next run, instead of an exit with 0.
         in_place: bool,
+    },
+    /// A run could not begin.
+    StartFailed {
+        /// Its exit code.
+        exit_code: u8,
+        /// The error.
+        why: String,
+    },
+    /// A part of the program panicked. Where that was the main part, the run ended.
+    Panicked {
+        /// The message and its place.
+        why: String,
+    },
+    /// The kernel killed a process of this cgroup for memory, and not the sidecar.
+    KilledForMemory {
+        /// The number of such processes so far.
+        count: u64,
     },
     /// A task was taken.
     TaskTaken {
@@ -107,6 +143,38 @@ pub enum HistoryEvent {
         /// Whether no new tasks are taken.
         on: bool,
     },
+}
+
+/// How a run ended, as the next one finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum RunEnd {
+    /// A commanded restart.
+    Restart,
+    /// It was told to stop.
+    Stop,
+    /// An error of its own.
+    Crashed,
+    /// A signal that cannot be answered.
+    Killed,
+    /// The kernel killed it for memory.
+    OutOfMemory,
+    /// The machine was rebooted, or the container started anew.
+    Rebooted,
+    /// That is not known: it did not say that it ends.
+    #[serde(other)]
+    Lost,
+}
+
+impl RunEnd {
+    /// Returns whether nobody wanted it.
+    pub const fn is_unplanned(self) -> bool {
+        match self {
+            Self::Restart | Self::Stop => false,
+            Self::Crashed | Self::Killed | Self::OutOfMemory | Self::Rebooted | Self::Lost => true,
+        }
+    }
 }
 
 /// Why a run ended.

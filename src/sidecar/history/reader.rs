@@ -8,6 +8,9 @@ use crate::sidecar::history::{Entry, LIMITS, path_of};
 /// The most that is read of one file: it is rotated before a line would make it larger.
 const MAX_FILE_BYTES: u64 = 2 * LIMITS.max_bytes;
 
+/// How much is read of the end of each file for the last run, in bytes: some hundred lines.
+const LAST_BYTES: u64 = 1 << 15;
+
 /// The lines of the history.
 #[derive(Debug, Default)]
 pub struct History {
@@ -47,6 +50,22 @@ pub fn read(queue_file: &Path) -> Result<History, UnreadableHistory> {
         }
     }
     Ok(history)
+}
+
+/// Reads the last lines of the history, those of the latest runs, oldest first.
+///
+/// # Errors
+/// [`UnreadableHistory`]: a file is there and cannot be read.
+pub(crate) fn read_last(queue_file: &Path) -> Result<Vec<Entry>, UnreadableHistory> {
+    let unreadable = |path: &Path, source| UnreadableHistory { path: path.to_owned(), source };
+    let path = path_of(queue_file).map_err(|source| unreadable(queue_file, source))?;
+    let parts = rotating_file::open_all(&path, LIMITS.max_files).map_err(|(path, source)| unreadable(&path, source))?;
+    let mut text = Vec::new();
+    for mut part in parts {
+        regular_file::read_end(&mut part.file, LAST_BYTES, &mut text).map_err(|source| unreadable(&path, source))?;
+    }
+    // The first line may be cut, and makes no sense then.
+    Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
 #[cfg(test)]

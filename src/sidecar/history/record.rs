@@ -101,6 +101,10 @@ fn run_ended(cause: &Cause, ending: Ending) -> HistoryEvent {
         Ending::Exit => false,
         Ending::InPlace | Ending::InPlaceAsIs => true,
     };
+    let by = match cause {
+        Cause::Restart { order, .. } => order.by.as_deref().map(clipped),
+        Cause::Stop { .. } => None,
+    };
     let (cause, why) = match cause {
         Cause::Restart { order: RestartOrder { reason, .. }, signalled: false, .. } => {
             (EndCause::Restart, clipped(reason))
@@ -110,7 +114,7 @@ fn run_ended(cause: &Cause, ending: Ending) -> HistoryEvent {
         }
         Cause::Stop { signal } => (EndCause::Stop, signal.to_string()),
     };
-    HistoryEvent::RunEnded { cause, why, in_place }
+    HistoryEvent::RunEnded { cause, why, by, in_place }
 }
 
 fn generation_in(machine: &Machine, task_id: &TaskId) -> u64 {
@@ -214,7 +218,12 @@ mod tests {
         recorded.happens(Event::RestartRequested { order: order("upgrade"), to: None });
         let accepted =
             HistoryEvent::RestartAccepted { reason: "upgrade".into(), command_id: None, by: Some("me".into()) };
-        let run_ended = HistoryEvent::RunEnded { cause: EndCause::Restart, why: "upgrade".into(), in_place: false };
+        let run_ended = HistoryEvent::RunEnded {
+            cause: EndCause::Restart,
+            why: "upgrade".into(),
+            by: Some("me".into()),
+            in_place: false,
+        };
         assert_eq!(recorded.events, [accepted, run_ended]);
     }
 
@@ -222,7 +231,8 @@ mod tests {
     fn a_stop_names_the_signal() {
         let mut recorded = Recorded::online();
         recorded.happens(Event::StopRequested { signal: StopSignal::Terminate });
-        let run_ended = HistoryEvent::RunEnded { cause: EndCause::Stop, why: "SIGTERM".into(), in_place: false };
+        let run_ended =
+            HistoryEvent::RunEnded { cause: EndCause::Stop, why: "SIGTERM".into(), by: None, in_place: false };
         assert_eq!(recorded.events, [run_ended]);
     }
 

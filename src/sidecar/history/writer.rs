@@ -6,16 +6,22 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::common::fs::rotating_file::RotatingFile;
 use crate::common::logging::Redactor;
+use crate::common::wall_clock::now_ms;
 use crate::machine::Timestamp;
 use crate::sidecar::history::{Entry, HistoryEvent, LIMITS, path_of};
+use crate::sidecar::previous_run::facts::OomCounter;
+use crate::sidecar::supervisor::pm2::machine_uptime_ms;
 
 /// The most lines that wait for the disk.
 const MAX_QUEUED: usize = 256;
 /// How long the end of a run waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(150);
+/// How often the kernel's count of processes that it killed for memory is read.
+const OOM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The history of a running sidecar.
 #[derive(Debug)]
@@ -45,7 +51,8 @@ impl HistoryWriter {
         let writer = match path_of(queue_file) {
             Ok(path) => {
                 let (queue, lines) = mpsc::channel(MAX_QUEUED);
-                let task = tokio::spawn(write_all(RotatingFile::new(path, LIMITS), lines));
+                let file = RotatingFile::new(path, LIMITS);
+                let task = tokio::spawn(write_all(file, lines, OomWatch::start(&boot_id)));
                 Some(Writer { queue, task })
             }
             Err(error) => {
@@ -59,9 +66,7 @@ impl HistoryWriter {
     /// Appends a line. Never waits.
     pub(crate) fn add(&mut self, what: HistoryEvent, now: Timestamp) {
         let Some(writer) = &self.writer else { return };
-        let entry = Entry { at_ms: now.as_millis(), boot_id: self.boot_id.clone(), what };
-        // Texts and numbers only, which always serialize.
-        let line = self.redactor.clean(serde_json::to_string(&entry).unwrap_or_default()) + "\n";
+        let line = self.redactor.clean(line_of(now.as_millis(), &self.boot_id, what));
         match writer.queue.try_send(line.into_bytes()) {
             Ok(()) => self.dropped = 0,
             Err(_) => {
@@ -83,11 +88,61 @@ impl HistoryWriter {
     }
 }
 
+/// Appends a line at once, beside a writer or without one. Errors are ignored: it is written where something went wrong
+/// that is reported otherwise.
+pub(crate) fn append_now(queue_file: &Path, boot_id: &str, what: HistoryEvent) {
+    if let Ok(path) = path_of(queue_file) {
+        let _ = RotatingFile::new(path, LIMITS).append(line_of(now_ms(), boot_id, what).as_bytes());
+    }
+}
+
+fn line_of(at_ms: u64, boot_id: &str, what: HistoryEvent) -> String {
+    let entry = Entry { at_ms, uptime_ms: machine_uptime_ms(), boot_id: boot_id.to_owned(), what };
+    // Texts and numbers only, which always serialize.
+    serde_json::to_string(&entry).unwrap_or_default() + "\n"
+}
+
+/// Watches the kernel's count of processes of this cgroup that it killed for memory: one that died beside the sidecar must
+/// not be taken for it when the sidecar ends.
+struct OomWatch {
+    boot_id: String,
+    counter: Option<OomCounter>,
+    known: Option<u64>,
+}
+
+impl OomWatch {
+    fn start(boot_id: &str) -> Self {
+        let counter = OomCounter::of_this_process();
+        let known = counter.as_ref().and_then(OomCounter::read);
+        Self { boot_id: boot_id.to_owned(), counter, known }
+    }
+
+    /// Returns a line if the count has risen.
+    fn look(&mut self) -> Option<Vec<u8>> {
+        let count = self.counter.as_ref()?.read()?;
+        let has_risen = self.known.replace(count).is_some_and(|known| count > known);
+        if !has_risen {
+            return None;
+        }
+        tracing::warn!(count, "the kernel killed a process beside this one for memory, perhaps the agent's session");
+        Some(line_of(now_ms(), &self.boot_id, HistoryEvent::KilledForMemory { count }).into_bytes())
+    }
+}
+
 /// Writes what comes, on a thread for blocking work, until the queue is closed.
-async fn write_all(mut file: RotatingFile, mut queue: mpsc::Receiver<Vec<u8>>) {
+async fn write_all(mut file: RotatingFile, mut queue: mpsc::Receiver<Vec<u8>>, mut oom: OomWatch) {
     let mut lines = Vec::new();
     let mut failing = false;
-    while queue.recv_many(&mut lines, MAX_QUEUED).await > 0 {
+    let mut looks = interval(OOM_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            received = queue.recv_many(&mut lines, MAX_QUEUED) => if received == 0 { return },
+            _ = looks.tick() => match oom.look() {
+                Some(line) => lines.push(line),
+                None => continue,
+            },
+        }
         let batch = std::mem::take(&mut lines);
         let write = move || {
             let failed = batch.iter().filter_map(|line| file.append(line).err()).last();
@@ -131,8 +186,9 @@ mod tests {
         history.add(refused("because of hush-hush"), NOW);
         history.add(HistoryEvent::Draining { on: true }, NOW.plus(5));
         history.finish().await;
-        let entries = read(&queue).unwrap().entries;
-        let entry = |at_ms, what| Entry { at_ms, boot_id: "b".into(), what };
+        let mut entries = read(&queue).unwrap().entries;
+        entries.iter_mut().for_each(|entry| entry.uptime_ms = None);
+        let entry = |at_ms, what| Entry { at_ms, uptime_ms: None, boot_id: "b".into(), what };
         let wanted =
             [entry(1_000, refused("because of <redacted>")), entry(1_005, HistoryEvent::Draining { on: true })];
         assert_eq!(entries, wanted);

@@ -21,6 +21,8 @@ use crate::sidecar::config::Config;
 use crate::sidecar::history::HistoryEvent;
 use crate::sidecar::history::writer::HistoryWriter;
 use crate::sidecar::policy::policy;
+use crate::sidecar::previous_run::facts::Facts;
+use crate::sidecar::previous_run::{self, PreviousRun};
 use crate::sidecar::shell::adapters::{Adapters, Foundation, scrub};
 use crate::sidecar::shell::environment::{Environment, RandomBytes};
 use crate::sidecar::shell::event_loop::{RESTART_HISTORY, Sidecar};
@@ -40,6 +42,11 @@ pub struct Started {
 }
 
 impl Started {
+    /// Returns the id of this run of the process.
+    pub fn boot_id(&self) -> &str {
+        &self.sidecar.identity.boot_id
+    }
+
     /// Returns the sidecar, to get a handle to it.
     pub fn sidecar(&self) -> &Sidecar {
         &self.sidecar
@@ -85,6 +92,21 @@ fn start_with(
     tracing::debug!("the journal was read");
     // Shown to operators only: an unreadable history counts as empty.
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| past.read().ok());
+    let facts = if on_a_machine { Facts::read() } else { Facts::default() };
+    let previous = match on_a_machine {
+        true => previous_run::find(&config.queue_file, journal.previous_end(), &facts, &pm2),
+        false => None,
+    };
+    let journal = match &previous {
+        Some(PreviousRun { clock_step_ms, .. }) if *clock_step_ms != 0 => {
+            tracing::warn!(
+                clock_step_ms,
+                "the clock was set since the run before: its times are taken as by the clock now"
+            );
+            journal.moved_by(*clock_step_ms)
+        }
+        Some(_) | None => journal,
+    };
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (reloads, settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2));
@@ -97,7 +119,12 @@ fn start_with(
     }
 
     let redactor = Redactor::new(std::slice::from_ref(&config.token));
-    let identity = identity(&config, &pm2, boot_id(&environment.random, clock));
+    if let Some(PreviousRun { end, why, .. }) = &previous {
+        let why = redactor.clean(why.clone());
+        tracing::info!(end = %end, why, "how the run before ended");
+    }
+    let previous = previous.map(|run| PreviousRun { why: redactor.clean(run.why), ..run });
+    let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
     let (kept, kept_results) = watch::channel(None);
     let about = about(&config, &identity, clock.now(), redactor.clone(), kept_results);
     let (snapshot, snapshots) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
@@ -114,8 +141,12 @@ fn start_with(
     let mut history_writer = HistoryWriter::none();
     if on_a_machine {
         history_writer = HistoryWriter::open(&config.queue_file, identity.boot_id.clone(), redactor.clone());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        history_writer.add(HistoryEvent::RunStarted { version, pid: std::process::id() }, clock.now());
+        let Facts { machine_boot, oom_kills, now_ms: _, uptime_ms: _ } = facts;
+        let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
+        history_writer.add(HistoryEvent::RunStarted { version, pid, machine_boot, oom_kills }, clock.now());
+        if let Some(PreviousRun { end, why, .. }) = previous {
+            history_writer.add(HistoryEvent::RunBefore { end, why }, clock.now());
+        }
         socket::start(&config.queue_file, admin);
         kept_results::start(Folders::of(&config), snapshot.subscribe(), kept, Arc::clone(&kept_changed));
     }
@@ -162,7 +193,7 @@ fn supervisor_channels(
     (pm2_channel, systemd)
 }
 
-fn identity(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
+fn identity(config: &Config, pm2: &Pm2, boot_id: String, previous: Option<PreviousRun>) -> Identity {
     /// The usual time from exit to `identified`, without pm2's `restart_delay`, in ms.
     const USUAL_GAP_MS: u64 = 500;
     Identity {
@@ -172,6 +203,7 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String) -> Identity {
         labels: config.labels.clone(),
         ollama_url: config.ollama_url.clone(),
         boot_id,
+        previous,
         expected_back_ms: USUAL_GAP_MS + pm2.settings().restart_delay_ms.unwrap_or(0),
     }
 }
@@ -187,6 +219,7 @@ fn about(
         agent_id: config.agent_id.clone(),
         hub_url: config.hub_url.clone(),
         boot_id: identity.boot_id.clone(),
+        previous: identity.previous.clone(),
         config: config.path.display().to_string(),
         queue_file: config.queue_file.display().to_string(),
         results_dir: config.results_dir.display().to_string(),

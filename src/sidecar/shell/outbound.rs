@@ -11,6 +11,8 @@ use crate::protocol::{
     TaskCompletion, WakeStatus, clip, limit_depth, stored_fields, stored_value,
 };
 use crate::sidecar::agent::supervised::OutputBatch;
+use crate::sidecar::history::RunEnd;
+use crate::sidecar::previous_run::PreviousRun;
 
 /// The field of a result that is sent beside it.
 const REPORT: &str = "verification_report";
@@ -30,6 +32,8 @@ pub struct Identity {
     pub ollama_url: Option<String>,
     /// The id of this run of the process.
     pub boot_id: String,
+    /// How the run before ended, if there was one.
+    pub previous: Option<PreviousRun>,
     /// The likely duration of a restart, in ms.
     pub expected_back_ms: u64,
 }
@@ -95,6 +99,7 @@ fn identify(
     identity: &Identity,
     pm2_info: Pm2Info,
 ) -> SidecarFrame {
+    let (previous_end, previous_end_detail) = ended_before(previous_end, identity.previous.as_ref());
     SidecarFrame::Identify(Box::new(Identify {
         agent_id: identity.agent_id.clone(),
         token: identity.token.expose().to_owned(),
@@ -109,13 +114,33 @@ fn identify(
         boot_id: Some(identity.boot_id.clone()),
         version: Some(env!("CARGO_PKG_VERSION").into()),
         restarted: from.map(restarted),
-        previous_end: Some(match previous_end {
-            machine::PreviousEnd::Stopped => PreviousEnd::Stopped,
-            machine::PreviousEnd::Restarted => PreviousEnd::Restarted,
-            machine::PreviousEnd::Unknown => PreviousEnd::Unknown,
-        }),
+        previous_end: Some(previous_end),
+        previous_end_detail,
         features: vec![FEATURE_TASK_REASSIGN.to_owned()],
     }))
+}
+
+/// Returns how the run before ended, and the same in words. That it was wanted is the journal's to say, once: an end that
+/// counted for one hub does not count for the next.
+fn ended_before(journal: machine::PreviousEnd, found: Option<&PreviousRun>) -> (PreviousEnd, Option<String>) {
+    let in_words = |is_so: fn(RunEnd) -> bool| {
+        let found = found.filter(|run| is_so(run.end) && !run.why.is_empty());
+        found.map(|run| clip(&run.why, Limit::Reason))
+    };
+    match journal {
+        machine::PreviousEnd::Stopped => (PreviousEnd::Stopped, in_words(|end| !end.is_unplanned())),
+        machine::PreviousEnd::Restarted => (PreviousEnd::Restarted, in_words(|end| !end.is_unplanned())),
+        machine::PreviousEnd::Unknown => {
+            let end = match found.map(|run| run.end) {
+                Some(RunEnd::Crashed) => PreviousEnd::Crashed,
+                Some(RunEnd::Killed) => PreviousEnd::Killed,
+                Some(RunEnd::OutOfMemory) => PreviousEnd::OutOfMemory,
+                Some(RunEnd::Rebooted) => PreviousEnd::Rebooted,
+                Some(RunEnd::Restart | RunEnd::Stop | RunEnd::Lost) | None => return (PreviousEnd::Unknown, None),
+            };
+            (end, in_words(RunEnd::is_unplanned))
+        }
+    }
 }
 
 fn task_complete(task_id: &TaskId, generation: u64, result: &str) -> SidecarFrame {
@@ -216,6 +241,7 @@ mod tests {
             labels: Labels::from([("pool".to_owned(), "gpu".to_owned())]),
             ollama_url: None,
             boot_id: "b".into(),
+            previous: None,
             expected_back_ms: 500,
         }
     }

@@ -217,6 +217,10 @@ fn past_restart(past: &Value, command: Option<&Value>) -> String {
     let planned = if past["planned"] == true { "planned" } else { "unplanned" };
     let at = past["at"].as_u64().map_or_else(|| NONE.to_owned(), |at| format!("{} ago ({})", age(at), utc(at)));
     let mut said = format!("{at} {planned}, {}", text(&past["why"]));
+    // Of a restart that was commanded the rest says so.
+    if let Some(end) = past["end"].as_str().filter(|end| *end != "restarted") {
+        said.push_str(&format!(", {}", end.replace('_', " ")));
+    }
     if past["away_ms"].is_u64() {
         said.push_str(&format!(", away for {}", took(&past["away_ms"])));
     }

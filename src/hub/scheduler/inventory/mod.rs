@@ -23,10 +23,10 @@ use serde::Serialize;
 use crate::hub::scheduler::agents::Agent;
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
 use crate::hub::scheduler::inventory::hub_drain::HubDrain;
-use crate::hub::scheduler::inventory::past_restart::PastRestart;
+use crate::hub::scheduler::inventory::past_restart::{PastRestart, Reported};
 use crate::hub::scheduler::inventory::progress::TaskProgress;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabel, Presence, RestartCounts};
-use crate::protocol::{BadLabel, JsonText, Labels, MAX_LABELS, Restarted, check_label_key, check_label_value};
+use crate::protocol::{BadLabel, JsonText, Labels, MAX_LABELS, check_label_key, check_label_value};
 
 /// The largest number of records that one flush stores.
 const MAX_FLUSHED: usize = 512;
@@ -47,8 +47,8 @@ pub struct Arrival<'a> {
     pub planned: bool,
     /// Whether the run before is known to be alive: then none has ended.
     pub beside_rival: bool,
-    /// What the run says of the restart that brought it.
-    pub restarted: Option<&'a Restarted>,
+    /// What the run says of the one before.
+    pub reported: Reported<'a>,
     /// How the connection ended whose place this one took.
     pub superseded: Option<&'a Closing>,
 }
@@ -343,13 +343,14 @@ impl AgentRecord {
             planned,
             why: close.map_or(CloseCause::Superseded, |close| close.why),
             away_ms: close.map(|close| now_ms.saturating_sub(close.at)),
+            end: None,
             reason: None,
             command_id: None,
             boot_before: short(self.run.boot_id.as_ref()),
             boot_after: short(agent.run.boot_id.as_ref()),
             version: short(agent.about.version.as_ref()),
         };
-        past.reported(arrival.restarted, close.map_or("", |close| &close.reason))
+        past.reported(arrival.reported, close.map_or("", |close| &close.reason))
     }
 
     /// Records that the agent identified again.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::text::first_chars;
 use crate::hub::scheduler::inventory::close::CloseCause;
-use crate::protocol::Restarted;
+use crate::protocol::{PreviousEnd, Restarted};
 
 /// The number of restarts that are kept of each agent.
 const MAX_PAST_RESTARTS: usize = 8;
@@ -22,7 +22,10 @@ pub struct PastRestart {
     pub why: CloseCause,
     /// The time from then to the new run's identify, in ms; null if that connection was still open.
     pub away_ms: Option<u64>,
-    /// The reason that the new run reports, or that the close frame gave.
+    /// How the run before ended, as the new one found it; null if it does not know or say.
+    #[serde(default)]
+    pub end: Option<PreviousEnd>,
+    /// The reason that the new run reports, what it found of the end, or what the close frame gave.
     pub reason: Option<Box<str>>,
     /// The id of the hub's command that the new run reports.
     pub command_id: Option<Box<str>>,
@@ -34,11 +37,25 @@ pub struct PastRestart {
     pub version: Option<Box<str>>,
 }
 
+/// What a run says of the one before.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reported<'a> {
+    /// The restart that brought it.
+    pub restarted: Option<&'a Restarted>,
+    /// How that one ended.
+    pub end: Option<PreviousEnd>,
+    /// The same in words.
+    pub end_in_words: Option<&'a str>,
+}
+
 impl PastRestart {
     /// Adds what the new run reports of it, or what the close frame of the run before gave as its reason.
     #[must_use]
-    pub(super) fn reported(mut self, restarted: Option<&Restarted>, close_reason: &str) -> Self {
-        let reason = first_chars(restarted.map_or(close_reason, |it| it.reason.as_str()), MAX_REASON_CHARS);
+    pub(super) fn reported(mut self, reported: Reported<'_>, close_reason: &str) -> Self {
+        let Reported { restarted, end, end_in_words } = reported;
+        self.end = end.filter(|end| *end != PreviousEnd::Unknown);
+        let found = restarted.map(|it| it.reason.as_str()).or(end_in_words);
+        let reason = first_chars(found.unwrap_or(close_reason), MAX_REASON_CHARS);
         self.reason = (!reason.is_empty()).then(|| reason.into());
         let command_id = restarted.and_then(|it| it.command_id.as_deref());
         self.command_id = command_id.map(|id| first_chars(id, MAX_REASON_CHARS).into());

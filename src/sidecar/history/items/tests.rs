@@ -1,11 +1,11 @@
 use super::*;
 
 fn entry(at_ms: u64, boot_id: &str, what: HistoryEvent) -> Entry {
-    Entry { at_ms, boot_id: boot_id.into(), what }
+    Entry { at_ms, uptime_ms: None, boot_id: boot_id.into(), what }
 }
 
 fn started(at_ms: u64, boot_id: &str, pid: u32) -> Entry {
-    entry(at_ms, boot_id, HistoryEvent::RunStarted { version: "1".into(), pid })
+    entry(at_ms, boot_id, HistoryEvent::RunStarted { version: "1".into(), pid, machine_boot: None, oom_kills: None })
 }
 
 fn accepted(at_ms: u64, boot_id: &str) -> Entry {
@@ -14,7 +14,7 @@ fn accepted(at_ms: u64, boot_id: &str) -> Entry {
 }
 
 fn ended(at_ms: u64, boot_id: &str, cause: EndCause) -> Entry {
-    entry(at_ms, boot_id, HistoryEvent::RunEnded { cause, why: "why".into(), in_place: false })
+    entry(at_ms, boot_id, HistoryEvent::RunEnded { cause, why: "why".into(), by: None, in_place: false })
 }
 
 /// Every item in a word or two, newest first.
@@ -53,6 +53,28 @@ fn a_run_that_did_not_say_that_it_ends_was_lost() {
     assert_eq!(told(&entries, None), ["run stop", "unplanned back None", "run lost"]);
     // Another process has its number now: it is the state folder's holder that counts.
     assert_eq!(told(&entries[..1], Some(8)), ["run lost"]);
+}
+
+#[test]
+fn what_the_next_run_finds_of_an_end_is_told_of_the_run_and_of_the_restart() {
+    let found = |at_ms, end| entry(at_ms, "b", HistoryEvent::RunBefore { end, why: "SIGKILL".into() });
+    let entries = [started(1, "a", 7), started(9, "b", 8), found(9, RunEnd::Killed)];
+    assert_eq!(told(&entries, Some(8)), ["run running", "unplanned back None", "run killed"]);
+    let items = items_of(&entries, Some(8));
+    let What::Restart { detail: Some(detail), .. } = &items[1].what else { panic!("{items:?}") };
+    assert_eq!(detail, "the run before ended as killed: SIGKILL");
+    // A run that said how it ends is believed.
+    let entries = [started(1, "a", 7), ended(2, "a", EndCause::Stop), started(9, "b", 8), found(9, RunEnd::Lost)];
+    assert_eq!(told(&entries, Some(8)), ["run running", "run stop"]);
+}
+
+#[test]
+fn a_start_that_failed_is_a_run_that_crashed_and_leaves_a_restart_open() {
+    let failed = HistoryEvent::StartFailed { exit_code: 74, why: "no disk".into() };
+    let entries = [started(1, "a", 7), accepted(2, "a"), ended(3, "a", EndCause::Restart), entry(4, "b", failed)];
+    assert_eq!(told(&entries, None), ["run crashed", "restart open None", "run restart"]);
+    let What::Run { why, exit_code, .. } = &items_of(&entries, None)[0].what else { panic!() };
+    assert_eq!((why.as_deref(), *exit_code), (Some("no disk"), Some(74)));
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn is_taken(what: ToHub) {
         labels: Labels::new(),
         ollama_url: None,
         boot_id: "b".into(),
+        previous: None,
         expected_back_ms: 1,
     };
     let text = encode_frame(what, &who, Pm2Info::default).to_text();

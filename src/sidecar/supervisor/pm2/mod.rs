@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use child_env::{injected, scrub_child_env};
 pub use error::Pm2Error;
 pub use identity::{NameSource, ProcessIdentity};
-pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms};
+pub use own_process::{OwnProcess, machine_boot_id, machine_booted_at_ms, machine_uptime_ms};
 pub use process_list::{Launch, ListError, Pm2Process, ProcessStatus, SHELL_EXEC, find_us, parse_dump, parse_jlist};
 pub use query::{QUERY_TIMEOUT, find_pm2, query, query_jlist};
 pub use restart_strategy::{RestartStrategy, WhyExec, strategy_for};

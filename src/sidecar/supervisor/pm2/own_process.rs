@@ -31,8 +31,8 @@ impl OwnProcess {
             pages.saturating_mul(page)
         });
         let uptime_ms = start_ticks.and_then(|start| {
-            let machine_ms = read("/proc/uptime").as_deref().and_then(seconds_as_ms)?;
-            machine_ms.checked_sub(start.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1))
+            machine_uptime_ms()?
+                .checked_sub(start.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1))
         });
         let cpu_ms =
             stat.cpu_ticks.map(|ticks| ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1));
@@ -69,6 +69,18 @@ pub fn machine_boot_id() -> Option<String> {
 /// Returns `None`: this system has no boot id.
 #[cfg(not(target_os = "linux"))]
 pub fn machine_boot_id() -> Option<String> {
+    None
+}
+
+/// Returns the time since this boot of the machine (or container) began, suspended time included, in ms, to 10 ms.
+#[cfg(target_os = "linux")]
+pub fn machine_uptime_ms() -> Option<u64> {
+    seconds_as_ms(&std::fs::read_to_string("/proc/uptime").ok()?)
+}
+
+/// Returns `None`: this system does not report it.
+#[cfg(not(target_os = "linux"))]
+pub fn machine_uptime_ms() -> Option<u64> {
     None
 }
 
