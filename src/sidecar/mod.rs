@@ -9,6 +9,7 @@ pub mod exit_code;
 pub mod history;
 pub mod hub_connection;
 pub mod journal;
+pub(crate) mod oom_counter;
 pub(crate) mod policy;
 pub(crate) mod previous_run;
 pub(crate) mod proc_stat;

@@ -13,7 +13,7 @@ use crate::common::logging::Redactor;
 use crate::common::wall_clock::now_ms;
 use crate::machine::Timestamp;
 use crate::sidecar::history::{Entry, HistoryEvent, LIMITS, path_of};
-use crate::sidecar::previous_run::facts::OomCounter;
+use crate::sidecar::oom_counter::OomCounter;
 use crate::sidecar::supervisor::pm2::machine_uptime_ms;
 
 /// The most lines that wait for the disk.
