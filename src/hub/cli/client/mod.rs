@@ -45,7 +45,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a hub that is followed may be away.
 const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause before a stream of events that has ended is opened again.
-const STREAM_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const STREAM_PAUSE: Duration = Duration::from_millis(100);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// A client of one hub.
@@ -150,11 +150,7 @@ impl Client {
         let (begun, mut pause) = (Instant::now(), PAUSE);
         loop {
             match self.open_events(last).await {
-                Err(failure)
-                    if self.door.met_hub()
-                        && matches!(failure.code, ExitCode::Busy | ExitCode::Unavailable)
-                        && begun.elapsed() < AWAY_TIMEOUT =>
-                {
+                Err(failure) if self.door.met_hub() && failure.is_away() && begun.elapsed() < AWAY_TIMEOUT => {
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

@@ -177,7 +177,7 @@ impl Target {
 }
 
 /// How many targets are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Their turn has not come.
     pub pending: u32,

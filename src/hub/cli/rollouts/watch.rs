@@ -1,0 +1,238 @@
+//! Follows a rollout until it has ended or needs somebody, and tells of what happens: also over a restart of the hub.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::{interval, sleep};
+
+use crate::hub::cli::client::{Client, Event, Events, Failure, STREAM_PAUSE};
+use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::rollouts::progress::Progress;
+use crate::hub::cli::rollouts::records::{RolloutRecord, TargetRecord, not_done, path_of, read};
+use crate::hub::cli::rollouts::words;
+use crate::hub::cli::show::output::Output;
+use crate::hub::scheduler::rollouts::rollout::RolloutPhase;
+use crate::hub::scheduler::rollouts::target::{Counts, TargetPhase};
+
+/// How often the bar is drawn anew.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// How a rollout is watched.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// Its id.
+    pub(super) id: String,
+    /// The options that name the hub, for commands to type.
+    pub(super) hub: String,
+    /// Whether lines of JSON are printed.
+    pub(super) json: bool,
+    /// Whether it has just been started: all that happened to its targets is told.
+    pub(super) is_new: bool,
+    /// The time after which this ends, in ms.
+    pub(super) timeout_ms: Option<u64>,
+}
+
+/// What the hub tells of a rollout that went on.
+#[derive(Debug, Deserialize)]
+struct News {
+    rollout_id: String,
+    state: RolloutPhase,
+    awaits_promote: bool,
+    wave: u32,
+    counts: Counts,
+    /// The targets that moved; none where they are too many.
+    #[serde(default)]
+    targets: Option<Vec<Box<RawValue>>>,
+}
+
+/// Why the events are not followed any more.
+enum Broken {
+    /// The hub was waited for, and is not there.
+    NotThere(Failure),
+    /// The hub was there, and something failed.
+    Midway(Failure),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Midway(failure)
+    }
+}
+
+/// Watches one rollout.
+struct Watcher {
+    watched: Watched,
+    progress: Progress,
+    rollout: Option<RolloutRecord>,
+    /// The attempt, the time of the last move and the state of each target that was seen.
+    seen: HashMap<u32, (u32, u64, TargetPhase)>,
+    /// Whether the events were followed before.
+    has_followed: bool,
+    /// Whether the hub was told to be away.
+    is_away: bool,
+}
+
+/// Follows a rollout until it has ended, is paused or has halted, or waits for promote.
+///
+/// # Errors
+/// The time limit has passed, or the hub cannot be followed any more.
+pub(super) async fn watch(client: &mut Client, watched: Watched) -> Result<Output, Failure> {
+    let (timeout_ms, id) = (watched.timeout_ms, watched.id.clone());
+    let progress = Progress::new(watched.json);
+    let mut watcher =
+        Watcher { watched, progress, rollout: None, seen: HashMap::new(), has_followed: false, is_away: false };
+    let followed = watcher.until_it_stops(client);
+    match timeout_ms {
+        None => followed.await,
+        Some(ms) => {
+            let in_time = tokio::time::timeout(Duration::from_millis(ms), followed).await;
+            in_time.unwrap_or_else(|_| {
+                let away = if watcher.is_away { ", and the hub is away" } else { "; it goes on" };
+                Err(Failure::new(ExitCode::TimedOut, format!("rollout {id} has not ended in this time{away}")))
+            })
+        }
+    }
+}
+
+impl Watcher {
+    async fn until_it_stops(&mut self, client: &mut Client) -> Result<Output, Failure> {
+        // What has ended needs no hub that runs.
+        if let Some(code) = self.look(client).await? {
+            return Ok(self.end(code));
+        }
+        loop {
+            match self.follow(client).await {
+                Ok(code) => return Ok(self.end(code)),
+                Err(Broken::Midway(failure)) if failure.is_away() => {}
+                // Without a time limit it is waited for as long as every command waits for a hub.
+                Err(Broken::NotThere(failure))
+                    if failure.is_away() && self.has_followed && self.watched.timeout_ms.is_some() => {}
+                Err(Broken::Midway(failure) | Broken::NotThere(failure)) => return Err(failure),
+            }
+            if !std::mem::replace(&mut self.is_away, true) {
+                self.progress.aside("the hub is away: this goes on once it is back")?;
+            }
+            // One that ends each stream at once must not be asked without a pause.
+            sleep(STREAM_PAUSE).await;
+        }
+    }
+
+    /// Follows the events until the rollout stops.
+    async fn follow(&mut self, client: &mut Client) -> Result<ExitCode, Broken> {
+        // First the events, then a look at all: what happens between the two is seen twice, and told once.
+        let mut events = client.follow(None).await.map_err(Broken::NotThere)?;
+        self.has_followed = true;
+        if let Some(code) = self.look(client).await? {
+            return Ok(code);
+        }
+        if std::mem::take(&mut self.is_away) {
+            self.progress.aside("the hub is back")?;
+        }
+        loop {
+            let Some(event) = self.next_event(&mut events).await? else {
+                return Err(Failure::new(ExitCode::Unavailable, "the hub ended its events").into());
+            };
+            if self.heard(client, &event)? {
+                if let Some(code) = self.look(client).await? {
+                    return Ok(code);
+                }
+            }
+        }
+    }
+
+    /// Returns the next event, and draws the bar anew until it comes.
+    async fn next_event(&mut self, events: &mut Events) -> Result<Option<Event>, Failure> {
+        let mut next = pin!(events.next());
+        let mut redraw = interval(REDRAW);
+        loop {
+            tokio::select! {
+                event = &mut next => return event,
+                _ = redraw.tick() => self.draw()?,
+            }
+        }
+    }
+
+    /// Takes an event over, and returns whether the rollout has to be looked at.
+    fn heard(&mut self, client: &Client, event: &Event) -> Result<bool, Failure> {
+        match event.kind.as_str() {
+            "missed" => return Ok(true),
+            "rollout" => {}
+            _ => return Ok(false),
+        }
+        let news: News = read(client, &event.data)?;
+        let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.rollout_id == news.rollout_id) else {
+            return Ok(false);
+        };
+        rollout.counts = news.counts;
+        let is_as_it_was =
+            (rollout.state, rollout.awaits_promote, rollout.wave) == (news.state, news.awaits_promote, news.wave);
+        for target in news.targets.iter().flatten() {
+            self.tell_target(client, target, false)?;
+        }
+        Ok(!is_as_it_was || news.targets.is_none())
+    }
+
+    /// Looks at the rollout and then at its targets, so that these are as new as it is, and tells what is new. Returns the
+    /// exit code where it does not go on by itself.
+    async fn look(&mut self, client: &mut Client) -> Result<Option<ExitCode>, Failure> {
+        let path = path_of(&self.watched.id);
+        let raw = client.get(&path).await.map_err(|failure| not_done(failure, &self.watched.id, &self.watched.hub))?;
+        let targets = client.list(&format!("{path}/targets"), &[], None).await?;
+        let rollout: RolloutRecord = read(client, raw.get())?;
+        let outcome = rollout.outcome();
+        let key = |it: &RolloutRecord| (it.state, it.awaits_promote, it.wave, it.ended_at.is_some());
+        let is_news = self.rollout.as_ref().map(key) != Some(key(&rollout));
+        let (said, wave, counts) = (rollout.said(), rollout.wave_name(), words::counts(&rollout.counts));
+        let line = format!("{}: {said}; {wave}: {counts}", self.watched.id);
+        let is_first = self.rollout.replace(rollout).is_none();
+        if is_first {
+            self.progress.tell(raw.get(), &line, outcome.is_none())?;
+        }
+        for target in &targets.raw {
+            self.tell_target(client, target, true)?;
+        }
+        if is_news && !is_first {
+            self.progress.tell(raw.get(), &line, outcome.is_none())?;
+        }
+        self.draw()?;
+        Ok(outcome)
+    }
+
+    /// Tells of a target that has moved since it was seen last. `is_present` says whether it is so now: an event may tell of
+    /// what a look has seen already.
+    fn tell_target(&mut self, client: &Client, raw: &RawValue, is_present: bool) -> Result<(), Failure> {
+        let target: TargetRecord = read(client, raw.get())?;
+        let now = (target.attempt, target.since, target.state);
+        let before = self.seen.get(&target.number).copied();
+        let is_older = |before: (u32, u64, TargetPhase)| !is_present && (now.0, now.1) < (before.0, before.1);
+        let is_old = before.is_some_and(|before| now == before || is_older(before));
+        if is_old {
+            return Ok(());
+        }
+        self.seen.insert(target.number, now);
+        // What had happened before is told as far as it matters yet.
+        let was_before = before.is_none() && !self.watched.is_new && target.ended_well();
+        if was_before || (before.is_none() && target.state == TargetPhase::Pending) {
+            return Ok(());
+        }
+        let through = self.rollout.as_ref().map(|it| format!(" ({} of {} are through)", it.through(), it.size));
+        let line = format!("{}{}", target.line(), through.unwrap_or_default());
+        self.progress.tell(raw.get(), &line, target.state != TargetPhase::Failed)
+    }
+
+    fn draw(&mut self) -> Result<(), Failure> {
+        match &self.rollout {
+            Some(rollout) => self.progress.draw(rollout),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what is said at the end: what to do next.
+    fn end(&self, code: ExitCode) -> Output {
+        let steps = self.rollout.as_ref().map(|rollout| rollout.next_steps(&self.watched.hub)).unwrap_or_default();
+        Output::done(if self.watched.json { String::new() } else { steps }).ending(code)
+    }
+}
