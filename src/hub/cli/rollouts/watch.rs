@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{interval, sleep};
 
-use crate::hub::cli::client::{Client, Event, Events, Failure, STREAM_PAUSE};
+use crate::hub::cli::client::{AWAY_TIMEOUT, Client, Event, Events, Failure, LONGEST_PAUSE, PAUSE};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::rollouts::progress::Progress;
 use crate::hub::cli::rollouts::records::{RolloutRecord, TargetRecord, not_done, path_of, read};
@@ -48,20 +48,6 @@ struct News {
     targets: Option<Vec<Box<RawValue>>>,
 }
 
-/// Why the events are not followed any more.
-enum Broken {
-    /// The hub was waited for, and is not there.
-    NotThere(Failure),
-    /// The hub was there, and something failed.
-    Midway(Failure),
-}
-
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
-        Self::Midway(failure)
-    }
-}
-
 /// Watches one rollout.
 struct Watcher {
     watched: Watched,
@@ -69,10 +55,8 @@ struct Watcher {
     rollout: Option<RolloutRecord>,
     /// The attempt, the time of the last move and the state of each target that was seen.
     seen: HashMap<u32, (u32, u64, TargetPhase)>,
-    /// Whether the events were followed before.
-    has_followed: bool,
-    /// Whether the hub was told to be away.
-    is_away: bool,
+    /// Since when the hub is away, which was told.
+    away_since: Option<Instant>,
 }
 
 /// Follows a rollout until it has ended, is paused or has halted, or waits for promote.
@@ -82,15 +66,14 @@ struct Watcher {
 pub(super) async fn watch(client: &mut Client, watched: Watched) -> Result<Output, Failure> {
     let (timeout_ms, id) = (watched.timeout_ms, watched.id.clone());
     let progress = Progress::new(watched.json);
-    let mut watcher =
-        Watcher { watched, progress, rollout: None, seen: HashMap::new(), has_followed: false, is_away: false };
+    let mut watcher = Watcher { watched, progress, rollout: None, seen: HashMap::new(), away_since: None };
     let followed = watcher.until_it_stops(client);
     match timeout_ms {
         None => followed.await,
         Some(ms) => {
             let in_time = tokio::time::timeout(Duration::from_millis(ms), followed).await;
             in_time.unwrap_or_else(|_| {
-                let away = if watcher.is_away { ", and the hub is away" } else { "; it goes on" };
+                let away = if watcher.away_since.is_some() { ", and the hub is away" } else { "; it goes on" };
                 Err(Failure::new(ExitCode::TimedOut, format!("rollout {id} has not ended in this time{away}")))
             })
         }
@@ -103,37 +86,42 @@ impl Watcher {
         if let Some(code) = self.look(client).await? {
             return Ok(self.end(code));
         }
+        let mut pause = PAUSE;
         loop {
             match self.follow(client).await {
                 Ok(code) => return Ok(self.end(code)),
-                Err(Broken::Midway(failure)) if failure.is_away() => {}
-                // Without a time limit it is waited for as long as every command waits for a hub.
-                Err(Broken::NotThere(failure))
-                    if failure.is_away() && self.has_followed && self.watched.timeout_ms.is_some() => {}
-                Err(Broken::Midway(failure) | Broken::NotThere(failure)) => return Err(failure),
-            }
-            if !std::mem::replace(&mut self.is_away, true) {
-                self.progress.aside("the hub is away: this goes on once it is back")?;
+                Err(failure) if failure.is_away() && client.met_hub() && !self.is_given_up() => {
+                    if self.away_since.is_none() {
+                        (self.away_since, pause) = (Some(Instant::now()), PAUSE);
+                        self.progress.aside("the hub is away: this goes on once it is back")?;
+                    }
+                }
+                Err(failure) => return Err(failure),
             }
             // One that ends each stream at once must not be asked without a pause.
-            sleep(STREAM_PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
+    /// Returns whether the hub has been away for too long. A time limit is enough of a bound.
+    fn is_given_up(&self) -> bool {
+        self.watched.timeout_ms.is_none() && self.away_since.is_some_and(|since| since.elapsed() > AWAY_TIMEOUT)
+    }
+
     /// Follows the events until the rollout stops.
-    async fn follow(&mut self, client: &mut Client) -> Result<ExitCode, Broken> {
+    async fn follow(&mut self, client: &mut Client) -> Result<ExitCode, Failure> {
         // First the events, then a look at all: what happens between the two is seen twice, and told once.
-        let mut events = client.follow(None).await.map_err(Broken::NotThere)?;
-        self.has_followed = true;
+        let mut events = client.open_events(None).await?;
         if let Some(code) = self.look(client).await? {
             return Ok(code);
         }
-        if std::mem::take(&mut self.is_away) {
+        if self.away_since.take().is_some() {
             self.progress.aside("the hub is back")?;
         }
         loop {
             let Some(event) = self.next_event(&mut events).await? else {
-                return Err(Failure::new(ExitCode::Unavailable, "the hub ended its events").into());
+                return Err(Failure::new(ExitCode::Unavailable, "the hub ended its events"));
             };
             if self.heard(client, &event)? {
                 if let Some(code) = self.look(client).await? {
@@ -218,7 +206,9 @@ impl Watcher {
         if was_before || (before.is_none() && target.state == TargetPhase::Pending) {
             return Ok(());
         }
-        let through = self.rollout.as_ref().map(|it| format!(" ({} of {} are through)", it.through(), it.size));
+        // A look finds the targets newer than the rollout.
+        let rollout = self.rollout.as_ref().filter(|_| !is_present);
+        let through = rollout.map(|it| format!(" ({} of {} are through)", it.through(), it.size));
         let line = format!("{}{}", target.line(), through.unwrap_or_default());
         self.progress.tell(raw.get(), &line, target.state != TargetPhase::Failed)
     }

@@ -226,6 +226,20 @@ impl Counts {
         }
     }
 
+    /// Returns how many are in each state.
+    pub const fn by_phase(&self) -> [(TargetPhase, u32); 8] {
+        [
+            (TargetPhase::Pending, self.pending),
+            (TargetPhase::Waiting, self.waiting),
+            (TargetPhase::Restarting, self.restarting),
+            (TargetPhase::Soaking, self.soaking),
+            (TargetPhase::Succeeded, self.succeeded),
+            (TargetPhase::Failed, self.failed),
+            (TargetPhase::Skipped, self.skipped),
+            (TargetPhase::Cancelled, self.cancelled),
+        ]
+    }
+
     /// Returns how many have not ended.
     pub const fn open(&self) -> u32 {
         self.pending + self.waiting + self.in_flight()
