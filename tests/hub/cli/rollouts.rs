@@ -241,7 +241,7 @@ fn hub_command_of(words: &[&str]) -> Command {
 #[tokio::test]
 async fn it_is_promoted_paused_resumed_recalled_and_cancelled() {
     let dir = folder();
-    let (hub, [a, _b], tokens) = fleet(&dir, &[]).await;
+    let (hub, [a, b], tokens) = fleet(&dir, &[]).await;
     let id = start(&dir, &["--canary", "1"]);
     let mut watch = Watch::start(&dir, &[&id]);
     watch.until("canary: 0 succeeded");
@@ -269,11 +269,27 @@ async fn it_is_promoted_paused_resumed_recalled_and_cancelled() {
     assert_eq!((retry.status.code(), said(&retry).contains("is cancelled")), (Some(1), true), "{retry:?}");
     let audit = printed(&dir, &["audit", "--target", &id]);
     assert!(audit.contains("rollout_promoted") && audit.contains("because enough"), "{audit}");
-    // Its last target is followed to its end; a store that no hub serves tells of it, and follows nothing.
+    // Its last target is followed to its end.
+    let mut watch = Watch::start(&dir, &[&id]);
+    watch.until("cancelled; wave 2 of 2: 1 succeeded, 1 in flight");
+    let _b = comply(&hub, b, "b", &tokens[1], "boot-2").await;
+    watch.until("cancelled; wave 2 of 2: 2 succeeded, 0 in flight");
+    assert_eq!(watch.code(), Some(1));
+}
+
+#[tokio::test]
+async fn where_no_hub_runs_the_store_tells_of_rollouts_and_takes_acts() {
+    let dir = folder();
+    let (hub, _peers, _tokens) = fleet(&dir, &[]).await;
+    let id = start(&dir, &[]);
     drop(hub);
-    assert!(printed(&dir, &["rollout", "status", &id]).contains("cancelled (since"));
+    let page = printed(&dir, &["rollout", "status", &id]);
+    assert!(page.contains("running (since") && page.contains("a      restarting"), "{page}");
     let watch = run(&dir, &["rollout", "watch", &id]);
     assert_eq!((watch.status.code(), said(&watch).contains("no hub runs")), (Some(69), true), "{watch:?}");
+    assert!(printed(&dir, &["rollout", "pause", &id]).contains(": paused; wave 1 of 1"));
+    let stopped = run(&dir, &["rollout", "watch", &id]);
+    assert_eq!((stopped.status.code(), said(&stopped).contains("rollout resume")), (Some(1), true), "{stopped:?}");
 }
 
 #[tokio::test]

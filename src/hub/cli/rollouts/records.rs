@@ -9,7 +9,7 @@ use crate::common::wall_clock::utc;
 use crate::hub::cli::client::{Client, Failure};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::rollouts::words;
-use crate::hub::cli::show::fields::{text, took};
+use crate::hub::cli::show::fields::took;
 use crate::hub::scheduler::amount::Amount;
 use crate::hub::scheduler::rollouts::rollout::RolloutPhase;
 use crate::hub::scheduler::rollouts::target::{Counts, TargetPhase};
@@ -182,7 +182,7 @@ impl TargetRecord {
 
     /// Returns it as a line of what happens.
     pub(super) fn line(&self) -> String {
-        on_one_line(&format!("{}: {}", text(&Value::from(self.agent_id.as_str())), self.said()))
+        on_one_line(&format!("{}: {}", self.agent_id, self.said()))
     }
 }
 

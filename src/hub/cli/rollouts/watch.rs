@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::{interval, sleep};
+use tokio::time::{Interval, interval, sleep};
 
 use crate::hub::cli::client::{AWAY_TIMEOUT, Client, Event, Events, Failure, LONGEST_PAUSE, PAUSE};
 use crate::hub::cli::exit_code::ExitCode;
@@ -119,8 +119,9 @@ impl Watcher {
         if self.away_since.take().is_some() {
             self.progress.aside("the hub is back")?;
         }
+        let mut redraw = interval(REDRAW);
         loop {
-            let Some(event) = self.next_event(&mut events).await? else {
+            let Some(event) = self.next_event(&mut events, &mut redraw).await? else {
                 return Err(Failure::new(ExitCode::Unavailable, "the hub ended its events"));
             };
             if self.heard(client, &event)? {
@@ -132,9 +133,8 @@ impl Watcher {
     }
 
     /// Returns the next event, and draws the bar anew until it comes.
-    async fn next_event(&mut self, events: &mut Events) -> Result<Option<Event>, Failure> {
+    async fn next_event(&mut self, events: &mut Events, redraw: &mut Interval) -> Result<Option<Event>, Failure> {
         let mut next = pin!(events.next());
-        let mut redraw = interval(REDRAW);
         loop {
             tokio::select! {
                 event = &mut next => return event,
@@ -160,7 +160,9 @@ impl Watcher {
         for target in news.targets.iter().flatten() {
             self.tell_target(client, target, false)?;
         }
-        Ok(!is_as_it_was || news.targets.is_none())
+        self.draw()?;
+        // One that was cancelled ends in the same state.
+        Ok(!is_as_it_was || news.counts.open() == 0 || news.targets.is_none())
     }
 
     /// Looks at the rollout and then at its targets, so that these are as new as it is, and tells what is new. Returns the
