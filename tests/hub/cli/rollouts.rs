@@ -247,7 +247,7 @@ async fn it_is_promoted_paused_resumed_recalled_and_cancelled() {
     watch.until("canary: 0 succeeded");
     let early = run(&dir, &["rollout", "promote", &id]);
     assert_eq!(early.status.code(), Some(1), "{early:?}");
-    assert!(said(&early).contains(&format!("is canary: only a rollout whose canary is through")), "{early:?}");
+    assert!(said(&early).contains("is canary: only a rollout whose canary is through"), "{early:?}");
     assert!(said(&early).contains(&format!("how it is: agentcom-hub rollout status {id} --data")), "{early:?}");
     let _a = comply(&hub, a, "a", &tokens[0], "boot-2").await;
     watch.until("the canary is through, and it waits for promote");
