@@ -167,7 +167,7 @@ async fn a_rollout_is_started_and_watched_until_each_target_has_restarted() {
     let told = said(&output);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     for line in [
-        ": started, with 2 agents; wave 1 of 1\n",
+        ": started; targets: 2; wave 1 of 1\n",
         "a: is told to restart",
         "a: restarted, away for 0.",
         "b: restarted, away for 0.",
@@ -344,7 +344,7 @@ async fn on_a_terminal_one_line_is_drawn_anew() {
     assert!(shown.contains(line), "{shown:?}");
     assert!(shown.contains("\r\u{1b}[Ka: failed: it refused to restart"), "{shown:?}");
     assert!(
-        shown.contains("has ended, and not each target has restarted") && shown.contains("retry-failed"),
+        shown.contains("partial: it has ended, and not each target has restarted") && shown.contains("retry-failed"),
         "{shown:?}"
     );
     assert!(!shown.contains("b: restarted"), "a bar tells of it: {shown:?}");
