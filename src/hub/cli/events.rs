@@ -116,3 +116,22 @@ fn healing(data: &Value) -> String {
         Some(_) | None => format!("rule {rule}: few enough agents match again"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_is_told_of_in_words() {
+        let counts = json!({
+            "pending": 1, "waiting": 0, "restarting": 0, "soaking": 0, "succeeded": 2, "failed": 1, "skipped": 0,
+            "already_restarted": 0, "cancelled": 0,
+        });
+        let data = json!({"rollout_id": "r", "state": "halted", "why": "canary_failed", "counts": counts});
+        assert_eq!(
+            rollout(&data),
+            "r halted: a target of the canary failed: 2 succeeded, 0 in flight, 1 failed, 0 skipped"
+        );
+        assert_eq!(rollout(&json!({"rollout_id": "r", "state": "dreaming"})), "r dreaming");
+    }
+}

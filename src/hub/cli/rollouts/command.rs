@@ -24,7 +24,7 @@ Examples:
   agentcom-hub rollout start all --dry-run
   agentcom-hub rollout start label.pool=gpu --reason 'driver 7' --canary 1 --max-unavailable 5% --watch
   agentcom-hub rollout start all --expect-version 0.2.0 --step 1,5%,25% --soak 5m --offline wait --wait-for 12h")]
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// List the rollouts, the newest first; or tell how one is, why, and what to do next
     #[command(after_long_help = "\
 Examples:

@@ -206,7 +206,9 @@ pub(super) fn not_done(failure: Failure, id: &str, hub: &str) -> Failure {
             format!("no rollout {id:?} is known; agentcom-hub rollout status{hub} lists those that are")
         }
         Some("rollout_state") => format!("{}; how it is: agentcom-hub rollout status {id}{hub}", failure.message),
-        Some("agents_in_rollout") => format!("{}; agentcom-hub rollout status{hub} lists both", failure.message),
+        Some("agents_in_rollout") => {
+            format!("{}; agentcom-hub rollout status{hub} lists the rollouts", failure.message)
+        }
         Some(_) | None => return failure,
     };
     failure.saying(said)

@@ -149,7 +149,7 @@ impl StartArgs {
         let mut steps = String::new();
         if let Some(rollout) = &started.rollout {
             let (size, wave) = (rollout.size, rollout.wave_name());
-            lines.push(format!("{}: started, with {size} agents; {wave}", rollout.rollout_id));
+            lines.push(format!("{}: started; targets: {size}; {wave}", rollout.rollout_id));
             steps = if self.watch { String::new() } else { rollout.next_steps(&self.hub.typed()) };
         }
         lines.iter().map(|line| on_one_line(line) + "\n").collect::<String>() + &steps

@@ -99,7 +99,7 @@ fn page(rollout: &RolloutRecord) -> String {
     let canary = plan.canary.map(|canary| format!(", {canary} as canary")).unwrap_or_default();
     let (most, failures) = (plan.max_unavailable, plan.max_failures);
     page.row("plan", &format!("{most} at once{canary}, {failures} may fail{}", version.unwrap_or_default()));
-    page.row("wave", &format!("{}, up to {} of {} targets", rollout.wave_name(), rollout.wave_cap, rollout.size));
+    page.row("now at", &format!("{}, up to {} of {} targets", rollout.wave_name(), rollout.wave_cap, rollout.size));
     let (through, pending) = (rollout.through(), rollout.counts.pending);
     page.row("targets", &format!("{through} through: {}; {pending} to come", words::counts(&rollout.counts)));
     if let Some(at) = rollout.ended_at {

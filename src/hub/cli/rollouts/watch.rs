@@ -124,10 +124,10 @@ impl Watcher {
             let Some(event) = self.next_event(&mut events, &mut redraw).await? else {
                 return Err(Failure::new(ExitCode::Unavailable, "the hub ended its events"));
             };
-            if self.heard(client, &event)? {
-                if let Some(code) = self.look(client).await? {
-                    return Ok(code);
-                }
+            if self.heard(client, &event)?
+                && let Some(code) = self.look(client).await?
+            {
+                return Ok(code);
             }
         }
     }

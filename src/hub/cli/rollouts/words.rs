@@ -16,7 +16,7 @@ pub(in crate::hub::cli) fn rollout(state: RolloutPhase, why: &Value, awaits_prom
         RolloutPhase::Paused => "paused",
         RolloutPhase::Halted => return format!("halted: {}", reason(why, halt)),
         RolloutPhase::Succeeded => "succeeded: each target has restarted",
-        RolloutPhase::Partial => "has ended, and not each target has restarted",
+        RolloutPhase::Partial => "partial: it has ended, and not each target has restarted",
         RolloutPhase::Cancelled => "cancelled",
     };
     said.to_owned()
