@@ -12,7 +12,7 @@ case $crate in
     # The flags of cargo-fuzz, without its address sanitizer, which needs a nightly compiler (and this code is safe).
     exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-      -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+      -Cllvm-args=-sanitizer-coverage-trace-compares
     ;;
   *) exec "$@" ;;
 esac
