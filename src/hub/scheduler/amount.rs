@@ -19,8 +19,13 @@ pub enum AmountForm {
     /// So many.
     Number(u32),
     /// A share, from `0%` to `100%`.
-    Percent(String),
+    Percent(Share),
 }
+
+/// The text of a share.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(pattern = "^([0-9]{1,9}|0*(100|[0-9]{1,2})%)$")]
+pub struct Share(String);
 
 /// A text that is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +38,7 @@ impl TryFrom<AmountForm> for Amount {
     fn try_from(form: AmountForm) -> Result<Self, BadAmount> {
         match form {
             AmountForm::Number(number) => Ok(Self::Number(number)),
-            AmountForm::Percent(text) => text.parse(),
+            AmountForm::Percent(Share(text)) => text.parse(),
         }
     }
 }
@@ -42,7 +47,7 @@ impl From<Amount> for AmountForm {
     fn from(amount: Amount) -> Self {
         match amount {
             Amount::Number(number) => Self::Number(number),
-            Amount::Percent(_) => Self::Percent(amount.to_string()),
+            Amount::Percent(_) => Self::Percent(Share(amount.to_string())),
         }
     }
 }

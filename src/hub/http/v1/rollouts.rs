@@ -49,24 +49,31 @@ pub(super) struct NewRollout {
     /// The number of targets that go first, and alone.
     canary: Option<AmountForm>,
     /// The time within which they must be through, in ms; 30 minutes by default.
+    #[schema(maximum = 604_800_000)]
     canary_deadline_ms: Option<u64>,
     /// Whether the others follow by themselves once the canary is through.
     auto_promote: Option<bool>,
     /// How many targets may be restarted by the end of each wave after the canary.
+    #[schema(max_items = 20)]
     steps: Option<Vec<AmountForm>>,
     /// The time for which a target must be back before it has succeeded, in ms; 10 s by default.
+    #[schema(maximum = 604_800_000)]
     soak_ms: Option<u64>,
     /// The number of failures that the rollout bears once its canary is through; none by default.
     max_failures: Option<AmountForm>,
     /// The time without any progress after which it halts, in ms.
+    #[schema(maximum = 604_800_000)]
     progress_deadline_ms: Option<u64>,
     /// What becomes of targets that are not connected.
     offline: Option<OfflinePolicy>,
     /// The time after the start for which they are waited for, in ms; an hour by default.
+    #[schema(maximum = 604_800_000)]
     wait_for_ms: Option<u64>,
     /// The version that each target must have once it is back.
+    #[schema(min_length = 1, max_length = 256)]
     expect_version: Option<String>,
     /// The time for which a running task may delay each restart, in ms.
+    #[schema(maximum = 86_400_000)]
     deadline_ms: Option<u64>,
     /// Whether the restarts do not wait for tasks.
     force: Option<bool>,
