@@ -54,7 +54,7 @@ async fn tls_hub(name: &str) -> (TlsHub, tokio::task::JoinHandle<Option<Message>
 fn link(url: &str, roots: Roots) -> (HubConnection, mpsc::Receiver<ConnectionEvent>) {
     let (tx, events) = mpsc::channel(16);
     let mut config = ConnectionConfig::new(url);
-    config.roots = roots;
+    config.transport.tls.roots = roots;
     (HubConnection::new(config, tx), events)
 }
 

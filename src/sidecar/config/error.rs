@@ -99,12 +99,14 @@ pub enum WarningKind {
         /// The line of the first one, from 1.
         first_line: usize,
     },
-    /// Other users can read the token.
+    /// Other users can read a secret.
     ReadableByOthers {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+        /// The secret that it holds: `the agent's token`.
+        secret: &'static str,
     },
     /// A placeholder in single quotes, where the shell does not expand it.
     SingleQuoted {
@@ -172,9 +174,9 @@ impl fmt::Display for WarningKind {
             Self::DuplicateKey { key, first_line } => {
                 write!(f, "`{key}` stands twice (first on line {first_line}); this one counts")
             }
-            Self::ReadableByOthers { path, mode } => write!(
+            Self::ReadableByOthers { path, mode, secret } => write!(
                 f,
-                "other users can read {} (mode {mode:03o}) and it holds the agent's token; run: chmod 600 '{}'",
+                "other users can read {} (mode {mode:03o}) and it holds {secret}; run: chmod 600 '{}'",
                 path.display(),
                 path.display()
             ),

@@ -42,7 +42,8 @@ impl Known {
         let Ok(base) = api_base(config) else { return self };
         let path = format!("/api/agents/{}/state", percent_encoded(&config.agent_id));
         let timeout = Duration::from_millis(config.connect_timeout_ms);
-        let request = Question { base: &base, path: &path, token: Some(&config.token), body: None, timeout };
+        let (token, transport) = (Some(&config.token), &config.transport());
+        let request = Question { base: &base, path: &path, token, body: None, timeout, transport };
         let by_hub = ask(request).await.ok().map(|answer| answer.body["identity_conflict"].clone());
         Self { by_hub, ..self }
     }
