@@ -45,31 +45,27 @@ pub fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 })
 }
 
-/// Looks up the addresses of a URL's host, each with the URL's port.
+/// Looks up the addresses of a URL's host, each with the URL's port; at least one.
 ///
 /// # Errors
-/// The system's error.
+/// The system's error with what to do, or what to do about a host without an address.
 pub async fn resolve(uri: &Uri) -> io::Result<Vec<SocketAddr>> {
-    Ok(tokio::net::lookup_host((host(uri), port(uri))).await?.collect())
+    let (host, hint) = (host(uri), "is it spelled right, and does this machine's DNS (or /etc/hosts) know it?");
+    match tokio::net::lookup_host((host, port(uri))).await.map(Iterator::collect::<Vec<_>>) {
+        Ok(found) if found.is_empty() => Err(io::Error::other(format!("{host} has no address; {hint}"))),
+        Ok(found) => Ok(found),
+        Err(error) => Err(io::Error::other(format!("{host} cannot be looked up: {error}; {hint}"))),
+    }
 }
 
 /// Looks the host up and connects to the first of its addresses that answers before `deadline`. `begun` is called for
 /// each attempt.
 ///
 /// # Errors
-/// An error that names each address with what came of it, or what to do about a host without any.
+/// An error that names each address with what came of it; else that of [`resolve`].
 pub async fn connect(uri: &Uri, deadline: Instant, begun: impl Fn(Attempt)) -> io::Result<TcpStream> {
-    let dns = "check the address and this machine's DNS";
-    let found = match timeout_at(deadline, resolve(uri)).await {
-        Ok(found) => found.map_err(|e| io::Error::other(format!("cannot look up the host: {e}; {dns}")))?,
-        Err(_) => {
-            let why = format!("the name lookup of {} did not end in time; {dns}", host(uri));
-            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-        }
-    };
-    if found.is_empty() {
-        return Err(io::Error::other("the host has no address; check how it is spelled"));
-    }
+    let late = |_| io::Error::other(format!("{} was not looked up in time; check this machine's DNS", host(uri)));
+    let found = timeout_at(deadline, resolve(uri)).await.map_err(late)??;
     let literal = host(uri).parse::<std::net::IpAddr>().is_ok();
     race(&in_turns(found), deadline, begun).await.map_err(|failures| failures.into_error(literal))
 }

@@ -78,13 +78,17 @@ fn explain_certificate(peer: Peer<'_>, why: &CertificateError) -> (String, Strin
     } else if let CertificateError::NotValidForNameContext { expected, presented } = why {
         let names = match presented.as_slice() {
             [] => "no name at all (no subjectAltName)".to_owned(),
-            names => names.join(", "),
+            names => names.iter().map(|name| bare_name(name)).collect::<Vec<_>>().join(", "),
         };
         let expected = expected.to_str();
         let why = format!("its certificate is for {names}, not for {expected}");
         (why, format!("write a name that it is for into {}, or make one with subjectAltName {expected}", peer.set_by))
     } else if *why == CertificateError::UnknownIssuer {
         ("its certificate is signed by an authority that is not trusted here (unknown issuer)".to_owned(), trust(peer))
+    } else if *why == CertificateError::BadSignature {
+        let why = "its certificate is not signed by the authority of that name that is trusted here, but by another: was \
+                   it made anew (bad signature)?";
+        (why.to_owned(), trust(peer))
     } else if matches!(why, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity")) {
         let why = "its certificate is an authority's own (CA:TRUE), as `openssl req -x509` makes them: an authority \
                    signs certificates and is no server's";
@@ -93,6 +97,12 @@ fn explain_certificate(peer: Peer<'_>, why: &CertificateError) -> (String, Strin
     } else {
         (why.to_string(), "make another certificate at the hub".to_owned())
     }
+}
+
+/// Returns the name in `DnsName("hub.example")` or `IpAddress(192.0.2.1)`, as the library words them.
+fn bare_name(presented: &str) -> &str {
+    let inside = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(presented).trim_matches('"')
 }
 
 /// Returns how to have an authority trusted.

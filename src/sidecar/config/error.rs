@@ -108,6 +108,11 @@ pub enum WarningKind {
         /// The secret that it holds: `the agent's token`.
         secret: &'static str,
     },
+    /// `token_file` holds no token at this time.
+    TokenFile {
+        /// What was found.
+        found: String,
+    },
     /// A placeholder in single quotes, where the shell does not expand it.
     SingleQuoted {
         /// The key of the command.
@@ -180,6 +185,9 @@ impl fmt::Display for WarningKind {
                 path.display(),
                 path.display()
             ),
+            Self::TokenFile { found } => {
+                write!(f, "`token_file` is {found}; it is read again for each connection, and there is none without it")
+            }
             Self::SingleQuoted { key, variable } => write!(
                 f,
                 "`{key}` has ${{{variable}}} inside single quotes, where the shell does not expand it; \

@@ -43,9 +43,9 @@ pub struct Config {
     pub overrides: Overrides,
     /// The agent's id on the hub, 1 to 128 characters.
     pub agent_id: String,
-    /// The agent's secret.
+    /// The agent's secret; empty if `token_file` could not be read.
     pub token: Secret,
-    /// The file that the token was read from, if it does not stand in the configuration or the environment. It is read
+    /// The file that the token is read from, if it does not stand in the configuration or the environment. It is read
     /// again for each connection.
     pub token_file: Option<PathBuf>,
     /// The hub's WebSocket address, `ws://` or `wss://`.

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::sidecar::hub_connection::dial::progress::Progress;
-use crate::sidecar::hub_connection::transport::Connector;
+use crate::sidecar::hub_connection::transport::{Connector, Stream};
 
 pub use crate::common::http_client::route::Transport;
 pub use crate::common::http_client::tls::{ClientCertificate, Roots, TlsOptions};
@@ -217,6 +217,11 @@ impl HubConnection {
                 self.dial_over(stream)
             }
         }
+    }
+
+    /// Counts as a dial that fails at once, with `why`.
+    pub fn fail(&mut self, why: String) -> ConnectionId {
+        self.dial_over(async { Err::<Box<dyn Stream>, _>(io::Error::other(why)) })
     }
 
     /// Dials like [`Self::dial`], over the byte stream that `stream` yields instead of TCP (a simulated network, for

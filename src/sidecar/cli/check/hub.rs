@@ -5,10 +5,13 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use tokio_tungstenite::MaybeTlsStream;
+
 use crate::common::http_client::{AskError, HubAddress, exchange};
 use crate::sidecar::cli::check::Finding;
+use crate::sidecar::cli::check::tls_files::dated;
 use crate::sidecar::cli::hub_client::{ask, token};
-use crate::sidecar::config::Config;
+use crate::sidecar::config::{Config, read_token};
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::hub_connection::dial::progress::Progress;
 use crate::sidecar::hub_connection::{ConnectionConfig, dial};
@@ -20,7 +23,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let reached = check_connection(config, &mut findings).await;
-    if reached {
+    if let Some(found) = config.token_file.as_deref().and_then(|path| read_token(path).err()) {
+        let then = "put the token there, readable for the user that runs the sidecar; no restart is needed";
+        findings.push(problem("token", format!("`token_file` is {found}")).then(then));
+    } else if reached {
         findings.push(check_token(config).await);
     }
     findings
@@ -71,7 +77,7 @@ async fn check_connection(config: &Config, findings: &mut Vec<Finding>) -> bool 
     match within(limit, dial::upgrade(&connection, stream, &Progress::new())).await {
         Some(Ok(mut socket)) => {
             if tls {
-                findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
+                findings.push(trusted(socket.get_ref()));
             }
             findings.push(Finding::ok("hub ws", "a WebSocket opens there (closed again without a word)"));
             // The check does not depend on the hub's answer to the close frame.
@@ -90,6 +96,16 @@ async fn check_connection(config: &Config, findings: &mut Vec<Finding>) -> bool 
         }
         None => add(findings, problem("hub ws", late("the handshake")).then(again)),
     }
+}
+
+/// Returns the finding for a hub's certificate that was trusted.
+fn trusted<S>(stream: &MaybeTlsStream<S>) -> Finding {
+    let soon = if let MaybeTlsStream::Rustls(stream) = stream {
+        stream.get_ref().1.peer_certificates().and_then(|chain| dated("hub tls", "its certificate", chain))
+    } else {
+        None
+    };
+    soon.unwrap_or_else(|| Finding::ok("hub tls", "its certificate is trusted on this machine"))
 }
 
 fn add(findings: &mut Vec<Finding>, problem: Finding) -> bool {

@@ -8,6 +8,7 @@ mod identity;
 mod pm2;
 mod secrets;
 mod stored;
+mod tls_files;
 mod wake;
 
 use clap::Args;
@@ -85,6 +86,7 @@ fn preflight(options: &Options) -> ExitCode {
 fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) {
     let config = &loaded.config;
     report.extend(files::configuration(loaded));
+    report.extend(files::overridden(config));
     report.extend(files::permissions(config));
     report.add(files::state_folder(config));
     report.add(files::journal(config));
@@ -94,6 +96,7 @@ fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) 
     report.extend(files::repo_folder(config));
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
+    report.extend(tls_files::check(config));
     let known = holder.as_ref().map(|_| identity::Known::of_sidecar(config)).unwrap_or_default();
     runtime.block_on(async {
         let at_hub = hub::check(config).await;

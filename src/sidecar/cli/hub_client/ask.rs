@@ -76,13 +76,7 @@ pub(crate) async fn ask(question: Question<'_>) -> Result<HttpResponse, AskError
 /// Returns [`AskError::Name`] if the host has none.
 pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
     let uri = exchange::parse(url)?;
-    let (host, hint) =
-        (addresses::host(&uri), "is it spelled right, and does this machine's DNS (or /etc/hosts) know it?");
-    match addresses::resolve(&uri).await {
-        Ok(found) if found.is_empty() => Err(AskError::Name(format!("{host} has no address; {hint}"))),
-        Ok(found) => Ok(found),
-        Err(error) => Err(AskError::Name(format!("{host} cannot be looked up: {error}; {hint}"))),
-    }
+    addresses::resolve(&uri).await.map_err(|error| AskError::Name(error.to_string()))
 }
 
 async fn send(question: &Question<'_>) -> Result<HttpResponse, AskError> {
@@ -96,7 +90,7 @@ async fn send(question: &Question<'_>) -> Result<HttpResponse, AskError> {
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| AskError::Http(format!("{base} did not answer as a web server: {error}")))?;
     let mut text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    if let Some(token) = token {
+    if let Some(token) = token.filter(|token| !token.expose().is_empty()) {
         // Responses are shown to operators.
         text = text.replace(token.expose(), REDACTED);
     }

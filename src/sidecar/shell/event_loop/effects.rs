@@ -42,8 +42,10 @@ impl Sidecar {
                     Effect::Send(what) => self.send(what),
                     Effect::Wake { task, attempt } => self.wake(&task, attempt),
                     Effect::Dial => {
-                        self.renew_token().await;
-                        self.adapters.connection.dial();
+                        match self.renew_token().await {
+                            Ok(()) => self.adapters.connection.dial(),
+                            Err(why) => self.adapters.connection.fail(why),
+                        };
                     }
                     Effect::CloseLink(code) => self.adapters.connection.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id, result } => self.clean_up(&task_id, result),

@@ -8,15 +8,17 @@ use crate::sidecar::shell::event_loop::Sidecar;
 
 impl Sidecar {
     /// Reads the token of the next `identify`, if it has a file. One that cannot be read is reported; the last token is
-    /// kept then, which the hub may still know.
-    pub(super) async fn renew_token(&mut self) {
-        let Some(path) = self.config.token_file.clone() else { return };
+    /// used then, which the hub may still know.
+    ///
+    /// # Errors
+    /// Why there is no token, not even an older one.
+    pub(super) async fn renew_token(&mut self) -> Result<(), String> {
+        let Some(path) = self.config.token_file.clone() else { return Ok(()) };
         let found = match self.on_a_thread(move || read_token(&path)).await {
             Ok(found) => found,
-            Err(error) => Err(format!("a reader that died: {error}")),
+            Err(error) => Err(format!("a file whose reader died: {error}")),
         };
-        let trouble =
-            found.as_ref().err().map(|found| format!("`token_file` is {found}; the token read before is used"));
+        let trouble = found.as_ref().err().map(|found| format!("`token_file` is {found}"));
         match found {
             Ok(token) if token != self.identity.token => {
                 tracing::info!("`token_file` holds another token, which is used from now on");
@@ -27,10 +29,18 @@ impl Sidecar {
             Ok(_) => {}
             Err(_) => tracing::warn!(error = trouble, "the token was not read again"),
         }
+        let has_token = !self.identity.token.expose().is_empty();
+        let told = trouble.clone().filter(|_| has_token).map(|why| format!("{why}; the token read before is used"));
         self.snapshot.send_if_modified(|snapshot| {
-            let changed = snapshot.token_trouble != trouble;
-            snapshot.token_trouble = trouble;
+            let changed = snapshot.token_trouble != told;
+            snapshot.token_trouble = told;
             changed
         });
+        match trouble {
+            Some(why) if !has_token => {
+                Err(format!("{why}: without a token the hub knows nobody; it is read again for each try"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
