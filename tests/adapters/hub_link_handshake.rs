@@ -47,10 +47,9 @@ async fn next(events: &mut mpsc::Receiver<ConnectionEvent>) -> ConnectionEventKi
 /// What the dial ends with, without having opened.
 async fn error_of(answer: impl FnOnce(&str) -> Vec<u8> + Send + 'static) -> String {
     let (_link, mut events) = dial_to(answer).await;
-    match next(&mut events).await {
-        ConnectionEventKind::Closed(closed) => closed.error.unwrap(),
-        other => panic!("expected Closed, got {other:?}"),
-    }
+    let what = next(&mut events).await;
+    let ConnectionEventKind::Closed(closed) = what else { panic!("expected Closed, got {what:?}") };
+    closed.error.unwrap()
 }
 
 #[tokio::test]

@@ -196,3 +196,13 @@ fn while_it_dials_status_says_where_and_why_the_last_attempt_failed() {
     caller.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&at) && answer.contains("with HTTP 503"), "{answer}");
 }
+
+#[test]
+fn a_hub_that_says_nothing_is_told_as_such_once_the_time_is_over() {
+    // Never accepted: the kernel takes the caller, and nobody answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let agent = Agent::new(ALICE, &format!("ws://{}/ws", listener.local_addr().unwrap()), "a-token");
+    agent.configure("connect_timeout_ms", json!(300));
+    let _sidecar = agent.start();
+    wait_page(&agent, &["the hub is away", "did not finish the WebSocket upgrade within 300 ms"]);
+}

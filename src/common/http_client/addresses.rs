@@ -58,27 +58,36 @@ pub async fn resolve(uri: &Uri) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Looks the host up and connects to the first of its addresses that answers before `deadline`. `begun` is called for
-/// each attempt.
+/// Looks the host up and connects to the first of its addresses that answers before `deadline`; `last`, if it is one of
+/// them, is tried last. `begun` is called for each attempt.
 ///
 /// # Errors
 /// An error that names each address with what came of it; else that of [`resolve`].
-pub async fn connect(uri: &Uri, deadline: Instant, begun: impl Fn(Attempt)) -> io::Result<TcpStream> {
+pub async fn connect(
+    uri: &Uri,
+    last: Option<SocketAddr>,
+    deadline: Instant,
+    begun: impl Fn(Attempt),
+) -> io::Result<TcpStream> {
     let late = |_| io::Error::other(format!("{} was not looked up in time; check this machine's DNS", host(uri)));
     let found = timeout_at(deadline, resolve(uri)).await.map_err(late)??;
     let literal = host(uri).parse::<std::net::IpAddr>().is_ok();
-    race(&in_turns(found), deadline, begun).await.map_err(|failures| failures.into_error(literal))
+    race(&in_turns(found, last), deadline, begun).await.map_err(|failures| failures.into_error(literal))
 }
 
-/// Orders addresses so that the families take turns, beginning with that of the first (RFC 8305, 4).
-fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// Orders addresses so that the families take turns, beginning with that of the first (RFC 8305, 4), and `last` is last.
+fn in_turns(addresses: Vec<SocketAddr>, last: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let (to_last, addresses): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|one| Some(*one) == last);
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|one| one.is_ipv6() == first_is_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut ordered = Vec::new();
     loop {
         match (first.next(), second.next()) {
-            (None, None) => return ordered,
+            (None, None) => {
+                ordered.extend(to_last);
+                return ordered;
+            }
             (one, other) => ordered.extend(one.into_iter().chain(other)),
         }
     }
@@ -240,6 +249,10 @@ mod tests {
         let parse = |texts: &[&str]| texts.iter().map(|one| one.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let found = parse(&["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1", "192.0.2.1:1", "192.0.2.2:1"]);
         let turns = ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1", "[2001:db8::3]:1"];
-        assert_eq!(in_turns(found), parse(&turns));
+        assert_eq!(in_turns(found.clone(), None), parse(&turns));
+        let turns = ["192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1", "[2001:db8::3]:1", "[2001:db8::1]:1"];
+        let mut found = found;
+        found.rotate_left(3);
+        assert_eq!(in_turns(found, Some("[2001:db8::1]:1".parse().unwrap())), parse(&turns));
     }
 }

@@ -85,7 +85,7 @@ impl HttpRequest<'_> {
 /// Returns an [`AskError`] with the step that failed; nothing was asked then.
 pub async fn connect(base: &str, deadline: Instant, transport: &Transport) -> Result<Box<dyn ByteStream>, AskError> {
     let uri = parse(base)?;
-    let opened = route::open(&uri, transport.proxies, deadline, |_| {}).await;
+    let opened = route::open(&uri, transport.proxies, None, deadline, |_| {}).await;
     let (stream, _) = opened.map_err(|error| AskError::Tcp(dial::explain_tcp(base, &error)))?;
     if !addresses::is_tls(&uri) {
         return Ok(stream);

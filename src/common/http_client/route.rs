@@ -57,24 +57,25 @@ pub enum Step<'a> {
     },
 }
 
-/// Opens a stream to the port that the URL names, before `deadline`. Returns it with the address that was connected to:
-/// the host's, or the proxy's.
+/// Opens a stream to the port that the URL names, before `deadline`; of several addresses `last` is tried last. Returns
+/// it with the address that was connected to: the host's, or the proxy's.
 ///
 /// # Errors
 /// Why there is none, and what to do.
 pub async fn open(
     uri: &Uri,
     proxies: Proxies,
+    last: Option<SocketAddr>,
     deadline: Instant,
     step: impl Fn(Step<'_>),
 ) -> io::Result<(Box<dyn ByteStream>, SocketAddr)> {
     let Some(proxy) = proxies.proxy_for(uri).map_err(io::Error::other)? else {
-        let stream = connect(uri, None, deadline, &step).await?;
+        let stream = connect((uri, last), None, deadline, &step).await?;
         let address = stream.peer_addr()?;
         return Ok((Box::new(stream), address));
     };
     let failed = |why: &dyn std::fmt::Display| io::Error::other(format!("the proxy {proxy}: {why}"));
-    let stream = connect(&proxy.uri, Some(&proxy), deadline, &step)
+    let stream = connect((&proxy.uri, last), Some(&proxy), deadline, &step)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("the proxy {proxy}: {error}")))?;
     let address = stream.peer_addr()?;
@@ -96,13 +97,13 @@ pub async fn open(
 }
 
 async fn connect(
-    uri: &Uri,
+    (uri, last): (&Uri, Option<SocketAddr>),
     proxy: Option<&Proxy>,
     deadline: Instant,
     step: &impl Fn(Step<'_>),
 ) -> io::Result<TcpStream> {
     step(Step::LooksUp { host: host(uri), proxy });
-    addresses::connect(uri, deadline, |attempt| step(Step::Connects { attempt, proxy })).await
+    addresses::connect(uri, last, deadline, |attempt| step(Step::Connects { attempt, proxy })).await
 }
 
 /// Speaks TLS on a stream.

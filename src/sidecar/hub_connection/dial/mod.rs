@@ -34,7 +34,8 @@ const WRITE_SLACK_BYTES: usize = 64 * 1024;
 pub(crate) async fn reach(config: ConnectionConfig, progress: Progress) -> io::Result<Box<dyn Stream>> {
     let uri = parse(&config.url)?;
     let deadline = Instant::now() + Duration::from_millis(config.connect_timeout_ms);
-    let opened = route::open(&uri, config.transport.proxies, deadline, |step| progress.step(step)).await;
+    let (proxies, last) = (config.transport.proxies, progress.dead_end());
+    let opened = route::open(&uri, proxies, last, deadline, |step| progress.step(step)).await;
     let (stream, address) = opened?;
     progress.connected(address);
     Ok(stream)

@@ -50,11 +50,13 @@ pub(crate) struct DialState {
     pub(crate) attempt: Option<Attempt>,
     /// The address that there is a connection to: the hub's, or the proxy's.
     pub(crate) peer: Option<SocketAddr>,
+    /// The address at which the dial before came no further: others are tried before it.
+    dead_end: Option<SocketAddr>,
 }
 
 impl DialState {
     fn new() -> Self {
-        Self { began: Instant::now(), stage: Stage::Begins, proxy: None, attempt: None, peer: None }
+        Self { began: Instant::now(), stage: Stage::Begins, proxy: None, attempt: None, peer: None, dead_end: None }
     }
 }
 
@@ -99,7 +101,15 @@ impl Progress {
 
     /// Publishes that another dial begins.
     pub(crate) fn begin(&self) {
-        self.0.send_replace(Some(DialState::new()));
+        self.0.send_modify(|state| {
+            let dead_end = state.as_ref().filter(|last| last.stage != Stage::Open).and_then(|last| last.peer);
+            *state = Some(DialState { dead_end, ..DialState::new() });
+        });
+    }
+
+    /// Returns the address at which the dial before this one came no further.
+    pub(super) fn dead_end(&self) -> Option<SocketAddr> {
+        self.0.borrow().as_ref().and_then(|state| state.dead_end)
     }
 
     /// Publishes that there is a connection to this address.
@@ -159,5 +169,11 @@ mod tests {
         assert_eq!(shown(), "in the TLS handshake with 192.0.2.1:443");
         progress.reached(Stage::Upgrades);
         assert_eq!(shown(), "opening the WebSocket at 192.0.2.1:443");
+        progress.begin();
+        assert_eq!(progress.dead_end(), Some(address), "it did not open");
+        progress.connected(address);
+        progress.reached(Stage::Open);
+        progress.begin();
+        assert_eq!(progress.dead_end(), None);
     }
 }
