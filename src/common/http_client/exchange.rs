@@ -10,15 +10,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::common::http_client::route::Transport;
+use crate::common::http_client::route::{ByteStream, Transport};
 use crate::common::http_client::tls_advice::{self, Peer};
 use crate::common::http_client::{addresses, dial, route};
 use crate::common::secret::Secret;
-
-/// A connection that bytes go over, both ways.
-pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
 
 /// The step at which a request failed. Each holds a message that says why and what to do.
 #[derive(Debug, thiserror::Error)]

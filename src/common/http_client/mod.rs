@@ -13,4 +13,5 @@ pub mod tls;
 pub mod tls_advice;
 
 pub use address::{HubAddress, percent_encoded};
-pub use exchange::{AskError, ByteStream, HttpRequest};
+pub use exchange::{AskError, HttpRequest};
+pub use route::ByteStream;

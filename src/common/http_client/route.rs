@@ -12,10 +12,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::common::http_client::ByteStream;
 use crate::common::http_client::addresses::{self, Attempt, host, is_tls};
 use crate::common::http_client::proxy::{self, Proxies, Proxy};
 use crate::common::http_client::tls::{self, TlsOptions};
+
+/// A connection that bytes go over, both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
 
 /// How hubs are reached.
 #[derive(Debug, Clone, Default)]

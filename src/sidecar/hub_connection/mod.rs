@@ -213,7 +213,8 @@ impl HubConnection {
                 self.dial_over(stream)
             }
             None => {
-                let stream = dial::reach(self.config.clone(), self.progress.clone());
+                // Boxed: it is over when the connection begins, and would be a part of its task's state for ever.
+                let stream = Box::pin(dial::reach(self.config.clone(), self.progress.clone()));
                 self.dial_over(stream)
             }
         }
