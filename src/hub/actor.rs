@@ -458,12 +458,9 @@ fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'s
     });
     let rollouts = changes.rollouts.iter().filter_map(|(rollout_id, rollout)| {
         let rollout = (*rollout)?;
-        let (state, wave, counts) = (rollout.state.phase(), rollout.wave, rollout.counts);
-        let (why, awaits_promote) = (rollout.state.why(), rollout.awaits_promote());
-        let told = json!({
-            "rollout_id": rollout_id, "state": state, "why": why, "awaits_promote": awaits_promote, "wave": wave, "counts": counts,
-        });
-        Some(("rollout", JsonText::of(&told)))
+        let moved =
+            changes.targets.iter().filter_map(|(_, target)| (*target).filter(|it| *it.rollout_id == **rollout_id));
+        Some(("rollout", JsonText::of(&rollout.news(moved))))
     });
     agents.chain(tasks).chain(restarts).chain(rollouts).collect()
 }

@@ -40,7 +40,16 @@ impl NewToken {
 
 /// What is done with a rollout after its start.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, strum::EnumString, strum::VariantNames, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    serde::Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]

@@ -126,6 +126,30 @@ async fn the_metrics_show_tasks_agents_and_the_hubs_own_work() {
 }
 
 #[tokio::test]
+async fn the_metrics_show_the_targets_of_rollouts_that_go_on() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let targets = |families: &_| {
+        ["pending", "restarting", "failed", "cancelled"]
+            .map(|state| figure(families, "agentcom_hub_rollout_targets", &[("state", state)]))
+    };
+    assert_eq!(targets(&metrics(&hub).await), [0.0; 4]);
+    let mut peers = Vec::new();
+    for name in ["a", "b", "c"] {
+        let token = hub.register(name).await;
+        peers.push(Peer::join(&hub, name, &token, run("boot-1")).await);
+    }
+    let (_, started) = hub.admin("POST", "/api/v1/rollouts", json!({"selector": "all"})).await;
+    assert_eq!(targets(&metrics(&hub).await), [2.0, 1.0, 0.0, 0.0]);
+    let cancel = format!("/api/v1/rollouts/{}/cancel", started["rollout"]["rollout_id"].as_str().unwrap());
+    assert_eq!(hub.admin("POST", &cancel, Value::Null).await.0, 200);
+    assert_eq!(targets(&metrics(&hub).await), [0.0, 1.0, 0.0, 2.0], "one is on its restart yet");
+    let command = peers[0].expect("restart_sidecar").await;
+    peers[0].say(json!({"type": "restart_ack", "command_id": command["command_id"], "outcome": "refused"})).await;
+    metrics_until(&hub, "over", |seen| targets(seen) == [0.0; 4]).await;
+}
+
+#[tokio::test]
 async fn the_metrics_tell_planned_from_unplanned_restarts() {
     let dir = folder();
     let hub = Hub::start(&dir, &["--restart-margin-ms", "1", "--drain-deadline-ms", "1"]);

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Mutex;
 
+use agentcom::hub::scheduler::amount::Amount;
 use agentcom::hub::scheduler::inventory::Flush;
 use agentcom::hub::scheduler::inventory::record::AgentRecord;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
-use agentcom::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use agentcom::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use agentcom::hub::scheduler::rollouts::rollout::{Rollout, RolloutState};
 use agentcom::hub::scheduler::rollouts::start::RolloutRequest;
 use agentcom::hub::scheduler::rollouts::target::{Target, TargetState};
@@ -204,14 +205,13 @@ impl World {
     }
 
     fn retries(&mut self) {
-        let failed = |target: &Target| matches!(target.state, TargetState::Failed { .. });
-        let failed: Vec<u32> = self.rollout().targets.values().filter(|it| failed(it)).map(|it| it.number).collect();
-        if !failed.is_empty() {
-            // Its commands may leave in this step.
-            failed.iter().for_each(|number| self.may_get[*number as usize] += 1);
-            if self.scheduler.retry_failed(ID, self.now).is_err() {
-                failed.iter().for_each(|number| self.may_get[*number as usize] -= 1);
-            }
+        let before = self.rollout().targets.clone();
+        drop(self.scheduler.retry_failed(ID, self.now));
+        for (number, target) in before {
+            // One that came back late goes on with the command that it has.
+            let is_anew = self.rollout().targets[&number].attempt > target.attempt;
+            let is_failed = matches!(target.state, TargetState::Failed { .. });
+            self.may_get[number as usize] += u8::from(is_failed && is_anew);
         }
     }
 

@@ -11,6 +11,7 @@ mod dialing;
 mod disk_faults;
 mod encodings;
 mod existing_hub;
+mod healing;
 mod hooks;
 mod kills;
 mod late;

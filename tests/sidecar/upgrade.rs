@@ -10,18 +10,9 @@ use serde_json::{Value, json};
 
 use crate::support::ground::{ALICE, Ground};
 use crate::support::hub::HUB;
+use crate::support::new_version::{self, OLD, new_version};
 use crate::support::sidecar::SIDECAR;
 use crate::support::{process, wait};
-
-const OLD: &str = env!("CARGO_PKG_VERSION");
-
-/// As long as the old one, so that it fits in its place.
-fn new_version() -> String {
-    let mut version = OLD.to_owned();
-    let last = version.pop().expect("a version");
-    version.push(if last == '9' { '8' } else { '9' });
-    version
-}
 
 /// The sidecar from a file of its own, under these settings on top of the usual ones.
 fn with(settings: Value) -> Ground {
@@ -41,27 +32,12 @@ fn program(ground: &Ground) -> PathBuf {
     ground.agent.path("bin/agentcom-sidecar")
 }
 
-/// `mv`: the running program keeps its file.
 fn replace(ground: &Ground, by: &[u8]) {
-    let next = ground.agent.path("bin/next");
-    let written = ground.agent.path("bin/written");
-    fs::write(&written, by).expect("the next program");
-    process::install(&written, &next);
-    fs::rename(&next, program(ground)).expect("mv");
+    new_version::replace(&program(ground), by);
 }
 
-/// The sidecar with another version in the place of its own.
 fn replace_by_new_version(ground: &Ground) {
-    let (mut bytes, old, new) = (fs::read(SIDECAR).expect("the sidecar"), OLD.as_bytes(), new_version());
-    let places: Vec<usize> = (0..bytes.len() - old.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
-    for at in places {
-        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
-    }
-    replace(ground, &bytes);
-    let mut command = std::process::Command::new(program(ground));
-    command.arg("--version");
-    let (status, said) = process::run(command, wait::BOUND);
-    assert!(status.success() && said.contains(&new), "{said}");
+    new_version::install(&program(ground));
 }
 
 /// The version by which the last run has reported itself.

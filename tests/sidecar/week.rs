@@ -1,25 +1,32 @@
 //! `docs/fleet.md`: an operator's week with a real hub and real sidecars. The document is the script: its stage directions say
-//! what happens to the machines, its commands are run, and what they print is compared with what it shows.
+//! what happens to the machines, its JSON is the file of healing rules, its commands are run, and what they print is compared
+//! with what it shows.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::hub::{HUB, Hub};
 use crate::support::process::Running;
-use crate::support::sidecar::Agent;
-use crate::support::{process, wait};
+use crate::support::sidecar::{Agent, SIDECAR};
+use crate::support::{new_version, process, wait};
 
 /// The pause between two looks at whether a sidecar has ended.
 const POLL: Duration = Duration::from_millis(20);
+
+/// The name of the file of healing rules.
+const RULES: &str = "healing.json";
+
+/// The program on a machine without a library that it needs.
+const MISSING_LIBRARY: &[u8] = b"#!/bin/sh\necho 'libfleet.so.2: no such file' >&2; exit 127\n";
 
 /// One machine: an agent's sidecar, and what starts it again when it ends.
 struct Machine {
@@ -36,6 +43,7 @@ impl Machine {
         agent.configure("reconnect_min_ms", json!(20));
         agent.configure("reconnect_max_ms", json!(200));
         agent.configure("results_scan_ms", json!(50));
+        symlink(SIDECAR, agent.program()).unwrap();
         let (has_power, running) = (Arc::default(), Arc::default());
         Self { agent: Arc::new(agent), has_power, running, supervisor: None }
     }
@@ -56,6 +64,13 @@ impl Machine {
             }
         }));
         self.wait(hub, "healthy");
+    }
+
+    /// Lets the next run be one of this program.
+    fn upgrade_to(&self, program: &Path) {
+        let next = self.agent.path("next");
+        symlink(program, &next).unwrap();
+        std::fs::rename(next, self.agent.program()).unwrap();
     }
 
     fn kill(&self) {
@@ -87,6 +102,8 @@ impl Drop for Machine {
 /// The hub and its machines.
 struct Stage {
     hub: Hub,
+    /// The file of healing rules, and the new version.
+    files: tempfile::TempDir,
     gpu_1: Machine,
     gpu_2: Machine,
     cpu_1: Machine,
@@ -94,12 +111,14 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let hub = Hub::start();
+        let files = tempfile::tempdir().unwrap();
+        std::fs::write(files.path().join(RULES), "{\"rules\": []}").unwrap();
+        let hub = Hub::start_with(&["--healing", files.path().join(RULES).to_str().unwrap()]);
         std::fs::set_permissions(hub.data(), Permissions::from_mode(0o700)).unwrap();
         let machine = |name: &str, pool: &str| Machine::new(&hub, name, &[("pool", pool), ("site", "berlin")]);
         let (gpu_1, gpu_2, cpu_1) = (machine("gpu-1", "gpu"), machine("gpu-2", "gpu"), machine("cpu-1", "cpu"));
         hub.register("cpu-2");
-        Self { hub, gpu_1, gpu_2, cpu_1 }
+        Self { hub, files, gpu_1, gpu_2, cpu_1 }
     }
 
     /// Does what a stage direction says.
@@ -119,12 +138,15 @@ impl Stage {
                 let done = || self.hub.get("/api/tasks?status=completed").1["count"] == 1;
                 wait::until_true("the task that waited to be done", done);
             }
-            "cpu-1 is killed in the night" => {
-                self.cpu_1.kill();
-                let unplanned = || self.hub.get("/api/v1/agents/cpu-1").1["restarts"]["unplanned"] == 1;
-                wait::until_true("cpu-1 to be back", unplanned);
-                self.cpu_1.wait(&self.hub, "healthy");
+            "cpu-1 is killed in the night" => self.crash_cpu_1(1),
+            "cpu-1 is killed again" => self.crash_cpu_1(2),
+            "a new version is on each machine, and a library is missing on gpu-1" => {
+                new_version::install(&self.new_version());
+                self.gpu_2.upgrade_to(&self.new_version());
+                self.cpu_1.upgrade_to(&self.new_version());
+                new_version::replace(&self.gpu_1.agent.program(), MISSING_LIBRARY);
             }
+            "the library is on gpu-1" => self.gpu_1.upgrade_to(&self.new_version()),
             "a task fails for good" => {
                 let body = json!({"description": "run=0 fail", "assign_to": "cpu-1", "max_retries": 1});
                 let task = self.hub.submit_with(body);
@@ -134,18 +156,52 @@ impl Stage {
         }
     }
 
+    fn new_version(&self) -> PathBuf {
+        self.files.path().join("agentcom-sidecar")
+    }
+
+    fn crash_cpu_1(&self, times: u64) {
+        self.cpu_1.kill();
+        let unplanned = || self.hub.get("/api/v1/agents/cpu-1").1["restarts"]["unplanned"] == times;
+        wait::until_true("cpu-1 to be back", unplanned);
+        self.cpu_1.wait(&self.hub, "healthy");
+    }
+
+    /// Writes the file of healing rules, and waits until each has looked at the fleet.
+    fn heal_by(&self, rules: &str) {
+        let status = || self.hub.get("/api/v1/healing").1;
+        let (file, before) = (self.files.path().join(RULES), status()["loaded_at"].clone());
+        let new = file.with_extension("new");
+        std::fs::write(&new, rules).unwrap();
+        std::fs::rename(new, file).unwrap();
+        let looked = |now: &Value| now["loaded_at"] != before && now["looked_at"].as_u64() >= now["loaded_at"].as_u64();
+        wait::until_or("the rules", wait::BOUND, || Some(status()).filter(looked), || status().to_string());
+    }
+
+    /// The line with the id of the newest rollout, where it names one.
+    fn with_id(&self, line: &str) -> String {
+        let Some((before, after)) = line.split_once(" rollout-") else { return line.to_owned() };
+        let rest = after.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        let newest = self.hub.get("/api/v1/rollouts?limit=1").1["items"][0]["rollout_id"].clone();
+        format!("{before} {}{rest}", newest.as_str().unwrap())
+    }
+
     /// Runs one line of the document, and returns what it prints.
     fn type_in(&self, line: &str) -> String {
         let words = words(line);
         assert_eq!(words[0], "agentcom-hub", "docs/fleet.md: {line}");
         let mut command = Command::new(HUB);
-        command.args(&words[1..]).env("AGENTCOM_HUB_DATA", self.hub.data()).env("COLUMNS", "120");
+        command.args(&words[1..]).env("AGENTCOM_HUB_DATA", self.hub.data()).env_remove("COLUMNS");
         let (status, printed) = process::run(command, wait::BOUND);
         let is_token = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         let word =
             |word: &str| if is_token(word.trim()) { word.replace(word.trim(), "TOKEN") } else { word.to_owned() };
         let printed: String = printed.split_inclusive([' ', '\n']).map(word).collect();
-        let printed = printed.replace(self.hub.data().to_str().unwrap(), "/var/lib/agentcom-hub");
+        let mut printed = printed.replace(self.hub.data().to_str().unwrap(), "/var/lib/agentcom-hub");
+        printed = printed.replace(self.files.path().to_str().unwrap(), "/etc/agentcom");
+        for machine in [&self.gpu_1, &self.gpu_2, &self.cpu_1] {
+            printed = printed.replace(machine.agent.folder().to_str().unwrap(), "/srv/agent");
+        }
         match status.code() {
             Some(0) => printed,
             code => format!("{printed}(exit code {})\n", code.unwrap()),
@@ -167,6 +223,30 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// What a watcher tells of on the way, as far as it was there in time to see it.
+const ON_THE_WAY: [&str; 5] =
+    [": is told to restart", ": is back after ", ": restarted, ", ": running; ", ": the canary is under way; "];
+
+/// The text without what watchers of a rollout tell on the way; the rest of each in one order.
+fn settled(text: &str) -> String {
+    let (mut settled, mut watched) = (String::new(), None::<Vec<&str>>);
+    for line in text.lines() {
+        if let Some(mut lines) = watched.take_if(|_| line.starts_with("$ ") || line == "```") {
+            lines.sort_unstable();
+            lines.iter().for_each(|line| settled += &format!("{line}\n"));
+        }
+        match &mut watched {
+            Some(_) if ON_THE_WAY.iter().any(|part| line.contains(part)) => {}
+            Some(lines) => lines.push(line),
+            None => settled += &format!("{line}\n"),
+        }
+        if line.starts_with("$ ") && (line.contains("rollout watch") || line.contains("--watch")) {
+            watched = Some(Vec::new());
+        }
+    }
+    settled
+}
+
 /// The text without what differs from run to run: numbers, ids, and the width of what holds them.
 fn form(text: &str) -> String {
     let word = |word: &str| {
@@ -186,7 +266,7 @@ fn form(text: &str) -> String {
             .collect();
         parts.concat()
     };
-    text.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ") + "\n").collect()
+    settled(text).lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ") + "\n").collect()
 }
 
 #[test]
@@ -195,13 +275,23 @@ fn the_week_of_docs_fleet_is_as_it_says() {
     let document = std::fs::read_to_string(&path).unwrap();
     let mut stage = Stage::new();
     let mut played = String::new();
-    let mut in_block = false;
+    let (mut in_block, mut rules) = (false, None);
     for line in document.lines() {
-        if line.starts_with("```") {
+        if line == "```json" {
+            rules = Some(String::new());
+        } else if let Some(text) = rules.take() {
+            match line {
+                "```" => stage.heal_by(&text),
+                more => rules = Some(text + more + "\n"),
+            }
+        } else if line.starts_with("```") {
             in_block = !in_block;
         } else if in_block {
             match line.strip_prefix("$ ") {
-                Some(typed) => played += &format!("{line}\n{}", stage.type_in(typed)),
+                Some(typed) => {
+                    let typed = stage.with_id(typed);
+                    played += &format!("$ {typed}\n{}", stage.type_in(&typed));
+                }
                 None => continue,
             }
             continue;

@@ -61,6 +61,11 @@ pub struct Listed {
 
 impl Ground {
     pub fn new() -> Self {
+        Self::with_hub(&[])
+    }
+
+    /// Ground with more in the hub's environment: `("AGENTCOM_HUB_RESTART_MARGIN_MS", "5000")`.
+    pub fn with_hub(settings: &[(&str, &str)]) -> Self {
         let pm2 = Pm2::start();
         let data = tempfile::Builder::new().prefix("hub-").tempdir().expect("a folder for the hub");
         let address = free_address();
@@ -73,6 +78,7 @@ impl Ground {
             ("AGENTCOM_HUB_LISTEN", &listen),
             ("AGENTCOM_HUB_DATA", path),
         ];
+        let variables = [&variables, settings].concat();
         pm2.launch_file(&ecosystem(), &variables, Some(HUB_APP));
         wait_healthy(address);
         let hub = Client::new(address, new_token(data.path(), "tester", true));

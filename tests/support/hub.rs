@@ -32,7 +32,7 @@ pub const HUB: &str = env!("CARGO_BIN_EXE_agentcom-hub");
 pub struct Hub {
     data: tempfile::TempDir,
     client: Client,
-    arguments: &'static [&'static str],
+    arguments: Vec<String>,
     running: Running,
 }
 
@@ -48,9 +48,10 @@ impl Hub {
     }
 
     /// With more on the command line: `start_with(&["--max-losses", "50"])`.
-    pub fn start_with(arguments: &'static [&'static str]) -> Self {
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let data = tempfile::Builder::new().prefix("hub-").tempdir().expect("a folder for the hub");
-        let (running, address) = serve(data.path(), "127.0.0.1:0", arguments);
+        let (running, address) = serve(data.path(), "127.0.0.1:0", &arguments);
         let admin = new_token(data.path(), "tester", true);
         Self { data, client: Client::new(address, admin), arguments, running }
     }
@@ -76,7 +77,8 @@ impl Hub {
     /// After a kill: on the same port, with the same data.
     pub fn start_again(&mut self) {
         self.running.kill9();
-        (self.running, self.client.address) = serve(self.data.path(), &self.client.address.to_string(), self.arguments);
+        (self.running, self.client.address) =
+            serve(self.data.path(), &self.client.address.to_string(), &self.arguments);
     }
 
     pub fn output(&self) -> String {
@@ -206,7 +208,7 @@ impl Client {
 }
 
 /// Starts the binary and waits for `/health`.
-fn serve(data: &Path, listen: &str, arguments: &[&str]) -> (Running, SocketAddr) {
+fn serve(data: &Path, listen: &str, arguments: &[String]) -> (Running, SocketAddr) {
     // Of this start, not of an earlier one.
     let _ = std::fs::remove_file(data.join("hub.out"));
     let _ = std::fs::remove_file(data.join("hub.err"));
@@ -240,14 +242,27 @@ pub fn request(
     token: Option<&str>,
     body: Option<&Value>,
 ) -> std::io::Result<(u16, Value)> {
+    request_once(address, method, path, token, None, body)
+}
+
+/// [`request`] with an `Idempotency-Key`, to be sent again where its answer is lost.
+pub fn request_once(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    key: Option<&str>,
+    body: Option<&Value>,
+) -> std::io::Result<(u16, Value)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
     let body = body.map(Value::to_string).unwrap_or_default();
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{authorization}\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{authorization}{key}\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();

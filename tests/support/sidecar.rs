@@ -86,6 +86,11 @@ impl Agent {
         self.path("config.json")
     }
 
+    /// Where a program of its own may stand, which is then started instead of the binary under test.
+    pub fn program(&self) -> PathBuf {
+        self.path("agentcom-sidecar")
+    }
+
     /// Sets a key of `config.json` for the next start.
     pub fn configure(&self, key: &str, value: Value) {
         let text = fs::read_to_string(self.config_file()).expect("config.json");
@@ -124,7 +129,8 @@ impl Agent {
 
     /// Starts it with these variables on top.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
-        let mut command = Command::new(SIDECAR);
+        let own = self.program();
+        let mut command = Command::new(if own.exists() { own.as_path() } else { Path::new(SIDECAR) });
         command.args(["run", "--config"]).arg(self.config_file()).current_dir(self.folder());
         // Whatever supervises the test run does not supervise this.
         for inherited in ["pm_id", "name", "PM2_HOME", "PM2_PROCESS_NAME", "NODE_CHANNEL_FD", "AGENTCOM_CONFIG"] {

@@ -45,8 +45,12 @@ function run(command, args, options = {}) {
   return done;
 }
 
-/** Where cargo leaves the binaries; CARGO_TARGET_DIR and cargo's own configuration may have moved it. */
+/**
+ * Where the binaries are: AGENTCOM_DEMO_BIN, if others than the release's are to be shown, or where cargo leaves those;
+ * CARGO_TARGET_DIR and cargo's own configuration may have moved it.
+ */
 function binDir() {
+  if (process.env.AGENTCOM_DEMO_BIN) return path.resolve(process.env.AGENTCOM_DEMO_BIN);
   const done = run('cargo', ['metadata', '--format-version', '1', '--no-deps', '--offline']);
   if (done.status !== 0) throw trouble(`cargo metadata failed:\n${done.stderr}`, 'The message says why.');
   return path.join(JSON.parse(done.stdout).target_directory, 'release');
@@ -95,9 +99,11 @@ async function until(what, seconds, probe, logs) {
 }
 
 function build() {
-  say('Building the two programs (the first time takes a minute or two) ...');
-  const done = run('cargo', ['build', '--release', '--bins', '--quiet'], { stdio: 'inherit' });
-  if (done.status !== 0) throw trouble('cargo build --release failed.', 'The compiler has said why, above.');
+  if (!process.env.AGENTCOM_DEMO_BIN) {
+    say('Building the two programs (the first time takes a minute or two) ...');
+    const done = run('cargo', ['build', '--release', '--bins', '--quiet'], { stdio: 'inherit' });
+    if (done.status !== 0) throw trouble('cargo build --release failed.', 'The compiler has said why, above.');
+  }
   const pinned = require(path.join(TOP, 'package.json')).devDependencies.pm2;
   let there;
   try {

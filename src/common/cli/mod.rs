@@ -1,8 +1,9 @@
 //! What the command lines of both programs share: completions and the manual, written from their clap trees, the findings
-//! of `check`, and tables that fit the terminal.
+//! of `check`, tables that fit the terminal, and words for a shell.
 
 pub mod completions;
 pub mod finding;
 pub mod man;
+pub mod quoted;
 pub mod table;
 pub mod terminal;

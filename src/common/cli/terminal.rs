@@ -1,4 +1,4 @@
-//! How wide the output may be.
+//! How wide the output may be, and what a terminal is told beside text.
 
 use std::io::{IsTerminal as _, stdout};
 
@@ -13,8 +13,16 @@ pub fn columns() -> Option<usize> {
     named.or_else(found).filter(|columns| *columns > 0)
 }
 
+/// What takes a terminal back to the beginning of a line that is empty then.
+pub const EMPTY_LINE: &str = "\r\u{1b}[K";
+
+/// Returns whether stdout is a terminal.
+pub fn is_terminal() -> bool {
+    stdout().is_terminal()
+}
+
 /// Returns what comes before a page that takes the place of the one before: it clears a terminal, and is an empty line where
 /// stdout is none.
 pub fn new_page() -> &'static str {
-    if stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "\n" }
+    if is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "\n" }
 }

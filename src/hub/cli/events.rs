@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -11,13 +12,16 @@ use crate::common::text::on_one_line;
 use crate::common::wall_clock::{now_ms, utc};
 use crate::hub::cli::client::{self, Client, Event, Failure, Folder, HubArgs};
 use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::cli::rollouts::words;
 use crate::hub::cli::show::fields::{text, took};
 use crate::hub::cli::show::output::{Output, print};
+use crate::hub::scheduler::rollouts::rollout::RolloutPhase;
+use crate::hub::scheduler::rollouts::target::Counts;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct EventsArgs {
-    /// Only events of this kind: task, restart, agent, drain or healing; may be repeated
-    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "agent", "drain", "healing"])]
+    /// Only events of this kind: task, restart, rollout, agent, drain or healing; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "rollout", "agent", "drain", "healing"])]
     kind: Vec<String>,
     /// Stop after this time, such as 90s or 2h, and end with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -71,6 +75,7 @@ fn as_text(event: &Event) -> String {
             let step = if step == state { String::new() } else { format!(" ({step})") };
             format!("{agent} {state}{step}{}, {id}", gap.unwrap_or_default())
         }
+        "rollout" => rollout(&data),
         "agent" if data["connected"] == true => format!("{agent} connected"),
         "agent" => format!("{agent} went away"),
         "drain" if data["overdue"] == true => format!("{agent} still holds a task at the deadline of its drain"),
@@ -84,6 +89,18 @@ fn as_text(event: &Event) -> String {
         _ => event.data.clone(),
     };
     on_one_line(&format!("{} {:<8} {said}", utc(now_ms()), event.kind))
+}
+
+/// Returns how a rollout went on, in words.
+fn rollout(data: &Value) -> String {
+    let id = text(&data["rollout_id"]);
+    let said = match RolloutPhase::deserialize(&data["state"]) {
+        Ok(state) => words::rollout(state, &data["why"], data["awaits_promote"] == true),
+        // One of a newer hub.
+        Err(_) => text(&data["state"]),
+    };
+    let counts = Counts::deserialize(&data["counts"]).map(|counts| format!(": {}", words::counts(&counts)));
+    format!("{id} {said}{}", counts.unwrap_or_default())
 }
 
 /// Returns what a healing rule did, in words.

@@ -49,10 +49,12 @@ impl ExitCode {
     /// Returns the code's meaning, as printed in the help and the man page.
     pub(super) const fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "done; `serve`: stopped as told; `task --follow`: completed",
+            Self::Done => {
+                "done; `serve`: stopped as told; `task --follow`: completed; `rollout watch`: each target has restarted"
+            }
             Self::No => {
-                "there is no such agent, task, token or invitation; what was asked for is not possible in its state; \
-                 `--wait`, `--follow`: it did not end well, or an agent was skipped"
+                "there is no such agent, task, rollout, token or invitation; what was asked for is not possible in its state; \
+                 `--wait`, `--follow`, `rollout watch`: it did not end well, needs somebody, or an agent was skipped"
             }
             Self::Usage => "the command line is wrong, also by the hub's judgement (a selector, a value)",
             Self::Unread => {

@@ -12,6 +12,7 @@ mod exit_code;
 mod healing;
 mod man;
 mod restarts;
+mod rollouts;
 mod serve;
 mod show;
 mod store;
@@ -34,6 +35,7 @@ use crate::hub::cli::events::EventsArgs;
 use crate::hub::cli::healing::{HealingAction, StatusArgs};
 use crate::hub::cli::restarts::command::{self as restart, RestartArgs};
 use crate::hub::cli::restarts::list::{self as restarts_list, RestartsArgs};
+use crate::hub::cli::rollouts::command::{self as rollout, RolloutAction};
 use crate::hub::cli::serve::ServeArgs;
 use crate::hub::cli::store::StoreAction;
 use crate::hub::cli::tasks::change::{self, Change, ChangeArgs};
@@ -95,6 +97,16 @@ Examples:
   agentcom-hub restarts --agent my-agent --since 24h     why did it restart last night?
   agentcom-hub restarts --state overdue")]
     Restarts(RestartsArgs),
+    /// Restart many agents, a few at a time, and know which failed: start, watch, stop and mend rollouts
+    #[command(after_long_help = "\
+Examples:
+  agentcom-hub rollout start label.pool=gpu --canary 1 --dry-run
+  agentcom-hub rollout start label.pool=gpu --canary 1 --max-unavailable 5% --reason 'driver 7' --watch
+  agentcom-hub rollout status                            which there are, how each is, and why")]
+    Rollout {
+        #[command(subcommand)]
+        action: RolloutAction,
+    },
     /// Give agents no new task; what they hold goes on
     #[command(after_long_help = "\
 Examples:
@@ -117,7 +129,7 @@ Examples:
         #[command(flatten)]
         status: StatusArgs,
     },
-    /// Print what happens to tasks, restarts, agents and drains, and what healing rules do, as it happens
+    /// Print what happens to tasks, restarts, rollouts, agents and drains, and what healing rules do, as it happens
     Events(EventsArgs),
     /// Set and remove labels of agents
     #[command(after_long_help = "\
@@ -193,6 +205,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Retry(args) => change::run(&args, Change::Retry),
         Command::Restart(args) => restart::run(&args),
         Command::Restarts(args) => restarts_list::run(&args),
+        Command::Rollout { action } => rollout::run(action),
         Command::Drain(args) => drain::drain(&args),
         Command::Resume(args) => drain::resume(&args),
         Command::Healing { action, status } => healing::run(action, status),

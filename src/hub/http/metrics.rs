@@ -59,6 +59,7 @@ fn seen(app: &App) -> Seen {
             ("unidentified", app.connections.unidentified()),
             ("waiting", app.connections.waiting()),
         ],
+        rollout_targets: snapshot.view.rollouts().open_targets().map(|(phase, count)| (phase.into(), count)).collect(),
         process: ProcessFigures::read(),
         disk_free: disk_free(&app.data_dir),
         now_ms,

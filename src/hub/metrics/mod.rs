@@ -43,6 +43,7 @@ pub struct Metrics {
     oldest_queued: Gauge<f64, AtomicU64>,
     /// The time since which the task that waits for the longest time is queued, in ms since the epoch; 0 if none is.
     oldest_queued_since: AtomicU64,
+    rollout_targets: Gauges<1>,
     restarts: Family<Labels<2>, Counter>,
     gap: Histogram,
     commit: Histogram,
@@ -64,6 +65,8 @@ pub struct Seen {
     pub agents: Vec<(&'static str, usize)>,
     /// The number of connections by state.
     pub connections: Vec<(&'static str, usize)>,
+    /// The number of targets of the rollouts that have not ended, by state.
+    pub rollout_targets: Vec<(&'static str, u64)>,
     /// The figures of this process.
     pub process: ProcessFigures,
     /// The number of bytes that are free for the hub on the disk of the data dir.
@@ -79,7 +82,7 @@ impl Metrics {
         build_info(&mut registry, started_at_ms);
         let ready = Gauge::default();
         registry.register("agentcom_hub_ready", "1 where the hub does its work, as /ready says", Gauge::clone(&ready));
-        let (agents, tasks, oldest_queued, restarts) = work(&mut registry);
+        let (agents, tasks, oldest_queued, rollout_targets, restarts) = work(&mut registry);
         let histogram = |registry: &mut Registry, name: &str, help: &str, buckets: [f64; 13]| {
             let histogram = Histogram::new(buckets);
             registry.register(name, help, histogram.clone());
@@ -112,6 +115,7 @@ impl Metrics {
             tasks,
             oldest_queued,
             oldest_queued_since,
+            rollout_targets,
             restarts,
             gap,
             commit,
@@ -130,6 +134,9 @@ impl Metrics {
         self.ready.set(i64::from(seen.ready));
         set_all(&self.agents, "status", &seen.agents);
         set_all(&self.connections, "state", &seen.connections);
+        for (state, count) in &seen.rollout_targets {
+            self.rollout_targets.get_or_create(&[("state", *state)]).set(signed(*count));
+        }
         let since = match self.oldest_queued_since.load(Ordering::Relaxed) {
             0 => None,
             since => Some(Duration::from_millis(seen.now_ms.saturating_sub(since))),
@@ -182,7 +189,7 @@ fn build_info(registry: &mut Registry, started_at_ms: u64) {
     registry.register("process_start_time_seconds", "When the hub started, since the epoch", started);
 }
 
-type Work = (Gauges<1>, Gauges<1>, Gauge<f64, AtomicU64>, Family<Labels<2>, Counter>);
+type Work = (Gauges<1>, Gauges<1>, Gauge<f64, AtomicU64>, Gauges<1>, Family<Labels<2>, Counter>);
 
 /// Creates the metrics of what the hub is there for.
 fn work(registry: &mut Registry) -> Work {
@@ -196,9 +203,12 @@ fn work(registry: &mut Registry) -> Work {
     registry.register("agentcom_hub_tasks", "Tasks that are kept, by status", tasks.clone());
     let help = "How long the task that waits for the longest time has been queued; 0 if none is";
     registry.register("agentcom_hub_oldest_queued_seconds", help, oldest_queued.clone());
+    let rollout_targets = Gauges::<1>::default();
+    let help = "Targets of the rollouts that have not ended, by state";
+    registry.register("agentcom_hub_rollout_targets", help, rollout_targets.clone());
     let help = "Restarts of agents that ended since this hub started, by outcome and cause";
     registry.register("agentcom_hub_restarts", help, restarts.clone());
-    (agents, tasks, oldest_queued, restarts)
+    (agents, tasks, oldest_queued, rollout_targets, restarts)
 }
 
 /// Sets one sample for each name; those of other names go.

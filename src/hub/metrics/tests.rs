@@ -6,6 +6,7 @@ fn seen() -> Seen {
         ready: true,
         agents: vec![("healthy", 3), ("offline", 1)],
         connections: vec![("identified", 3), ("waiting", 0)],
+        rollout_targets: vec![("failed", 2)],
         process: ProcessFigures { memory_bytes: Some(1 << 20), open_files: Some(9), max_files: Some(1024) },
         disk_free: Some(1 << 30),
         now_ms: 9_000,
@@ -26,6 +27,7 @@ fn the_text_is_what_prometheus_reads() {
         samples.iter().find(is).unwrap_or_else(|| panic!("{name} {labels:?}")).value
     };
     assert_eq!(figure("agentcom_hub_agents", &[("status", "offline")]), 1.0);
+    assert_eq!(figure("agentcom_hub_rollout_targets", &[("state", "failed")]), 2.0);
     assert_eq!(figure("agentcom_hub_oldest_queued_seconds", &[]), 1.5);
     assert_eq!(figure("agentcom_hub_restarts_total", &[("outcome", "back"), ("cause", "commanded")]), 1.0);
     assert_eq!(figure("agentcom_hub_restarts_total", &[("outcome", "back"), ("cause", "unplanned")]), 0.0);

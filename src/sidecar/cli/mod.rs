@@ -11,7 +11,6 @@ mod onboard;
 mod operate;
 mod options;
 mod out;
-mod quoted;
 mod report;
 mod run;
 mod runtime;

@@ -5,6 +5,7 @@ mod doctor;
 mod drains;
 mod places;
 mod restarts;
+mod rollouts;
 mod shells;
 mod tasks;
 mod unfinished;

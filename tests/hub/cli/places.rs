@@ -45,6 +45,8 @@ async fn each_role_may_do_over_http_what_it_may_and_is_told_what_it_takes() {
         (&["restart", "a", "--dry-run"], [0, 77, 0, 0], "operator"),
         (&["restart", "all", "--dry-run"], [77, 77, 0, 0], "operator"),
         (&["restart", "a,b", "--dry-run"], [77, 77, 0, 0], "operator"),
+        (&["rollout", "status"], [77, 0, 0, 0], "viewer"),
+        (&["rollout", "start", "all", "--dry-run"], [77, 77, 0, 0], "operator"),
         (&["audit"], [77, 77, 0, 0], "operator"),
         (&["token", "list"], [77, 77, 77, 0], "admin"),
         (&["token", "new"], [77, 77, 77, 0], "admin"),

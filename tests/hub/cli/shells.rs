@@ -11,7 +11,7 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 25] = [
     "serve",
     "agents",
     "agent",
@@ -22,6 +22,10 @@ const COMMANDS: [&str; 21] = [
     "retry",
     "restart",
     "restarts",
+    "rollout",
+    "drain",
+    "resume",
+    "healing",
     "events",
     "label",
     "token",
@@ -50,9 +54,12 @@ fn the_help_names_every_command_and_every_exit_code() {
 
 #[test]
 fn every_client_command_takes_the_same_hubs() {
-    for command in &COMMANDS[1..19] {
-        let args: Vec<&str> =
-            if *command == "store" { vec!["store", "check", "--help"] } else { vec![command, "--help"] };
+    for command in &COMMANDS[1..23] {
+        let args: Vec<&str> = match *command {
+            "store" => vec!["store", "check", "--help"],
+            "rollout" => vec!["rollout", "retry-failed", "--help"],
+            _ => vec![command, "--help"],
+        };
         let help = printed(&args);
         for option in ["--hub <URL>", "--token-file <FILE>", "--data <DIR>", "AGENTCOM_HUB_DATA"] {
             assert!(help.contains(option), "{command} has no {option}: {help}");
@@ -63,7 +70,14 @@ fn every_client_command_takes_the_same_hubs() {
 #[test]
 fn the_manual_has_every_command_and_a_page_for_each() {
     let manual = printed(&["man"]);
-    for word in ["EXIT STATUS", "ENVIRONMENT", "FILES", "agentcom-hub token list", "agentcom-hub restart [OPTIONS]"] {
+    for word in [
+        "EXIT STATUS",
+        "ENVIRONMENT",
+        "FILES",
+        "agentcom-hub token list",
+        "agentcom-hub restart [OPTIONS]",
+        "agentcom-hub rollout retry-failed",
+    ] {
         assert!(manual.contains(word), "{word}");
     }
     assert!(printed(&["man", "token", "revoke"]).contains(".TH"));
@@ -83,6 +97,8 @@ fn bash_completes_a_command_and_its_options() {
         (&["agentcom-hub", "resta"][..], "restart restarts"),
         (&["agentcom-hub", "restart", "--wa"], "--wait"),
         (&["agentcom-hub", "token", "re"], "revoke"),
+        (&["agentcom-hub", "rollout", "re"], "resume recall retry-failed"),
+        (&["agentcom-hub", "rollout", "start", "--can"], "--canary --canary-deadline"),
     ] {
         let output = Command::new("bash").args(["-c", ask, "bash"]).arg(&file).args(words).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), offered, "{words:?}: {output:?}");

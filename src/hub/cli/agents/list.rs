@@ -55,21 +55,8 @@ async fn watch(client: &mut Client, args: &AgentsArgs) -> Result<Output, Failure
     loop {
         let page = match read(client, args).await {
             Ok(found) => table(&found),
-            Err(failure) => match failure.code {
-                ExitCode::Busy | ExitCode::Unavailable => format!("{}\n", failure.message),
-                ExitCode::Done
-                | ExitCode::No
-                | ExitCode::Usage
-                | ExitCode::Unread
-                | ExitCode::Internal
-                | ExitCode::NoResources
-                | ExitCode::Disk
-                | ExitCode::NotAllowed
-                | ExitCode::Unusable
-                | ExitCode::TimedOut
-                | ExitCode::Interrupted
-                | ExitCode::Terminated => return Err(failure),
-            },
+            Err(failure) if failure.is_away() => format!("{}\n", failure.message),
+            Err(failure) => return Err(failure),
         };
         client.pause().await?;
         print(format!("{}{page}", terminal::new_page()).as_bytes()).map_err(Failure::silent)?;

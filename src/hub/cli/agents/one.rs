@@ -1,18 +1,17 @@
 //! `agentcom-hub agent NAME`: everything that is known of one agent, in words.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 use serde_json::Value;
 
 use crate::common::http_client::percent_encoded;
-use crate::common::text::{last_chars, on_one_line};
+use crate::common::text::last_chars;
 use crate::common::wall_clock::utc;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::restarts::list::state;
 use crate::hub::cli::show::fields::{NONE, age, ago, labels, list, text, took};
 use crate::hub::cli::show::output::Output;
+use crate::hub::cli::show::page::Page;
 
 /// The number of commanded restarts that are looked at.
 const RESTARTS: usize = 10;
@@ -60,25 +59,8 @@ async fn restarts(client: &mut Client, name: &str) -> Result<Option<Vec<Value>>,
     }
 }
 
-/// The lines of the page, each with what it is about.
-struct Page(String);
-
-impl Page {
-    fn row(&mut self, about: &str, said: &str) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{about:<14} {}", on_one_line(said));
-    }
-
-    /// Adds a row for each, the first of which says what they are about.
-    fn rows(&mut self, about: &str, said: impl IntoIterator<Item = String>) {
-        for (number, said) in said.into_iter().enumerate() {
-            self.row(if number == 0 { about } else { "" }, &said);
-        }
-    }
-}
-
 fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     let since =
         agent["since"].as_u64().map_or_else(|| NONE.to_owned(), |at| format!("{} (since {})", age(at), utc(at)));
     page.row(&text(&agent["agent_id"]), &format!("{} for {since}: {}", text(&agent["status"]), why(agent)));
@@ -103,7 +85,7 @@ fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
     page.row("capabilities", &list(&agent["capabilities"]));
     page.row("version", &format!("{} ({})", text(&agent["version"]), text(&agent["client_type"])));
     page.row("boot", &text(&agent["boot_id"]));
-    page.0
+    page.text
 }
 
 /// Returns the status' reason in words.

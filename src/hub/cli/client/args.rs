@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::common::cli::quoted::quoted;
 use crate::common::fs::regular_file;
 use crate::common::http_client::HubAddress;
 use crate::common::secret::Secret;
@@ -60,6 +61,15 @@ impl HubArgs {
     /// Two hubs are named, the address is none, or the token file cannot be used.
     pub(in crate::hub::cli) fn place(&self) -> Result<Place, Failure> {
         self.place_by(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// Returns the options as they were given, each with a space before it, for a command that a message tells to type.
+    pub(in crate::hub::cli) fn typed(&self) -> String {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let given =
+            [("--data", path(&self.data)), ("--hub", self.hub.clone()), ("--token-file", path(&self.token_file))];
+        let typed = |(option, value): (&str, Option<String>)| Some(format!(" {option} {}", quoted(&value?)));
+        given.into_iter().filter_map(typed).collect()
     }
 
     fn place_by(&self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place, Failure> {

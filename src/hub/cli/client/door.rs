@@ -20,7 +20,7 @@ use crate::hub::state::store::{Store, StoreError};
 /// How long a command waits while the store is locked and nothing answers: a hub may be starting or stopping.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between two tries.
-pub(super) const PAUSE: Duration = Duration::from_millis(25);
+pub(in crate::hub::cli) const PAUSE: Duration = Duration::from_millis(25);
 /// How long a connection to an address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -19,7 +19,7 @@ const MAX_EVENT_BYTES: usize = 4 << 20;
 pub(in crate::hub::cli) struct Event {
     /// Its id, for a reader that goes on after it.
     pub(in crate::hub::cli) id: Option<String>,
-    /// What it is about: `task`, `restart`, `agent`, or `missed` where others are lost.
+    /// What it is about: `task`, `restart`, `rollout`, `agent`, `drain`, `healing`, or `missed` where others are lost.
     pub(in crate::hub::cli) kind: String,
     /// What happened, as JSON.
     pub(in crate::hub::cli) data: String,
@@ -58,7 +58,10 @@ impl Events {
     }
 
     /// Returns the next event; `None` when the stream has ended or broken.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, Failure> {
+    ///
+    /// # Errors
+    /// The event is none of a hub's.
+    pub(in crate::hub::cli) async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             if let Some(event) = self.parser.next() {
                 self.last = event.id.clone().or(self.last.take());

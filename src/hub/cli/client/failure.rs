@@ -20,6 +20,8 @@ pub(in crate::hub::cli) struct Failure {
     pub(in crate::hub::cli) message: String,
     /// The hub's HTTP status, if it answered.
     pub(in crate::hub::cli) status: Option<u16>,
+    /// The code of the hub's problem, if it answered with one.
+    pub(in crate::hub::cli) problem: Option<String>,
     /// Whether the hub was asked and no answer came: it may have done what was asked, or do it yet.
     pub(in crate::hub::cli) unanswered: bool,
     /// Whether the same request may succeed in a moment: the hub ends, or another one begins.
@@ -29,13 +31,32 @@ pub(in crate::hub::cli) struct Failure {
 impl Failure {
     /// Creates a failure for which the hub has not been asked.
     pub(in crate::hub::cli) fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), status: None, unanswered: false, passes: false }
+        Self { code, message: message.into(), status: None, problem: None, unanswered: false, passes: false }
     }
 
     /// Returns the same with another message.
     #[must_use]
     pub(in crate::hub::cli) fn saying(self, message: impl Into<String>) -> Self {
         Self { message: message.into(), ..self }
+    }
+
+    /// Returns whether the hub may be there again in a moment.
+    pub(in crate::hub::cli) fn is_away(&self) -> bool {
+        match self.code {
+            ExitCode::Busy | ExitCode::Unavailable => true,
+            ExitCode::Done
+            | ExitCode::No
+            | ExitCode::Usage
+            | ExitCode::Unread
+            | ExitCode::Internal
+            | ExitCode::NoResources
+            | ExitCode::Disk
+            | ExitCode::NotAllowed
+            | ExitCode::Unusable
+            | ExitCode::TimedOut
+            | ExitCode::Interrupted
+            | ExitCode::Terminated => false,
+        }
     }
 
     /// Creates the end of a command that has said everything.
@@ -72,7 +93,9 @@ impl Failure {
         }
         // It gave the request up, and may have begun with it.
         let unanswered = status == 408;
-        Self { status: Some(status), unanswered, passes: unanswered || code == "stopping", ..Self::new(exit, message) }
+        let problem = Some(code.to_owned());
+        let passes = unanswered || code == "stopping";
+        Self { status: Some(status), problem, unanswered, passes, ..Self::new(exit, message) }
     }
 }
 

@@ -23,8 +23,9 @@ use crate::common::secret::{REDACTED, Secret};
 pub(super) use crate::hub::cli::client::args::{
     DATA_VARIABLE, DEFAULT_DATA, HubArgs, Place, TOKEN_FILE_VARIABLE, URL_VARIABLE,
 };
+use crate::hub::cli::client::door::Door;
 pub(super) use crate::hub::cli::client::door::Folder;
-use crate::hub::cli::client::door::{Door, PAUSE};
+pub(super) use crate::hub::cli::client::door::PAUSE;
 pub(super) use crate::hub::cli::client::events::{Event, Events};
 pub(super) use crate::hub::cli::client::failure::Failure;
 pub(super) use crate::hub::cli::client::list::Items;
@@ -41,9 +42,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a request is repeated while the hub ends and another one begins.
 const REPEAT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a hub that is followed may be away.
-const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause before a stream of events that has ended is opened again.
 const STREAM_PAUSE: Duration = Duration::from_millis(100);
 /// The largest answer that is read, in bytes.
@@ -150,11 +151,7 @@ impl Client {
         let (begun, mut pause) = (Instant::now(), PAUSE);
         loop {
             match self.open_events(last).await {
-                Err(failure)
-                    if self.door.met_hub()
-                        && matches!(failure.code, ExitCode::Busy | ExitCode::Unavailable)
-                        && begun.elapsed() < AWAY_TIMEOUT =>
-                {
+                Err(failure) if self.door.met_hub() && failure.is_away() && begun.elapsed() < AWAY_TIMEOUT => {
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -163,7 +160,16 @@ impl Client {
         }
     }
 
-    async fn open_events(&mut self, last: Option<&str>) -> Result<Events, Failure> {
+    /// Returns whether a hub was there. (Where none runs, the command itself serves the store.)
+    pub(super) fn met_hub(&self) -> bool {
+        self.door.met_hub()
+    }
+
+    /// The same as [`Self::follow`], without any waiting for a hub that is away.
+    ///
+    /// # Errors
+    /// No hub runs, or it refuses.
+    pub(super) async fn open_events(&mut self, last: Option<&str>) -> Result<Events, Failure> {
         self.door.wait_for_hub().await?;
         let headers: Vec<(&str, &str)> = last.map(|last| ("last-event-id", last)).into_iter().collect();
         let asked = Asked { method: Method::GET, path: "/api/v1/events", key: None, body: None };

@@ -2,3 +2,4 @@
 
 pub(super) mod fields;
 pub(super) mod output;
+pub(super) mod page;

@@ -6,11 +6,19 @@ use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::restart::{RestartRequest, RunIdentity};
 use crate::hub::scheduler::rollouts::driver::{Driver, Order};
 use crate::hub::scheduler::rollouts::facts::Fleet;
-use crate::hub::scheduler::rollouts::fold::Move;
+use crate::hub::scheduler::rollouts::fold::{self, Move};
 use crate::hub::scheduler::rollouts::refused::Refused;
 use crate::hub::scheduler::rollouts::rollout::{Rollout, RolloutState};
 use crate::hub::scheduler::rollouts::target::{Target, TargetState};
 use crate::hub::scheduler::rollouts::{RolloutTable, Rollouts};
+
+/// How a failed target is tried once more.
+struct Retry {
+    agent_id: Arc<str>,
+    next: Move,
+    /// The run that it is to end, if it is restarted anew.
+    run_now: RunIdentity,
+}
 
 impl Scheduler {
     /// Restores the rollouts that were stored, for a hub that starts, or (without a time) for a change that is made while
@@ -98,8 +106,8 @@ impl Scheduler {
         Ok(count)
     }
 
-    /// Lets the failed targets of a rollout have their turns once more, and returns how many. One that had ended goes on;
-    /// one that is stopped stays so.
+    /// Lets the failed targets of a rollout be tried once more, and returns how many. A rollout that had ended goes on; one
+    /// that is stopped stays so.
     ///
     /// # Errors
     /// [`Refused`], if none failed, if it was cancelled, or if one of its agents is a target of another rollout meanwhile.
@@ -116,27 +124,28 @@ impl Scheduler {
             self.rollouts.check_shared(agents)?;
             self.rollouts.reopen(id, now_ms);
         }
-        for number in &failed {
-            self.touched
-                .extend(self.rollouts.get(id).and_then(|it| it.targets.get(number)).map(|it| it.agent_id.to_string()));
-        }
-        let runs: Vec<(u32, RunIdentity)> = failed.iter().map(|number| (*number, self.run_of(id, *number))).collect();
+        let retries: Vec<(u32, Retry)> =
+            failed.iter().filter_map(|number| Some((*number, self.retry_of(id, *number, now_ms)?))).collect();
+        self.touched.extend(retries.iter().map(|(_, retry)| retry.agent_id.to_string()));
         self.act(id, now_ms, needs, can, |driver| {
-            for (number, run_before) in runs {
-                driver.retry(number, run_before);
+            for (number, retry) in retries {
+                driver.retry(number, retry);
             }
             driver.rollout.forgiven = 0;
         })?;
         Ok(failed.len())
     }
 
-    /// Returns the run of a target's agent that identified last.
-    fn run_of(&self, id: &str, number: u32) -> RunIdentity {
-        let target = self.rollouts.get(id).and_then(|rollout| rollout.targets.get(&number));
-        target
-            .and_then(|target| self.inventory.get(&target.agent_id))
-            .map(|record| record.run.clone())
-            .unwrap_or_default()
+    /// Returns how a failed target is tried once more.
+    fn retry_of(&self, id: &str, number: u32, now_ms: u64) -> Option<Retry> {
+        let rollout = self.rollouts.get(id)?;
+        let target = rollout.targets.get(&number)?;
+        let facts = Fleet::new(self, now_ms).facts(&target.agent_id, target.command_id.as_deref());
+        Some(Retry {
+            agent_id: target.agent_id.clone(),
+            next: fold::retry(target, rollout, facts.as_ref(), now_ms),
+            run_now: facts.map(|facts| facts.run.clone()).unwrap_or_default(),
+        })
     }
 
     /// Returns the rollout, if it has not ended and is as it has to be.
@@ -209,11 +218,12 @@ impl Driver<'_> {
         numbers(self.rollout, is_meant)
     }
 
-    /// Lets a target have its turn once more: it is to end the run that is there now.
-    fn retry(&mut self, number: u32, run_before: RunIdentity) {
-        self.apply(number, Move { is_retry: true, ..Move::to(TargetState::Pending) });
-        if let Some(target) = self.rollout.targets.get_mut(&number).map(Arc::make_mut) {
-            target.run_before = run_before;
+    /// Tries a target once more.
+    fn retry(&mut self, number: u32, Retry { agent_id: _, next, run_now }: Retry) {
+        let is_anew = next.is_retry;
+        self.apply(number, next);
+        if let Some(target) = self.rollout.targets.get_mut(&number).filter(|_| is_anew).map(Arc::make_mut) {
+            target.run_before = run_now;
         }
     }
 }

@@ -29,6 +29,11 @@ impl Move {
         Self { state, detail: String::new(), gap_ms: None, is_retry: false }
     }
 
+    /// Returns the move to a new attempt.
+    fn anew() -> Self {
+        Self { is_retry: true, ..Self::to(TargetState::Pending) }
+    }
+
     fn skip(why: SkipReason) -> Self {
         Self::to(TargetState::Skipped { why })
     }
@@ -97,10 +102,7 @@ pub(super) fn next_move(
             match why {
                 WaitReason::Offline if facts.connected => Some(Move::to(TargetState::Pending)),
                 WaitReason::Offline => (now_ms >= *until).then(|| Move::skip(SkipReason::Offline)),
-                WaitReason::Intensity => {
-                    let again = || Move { is_retry: true, ..Move::to(TargetState::Pending) };
-                    (now_ms >= *until).then(again)
-                }
+                WaitReason::Intensity => (now_ms >= *until).then(Move::anew),
             }
         }
         TargetState::Restarting => {
@@ -123,6 +125,18 @@ pub(super) fn next_move(
             None
         }
     }
+}
+
+/// Returns the move of a failed target that is to be tried once more. One that came back after it was called overdue, and is
+/// there still, has restarted: it is not restarted again, and only has to stay.
+pub(super) fn retry(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>, now_ms: u64) -> Move {
+    let is_overdue = target.state == TargetState::Failed { why: FailReason::Overdue };
+    let came_late = facts.filter(|facts| is_overdue && facts.connected).and_then(|facts| {
+        let is_there = |restart: &&Restart| restart.boot_after.is_some() && restart.boot_after == facts.run.boot_id;
+        restarted(facts.command.filter(is_there)?, rollout, facts, now_ms)
+    });
+    let is_as_expected = |next: &Move| matches!(next.state, TargetState::Soaking { .. });
+    came_late.filter(is_as_expected).unwrap_or_else(Move::anew)
 }
 
 /// Returns the move of a target whose restart has come this far.

@@ -37,7 +37,7 @@ use crate::hub::scheduler::rollouts::driver::{Active, Dirty, Driver, Timer};
 use crate::hub::scheduler::rollouts::facts::Fleet;
 use crate::hub::scheduler::rollouts::plan::OfflinePolicy;
 use crate::hub::scheduler::rollouts::rollout::Rollout;
-use crate::hub::scheduler::rollouts::target::{Target, TargetPhase, TargetState};
+use crate::hub::scheduler::rollouts::target::{Counts, Target, TargetPhase, TargetState};
 
 /// The number of ended rollouts that are kept; the oldest are dropped first.
 const MAX_ENDED: usize = 100;
@@ -62,6 +62,14 @@ impl RolloutTable {
             let phase = target.state.phase();
             matches!(phase, TargetPhase::Restarting | TargetPhase::Soaking).then_some(&target.agent_id)
         })
+    }
+
+    /// Returns the number of targets in each state, of the rollouts that have not ended.
+    pub fn open_targets(&self) -> impl Iterator<Item = (TargetPhase, u64)> {
+        let open = || self.by_seq.values().filter(|rollout| rollout.ended_at.is_none());
+        let count = move |place: usize| open().map(|rollout| u64::from(rollout.counts.by_phase()[place].1)).sum();
+        let phases = Counts::default().by_phase().map(|(phase, _)| phase);
+        phases.into_iter().enumerate().map(move |(place, phase)| (phase, count(place)))
     }
 
     /// Returns the rollouts before this one, newest first; all of them for `None`.

@@ -9,6 +9,9 @@ use crate::hub::scheduler::rollouts::plan::Plan;
 use crate::hub::scheduler::rollouts::rollout::{Rollout, RolloutPhase};
 use crate::hub::scheduler::rollouts::target::{Counts, Target, TargetPhase};
 
+/// The largest number of targets that an event names.
+const MAX_TOLD: usize = 100;
+
 /// A rollout as the API shows it. Times are in ms since the epoch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ShownRollout<'a> {
@@ -57,6 +60,19 @@ pub struct ShownTarget<'a> {
     detail: &'a str,
 }
 
+/// What is told of a rollout that went on, to who follows the events.
+#[derive(Debug, Serialize)]
+pub struct RolloutNews<'a> {
+    rollout_id: &'a str,
+    state: RolloutPhase,
+    why: Option<&'static str>,
+    awaits_promote: bool,
+    wave: u32,
+    counts: Counts,
+    /// The targets that moved; null where they are too many.
+    targets: Option<Vec<ShownTarget<'a>>>,
+}
+
 /// What a rollout would do at this moment. Names are in the order of their turns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DryRun {
@@ -94,6 +110,20 @@ impl Rollout {
             created_at: self.created_at,
             progressed_at: self.progressed_at,
             ended_at: self.ended_at,
+        }
+    }
+
+    /// Returns what is told of it once these targets of it have moved.
+    pub fn news<'a>(&'a self, moved: impl Iterator<Item = &'a Target>) -> RolloutNews<'a> {
+        let moved: Vec<ShownTarget<'a>> = moved.take(MAX_TOLD + 1).map(Target::shown).collect();
+        RolloutNews {
+            rollout_id: &self.id,
+            state: self.state.phase(),
+            why: self.state.why(),
+            awaits_promote: self.awaits_promote(),
+            wave: self.wave,
+            counts: self.counts,
+            targets: (moved.len() <= MAX_TOLD).then_some(moved),
         }
     }
 

@@ -177,7 +177,7 @@ impl Target {
 }
 
 /// How many targets are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Their turn has not come.
     pub pending: u32,
@@ -224,6 +224,20 @@ impl Counts {
         if (*state == TargetState::Skipped { why: SkipReason::AlreadyRestarted }) {
             change(&mut self.already_restarted);
         }
+    }
+
+    /// Returns how many are in each state.
+    pub const fn by_phase(&self) -> [(TargetPhase, u32); 8] {
+        [
+            (TargetPhase::Pending, self.pending),
+            (TargetPhase::Waiting, self.waiting),
+            (TargetPhase::Restarting, self.restarting),
+            (TargetPhase::Soaking, self.soaking),
+            (TargetPhase::Succeeded, self.succeeded),
+            (TargetPhase::Failed, self.failed),
+            (TargetPhase::Skipped, self.skipped),
+            (TargetPhase::Cancelled, self.cancelled),
+        ]
     }
 
     /// Returns how many have not ended.

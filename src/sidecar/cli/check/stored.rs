@@ -4,12 +4,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::common::cli::quoted::quoted;
 use crate::common::fs::regular_file;
 use crate::common::secret::Secret;
 use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::files::mode;
 use crate::sidecar::cli::check::secrets::{is_hub_token, looks_secret};
-use crate::sidecar::cli::quoted::quoted;
 use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, TOKEN_VARIABLE};
 use crate::sidecar::supervisor::pm2::{Launch, Pm2Process, parse_dump};
 

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::common::cli::quoted::quoted;
 use crate::common::fs::atomic_file::folder_of;
 use crate::common::http_client::HubAddress;
-use crate::sidecar::cli::quoted::quoted;
 use crate::sidecar::config::Loaded;
 use crate::sidecar::supervisor::pm2::SHELL_EXEC;
 

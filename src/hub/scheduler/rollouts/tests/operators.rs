@@ -1,6 +1,6 @@
 //! What operators do with a rollout.
 
-use super::bench::{Bench, request};
+use super::bench::{Bench, VERSION, request};
 use crate::hub::scheduler::amount::Amount;
 use crate::hub::scheduler::restart::RestartPhase;
 use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
@@ -104,6 +104,40 @@ fn failed_targets_are_tried_again_once_whatever_run_they_have_now() {
     assert_eq!(bench.state(), RolloutState::Succeeded);
     let none = bench.operate(|scheduler, now| scheduler.retry_failed("r", now)).unwrap_err().to_string();
     assert_eq!(none, "rollout r is succeeded: only one with failed targets that was not cancelled can try them again");
+}
+
+/// It is called overdue, and comes back after that as another run.
+fn comes_late(bench: &mut Bench, plan: Plan) {
+    bench.start(plan, &["a"]);
+    bench.leave("a");
+    bench.tick_at(bench.scheduler.restarts().get("r-0").unwrap().overdue_at);
+    bench.restarts("a");
+    assert_eq!((bench.target("a"), bench.commanded()), ("failed(overdue)".into(), vec!["a".into()]));
+}
+
+#[test]
+fn one_that_came_back_late_has_restarted_and_only_has_to_stay() {
+    for expect_version in [None, Some(VERSION.to_owned())] {
+        let mut bench = Bench::with(&["a"]);
+        comes_late(&mut bench, Plan { expect_version, ..Plan::default() });
+        bench.operate(|scheduler, now| scheduler.retry_failed("r", now)).unwrap();
+        assert_eq!((bench.target("a"), bench.commanded()), ("soaking".into(), vec![]));
+        bench.wait(10_000);
+        assert_eq!((bench.target("a"), bench.state()), ("succeeded".into(), RolloutState::Succeeded));
+    }
+}
+
+#[test]
+fn one_that_came_back_late_as_what_it_was_or_did_not_stay_is_restarted_anew() {
+    for (expected, stayed) in [("other", true), (VERSION, false)] {
+        let mut bench = Bench::with(&["a"]);
+        comes_late(&mut bench, Plan { expect_version: Some(expected.into()), ..Plan::default() });
+        if !stayed {
+            bench.restarts("a");
+        }
+        bench.operate(|scheduler, now| scheduler.retry_failed("r", now)).unwrap();
+        assert_eq!((bench.target("a"), bench.commanded()), ("restarting".into(), vec!["a".into()]));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! operators who change their minds, and a hub that is killed between any two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -178,11 +179,13 @@ impl Watch {
     }
 
     fn retry(&mut self) {
-        let failed = |target: &&std::sync::Arc<Target>| matches!(target.state, TargetState::Failed { .. });
-        let failed: Vec<String> =
-            self.bench.rollout().targets.values().filter(failed).map(|target| target.agent_id.to_string()).collect();
+        let failed = |target: &&Arc<Target>| matches!(target.state, TargetState::Failed { .. });
+        let before = self.bench.rollout().targets.clone();
         if self.bench.operate(|scheduler, now| scheduler.retry_failed("r", now)).is_ok() {
-            self.retried.extend(failed);
+            // One that came back late goes on with the command that it has.
+            let is_anew = |target: &&Arc<Target>| self.bench.rollout().targets[&target.number].attempt > target.attempt;
+            let anew = before.values().filter(failed).filter(is_anew).map(|target| target.agent_id.to_string());
+            self.retried.extend(anew);
         }
     }
 

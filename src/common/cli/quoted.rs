@@ -1,7 +1,7 @@
 //! Quotes words for a POSIX shell, for the commands that messages tell operators to type.
 
 /// Returns `text` as one word of a POSIX shell, quoted where it must be.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | ',' | '+' | '=');
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -11,7 +11,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::sidecar::cli::quoted::quoted;
+    use crate::common::cli::quoted::quoted;
 
     #[test]
     fn a_shell_reads_one_word_back() {
