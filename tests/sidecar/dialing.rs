@@ -161,6 +161,10 @@ fn a_token_of_the_environment_that_the_hub_refuses_is_named() {
         ],
     );
     assert_eq!(scene.agent.status()["hub"]["overridden"], json!([{"key": "token", "by": "AGENTCOM_TOKEN"}]));
+    // In the environment of the sidecar, not of this command.
+    let (_, found) = scene.agent.operate(&["check"]);
+    let told = "warning  config       in the running sidecar the environment variable AGENTCOM_TOKEN overrides `token`";
+    assert!(found.contains(told), "{found}");
 }
 
 #[test]

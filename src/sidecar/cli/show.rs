@@ -1,7 +1,7 @@
 //! Formats the sidecar's state for a terminal: first what is wrong and what to do about it, then the rest. It shows
 //! only what the status document holds.
 
-mod hub;
+pub(super) mod hub;
 
 use std::fmt::Write as _;
 

@@ -35,7 +35,7 @@ pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
 }
 
 /// Returns a finding for the keys about the hub that a variable or flag overrides here. The running sidecar may have
-/// others: `status` names them.
+/// others.
 pub(super) fn overridden(config: &Config) -> Option<Finding> {
     let keys: Vec<_> = config.overrides.of_connection().iter().map(|(key, by)| format!("`{key}` by {by}")).collect();
     let found = format!("overridden here, not as in {}: {}", config.path.display(), keys.join(", "));

@@ -6,6 +6,7 @@ mod http;
 mod hub;
 mod identity;
 mod pm2;
+mod running;
 mod secrets;
 mod stored;
 mod tls_files;
@@ -97,7 +98,9 @@ fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) 
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
     report.extend(tls_files::check(config));
-    let known = holder.as_ref().map(|_| identity::Known::of_sidecar(config)).unwrap_or_default();
+    let status = holder.as_ref().and_then(|_| running::status(config));
+    report.extend(status.as_ref().map(running::overridden).unwrap_or_default());
+    let known = status.as_ref().map(identity::Known::of_sidecar).unwrap_or_default();
     runtime.block_on(async {
         let at_hub = hub::check(config).await;
         let known = match at_hub.iter().any(Finding::is_problem) {

@@ -1,7 +1,7 @@
 //! Formats what is known of the hub and the way to it: the row, what is wrong, and what overrides the configuration.
 
+use crate::common::cli::quoted::quoted;
 use crate::sidecar::admin::status::Status;
-use crate::sidecar::cli::quoted::quoted;
 use crate::sidecar::cli::show::{count_u64, duration};
 
 /// Returns the row about the hub.
@@ -58,7 +58,7 @@ fn token_remedy(status: &Status) -> String {
 }
 
 /// Returns what overrides a key of the configuration, and how to take it out; `None` if the file's value counts.
-fn override_of(status: &Status, key: &str) -> Option<String> {
+pub(in crate::sidecar::cli) fn override_of(status: &Status, key: &str) -> Option<String> {
     let by = &status.hub.overridden.iter().find(|one| one.key == key)?.by;
     let Status { supervisor, process, .. } = status;
     let kind = if by.starts_with("--") { "flag" } else { "environment variable" };
