@@ -11,6 +11,9 @@ pub(crate) const STOP_RESERVE_MS: u64 = 600;
 /// The time that the machine grants the result hook beyond the hook's own time limit, in ms.
 const RESULT_HOOK_SLACK_MS: u64 = 5_000;
 
+/// The time that the machine grants a dial beyond `connect_timeout_ms`, in ms.
+const CONNECT_SLACK_MS: u64 = 500;
+
 /// Returns the policy for this configuration and supervisor.
 pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
     let settings = pm2.settings();
@@ -35,7 +38,8 @@ pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
         answer_timeout_ms: config.answer_timeout_ms,
         ping_interval_ms: config.ping_interval_ms,
         pong_timeout_ms: config.pong_timeout_ms,
-        connect_timeout_ms: config.connect_timeout_ms,
+        // The dial itself keeps the limit, and says at which step it was over.
+        connect_timeout_ms: config.connect_timeout_ms + CONNECT_SLACK_MS,
         identify_timeout_ms: config.identify_timeout_ms,
         reconnect_min_ms: config.reconnect_min_ms,
         reconnect_max_ms: config.reconnect_max_ms,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentcom::sidecar::hub_connection::{
-    Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, HubConnection, Roots,
+    ClientCertificate, Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, HubConnection, Roots, TlsOptions,
 };
 use futures_util::StreamExt;
-use rcgen::CertifiedKey;
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -27,34 +28,62 @@ struct TlsHub {
     pem: String,
 }
 
+/// A key and the certificate for it that `change` makes of a usual one, signed by itself.
+fn certificate_for(name: &str, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap(), key)
+}
+
 /// A hub that takes one connection, tells the first message it got, and answers the close.
 async fn tls_hub(name: &str) -> (TlsHub, tokio::task::JoinHandle<Option<Message>>) {
-    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let certificate = cert.der().clone();
+    tls_hub_with(certificate_for(name, |_| {}), None).await
+}
+
+/// The same with this certificate, which demands one signed by `clients`, if there are any.
+async fn tls_hub_with(
+    (certificate, key): (Certificate, KeyPair),
+    clients: Option<rustls::RootCertStore>,
+) -> (TlsHub, tokio::task::JoinHandle<Option<Message>>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = match clients {
+        Some(roots) => WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap(),
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into())
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("wss://localhost:{}/ws", listener.local_addr().unwrap().port());
     let task = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.ok()?;
-        let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await.ok()?;
-        let mut peer = tokio_tungstenite::accept_async(stream).await.ok()?;
-        let first = peer.next().await?.ok();
-        while let Some(Ok(_)) = peer.next().await {}
-        first
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        loop {
+            let (stream, _) = listener.accept().await.ok()?;
+            // A caller that does not trust us hangs up; the next one may.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let Ok(mut peer) = tokio_tungstenite::accept_async(stream).await else { continue };
+            let first = peer.next().await?.ok();
+            while let Some(Ok(_)) = peer.next().await {}
+            return first;
+        }
     });
-    (TlsHub { url, certificate, pem: cert.pem() }, task)
+    (TlsHub { url, certificate: certificate.der().clone(), pem: certificate.pem() }, task)
+}
+
+fn trusting(certificate: &rustls::pki_types::CertificateDer<'static>) -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    roots
 }
 
 fn link(url: &str, roots: Roots) -> (HubConnection, mpsc::Receiver<ConnectionEvent>) {
     let (tx, events) = mpsc::channel(16);
     let mut config = ConnectionConfig::new(url);
-    config.roots = roots;
+    config.transport.tls.roots = roots;
     (HubConnection::new(config, tx), events)
 }
 
@@ -87,9 +116,7 @@ async fn talk(url: &str, roots: Roots) {
 #[tokio::test]
 async fn a_trusted_hub_is_talked_to() {
     let (hub, served) = tls_hub("localhost").await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(hub.certificate).unwrap();
-    talk(&hub.url, Roots::Only(Arc::new(roots))).await;
+    talk(&hub.url, Roots::Only(Arc::new(trusting(&hub.certificate)))).await;
     assert_eq!(timeout(BOUND, served).await.unwrap().unwrap(), Some(Message::text("over tls")));
 }
 
@@ -118,23 +145,112 @@ async fn inner_dial_with_native_roots() {
     talk(&url, Roots::Native).await;
 }
 
-#[tokio::test]
-async fn an_untrusted_hub_is_refused_with_advice() {
-    let (hub, _served) = tls_hub("localhost").await;
-    let (other, _) = tls_hub("localhost").await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(other.certificate).unwrap();
-    let error = error_of_the_dial(&hub.url, Roots::Only(Arc::new(roots))).await;
-    assert!(error.contains("SSL_CERT_FILE"), "{error}");
+/// What a dial ends with at a hub that shows this certificate, which is trusted if `trusted`.
+async fn refusal_of(name: &str, trusted: bool, change: impl FnOnce(&mut CertificateParams)) -> String {
+    let (hub, _served) = tls_hub_with(certificate_for(name, change), None).await;
+    let other = certificate_for("localhost", under_another_name).0;
+    let anchor = if trusted { &hub.certificate } else { other.der() };
+    error_of_the_dial(&hub.url, Roots::Only(Arc::new(trusting(anchor)))).await
+}
+
+fn under_another_name(params: &mut CertificateParams) {
+    params.distinguished_name.push(DnType::CommonName, "another authority");
+}
+
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} in: {text}");
+    }
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_refused() {
-    let (hub, _served) = tls_hub("elsewhere.example").await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(hub.certificate).unwrap();
-    let error = error_of_the_dial(&hub.url, Roots::Only(Arc::new(roots))).await;
-    assert!(error.contains("elsewhere.example"), "{error}");
+async fn each_certificate_that_is_refused_has_its_own_advice() {
+    says(&refusal_of("localhost", false, |_| {}).await, &["unknown issuer", "SSL_CERT_FILE"]);
+    says(
+        &refusal_of("elsewhere.example", true, |_| {}).await,
+        &["is for elsewhere.example, not for localhost", "`hub_url`", "subjectAltName"],
+    );
+    let expired = |params: &mut CertificateParams| {
+        (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 2, 3));
+    };
+    says(
+        &refusal_of("localhost", true, expired).await,
+        &["expired at 2002-02-03", "renew it at the hub", "timedatectl"],
+    );
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(2999, 1, 1);
+    says(
+        &refusal_of("localhost", true, early).await,
+        &["not valid before 2999-01-01", "wait until then", "timedatectl"],
+    );
+    let authority = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    says(&refusal_of("localhost", true, authority).await, &["an authority's own (CA:TRUE)", "CA:FALSE"]);
+}
+
+#[tokio::test]
+async fn ca_file_is_read_again_for_each_dial() {
+    let (hub, served) = tls_hub("localhost").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let (mut link, mut events) = link(&hub.url, Roots::File(file.clone()));
+    let mut refused = async |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        link.dial();
+        closed(&mut events).await.error.unwrap()
+    };
+    let other = certificate_for("localhost", under_another_name).0.pem();
+    says(&refused(&other).await, &["unknown issuer", "which `ca_file` names"]);
+    let older = certificate_for("localhost", |_| {}).0.pem();
+    says(&refused(&older).await, &["bad signature", "was it made anew", "which `ca_file` names"]);
+    says(&refused("no PEM").await, &["`ca_file`: ", "holds no certificate in PEM"]);
+    std::fs::write(&file, &hub.pem).unwrap();
+    link.dial();
+    assert_eq!(next(&mut events).await, ConnectionEventKind::Opened);
+    timeout(BOUND, link.send("over tls".into())).await.unwrap().unwrap();
+    link.close(1000, "done");
+    assert_eq!(timeout(BOUND, served).await.unwrap().unwrap(), Some(Message::text("over tls")));
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_a_hub_that_demands_one() {
+    let (ours, our_key) = certificate_for("alice", |_| {});
+    let (hub, served) = tls_hub_with(certificate_for("localhost", |_| {}), Some(trusting(ours.der()))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    let certificate = write("cert.pem", &ours.pem());
+    let key = write("key.pem", &our_key.serialize_pem());
+    let roots = || Roots::Only(Arc::new(trusting(&hub.certificate)));
+    let with = |client: Option<ClientCertificate>| {
+        let (tx, events) = mpsc::channel(16);
+        let mut config = ConnectionConfig::new(&hub.url);
+        config.transport.tls = TlsOptions { roots: roots(), client, has_keys: true };
+        (HubConnection::new(config, tx), events)
+    };
+    let (mut link, mut events) = with(None);
+    link.dial();
+    says(&closed(&mut events).await.error.unwrap(), &["client certificate", "`client_cert_file`", "`client_key_file`"]);
+
+    let others = write("other.pem", &KeyPair::generate().unwrap().serialize_pem());
+    let (mut link, mut events) = with(Some(ClientCertificate { certificate: certificate.clone(), key: others }));
+    link.dial();
+    says(&closed(&mut events).await.error.unwrap(), &["`client_key_file` is not the key of `client_cert_file`"]);
+
+    let (mut link, mut events) = with(Some(ClientCertificate { certificate, key }));
+    link.dial();
+    assert_eq!(next(&mut events).await, ConnectionEventKind::Opened);
+    timeout(BOUND, link.send("it is me".into())).await.unwrap().unwrap();
+    link.close(1000, "done");
+    assert_eq!(timeout(BOUND, served).await.unwrap().unwrap(), Some(Message::text("it is me")));
+}
+
+#[tokio::test]
+async fn a_tls_port_behind_ws_is_named() {
+    let (hub, _served) = tls_hub("localhost").await;
+    let plain = hub.url.replacen("wss", "ws", 1);
+    let error = error_of_the_dial(&plain, Roots::Native).await;
+    says(&error, &["that port speaks TLS", &format!("write {} into `hub_url`", hub.url)]);
 }
 
 #[tokio::test]
@@ -150,5 +266,5 @@ async fn a_plain_port_behind_wss_is_named() {
         let _ = stream.read_to_end(&mut rest).await;
     });
     let error = error_of_the_dial(&url, Roots::Only(Arc::new(rustls::RootCertStore::empty()))).await;
-    assert!(error.contains("does not speak TLS"), "{error}");
+    says(&error, &["does not speak TLS", &format!("write {} into `hub_url`", url.replacen("wss", "ws", 1))]);
 }

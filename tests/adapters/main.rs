@@ -2,6 +2,7 @@
 
 mod config_load;
 mod hub_link;
+mod hub_link_handshake;
 mod hub_link_tls;
 mod results;
 mod runner;

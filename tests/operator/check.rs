@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::hub::Hub;
 use crate::support::legacy_hub::LegacyHub;
@@ -14,6 +14,7 @@ use crate::support::process;
 use crate::support::sidecar::{Agent, SIDECAR};
 use crate::support::wait;
 use crate::support::web::Web;
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 fn command(agent: &Agent, pm2_home: &Path, args: &[&str]) -> Command {
@@ -474,4 +475,39 @@ fn preflight_ends_as_run_would() {
     let (code, text) = preflight(&agent);
     assert!(code == Some(78) && text.contains("`drain_deadline_ms`: found the text \"soon\""), "{text}");
     assert_eq!(agent.start().wait_exit().code(), Some(78));
+}
+
+#[test]
+fn the_files_for_tls_are_looked_at_before_a_dial_needs_them() {
+    let hub = Hub::start();
+    let agent = well(&hub);
+    let (day, now) = (Duration::from_secs(24 * 3_600), SystemTime::now());
+    let made = |days: u32| {
+        let mut params = CertificateParams::new(["alice".to_owned()]).unwrap();
+        params.not_after = (now + day * days).into();
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (ca, (soon, key)) = (agent.path("ca.pem"), made(12));
+    fs::write(agent.path("cert.pem"), soon).unwrap();
+    fs::write(agent.path("key.pem"), key).unwrap();
+    for (name, file) in [("ca_file", "./ca.pem"), ("client_cert_file", "./cert.pem"), ("client_key_file", "./key.pem")]
+    {
+        agent.configure(name, json!(file));
+    }
+    let told = || Found::of(&agent).all("tls files");
+    let is = |found: &(String, String, String), level: &str, words: &str| {
+        assert!(found.0 == level && found.1.contains(words), "{level}, {words:?} in {found:?}");
+    };
+    let missing = told();
+    is(&missing[0], "problem", "cannot be read");
+    is(&missing[1], "warning", "cert.pem expires at ");
+    is(&missing[2], "warning", "is without TLS");
+    fs::write(&ca, "no PEM").unwrap();
+    is(&told()[0], "problem", "ca.pem holds no certificate in PEM");
+    fs::write(&ca, made(400).0).unwrap();
+    fs::write(agent.path("key.pem"), made(400).1).unwrap();
+    let mixed = told();
+    is(&mixed[0], "ok", "good for 30 days");
+    is(&mixed[1], "problem", "is not the key of `client_cert_file`");
 }

@@ -7,6 +7,7 @@ mod absences;
 mod check;
 mod crash;
 mod depth;
+mod dialing;
 mod disk_faults;
 mod encodings;
 mod existing_hub;

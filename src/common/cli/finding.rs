@@ -104,6 +104,9 @@ impl<C: Code> Report<C> {
 
     /// Redacts the secret in all findings: the answers of a hub or pm2 may hold it.
     pub fn hide(&mut self, secret: &Secret) {
+        if secret.expose().is_empty() {
+            return;
+        }
         for finding in &mut self.findings {
             finding.found = finding.found.replace(secret.expose(), REDACTED);
             finding.todo = finding.todo.take().map(|todo| todo.replace(secret.expose(), REDACTED));

@@ -7,17 +7,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 
-use crate::common::http_client::dial::{self, Roots};
+use crate::common::http_client::route::{ByteStream, Transport};
+use crate::common::http_client::tls_advice::{self, Peer};
+use crate::common::http_client::{addresses, dial, route};
 use crate::common::secret::Secret;
-
-/// A connection that bytes go over, both ways.
-pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
 
 /// The step at which a request failed. Each holds a message that says why and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -78,22 +74,21 @@ impl HttpRequest<'_> {
     }
 }
 
-/// Connects to a hub's HTTP address, through TLS for `https://`.
+/// Connects to a hub's HTTP address before `deadline`, through TLS for `https://`.
 ///
 /// # Errors
 /// Returns an [`AskError`] with the step that failed; nothing was asked then.
-pub async fn connect(base: &str) -> Result<Box<dyn ByteStream>, AskError> {
+pub async fn connect(base: &str, deadline: Instant, transport: &Transport) -> Result<Box<dyn ByteStream>, AskError> {
     let uri = parse(base)?;
-    let stream = dial::tcp(&uri).await.map_err(|error| AskError::Tcp(dial::explain_tcp(base, &error)))?;
-    if uri.scheme_str() != Some("https") {
-        return Ok(Box::new(stream));
+    let opened = route::open(&uri, transport.proxies, None, deadline, |_| {}).await;
+    let (stream, _) = opened.map_err(|error| AskError::Tcp(dial::explain_tcp(base, &error)))?;
+    if !addresses::is_tls(&uri) {
+        return Ok(stream);
     }
-    let failed = |why: &dyn fmt::Display| AskError::Tls(format!("cannot speak TLS to {base}: {why}"));
-    let config = dial::tls(Roots::Native).await.map_err(|why| failed(&why))?;
-    let name = ServerName::try_from(dial::host(&uri).to_owned()).map_err(|error| failed(&error))?;
-    let stream = TlsConnector::from(config).connect(name, stream).await;
-    let explained = |error| AskError::Tls(dial::explain_handshake(base, "http://", &error));
-    Ok(Box::new(stream.map_err(explained)?))
+    let plain = dial::with_scheme(&uri, "http");
+    let peer = Peer { shown: base, plain: &plain, set_by: "the hub's address", options: &transport.tls };
+    let secured = route::secure(stream, addresses::host(&uri), &transport.tls).await;
+    Ok(Box::new(secured.map_err(|error| AskError::Tls(tls_advice::explain_handshake(peer, &error)))?))
 }
 
 /// Parses an address.

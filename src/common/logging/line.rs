@@ -1,7 +1,7 @@
 //! Turns an event's text into a line and replaces secrets before the line is queued. It does not write.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -15,6 +15,22 @@ const SHORTEST_SECRET: usize = 4;
 #[derive(Debug, Clone, Default)]
 pub struct Redactor {
     needles: Vec<Secret>,
+}
+
+/// The most secrets that are learned; the oldest is forgotten first.
+const MAX_LEARNED: usize = 16;
+
+/// The secrets that this process has learned since it began, such as a renewed token, the oldest first. Every redactor
+/// replaces them too.
+static LEARNED: RwLock<Vec<Redactor>> = RwLock::new(Vec::new());
+
+/// Has a secret replaced by every redactor of this process, also by those that exist already.
+pub fn learn_secret(secret: &Secret) {
+    let mut learned = LEARNED.write().unwrap_or_else(PoisonError::into_inner);
+    if learned.len() == MAX_LEARNED {
+        learned.remove(0);
+    }
+    learned.push(Redactor::new(std::slice::from_ref(secret)));
 }
 
 impl Redactor {
@@ -36,6 +52,11 @@ impl Redactor {
     }
 
     pub(crate) fn clean(&self, line: String) -> String {
+        let learned = LEARNED.read().unwrap_or_else(PoisonError::into_inner);
+        learned.iter().fold(self.replace(line), |line, one| one.replace(line))
+    }
+
+    fn replace(&self, line: String) -> String {
         self.needles
             .iter()
             .map(Secret::expose)
@@ -50,7 +71,9 @@ impl Redactor {
             let beginnings = needle.char_indices().map(|(at, _)| at).rev();
             beginnings.into_iter().find(|end| text.ends_with(&needle[..*end])).unwrap_or(0)
         };
-        self.needles.iter().map(|needle| of_one(needle.expose())).max().unwrap_or(0)
+        let learned = LEARNED.read().unwrap_or_else(PoisonError::into_inner);
+        let needles = learned.iter().flat_map(|one| &one.needles).chain(&self.needles);
+        needles.map(|needle| of_one(needle.expose())).max().unwrap_or(0)
     }
 }
 

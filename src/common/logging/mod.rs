@@ -24,7 +24,7 @@ use crate::common::fs::rotating_file::RotatingFile;
 use crate::common::secret::Secret;
 pub use level::{LogFormat, LogLevel};
 use line::LineMaker;
-pub use line::Redactor;
+pub use line::{Redactor, learn_secret};
 use queue::LineQueue;
 use text::TextFormat;
 pub use text::TextLine;

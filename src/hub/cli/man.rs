@@ -11,12 +11,17 @@ use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{fail, print};
 
 /// The environment variables that the commands read, with their meanings. Those of `serve` stand with its options.
-const ENVIRONMENT: [(&str, &str); 5] = [
+const ENVIRONMENT: [(&str, &str); 7] = [
     (DATA_VARIABLE, "the folder of the hub's store, where neither --data nor --hub is given"),
     (URL_VARIABLE, "the hub's address, where neither --data nor --hub is given"),
     (TOKEN_FILE_VARIABLE, "the file with the token for it, where --token-file is not given"),
     ("COLUMNS", "how wide a table may be, where it is not the terminal's width; without either nothing is cut"),
     ("SSL_CERT_FILE", "the authorities that an https:// hub's certificate is checked against, where not the machine's"),
+    (
+        "HTTPS_PROXY",
+        "the proxy to a hub whose address asks for TLS; HTTP_PROXY: to any other; ALL_PROXY: to both; or lower case",
+    ),
+    ("NO_PROXY", "the hosts that are reached without a proxy: *, names, addresses, networks; this machine always is"),
 ];
 
 /// The hub's files, in its data folder, with their meanings.

@@ -13,6 +13,7 @@ use crate::protocol::Rival;
 use crate::sidecar::admin::identity_conflict::IdentityConflict;
 use crate::sidecar::agent::results::kept::KeptResults;
 use crate::sidecar::clock::Clock;
+use crate::sidecar::hub_connection::dial::progress::DialState;
 use crate::sidecar::previous_run::PreviousRun;
 
 /// The number of past restarts that are kept beside the journal, for operators.
@@ -41,6 +42,12 @@ pub(crate) struct About {
     pub(crate) redactor: Redactor,
     /// The results that were not taken; `None` until they are counted.
     pub(crate) kept: watch::Receiver<Option<KeptResults>>,
+    /// What the dial is doing; `None` before the first one.
+    pub(crate) dial: watch::Receiver<Option<DialState>>,
+    /// The file that the token is read from for each dial.
+    pub(crate) token_file: Option<String>,
+    /// The keys of the file that a variable or flag overrides, of those that decide about the connection.
+    pub(crate) overrides: Vec<(&'static str, &'static str)>,
 }
 
 /// The counters since the process began.
@@ -106,6 +113,8 @@ pub(crate) struct HubTrouble {
     pub(crate) refused: bool,
     /// Whether the hub has another sidecar with our identity in our place.
     pub(crate) by_rival: bool,
+    /// The time of it, by the process's clock.
+    pub(crate) at: Timestamp,
     /// Whether it belongs to the current connection, whose end is less informative.
     fresh: bool,
 }
@@ -123,6 +132,8 @@ pub(crate) struct Snapshot {
     pub(crate) next: Option<(Timestamp, Wait)>,
     /// The counters.
     pub(crate) counts: Counts,
+    /// Why `token_file` could not be read for the last dial.
+    pub(crate) token_trouble: Option<String>,
     /// Why the last attempt to connect failed, or the last connection ended.
     pub(crate) hub_trouble: Option<HubTrouble>,
     /// The other sidecar with this identity, if there was one since the process began.
@@ -144,6 +155,7 @@ impl Snapshot {
             machine,
             next: None,
             counts: Counts::default(),
+            token_trouble: None,
             hub_trouble: None,
             identity_conflict: None,
             latency_ms: None,
@@ -177,7 +189,7 @@ impl Snapshot {
             if let Effect::Wake { .. } = effect {
                 self.counts.wakes += 1;
             } else if let Effect::Notify(notice) = effect {
-                self.record_notice(notice);
+                self.record_notice(notice, now);
             } else if let (Effect::Dial, Some(trouble)) = (effect, &mut self.hub_trouble) {
                 trouble.fresh = false;
             }
@@ -185,7 +197,7 @@ impl Snapshot {
         self.update_current_task(now);
     }
 
-    fn record_notice(&mut self, notice: &Notice) {
+    fn record_notice(&mut self, notice: &Notice, now: Timestamp) {
         match notice {
             Notice::Connected { returned } => {
                 self.counts.connections += 1;
@@ -197,7 +209,8 @@ impl Snapshot {
                 }
             }
             Notice::IdentifyRefused { error } => {
-                self.hub_trouble = Some(HubTrouble { why: error.clone(), refused: true, by_rival: false, fresh: true });
+                let why = error.clone();
+                self.hub_trouble = Some(HubTrouble { why, refused: true, by_rival: false, at: now, fresh: true });
             }
             Notice::TaskTaken { .. } => self.counts.taken += 1,
             Notice::VerdictReached { completed: true, .. } => self.counts.completed += 1,
@@ -224,7 +237,8 @@ impl Snapshot {
             self.identity_conflict = Some(IdentityConflict::after(self.identity_conflict.take(), rival, now));
         }
         if !self.hub_trouble.as_ref().is_some_and(|trouble| trouble.refused && trouble.fresh) {
-            self.hub_trouble = Some(HubTrouble { why, refused: false, by_rival: rival.is_some(), fresh: true });
+            let by_rival = rival.is_some();
+            self.hub_trouble = Some(HubTrouble { why, refused: false, by_rival, at: now, fresh: true });
         }
     }
 

@@ -131,12 +131,33 @@ pub struct HubPart {
     pub link: String,
     /// An explanation of the state, for operators.
     pub detail: String,
+    /// What is dialled at this moment; absent in the other states.
+    #[serde(default)]
+    pub dialing: Option<DialingPart>,
     /// Why the last attempt to connect failed or the last connection ended; absent while online.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// The time since then.
+    #[serde(default)]
+    pub trouble_age_ms: Option<u64>,
     /// Whether the hub refused to identify us.
     #[serde(default)]
     pub refused: bool,
+    /// The address of the current connection: the hub's, or the proxy's.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// The proxy on the way, without its credentials, and the environment variable that names it.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// The file that the token is read from for each dial.
+    #[serde(default)]
+    pub token_file: Option<String>,
+    /// Why that file could not be read for the last dial.
+    #[serde(default)]
+    pub token_trouble: Option<String>,
+    /// What overrides the configuration about the hub.
+    #[serde(default)]
+    pub overridden: Vec<OverriddenPart>,
     /// The time since the hub identified us on this connection.
     pub online_for_ms: Option<u64>,
     /// The time from the last ping to the hub's next frame.
@@ -145,6 +166,30 @@ pub struct HubPart {
     pub reconnects: u64,
     /// The hub's features beyond those of a legacy hub.
     pub features: Vec<String>,
+}
+
+/// A dial under way (`Status.hub.dialing`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DialingPart {
+    /// What it does, for operators: `dialing 192.0.2.1:443 (2 of 4)`, `opening the WebSocket at 192.0.2.1:443`.
+    pub what: String,
+    /// The address that is dialled, or that there is a connection to.
+    pub address: Option<String>,
+    /// The place of that address among those of the host, from 1.
+    pub number: Option<usize>,
+    /// The number of the host's addresses.
+    pub of: Option<usize>,
+    /// The time since the dial began.
+    pub for_ms: u64,
+}
+
+/// A key of the configuration that is overridden (`Status.hub.overridden`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverriddenPart {
+    /// The key: `hub_url` or `token`.
+    pub key: String,
+    /// The environment variable or flag that its value is from.
+    pub by: String,
 }
 
 /// Another sidecar that uses this agent's identity (`Status.identity_conflict`).
@@ -285,7 +330,7 @@ impl Status {
             clean(&mut restart.reason);
             restart.command_id.iter_mut().for_each(clean);
         }
-        self.hub.trouble.iter_mut().for_each(clean);
+        self.hub.trouble.iter_mut().chain(&mut self.hub.token_trouble).for_each(clean);
         self.identity_conflict.iter_mut().filter_map(|other| other.address.as_mut()).for_each(clean);
         self
     }

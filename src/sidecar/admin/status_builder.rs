@@ -6,9 +6,10 @@ use crate::machine::{
 };
 use crate::sidecar::admin::snapshot::{PastRestart, Snapshot};
 use crate::sidecar::admin::status::{
-    CountsPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, PreviousRunPart, ProcessPart,
-    RejectedPart, RestartPart, Status, SupervisorPart, TaskPart, VerdictPart,
+    CountsPart, DialingPart, HubPart, IdentityConflictPart, JournalPart, LeavingPart, NextPart, OverriddenPart,
+    PreviousRunPart, ProcessPart, RejectedPart, RestartPart, Status, SupervisorPart, TaskPart, VerdictPart,
 };
+use crate::sidecar::hub_connection::dial::progress::DialState;
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
 /// The number of past restarts in the document.
@@ -146,14 +147,22 @@ fn leaving(state: &State, now: Timestamp) -> Option<LeavingPart> {
 
 fn hub(snapshot: &Snapshot, now: Timestamp) -> HubPart {
     let link = &snapshot.machine.connection;
+    let dial = snapshot.about.dial.borrow().clone();
+    let dialing = dial.as_ref().filter(|_| matches!(link, Connection::Dialing { .. })).map(dialing);
+    // Of a connection that is no more, the address is out of date.
+    let live = dial.filter(|_| !matches!(link, Connection::Down { .. }));
     let detail = match link {
         Connection::Down { retry_at, attempt, firm } => {
             let named = if *firm { ", a time that the hub named" } else { "" };
-            let attempts = if *attempt == 1 { "1 attempt".to_owned() } else { format!("{attempt} attempts") };
-            format!("{attempts} failed; the next in {} s{named}", retry_at.since(now).div_ceil(1_000))
+            format!("{} failed; the next in {} s{named}", attempts(*attempt), retry_at.since(now).div_ceil(1_000))
         }
-        Connection::Dialing { .. } => "connecting".to_owned(),
-        Connection::Identifying { .. } => "waits for the hub to know us".to_owned(),
+        Connection::Dialing { attempt, .. } => match &dialing {
+            Some(dialing) => format!("{}, for {} ms{}", dialing.what, dialing.for_ms, failed_before(*attempt)),
+            None => format!("begins to dial{}", failed_before(*attempt)),
+        },
+        Connection::Identifying { attempt, .. } => {
+            format!("waits for the hub to know us{}", failed_before(*attempt))
+        }
         Connection::Online(online) => match (online.heartbeat, online.limited_until) {
             (_, Some(until)) => format!("rate limited for {} ms", until.since(now)),
             (Heartbeat::Sent { .. }, None) => "a ping waits for its answer".to_owned(),
@@ -169,6 +178,13 @@ fn hub(snapshot: &Snapshot, now: Timestamp) -> HubPart {
         url: snapshot.about.hub_url.clone(),
         link: ConnectionName::from(link).to_string(),
         detail,
+        dialing,
+        trouble_age_ms: trouble.map(|trouble| now.since(trouble.at)),
+        peer: live.as_ref().and_then(|dial| dial.peer).map(|peer| peer.to_string()),
+        proxy: live.and_then(|dial| dial.proxy),
+        token_file: snapshot.about.token_file.clone(),
+        token_trouble: snapshot.token_trouble.clone(),
+        overridden: snapshot.about.overrides.iter().map(overridden).collect(),
         trouble: trouble.map(|trouble| trouble.why.clone()),
         refused: trouble.is_some_and(|trouble| trouble.refused),
         online_for_ms: link.online().map(|online| now.since(online.since)),
@@ -176,6 +192,30 @@ fn hub(snapshot: &Snapshot, now: Timestamp) -> HubPart {
         reconnects: snapshot.counts.connections.saturating_sub(1),
         features: named.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
     }
+}
+
+fn attempts(count: u32) -> String {
+    if count == 1 { "1 attempt".to_owned() } else { format!("{count} attempts") }
+}
+
+/// Returns that so many attempts in a row have failed before this one.
+fn failed_before(count: u32) -> String {
+    if count == 0 { String::new() } else { format!("; {} failed before", attempts(count)) }
+}
+
+fn dialing(dial: &DialState) -> DialingPart {
+    let address = dial.peer.or_else(|| dial.attempt.map(|attempt| attempt.address));
+    DialingPart {
+        what: dial.to_string(),
+        address: address.map(|address| address.to_string()),
+        number: dial.attempt.map(|attempt| attempt.number),
+        of: dial.attempt.map(|attempt| attempt.of),
+        for_ms: u64::try_from(dial.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn overridden((key, by): &(&'static str, &'static str)) -> OverriddenPart {
+    OverriddenPart { key: (*key).to_owned(), by: (*by).to_owned() }
 }
 
 fn identity_conflict(snapshot: &Snapshot, now: Timestamp) -> Option<IdentityConflictPart> {

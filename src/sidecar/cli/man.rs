@@ -10,7 +10,7 @@ use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The environment variables that the sidecar reads, with their meanings.
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 12] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
     (
         "AGENTCOM_TOKEN",
@@ -29,7 +29,15 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("PM2_PROCESS_NAME", "what pm2 calls this process, where it should not be pm2's own `name`"),
     ("PM2_HOME", "pm2's folder, where it is not ~/.pm2"),
     ("PATH", "where `pm2` and what the wake command names are looked for"),
-    ("SSL_CERT_FILE", "the authorities that a wss:// hub's certificate is checked against, where not the machine's"),
+    (
+        "SSL_CERT_FILE",
+        "the authorities that a wss:// hub's certificate is checked against, where not `ca_file` or the machine's",
+    ),
+    (
+        "HTTPS_PROXY",
+        "the proxy to a hub whose address asks for TLS; HTTP_PROXY: to any other; ALL_PROXY: to both; or lower case",
+    ),
+    ("NO_PROXY", "the hosts that are reached without a proxy: *, names, addresses, networks; this machine always is"),
 ];
 
 /// The sidecar's files, by default in the configuration's folder, with their meanings.

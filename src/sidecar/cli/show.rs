@@ -1,6 +1,8 @@
 //! Formats the sidecar's state for a terminal: first what is wrong and what to do about it, then the rest. It shows
 //! only what the status document holds.
 
+pub(super) mod hub;
+
 use std::fmt::Write as _;
 
 use crate::common::text::on_one_line;
@@ -21,7 +23,7 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
     let mut page = Page::new(format!("{} {}: {}", status.agent_id, status.phase, status.why));
     page.troubles(&troubles(status));
     page.row("task", &task(status));
-    page.row("hub", &hub(status));
+    page.row("hub", &hub::row(status));
     if let Some(other) = status.identity_conflict.as_ref().filter(|other| !other.recent) {
         page.row("identity", &another_sidecar(other, "used"));
     }
@@ -63,6 +65,9 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
         page.row("run before", &run_before(before, now_ms));
     }
     page.row("config", &process.config);
+    if !status.hub.overridden.is_empty() {
+        page.row("overridden", &hub::overridden(status));
+    }
     page.text
 }
 
@@ -83,7 +88,8 @@ pub(super) fn running_short(status: &Status) -> String {
     if let Some(task) = &status.task {
         let _ = write!(line, "; task {} {}", task.task_id, task.stage);
     }
-    let _ = write!(line, "; hub {}", status.hub.link);
+    let dialing = status.hub.dialing.as_ref().map(|dialing| dialing.what.as_str());
+    let _ = write!(line, "; hub {}", dialing.unwrap_or(&status.hub.link));
     if status.identity_conflict.as_ref().is_some_and(|other| other.recent) {
         line.push_str("; another sidecar uses this identity");
     }
@@ -148,7 +154,7 @@ fn troubles(status: &Status) -> Vec<Trouble> {
             format!("look at the disk and the permissions of {}; it is tried again every second", status.journal.file),
         );
     }
-    let is_down = status.hub.link == "down";
+    let is_down = hub::is_away(status);
     let conflict = status.identity_conflict.as_ref().filter(|other| other.recent);
     if let Some(other) = conflict {
         let then = match is_down && other.in_our_place {
@@ -158,7 +164,11 @@ fn troubles(status: &Status) -> Vec<Trouble> {
         add(another_sidecar(other, "uses") + &then, REMEDY.to_owned());
     }
     if is_down && !conflict.is_some_and(|other| other.in_our_place) {
-        add_hub(status, &mut add);
+        let (problem, remedy) = hub::trouble(status);
+        add(problem, remedy);
+    }
+    if let Some(why) = &status.hub.token_trouble {
+        add(why.clone(), "make it readable: it is read again for each dial".to_owned());
     }
     if let Some(leaving) = &status.leaving {
         let left = leaving.deadline_in_ms.map(|ms| format!(", at most {} more", duration(ms))).unwrap_or_default();
@@ -187,23 +197,6 @@ pub(super) fn another_sidecar(other: &IdentityConflictPart, uses: &str) -> Strin
     format!("another sidecar{at} {uses} this identity, last seen {} ago", duration(other.age_ms))
 }
 
-fn add_hub(status: &Status, add: &mut impl FnMut(String, String)) {
-    let hub = &status.hub;
-    let why = hub.trouble.as_deref();
-    if hub.refused {
-        add(
-            format!("the hub does not let us in ({}): {}", why.unwrap_or_default(), hub.detail),
-            format!(
-                "put this agent's own token into {} (agentcom-hub token {} makes one more), then agentcom-sidecar restart",
-                status.process.config, status.agent_id
-            ),
-        );
-    } else {
-        let then = why.map_or_else(|| format!("does it run at {}?", hub.url), str::to_owned);
-        add(format!("the hub is away: {}", hub.detail), then);
-    }
-}
-
 fn task(status: &Status) -> String {
     let Some(task) = &status.task else { return "none".to_owned() };
     let recovering = if task.recovering { ", from a process before" } else { "" };
@@ -221,15 +214,6 @@ fn rejected_results(rejected: &RejectedPart) -> String {
     let newest = rejected.newest.as_ref().map(|path| format!(", the newest {path}")).unwrap_or_default();
     let kilobytes = rejected.bytes as f64 / 1e3;
     format!("{} not taken, {kilobytes:.1} kB{newest}", count_u64(rejected.count, "result"))
-}
-
-fn hub(status: &Status) -> String {
-    let hub = &status.hub;
-    let since = hub.online_for_ms.map(|ms| format!(" for {}", duration(ms))).unwrap_or_default();
-    // While the hub is away the last latency is out of date.
-    let latency = hub.latency_ms.filter(|_| hub.online_for_ms.is_some());
-    let latency = latency.map(|ms| format!(", answers in {}", duration(ms))).unwrap_or_default();
-    format!("{}{since}{latency}, {}; {}", hub.link, count_u64(hub.reconnects, "reconnect"), hub.url)
 }
 
 fn journal(status: &Status) -> String {

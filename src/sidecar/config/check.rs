@@ -1,15 +1,16 @@
 //! Makes a checked [`Config`] from the text of the file. A wrong value becomes a [`Problem`] and the reading goes on,
-//! so that one run names them all. The only I/O is a read of the file's permissions.
+//! so that one run names them all. The only I/O is that `token_file` is read, and the permissions of files with secrets.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::secret::Secret;
-use crate::protocol::{Limit, check_agent_name};
+use crate::protocol::check_agent_name;
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
 use crate::sidecar::config::json_ast::{self, Value};
 use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, RestartIntensity, bounds};
 
+mod credentials;
 mod http_listen;
 mod hub_url;
 mod labels;
@@ -17,11 +18,13 @@ pub(super) mod reader;
 mod wake_command;
 mod work;
 
+use credentials::Token;
 use reader::{Reader, not_null};
 
 /// The values that are read before the table of keys, since other keys depend on them.
 pub(super) struct First {
     pub(super) token: Secret,
+    pub(super) token_file: Option<PathBuf>,
     pub(super) wake_timeout_ms: u64,
     pub(super) executors: Vec<Executor>,
     pub(super) http_allow_remote: bool,
@@ -66,17 +69,20 @@ fn sort_by_place(mut problems: Vec<Problem>) -> Vec<Problem> {
 
 impl Reader<'_> {
     /// Reads every key. Returns `None` if any value is wrong.
-    fn config(&mut self, token: Option<Secret>, overrides: &Overrides) -> Option<Config> {
+    fn config(&mut self, token: Option<Token>, overrides: &Overrides) -> Option<Config> {
         let wake_timeout_ms = self.number(bounds::WAKE_TIMEOUT);
+        let Token { secret, file } = token.unwrap_or_else(|| Token { secret: Secret::new(""), file: None });
         let first = First {
-            token: token.unwrap_or_else(|| Secret::new("")),
+            token: secret,
+            token_file: file,
             wake_timeout_ms,
             executors: self.executors(wake_timeout_ms),
             http_allow_remote: self.boolean("http_allow_remote"),
         };
         let config = self.every_key(overrides, first);
         self.check_reconnect_order(&config);
-        self.check_permissions();
+        self.check_client_pair();
+        self.check_permissions(config.token_file.as_deref(), config.client_key_file.as_deref());
         self.problems.is_empty().then_some(config)
     }
 
@@ -87,38 +93,6 @@ impl Reader<'_> {
             self.wrong(Some(node), key, allowed);
         }
         id
-    }
-
-    fn token(&mut self, over: Option<&Override>) -> Option<Secret> {
-        const ALLOWED: &str = "the text that the hub gave at registration (1 to 256 characters, no white space around)";
-        let (node, key, secret) = match over {
-            Some(over) => (None, over.from, over.value.clone()),
-            None => {
-                let (node, text) = self.required_text("token", ALLOWED)?;
-                (Some(node), "token", Secret::new(text))
-            }
-        };
-        let text = secret.expose();
-        let length = text.chars().count();
-        let problem = if length > Limit::Status.chars() {
-            Some(format!("a text of {length} characters"))
-        } else if text.trim() != text || text.chars().any(char::is_control) || text.is_empty() {
-            Some("a text with white space or control characters around or in it".to_owned())
-        } else if text.contains(char::REPLACEMENT_CHARACTER) {
-            Some("bytes that are no UTF-8 text".to_owned())
-        } else {
-            None
-        };
-        self.redact(text);
-        // The token as written, with its escapes, occurs in quoted values.
-        node.into_iter().for_each(|node| self.redact(node.raw.trim_matches('"')));
-        match problem {
-            None => Some(secret),
-            Some(found) => {
-                self.report(node.map(|node| node.at), key, found, ALLOWED);
-                None
-            }
-        }
     }
 
     pub(super) fn hub_url(&mut self, key: &'static str, over: Option<&Override>) -> String {
@@ -266,20 +240,6 @@ impl Reader<'_> {
             let node = self.find("reconnect_min_ms").or_else(|| self.find("reconnect_max_ms"));
             let allowed = format!("at most reconnect_max_ms, which is {max}");
             self.report(node.map(|node| node.at), "reconnect_min_ms", min.to_string(), &allowed);
-        }
-    }
-
-    /// Warns if other users can read a file that holds the token.
-    fn check_permissions(&mut self) {
-        use std::os::unix::fs::PermissionsExt;
-        // A token from the environment leaves nothing in the file to protect.
-        if self.present_legacy("token").is_none() {
-            return;
-        }
-        let Ok(metadata) = std::fs::metadata(self.path) else { return };
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            self.warn(None, WarningKind::ReadableByOthers { path: self.path.to_owned(), mode });
         }
     }
 }

@@ -99,12 +99,19 @@ pub enum WarningKind {
         /// The line of the first one, from 1.
         first_line: usize,
     },
-    /// Other users can read the token.
+    /// Other users can read a secret.
     ReadableByOthers {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+        /// The secret that it holds: `the agent's token`.
+        secret: &'static str,
+    },
+    /// `token_file` holds no token at this time.
+    TokenFile {
+        /// What was found.
+        found: String,
     },
     /// A placeholder in single quotes, where the shell does not expand it.
     SingleQuoted {
@@ -172,12 +179,15 @@ impl fmt::Display for WarningKind {
             Self::DuplicateKey { key, first_line } => {
                 write!(f, "`{key}` stands twice (first on line {first_line}); this one counts")
             }
-            Self::ReadableByOthers { path, mode } => write!(
+            Self::ReadableByOthers { path, mode, secret } => write!(
                 f,
-                "other users can read {} (mode {mode:03o}) and it holds the agent's token; run: chmod 600 '{}'",
+                "other users can read {} (mode {mode:03o}) and it holds {secret}; run: chmod 600 '{}'",
                 path.display(),
                 path.display()
             ),
+            Self::TokenFile { found } => {
+                write!(f, "`token_file` is {found}; it is read again for each connection, and there is none without it")
+            }
             Self::SingleQuoted { key, variable } => write!(
                 f,
                 "`{key}` has ${{{variable}}} inside single quotes, where the shell does not expand it; \

@@ -78,8 +78,13 @@ config_keys! {
     |overrides, first|
     [WAKE_TIMEOUT, INTENSITY_MAX, INTENSITY_WINDOW, SHELL_COMMAND_TIMEOUT, HOOK_TIMEOUT]
     agent_id: restart = agent_id();
-    token: restart => first.token;
+    token: token => first.token;
+    token_file: restart => first.token_file;
     hub_url: restart = hub_url(overrides.hub_url.as_ref());
+    // The hub connection has a copy of these three; what is in the files is read for each dial.
+    ca_file: restart = folder();
+    client_cert_file: restart = folder();
+    client_key_file: restart = folder();
     hub_api_url: live = http_url();
     repo_dir: live = folder();
     reviewer: live = optional_text();
@@ -131,7 +136,8 @@ mod tests {
         let doc = include_str!("../../../docs/configuration.md");
         let row = doc.lines().find(|line| line.starts_with("| count at once |")).unwrap();
         for (key, merge) in RELOADS {
-            assert_eq!(row.contains(&format!("`{key}`")), *merge != "restart", "{key}");
+            let waits = matches!(*merge, "restart" | "token");
+            assert_eq!(row.contains(&format!("`{key}`")), !waits, "{key}");
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod check;
+mod credentials;
 mod error;
 mod json_ast;
 mod keys;
@@ -24,6 +25,7 @@ use crate::common::secret::Secret;
 use crate::protocol::Labels;
 
 pub use bounds::NumberKey;
+pub use credentials::read_token;
 pub use error::{ConfigError, Place, Problem, Warning, WarningKind};
 pub use keys::{KEYS, NUMBERS};
 pub use reload::Merged;
@@ -41,10 +43,19 @@ pub struct Config {
     pub overrides: Overrides,
     /// The agent's id on the hub, 1 to 128 characters.
     pub agent_id: String,
-    /// The agent's secret.
+    /// The agent's secret; empty if `token_file` could not be read.
     pub token: Secret,
+    /// The file that the token is read from, if it does not stand in the configuration or the environment. It is read
+    /// again for each connection.
+    pub token_file: Option<PathBuf>,
     /// The hub's WebSocket address, `ws://` or `wss://`.
     pub hub_url: String,
+    /// The authorities that the hub's certificate is checked against, PEM, in place of the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that a hub is shown that asks for one, PEM.
+    pub client_cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub client_key_file: Option<PathBuf>,
     /// The hub's HTTP address, `http://` or `https://`.
     pub hub_api_url: Option<String>,
     /// The agent's repository.
@@ -178,6 +189,15 @@ impl Overrides {
             log_format: self.log_format.or(lower.log_format),
             http_listen: self.http_listen.or(lower.http_listen),
         }
+    }
+}
+
+impl Overrides {
+    /// Returns the keys of the file that are overridden and decide about the connection, each with the source of its
+    /// value.
+    pub fn of_connection(&self) -> Vec<(&'static str, &'static str)> {
+        let keys = [("hub_url", &self.hub_url), ("token", &self.token)];
+        keys.into_iter().filter_map(|(key, over)| Some((key, over.as_ref()?.from))).collect()
     }
 }
 

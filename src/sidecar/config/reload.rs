@@ -1,6 +1,7 @@
 //! Merges a configuration that was read again into that of the running process: what changes now, and what waits for a
 //! restart. It applies nothing.
 
+use crate::common::secret::Secret;
 use crate::sidecar::config::{Config, ConfigError, Executor, Loaded};
 
 /// The configuration after a reload, with the keys that differ in the file.
@@ -25,9 +26,10 @@ impl Config {
 
     /// Merges `new` into this configuration.
     pub fn merge(&self, new: Self) -> Merged {
-        let mut merge = Merge { changed: Vec::new(), need_restart: Vec::new() };
+        let token_from_file = self.token_file.is_some() && self.token_file == new.token_file;
+        let mut merge = Merge { changed: Vec::new(), need_restart: Vec::new(), token_from_file };
         let config = self.merge_keys(new, &mut merge);
-        let Merge { changed, need_restart } = merge;
+        let Merge { changed, need_restart, token_from_file: _ } = merge;
         Merged { config, changed, need_restart }
     }
 }
@@ -36,6 +38,8 @@ impl Config {
 pub(super) struct Merge {
     changed: Vec<&'static str>,
     need_restart: Vec<&'static str>,
+    /// Whether the token is that of `token_file`, before and after.
+    token_from_file: bool,
 }
 
 impl Merge {
@@ -53,6 +57,11 @@ impl Merge {
             self.need_restart.push(key);
         }
         old
+    }
+
+    /// Keeps the token until a restart; that of `token_file` until the next connection, for which the file is read.
+    pub(super) fn token(&mut self, key: &'static str, old: Secret, new: Secret) -> Secret {
+        if self.token_from_file { old } else { self.restart(key, old, new) }
     }
 
     /// Applies a new command, and keeps one that is removed until a restart: a planned wake must find a command.

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::sidecar::hub_connection::dial::progress::{Progress, Stage};
 use crate::sidecar::hub_connection::dial::{self, explain_tcp, explain_upgrade, loggable_url};
 use crate::sidecar::hub_connection::{
     CloseOrder, Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, ConnectionId, GOING_AWAY, Outgoing,
@@ -35,6 +36,9 @@ const MAX_EXTRA_FACTOR: u64 = 8;
 /// How long a peer that violated the protocol is given to read why it is disconnected.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long after the connect timeout the stream's own report of it is waited for.
+const OWN_LIMIT_GRACE: Duration = Duration::from_millis(100);
+
 const NOT_WRITTEN: SendError = SendError::Gone { why: "the connection ended before the frame was written" };
 
 /// The requests of the owner to a running connection.
@@ -43,6 +47,8 @@ pub(super) struct Orders {
     pub(super) close: oneshot::Receiver<CloseOrder>,
     /// Set BEFORE `Opened` is delivered.
     pub(super) open: Arc<AtomicBool>,
+    /// Publishes what the dial is doing.
+    pub(super) progress: Progress,
 }
 
 /// Dials, runs the connection, and delivers exactly one `Closed`, last.
@@ -64,12 +70,13 @@ pub(super) async fn run<S, F>(
         }
         // Boxed: the handshakes' state is needed once, and would otherwise be part of the connection's task, and several
         // times on the stack, for as long as the process lives.
-        established = Box::pin(establish(config, stream)) => established,
+        established = Box::pin(establish(config, stream, &orders.progress)) => established,
     };
     let (closed, undelivered) = match established {
         Err(closed) => (closed, None),
         Ok(socket) => {
             orders.open.store(true, Ordering::Release);
+            orders.progress.reached(Stage::Open);
             Conversation::new(socket, config, orders, events, id).run_to_end().await
         }
     };
@@ -79,14 +86,19 @@ pub(super) async fn run<S, F>(
     }
 }
 
-async fn establish<S, F>(config: &ConnectionConfig, stream: F) -> Result<WebSocketStream<MaybeTlsStream<S>>, Closed>
+async fn establish<S, F>(
+    config: &ConnectionConfig,
+    stream: F,
+    progress: &Progress,
+) -> Result<WebSocketStream<MaybeTlsStream<S>>, Closed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<S>>,
 {
     let limit = config.connect_timeout_ms;
     let deadline = Instant::now() + Duration::from_millis(limit);
-    let stream = match timeout_at(deadline, stream).await {
+    // A dial over TCP keeps the limit itself, and says at which address or step it was over.
+    let stream = match timeout_at(deadline + OWN_LIMIT_GRACE, stream).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(e)) => return Err(Closed::failed(explain_tcp(&config.url, &e))),
         Err(_) => {
@@ -95,12 +107,12 @@ where
         }
     };
     tracing::debug!("the hub's port was reached");
-    match timeout_at(deadline, dial::upgrade(config, stream)).await {
+    match timeout_at(deadline, dial::upgrade(config, stream, progress)).await {
         Ok(Ok(socket)) => {
             tracing::debug!("the hub took the WebSocket");
             Ok(socket)
         }
-        Ok(Err(e)) => Err(Closed::failed(explain_upgrade(&config.url, &e))),
+        Ok(Err(e)) => Err(Closed::failed(explain_upgrade(config, &e))),
         Err(_) => Err(Closed::failed(format!(
             "{} took the connection but did not finish the WebSocket upgrade within {limit} ms; is it the hub, and is it alive?",
             loggable_url(&config.url)

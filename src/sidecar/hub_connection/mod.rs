@@ -19,9 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::sidecar::hub_connection::transport::Connector;
+use crate::sidecar::hub_connection::dial::progress::Progress;
+use crate::sidecar::hub_connection::transport::{Connector, Stream};
 
-pub use crate::common::http_client::dial::Roots;
+pub use crate::common::http_client::route::Transport;
+pub use crate::common::http_client::tls::{ClientCertificate, Roots, TlsOptions};
 pub use close_reason::cooldown_ms;
 
 /// The largest text that is sent in one frame, bytes: a result file of the largest size still fits with every byte
@@ -51,8 +53,8 @@ pub struct ConnectionConfig {
     /// The time limit for passing one frame to the kernel, after which the connection is declared dead, ms; large
     /// frames get more, 1 ms for each 32 bytes.
     pub write_timeout_ms: u64,
-    /// The certificate authorities that `wss://` trusts.
-    pub roots: Roots,
+    /// How the hub is reached: TLS and proxies.
+    pub transport: Transport,
 }
 
 impl ConnectionConfig {
@@ -65,7 +67,7 @@ impl ConnectionConfig {
             max_frame_bytes: 1024 * 1024,
             close_timeout_ms: 5_000,
             write_timeout_ms: 10_000,
-            roots: Roots::Native,
+            transport: Transport::default(),
         }
     }
 }
@@ -182,6 +184,7 @@ pub struct HubConnection {
     live: Option<Live>,
     dials: u64,
     connector: Option<Connector>,
+    progress: Progress,
 }
 
 impl HubConnection {
@@ -193,7 +196,12 @@ impl HubConnection {
 
     /// Creates a connection like [`Self::new`]; [`Self::dial`] uses `connector`, if there is one, instead of TCP.
     pub fn over(config: ConnectionConfig, events: mpsc::Sender<ConnectionEvent>, connector: Option<Connector>) -> Self {
-        Self { config, events, live: None, dials: 0, connector }
+        Self { config, events, live: None, dials: 0, connector, progress: Progress::new() }
+    }
+
+    /// Publishes by `progress` what each dial is doing.
+    pub(crate) fn publishing(self, progress: Progress) -> Self {
+        Self { progress, ..self }
     }
 
     /// Starts a dial in the background and returns its id. If a connection still exists, it is closed with 1001 and the
@@ -205,10 +213,16 @@ impl HubConnection {
                 self.dial_over(stream)
             }
             None => {
-                let stream = dial::tcp(self.config.url.clone());
+                // Boxed: it is over when the connection begins, and would be a part of its task's state for ever.
+                let stream = Box::pin(dial::reach(self.config.clone(), self.progress.clone()));
                 self.dial_over(stream)
             }
         }
+    }
+
+    /// Counts as a dial that fails at once, with `why`.
+    pub fn fail(&mut self, why: String) -> ConnectionId {
+        self.dial_over(async { Err::<Box<dyn Stream>, _>(io::Error::other(why)) })
     }
 
     /// Dials like [`Self::dial`], over the byte stream that `stream` yields instead of TCP (a simulated network, for
@@ -221,11 +235,13 @@ impl HubConnection {
         self.close(GOING_AWAY, "replaced by a new connection");
         let previous = self.live.take().map(|live| live.task);
         self.dials += 1;
+        self.progress.begin();
         let id = ConnectionId(self.dials);
         let (sends, sends_rx) = mpsc::channel(SEND_QUEUE);
         let (close, close_rx) = oneshot::channel();
         let open = Arc::new(AtomicBool::new(false));
-        let orders = conversation::Orders { sends: sends_rx, close: close_rx, open: open.clone() };
+        let progress = self.progress.clone();
+        let orders = conversation::Orders { sends: sends_rx, close: close_rx, open: open.clone(), progress };
         let (config, events) = (self.config.clone(), self.events.clone());
         let task = tokio::spawn(async move {
             if let Some(previous) = previous {

@@ -19,6 +19,7 @@ use crate::sidecar::agent::supervised::{Runs, RunsConfig};
 use crate::sidecar::agent::wake::RunnerConfig;
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
+use crate::sidecar::hub_connection::dial::progress::Progress;
 use crate::sidecar::hub_connection::{ConnectionConfig, HubConnection};
 use crate::sidecar::shell::environment::{Environment, RandomBytes};
 use crate::sidecar::shell::inbox::Senders;
@@ -57,6 +58,8 @@ pub(super) struct Foundation<'a> {
     pub(super) pm2: &'a Arc<Pm2>,
     pub(super) policy: &'a Policy,
     pub(super) clock: Clock,
+    /// Publishes what each dial is doing.
+    pub(super) dial: &'a Progress,
     /// Where wake commands and hooks keep their temporary files.
     pub(super) scratch_dir: &'a Path,
 }
@@ -70,7 +73,7 @@ impl Adapters {
         senders: Senders,
         (pm2_channel, systemd): (ChannelWriter, Systemd),
     ) -> Self {
-        let Foundation { config, pm2, policy, clock, scratch_dir } = *foundation;
+        let Foundation { config, pm2, policy, clock, dial, scratch_dir } = *foundation;
         let Environment { random, now_ms: _, threads, connector, on_a_machine, agent, look_ahead } = environment;
         let look_ahead =
             look_ahead.unwrap_or_else(|| Arc::new(Pm2AndProgram { pm2: Arc::clone(pm2), preflight, clock }));
@@ -85,8 +88,9 @@ impl Adapters {
             ..ResultsConfig::new(config.results_dir.clone(), config.results_scan_ms)
         };
         let (load_interval_ms, ollama_url) = (config.resource_report_interval_ms, config.ollama_url.clone());
+        let connection = HubConnection::over(connection_config(config, policy), senders.connection, connector);
         Self {
-            connection: HubConnection::over(connection_config(config, policy), senders.connection, connector),
+            connection: connection.publishing(dial.clone()),
             resources: Resources::start(load_interval_ms, ollama_url, senders.figures),
             runs: on_a_machine.then(|| Runs::new(runs, senders.output)),
             runner: agent.wakes(wakes, senders.wakes),
@@ -113,6 +117,7 @@ fn connection_config(config: &Config, policy: &Policy) -> ConnectionConfig {
         connect_timeout_ms: config.connect_timeout_ms,
         max_frame_bytes: usize::try_from(config.max_frame_bytes).unwrap_or(usize::MAX),
         close_timeout_ms: policy.close_timeout_ms,
+        transport: config.transport(),
         ..ConnectionConfig::new(config.hub_url.clone())
     }
 }

@@ -20,6 +20,7 @@ use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
 use crate::sidecar::history::HistoryEvent;
 use crate::sidecar::history::writer::HistoryWriter;
+use crate::sidecar::hub_connection::dial::progress::{DialState, Progress};
 use crate::sidecar::policy::policy;
 use crate::sidecar::previous_run::facts::Facts;
 use crate::sidecar::previous_run::{self, PreviousRun};
@@ -126,12 +127,14 @@ fn start_with(
     let previous = previous.map(|run| PreviousRun { why: redactor.clean(run.why), ..run });
     let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
     let (kept, kept_results) = watch::channel(None);
-    let about = about(&config, &identity, clock.now(), redactor.clone(), kept_results);
+    let dial = Progress::new();
+    let about = about(&config, &identity, clock.now(), redactor.clone(), (kept_results, dial.subscribe()));
     let (snapshot, snapshots) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let admin = AdminHandle::new(snapshots, CommandSender::new(control.clone()), reloads, pm2.clone());
     let supervisor = supervisor_channels(&pm2, &admin, requests, on_a_machine);
     let scratch_dir = config.queue_file.with_extension("wake");
-    let foundation = Foundation { config: &config, pm2: &pm2, policy: &policy, clock, scratch_dir: &scratch_dir };
+    let foundation =
+        Foundation { config: &config, pm2: &pm2, policy: &policy, clock, dial: &dial, scratch_dir: &scratch_dir };
     let adapters = Adapters::start(&foundation, environment, preflight, senders, supervisor);
     let hooks = Hooks::new(&config, scratch_dir, scrub, redactor.clone());
     if let Some(address) = config.http_listen {
@@ -213,7 +216,7 @@ fn about(
     identity: &Identity,
     started_at: Timestamp,
     redactor: Redactor,
-    kept: watch::Receiver<Option<KeptResults>>,
+    (kept, dial): (watch::Receiver<Option<KeptResults>>, watch::Receiver<Option<DialState>>),
 ) -> About {
     About {
         agent_id: config.agent_id.clone(),
@@ -226,6 +229,9 @@ fn about(
         started_at,
         redactor,
         kept,
+        dial,
+        token_file: config.token_file.as_ref().map(|path| path.display().to_string()),
+        overrides: config.overrides.of_connection(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod effects;
 mod shutdown;
+mod token;
 
 use std::sync::Arc;
 
@@ -133,6 +134,10 @@ impl Sidecar {
             Arrival::Settings(Settings { config, policy }) => {
                 // No event: the machine's state does not change, only what its next step decides by.
                 self.hooks = self.hooks.with_config(&config);
+                // The token is that of the last dial, which may have read another from `token_file`.
+                let token = self.identity.token.clone();
+                let config =
+                    if config.token == token { config } else { Arc::new(Config { token, ..(*config).clone() }) };
                 (self.config, self.policy) = (config, policy);
                 None
             }

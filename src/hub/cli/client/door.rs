@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
+use crate::common::http_client::route::Transport;
 use crate::common::http_client::{AskError, ByteStream, exchange};
 use crate::common::private_socket;
 use crate::hub::admin_socket;
@@ -90,7 +91,9 @@ impl Door {
                         CONNECT_TIMEOUT.as_secs()
                     ))
                 };
-                let connecting = tokio::time::timeout(CONNECT_TIMEOUT, exchange::connect(base));
+                let transport = Transport::default();
+                let connecting = exchange::connect(base, tokio::time::Instant::now() + CONNECT_TIMEOUT, &transport);
+                let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
                 let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
                 self.met_hub = true;
                 return Ok(stream);

@@ -176,7 +176,11 @@ fn not_ready(status: &Status) -> Vec<String> {
         reasons.push("the journal cannot be written".to_owned());
     }
     if status.hub.link != "online" {
-        reasons.push(format!("the hub is not connected: {} ({})", status.hub.link, status.hub.detail));
+        let hub = &status.hub;
+        let trouble = hub.trouble.as_ref().map(|why| format!("; last: {why}")).unwrap_or_default();
+        let overridden = hub.overridden.iter().map(|one| format!("; `{}` is that of {}", one.key, one.by));
+        let overridden: String = overridden.collect();
+        reasons.push(format!("the hub is not connected: {} ({}){trouble}{overridden}", hub.link, hub.detail));
     }
     if status.draining {
         reasons.push("draining: an operator wants no new task to be taken".to_owned());

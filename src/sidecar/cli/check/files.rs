@@ -2,7 +2,7 @@
 //! are probed with a temporary file.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::{self, folder_of};
 use crate::common::fs::regular_file::{self, Unsuitable};
@@ -23,11 +23,23 @@ const LOW_FREE_BYTES: u64 = 100 << 20;
 pub(super) fn configuration(loaded: &Loaded) -> Vec<Finding> {
     let mut findings =
         vec![Finding::ok("config", format!("{}: {}", loaded.config.path.display(), agent_label(&loaded.config)))];
-    let has_own =
-        |kind: &WarningKind| matches!(kind, WarningKind::ReadableByOthers { .. } | WarningKind::NoWakeCommand);
+    let has_own = |kind: &WarningKind| {
+        matches!(
+            kind,
+            WarningKind::ReadableByOthers { .. } | WarningKind::NoWakeCommand | WarningKind::TokenFile { .. }
+        )
+    };
     let warnings = loaded.warnings.iter().filter(|warning| !has_own(&warning.kind));
     findings.extend(warnings.map(|warning| Finding::warning("config", warning)));
     findings
+}
+
+/// Returns a finding for the keys about the hub that a variable or flag overrides here. The running sidecar may have
+/// others.
+pub(super) fn overridden(config: &Config) -> Option<Finding> {
+    let keys: Vec<_> = config.overrides.of_connection().iter().map(|(key, by)| format!("`{key}` by {by}")).collect();
+    let found = format!("overridden here, not as in {}: {}", config.path.display(), keys.join(", "));
+    (!keys.is_empty()).then(|| Finding::ok("config", found))
 }
 
 /// Checks whether other users can read the files that hold the token or a task's text, or replace the configuration.
@@ -53,14 +65,16 @@ pub(super) fn mode(path: &Path) -> Option<u32> {
 fn check_readable(config: &Config) -> Finding {
     let mode = |path: &Path| mode(path).filter(|_| path.is_file()).map(|mode| mode & 0o777);
     let secret = |path: &&Path| mode(path).is_some_and(|mode| mode & 0o077 != 0);
-    let open: Vec<&Path> = [config.path.as_path(), &config.queue_file].into_iter().filter(secret).collect();
+    let own = [config.path.as_path(), &config.queue_file].into_iter();
+    let others = [&config.token_file, &config.client_key_file].into_iter().flatten().map(PathBuf::as_path);
+    let open: Vec<&Path> = own.chain(others).filter(secret).collect();
     if open.is_empty() {
         return Finding::ok("permissions", "what holds the token and the tasks is its user's alone");
     }
     let names: Vec<_> = open.iter().map(|path| format!("'{}'", path.display())).collect();
     let modes: Vec<_> = open.iter().map(|path| format!("{:03o}", mode(path).unwrap_or(0))).collect();
     let found = format!(
-        "others can read {} (mode {}): the token and the tasks' texts stand there",
+        "others can read {} (mode {}): the token, the tasks' texts or a private key stand there",
         names.join(", "),
         modes.join(", ")
     );

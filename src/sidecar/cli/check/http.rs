@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use crate::common::http_client::route::Transport;
 use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::config::Config;
@@ -45,7 +46,8 @@ fn cannot_open(address: SocketAddr, error: &io::Error) -> Finding {
 /// Checks whether the server at the address is the running sidecar.
 async fn check_running(config: &Config, address: SocketAddr) -> Finding {
     let base = format!("http://{address}");
-    let question = Question { base: &base, path: "/state", token: None, body: None, timeout: ANSWER_TIMEOUT };
+    let (timeout, transport) = (ANSWER_TIMEOUT, &Transport::without_proxies());
+    let question = Question { base: &base, path: "/state", token: None, body: None, timeout, transport };
     match ask(question).await {
         Ok(answer) if answer.body["agent_id"] == config.agent_id.as_str() => {
             Finding::ok("http", format!("the running sidecar answers at {base}"))

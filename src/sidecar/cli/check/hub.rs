@@ -5,11 +5,15 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use crate::common::http_client::HubAddress;
+use tokio_tungstenite::MaybeTlsStream;
+
+use crate::common::http_client::{AskError, HubAddress, exchange};
 use crate::sidecar::cli::check::Finding;
+use crate::sidecar::cli::check::tls_files::dated;
 use crate::sidecar::cli::hub_client::{ask, token};
-use crate::sidecar::config::Config;
+use crate::sidecar::config::{Config, read_token};
 use crate::sidecar::exit_code::ExitCode;
+use crate::sidecar::hub_connection::dial::progress::Progress;
 use crate::sidecar::hub_connection::{ConnectionConfig, dial};
 
 /// The time limit of the probe connection's closing handshake.
@@ -19,7 +23,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let reached = check_connection(config, &mut findings).await;
-    if reached {
+    if let Some(found) = config.token_file.as_deref().and_then(|path| read_token(path).err()) {
+        let then = "put the token there, readable for the user that runs the sidecar; no restart is needed";
+        findings.push(problem("token", format!("`token_file` is {found}")).then(then));
+    } else if reached {
         findings.push(check_token(config).await);
     }
     findings
@@ -34,33 +41,43 @@ async fn check_connection(config: &Config, findings: &mut Vec<Finding>) -> bool 
     let url = config.hub_url.as_str();
     let shown = dial::loggable_url(url);
     let limit = Duration::from_millis(config.connect_timeout_ms);
+    let connection = ConnectionConfig {
+        connect_timeout_ms: config.connect_timeout_ms,
+        transport: config.transport(),
+        ..ConnectionConfig::new(url)
+    };
     let late = |what: &str| format!("{shown}: {what} took longer than `connect_timeout_ms`, {} ms", limit.as_millis());
     let again = "is the host up, and does a firewall stand between?";
-    match within(limit, ask::resolve(url)).await {
-        Some(Ok(found)) => {
-            let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
-            findings.push(Finding::ok("hub name", format!("{shown} is at {}", list.join(", "))));
+    match exchange::parse(url).and_then(|uri| connection.transport.proxies.proxy_for(&uri).map_err(AskError::Name)) {
+        Ok(Some(proxy)) => {
+            findings.push(Finding::ok("hub proxy", format!("{shown} is reached through the proxy {proxy}, from here")));
         }
-        Some(Err(error)) => return add(findings, problem("hub name", error).then("correct `hub_url`")),
-        None => return add(findings, problem("hub name", late("the name lookup")).then("look at this machine's DNS")),
+        Ok(None) => match within(limit, ask::resolve(url)).await {
+            Some(Ok(found)) => {
+                let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+                findings.push(Finding::ok("hub name", format!("{shown} is at {}", list.join(", "))));
+            }
+            Some(Err(error)) => return add(findings, problem("hub name", error).then("correct `hub_url`")),
+            None => {
+                return add(findings, problem("hub name", late("the name lookup")).then("look at this machine's DNS"));
+            }
+        },
+        Err(why) => return add(findings, problem("hub proxy", why).then("correct that variable, or unset it")),
     }
     let begun = Instant::now();
-    let stream = match within(limit, dial::tcp(url.to_owned())).await {
-        Some(Ok(stream)) => stream,
-        Some(Err(error)) => {
-            return add(
-                findings,
-                problem("hub tcp", dial::explain_tcp(url, &error)).then("start the hub, or correct `hub_url`"),
-            );
+    let stream = match dial::reach(connection.clone(), Progress::new()).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let tcp = problem("hub tcp", dial::explain_tcp(url, &error));
+            return add(findings, tcp.then("start the hub, or correct `hub_url`"));
         }
-        None => return add(findings, problem("hub tcp", late("connecting")).then(again)),
     };
     findings.push(Finding::ok("hub tcp", format!("connected in {} ms", begun.elapsed().as_millis())));
     let tls = url.starts_with("wss");
-    match within(limit, dial::upgrade(&ConnectionConfig::new(url), stream)).await {
+    match within(limit, dial::upgrade(&connection, stream, &Progress::new())).await {
         Some(Ok(mut socket)) => {
             if tls {
-                findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
+                findings.push(trusted(socket.get_ref()));
             }
             findings.push(Finding::ok("hub ws", "a WebSocket opens there (closed again without a word)"));
             // The check does not depend on the hub's answer to the close frame.
@@ -72,10 +89,23 @@ async fn check_connection(config: &Config, findings: &mut Vec<Finding>) -> bool 
             if tls && !error.is_tls() {
                 findings.push(Finding::ok("hub tls", "its certificate is trusted on this machine"));
             }
-            add(findings, problem(check, dial::explain_upgrade(url, &error)).then("correct `hub_url`, or mend the hub"))
+            add(
+                findings,
+                problem(check, dial::explain_upgrade(&connection, &error)).then("correct `hub_url`, or mend the hub"),
+            )
         }
         None => add(findings, problem("hub ws", late("the handshake")).then(again)),
     }
+}
+
+/// Returns the finding for a hub's certificate that was trusted.
+fn trusted<S>(stream: &MaybeTlsStream<S>) -> Finding {
+    let soon = if let MaybeTlsStream::Rustls(stream) = stream {
+        stream.get_ref().1.peer_certificates().and_then(|chain| dated("hub tls", "its certificate", chain))
+    } else {
+        None
+    };
+    soon.unwrap_or_else(|| Finding::ok("hub tls", "its certificate is trusted on this machine"))
 }
 
 fn add(findings: &mut Vec<Finding>, problem: Finding) -> bool {
@@ -111,7 +141,7 @@ async fn check_token(config: &Config) -> Finding {
         "put its own token into {} (agentcom-hub token {agent} --out FILE makes one more), then restart the sidecar",
         config.path.display()
     );
-    match token::token_status(&base, agent, &config.token, limit).await {
+    match token::token_status(&base, agent, &config.token, limit, &config.transport()).await {
         Ok(TokenStatus::Ours) => {
             Finding::ok("token", format!("{base} takes it as {agent:?}'s (asked over HTTP, without an identify)"))
         }

@@ -6,8 +6,10 @@ mod http;
 mod hub;
 mod identity;
 mod pm2;
+mod running;
 mod secrets;
 mod stored;
+mod tls_files;
 mod wake;
 
 use clap::Args;
@@ -85,6 +87,7 @@ fn preflight(options: &Options) -> ExitCode {
 fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) {
     let config = &loaded.config;
     report.extend(files::configuration(loaded));
+    report.extend(files::overridden(config));
     report.extend(files::permissions(config));
     report.add(files::state_folder(config));
     report.add(files::journal(config));
@@ -94,7 +97,10 @@ fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) 
     report.extend(files::repo_folder(config));
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
-    let known = holder.as_ref().map(|_| identity::Known::of_sidecar(config)).unwrap_or_default();
+    report.extend(tls_files::check(config));
+    let status = holder.as_ref().and_then(|_| running::status(config));
+    report.extend(status.as_ref().map(running::overridden).unwrap_or_default());
+    let known = status.as_ref().map(identity::Known::of_sidecar).unwrap_or_default();
     runtime.block_on(async {
         let at_hub = hub::check(config).await;
         let known = match at_hub.iter().any(Finding::is_problem) {

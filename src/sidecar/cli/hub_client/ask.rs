@@ -6,8 +6,10 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::Method;
 use serde_json::Value;
+use tokio::time::Instant;
 
-use crate::common::http_client::{AskError, HttpRequest, dial, exchange};
+use crate::common::http_client::route::Transport;
+use crate::common::http_client::{AskError, HttpRequest, addresses, exchange};
 use crate::common::secret::{REDACTED, Secret};
 use crate::common::text::first_chars;
 
@@ -27,6 +29,8 @@ pub(crate) struct Question<'a> {
     pub(crate) body: Option<Value>,
     /// The time limit for everything, from the name lookup to the last byte.
     pub(crate) timeout: Duration,
+    /// How the hub is reached.
+    pub(crate) transport: &'a Transport,
 }
 
 /// The hub's response.
@@ -72,18 +76,12 @@ pub(crate) async fn ask(question: Question<'_>) -> Result<HttpResponse, AskError
 /// Returns [`AskError::Name`] if the host has none.
 pub(crate) async fn resolve(url: &str) -> Result<Vec<SocketAddr>, AskError> {
     let uri = exchange::parse(url)?;
-    let (host, hint) = (dial::host(&uri), "is it spelled right, and does this machine's DNS (or /etc/hosts) know it?");
-    match dial::resolve(&uri).await {
-        Ok(found) if found.is_empty() => Err(AskError::Name(format!("{host} has no address; {hint}"))),
-        Ok(found) => Ok(found),
-        Err(error) => Err(AskError::Name(format!("{host} cannot be looked up: {error}; {hint}"))),
-    }
+    addresses::resolve(&uri).await.map_err(|error| AskError::Name(error.to_string()))
 }
 
 async fn send(question: &Question<'_>) -> Result<HttpResponse, AskError> {
-    let Question { base, path, token, body, timeout: _ } = question;
-    resolve(base).await?;
-    let stream = exchange::connect(base).await?;
+    let Question { base, path, token, body, timeout, transport } = question;
+    let stream = exchange::connect(base, Instant::now() + *timeout, transport).await?;
     let method = if body.is_some() { Method::POST } else { Method::GET };
     let body = body.as_ref().map(Value::to_string);
     let request = HttpRequest { method, base, path, token: *token, headers: &[], body };
@@ -92,7 +90,7 @@ async fn send(question: &Question<'_>) -> Result<HttpResponse, AskError> {
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| AskError::Http(format!("{base} did not answer as a web server: {error}")))?;
     let mut text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    if let Some(token) = token {
+    if let Some(token) = token.filter(|token| !token.expose().is_empty()) {
         // Responses are shown to operators.
         text = text.replace(token.expose(), REDACTED);
     }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::common::http_client::route::Transport;
 use crate::common::http_client::{AskError, percent_encoded};
 use crate::common::secret::Secret;
 use crate::sidecar::cli::hub_client::{Question, ask};
@@ -38,9 +39,10 @@ pub(crate) async fn token_status(
     agent: &str,
     token: &Secret,
     timeout: Duration,
+    transport: &Transport,
 ) -> Result<TokenStatus, AskError> {
     let path = format!("/api/admin/agents/{}/restarts", percent_encoded(agent));
-    let answer = ask(Question { base, path: &path, token: Some(token), body: None, timeout }).await?;
+    let answer = ask(Question { base, path: &path, token: Some(token), body: None, timeout, transport }).await?;
     match answer.status {
         200 => return Ok(TokenStatus::Ours),
         401 => return Ok(TokenStatus::Unknown),
@@ -49,7 +51,7 @@ pub(crate) async fn token_status(
         _ => return Ok(TokenStatus::Unclear { why: answer.error_text() }),
     }
     let path = "/api/tasks/task-of-no-agentcom-sidecar-check";
-    let answer = ask(Question { base, path, token: Some(token), body: None, timeout }).await?;
+    let answer = ask(Question { base, path, token: Some(token), body: None, timeout, transport }).await?;
     Ok(match answer.status {
         200 => TokenStatus::Known,
         404 if answer.body["error"] == "task_not_found" || !answer.body["task_id"].is_null() => TokenStatus::Known,

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::http_client::HubAddress;
+use crate::common::http_client::route::Transport;
 use crate::common::secret::Secret;
 use crate::protocol::check_agent_name;
 use crate::sidecar::cli::hub_client::{Question, ask};
@@ -183,7 +184,8 @@ fn read_variable(name: &str) -> Result<Option<Secret>, OnboardError> {
 }
 
 async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
-    let question = Question { base: &hub.http, path: "/health", token: None, body: None, timeout: ASK_TIMEOUT };
+    let (timeout, transport) = (ASK_TIMEOUT, &Transport::default());
+    let question = Question { base: &hub.http, path: "/health", token: None, body: None, timeout, transport };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
     // The legacy hub and AgentCom's Rust hub both answer this.
     if answer.status == 200 && answer.body["service"] == "agent_com" {
@@ -204,6 +206,7 @@ async fn request_token(hub: &HubAddress, name: &str, credential: Option<&Credent
         token: admin,
         body: Some(body),
         timeout: ASK_TIMEOUT,
+        transport: &Transport::default(),
     };
     let answer = ask(question).await.map_err(OnboardError::Unreachable)?;
     match answer.status {
@@ -223,7 +226,8 @@ async fn request_token(hub: &HubAddress, name: &str, credential: Option<&Credent
 /// Returns the given token if the hub accepts it as this agent's.
 async fn verify_token(hub: &HubAddress, name: &str, token: Secret) -> Result<Secret, OnboardError> {
     use crate::sidecar::cli::hub_client::token::{TokenStatus, token_status};
-    let why = match token_status(&hub.http, name, &token, ASK_TIMEOUT).await.map_err(OnboardError::Unreachable)? {
+    let status = token_status(&hub.http, name, &token, ASK_TIMEOUT, &Transport::default()).await;
+    let why = match status.map_err(OnboardError::Unreachable)? {
         TokenStatus::Ours | TokenStatus::Known => return Ok(token),
         TokenStatus::Anothers => format!("it is another agent's, not {name}'s"),
         TokenStatus::Unknown => "it does not know it".to_owned(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sidecar::admin::status::example as idle;
+use crate::sidecar::admin::status::{DialingPart, OverriddenPart, example as idle};
 
 #[test]
 fn a_sidecar_without_trouble_takes_ten_lines() {
@@ -48,6 +48,49 @@ fn a_hub_that_is_away_is_told_with_what_the_last_attempt_met() {
     status.hub.trouble = Some("no such host; is it spelled right?".into());
     let text = running(&status, 0);
     assert!(text.contains("    -> no such host; is it spelled right?\n"), "{text}");
+}
+
+fn dialing(what: &str) -> Option<DialingPart> {
+    Some(DialingPart { what: what.to_owned(), address: None, number: Some(2), of: Some(4), for_ms: 340 })
+}
+
+#[test]
+fn while_it_dials_the_page_says_where_and_why_the_last_attempt_failed() {
+    let mut status = idle();
+    status.hub.link = "dialing".into();
+    status.hub.dialing = dialing("dialing 192.0.2.3:443 (2 of 4)");
+    status.hub.detail = "dialing 192.0.2.3:443 (2 of 4), for 340 ms; 3 attempts failed before".into();
+    let first = running(&status, 0);
+    assert!(
+        first.contains("  hub          dialing 192.0.2.3:443 (2 of 4) for 340 ms, ") && !first.contains("  ! "),
+        "{first}"
+    );
+    (status.hub.trouble, status.hub.trouble_age_ms) = (Some("its certificate expired".into()), Some(5_200));
+    let text = running(&status, 0);
+    let told = "  ! the hub is away: dialing 192.0.2.3:443 (2 of 4), for 340 ms; 3 attempts failed before, the last 5.2 s ago\n    -> its certificate expired\n";
+    assert!(text.contains(told), "{text}");
+    assert!(running_short(&status).contains("; hub dialing 192.0.2.3:443 (2 of 4)"), "{}", running_short(&status));
+}
+
+#[test]
+fn what_overrides_the_configuration_is_named_with_how_to_take_it_out() {
+    let mut status = idle();
+    status.hub.link = "down".into();
+    status.hub.trouble = Some("invalid_token".into());
+    status.hub.refused = true;
+    status.hub.overridden = [("token", "AGENTCOM_TOKEN"), ("hub_url", "--hub-url")]
+        .map(|(key, by)| OverriddenPart { key: key.into(), by: by.into() })
+        .to_vec();
+    let text = running(&status, 0);
+    assert!(text.contains("  overridden   `token` by AGENTCOM_TOKEN, `hub_url` by --hub-url\n"), "{text}");
+    let told = "-> the environment variable AGENTCOM_TOKEN overrides `token` in /c.json: pm2 keeps it: pm2 delete alice, \
+                and start it from a shell without it (env -u AGENTCOM_TOKEN pm2 start ...), pm2 save";
+    assert!(text.contains(told), "{text}");
+    status.hub.refused = false;
+    let text = running(&status, 0);
+    assert!(text.contains("; the flag --hub-url overrides `hub_url` in /c.json: pm2 keeps it: pm2 delete alice, and start it without --hub-url"), "{text}");
+    (status.supervisor.kind, status.hub.refused) = ("none".into(), true);
+    assert!(running(&status, 0).contains("start the sidecar without AGENTCOM_TOKEN"));
 }
 
 fn conflict(age_ms: u64, in_our_place: bool) -> Option<IdentityConflictPart> {

@@ -42,7 +42,10 @@ impl Sidecar {
                     Effect::Send(what) => self.send(what),
                     Effect::Wake { task, attempt } => self.wake(&task, attempt),
                     Effect::Dial => {
-                        self.adapters.connection.dial();
+                        match self.renew_token().await {
+                            Ok(()) => self.adapters.connection.dial(),
+                            Err(why) => self.adapters.connection.fail(why),
+                        };
                     }
                     Effect::CloseLink(code) => self.adapters.connection.close(code.code(), code.reason()),
                     Effect::CleanUp { task_id, result } => self.clean_up(&task_id, result),
@@ -84,15 +87,18 @@ impl Sidecar {
         fields
     }
 
-    /// Runs a blocking write on another thread; an error means that it panicked.
-    async fn write<T: Send + 'static>(&self, write: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-        if self.adapters.threads { tokio::task::spawn_blocking(write).await } else { Ok(write()) }
+    /// Runs blocking work on another thread; an error means that it panicked.
+    pub(super) async fn on_a_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        if self.adapters.threads { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
     }
 
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
         let max_bytes = journal::max_bytes(self.config.max_frame_bytes);
-        match self.write(move || atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)).await {
+        match self.on_a_thread(move || atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)).await {
             Ok(Ok(())) => Event::Persisted,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the journal was not written");
@@ -107,7 +113,7 @@ impl Sidecar {
 
     async fn keep_refused(&self, task_id: TaskId, generation: u64, result: Arc<str>) -> Event {
         let (dir, journal, id) = (self.config.results_dir.clone(), self.config.queue_file.clone(), task_id.clone());
-        let kept = self.write(move || refused::keep(&dir, &journal, id.as_str(), &result)).await;
+        let kept = self.on_a_thread(move || refused::keep(&dir, &journal, id.as_str(), &result)).await;
         let path = match kept {
             Ok(Ok(path)) => Some(path.display().to_string()),
             Ok(Err(error)) => {
