@@ -3,6 +3,7 @@
 use std::process::ExitCode as ProcessExit;
 use std::time::Instant;
 
+use agentcom::common::signals;
 use agentcom::sidecar::cli;
 use agentcom::sidecar::cli::{Cli, Command, Options};
 use agentcom::sidecar::exit_code::ExitCode;
@@ -13,10 +14,14 @@ pub(crate) fn main() -> ProcessExit {
     if let Some(end) = agentcom::sidecar::agent::supervised::main_if_asked(std::env::args_os().skip(1)) {
         return end;
     }
+    signals::hold();
     let Cli { options, command } = Cli::parse();
     let code = match command {
         None | Some(Command::Run) => cli::run(options, began),
-        Some(command) => operate(options, command, began),
+        Some(command) => {
+            signals::release();
+            operate(options, command, began)
+        }
     };
     code.into()
 }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::common::signals::release;
 use crate::hub::cli::access::invite::{self, InviteAction, NewInvitation};
 use crate::hub::cli::access::token::{self, NewToken, TokenAction};
 use crate::hub::cli::agents::label::{self, LabelArgs};
@@ -194,6 +195,9 @@ Examples:
 
 /// Runs the command and returns the exit code.
 pub fn run(cli: Cli) -> ExitCode {
+    if !matches!(cli.command, Command::Serve(_)) {
+        release();
+    }
     let code = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Agents(args) => agents_list::run(&args),

@@ -1,5 +1,6 @@
 //! `agentcom-hub serve`: arguments, signals and exit codes of a hub that runs.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::logging::{self, LogConfig, LogLevel};
-use crate::common::signals::handle_file_size_signal;
+use crate::common::signals::{handle_meaningless, hangups};
 use crate::hub::cli::client::{DEFAULT_DATA, Failure};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::fail;
@@ -167,11 +168,11 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        if let Err(error) = handle_file_size_signal() {
+        if let Err(error) = handle_meaningless() {
             tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
         }
         let stop = CancellationToken::new();
-        let handled = stop_on_signals(stop.clone()).and_then(|()| healing.map_or(Ok(()), reload_on_signal));
+        let handled = stop_on_signals(stop.clone()).and_then(|()| listen_for_hangup(healing, stop.clone()));
         match handled {
             Ok(()) => serve(options, stop).await,
             Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
@@ -204,12 +205,20 @@ fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Lets the healing rules be read again on SIGHUP. (A hub without them ends on it, as by default.)
-fn reload_on_signal(file: HealingFile) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
+/// Reads the healing rules again at each SIGHUP. Without any, SIGHUP stops a hub whose terminal is gone, and no other.
+fn listen_for_hangup(healing: Option<HealingFile>, stop: CancellationToken) -> std::io::Result<()> {
+    let in_terminal = std::io::stdout().is_terminal();
+    let mut arrivals = hangups()?;
     tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            file.reload.notify_one();
+        while arrivals.recv().await.is_some() {
+            match &healing {
+                Some(file) => file.reload.notify_one(),
+                None if in_terminal => {
+                    tracing::info!("the terminal is gone: stopping");
+                    stop.cancel();
+                }
+                None => tracing::info!("SIGHUP has nothing to read again here: there is no `--healing` file"),
+            }
         }
     });
     Ok(())

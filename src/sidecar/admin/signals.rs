@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::sync::mpsc;
 
+use crate::common::signals::hangups;
 use crate::machine::StopSignal;
 use crate::sidecar::admin::commands::AdminRequest;
 use crate::sidecar::admin::reload::Reloads;
@@ -42,16 +43,15 @@ pub(crate) fn listen(requests: Requests) -> io::Result<()> {
     Ok(())
 }
 
-/// Installs the handler of SIGHUP, which reads the configuration again. With a terminal, SIGHUP means that the terminal
-/// is gone, and stops the process.
+/// Reads the configuration again at each SIGHUP. With a terminal, SIGHUP means that the terminal is gone, and stops the
+/// process.
 ///
 /// # Errors
 /// The signal handler cannot be installed.
 pub(crate) fn listen_for_hangup(requests: Requests, reloads: Reloads) -> io::Result<()> {
     use std::io::IsTerminal as _;
-    use tokio::signal::unix::{SignalKind, signal};
     let in_terminal = io::stdout().is_terminal();
-    let mut arrivals = signal(SignalKind::hangup())?;
+    let mut arrivals = hangups()?;
     tokio::spawn(async move {
         while arrivals.recv().await.is_some() {
             let loop_is_running = if in_terminal {

@@ -1,6 +1,6 @@
 //! Builds the single-threaded Tokio runtime that a command runs in.
 
-use crate::common::signals::handle_file_size_signal;
+use crate::common::signals::handle_meaningless;
 
 /// The least number of open files; with fewer, Tokio panics while it builds a runtime.
 const MIN_OPEN_FILES: u64 = 16;
@@ -26,6 +26,6 @@ pub(super) fn build() -> Result<tokio::runtime::Runtime, String> {
         .max_io_events_per_tick(IO_EVENTS)
         .build()
         .map_err(build_failed)?;
-    runtime.block_on(async { handle_file_size_signal() }).map_err(build_failed)?;
+    runtime.block_on(async { handle_meaningless() }).map_err(build_failed)?;
     Ok(runtime)
 }

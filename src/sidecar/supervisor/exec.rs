@@ -108,6 +108,7 @@ impl Program {
         if let Err(error) = crate::sidecar::supervisor::inherited_fd::keep_across_exec() {
             tracing::warn!(%error, "the next run will not have pm2's channel");
         }
+        crate::common::signals::ignore_across_exec();
         // Under the same name, so that the next run uses the same path.
         std::process::Command::new(file).arg0(&self.path).args(&self.arguments).exec()
     }

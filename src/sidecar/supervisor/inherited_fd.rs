@@ -1,5 +1,5 @@
-//! Takes over a file descriptor by number: pm2 passes its channel down as one (`NODE_CHANNEL_FD`). The rest of the
-//! crate is free of `unsafe`.
+//! Takes over a file descriptor by number: pm2 passes its channel down as one (`NODE_CHANNEL_FD`). Beside
+//! it, only [`crate::common::signals`] has `unsafe` in it.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::common::signals::handle_file_size_signal;
+use crate::common::signals::handle_meaningless;
 use crate::hub::cli::client::args::HubArgs;
 use crate::hub::cli::client::door::{Door, Folder};
 use crate::hub::cli::client::{Client, Failure};
@@ -39,7 +39,7 @@ pub(in crate::hub::cli) fn run(
     };
     let done = runtime.block_on(async {
         // Without it, a write beyond `ulimit -f` ends this process; with it, that is an error of the disk.
-        let _ = handle_file_size_signal();
+        let _ = handle_meaningless();
         let mut client = Client { door: Door::new(args.place()?, folder) };
         let done = tokio::select! {
             done = work(&mut client) => done,

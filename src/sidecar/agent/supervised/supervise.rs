@@ -23,6 +23,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
+use crate::common::signals;
 use crate::common::wall_clock::now_ms;
 use crate::protocol::JsonFields;
 use crate::sidecar::agent::results::refused;
@@ -108,6 +109,7 @@ fn run_launcher() -> Result<(), String> {
 
 /// Runs the second process.
 fn run_detached() -> Result<(), String> {
+    signals::hold();
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(|e| format!("the order cannot be read: {e}"))?;
     let request: RunRequest = serde_json::from_slice(&text).map_err(|e| format!("the order makes no sense: {e}"))?;
@@ -276,8 +278,11 @@ struct StopSignal {
 }
 
 impl StopSignal {
+    /// From here on, the signals without a meaning here no longer end this process: it has the task's result to write.
     fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
+        // Their handlers stay installed. A failure leaves them held, and the command with them.
+        let _ = signals::handle_meaningless().and_then(|()| signals::hangups());
         Self { terminate: signal(SignalKind::terminate()).ok() }
     }
 
