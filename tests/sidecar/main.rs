@@ -27,6 +27,7 @@ mod signals;
 mod sizes;
 mod systemd;
 mod systemd_unit;
+mod taken_away;
 mod taken_back;
 mod tasks;
 mod unread;

@@ -14,6 +14,7 @@ use crate::sidecar::admin::identity_conflict::IdentityConflict;
 use crate::sidecar::agent::results::kept::KeptResults;
 use crate::sidecar::clock::Clock;
 use crate::sidecar::hub_connection::dial::progress::DialState;
+use crate::sidecar::journal::state_folder::FolderTrouble;
 use crate::sidecar::previous_run::PreviousRun;
 
 /// The number of past restarts that are kept beside the journal, for operators.
@@ -42,6 +43,8 @@ pub(crate) struct About {
     pub(crate) redactor: Redactor,
     /// The results that were not taken; `None` until they are counted.
     pub(crate) kept: watch::Receiver<Option<KeptResults>>,
+    /// What is wrong with the state folder, for operators.
+    pub(crate) folder_trouble: watch::Receiver<Option<FolderTrouble>>,
     /// What the dial is doing; `None` before the first one.
     pub(crate) dial: watch::Receiver<Option<DialState>>,
     /// The file that the token is read from for each dial.

@@ -214,8 +214,14 @@ pub struct IdentityConflictPart {
 pub struct JournalPart {
     /// The path of the file.
     pub file: String,
-    /// Whether the last write succeeded.
+    /// Whether the last write succeeded, and the next one may.
     pub writable: bool,
+    /// Why the folder is not this sidecar's any more.
+    #[serde(default)]
+    pub folder_lost: Option<String>,
+    /// Where others have moved the folder that this sidecar began with; it goes on in a new one.
+    #[serde(default)]
+    pub folder_moved_to: Option<String>,
     /// The verdicts that the hub has not acknowledged.
     pub outbox: Vec<VerdictPart>,
     /// The ids of tasks that the hub reclaimed and whose work is parked.

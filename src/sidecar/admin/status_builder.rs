@@ -10,6 +10,7 @@ use crate::sidecar::admin::status::{
     PreviousRunPart, ProcessPart, RejectedPart, RestartPart, Status, SupervisorPart, TaskPart, VerdictPart,
 };
 use crate::sidecar::hub_connection::dial::progress::DialState;
+use crate::sidecar::journal::state_folder::FolderTrouble;
 use crate::sidecar::supervisor::pm2::{OwnProcess, Pm2};
 
 /// The number of past restarts in the document.
@@ -232,12 +233,20 @@ fn identity_conflict(snapshot: &Snapshot, now: Timestamp) -> Option<IdentityConf
 
 fn journal(snapshot: &Snapshot) -> JournalPart {
     let machine = &snapshot.machine;
+    let (folder_lost, folder_moved_to) = match &*snapshot.about.folder_trouble.borrow() {
+        None => (None, None),
+        Some(FolderTrouble::Lost(why)) => (Some(why.clone()), None),
+        Some(FolderTrouble::MovedTo(place)) => (None, Some(place.display().to_string())),
+    };
     JournalPart {
         file: snapshot.about.queue_file.clone(),
-        writable: match machine.disk {
-            Disk::Ready | Disk::Writing { failing: false, .. } => true,
-            Disk::Failing { .. } | Disk::Writing { failing: true, .. } => false,
-        },
+        writable: folder_lost.is_none()
+            && match machine.disk {
+                Disk::Ready | Disk::Writing { failing: false, .. } => true,
+                Disk::Failing { .. } | Disk::Writing { failing: true, .. } => false,
+            },
+        folder_lost,
+        folder_moved_to,
         outbox: machine.outbox.iter().map(VerdictPart::of).collect(),
         parked: machine.parked.items().iter().map(|item| item.task_id().to_string()).collect(),
     }

@@ -1,5 +1,6 @@
 //! `run`: reads the configuration, takes the lock, opens the log, serves, and ends the process.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -13,7 +14,7 @@ use crate::sidecar::config::{Config, Loaded};
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::{LockError, StateLock};
 use crate::sidecar::previous_run::panics;
-use crate::sidecar::shell::start;
+use crate::sidecar::shell::start_holding;
 use crate::sidecar::supervisor::exec::Program;
 use crate::sidecar::supervisor::pm2::Pm2;
 use crate::sidecar::supervisor::preflight::Preflight;
@@ -40,7 +41,7 @@ pub fn run(options: Options, began: Instant) -> ExitCode {
     };
     let prepared = Instant::now();
     let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
-        Ok(lock) => lock,
+        Ok(lock) => Arc::new(lock),
         Err(error @ LockError::Held { .. }) => return print_error(&error, ExitCode::AlreadyRunning),
         Err(error @ LockError::Unusable(_)) => return print_error(&error, ExitCode::StateUnusable),
     };
@@ -72,7 +73,7 @@ pub fn run(options: Options, began: Instant) -> ExitCode {
     let preflight =
         program.as_ref().ok().map(|program| Preflight::new(program.clone(), config.path.clone(), &config.token));
     let queue_file = config.queue_file.clone();
-    let ending = match serve(runtime, config, pm2, preflight) {
+    let ending = match serve(runtime, Arc::clone(&lock), (config, pm2, preflight)) {
         Ok(ending) => ending,
         Err((why, code)) => {
             panics::note_failed_start(&queue_file, code, &why);
@@ -103,14 +104,13 @@ fn micros(from: Instant, to: Instant) -> u64 {
 
 fn serve(
     runtime: Runtime,
-    config: Config,
-    pm2: Pm2,
-    preflight: Option<Preflight>,
+    lock: Arc<StateLock>,
+    (config, pm2, preflight): (Config, Pm2, Option<Preflight>),
 ) -> Result<Ending, (String, ExitCode)> {
     let queue_file = config.queue_file.clone();
     let ending = runtime.block_on(async {
         reaper::reap();
-        match start(config, pm2, preflight) {
+        match start_holding(lock, config, pm2, preflight) {
             Ok(started) => {
                 panics::note_all(queue_file, started.boot_id().to_owned());
                 Ok(started.run().await)

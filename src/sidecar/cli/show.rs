@@ -148,10 +148,21 @@ pub(super) fn offline(agent_id: &str, queue_file: &str, offline: &OfflineView) -
 fn troubles(status: &Status) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let mut add = |problem: String, remedy: String| troubles.push(Trouble { problem, remedy });
-    if !status.journal.writable {
+    if let Some(why) = &status.journal.folder_lost {
+        add(
+            format!("the state folder is not ours any more, and the journal is not written: {why}"),
+            "let one copy run, from this folder; it is tried again every second".to_owned(),
+        );
+    } else if !status.journal.writable {
         add(
             "the journal cannot be written: no task is taken, no verdict said".to_owned(),
             format!("look at the disk and the permissions of {}; it is tried again every second", status.journal.file),
+        );
+    }
+    if let Some(place) = &status.journal.folder_moved_to {
+        add(
+            format!("the state folder was moved to {place} while it ran; it goes on in a new one"),
+            format!("start no sidecar from there: {} is the one that counts", status.journal.file),
         );
     }
     let is_down = hub::is_away(status);

@@ -3,6 +3,7 @@
 
 mod entries;
 mod layout;
+pub(crate) mod state_folder;
 pub mod state_lock;
 
 use entries::{LateSessionEntry, ParkedEntry, RestartsEntry, TaskEntry, VerdictEntry};

@@ -21,6 +21,8 @@ use crate::sidecar::config::Config;
 use crate::sidecar::history::HistoryEvent;
 use crate::sidecar::history::writer::HistoryWriter;
 use crate::sidecar::hub_connection::dial::progress::{DialState, Progress};
+use crate::sidecar::journal::state_folder::{FolderTrouble, StateFolder};
+use crate::sidecar::journal::state_lock::StateLock;
 use crate::sidecar::policy::policy;
 use crate::sidecar::previous_run::facts::Facts;
 use crate::sidecar::previous_run::{self, PreviousRun};
@@ -65,7 +67,20 @@ impl Started {
 /// # Errors
 /// [`StartError`]: the state folder is unusable, or signal handlers cannot be installed.
 pub fn start(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<Started, StartError> {
-    start_with(config, pm2, preflight, Environment::real())
+    start_with(config, pm2, preflight, (Environment::real(), None))
+}
+
+/// Builds a sidecar that looks after the state folder whose lock it is given. See [`start`].
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_holding(
+    lock: Arc<StateLock>,
+    config: Config,
+    pm2: Pm2,
+    preflight: Option<Preflight>,
+) -> Result<Started, StartError> {
+    start_with(config, pm2, preflight, (Environment::real(), Some(lock)))
 }
 
 /// Builds a sidecar in an environment of the caller's, for instance a simulated one. See [`start`].
@@ -73,14 +88,14 @@ pub fn start(config: Config, pm2: Pm2, preflight: Option<Preflight>) -> Result<S
 /// # Errors
 /// As [`start`].
 pub fn start_in(config: Config, pm2: Pm2, environment: Environment) -> Result<Started, StartError> {
-    start_with(config, pm2, None, environment)
+    start_with(config, pm2, None, (environment, None))
 }
 
 fn start_with(
     config: Config,
     pm2: Pm2,
     preflight: Option<Preflight>,
-    environment: Environment,
+    (environment, lock): (Environment, Option<Arc<StateLock>>),
 ) -> Result<Started, StartError> {
     let on_a_machine = environment.on_a_machine;
     let (config, pm2) = (Arc::new(config), Arc::new(pm2));
@@ -126,9 +141,15 @@ fn start_with(
     }
     let previous = previous.map(|run| PreviousRun { why: redactor.clean(run.why), ..run });
     let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
+    let state_folder = lock.map(|lock| Arc::new(StateFolder::new(lock, &config.queue_file)));
+    if let Some(folder) = &state_folder {
+        tokio::spawn(Arc::clone(folder).watch(senders.journal_gone.clone()));
+    }
     let (kept, kept_results) = watch::channel(None);
     let dial = Progress::new();
-    let about = about(&config, &identity, clock.now(), redactor.clone(), (kept_results, dial.subscribe()));
+    let folder_trouble = state_folder.as_ref().map_or_else(|| watch::channel(None).1, |folder| folder.trouble());
+    let published = (kept_results, dial.subscribe(), folder_trouble);
+    let about = about(&config, &identity, clock.now(), redactor.clone(), published);
     let (snapshot, snapshots) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let admin = AdminHandle::new(snapshots, CommandSender::new(control.clone()), reloads, pm2.clone());
     let supervisor = supervisor_channels(&pm2, &admin, requests, on_a_machine);
@@ -150,7 +171,7 @@ fn start_with(
         if let Some(PreviousRun { end, why, .. }) = previous {
             history_writer.add(HistoryEvent::RunBefore { end, why }, clock.now());
         }
-        socket::start(&config.queue_file, admin);
+        socket::start(&config.queue_file, admin, state_folder.clone());
         kept_results::start(Folders::of(&config), snapshot.subscribe(), kept, Arc::clone(&kept_changed));
     }
     let sidecar = Box::new(Sidecar {
@@ -170,6 +191,7 @@ fn start_with(
         control,
         foreign_fields,
         watched: None,
+        state_folder,
         kept_changed,
         #[cfg(debug_assertions)]
         history: Default::default(),
@@ -211,12 +233,16 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String, previous: Option<Previo
     }
 }
 
+/// What others publish for operators.
+type Published =
+    (watch::Receiver<Option<KeptResults>>, watch::Receiver<Option<DialState>>, watch::Receiver<Option<FolderTrouble>>);
+
 fn about(
     config: &Config,
     identity: &Identity,
     started_at: Timestamp,
     redactor: Redactor,
-    (kept, dial): (watch::Receiver<Option<KeptResults>>, watch::Receiver<Option<DialState>>),
+    (kept, dial, folder_trouble): Published,
 ) -> About {
     About {
         agent_id: config.agent_id.clone(),
@@ -230,6 +256,7 @@ fn about(
         redactor,
         kept,
         dial,
+        folder_trouble,
         token_file: config.token_file.as_ref().map(|path| path.display().to_string()),
         overrides: config.overrides.of_connection(),
     }

@@ -29,6 +29,7 @@ use crate::sidecar::config::Config;
 use crate::sidecar::history::record::events_of;
 use crate::sidecar::history::writer::HistoryWriter;
 use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
+use crate::sidecar::journal::state_folder::StateFolder;
 use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
 use crate::sidecar::shell::adapters::Adapters;
 use crate::sidecar::shell::inbound::rival_named_by;
@@ -65,6 +66,8 @@ pub struct Sidecar {
     /// Fields of `queue.json` that other programs wrote.
     pub(crate) foreign_fields: JsonFields,
     pub(crate) watched: Option<TaskId>,
+    /// Where the journal is, unless nobody else could remove it (in a simulation).
+    pub(crate) state_folder: Option<Arc<StateFolder>>,
     /// Tells that a result may have been kept that was not taken.
     pub(crate) kept_changed: Arc<Notify>,
     pub(crate) hooks: Hooks,
@@ -109,7 +112,7 @@ impl Sidecar {
             let next_wake_up = due.into_iter().chain(self.adapters.systemd.feed_at()).min();
             tokio::select! {
                 biased;
-                arrival = self.inbox.next() => if let Some(event) = self.translate(arrival) {
+                arrival = self.inbox.next() => if let Some(event) = self.translate(arrival).await {
                     return event;
                 },
                 () = sleep_until(next_wake_up) => {}
@@ -118,7 +121,7 @@ impl Sidecar {
     }
 
     /// Translates an arrival to the machine's event; `None` if the machine has no use for it.
-    fn translate(&mut self, arrival: Arrival) -> Option<Event> {
+    async fn translate(&mut self, arrival: Arrival) -> Option<Event> {
         match arrival {
             Arrival::AdminRequest(request) => Some(self.waiting.register(request)),
             Arrival::Answer(event) => Some(event),
@@ -149,6 +152,11 @@ impl Sidecar {
             Arrival::Figures(figures) => {
                 self.offered = Some(Offered::Resources(figures));
                 Some(Event::NewsOffered(News::Resources))
+            }
+            Arrival::JournalGone => {
+                // No event: what the machine takes for durable is to be durable again.
+                self.write_journal_again().await;
+                None
             }
         }
     }

@@ -24,6 +24,7 @@ pub(crate) struct Senders {
     pub(crate) connection: mpsc::Sender<ConnectionEvent>,
     pub(crate) output: mpsc::Sender<OutputBatch>,
     pub(crate) figures: mpsc::Sender<JsonFields>,
+    pub(crate) journal_gone: mpsc::Sender<()>,
 }
 
 /// The receiving ends of the adapters' channels.
@@ -36,6 +37,7 @@ pub(crate) struct Inbox {
     pub(crate) connection: mpsc::Receiver<ConnectionEvent>,
     pub(crate) output: mpsc::Receiver<OutputBatch>,
     pub(crate) figures: mpsc::Receiver<JsonFields>,
+    pub(crate) journal_gone: mpsc::Receiver<()>,
 }
 
 /// A report of an adapter.
@@ -57,6 +59,8 @@ pub(crate) enum Arrival {
     Output(OutputBatch),
     /// The machine's load was measured.
     Figures(JsonFields),
+    /// There is no journal on the disk.
+    JournalGone,
 }
 
 impl Inbox {
@@ -69,6 +73,7 @@ impl Inbox {
         let (connection_sender, connection) = mpsc::channel(CAPACITY);
         let (output_sender, output) = mpsc::channel(CAPACITY);
         let (figure_sender, figures) = mpsc::channel(1);
+        let (gone_sender, journal_gone) = mpsc::channel(1);
         let senders = Senders {
             requests: request_sender,
             answers: answer_sender,
@@ -77,8 +82,9 @@ impl Inbox {
             connection: connection_sender,
             output: output_sender,
             figures: figure_sender,
+            journal_gone: gone_sender,
         };
-        (senders, Self { requests, answers, wakes, results, settings, connection, output, figures })
+        (senders, Self { requests, answers, wakes, results, settings, connection, output, figures, journal_gone })
     }
 
     /// Waits for the next report. Cancel safe: nothing is lost if the future is dropped.
@@ -93,6 +99,7 @@ impl Inbox {
             Some(event) = self.connection.recv() => Arrival::Connection(event),
             Some(batch) = self.output.recv() => Arrival::Output(batch),
             Some(figures) = self.figures.recv() => Arrival::Figures(figures),
+            Some(()) = self.journal_gone.recv() => Arrival::JournalGone,
             else => std::future::pending().await,
         }
     }

@@ -17,6 +17,7 @@ mod step_log;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::start_holding;
 pub use build::{Started, start, start_in};
 pub use event_loop::Sidecar;
 pub use inbound::decode_frame;

@@ -1,12 +1,13 @@
 //! Carries out the machine's effects, one after the other.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use tokio::task::JoinError;
 
 use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file;
-use crate::machine::{Effect, Ending, Event, ResultFile, Task, TaskId, ToHub};
+use crate::machine::{Effect, Ending, Event, Journal, ResultFile, Task, TaskId, ToHub};
 use crate::protocol::{JsonFields, Pm2Info, SidecarFrame};
 use crate::sidecar::agent::launch::Launcher;
 use crate::sidecar::agent::results::kept::Folders;
@@ -95,10 +96,29 @@ impl Sidecar {
         if self.adapters.threads { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
     }
 
+    /// Writes the journal as it was last written, if others have removed the file. Between two events no write is under
+    /// way.
+    pub(super) async fn write_journal_again(&self) {
+        // A first write may have come between the look and this.
+        if self.machine.durable == Journal::default() || self.config.queue_file.exists() {
+            return;
+        }
+        let bytes = journal::to_bytes(&self.machine.durable, &self.extra_fields());
+        if let Event::Persisted = self.persist(bytes).await {
+            let file = self.config.queue_file.display();
+            tracing::warn!(%file, "the journal was removed by others: written again");
+        }
+    }
+
     async fn persist(&self, bytes: Vec<u8>) -> Event {
         let path = self.config.queue_file.clone();
         let max_bytes = journal::max_bytes(self.config.max_frame_bytes);
-        match self.on_a_thread(move || atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)).await {
+        let folder = self.state_folder.clone();
+        let write = move || -> Result<(), Box<dyn Error + Send + Sync>> {
+            folder.map_or(Ok(()), |folder| folder.keep())?;
+            Ok(atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)?)
+        };
+        match self.on_a_thread(write).await {
             Ok(Ok(())) => Event::Persisted,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the journal was not written");

@@ -1,0 +1,101 @@
+//! Looks after what others may remove under a running sidecar (a redeploy, `git clean`, a cleaner of old files): the lock,
+//! the folder and the journal. What is missing is made anew, and said.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::sidecar::journal::state_lock::{LockError, Renewed, StateLock};
+
+/// How often it is looked at what is there.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What an operator has to know of the state folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FolderTrouble {
+    /// It was moved away, and made anew at its place.
+    MovedTo(PathBuf),
+    /// It is not this sidecar's any more, for this reason: nothing is written.
+    Lost(String),
+}
+
+/// The state folder of a running sidecar.
+#[derive(Debug)]
+pub(crate) struct StateFolder {
+    lock: Arc<StateLock>,
+    queue_file: PathBuf,
+    trouble: watch::Sender<Option<FolderTrouble>>,
+}
+
+impl StateFolder {
+    /// Creates it for the journal `queue_file`, whose lock this process holds.
+    pub(crate) fn new(lock: Arc<StateLock>, queue_file: &Path) -> Self {
+        Self { lock, queue_file: queue_file.to_owned(), trouble: watch::channel(None).0 }
+    }
+
+    /// Returns what an operator has to know, as it changes.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<FolderTrouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// Makes the lock anew where others have removed it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The folder is not this sidecar's any more: the caller must not write there.
+    pub(crate) fn keep(&self) -> Result<(), LockError> {
+        let folder = self.queue_file.parent().unwrap_or(Path::new(".")).display();
+        match self.lock.renew() {
+            Ok(Renewed::Intact) => {}
+            Ok(Renewed::File) => {
+                tracing::warn!(file = %self.lock.path().display(), "the lock file was removed by others: made anew");
+            }
+            Ok(Renewed::Folder { moved_to: None }) => {
+                tracing::error!(%folder, "the state folder was removed by others: made anew, with what this sidecar knows");
+            }
+            Ok(Renewed::Folder { moved_to: Some(to) }) => {
+                tracing::error!(
+                    %folder, moved_to = %to.display(),
+                    "the state folder was moved away: made anew, with what this sidecar knows; start no sidecar from the moved one, it is out of date"
+                );
+                self.trouble.send_replace(Some(FolderTrouble::MovedTo(to)));
+                return Ok(());
+            }
+            Err(error) => {
+                if !self.is_lost() {
+                    tracing::error!(%folder, %error, "the state folder is not ours any more: nothing is written, no task is taken");
+                }
+                self.trouble.send_replace(Some(FolderTrouble::Lost(error.to_string())));
+                return Err(error);
+            }
+        }
+        if self.is_lost() {
+            tracing::info!(%folder, "the state folder is ours again");
+            self.trouble.send_replace(None);
+        }
+        Ok(())
+    }
+
+    fn is_lost(&self) -> bool {
+        matches!(&*self.trouble.borrow(), Some(FolderTrouble::Lost(_)))
+    }
+
+    /// Looks after the folder until the runtime ends. Reports to `journal_gone`, at each look, that there is no journal.
+    pub(crate) async fn watch(self: Arc<Self>, journal_gone: mpsc::Sender<()>) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let folder = Arc::clone(&self);
+            let look = move || (folder.keep().is_ok(), folder.queue_file.exists());
+            // A look that panicked says nothing.
+            let Ok((is_ours, is_there)) = tokio::task::spawn_blocking(look).await else { continue };
+            if is_ours && !is_there {
+                // Full if the last report is not taken yet.
+                let _ = journal_gone.try_send(());
+            }
+        }
+    }
+}
