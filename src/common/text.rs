@@ -22,10 +22,26 @@ pub fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if is_unsafe_in_terminal(c) { ' ' } else { c }).collect()
 }
 
-/// Returns whether a terminal would act on the character: a control character, a line break among them, or one that changes
-/// the reading direction.
+/// Returns whether a terminal would act on the character, or show nothing for it: a control character, a line break among
+/// them, one that changes the reading direction, or one without a width. A text with one may look like another text. The
+/// joiners of emoji and of some scripts (U+200C, U+200D) are among them: shown as spaces, they take no text apart.
 pub fn is_unsafe_in_terminal(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c,
+            // Breaks of lines and paragraphs, and of words that are not seen.
+            '\u{2028}' | '\u{2029}' | '\u{ad}' | '\u{34f}' | '\u{180e}'
+            // Directions.
+            | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+            // Without a width.
+            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            // Letters that are blank, and tags.
+            | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Returns whether the text could be taken for another one where it is a name: it has white space around it, or a character
+/// that is [unsafe in a terminal](is_unsafe_in_terminal).
+pub fn looks_like_another(text: &str) -> bool {
+    text.trim() != text || text.chars().any(is_unsafe_in_terminal)
 }
 
 /// Returns the longest beginning of at most `most` bytes that ends on a character.
@@ -71,6 +87,19 @@ mod tests {
     #[test]
     fn a_line_stays_one() {
         assert_eq!(on_one_line("a\nb\u{1b}[2J\tc\u{202e}d"), "a b [2J c d");
+        assert_eq!(on_one_line("a\u{200b}b\u{2028}c\u{feff}d\u{e0041}e"), "a b c d e");
+    }
+
+    #[test]
+    fn a_name_looks_like_itself_only() {
+        for good in ["", "a", "agent 7", "Größe", "名前", "عامل"] {
+            assert!(!looks_like_another(good), "{good:?}");
+        }
+        let bad =
+            ["a ", "\u{a0}a", "a\n", "ali\u{200b}ce", "a\u{202e}b", "a\u{2066}b", "\u{feff}a", "a\u{ad}b", "\u{3164}"];
+        for bad in bad {
+            assert!(looks_like_another(bad), "{bad:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::common::text::looks_like_another;
+
 /// The largest number of an agent's labels.
 pub const MAX_LABELS: usize = 16;
 /// The largest number of characters in a label's key, and in its value.
@@ -19,7 +21,10 @@ pub enum BadLabel {
     )]
     Key,
     /// The value is too long, or would break the lines that show it.
-    #[error("a value is a text of at most 64 characters without control characters: \"gpu\"")]
+    #[error(
+        "a value is a text of at most 64 characters, none of them a control character or one that is not seen, and without \
+         white space around it: \"gpu\""
+    )]
     Value,
     /// There are too many.
     #[error("at most 16 labels")]
@@ -37,12 +42,12 @@ pub fn check_label_key(key: &str) -> Result<(), BadLabel> {
     if fits { Ok(()) } else { Err(BadLabel::Key) }
 }
 
-/// Checks a label's value: at most [`MAX_LABEL_CHARS`] characters, none of them a control character.
+/// Checks a label's value: at most [`MAX_LABEL_CHARS`] characters, and [looks like no other](looks_like_another).
 ///
 /// # Errors
 /// [`BadLabel::Value`].
 pub fn check_label_value(value: &str) -> Result<(), BadLabel> {
-    let fits = value.chars().count() <= MAX_LABEL_CHARS && !value.chars().any(char::is_control);
+    let fits = value.chars().count() <= MAX_LABEL_CHARS && !looks_like_another(value);
     if fits { Ok(()) } else { Err(BadLabel::Value) }
 }
 
@@ -65,7 +70,7 @@ mod tests {
         for good in ["", "gpu", "Größe, = 7", &"ä".repeat(64)] {
             assert_eq!(check_label_value(good), Ok(()), "{good}");
         }
-        for bad in ["a\nb", "\u{1b}[1m", &"ä".repeat(65)] {
+        for bad in ["a\nb", "\u{1b}[1m", "gpu ", "g\u{200b}pu", &"ä".repeat(65)] {
             assert_eq!(check_label_value(bad), Err(BadLabel::Value), "{bad}");
         }
     }

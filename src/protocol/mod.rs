@@ -14,7 +14,7 @@ mod limits;
 pub mod schema;
 mod sidecar_frame;
 
-pub use agent_name::{BadAgentName, check_agent_name};
+pub use agent_name::{BadAgentName, NEW_NAME, check_agent_name, check_new_name};
 pub use hub_frame::{Assignment, HubError, HubFrame, RestartCommand, StateAction, TaskAckStatus};
 pub use identity_conflict::{
     CLOSE_REFUSED, CLOSE_SUPERSEDED, RECENT_CONFLICT_MS, Rival, refused_reason, superseded_reason,

@@ -120,6 +120,46 @@ async fn a_signal_closes_sockets_as_going_away_and_exits_0_in_time_keeping_assig
 }
 
 #[tokio::test]
+async fn signals_that_mean_nothing_here_end_no_hub() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    for name in ["HUP", "USR1", "USR2"] {
+        hub.send(name);
+        // A second one of each tells that the first was survived.
+        hub.send(name);
+        let (status, _) = hub.request("GET", "/api/tasks", Some(&hub.admin), Value::Null).await;
+        assert_eq!(status, 200, "SIG{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_whose_sockets_path_is_too_long_for_an_address_will_do() {
+    let dir = folder();
+    let deep = dir.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let deep = tempfile::tempdir_in(&deep).unwrap();
+    // It makes an admin token through that socket.
+    let hub = Hub::start(&deep, &[]);
+    let (status, _) = hub.request("GET", "/api/tasks", Some(&hub.admin), Value::Null).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_name_that_looks_like_another_is_refused() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    for name in ["alice\u{200b}", "\u{202e}alice", "alice "] {
+        let (status, said) =
+            hub.request("POST", "/api/onboard/register", Some(&hub.admin), json!({"agent_id": name})).await;
+        assert_eq!(status, 422, "{name:?}: {said}");
+        assert!(said.to_string().contains("not seen"), "{said}");
+        let mut command = hub_command();
+        let output = command.args(["token", name, "--data"]).arg(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_works_whether_it_was_made_before_the_hub_ran_or_while_it_runs() {
     let dir = folder();
     let before = token(dir.path(), "early", false);

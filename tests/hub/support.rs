@@ -85,11 +85,16 @@ impl Hub {
         self.child.wait().unwrap();
     }
 
+    /// Sends the signal.
+    pub fn send(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// Sends the signal and waits for the end: its exit code and how long it took.
     pub fn signal(&mut self, name: &str) -> (Option<i32>, Duration) {
         let begun = Instant::now();
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+        self.send(name);
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status.code(), begun.elapsed());

@@ -73,6 +73,23 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
+fn what_it_is_told_of_the_configuration_is_written_and_checked_before_it_registers() {
+    let (hub, place) = (Hub::start(), Place::new());
+    let (code, text) = place.onboard(&http(&hub), "a", &["--http-listen", "127.0.0.1"]);
+    assert_eq!(code, Some(2), "{text}");
+    for part in ["`http_listen`", "127.0.0.1:9464", "Nothing was registered"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(place.names(), Vec::<String>::new());
+    let told = ["--http-listen", "127.0.0.1:9464", "--log-level", "debug", "--log-format", "json"];
+    let (code, text) = place.onboard(&http(&hub), "a", &told);
+    assert_eq!(code, Some(0), "{text}");
+    let written = place.written();
+    assert_eq!(written["http_listen"], "127.0.0.1:9464");
+    assert_eq!((&written["log_level"], &written["log_format"]), (&json!("debug"), &json!("json")));
+}
+
+#[test]
 fn a_new_agent_gets_its_folder_and_a_token_that_the_hub_knows() {
     let (hub, place) = (Hub::start(), Place::new());
     let (code, text) = place.onboard(&http(&hub), "a", &["--wake-command", "true", "--capability", "review"]);

@@ -14,7 +14,7 @@ use crate::hub::state::audit::{Author, STRANGER, Via};
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::tokens::{TokenHash, id_of};
 use crate::protocol::schema::{Field, check, refusal_error};
-use crate::protocol::{Document, JsonError, JsonFields, MAX_JSON_DEPTH, check_agent_name};
+use crate::protocol::{Document, JsonError, JsonFields, MAX_JSON_DEPTH, NEW_NAME, check_new_name};
 
 /// The largest request body, bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -36,14 +36,13 @@ pub fn read_body(
     if errors.is_empty() { Ok(object) } else { Err(ApiError::invalid(errors)) }
 }
 
-/// Checks that a text can be the name of an agent or operator.
+/// Checks that a text can be the name of a new agent or operator.
 ///
 /// # Errors
 /// 422 if it cannot, or would be taken for somebody without a token.
 pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
-    if check_agent_name(agent_id).is_err() {
-        let detail = "must hold a visible character and no control characters".to_owned();
-        return Err(ApiError::invalid_field("agent_id", "invalid", detail));
+    if let Err(bad) = check_new_name(agent_id) {
+        return Err(ApiError::invalid_field("agent_id", "invalid", format!("is {bad}; allowed: {NEW_NAME}")));
     }
     let is_reserved = RESERVED.iter().any(|prefix| agent_id.starts_with(prefix)) || agent_id == STRANGER;
     if is_reserved {

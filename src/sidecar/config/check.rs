@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::common::secret::Secret;
-use crate::protocol::check_agent_name;
+use crate::protocol::{check_agent_name, check_new_name};
 use crate::sidecar::config::error::{ConfigError, Place, Problem, WarningKind};
 use crate::sidecar::config::json_ast::{self, Value};
 use crate::sidecar::config::{Config, Executor, Loaded, Override, Overrides, RestartIntensity, bounds};
@@ -91,6 +91,9 @@ impl Reader<'_> {
         let Some((node, id)) = self.required_text(key, allowed) else { return String::new() };
         if check_agent_name(&id).is_err() {
             self.wrong(Some(node), key, allowed);
+        } else if check_new_name(&id).is_err() {
+            // An agent may have been registered so once, and must not stop for it.
+            self.warn(Some(node.at), WarningKind::HiddenInName { name: id.clone() });
         }
         id
     }

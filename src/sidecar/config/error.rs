@@ -122,6 +122,11 @@ pub enum WarningKind {
     },
     /// There is no `wake_command`.
     NoWakeCommand,
+    /// An `agent_id` that no new agent could have.
+    HiddenInName {
+        /// The name.
+        name: String,
+    },
     /// A path that starts with `~`, which is not expanded.
     Tilde {
         /// The key.
@@ -195,6 +200,11 @@ impl fmt::Display for WarningKind {
             ),
             Self::NoWakeCommand => f.write_str(
                 "no `wake_command`: a task waits, without a limit, for an agent that finds it by itself and leaves its result file",
+            ),
+            Self::HiddenInName { name } => write!(
+                f,
+                "`agent_id` is {name:?}, with white space around it or characters in it that are not seen: the hub knows \
+                 only the agent that is written in the same way"
             ),
             Self::Tilde { key } => {
                 write!(f, "`{key}` starts with `~`, which is not expanded here; write the whole path")

@@ -250,6 +250,14 @@ impl Config {
         let text = read(&path)?;
         check::check(&path, text.strip_prefix('\u{feff}').unwrap_or(&text), overrides, KEYS)
     }
+
+    /// Checks a text that is to be written to the file at `path`.
+    ///
+    /// # Errors
+    /// Returns a [`ConfigError`] that names everything that is wrong with it.
+    pub(crate) fn check_text(path: &Path, text: &str) -> Result<(), ConfigError> {
+        check::check(path, text, &Overrides::default(), KEYS).map(drop)
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -14,7 +14,7 @@ use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::{Output, fail};
 use crate::hub::state::invitations::MAX_USES;
 use crate::hub::state::lifetime::show_duration;
-use crate::protocol::check_agent_name;
+use crate::protocol::{NEW_NAME, check_new_name};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::hub::cli) enum InviteAction {
@@ -68,10 +68,8 @@ pub(in crate::hub::cli) fn run(action: Option<InviteAction>, new: &NewInvitation
             Ok(Output::done(format!("revoked: invitation {id}\n")))
         }),
         None => {
-            if new.name.as_deref().is_some_and(|name| check_agent_name(name).is_err()) {
-                let message =
-                    "NAME must have 1 to 128 characters, at least one visible, none of them control characters";
-                return fail(ExitCode::Usage, message);
+            if let Some(Err(bad)) = new.name.as_deref().map(check_new_name) {
+                return fail(ExitCode::Usage, format_args!("NAME: found {bad}; allowed: {NEW_NAME}"));
             }
             client::run(&new.hub, Folder::IsMade, async |client| make(client, new).await)
         }

@@ -18,7 +18,7 @@ use crate::hub::random;
 use crate::hub::server::{ServeError, make_private_dir};
 use crate::hub::state::roles::Role;
 use crate::hub::state::tokens::hex;
-use crate::protocol::check_agent_name;
+use crate::protocol::{NEW_NAME, check_new_name};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::hub::cli) enum TokenAction {
@@ -100,9 +100,8 @@ async fn revoke(client: &mut Client, name: &str, id: Option<&str>) -> Result<Out
 /// Makes a token. The command chooses it, so that it is known whether or not the hub's answer arrives.
 fn make(new: &NewToken) -> ExitCode {
     let name = new.name.as_deref().unwrap_or_default();
-    if check_agent_name(name).is_err() {
-        let message = "NAME must have 1 to 128 characters, at least one visible, none of them control characters";
-        return fail(ExitCode::Usage, message);
+    if let Err(bad) = check_new_name(name) {
+        return fail(ExitCode::Usage, format_args!("NAME: found {bad}; allowed: {NEW_NAME}"));
     }
     if new.out.as_deref() == Some(Path::new("-")) {
         return fail(ExitCode::Usage, "--out takes the name of a new file; without it the token is printed");

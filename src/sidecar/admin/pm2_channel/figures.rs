@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::common::text::is_unsafe_in_terminal;
 use crate::sidecar::admin::status::Status;
 
 /// The longest text in pm2's tables, in characters.
@@ -77,7 +78,7 @@ pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '{' => '(',
         '}' => ')',
-        c if c.is_control() => ' ',
+        c if is_unsafe_in_terminal(c) => ' ',
         c => c,
     };
     let mut chars = text.chars().map(plain);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::common::fs::atomic_file::DurableError;
 use crate::common::fs::regular_file::Unsuitable;
 use crate::common::http_client::{AskError, HubAddress};
+use crate::protocol::{BadAgentName, NEW_NAME};
 use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, Config, ConfigError, INVITATION_VARIABLE};
 use crate::sidecar::exit_code::ExitCode;
 
@@ -13,11 +14,14 @@ use crate::sidecar::exit_code::ExitCode;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OnboardError {
     /// `--name` is not a valid agent id.
-    #[error("`--name`: found {0}; allowed: 1 to 128 characters, none of them control characters")]
-    Name(String),
+    #[error("`--name`: found {0}; allowed: {NEW_NAME}")]
+    Name(BadAgentName),
     /// `--hub` is not an address of a hub.
     #[error("`--hub`: {0}")]
     Address(String),
+    /// What is to be written would be no configuration.
+    #[error("with these arguments, what is to be written could not be used: {0}. Nothing was registered or written")]
+    Arguments(ConfigError),
     /// A token file cannot be read, or is empty.
     #[error("{}", token_file_message(.path, .source))]
     TokenFile {
@@ -155,7 +159,9 @@ impl OnboardError {
     /// Returns the exit code of `onboard` for this error.
     pub(super) const fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Name(_) | Self::Address(_) | Self::NotAFile(_) | Self::TokenFile { .. } => ExitCode::Usage,
+            Self::Name(_) | Self::Address(_) | Self::Arguments(_) | Self::NotAFile(_) | Self::TokenFile { .. } => {
+                ExitCode::Usage
+            }
             Self::ThereAlready { .. } | Self::Unusable(_) => ExitCode::Config,
             Self::Folder { .. } | Self::NotKept { .. } => ExitCode::StateUnusable,
             Self::Unreachable(_)

@@ -21,7 +21,7 @@ use crate::common::fs::{atomic_file, regular_file};
 use crate::common::http_client::HubAddress;
 use crate::common::http_client::route::Transport;
 use crate::common::secret::Secret;
-use crate::protocol::check_agent_name;
+use crate::protocol::check_new_name;
 use crate::sidecar::cli::hub_client::{Question, ask};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::{print, print_error};
@@ -74,7 +74,7 @@ pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(why) => return print_error(&why, ExitCode::StateUnusable),
     };
-    let outcome = runtime.block_on(register(&options.config_path(), args));
+    let outcome = runtime.block_on(register(options, args));
     // A name lookup that hangs must not delay the exit.
     runtime.shutdown_background();
     match outcome {
@@ -83,12 +83,13 @@ pub fn onboard(options: &Options, args: &OnboardArgs) -> ExitCode {
     }
 }
 
-async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardError> {
+async fn register(options: &Options, args: &OnboardArgs) -> Result<String, OnboardError> {
     // 1. The arguments.
-    check_name(&args.name)?;
+    check_new_name(&args.name).map_err(OnboardError::Name)?;
     let hub = HubAddress::parse(&args.hub).map_err(OnboardError::Address)?;
-    let config = std::path::absolute(config).map_err(|source| OnboardError::Folder {
-        path: config.to_owned(),
+    let named = options.config_path();
+    let config = std::path::absolute(&named).map_err(|source| OnboardError::Folder {
+        path: named.clone(),
         doing: "find",
         source,
     })?;
@@ -98,6 +99,8 @@ async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardEr
     if !args.force && config.symlink_metadata().is_ok() {
         return Err(OnboardError::there_already(&config, &args.name, &hub));
     }
+    let as_if = config_text((options, args), &hub, &Secret::new("the-token-to-be"));
+    Config::check_text(&config, &as_if).map_err(OnboardError::Arguments)?;
     let given = args.token_file.as_deref().map(read_token).transpose()?;
     let credential = match given {
         Some(_) => None,
@@ -114,18 +117,10 @@ async fn register(config: &Path, args: &OnboardArgs) -> Result<String, OnboardEr
         None => request_token(&hub, &args.name, credential.as_ref()).await?,
     };
     // 5. The configuration.
-    let written = atomic_file::write_atomic(&config, config_text(args, &hub, &token).as_bytes());
+    let written = atomic_file::write_atomic(&config, config_text((options, args), &hub, &token).as_bytes());
     written.map_err(|error| OnboardError::NotKept { name: args.name.clone(), registered, error })?;
     let loaded = Config::load(&config).map_err(OnboardError::Unusable)?;
     Ok(next::text(&loaded, &folders.keep(), &hub, registered))
-}
-
-/// Checks the name of a new agent. White space around it is refused too: the next person to type it would leave it out.
-fn check_name(name: &str) -> Result<(), OnboardError> {
-    if name.trim().is_empty() || name.trim() != name {
-        return Err(OnboardError::Name("a text that is empty or has white space around it".to_owned()));
-    }
-    check_agent_name(name).map_err(|bad| OnboardError::Name(bad.to_string()))
 }
 
 /// Reads a token, the last word of the file, so that the output of `agentcom-hub token NAME` can be piped in.
@@ -238,7 +233,7 @@ async fn verify_token(hub: &HubAddress, name: &str, token: Secret) -> Result<Sec
 
 /// Returns the text of the new configuration: the keys that the legacy onboarding writes, without those for one agent
 /// program only.
-fn config_text(args: &OnboardArgs, hub: &HubAddress, token: &Secret) -> String {
+fn config_text((options, args): (&Options, &OnboardArgs), hub: &HubAddress, token: &Secret) -> String {
     let mut config = json!({
         "agent_id": args.name,
         "token": token.expose(),
@@ -249,6 +244,15 @@ fn config_text(args: &OnboardArgs, hub: &HubAddress, token: &Secret) -> String {
     });
     if let Some(line) = &args.wake_command {
         config["wake_command"] = Value::from(line.as_str());
+    }
+    // Given as flags, these would count for this command alone, which has no use for them.
+    let Options { config: _, log_level, log_format, http_listen, hub_url } = options;
+    let given =
+        [("log_level", log_level), ("log_format", log_format), ("http_listen", http_listen), ("hub_url", hub_url)];
+    for (key, value) in given {
+        if let Some(value) = value {
+            config[key] = Value::from(value.as_str());
+        }
     }
     format!("{config:#}\n")
 }

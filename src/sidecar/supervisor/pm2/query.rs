@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use crate::common::fs::is_executable;
+use crate::common::text::{first_chars, on_one_line};
 use crate::sidecar::supervisor::pm2::child_env::scrub_child_env;
 use crate::sidecar::supervisor::pm2::error::{MAX_OUTPUT_BYTES, Pm2Error};
 use crate::sidecar::supervisor::pm2::process_list::{Pm2Process, parse_jlist};
@@ -85,7 +86,7 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, max: u64) -> std::io::Result
 fn first_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing on stderr");
-    line.chars().filter(|c| !c.is_control()).take(SHOWN_STDERR_CHARS).collect()
+    on_one_line(first_chars(line, SHOWN_STDERR_CHARS))
 }
 
 async fn daemon_answers(home: &Path) -> bool {
