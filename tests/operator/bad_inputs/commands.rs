@@ -67,7 +67,12 @@ fn onboardings_that_cannot_be() {
             2,
             ["found a text without a visible character", "`--name`", "1 to 128 characters"]
         ),
-        onboard!("--hub http://h --name a\u{200b}", &[], 2, ["not seen: \"a\\u{200b}\"", "`--name`", "1 to 128 characters"]),
+        onboard!(
+            "--hub http://h --name a\u{200b}",
+            &[],
+            2,
+            ["not seen: \"a\\u{200b}\"", "`--name`", "1 to 128 characters"]
+        ),
         onboard!("--hub http://h --name a%20", &[], 2, ["white space around it", "`--name`", "1 to 128 characters"]),
         onboard!(
             "--hub http://h --name aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",

@@ -35,12 +35,12 @@ pub struct StateLock {
     path: PathBuf,
     /// The holder's name in pm2.
     name: Option<String>,
-    held: Mutex<Held>,
+    held: Mutex<LockParts>,
 }
 
 /// What makes up the lock.
 #[derive(Debug)]
-struct Held {
+struct LockParts {
     // The open file holds the lock on it.
     file: File,
     mark: FolderMark,
@@ -174,7 +174,7 @@ fn held_by_another(path: &Path) -> LockError {
 }
 
 /// Takes both parts of the lock; `None` if another process has one of them.
-fn try_take(path: &Path) -> Result<Option<Held>, LockError> {
+fn try_take(path: &Path) -> Result<Option<LockParts>, LockError> {
     let folder = folder_of(path);
     std::fs::create_dir_all(folder).map_err(|source| unusable(path, Operation::Create, source))?;
     let mark = FolderMark::open(folder, name_of(path)).map_err(|source| unusable(path, Operation::Create, source))?;
@@ -185,7 +185,7 @@ fn try_take(path: &Path) -> Result<Option<Held>, LockError> {
     let Some(file) = try_lock_file(path)? else { return Ok(None) };
     mark.set();
     // Set by two at once only if the lock file was removed between their attempts: then neither has it.
-    Ok((!mark.is_set_by_another()).then_some(Held { file, mark }))
+    Ok((!mark.is_set_by_another()).then_some(LockParts { file, mark }))
 }
 
 /// Locks the file at the path; `None` if another process has it, or it has just been removed.
