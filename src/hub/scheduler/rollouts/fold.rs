@@ -145,13 +145,7 @@ pub(super) fn retry(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>
 }
 
 /// Returns the move of a target whose restart has come this far.
-fn restarted(
-    restart: &Restart,
-    target: &Target,
-    rollout: &Rollout,
-    facts: &Facts<'_>,
-    now_ms: u64,
-) -> Option<Move> {
+fn restarted(restart: &Restart, target: &Target, rollout: &Rollout, facts: &Facts<'_>, now_ms: u64) -> Option<Move> {
     match restart.phase {
         RestartPhase::Commanded
         | RestartPhase::Delivered
