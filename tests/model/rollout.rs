@@ -168,7 +168,8 @@ impl World {
     /// The targets that are unavailable, counted from the facts.
     fn unavailable(&self) -> usize {
         let is_unavailable = |(agent, target): (usize, &Target)| {
-            let away = target.command_id.is_some() && self.agents[agent].0.is_none();
+            let was_commanded = target.command_id.is_some() && target.state != TargetState::Cancelled;
+            let away = was_commanded && self.agents[agent].0.is_none();
             self.command_of(agent).is_some() || away || matches!(target.state, TargetState::Soaking { .. })
         };
         let targets = self.rollout().targets.iter().map(|(number, target)| (*number as usize, &**target));

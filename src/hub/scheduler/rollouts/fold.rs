@@ -10,6 +10,8 @@ use crate::hub::scheduler::rollouts::target::{FailReason, SkipReason, Target, Ta
 
 /// The largest number of characters of a target's detail.
 const MAX_DETAIL: usize = 256;
+/// How often a target that refuses for now is commanded before it has failed: one that always does would never end.
+pub(super) const MAX_TRIES: u32 = 10;
 
 /// A move of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,11 +75,14 @@ pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>
             OfflinePolicy::Wait | OfflinePolicy::Skip => Move::skip(SkipReason::Offline),
         });
     }
-    if facts.run.replaces(&target.run_before) == Some(true) {
-        return Turn::Moves(Move::skip(SkipReason::AlreadyRestarted));
-    }
-    if plan.expect_version.is_some() && facts.version.is_none() {
+    let expected = plan.expect_version.as_deref();
+    if expected.is_some() && facts.version.is_none() {
         return Turn::Moves(Move::skip(SkipReason::Unsupported));
+    }
+    // One that restarted, and not to the expected version, is not where the rollout shall bring it.
+    let is_as_expected = expected.is_none() || facts.version == expected;
+    if is_as_expected && facts.run.replaces(&target.run_before) == Some(true) {
+        return Turn::Moves(Move::skip(SkipReason::AlreadyRestarted));
     }
     match facts.on_restart {
         true => Turn::Occupied,
@@ -107,7 +112,7 @@ pub(super) fn next_move(
         }
         TargetState::Restarting => {
             let Some(facts) = facts else { return removed() };
-            facts.command.map_or_else(removed, |restart| restarted(restart, rollout, facts, now_ms))
+            facts.command.map_or_else(removed, |restart| restarted(restart, target, rollout, facts, now_ms))
         }
         TargetState::Soaking { run, until } => {
             let Some(facts) = facts else { return removed() };
@@ -133,14 +138,14 @@ pub(super) fn retry(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>
     let is_overdue = target.state == TargetState::Failed { why: FailReason::Overdue };
     let came_late = facts.filter(|facts| is_overdue && facts.connected).and_then(|facts| {
         let is_there = |restart: &&Restart| restart.boot_after.is_some() && restart.boot_after == facts.run.boot_id;
-        restarted(facts.command.filter(is_there)?, rollout, facts, now_ms)
+        restarted(facts.command.filter(is_there)?, target, rollout, facts, now_ms)
     });
     let is_as_expected = |next: &Move| matches!(next.state, TargetState::Soaking { .. });
     came_late.filter(is_as_expected).unwrap_or_else(Move::anew)
 }
 
 /// Returns the move of a target whose restart has come this far.
-fn restarted(restart: &Restart, rollout: &Rollout, facts: &Facts<'_>, now_ms: u64) -> Option<Move> {
+fn restarted(restart: &Restart, target: &Target, rollout: &Rollout, facts: &Facts<'_>, now_ms: u64) -> Option<Move> {
     match restart.phase {
         RestartPhase::Commanded
         | RestartPhase::Delivered
@@ -169,6 +174,9 @@ fn restarted(restart: &Restart, rollout: &Rollout, facts: &Facts<'_>, now_ms: u6
         RestartPhase::Refused => {
             let detail = restart.refused_because().unwrap_or_default();
             Some(match restart.retry_at {
+                Some(_) if target.attempt.is_multiple_of(MAX_TRIES) => {
+                    Move::fail(FailReason::Refused).saying(&format!("{MAX_TRIES} times: {detail}"))
+                }
                 Some(until) => Move::to(TargetState::Waiting { why: WaitReason::Intensity, until }).saying(detail),
                 None => Move::fail(FailReason::Refused).saying(detail),
             })
@@ -180,9 +188,10 @@ fn restarted(restart: &Restart, rollout: &Rollout, facts: &Facts<'_>, now_ms: u6
 }
 
 /// Returns whether the target's agent is unavailable, as far as the rollout goes: it is on a restart, whoever commanded
-/// it, it has to show that it stays, or it is away since a command of the rollout.
+/// it, it has to show that it stays, or it is away since a command of the rollout that was not taken back.
 pub(super) fn is_unavailable(target: &Target, facts: Option<&Facts<'_>>) -> bool {
     let is_soaking = matches!(target.state, TargetState::Soaking { .. });
-    let is_away = |facts: &Facts<'_>| target.command_id.is_some() && !facts.connected;
+    let was_commanded = target.command_id.is_some() && target.state != TargetState::Cancelled;
+    let is_away = |facts: &Facts<'_>| was_commanded && !facts.connected;
     facts.is_some_and(|facts| facts.on_restart || is_soaking || is_away(facts))
 }

@@ -90,6 +90,18 @@ fn an_agent_whose_command_was_withdrawn_does_not_hear_of_it_when_it_returns() {
 }
 
 #[test]
+fn an_agent_that_is_away_and_whose_command_was_withdrawn_holds_no_budget() {
+    let mut bench = Bench::with(&["a", "b"]);
+    bench.start(Plan::default(), &["a", "b"]);
+    bench.leave("a");
+    bench.commanded();
+    bench.operate(|scheduler, now| scheduler.pause_rollout("r", now)).unwrap();
+    bench.operate(|scheduler, now| scheduler.recall_rollout("r", now)).unwrap();
+    bench.operate(|scheduler, now| scheduler.resume_rollout("r", now)).unwrap();
+    assert_eq!((bench.targets(), bench.commanded()), (vec!["cancelled".into(), "restarting".into()], vec!["b".into()]));
+}
+
+#[test]
 fn failed_targets_are_tried_again_once_whatever_run_they_have_now() {
     let mut bench = Bench::with(&["a", "b"]);
     bench.start(Plan { soak_ms: 0, max_failures: Amount::Number(1), ..Plan::default() }, &["a", "b"]);

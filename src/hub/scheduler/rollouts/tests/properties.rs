@@ -254,7 +254,8 @@ impl Watch {
         let waits_for_nobody = rollout.state.is_going() && !rollout.awaits_promote();
         assert!(!waits_for_nobody || scheduler.deadline().is_some(), "nothing is due, and nobody is asked");
         scheduler.rollouts.check_index("r", |target| {
-            let away = target.command_id.is_some() && !scheduler.is_connected(&target.agent_id);
+            let was_commanded = target.command_id.is_some() && target.state != TargetState::Cancelled;
+            let away = was_commanded && !scheduler.is_connected(&target.agent_id);
             let on_restart = scheduler.restarts().open_for(&target.agent_id).is_some();
             let soaks = matches!(target.state, TargetState::Soaking { .. });
             let is_known = scheduler.inventory().get(&target.agent_id).is_some();
