@@ -32,7 +32,7 @@ impl Move {
     }
 
     /// Returns the move to a new attempt.
-    fn anew() -> Self {
+    pub(super) fn anew() -> Self {
         Self { is_retry: true, ..Self::to(TargetState::Pending) }
     }
 
@@ -69,10 +69,13 @@ pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>
     }
     // What is known of the run of an agent that is away may be old.
     if !facts.connected {
-        let until = rollout.created_at.saturating_add(plan.wait_for_ms);
-        return Turn::Moves(match plan.offline {
-            OfflinePolicy::Wait if now_ms < until => Move::to(TargetState::Waiting { why: WaitReason::Offline, until }),
-            OfflinePolicy::Wait | OfflinePolicy::Skip => Move::skip(SkipReason::Offline),
+        let until = match plan.offline {
+            OfflinePolicy::Wait => rollout.created_at.saturating_add(plan.wait_for_ms).max(facts.returns_until),
+            OfflinePolicy::Skip => facts.returns_until,
+        };
+        return Turn::Moves(match now_ms < until {
+            true => Move::to(TargetState::Waiting { why: WaitReason::Offline, until }),
+            false => Move::skip(SkipReason::Offline),
         });
     }
     let expected = plan.expect_version.as_deref();
@@ -183,15 +186,14 @@ fn restarted(restart: &Restart, target: &Target, rollout: &Rollout, facts: &Fact
         }
         RestartPhase::Overdue => Some(Move::fail(FailReason::Overdue)),
         RestartPhase::Revoked => Some(Move::skip(SkipReason::Removed)),
-        RestartPhase::Withdrawn => Some(Move::to(TargetState::Cancelled)),
+        RestartPhase::Withdrawn => Some(Move::anew()),
     }
 }
 
 /// Returns whether the target's agent is unavailable, as far as the rollout goes: it is on a restart, whoever commanded
-/// it, it has to show that it stays, or it is away since a command of the rollout that was not taken back.
+/// it, it has to show that it stays, or it is away since a command of the rollout.
 pub(super) fn is_unavailable(target: &Target, facts: Option<&Facts<'_>>) -> bool {
     let is_soaking = matches!(target.state, TargetState::Soaking { .. });
-    let was_commanded = target.command_id.is_some() && target.state != TargetState::Cancelled;
-    let is_away = |facts: &Facts<'_>| was_commanded && !facts.connected;
+    let is_away = |facts: &Facts<'_>| target.command_id.is_some() && !facts.connected;
     facts.is_some_and(|facts| facts.on_restart || is_soaking || is_away(facts))
 }
