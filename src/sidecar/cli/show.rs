@@ -5,7 +5,7 @@ pub(super) mod hub;
 
 use std::fmt::Write as _;
 
-use crate::common::text::on_one_line;
+use crate::common::text::{count_of, on_one_line};
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::OfflineView;
 use crate::sidecar::admin::status::{IdentityConflictPart, PreviousRunPart, RejectedPart, Status};
@@ -49,7 +49,7 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
         "since start",
         &format!(
             "{} taken, {} completed, {} failed, {} refused",
-            count_u64(counts.taken, "task"),
+            count_of(counts.taken, "task"),
             counts.completed,
             counts.failed,
             counts.refused
@@ -213,7 +213,7 @@ fn task(status: &Status) -> String {
 fn rejected_results(rejected: &RejectedPart) -> String {
     let newest = rejected.newest.as_ref().map(|path| format!(", the newest {path}")).unwrap_or_default();
     let kilobytes = rejected.bytes as f64 / 1e3;
-    format!("{} not taken, {kilobytes:.1} kB{newest}", count_u64(rejected.count, "result"))
+    format!("{} not taken, {kilobytes:.1} kB{newest}", count_of(rejected.count, "result"))
 }
 
 fn journal(status: &Status) -> String {
@@ -225,7 +225,7 @@ fn journal(status: &Status) -> String {
     };
     let parked = match journal.parked.len() {
         0 => String::new(),
-        count => format!(", {} parked", count_of(count, "task")),
+        count => format!(", {} parked", count_of(count as u64, "task")),
     };
     format!("{state}, {waiting}{parked}; {}", journal.file)
 }
@@ -266,15 +266,6 @@ fn quoted(text: &str) -> String {
 /// Returns that so many verdicts wait.
 pub(super) fn verdicts_waiting(verdicts: usize) -> String {
     if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
-}
-
-fn count_of(count: usize, what: &str) -> String {
-    count_u64(count as u64, what)
-}
-
-/// Returns the number with the word in its form.
-pub(super) fn count_u64(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Formats a duration in its two largest units.

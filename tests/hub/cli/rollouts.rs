@@ -113,6 +113,8 @@ async fn a_dry_run_tells_in_words_who_would_be_restarted_when_and_who_not() {
     }
     assert_eq!(json_of(&dir, &["rollout", "status", "--json"]), json!([]));
     assert_eq!(json_of(&dir, &["rollout", "start", "a", "--dry-run", "--json"])["would"]["waves"], json!([["a"]]));
+    let one = printed(&dir, &["rollout", "start", "a", "--max-failures", "1", "--dry-run"]);
+    assert!(one.starts_with("would restart 1 of 1 agent, 1 at once at most; the second failure halts it\n"), "{one}");
     let given = [
         "rollout",
         "start",
