@@ -2,7 +2,7 @@
 //! cannot. It starts nothing, and ends only what a killed supervisor left behind.
 
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,8 +12,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::wall_clock::now_ms;
-use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, claim_state, progress_path};
+use crate::sidecar::agent::supervised::claim_record::{
+    self, ClaimRecord, ClaimState, claim_state, progress_path, seen_path,
+};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
+use crate::sidecar::agent::supervised::own_session::find_dead;
 
 /// How often the progress of a run is read.
 const READ_EVERY: Duration = Duration::from_millis(250);
@@ -121,7 +124,7 @@ async fn follow_all(
 
 /// Follows one task. It never returns: the caller decides when to follow another one.
 async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
-    let mut reader = Reader { position: None, unparsed: Vec::new() };
+    let mut reader = Reader::default();
     let mut batches = [Batch::new("stdout"), Batch::new("stderr")];
     loop {
         let outcome = {
@@ -133,7 +136,7 @@ async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mps
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!(%error, "looking at a run failed; it will be tried again");
-                (Reader { position: None, unparsed: Vec::new() }, None)
+                (Reader::default(), None)
             }
         };
         let Some(lines) = found else {
@@ -160,6 +163,9 @@ fn read_progress(
     let task_id = task.task_id.as_str();
     match claim_state(&config.scratch_dir, task_id) {
         Ok(ClaimState::Running(record)) => {
+            if let Some(record) = &record {
+                reader.seen = Some((record.pid, record.claimed_at_ms));
+            }
             // Output that an earlier sidecar has read is not reported again.
             let is_new = record.is_none_or(|record| record.claimed_at_ms >= since_ms);
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), is_new);
@@ -167,15 +173,48 @@ fn read_progress(
         }
         Ok(ClaimState::Over(record)) => {
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), record.claimed_at_ms >= since_ms);
-            if task.begun_for == Some(record.generation) {
+            // A late session's wake was for an earlier generation: it is known by having been seen at work.
+            let seen = reader.seen == Some((record.pid, record.claimed_at_ms));
+            if seen || task.begun_for == Some(record.generation) {
                 write_lost_run_result(config, task_id, &record);
             }
             (reader, Some(lines))
         }
-        Ok(ClaimState::Absent | ClaimState::Unreadable) => (reader, None),
+        Ok(ClaimState::Absent | ClaimState::Unreadable) => {
+            if task.begun_for.is_some() {
+                report_own_session(config, task_id);
+            }
+            (reader, None)
+        }
         Err(error) => {
             tracing::warn!(task_id, %error, "cannot look at a task's run");
             (reader, None)
+        }
+    }
+}
+
+/// Writes a failure for a session that named its process and is known to be dead without a result.
+fn report_own_session(config: &RunsConfig, task_id: &str) {
+    let sign = config.results_dir.join(format!("{task_id}.started"));
+    let dead = find_dead(&sign, &seen_path(&config.scratch_dir, task_id), &config.machine_boot);
+    let path = config.results_dir.join(format!("{task_id}.json"));
+    // AFTER it was found dead: what it has left is there by now.
+    let Some(pid) = dead.filter(|_| !path.exists()) else { return };
+    let reason = format!(
+        "session_died: process {pid}, which the session named in its `.started` file, has ended and left no result"
+    );
+    tracing::warn!(task_id, pid, "a session has died and left no result");
+    write_failure(&path, task_id, &reason);
+}
+
+/// Writes a failure as the task's result; returns whether it is there.
+fn write_failure(path: &Path, task_id: &str, reason: &str) -> bool {
+    let result = json!({"status": "failed", "reason": reason});
+    match atomic_file::write_atomic(path, result.to_string().as_bytes()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(task_id, %error, "the end of a lost session cannot be told; it will be tried again");
+            false
         }
     }
 }
@@ -191,20 +230,19 @@ fn write_lost_run_result(config: &RunsConfig, task_id: &str, record: &ClaimRecor
     let reason = "run_lost: the command's supervisor was killed (by hand, or for want of memory), and how the command \
                   ended is not known; it was ended";
     tracing::warn!(task_id, pid = record.pid, "a run's supervisor is gone and left no result");
-    let result = json!({"status": "failed", "reason": reason});
-    match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
+    let is_over = || matches!(claim_state(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *record);
+    if write_failure(&path, task_id, reason) && !is_over() {
         // Cleaned up during the write: the file must not pass for the result of a later assignment.
-        Ok(()) if !matches!(claim_state(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *record) => {
-            let _ = std::fs::remove_file(&path);
-        }
-        Ok(()) => {}
-        Err(error) => tracing::warn!(task_id, %error, "the end of a lost run cannot be told; it will be tried again"),
+        let _ = std::fs::remove_file(&path);
     }
 }
 
-/// The position up to which the progress file has been read.
-#[derive(Debug)]
+/// How far a run was followed.
+#[derive(Debug, Default)]
 struct Reader {
+    /// The supervisor that was seen alive, by its pid and the time of its claim.
+    seen: Option<(u32, u64)>,
+    /// The position up to which the progress file has been read.
     position: Option<u64>,
     unparsed: Vec<u8>,
 }
@@ -302,7 +340,7 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         let one = serde_json::to_string(&line("one", 0)).unwrap();
         let two = serde_json::to_string(&line("two", 0)).unwrap();
-        let mut reader = Reader { position: None, unparsed: Vec::new() };
+        let mut reader = Reader::default();
         write(&format!("{one}\n{}", &two[..10]));
         assert_eq!(reader.read(&path, true), [line("one", 0)]);
         write(&format!("{one}\n{two}\n"));
@@ -316,7 +354,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.progress");
         std::fs::write(&path, serde_json::to_string(&line("old", 0)).unwrap() + "\n").unwrap();
-        let mut reader = Reader { position: None, unparsed: Vec::new() };
+        let mut reader = Reader::default();
         assert_eq!(reader.read(&path, false), []);
     }
 
@@ -331,7 +369,7 @@ mod tests {
             machine_boot: machine_boot.to_owned(),
         };
         let task = Watched { task_id: "t".into(), begun_for };
-        read_progress(&config, &task, Reader { position: None, unparsed: Vec::new() }, 0);
+        read_progress(&config, &task, Reader::default(), 0);
         let text = std::fs::read(folder.path().join("t.json")).ok()?;
         Some(serde_json::from_slice(&text).unwrap())
     }

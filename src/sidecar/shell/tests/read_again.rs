@@ -136,9 +136,9 @@ fn an_order_to_run_a_command_is_read_as_it_was_given() {
         let order = RunRequest {
             task_id: "t".into(),
             generation: u64::MAX,
-            command,
+            command: RunRequest::shell(&command),
             cwd: "/".into(),
-            timeout_ms: 1,
+            timeout_ms: Some(1),
             results_dir: "/r".into(),
             scratch_dir: "/s".into(),
             machine_boot: "b".into(),
