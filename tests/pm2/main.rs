@@ -11,6 +11,7 @@ mod ecosystem;
 mod identity;
 mod many;
 mod restarts;
+mod runtime;
 mod settings;
 mod takeover;
 mod transcripts;

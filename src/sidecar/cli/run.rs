@@ -106,6 +106,7 @@ fn serve(
 ) -> Result<Ending, (String, ExitCode)> {
     let ending = runtime.block_on(async {
         reaper::reap();
+        reaper::reap_orphans();
         match start(config, pm2, preflight) {
             Ok(started) => Ok(started.run().await),
             Err(error) => Err((error.to_string(), ExitCode::StateUnusable)),
