@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Mutex;
 
+use agentcom::hub::scheduler::amount::Amount;
 use agentcom::hub::scheduler::inventory::Flush;
 use agentcom::hub::scheduler::inventory::record::AgentRecord;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
-use agentcom::hub::scheduler::rollouts::plan::{Amount, OfflinePolicy, Plan};
+use agentcom::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use agentcom::hub::scheduler::rollouts::rollout::{Rollout, RolloutState};
 use agentcom::hub::scheduler::rollouts::start::RolloutRequest;
 use agentcom::hub::scheduler::rollouts::target::{Target, TargetState};

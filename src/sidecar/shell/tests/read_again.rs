@@ -56,6 +56,7 @@ fn a_task_is_kept(task: &Task) {
         woken: Some(1),
         machine_boot: "b".into(),
         assigned_at: None,
+        limit: None,
     };
     let parked = vec![ParkedTask::UnderWay(persisted.clone())];
     reads_back(&Journal { job: Some(persisted), parked, ..Journal::default() });
